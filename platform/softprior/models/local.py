@@ -1,0 +1,353 @@
+"""The local host: weights in this process, for any causal model of transformers that takes embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from softprior.errors import UserError
+from softprior.models.blocks import Blocks, position_kind, position_table
+from softprior.models.packing import Cache, Pass, Rows, running
+from softprior.models.protocol import Comparison, Losses, ModelInfo, SiteStatistic, StatisticT, Where
+from softprior.prompt import Batch, Place, Prompt
+
+
+class LocalLM:
+    """A frozen causal model in this process; see `FrozenLM` for the contract.
+
+    The model's attention goes through `softprior.models.packing`: each prompt vector and each real
+    token is computed once, prompts are shared by all rows of a batch, logits exist where a label is.
+    Cut prompts join the packed sequence in front at the input of their block and leave it at its
+    output, which is what the paper's literal form does row by row.
+    """
+
+    def __init__(self, model: nn.Module, fingerprint: str) -> None:
+        """Takes over a model that was loaded with `attn_implementation=packing.ATTENTION`.
+
+        Raises:
+            UserError: the family does something past the attention interface, so that packed rows
+                would see each other or the result would differ from the model's own.
+        """
+        self._model = model.eval().requires_grad_(False)
+        self._fingerprint = fingerprint
+        self._config: Any = model.config
+        self._blocks = Blocks.of(model)
+        self._table = position_table(model)
+        self._positions: Literal["rotary", "learned", "other"] = position_kind(model)
+        self._embedding: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
+        self._hooks = _PromptHooks(self._blocks)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self._model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self._model.parameters()).dtype
+
+    def info(self) -> ModelInfo:
+        return ModelInfo(
+            family=self._config.model_type,
+            blocks=len(self._blocks.layers),
+            hidden=self._config.hidden_size,
+            vocabulary=self._model.get_input_embeddings().weight.shape[0],  # type: ignore[operator]
+            parameters=sum(p.numel() for p in self._model.parameters()),
+            positions=int(getattr(self._config, "max_position_embeddings", 0) or 2**31 - 1),
+            embedding=self._positions,
+            fingerprint=self._fingerprint,
+            dtype=str(self.dtype).removeprefix("torch."),
+        )
+
+    @torch.no_grad()
+    def embed(self, ids: Int[Tensor, "T"]) -> Float[Tensor, "T H"]:
+        return self._embedding(ids.to(self.device)).float()
+
+    @torch.no_grad()
+    def normalise(self, place: Place, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
+        norm = self._blocks.norm(place.block)
+        return norm(vectors.to(self.device, self.dtype)).float()
+
+    @torch.no_grad()
+    def keys_values(
+        self, ids: Int[Tensor, "T"], blocks: Sequence[int]
+    ) -> dict[int, tuple[Float[Tensor, "T D"], Float[Tensor, "T D"]]]:
+        lengths = torch.tensor([len(ids)], device=self.device)
+        current = Pass(Rows.of(lengths), cache=Cache())
+        self._forward(None, ids.to(self.device), current, keep=torch.zeros(1, dtype=torch.long))
+        assert current.cache is not None
+        cache = current.cache
+
+        def flat(states: Tensor) -> Tensor:
+            return states[0].transpose(0, 1).flatten(1).float()
+
+        return {block: (flat(cache.keys[block]), flat(cache.values[block])) for block in blocks}
+
+    def loss(self, prompt: Prompt | None, batch: Batch, *, grad: bool = False) -> Losses:
+        prompt = prompt or {}
+        if not (grad and prompt):
+            with torch.no_grad():
+                return self._losses(prompt, batch)._replace(gradient={} if grad else None)
+        leaves = {place: vectors.detach().float().requires_grad_(True) for place, vectors in prompt.items()}
+        with torch.enable_grad():
+            losses = self._losses(leaves, batch)
+            (losses.nll * batch.weights.to(losses.nll)).sum().backward()
+        gradient = {
+            place: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for place, leaf in leaves.items()
+        }
+        return losses._replace(nll=losses.nll.detach(), gradient=gradient)
+
+    def _losses(self, prompt: Prompt, batch: Batch) -> Losses:
+        logits, labels, rows = self._label_logits(prompt, batch)
+        nll = functional.cross_entropy(logits.float(), labels, reduction="none")
+        scored = batch.scored.to(self.device)[batch.labels.to(self.device)]
+        right = (logits.argmax(-1) == labels) & scored
+
+        def per_row(values: Tensor) -> Tensor:
+            return torch.zeros(len(batch), dtype=values.dtype, device=values.device).index_add(0, rows, values)
+
+        return Losses(
+            nll=per_row(nll),
+            tokens=per_row(torch.ones_like(rows)).cpu(),
+            correct=per_row(right.long()).cpu(),
+            scored=per_row(scored.long()).cpu(),
+            gradient=None,
+        )
+
+    def _label_logits(self, prompt: Prompt, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits [N V] of the model at every label of the batch, the labels [N] and their rows [N]."""
+        if bool(batch.labels[:, 0].any()):
+            raise ValueError("the first token of a row cannot be a label: nothing of the text predicts it")
+        packed = _Packed.of(batch, self.device)
+        current = Pass(packed.rows)
+        marked = batch.labels.to(self.device).flatten().index_select(0, packed.rows.unpad)
+        where = marked.nonzero().squeeze(1)
+        logits = self._forward(prompt, packed.tokens, current, keep=where - 1)
+        return logits, packed.tokens[where], packed.row_of[where]
+
+    def _forward(self, prompt: Prompt | None, tokens: Tensor, current: Pass, keep: Tensor) -> Tensor:
+        """One packed pass; logits at the kept indices of the text. `keep` counts from the first row."""
+        prompt = prompt or {}
+        assert current.rows is not None
+        self._check(prompt)
+        vectors = {place: value.to(self.device, self.dtype) for place, value in prompt.items()}
+        kept = vectors.get(Place(0))
+        cut = {place.block: value for place, value in vectors.items() if place.after == "cut"}
+        current.kept = 0 if kept is None else len(kept)
+        current.cut = {block: len(value) for block, value in cut.items()}
+
+        if 0 in cut and self._table is not None:
+            cut[0] = cut[0] + self._table(torch.arange(len(cut[0]), device=self.device))
+        texts = self._embedding(tokens)
+        embeddings = texts if kept is None else torch.cat([kept, texts])
+        keep = keep.to(self.device) + current.kept
+        positions = self._position_ids(current, len(tokens))
+        with running(current), self._hooks.inserting(cut):
+            logits: Tensor = self._model(
+                inputs_embeds=embeddings[None], position_ids=positions[None], use_cache=False, logits_to_keep=keep
+            ).logits
+        return logits[0]
+
+    def _position_ids(self, current: Pass, tokens: int) -> Int[Tensor, "N"]:
+        """Positions of [cut prompts | kept prompt | rows]; a row starts over behind the prompts.
+
+        What is prepended at block 0 takes part in the numbering (GPT-2 adds its learned positions there);
+        cut prompts of later blocks stand in front of that, at negative positions if need be: with rotary
+        positions only differences count. A learned table is read by the model for [kept prompt | rows]
+        alone, and has no position for vectors that join later.
+        """
+        assert current.rows is not None
+        start = current.cut.get(0, 0)
+        lead = 0 if self._positions == "learned" else max(current.cut.values(), default=0)
+        front = torch.arange(start - lead, start + current.kept, device=self.device)
+        within = torch.arange(current.rows.longest, device=self.device).repeat(current.rows.count)
+        rows = within.index_select(0, current.rows.unpad) + start + current.kept
+        assert len(rows) == tokens
+        return torch.cat([front, rows])
+
+    def _check(self, prompt: Prompt) -> None:
+        blocks = len(self._blocks.layers)
+        for place in prompt:
+            if place.stack != "decoder" or place.kind != "residual":
+                raise UserError(f"this host has no place {place.name}; it takes decoder residual places")
+            if place.block >= blocks:
+                raise UserError(f"block {place.block} does not exist: the model has blocks 0 to {blocks - 1}")
+            if place.after == "cut" and self._positions == "other":
+                raise UserError(
+                    f"the model family '{self._config.model_type}' has neither rotary nor GPT-2's learned "
+                    "positions, so cut prompts have no position in it; use the method soft"
+                )
+            if place.after == "keep" and place.block != 0:
+                raise UserError(f"the place {place.name} cannot keep: vectors stay in the sequence from block 0 only")
+
+    @torch.no_grad()
+    def generate(
+        self, prompt: Prompt | None, batch: Batch, *, max_new: int, stop: frozenset[int]
+    ) -> list[list[int]]:
+        prompt = prompt or {}
+        packed = _Packed.of(batch, self.device)
+        cache = Cache()
+        lengths = packed.rows.lengths
+        prefill = Pass(packed.rows, cache=cache, room=max_new)
+        logits = self._forward(prompt, packed.tokens, prefill, keep=lengths.cumsum(0) - 1)
+        start = prefill.cut.get(0, 0) + prefill.kept
+
+        out: list[list[int]] = [[] for _ in range(len(batch))]
+        active = torch.arange(len(batch), device=self.device)
+        for step in range(max_new):
+            tokens = logits.argmax(-1)
+            going = torch.tensor([token not in stop for token in tokens.tolist()], device=self.device)
+            if not bool(going.all()):
+                chosen = going.nonzero().squeeze(1)
+                active, tokens = active[chosen], tokens[chosen]
+                cache.select(chosen)
+            for row, token in zip(active.tolist(), tokens.tolist(), strict=True):
+                out[row].append(token)
+            if len(active) == 0 or step == max_new - 1:
+                break
+            now = lengths[active] + step
+            current = Pass(None, cache=cache, room=max_new - step, now=now)
+            with running(current):
+                logits = self._model(
+                    inputs_embeds=self._embedding(tokens)[None],
+                    position_ids=(now + start)[None],
+                    use_cache=False,
+                    logits_to_keep=torch.arange(len(active), device=self.device),
+                ).logits[0]
+        return out
+
+    @torch.no_grad()
+    def compare(self, a: Prompt | None, b: Prompt | None, batch: Batch) -> Comparison:
+        first, _, rows = self._label_logits(a or {}, batch)
+        second, _, _ = self._label_logits(b or {}, batch)
+        p, q = first.double().log_softmax(-1), second.double().log_softmax(-1)
+        middle = torch.logaddexp(p, q) - torch.log(torch.tensor(2.0, dtype=torch.double))
+        divergence = ((p.exp() * (p - middle)).sum(-1) + (q.exp() * (q - middle)).sum(-1)) / 2
+        agree = (first.argmax(-1) == second.argmax(-1)).long()
+        zeros = torch.zeros(len(batch), device=self.device)
+        return Comparison(
+            divergence=zeros.double().index_add(0, rows, divergence),
+            agree=zeros.long().index_add(0, rows, agree).cpu(),
+            tokens=zeros.long().index_add(0, rows, torch.ones_like(rows)).cpu(),
+        )
+
+    @torch.no_grad()
+    def observe(
+        self, prompt: Prompt | None, batch: Batch, sites: Sequence[str], statistic: StatisticT
+    ) -> StatisticT:
+        packed = _Packed.of(batch, self.device)
+        within = torch.arange(packed.rows.longest, device=self.device).repeat(len(batch))
+        where = Where(packed.row_of, within.index_select(0, packed.rows.unpad), packed.tokens)
+        with self._watching(sites, statistic, where):
+            self._forward(prompt, packed.tokens, Pass(packed.rows), keep=torch.zeros(1, dtype=torch.long))
+        return statistic
+
+    @contextmanager
+    def _watching(self, sites: Sequence[str], statistic: SiteStatistic, where: Where) -> Iterator[None]:
+        """Forward hooks that hand the text's states at the sites to the statistic."""
+        layers = self._blocks.layers
+        known = [f"resid.{block}" for block in range(len(layers) + 1)] + ["final"]
+        unknown = [site for site in sites if site not in known]
+        if unknown:
+            raise UserError(f"there is no site '{unknown[0]}'; this model has resid.0 to {known[-2]}, and final")
+        count = len(where.tokens)
+
+        def give(site: str, states: Tensor) -> None:
+            statistic.update(site, states[0, -count:].float(), where)
+
+        handles = []
+        for block, layer in enumerate(layers):
+            if f"resid.{block}" in sites:
+                handles.append(
+                    layer.register_forward_pre_hook(
+                        lambda _, args, kwargs, site=f"resid.{block}": give(site, _hidden(args, kwargs)),
+                        with_kwargs=True,
+                        prepend=True,
+                    )
+                )
+        for site, module in ((known[-2], layers[-1]), ("final", self._blocks.final_norm)):
+            if site in sites:
+                handles.append(
+                    module.register_forward_hook(lambda _, __, out, site=site: give(site, _first(out)))
+                )
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+@dataclass
+class _Packed:
+    """A batch without its pads: tokens one row after another, and the row of each."""
+
+    rows: Rows
+    tokens: Int[Tensor, "N"]
+    row_of: Int[Tensor, "N"]
+
+    @classmethod
+    def of(cls, batch: Batch, device: torch.device) -> _Packed:
+        lengths = batch.lengths.to(device)
+        longest = int(lengths.max())
+        rows = Rows.of(lengths)
+        tokens = batch.tokens[:, :longest].to(device).flatten().index_select(0, rows.unpad)
+        row_of = torch.arange(len(batch), device=device).repeat_interleave(lengths)
+        return cls(rows, tokens, row_of)
+
+
+class _PromptHooks:
+    """Prepends cut prompts to their block's input and cuts them from its output."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self._cut: dict[int, Tensor] = {}
+        for index, layer in enumerate(blocks.layers):
+            layer.register_forward_pre_hook(self._before(index), with_kwargs=True)
+            layer.register_forward_hook(self._after(index))
+
+    @contextmanager
+    def inserting(self, cut: dict[int, Tensor]) -> Iterator[None]:
+        self._cut = cut
+        try:
+            yield
+        finally:
+            self._cut = {}
+
+    def _before(self, block: int) -> Any:
+        def hook(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+            if not self._cut:
+                return None
+            hidden = _hidden(args, kwargs)
+            if block in self._cut:
+                hidden = torch.cat([self._cut[block][None], hidden], 1)
+            if kwargs.get("position_embeddings") is not None:
+                width = hidden.shape[1]
+                kwargs = kwargs | {
+                    "position_embeddings": tuple(part[:, -width:] for part in kwargs["position_embeddings"])
+                }
+            kwargs.pop("hidden_states", None)
+            return (hidden, *args[1:]), kwargs
+
+        return hook
+
+    def _after(self, block: int) -> Any:
+        def hook(_: nn.Module, __: tuple, out: Any) -> Any:
+            if block not in self._cut:
+                return out
+            front = len(self._cut[block])
+            return (out[0][:, front:], *out[1:]) if isinstance(out, tuple) else out[:, front:]
+
+        return hook
+
+
+def _hidden(args: tuple, kwargs: dict) -> Tensor:
+    return args[0] if args else kwargs["hidden_states"]
+
+
+def _first(out: Any) -> Tensor:
+    return out[0] if isinstance(out, tuple) else out

@@ -1,0 +1,256 @@
+"""One pass over a batch without a single padded or repeated position.
+
+A batch is laid out as one long sequence: prompt vectors first, once, then the rows one after another.
+Causal attention makes that exact: a prompt at the front never sees a text, so its states are the same
+for every row, and a row sees the prompt and itself. Linear layers, norms and MLPs, which see positions
+one by one, then do no work on pads and none twice; only attention needs to know who sees whom.
+
+The attention function below is registered with transformers once and reads the current `Pass`. No mask
+function is registered under its name, so transformers builds no mask and leaves positions alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+from transformers import AttentionInterface
+
+ATTENTION = "softprior_packed"
+
+_current: ContextVar[Pass | None] = ContextVar("softprior_pass", default=None)
+
+
+@dataclass
+class Rows:
+    """Index arithmetic between packed rows `[N]` and padded rows `[B, T]`.
+
+    Attributes:
+        lengths: tokens of each row.
+        pad: for each padded slot the packed index (0 where there is no token).
+        unpad: for each packed token its padded slot.
+    """
+
+    lengths: Int[Tensor, "B"]
+    pad: Int[Tensor, "BT"]
+    unpad: Int[Tensor, "N"]
+
+    @classmethod
+    def of(cls, lengths: Int[Tensor, "B"]) -> Rows:
+        longest = int(lengths.max())
+        slots = torch.arange(longest, device=lengths.device)
+        real = slots[None, :] < lengths[:, None]
+        starts = lengths.cumsum(0) - lengths
+        # A slot without a token repeats the row's first token: finite, and no real query ever sees it.
+        pad = torch.where(real, starts[:, None] + slots[None, :], starts[:, None])
+        return cls(lengths, pad.flatten(), real.flatten().nonzero().squeeze(1))
+
+    @property
+    def count(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def longest(self) -> int:
+        return len(self.pad) // self.count
+
+
+@dataclass
+class Cache:
+    """Keys and values of a generation, per block, rows padded to a common number of slots.
+
+    Attributes:
+        keys, values: `[B, heads, slots, D]` per block.
+        positions: position of each slot, per block; a slot not yet written stands at a position no
+            query ever reaches.
+    """
+
+    keys: dict[int, Float[Tensor, "B K S D"]] = field(default_factory=dict)
+    values: dict[int, Float[Tensor, "B K S D"]] = field(default_factory=dict)
+    positions: dict[int, Int[Tensor, "B S"]] = field(default_factory=dict)
+
+    def select(self, rows: Int[Tensor, "A"]) -> None:
+        """Keeps the given rows only."""
+        for table in (self.keys, self.values, self.positions):
+            for block in table:
+                table[block] = table[block].index_select(0, rows)  # type: ignore[assignment]
+
+
+UNWRITTEN = torch.iinfo(torch.int32).max
+"""Position of a cache slot without a token: later than any query, so causality hides it."""
+
+
+@dataclass
+class Pass:
+    """What the attention function has to know about the forward pass under way.
+
+    Attributes:
+        rows: the text rows; None in a decoding step, where each packed token is a row of its own.
+        kept: prompt vectors at the front of the sequence in every block.
+        cut: prompt vectors in front of those, by block, that only this block sees.
+        cache: filled by a prefill and read by decoding steps; None in training.
+        room: slots to leave free in the cache for tokens to come.
+        now: in a decoding step, the position of each row's new token.
+    """
+
+    rows: Rows | None
+    kept: int = 0
+    cut: dict[int, int] = field(default_factory=dict)
+    cache: Cache | None = None
+    room: int = 0
+    now: Int[Tensor, "B"] | None = None
+    masks: dict[tuple[int, int | None], Bool[Tensor, "T S"]] = field(default_factory=dict)
+
+    def front(self, block: int) -> int:
+        """Number of prompt vectors that rows see in a block."""
+        return self.kept + self.cut.get(block, 0)
+
+    def mask(self, front: int, window: int | None) -> Bool[Tensor, "T S"]:
+        """Who sees whom: the front and then the row itself, causal, at most `window` positions back."""
+        if (front, window) not in self.masks:
+            assert self.rows is not None
+            device = self.rows.pad.device
+            key = torch.arange(front + self.rows.longest, device=device)
+            self.masks[front, window] = _visible(key[front:, None], key[None, :], window)
+        return self.masks[front, window]
+
+
+def _visible(query: Tensor, key: Tensor, window: int | None) -> Tensor:
+    back = query - key
+    return (back >= 0) if window is None else (back >= 0) & (back < window)
+
+
+@contextmanager
+def running(current: Pass) -> Iterator[Pass]:
+    """Makes `current` the pass that attention reads."""
+    token = _current.set(current)
+    try:
+        yield current
+    finally:
+        _current.reset(token)
+
+
+def attend(
+    module: torch.nn.Module,
+    query: Float[Tensor, "1 A N D"],
+    key: Float[Tensor, "1 K N D"],
+    value: Float[Tensor, "1 K N D"],
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **kwargs: Any,
+) -> tuple[Float[Tensor, "1 N A D"], None]:
+    """Attention of a packed sequence; transformers calls it in place of its own functions.
+
+    Raises:
+        RuntimeError: outside of a pass, or for a feature that packed attention does not have.
+    """
+    current = _current.get()
+    unknown = [name for name in ("position_bias", "s_aux", "indexer_mask") if kwargs.get(name) is not None]
+    if current is None or attention_mask is not None or dropout or unknown:
+        raise RuntimeError(f"packed attention cannot do this: mask, dropout, {unknown} or no pass")
+    block = int(module.layer_idx)  # type: ignore[arg-type]
+    compute = _Attention(scaling, softcap)
+    if current.now is not None:
+        return _decode(current, block, query, key, value, sliding_window, compute), None
+
+    assert current.rows is not None
+    rows, front = current.rows, current.front(block)
+    outputs = []
+    if front:
+        if current.cut.get(block) or current.kept:
+            window = _visible(*_grid(front, query.device), sliding_window)
+            outputs.append(
+                compute(query[:, :, :front], key[:, :, :front], value[:, :, :front], window).transpose(1, 2)[0]
+            )
+    keys, values = _padded(key, front, rows), _padded(value, front, rows)
+    if front:
+        keys = torch.cat([key[:, :, :front].expand(rows.count, -1, -1, -1), keys], 2)
+        values = torch.cat([value[:, :, :front].expand(rows.count, -1, -1, -1), values], 2)
+    if current.cache is not None:
+        _fill(current, block, keys, values, front)
+    mask = None if not front and sliding_window is None else current.mask(front, sliding_window)
+    out = compute(_padded(query, front, rows), keys, values, mask)
+    outputs.append(out.transpose(1, 2).flatten(0, 1).index_select(0, rows.unpad))
+    return torch.cat(outputs)[None], None
+
+
+def _grid(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    steps = torch.arange(size, device=device)
+    return steps[:, None], steps[None, :]
+
+
+def _padded(packed: Float[Tensor, "1 K N D"], front: int, rows: Rows) -> Float[Tensor, "B K T D"]:
+    heads, width = packed.shape[1], packed.shape[3]
+    picked = packed[0, :, front:].index_select(1, rows.pad)
+    return picked.view(heads, rows.count, rows.longest, width).transpose(0, 1)
+
+
+class _Attention:
+    """Softmax attention with grouped keys; explicit only where a softcap forbids the fused kernel."""
+
+    def __init__(self, scaling: float | None, softcap: float | None) -> None:
+        self.scaling = scaling
+        self.softcap = softcap
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        groups = query.shape[1] // key.shape[1]
+        if groups > 1:
+            key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+        if self.softcap is None:
+            return functional.scaled_dot_product_attention(
+                query, key, value, attn_mask=mask, is_causal=mask is None, scale=self.scaling
+            )
+        if mask is None:
+            mask = _visible(*_grid(query.shape[2], query.device), None)
+        scale = self.scaling if self.scaling is not None else query.shape[-1] ** -0.5
+        scores = torch.tanh(query @ key.transpose(2, 3) * scale / self.softcap) * self.softcap
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        return scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
+
+
+def _fill(current: Pass, block: int, keys: Tensor, values: Tensor, front: int) -> None:
+    """Prefill: stores a block's keys and values with free slots for the tokens to come."""
+    assert current.rows is not None
+    assert current.cache is not None
+    room = (0, 0, 0, current.room)
+    current.cache.keys[block] = functional.pad(keys, room)
+    current.cache.values[block] = functional.pad(values, room)
+    slots = torch.arange(front + current.rows.longest + current.room, device=keys.device)
+    written = slots[None, :] < front + current.rows.lengths[:, None]
+    # Relative to the first text token, so that cut prompts of a block stand at negative positions.
+    current.cache.positions[block] = torch.where(written, slots[None, :] - front, UNWRITTEN)
+
+
+def _decode(
+    current: Pass,
+    block: int,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    window: int | None,
+    compute: _Attention,
+) -> Tensor:
+    """One new token a row: writes it behind what the cache holds and attends to all of it."""
+    assert current.cache is not None
+    assert current.now is not None
+    keys, values = current.cache.keys[block], current.cache.values[block]
+    positions = current.cache.positions[block]
+    slot = keys.shape[2] - current.room
+    keys[:, :, slot] = key[0].transpose(0, 1)
+    values[:, :, slot] = value[0].transpose(0, 1)
+    positions[:, slot] = current.now
+    mask = _visible(current.now[:, None], positions, window)[:, None, None, :]
+    out = compute(query[0].transpose(0, 1)[:, :, None], keys, values, mask)
+    return out[:, :, 0][None]
+
+
+AttentionInterface.register(ATTENTION, attend)

@@ -1,0 +1,132 @@
+"""The seam: what a trial may ask of a frozen model, whoever holds the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from softprior.prompt import Batch, Place, Prompt
+
+
+class ModelInfo(NamedTuple):
+    """Facts about a frozen model.
+
+    Attributes:
+        family: transformers' `model_type`.
+        blocks: number of decoder blocks, L.
+        hidden: width of the residual stream, H.
+        vocabulary: number of rows of the embedding table, V.
+        parameters: number of weights, embeddings included.
+        positions: longest sequence the model was built for; prompt vectors count.
+        embedding: `rotary` or `learned` positions (or `other`).
+        fingerprint: identifies the weights.
+        dtype: of weights and activations.
+    """
+
+    family: str
+    blocks: int
+    hidden: int
+    vocabulary: int
+    parameters: int
+    positions: int
+    embedding: Literal["rotary", "learned", "other"]
+    fingerprint: str
+    dtype: str
+
+
+class Losses(NamedTuple):
+    """Per row of a batch, summed over its labels; nothing is averaged.
+
+    Attributes:
+        nll: negative log-likelihood of the labels, in nats.
+        tokens: number of labels.
+        correct: scored labels that were the model's first choice (teacher forced).
+        scored: number of scored labels.
+        gradient: of `sum_b weights[b] * nll[b]` at every place, float32; None when not asked for.
+    """
+
+    nll: Float[Tensor, "B"]
+    tokens: Int[Tensor, "B"]
+    correct: Int[Tensor, "B"]
+    scored: Int[Tensor, "B"]
+    gradient: dict[Place, Float[Tensor, "P D"]] | None
+
+
+class Comparison(NamedTuple):
+    """How far two prompts' outputs differ, per row, summed over its labels.
+
+    Attributes:
+        divergence: Jensen-Shannon divergence in nats, at most ln 2 a label.
+        agree: labels where both prompts have the same first choice.
+        tokens: number of labels.
+    """
+
+    divergence: Float[Tensor, "B"]
+    agree: Int[Tensor, "B"]
+    tokens: Int[Tensor, "B"]
+
+
+class Where(NamedTuple):
+    """Which text tokens a block of states belongs to.
+
+    Attributes:
+        rows: row of the batch.
+        positions: position in the row's text, from 0; prompt vectors do not count.
+        tokens: token id.
+    """
+
+    rows: Int[Tensor, "N"]
+    positions: Int[Tensor, "N"]
+    tokens: Int[Tensor, "N"]
+
+
+class SiteStatistic(Protocol):
+    """A reduction over activations, fed beside the weights; it decides what it keeps."""
+
+    def update(self, site: str, states: Float[Tensor, "N H"], where: Where) -> None:
+        """Takes the float32 states of N real text tokens at a site."""
+
+
+StatisticT = TypeVar("StatisticT", bound=SiteStatistic)
+
+
+@runtime_checkable
+class FrozenLM(Protocol):
+    """A frozen language model that answers for any prompt and owns none.
+
+    Every method takes text as right-padded batches; padding never changes a result beyond rounding.
+    A host never normalises: weights per row let the caller decide what is averaged.
+    """
+
+    def info(self) -> ModelInfo:
+        """Sizes and identity."""
+
+    def embed(self, ids: Int[Tensor, "T"]) -> Float[Tensor, "T H"]:
+        """What the model's own embedding layer returns, scaling included (site `resid.0`), float32."""
+
+    def normalise(self, place: Place, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
+        """The vectors after the first norm of the place's block: all a cut prompt is seen through."""
+
+    def keys_values(
+        self, ids: Int[Tensor, "T"], blocks: Sequence[int]
+    ) -> dict[int, tuple[Float[Tensor, "T D"], Float[Tensor, "T D"]]]:
+        """A text's attended keys (after rotary) and values per block, heads flattened."""
+
+    def loss(self, prompt: Prompt | None, batch: Batch, *, grad: bool = False) -> Losses:
+        """Negative log-likelihood of the labels, and on demand the gradient at the prompt."""
+
+    def generate(
+        self, prompt: Prompt | None, batch: Batch, *, max_new: int, stop: frozenset[int]
+    ) -> list[list[int]]:
+        """Greedy continuations of every row, ending before the first token in `stop`."""
+
+    def compare(self, a: Prompt | None, b: Prompt | None, batch: Batch) -> Comparison:
+        """Divergence and first-choice agreement of the outputs under two prompts."""
+
+    def observe(
+        self, prompt: Prompt | None, batch: Batch, sites: Sequence[str], statistic: StatisticT
+    ) -> StatisticT:
+        """Feeds the states of all real text tokens at the sites to a statistic and returns it."""

@@ -1,0 +1,127 @@
+"""Places, prompts and batches: the values that cross the seam between a trial and a frozen model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Stack = Literal["encoder", "decoder"]
+Kind = Literal["residual", "key", "value"]
+After = Literal["keep", "cut"]
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """Where vectors of a prompt enter the model.
+
+    Attributes:
+        stack: the decoder (every causal model) or the encoder of an encoder-decoder model.
+        block: the block whose input (site `resid.block`) the vectors join, counted from 0.
+        kind: `residual` vectors are prepended to the block's input; `key` and `value` vectors to the
+            block's attended keys and values.
+        after: `keep` leaves residual vectors in the sequence for all later blocks; `cut` removes
+            them from the block's output again.
+    """
+
+    block: int
+    kind: Kind = "residual"
+    after: After = "keep"
+    stack: Stack = "decoder"
+
+    @property
+    def name(self) -> str:
+        """A stable name for files and metrics, for example `decoder.0.residual.keep`."""
+        return f"{self.stack}.{self.block}.{self.kind}.{self.after}"
+
+    @classmethod
+    def parse(cls, name: str) -> Place:
+        """The inverse of `name`.
+
+        Raises:
+            ValueError: when `name` is not the name of a place.
+        """
+        parts = name.split(".")
+        if len(parts) != 4 or not parts[1].isdigit():
+            raise ValueError(f"'{name}' is not the name of a place, such as decoder.0.residual.keep")
+        place = cls(block=int(parts[1]), kind=parts[2], after=parts[3], stack=parts[0])  # type: ignore[arg-type]
+        if place.stack not in ("encoder", "decoder") or place.kind not in ("residual", "key", "value"):
+            raise ValueError(f"'{name}' is not the name of a place, such as decoder.0.residual.keep")
+        if place.after not in ("keep", "cut"):
+            raise ValueError(f"'{name}' is not the name of a place, such as decoder.0.residual.keep")
+        return place
+
+
+Prompt = Mapping[Place, Float[Tensor, "P D"]]
+"""The trained vectors of each place. `{Place(0): x}` is ordinary soft prompt-tuning."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples as a host receives them, padded on the right.
+
+    Attributes:
+        ids: stable names of the examples.
+        tokens: token ids; what stands at or after a row's length is ignored.
+        lengths: number of real tokens of each row, at least 1.
+        labels: True where the token is to be predicted (from everything before it). Never at 0.
+        scored: the labels that also count in accuracy; the end-of-sequence label does not.
+        weights: the gradient is that of `sum_b weights[b] * nll_b`, nll_b summed over b's labels.
+    """
+
+    ids: tuple[str, ...]
+    tokens: Int[Tensor, "B T"]
+    lengths: Int[Tensor, "B"]
+    labels: Bool[Tensor, "B T"]
+    scored: Bool[Tensor, "B T"]
+    weights: Float[Tensor, "B"]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def positions(self) -> int:
+        """Number of real tokens: what the batch costs, prompt excluded."""
+        return int(self.lengths.sum())
+
+    def weighted(self, weights: Float[Tensor, "B"]) -> Batch:
+        """The same rows with other weights."""
+        return replace(self, weights=weights)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tokenised example: an input, and the answer that follows it.
+
+    Attributes:
+        id: stable name.
+        tokens: input tokens followed by answer tokens.
+        labels: True at answer tokens.
+        scored: True at answer tokens that count in accuracy.
+    """
+
+    id: str
+    tokens: list[int]
+    labels: list[bool]
+    scored: list[bool]
+
+
+def collate(rows: list[Row]) -> Batch:
+    """Pads rows on the right to the longest; every weight is 1."""
+    longest = max(len(row.tokens) for row in rows)
+
+    def padded(values: list[list], fill: int) -> Tensor:
+        return torch.tensor([[*v, *[fill] * (longest - len(v))] for v in values])
+
+    return Batch(
+        ids=tuple(row.id for row in rows),
+        tokens=padded([row.tokens for row in rows], 0).long(),
+        lengths=torch.tensor([len(row.tokens) for row in rows]),
+        labels=padded([row.labels for row in rows], 0).bool(),
+        scored=padded([row.scored for row in rows], 0).bool(),
+        weights=torch.ones(len(rows)),
+    )

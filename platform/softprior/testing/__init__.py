@@ -1,0 +1,1 @@
+"""Contract suites and slow literal forms: what every prior, method, task and host is held against."""
