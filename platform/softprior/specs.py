@@ -312,7 +312,9 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
         problem = getattr(error, "problem", None) or "cannot be parsed"
         raise UserError(f"{path}{where}: not valid YAML: {problem}") from None
     if not isinstance(data, dict):
-        raise UserError(f"{path}: a study file is a mapping with the keys {', '.join(StudySpec.model_fields)}")
+        raise UserError(
+            f"{path}: a study file is a mapping with the keys {', '.join(StudySpec.model_fields)}"
+        )
     for override in overrides:
         _apply(data, override)
     return validate(StudySpec, data, str(path))

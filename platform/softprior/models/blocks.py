@@ -43,7 +43,9 @@ class Blocks(NamedTuple):
 
 
 def _child(module: nn.Module, names: tuple[str, ...]) -> nn.Module | None:
-    return next((getattr(module, name) for name in names if isinstance(getattr(module, name, None), nn.Module)), None)
+    return next(
+        (getattr(module, name) for name in names if isinstance(getattr(module, name, None), nn.Module)), None
+    )
 
 
 def position_table(model: nn.Module) -> nn.Module | None:

@@ -66,7 +66,7 @@ class LocalLM:
         )
 
     @torch.no_grad()
-    def embed(self, ids: Int[Tensor, "T"]) -> Float[Tensor, "T H"]:
+    def embed(self, ids: Int[Tensor, T]) -> Float[Tensor, "T H"]:
         return self._embedding(ids.to(self.device)).float()
 
     @torch.no_grad()
@@ -76,7 +76,7 @@ class LocalLM:
 
     @torch.no_grad()
     def keys_values(
-        self, ids: Int[Tensor, "T"], blocks: Sequence[int]
+        self, ids: Int[Tensor, T], blocks: Sequence[int]
     ) -> dict[int, tuple[Float[Tensor, "T D"], Float[Tensor, "T D"]]]:
         lengths = torch.tensor([len(ids)], device=self.device)
         current = Pass(Rows.of(lengths), cache=Cache())
@@ -99,7 +99,8 @@ class LocalLM:
             losses = self._losses(leaves, batch)
             (losses.nll * batch.weights.to(losses.nll)).sum().backward()
         gradient = {
-            place: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for place, leaf in leaves.items()
+            place: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+            for place, leaf in leaves.items()
         }
         return losses._replace(nll=losses.nll.detach(), gradient=gradient)
 
@@ -110,7 +111,9 @@ class LocalLM:
         right = (logits.argmax(-1) == labels) & scored
 
         def per_row(values: Tensor) -> Tensor:
-            return torch.zeros(len(batch), dtype=values.dtype, device=values.device).index_add(0, rows, values)
+            return torch.zeros(len(batch), dtype=values.dtype, device=values.device).index_add(
+                0, rows, values
+            )
 
         return Losses(
             nll=per_row(nll),
@@ -150,11 +153,14 @@ class LocalLM:
         positions = self._position_ids(current, len(tokens))
         with running(current), self._hooks.inserting(cut):
             logits: Tensor = self._model(
-                inputs_embeds=embeddings[None], position_ids=positions[None], use_cache=False, logits_to_keep=keep
+                inputs_embeds=embeddings[None],
+                position_ids=positions[None],
+                use_cache=False,
+                logits_to_keep=keep,
             ).logits
         return logits[0]
 
-    def _position_ids(self, current: Pass, tokens: int) -> Int[Tensor, "N"]:
+    def _position_ids(self, current: Pass, tokens: int) -> Int[Tensor, N]:
         """Positions of [cut prompts | kept prompt | rows]; a row starts over behind the prompts.
 
         What is prepended at block 0 takes part in the numbering (GPT-2 adds its learned positions there);
@@ -184,7 +190,9 @@ class LocalLM:
                     "positions, so cut prompts have no position in it; use the method soft"
                 )
             if place.after == "keep" and place.block != 0:
-                raise UserError(f"the place {place.name} cannot keep: vectors stay in the sequence from block 0 only")
+                raise UserError(
+                    f"the place {place.name} cannot keep: vectors stay in the sequence from block 0 only"
+                )
 
     @torch.no_grad()
     def generate(
@@ -255,7 +263,9 @@ class LocalLM:
         known = [f"resid.{block}" for block in range(len(layers) + 1)] + ["final"]
         unknown = [site for site in sites if site not in known]
         if unknown:
-            raise UserError(f"there is no site '{unknown[0]}'; this model has resid.0 to {known[-2]}, and final")
+            raise UserError(
+                f"there is no site '{unknown[0]}'; this model has resid.0 to {known[-2]}, and final"
+            )
         count = len(where.tokens)
 
         def give(site: str, states: Tensor) -> None:
@@ -288,8 +298,8 @@ class _Packed:
     """A batch without its pads: tokens one row after another, and the row of each."""
 
     rows: Rows
-    tokens: Int[Tensor, "N"]
-    row_of: Int[Tensor, "N"]
+    tokens: Int[Tensor, N]
+    row_of: Int[Tensor, N]
 
     @classmethod
     def of(cls, batch: Batch, device: torch.device) -> _Packed:

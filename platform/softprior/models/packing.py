@@ -38,12 +38,12 @@ class Rows:
         unpad: for each packed token its padded slot.
     """
 
-    lengths: Int[Tensor, "B"]
-    pad: Int[Tensor, "BT"]
-    unpad: Int[Tensor, "N"]
+    lengths: Int[Tensor, B]
+    pad: Int[Tensor, BT]
+    unpad: Int[Tensor, N]
 
     @classmethod
-    def of(cls, lengths: Int[Tensor, "B"]) -> Rows:
+    def of(cls, lengths: Int[Tensor, B]) -> Rows:
         longest = int(lengths.max())
         slots = torch.arange(longest, device=lengths.device)
         real = slots[None, :] < lengths[:, None]
@@ -75,7 +75,7 @@ class Cache:
     values: dict[int, Float[Tensor, "B K S D"]] = field(default_factory=dict)
     positions: dict[int, Int[Tensor, "B S"]] = field(default_factory=dict)
 
-    def select(self, rows: Int[Tensor, "A"]) -> None:
+    def select(self, rows: Int[Tensor, A]) -> None:
         """Keeps the given rows only."""
         for table in (self.keys, self.values, self.positions):
             for block in table:
@@ -104,7 +104,7 @@ class Pass:
     cut: dict[int, int] = field(default_factory=dict)
     cache: Cache | None = None
     room: int = 0
-    now: Int[Tensor, "B"] | None = None
+    now: Int[Tensor, B] | None = None
     masks: dict[tuple[int, int | None], Bool[Tensor, "T S"]] = field(default_factory=dict)
 
     def front(self, block: int) -> int:
@@ -169,7 +169,9 @@ def attend(
         if current.cut.get(block) or current.kept:
             window = _visible(*_grid(front, query.device), sliding_window)
             outputs.append(
-                compute(query[:, :, :front], key[:, :, :front], value[:, :, :front], window).transpose(1, 2)[0]
+                compute(query[:, :, :front], key[:, :, :front], value[:, :, :front], window).transpose(1, 2)[
+                    0
+                ]
             )
     keys, values = _padded(key, front, rows), _padded(value, front, rows)
     if front:

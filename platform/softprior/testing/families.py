@@ -48,7 +48,13 @@ FAMILIES: dict[str, PreTrainedConfig] = {
         layer_types=["sliding_attention", "full_attention", "sliding_attention", "sliding_attention"],
     ),
     "gpt2": GPT2Config(
-        vocab_size=97, n_embd=32, n_layer=4, n_head=4, n_positions=128, initializer_range=0.3, bos_token_id=1,
+        vocab_size=97,
+        n_embd=32,
+        n_layer=4,
+        n_head=4,
+        n_positions=128,
+        initializer_range=0.3,
+        bos_token_id=1,
         eos_token_id=2,
     ),
 }

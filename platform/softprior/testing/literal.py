@@ -43,7 +43,9 @@ def literal_logits(model: nn.Module, prompt: Prompt | None, tokens: list[int]) -
     for index, layer in enumerate(blocks.layers):
         cut = first_cut if index == 0 else prompt.get(Place(index, after="cut"))
         x = states if cut is None else torch.cat([cut.to(states), states])
-        arguments: dict[str, Any] = {"attention_mask": _mask(x, getattr(_attention(layer), "sliding_window", None))}
+        arguments: dict[str, Any] = {
+            "attention_mask": _mask(x, getattr(_attention(layer), "sliding_window", None))
+        }
         if not learned:
             positions = torch.arange(len(x))[None]
             rotary = decoder.rotary_emb

@@ -1,0 +1,41 @@
+# The two commands of the README, and what they stand on. Everything happens in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+STUDY ?= jobs/studies/quickstart.yaml
+
+.PHONY: help quickstart test check lint types format ui clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+quickstart: $(READY)  ## run the quickstart study (about ten minutes on two cores)
+	$(BIN)/python -m jobs.study $(STUDY)
+
+test: $(READY)  ## run the whole test suite
+	$(BIN)/python -m pytest
+
+check: lint types test  ## everything CI runs
+
+lint: $(READY)  ## ruff: lint and format, without changing a file
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)  ## mypy
+	$(BIN)/mypy
+
+format: $(READY)  ## rewrite files the way `lint` wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+ui: $(READY)  ## MLflow's pages on the results
+	$(BIN)/python -m jobs.ui
+
+clean:  ## remove the environment; results and the cache stay
+	rm -rf .venv
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"softprior needs Python 3.11 or newer, and $(PYTHON) is {v[0]}.{v[1]}; name another with: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[dev]"
+	@touch $@

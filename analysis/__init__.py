@@ -1,0 +1,1 @@
+"""Reads results and returns tables and figures. Runs in the driver only."""

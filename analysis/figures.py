@@ -1,0 +1,68 @@
+"""Figures of single trials: where the prompt started, how it went, where it ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.decomposition import PCA
+
+from softprior.files import write_atomically
+from softprior.posteriors import Posterior, load_posterior
+from softprior.prompt import Place
+from softprior.records import Record
+from softprior.results import StudyFolder, load_background
+
+matplotlib.use("Agg")
+
+START, PATH, END, TOKENS = "#0072B2", "#999999", "#D55E00", "#CCCCCC"
+"""Okabe and Ito's palette: told apart by colour-blind readers and in grey print."""
+
+
+def draw_trial(record: Record, folder: StudyFolder) -> Path | None:
+    """Draws prior and posterior of a finished trial, one panel a place; returns the file.
+
+    The plane is spanned by the first two principal components of the vocabulary (at the model's
+    input) and the prompt's own vectors together.
+    """
+    path = folder.posterior(record.id)
+    if record.status != "finished" or not path.exists():
+        return None
+    posterior = load_posterior(path)
+    places = sorted(posterior.initial)
+    background = load_background(folder, record.spec.model_fingerprint)
+    figure = Figure(figsize=(4.6 * len(places), 4.4), layout="constrained")
+    axes = figure.subplots(1, len(places), squeeze=False)[0]
+    for panel, place in zip(axes, places, strict=True):
+        _draw_place(panel, posterior, place, background if place.block == 0 else None)
+    axes[0].legend(loc="best", fontsize=8, frameon=False)
+    loss = f"test loss {record.test.loss:.3f}" if record.test else ""
+    figure.suptitle(f"{record.label} · {loss}", fontsize=10)
+    target = folder.figure(record.id)
+    write_atomically(target, lambda temporary: figure.savefig(temporary, dpi=110, format="png"))
+    return target
+
+
+def _draw_place(panel: Axes, posterior: Posterior, place: Place, background: np.ndarray | None) -> None:
+    moments = [posterior.initial, *posterior.snapshots.values(), posterior.final]
+    path = np.stack([vectors[place].numpy() for vectors in moments])
+    points = path.reshape(-1, path.shape[-1])
+    # The vocabulary decides the plane where there is one; a few prompt vectors would not span it.
+    pca = PCA(2, random_state=0).fit(
+        points if background is None else np.concatenate([background, path[0], path[-1]])
+    )
+    if background is not None:
+        shown = pca.transform(background)
+        panel.scatter(*shown.T, s=3, color=TOKENS, label="vocabulary", rasterized=True)
+    flat = pca.transform(points).reshape(*path.shape[:2], 2)
+    for token in range(flat.shape[1]):
+        panel.plot(*flat[:, token].T, color=PATH, linewidth=0.7, zorder=2)
+    panel.scatter(*flat[0].T, s=22, color=START, marker="o", label="prior sample", zorder=3)
+    panel.scatter(*flat[-1].T, s=26, color=END, marker="^", label="posterior", zorder=4)
+    share = pca.explained_variance_ratio_
+    panel.set_xlabel(f"PC 1 ({share[0]:.0%} of variance)")
+    panel.set_ylabel(f"PC 2 ({share[1]:.0%})")
+    panel.set_title(f"block {place.block}, {place.after}", fontsize=9)

@@ -1,0 +1,1 @@
+"""Entry points for people and for `ray job submit`. Nothing a worker imports."""

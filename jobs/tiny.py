@@ -1,0 +1,59 @@
+"""Trains the project's own model and checks its card: python -m jobs.tiny --train"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import softprior
+from softprior.errors import UserError
+from softprior.files import write_json
+from softprior.training.threads import limit_threads
+
+SHIPPED = Path(softprior.__file__).parent / "tiny" / "weights"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Trains on demand, measures, prints the card; returns 1 where a promise of the card does not hold."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.tiny",
+        description="Measure the shipped model `tiny` against its card, or train it again.",
+    )
+    parser.add_argument("--train", action="store_true", help="train first (about 20 minutes on two cores)")
+    parser.add_argument(
+        "--folder", type=Path, default=SHIPPED, help="where weights and card are (default: as shipped)"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=2, help="CPU threads; the weights depend on them (default: 2)"
+    )
+    options = parser.parse_args(arguments)
+    limit_threads(options.threads)
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+
+    from softprior.tiny.card import measure
+    from softprior.tiny.recipe import train
+
+    try:
+        if options.train:
+            options.folder.mkdir(parents=True, exist_ok=True)
+            train(options.folder, say)
+        card = measure(options.folder, say)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for name, value in card.model_dump().items():
+        say(f"  {name:15} {value:,}")
+    broken = card.broken()
+    for promise in broken:
+        print(f"does not hold: {promise}", file=sys.stderr)
+    if not broken and options.train:
+        write_json(options.folder / "card.json", card.model_dump())
+    say("the card holds" if not broken else "the card does not hold")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Where models and data come from: the catalogue, package registries, the hub, local folders; the cache."""

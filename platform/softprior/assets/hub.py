@@ -1,0 +1,126 @@
+"""Models of the Hugging Face hub: safetensors only, never remote code."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx2
+from huggingface_hub import HfApi, ModelInfo, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from softprior.assets.cache import cache_root
+from softprior.errors import UserError
+
+_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt", "vocab.txt"]
+
+
+class HubModel(NamedTuple):
+    """A model of the hub on this machine.
+
+    Attributes:
+        folder: the snapshot.
+        commit: which identifies the weights.
+        licence: as its card says it.
+    """
+
+    folder: Path
+    commit: str
+    licence: str
+
+
+def hub_commit(repo: str, revision: str) -> str:
+    """The commit that a revision means now; the hub is not asked when it is a commit already."""
+    if re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    with _explained(repo, revision):
+        info = _info(repo, revision)
+        return str(info.sha) if info else _snapshot(repo, revision, local_files_only=True).name
+
+
+def hub_model(repo: str, revision: str) -> HubModel:
+    """The model's snapshot, downloaded first if it is not there; without network, the one that is.
+
+    Gated models need the environment variable HF_TOKEN. Files go to the cache, or to the hub's own
+    cache where HF_HOME or HF_HUB_CACHE is set, as on clusters that share one.
+
+    Raises:
+        UserError: the hub cannot be reached, or the model does not exist, is gated, or has no safetensors.
+    """
+    with _explained(repo, revision):
+        info = _info(repo, revision)
+        if info is None:
+            folder = _snapshot(repo, revision, local_files_only=True)
+            return HubModel(folder, folder.name, "not known without network")
+        names = [file.rfilename for file in info.siblings or ()]
+        if not any(name.endswith(".safetensors") for name in names):
+            raise UserError(f"a model must have safetensors, and hub:{repo} has none; {_instead(names)}")
+        folder = _snapshot(repo, str(info.sha))
+        licence = info.card_data.get("license") if info.card_data else None
+        return HubModel(folder, str(info.sha), str(licence or "not stated"))
+
+
+def _instead(names: list[str]) -> str:
+    if any(name.endswith(".gguf") for name in names):
+        return "download its GGUF file and give the path"
+    return "convert its weights, or choose a revision that has them"
+
+
+@contextmanager
+def _explained(repo: str, revision: str) -> Iterator[None]:
+    try:
+        yield
+    except GatedRepoError:
+        raise UserError(
+            f"hub:{repo} is gated; ask for access on its page and set HF_TOKEN to a token that has it"
+        ) from None
+    except RepositoryNotFoundError:
+        raise UserError(
+            f"the hub has no public model '{repo}'; check the name, or set HF_TOKEN if it is private"
+        ) from None
+    except RevisionNotFoundError:
+        raise UserError(f"hub:{repo} has no revision '{revision}'; give a commit, tag or branch") from None
+    except HFValidationError:
+        raise UserError(f"a hub model is hub:owner/name, not 'hub:{repo}'; correct the id") from None
+    except LocalEntryNotFoundError:
+        raise UserError(
+            f"hub:{repo} is not in the cache and the hub cannot be reached; run once with network, "
+            f"or give the path of a local folder as the model's id"
+        ) from None
+
+
+def _info(repo: str, revision: str) -> ModelInfo | None:
+    """What the hub says about the repository, or None where it cannot be reached."""
+    try:
+        return HfApi(token=_token()).model_info(repo, revision=revision, timeout=15)
+    except (RepositoryNotFoundError, RevisionNotFoundError):
+        raise
+    except (OSError, httpx2.HTTPError):
+        return None
+
+
+def _snapshot(repo: str, revision: str, local_files_only: bool = False) -> Path:
+    own = not ("HF_HOME" in os.environ or "HF_HUB_CACHE" in os.environ)
+    folder = snapshot_download(
+        repo,
+        revision=revision,
+        local_files_only=local_files_only,
+        allow_patterns=_FILES,
+        cache_dir=cache_root() / "hub" if own else None,
+        token=_token(),
+    )
+    return Path(folder)
+
+
+def _token() -> str | None:
+    return os.environ.get("HF_TOKEN") or None

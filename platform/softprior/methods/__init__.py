@@ -1,0 +1,17 @@
+"""Methods: where prompt vectors enter the model, and the untrained ones. One file each, listed here."""
+
+from softprior.methods.base import Method
+from softprior.methods.deep import Deep
+from softprior.methods.instruction import Instruction
+from softprior.methods.none import NoPrompt
+from softprior.methods.soft import Soft
+
+METHODS: dict[str, type[Method]] = {
+    "none": NoPrompt,
+    "instruction": Instruction,
+    "soft": Soft,
+    "deep": Deep,
+}
+"""Every method by the name it has in study files."""
+
+__all__ = ["METHODS", "Method"]

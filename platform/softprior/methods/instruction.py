@@ -1,0 +1,25 @@
+"""A written instruction in front of the input: what words alone achieve."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from softprior.methods.base import Method
+from softprior.prompt import Place
+
+
+class Instruction(Method):
+    """The baseline of a person who writes a prompt.
+
+    Attributes:
+        written: the text; null takes the task's own instruction.
+    """
+
+    trained: ClassVar[bool] = False
+    written: str | None = None
+
+    def places(self, blocks: int) -> tuple[Place, ...]:  # noqa: ARG002
+        return ()
+
+    def text(self, default: str) -> str:
+        return default if self.written is None else self.written

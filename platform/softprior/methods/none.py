@@ -1,0 +1,17 @@
+"""No prompt at all: what the frozen model does by itself."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from softprior.methods.base import Method
+from softprior.prompt import Place
+
+
+class NoPrompt(Method):
+    """The baseline of every table."""
+
+    trained: ClassVar[bool] = False
+
+    def places(self, blocks: int) -> tuple[Place, ...]:  # noqa: ARG002
+        return ()

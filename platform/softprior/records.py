@@ -1,0 +1,156 @@
+"""The record of a trial: what ran, what came out, and with which versions. One JSON file a trial."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from softprior.errors import UserError
+from softprior.files import write_json
+from softprior.specs import Spec, TrialSpec
+
+RECORD_FORMAT = 1
+
+
+class StepPoint(Spec):
+    """One optimizer step.
+
+    Attributes:
+        step: counted from 1.
+        loss: mean over the step's label tokens before the update, in nats.
+        rate: learning rate of the step (before a relative rate's factor).
+        gradient: L2 norm of the whole gradient before clipping.
+        moved: mean distance of the vectors from their start, over places.
+    """
+
+    step: int
+    loss: float
+    rate: float
+    gradient: float
+    moved: float
+
+
+class Score(Spec):
+    """An evaluation on one split.
+
+    Attributes:
+        step: optimizer steps taken before it.
+        loss: mean over label tokens, in nats.
+        accuracy: teacher-forced first choices that were right, over scored tokens.
+        shuffled_loss: the loss with contexts swapped between examples; null for tasks without.
+        metrics: means of the task's metrics over generated answers.
+        examples, tokens, generated: what the numbers rest on.
+    """
+
+    step: int
+    loss: float
+    accuracy: float | None
+    shuffled_loss: float | None = None
+    metrics: dict[str, float] = {}
+    examples: int
+    tokens: int
+    generated: int = 0
+
+
+class PlaceGeometry(Spec):
+    """Where the vectors of one place went; means over the P vectors.
+
+    Attributes:
+        moved: Euclidean distance from the initial sample.
+        reach: how far the optimizer could have carried a vector.
+        moved_over_reach: their ratio.
+        initial_norm, final_norm: Euclidean norms.
+        cosine: mean pairwise cosine of the final vectors.
+        participation: effective number of directions of the final vectors, at most P - 1.
+        initial_radius, final_radius: at block 0, Mahalanobis radius as a quantile of the vocabulary's
+            own radii (for cut places, all after the block's norm); null at deeper places.
+    """
+
+    moved: float
+    reach: float
+    moved_over_reach: float
+    initial_norm: float
+    final_norm: float
+    cosine: float | None
+    participation: float | None
+    initial_radius: float | None = None
+    final_radius: float | None = None
+
+
+class Prediction(Spec):
+    """One generated answer of the test split."""
+
+    example: str
+    answer: str
+
+
+class Record(Spec):
+    """Everything known about one trial.
+
+    Attributes:
+        status: `finished` or `failed`; a trial without a record has not ended.
+        error: why it failed, with the step.
+        steps: optimizer steps, thinned on long trials.
+        validation: the curve; the first point is the untrained sample.
+        test: read once, at the end.
+        geometry: by `Place.name`.
+        prior: facts of the fit.
+        data: examples per split, dropped and quarantined rows.
+        environment: versions, commit, host name, threads, seconds.
+    """
+
+    format: Literal[1] = RECORD_FORMAT
+    id: str
+    label: str
+    spec: TrialSpec
+    status: Literal["finished", "failed"]
+    error: str | None = None
+    steps: tuple[StepPoint, ...] = ()
+    validation: tuple[Score, ...] = ()
+    test: Score | None = None
+    geometry: dict[str, PlaceGeometry] = {}
+    prior: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    predictions: tuple[Prediction, ...] = ()
+    environment: dict[str, Any] = {}
+
+
+def save_record(path: Path, record: Record) -> None:
+    """Writes a record atomically."""
+    write_json(path, record.model_dump(mode="json"))
+
+
+def load_record(path: Path) -> Record:
+    """Reads a record.
+
+    Raises:
+        UserError: the file is damaged or of another format.
+    """
+    try:
+        return Record.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        first = str(error).splitlines()[0]
+        raise UserError(
+            f"{path} is not a record of format {RECORD_FORMAT} ({first}); delete it to run the trial again"
+        ) from None
+
+
+def load_records(folder: Path) -> dict[str, Record]:
+    """All records of a folder by trial id."""
+    return {path.stem: load_record(path) for path in sorted(folder.glob("*.json"))}
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """A JSON object from a file, for headers such as study.json.
+
+    Raises:
+        UserError: the file is no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is damaged: it should hold a JSON object")
+    return value

@@ -1,0 +1,1 @@
+"""Statistics that merge: empty, update, merge, compute. None keeps what it has seen."""

@@ -1,0 +1,75 @@
+"""What a study will cost and what it can show, before it runs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from softprior.assets.models import parameter_count
+from softprior.methods import METHODS
+from softprior.specs import ModelSpec, TrialSpec
+from softprior.studies.plan import Plan
+from softprior.tasks import TASKS
+
+CORE_FLOPS = 80e9
+"""Floating-point operations a second of one CPU core, measured: SmolLM2-135M, float32, 300 positions/s on two."""
+
+GPU_FLOPS = 100e12
+"""The same of one GPU: a third of an H100's peak in bfloat16; assumed, not measured."""
+
+
+class Cost(NamedTuple):
+    """Work of one trial or of several.
+
+    Attributes:
+        trained: positions that go forward and backward.
+        evaluated: positions that go forward only.
+    """
+
+    trained: int
+    evaluated: int
+
+    def __add__(self, other: object) -> Cost:
+        if not isinstance(other, Cost):
+            return NotImplemented
+        return Cost(self.trained + other.trained, self.evaluated + other.evaluated)
+
+    def flops(self, parameters: int) -> float:
+        """Two operations a weight and position forward, as many again for the gradient at the input."""
+        return 2.0 * parameters * (2 * self.trained + self.evaluated)
+
+
+def trial_cost(trial: TrialSpec) -> Cost:
+    """Positions of a trial: its texts, and one prompt a pass (rows of a batch share it)."""
+    task = TASKS[trial.task.name].model_validate(trial.task.params)
+    prompt = METHODS[trial.method.name].model_validate(trial.method.params).count()
+    length, evaluation = task.positions(), trial.evaluation
+    loss = min(evaluation.examples, task.test_examples) * length
+    answers = evaluation.generate * (length + task.max_new_tokens // 2) if task.generates else 0
+    control = loss if evaluation.context_shuffle and task.generates else 0
+    if trial.training is None:
+        return Cost(0, 2 * loss + control + answers)
+    training = trial.training
+    trained = training.steps * training.accumulate * (training.batch * length + prompt)
+    return Cost(trained, (2 + training.curve) * loss + control + answers)
+
+
+def total_cost(trials: tuple[TrialSpec, ...]) -> Cost:
+    """Work of all trials."""
+    return sum(map(trial_cost, trials), Cost(0, 0))
+
+
+def hours(cost: Cost, model: ModelSpec, cpus: int, gpus: float) -> float | None:
+    """Hours of the machine for this work; None while the model's size is not known here."""
+    parameters = parameter_count(model)
+    if parameters is None:
+        return None
+    speed = gpus * GPU_FLOPS if gpus else cpus * CORE_FLOPS
+    return cost.flops(parameters) / speed / 3600
+
+
+def smallest_p(plan: Plan) -> float:
+    """The smallest two-sided p-value that comparing two priors over these seeds can give.
+
+    The unit is a seed and the test flips signs of paired differences: 2 / 2^seeds, at most 1.
+    """
+    return min(1.0, 2.0 / 2 ** len(set(plan.study.seeds)))

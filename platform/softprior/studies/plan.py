@@ -1,0 +1,115 @@
+"""The grid of a study as trial specs, with every name resolved and every default written out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from softprior.assets.models import model_fingerprint
+from softprior.errors import UserError, nearest
+from softprior.methods import METHODS, Method
+from softprior.methods.instruction import Instruction
+from softprior.priors import PRIORS
+from softprior.specs import Entry, Spec, SpecT, StudySpec, TrialSpec, validate
+from softprior.tasks import TASKS, Task
+
+
+class Plan(NamedTuple):
+    """What a study will run.
+
+    Attributes:
+        study: the file, as read.
+        trials: baselines first, without repetition.
+        notes: settings that have no effect and additions nobody asked for, one sentence each.
+    """
+
+    study: StudySpec
+    trials: tuple[TrialSpec, ...]
+    notes: tuple[str, ...]
+
+
+def plan_study(study: StudySpec, where: str = "study") -> Plan:
+    """Resolves priors, methods and tasks, and lays out the grid.
+
+    The no-prompt baseline of every task is always there. Methods without a trained prompt collapse
+    the axes of priors, rates and seeds.
+
+    Args:
+        where: the file, for error messages.
+
+    Raises:
+        UserError: a name is unknown, a parameter is wrong, or a setting refers to nothing.
+    """
+    priors = [resolve(PRIORS, e, f"{where}: priors[{i}]") for i, e in enumerate(study.priors)]
+    methods = [resolve(METHODS, e, f"{where}: methods[{i}]") for i, e in enumerate(study.methods)]
+    tasks = [resolve(TASKS, e, f"{where}: tasks[{i}]") for i, e in enumerate(study.tasks)]
+    names = [entry.name for entry in study.tasks]
+    for name in study.training.by_task:
+        if name not in names:
+            raise UserError(
+                f"{where}: training.by_task.{name} is no task of this study; {nearest(name, names)}"
+            )
+
+    notes = []
+    if not any(entry.name == "none" for entry in study.methods):
+        methods.insert(0, METHODS["none"]())
+        notes.append("the no-prompt baseline of every task is added")
+    if not any(method.trained for method in methods):
+        notes.append("no method has a trained prompt, so priors, rates and seeds have no effect")
+
+    fingerprint = model_fingerprint(study.model)
+    trials: dict[str, TrialSpec] = {}
+    for method in sorted(methods, key=lambda m: m.trained):
+        for task in tasks:
+            for trial in _trials(study, method, task, priors, fingerprint):
+                trials.setdefault(trial.id, trial)
+    return Plan(study, tuple(trials.values()), tuple(notes))
+
+
+def _trials(
+    study: StudySpec, method: Method, task: Task, priors: list[Spec], fingerprint: str
+) -> list[TrialSpec]:
+    task_entry = entry_of(TASKS, task)
+    if isinstance(method, Instruction):
+        method = Instruction(written=method.text(task.instruction))
+
+    def trial(**axes: object) -> TrialSpec:
+        return TrialSpec.model_validate(
+            {
+                "model": study.model.id,
+                "model_fingerprint": fingerprint,
+                "dtype": study.model.dtype,
+                "method": entry_of(METHODS, method),
+                "task": task_entry,
+                "data_fingerprint": task.fingerprint(),
+                "evaluation": study.evaluation,
+                **axes,
+            }
+        )
+
+    if not method.trained:
+        return [trial(prior=None, rate=None, seed=None, training=None)]
+    training = study.training.for_task(task_entry.name)
+    return [
+        trial(prior=entry_of(PRIORS, prior), rate=rate, seed=seed, training=training)
+        for prior in priors
+        for rate in study.rates
+        for seed in study.seeds
+    ]
+
+
+def resolve(table: Mapping[str, type[SpecT]], entry: Entry, where: str) -> SpecT:
+    """The component an entry names, with its parameters checked.
+
+    Raises:
+        UserError: there is no such name, or a parameter is wrong.
+    """
+    if entry.name not in table:
+        raise UserError(f"{where} = '{entry.name}' does not exist; {nearest(entry.name, list(table))}")
+    return validate(table[entry.name], entry.params, f"{where}.{entry.name}")
+
+
+def entry_of(table: Mapping[str, type[SpecT]], component: Spec) -> Entry:
+    """The entry that names a component, every parameter written out."""
+    name = next(name for name, kind in table.items() if kind is type(component))
+    return Entry(name=name, params=component.model_dump(mode="json"))

@@ -1,0 +1,124 @@
+"""Runs the trials of a plan that have no finished record yet, through Ray Tune."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from softprior.errors import UserError
+from softprior.records import Record, load_records
+from softprior.results import StudyFolder
+from softprior.specs import StudySpec, TrialSpec
+from softprior.studies.cluster import cluster
+from softprior.studies.observers import Observer
+from softprior.studies.plan import Plan
+from softprior.studies.table import write_study, write_table
+from softprior.studies.worker import run_trial
+
+RETRIES = 2
+"""How often a trial whose process died is started again; it goes on from its checkpoint."""
+
+
+class Interrupted(Exception):
+    """The study was stopped; what had finished is kept and running trials left checkpoints."""
+
+
+def run_study(plan: Plan, folder: StudyFolder, observers: Sequence[Observer]) -> dict[str, Record]:
+    """Runs what is missing and returns the records of all trials of the plan, by id.
+
+    Raises:
+        UserError: another process runs this study, or the folder is another study's.
+        Interrupted: Ctrl-C or SIGTERM.
+    """
+    with _locked(folder):
+        write_study(folder, plan)
+        wanted = {trial.id: trial for trial in plan.trials}
+        known = {i: r for i, r in load_records(folder.records).items() if i in wanted}
+        missing = [trial for i, trial in wanted.items() if i not in known or known[i].status == "failed"]
+        try:
+            if missing:
+                _run(plan.study, missing, folder, observers)
+        finally:
+            records = {i: r for i, r in load_records(folder.records).items() if i in wanted}
+            write_table(folder, plan, records)
+        return records
+
+
+@contextmanager
+def _locked(folder: StudyFolder) -> Iterator[None]:
+    folder.root.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder.lock, timeout=0):
+            yield
+    except Timeout:
+        raise UserError(
+            f"another process is running the study in {folder.root}; wait for it or stop it"
+        ) from None
+
+
+def _run(
+    study: StudySpec, trials: list[TrialSpec], folder: StudyFolder, observers: Sequence[Observer]
+) -> None:
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new one prints a banner even at verbosity 0
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1"
+    for trial in trials:
+        folder.record(trial.id).unlink(missing_ok=True)
+    with _interruptible(), cluster(study.resources):
+        from ray import tune
+
+        from softprior.studies.events import Events
+
+        resources = {"cpu": study.resources.cpus, "gpu": study.resources.gpus}
+        space = {
+            "trial": tune.grid_search([trial.canonical() for trial in trials]),
+            "model": study.model.canonical(),
+            "folder": str(folder.root),
+            "cpus": study.resources.cpus,
+        }
+        tuner = tune.Tuner(
+            tune.with_resources(run_trial, resources),
+            param_space=space,
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=study.resources.concurrent,
+                reuse_actors=True,
+                trial_name_creator=_trial_id,
+                trial_dirname_creator=_trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name="trials",
+                storage_path=str(folder.scratch),
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
+                callbacks=[Events(folder, observers, RETRIES)],
+            ),
+        )
+        tuner.fit()
+    shutil.rmtree(folder.scratch, ignore_errors=True)
+
+
+def _trial_id(trial: Any) -> str:
+    return TrialSpec.model_validate_json(trial.config["trial"]).id
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Turns Ctrl-C and SIGTERM into `Interrupted`, once everything started has been stopped."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted from None
+    finally:
+        signal.signal(signal.SIGTERM, previous)

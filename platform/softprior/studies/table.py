@@ -1,0 +1,148 @@
+"""The study's own files: study.json, and trials.parquet with one row a trial and declared columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from softprior.errors import UserError
+from softprior.files import write_atomically, write_json
+from softprior.records import Record, read_header
+from softprior.results import StudyFolder
+from softprior.specs import TrialSpec
+from softprior.studies.plan import Plan
+from softprior.training.environment import commit, versions
+
+STUDY_FORMAT = 1
+
+SCHEMA = pa.schema(
+    [
+        ("trial", pa.string()),
+        ("status", pa.string()),
+        ("error", pa.string()),
+        ("task", pa.string()),
+        ("method", pa.string()),
+        ("prior", pa.string()),
+        ("rate", pa.float64()),
+        ("rate_relative", pa.bool_()),
+        ("seed", pa.int64()),
+        ("task_parameters", pa.string()),
+        ("method_parameters", pa.string()),
+        ("prior_parameters", pa.string()),
+        ("model", pa.string()),
+        ("model_fingerprint", pa.string()),
+        ("data_fingerprint", pa.string()),
+        ("steps", pa.int64()),
+        ("baseline_loss", pa.float64()),
+        ("initial_validation_loss", pa.float64()),
+        ("validation_loss", pa.float64()),
+        ("test_loss", pa.float64()),
+        ("test_accuracy", pa.float64()),
+        ("shuffled_loss", pa.float64()),
+        ("exact_match", pa.float64()),
+        ("f1", pa.float64()),
+        ("precision", pa.float64()),
+        ("recall", pa.float64()),
+        ("moved", pa.float64()),
+        ("reach", pa.float64()),
+        ("moved_over_reach", pa.float64()),
+        ("initial_radius_quantile", pa.float64()),
+        ("final_radius_quantile", pa.float64()),
+        ("seconds", pa.float64()),
+    ]
+)
+"""Columns of trials.parquet; docs/results.md says what each means. Missing values are null."""
+
+
+def write_study(folder: StudyFolder, plan: Plan) -> None:
+    """Writes study.json.
+
+    Raises:
+        UserError: the folder holds another study.
+    """
+    if folder.study.exists():
+        found = read_header(folder.study).get("spec", {}).get("name")
+        if found != plan.study.name:
+            raise UserError(
+                f"{folder.root} holds the study '{found}', not '{plan.study.name}'; choose another --results folder"
+            )
+    value = {
+        "format": STUDY_FORMAT,
+        "spec": plan.study.model_dump(mode="json"),
+        "trials": [trial.id for trial in plan.trials],
+        "model_fingerprint": plan.trials[0].model_fingerprint,
+        "data_fingerprints": {trial.task.name: trial.data_fingerprint for trial in plan.trials},
+        "versions": versions(),
+        "commit": commit(),
+    }
+    write_json(folder.study, value)
+
+
+def write_table(folder: StudyFolder, plan: Plan, records: dict[str, Record]) -> None:
+    """Writes trials.parquet; trials that have not ended have the status `pending`."""
+    baselines = {
+        _task_key(trial): record.test.loss
+        for trial in plan.trials
+        if trial.method.name == "none" and (record := records.get(trial.id)) and record.test
+    }
+    rows = [_row(trial, records.get(trial.id), baselines.get(_task_key(trial))) for trial in plan.trials]
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    write_atomically(folder.table, lambda temporary: pq.write_table(table, temporary))
+
+
+def _task_key(trial: TrialSpec) -> str:
+    return trial.task.canonical()
+
+
+def _row(trial: TrialSpec, record: Record | None, baseline: float | None) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "trial": trial.id,
+        "status": "pending" if record is None else record.status,
+        "task": trial.task.name,
+        "method": trial.method.name,
+        "task_parameters": trial.task.canonical(),
+        "method_parameters": trial.method.canonical(),
+        "model": trial.model,
+        "model_fingerprint": trial.model_fingerprint,
+        "data_fingerprint": trial.data_fingerprint,
+        "baseline_loss": baseline,
+    }
+    if trial.prior is not None and trial.rate is not None:
+        row |= {
+            "prior": trial.prior.name,
+            "prior_parameters": trial.prior.canonical(),
+            "rate": trial.rate.value,
+            "rate_relative": trial.rate.relative,
+            "seed": trial.seed,
+        }
+    if record is None:
+        return row
+    row |= {"error": record.error, "steps": len(record.steps), "seconds": record.environment.get("seconds")}
+    if record.validation:
+        row["initial_validation_loss"] = record.validation[0].loss
+        row["validation_loss"] = record.validation[-1].loss
+    if record.test is not None:
+        row |= {
+            "test_loss": record.test.loss,
+            "test_accuracy": record.test.accuracy,
+            "shuffled_loss": record.test.shuffled_loss,
+            **{name: record.test.metrics.get(name) for name in ("exact_match", "f1", "precision", "recall")},
+        }
+    return row | _geometry(record)
+
+
+def _geometry(record: Record) -> dict[str, float | None]:
+    """Means over places; radii of the place at block 0, the only one that has them."""
+    places = list(record.geometry.values())
+    if not places:
+        return {}
+    first = next((place for place in places if place.final_radius is not None), None)
+    return {
+        "moved": sum(place.moved for place in places) / len(places),
+        "reach": sum(place.reach for place in places) / len(places),
+        "moved_over_reach": sum(place.moved_over_reach for place in places) / len(places),
+        "initial_radius_quantile": None if first is None else first.initial_radius,
+        "final_radius_quantile": None if first is None else first.final_radius,
+    }

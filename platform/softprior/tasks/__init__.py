@@ -1,0 +1,12 @@
+"""Tasks: what a prompt is trained for. One file each, all of them in `TASKS`."""
+
+from softprior.tasks.arithmetic import Arithmetic
+from softprior.tasks.base import Task
+from softprior.tasks.language import Language
+from softprior.tasks.squad import Squad
+
+TASKS: dict[str, type[Task]] = {
+    "squad": Squad,
+    "arithmetic": Arithmetic,
+    "language": Language,
+}

@@ -1,0 +1,190 @@
+"""What a task is: parameters, from which examples, rows of tokens and scores follow."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
+
+from datasets import Dataset, Features, List, Value
+from pydantic import Field
+
+from softprior.errors import UserError
+from softprior.prompt import Row
+from softprior.specs import Spec
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+
+EXAMPLE_FEATURES = Features(
+    {
+        "id": Value("string"),
+        "input": Value("string"),
+        "control": Value("string"),
+        "answers": List(Value("string")),
+        "group": Value("string"),
+    }
+)
+
+
+class Example(NamedTuple):
+    """One example before tokenisation.
+
+    Attributes:
+        id: stable name, unique over the three splits.
+        input: what the model reads.
+        control: the input with its context swapped for that of another example of the same split;
+            None where the task has no context to swap.
+        answers: the accepted answers; the first is trained on.
+        group: what splits keep together: an article's title, a module, a document.
+    """
+
+    id: str
+    input: str
+    control: str | None
+    answers: tuple[str, ...]
+    group: str
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> Example:
+        """The example that stands in one row of a split's table."""
+        return cls(**{**record, "answers": tuple(record["answers"])})
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A malformed row that was left out: where it stands and what is wrong with it."""
+
+    file: str
+    index: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A task's examples, each split in the order in which examples are chosen from it.
+
+    A split may hold more examples than the task asks for: how many of them fit is known only once
+    they are tokenised, so `prepare` takes the first that do.
+
+    Attributes:
+        notes: counts of what was mended or left out, by name.
+    """
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+    quarantined: list[Quarantined] = field(default_factory=list)
+    notes: dict[str, int] = field(default_factory=dict)
+
+
+def table(examples: Iterable[Example]) -> Dataset:
+    """Examples as a `datasets.Dataset` with exactly the columns of `Example`."""
+    rows = list(examples)
+    columns = {name: [getattr(row, name) for row in rows] for name in Example._fields}
+    return Dataset.from_dict(columns, features=EXAMPLE_FEATURES)
+
+
+class Task(Spec, ABC):
+    """What a prompt is trained for: a frozen value whose fields are all there is to know about it.
+
+    A subclass keeps these promises, and `tests/tasks/test_task_contract.py` checks them:
+    equal tasks give equal splits, in every process and whatever the trial's seed; the splits share no
+    group (for generated tasks: no question), so nothing tested was trained on; ids are unique; a
+    malformed row is quarantined and an example that does not fit is dropped, both counted, and
+    nothing is ever cut off an answer; the source data is identified without being fetched.
+
+    Attributes:
+        headline: the metric of `score` that tables show; `loss` where nothing is generated.
+        generates: whether answers are generated and scored, or only their loss is measured.
+        stop: texts at which a generated answer ends, besides the end-of-sequence token.
+        train_examples: most examples to train on.
+        validation_examples: most examples for curves, searches and choosing rates.
+        test_examples: most examples a finished trial is tested on.
+        max_new_tokens: longest generated answer, in tokens, where answers are generated.
+    """
+
+    headline: ClassVar[str]
+    instruction: ClassVar[str]
+    generates: ClassVar[bool] = True
+    stop: ClassVar[tuple[str, ...]] = ("\n",)
+
+    train_examples: Count = 2000
+    validation_examples: Count = 256
+    test_examples: Count = 256
+    max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = 32
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Identifies the source data: equal where the examples are. Fetches nothing.
+
+        Raises:
+            UserError: a local file is missing.
+        """
+
+    @abstractmethod
+    def splits(self) -> Splits:
+        """Reads or generates the examples, fetching the source data if it is not in the cache.
+
+        Raises:
+            UserError: the source is missing, unreachable, or not of the layout it should be.
+        """
+
+    @abstractmethod
+    def positions(self) -> int:
+        """About how many tokens an example has, answer included; for estimates before any data is read."""
+
+    @abstractmethod
+    def score(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:
+        """Metrics of one generated answer, each in [0, 1]; empty where nothing is generated."""
+
+    def examples_of(self, split: Split) -> int:
+        """The number of examples asked for."""
+        return {
+            "train": self.train_examples,
+            "validation": self.validation_examples,
+            "test": self.test_examples,
+        }[split]
+
+    def row(self, example: Example, tokenizer: Any) -> Row | None:
+        """The example as tokens, or None where it does not fit."""
+        return answer_row(example.id, example.input, example.answers[0], tokenizer)
+
+    def rows(self, example: Example, tokenizer: Any) -> list[Row]:
+        """All rows of an example: one, or none where it does not fit, unless the task cuts it up."""
+        row = self.row(example, tokenizer)
+        return [] if row is None else [row]
+
+    def control_row(self, example: Example, tokenizer: Any) -> Row | None:
+        """The same answer after the swapped context, or None without one or where it does not fit."""
+        if example.control is None:
+            return None
+        return self.row(example._replace(input=example.control), tokenizer)
+
+
+def answer_row(name: str, text: str, answer: str, tokenizer: Any) -> Row:
+    """Input tokens, then the tokens of " " + answer and the end-of-sequence token.
+
+    The answer is tokenised apart from the input, so the same answer has the same labels after every
+    input. The end-of-sequence token is a label (a prompt must learn to stop) but is not scored.
+
+    Raises:
+        UserError: the tokenizer has no end-of-sequence token, or makes no token of the input.
+    """
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            "answers end with the end-of-sequence token, and this model's tokenizer has none; "
+            "set eos_token in its tokenizer_config.json"
+        )
+    before = tokenizer(text)["input_ids"]
+    if not before:
+        raise UserError(f"an input needs at least one token, and the tokenizer makes none of {text[:40]!r}")
+    after = tokenizer(f" {answer}", add_special_tokens=False)["input_ids"]
+    return Row(
+        id=name,
+        tokens=[*before, *after, tokenizer.eos_token_id],
+        labels=[False] * len(before) + [True] * (len(after) + 1),
+        scored=[False] * len(before) + [True] * len(after) + [False],
+    )

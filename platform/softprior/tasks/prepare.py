@@ -1,0 +1,200 @@
+"""A task's examples as tokens, made once and kept in the cache as Arrow tables."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import datasets
+from datasets import Dataset, Features, List, Value
+
+from softprior.assets.cache import ensure
+from softprior.errors import UserError
+from softprior.prompt import Row
+from softprior.tasks.base import SPLITS, Example, Quarantined, Split, Task
+from softprior.tasks.partition import round_robin
+
+FORMAT = 1
+"""Raised whenever the same task and tokenizer give other tables."""
+
+_TOKENS, _MASK = List(Value("int32")), List(Value("bool"))
+_FEATURES = Features(
+    {
+        "id": Value("string"),
+        "tokens": _TOKENS,
+        "labels": _MASK,
+        "scored": _MASK,
+        "control_tokens": _TOKENS,
+        "control_labels": _MASK,
+        "control_scored": _MASK,
+        "answers": List(Value("string")),
+        "length": Value("int32"),
+    }
+)
+
+
+class PreparedSplit:
+    """The tokenised examples of one split, read from disk as they are asked for.
+
+    Attributes:
+        lengths: number of tokens of every example, answer included.
+    """
+
+    def __init__(self, rows: Dataset) -> None:
+        self._rows = rows
+        self.lengths: list[int] = list(rows["length"])
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def row(self, index: int) -> Row:
+        """Input and answer."""
+        found = self._rows[index]
+        return Row(found["id"], found["tokens"], found["labels"], found["scored"])
+
+    def control_row(self, index: int) -> Row | None:
+        """The same answer after the input with its context swapped; None where the task has no control."""
+        found = self._rows[index]
+        if found["control_tokens"] is None:
+            return None
+        return Row(found["id"], found["control_tokens"], found["control_labels"], found["control_scored"])
+
+    def input_row(self, index: int) -> Row:
+        """The tokens before the first label, from which an answer is generated."""
+        row = self.row(index)
+        end = row.labels.index(True)
+        return replace(row, tokens=row.tokens[:end], labels=row.labels[:end], scored=row.scored[:end])
+
+    def answers(self, index: int) -> tuple[str, ...]:
+        """The accepted answers."""
+        return tuple(self._rows[index]["answers"])
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A task's three splits for one tokenizer.
+
+    Attributes:
+        dropped: examples passed over because they, or their control, do not fit.
+        quarantined: number of malformed rows of the source; `quarantine` names each.
+        notes: further counts of the task, and `<split>_short` where a split has so many examples less
+            than the task asks for.
+        path: the folder in the cache.
+    """
+
+    train: PreparedSplit
+    validation: PreparedSplit
+    test: PreparedSplit
+    dropped: int
+    quarantined: int
+    notes: dict[str, int]
+    quarantine: tuple[Quarantined, ...]
+    path: Path
+
+
+def prepare(task: Task, tokenizer: Any, tokenizer_fingerprint: str) -> Prepared:
+    """Tokenises a task's examples, unless the cache has them for this task, data and tokenizer.
+
+    Each split takes the first examples that fit, as many as the task asks for, in the task's order.
+
+    Raises:
+        UserError: the source data cannot be had, or no example of a split fits.
+    """
+    key = json.dumps(
+        [FORMAT, type(task).__name__, task.canonical(), task.fingerprint(), tokenizer_fingerprint]
+    )
+    name = hashlib.sha256(key.encode()).hexdigest()[:16]
+
+    def build(folder: Path) -> None:
+        _write(task, tokenizer, folder)
+
+    folder = ensure(f"prepared/{type(task).__name__.lower()}-{name}", build)
+    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    quarantine = tuple(Quarantined(*row) for row in facts["quarantine"])
+    return Prepared(
+        **{split: PreparedSplit(Dataset.load_from_disk(str(folder / split))) for split in SPLITS},
+        dropped=facts["dropped"],
+        quarantined=len(quarantine),
+        notes=facts["notes"],
+        quarantine=quarantine,
+        path=folder,
+    )
+
+
+def _write(task: Task, tokenizer: Any, folder: Path) -> None:
+    splits = task.splits()
+    notes, dropped = dict(splits.notes), 0
+    for split in SPLITS:
+        taken = _take(task, getattr(splits, split), tokenizer, split)
+        dropped += taken.dropped
+        missing = task.examples_of(split) - len(taken.records)
+        if missing > 0:
+            notes[f"{split}_short"] = missing
+        with _quiet():
+            Dataset.from_list(taken.records, features=_FEATURES).save_to_disk(str(folder / split))
+    facts = {"dropped": dropped, "notes": notes, "quarantine": [astuple(row) for row in splits.quarantined]}
+    (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+class _Taken(NamedTuple):
+    records: list[dict[str, Any]]
+    dropped: int
+
+
+def _take(task: Task, pool: Dataset, tokenizer: Any, split: Split) -> _Taken:
+    wanted, dropped = task.examples_of(split), 0
+    firsts: list[dict[str, Any]] = []
+    others: list[list[dict[str, Any]]] = []
+    for example in map(Example.of, pool):
+        if len(firsts) == wanted:
+            break
+        records = _records(task, example, tokenizer)
+        firsts += records[:1]
+        others.append(records[1:])
+        dropped += not records
+    if not firsts:
+        raise UserError(
+            f"every split needs an example, and none of the {len(pool)} for {split} fits "
+            f"({task.canonical()}); allow longer examples or add data"
+        )
+    # Second chunks of documents only once every document has given its first, and so on.
+    return _Taken(list(islice([*firsts, *round_robin(others)], wanted)), dropped)
+
+
+def _records(task: Task, example: Example, tokenizer: Any) -> list[dict[str, Any]]:
+    rows = task.rows(example, tokenizer)
+    control = task.control_row(example, tokenizer) if rows else None
+    if example.control is not None and control is None:
+        return []
+    return [
+        {
+            "id": row.id,
+            "tokens": row.tokens,
+            "labels": row.labels,
+            "scored": row.scored,
+            "control_tokens": control and control.tokens,
+            "control_labels": control and control.labels,
+            "control_scored": control and control.scored,
+            "answers": list(example.answers),
+            "length": len(row.tokens),
+        }
+        for row in rows
+    ]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the bar that `datasets` draws for every table it saves."""
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()

@@ -1,0 +1,78 @@
+"""How a task's `data` names its source: an id of the catalogue, a hub id, or a path."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from datasets import load_dataset
+
+from softprior.errors import UserError, nearest
+
+
+def is_path(data: str) -> bool:
+    """Whether `data` is a path: it has a slash or a dot, and catalogue ids have neither."""
+    return not data.startswith("hub:") and ("/" in data or "." in data)
+
+
+def check_source(data: str, known: list[str], hub: bool) -> str:
+    """`data` unchanged, for use in a field's validator.
+
+    Args:
+        known: the ids of the catalogue that this task reads.
+        hub: whether `hub:owner/name` is also possible.
+
+    Raises:
+        ValueError: `data` is none of those, nor a path.
+    """
+    if data in known or is_path(data) or (hub and data.startswith("hub:") and data.count("/") == 1):
+        return data
+    also = "a path (with a slash or a dot)" + (", or hub:owner/name" if hub else "")
+    raise ValueError(f"is not a source of data; {nearest(data, known)}; or {also}")
+
+
+def require(path: Path) -> Path:
+    """The path itself, once it is known to exist.
+
+    Raises:
+        UserError: it does not.
+    """
+    if path.exists():
+        return path
+    beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+    hint = nearest(path.name, beside[:20]) if beside else f"there is no folder {path.parent} either"
+    raise UserError(f"data must be an existing file or folder, and {path} is not there; {hint}")
+
+
+def contents_fingerprint(files: Iterable[Path]) -> str:
+    """Sixteen hexadecimal digits of a SHA-256 over names and bytes of the files."""
+    whole = hashlib.sha256()
+    for file in files:
+        with require(file).open("rb") as stream:
+            whole.update(f"{file.name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\0".encode())
+    return whole.hexdigest()[:16]
+
+
+def hub_rows(name: str, config: str | None, split: str, streaming: bool) -> Iterator[dict[str, Any]]:
+    """Rows of a dataset on the Hugging Face hub.
+
+    Args:
+        name: `owner/name`, optionally followed by `@` and a commit, tag or branch.
+        streaming: read row by row instead of fetching the whole split first.
+
+    Raises:
+        UserError: the hub cannot be reached, or has no such dataset or split.
+    """
+    repository, _, revision = name.partition("@")
+    try:
+        yield from load_dataset(
+            repository, config, split=split, streaming=streaming, revision=revision or None
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"the data '{name}' is read from the Hugging Face hub, which failed ({reason}); "
+            "check the name and the network, or set `data` to a local file"
+        ) from None

@@ -1,0 +1,149 @@
+"""Question answering on SQuAD: a paragraph, a question, and an answer that stands in the paragraph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from datasets import Dataset
+from pydantic import Field, field_validator
+
+from softprior.assets.data import data_fingerprint, squad_shifts_files
+from softprior.errors import UserError
+from softprior.prompt import Row
+from softprior.tasks.base import SPLITS, Example, Split, Splits, Task, table
+from softprior.tasks.partition import donors, keyed_order, round_robin, split_in_halves, split_in_order
+from softprior.tasks.sources import check_source, contents_fingerprint, hub_rows, is_path
+from softprior.tasks.squad_metrics import exact_match, overlap
+from softprior.tasks.squad_source import Question, Reading
+
+
+class Squad(Task):
+    """SQuAD v1.1 with splits by article, scored as its official script scores.
+
+    Where the source has a training and an evaluation part, articles of the second are halved into
+    validation and test; a single file's articles are divided 80 : 10 : 10. A training paragraph that
+    also stands in an evaluation article is left out. Examples are chosen round-robin over articles
+    and their paragraphs, so that few examples still come from many articles. In the control an
+    example's paragraph is another's of about the same length.
+
+    Attributes:
+        data: `squad-shifts` (training: new Wikipedia articles; evaluation: SQuAD's development set),
+            a SQuAD JSON file, a folder with train.json and dev.json, or `hub:rajpurkar/squad`.
+        context_tokens: longest example in tokens, question and answer included; a longer one, or one
+            whose control is longer, is dropped and counted, never cut.
+    """
+
+    headline: ClassVar[str] = "f1"
+    instruction: ClassVar[str] = "Answer the question with a few words taken from the text."
+
+    data: str = "squad-shifts"
+    context_tokens: Annotated[int, Field(ge=16)] = 384
+
+    @field_validator("data")
+    @classmethod
+    def _source(cls, data: str) -> str:
+        return check_source(data, ["squad-shifts"], hub=True)
+
+    def fingerprint(self) -> str:
+        """Of the catalogue's entry, the local files' contents, or the hub id as it is written."""
+        if is_path(self.data):
+            return contents_fingerprint(self._files())
+        return self.data if self.data.startswith("hub:") else data_fingerprint(self.data)
+
+    def positions(self) -> int:
+        """SQuAD's examples have 180 tokens on average; those below a low limit come close to it."""
+        return min(180, round(0.8 * self.context_tokens))
+
+    def score(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:
+        """`exact_match`, `f1`, and the `precision` and `recall` whose harmonic mean that F1 is."""
+        return {"exact_match": exact_match(prediction, answers), **overlap(prediction, answers)._asdict()}
+
+    def row(self, example: Example, tokenizer: Any) -> Row | None:
+        """The example as tokens, or None where it is longer than `context_tokens`."""
+        row = super().row(example, tokenizer)
+        return row if row is not None and len(row.tokens) <= self.context_tokens else None
+
+    def splits(self) -> Splits:
+        """Reads the source and divides it by article."""
+        reading = Reading()
+        training, evaluation = self._read(reading)
+        places = self._places(training, evaluation)
+        pools: dict[Split, list[Question]] = {split: [] for split in SPLITS}
+        for question in evaluation:
+            pools[places[question.title]].append(question)
+        for question in training:
+            # An article of both parts belongs to the evaluation, and then is not trained on.
+            if evaluation and question.title in places:
+                reading.notes["shared_article"] += 1
+            else:
+                pools[places.get(question.title, "train")].append(question)
+        taken: set[str] = set()
+        tables: dict[Split, Dataset] = {}
+        for split in reversed(SPLITS):
+            own = [question for question in pools[split] if _same(question.context) not in taken]
+            reading.notes["shared_context"] += len(pools[split]) - len(own)
+            taken |= {_same(question.context) for question in own}
+            tables[split] = table(_examples(own))
+        return Splits(**tables, quarantined=reading.quarantined, notes=dict(+reading.notes))
+
+    def _files(self) -> list[Path]:
+        path = Path(self.data)
+        return [path / "train.json", path / "dev.json"] if path.is_dir() else [path]
+
+    def _read(self, reading: Reading) -> tuple[list[Question], list[Question]]:
+        """Questions to train on and to evaluate on; the second is empty where there is only one part."""
+        if self.data.startswith("hub:"):
+            name = self.data.removeprefix("hub:")
+            parts = [hub_rows(name, None, split, streaming=False) for split in ("train", "validation")]
+            training, evaluation = (reading.rows(part, self.data) for part in parts)
+            return training, evaluation
+        if is_path(self.data):
+            found = [reading.file(path) for path in self._files()]
+            return found[0], found[1] if len(found) == 2 else []
+        files = squad_shifts_files()
+        return reading.file(files["new_wiki"]), reading.file(files["squaddev"])
+
+    def _places(self, training: list[Question], evaluation: list[Question]) -> dict[str, Split]:
+        titles = {question.title for question in evaluation or training}
+        least = 2 if evaluation else 3
+        if len(titles) < least:
+            raise UserError(
+                f"splits are made by article, which takes at least {least} articles to divide, and "
+                f"{self.data} has {len(titles)}; add articles or choose other data"
+            )
+        return split_in_halves(titles) if evaluation else split_in_order(titles)
+
+
+def _same(context: str) -> str:
+    """What two copies of a paragraph have in common, whatever their case and spacing."""
+    return " ".join(context.lower().split())
+
+
+def _examples(questions: Sequence[Question]) -> Iterable[Example]:
+    ordered = _interleaved(questions)
+    givers = donors([question.context for question in ordered])
+    for i, question in enumerate(ordered):
+        other = None if givers is None else ordered[givers[i]]
+        yield Example(
+            id=question.id,
+            input=_input(question.context, question.question),
+            control=None if other is None else _input(other.context, question.question),
+            answers=question.answers,
+            group=question.title,
+        )
+
+
+def _input(context: str, question: str) -> str:
+    return f"{context}\nQuestion: {question}\nAnswer:"
+
+
+def _interleaved(questions: Sequence[Question]) -> list[Question]:
+    """In keyed order, then one question of each article in turn, each from the article's next paragraph."""
+    by_id = {question.id: question for question in questions}
+    articles: dict[str, dict[str, list[Question]]] = {}
+    for name in keyed_order(by_id, "order"):
+        question = by_id[name]
+        articles.setdefault(question.title, {}).setdefault(question.context, []).append(question)
+    return round_robin(round_robin(paragraphs.values()) for paragraphs in articles.values())

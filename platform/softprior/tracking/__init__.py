@@ -1,0 +1,1 @@
+"""Tracking: what the driver tells MLflow. The only place that imports it."""

@@ -1,0 +1,111 @@
+"""Evaluation on a split: loss and accuracy with the right answer fed in, then answers of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from softprior.models.protocol import FrozenLM
+from softprior.prompt import Prompt, Row, collate
+from softprior.records import Prediction, Score
+from softprior.specs import EvaluationSpec
+from softprior.tasks.base import Task
+from softprior.tasks.batching import evaluation_batches
+from softprior.tasks.prepare import PreparedSplit
+
+
+class Evaluator:
+    """Evaluates prompts of one trial on one task."""
+
+    def __init__(
+        self, host: FrozenLM, tokenizer: Any, task: Task, evaluation: EvaluationSpec, prefix: list[int]
+    ) -> None:
+        """`prefix` are the tokens of a written instruction, put in front of every input."""
+        self._host = host
+        self._tokenizer = tokenizer
+        self._task = task
+        self._evaluation = evaluation
+        self._prefix = prefix
+
+    def loss(self, prompt: Prompt | None, split: PreparedSplit, step: int) -> Score:
+        """Loss and teacher-forced accuracy on the first examples of a split."""
+        rows = [split.row(i) for i in range(min(len(split), self._evaluation.examples))]
+        nll, tokens, correct, scored = self._totals(prompt, rows)
+        return Score(
+            step=step,
+            loss=nll / tokens,
+            accuracy=correct / scored if scored else None,
+            examples=len(rows),
+            tokens=tokens,
+        )
+
+    def full(self, prompt: Prompt | None, split: PreparedSplit, step: int) -> tuple[Score, list[Prediction]]:
+        """`loss`, the context-shuffle control, and the task's metrics over generated answers."""
+        score = self.loss(prompt, split, step)
+        shuffled = None
+        if self._evaluation.context_shuffle:
+            controls = [split.control_row(i) for i in range(score.examples)]
+            rows = [row for row in controls if row is not None]
+            if rows:
+                nll, tokens, _, _ = self._totals(prompt, rows)
+                shuffled = nll / tokens
+        predictions, metrics = self._answers(prompt, split)
+        full = score.model_copy(
+            update={"shuffled_loss": shuffled, "metrics": metrics, "generated": len(predictions)}
+        )
+        return full, predictions
+
+    def _totals(self, prompt: Prompt | None, rows: list[Row]) -> tuple[float, int, int, int]:
+        nll, tokens, correct, scored = 0.0, 0, 0, 0
+        for batch in self._batches(rows):
+            losses = self._host.loss(prompt, collate(batch))
+            nll += float(losses.nll.double().sum())
+            tokens += int(losses.tokens.sum())
+            correct += int(losses.correct.sum())
+            scored += int(losses.scored.sum())
+        return nll, tokens, correct, scored
+
+    def _batches(self, rows: Sequence[Row]) -> list[list[Row]]:
+        rows = [prefixed(row, self._prefix) for row in rows]
+        order = evaluation_batches([len(row.tokens) for row in rows], self._evaluation.batch)
+        return [[rows[i] for i in indices] for indices in order]
+
+    def _answers(
+        self, prompt: Prompt | None, split: PreparedSplit
+    ) -> tuple[list[Prediction], dict[str, float]]:
+        count = min(len(split), self._evaluation.generate) if self._task.generates else 0
+        if not count:
+            return [], {}
+        rows = [prefixed(split.input_row(i), self._prefix) for i in range(count)]
+        answers = [""] * count
+        stop = stop_tokens(self._tokenizer, self._task.stop)
+        for indices in evaluation_batches([len(row.tokens) for row in rows], self._evaluation.batch):
+            batch = collate([rows[i] for i in indices])
+            outputs = self._host.generate(prompt, batch, max_new=self._task.max_new_tokens, stop=stop)
+            for i, tokens in zip(indices, outputs, strict=True):
+                answers[i] = self._tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        scores = [self._task.score(answer, split.answers(i)) for i, answer in enumerate(answers)]
+        means = {name: sum(score[name] for score in scores) / count for name in scores[0]}
+        predictions = [Prediction(example=row.id, answer=a) for row, a in zip(rows, answers, strict=True)]
+        return predictions, means
+
+
+def prefixed(row: Row, prefix: list[int]) -> Row:
+    """The row with unlabelled tokens in front."""
+    if not prefix:
+        return row
+    blank = [False] * len(prefix)
+    return Row(row.id, [*prefix, *row.tokens], [*blank, *row.labels], [*blank, *row.scored])
+
+
+@lru_cache(maxsize=4)
+def stop_tokens(tokenizer: Any, stop: tuple[str, ...]) -> frozenset[int]:
+    """The end-of-sequence token and every token whose text contains one of the stop texts.
+
+    What such a token has before the stop text is lost with it. Tokenizers join line breaks with
+    white space or punctuation only, which the metrics drop anyway.
+    """
+    texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+    ends = {i for i, text in enumerate(texts) if any(s in text for s in stop)}
+    return frozenset(ends | {tokenizer.eos_token_id} - {None})

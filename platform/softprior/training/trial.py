@@ -1,0 +1,316 @@
+"""The trial: sample a prompt from its prior, train it, evaluate it, and leave a record and a posterior."""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from softprior import geometry
+from softprior.errors import UserError
+from softprior.methods import METHODS, Method
+from softprior.models.protocol import FrozenLM
+from softprior.posteriors import Posterior, Vectors, save_posterior
+from softprior.priors import PRIORS
+from softprior.prompt import Batch, Place, collate
+from softprior.records import PlaceGeometry, Prediction, Record, Score, StepPoint, save_record
+from softprior.results import StudyFolder, save_background
+from softprior.seeding import torch_generator
+from softprior.specs import TrialSpec
+from softprior.tasks import TASKS, Task
+from softprior.tasks.batching import training_batches
+from softprior.tasks.prepare import Prepared, prepare
+from softprior.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from softprior.training.environment import commit, versions
+from softprior.training.evaluation import Evaluator
+from softprior.training.optimizer import PromptOptimizer, schedule, schedule_sum
+from softprior.training.radius import vocabulary_radius
+from softprior.training.source import EmbeddingSource
+
+Report = Callable[[dict[str, Any]], None]
+"""Receives progress: `step`, `steps`, and metrics by name; called after every step and evaluation."""
+
+
+class TrialFailedError(Exception):
+    """A trial cannot go on; the message says at which step and why."""
+
+
+@dataclass
+class Trial:
+    """One trial on a loaded model.
+
+    Attributes:
+        spec: what decides the result.
+        host, tokenizer: the frozen model.
+        tokenizer_fingerprint: names tokenised examples in the cache.
+        folder: where record, posterior and checkpoint go.
+        report: hears of progress.
+    """
+
+    spec: TrialSpec
+    host: FrozenLM
+    tokenizer: Any
+    tokenizer_fingerprint: str
+    folder: StudyFolder
+    report: Report
+
+    def run(self) -> Record:
+        """Trains and evaluates, or goes on from the checkpoint; writes the posterior, then the record.
+
+        Raises:
+            TrialFailedError: the loss or the gradient is not finite.
+            UserError: task, prior and model do not fit together.
+        """
+        started = time.monotonic()
+        self._check_lengths()
+        initial, facts = self._sample()
+        progress = Progress()
+        optimizer = None
+        if self.spec.training is not None and self.spec.rate is not None:
+            optimizer = PromptOptimizer(initial, self.spec.rate, self.spec.training)
+            progress = self._resume(optimizer)
+        before = progress.seconds
+        if not progress.validation:
+            self._validate(initial, progress)
+        if optimizer is not None:
+            for _ in self._training(optimizer, initial, progress):
+                progress.seconds = before + time.monotonic() - started
+                self._checkpoint(optimizer, progress)
+        final = initial if optimizer is None else optimizer.vectors
+
+        self.report({"step": progress.step, "phase": "test"})
+        test, predictions = self._evaluator.full(final, self.prepared.test, progress.step)
+        progress.seconds = before + time.monotonic() - started
+        record = self._record(progress, facts, test, predictions, self._geometry(initial, final, optimizer))
+        if optimizer is not None:
+            header = {"trial": self.spec.id, "spec": self.spec.model_dump(mode="json"), "prior": facts}
+            header |= {"model": self.host.info()._asdict(), "environment": record.environment}
+            posterior = Posterior(header, initial, final, progress.snapshots)
+            save_posterior(self.folder.posterior(self.spec.id), posterior)
+        save_record(self.folder.record(self.spec.id), record)
+        self.folder.checkpoint(self.spec.id).unlink(missing_ok=True)
+        return record
+
+    @cached_property
+    def task(self) -> Task:
+        return TASKS[self.spec.task.name].model_validate(self.spec.task.params)
+
+    @cached_property
+    def method(self) -> Method:
+        return METHODS[self.spec.method.name].model_validate(self.spec.method.params)
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        return prepare(self.task, self.tokenizer, self.tokenizer_fingerprint)
+
+    @cached_property
+    def _evaluator(self) -> Evaluator:
+        text = self.method.text(self.task.instruction)
+        prefix = self.tokenizer(f"{text}\n", add_special_tokens=False)["input_ids"] if text else []
+        return Evaluator(self.host, self.tokenizer, self.task, self.spec.evaluation, prefix)
+
+    def _check_lengths(self) -> None:
+        longest = max(
+            max(split.lengths)
+            for split in (self.prepared.train, self.prepared.validation, self.prepared.test)
+        )
+        need = longest + self.method.count() + (self.task.max_new_tokens if self.task.generates else 0)
+        limit = self.host.info().positions
+        if need > limit:
+            raise UserError(
+                f"the longest example with prompt and answer takes {need} positions and {self.spec.model} has "
+                f"{limit}; lower the length of task {self.spec.task.name} or the prompt's tokens"
+            )
+
+    def _sample(self) -> tuple[Vectors, dict[str, Any]]:
+        """The initial vectors of every place, drawn for the trial's seed, and the facts of the fit."""
+        if self.spec.prior is None or self.spec.seed is None:
+            return {}, {}
+        prior = PRIORS[self.spec.prior.name].model_validate(self.spec.prior.params)
+        count = self.method.count()
+        source = EmbeddingSource(self.host, self.tokenizer, count)
+        save_background(self.folder, self.spec.model_fingerprint, source.vocabulary())
+        distribution = prior.fit(source)
+        places = self.method.places(self.host.info().blocks)
+        initial = {
+            place: distribution.sample(torch_generator(self.spec.seed, "prior", place.name), count)
+            for place in places
+        }
+        return initial, distribution.record()
+
+    def _resume(self, optimizer: PromptOptimizer) -> Progress:
+        found = load_checkpoint(self.folder.checkpoint(self.spec.id), self.spec.id)
+        if found is None:
+            return Progress()
+        progress, state = found
+        optimizer.restore(state)
+        return progress
+
+    def _training(self, optimizer: PromptOptimizer, initial: Vectors, progress: Progress) -> Iterator[None]:
+        """Runs the remaining steps; yields after each."""
+        training = self.spec.training
+        assert training is not None
+        assert self.spec.seed is not None
+        order = training_batches(self.prepared.train.lengths, training.batch, self.spec.seed)
+        batches = islice(order, progress.step * training.accumulate, None)
+        curve = _evenly(training.steps, training.curve)
+        kept = _log_spaced(training.steps, training.snapshots)
+        while progress.step < training.steps:
+            step = progress.step
+            loss, gradient = self._gradient(optimizer.vectors, islice(batches, training.accumulate))
+            if not math.isfinite(loss):
+                raise TrialFailedError(
+                    f"step {step + 1}: the loss is {loss}; lower the rate or the prior's scale"
+                )
+            norm = optimizer.step(step, gradient)
+            if not math.isfinite(norm):
+                raise TrialFailedError(f"step {step + 1}: the gradient's norm is {norm}; lower the rate")
+            progress.step = step + 1
+            moved = float(
+                np.mean(
+                    [
+                        float(geometry.distance_moved(initial[p], v).mean())
+                        for p, v in optimizer.vectors.items()
+                    ]
+                )
+            )
+            assert self.spec.rate is not None
+            point = StepPoint(
+                step=progress.step,
+                loss=loss,
+                rate=self.spec.rate.value * schedule(step, training),
+                gradient=norm,
+                moved=moved,
+            )
+            progress.steps.append(point)
+            self.report(
+                {
+                    "step": progress.step,
+                    "steps": training.steps,
+                    **_named("train", point, "loss", "gradient", "moved"),
+                }
+            )
+            if progress.step in kept:
+                progress.snapshots[progress.step] = {
+                    p: v.detach().clone() for p, v in optimizer.vectors.items()
+                }
+            if progress.step in curve:
+                self._validate(optimizer.vectors, progress)
+            yield
+
+    def _gradient(
+        self, vectors: Vectors, batches: Iterator[list[int]]
+    ) -> tuple[float, dict[Place, Float[Tensor, "P H"]]]:
+        """Mean loss over all label tokens of the step and its gradient, over accumulated passes."""
+        parts: list[Batch] = [collate([self.prepared.train.row(i) for i in indices]) for indices in batches]
+        tokens = sum(int(batch.labels.sum()) for batch in parts)
+        total = 0.0
+        gradient: dict[Place, Float[Tensor, "P H"]] = {}
+        for batch in parts:
+            losses = self.host.loss(vectors, batch.weighted(batch.weights / tokens), grad=True)
+            assert losses.gradient is not None
+            total += float(losses.nll.double().sum())
+            for place, value in losses.gradient.items():
+                gradient[place] = gradient[place] + value if place in gradient else value
+        return total / tokens, gradient
+
+    def _validate(self, vectors: Vectors, progress: Progress) -> None:
+        self.report({"step": progress.step, "phase": "validation"})
+        score = self._evaluator.loss(vectors, self.prepared.validation, progress.step)
+        progress.validation.append(score)
+        self.report({"step": progress.step, **_named("validation", score, "loss", "accuracy")})
+
+    def _checkpoint(self, optimizer: PromptOptimizer, progress: Progress) -> None:
+        training = self.spec.training
+        assert training is not None
+        if progress.step % training.checkpoint == 0 or progress.step == training.steps:
+            path = self.folder.checkpoint(self.spec.id)
+            save_checkpoint(path, self.spec.id, progress, optimizer.state())
+
+    def _geometry(
+        self, initial: Vectors, final: Vectors, optimizer: PromptOptimizer | None
+    ) -> dict[str, PlaceGeometry]:
+        if optimizer is None:
+            return {}
+        training = self.spec.training
+        assert training is not None
+        factors = schedule_sum(training.steps, training)
+        result = {}
+        for place, start in initial.items():
+            end = final[place]
+            moved = float(geometry.distance_moved(start, end).mean())
+            reach = geometry.reach(optimizer.rates[place], factors, end.shape[1])
+            radius = vocabulary_radius(self.host, place) if place.block == 0 else None
+            result[place.name] = PlaceGeometry(
+                moved=moved,
+                reach=reach,
+                moved_over_reach=moved / reach,
+                initial_norm=float(start.norm(dim=1).mean()),
+                final_norm=float(end.norm(dim=1).mean()),
+                cosine=_or_none(geometry.mean_pairwise_cosine(end)),
+                participation=_or_none(geometry.participation_ratio(end)),
+                initial_radius=None if radius is None else radius.quantile(start),
+                final_radius=None if radius is None else radius.quantile(end),
+            )
+        return result
+
+    def _record(
+        self,
+        progress: Progress,
+        facts: dict[str, Any],
+        test: Score,
+        predictions: list[Prediction],
+        geometry: dict[str, PlaceGeometry],
+    ) -> Record:
+        prepared = self.prepared
+        data = {split: len(getattr(prepared, split)) for split in ("train", "validation", "test")}
+        return Record(
+            id=self.spec.id,
+            label=self.spec.label,
+            spec=self.spec,
+            status="finished",
+            steps=tuple(progress.steps),
+            validation=tuple(progress.validation),
+            test=test,
+            geometry=geometry,
+            prior=facts,
+            data={**data, "dropped": prepared.dropped, "quarantined": prepared.quarantined, **prepared.notes},
+            predictions=tuple(predictions),
+            environment=environment(progress.seconds),
+        )
+
+
+def environment(seconds: float) -> dict[str, Any]:
+    """Versions, commit and machine of this process, and how long the trial worked."""
+    return {
+        "versions": versions(),
+        "commit": commit(),
+        "machine": platform.node(),
+        "seconds": round(seconds, 2),
+    }
+
+
+def _named(prefix: str, source: StepPoint | Score, *names: str) -> dict[str, float]:
+    return {f"{prefix}_{name}": getattr(source, name) for name in names if getattr(source, name) is not None}
+
+
+def _or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _evenly(steps: int, count: int) -> set[int]:
+    return {round(steps * k / count) for k in range(1, count + 1)}
+
+
+def _log_spaced(steps: int, count: int) -> set[int]:
+    """About `count` steps from 1 on, log-spaced, the last step excluded."""
+    return {round(step) for step in np.geomspace(1, steps, count + 1)[:-1]} - {steps} if count else set()

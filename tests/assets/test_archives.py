@@ -1,0 +1,69 @@
+import io
+import stat
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from softprior.assets.archives import extract
+from softprior.errors import UserError
+
+
+def sdist(path: Path, **contents: bytes) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in contents.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.fixture
+def wheel(tmp_path: Path) -> Path:
+    path = tmp_path / "a-1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.txt", "text")
+        archive.writestr("a/other.txt", "other")
+        archive.writestr("../out.txt", "out")
+        link = zipfile.ZipInfo("a/link.txt")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/passwd")
+    return path
+
+
+def test_only_the_named_members_are_written(tmp_path: Path, wheel: Path) -> None:
+    extract(wheel, ("a/data.txt",), tmp_path / "wheel")
+    source = sdist(tmp_path / "a-1.tar.gz", **{"a-1/setup.py": b"1/0", "a-1/x": b"x", "a-1/b/y": b"y"})
+    extract(source, ("a-1/b/y", "a-1/x"), tmp_path / "sdist")
+    assert {path.name: path.read_text() for path in (tmp_path / "wheel").iterdir()} == {"data.txt": "text"}
+    assert {path.name: path.read_text() for path in (tmp_path / "sdist").iterdir()} == {"x": "x", "y": "y"}
+
+
+@pytest.mark.parametrize("member", ["../out.txt", "/etc/out.txt", "a/../../out.txt", "C:\\out.txt", ""])
+def test_names_that_lead_out_are_refused(tmp_path: Path, wheel: Path, member: str) -> None:
+    with pytest.raises(UserError, match="must not lead out"):
+        extract(wheel, (member,), tmp_path / "folder")
+    source = sdist(tmp_path / "a-1.tar.gz", **{member: b"out"})
+    with pytest.raises(UserError, match="must not lead out"):
+        extract(source, (member,), tmp_path / "folder")
+
+
+def test_links_are_refused(tmp_path: Path, wheel: Path) -> None:
+    with pytest.raises(UserError, match="must be a regular file"):
+        extract(wheel, ("a/link.txt",), tmp_path / "folder")
+    source = tmp_path / "a-1.tar.gz"
+    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE):
+        with tarfile.open(source, "w:gz") as archive:
+            info = tarfile.TarInfo("a-1/link")
+            info.type = kind
+            info.linkname = "/etc/passwd"
+            archive.addfile(info)
+        with pytest.raises(UserError, match="must be a regular file"):
+            extract(source, ("a-1/link",), tmp_path / "folder")
+    assert list((tmp_path / "folder").iterdir()) == []
+
+
+def test_a_missing_member_is_named(tmp_path: Path, wheel: Path) -> None:
+    with pytest.raises(UserError, match=r"has no member 'a/nothing\.txt'"):
+        extract(wheel, ("a/data.txt", "a/nothing.txt"), tmp_path / "folder")

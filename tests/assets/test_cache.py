@@ -1,0 +1,95 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import softprior
+from softprior.assets.cache import cache_root, ensure
+from softprior.errors import UserError
+
+BUILDER = """
+import sys, time
+from pathlib import Path
+from softprior.assets.cache import ensure
+
+log, seconds = Path(sys.argv[1]), float(sys.argv[2])
+
+def build(path):
+    path.mkdir()
+    (path / "first").write_text("half")
+    with log.open("a") as out:
+        out.write("built\\n")
+    time.sleep(seconds)
+    (path / "second").write_text("whole")
+
+print(sorted(p.name for p in ensure("things/one", build).iterdir()))
+"""
+
+
+def start(log: Path, seconds: float) -> subprocess.Popen[str]:
+    source = str(Path(softprior.__file__).parents[1])
+    return subprocess.Popen(
+        [sys.executable, "-c", BUILDER, str(log), str(seconds)],
+        env=os.environ | {"PYTHONPATH": source},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_the_folder_is_the_variable_or_the_users(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cache_root() == cache
+    monkeypatch.setenv("SOFTPRIOR_CACHE", "")
+    assert cache_root().name == "softprior"
+
+
+def test_a_relative_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOFTPRIOR_CACHE", "some/cache")
+    with pytest.raises(UserError, match=r"must be an absolute path, not 'some/cache'; try /"):
+        cache_root()
+
+
+def test_an_unwritable_folder_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SOFTPRIOR_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match="cannot be written"):
+        ensure("thing", lambda path: path.write_text("") and None)
+
+
+def test_places_outside_the_cache_are_refused() -> None:
+    for relative in ("../thing", "/thing"):
+        with pytest.raises(ValueError, match="not a place inside"):
+            ensure(relative, lambda path: path.mkdir())
+
+
+def test_several_processes_build_once(tmp_path: Path) -> None:
+    processes = [start(tmp_path / "log", seconds=0.3) for _ in range(4)]
+    outputs = [process.communicate(timeout=60)[0].strip() for process in processes]
+    assert outputs == ["['first', 'second']"] * 4
+    assert (tmp_path / "log").read_text() == "built\n"
+
+
+def test_a_killed_build_leaves_nothing_behind(tmp_path: Path, cache: Path) -> None:
+    process = start(tmp_path / "log", seconds=600)
+    while not (tmp_path / "log").exists():
+        assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert not (cache / "things/one").exists()
+
+    made = ensure("things/one", lambda path: path.mkdir())
+    assert list(made.parent.iterdir()) == [made]
+    assert list(made.iterdir()) == []
+
+
+def test_a_failed_build_leaves_nothing_and_is_repeated(cache: Path) -> None:
+    def fail(path: Path) -> None:
+        path.write_text("half")
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        ensure("thing", fail)
+    assert [path.name for path in cache.iterdir()] == ["locks"]
+    assert ensure("thing", lambda path: path.write_text("whole") and None).read_text() == "whole"

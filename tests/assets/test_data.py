@@ -1,0 +1,60 @@
+import bz2
+import re
+import zipfile
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from softprior.assets import data
+from softprior.assets.catalogue import Asset, catalogue
+from softprior.assets.data import data_fingerprint, squad_shifts_files, wikipedia_articles
+from softprior.errors import UserError
+
+PAGE = "<page><title>{}</title><ns>0</ns><revision><text>{}</text></revision></page>"
+
+
+def test_fingerprints_need_no_files(cache: Path) -> None:
+    known = {id: data_fingerprint(id) for id in catalogue().data}
+    assert len(set(known.values())) == len(known)
+    assert not cache.exists()
+    with pytest.raises(UserError, match="there is no data set 'wikipedia'"):
+        data_fingerprint("wikipedia")
+
+
+def test_without_network_the_archive_is_named() -> None:
+    with pytest.raises(UserError, match=r"bigbench-1\.0\.0\.tar\.gz \(358 MB\) is not in the cache"):
+        squad_shifts_files()
+
+
+def test_articles_are_read_from_the_archive_and_only_they_stay(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = catalogue().data["wikipedia-106"].model_dump(mode="json")
+    pages = PAGE.format("Long", "A sentence of some length. " * 30) + PAGE.format(
+        "Short", "Too short to stay."
+    )
+    wheel = tmp_path / "links" / entry["source"]["filename"]
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(entry["members"][0], bz2.compress(f"<mediawiki>{pages}</mediawiki>".encode()))
+    content = wheel.read_bytes()
+    entry["source"] |= {"sha256": sha256(content).hexdigest(), "size": len(content)}
+    monkeypatch.setattr(data, "data_asset", lambda _: Asset.model_validate(entry))
+
+    (article,) = wikipedia_articles()
+    assert article.title == "Long"
+    assert article.text == ("A sentence of some length. " * 30).strip()
+    wheel.unlink()
+    assert wikipedia_articles() == [article]
+    assert list((cache / "downloads").iterdir()) == []
+
+
+@pytest.mark.network
+def test_the_wikipedia_text_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SOFTPRIOR_CACHE", "PIP_CONFIG_FILE", "PIP_NO_INDEX", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name)
+    articles = wikipedia_articles()
+    text = "\n\n".join(article.text for article in articles)
+    assert len(articles) == 96
+    assert 2.5e6 < len(text) < 2.6e6
+    assert not re.search(r"[{}|<>]|\[\[|''|==|\( *\)|\bthumb\||https?:|&[a-z]+;|  ", text)

@@ -1,0 +1,218 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+import softprior
+from softprior.assets.models import model_fingerprint, resolve_model
+from softprior.errors import UserError
+from softprior.specs import ModelSpec
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+WORDS = ["<unk>", "<s>", "</s>", "a", "b", "c", "ab", "abc"]
+
+
+def save_llama(folder: Path) -> Path:
+    config = LlamaConfig(
+        vocab_size=len(WORDS),
+        hidden_size=8,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    words = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_llama(tmp_path_factory.mktemp("saved"))
+
+
+@pytest.fixture
+def llama(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "llama"))
+
+
+@pytest.fixture
+def gguf_file(tmp_path: Path) -> Path:
+    path = tmp_path / "small.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(32)
+    writer.add_embedding_length(8)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(16)
+    writer.add_head_count(2)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(len(WORDS))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(WORDS)
+    writer.add_token_types([3, 3, 3, 1, 1, 1, 1, 1])
+    writer.add_token_merges(["a b", "ab c"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    generator = torch.Generator().manual_seed(0)
+    wide, narrow = (16, 8), (8, 16)
+    shapes = {"token_embd": (len(WORDS), 8), "output_norm": (8,), "output": (len(WORDS), 8)}
+    shapes |= {f"blk.0.{name}": (8, 8) for name in ("attn_q", "attn_k", "attn_v", "attn_output")}
+    shapes |= {f"blk.0.{name}": (8,) for name in ("attn_norm", "ffn_norm")}
+    shapes |= {"blk.0.ffn_gate": wide, "blk.0.ffn_up": wide, "blk.0.ffn_down": narrow}
+    for name, shape in shapes.items():
+        writer.add_tensor(f"{name}.weight", torch.randn(shape, generator=generator).numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_a_folder_is_used_where_it_stands(llama: Path) -> None:
+    spec = ModelSpec(id=str(llama))
+    model = resolve_model(spec)
+    assert model.folder == llama
+    assert model.fingerprint == model_fingerprint(spec)
+    assert AutoModelForCausalLM.from_pretrained(model.folder).config.hidden_size == 8
+
+
+def test_a_fingerprint_follows_the_bytes_not_the_place(llama: Path, tmp_path: Path) -> None:
+    first = model_fingerprint(ModelSpec(id=str(llama)))
+    other = Path(shutil.copytree(llama, tmp_path / "other"))
+    (other / "README.md").write_text("not part of the model")
+    assert model_fingerprint(ModelSpec(id=str(other))) == first
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.1}))
+    assert model_fingerprint(ModelSpec(id=str(other))) != first
+
+
+def test_a_gguf_file_is_converted_once(gguf_file: Path) -> None:
+    spec = ModelSpec(id=str(gguf_file))
+    model = resolve_model(spec)
+    assert model.fingerprint == model_fingerprint(spec)
+    loaded = AutoModelForCausalLM.from_pretrained(model.folder)
+    original = AutoModelForCausalLM.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name)
+    assert loaded.dtype == torch.float32
+    for name, weight in original.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], weight, rtol=0, atol=0)
+    assert AutoTokenizer.from_pretrained(model.folder)("abc").input_ids[-1] == WORDS.index("abc")
+    assert "sha256" in json.loads((model.folder / "provenance.json").read_text())
+
+    changed = (model.folder / "model.safetensors").stat().st_mtime_ns
+    assert resolve_model(spec) == model
+    assert (model.folder / "model.safetensors").stat().st_mtime_ns == changed
+
+
+def test_a_folder_with_one_gguf_file_is_that_file(gguf_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(gguf_file, folder / "a.gguf")
+    assert model_fingerprint(ModelSpec(id=str(folder))) == model_fingerprint(ModelSpec(id=str(gguf_file)))
+    shutil.copy(gguf_file, folder / "b.gguf")
+    with pytest.raises(UserError, match=r"has 2 of the latter; give the path of one"):
+        resolve_model(ModelSpec(id=str(folder)))
+
+
+def test_a_file_that_is_no_gguf_is_said(tmp_path: Path) -> None:
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF but not really")
+    with pytest.raises(UserError, match="cannot be read by transformers"):
+        resolve_model(ModelSpec(id=str(tmp_path / "bad.gguf")))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (
+            lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
+            r"has \.bin files.*safetensors",
+        ),
+        (lambda f: (f / "model.safetensors").unlink(), "has neither"),
+        (lambda f: (f / "config.json").unlink(), r"must hold config\.json"),
+        (lambda f: [path.unlink() for path in f.glob("tokenizer*")], "must hold its tokenizer"),
+    ],
+)
+def test_an_incomplete_folder_is_refused(llama: Path, spoil: Callable[[Path], Any], sentence: str) -> None:
+    spoil(llama)
+    with pytest.raises(UserError, match=sentence):
+        resolve_model(ModelSpec(id=str(llama)))
+
+
+@pytest.mark.parametrize(
+    ("id", "sentence"),
+    [
+        ("smollm2-135m", "did you mean 'smollm2-135m-instruct-q4_1'"),
+        ("owner/name", "write 'hub:owner/name'"),
+        ("./nowhere", "there is nothing at ./nowhere"),
+        ("nowhere.gguf", r"there is nothing at nowhere\.gguf"),
+    ],
+)
+def test_an_unknown_id_is_told_what_it_could_be(id: str, sentence: str) -> None:
+    for ask in (resolve_model, model_fingerprint):
+        with pytest.raises(UserError, match=sentence):
+            ask(ModelSpec(id=id))
+
+
+def test_the_default_model_has_a_fingerprint_without_a_fetch(cache: Path) -> None:
+    spec = ModelSpec(id="smollm2-135m-instruct-q4_1")
+    assert model_fingerprint(spec) == "0d0cf7bb383f69eb02b17bcbba7825b5293a6b43a44ec68e46f22dee43ad89b3"
+    assert not cache.exists()
+    with pytest.raises(UserError, match=r"\(93 MB\) is not in the cache"):
+        resolve_model(spec)
+
+
+def test_the_tiny_model_is_found_in_the_package(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(softprior, "__file__", str(tmp_path / "softprior" / "__init__.py"))
+    with pytest.raises(UserError, match=r"config\.json, model\.safetensors.* is missing there"):
+        resolve_model(ModelSpec(id="tiny"))
+    weights = shutil.copytree(llama, tmp_path / "softprior" / "tiny" / "weights")
+    assert resolve_model(ModelSpec(id="tiny")).folder == Path(weights)
+
+
+def test_a_hub_model_is_taken_from_the_cache_without_network(
+    llama: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HF_HOME", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    spec = ModelSpec(id="hub:owner/name")
+    with pytest.raises(UserError, match="is not in the cache and the hub cannot be reached"):
+        resolve_model(spec)
+    stored = cache / "hub" / "models--owner--name"
+    shutil.copytree(llama, stored / "snapshots" / COMMIT)
+    (stored / "refs").mkdir()
+    (stored / "refs" / "main").write_text(COMMIT)
+    model = resolve_model(spec)
+    assert (model.folder, model.fingerprint) == (stored / "snapshots" / COMMIT, COMMIT)
+    assert model_fingerprint(spec) == COMMIT
+    assert model_fingerprint(ModelSpec(id="hub:owner/name", revision=COMMIT)) == COMMIT
+
+
+@pytest.mark.network
+def test_the_default_model_completes_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SOFTPRIOR_CACHE", "PIP_CONFIG_FILE", "PIP_NO_INDEX", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name)
+    folder = resolve_model(ModelSpec(id="smollm2-135m-instruct-q4_1")).folder
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    prompt = tokenizer("The capital of France is", return_tensors="pt")
+    answer = model.generate(**prompt, max_new_tokens=1, do_sample=False)
+    assert tokenizer.decode(answer[0]).endswith(" Paris")

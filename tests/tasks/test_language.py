@@ -1,0 +1,153 @@
+"""Language: layouts of documents, quarantine, chunks."""
+
+import gzip
+import json
+
+import pytest
+from datasets import load_dataset
+
+from softprior.errors import UserError
+from softprior.specs import validate
+from softprior.tasks import Language
+from softprior.tasks.base import SPLITS, Example
+from softprior.tasks.prepare import prepare
+
+
+def texts(task):
+    splits = task.splits()
+    return {text for split in SPLITS for text in getattr(splits, split)["input"]}
+
+
+def sentence(i):
+    return f"Document number {i} says that it is number {i}, and says so at some length."
+
+
+def test_a_text_file_has_documents_between_blank_lines(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("\n\n".join(map(sentence, range(5))) + "\n\n\n\n")
+    assert texts(Language(data=str(path))) == set(map(sentence, range(5)))
+
+
+def test_a_folder_has_a_document_in_each_text_file(tmp_path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for i in range(4):
+        (folder / f"{i}.txt").write_text(f"{sentence(i)}\n\nSecond paragraph.")
+    task = Language(data=str(folder))
+    assert texts(task) == {f"{sentence(i)}\n\nSecond paragraph." for i in range(4)}
+    before = task.fingerprint()
+    (folder / "0.txt").write_text("changed")
+    assert task.fingerprint() != before
+
+
+@pytest.mark.parametrize("name", ["c4.jsonl", "c4.json", "c4.json.gz", "c4.jsonl.gz"])
+def test_json_lines_in_the_layout_of_c4(tmp_path, name):
+    lines = "".join(json.dumps({"text": sentence(i), "timestamp": "", "url": ""}) + "\n" for i in range(6))
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(lines.encode()) if name.endswith(".gz") else lines.encode())
+    assert texts(Language(data=str(path))) == set(map(sentence, range(6)))
+
+
+def test_malformed_lines_are_set_aside_and_named(tmp_path, tokenizer):
+    path = tmp_path / "mine.jsonl"
+    good = [json.dumps({"text": sentence(i)}) for i in range(4)]
+    bad = ['{"text": ', '{"body": "x"}', '{"text": 3}', '["text"]', '{"text": " "}']
+    path.write_text("\n".join([*good[:2], *bad, "", *good[2:]]))
+    prepared = prepare(Language(data=str(path), train_examples=2), tokenizer, "t")
+    assert prepared.quarantined == 5
+    assert [row.index for row in prepared.quarantine] == [f"line {i}" for i in range(3, 8)]
+    assert prepared.quarantine[0].file == str(path)
+    assert "not valid JSON" in prepared.quarantine[0].reason
+    assert {row.reason for row in prepared.quarantine[1:4]} == {"'text' is missing or not a text"}
+    assert prepared.quarantine[4].reason == "'text' is empty"
+
+
+def test_a_repeated_document_counts_once(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps({"text": sentence(i % 5)}) + "\n" for i in range(12)))
+    splits = Language(data=str(path)).splits()
+    assert splits.notes == {"repeated_documents": 7}
+    assert sum(len(getattr(splits, split)) for split in SPLITS) == 5
+
+
+def test_c4_is_streamed_from_the_hub(documents, monkeypatch):
+    def hub(path, config, split, streaming, revision):
+        assert (path, config, split, streaming) == ("allenai/c4", "en", "train", True)
+        assert len(revision) == 40
+        return load_dataset("json", data_files=str(documents), split=split, streaming=streaming)
+
+    monkeypatch.setattr("softprior.tasks.sources.load_dataset", hub)
+    assert texts(Language(data="c4")) == texts(Language(data=str(documents)))
+
+
+def test_more_training_documents_leave_the_tested_ones_where_they_are(tmp_path):
+    path = tmp_path / "large.jsonl"
+    path.write_text("".join(json.dumps({"text": sentence(i)}) + "\n" for i in range(6000)))
+    counts = {"validation_examples": 90, "test_examples": 90}
+    small = Language(data=str(path), train_examples=800, **counts).splits()
+    large = Language(data=str(path), train_examples=3000, **counts).splits()
+    assert len(small.train) < len(large.train) < 6000
+    assert set(small.test["input"]) < set(large.test["input"])
+    assert not set(small.test["input"]) & set(large.train["input"])
+
+
+@pytest.mark.parametrize("begins", [False, True])
+def test_a_document_is_cut_into_chunks(make_tokenizer, begins):
+    tokenizer = make_tokenizer(begins)
+    text = " ".join(map(sentence, range(10)))
+    tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
+    rows = Language(length=50).rows(Example("d", text, None, (), "d"), tokenizer)
+    assert [row.id for row in rows] != sorted(row.id for row in rows)
+    rows.sort(key=lambda row: int(row.id.removeprefix("d-")))
+    start = [tokenizer.bos_token_id] if begins else []
+    assert all(row.tokens[: len(start)] == start for row in rows)
+    joined = [token for row in rows for token in row.tokens[len(start) :]]
+    assert joined == tokens[: len(joined)]
+    assert len(tokens) - len(joined) < 16
+    assert {len(row.tokens) for row in rows[:-1]} == {50}
+    assert [row.id for row in rows] == [f"d-{i}" for i in range(len(rows))]
+
+
+def test_the_last_chunk_is_kept_from_sixteen_tokens_on(tokenizer):
+    text = " ".join(map(sentence, range(10)))
+    tokens = len(tokenizer(text)["input_ids"])
+    example = Example("d", text, None, (), "d")
+    last = tokenizer(text)["input_ids"][-16:]
+    assert last in [row.tokens for row in Language(length=tokens - 16).rows(example, tokenizer)]
+    assert len(Language(length=tokens - 15).rows(example, tokenizer)) == 1
+    assert Language().row(example._replace(input="Too short."), tokenizer) is None
+
+
+def test_few_chunks_still_come_from_many_documents(documents, tokenizer):
+    task = Language(data=str(documents), length=16, train_examples=40, validation_examples=4, test_examples=4)
+    prepared = prepare(task, tokenizer, "t")
+    ids = [prepared.train.row(i).id for i in range(len(prepared.train))]
+    number = len(task.splits().train)
+    assert len(ids) == 40
+    assert len({name.split("-")[0] for name in ids[:number]}) == number
+    assert len(set(ids)) == 40
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("two.txt", "one\n\ntwo", "at least 3 different documents, and .*two.txt has 2"),
+        ("table.csv", "a,b", "not from .*table.csv"),
+        ("missing.txt", None, "is not there"),
+        ("empty", "folder", "holds .txt files, and .* has none"),
+        ("broken.json.gz", "not gzip", "cannot be read"),
+    ],
+)
+def test_sources_that_cannot_be_used(tmp_path, name, content, sentence):
+    path = tmp_path / name
+    if content == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=sentence):
+        Language(data=str(path)).splits()
+
+
+def test_an_unknown_source():
+    with pytest.raises(UserError, match="did you mean 'wikipedia-106'"):
+        validate(Language, {"data": "wikipedia"}, "study.yaml")

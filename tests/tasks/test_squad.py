@@ -1,0 +1,266 @@
+"""SQuAD: reading, quarantine, splits by article, order, dropping."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+from datasets import Dataset
+
+from softprior.errors import UserError
+from softprior.specs import validate
+from softprior.tasks import Squad
+from softprior.tasks.base import SPLITS
+from softprior.tasks.prepare import prepare
+
+QUESTIONS = Path(__file__).parents[1] / "data" / "questions.json"
+
+
+@pytest.fixture
+def source():
+    return json.loads(QUESTIONS.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content, name="mine.json"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def groups(splits):
+    return {split: set(getattr(splits, split)["group"]) for split in SPLITS}
+
+
+def test_the_projects_own_questions_are_sound():
+    splits = Squad(data=str(QUESTIONS)).splits()
+    assert splits.quarantined == []
+    assert splits.notes == {}
+    assert sum(len(getattr(splits, split)) for split in SPLITS) >= 36
+
+
+def test_the_format_of_an_input():
+    splits = Squad(data=str(QUESTIONS)).splits()
+    record = splits.train[0]
+    context, question, end = record["input"].split("\n")
+    assert question.startswith("Question: ")
+    assert question.endswith("?")
+    assert end == "Answer:"
+    assert all(answer in context for answer in record["answers"])
+
+
+def test_one_file_is_divided_by_article(source):
+    found = groups(Squad(data=str(QUESTIONS)).splits())
+    assert {split: len(titles) for split, titles in found.items()} == {
+        "train": 10,
+        "validation": 1,
+        "test": 1,
+    }
+    assert len(set.union(*found.values())) == len(source["data"])
+
+
+def test_an_added_article_moves_no_other_between_the_small_splits(source, write):
+    before = groups(Squad(data=write(source)).splits())
+    source["data"] = [a for a in source["data"] if a["title"] != min(before["train"])]
+    after = groups(Squad(data=write(source)).splits())
+    assert after["test"] == before["test"]
+    assert after["validation"] == before["validation"]
+
+
+def test_a_folder_trains_on_one_file_and_evaluates_on_the_other(source, write, tmp_path):
+    train, dev = copy.deepcopy(source), copy.deepcopy(source)
+    train["data"], dev["data"] = source["data"][:7], source["data"][7:]
+    write(train, "both/train.json")
+    write(dev, "both/dev.json")
+    found = groups(Squad(data=str(tmp_path / "both")).splits())
+    assert found["train"] == {article["title"] for article in train["data"]}
+    assert found["validation"] | found["test"] == {article["title"] for article in dev["data"]}
+    assert {len(found["validation"]), len(found["test"])} == {2, 3}
+    assert not found["validation"] & found["test"]
+
+
+def test_nothing_evaluated_is_trained_on(source, write, tmp_path):
+    dev = {"data": source["data"][7:]}
+    copied = copy.deepcopy(dev["data"][0]["paragraphs"][0])
+    copied["context"] = "  ".join(copied["context"].split()).upper()
+    for i, question in enumerate(copied["qas"]):
+        question["id"] = f"copied-{i}"
+        question["answers"] = [{"text": copied["context"][:4], "answer_start": 0}]
+    same_title = copy.deepcopy(dev["data"][1])
+    for paragraph in same_title["paragraphs"]:
+        for question in paragraph["qas"]:
+            question["id"] += "-again"
+    train = {"data": [*source["data"][:7], {"title": "Copied", "paragraphs": [copied]}, same_title]}
+    write(train, "both/train.json")
+    write(dev, "both/dev.json")
+    splits = Squad(data=str(tmp_path / "both")).splits()
+    assert splits.notes["shared_context"] == len(copied["qas"])
+    assert splits.notes["shared_article"] == sum(len(p["qas"]) for p in same_title["paragraphs"])
+    assert groups(splits)["train"] == {article["title"] for article in source["data"][:7]}
+
+
+def test_malformed_rows_are_set_aside_and_named(source, write):
+    paragraphs = source["data"][0]["paragraphs"]
+    qas = paragraphs[0]["qas"]
+    good = copy.deepcopy(qas[0])
+    qas += [
+        {**good, "id": "a", "question": "  "},
+        {**good, "id": "b", "answers": []},
+        {**good, "id": "c", "answers": [{"text": "nowhere at all", "answer_start": 0}]},
+        {**good},
+        {"id": "d", "answers": good["answers"]},
+        "not a question",
+        {**good, "id": 7},
+    ]
+    paragraphs.append({"context": "No questions."})
+    source["data"].append({"title": "No paragraphs"})
+    path = write(source)
+    splits = Squad(data=path).splits()
+    at = "data[0].paragraphs[0].qas"
+    assert {row.file for row in splits.quarantined} == {path}
+    assert [(row.index, row.reason) for row in splits.quarantined] == [
+        (f"{at}[3]", "'question' is empty"),
+        (f"{at}[4]", "there are no answers"),
+        (f"{at}[5]", "no answer's text stands in the context"),
+        (f"{at}[6]", f"the id '{good['id']}' stands there twice"),
+        (f"{at}[7]", "'question' is missing or not a text"),
+        (f"{at}[8]", "the question is not an object"),
+        (f"{at}[9]", "'id' is missing or not a text"),
+        ("data[0].paragraphs[2]", "the paragraph has no list 'qas'"),
+        ("data[12]", "the article has no list 'paragraphs'"),
+    ]
+
+
+def test_a_wrong_answer_start_is_mended_and_counted(source, write):
+    answers = source["data"][0]["paragraphs"][0]["qas"][0]["answers"]
+    answers[0]["answer_start"] += 5
+    answers.append({"text": "stands nowhere", "answer_start": 0})
+    splits = Squad(data=write(source)).splits()
+    assert splits.quarantined == []
+    assert splits.notes == {"answer_start_mended": 1, "answers_removed": 1}
+
+
+def test_the_first_examples_come_from_many_articles():
+    train = Squad(data=str(QUESTIONS)).splits().train
+    assert len(set(train["group"][:10])) == 10
+    contexts = [text.split("\n")[0] for text in train["input"]]
+    assert len(set(contexts[:20])) == 20
+
+
+def test_examples_that_do_not_fit_are_dropped_and_counted_never_cut(tokenizer):
+    generous = prepare(Squad(data=str(QUESTIONS)), tokenizer, "t")
+    # The tightest limit that leaves an example, with its control, in every split.
+    limit = max(
+        min(max(found.lengths[i], len(found.control_row(i).tokens)) for i in range(len(found)))
+        for found in (generous.train, generous.validation, generous.test)
+    )
+    tight = prepare(Squad(data=str(QUESTIONS), context_tokens=limit), tokenizer, "t")
+    assert generous.dropped == 0
+    assert tight.dropped == sum(
+        len(getattr(generous, split)) - len(getattr(tight, split)) for split in SPLITS
+    )
+    assert tight.dropped > 0
+    assert max(tight.train.lengths) <= limit
+    kept = {tight.train.row(i).id: tight.train.row(i).tokens for i in range(len(tight.train))}
+    whole = {generous.train.row(i).id: generous.train.row(i).tokens for i in range(len(generous.train))}
+    assert all(tokens == whole[name] for name, tokens in kept.items())
+    assert all(len(tight.train.control_row(i).tokens) <= limit for i in range(len(tight.train)))
+
+
+def test_nothing_fits(tokenizer):
+    with pytest.raises(UserError, match=r"none of the .* for train fits"):
+        prepare(Squad(data=str(QUESTIONS), context_tokens=16), tokenizer, "t")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("{", "is JSON, and .*mine.json is not"),
+        ([1, 2], "list under the key 'data'"),
+        ({"data": {"a": 1}}, "list under the key 'data'"),
+        ({"data": [{"text": "an article"}]}, "has none .1 rows were malformed, the first at data.0."),
+    ],
+)
+def test_a_file_that_is_not_squad(write, content, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Squad(data=write(content)).splits()
+
+
+def test_too_few_articles(source, write):
+    source["data"] = source["data"][:2]
+    with pytest.raises(UserError, match=r"at least 3 articles to divide, and .* has 2"):
+        Squad(data=write(source)).splits()
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(UserError, match="is not there"):
+        Squad(data=str(tmp_path / "missing.json")).fingerprint()
+
+
+@pytest.mark.parametrize("data", ["squad-shift", "hub:squad", "c4"])
+def test_an_unknown_source(data):
+    with pytest.raises(UserError, match=r"data = .* is not a source of data; .*squad-shifts"):
+        validate(Squad, {"data": data}, "study.yaml")
+
+
+def test_the_fingerprint_follows_the_contents(source, write):
+    first = Squad(data=write(source)).fingerprint()
+    source["data"].pop()
+    assert Squad(data=write(source)).fingerprint() != first
+    assert (
+        Squad(data="squad-shifts").fingerprint()
+        == Squad(data="squad-shifts", context_tokens=96).fingerprint()
+    )
+
+
+def test_rows_of_the_hub_give_the_same_questions(source, monkeypatch):
+    def rows(articles):
+        return Dataset.from_list(
+            [
+                {
+                    "id": question["id"],
+                    "title": article["title"],
+                    "context": paragraph["context"],
+                    "question": question["question"],
+                    "answers": {
+                        "text": [answer["text"] for answer in question["answers"]],
+                        "answer_start": [answer["answer_start"] for answer in question["answers"]],
+                    },
+                }
+                for article in articles
+                for paragraph in article["paragraphs"]
+                for question in paragraph["qas"]
+            ]
+        )
+
+    parts = {"train": rows(source["data"][:8]), "validation": rows(source["data"][8:])}
+
+    def load_dataset(path, config, split, streaming, revision):
+        assert (path, config, streaming, revision) == ("rajpurkar/squad", None, False, None)
+        return parts[split]
+
+    monkeypatch.setattr("softprior.tasks.sources.load_dataset", load_dataset)
+    splits = Squad(data="hub:rajpurkar/squad").splits()
+    assert splits.quarantined == []
+    assert splits.notes == {}
+    assert len(splits.train) == len(parts["train"])
+    assert len(splits.validation) + len(splits.test) == len(parts["validation"])
+
+
+def test_a_hub_that_cannot_be_reached(monkeypatch):
+    def load_dataset(*args, **options):
+        raise ConnectionError("Couldn't reach the Hub")
+
+    monkeypatch.setattr("softprior.tasks.sources.load_dataset", load_dataset)
+    with pytest.raises(UserError, match=r"'rajpurkar/squad' is read from the Hugging Face hub, which failed"):
+        Squad(data="hub:rajpurkar/squad").splits()
+
+
+@pytest.mark.parametrize("broken", [{"data": []}, {"data": [{"title": "T", "paragraphs": []}]}])
+def test_no_question_at_all(write, broken):
+    with pytest.raises(UserError, match="at least one usable question"):
+        Squad(data=write(broken)).splits()
