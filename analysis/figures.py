@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -15,6 +16,7 @@ from softprior.posteriors import Posterior, load_posterior
 from softprior.prompt import Place
 from softprior.records import Record
 from softprior.results import StudyFolder, load_background
+from softprior.specs import TrialSpec
 
 matplotlib.use("Agg")
 
@@ -46,6 +48,19 @@ def draw_trial(record: Record, folder: StudyFolder) -> Path | None:
     return target
 
 
+class Illustrator:
+    """An observer of a study that draws every trial as it ends."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self._folder = folder
+
+    def progress(self, trial: TrialSpec, points: list[dict[str, Any]]) -> None:
+        """Nothing to draw yet."""
+
+    def ended(self, record: Record) -> None:
+        draw_trial(record, self._folder)
+
+
 def _draw_place(panel: Axes, posterior: Posterior, place: Place, background: np.ndarray | None) -> None:
     moments = [posterior.initial, *posterior.snapshots.values(), posterior.final]
     path = np.stack([vectors[place].numpy() for vectors in moments])
@@ -56,12 +71,12 @@ def _draw_place(panel: Axes, posterior: Posterior, place: Place, background: np.
     )
     if background is not None:
         shown = pca.transform(background)
-        panel.scatter(*shown.T, s=3, color=TOKENS, label="vocabulary", rasterized=True)
+        panel.scatter(shown[:, 0], shown[:, 1], s=3, color=TOKENS, label="vocabulary", rasterized=True)
     flat = pca.transform(points).reshape(*path.shape[:2], 2)
     for token in range(flat.shape[1]):
         panel.plot(*flat[:, token].T, color=PATH, linewidth=0.7, zorder=2)
-    panel.scatter(*flat[0].T, s=22, color=START, marker="o", label="prior sample", zorder=3)
-    panel.scatter(*flat[-1].T, s=26, color=END, marker="^", label="posterior", zorder=4)
+    panel.scatter(flat[0, :, 0], flat[0, :, 1], s=22, color=START, marker="o", label="prior sample", zorder=3)
+    panel.scatter(flat[-1, :, 0], flat[-1, :, 1], s=26, color=END, marker="^", label="posterior", zorder=4)
     share = pca.explained_variance_ratio_
     panel.set_xlabel(f"PC 1 ({share[0]:.0%} of variance)")
     panel.set_ylabel(f"PC 2 ({share[1]:.0%})")

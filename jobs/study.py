@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from softprior.errors import UserError
 from softprior.specs import load_study
+from softprior.studies.describe import describe
 from softprior.studies.plan import Plan, plan_study
 
-INTERRUPTED = 130
+FINISHED, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+"""Exit statuses: all trials finished, some failed, the user's mistake, Ctrl-C."""
 
 LOG_WIDTH = 160
 """Columns of a table that goes to a file, where there is no window to ask."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command and returns its exit status: 0 all finished, 1 a trial failed, 2 user error."""
+    """Runs the command and returns its exit status."""
     options = _parser().parse_args(arguments)
-    console = Console() if sys.stdout.isatty() else Console(width=LOG_WIDTH)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
     try:
         study = load_study(options.study, tuple(options.override))
         plan = plan_study(study, str(options.study))
-        if options.dry_run:
-            _describe(console, plan, detailed=True)
-            return 0
-        return _run(console, plan, options)
+        for line in describe(plan, every_trial=options.dry_run):
+            console.print(line)
+        return FINISHED if options.dry_run else _run(console, plan, options)
     except UserError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[red]error:[/red] {error}", highlight=False)
-        return 2
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,12 +44,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Example: python -m jobs.study jobs/studies/quickstart.yaml seeds=[0,1,2] --dry-run",
     )
     parser.add_argument("study", type=Path, help="the study file (YAML)")
-    parser.add_argument(
-        "override", nargs="*", help="values to change, as key.path=value, for example training.steps=50"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="list the trials and what they cost; run nothing"
-    )
+    parser.add_argument("override", nargs="*", help="values to change: key.path=value, as training.steps=50")
+    parser.add_argument("--dry-run", action="store_true", help="list the trials and their cost; run nothing")
     parser.add_argument(
         "--results",
         type=Path,
@@ -57,114 +56,59 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _describe(console: Console, plan: Plan, detailed: bool) -> None:
-    from softprior.studies.estimate import hours, smallest_p, total_cost, trial_cost
-
-    study, cost = plan.study, total_cost(plan.trials)
-    console.print(f"study {study.name}: {len(plan.trials)} trials on {study.model.id}", highlight=False)
-    if detailed:
-        for trial in plan.trials:
-            own = trial_cost(trial)
-            console.print(
-                f"  {trial.id}  {trial.label}  {own.trained + own.evaluated:,} positions", highlight=False
-            )
-    for note in plan.notes:
-        console.print(f"  note: {note}", highlight=False)
-    resources = study.resources
-    time = hours(cost, study.model, resources.cpus, resources.gpus)
-    guess = "unknown until the model is here" if time is None else _duration(time)
-    one = f"{resources.cpus} CPU{'s' * (resources.cpus > 1)}"
-    one += f" and {resources.gpus:g} GPU" if resources.gpus else ""
-    console.print(
-        f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated; one trial at a time on {one}: "
-        f"{guess}",
-        highlight=False,
-    )
-    if any(trial.prior is not None for trial in plan.trials):
-        smallest = smallest_p(plan)
-        seeds = len(set(study.seeds))
-        verdict = (
-            "" if smallest <= 0.05 else " — too few to call a difference significant at 5%; six seeds can"
-        )
-        console.print(
-            f"  {seeds} seed{'s' * (seeds > 1)}: the smallest p-value of a paired comparison is {smallest:.2g}{verdict}",
-            highlight=False,
-        )
-
-
-def _duration(time: float) -> str:
-    minutes = max(1, round(time * 60))
-    return f"{time:.1f} hours" if time >= 1 else f"{minutes} minute{'s' * (minutes > 1)}"
-
-
 def _run(console: Console, plan: Plan, options: argparse.Namespace) -> int:
-    from analysis.figures import draw_trial
-    from analysis.tables import failures_table, load_trials, results_table
-    from softprior.records import Record, load_records
+    # These bring in torch, Ray, MLflow and matplotlib; a dry run or a typo should not wait for them.
+    from analysis.figures import Illustrator
+    from softprior.records import load_records
     from softprior.results import StudyFolder
     from softprior.studies.progress import Watch
-    from softprior.studies.runner import Interrupted, run_study
+    from softprior.studies.runner import InterruptedStudyError, run_study
     from softprior.tracking.mlflow_tracker import MlflowTracker, default_uri
 
     results = options.results.expanduser().resolve()
     folder = StudyFolder(results / plan.study.name)
-    wanted = {trial.id for trial in plan.trials}
-    done = {i: r for i, r in load_records(folder.records).items() if i in wanted and r.status == "finished"}
-    _describe(console, plan, detailed=False)
+    known = {trial.id: load_records(folder.records).get(trial.id) for trial in plan.trials}
+    done = sum(record is not None and record.status == "finished" for record in known.values())
     if done:
-        console.print(f"  {len(done)} of {len(wanted)} trials are finished already", highlight=False)
-    command = f"python -m jobs.study {options.study} {' '.join(options.override)}".strip()
-
-    class Illustrator:
-        def progress(self, trial: object, points: object) -> None:
-            pass
-
-        def ended(self, record: Record) -> None:
-            draw_trial(record, folder)
+        console.print(f"  {done} of {len(known)} trials are finished already")
 
     tracker = None
+    if plan.study.tracking.enabled:
+        uri = plan.study.tracking.uri or default_uri(results)
+        tracker = MlflowTracker(uri, plan.study, plan.trials, folder)
+    watch = Watch(console, total=len(known), done=done)
     try:
-        folder.root.mkdir(parents=True, exist_ok=True)
-        observers: list = [Illustrator()]
-        if plan.study.tracking.enabled:
-            uri = plan.study.tracking.uri or default_uri(results)
-            tracker = MlflowTracker(uri, plan.study, plan.trials, folder)
-            observers.append(tracker)
-        with Watch(console, len(wanted), len(done)) as watch:
-            records = run_study(plan, folder, [*observers, watch])
-    except Interrupted:
-        kept = {i: r for i, r in load_records(folder.records).items() if i in wanted}
-        if tracker is not None:
-            tracker.close(kept)
-        console.print(
-            f"stopped; {len(kept)} of {len(wanted)} trials are done. Go on with: {command}", highlight=False
-        )
+        with watch:
+            records = run_study(plan, folder, [Illustrator(folder), *([tracker] if tracker else []), watch])
+    except InterruptedStudyError as stopped:
+        if tracker:
+            tracker.close(stopped.records)
+        console.print(f"stopped with {len(stopped.records)} of {len(known)} trials done; go on with:")
+        console.print(f"  python -m jobs.study {shlex.join(sys.argv[1:])}")
         return INTERRUPTED
-
-    if tracker is not None:
+    if tracker:
         tracker.close(records)
-        if tracker.problem:
-            console.print(
-                f"note: MLflow at {tracker.uri} could not be written ({tracker.problem}); the results folder has "
-                "everything, and running the same command again sends it",
-                highlight=False,
-            )
+    return _report(console, folder, tracker, sum(r.status == "failed" for r in records.values()))
+
+
+def _report(console: Console, folder: Any, tracker: Any, failed: int) -> int:
+    from analysis.tables import failures_table, load_trials, results_table
+
     trials = load_trials(folder.table)
-    console.print(results_table(trials, plan.study.name))
+    console.print(results_table(trials, folder.root.name))
     failures = failures_table(trials)
     if failures is not None:
         console.print(failures)
-    console.print(f"results:  {folder.root}", highlight=False)
-    console.print(f"figures:  {folder.root / 'figures'}", highlight=False)
-    if tracker is not None:
-        console.print(f"compare:  python -m jobs.ui --results {results}", highlight=False)
-    failed = sum(record.status == "failed" for record in records.values())
+    console.print(f"results  {folder.root}")
+    console.print(f"figures  {folder.root / 'figures'}")
+    if tracker and tracker.problem:
+        console.print(f"note: MLflow at {tracker.uri} could not be written: {tracker.problem}")
+        console.print("      the results folder has everything; the same command again sends it")
+    elif tracker:
+        console.print(f"compare  python -m jobs.ui --results {folder.root.parent}")
     if failed:
-        console.print(
-            f"{failed} of {len(wanted)} trials failed; running the command again tries them again",
-            highlight=False,
-        )
-    return 1 if failed or len(records) < len(wanted) else 0
+        console.print(f"{failed} of {len(trials)} trials failed; the same command again tries them again")
+    return FAILED if failed or (trials.status != "finished").any() else FINISHED
 
 
 if __name__ == "__main__":

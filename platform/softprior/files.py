@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a temporary sibling of `path`, then puts it in place in one step.
 
     A reader sees the old file or the new one. If `write` fails the old file stays as it was.

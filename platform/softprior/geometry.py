@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def distance_moved(initial: Float[Tensor, "P D"], final: Float[Tensor, "P D"]) -> Float[Tensor, P]:
+def distance_moved(initial: Float[Tensor, "P D"], final: Float[Tensor, "P D"]) -> Float[Tensor, "P"]:
     """Euclidean distance each vector has travelled."""
     return (final.double() - initial.double()).norm(dim=1)
 
@@ -27,7 +27,7 @@ def reach(rate: float, schedule_sum: float, dimension: int) -> float:
     return rate * schedule_sum * math.sqrt(dimension)
 
 
-def quantile_among(values: Float[Tensor, N], reference: Float[Tensor, M]) -> Float[Tensor, N]:
+def quantile_among(values: Float[Tensor, "N"], reference: Float[Tensor, "M"]) -> Float[Tensor, "N"]:
     """Share of the reference that lies at or below each value, in [0, 1]."""
     ordered = reference.double().sort().values
     return torch.searchsorted(ordered, values.double(), right=True).double() / len(ordered)

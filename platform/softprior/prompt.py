@@ -75,10 +75,10 @@ class Batch:
 
     ids: tuple[str, ...]
     tokens: Int[Tensor, "B T"]
-    lengths: Int[Tensor, B]
+    lengths: Int[Tensor, "B"]
     labels: Bool[Tensor, "B T"]
     scored: Bool[Tensor, "B T"]
-    weights: Float[Tensor, B]
+    weights: Float[Tensor, "B"]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -88,7 +88,7 @@ class Batch:
         """Number of real tokens: what the batch costs, prompt excluded."""
         return int(self.lengths.sum())
 
-    def weighted(self, weights: Float[Tensor, B]) -> Batch:
+    def weighted(self, weights: Float[Tensor, "B"]) -> Batch:
         """The same rows with other weights."""
         return replace(self, weights=weights)
 

@@ -11,6 +11,7 @@ from softprior.files import write_json
 from softprior.specs import Spec, TrialSpec
 
 RECORD_FORMAT = 1
+"""Version of the layout, also written out in `Record.format`."""
 
 
 class StepPoint(Spec):
@@ -100,7 +101,7 @@ class Record(Spec):
         environment: versions, commit, host name, threads, seconds.
     """
 
-    format: Literal[1] = RECORD_FORMAT
+    format: Literal[1] = 1
     id: str
     label: str
     spec: TrialSpec

@@ -120,7 +120,7 @@ def _shipped(source: object) -> Path:
     if missing:
         raise UserError(
             f"softprior ships a model in {folder}, and {', '.join(missing)} is missing there; "
-            "reinstall softprior, or train it again with: python -m jobs.tiny"
+            "reinstall softprior, or train it again with: python -m jobs.tiny --train"
         )
     return folder
 

@@ -66,7 +66,7 @@ class LocalLM:
         )
 
     @torch.no_grad()
-    def embed(self, ids: Int[Tensor, T]) -> Float[Tensor, "T H"]:
+    def embed(self, ids: Int[Tensor, "T"]) -> Float[Tensor, "T H"]:
         return self._embedding(ids.to(self.device)).float()
 
     @torch.no_grad()
@@ -76,7 +76,7 @@ class LocalLM:
 
     @torch.no_grad()
     def keys_values(
-        self, ids: Int[Tensor, T], blocks: Sequence[int]
+        self, ids: Int[Tensor, "T"], blocks: Sequence[int]
     ) -> dict[int, tuple[Float[Tensor, "T D"], Float[Tensor, "T D"]]]:
         lengths = torch.tensor([len(ids)], device=self.device)
         current = Pass(Rows.of(lengths), cache=Cache())
@@ -106,7 +106,8 @@ class LocalLM:
 
     def _losses(self, prompt: Prompt, batch: Batch) -> Losses:
         logits, labels, rows = self._label_logits(prompt, batch)
-        nll = functional.cross_entropy(logits.float(), labels, reduction="none")
+        exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        nll = functional.cross_entropy(exact, labels, reduction="none")
         scored = batch.scored.to(self.device)[batch.labels.to(self.device)]
         right = (logits.argmax(-1) == labels) & scored
 
@@ -129,7 +130,8 @@ class LocalLM:
             raise ValueError("the first token of a row cannot be a label: nothing of the text predicts it")
         packed = _Packed.of(batch, self.device)
         current = Pass(packed.rows)
-        marked = batch.labels.to(self.device).flatten().index_select(0, packed.rows.unpad)
+        labels = batch.labels[:, : packed.rows.longest].to(self.device)
+        marked = labels.flatten().index_select(0, packed.rows.unpad)
         where = marked.nonzero().squeeze(1)
         logits = self._forward(prompt, packed.tokens, current, keep=where - 1)
         return logits, packed.tokens[where], packed.row_of[where]
@@ -160,7 +162,7 @@ class LocalLM:
             ).logits
         return logits[0]
 
-    def _position_ids(self, current: Pass, tokens: int) -> Int[Tensor, N]:
+    def _position_ids(self, current: Pass, tokens: int) -> Int[Tensor, "N"]:
         """Positions of [cut prompts | kept prompt | rows]; a row starts over behind the prompts.
 
         What is prepended at block 0 takes part in the numbering (GPT-2 adds its learned positions there);
@@ -182,7 +184,7 @@ class LocalLM:
         for place in prompt:
             if place.stack != "decoder" or place.kind != "residual":
                 raise UserError(f"this host has no place {place.name}; it takes decoder residual places")
-            if place.block >= blocks:
+            if not 0 <= place.block < blocks:
                 raise UserError(f"block {place.block} does not exist: the model has blocks 0 to {blocks - 1}")
             if place.after == "cut" and self._positions == "other":
                 raise UserError(
@@ -298,8 +300,8 @@ class _Packed:
     """A batch without its pads: tokens one row after another, and the row of each."""
 
     rows: Rows
-    tokens: Int[Tensor, N]
-    row_of: Int[Tensor, N]
+    tokens: Int[Tensor, "N"]
+    row_of: Int[Tensor, "N"]
 
     @classmethod
     def of(cls, batch: Batch, device: torch.device) -> _Packed:

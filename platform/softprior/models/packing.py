@@ -38,12 +38,12 @@ class Rows:
         unpad: for each packed token its padded slot.
     """
 
-    lengths: Int[Tensor, B]
-    pad: Int[Tensor, BT]
-    unpad: Int[Tensor, N]
+    lengths: Int[Tensor, "B"]
+    pad: Int[Tensor, "BT"]
+    unpad: Int[Tensor, "N"]
 
     @classmethod
-    def of(cls, lengths: Int[Tensor, B]) -> Rows:
+    def of(cls, lengths: Int[Tensor, "B"]) -> Rows:
         longest = int(lengths.max())
         slots = torch.arange(longest, device=lengths.device)
         real = slots[None, :] < lengths[:, None]
@@ -75,11 +75,11 @@ class Cache:
     values: dict[int, Float[Tensor, "B K S D"]] = field(default_factory=dict)
     positions: dict[int, Int[Tensor, "B S"]] = field(default_factory=dict)
 
-    def select(self, rows: Int[Tensor, A]) -> None:
+    def select(self, rows: Int[Tensor, "A"]) -> None:
         """Keeps the given rows only."""
         for table in (self.keys, self.values, self.positions):
             for block in table:
-                table[block] = table[block].index_select(0, rows)  # type: ignore[assignment]
+                table[block] = table[block].index_select(0, rows)
 
 
 UNWRITTEN = torch.iinfo(torch.int32).max
@@ -104,7 +104,7 @@ class Pass:
     cut: dict[int, int] = field(default_factory=dict)
     cache: Cache | None = None
     room: int = 0
-    now: Int[Tensor, B] | None = None
+    now: Int[Tensor, "B"] | None = None
     masks: dict[tuple[int, int | None], Bool[Tensor, "T S"]] = field(default_factory=dict)
 
     def front(self, block: int) -> int:
@@ -166,13 +166,9 @@ def attend(
     rows, front = current.rows, current.front(block)
     outputs = []
     if front:
-        if current.cut.get(block) or current.kept:
-            window = _visible(*_grid(front, query.device), sliding_window)
-            outputs.append(
-                compute(query[:, :, :front], key[:, :, :front], value[:, :, :front], window).transpose(1, 2)[
-                    0
-                ]
-            )
+        q, k, v = (part[:, :, :front] for part in (query, key, value))
+        seen = _visible(*_grid(front, query.device), sliding_window)
+        outputs.append(compute(q, k, v, seen).transpose(1, 2)[0])
     keys, values = _padded(key, front, rows), _padded(value, front, rows)
     if front:
         keys = torch.cat([key[:, :, :front].expand(rows.count, -1, -1, -1), keys], 2)

@@ -48,10 +48,10 @@ class Losses(NamedTuple):
         gradient: of `sum_b weights[b] * nll[b]` at every place, float32; None when not asked for.
     """
 
-    nll: Float[Tensor, B]
-    tokens: Int[Tensor, B]
-    correct: Int[Tensor, B]
-    scored: Int[Tensor, B]
+    nll: Float[Tensor, "B"]
+    tokens: Int[Tensor, "B"]
+    correct: Int[Tensor, "B"]
+    scored: Int[Tensor, "B"]
     gradient: dict[Place, Float[Tensor, "P D"]] | None
 
 
@@ -64,9 +64,9 @@ class Comparison(NamedTuple):
         tokens: number of labels.
     """
 
-    divergence: Float[Tensor, B]
-    agree: Int[Tensor, B]
-    tokens: Int[Tensor, B]
+    divergence: Float[Tensor, "B"]
+    agree: Int[Tensor, "B"]
+    tokens: Int[Tensor, "B"]
 
 
 class Where(NamedTuple):
@@ -78,9 +78,9 @@ class Where(NamedTuple):
         tokens: token id.
     """
 
-    rows: Int[Tensor, N]
-    positions: Int[Tensor, N]
-    tokens: Int[Tensor, N]
+    rows: Int[Tensor, "N"]
+    positions: Int[Tensor, "N"]
+    tokens: Int[Tensor, "N"]
 
 
 class SiteStatistic(Protocol):
@@ -104,14 +104,14 @@ class FrozenLM(Protocol):
     def info(self) -> ModelInfo:
         """Sizes and identity."""
 
-    def embed(self, ids: Int[Tensor, T]) -> Float[Tensor, "T H"]:
+    def embed(self, ids: Int[Tensor, "T"]) -> Float[Tensor, "T H"]:
         """What the model's own embedding layer returns, scaling included (site `resid.0`), float32."""
 
     def normalise(self, place: Place, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
         """The vectors after the first norm of the place's block: all a cut prompt is seen through."""
 
     def keys_values(
-        self, ids: Int[Tensor, T], blocks: Sequence[int]
+        self, ids: Int[Tensor, "T"], blocks: Sequence[int]
     ) -> dict[int, tuple[Float[Tensor, "T D"], Float[Tensor, "T D"]]]:
         """A text's attended keys (after rotary) and values per block, heads flattened."""
 

@@ -29,7 +29,7 @@ class PriorSource(Protocol):
     def vocabulary(self) -> Float[Tensor, "V H"]:
         """What the embedding layer returns for every token of the vocabulary."""
 
-    def encode(self, text: str) -> Int[Tensor, T]:
+    def encode(self, text: str) -> Int[Tensor, "T"]:
         """Token ids of a text, without special tokens."""
 
 
@@ -46,7 +46,7 @@ class Distribution(ABC):
     def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "P H"]:
         """Draws `count` float32 vectors; the generator is the only source of randomness."""
 
-    def log_prob(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, N]:
+    def log_prob(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N"]:  # noqa: ARG002
         """Log-density of each vector in nats, float64; -inf outside of the support.
 
         Raises:

@@ -40,7 +40,7 @@ class _Fitted(Distribution):
     def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "P H"]:
         return self.fit.gaussian.sample(generator, count).float()
 
-    def log_prob(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, N]:
+    def log_prob(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N"]:
         return self.fit.gaussian.log_prob(vectors)
 
     def record(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Instruction(Prior):
 class _Instruction(Distribution):
     has_density = False
 
-    def __init__(self, vocabulary: Float[Tensor, "V H"], ids: Int[Tensor, T]) -> None:
+    def __init__(self, vocabulary: Float[Tensor, "V H"], ids: Int[Tensor, "T"]) -> None:
         self.vectors = vocabulary[ids.to(vocabulary.device)].cpu()
 
     def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "P H"]:  # noqa: ARG002

@@ -34,6 +34,6 @@ class _Isotropic(Distribution):
     def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "P H"]:
         return torch.randn(count, self.hidden, generator=generator) * self.scale
 
-    def log_prob(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, N]:
+    def log_prob(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N"]:
         squares = (vectors.double() / self.scale).square().sum(1)
         return -squares / 2 - self.hidden * math.log(self.scale * math.sqrt(2 * math.pi))

@@ -26,7 +26,7 @@ class _Uniform(Distribution):
     def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "P H"]:
         return (torch.rand(count, self.hidden, generator=generator) * 2 - 1) * self.bound
 
-    def log_prob(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, N]:
+    def log_prob(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N"]:
         inside = (vectors.abs() <= self.bound).all(1)
         density = torch.full((len(vectors),), -self.hidden * math.log(2 * self.bound), dtype=torch.float64)
         return density.where(inside.cpu(), -math.inf)

@@ -22,7 +22,7 @@ class Gaussian:
         factor: lower Cholesky factor of the covariance.
     """
 
-    mean: Float[Tensor, D]
+    mean: Float[Tensor, "D"]
     factor: Float[Tensor, "D D"]
 
     def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "N D"]:
@@ -30,12 +30,12 @@ class Gaussian:
         noise = torch.randn(count, len(self.mean), generator=generator, dtype=torch.float64)
         return self.mean + noise @ self.factor.T
 
-    def radius(self, vectors: Float[Tensor, "N D"]) -> Float[Tensor, N]:
+    def radius(self, vectors: Float[Tensor, "N D"]) -> Float[Tensor, "N"]:
         """Mahalanobis distance of each vector from the mean."""
         centred = (vectors.to(self.mean) - self.mean).T
         return torch.linalg.solve_triangular(self.factor, centred, upper=False).norm(dim=0)
 
-    def log_prob(self, vectors: Float[Tensor, "N D"]) -> Float[Tensor, N]:
+    def log_prob(self, vectors: Float[Tensor, "N D"]) -> Float[Tensor, "N"]:
         """Log-density in nats."""
         log_det = self.factor.diagonal().log().sum()
         constant = len(self.mean) / 2 * math.log(2 * math.pi)

@@ -23,7 +23,7 @@ class Moments:
     """
 
     count: int
-    mean: Float[Tensor, D]
+    mean: Float[Tensor, "D"]
     scatter: Float[Tensor, "D D"]
 
     @classmethod

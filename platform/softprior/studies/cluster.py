@@ -45,7 +45,7 @@ def _check(nodes: list[dict], resources: ResourcesSpec) -> None:
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     fits = [n for n in alive if n.get("CPU", 0) >= resources.cpus and n.get("GPU", 0) >= resources.gpus]
     if not fits:
-        best = max(alive, key=lambda n: (n.get("GPU", 0), n.get("CPU", 0)), default={})
+        best: dict[str, float] = max(alive, key=lambda n: (n.get("GPU", 0), n.get("CPU", 0)), default={})
         raise UserError(
             f"a trial asks for {resources.cpus} CPUs and {resources.gpus:g} GPUs, and the largest node has "
             f"{best.get('CPU', 0):g} and {best.get('GPU', 0):g}; lower resources.cpus or resources.gpus"

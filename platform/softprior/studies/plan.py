@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from softprior.assets.models import model_fingerprint
@@ -57,7 +57,9 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     if not any(method.trained for method in methods):
         notes.append("no method has a trained prompt, so priors, rates and seeds have no effect")
 
-    fingerprint = model_fingerprint(study.model)
+    fingerprint = _located(f"{where}: model", lambda: model_fingerprint(study.model))
+    for i, task in enumerate(tasks):
+        _located(f"{where}: tasks[{i}]", task.fingerprint)
     trials: dict[str, TrialSpec] = {}
     for method in sorted(methods, key=lambda m: m.trained):
         for task in tasks:
@@ -67,7 +69,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
 
 
 def _trials(
-    study: StudySpec, method: Method, task: Task, priors: list[Spec], fingerprint: str
+    study: StudySpec, method: Method, task: Task, priors: Sequence[Spec], fingerprint: str
 ) -> list[TrialSpec]:
     task_entry = entry_of(TASKS, task)
     if isinstance(method, Instruction):
@@ -96,6 +98,14 @@ def _trials(
         for rate in study.rates
         for seed in study.seeds
     ]
+
+
+def _located(where: str, find: Callable[[], str]) -> str:
+    """The fingerprint, or the same error with the file and key in front."""
+    try:
+        return find()
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def resolve(table: Mapping[str, type[SpecT]], entry: Entry, where: str) -> SpecT:

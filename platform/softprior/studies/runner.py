@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,8 +26,16 @@ RETRIES = 2
 """How often a trial whose process died is started again; it goes on from its checkpoint."""
 
 
-class Interrupted(Exception):
-    """The study was stopped; what had finished is kept and running trials left checkpoints."""
+class InterruptedStudyError(Exception):
+    """The study was stopped by Ctrl-C or SIGTERM; running trials left checkpoints.
+
+    Attributes:
+        records: of the trials that had ended.
+    """
+
+    def __init__(self, records: dict[str, Record]) -> None:
+        super().__init__("the study was stopped")
+        self.records = records
 
 
 def run_study(plan: Plan, folder: StudyFolder, observers: Sequence[Observer]) -> dict[str, Record]:
@@ -34,19 +43,24 @@ def run_study(plan: Plan, folder: StudyFolder, observers: Sequence[Observer]) ->
 
     Raises:
         UserError: another process runs this study, or the folder is another study's.
-        Interrupted: Ctrl-C or SIGTERM.
+        InterruptedStudyError: Ctrl-C or SIGTERM.
     """
     with _locked(folder):
         write_study(folder, plan)
         wanted = {trial.id: trial for trial in plan.trials}
         known = {i: r for i, r in load_records(folder.records).items() if i in wanted}
         missing = [trial for i, trial in wanted.items() if i not in known or known[i].status == "failed"]
-        try:
-            if missing:
-                _run(plan.study, missing, folder, observers)
-        finally:
-            records = {i: r for i, r in load_records(folder.records).items() if i in wanted}
-            write_table(folder, plan, records)
+        interrupted = False
+        if missing:
+            try:
+                with _stoppable():
+                    _run(plan.study, missing, folder, observers)
+            except KeyboardInterrupt:
+                interrupted = True
+        records = {i: r for i, r in load_records(folder.records).items() if i in wanted}
+        write_table(folder, plan, records)
+        if interrupted:
+            raise InterruptedStudyError(records)
         return records
 
 
@@ -71,7 +85,7 @@ def _run(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1"
     for trial in trials:
         folder.record(trial.id).unlink(missing_ok=True)
-    with _interruptible(), cluster(study.resources):
+    with cluster(study.resources):
         from ray import tune
 
         from softprior.studies.events import Events
@@ -109,16 +123,17 @@ def _trial_id(trial: Any) -> str:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """Turns Ctrl-C and SIGTERM into `Interrupted`, once everything started has been stopped."""
+def _stoppable() -> Iterator[None]:
+    """Lets SIGTERM stop a study the way Ctrl-C does."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals belong to the main thread; whoever calls from another one has its own way to stop
+        return
     previous = signal.signal(signal.SIGTERM, stop)
     try:
         yield
-    except KeyboardInterrupt:
-        raise Interrupted from None
     finally:
         signal.signal(signal.SIGTERM, previous)

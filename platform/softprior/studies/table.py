@@ -66,7 +66,8 @@ def write_study(folder: StudyFolder, plan: Plan) -> None:
         found = read_header(folder.study).get("spec", {}).get("name")
         if found != plan.study.name:
             raise UserError(
-                f"{folder.root} holds the study '{found}', not '{plan.study.name}'; choose another --results folder"
+                f"{folder.root} holds the study '{found}', not '{plan.study.name}'; "
+                "choose another --results folder"
             )
     value = {
         "format": STUDY_FORMAT,

@@ -32,6 +32,9 @@ _COMMON: dict[str, Any] = {
     "pad_token_id": 0,
 }
 
+# Tied to its scaled embeddings a random Gemma repeats its last token, whatever attention does.
+_UNTIED: dict[str, Any] = {**_COMMON, "tie_word_embeddings": False}
+
 FAMILIES: dict[str, PreTrainedConfig] = {
     "llama": LlamaConfig(**_COMMON),
     "qwen3": Qwen3Config(
@@ -40,9 +43,9 @@ FAMILIES: dict[str, PreTrainedConfig] = {
         use_sliding_window=True,
         layer_types=["full_attention", "sliding_attention", "full_attention", "sliding_attention"],
     ),
-    "gemma2": Gemma2Config(**_COMMON, sliding_window=6, query_pre_attn_scalar=8),
+    "gemma2": Gemma2Config(**_UNTIED, sliding_window=6, query_pre_attn_scalar=8),
     "gemma3": Gemma3TextConfig(
-        **_COMMON,
+        **_UNTIED,
         sliding_window=6,
         query_pre_attn_scalar=8,
         layer_types=["sliding_attention", "full_attention", "sliding_attention", "sliding_attention"],
@@ -58,7 +61,7 @@ FAMILIES: dict[str, PreTrainedConfig] = {
         eos_token_id=2,
     ),
 }
-"""Grouped-query attention, sliding windows, query/key norms, softcaps, scaled embeddings, learned positions."""
+"""Between them: grouped-query attention, sliding windows, softcaps, scaled embeddings, learned positions."""
 
 
 def random_model(family: str, attention: str = "eager", seed: int = 0) -> nn.Module:

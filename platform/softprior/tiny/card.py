@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from softprior.models.load import Loaded, load_local
-from softprior.prompt import collate
+from softprior.prompt import Row, collate
 from softprior.records import Record
 from softprior.results import StudyFolder
 from softprior.specs import Entry, EvaluationSpec, ModelSpec, Rate, Spec, TrainingSpec, TrialSpec
@@ -142,18 +142,18 @@ def _ordered(loaded: Loaded) -> float:
     right = 0
     for start in range(0, len(items), 200):
         rows = [ordered_row("Add.", item, loaded.tokenizer) for item in items[start : start + 200]]
-        inputs = [
-            row.__class__(
-                row.id, *(part[: row.labels.index(True)] for part in (row.tokens, row.labels, row.scored))
-            )
-            for row in rows
-        ]
+        inputs = [_input(row) for row in rows]
         outputs = loaded.host.generate(None, collate(inputs), max_new=6, stop=stop)
         answers = [loaded.tokenizer.decode(tokens).strip() for tokens in outputs]
         right += sum(
             answer == str(item.a + item.b) for answer, item in zip(answers, items[start:], strict=False)
         )
     return right / len(items)
+
+
+def _input(row: Row) -> Row:
+    end = row.labels.index(True)
+    return Row(row.id, row.tokens[:end], row.labels[:end], row.scored[:end])
 
 
 def _held_out(loaded: Loaded) -> list[int]:
@@ -164,8 +164,6 @@ def _held_out(loaded: Loaded) -> list[int]:
 
 def _text_loss(loaded: Loaded) -> float:
     """Windows of 192 tokens that overlap by half; only the second half is counted, as context is short."""
-    from softprior.prompt import Row
-
     tokens, width = _held_out(loaded), 192
     total, count = 0.0, 0
     windows = [tokens[start : start + width] for start in range(0, len(tokens) - width, width // 2)]

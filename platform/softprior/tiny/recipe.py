@@ -129,7 +129,7 @@ class Corpus:
         train = sums("train")
         told = [ordered_row(order, item, tokenizer) for order in ORDERS for item in train]
         bare = [bare_row(order, item, tokenizer) for order in ORDERS if order != "Add." for item in train]
-        self.add = [row for row in told[: len(train)]]
+        self.add = told[: len(train)]
         self.other = told[len(train) :] + bare
         self.separator = separator
 
@@ -198,8 +198,6 @@ def train(folder: Path, say: Callable[[str], None]) -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % 100 == 0 or step == STEPS - 1:
-            say(
-                f"step {step:5d} of {STEPS}: text {text.item():.3f}, questions {questions.item():.3f} nats a token"
-            )
+            say(f"step {step:5d} of {STEPS}: text {text.item():.3f}, questions {questions.item():.3f} nats")
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

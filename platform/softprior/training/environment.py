@@ -37,7 +37,7 @@ def versions() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def commit() -> str | None:
-    """The commit of the checkout that softprior runs from, with `+` if it has changes; None outside of one."""
+    """The commit of the checkout that softprior runs from, `+` if it has changes; None outside of one."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:

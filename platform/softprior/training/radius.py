@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -39,7 +39,12 @@ class VocabularyRadius:
         return float(quantile_among(self._gaussian.radius(self._seen(vectors)), self._reference).mean())
 
 
-@lru_cache(maxsize=4)
 def vocabulary_radius(host: FrozenLM, place: Place) -> VocabularyRadius:
     """The same for the same host and place, fitted once a process."""
-    return VocabularyRadius(host, place)
+    known = _fitted.setdefault(host, {})
+    if place not in known:
+        known[place] = VocabularyRadius(host, place)
+    return known[place]
+
+
+_fitted: WeakKeyDictionary[FrozenLM, dict[Place, VocabularyRadius]] = WeakKeyDictionary()

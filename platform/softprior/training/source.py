@@ -28,5 +28,5 @@ class EmbeddingSource:
     def vocabulary(self) -> Float[Tensor, "V H"]:
         return self._table
 
-    def encode(self, text: str) -> Int[Tensor, T]:
+    def encode(self, text: str) -> Int[Tensor, "T"]:
         return torch.tensor(self._tokenizer(text, add_special_tokens=False)["input_ids"], dtype=torch.long)

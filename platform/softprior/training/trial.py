@@ -127,7 +127,7 @@ class Trial:
         limit = self.host.info().positions
         if need > limit:
             raise UserError(
-                f"the longest example with prompt and answer takes {need} positions and {self.spec.model} has "
+                f"the longest example with prompt and answer takes {need} positions; {self.spec.model} has "
                 f"{limit}; lower the length of task {self.spec.task.name} or the prompt's tokens"
             )
 

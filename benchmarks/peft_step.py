@@ -1,0 +1,173 @@
+"""One soft-prompt training step against Hugging Face PEFT: python -m benchmarks.peft_step
+
+Same model, data type, prompt vectors and examples; equal loss and gradient are asserted first. Time is
+the CPU time of the process and wall time, as the median ratio over interleaved pairs, in two settings:
+the same right-padded batch, and an epoch of mixed lengths (PEFT in shuffled batches padded to the
+longest row, softprior in its own batches). Peak memory is that of a process of its own for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softprior.assets.models import resolve_model
+from softprior.models.load import load_local
+from softprior.prompt import Batch, Place, Row, collate
+from softprior.seeding import numpy_generator, torch_generator
+from softprior.specs import ModelSpec
+from softprior.tasks import TASKS
+from softprior.tasks.batching import training_batches
+from softprior.tasks.prepare import prepare
+from softprior.training.threads import limit_threads
+
+TOKENS = 20
+BATCH = 8
+
+
+class Softprior:
+    """A step of softprior: the loss and its gradient at the prompt."""
+
+    def __init__(self, model: ModelSpec, prompt: Tensor) -> None:
+        self._host = load_local(model).host
+        self._prompt = {Place(0): prompt}
+
+    def step(self, batch: Batch) -> tuple[float, Tensor]:
+        weighted = batch.weighted(batch.weights / int(batch.labels.sum()))
+        losses = self._host.loss(self._prompt, weighted, grad=True)
+        assert losses.gradient is not None
+        return float(losses.nll.sum()) / int(losses.tokens.sum()), losses.gradient[Place(0)]
+
+
+class Peft:
+    """The same step with PEFT's prompt tuning, written the usual way."""
+
+    def __init__(self, model: ModelSpec, prompt: Tensor) -> None:
+        from peft import PromptTuningConfig, TaskType, get_peft_model
+        from transformers import AutoModelForCausalLM
+
+        folder = resolve_model(model).folder
+        base = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, model.dtype))
+        config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=len(prompt))
+        self._model: Any = get_peft_model(base.eval(), config)
+        self._weight = self._model.prompt_encoder["default"].embedding.weight
+        with torch.no_grad():
+            self._weight.copy_(prompt)
+
+    def step(self, batch: Batch) -> tuple[float, Tensor]:
+        mask = torch.arange(batch.tokens.shape[1])[None] < batch.lengths[:, None]
+        labels = batch.tokens.masked_fill(~batch.labels, -100)
+        self._weight.grad = None
+        out = self._model(input_ids=batch.tokens, attention_mask=mask.long(), labels=labels, use_cache=False)
+        out.loss.backward()
+        return float(out.loss), self._weight.grad.clone()
+
+
+SIDES: dict[str, Callable[[ModelSpec, Tensor], Any]] = {"softprior": Softprior, "peft": Peft}
+
+
+def examples(model: ModelSpec, context: int, count: int) -> list[Row]:
+    """SQuAD questions of up to `context` tokens, of mixed lengths."""
+    loaded = load_local(model)
+    task = TASKS["squad"].model_validate({"context_tokens": context})
+    split = prepare(task, loaded.tokenizer, loaded.fingerprint).train
+    return [split.row(i) for i in range(count)]
+
+
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """CPU and wall seconds of a piece of work."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    work()
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def compare(
+    name: str, peft: Callable[[], object], ours: Callable[[], object], pairs: int
+) -> dict[str, float]:
+    """Median ratio peft / softprior over interleaved pairs, after one warm-up of each."""
+    peft(), ours()
+    ratios = []
+    for _ in range(pairs):
+        a, b = timed(peft), timed(ours)
+        ratios.append((a[0] / b[0], a[1] / b[1]))
+        print(
+            f"  {name}: peft {a[0]:.2f} s CPU, softprior {b[0]:.2f} s CPU, ratio {ratios[-1][0]:.2f}",
+            flush=True,
+        )
+    cpu, wall = ([pair[i] for pair in ratios] for i in (0, 1))
+    return {"cpu_ratio": median(cpu), "cpu_min": min(cpu), "cpu_max": max(cpu), "wall_ratio": median(wall)}
+
+
+def peak_memory(side: str, arguments: list[str]) -> float:
+    """Megabytes that the steps of one side add to a process that has loaded its model."""
+    command = [sys.executable, "-m", "benchmarks.peft_step", *arguments, "--memory-of", side]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  our own words
+    return float(json.loads(done.stdout.splitlines()[-1])["megabytes"])
+
+
+def main() -> None:
+    """Runs the comparison and prints ratios."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peft_step", description=__doc__)
+    parser.add_argument("--model", default="smollm2-135m-instruct-q4_1")
+    parser.add_argument("--context", type=int, default=300, help="longest example in tokens (default: 300)")
+    parser.add_argument("--pairs", type=int, default=5, help="interleaved pairs (default: 5)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--memory-of", choices=list(SIDES), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    limit_threads(options.threads)
+    model = ModelSpec(id=options.model, device="cpu")
+    rows = examples(model, options.context, 4 * BATCH)
+    embedding = load_local(model).host.embed(torch.arange(1000))
+    prompt = embedding[torch.randperm(1000, generator=torch_generator(0, "benchmark"))[:TOKENS]].clone()
+    same = collate(rows[:BATCH])
+
+    if options.memory_of:
+        side = SIDES[options.memory_of](model, prompt)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        side.step(same)
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(json.dumps({"megabytes": (after - before) / 1024}))
+        return
+
+    peft, ours = Peft(model, prompt), Softprior(model, prompt)
+    (their_loss, their_gradient), (our_loss, our_gradient) = peft.step(same), ours.step(same)
+    error = float((their_gradient - our_gradient).norm() / their_gradient.norm())
+    if abs(their_loss - our_loss) > 1e-4 * their_loss or error > 1e-3:
+        sys.exit(f"not the same step: losses {their_loss} and {our_loss}, gradients differ by {error:.1e}")
+    print(f"equal: losses {their_loss:.6f} and {our_loss:.6f}, gradients differ by {error:.1e} of their norm")
+
+    shuffled = numpy_generator(0, "benchmark").permutation(len(rows)).reshape(-1, BATCH)
+    random = [collate([rows[i] for i in chosen]) for chosen in shuffled]
+    order = training_batches([len(row.tokens) for row in rows], BATCH, seed=0)
+    own = [collate([rows[i] for i in next(order)]) for _ in range(len(rows) // BATCH)]
+    results: dict[str, Any] = {
+        "same batch": compare("same batch", lambda: peft.step(same), lambda: ours.step(same), options.pairs),
+        "mixed lengths": compare(
+            "mixed lengths",
+            lambda: [peft.step(batch) for batch in random],
+            lambda: [ours.step(batch) for batch in own],
+            max(1, options.pairs // 2),
+        ),
+    }
+    arguments = [a for a in sys.argv[1:] if a != "--memory-of"]
+    memory = {side: peak_memory(side, arguments) for side in SIDES}
+    results["memory of a step, MB"] = memory
+    results["shapes"] = {
+        "same batch": f"{len(same)} rows, {same.positions} real of {same.tokens.numel()} padded positions",
+        "mixed lengths": f"{sum(b.positions for b in random)} real of {sum(b.tokens.numel() for b in random)}",
+    }
+    print(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

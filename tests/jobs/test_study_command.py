@@ -1,0 +1,89 @@
+"""The study command as a person meets it: help, dry run, and their own typos."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jobs import study as command
+from tests.builders import study_file
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_dry_run_lists_trials_and_costs_and_writes_nothing(tmp_path: Path, capsys) -> None:
+    file = study_file(tmp_path / "small.yaml", seeds=[0, 1])
+    assert command.main([str(file), "--dry-run", "--results", str(tmp_path / "results")]) == 0
+    output = capsys.readouterr().out
+    assert output.count("arithmetic · soft") == 4
+    assert "5 trials" in output
+    assert "p = 0.5 at best" in output
+    assert "positions trained" in output
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("name", [path.name for path in sorted((ROOT / "jobs" / "studies").glob("*.yaml"))])
+def test_every_study_of_the_repository_plans(name: str, capsys) -> None:
+    assert command.main([str(ROOT / "jobs" / "studies" / name), "--dry-run"]) == 0
+    assert "trials on" in capsys.readouterr().out
+
+
+WRONG = {
+    "unknown key": ({"prior": ["isotropic"]}, "prior"),
+    "unknown prior": ({"priors": ["isotropc"]}, "did you mean 'isotropic'"),
+    "unknown method": ({"methods": ["sof"]}, "did you mean 'soft'"),
+    "unknown task": ({"tasks": ["squadd"]}, "did you mean 'squad'"),
+    "unknown parameter": ({"priors": [{"isotropic": {"scal": 1}}]}, "did you mean 'scale'"),
+    "out of range": ({"priors": [{"isotropic": {"scale": -1}}]}, "-1"),
+    "wrong type": ({"seeds": ["first"]}, "first"),
+    "unknown model": ({"model": "smollm2"}, "smollm2-135m-instruct-q4_1"),
+    "no such task data": ({"tasks": [{"squad": {"data": "./nothing.json"}}]}, "nothing.json"),
+    "unknown task in by_task": (
+        {"training": {"steps": 1, "batch": 1, "by_task": {"squad": {"steps": 1, "batch": 1}}}},
+        "squad",
+    ),
+    "relative database": ({"tracking": {"uri": "sqlite:///mlflow.db"}}, "absolute"),
+    "name with a path": ({"name": "../elsewhere"}, "../elsewhere"),
+    "missing text": ({"priors": ["instruction"]}, "text"),
+    "unknown module": ({"tasks": [{"arithmetic": {"modules": ["mull"]}}]}, "did you mean 'mul'"),
+}
+
+
+@pytest.mark.parametrize("case", list(WRONG))
+def test_a_wrong_file_gets_one_helpful_sentence(case: str, tmp_path: Path, capsys) -> None:
+    changes, hint = WRONG[case]
+    file = study_file(tmp_path / "wrong.yaml", **changes)
+    assert command.main([str(file), "--results", str(tmp_path / "results")]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("error: ")
+    assert "wrong.yaml" in captured.err
+    assert hint in captured.err
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_required_key_that_is_missing_is_named(tmp_path: Path, capsys) -> None:
+    file = study_file(tmp_path / "wrong.yaml")
+    study = yaml.safe_load(file.read_text())
+    del study["training"]["steps"]
+    file.write_text(yaml.safe_dump(study))
+    assert command.main([str(file)]) == 2
+    assert "training.steps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["jobs.study", "jobs.ui", "jobs.tiny"])
+def test_every_entry_point_has_help(module: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout
+
+
+def test_the_pages_need_results(tmp_path: Path, capsys) -> None:
+    from jobs import ui
+
+    assert ui.main(["--results", str(tmp_path)]) == 2
+    assert "run a study first" in capsys.readouterr().err

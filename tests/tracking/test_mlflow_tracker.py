@@ -1,0 +1,157 @@
+"""The tracker against a real MLflow database and a real server that comes late."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from softprior.records import Record
+from softprior.results import StudyFolder
+from softprior.specs import StudySpec, TrialSpec, load_study
+from softprior.studies.plan import plan_study
+from softprior.studies.table import write_study
+from softprior.tracking.mlflow_tracker import MlflowTracker, default_uri
+from tests.builders import run, study_file
+
+
+@pytest.fixture(scope="module")
+def ended(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[StudySpec, tuple[TrialSpec, ...], StudyFolder, dict[str, Record]]:
+    """A study whose trials have all run, without Ray."""
+    root = tmp_path_factory.mktemp("tracking")
+    plan = plan_study(load_study(study_file(root / "small.yaml")))
+    folder = StudyFolder(root / "results" / "small")
+    records = {trial.id: run(trial, folder.root) for trial in plan.trials}
+    write_study(folder, plan)
+    return plan.study, plan.trials, folder, records
+
+
+def steps(client: MlflowClient, run_id: str, name: str) -> list[int]:
+    return [metric.step for metric in client.get_metric_history(run_id, name)]
+
+
+def test_points_records_and_repeats_give_one_run_and_each_point_once(ended, tmp_path: Path) -> None:
+    study, trials, folder, records = ended
+    uri = default_uri(tmp_path)
+    trained = next(t for t in trials if t.prior)
+    record = records[trained.id]
+    points = [{"step": p.step, "train_loss": p.loss, "train_gradient": p.gradient} for p in record.steps]
+
+    first = MlflowTracker(uri, study, trials, folder)
+    first.progress(trained, [{"step": 0, "phase": "loading"}, *points[:4]])
+    first.close({})  # the driver stops here
+    second = MlflowTracker(uri, study, trials, folder)
+    second.progress(trained, points[2:5])  # the resumed trial repeats two steps
+    second.ended(record)
+    second.close(records)
+    assert second.problem is None
+    third = MlflowTracker(uri, study, trials, folder)
+    third.close(records)
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("softprior/small")
+    runs = {
+        r.data.tags.get("softprior.trial", "study"): r for r in client.search_runs([experiment.experiment_id])
+    }
+    assert set(runs) == {"study", *records}
+    assert {r.info.status for r in runs.values()} == {"FINISHED"}
+    mine = runs[trained.id]
+    assert steps(client, mine.info.run_id, "train_loss") == list(range(1, 7))
+    assert steps(client, mine.info.run_id, "validation_loss") == [score.step for score in record.validation]
+    assert mine.data.metrics["test_loss"] == pytest.approx(record.test.loss)
+    assert mine.data.params["prior"] == trained.prior.name
+    assert mine.data.params["rate"] == "0.05"
+    assert mine.data.params["method.tokens"] == "4"
+    assert mine.data.tags["model_fingerprint"] == trained.model_fingerprint
+    assert {f.path for f in client.list_artifacts(mine.info.run_id)} >= {f"{trained.id}.safetensors"}
+
+
+def test_a_lost_state_file_makes_no_second_run(ended, tmp_path: Path) -> None:
+    study, trials, folder, records = ended
+    uri = default_uri(tmp_path)
+    MlflowTracker(uri, study, trials, folder).close(records)
+    folder.tracking.unlink()
+    MlflowTracker(uri, study, trials, folder).close(records)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("softprior/small")
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 1 + len(records)
+    trained = next(t for t in trials if t.prior)
+    mine = next(r for r in runs if r.data.tags.get("softprior.trial") == trained.id)
+    assert steps(client, mine.info.run_id, "train_loss") == list(range(1, 7))
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        yield free.getsockname()[1]
+
+
+def test_a_server_that_is_away_is_said_and_gets_everything_later(ended, tmp_path: Path, port: int) -> None:
+    study, trials, folder, records = ended
+    uri = f"http://127.0.0.1:{port}"
+    away = MlflowTracker(uri, study, trials, folder)
+    away.progress(trials[-1], [{"step": 1, "train_loss": 1.0}])
+    away.close(records)
+    assert away.problem
+
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path}/server.db",
+        "--artifacts-destination",
+        str(tmp_path / "a"),
+    ]
+    server = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        start_new_session=True,
+    )
+    try:
+        _wait_for(f"{uri}/health")
+        back = MlflowTracker(uri, study, trials, folder)
+        back.close(records)
+        assert back.problem is None
+        client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name("softprior/small")
+        runs = client.search_runs([experiment.experiment_id])
+        assert len(runs) == 1 + len(records)
+        assert {r.info.status for r in runs} == {"FINISHED"}
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait()
+
+
+def _wait_for(address: str) -> None:
+    for _ in range(600):
+        try:
+            with urllib.request.urlopen(address):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"{address} never answered")

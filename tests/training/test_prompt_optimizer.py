@@ -1,0 +1,87 @@
+"""The optimizer against torch's own AdamW used plainly, and its schedule."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from softprior.prompt import Place
+from softprior.specs import Rate, TrainingSpec
+from softprior.training.optimizer import PromptOptimizer, schedule, schedule_sum
+
+
+def training(**changes: object) -> TrainingSpec:
+    return TrainingSpec.model_validate({"steps": 10, "batch": 1, **changes})
+
+
+def test_equals_plain_adamw_with_a_scheduler_and_clipping() -> None:
+    """Exactly: it is the same code fed the same numbers."""
+    generator = torch.Generator().manual_seed(0)
+    places = [Place(0, after="cut"), Place(2, after="cut")]
+    initial = {place: torch.randn(3, 5, generator=generator) for place in places}
+    spec = training(schedule="cosine", warmup=3, clip=0.5, weight_decay=0.1, betas=[0.8, 0.95], epsilon=1e-6)
+    ours = PromptOptimizer(initial, Rate(value=0.1), spec)
+    plain = [torch.nn.Parameter(initial[place].clone()) for place in places]
+    adam = torch.optim.AdamW(plain, lr=0.1, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1)
+    turning = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: schedule(step, spec))
+    for step in range(10):
+        gradient = {place: torch.randn(3, 5, generator=generator) for place in places}
+        ours.step(step, gradient)
+        for parameter, place in zip(plain, places, strict=True):
+            parameter.grad = gradient[place].clone()
+        torch.nn.utils.clip_grad_norm_(plain, 0.5)
+        adam.step()
+        turning.step()
+    for parameter, place in zip(plain, places, strict=True):
+        # clip_grad_norm_ divides by norm + 1e-6, hence not to the last bit.
+        torch.testing.assert_close(ours.vectors[place], parameter.data, rtol=1e-4, atol=1e-6)
+    assert not torch.equal(ours.vectors[places[0]], initial[places[0]])
+
+
+def test_the_initial_sample_is_left_alone() -> None:
+    start = {Place(0): torch.ones(2, 3)}
+    PromptOptimizer(start, Rate(value=0.1), training()).step(0, {Place(0): torch.ones(2, 3)})
+    assert torch.equal(start[Place(0)], torch.ones(2, 3))
+
+
+def test_restored_state_goes_on_exactly() -> None:
+    generator = torch.Generator().manual_seed(1)
+    start = {Place(0): torch.randn(2, 3, generator=generator)}
+    gradients = [{Place(0): torch.randn(2, 3, generator=generator)} for _ in range(6)]
+    whole = PromptOptimizer(start, Rate(value=0.1), training())
+    first = PromptOptimizer(start, Rate(value=0.1), training())
+    for step in range(6):
+        whole.step(step, gradients[step])
+    for step in range(3):
+        first.step(step, gradients[step])
+    second = PromptOptimizer(start, Rate(value=0.1), training())
+    second.restore({name: value.clone() for name, value in first.state().items()})
+    for step in range(3, 6):
+        second.step(step, gradients[step])
+    assert torch.equal(second.vectors[Place(0)], whole.vectors[Place(0)])
+
+
+def test_no_step_moves_a_vector_beyond_reach() -> None:
+    """With a gradient of constant sign Adam moves every coordinate by the rate: reach is attained."""
+    start = {Place(0): torch.zeros(1, 16)}
+    spec = training(clip=None, schedule="linear")
+    optimizer = PromptOptimizer(start, Rate(value=0.01), spec)
+    for step in range(10):
+        optimizer.step(step, {Place(0): torch.ones(1, 16)})
+    moved = float(optimizer.vectors[Place(0)].norm())
+    assert moved == pytest.approx(0.01 * schedule_sum(10, spec) * math.sqrt(16), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0, 1.0]),
+        ("linear", [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]),
+        ("cosine", [0.5, 1.0, 1.0, 0.853553, 0.5, 0.146447]),
+    ],
+)
+def test_schedules(kind: str, expected: list[float]) -> None:
+    spec = training(steps=6, schedule=kind, warmup=2)
+    assert [schedule(step, spec) for step in range(6)] == pytest.approx(expected, abs=1e-6)

@@ -1,0 +1,235 @@
+"""One trial end to end on the shipped model: what it learns, writes, repeats and refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from softprior.errors import UserError
+from softprior.methods import METHODS
+from softprior.posteriors import load_posterior
+from softprior.priors import PRIORS
+from softprior.prompt import Batch, Place, Row, collate
+from softprior.records import load_record
+from softprior.results import StudyFolder
+from softprior.specs import Rate, TrialSpec
+from softprior.tasks import TASKS
+from softprior.training.trial import Trial, TrialFailedError
+from tests.builders import QUESTIONS, SUMS, run, tiny, trial
+
+
+def test_a_trained_prompt_beats_its_start_and_no_prompt(tmp_path: Path) -> None:
+    record = run(trial(steps=40, batch=16), tmp_path)
+    baseline = run(trial(method=METHODS["none"]()), tmp_path)
+    assert record.test is not None
+    assert baseline.test is not None
+    assert record.test.loss < record.validation[0].loss - 0.5
+    assert record.test.loss < baseline.test.loss - 0.5
+    assert [point.step for point in record.steps] == list(range(1, 41))
+
+
+def test_files_hold_what_the_record_says(tmp_path: Path) -> None:
+    spec = trial(method=METHODS["deep"](tokens=3, last=2), snapshots=2)
+    record = run(spec, tmp_path)
+    folder = StudyFolder(tmp_path)
+    assert load_record(folder.record(spec.id)) == record
+    posterior = load_posterior(folder.posterior(spec.id))
+    assert posterior.header["trial"] == spec.id
+    assert posterior.header["spec"] == spec.model_dump(mode="json")
+    assert posterior.header["model"]["fingerprint"] == spec.model_fingerprint
+    assert {"torch", "transformers", "softprior"} <= set(posterior.header["environment"]["versions"])
+    assert sorted(posterior.final) == [Place(b, after="cut") for b in (0, 2, 3)]
+    assert list(posterior.snapshots) == [1, 2]
+    for place, geometry in record.geometry.items():
+        start, end = posterior.initial[Place.parse(place)], posterior.final[Place.parse(place)]
+        assert geometry.moved == pytest.approx(float((end - start).norm(dim=1).mean()), rel=1e-5)
+        assert 0 < geometry.moved_over_reach <= 1.0 + 1e-6
+        assert (geometry.final_radius is None) == (Place.parse(place).block > 0)
+    assert not folder.checkpoint(spec.id).exists()
+
+
+@pytest.mark.parametrize("step", [1, 3, 6])
+@pytest.mark.parametrize("method", ["soft", "deep"])
+def test_stopped_anywhere_and_resumed_it_ends_bit_identical(tmp_path: Path, step: int, method: str) -> None:
+    """Also with the schedule, clipping, accumulation, the curve and the snapshots in play."""
+    spec = trial(
+        method=METHODS[method](tokens=3),
+        schedule="cosine",
+        warmup=2,
+        clip=0.01,
+        accumulate=2,
+        curve=3,
+        weight_decay=0.1,
+    )
+    whole = run(spec, tmp_path / "whole")
+
+    class StopError(Exception):
+        pass
+
+    def stop(point: dict) -> None:
+        # The step after the checkpoint of `step` was taken and is lost; the end has no such step.
+        if point.get("train_loss") and point["step"] == step + 1:
+            raise StopError
+        if step == 6 and point.get("phase") == "test":
+            raise StopError
+
+    with pytest.raises(StopError):
+        run(spec, tmp_path / "parts", stop)
+    assert StudyFolder(tmp_path / "parts").checkpoint(spec.id).exists()
+    steps: list[int] = []
+
+    def note(point: dict) -> None:
+        if "train_loss" in point:
+            steps.append(point["step"])
+
+    resumed = run(spec, tmp_path / "parts", note)
+    assert steps == list(range(step + 1, 7))
+
+    ours, theirs = (StudyFolder(tmp_path / name).posterior(spec.id) for name in ("whole", "parts"))
+    one, two = load_posterior(ours), load_posterior(theirs)
+    for moment, other in ((one.initial, two.initial), (one.final, two.final)):
+        assert all(torch.equal(moment[place], other[place]) for place in moment)
+    assert one.snapshots.keys() == two.snapshots.keys()
+    assert all(
+        torch.equal(one.snapshots[s][p], two.snapshots[s][p]) for s in one.snapshots for p in one.final
+    )
+    without = {"environment": {}}
+    assert resumed.model_copy(update=without) == whole.model_copy(update=without)
+
+
+def test_the_same_trial_in_another_process_is_bit_identical(tmp_path: Path) -> None:
+    spec = trial()
+    here = run(spec, tmp_path / "here")
+    code = (
+        "import sys, torch; torch.set_num_threads(1)\n"
+        "from pathlib import Path\n"
+        "from softprior.specs import TrialSpec\n"
+        "from tests.builders import run\n"
+        "run(TrialSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]))\n"
+    )
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", code, spec.canonical(), str(tmp_path / "there")]
+    subprocess.run(command, check=True, cwd=root, env=None)
+    one = load_posterior(StudyFolder(tmp_path / "here").posterior(spec.id))
+    two = load_posterior(StudyFolder(tmp_path / "there").posterior(spec.id))
+    assert torch.equal(one.final[Place(0)], two.final[Place(0)])
+    there = load_record(StudyFolder(tmp_path / "there").record(spec.id))
+    assert there.test == here.test
+    assert there.steps == here.steps
+
+
+def test_trials_that_differ_in_the_prior_see_the_same_batches(tmp_path: Path) -> None:
+    seen: dict[str, list[tuple[str, ...]]] = {}
+    for name in ("isotropic", "fitted"):
+        host = Spy(tiny().host)
+        loaded = tiny()
+        spec = trial(prior=PRIORS[name]())
+        Trial(spec, host, loaded.tokenizer, loaded.fingerprint, StudyFolder(tmp_path), lambda _: None).run()
+        seen[name] = host.trained
+    assert seen["isotropic"] == seen["fitted"]
+    assert len(set(seen["fitted"])) > 1
+
+
+def prepared_trial(spec: TrialSpec, root: Path) -> Trial:
+    loaded = tiny()
+    return Trial(spec, loaded.host, loaded.tokenizer, loaded.fingerprint, StudyFolder(root), lambda _: None)
+
+
+class Spy:
+    """A host that notes which examples it was asked gradients for."""
+
+    def __init__(self, host: object) -> None:
+        self._host = host
+        self.trained: list[tuple[str, ...]] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._host, name)
+
+    def loss(self, prompt: object, batch: Batch, *, grad: bool = False) -> object:
+        if grad:
+            self.trained.append(batch.ids)
+        return self._host.loss(prompt, batch, grad=grad)  # type: ignore[attr-defined]
+
+
+def test_accumulated_passes_equal_one_pass(tmp_path: Path) -> None:
+    """Rows have different numbers of labels, so a mean of means would differ; 1e-6 is float32 rounding."""
+    task = TASKS["arithmetic"].model_validate(SUMS | {"modules": ["mul", "add_or_sub"]})
+    spec = trial(task=task)
+    one = Trial(
+        spec, loaded.host, loaded.tokenizer, loaded.fingerprint, StudyFolder(tmp_path), lambda _: None
+    )
+    vectors, _ = one._sample()
+    whole, gradient = one._gradient(vectors, iter([list(range(12))]))
+    parts, summed = one._gradient(vectors, iter([list(range(5)), list(range(5, 12))]))
+    assert parts == pytest.approx(whole, rel=1e-6)
+    torch.testing.assert_close(summed[Place(0)], gradient[Place(0)], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("rate", "word"), [(1e30, "loss"), (1e38, "gradient")])
+def test_numbers_that_are_not_finite_fail_the_trial_with_step_and_cause(
+    tmp_path: Path, rate: float, word: str
+) -> None:
+    spec = trial(rate=Rate(value=rate))
+    with pytest.raises(TrialFailedError, match=r"step \d+: the (loss|gradient)") as caught:
+        run(spec, tmp_path)
+    assert "lower the rate" in str(caught.value)
+    assert not StudyFolder(tmp_path).posterior(spec.id).exists()
+
+
+def test_a_relative_rate_moves_places_in_their_own_units(tmp_path: Path) -> None:
+    small = run(trial(prior=PRIORS["isotropic"](scale=0.01), rate=Rate(value=0.1, relative=True)), tmp_path)
+    large = run(trial(prior=PRIORS["isotropic"](scale=1.0), rate=Rate(value=0.1, relative=True)), tmp_path)
+    ratio = large.geometry[Place(0).name].reach / small.geometry[Place(0).name].reach
+    assert ratio == pytest.approx(100, rel=0.01)
+
+
+def test_an_instruction_stands_in_front_of_every_input(tmp_path: Path) -> None:
+    method = METHODS["instruction"](written="Add.")
+    record = run(trial(method=method), tmp_path)
+    baseline = run(trial(method=METHODS["none"]()), tmp_path)
+    assert record.test is not None
+    assert baseline.test is not None
+    # tiny was made to add when told to, in these very words.
+    assert record.test.metrics["exact_match"] >= 0.75 > baseline.test.metrics["exact_match"]
+    assert record.test.loss < baseline.test.loss
+
+
+def test_the_context_shuffle_control_is_the_loss_with_swapped_contexts(tmp_path: Path) -> None:
+    loaded = tiny()
+    task = TASKS["squad"](data=str(QUESTIONS), context_tokens=400, max_new_tokens=4)
+    spec = trial(method=METHODS["none"](), task=task)
+    one = Trial(
+        spec, loaded.host, loaded.tokenizer, loaded.fingerprint, StudyFolder(tmp_path), lambda _: None
+    )
+    record = one.run()
+    assert record.test is not None
+    split = one.prepared.test
+    controls = [split.control_row(i) for i in range(record.test.examples)]
+    losses = [loaded.host.loss(None, collate([row])) for row in controls if isinstance(row, Row)]
+    literal = sum(float(part.nll[0]) for part in losses) / sum(int(part.tokens[0]) for part in losses)
+    assert record.test.shuffled_loss == pytest.approx(literal, rel=1e-5)
+    assert record.test.shuffled_loss != pytest.approx(record.test.loss, rel=1e-3)
+    assert set(record.test.metrics) == {"exact_match", "f1", "precision", "recall"}
+
+
+def test_too_long_for_the_model_is_said_before_training(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="1024"):
+        run(trial(method=METHODS["soft"](tokens=1020)), tmp_path)
+
+
+def test_language_has_a_loss_and_no_answers(tmp_path: Path) -> None:
+    text = tmp_path / "texts.txt"
+    words = "the quick brown fox jumps over the lazy dog and sleeps in the warm sun "
+    text.write_text("\n\n".join(f"Story {i}. " + words * 6 for i in range(30)), encoding="utf-8")
+    task = TASKS["language"](data=str(text), length=48)
+    record = run(trial(task=task, steps=4), tmp_path)
+    assert record.test is not None
+    assert record.test.generated == 0
+    assert record.test.metrics == {}
+    assert record.test.loss < record.validation[0].loss
+    json.loads(StudyFolder(tmp_path).record(record.id).read_text())
