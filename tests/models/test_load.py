@@ -1,0 +1,170 @@
+"""From a folder on disk to a checked host, and which families are turned away."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    DiffLlamaConfig,
+    FalconConfig,
+    GptOssConfig,
+    JambaConfig,
+    MambaConfig,
+    PreTrainedTokenizerFast,
+    Qwen3NextConfig,
+    RecurrentGemmaConfig,
+)
+
+from softprior.errors import UserError
+from softprior.models.load import load_local, verify_packing
+from softprior.models.local import LocalLM
+from softprior.models.packing import ATTENTION
+from softprior.prompt import Place
+from softprior.specs import ModelSpec
+from softprior.testing.families import FAMILIES, random_model
+from softprior.testing.hosts import example_batch, example_prompts
+
+SIZES = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "initializer_range": 0.3}
+HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 48, "head_dim": 8}
+EXPERTS = {"num_experts_per_tok": 1, "moe_intermediate_size": 16}
+
+FOREIGN = {
+    "mamba, a recurrence": MambaConfig(**SIZES, state_size=4),
+    "recurrent_gemma, mostly a recurrence": RecurrentGemmaConfig(**SIZES, **HEADS, attention_window_size=8),
+    "jamba, half a recurrence": JambaConfig(
+        **SIZES,
+        **HEADS,
+        attn_layer_period=2,
+        attn_layer_offset=1,
+        num_experts=1,
+        num_experts_per_tok=1,
+        mamba_d_state=4,
+        use_mamba_kernels=False,
+    ),
+    "qwen3_next, half a linear attention": Qwen3NextConfig(
+        **SIZES,
+        **HEADS,
+        **EXPERTS,
+        num_experts=2,
+        layer_types=["linear_attention", "full_attention"],
+        linear_key_head_dim=8,
+        linear_value_head_dim=8,
+        linear_num_key_heads=2,
+        linear_num_value_heads=2,
+        shared_expert_intermediate_size=16,
+    ),
+    "bloom, attention past the interface": BloomConfig(
+        vocab_size=97, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.3
+    ),
+    "gpt_oss, sinks beside the keys": GptOssConfig(**SIZES, **HEADS, num_local_experts=2),
+    "diffllama, attention twice in a block": DiffLlamaConfig(
+        **SIZES, num_attention_heads=4, num_key_value_heads=2, intermediate_size=48
+    ),
+}
+
+
+def save(model: torch.nn.Module, folder: Path) -> Path:
+    model.save_pretrained(folder)
+    words = Tokenizer(WordLevel({"<unk>": 0, **{f"w{i}": i for i in range(1, 97)}}, unk_token="<unk>"))
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(random_model("llama"), tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(autouse=True)
+def no_model_stays_loaded():
+    yield
+    load_local.cache_clear()
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_a_saved_model_loads_with_its_tokenizer_and_its_weights(folder, device):
+    loaded = load_local(ModelSpec(id=str(folder), device=device))
+    info = loaded.host.info()
+    assert (info.family, info.dtype, info.blocks) == ("llama", "float32", 4)
+    assert info.fingerprint == loaded.fingerprint
+    assert loaded.tokenizer("w5 w7")["input_ids"] == [5, 7]
+    direct = LocalLM(random_model("llama", ATTENTION).to(loaded.host.device), "weights")
+    batch = example_batch(info)
+    # The same weights in the same program; only a GPU may sum in another order from call to call.
+    torch.testing.assert_close(loaded.host.loss(None, batch).nll, direct.loss(None, batch).nll, rtol=1e-6, atol=0)
+
+
+def test_the_same_spec_is_loaded_once(folder):
+    spec = ModelSpec(id=str(folder))
+    assert load_local(spec) is load_local(ModelSpec(id=str(folder)))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.05), ("float16", 0.01)])
+def test_a_model_of_reduced_precision_is_close_to_the_full_one(folder, dtype, tolerance):
+    """bfloat16 keeps 8 bits, float16 11: relative errors of 2**-8 and 2**-11 at every step, some dozen steps.
+
+    Gradients pass twice as many steps, so they get twice the tolerance, relative to their norm.
+    """
+    full = load_local(ModelSpec(id=str(folder), device="cpu")).host
+    short = load_local(ModelSpec(id=str(folder), device="cpu", dtype=dtype)).host
+    assert short.info().dtype == dtype
+    batch = example_batch(full.info())
+    for prompt in example_prompts(full).values():
+        exact, rounded = (host.loss(prompt, batch, grad=True) for host in (full, short))
+        assert rounded.nll.dtype == torch.float32
+        torch.testing.assert_close(rounded.nll, exact.nll, rtol=tolerance, atol=tolerance)
+        for place, gradient in exact.gradient.items():
+            assert rounded.gradient[place].dtype == torch.float32
+            error = (rounded.gradient[place] - gradient).norm() / gradient.norm()
+            assert error < 2 * tolerance, place.name
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_one_sentence(folder):
+    with pytest.raises(UserError, match="device = 'cuda', but torch sees no GPU"):
+        load_local(ModelSpec(id=str(folder), device="cuda"))
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_verification_accepts_the_families_of_the_contract(family):
+    network = random_model(family, ATTENTION)
+    verify_packing(network, LocalLM(network, "weights"))
+    assert network.config._attn_implementation == ATTENTION
+
+
+def test_verification_notices_a_row_that_sees_another():
+    network = random_model("llama", ATTENTION)
+    mixed = network.model.layers[1].self_attn
+    mixed.register_forward_hook(lambda _, __, out: (out[0] + 0.1 * out[0].roll(9, 1), *out[1:]))
+    with pytest.raises(UserError, match="packed and own results differ"):
+        verify_packing(network, LocalLM(network, "weights"))
+
+
+@pytest.mark.parametrize("family", sorted(FOREIGN))
+def test_a_family_that_cannot_be_packed_is_turned_away_in_one_sentence(family):
+    torch.manual_seed(0)
+    network = AutoModelForCausalLM.from_config(FOREIGN[family], attn_implementation=ATTENTION).eval()
+    with pytest.raises(UserError, match=r"^the model family '\w+' .* choose .* model$") as refused:
+        verify_packing(network, LocalLM(network, "weights"))
+    assert ". " not in str(refused.value)
+
+
+def test_a_family_that_refuses_other_attention_is_turned_away_when_it_is_loaded(tmp_path):
+    config = FalconConfig(vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4)
+    folder = save(AutoModelForCausalLM.from_config(config), tmp_path)
+    with pytest.raises(UserError, match="attention of its own"):
+        load_local(ModelSpec(id=str(folder), device="cpu"))
+
+
+def test_a_family_without_rotary_or_learned_positions_takes_no_cut_prompt():
+    network = AutoModelForCausalLM.from_config(
+        FOREIGN["bloom, attention past the interface"], attn_implementation=ATTENTION
+    )
+    host = LocalLM(network, "weights")
+    prompt = {Place(1, after="cut"): torch.zeros(2, 32)}
+    with pytest.raises(UserError, match="cut prompts have no position"):
+        host.loss(prompt, example_batch(host.info()))
