@@ -57,5 +57,6 @@ def nearest(
     vectors: Float[Tensor, "P D"], table: Float[Tensor, "V D"], count: int = 1
 ) -> tuple[Float[Tensor, "P K"], Float[Tensor, "P K"]]:
     """Euclidean distances to the nearest rows of a table, and those rows' indices."""
-    found = torch.cdist(vectors.double(), table.double()).topk(count, largest=False)
-    return found.values, found.indices
+    indices = torch.cdist(vectors.double(), table.double()).topk(count, largest=False).indices
+    # cdist takes products, which cancel: a row far from the origin would be 1e-4 away from itself.
+    return (vectors.double()[:, None] - table.double()[indices]).norm(dim=2), indices

@@ -7,6 +7,7 @@ all float32 `[P, H]`. The header is one JSON object under the metadata key `soft
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def save_posterior(path: Path, posterior: Posterior) -> None:
     named = {"initial": posterior.initial, "final": posterior.final}
     named |= {f"step-{step:06d}": vectors for step, vectors in posterior.snapshots.items()}
     tensors = {
-        f"{moment}/{place.name}": vectors.detach().float().cpu().contiguous()
+        f"{moment}/{place.name}": vectors.detach().float().cpu().contiguous().clone()  # shared memory is refused
         for moment, table in named.items()
         for place, vectors in table.items()
     }
@@ -68,7 +69,7 @@ def load_posterior(path: Path) -> Posterior:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
     except FileNotFoundError:
         raise UserError(f"there is no posterior file {path}") from None
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, OSError) as error:
         raise UserError(f"{path} is damaged or not a posterior file: {error}") from None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         found = header.get("format") if isinstance(header, dict) else "none"
@@ -86,5 +87,9 @@ def load_posterior(path: Path) -> Posterior:
         raise UserError(
             f"{path} has no {' and no '.join(sorted(missing))} vectors; it is not a posterior file"
         )
-    snapshots = {int(m.removeprefix("step-")): v for m, v in sorted(moments.items()) if m.startswith("step-")}
-    return Posterior(header, moments["initial"], moments["final"], snapshots)
+    initial, final = moments.pop("initial"), moments.pop("final")
+    unknown = [moment for moment in moments if not re.fullmatch(r"step-[0-9]{6,}", moment)]
+    if unknown:
+        raise UserError(f"{path} is not a posterior file: it has vectors named '{unknown[0]}'")
+    snapshots = sorted((int(moment.removeprefix("step-")), moments[moment]) for moment in moments)
+    return Posterior(header, initial, final, dict(snapshots))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -46,14 +47,14 @@ class Place:
             ValueError: when `name` is not the name of a place.
         """
         parts = name.split(".")
-        if len(parts) != 4 or not parts[1].isdigit():
-            raise ValueError(f"'{name}' is not the name of a place, such as decoder.0.residual.keep")
-        place = cls(block=int(parts[1]), kind=parts[2], after=parts[3], stack=parts[0])  # type: ignore[arg-type]
-        if place.stack not in ("encoder", "decoder") or place.kind not in ("residual", "key", "value"):
-            raise ValueError(f"'{name}' is not the name of a place, such as decoder.0.residual.keep")
-        if place.after not in ("keep", "cut"):
-            raise ValueError(f"'{name}' is not the name of a place, such as decoder.0.residual.keep")
-        return place
+        known = (get_args(Stack), get_args(Kind), get_args(After))
+        if (
+            len(parts) == 4
+            and all(part in choices for part, choices in zip((parts[0], *parts[2:]), known, strict=True))
+            and re.fullmatch(r"0|[1-9][0-9]*", parts[1])
+        ):
+            return cls(block=int(parts[1]), kind=parts[2], after=parts[3], stack=parts[0])  # type: ignore[arg-type]
+        raise ValueError(f"'{name}' is not the name of a place, such as decoder.0.residual.keep")
 
 
 Prompt = Mapping[Place, Float[Tensor, "P D"]]

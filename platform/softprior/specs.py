@@ -11,10 +11,20 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from softprior.errors import UserError, nearest
 
@@ -22,18 +32,38 @@ from softprior.errors import UserError, nearest
 class Spec(BaseModel):
     """A frozen value with checked fields; the base of everything that stands in a study file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        validate_default=True,
+        ser_json_inf_nan="constants",  # not null, which would give NaN and null the same identity
+    )
 
     def canonical(self) -> str:
-        """The JSON text that identifies the value: keys sorted, every default written out."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """The JSON text that identifies the value: keys sorted, every default written out.
+
+        Raises:
+            ValueError: a parameter is not finite, so it has no form in JSON.
+        """
+        values = self.model_dump(mode="json")
+        return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     def identity(self) -> str:
         """Sixteen hexadecimal digits of the SHA-256 of `canonical()`."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()[:16]
 
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+def _checked_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,63}", name):
+        raise ValueError(
+            "must be 1 to 64 lower-case letters, digits, '_', '-' or '.', the first a letter or digit; "
+            "it becomes a folder's name"
+        )
+    return name
+
+
+Name = Annotated[str, AfterValidator(_checked_name)]
 SpecT = TypeVar("SpecT", bound=Spec)
 
 
@@ -48,10 +78,13 @@ class Entry(Spec):
     def _from_yaml(cls, value: Any) -> Any:
         if isinstance(value, str):
             return {"name": value}
-        if isinstance(value, dict) and len(value) == 1 and "name" not in value:
+        if isinstance(value, cls) or (isinstance(value, dict) and "name" in value):
+            return value
+        if isinstance(value, dict) and len(value) == 1:
             name, params = next(iter(value.items()))
-            return {"name": name, "params": {} if params is None else params}
-        return value
+            if params is None or isinstance(params, dict):
+                return {"name": name, "params": params or {}}
+        raise ValueError("must be a name, or one name with its parameters, as {NAME: {PARAMETER: VALUE}}")
 
     @property
     def label(self) -> str:
@@ -73,11 +106,12 @@ class Rate(Spec):
     @model_validator(mode="before")
     @classmethod
     def _from_yaml(cls, value: Any) -> Any:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return {"value": float(value)}
-        if isinstance(value, dict) and set(value) == {"relative"} and not isinstance(value["relative"], bool):
-            return {"value": value["relative"], "relative": True}
-        return value
+        if isinstance(value, cls) or (isinstance(value, dict) and set(value) != {"relative"}):
+            return value
+        number = value["relative"] if isinstance(value, dict) else value
+        if not isinstance(number, int | float) or isinstance(number, bool):
+            raise ValueError("must be a number, such as 1e-3, or {relative: NUMBER}")
+        return {"value": number, "relative": isinstance(value, dict)}
 
     @model_serializer
     def _to_json(self) -> dict[str, Any]:
@@ -107,7 +141,11 @@ class ModelSpec(Spec):
     @model_validator(mode="before")
     @classmethod
     def _from_yaml(cls, value: Any) -> Any:
-        return {"id": value} if isinstance(value, str) else value
+        if isinstance(value, str):
+            return {"id": value}
+        if isinstance(value, cls | dict):
+            return value
+        raise ValueError("must be an id or a path, such as tiny, or a mapping with the key id")
 
 
 class Steps(Spec):
@@ -199,11 +237,11 @@ class TrackingSpec(Spec):
     uri: str | None = None
     enabled: bool = True
 
-    @model_validator(mode="after")
-    def _absolute(self) -> TrackingSpec:
-        uri = self.uri
+    @field_validator("uri")
+    @classmethod
+    def _absolute(cls, uri: str | None) -> str | None:
         if uri is None or uri.startswith(("http://", "https://", "sqlite:////", "postgresql", "mysql")):
-            return self
+            return uri
         raise ValueError(
             "must be an MLflow server (http://HOST:PORT) or a database (sqlite:////absolute/path.db)"
         )
@@ -219,7 +257,7 @@ class StudySpec(Spec):
     methods: Annotated[tuple[Entry, ...], Field(min_length=1)]
     tasks: Annotated[tuple[Entry, ...], Field(min_length=1)]
     rates: Annotated[tuple[Rate, ...], Field(min_length=1)]
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(min_length=1)]
     training: TrainingSpec
     evaluation: EvaluationSpec = EvaluationSpec()
     resources: ResourcesSpec = ResourcesSpec()
@@ -260,28 +298,37 @@ class TrialSpec(Spec):
         return " · ".join(parts)
 
 
+_NUMBER = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$")
+
+
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads `1e-3` as a number (YAML 1.2 does, 1.1 does not) and refuses a key twice."""
+    """Safe YAML in which numbers are those of YAML 1.2 and a key stands once.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
-            if key in seen:
-                raise UserError(f"line {key_node.start_mark.line + 1}: the key '{key}' stands there twice")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+    In YAML 1.1, which PyYAML reads, `1e-3` is a text, `010` is 8, `1:30` is 90 and `2024-01-01` a date.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)  # type: ignore[no-untyped-call]
+        seen: set[str] = set()
+        for key, _ in node.value:
+            where = f"line {key.start_mark.line + 1}"
+            if not isinstance(key, yaml.ScalarNode):
+                raise UserError(f"{where}: a key must be a word, not a list or a mapping")
+            if key.value in seen:
+                raise UserError(f"{where}: the key {key.value!r} stands there twice; remove one")
+            seen.add(key.value)
+        return node
 
 
+_OWN_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:float"]
+    first: [(tag, regexp) for tag, regexp in resolvers if tag not in _OWN_NUMBERS]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
-    list("-+0123456789."),
-)
+for _tag, _pattern in (("int", re.compile(r"[-+]?(0|[1-9][\d_]*)$")), ("float", _NUMBER)):
+    _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+        f"tag:yaml.org,2002:{_tag}", _pattern, list("-+0123456789.")
+    )
 
 
 def parse_value(text: str) -> Any:
@@ -302,8 +349,9 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
         beside = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         hint = nearest(path.name, beside) if beside else "no study files stand there"
         raise UserError(f"there is no study file {path}; {hint}") from None
-    except (IsADirectoryError, PermissionError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as a study file: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UserError(f"{path} cannot be read as a study file: {reason}") from None
     except UserError as error:
         raise UserError(f"{path}, {error}") from None
     except yaml.YAMLError as error:
@@ -321,28 +369,29 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
+    path, separator, text = override.partition("=")
+    keys = path.split(".")
+    if not separator or not all(keys):
         raise UserError(f"the override '{override}' must have the form key.path=value, as training.steps=5")
-    *parents, last = key.split(".")
-    node: Any = data
-    for parent in parents:
-        if isinstance(node, list) and parent.isdigit() and int(parent) < len(node):
-            node = node[int(parent)]
-        elif isinstance(node, dict):
-            node = node.setdefault(parent, {})
-        else:
-            raise UserError(f"the override '{override}' goes through '{parent}', which is not a mapping")
     try:
         value = parse_value(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, UserError):
         raise UserError(f"the override '{override}' has a value that is not valid YAML") from None
-    if isinstance(node, list) and last.isdigit() and int(last) < len(node):
-        node[int(last)] = value
-    elif isinstance(node, dict):
-        node[last] = value
-    else:
-        raise UserError(f"the override '{override}' sets '{last}' in something that is not a mapping")
+    node: Any = data
+    for i, key in enumerate(keys):
+        last = i == len(keys) - 1
+        if isinstance(node, dict):
+            if last:
+                node[key] = value
+            node = node.setdefault(key, {})
+        elif isinstance(node, list) and key.isdecimal() and int(key) < len(node):
+            if last:
+                node[int(key)] = value
+            node = node[int(key)]
+        else:
+            holder = ".".join(keys[:i])
+            what = f"a list with the entries 0 to {len(node) - 1}" if isinstance(node, list) else _shown(node)
+            raise UserError(f"the override '{override}' has no place: {holder} is {what}; set {holder} whole")
 
 
 def validate(kind: type[SpecT], data: Any, where: str) -> SpecT:
@@ -357,42 +406,113 @@ def validate(kind: type[SpecT], data: Any, where: str) -> SpecT:
     try:
         # JSON mode is strict about types but reads lists as tuples and 1 as 1.0, as YAML means them.
         return kind.model_validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        sentence = _sentence(kind, error.errors(include_url=False)).replace("\n", " ")
+        raise UserError(f"{where}: {sentence}") from None
     except TypeError as error:
         raise UserError(f"{where}: {error}; write such values as strings") from None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise UserError(f"{where}: {_sentence(kind, first)}") from None
+    except ValueError:
+        raise UserError(f"{where}: an alias (*) stands inside of its own anchor (&); write it out") from None
 
 
-def _sentence(kind: type[Spec], error: Any) -> str:
-    loc = [part for part in error["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+_RULES = {
+    "missing": "is required and has no default; add it",
+    "int_type": "must be a whole number, written without a point",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "string_type": "must be a text; put it in quotes",
+    "dict_type": "must be a mapping of keys to values",
+    "too_short": "must have at least {min_length} entry; add one",
+    "too_long": "must have at most {max_length} entries; take some away",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+}
+"""What pydantic's errors say here, by their type."""
+
+
+def _sentence(kind: type[Spec], errors: list[Any]) -> str:
+    # A misspelt key is also a missing one; the misspelling says more.
+    error = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+    keys, found = _trace(kind, error["loc"])
     given = error["input"]
-    shown = repr(given) if len(repr(given)) < 80 else repr(given)[:77] + "..."
     if error["type"] == "extra_forbidden":
-        return f"unknown key '{key}'; {nearest(str(loc[-1]), _fields(kind, loc[:-1]))}"
+        key = str(error["loc"][-1])
+        return f"unknown key '{_path([*keys, key])}'; {nearest(key, _keys(found))}"
     if error["type"] == "missing":
-        return f"the key '{key}' is required and has no default"
-    message = error["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    if error["type"] == "literal_error" and isinstance(given, str):
+        if isinstance(keys[-1], int):
+            return f"{_path(keys[:-1])} = {_shown(given)}: must have more entries than {len(given)}"
+        return f"the key '{_path(keys)}' {_RULES['missing']}"
+    # A field with several types fails once for each of them.
+    rules = [_rule(e, found) for e in errors if _trace(kind, e["loc"])[0] == keys]
+    rule = " or ".join([rules[0], *(r.removeprefix("must be ") for r in rules[1:])])
+    if error["type"] == "literal_error" and isinstance(given, str) and len(rules) == 1:
         choices = [c.strip("'") for c in error["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-        return f"{key} = {shown} is not a choice; {nearest(given, choices)}"
-    return f"{key} = {shown}: {message}" if key else message
+        return f"{_path(keys)} = {_shown(given)} is not a choice; {nearest(given, choices)}"
+    if isinstance(given, str) and "number" in rule and _NUMBER.match(given):
+        rule += "; write it without quotes"
+    return f"{_path(keys)} = {_shown(given)}: {rule}" if keys else rule
 
 
-def _fields(kind: type[Spec], loc: list[Any]) -> list[str]:
-    """The keys allowed at `loc`, found by following the annotations; the top level's if that fails."""
-    fields: Any = kind
+def _rule(error: Any, found: Any) -> str:
+    if error["type"] == "tuple_type":
+        return f"must be a list, such as [{_shown(error['input'])}]"
+    if error["type"] == "model_type":
+        return f"must be a mapping with keys among {', '.join(_keys(found))}"
+    if error["type"] in _RULES:
+        bounds = {k: f"{v:g}" if isinstance(v, float) else v for k, v in error.get("ctx", {}).items()}
+        return _RULES[error["type"]].format(**bounds)
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _path(keys: list[Any]) -> str:
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) < 80 else text[:77] + "..."
+
+
+def _trace(kind: type[Spec], loc: tuple[Any, ...]) -> tuple[list[Any], Any]:
+    """The keys of an error's location, and the type at their end.
+
+    Pydantic also puts the alternatives of unions and names of validators into a location; these, and
+    keys that do not exist, are left out.
+    """
+    keys, found = [], kind
     for part in loc:
-        if isinstance(part, int) or not hasattr(fields, "model_fields") or part not in fields.model_fields:
-            continue
-        fields = _spec_in(fields.model_fields[part].annotation) or fields
-    return list(fields.model_fields)
+        inner = next((i for i in (_inside(o, part) for o in _alternatives(found)) if i is not None), None)
+        if inner is not None:
+            keys.append(part)
+            found = inner
+    return keys, found
 
 
-def _spec_in(annotation: Any) -> type[Spec] | None:
+def _inside(annotation: Any, part: Any) -> Any:
+    """The type of a key or entry of a type; None where it has no such one."""
+    arguments = get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, Spec):
-        return annotation
-    found = (_spec_in(argument) for argument in getattr(annotation, "__args__", ()))
-    return next((spec for spec in found if spec is not None), None)
+        field = annotation.model_fields.get(part)
+        return None if field is None else field.annotation
+    if get_origin(annotation) is tuple and isinstance(part, int):
+        return arguments[0] if arguments[-1] is Ellipsis else arguments[min(part, len(arguments) - 1)]
+    return arguments[1] if get_origin(annotation) is dict and part != "[key]" else None
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """A type, or those of a union."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [one for argument in get_args(annotation) for one in _alternatives(argument)]
+    return [annotation]
+
+
+def _keys(annotation: Any) -> list[str]:
+    """The keys of the first spec among the alternatives."""
+    specs = [a for a in _alternatives(annotation) if isinstance(a, type) and issubclass(a, Spec)]
+    return list(specs[0].model_fields) if specs else []

@@ -91,11 +91,13 @@ def test_a_saved_model_loads_with_its_tokenizer_and_its_weights(folder, device):
     info = loaded.host.info()
     assert (info.family, info.dtype, info.blocks) == ("llama", "float32", 4)
     assert info.fingerprint == loaded.fingerprint
-    assert loaded.tokenizer("w5 w7")["input_ids"] == [5, 7]
+    assert loaded.tokenizer("w5")["input_ids"] == [5]
     direct = LocalLM(random_model("llama", ATTENTION).to(loaded.host.device), "weights")
     batch = example_batch(info)
     # The same weights in the same program; only a GPU may sum in another order from call to call.
-    torch.testing.assert_close(loaded.host.loss(None, batch).nll, direct.loss(None, batch).nll, rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        loaded.host.loss(None, batch).nll, direct.loss(None, batch).nll, rtol=1e-6, atol=0
+    )
 
 
 def test_the_same_spec_is_loaded_once(folder):
@@ -103,24 +105,25 @@ def test_the_same_spec_is_loaded_once(folder):
     assert load_local(spec) is load_local(ModelSpec(id=str(folder)))
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.05), ("float16", 0.01)])
-def test_a_model_of_reduced_precision_is_close_to_the_full_one(folder, dtype, tolerance):
-    """bfloat16 keeps 8 bits, float16 11: relative errors of 2**-8 and 2**-11 at every step, some dozen steps.
+@pytest.mark.parametrize(("dtype", "bits"), [("bfloat16", 8), ("float16", 11)])
+def test_a_model_of_reduced_precision_is_close_to_the_full_one(folder, dtype, bits):
+    """Twice what transformers' eager attention loses on this rough random model.
 
-    Gradients pass twice as many steps, so they get twice the tolerance, relative to their norm.
+    In units of the dtype's rounding, 2 to the minus bits, that is up to 2 for the loss, relative to
+    the largest row, and up to 42 for a gradient, relative to its norm.
     """
     full = load_local(ModelSpec(id=str(folder), device="cpu")).host
     short = load_local(ModelSpec(id=str(folder), device="cpu", dtype=dtype)).host
     assert short.info().dtype == dtype
     batch = example_batch(full.info())
+    rounding = 2.0**-bits
     for prompt in example_prompts(full).values():
         exact, rounded = (host.loss(prompt, batch, grad=True) for host in (full, short))
         assert rounded.nll.dtype == torch.float32
-        torch.testing.assert_close(rounded.nll, exact.nll, rtol=tolerance, atol=tolerance)
+        assert (rounded.nll - exact.nll).abs().max() / exact.nll.max() < 4 * rounding
         for place, gradient in exact.gradient.items():
             assert rounded.gradient[place].dtype == torch.float32
-            error = (rounded.gradient[place] - gradient).norm() / gradient.norm()
-            assert error < 2 * tolerance, place.name
+            assert (rounded.gradient[place] - gradient).norm() / gradient.norm() < 84 * rounding, place.name
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

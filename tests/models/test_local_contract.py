@@ -5,7 +5,7 @@ import pytest
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.testing.families import FAMILIES, random_model
-from softprior.testing.hosts import CHECKS, check_finite_differences
+from softprior.testing.hosts import CHECKS, check_finite_differences, check_host
 
 every_family = pytest.mark.parametrize("family", sorted(FAMILIES))
 
@@ -18,5 +18,8 @@ def test_contract(family, check):
 
 @every_family
 def test_finite_differences(family):
-    host = LocalLM(random_model(family, ATTENTION).double(), "weights")
-    check_finite_differences(host, random_model(family).double())
+    check_finite_differences(LocalLM(random_model(family, ATTENTION).double(), "weights"))
+
+
+def test_the_suite_runs_whole_in_double_precision():
+    check_host(LocalLM(random_model("gpt2", ATTENTION).double(), "weights"), random_model("gpt2").double())

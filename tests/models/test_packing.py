@@ -119,7 +119,9 @@ def test_decoding_steps_give_what_one_pass_over_the_longer_rows_gives(lengths, f
         torch.testing.assert_close(found[0], expected[0, at], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("beside", [{"attention_mask": torch.zeros(1)}, {"dropout": 0.1}, {"s_aux": object()}])
+@pytest.mark.parametrize(
+    "beside", [{"attention_mask": torch.zeros(1)}, {"dropout": 0.1}, {"s_aux": object()}]
+)
 def test_what_packed_attention_does_not_have_is_never_ignored(beside):
     block = torch.nn.Module()
     block.layer_idx = 0

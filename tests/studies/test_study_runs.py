@@ -55,22 +55,16 @@ def trial_runs(results: Path) -> dict[str, tuple[str, dict]]:
 
 
 def test_failed_trials_do_not_stop_the_others_and_nothing_runs_twice(tmp_path: Path) -> None:
-    study = study_file(tmp_path / "small.yaml", rates=[0.05, 1e30])
+    study = study_file(tmp_path / "small.yaml", priors=["fitted", {"isotropic": {"scale": 1e39}}])
     results = tmp_path / "results"
     code, output = finish(start(study, results))
     assert code == 1, output
     folder = StudyFolder(results / "small")
     records = load_records(folder.records)
-    statuses = sorted((r.spec.rate.value if r.spec.rate else 0, r.status) for r in records.values())
-    assert statuses == [
-        (0, "finished"),
-        (0.05, "finished"),
-        (0.05, "finished"),
-        (1e30, "failed"),
-        (1e30, "failed"),
-    ]
+    statuses = sorted((r.spec.prior.name if r.spec.prior else "", r.status) for r in records.values())
+    assert statuses == [("", "finished"), ("fitted", "finished"), ("isotropic", "failed")]
     assert "Failed trials" in output
-    assert "lower the rate" in output
+    assert "scale of the prior" in output
     assert "Traceback" not in output
 
     table = pq.read_table(folder.table)
@@ -91,11 +85,11 @@ def test_failed_trials_do_not_stop_the_others_and_nothing_runs_twice(tmp_path: P
         assert runs[i][1]["test_loss"] == pytest.approx(records[i].test.loss)
 
     written = {i: folder.record(i).stat().st_mtime_ns for i in finished}
-    code, output = finish(start(study, results, "rates=[0.05]"))
+    code, output = finish(start(study, results, "priors=[fitted]"))
     assert code == 0, output
-    assert "3 of 3 trials are finished already" in output
+    assert "2 of 2 trials are finished already" in output
     assert written == {i: folder.record(i).stat().st_mtime_ns for i in finished}
-    assert len(trial_runs(results)) == 5
+    assert len(trial_runs(results)) == 3
 
 
 def test_killed_and_repeated_it_completes_without_loss_or_duplicates(tmp_path: Path) -> None:

@@ -46,8 +46,9 @@ def run_trial(config: dict[str, Any]) -> None:
     from ray import tune
 
     from softprior.models.load import load_local
+    from softprior.training.failure import TrialFailedError
     from softprior.training.threads import limit_threads
-    from softprior.training.trial import Trial, TrialFailedError, environment
+    from softprior.training.trial import Trial, environment
 
     limit_threads(config["cpus"])
     spec = TrialSpec.model_validate_json(config["trial"])

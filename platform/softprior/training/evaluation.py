@@ -13,6 +13,7 @@ from softprior.specs import EvaluationSpec
 from softprior.tasks.base import Task
 from softprior.tasks.batching import evaluation_batches
 from softprior.tasks.prepare import PreparedSplit
+from softprior.training.failure import require_finite
 
 
 class Evaluator:
@@ -32,6 +33,7 @@ class Evaluator:
         """Loss and teacher-forced accuracy on the first examples of a split."""
         rows = [split.row(i) for i in range(min(len(split), self._evaluation.examples))]
         nll, tokens, correct, scored = self._totals(prompt, rows)
+        require_finite(step, "evaluation loss", nll / tokens)
         return Score(
             step=step,
             loss=nll / tokens,

@@ -32,16 +32,13 @@ from softprior.tasks.prepare import Prepared, prepare
 from softprior.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from softprior.training.environment import commit, versions
 from softprior.training.evaluation import Evaluator
+from softprior.training.failure import require_finite
 from softprior.training.optimizer import PromptOptimizer, schedule, schedule_sum
 from softprior.training.radius import vocabulary_radius
 from softprior.training.source import EmbeddingSource
 
 Report = Callable[[dict[str, Any]], None]
 """Receives progress: `step`, `steps`, and metrics by name; called after every step and evaluation."""
-
-
-class TrialFailedError(Exception):
-    """A trial cannot go on; the message says at which step and why."""
 
 
 @dataclass
@@ -167,13 +164,9 @@ class Trial:
         while progress.step < training.steps:
             step = progress.step
             loss, gradient = self._gradient(optimizer.vectors, islice(batches, training.accumulate))
-            if not math.isfinite(loss):
-                raise TrialFailedError(
-                    f"step {step + 1}: the loss is {loss}; lower the rate or the prior's scale"
-                )
+            require_finite(step + 1, "loss", loss)
             norm = optimizer.step(step, gradient)
-            if not math.isfinite(norm):
-                raise TrialFailedError(f"step {step + 1}: the gradient's norm is {norm}; lower the rate")
+            require_finite(step + 1, "gradient's norm", norm)
             progress.step = step + 1
             moved = float(
                 np.mean(
@@ -183,6 +176,7 @@ class Trial:
                     ]
                 )
             )
+            require_finite(step + 1, "distance the vectors moved", moved)
             assert self.spec.rate is not None
             point = StepPoint(
                 step=progress.step,
@@ -254,8 +248,8 @@ class Trial:
                 moved=moved,
                 reach=reach,
                 moved_over_reach=moved / reach,
-                initial_norm=float(start.norm(dim=1).mean()),
-                final_norm=float(end.norm(dim=1).mean()),
+                initial_norm=float(start.double().norm(dim=1).mean()),
+                final_norm=float(end.double().norm(dim=1).mean()),
                 cosine=_or_none(geometry.mean_pairwise_cosine(end)),
                 participation=_or_none(geometry.participation_ratio(end)),
                 initial_radius=None if radius is None else radius.quantile(start),

@@ -1,0 +1,61 @@
+"""The contract of methods: what every `Method` promises to a trial and to a host."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from softprior.errors import UserError
+from softprior.methods import Method
+from softprior.prompt import Place
+from softprior.specs import validate
+
+BLOCKS = (4, 12, 30)
+"""Sizes of models that every method must fit with its default parameters."""
+
+
+def check_places(method: Method, blocks: int) -> None:
+    """Places exist in the model, stand once and in order, and are the same when asked again."""
+    places = method.places(blocks)
+    assert list(places) == sorted(set(places))
+    assert all(0 <= place.block < blocks for place in places)
+    assert all(place.stack == "decoder" for place in places)
+    assert method.places(blocks) == places
+    # A kept prompt travels on with the text, so it can only join at the token level.
+    assert all(place.after == "cut" or place.block == 0 for place in places if place.kind == "residual")
+    for place in places:
+        assert Place.parse(place.name) == place
+
+
+def check_training(method: Method) -> None:
+    """A trained method has vectors at places; a baseline has neither, and at most a text."""
+    assert bool(method.places(BLOCKS[0])) is method.trained
+    assert (method.count() > 0) is method.trained
+    if method.trained:
+        assert method.text("the task's own") == ""
+
+
+def check_text(method: Method) -> None:
+    """The text depends on the task's own instruction and the parameters alone."""
+    for default in ("", "Answer the question."):
+        assert isinstance(method.text(default), str)
+        assert method.text(default) == method.text(default)
+
+
+def check_serialisation(kind: type[Method], method: Method) -> None:
+    """A method survives JSON."""
+    loaded = validate(kind, json.loads(method.canonical()), "contract")
+    assert loaded == method
+    assert loaded.identity() == method.identity()
+    assert loaded.places(BLOCKS[0]) == method.places(BLOCKS[0])
+
+
+def check_strictness(kind: type[Method]) -> None:
+    """Unknown parameters and vectors that are none are refused."""
+    with pytest.raises(UserError, match="unknown key 'no_such_parameter'"):
+        validate(kind, {"no_such_parameter": 1}, "contract")
+    if kind.trained:
+        for count in (0, -1, 1.5, True, "2"):
+            with pytest.raises(UserError, match="tokens = "):
+                validate(kind, {"tokens": count}, "contract")

@@ -1,0 +1,253 @@
+"""The contract of priors: what every `Prior` promises, held against a small table of real vectors.
+
+Nothing here knows which priors exist. A prior with a density is held against itself: its samples must
+have the mean and covariance that integrating its own density gives, and the density must integrate to
+one. A prior without one is given the finite set of vectors it is meant to draw from.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from softprior.priors import PRIORS, Distribution, Prior
+from softprior.seeding import derive, torch_generator
+from softprior.specs import validate
+
+STANDARD_ERRORS = 5
+"""Allowed distance of a sample's moment from theory: chance exceeds it once in two million numbers."""
+
+DRAWS = 20_000
+"""Vectors of a sample whose moments are taken: a standard error is 0.7% of a standard deviation."""
+
+GRID = {1: 100_001, 2: 1001}
+"""Points along a side of the grid on which densities are integrated, by dimension."""
+
+GRID_ERROR = {1: 5e-4, 2: 3e-2}
+"""Relative error of such an integral. Smooth densities are exact to 1e-6; the edge of a uniform one falls
+between points, which costs up to a cell a side. A wrong constant is off by a factor of 1.25 or more."""
+
+
+class TableSource:
+    """A `PriorSource` without a model: a few correlated vectors off the origin, one token a word.
+
+    Attributes:
+        hidden: H.
+        tokens: P.
+        size: V, the number of rows.
+    """
+
+    def __init__(self, hidden: int = 4, tokens: int = 6, size: int = 60) -> None:
+        self.hidden = hidden
+        self.tokens = tokens
+        self.size = size
+        generator = torch_generator(0, "table", hidden, size)
+        mixing = torch.eye(hidden) + 0.5 * torch.randn(hidden, hidden, generator=generator)
+        self._table = 0.3 * torch.randn(size, hidden, generator=generator) @ mixing + 0.7
+
+    def vocabulary(self) -> Float[Tensor, "V H"]:
+        return self._table
+
+    def encode(self, text: str) -> Int[Tensor, "T"]:
+        return torch.tensor([derive(0, word) % self.size for word in text.split()], dtype=torch.long)
+
+
+def check_samples(prior: Prior, source: TableSource) -> None:
+    """Samples are finite float32 of shape [count, H], belong to the caller, and are drawn from one law."""
+    distribution = prior.fit(source)
+    for count in (1, source.tokens):
+        sample = distribution.sample(torch_generator(0), count)
+        assert sample.shape == (count, source.hidden)
+        assert sample.dtype == torch.float32
+        assert sample.device.type == "cpu"
+        assert bool(sample.isfinite().all())
+    before = distribution.sample(torch_generator(0), source.tokens)
+    table = source.vocabulary().clone()
+    distribution.sample(torch_generator(0), source.tokens).fill_(math.pi)
+    assert torch.equal(distribution.sample(torch_generator(0), source.tokens), before)
+    assert torch.equal(source.vocabulary(), table)
+
+
+def check_seeds(prior: Prior, source: TableSource, random: bool = True) -> None:
+    """The generator's seed alone decides a sample.
+
+    Args:
+        random: False for a prior with nothing to draw, which gives the same under every seed.
+    """
+    one, again = prior.fit(source), prior.fit(source)
+    draws = [one.sample(torch_generator(seed, "prior"), source.tokens) for seed in range(5)]
+    for seed, draw in enumerate(draws):
+        assert torch.equal(again.sample(torch_generator(seed, "prior"), source.tokens), draw)
+    for a in range(5):
+        for b in range(a):
+            assert torch.equal(draws[a], draws[b]) is not random
+    generator = torch_generator(0, "prior")
+    one.sample(generator, source.tokens)
+    assert torch.equal(one.sample(generator, source.tokens), draws[0]) is not random
+
+
+def check_global_state(prior: Prior, source: TableSource) -> None:
+    """Fitting, sampling and densities neither read nor move the global generators."""
+    torch_state, numpy_state = torch.random.get_rng_state(), np.random.get_state()
+    distribution = prior.fit(source)
+    first = distribution.sample(torch_generator(3), source.tokens)
+    if distribution.has_density:
+        distribution.log_prob(first)
+    assert torch.equal(torch.random.get_rng_state(), torch_state)
+    for now, before in zip(np.random.get_state(), numpy_state, strict=True):
+        np.testing.assert_array_equal(now, before)
+    with torch.random.fork_rng():
+        torch.manual_seed(99)
+        assert torch.equal(prior.fit(source).sample(torch_generator(3), source.tokens), first)
+
+
+def check_other_process(priors: Mapping[str, Prior], source: TableSource) -> None:
+    """The same parameters and seed give the same bits in another process, for all priors at once."""
+    job = {
+        "source": [source.hidden, source.tokens, source.size],
+        "priors": {name: prior.model_dump(mode="json") for name, prior in priors.items()},
+    }
+    found = subprocess.run(  # noqa: S603  this interpreter, on a text of this module
+        [sys.executable, "-c", f"from {__name__} import answer; answer()"],
+        input=json.dumps(job),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout) == {name: _sampled(prior, source) for name, prior in priors.items()}
+
+
+def answer() -> None:
+    """The other process of `check_other_process`: reads the job, with every global seed changed."""
+    job = json.load(sys.stdin)
+    torch.manual_seed(4711)
+    np.random.seed(4711)
+    source = TableSource(*job["source"])
+    priors = {name: validate(PRIORS[name], params, name) for name, params in job["priors"].items()}
+    print(json.dumps({name: _sampled(prior, source) for name, prior in priors.items()}))
+
+
+def _sampled(prior: Prior, source: TableSource) -> list[list[float]]:
+    values: list[list[float]] = prior.fit(source).sample(torch_generator(7, "a"), source.tokens).tolist()
+    return values
+
+
+def check_serialisation(kind: type[Prior], prior: Prior, source: TableSource) -> None:
+    """A prior survives JSON, and the loaded one makes the same distribution."""
+    loaded = validate(kind, json.loads(prior.canonical()), "contract")
+    assert loaded == prior
+    assert loaded.identity() == prior.identity()
+    assert _sampled(loaded, source) == _sampled(prior, source)
+
+
+def check_record(prior: Prior, source: TableSource) -> None:
+    """The facts of a fit are JSON values, the same for every fit, and without not-a-number."""
+    record = prior.fit(source).record()
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert prior.fit(source).record() == record
+
+
+def check_density(prior: Prior, source: TableSource) -> None:
+    """`log_prob` is float64, finite on samples, invariant to the input's precision; or a ValueError."""
+    distribution = prior.fit(source)
+    sample = distribution.sample(torch_generator(1), source.tokens)
+    if not distribution.has_density:
+        with pytest.raises(ValueError, match="no density"):
+            distribution.log_prob(sample)
+        return
+    density = distribution.log_prob(sample)
+    assert density.shape == (source.tokens,)
+    assert density.dtype == torch.float64
+    assert bool(density.isfinite().all())
+    assert torch.equal(distribution.log_prob(sample.double()), density)
+    far = distribution.log_prob(sample + 1e6)
+    assert bool((far < density.min() - 100).all())
+    assert not bool(far.isnan().any())
+
+
+def check_integral(prior: Prior, source: TableSource) -> None:
+    """In one or two dimensions the density integrates to one and has the moments of its samples."""
+    distribution = prior.fit(source)
+    sample = distribution.sample(torch_generator(2), DRAWS).double()
+    law = integrated(distribution, sample)
+    error = GRID_ERROR[source.hidden]
+    assert law.mass == pytest.approx(1, abs=error)
+    spread = float(law.covariance.diagonal().max())
+    check_moments(sample, law.mean, law.covariance, error * spread**0.5, error * spread)
+
+
+def check_draws(prior: Prior, source: TableSource, support: Float[Tensor, "N H"]) -> None:
+    """A prior without a density draws vectors of a finite set, each as often as any other."""
+    distribution = prior.fit(source)
+    rounds = DRAWS // source.tokens
+    generator = torch_generator(2)
+    sample = torch.cat([distribution.sample(generator, source.tokens) for _ in range(rounds)])
+    same = (sample[: 20 * source.tokens, None] == support[None]).all(2).any(1)
+    assert bool(same.all())
+    exact = support.double()
+    centred = exact - exact.mean(0)
+    # Draws without repetition vary less than independent ones, so the errors below are generous.
+    check_moments(sample.double(), exact.mean(0), centred.T @ centred / len(support), 1e-12, 1e-12)
+
+
+class Law(NamedTuple):
+    """A distribution by integrals over its density."""
+
+    mass: float
+    mean: Float[Tensor, "H"]
+    covariance: Float[Tensor, "H H"]
+
+
+def integrated(distribution: Distribution, sample: Float[Tensor, "N H"]) -> Law:
+    """Integrates the density on a grid that reaches three times as far as a large sample."""
+    centre = (sample.amin(0) + sample.amax(0)) / 2
+    reach = 1.5 * (sample.amax(0) - sample.amin(0))
+    hidden = sample.shape[1]
+    steps = (torch.arange(GRID[hidden], dtype=torch.float64) + 0.5) / GRID[hidden] * 2 - 1
+    points = torch.cartesian_prod(*[steps * r + c for r, c in zip(reach, centre, strict=True)])
+    points = points.view(-1, hidden)
+    weights = distribution.log_prob(points).exp() * float((2 * reach / GRID[hidden]).prod())
+    mass = weights.sum()
+    mean = (weights[:, None] * points).sum(0) / mass
+    centred = points - mean
+    return Law(float(mass), mean, (weights[:, None] * centred).T @ centred / mass)
+
+
+def check_moments(
+    sample: Float[Tensor, "N H"],
+    mean: Float[Tensor, "H"],
+    covariance: Float[Tensor, "H H"],
+    mean_error: float,
+    covariance_error: float,
+) -> None:
+    """The sample's mean and covariance are within `STANDARD_ERRORS` of theory, plus theory's own error."""
+    count = len(sample)
+    allowed = STANDARD_ERRORS * covariance.diagonal().clamp_min(0).sqrt() / math.sqrt(count) + mean_error
+    assert bool(((sample.mean(0) - mean).abs() <= allowed).all()), "the mean is not that of the law"
+    centred = sample - mean
+    products = centred[:, :, None] * centred[:, None, :]
+    allowed = STANDARD_ERRORS * products.std(0) / math.sqrt(count) + covariance_error
+    found = (products.mean(0) - covariance).abs()
+    assert bool((found <= allowed).all()), "the covariance is not that of the law"
+
+
+def check_reference(
+    prior: Prior, source: TableSource, reference: Callable[[np.ndarray], np.ndarray], tolerance: float
+) -> None:
+    """`log_prob` equals an independent log-density, at samples and at points around them."""
+    distribution = prior.fit(source)
+    sample = distribution.sample(torch_generator(4), 200).double()
+    points = torch.cat([sample, sample * 0.5, sample.mean(0) + (sample - sample.mean(0)) * 1.7])
+    found = distribution.log_prob(points).numpy()
+    np.testing.assert_allclose(found, reference(points.numpy()), rtol=tolerance, atol=tolerance)

@@ -1,0 +1,127 @@
+"""Nobody sees half a file."""
+
+import json
+import math
+import multiprocessing
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from softprior.files import finite, write_atomically, write_json
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_written_with_its_folders(tmp_path):
+    path = tmp_path / "a" / "b" / "file.txt"
+    write_atomically(path, lambda part: part.write_text("new"))
+    assert path.read_text() == "new"
+    assert names(path.parent) == ["file.txt"]
+
+
+def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def write(part: Path) -> None:
+        part.write_text("ne")
+        assert path.read_text() == "old"
+        assert part.parent == path.parent  # a rename over file systems is not one step
+        part.write_text("new")
+
+    write_atomically(path, write)
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def write(part: Path) -> None:
+        part.write_text("half")
+        raise error
+
+    with pytest.raises(error):
+        write_atomically(path, write)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file.txt"]
+
+
+def test_a_writer_that_writes_nothing_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(FileNotFoundError):
+        write_atomically(path, lambda part: None)
+    assert path.read_text() == "old"
+
+
+def _write_often(path: Path, word: str) -> None:
+    for _ in range(100):
+        write_json(path, {"word": word * 2000})
+
+
+def test_readers_among_several_writing_processes_see_whole_files(tmp_path):
+    path = tmp_path / "file.json"
+    write_json(path, {"word": ""})
+    context = multiprocessing.get_context("fork")  # a fresh interpreter each would take seconds
+    writers = [context.Process(target=_write_often, args=(path, word)) for word in "ab"]
+    for writer in writers:
+        writer.start()
+    reads = 0
+    while any(writer.is_alive() for writer in writers) or reads == 0:
+        assert json.loads(path.read_text())["word"] in ("", "a" * 2000, "b" * 2000)
+        reads += 1
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    assert names(tmp_path) == ["file.json"]
+
+
+def test_json_has_null_for_what_is_not_finite(tmp_path):
+    path = tmp_path / "file.json"
+    value = {"a": [1.5, math.nan, (math.inf, {"b": -math.inf})], "c": np.float64("nan"), "d": "ä", "e": True}
+    write_json(path, value)
+    assert json.loads(path.read_text(encoding="utf-8")) == {
+        "a": [1.5, None, [None, {"b": None}]],
+        "c": None,
+        "d": "ä",
+        "e": True,
+    }
+    assert path.read_text(encoding="utf-8").endswith("}\n")
+    assert "ä" in path.read_text(encoding="utf-8")
+
+
+def test_what_is_no_json_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file.json"
+    write_json(path, {"old": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"new": object()})
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert names(tmp_path) == ["file.json"]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@given(json_values)
+def test_finite_values_pass_unchanged(value):
+    assert finite(value) == value
+    assert json.loads(json.dumps(finite(value))) == value
+
+
+def test_the_temporary_file_is_this_processs_own(tmp_path):
+    seen = []
+    write_atomically(tmp_path / "file.txt", lambda part: (seen.append(part.name), part.write_text("x")))
+    assert str(os.getpid()) in seen[0]
+    assert seen[0].startswith(".")  # so that a glob for files of the folder passes over it
