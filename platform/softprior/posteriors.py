@@ -48,8 +48,9 @@ def save_posterior(path: Path, posterior: Posterior) -> None:
     """Writes a posterior file atomically."""
     named = {"initial": posterior.initial, "final": posterior.final}
     named |= {f"step-{step:06d}": vectors for step, vectors in posterior.snapshots.items()}
+    # Cloned, because safetensors refuses tensors that share memory.
     tensors = {
-        f"{moment}/{place.name}": vectors.detach().float().cpu().contiguous().clone()  # shared memory is refused
+        f"{moment}/{place.name}": vectors.detach().float().cpu().contiguous().clone()
         for moment, table in named.items()
         for place, vectors in table.items()
     }

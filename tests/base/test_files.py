@@ -2,8 +2,9 @@
 
 import json
 import math
-import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,9 @@ def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path):
         assert part.parent == path.parent  # a rename over file systems is not one step
         part.write_text("new")
 
-    write_atomically(path, write)
+    with path.open() as reader:
+        write_atomically(path, write)
+        assert reader.read() == "old"
     assert path.read_text() == "new"
 
 
@@ -58,29 +61,27 @@ def test_a_writer_that_writes_nothing_leaves_the_old_file(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")
     with pytest.raises(FileNotFoundError):
-        write_atomically(path, lambda part: None)
+        write_atomically(path, lambda _: None)
     assert path.read_text() == "old"
 
 
-def _write_often(path: Path, word: str) -> None:
-    for _ in range(100):
-        write_json(path, {"word": word * 2000})
+WRITE_OFTEN = """
+import sys
+from pathlib import Path
+from softprior.files import write_json
+for _ in range(200):
+    write_json(Path(sys.argv[1]), {"word": sys.argv[2] * 2000})
+"""
 
 
 def test_readers_among_several_writing_processes_see_whole_files(tmp_path):
     path = tmp_path / "file.json"
     write_json(path, {"word": ""})
-    context = multiprocessing.get_context("fork")  # a fresh interpreter each would take seconds
-    writers = [context.Process(target=_write_often, args=(path, word)) for word in "ab"]
-    for writer in writers:
-        writer.start()
-    reads = 0
-    while any(writer.is_alive() for writer in writers) or reads == 0:
+    writers = [subprocess.Popen([sys.executable, "-c", WRITE_OFTEN, path, word]) for word in "ab"]
+    while any(writer.poll() is None for writer in writers):
         assert json.loads(path.read_text())["word"] in ("", "a" * 2000, "b" * 2000)
-        reads += 1
-    for writer in writers:
-        writer.join()
-        assert writer.exitcode == 0
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert json.loads(path.read_text())["word"] != ""
     assert names(tmp_path) == ["file.json"]
 
 

@@ -53,7 +53,10 @@ def test_quantiles_are_those_of_the_empirical_distribution():
 
 
 def test_equal_values_count_as_at_or_below():
-    assert quantile_among(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 1.0, 2.0, 3.0])).tolist() == [0.5, 0.75]
+    assert quantile_among(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 1.0, 2.0, 3.0])).tolist() == [
+        0.5,
+        0.75,
+    ]
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e3])

@@ -35,7 +35,12 @@ def test_names_are_frozen_and_all_different():
     [
         *["", "decoder", "decoder.0.residual", "decoder.0.residual.keep.x", "decoder.x.residual.keep"],
         *["decoder.-1.residual.keep", "decoder.007.residual.keep", "decoder.².residual.keep"],
-        *["decoder.٣.residual.keep", "decoder.0.residuals.keep", "decoder.0.residual.kept", "middle.0.key.cut"],
+        *[
+            "decoder.٣.residual.keep",
+            "decoder.0.residuals.keep",
+            "decoder.0.residual.kept",
+            "middle.0.key.cut",
+        ],
         *["decoder.0\n.residual.keep", "decoder.0.residual.keep\n", "decoder..residual.keep"],
     ],
 )
@@ -45,7 +50,11 @@ def test_other_names_are_refused(name):
 
 
 def test_places_order_by_block():
-    assert sorted([Place(29), Place(0, after="cut"), Place(3)]) == [Place(0, after="cut"), Place(3), Place(29)]
+    assert sorted([Place(29), Place(0, after="cut"), Place(3)]) == [
+        Place(0, after="cut"),
+        Place(3),
+        Place(29),
+    ]
 
 
 rows = st.lists(

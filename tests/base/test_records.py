@@ -105,7 +105,9 @@ def test_a_damaged_record_is_named_with_the_remedy(tmp_path, change):
             "list": json.dumps([value]),
         }[change]
     )
-    with pytest.raises(UserError, match=r"a\.json is not a record of format 1 .* delete it to run the trial again"):
+    with pytest.raises(
+        UserError, match=r"a\.json is not a record of format 1 .* delete it to run the trial again"
+    ):
         load_record(path)
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import string
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -179,10 +180,25 @@ def test_a_tasks_own_budget_replaces_only_steps_and_batch(load):
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        *[("1e-3", 1e-3), ("1E3", 1e3), ("-2.5e+1", -25.0), (".5", 0.5), ("5.", 5.0), ("+3", 3), ("1_000", 1000)],
+        *[
+            ("1e-3", 1e-3),
+            ("1E3", 1e3),
+            ("-2.5e+1", -25.0),
+            (".5", 0.5),
+            ("5.", 5.0),
+            ("+3", 3),
+            ("1_000", 1000),
+        ],
         *[("0", 0), ("-7", -7), ("010", 10.0), ("1:30", "1:30"), ("2024-01-01", "2024-01-01")],
         *[("1e", "1e"), ("e3", "e3"), ("1e3x", "1e3x"), (".", "."), ("1-2", "1-2"), ("1.2.3", "1.2.3")],
-        *[("'1e-3'", "1e-3"), ("true", True), ("null", None), ("", None), ("~", None), ("[1, 2e1]", [1, 20.0])],
+        *[
+            ("'1e-3'", "1e-3"),
+            ("true", True),
+            ("null", None),
+            ("", None),
+            ("~", None),
+            ("[1, 2e1]", [1, 20.0]),
+        ],
     ],
 )
 def test_numbers_are_those_of_yaml_1_2(text, value):
@@ -301,7 +317,10 @@ WRONG = {
     "seeds: 0": ["seeds = 0", "must be a list, such as [0]"],
     "seeds: [true]": ["seeds[0] = true", "must be a whole number"],
     "seeds: [-1]": ["seeds[0] = -1", "must be at least 0"],
-    "seeds: [9223372036854775808]": ["seeds[0] = 9223372036854775808", "must be less than 9223372036854775808"],
+    "seeds: [9223372036854775808]": [
+        "seeds[0] = 9223372036854775808",
+        "must be less than 9223372036854775808",
+    ],
     "tracking.uri: mlflow.db": ["tracking.uri = 'mlflow.db'", "sqlite:////absolute/path.db"],
     "tracking.uri: sqlite:///relative.db": ["tracking.uri = ", "sqlite:////absolute/path.db"],
 }
@@ -328,7 +347,10 @@ BROKEN = {
     "tab": (STUDY + "\tx: 1\n", "line 9, column 1: not valid YAML"),
     "two documents": (STUDY + "---\nname: x\n", "not valid YAML"),
     "unknown anchor": (STUDY + "x: *foo\n", "not valid YAML: found undefined alias 'foo'"),
-    "code": (STUDY + "x: !!python/object/apply:os.getcwd []\n", "not valid YAML: could not determine a constr"),
+    "code": (
+        STUDY + "x: !!python/object/apply:os.getcwd []\n",
+        "not valid YAML: could not determine a constr",
+    ),
     "anchor within itself": (STUDY.replace("[0, 1]", "&s [*s]"), "stands inside of its own anchor"),
     "bytes": (STUDY + "description: !!binary aGVsbG8=\n", "write such values as strings"),
     "control character": (STUDY + "description: \x00\n", "not valid YAML"),
@@ -363,28 +385,34 @@ def test_a_folder_and_a_binary_file_are_no_studies(tmp_path):
         load_study(tmp_path / "binary.yaml")
 
 
+def refusal(read: Callable[[], object]) -> str:
+    """The sentence of the user error that reading ends in; empty where it succeeds."""
+    try:
+        read()
+    except UserError as error:
+        return str(error)
+    return ""
+
+
 @given(st.text(alphabet=string.printable, max_size=40))
 def test_no_text_ends_in_anything_but_a_user_error(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_text(STUDY + text, encoding="utf-8")
-    try:
-        load_study(path)
-    except UserError as error:
-        assert "\n" not in str(error)  # noqa: PT017  most texts fail, some do not
+    assert "\n" not in refusal(lambda: load_study(path))
 
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
 
 
 @given(st.sampled_from(sorted(StudySpec.model_fields)), values)
+@example("evaluation", {"\n": None})
+@example("rates", [10**400])
 def test_no_value_ends_in_anything_but_a_user_error(key, value):
     study = {**parse_value(STUDY), key: value}
-    try:
-        validate(StudySpec, study, "file.yaml")
-    except UserError as error:
-        assert str(error).startswith("file.yaml: ")  # noqa: PT017  most values fail, some do not
-        assert "\n" not in str(error)
+    sentence = refusal(lambda: validate(StudySpec, study, "file.yaml"))
+    assert sentence.startswith("file.yaml: ") or sentence == ""
+    assert "\n" not in sentence

@@ -96,7 +96,9 @@ def test_shrinkage_stays_between_nothing_and_everything():
 def test_a_fixed_shrinkage_equals_scikit_learns(weight):
     vectors = sample(50, 6)
     expected = ShrunkCovariance(shrinkage=weight).fit(vectors.double().numpy()).covariance_
-    np.testing.assert_allclose(shrunk(Moments.empty(6).update(vectors).covariance(), weight), expected, rtol=1e-10)
+    np.testing.assert_allclose(
+        shrunk(Moments.empty(6).update(vectors).covariance(), weight), expected, rtol=1e-10
+    )
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 7])
@@ -109,7 +111,9 @@ def test_the_gaussian_equals_scipys(dimension, offset):
     law = multivariate_normal(plain.location_, plain.covariance_)
     # At 1e3 the covariances of both sides differ by 1e-12, and a radius squared by 1e-10 of itself.
     np.testing.assert_allclose(fit.gaussian.log_prob(vectors), law.logpdf(exact), rtol=1e-9)
-    np.testing.assert_allclose(fit.gaussian.radius(vectors) ** 2, plain.mahalanobis(exact), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        fit.gaussian.radius(vectors) ** 2, plain.mahalanobis(exact), rtol=1e-9, atol=1e-9
+    )
     assert fit.gaussian.log_prob(vectors).dtype == torch.float64
 
 
@@ -117,7 +121,7 @@ def test_samples_of_the_gaussian_have_its_moments():
     fit = fit_gaussian(Moments.empty(3).update(sample(50, 3, 2.0)), shrinkage=0.0)
     drawn = fit.gaussian.sample(torch_generator(1), 40_000).numpy()
     covariance = (fit.gaussian.factor @ fit.gaussian.factor.T).numpy()
-    # Five standard errors: 1 / sqrt(n) for a mean, at most sqrt(2 / n) for a covariance, of the largest scale.
+    # Five standard errors, of the largest scale: 1 / sqrt(n) for means, at most sqrt(2 / n) for covariances.
     scale = float(covariance.diagonal().max())
     np.testing.assert_allclose(drawn.mean(0), fit.gaussian.mean, rtol=0, atol=5 * (scale / 40_000) ** 0.5)
     np.testing.assert_allclose(np.cov(drawn.T), covariance, rtol=0, atol=5 * scale * (2 / 40_000) ** 0.5)

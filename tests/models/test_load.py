@@ -15,6 +15,7 @@ from transformers import (
     JambaConfig,
     MambaConfig,
     PreTrainedTokenizerFast,
+    Qwen2MoeConfig,
     Qwen3NextConfig,
     RecurrentGemmaConfig,
 )
@@ -61,6 +62,19 @@ FOREIGN = {
         vocab_size=97, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.3
     ),
     "gpt_oss, sinks beside the keys": GptOssConfig(**SIZES, **HEADS, num_local_experts=2),
+    "qwen2_moe, a sliding window in the masks alone": Qwen2MoeConfig(
+        **SIZES,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=48,
+        num_experts=2,
+        num_experts_per_tok=1,
+        moe_intermediate_size=16,
+        shared_expert_intermediate_size=16,
+        sliding_window=6,
+        use_sliding_window=True,
+        layer_types=["full_attention", "sliding_attention"],
+    ),
     "diffllama, attention twice in a block": DiffLlamaConfig(
         **SIZES, num_attention_heads=4, num_key_value_heads=2, intermediate_size=48
     ),

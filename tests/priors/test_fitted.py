@@ -32,7 +32,9 @@ def test_the_default_equals_scikit_learns_oas():
     assert record["condition"] == pytest.approx(np.linalg.cond(expected.covariance_), rel=1e-8)
 
 
-@pytest.mark.parametrize(("shrinkage", "jitter"), [(0.0, 0.0), (0.3, 0.0), (1.0, 0.0), (0.0, 0.1), (0.3, 0.1)])
+@pytest.mark.parametrize(
+    ("shrinkage", "jitter"), [(0.0, 0.0), (0.3, 0.0), (1.0, 0.0), (0.0, 0.1), (0.3, 0.1)]
+)
 def test_shrinkage_and_jitter_are_what_they_say(shrinkage, jitter):
     source = TableSource(hidden=5)
     distribution = PRIORS["fitted"](shrinkage=shrinkage, jitter=jitter).fit(source)
@@ -46,7 +48,9 @@ def test_shrinkage_and_jitter_are_what_they_say(shrinkage, jitter):
 
 def test_a_singular_covariance_is_refused_with_the_remedy():
     few = TableSource(hidden=8, size=5)
-    with pytest.raises(UserError, match=r"5 vectors of 8 dimensions is singular .* more vectors, shrinkage or"):
+    with pytest.raises(
+        UserError, match=r"5 vectors of 8 dimensions is singular .* more vectors, shrinkage or"
+    ):
         PRIORS["fitted"](shrinkage=0.0).fit(few)
     for mended in ({}, {"shrinkage": 0.1}, {"shrinkage": 0.0, "jitter": 1e-3}):
         distribution = PRIORS["fitted"](**mended).fit(few)

@@ -10,7 +10,9 @@ from softprior.specs import validate
 from softprior.testing.priors import TableSource
 
 
-@pytest.mark.parametrize(("count", "order"), [(3, [0, 1, 2]), (2, [0, 1]), (1, [0]), (7, [0, 1, 2, 0, 1, 2, 0])])
+@pytest.mark.parametrize(
+    ("count", "order"), [(3, [0, 1, 2]), (2, [0, 1]), (1, [0]), (7, [0, 1, 2, 0, 1, 2, 0])]
+)
 def test_a_text_is_repeated_or_cut(count, order):
     source = TableSource(tokens=count)
     distribution = PRIORS["instruction"](text="first second third").fit(source)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+from filelock import FileLock
 from mlflow import MlflowClient
 
 from softprior.posteriors import load_posterior
@@ -155,6 +156,24 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
     written = checkpoint.stat().st_mtime_ns
     time.sleep(2)
     assert checkpoint.stat().st_mtime_ns == written
+
+
+def test_more_cpus_than_any_node_has_is_said_at_once(tmp_path: Path) -> None:
+    study = study_file(tmp_path / "small.yaml")
+    code, output = finish(start(study, tmp_path / "results", "resources.cpus=4096"))
+    assert code == 2, output
+    assert "error: a trial asks for 4096 CPUs" in output
+    assert "Traceback" not in output
+
+
+def test_a_study_that_is_running_is_not_run_twice(tmp_path: Path) -> None:
+    study = study_file(tmp_path / "small.yaml")
+    folder = StudyFolder(tmp_path / "results" / "small")
+    folder.root.mkdir(parents=True)
+    with FileLock(folder.lock):
+        code, output = finish(start(study, tmp_path / "results"))
+    assert code == 2, output
+    assert "another process is running the study" in output
 
 
 def test_a_worker_sees_the_standard_librarys_platform() -> None:

@@ -120,8 +120,7 @@ def test_the_same_trial_in_another_process_is_bit_identical(tmp_path: Path) -> N
     two = load_posterior(StudyFolder(tmp_path / "there").posterior(spec.id))
     assert torch.equal(one.final[Place(0)], two.final[Place(0)])
     there = load_record(StudyFolder(tmp_path / "there").record(spec.id))
-    assert there.test is not None and here.test is not None
-    assert there.test.model_dump() == here.test.model_dump()
+    assert there.test == here.test
     assert there.steps == here.steps
 
 

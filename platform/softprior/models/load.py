@@ -96,6 +96,14 @@ def verify_packing(network: Any, host: LocalLM) -> None:
             f"the model family '{family}' fails with packed attention ({_line(error)}), so softprior cannot "
             "run it; choose a decoder-only attention model"
         ) from error
+    window = getattr(network.config, "sliding_window", None)
+    layers = getattr(network.config, "layer_types", None) or ["sliding_attention"]
+    if window is not None and "sliding_attention" in layers and window not in host.windows:
+        raise UserError(
+            f"the model family '{family}' applies its sliding window of {window} through masks alone, which "
+            "packed attention does not see; set sliding_window to null in its config.json if every text is "
+            "shorter, or choose another model"
+        )
     if not same:
         raise UserError(
             f"the model family '{family}' does more between positions than attention through "

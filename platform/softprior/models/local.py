@@ -43,6 +43,7 @@ class LocalLM:
         self._positions: Literal["rotary", "learned", "other"] = position_kind(model)
         self._embedding: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
         self._hooks = _PromptHooks(self._blocks)
+        self.windows: set[int] = set()
 
     @property
     def device(self) -> torch.device:
@@ -160,6 +161,7 @@ class LocalLM:
                 use_cache=False,
                 logits_to_keep=keep,
             ).logits
+        self.windows |= current.windows
         return logits[0]
 
     def _position_ids(self, current: Pass, tokens: int) -> Int[Tensor, "N"]:

@@ -97,6 +97,7 @@ class Pass:
         cache: filled by a prefill and read by decoding steps; None in training.
         room: slots to leave free in the cache for tokens to come.
         now: in a decoding step, the position of each row's new token.
+        windows: the sliding windows that blocks asked for, noted as they run.
     """
 
     rows: Rows | None
@@ -105,6 +106,7 @@ class Pass:
     cache: Cache | None = None
     room: int = 0
     now: Int[Tensor, "B"] | None = None
+    windows: set[int] = field(default_factory=set)
     masks: dict[tuple[int, int | None], Bool[Tensor, "T S"]] = field(default_factory=dict)
 
     def front(self, block: int) -> int:
@@ -158,6 +160,8 @@ def attend(
     if current is None or attention_mask is not None or dropout or unknown:
         raise RuntimeError(f"packed attention cannot do this: mask, dropout, {unknown} or no pass")
     block = int(module.layer_idx)  # type: ignore[arg-type]
+    if sliding_window is not None:
+        current.windows.add(sliding_window)
     compute = _Attention(scaling, softcap)
     if current.now is not None:
         return _decode(current, block, query, key, value, sliding_window, compute), None

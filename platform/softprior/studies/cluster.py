@@ -27,13 +27,18 @@ def cluster(resources: ResourcesSpec) -> Iterator[None]:
 
     address = os.environ.get("RAY_ADDRESS") or "local"
     own = {"include_dashboard": False, "object_store_memory": 256 * 2**20} if address == "local" else {}
-    ray.init(
-        address=address,
-        log_to_driver=False,
-        logging_level="ERROR",
-        runtime_env={"env_vars": environment},
-        **own,
-    )
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level="ERROR",
+            runtime_env={"env_vars": environment},
+            **own,
+        )
+    except ConnectionError:
+        raise UserError(
+            f"no Ray cluster answers at RAY_ADDRESS={address}; start it, or unset RAY_ADDRESS to run here"
+        ) from None
     try:
         _check(ray.nodes(), resources)
         yield

@@ -66,14 +66,22 @@ def run_study(plan: Plan, folder: StudyFolder, observers: Sequence[Observer]) ->
 
 @contextmanager
 def _locked(folder: StudyFolder) -> Iterator[None]:
-    folder.root.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder.lock, timeout=0):
-            yield
+        folder.root.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.lock)
+        lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
             f"another process is running the study in {folder.root}; wait for it or stop it"
         ) from None
+    except OSError as error:
+        raise UserError(
+            f"{folder.root} cannot be written ({error.strerror}); choose another folder with --results"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _run(

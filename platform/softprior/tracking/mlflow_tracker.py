@@ -68,12 +68,11 @@ class MlflowTracker:
                 if self.problem is None or kind == "close":
                     writer = writer or _Writer(self.uri, self._study, self._trials, self._folder, self._state)
                     writer.take(kind, value)
+                    write_json(self._folder.tracking, {"uri": self.uri, **self._state})
                     self.problem = None
             except Exception as error:
                 self.problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
                 writer = None
-            finally:
-                write_json(self._folder.tracking, {"uri": self.uri, **self._state})
             if kind == "close":
                 return
 

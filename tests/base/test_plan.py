@@ -1,0 +1,213 @@
+"""The grid: every combination once, baselines once and always, and the same ids in any order."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from softprior.assets.models import model_fingerprint
+from softprior.errors import UserError
+from softprior.methods import METHODS
+from softprior.priors import PRIORS
+from softprior.specs import Entry, ModelSpec, StudySpec, validate
+from softprior.studies.plan import Plan, entry_of, plan_study, resolve
+from softprior.tasks import TASKS
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """What identifies a model: config, weights and a tokenizer. Planning reads no more of it."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "tokenizer.json").write_text("{}")
+    save_file({"weight": torch.zeros(2, 3)}, folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def plan(model: Path):
+    """Plans a small study, with top-level keys changed."""
+
+    def plan(**changes: Any) -> Plan:
+        study = {
+            "name": "small",
+            "model": str(model),
+            "priors": ["isotropic", "fitted"],
+            "methods": ["soft", {"deep": {"tokens": 5}}],
+            "tasks": ["arithmetic", {"squad": {"context_tokens": 96}}],
+            "rates": [1e-3, {"relative": 0.1}, 1e-2],
+            "seeds": [0, 1, 2, 3],
+            "training": {"steps": 5, "batch": 2},
+        }
+        return plan_study(validate(StudySpec, {**study, **changes}, "study.yaml"), "study.yaml")
+
+    return plan
+
+
+def test_the_grid_is_the_product_of_its_axes_and_one_baseline_a_task(plan):
+    trials = plan().trials
+    trained = [trial for trial in trials if trial.prior is not None]
+    assert len(trained) == 2 * 2 * 2 * 3 * 4
+    assert len(trials) == len(trained) + 2
+    assert len({trial.id for trial in trials}) == len(trials)
+    axes = {
+        (t.prior.name, t.method.name, t.task.name, t.rate.label, t.seed)
+        for t in trained
+        if t.prior and t.rate
+    }
+    assert len(axes) == len(trained)
+
+
+def test_baselines_come_first_and_have_no_prior_rate_seed_or_training(plan):
+    trials = plan(methods=["soft", "instruction", "none"]).trials
+    assert [(t.method.name, t.task.name) for t in trials[:4]] == [
+        *[("instruction", "arithmetic"), ("instruction", "squad"), ("none", "arithmetic"), ("none", "squad")],
+    ]
+    for trial in trials:
+        values = [trial.prior, trial.rate, trial.seed, trial.training]
+        assert (values == [None] * 4) is (trial.method.name in ("instruction", "none"))
+        assert None not in values or values == [None] * 4
+
+
+def test_the_baseline_is_added_and_said_or_wanted_and_not_said(plan):
+    added, wanted = plan(), plan(methods=["none", "soft", {"deep": {"tokens": 5}}])
+    assert added.notes == ("the no-prompt baseline of every task is added",)
+    assert wanted.notes == ()
+    assert {t.id for t in added.trials} == {t.id for t in wanted.trials}
+
+
+def test_axes_without_effect_are_said(plan):
+    found = plan(methods=["none"])
+    assert len(found.trials) == 2
+    assert found.notes == ("no method has a trained prompt, so priors, rates and seeds have no effect",)
+
+
+def test_the_same_thing_said_twice_is_one_trial(plan):
+    once = plan(priors=["isotropic"], methods=["soft"], tasks=["arithmetic"], rates=[1e-3], seeds=[0])
+    twice = plan(
+        priors=["isotropic", {"isotropic": {"scale": 0.02}}],
+        methods=["soft", {"soft": {"tokens": 20}}, "none", "none"],
+        tasks=["arithmetic", "arithmetic"],
+        rates=[1e-3, 0.001, {"value": 0.001}],
+        seeds=[0, 0],
+    )
+    assert [t.id for t in twice.trials] == [t.id for t in once.trials]
+    assert len(once.trials) == 2
+
+
+def test_ids_do_not_depend_on_order_name_description_or_place(plan):
+    one = plan()
+    other = plan(
+        name="other",
+        description="text",
+        priors=["fitted", "isotropic"],
+        methods=[{"deep": {"tokens": 5}}, "soft"],
+        tasks=[{"squad": {"context_tokens": 96}}, "arithmetic"],
+        rates=[1e-2, 1e-3, {"relative": 0.1}],
+        seeds=[3, 2, 1, 0],
+        resources={"cpus": 1, "concurrent": 7},
+        tracking={"enabled": False},
+    )
+    assert {t.id for t in one.trials} == {t.id for t in other.trials}
+    assert [t.id for t in one.trials] != [t.id for t in other.trials]
+
+
+def test_what_decides_a_result_changes_every_trained_id(plan):
+    ids = {t.id for t in plan().trials if t.prior}
+    assert not ids & {t.id for t in plan(training={"steps": 6, "batch": 2}).trials}
+    assert not ids & {t.id for t in plan(evaluation={"examples": 7}).trials}
+
+
+def test_other_weights_under_the_same_name_are_other_trials(plan, model):
+    before = {t.id for t in plan().trials}
+    save_file({"weight": torch.ones(2, 3)}, model / "model.safetensors")
+    assert not before & {t.id for t in plan().trials}
+
+
+def test_trials_carry_the_fingerprints_of_model_and_data(plan, model):
+    for trial in plan().trials:
+        assert trial.model == str(model)
+        assert trial.model_fingerprint == model_fingerprint(ModelSpec(id=str(model)))
+        task = TASKS[trial.task.name].model_validate(trial.task.params)
+        assert trial.data_fingerprint == task.fingerprint()
+
+
+def test_every_parameter_is_written_out(plan):
+    tables = {"prior": PRIORS, "method": METHODS, "task": TASKS}
+    for trial in plan().trials:
+        for axis, table in tables.items():
+            entry = getattr(trial, axis)
+            if entry is not None:
+                assert set(entry.params) == set(table[entry.name].model_fields)
+                assert entry_of(table, resolve(table, entry, "test")) == entry
+
+
+def test_an_instruction_is_a_trial_of_its_text(plan):
+    def texts(*methods: Any) -> dict[str, str]:
+        trials = plan(methods=list(methods), tasks=["arithmetic"]).trials
+        return {t.method.params["written"]: t.id for t in trials if t.method.name == "instruction"}
+
+    own = TASKS["arithmetic"].instruction
+    found = texts("instruction", {"instruction": {"written": "Add."}})
+    assert set(found) == {own, "Add."}
+    assert texts({"instruction": {"written": own}}) == {own: found[own]}
+
+
+def test_a_tasks_own_budget_reaches_its_trials_and_no_others(plan):
+    training = {"steps": 5, "batch": 2, "by_task": {"squad": {"steps": 9, "batch": 1}}}
+    before = {t.id for t in plan().trials}
+    for trial in plan(training=training).trials:
+        if trial.training is not None:
+            steps = {"squad": (9, 1), "arithmetic": (5, 2)}[trial.task.name]
+            assert (trial.training.steps, trial.training.batch, trial.training.by_task) == (*steps, {})
+        assert (trial.id in before) is (trial.training is None or trial.task.name == "arithmetic")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"priors": ["isotropc"]}, "priors[0] = 'isotropc' does not exist; did you mean 'isotropic'?"),
+        ({"methods": ["soft", "deeep"]}, "methods[1] = 'deeep' does not exist; did you mean 'deep'?"),
+        ({"tasks": ["xyz"]}, "tasks[0] = 'xyz' does not exist; Known: arithmetic, language, squad"),
+        (
+            {"priors": [{"isotropic": {"scal": 1}}]},
+            "priors[0].isotropic: unknown key 'scal'; did you mean 'scale'",
+        ),
+        ({"priors": [{"isotropic": {"scale": True}}]}, "priors[0].isotropic: scale = true: must be a number"),
+        ({"priors": ["instruction"]}, "priors[0].instruction: the key 'text' is required"),
+        (
+            {"tasks": [{"arithmetic": {"modules": ["mull"]}}]},
+            "modules[0] = 'mull' is not a choice; did you mean 'mul'",
+        ),
+        ({"tasks": [{"squad": {"data": "./no.json"}}]}, "tasks[0]: data must be an existing file"),
+        (
+            {"training": {"steps": 1, "batch": 1, "by_task": {"squd": {"steps": 1, "batch": 1}}}},
+            "training.by_task.squd is no task of this study; did you mean 'squad'?",
+        ),
+        ({"model": "tinyy"}, "model: there is no model 'tinyy'; did you mean 'tiny'?"),
+        (
+            {"model": "./nowhere"},
+            "model: a model is a folder or a .gguf file, and there is nothing at ./nowhere",
+        ),
+    ],
+)
+def test_names_that_do_not_exist_get_one_helpful_sentence(plan, changes, sentence):
+    with pytest.raises(UserError, match=re.escape(sentence)) as caught:
+        plan(**changes)
+    assert str(caught.value).startswith("study.yaml: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("table", [PRIORS, METHODS, TASKS], ids=["priors", "methods", "tasks"])
+def test_every_component_of_every_table_is_named_by_its_entry(table):
+    required = {"instruction": {"text": "a"}} if table is PRIORS else {}
+    for name in table:
+        component = resolve(table, Entry(name=name, params=required.get(name, {})), "test")
+        entry = entry_of(table, component)
+        assert entry.name == name
+        assert json.loads(entry.canonical())["params"] == component.model_dump(mode="json")

@@ -1,0 +1,97 @@
+"""For all tests: one thread, a cache of the session's own, no clocks, and a word about the network."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+# Before torch is imported, here or in a process that a test starts: two threads in each of several
+# processes slow each other down tenfold, and sums in another order are other numbers.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import pytest
+import requests
+import torch
+from hypothesis import settings
+
+from softprior.assets.cache import VARIABLE, cache_root
+from softprior.assets.catalogue import RegistryFile, catalogue
+from softprior.assets.pip_settings import PipSettings, pip_settings
+
+torch.set_num_threads(1)
+
+# A deadline would be a limit on wall-clock time, which says nothing on a shared machine.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
+_USERS = os.environ.get(VARIABLE)
+"""The user's own choice of a cache, before the session has one."""
+
+_SESSIONS = tempfile.TemporaryDirectory(prefix="softprior-tests-")
+
+
+def pytest_configure() -> None:
+    _use_cache(_SESSIONS.name)
+
+
+def pytest_unconfigure() -> None:
+    _use_cache(_USERS)
+    _SESSIONS.cleanup()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture: which cache the test has, and whether it can run at all.
+
+    Only tests marked `network` use the user's cache, so that what they fetch is fetched once. All
+    others share one that begins empty and goes with the session. The marker names the entries of the
+    catalogue that the test needs: `network("smollm2-135m-instruct-q4_1")`. Such a test is skipped where
+    one of them is not in the cache and no registry answers; without a name, where no registry answers.
+    """
+    marker = item.get_closest_marker("network")
+    if marker is None:
+        _use_cache(_SESSIONS.name)
+        return
+    _use_cache(_USERS)
+    missing = [asset for asset in marker.args if not _cached(asset)]
+    if (missing or not marker.args) and not _registry_answers():
+        what = " and ".join(missing) or "what the test fetches"
+        pytest.skip(f"{what} is not in the cache {cache_root()}, and no package registry answers")
+
+
+def _use_cache(folder: str | None) -> None:
+    os.environ.pop(VARIABLE, None)
+    if folder is not None:
+        os.environ[VARIABLE] = folder
+
+
+def _cached(asset: str) -> bool:
+    """Whether an entry of the catalogue is in the cache, converted, extracted, or as it was fetched."""
+    entry = (catalogue().models | catalogue().data)[asset]
+    if not isinstance(entry.source, RegistryFile):
+        return True
+    root = cache_root()
+    built = [*root.glob(f"models/{asset}-*"), *root.glob(f"data/{asset}-*")]
+    return bool(built) or (root / "downloads" / entry.source.filename).exists()
+
+
+@lru_cache(maxsize=1)
+def _registry_answers() -> bool:
+    """Whether any source of packages that pip is set up for can be reached, whatever it answers."""
+    found = pip_settings()
+    return any(_answers(address, found) for address in (*found.indexes, *found.find_links))
+
+
+def _answers(address: str, settings: PipSettings) -> bool:
+    if not address.startswith(("http://", "https://")):
+        return Path(address.removeprefix("file://")).exists()
+    proxies = {"http": settings.proxy, "https": settings.proxy} if settings.proxy else None
+    try:
+        requests.head(address, timeout=15, verify=settings.certificates or True, proxies=proxies)
+    except requests.exceptions.SSLError:
+        return True  # somebody answered; the test will fail and say so
+    except requests.RequestException:
+        return False
+    return True
