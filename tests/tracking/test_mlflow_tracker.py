@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -92,10 +91,11 @@ def test_a_lost_state_file_makes_no_second_run(ended, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def port() -> Iterator[int]:
+def port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        yield free.getsockname()[1]
+        return int(free.getsockname()[1])
 
 
 def test_a_server_that_is_away_is_said_and_gets_everything_later(ended, tmp_path: Path, port: int) -> None:
