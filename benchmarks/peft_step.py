@@ -162,9 +162,10 @@ def main() -> None:
     arguments = [a for a in sys.argv[1:] if a != "--memory-of"]
     memory = {side: peak_memory(side, arguments) for side in SIDES}
     results["memory of a step, MB"] = memory
+    padded = sum(batch.tokens.numel() for batch in random)
     results["shapes"] = {
         "same batch": f"{len(same)} rows, {same.positions} real of {same.tokens.numel()} padded positions",
-        "mixed lengths": f"{sum(b.positions for b in random)} real of {sum(b.tokens.numel() for b in random)}",
+        "mixed lengths": f"{sum(b.positions for b in random)} real of {padded} padded positions",
     }
     print(json.dumps(results, indent=1))
 

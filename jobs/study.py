@@ -11,9 +11,9 @@ from typing import Any
 from rich.console import Console
 
 from softprior.errors import UserError
-from softprior.specs import load_study
 from softprior.studies.describe import describe
 from softprior.studies.plan import Plan, plan_study
+from softprior.study_files import load_study
 
 FINISHED, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses: all trials finished, some failed, the user's mistake, Ctrl-C."""

@@ -11,6 +11,12 @@ from pathlib import Path
 # processes slow each other down tenfold, and sums in another order are other numbers.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+from jaxtyping import install_import_hook
+
+# Shapes and types of every public function of these modules are checked while tests run.
+_CHECKED = ("geometry", "models", "posteriors", "priors", "prompt", "statistics")
+install_import_hook([f"softprior.{name}" for name in _CHECKED], "beartype.beartype")
+
 import pytest
 import requests
 import torch

@@ -24,7 +24,7 @@ from softprior.prompt import Place
 FORMAT = 1
 """Version of the layout; a reader refuses a newer one."""
 
-Vectors = dict[Place, Float[Tensor, "P H"]]
+Vectors = dict[Place, Float[Tensor, "_ _"]]
 
 
 @dataclass(frozen=True)

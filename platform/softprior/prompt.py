@@ -57,7 +57,7 @@ class Place:
         raise ValueError(f"'{name}' is not the name of a place, such as decoder.0.residual.keep")
 
 
-Prompt = Mapping[Place, Float[Tensor, "P D"]]
+Prompt = Mapping[Place, Float[Tensor, "_ _"]]
 """The trained vectors of each place. `{Place(0): x}` is ordinary soft prompt-tuning."""
 
 

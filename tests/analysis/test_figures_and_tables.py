@@ -12,10 +12,10 @@ from analysis.tables import failures_table, load_trials, results_table
 from softprior.methods import METHODS
 from softprior.records import save_record
 from softprior.results import StudyFolder
-from softprior.specs import load_study
 from softprior.studies.plan import plan_study
 from softprior.studies.table import write_table
 from softprior.studies.worker import failed
+from softprior.study_files import load_study
 from tests.builders import run, study_file, trial
 
 

@@ -49,7 +49,7 @@ def test_articles_are_read_from_the_archive_and_only_they_stay(
     assert list((cache / "downloads").iterdir()) == []
 
 
-@pytest.mark.network
+@pytest.mark.network("wikipedia-106")
 def test_the_wikipedia_text_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SOFTPRIOR_CACHE", "PIP_CONFIG_FILE", "PIP_NO_INDEX", "PIP_FIND_LINKS"):
         monkeypatch.delenv(name)

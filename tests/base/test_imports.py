@@ -15,12 +15,14 @@ BELOW: dict[str, set[str]] = {
     "seeding": {"errors"},
     "geometry": {"errors"},
     "specs": {"errors"},
+    "validation": {"errors", "specs"},
+    "study_files": {"errors", "specs", "validation"},
     "prompt": {"errors"},
     "statistics": {"errors", "files", "seeding"},
     "posteriors": {"errors", "files", "prompt"},
     "records": {"errors", "files", "specs"},
     "results": {"errors", "files", "seeding"},
-    "assets": {"errors", "files", "seeding", "specs"},
+    "assets": {"errors", "files", "seeding", "specs", "validation", "study_files"},
 }
 """The base layer: what each may import."""
 

@@ -13,9 +13,10 @@ from softprior.assets.models import model_fingerprint
 from softprior.errors import UserError
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
-from softprior.specs import Entry, ModelSpec, StudySpec, validate
+from softprior.specs import Entry, ModelSpec, StudySpec
 from softprior.studies.plan import Plan, entry_of, plan_study, resolve
 from softprior.tasks import TASKS
+from softprior.validation import validate
 
 
 @pytest.fixture

@@ -12,18 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from softprior.errors import UserError
-from softprior.specs import (
-    Entry,
-    EvaluationSpec,
-    ModelSpec,
-    Rate,
-    StudySpec,
-    TrainingSpec,
-    TrialSpec,
-    load_study,
-    parse_value,
-    validate,
-)
+from softprior.specs import Entry, EvaluationSpec, ModelSpec, Rate, StudySpec, TrainingSpec, TrialSpec
+from softprior.study_files import load_study, parse_value
+from softprior.validation import validate
 
 STUDY = """\
 name: small

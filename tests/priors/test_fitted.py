@@ -7,8 +7,8 @@ from sklearn.covariance import OAS, EmpiricalCovariance
 
 from softprior.errors import UserError
 from softprior.priors import PRIORS
-from softprior.specs import validate
 from softprior.testing.priors import TableSource
+from softprior.validation import validate
 
 ROUNDING = 1e-10
 """Float64 on both sides, sums in another order."""

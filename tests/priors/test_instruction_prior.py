@@ -6,8 +6,8 @@ import torch
 from softprior.errors import UserError
 from softprior.priors import PRIORS
 from softprior.seeding import torch_generator
-from softprior.specs import validate
 from softprior.testing.priors import TableSource
+from softprior.validation import validate
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from sklearn.covariance import OAS
 
 from softprior.errors import UserError
 from softprior.priors import PRIORS, Prior
-from softprior.specs import validate
 from softprior.testing.priors import (
     TableSource,
     check_density,
@@ -21,6 +20,7 @@ from softprior.testing.priors import (
     check_seeds,
     check_serialisation,
 )
+from softprior.validation import validate
 
 WORDS = "answer shortly now"
 REQUIRED = {"instruction": {"text": WORDS}}

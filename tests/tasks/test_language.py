@@ -7,10 +7,10 @@ import pytest
 from datasets import load_dataset
 
 from softprior.errors import UserError
-from softprior.specs import validate
 from softprior.tasks import Language
 from softprior.tasks.base import SPLITS, Example
 from softprior.tasks.prepare import prepare
+from softprior.validation import validate
 
 
 def texts(task):

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from softprior.prompt import collate
-from softprior.specs import validate
 from softprior.tasks import TASKS
 from softprior.tasks.base import EXAMPLE_FEATURES, SPLITS, Example
 from softprior.tasks.prepare import prepare
+from softprior.validation import validate
 
 every_task = pytest.mark.parametrize("name", sorted(TASKS))
 

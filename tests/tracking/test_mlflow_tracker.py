@@ -15,9 +15,10 @@ from mlflow import MlflowClient
 
 from softprior.records import Record
 from softprior.results import StudyFolder
-from softprior.specs import StudySpec, TrialSpec, load_study
+from softprior.specs import StudySpec, TrialSpec
 from softprior.studies.plan import plan_study
 from softprior.studies.table import write_study
+from softprior.study_files import load_study
 from softprior.tracking.mlflow_tracker import MlflowTracker, default_uri
 from tests.builders import run, study_file
 

@@ -85,7 +85,7 @@ def test_stopped_anywhere_and_resumed_it_ends_bit_identical(tmp_path: Path, step
     steps: list[int] = []
 
     def note(point: dict) -> None:
-        if "train_loss" in point:
+        if "train_loss" in point and "resumed" not in point:
             steps.append(point["step"])
 
     resumed = run(spec, tmp_path / "parts", note)

@@ -9,7 +9,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from softprior.errors import UserError, nearest
-from softprior.specs import Name, Spec, parse_value, validate
+from softprior.specs import Name, Spec
+from softprior.study_files import parse_value
+from softprior.validation import validate
 
 
 class RegistryFile(Spec):

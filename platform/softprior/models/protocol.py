@@ -52,7 +52,7 @@ class Losses(NamedTuple):
     tokens: Int[Tensor, "B"]
     correct: Int[Tensor, "B"]
     scored: Int[Tensor, "B"]
-    gradient: dict[Place, Float[Tensor, "P D"]] | None
+    gradient: dict[Place, Float[Tensor, "_ _"]] | None
 
 
 class Comparison(NamedTuple):
@@ -83,6 +83,7 @@ class Where(NamedTuple):
     tokens: Int[Tensor, "N"]
 
 
+@runtime_checkable
 class SiteStatistic(Protocol):
     """A reduction over activations, fed beside the weights; it decides what it keeps."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +12,7 @@ from torch import Tensor
 from softprior.specs import Spec
 
 
+@runtime_checkable
 class PriorSource(Protocol):
     """What a prior may be fitted on: the embedding layer of the frozen model.
 

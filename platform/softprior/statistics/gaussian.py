@@ -60,7 +60,7 @@ class GaussianFit:
     jitter: float
     condition: float
 
-    def record(self) -> dict[str, float]:
+    def record(self) -> dict[str, int | float]:
         """The fit's facts, for headers and records."""
         return {
             "count": self.count,

@@ -10,8 +10,9 @@ from softprior.errors import UserError, nearest
 from softprior.methods import METHODS, Method
 from softprior.methods.instruction import Instruction
 from softprior.priors import PRIORS
-from softprior.specs import Entry, Spec, SpecT, StudySpec, TrialSpec, validate
+from softprior.specs import Entry, Spec, SpecT, StudySpec, TrialSpec
 from softprior.tasks import TASKS, Task
+from softprior.validation import validate
 
 
 class Plan(NamedTuple):

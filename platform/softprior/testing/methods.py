@@ -9,7 +9,7 @@ import pytest
 from softprior.errors import UserError
 from softprior.methods import Method
 from softprior.prompt import Place
-from softprior.specs import validate
+from softprior.validation import validate
 
 BLOCKS = (4, 12, 30)
 """Sizes of models that every method must fit with its default parameters."""

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from softprior.priors import PRIORS, Distribution, Prior
 from softprior.seeding import derive, torch_generator
-from softprior.specs import validate
+from softprior.validation import validate
 
 STANDARD_ERRORS = 5
 """Allowed distance of a sample's moment from theory: chance exceeds it once in two million numbers."""

@@ -150,7 +150,22 @@ class Trial:
             return Progress()
         progress, state = found
         optimizer.restore(state)
+        # Whoever listens may have missed what was reported to a process that died; told again, it
+        # skips what it has.
+        for point in progress.steps:
+            self._report_step(point, resumed=True)
+        for score in progress.validation:
+            self._report_validation(score)
         return progress
+
+    def _report_step(self, point: StepPoint, resumed: bool = False) -> None:
+        assert self.spec.training is not None
+        values = _named("train", point, "loss", "gradient", "moved")
+        again = {"resumed": True} if resumed else {}
+        self.report({"step": point.step, "steps": self.spec.training.steps, **values, **again})
+
+    def _report_validation(self, score: Score) -> None:
+        self.report({"step": score.step, **_named("validation", score, "loss", "accuracy")})
 
     def _training(self, optimizer: PromptOptimizer, initial: Vectors, progress: Progress) -> Iterator[None]:
         """Runs the remaining steps; yields after each."""
@@ -186,13 +201,7 @@ class Trial:
                 moved=moved,
             )
             progress.steps.append(point)
-            self.report(
-                {
-                    "step": progress.step,
-                    "steps": training.steps,
-                    **_named("train", point, "loss", "gradient", "moved"),
-                }
-            )
+            self._report_step(point)
             if progress.step in kept:
                 progress.snapshots[progress.step] = {
                     p: v.detach().clone() for p, v in optimizer.vectors.items()
@@ -221,7 +230,7 @@ class Trial:
         self.report({"step": progress.step, "phase": "validation"})
         score = self._evaluator.loss(vectors, self.prepared.validation, progress.step)
         progress.validation.append(score)
-        self.report({"step": progress.step, **_named("validation", score, "loss", "accuracy")})
+        self._report_validation(score)
 
     def _checkpoint(self, optimizer: PromptOptimizer, progress: Progress) -> None:
         training = self.spec.training

@@ -1,0 +1,140 @@
+"""Turning plain data into specs, or into one sentence that says what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import re
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import ValidationError
+
+from softprior.errors import UserError, nearest
+from softprior.specs import Spec, SpecT
+
+NUMBER = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$")
+"""A number as YAML 1.2 writes it; YAML 1.1 reads 1e-3 as text."""
+
+
+def validate(kind: type[SpecT], data: Any, where: str) -> SpecT:
+    """`data` as a spec of the given kind, strictly typed.
+
+    Args:
+        where: what stands before the key in the error, usually the file.
+
+    Raises:
+        UserError: the first thing wrong, in one sentence.
+    """
+    try:
+        # JSON mode is strict about types but reads lists as tuples and 1 as 1.0, as YAML means them.
+        return kind.model_validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        sentence = _sentence(kind, error.errors(include_url=False)).replace("\n", " ")
+        raise UserError(f"{where}: {sentence}") from None
+    except TypeError as error:
+        raise UserError(f"{where}: {error}; write such values as strings") from None
+    except ValueError:
+        raise UserError(f"{where}: an alias (*) stands inside of its own anchor (&); write it out") from None
+
+
+_RULES = {
+    "missing": "is required and has no default; add it",
+    "int_type": "must be a whole number, written without a point",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "string_type": "must be a text; put it in quotes",
+    "dict_type": "must be a mapping of keys to values",
+    "too_short": "must have at least {min_length} entry; add one",
+    "too_long": "must have at most {max_length} entries; take some away",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+}
+"""What pydantic's errors say here, by their type."""
+
+
+def _sentence(kind: type[Spec], errors: list[Any]) -> str:
+    # A misspelt key is also a missing one; the misspelling says more.
+    error = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+    keys, found = _trace(kind, error["loc"])
+    given = error["input"]
+    if error["type"] == "extra_forbidden":
+        key = str(error["loc"][-1])
+        return f"unknown key '{_path([*keys, key])}'; {nearest(key, _keys(found))}"
+    if error["type"] == "missing":
+        if isinstance(keys[-1], int):
+            return f"{_path(keys[:-1])} = {shown(given)}: must have more entries than {len(given)}"
+        return f"the key '{_path(keys)}' {_RULES['missing']}"
+    # A field with several types fails once for each of them.
+    rules = [_rule(e, found) for e in errors if _trace(kind, e["loc"])[0] == keys]
+    rule = " or ".join([rules[0], *(r.removeprefix("must be ") for r in rules[1:])])
+    if error["type"] == "literal_error" and isinstance(given, str) and len(rules) == 1:
+        choices = [c.strip("'") for c in error["ctx"]["expected"].replace(" or ", ", ").split(", ")]
+        return f"{_path(keys)} = {shown(given)} is not a choice; {nearest(given, choices)}"
+    if isinstance(given, str) and "number" in rule and NUMBER.match(given):
+        rule += "; write it without quotes"
+    return f"{_path(keys)} = {shown(given)}: {rule}" if keys else rule
+
+
+def _rule(error: Any, found: Any) -> str:
+    if error["type"] == "tuple_type":
+        return f"must be a list, such as [{shown(error['input'])}]"
+    if error["type"] == "model_type":
+        return f"must be a mapping with keys among {', '.join(_keys(found))}"
+    if error["type"] in _RULES:
+        bounds = {k: f"{v:g}" if isinstance(v, float) else v for k, v in error.get("ctx", {}).items()}
+        return _RULES[error["type"]].format(**bounds)
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _path(keys: list[Any]) -> str:
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
+
+
+def shown(value: Any) -> str:
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) < 80 else text[:77] + "..."
+
+
+def _trace(kind: type[Spec], loc: tuple[Any, ...]) -> tuple[list[Any], Any]:
+    """The keys of an error's location, and the type at their end.
+
+    Pydantic also puts the alternatives of unions and names of validators into a location; these, and
+    keys that do not exist, are left out.
+    """
+    keys, found = [], kind
+    for part in loc:
+        inner = next((i for i in (_inside(o, part) for o in _alternatives(found)) if i is not None), None)
+        if inner is not None:
+            keys.append(part)
+            found = inner
+    return keys, found
+
+
+def _inside(annotation: Any, part: Any) -> Any:
+    """The type of a key or entry of a type; None where it has no such one."""
+    arguments = get_args(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, Spec):
+        field = annotation.model_fields.get(part)
+        return None if field is None else field.annotation
+    if get_origin(annotation) is tuple and isinstance(part, int):
+        return arguments[0] if arguments[-1] is Ellipsis else arguments[min(part, len(arguments) - 1)]
+    return arguments[1] if get_origin(annotation) is dict and part != "[key]" else None
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """A type, or those of a union."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [one for argument in get_args(annotation) for one in _alternatives(argument)]
+    return [annotation]
+
+
+def _keys(annotation: Any) -> list[str]:
+    """The keys of the first spec among the alternatives."""
+    specs = [a for a in _alternatives(annotation) if isinstance(a, type) and issubclass(a, Spec)]
+    return list(specs[0].model_fields) if specs else []
