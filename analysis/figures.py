@@ -60,6 +60,12 @@ class Illustrator:
     def ended(self, record: Record) -> None:
         draw_trial(record, self._folder)
 
+    def complete(self, records: dict[str, Record]) -> None:
+        """Draws what was not drawn when it ended, because the driver had died by then."""
+        for record in records.values():
+            if not self._folder.figure(record.id).exists():
+                draw_trial(record, self._folder)
+
 
 def _draw_place(panel: Axes, posterior: Posterior, place: Place, background: np.ndarray | None) -> None:
     moments = [posterior.initial, *posterior.snapshots.values(), posterior.final]
@@ -80,4 +86,5 @@ def _draw_place(panel: Axes, posterior: Posterior, place: Place, background: np.
     share = pca.explained_variance_ratio_
     panel.set_xlabel(f"PC 1 ({share[0]:.0%} of variance)")
     panel.set_ylabel(f"PC 2 ({share[1]:.0%})")
-    panel.set_title(f"block {place.block}, {place.after}", fontsize=9)
+    raw = ", before the block's norm" if place.after == "cut" else ""
+    panel.set_title(f"block {place.block}, {place.after}{raw}", fontsize=9)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -14,35 +17,45 @@ def load_trials(path: Path) -> pd.DataFrame:
 
 
 def results_table(trials: pd.DataFrame, title: str) -> Table:
-    """One line a trial: losses against no prompt, answers, how far it moved, where it stands."""
+    """One line a finished trial: losses on the same test examples, answers, and how far it moved."""
     table = Table(title=title, title_justify="left")
     for name in ("task", "method", "prior", "rate", "seed"):
         table.add_column(name)
-    for name in ("no prompt", "start", "trained", "answers", "moved/reach", "radius quantile"):
+    for name in ("no prompt", "untrained", "trained", "answers", "moved/reach", "radius quantile"):
         table.add_column(name, justify="right")
-    for row in trials.sort_values(["task", "method", "prior", "rate", "seed"]).itertuples():
-        if row.status != "finished":
+    names = {axis: _names(trials, axis) for axis in ("task", "method", "prior")}
+    for row in trials.sort_values(["task", "method", "prior", "rate", "seed"]).to_dict("records"):
+        if row["status"] != "finished":
             continue
-        untrained = pd.isna(row.seed)
-        radius = (
-            ""
-            if pd.isna(row.final_radius_quantile)
-            else (f"{row.initial_radius_quantile:.2f} → {row.final_radius_quantile:.2f}")
-        )
+        trained = not pd.isna(row["seed"])
+        radius = f"{row['initial_radius_quantile']:.2f} → {row['final_radius_quantile']:.2f}"
         table.add_row(
-            row.task,
-            row.method,
-            "" if untrained else row.prior,
-            "" if untrained else f"{row.rate:g}{' rel' if row.rate_relative else ''}",
-            "" if untrained else str(int(row.seed)),
-            _number(row.baseline_loss),
-            "" if untrained else _number(row.initial_validation_loss),
-            _number(row.test_loss),
+            names["task"][row["task_parameters"]],
+            names["method"][row["method_parameters"]],
+            names["prior"][row["prior_parameters"]] if trained else "",
+            f"{row['rate']:g}{' rel' if row['rate_relative'] else ''}" if trained else "",
+            f"{row['seed']:.0f}" if trained else "",
+            _number(row["baseline_loss"]),
+            _number(row["untrained_loss"]),
+            _number(row["test_loss"]),
             _answers(row),
-            _number(row.moved_over_reach),
-            radius,
+            _number(row["moved_over_reach"]),
+            "" if pd.isna(row["final_radius_quantile"]) else radius,
         )
     return table
+
+
+def _names(trials: pd.DataFrame, axis: str) -> dict[str, str]:
+    """A name for every entry of an axis, with the parameters in which entries of one name differ."""
+    texts = trials[f"{axis}_parameters"].dropna().unique()
+    entries = {text: json.loads(text) for text in texts}
+    names = {}
+    for text, entry in entries.items():
+        alike = [other["params"] for other in entries.values() if other["name"] == entry["name"]]
+        differing = [k for k, v in entry["params"].items() if any(params.get(k) != v for params in alike)]
+        shown = ", ".join(f"{k}={entry['params'][k]}" for k in differing)
+        names[text] = f"{entry['name']}({shown})" if shown else entry["name"]
+    return names
 
 
 def failures_table(trials: pd.DataFrame) -> Table | None:
@@ -53,8 +66,9 @@ def failures_table(trials: pd.DataFrame) -> Table | None:
     table = Table(title="Failed trials", title_justify="left", title_style="red")
     for name in ("trial", "task", "method", "prior", "why"):
         table.add_column(name, overflow="fold")
-    for row in failed.itertuples():
-        table.add_row(row.trial, row.task, row.method, row.prior or "", row.error or "")
+    for row in failed.to_dict("records"):
+        cells = (row["trial"], row["task"], row["method"], row["prior"] or "", row["error"] or "")
+        table.add_row(*map(escape, cells))
     return table
 
 
@@ -62,9 +76,9 @@ def _number(value: float) -> str:
     return "" if pd.isna(value) else f"{value:.3f}"
 
 
-def _answers(row: object) -> str:
-    """EM and F1 in percent for tasks that have both, exact match for the others."""
-    exact, f1 = row.exact_match, row.f1  # type: ignore[attr-defined]
+def _answers(row: dict[str, Any]) -> str:
+    """Exact match in percent, and F1 for tasks that have it."""
+    exact, f1 = row["exact_match"], row["f1"]
     if pd.isna(exact):
         return ""
     return f"EM {exact:.0%}" if pd.isna(f1) else f"EM {exact:.0%} F1 {f1:.0%}"

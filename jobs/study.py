@@ -6,7 +6,7 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -14,6 +14,10 @@ from softprior.errors import UserError
 from softprior.studies.describe import describe
 from softprior.studies.plan import Plan, plan_study
 from softprior.study_files import load_study
+
+if TYPE_CHECKING:
+    from softprior.results import StudyFolder
+    from softprior.tracking.mlflow_tracker import MlflowTracker
 
 FINISHED, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses: all trials finished, some failed, the user's mistake, Ctrl-C."""
@@ -25,7 +29,7 @@ LOG_WIDTH = 160
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     options = _parser().parse_args(arguments)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
     try:
         study = load_study(options.study, tuple(options.override))
         plan = plan_study(study, str(options.study))
@@ -35,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,31 +73,35 @@ def _run(console: Console, plan: Plan, options: argparse.Namespace) -> int:
 
     results = options.results.expanduser().resolve()
     folder = StudyFolder(results / plan.study.name)
-    known = {trial.id: load_records(folder.records).get(trial.id) for trial in plan.trials}
-    done = sum(record is not None and record.status == "finished" for record in known.values())
+    records = load_records(folder.records)
+    wanted = [trial.id for trial in plan.trials]
+    done = sum(i in records and records[i].status == "finished" for i in wanted)
     if done:
-        console.print(f"  {done} of {len(known)} trials are finished already")
+        console.print(f"  {done} of {len(wanted)} trials are finished already")
 
-    tracker = None
+    illustrator, tracker = Illustrator(folder), None
     if plan.study.tracking.enabled:
         uri = plan.study.tracking.uri or default_uri(results)
         tracker = MlflowTracker(uri, plan.study, plan.trials, folder)
-    watch = Watch(console, total=len(known), done=done)
+    stopped = False
     try:
-        with watch:
-            records = run_study(plan, folder, [Illustrator(folder), *([tracker] if tracker else []), watch])
-    except InterruptedStudyError as stopped:
-        if tracker:
-            tracker.close(stopped.records)
-        console.print(f"stopped with {len(stopped.records)} of {len(known)} trials done; go on with:")
-        console.print(f"  python -m jobs.study {shlex.join(sys.argv[1:])}")
+        with Watch(console, total=len(wanted), done=done) as watch:
+            run_study(plan, folder, [illustrator, *([tracker] if tracker else []), watch])
+    except InterruptedStudyError:
+        stopped = True
+    finally:
+        records = {i: r for i, r in load_records(folder.records).items() if i in wanted}
+        illustrator.complete(records)
+        if tracker and folder.study.exists():
+            tracker.close(records)
+    if stopped:
+        console.print(f"stopped with {len(records)} of {len(wanted)} trials done; go on with:")
+        console.print(f"  {sys.executable} -m jobs.study {shlex.join(sys.argv[1:])}", soft_wrap=True)
         return INTERRUPTED
-    if tracker:
-        tracker.close(records)
     return _report(console, folder, tracker, sum(r.status == "failed" for r in records.values()))
 
 
-def _report(console: Console, folder: Any, tracker: Any, failed: int) -> int:
+def _report(console: Console, folder: StudyFolder, tracker: MlflowTracker | None, failed: int) -> int:
     from analysis.tables import failures_table, load_trials, results_table
 
     trials = load_trials(folder.table)
@@ -105,7 +115,7 @@ def _report(console: Console, folder: Any, tracker: Any, failed: int) -> int:
         console.print(f"note: MLflow at {tracker.uri} could not be written: {tracker.problem}")
         console.print("      the results folder has everything; the same command again sends it")
     elif tracker:
-        console.print(f"compare  python -m jobs.ui --results {folder.root.parent}")
+        console.print(f"compare  {sys.executable} -m jobs.ui --results {folder.root.parent}", soft_wrap=True)
     if failed:
         console.print(f"{failed} of {len(trials)} trials failed; the same command again tries them again")
     return FAILED if failed or (trials.status != "finished").any() else FINISHED

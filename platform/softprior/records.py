@@ -62,8 +62,8 @@ class PlaceGeometry(Spec):
         reach: how far the optimizer could have carried a vector.
         moved_over_reach: their ratio.
         initial_norm, final_norm: Euclidean norms.
-        cosine: mean pairwise cosine of the final vectors.
-        participation: effective number of directions of the final vectors, at most P - 1.
+        cosine: mean pairwise cosine of the final vectors, for cut places after the block's norm.
+        participation: effective number of directions of the same, at most P - 1.
         initial_radius, final_radius: at block 0, Mahalanobis radius as a quantile of the vocabulary's
             own radii (for cut places, all after the block's norm); null at deeper places.
     """
@@ -94,6 +94,7 @@ class Record(Spec):
         error: why it failed, with the step.
         steps: optimizer steps, thinned on long trials.
         validation: the curve; the first point is the untrained sample.
+        untrained: the initial sample on the test split, for the same comparison as `test`.
         test: read once, at the end.
         geometry: by `Place.name`.
         prior: facts of the fit.
@@ -109,6 +110,7 @@ class Record(Spec):
     error: str | None = None
     steps: tuple[StepPoint, ...] = ()
     validation: tuple[Score, ...] = ()
+    untrained: Score | None = None
     test: Score | None = None
     geometry: dict[str, PlaceGeometry] = {}
     prior: dict[str, Any] = {}

@@ -44,11 +44,6 @@ class StudyFolder:
         return self.root / "records"
 
     @property
-    def tracking(self) -> Path:
-        """What MLflow has been sent."""
-        return self.root / "tracking.json"
-
-    @property
     def lock(self) -> Path:
         """Held by the process that runs the study."""
         return self.root / ".lock"
@@ -70,6 +65,10 @@ class StudyFolder:
 
     def figure(self, trial: str) -> Path:
         return self.root / "figures" / f"{trial}.png"
+
+    def error(self, trial: str) -> Path:
+        """The traceback of an unexpected failure."""
+        return self.root / "errors" / f"{trial}.txt"
 
     def checkpoint(self, trial: str) -> Path:
         return self.root / "checkpoints" / f"{trial}.safetensors"

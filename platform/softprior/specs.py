@@ -40,12 +40,11 @@ class Spec(BaseModel):
         Raises:
             ValueError: a parameter is not finite, so it has no form in JSON.
         """
-        values = self.model_dump(mode="json")
-        return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return _canonical(self.model_dump(mode="json"))
 
-    def identity(self) -> str:
-        """Sixteen hexadecimal digits of the SHA-256 of `canonical()`."""
-        return hashlib.sha256(self.canonical().encode()).hexdigest()[:16]
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _checked_name(name: str) -> str:
@@ -79,12 +78,6 @@ class Entry(Spec):
             if params is None or isinstance(params, dict):
                 return {"name": name, "params": params or {}}
         raise ValueError("must be a name, or one name with its parameters, as {NAME: {PARAMETER: VALUE}}")
-
-    @property
-    def label(self) -> str:
-        """For tables: the name, and the parameters that were written."""
-        written = ", ".join(f"{k}={v}" for k, v in self.params.items())
-        return f"{self.name}({written})" if written else self.name
 
 
 class Rate(Spec):
@@ -281,7 +274,16 @@ class TrialSpec(Spec):
 
     @property
     def id(self) -> str:
-        return self.identity()
+        """Sixteen hexadecimal digits of the SHA-256 of what decides the result.
+
+        Names and paths of model and data are left out, as their fingerprints say more.
+        """
+        value = self.model_dump(mode="json")
+        del value["model"]
+        value["task"]["params"].pop("data", None)
+        if value["training"] is not None:
+            del value["training"]["checkpoint"]
+        return hashlib.sha256(_canonical(value).encode()).hexdigest()[:16]
 
     @property
     def label(self) -> str:

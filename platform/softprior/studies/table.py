@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         ("baseline_loss", pa.float64()),
         ("initial_validation_loss", pa.float64()),
         ("validation_loss", pa.float64()),
+        ("untrained_loss", pa.float64()),
         ("test_loss", pa.float64()),
         ("test_accuracy", pa.float64()),
         ("shuffled_loss", pa.float64()),
@@ -74,7 +75,7 @@ def write_study(folder: StudyFolder, plan: Plan) -> None:
         "spec": plan.study.model_dump(mode="json"),
         "trials": [trial.id for trial in plan.trials],
         "model_fingerprint": plan.trials[0].model_fingerprint,
-        "data_fingerprints": {trial.task.name: trial.data_fingerprint for trial in plan.trials},
+        "data_fingerprints": {_task_key(trial): trial.data_fingerprint for trial in plan.trials},
         "versions": versions(),
         "commit": commit(),
     }
@@ -124,6 +125,7 @@ def _row(trial: TrialSpec, record: Record | None, baseline: float | None) -> dic
     if record.validation:
         row["initial_validation_loss"] = record.validation[0].loss
         row["validation_loss"] = record.validation[-1].loss
+    row["untrained_loss"] = None if record.untrained is None else record.untrained.loss
     if record.test is not None:
         row |= {
             "test_loss": record.test.loss,

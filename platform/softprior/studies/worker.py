@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from softprior.errors import UserError
 from softprior.records import Record, save_record
 from softprior.results import StudyFolder
 from softprior.specs import ModelSpec, TrialSpec
+
+if TYPE_CHECKING:
+    from softprior.training.checkpoint import Progress
+    from softprior.training.trial import Trial
 
 EVERY = 1.0
 """Seconds between reports: each one costs the driver some milliseconds."""
@@ -46,9 +50,10 @@ def run_trial(config: dict[str, Any]) -> None:
     from ray import tune
 
     from softprior.models.load import load_local
+    from softprior.training.environment import environment
     from softprior.training.failure import TrialFailedError
     from softprior.training.threads import limit_threads
-    from softprior.training.trial import Trial, environment
+    from softprior.training.trial import Trial
 
     limit_threads(config["cpus"])
     spec = TrialSpec.model_validate_json(config["trial"])
@@ -57,26 +62,49 @@ def run_trial(config: dict[str, Any]) -> None:
     started = time.monotonic()
     reporter({"step": 0, "phase": "loading"})
     reporter.flush()
+    if folder.record(spec.id).exists():
+        return  # this is a retry of a trial that had ended before its process did
+    trial: Trial | None = None
     try:
         loaded = load_local(ModelSpec.model_validate_json(config["model"]))
-        Trial(spec, loaded.host, loaded.tokenizer, loaded.fingerprint, folder, reporter).run()
+        trial = Trial(spec, loaded.host, loaded.tokenizer, loaded.fingerprint, folder, reporter)
+        _require_same("the model", loaded.fingerprint, spec.model_fingerprint)
+        _require_same("the task's data", trial.task.fingerprint(), spec.data_fingerprint)
+        trial.run()
     except (UserError, TrialFailedError) as error:
         reason = str(error)
     except Exception as error:
-        # Anything else is our mistake: the trace is kept where the user can send it from.
-        reason = f"{type(error).__name__}: {error}"
-        trace = folder.root / "errors" / f"{spec.id}.txt"
+        trace = folder.error(spec.id)
         trace.parent.mkdir(parents=True, exist_ok=True)
         trace.write_text(traceback.format_exc(), encoding="utf-8")
+        reason = f"{type(error).__name__}: {error} (unexpected; please report {trace})"
     else:
         reporter.flush()
         return
-    save_record(folder.record(spec.id), failed(spec, reason, environment(time.monotonic() - started)))
+    facts = environment(time.monotonic() - started)
+    save_record(folder.record(spec.id), failed(spec, reason, facts, trial.progress if trial else None))
     reporter.flush()
 
 
-def failed(spec: TrialSpec, reason: str, environment: dict[str, Any]) -> Record:
-    """The record of a trial that did not get to its end."""
+def _require_same(what: str, found: str, planned: str) -> None:
+    if found != planned:
+        raise UserError(
+            f"{what} changed after the study was planned ({found[:12]} instead of {planned[:12]}), or "
+            "this worker has other package versions; run the study again"
+        )
+
+
+def failed(
+    spec: TrialSpec, reason: str, environment: dict[str, Any], progress: Progress | None = None
+) -> Record:
+    """The record of a trial that did not get to its end, with the curves it has."""
     return Record(
-        id=spec.id, label=spec.label, spec=spec, status="failed", error=reason, environment=environment
+        id=spec.id,
+        label=spec.label,
+        spec=spec,
+        status="failed",
+        error=reason,
+        steps=tuple(progress.steps) if progress else (),
+        validation=tuple(progress.validation) if progress else (),
+        environment=environment,
     )

@@ -10,6 +10,7 @@ from datasets import Dataset
 from pydantic import Field, field_validator
 
 from softprior.assets.data import data_fingerprint, squad_shifts_files
+from softprior.assets.hub import hub_dataset_commit
 from softprior.errors import UserError
 from softprior.prompt import Row
 from softprior.tasks.base import SPLITS, Example, Split, Splits, Task, table
@@ -47,10 +48,13 @@ class Squad(Task):
         return check_source(data, ["squad-shifts"], hub=True)
 
     def fingerprint(self) -> str:
-        """Of the catalogue's entry, the local files' contents, or the hub id as it is written."""
+        """Of the catalogue's entry, the local files' contents, or the hub's commit."""
         if is_path(self.data):
             return contents_fingerprint(self._files())
-        return self.data if self.data.startswith("hub:") else data_fingerprint(self.data)
+        if self.data.startswith("hub:"):
+            repo, _, revision = self.data.removeprefix("hub:").partition("@")
+            return f"{repo}@{hub_dataset_commit(repo, revision or 'main')}"
+        return data_fingerprint(self.data)
 
     def positions(self) -> int:
         """SQuAD's examples have 180 tokens on average; those below a low limit come close to it."""

@@ -47,7 +47,7 @@ def check_serialisation(kind: type[Method], method: Method) -> None:
     """A method survives JSON."""
     loaded = validate(kind, json.loads(method.canonical()), "contract")
     assert loaded == method
-    assert loaded.identity() == method.identity()
+    assert loaded.canonical() == method.canonical()
     assert loaded.places(BLOCKS[0]) == method.places(BLOCKS[0])
 
 

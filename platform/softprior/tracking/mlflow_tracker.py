@@ -7,20 +7,25 @@ run is looked up by trial id before one is made, so retries and resumed studies 
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import threading
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from softprior.files import write_json
-from softprior.records import Record, read_header
+from softprior.records import Record
 from softprior.results import StudyFolder
 from softprior.specs import Spec, StudySpec, TrialSpec
 from softprior.training.environment import commit, versions
 
 BATCH = 1000
 """Metrics that one `log_batch` takes."""
+
+STUDY = "study"
+STATUS = {"finished": "FINISHED", "failed": "FAILED"}
 
 
 def default_uri(results: Path) -> str:
@@ -41,7 +46,6 @@ class MlflowTracker:
         self._folder = folder
         self._queue: queue.Queue[tuple[str, Any]] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
-        self._state: dict[str, Any] = _read_state(folder, uri)
         self._thread.start()
 
     def progress(self, trial: TrialSpec, points: list[dict[str, Any]]) -> None:
@@ -66,9 +70,8 @@ class MlflowTracker:
                 # After a failure only the end is tried again: every call to a server that is away
                 # waits for its retries, and the records hold everything.
                 if self.problem is None or kind == "close":
-                    writer = writer or _Writer(self.uri, self._study, self._trials, self._folder, self._state)
+                    writer = writer or _Writer(self.uri, self._study, self._trials, self._folder)
                     writer.take(kind, value)
-                    write_json(self._folder.tracking, {"uri": self.uri, **self._state})
                     self.problem = None
             except Exception as error:
                 self.problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
@@ -77,44 +80,43 @@ class MlflowTracker:
                 return
 
 
-def _read_state(folder: StudyFolder, uri: str) -> dict[str, Any]:
-    state = read_header(folder.tracking) if folder.tracking.exists() else {}
-    if state.get("uri") != uri:
-        return {"study": None, "trials": {}}
-    return {"study": state["study"], "trials": state["trials"]}
+@dataclass
+class _Run:
+    """What MLflow has of one trial: the run, its status, and the last steps it was sent."""
+
+    id: str
+    status: str
+    trained: int = 0
+    validated: int = -1
 
 
 class _Writer:
-    """Calls MLflow. `state` remembers run ids and the last step sent, over runs of the same study."""
+    """Calls MLflow, which itself is asked what it has already: there is no second memory to go stale."""
 
     def __init__(
-        self,
-        uri: str,
-        study: StudySpec,
-        trials: tuple[TrialSpec, ...],
-        folder: StudyFolder,
-        state: dict[str, Any],
+        self, uri: str, study: StudySpec, trials: tuple[TrialSpec, ...], folder: StudyFolder
     ) -> None:
         # Retries are for a moment's trouble; a server that is away must not hold the study up.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        import logging
-
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        for name in ("alembic", "mlflow"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         from mlflow import MlflowClient
 
         self._client = MlflowClient(tracking_uri=uri)
         self._study = study
         self._trials = trials
         self._folder = folder
-        self._state = state
         self._experiment = self._find_experiment(uri)
-        self._run = self._find_run("softprior.study", study.name, study.name, None)
-        state["study"] = self._run
-        self._client.update_run(self._run, status="RUNNING")
-        self._describe_study()
+        self._existing = self._find_runs()
+        self._runs: dict[str, _Run] = {}
+        known = self._existing.get(STUDY)
+        self._parent = (
+            known.id if known else self._create_run(STUDY, study.name, {"softprior.study": study.name})
+        )
+        self._client.update_run(self._parent, status="RUNNING")
+        self._tag(self._parent, {**self._facts(), "mlflow.note.content": study.description})
 
     def take(self, kind: str, value: Any) -> None:
         """Handles one message of the queue."""
@@ -123,15 +125,21 @@ class _Writer:
         elif kind == "record":
             self._record(value)
         else:
-            for record in value.values():
-                if self._state["trials"].get(record.id, {}).get("status") != record.status:
-                    self._record(record)
-            ended = {record.status for record in value.values()}
-            complete = len(value) == len(self._trials) and ended == {"finished"}
-            if self._folder.table.exists():
-                self._client.log_artifact(self._run, str(self._folder.table))
-            self._client.log_artifact(self._run, str(self._folder.study))
-            self._client.set_terminated(self._run, status="FINISHED" if complete else "FAILED")
+            self._close(value)
+
+    def _close(self, records: dict[str, Record]) -> None:
+        for record in records.values():
+            known = self._runs.get(record.id) or self._existing.get(record.id)
+            if known is None or known.status != STATUS[record.status]:
+                self._record(record)
+        for run in self._runs.values():
+            if run.status == "RUNNING":  # the study was stopped; going on sets it running again
+                self._end(run, "FAILED")
+        if self._folder.table.exists():
+            self._client.log_artifact(self._parent, str(self._folder.table))
+        self._client.log_artifact(self._parent, str(self._folder.study))
+        complete = len(records) == len(self._trials) and all(r.status == "finished" for r in records.values())
+        self._client.set_terminated(self._parent, status="FINISHED" if complete else "FAILED")
 
     def _find_experiment(self, uri: str) -> str:
         name = f"softprior/{self._study.name}"
@@ -142,105 +150,95 @@ class _Writer:
         local = None if uri.startswith("http") else (self._folder.root.parent / "mlflow-artifacts").as_uri()
         return str(self._client.create_experiment(name, artifact_location=local))
 
-    def _find_run(self, tag: str, value: str, name: str, parent: str | None) -> str:
-        found = self._client.search_runs([self._experiment], f"tags.`{tag}` = '{value}'", max_results=1)
-        if found:
-            return str(found[0].info.run_id)
-        tags = {tag: value} | ({"mlflow.parentRunId": parent} if parent else {})
-        return str(self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id)
+    def _find_runs(self) -> dict[str, _Run]:
+        """The runs of this study by trial id, and the study's own under `STUDY`."""
+        found: dict[str, _Run] = {}
+        token = None
+        while True:
+            page = self._client.search_runs([self._experiment], page_token=token)
+            for run in page:
+                name = run.data.tags.get("softprior.trial") or STUDY
+                found[name] = _Run(run.info.run_id, run.info.status)
+            token = page.token
+            if not token:
+                return found
 
-    def _describe_study(self) -> None:
-        study, trial = self._study, self._trials[0]
-        tags = {f"version.{name}": value for name, value in versions().items()}
-        tags |= {"commit": commit() or "unknown", "model_fingerprint": trial.model_fingerprint}
-        self._tag(self._run, tags | {"mlflow.note.content": study.description})
-        facts = {"model": study.model.id, "dtype": study.model.dtype, "trials": len(self._trials)}
-        self._parameters(self._run, facts)
+    def _create_run(self, key: str, name: str, tags: dict[str, str]) -> str:
+        run = str(self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id)
+        self._existing[key] = _Run(run, "RUNNING")
+        return run
 
-    def _trial(self, trial: TrialSpec) -> dict[str, Any]:
-        """The state of a trial's run, which is found or made, described and set running."""
-        known: dict[str, Any] | None = self._state["trials"].get(trial.id)
-        if known is not None:
-            return known
-        run = self._find_run("softprior.trial", trial.id, trial.label, self._run)
-        self._client.update_run(run, status="RUNNING")
+    def _facts(self) -> dict[str, str]:
+        """What stands with every run."""
+        study = self._study
         tags = {f"version.{name}": value for name, value in versions().items()}
-        self._tag(
-            run,
-            tags | {"model_fingerprint": trial.model_fingerprint, "data_fingerprint": trial.data_fingerprint},
-        )
-        self._parameters(run, _flat(trial))
-        sent = self._client.get_metric_history(run, "train_loss")
-        last = max((metric.step for metric in sent), default=0)
-        validated = [metric.step for metric in self._client.get_metric_history(run, "validation_loss")]
-        state = {"run": run, "step": last, "validated": max(validated, default=-1), "status": "running"}
-        self._state["trials"][trial.id] = state
-        return state
+        tags |= {"commit": commit() or "unknown", "model": study.model.id, "dtype": study.model.dtype}
+        return tags | {"model_fingerprint": self._trials[0].model_fingerprint}
+
+    def _trial(self, trial: TrialSpec) -> _Run:
+        """A trial's run: found or made, described, and with what it has been sent."""
+        if trial.id in self._runs:
+            return self._runs[trial.id]
+        known = self._existing.get(trial.id)
+        if known is None:
+            tags = {"softprior.trial": trial.id, "mlflow.parentRunId": self._parent}
+            known = _Run(self._create_run(trial.id, trial.label, tags), "RUNNING")
+            self._parameters(known.id, _flat(trial))
+        self._tag(known.id, {**self._facts(), "data_fingerprint": trial.data_fingerprint})
+        known.trained = max(self._steps(known.id, "train_loss"), default=0)
+        known.validated = max(self._steps(known.id, "validation_loss"), default=-1)
+        self._runs[trial.id] = known
+        return known
+
+    def _steps(self, run: str, name: str) -> list[int]:
+        return [int(metric.step) for metric in self._client.get_metric_history(run, name)]
+
+    def _end(self, run: _Run, status: str) -> None:
+        self._client.set_terminated(run.id, status=status)
+        run.status = status
 
     def _points(self, trial: TrialSpec, points: list[dict[str, Any]]) -> None:
-        state = self._trial(trial)
-        if state["status"] != "running":
-            self._client.update_run(state["run"], status="RUNNING")
-            state["status"] = "running"
+        run = self._trial(trial)
+        if run.status != "RUNNING":
+            self._client.update_run(run.id, status="RUNNING")
+            run.status = "RUNNING"
         values = []
         for point in points:
             numbers = {k: v for k, v in point.items() if k.startswith(("train_", "validation_"))}
             values += [(name, value, point["step"]) for name, value in numbers.items()]
-        self._metrics(state, values)
+        self._metrics(run, values)
 
     def _record(self, record: Record) -> None:
         """Everything of a trial that has ended and was not sent yet."""
-        state = self._trial(record.spec)
+        run = self._trial(record.spec)
         values: list[tuple[str, float | None, int]] = []
         for point in record.steps:
             parts = {"loss": point.loss, "gradient": point.gradient, "moved": point.moved}
             values += [(f"train_{name}", value, point.step) for name, value in parts.items()]
         for score in record.validation:
-            values += [
-                ("validation_loss", score.loss, score.step),
-                ("validation_accuracy", score.accuracy, score.step),
-            ]
-        self._metrics(state, values)
+            values.append(("validation_loss", score.loss, score.step))
+            values.append(("validation_accuracy", score.accuracy, score.step))
+        self._metrics(run, values)
         if record.test is not None:
-            test: dict[str, float | None] = {
-                "test_loss": record.test.loss,
-                "test_accuracy": record.test.accuracy,
-                "test_shuffled_loss": record.test.shuffled_loss,
-                **{f"test_{name}": value for name, value in record.test.metrics.items()},
-            }
-            for place, geometry in record.geometry.items():
-                test |= {f"{name}/{place}": value for name, value in geometry.model_dump().items()}
-            self._log(state["run"], [(name, value, record.test.step) for name, value in test.items()])
-        if record.error:
-            self._tag(state["run"], {"error": record.error[:5000]})
-        for path in (
-            self._folder.posterior(record.id),
-            self._folder.figure(record.id),
-            self._folder.record(record.id),
-        ):
+            self._log(
+                run.id, [(name, value, record.test.step) for name, value in _end_metrics(record).items()]
+            )
+        self._tag(run.id, {"error": (record.error or "")[:5000]})
+        folder = self._folder
+        for path in (folder.posterior(record.id), folder.figure(record.id), folder.record(record.id)):
             if path.exists():
-                self._client.log_artifact(state["run"], str(path))
-        self._client.set_terminated(
-            state["run"], status="FINISHED" if record.status == "finished" else "FAILED"
-        )
-        state["status"] = record.status
+                self._client.log_artifact(run.id, str(path))
+        self._end(run, STATUS[record.status])
 
-    def _metrics(self, state: dict[str, Any], values: list[tuple[str, float | None, int]]) -> None:
+    def _metrics(self, run: _Run, values: list[tuple[str, float | None, int]]) -> None:
         """Logs the points behind the last step sent: a resumed trial reports some steps twice."""
-        fresh = [
-            (name, value, step)
-            for name, value, step in values
-            if step > (state["validated"] if name.startswith("validation_") else state["step"])
-        ]
-        self._log(state["run"], fresh)
-        state["step"] = max([state["step"], *(s for n, _, s in fresh if n.startswith("train_"))])
-        state["validated"] = max(
-            [state["validated"], *(s for n, _, s in fresh if n.startswith("validation_"))]
-        )
+        trained = [v for v in values if not v[0].startswith("validation_") and v[2] > run.trained]
+        validated = [v for v in values if v[0].startswith("validation_") and v[2] > run.validated]
+        self._log(run.id, trained + validated)
+        run.trained = max([run.trained, *(step for _, _, step in trained)])
+        run.validated = max([run.validated, *(step for _, _, step in validated)])
 
     def _log(self, run: str, values: list[tuple[str, float | None, int]]) -> None:
-        import time
-
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -259,6 +257,21 @@ class _Writer:
         self._client.log_batch(
             run, params=[Param(name, str(value)[:6000]) for name, value in list(values.items())[:100]]
         )
+
+
+def _end_metrics(record: Record) -> dict[str, float | None]:
+    """What is measured once, at the end: the test split and the geometry of every place."""
+    assert record.test is not None
+    values: dict[str, float | None] = {
+        "test_loss": record.test.loss,
+        "test_accuracy": record.test.accuracy,
+        "test_shuffled_loss": record.test.shuffled_loss,
+        "untrained_loss": None if record.untrained is None else record.untrained.loss,
+        **{f"test_{name}": value for name, value in record.test.metrics.items()},
+    }
+    for place, geometry in record.geometry.items():
+        values |= {f"{name}/{place}": value for name, value in geometry.model_dump().items()}
+    return values
 
 
 def _flat(trial: TrialSpec) -> dict[str, Any]:

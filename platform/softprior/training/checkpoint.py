@@ -60,9 +60,15 @@ def load_checkpoint(path: Path, trial: str) -> tuple[Progress, dict[str, Tensor]
         with safe_open(path, framework="pt") as file:
             header: dict[str, Any] = json.loads((file.metadata() or {})["progress"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
+        return _parsed(header, tensors, trial)
     except (FileNotFoundError, SafetensorError, ValueError, KeyError):
-        return None
-    if header.get("trial") != trial:
+        return None  # also one that an older version wrote: the trial then starts again
+
+
+def _parsed(
+    header: dict[str, Any], tensors: dict[str, Tensor], trial: str
+) -> tuple[Progress, dict[str, Tensor]] | None:
+    if header["trial"] != trial:
         return None
     snapshots: dict[int, Vectors] = {}
     for name, value in tensors.items():

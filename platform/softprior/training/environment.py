@@ -7,6 +7,9 @@ import subprocess
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+import torch
 
 import softprior
 
@@ -50,3 +53,14 @@ def commit() -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def environment(seconds: float) -> dict[str, Any]:
+    """Versions, commit and machine of this process, and how long the trial worked."""
+    return {
+        "versions": versions(),
+        "commit": commit(),
+        "machine": platform.node(),
+        "threads": torch.get_num_threads(),
+        "seconds": round(seconds, 2),
+    }

@@ -52,6 +52,7 @@ class Evaluator:
             if rows:
                 nll, tokens, _, _ = self._totals(prompt, rows)
                 shuffled = nll / tokens
+                require_finite(step, "loss with swapped contexts", shuffled)
         predictions, metrics = self._answers(prompt, split)
         full = score.model_copy(
             update={"shuffled_loss": shuffled, "metrics": metrics, "generated": len(predictions)}
@@ -69,9 +70,21 @@ class Evaluator:
         return nll, tokens, correct, scored
 
     def _batches(self, rows: Sequence[Row]) -> list[list[Row]]:
-        rows = [prefixed(row, self._prefix) for row in rows]
+        rows = [self._prefixed(row) for row in rows]
         order = evaluation_batches([len(row.tokens) for row in rows], self._evaluation.batch)
         return [[rows[i] for i in indices] for indices in order]
+
+    def _prefixed(self, row: Row) -> Row:
+        """The row with the instruction in front, but behind special tokens that begin every text."""
+        special = set(self._tokenizer.all_special_ids)
+        start = next((i for i, token in enumerate(row.tokens) if token not in special), 0)
+        blank = [False] * len(self._prefix)
+        return Row(
+            row.id,
+            [*row.tokens[:start], *self._prefix, *row.tokens[start:]],
+            [*row.labels[:start], *blank, *row.labels[start:]],
+            [*row.scored[:start], *blank, *row.scored[start:]],
+        )
 
     def _answers(
         self, prompt: Prompt | None, split: PreparedSplit
@@ -79,7 +92,7 @@ class Evaluator:
         count = min(len(split), self._evaluation.generate) if self._task.generates else 0
         if not count:
             return [], {}
-        rows = [prefixed(split.input_row(i), self._prefix) for i in range(count)]
+        rows = [self._prefixed(split.input_row(i)) for i in range(count)]
         answers = [""] * count
         stop = stop_tokens(self._tokenizer, self._task.stop)
         for indices in evaluation_batches([len(row.tokens) for row in rows], self._evaluation.batch):
@@ -91,14 +104,6 @@ class Evaluator:
         means = {name: sum(score[name] for score in scores) / count for name in scores[0]}
         predictions = [Prediction(example=row.id, answer=a) for row, a in zip(rows, answers, strict=True)]
         return predictions, means
-
-
-def prefixed(row: Row, prefix: list[int]) -> Row:
-    """The row with unlabelled tokens in front."""
-    if not prefix:
-        return row
-    blank = [False] * len(prefix)
-    return Row(row.id, [*prefix, *row.tokens], [*blank, *row.labels], [*blank, *row.scored])
 
 
 @lru_cache(maxsize=4)

@@ -21,10 +21,10 @@ class VocabularyRadius:
     For cut places everything is taken after the block's norm, the only way such a prompt is seen.
     """
 
-    def __init__(self, host: FrozenLM, place: Place) -> None:
+    def __init__(self, host: FrozenLM, place: Place, tokens: int) -> None:
         self._host = host
         self._place = place
-        vocabulary = self._seen(host.embed(torch.arange(host.info().vocabulary)))
+        vocabulary = self._seen(host.embed(torch.arange(min(tokens, host.info().vocabulary))))
         self._gaussian: Gaussian = fit_gaussian(
             Moments.empty(vocabulary.shape[1]).update(vocabulary)
         ).gaussian
@@ -39,11 +39,11 @@ class VocabularyRadius:
         return float(quantile_among(self._gaussian.radius(self._seen(vectors)), self._reference).mean())
 
 
-def vocabulary_radius(host: FrozenLM, place: Place) -> VocabularyRadius:
-    """The same for the same host and place, fitted once a process."""
+def vocabulary_radius(host: FrozenLM, place: Place, tokens: int) -> VocabularyRadius:
+    """The same for the same host and place, fitted once a process; `tokens` are the tokenizer's."""
     known = _fitted.setdefault(host, {})
     if place not in known:
-        known[place] = VocabularyRadius(host, place)
+        known[place] = VocabularyRadius(host, place, tokens)
     return known[place]
 
 

@@ -23,7 +23,9 @@ class EmbeddingSource:
 
     @cached_property
     def _table(self) -> Float[Tensor, "V H"]:
-        return self._host.embed(torch.arange(self._host.info().vocabulary)).cpu()
+        # Embedding tables are often longer than the vocabulary; rows of no token were never trained.
+        tokens = min(len(self._tokenizer), self._host.info().vocabulary)
+        return self._host.embed(torch.arange(tokens)).cpu()
 
     def vocabulary(self) -> Float[Tensor, "V H"]:
         return self._table

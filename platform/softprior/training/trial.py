@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -30,12 +29,15 @@ from softprior.tasks import TASKS, Task
 from softprior.tasks.batching import training_batches
 from softprior.tasks.prepare import Prepared, prepare
 from softprior.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from softprior.training.environment import commit, versions
+from softprior.training.environment import environment
 from softprior.training.evaluation import Evaluator
 from softprior.training.failure import require_finite
 from softprior.training.optimizer import PromptOptimizer, schedule, schedule_sum
 from softprior.training.radius import vocabulary_radius
 from softprior.training.source import EmbeddingSource
+
+QUARANTINE = 100
+"""Malformed rows that a record names; all of them are counted."""
 
 Report = Callable[[dict[str, Any]], None]
 """Receives progress: `step`, `steps`, and metrics by name; called after every step and evaluation."""
@@ -51,6 +53,7 @@ class Trial:
         tokenizer_fingerprint: names tokenised examples in the cache.
         folder: where record, posterior and checkpoint go.
         report: hears of progress.
+        progress: what there is so far, also of a trial that failed.
     """
 
     spec: TrialSpec
@@ -59,6 +62,7 @@ class Trial:
     tokenizer_fingerprint: str
     folder: StudyFolder
     report: Report
+    progress: Progress = field(default_factory=Progress)
 
     def run(self) -> Record:
         """Trains and evaluates, or goes on from the checkpoint; writes the posterior, then the record.
@@ -70,11 +74,11 @@ class Trial:
         started = time.monotonic()
         self._check_lengths()
         initial, facts = self._sample()
-        progress = Progress()
         optimizer = None
         if self.spec.training is not None and self.spec.rate is not None:
             optimizer = PromptOptimizer(initial, self.spec.rate, self.spec.training)
-            progress = self._resume(optimizer)
+            self._resume(optimizer)
+        progress = self.progress
         before = progress.seconds
         if not progress.validation:
             self._validate(initial, progress)
@@ -86,8 +90,9 @@ class Trial:
 
         self.report({"step": progress.step, "phase": "test"})
         test, predictions = self._evaluator.full(final, self.prepared.test, progress.step)
+        untrained = None if optimizer is None else self._evaluator.loss(initial, self.prepared.test, 0)
         progress.seconds = before + time.monotonic() - started
-        record = self._record(progress, facts, test, predictions, self._geometry(initial, final, optimizer))
+        record = self._record(facts, predictions, self._geometry(initial, final, optimizer), untrained, test)
         if optimizer is not None:
             header = {"trial": self.spec.id, "spec": self.spec.model_dump(mode="json"), "prior": facts}
             header |= {"model": self.host.info()._asdict(), "environment": record.environment}
@@ -110,22 +115,31 @@ class Trial:
         return prepare(self.task, self.tokenizer, self.tokenizer_fingerprint)
 
     @cached_property
-    def _evaluator(self) -> Evaluator:
+    def _prefix(self) -> list[int]:
+        """Tokens of a written instruction."""
         text = self.method.text(self.task.instruction)
-        prefix = self.tokenizer(f"{text}\n", add_special_tokens=False)["input_ids"] if text else []
-        return Evaluator(self.host, self.tokenizer, self.task, self.spec.evaluation, prefix)
+        return self.tokenizer(f"{text}\n", add_special_tokens=False)["input_ids"] if text else []
+
+    @cached_property
+    def _evaluator(self) -> Evaluator:
+        return Evaluator(self.host, self.tokenizer, self.task, self.spec.evaluation, self._prefix)
 
     def _check_lengths(self) -> None:
-        longest = max(
-            max(split.lengths)
-            for split in (self.prepared.train, self.prepared.validation, self.prepared.test)
-        )
-        need = longest + self.method.count() + (self.task.max_new_tokens if self.task.generates else 0)
+        """Every text the trial will read or write has to fit the model's positions, prompt included.
+
+        Raises:
+            UserError: the longest does not.
+        """
+        splits = (self.prepared.train, self.prepared.validation, self.prepared.test)
+        longest = max(max(split.lengths) for split in splits)
+        written = self.task.max_new_tokens if self.task.generates else 0
+        need = longest + written + self.method.count() + len(self._prefix)
         limit = self.host.info().positions
         if need > limit:
             raise UserError(
-                f"the longest example with prompt and answer takes {need} positions; {self.spec.model} has "
-                f"{limit}; lower the length of task {self.spec.task.name} or the prompt's tokens"
+                f"the longest example ({longest} tokens) with prompt and {written} new tokens takes "
+                f"{need} positions; {self.spec.model} has {limit}; lower the length of task "
+                f"{self.spec.task.name} or the prompt's tokens"
             )
 
     def _sample(self) -> tuple[Vectors, dict[str, Any]]:
@@ -144,19 +158,18 @@ class Trial:
         }
         return initial, distribution.record()
 
-    def _resume(self, optimizer: PromptOptimizer) -> Progress:
+    def _resume(self, optimizer: PromptOptimizer) -> None:
         found = load_checkpoint(self.folder.checkpoint(self.spec.id), self.spec.id)
         if found is None:
-            return Progress()
-        progress, state = found
+            return
+        self.progress, state = found
         optimizer.restore(state)
         # Whoever listens may have missed what was reported to a process that died; told again, it
         # skips what it has.
-        for point in progress.steps:
+        for point in self.progress.steps:
             self._report_step(point, resumed=True)
-        for score in progress.validation:
+        for score in self.progress.validation:
             self._report_validation(score)
-        return progress
 
     def _report_step(self, point: StepPoint, resumed: bool = False) -> None:
         assert self.spec.training is not None
@@ -252,15 +265,16 @@ class Trial:
             end = final[place]
             moved = float(geometry.distance_moved(start, end).mean())
             reach = geometry.reach(optimizer.rates[place], factors, end.shape[1])
-            radius = vocabulary_radius(self.host, place) if place.block == 0 else None
+            radius = vocabulary_radius(self.host, place, len(self.tokenizer)) if place.block == 0 else None
+            seen = self.host.normalise(place, end).cpu() if place.after == "cut" else end
             result[place.name] = PlaceGeometry(
                 moved=moved,
                 reach=reach,
                 moved_over_reach=moved / reach,
                 initial_norm=float(start.double().norm(dim=1).mean()),
                 final_norm=float(end.double().norm(dim=1).mean()),
-                cosine=_or_none(geometry.mean_pairwise_cosine(end)),
-                participation=_or_none(geometry.participation_ratio(end)),
+                cosine=_or_none(geometry.mean_pairwise_cosine(seen)),
+                participation=_or_none(geometry.participation_ratio(seen)),
                 initial_radius=None if radius is None else radius.quantile(start),
                 final_radius=None if radius is None else radius.quantile(end),
             )
@@ -268,38 +282,33 @@ class Trial:
 
     def _record(
         self,
-        progress: Progress,
         facts: dict[str, Any],
-        test: Score,
         predictions: list[Prediction],
         geometry: dict[str, PlaceGeometry],
+        untrained: Score | None,
+        test: Score,
     ) -> Record:
         prepared = self.prepared
-        data = {split: len(getattr(prepared, split)) for split in ("train", "validation", "test")}
+        data: dict[str, Any] = {
+            name: len(getattr(prepared, name)) for name in ("train", "validation", "test")
+        }
+        quarantine = [asdict(row) for row in prepared.quarantine[:QUARANTINE]]
+        data |= {"dropped": prepared.dropped, "quarantined": prepared.quarantined, "quarantine": quarantine}
         return Record(
             id=self.spec.id,
             label=self.spec.label,
             spec=self.spec,
             status="finished",
-            steps=tuple(progress.steps),
-            validation=tuple(progress.validation),
+            steps=tuple(self.progress.steps),
+            validation=tuple(self.progress.validation),
+            untrained=untrained,
             test=test,
             geometry=geometry,
             prior=facts,
-            data={**data, "dropped": prepared.dropped, "quarantined": prepared.quarantined, **prepared.notes},
+            data=data | prepared.notes,
             predictions=tuple(predictions),
-            environment=environment(progress.seconds),
+            environment=environment(self.progress.seconds),
         )
-
-
-def environment(seconds: float) -> dict[str, Any]:
-    """Versions, commit and machine of this process, and how long the trial worked."""
-    return {
-        "versions": versions(),
-        "commit": commit(),
-        "machine": platform.node(),
-        "seconds": round(seconds, 2),
-    }
 
 
 def _named(prefix: str, source: StepPoint | Score, *names: str) -> dict[str, float]:
