@@ -94,7 +94,7 @@ def test_failed_trials_do_not_stop_the_others_and_nothing_runs_twice(tmp_path: P
 
 
 def test_killed_and_repeated_it_completes_without_loss_or_duplicates(tmp_path: Path) -> None:
-    training = {"steps": 400, "batch": 8, "checkpoint": 1}
+    training = {"steps": 150, "batch": 8, "checkpoint": 1}
     study = study_file(tmp_path / "small.yaml", priors=["fitted"], training=training)
     results = tmp_path / "results"
     folder = StudyFolder(results / "small")
@@ -115,12 +115,12 @@ def test_killed_and_repeated_it_completes_without_loss_or_duplicates(tmp_path: P
     assert {r.status for r in records.values()} == {"finished"}
     assert set(before) < set(records)
     trained = next(r for r in records.values() if r.spec.prior)
-    assert [point.step for point in trained.steps] == list(range(1, 401))
+    assert [point.step for point in trained.steps] == list(range(1, 151))
     runs = trial_runs(results)
     assert {i: status for i, (status, _) in runs.items()} == dict.fromkeys(records, "FINISHED")
     client = MlflowClient(f"sqlite:///{results}/mlflow.db")
     history = client.get_metric_history(run_id(client, trained.id), "train_loss")
-    assert sorted(metric.step for metric in history) == list(range(1, 401))
+    assert sorted(metric.step for metric in history) == list(range(1, 151))
 
     undisturbed = run(TrialSpec.model_validate(trained.spec), tmp_path / "undisturbed")
     one = load_posterior(folder.posterior(trained.id)).final[Place(0)]
