@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 
 def load_trials(path: Path) -> pd.DataFrame:
@@ -66,9 +66,11 @@ def failures_table(trials: pd.DataFrame) -> Table | None:
     table = Table(title="Failed trials", title_justify="left", title_style="red")
     for name in ("trial", "task", "method", "prior", "why"):
         table.add_column(name, overflow="fold")
+    names = _names(trials, "prior")
     for row in failed.to_dict("records"):
-        cells = (row["trial"], row["task"], row["method"], row["prior"] or "", row["error"] or "")
-        table.add_row(*map(escape, cells))
+        prior = "" if pd.isna(row["prior_parameters"]) else names[row["prior_parameters"]]
+        cells = (row["trial"], row["task"], row["method"], prior, row["error"])
+        table.add_row(*map(Text, cells))
     return table
 
 

@@ -28,14 +28,15 @@ LOG_WIDTH = 160
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
     try:
         study = load_study(options.study, tuple(options.override))
         plan = plan_study(study, str(options.study))
-        for line in describe(plan, every_trial=options.dry_run):
-            console.print(line)
-        return FINISHED if options.dry_run else _run(console, plan, options)
+        if options.dry_run:
+            console.print("\n".join(describe(plan, every_trial=True)))
+            return FINISHED
+        return _run(console, plan, options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG
@@ -77,7 +78,10 @@ def _run(console: Console, plan: Plan, options: argparse.Namespace) -> int:
     wanted = [trial.id for trial in plan.trials]
     done = sum(i in records and records[i].status == "finished" for i in wanted)
     if done:
-        console.print(f"  {done} of {len(wanted)} trials are finished already")
+        console.print(f"study {plan.study.name}: {done} of {len(wanted)} trials are finished already")
+    missing = [t for t in plan.trials if t.id not in records or records[t.id].status != "finished"]
+    if missing:
+        console.print("\n".join(describe(plan._replace(trials=tuple(missing)), every_trial=False)))
 
     illustrator, tracker = Illustrator(folder), None
     if plan.study.tracking.enabled:

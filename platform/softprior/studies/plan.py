@@ -58,6 +58,10 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     if not any(method.trained for method in methods):
         notes.append("no method has a trained prompt, so priors, rates and seeds have no effect")
 
+    for axis, values in (("seeds", study.seeds), ("rates", study.rates)):
+        if len(set(values)) < len(values):
+            notes.append(f"{axis} names a value twice; it counts once")
+
     fingerprint = _located(f"{where}: model", lambda: model_fingerprint(study.model))
     for i, task in enumerate(tasks):
         _located(f"{where}: tasks[{i}]", task.fingerprint)

@@ -62,7 +62,7 @@ class Watch:
             outcome = f"failed: {record.error}"
         else:
             outcome = f"test loss {record.test.loss:.3f}" if record.test else "done"
-        self._console.print(f"{self._done:>3}/{self._total}  {record.label}  {outcome}", highlight=False)
+        self._console.print(f"{self._done:>3}/{self._total}  {record.id[:6]}  {record.label}  {outcome}")
         self._bars.update(self._study, completed=self._done)
         task = self._tasks.pop(record.id, None)
         if task is not None:
@@ -79,4 +79,4 @@ class Watch:
         if now - self._said.get(trial.id, 0.0) >= QUIET:
             self._said[trial.id] = now
             at = f"step {step}/{steps}" if steps else f"step {step}"
-            self._console.print(f"         {trial.label}  {at}  {note}", highlight=False)
+            self._console.print(f"         {trial.id[:6]}  {trial.label}  {at}  {note}")

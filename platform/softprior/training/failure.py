@@ -2,8 +2,6 @@
 
 import math
 
-REMEDY = "lower the rate or the scale of the prior, or use dtype float32"
-
 
 class TrialFailedError(Exception):
     """A trial cannot go on; the message says at which step, why, and what may help."""
@@ -16,4 +14,5 @@ def require_finite(step: int, name: str, value: float) -> None:
         TrialFailedError: it is infinite or not a number.
     """
     if not math.isfinite(value):
-        raise TrialFailedError(f"step {step}: the {name} is {value}; {REMEDY}")
+        remedy = "lower the rate or the scale of the prior" if step else "lower the scale of the prior"
+        raise TrialFailedError(f"step {step}: the {name} is {value}; {remedy}")
