@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -70,7 +70,7 @@ class Peft:
         self._weight.grad = None
         out = self._model(input_ids=batch.tokens, attention_mask=mask.long(), labels=labels, use_cache=False)
         out.loss.backward()
-        return float(out.loss), self._weight.grad.clone()
+        return float(out.loss.detach()), self._weight.grad.clone()
 
 
 SIDES: dict[str, Callable[[ModelSpec, Tensor], Any]] = {"softprior": Softprior, "peft": Peft}
@@ -108,6 +108,12 @@ def compare(
     return {"cpu_ratio": median(cpu), "cpu_min": min(cpu), "cpu_max": max(cpu), "wall_ratio": median(wall)}
 
 
+def resident(name: str) -> float:
+    """Megabytes of this process, now (`VmRSS`) or at its peak (`VmHWM`)."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith(name)).split()[1]) / 1024
+
+
 def peak_memory(side: str, arguments: list[str]) -> float:
     """Megabytes that the steps of one side add to a process that has loaded its model."""
     command = [sys.executable, "-m", "benchmarks.peft_step", *arguments, "--memory-of", side]
@@ -133,10 +139,10 @@ def main() -> None:
 
     if options.memory_of:
         side = SIDES[options.memory_of](model, prompt)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = resident("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak that loading reached
         side.step(same)
-        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(json.dumps({"megabytes": (after - before) / 1024}))
+        print(json.dumps({"megabytes": round(resident("VmHWM") - before)}))
         return
 
     peft, ours = Peft(model, prompt), Softprior(model, prompt)
