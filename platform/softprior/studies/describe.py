@@ -9,7 +9,8 @@ from softprior.studies.plan import Plan
 def describe(plan: Plan, every_trial: bool) -> list[str]:
     """Lines for the terminal; with `every_trial` one line for each."""
     study, cost = plan.study, total_cost(plan.trials)
-    lines = [f"study {study.name}: {len(plan.trials)} trials on {study.model.id}"]
+    count = len(plan.trials)
+    lines = [f"study {study.name}: {count} trial{'s' * (count != 1)} on {study.model.id}"]
     if every_trial:
         for trial in plan.trials:
             own = trial_cost(trial)
