@@ -64,6 +64,14 @@ def start(study: Path, results: Path, *overrides: str) -> subprocess.Popen[str]:
     return STARTED[-1]
 
 
+def wait_for_checkpoint(process: subprocess.Popen[str], folder: StudyFolder) -> None:
+    deadline = time.monotonic() + 200
+    while not list((folder.root / "checkpoints").glob("*.safetensors")):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "no checkpoint was written"
+        time.sleep(0.02)
+
+
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     output, _ = process.communicate(timeout=240)
     return process.returncode, output
@@ -123,16 +131,13 @@ def test_failed_trials_do_not_stop_the_others_and_nothing_runs_twice(tmp_path: P
 
 
 def test_killed_and_repeated_it_completes_without_loss_or_duplicates(tmp_path: Path) -> None:
-    training = {"steps": 150, "batch": 8, "checkpoint": 1}
+    # Long enough that the worker, which outlives the driver by a moment, cannot end before Ray stops it.
+    training = {"steps": 400, "batch": 8, "checkpoint": 1}
     study = study_file(tmp_path / "small.yaml", priors=["fitted"], training=training)
     results = tmp_path / "results"
     folder = StudyFolder(results / "small")
     process = start(study, results)
-    deadline = time.monotonic() + 200
-    while not list((folder.root / "checkpoints").glob("*.safetensors")):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, "no checkpoint was written"
-        time.sleep(0.02)
+    wait_for_checkpoint(process, folder)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     before = load_records(folder.records)
@@ -144,12 +149,12 @@ def test_killed_and_repeated_it_completes_without_loss_or_duplicates(tmp_path: P
     assert {r.status for r in records.values()} == {"finished"}
     assert set(before) < set(records)
     trained = next(r for r in records.values() if r.spec.prior)
-    assert [point.step for point in trained.steps] == list(range(1, 151))
+    assert [point.step for point in trained.steps] == list(range(1, 401))
     runs = trial_runs(results)
     assert {i: status for i, (status, _) in runs.items()} == dict.fromkeys(records, "FINISHED")
     client = MlflowClient(f"sqlite:///{results}/mlflow.db")
     history = client.get_metric_history(run_id(client, trained.id), "train_loss")
-    assert sorted(metric.step for metric in history) == list(range(1, 151))
+    assert sorted(metric.step for metric in history) == list(range(1, 401))
 
     undisturbed = run(TrialSpec.model_validate(trained.spec), tmp_path / "undisturbed")
     one = load_posterior(folder.posterior(trained.id)).final[Place(0)]
@@ -169,11 +174,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
     results = tmp_path / "results"
     folder = StudyFolder(results / "small")
     process = start(study, results)
-    deadline = time.monotonic() + 200
-    while not list((folder.root / "checkpoints").glob("*.safetensors")):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, "no checkpoint was written"
-        time.sleep(0.02)
+    wait_for_checkpoint(process, folder)
     process.send_signal(signal.SIGINT)
     code, output = finish(process)
     assert code == 130, output

@@ -11,7 +11,7 @@ from softprior.studies.plan import Plan
 from softprior.tasks import TASKS
 
 CORE_FLOPS = 80e9
-"""Operations a second of one CPU core, measured: SmolLM2-135M in float32 trains 300 positions/s on two."""
+"""Operations a second of one CPU core, from 300 positions/s of SmolLM2-135M on two; a slow core has half."""
 
 GPU_FLOPS = 100e12
 """The same of one GPU: a third of an H100's peak in bfloat16; assumed, not measured."""

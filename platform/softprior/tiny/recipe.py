@@ -32,7 +32,7 @@ TEXT_SHARE = 0.5
 
 
 def config() -> LlamaConfig:
-    """A Llama with grouped-query attention, rotary positions and tied embeddings; 0.94 million weights."""
+    """A Llama with grouped-query attention, rotary positions and tied embeddings; 0.87 million weights."""
     return LlamaConfig(
         vocab_size=VOCABULARY,
         hidden_size=128,
