@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -11,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
+from softprior.background import load_background
 from softprior.files import write_atomically
 from softprior.posteriors import Posterior, load_posterior
 from softprior.prompt import Place
 from softprior.records import Record
-from softprior.results import StudyFolder, load_background
-from softprior.specs import TrialSpec
+from softprior.results import StudyFolder
 
 matplotlib.use("Agg")
 
@@ -46,25 +45,6 @@ def draw_trial(record: Record, folder: StudyFolder) -> Path | None:
     target = folder.figure(record.id)
     write_atomically(target, lambda temporary: figure.savefig(temporary, dpi=110, format="png"))
     return target
-
-
-class Illustrator:
-    """An observer of a study that draws every trial as it ends."""
-
-    def __init__(self, folder: StudyFolder) -> None:
-        self._folder = folder
-
-    def progress(self, trial: TrialSpec, points: list[dict[str, Any]]) -> None:
-        """Nothing to draw yet."""
-
-    def ended(self, record: Record) -> None:
-        draw_trial(record, self._folder)
-
-    def complete(self, records: dict[str, Record]) -> None:
-        """Draws what was not drawn when it ended, because the driver had died by then."""
-        for record in records.values():
-            if not self._folder.figure(record.id).exists():
-                draw_trial(record, self._folder)
 
 
 def _draw_place(panel: Axes, posterior: Posterior, place: Place, background: np.ndarray | None) -> None:

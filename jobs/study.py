@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from softprior.errors import UserError
-from softprior.studies.describe import describe
-from softprior.studies.plan import Plan, plan_study
+from softprior.results import StudyFolder
+from softprior.specs import StudySpec
+from softprior.studies.cluster import Cluster
 from softprior.study_files import load_study
 
 if TYPE_CHECKING:
-    from softprior.results import StudyFolder
     from softprior.tracking.mlflow_tracker import MlflowTracker
 
 FINISHED, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -32,11 +32,19 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
     try:
         study = load_study(options.study, tuple(options.override))
-        plan = plan_study(study, str(options.study))
         if options.dry_run:
-            console.print("\n".join(describe(plan, every_trial=True)))
-            return FINISHED
-        return _run(console, plan, options)
+            return _describe(console, study, str(options.study))
+        folder = StudyFolder(options.results.expanduser().resolve() / study.name)
+        cluster = Cluster(study.resources)
+        if not folder.table.exists():
+            cluster.start()  # a first run surely needs Ray, which gets ready while we import and plan
+        try:
+            return _run(console, study, folder, cluster, str(options.study))
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)  # before the cluster takes its time to stop
+            return WRONG
+        finally:
+            cluster.stop()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG
@@ -63,34 +71,42 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(console: Console, plan: Plan, options: argparse.Namespace) -> int:
-    # These bring in torch, Ray, MLflow and matplotlib; a dry run or a typo should not wait for them.
-    from analysis.figures import Illustrator
+def _describe(console: Console, study: StudySpec, file: str) -> int:
+    from softprior.studies.describe import describe
+    from softprior.studies.plan import plan_study
+
+    console.print("\n".join(describe(plan_study(study, file), every_trial=True)))
+    return FINISHED
+
+
+def _run(console: Console, study: StudySpec, folder: StudyFolder, cluster: Cluster, file: str) -> int:
+    # These bring in torch, Ray and MLflow; a dry run or a wrong key should not wait for all of them.
+    from analysis.illustrator import Illustrator
     from softprior.records import load_records
-    from softprior.results import StudyFolder
+    from softprior.studies.describe import describe
+    from softprior.studies.plan import plan_study
     from softprior.studies.progress import Watch
     from softprior.studies.runner import InterruptedStudyError, run_study
     from softprior.tracking.mlflow_tracker import MlflowTracker, default_uri
 
-    results = options.results.expanduser().resolve()
-    folder = StudyFolder(results / plan.study.name)
+    plan = plan_study(study, file)
     records = load_records(folder.records)
     wanted = [trial.id for trial in plan.trials]
     done = sum(i in records and records[i].status == "finished" for i in wanted)
     if done:
-        console.print(f"study {plan.study.name}: {done} of {len(wanted)} trials are finished already")
+        console.print(f"study {study.name}: {done} of {len(wanted)} trials are finished already")
     missing = [t for t in plan.trials if t.id not in records or records[t.id].status != "finished"]
     if missing:
         console.print("\n".join(describe(plan._replace(trials=tuple(missing)), every_trial=False)))
 
     illustrator, tracker = Illustrator(folder), None
-    if plan.study.tracking.enabled:
-        uri = plan.study.tracking.uri or default_uri(results)
-        tracker = MlflowTracker(uri, plan.study, plan.trials, folder)
+    if study.tracking.enabled:
+        uri = study.tracking.uri or default_uri(folder.root.parent)
+        tracker = MlflowTracker(uri, study, plan.trials, folder)
     stopped = False
     try:
         with Watch(console, total=len(wanted), done=done) as watch:
-            run_study(plan, folder, [illustrator, *([tracker] if tracker else []), watch])
+            run_study(plan, folder, [illustrator, *([tracker] if tracker else []), watch], cluster)
     except InterruptedStudyError:
         stopped = True
     finally:

@@ -5,18 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from jaxtyping import Float
-from safetensors.numpy import load_file, save_file
-from torch import Tensor
-
-from softprior.files import write_atomically
-from softprior.seeding import torch_generator
-
-BACKGROUND = 2000
-"""Tokens of the vocabulary kept for figures."""
-
 
 @dataclass(frozen=True)
 class StudyFolder:
@@ -72,19 +60,3 @@ class StudyFolder:
 
     def checkpoint(self, trial: str) -> Path:
         return self.root / "checkpoints" / f"{trial}.safetensors"
-
-
-def save_background(folder: StudyFolder, fingerprint: str, vocabulary: Float[Tensor, "V H"]) -> None:
-    """Keeps a fixed random sample of the vocabulary, once a model, so that figures need no model."""
-    path = folder.background(fingerprint)
-    if path.exists():
-        return
-    chosen = torch.randperm(len(vocabulary), generator=torch_generator(0, "figure background"))[:BACKGROUND]
-    sample = vocabulary[chosen].float().numpy()
-    write_atomically(path, lambda temporary: save_file({"vocabulary": sample}, temporary))
-
-
-def load_background(folder: StudyFolder, fingerprint: str) -> Float[np.ndarray, "N H"] | None:
-    """What `save_background` kept, or None."""
-    path = folder.background(fingerprint)
-    return load_file(path)["vocabulary"] if path.exists() else None

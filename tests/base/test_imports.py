@@ -21,7 +21,8 @@ BELOW: dict[str, set[str]] = {
     "statistics": {"errors", "files", "seeding"},
     "posteriors": {"errors", "files", "prompt"},
     "records": {"errors", "files", "specs"},
-    "results": {"errors", "files", "seeding"},
+    "results": set(),
+    "background": {"files", "results", "seeding"},
     "assets": {"errors", "files", "seeding", "specs", "validation", "study_files"},
 }
 """The base layer: what each may import."""

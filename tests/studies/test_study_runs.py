@@ -210,12 +210,12 @@ def test_a_worker_sees_the_standard_librarys_platform() -> None:
     code = (
         "import ray\n"
         "from softprior.specs import ResourcesSpec\n"
-        "from softprior.studies.cluster import cluster\n"
+        "from softprior.studies.cluster import Cluster\n"
         "@ray.remote(num_cpus=1)\n"
         "def where():\n"
         "    import platform, softprior\n"
         "    return platform.__file__, softprior.__file__, platform.system()\n"
-        "with cluster(ResourcesSpec(cpus=1)):\n"
+        "with Cluster(ResourcesSpec(cpus=1)):\n"
         "    print('FOUND', *ray.get(where.remote()))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

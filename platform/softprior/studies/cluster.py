@@ -3,47 +3,93 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from typing import Any
 
 from softprior.errors import UserError
 from softprior.specs import ResourcesSpec
-from softprior.training.threads import thread_environment
 
 
-@contextmanager
-def cluster(resources: ResourcesSpec) -> Iterator[None]:
-    """Connects to the cluster at RAY_ADDRESS, or starts one here and stops it again.
+class Cluster:
+    """A connection to the cluster at RAY_ADDRESS, or to one of our own on this machine.
 
-    Raises:
-        UserError: no single node has what one trial asks for.
+    As a context manager it waits for the cluster, and disconnects (or stops its own) at the end.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Trials keep the driver's folder, so relative paths in a study file mean the same everywhere.
-    environment = {**thread_environment(resources.cpus), "RAY_CHDIR_TO_TRIAL_DIR": "0"}
-    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
+
+    def __init__(self, resources: ResourcesSpec) -> None:
+        self._resources = resources
+        self._thread: threading.Thread | None = None
+        self._connected = threading.Event()
+        self._finished = threading.Event()
+        self._error: BaseException | None = None
+
+    def start(self) -> None:
+        """Begins to connect and returns at once: Ray needs seconds in which the driver can do other work."""
+        if self._thread is None:
+            # Trials keep the driver's folder, so relative paths in a study file mean the same everywhere.
+            os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+            self._thread = threading.Thread(target=self._hold, name="ray", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Disconnects, or stops the cluster if it is our own."""
+        if self._thread is not None:
+            self._finished.set()
+            self._thread.join()
+
+    def __enter__(self) -> Cluster:
+        """Waits for the cluster.
+
+        Raises:
+            UserError: there is none, or no single node has what one trial asks for.
+        """
+        self.start()
+        self._connected.wait()
+        if self._error is not None:
+            raise self._error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _hold(self) -> None:
+        # The thread lives as long as the cluster: Linux kills Ray's processes with the thread, not the
+        # process, that started them.
+        import ray
+
+        try:
+            _connect(self._resources)
+            _check(ray.nodes(), self._resources)
+        except BaseException as error:  # raised again where somebody waits for the cluster
+            self._error = error
+        self._connected.set()
+        self._finished.wait()
+        ray.shutdown()
+
+
+def _connect(resources: ResourcesSpec) -> None:
+    from softprior.training.threads import thread_environment
+
+    environment = thread_environment(resources.cpus)
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    options: dict[str, Any]
+    if address == "local":
+        # Workers inherit the driver's environment. None is started ahead: Tune's trials ask for an
+        # environment of their own, so Ray would start another and leave the first ones idle.
+        os.environ.update(environment | {"RAY_prestart_worker_first_driver": "0"})
+        options = {"include_dashboard": False, "object_store_memory": 256 * 2**20}
+    else:
+        options = {"runtime_env": {"env_vars": environment}}
     import ray
 
-    address = os.environ.get("RAY_ADDRESS") or "local"
-    own = {"include_dashboard": False, "object_store_memory": 256 * 2**20} if address == "local" else {}
     try:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level="ERROR",
-            runtime_env={"env_vars": environment},
-            **own,
-        )
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
     except ConnectionError:
         raise UserError(
             f"no Ray cluster answers at RAY_ADDRESS={address}; start it, or unset RAY_ADDRESS to run here"
         ) from None
-    try:
-        _check(ray.nodes(), resources)
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _check(nodes: list[dict], resources: ResourcesSpec) -> None:

@@ -16,7 +16,7 @@ from softprior.errors import UserError
 from softprior.records import Record, load_records
 from softprior.results import StudyFolder
 from softprior.specs import StudySpec, TrialSpec
-from softprior.studies.cluster import cluster
+from softprior.studies.cluster import Cluster
 from softprior.studies.observers import Observer
 from softprior.studies.plan import Plan
 from softprior.studies.table import write_study, write_table
@@ -38,8 +38,13 @@ class InterruptedStudyError(Exception):
         self.records = records
 
 
-def run_study(plan: Plan, folder: StudyFolder, observers: Sequence[Observer]) -> dict[str, Record]:
+def run_study(
+    plan: Plan, folder: StudyFolder, observers: Sequence[Observer], cluster: Cluster | None = None
+) -> dict[str, Record]:
     """Runs what is missing and returns the records of all trials of the plan, by id.
+
+    Args:
+        cluster: one whose start has begun already, to save time; it is stopped here.
 
     Raises:
         UserError: another process runs this study, or the folder is another study's.
@@ -54,7 +59,7 @@ def run_study(plan: Plan, folder: StudyFolder, observers: Sequence[Observer]) ->
         if missing:
             try:
                 with _stoppable():
-                    _run(plan.study, missing, folder, observers)
+                    _run(plan.study, missing, folder, observers, cluster or Cluster(plan.study.resources))
             except KeyboardInterrupt:
                 interrupted = True
         records = {i: r for i, r in load_records(folder.records).items() if i in wanted}
@@ -85,7 +90,11 @@ def _locked(folder: StudyFolder) -> Iterator[None]:
 
 
 def _run(
-    study: StudySpec, trials: list[TrialSpec], folder: StudyFolder, observers: Sequence[Observer]
+    study: StudySpec,
+    trials: list[TrialSpec],
+    folder: StudyFolder,
+    observers: Sequence[Observer],
+    cluster: Cluster,
 ) -> None:
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
@@ -94,7 +103,7 @@ def _run(
     model = study.model
     if model.device == "auto" and not study.resources.gpus:
         model = model.model_copy(update={"device": "cpu"})  # a GPU nobody asked for may be somebody else's
-    with cluster(study.resources):
+    with cluster:
         for trial in trials:
             folder.record(trial.id).unlink(missing_ok=True)
         from ray import tune

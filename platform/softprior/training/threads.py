@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-import torch
-
 
 def thread_environment(cpus: int) -> dict[str, str]:
     """Environment variables that bound every thread pool of a process started with them."""
@@ -18,5 +16,7 @@ def limit_threads(cpus: int) -> None:
 
     Two processes with as many threads each as there are cores have run ten times slower than one.
     """
+    import torch  # a driver that asks for the variables alone need not wait for it
+
     os.environ.update(thread_environment(cpus))
     torch.set_num_threads(cpus)

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softprior import geometry
+from softprior.background import save_background
 from softprior.errors import UserError
 from softprior.methods import METHODS, Method
 from softprior.models.protocol import FrozenLM
@@ -22,7 +23,7 @@ from softprior.posteriors import Posterior, Vectors, save_posterior
 from softprior.priors import PRIORS
 from softprior.prompt import Batch, Place, collate
 from softprior.records import PlaceGeometry, Prediction, Record, Score, StepPoint, save_record
-from softprior.results import StudyFolder, save_background
+from softprior.results import StudyFolder
 from softprior.seeding import torch_generator
 from softprior.specs import TrialSpec
 from softprior.tasks import TASKS, Task
