@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from softprior.errors import UserError
 from softprior.models.blocks import Blocks, position_kind, position_table
-from softprior.models.packing import Cache, Pass, Rows, running
+from softprior.models.keys import KeyGeometry
+from softprior.models.packing import Cache, Pass, Rows, flattened, running
 from softprior.models.protocol import Comparison, Losses, ModelInfo, SiteStatistic, StatisticT, Where
 from softprior.prompt import Batch, Place, Prompt
 
@@ -43,6 +44,7 @@ class LocalLM:
         self._positions: Literal["rotary", "learned", "other"] = position_kind(model)
         self._embedding: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
         self._hooks = _PromptHooks(self._blocks)
+        self._geometry = KeyGeometry(self._model, self._blocks)
         self.windows: set[int] = set()
 
     @property
@@ -75,6 +77,18 @@ class LocalLM:
         norm = self._blocks.norm(place.block)
         return norm(vectors.to(self.device, self.dtype)).float()
 
+    def width(self, place: Place) -> int:
+        self._check_place(place)
+        return self._geometry.width(place)
+
+    def project(self, place: Place, states: Float[Tensor, "N H"]) -> Float[Tensor, "N D"]:
+        return self._geometry.project(place, states)
+
+    def rotate(
+        self, place: Place, keys: Float[Tensor, "P D"], *, inverse: bool = False
+    ) -> Float[Tensor, "P D"]:
+        return self._geometry.rotate(place, keys, inverse)
+
     @torch.no_grad()
     def keys_values(
         self, ids: Int[Tensor, "T"], blocks: Sequence[int]
@@ -84,11 +98,10 @@ class LocalLM:
         self._forward(None, ids.to(self.device), current, keep=torch.zeros(1, dtype=torch.long))
         assert current.cache is not None
         cache = current.cache
-
-        def flat(states: Tensor) -> Tensor:
-            return states[0].transpose(0, 1).flatten(1).float()
-
-        return {block: (flat(cache.keys[block]), flat(cache.values[block])) for block in blocks}
+        return {
+            block: (flattened(cache.keys[block]).float(), flattened(cache.values[block]).float())
+            for block in blocks
+        }
 
     def loss(self, prompt: Prompt | None, batch: Batch, *, grad: bool = False) -> Losses:
         prompt = prompt or {}
@@ -145,6 +158,9 @@ class LocalLM:
         vectors = {place: value.to(self.device, self.dtype) for place, value in prompt.items()}
         kept = vectors.get(Place(0))
         cut = {place.block: value for place, value in vectors.items() if place.after == "cut"}
+        current.prefix = {
+            place.block: (vectors[place], vectors[_partner(place)]) for place in vectors if place.kind == "key"
+        }
         current.kept = 0 if kept is None else len(kept)
         current.cut = {block: len(value) for block, value in cut.items()}
 
@@ -167,13 +183,14 @@ class LocalLM:
     def _position_ids(self, current: Pass, tokens: int) -> Int[Tensor, "N"]:
         """Positions of [cut prompts | kept prompt | rows]; a row starts over behind the prompts.
 
-        What is prepended at block 0 takes part in the numbering (GPT-2 adds its learned positions there);
+        Prefix keys stand at positions 0 to P - 1 and text behind them. What is prepended at block 0 takes
+        part in the numbering (GPT-2 adds its learned positions there);
         cut prompts of later blocks stand in front of that, at negative positions if need be: with rotary
         positions only differences count. A learned table is read by the model for [kept prompt | rows]
         alone, and has no position for vectors that join later.
         """
         assert current.rows is not None
-        start = current.cut.get(0, 0)
+        start = current.start
         lead = 0 if self._positions == "learned" else max(current.cut.values(), default=0)
         front = torch.arange(start - lead, start + current.kept, device=self.device)
         within = torch.arange(current.rows.longest, device=self.device).repeat(current.rows.count)
@@ -182,21 +199,37 @@ class LocalLM:
         return torch.cat([front, rows])
 
     def _check(self, prompt: Prompt) -> None:
-        blocks = len(self._blocks.layers)
         for place in prompt:
-            if place.stack != "decoder" or place.kind != "residual":
-                raise UserError(f"this host has no place {place.name}; it takes decoder residual places")
-            if not 0 <= place.block < blocks:
-                raise UserError(f"block {place.block} does not exist: the model has blocks 0 to {blocks - 1}")
-            if place.after == "cut" and self._positions == "other":
-                raise UserError(
-                    f"the model family '{self._config.model_type}' has neither rotary nor GPT-2's learned "
-                    "positions, so cut prompts have no position in it; use the method soft"
-                )
-            if place.after == "keep" and place.block != 0:
-                raise UserError(
-                    f"the place {place.name} cannot keep: vectors stay in the sequence from block 0 only"
-                )
+            self._check_place(place)
+        prefix = [place for place in prompt if place.kind != "residual"]
+        if not prefix:
+            return
+        if len(prefix) < len(prompt):
+            raise UserError("this host takes residual vectors or prefix keys and values, not both in one prompt")
+        alone = next((place for place in prompt if _partner(place) not in prompt), None)
+        if alone is not None:
+            raise UserError(f"the place {alone.name} needs {_partner(alone).name} beside it")
+        counts = sorted({len(vectors) for vectors in prompt.values()})
+        if len(counts) > 1:
+            raise UserError(f"a prefix has as many vectors at every place, and this one has {counts}")
+
+    def _check_place(self, place: Place) -> None:
+        blocks = len(self._blocks.layers)
+        if place.stack != "decoder":
+            raise UserError(f"this host has no place {place.name}; the model is a decoder alone")
+        if not 0 <= place.block < blocks:
+            raise UserError(f"block {place.block} does not exist: the model has blocks 0 to {blocks - 1}")
+        if place.kind != "residual" and place.after == "cut":
+            raise UserError(f"there is no place {place.name}: keys and values are never in the sequence")
+        if place.kind == "residual" and place.after == "keep" and place.block != 0:
+            raise UserError(
+                f"the place {place.name} cannot keep: vectors stay in the sequence from block 0 only"
+            )
+        if self._positions == "other" and (place.after == "cut" or place.kind != "residual"):
+            raise UserError(
+                f"the model family '{self._config.model_type}' has neither rotary nor GPT-2's learned "
+                "positions, so cut prompts and prefixes have no position in it; use the method soft"
+            )
 
     @torch.no_grad()
     def generate(
@@ -208,7 +241,7 @@ class LocalLM:
         lengths = packed.rows.lengths
         prefill = Pass(packed.rows, cache=cache, room=max_new)
         logits = self._forward(prompt, packed.tokens, prefill, keep=lengths.cumsum(0) - 1)
-        start = prefill.cut.get(0, 0) + prefill.kept
+        start = prefill.start + prefill.kept
 
         out: list[list[int]] = [[] for _ in range(len(batch))]
         active = torch.arange(len(batch), device=self.device)
@@ -357,6 +390,11 @@ class _PromptHooks:
             return (out[0][:, front:], *out[1:]) if isinstance(out, tuple) else out[:, front:]
 
         return hook
+
+
+def _partner(place: Place) -> Place:
+    """The place of the values that belong to keys, or of the keys that belong to values."""
+    return replace(place, kind="value" if place.kind == "key" else "key")
 
 
 def _hidden(args: tuple, kwargs: dict) -> Tensor:

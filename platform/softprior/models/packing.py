@@ -94,6 +94,8 @@ class Pass:
         rows: the text rows; None in a decoding step, where each packed token is a row of its own.
         kept: prompt vectors at the front of the sequence in every block.
         cut: prompt vectors in front of those, by block, that only this block sees.
+        prefix: keys and values in front of the rows, by block, heads flattened; not in the sequence.
+        capture: where to put a block's keys and values instead of attending; None to attend.
         cache: filled by a prefill and read by decoding steps; None in training.
         room: slots to leave free in the cache for tokens to come.
         now: in a decoding step, the position of each row's new token.
@@ -103,14 +105,21 @@ class Pass:
     rows: Rows | None
     kept: int = 0
     cut: dict[int, int] = field(default_factory=dict)
+    prefix: dict[int, tuple[Float[Tensor, "P D"], Float[Tensor, "P D"]]] = field(default_factory=dict)
+    capture: dict[int, tuple[Float[Tensor, "N D"], Float[Tensor, "N D"]]] | None = None
     cache: Cache | None = None
     room: int = 0
     now: Int[Tensor, "B"] | None = None
     windows: set[int] = field(default_factory=set)
     masks: dict[tuple[int, int | None], Bool[Tensor, "T S"]] = field(default_factory=dict)
 
+    @property
+    def start(self) -> int:
+        """Position of what stands first in the sequence at block 0, cut prompts there not counted."""
+        return self.cut.get(0, 0) + max((len(keys) for keys, _ in self.prefix.values()), default=0)
+
     def front(self, block: int) -> int:
-        """Number of prompt vectors that rows see in a block."""
+        """Number of prompt vectors in the sequence that rows see in a block."""
         return self.kept + self.cut.get(block, 0)
 
     def mask(self, front: int, window: int | None) -> Bool[Tensor, "T S"]:
@@ -162,6 +171,9 @@ def attend(
     block = int(module.layer_idx)  # type: ignore[arg-type]
     if sliding_window is not None:
         current.windows.add(sliding_window)
+    if current.capture is not None:
+        current.capture[block] = (flattened(key), flattened(value))
+        return query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3]), None
     compute = _Attention(scaling, softcap)
     if current.now is not None:
         return _decode(current, block, query, key, value, sliding_window, compute), None
@@ -174,15 +186,30 @@ def attend(
         seen = _visible(*_grid(front, query.device), sliding_window)
         outputs.append(compute(q, k, v, seen).transpose(1, 2)[0])
     keys, values = _padded(key, front, rows), _padded(value, front, rows)
+    seen_front = front
     if front:
         keys = torch.cat([key[:, :, :front].expand(rows.count, -1, -1, -1), keys], 2)
         values = torch.cat([value[:, :, :front].expand(rows.count, -1, -1, -1), values], 2)
+    elif block in current.prefix:
+        first, second = current.prefix[block]
+        seen_front = len(first)
+        keys = torch.cat([_heads(first, key).expand(rows.count, -1, -1, -1), keys], 2)
+        values = torch.cat([_heads(second, value).expand(rows.count, -1, -1, -1), values], 2)
     if current.cache is not None:
-        _fill(current, block, keys, values, front)
-    mask = None if not front and sliding_window is None else current.mask(front, sliding_window)
+        _fill(current, block, keys, values, seen_front)
+    mask = None if not seen_front and sliding_window is None else current.mask(seen_front, sliding_window)
     out = compute(_padded(query, front, rows), keys, values, mask)
     outputs.append(out.transpose(1, 2).flatten(0, 1).index_select(0, rows.unpad))
     return torch.cat(outputs)[None], None
+
+
+def flattened(states: Float[Tensor, "1 K N D"]) -> Float[Tensor, "N KD"]:
+    """Heads side by side, as prompts at key and value places have them."""
+    return states[0].transpose(0, 1).flatten(1)
+
+
+def _heads(flat: Float[Tensor, "P KD"], like: Float[Tensor, "1 K N D"]) -> Float[Tensor, "1 K P D"]:
+    return flat.view(len(flat), like.shape[1], like.shape[3]).transpose(0, 1)[None]
 
 
 def _grid(size: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -108,8 +108,30 @@ class FrozenLM(Protocol):
     def embed(self, ids: Int[Tensor, "T"]) -> Float[Tensor, "T H"]:
         """What the model's own embedding layer returns, scaling included (site `resid.0`), float32."""
 
+    def width(self, place: Place) -> int:
+        """Dimension of the vectors at a place: H, or that of the block's keys or values, heads together.
+
+        Raises:
+            UserError: the model has no such place.
+        """
+
     def normalise(self, place: Place, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
         """The vectors after the first norm of the place's block: all a cut prompt is seen through."""
+
+    def project(self, place: Place, states: Float[Tensor, "N H"]) -> Float[Tensor, "N D"]:
+        """The keys (before rotary, after any norm of keys) or values the place's block makes of states.
+
+        The states stand in the residual stream at the block's input (site `resid.block`).
+        """
+
+    def rotate(
+        self, place: Place, keys: Float[Tensor, "P D"], *, inverse: bool = False
+    ) -> Float[Tensor, "P D"]:
+        """Keys of `project` as attended to at positions 0 to P - 1, or back again.
+
+        Raises:
+            UserError: the model's family turns keys in a way the host does not know.
+        """
 
     def keys_values(
         self, ids: Int[Tensor, "T"], blocks: Sequence[int]

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from softprior.prompt import Place
 from softprior.specs import Spec
+from softprior.statistics.reference import Reference
 
 
 @runtime_checkable
 class PriorSource(Protocol):
-    """What a prior may be fitted on: the embedding layer of the frozen model.
+    """What a prior may be fitted on: the frozen model, as seen from one place of the prompt.
+
+    At a residual place the vectors are what the embedding layer returns, whatever the block. At key and
+    value places they are what the block's own norm and projections make of those, keys before rotary:
+    exactly what a cut prompt of the same vectors would be attended to as.
 
     Attributes:
-        hidden: H, the dimension of the vectors to sample.
+        place: where the vectors to sample will stand.
+        hidden: their dimension.
         tokens: P, how many vectors the prompt has at the place (xavier's bound depends on it).
+        model: fingerprint of the frozen weights.
+        fingerprint: identifies the vectors of `vocabulary`: equal where they are.
     """
+
+    @property
+    def place(self) -> Place: ...
 
     @property
     def hidden(self) -> int: ...
@@ -27,21 +40,46 @@ class PriorSource(Protocol):
     @property
     def tokens(self) -> int: ...
 
-    def vocabulary(self) -> Float[Tensor, "V H"]:
-        """What the embedding layer returns for every token of the vocabulary."""
+    @property
+    def model(self) -> str: ...
 
-    def encode(self, text: str) -> Int[Tensor, "T"]:
-        """Token ids of a text, without special tokens."""
+    @property
+    def fingerprint(self) -> str: ...
+
+    def vocabulary(self) -> Float[Tensor, "V H"]:
+        """The vector of every token of the vocabulary."""
+
+    def text(self, text: str) -> Float[Tensor, "T H"]:
+        """The vectors of a text's tokens, without special tokens.
+
+        At key and value places the text runs through the model, so these are the keys (before rotary)
+        and values that it really has in the block.
+        """
+
+    def reference(self) -> Reference:
+        """The vocabulary's own radii, for priors that were fitted on nothing."""
+
+
+Support = Literal["everywhere", "bounded", "points", "shell", "outside"]
+"""Where a distribution puts its mass: on all vectors, in a bounded region, on finitely many points or a
+manifold without volume, on a shell of one radius, or outside of an ellipsoid."""
 
 
 class Distribution(ABC):
     """A prior at a place, ready to sample.
 
     Attributes:
-        has_density: whether `log_prob` exists; sampling from a finite set of vectors has none.
+        support: where there is mass.
+        has_density: whether `log_prob` exists.
+        smooth: whether the density is finite and differentiable everywhere, so that it can pull a
+            prompt from wherever it is.
+        without_density: why there is no density, as the end of a sentence.
     """
 
+    support: Support = "everywhere"
     has_density: bool = True
+    smooth: bool = False
+    without_density: str = "samples from finitely many vectors and has no density"
 
     @abstractmethod
     def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "P H"]:
@@ -53,7 +91,11 @@ class Distribution(ABC):
         Raises:
             ValueError: when `has_density` is False.
         """
-        raise ValueError(f"{type(self).__name__} samples from finitely many vectors and has no density")
+        raise ValueError(f"{type(self).__name__.strip('_')} {self.without_density}")
+
+    def reference(self) -> Reference | None:
+        """The radii of the data that the law was fitted on; None for a law without data."""
+        return None
 
     def record(self) -> dict[str, Any]:
         """Facts about the fit that stand with every result (JSON values)."""
@@ -61,11 +103,7 @@ class Distribution(ABC):
 
 
 class Prior(Spec, ABC):
-    """Parameters of a prior. `fit` makes the distribution; a prior itself holds no data.
-
-    In this version a prior is fitted on the embedding layer (`resid.0`) and the same law is used at
-    every place of the prompt, with independent draws.
-    """
+    """Parameters of a prior. `fit` makes the distribution; a prior itself holds no data."""
 
     @abstractmethod
     def fit(self, source: PriorSource) -> Distribution:
@@ -74,3 +112,11 @@ class Prior(Spec, ABC):
         Raises:
             UserError: the source cannot carry this prior with these parameters.
         """
+
+    def files(self) -> tuple[Path, ...]:
+        """The files it reads, whose contents belong to a trial's identity; their paths do not.
+
+        Raises:
+            UserError: one of them is missing.
+        """
+        return ()

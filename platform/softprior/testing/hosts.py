@@ -91,9 +91,14 @@ def example_prompts(host: FrozenLM, seed: int = 0) -> dict[str, Prompt]:
         "cut late": {cut(top): 4},
         "keep and cut at 0": {Place(0): 2, cut(0): 3, cut(top - 1): 1},
     }
+    everywhere = {Place(block, kind): 3 for block in range(info.blocks) for kind in ("key", "value")}
+    shapes |= {
+        "prefix": everywhere,
+        "prefix of some blocks": {p: 4 for p in everywhere if p.block in (1, top)},
+    }
     return {
         name: {
-            place: size * torch.randn(count, info.hidden, generator=generator)
+            place: size * torch.randn(count, host.width(place), generator=generator)
             for place, count in shape.items()
         }
         for name, shape in shapes.items()
@@ -163,6 +168,43 @@ def check_keys_values(host: FrozenLM, oracle: nn.Module) -> None:
 
 
 @torch.no_grad()
+def check_projections(host: FrozenLM, oracle: nn.Module) -> None:
+    """Projected states, keys turned to their positions, are what the block attends to; and back again."""
+    ids = example_batch(host.info()).tokens[2]
+    states = host.observe(None, collate([_plain(ids)]), _sites(host), Recorder())
+    attended = host.keys_values(ids, range(host.info().blocks))
+    for block, (keys, values) in attended.items():
+        here = states.by_text(f"resid.{block}")[0]
+        key, value = Place(block, "key"), Place(block, "value")
+        turned = host.rotate(key, host.project(key, here))
+        assert turned.shape == (len(ids), host.width(key))
+        _assert_close(turned, keys, key.name)
+        _assert_close(host.project(value, here), values, value.name)
+        _assert_close(host.rotate(key, keys, inverse=True), host.project(key, here), key.name)
+        _assert_close(host.rotate(key, host.rotate(key, keys), inverse=True), keys, key.name)
+
+
+@torch.no_grad()
+def check_prefix_of_a_text(host: FrozenLM, oracle: nn.Module) -> None:  # noqa: ARG001  same signature
+    """A prefix made of a text's own keys and values gives what the text in front of the rows gives."""
+    batch = example_batch(host.info())
+    front = batch.tokens[2, :5]
+    prompt = {}
+    for block, (keys, values) in host.keys_values(front, range(host.info().blocks)).items():
+        prompt |= {Place(block, "key"): keys, Place(block, "value"): values}
+    longer = replace(
+        batch,
+        tokens=torch.cat([front.expand(len(batch), -1), batch.tokens], 1),
+        lengths=batch.lengths + 5,
+        labels=torch.cat([torch.zeros(len(batch), 5, dtype=torch.bool), batch.labels], 1),
+        scored=torch.cat([torch.zeros(len(batch), 5, dtype=torch.bool), batch.scored], 1),
+    )
+    _assert_close(host.loss(prompt, batch).nll, host.loss(None, longer).nll.cpu())
+    generated = host.generate(prompt, batch, max_new=MAX_NEW, stop=frozenset())
+    assert generated == host.generate(None, longer, max_new=MAX_NEW, stop=frozenset())
+
+
+@torch.no_grad()
 def check_losses(host: FrozenLM, oracle: nn.Module) -> None:
     """Loss, label count and teacher-forced accuracy of each row equal the literal form's."""
     batch = example_batch(host.info())
@@ -202,13 +244,14 @@ def check_finite_differences(host: FrozenLM) -> None:
     """For float64 hosts: the gradient predicts how the loss changes, without any automatic differentiation.
 
     Four points a direction cancel the errors below the step's fourth power. What is left, at most 6e-5 of
-    the gradient's norm over the families here, is mostly the float32 arithmetic inside their norms.
+    the whole gradient's norm over the families here, is mostly the float32 arithmetic inside their norms.
     """
     assert host.info().dtype == "float64", "finite differences need a host of double precision"
     batch = example_batch(host.info())
     generator = torch.Generator().manual_seed(3)
     for name, prompt in example_prompts(host).items():
         gradients = host.loss(prompt, batch, grad=True).gradient or {}
+        whole = math.sqrt(sum(float(gradient.square().sum()) for gradient in gradients.values()))
         for place, gradient in gradients.items():
             direction = torch.randn(prompt[place].shape, generator=generator, dtype=torch.double)
             direction /= direction.norm()
@@ -222,7 +265,7 @@ def check_finite_differences(host: FrozenLM) -> None:
 
             slope = (8 * (loss(1) - loss(-1)) - (loss(2) - loss(-2))) / (12 * step)
             predicted = float((gradient.cpu() * direction).sum())
-            error = abs(slope - predicted) / float(gradient.norm())
+            error = abs(slope - predicted) / whole
             assert error < 3e-4, f"{name}, {place.name}: {slope} differs from {predicted}"
 
 
@@ -423,6 +466,7 @@ def check_refusals(host: FrozenLM, oracle: nn.Module) -> None:  # noqa: ARG001  
     for place in (
         Place(0, kind="key"),
         Place(0, kind="value"),
+        Place(0, kind="key", after="cut"),
         Place(0, stack="encoder"),
         Place(info.blocks, after="cut"),
         Place(-1, after="cut"),
@@ -444,6 +488,8 @@ CHECKS: tuple[Callable[[FrozenLM, nn.Module], None], ...] = (
     check_embed,
     check_normalise,
     check_keys_values,
+    check_projections,
+    check_prefix_of_a_text,
     check_losses,
     check_gradients,
     check_padding_and_order,
@@ -495,6 +541,16 @@ def _padded(batch: Batch, columns: int, fill: int) -> Batch:
         labels=torch.cat([batch.labels, none], 1),
         scored=torch.cat([batch.scored, none], 1),
     )
+
+
+def _plain(ids: Int[Tensor, T]) -> Row:
+    """A row that is read and not scored."""
+    tokens = ids.tolist()
+    return Row("text", tokens, [False] * len(tokens), [False] * len(tokens))
+
+
+def _sites(host: FrozenLM) -> list[str]:
+    return [f"resid.{block}" for block in range(host.info().blocks)]
 
 
 def _picked(batch: Batch, rows: Sequence[int], *, narrow: bool = True) -> Batch:

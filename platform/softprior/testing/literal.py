@@ -2,7 +2,8 @@
 
 This is the oracle for every host. It does what the paper describes, step by step: embed the text,
 prepend the prompt, run the blocks; at a block with a cut prompt prepend its vectors to the input,
-run the block at the longer length, cut them from the output.
+run the block at the longer length, cut them from the output. Prefix keys and values go through
+transformers' own cache instead, as PEFT's prefix tuning hands them over.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ def literal_logits(model: nn.Module, prompt: Prompt | None, tokens: list[int]) -
 
     Args:
         model: a causal model loaded with `attn_implementation="eager"`.
-        prompt: residual places, kept at block 0 or cut anywhere.
+        prompt: residual places, kept at block 0 or cut anywhere; or keys and values.
         tokens: one row, without padding.
     """
     prompt = prompt or {}
+    if any(place.kind != "residual" for place in prompt):
+        return _prefixed_logits(model, prompt, tokens)
     decoder: Any = model.get_decoder()  # type: ignore[operator]
     blocks = Blocks.of(model)
     learned = position_kind(model) == "learned"
@@ -60,6 +63,53 @@ def literal_logits(model: nn.Module, prompt: Prompt | None, tokens: list[int]) -
     logits: Tensor = model.get_output_embeddings()(states)  # type: ignore[operator]
     cap = getattr(model.config, "final_logit_softcapping", None)
     return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+def _prefixed_logits(model: Any, prompt: Prompt, tokens: list[int]) -> Float[Tensor, "T V"]:
+    """The blocks one after another, each with its own prefix as a cache and text at positions from P."""
+    decoder: Any = model.get_decoder()
+    learned = position_kind(model) == "learned"
+    count = max(len(vectors) for vectors in prompt.values())
+    states = model.get_input_embeddings()(torch.tensor(tokens))
+    positions = torch.arange(count, count + len(tokens))[None]
+    if learned:
+        states = states + decoder.wpe(positions[0])
+    for index, layer in enumerate(Blocks.of(model).layers):
+        arguments: dict[str, Any] = {}
+        keys = prompt.get(Place(index, "key"))
+        front = 0 if keys is None else count
+        if not learned:
+            rotary = decoder.rotary_emb
+            typed = "layer_type" in inspect.signature(rotary.forward).parameters
+            extra = (_attention(layer).layer_type,) if typed else ()
+            arguments["position_embeddings"] = rotary(states[None], positions, *extra)
+        if keys is not None:
+            arguments["past_key_values"] = _Preset(index, keys, prompt[Place(index, "value")])
+        window = getattr(_attention(layer), "sliding_window", None)
+        mask = _mask(torch.zeros(front + len(tokens), 1, dtype=states.dtype), window)
+        arguments["attention_mask"] = mask[:, :, front:]
+        out = layer(states[None], **arguments)
+        states = (out[0] if isinstance(out, tuple) else out)[0]
+    states = Blocks.of(model).final_norm(states)
+    logits: Tensor = model.get_output_embeddings()(states)
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+class _Preset:
+    """What a block's attention asks a cache for: its prefix in front of the keys and values it brings."""
+
+    def __init__(self, block: int, keys: Tensor, values: Tensor) -> None:
+        self.block, self.keys, self.values = block, keys, values
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        assert layer == self.block
+
+        def front(flat: Tensor, like: Tensor) -> Tensor:
+            heads = flat.to(like).view(len(flat), like.shape[1], like.shape[3])
+            return torch.cat([heads.transpose(0, 1)[None], like], 2)
+
+        return front(self.keys, keys), front(self.values, values)
 
 
 def _attention(layer: nn.Module) -> Any:

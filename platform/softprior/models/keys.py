@@ -1,0 +1,171 @@
+"""Keys and values of a frozen model's blocks: their widths, what states become, how keys are turned."""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from softprior.errors import UserError
+from softprior.models.blocks import Blocks
+from softprior.models.packing import Pass, Rows, running
+from softprior.prompt import Place
+
+CHUNK = 4096
+"""States of one call: a block's MLP runs on them too, and its memory grows with their number."""
+
+TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 2e-2}
+"""Of turned keys against the family's own, relative to the largest: norms of most families are float32."""
+
+
+class KeyGeometry:
+    """Asks blocks of a model for keys and values, through the model's own modules.
+
+    A block is called as the model itself called it on a text of one or P tokens, with other states and,
+    to see keys before rotary, every state at position 0, where the rotation is none.
+    """
+
+    def __init__(self, model: nn.Module, blocks: Blocks) -> None:
+        self._model = model
+        self._layers = blocks.layers
+        self._calls: dict[int, dict[int, tuple[tuple, dict[str, Any]]]] = {}
+        self._turned: set[tuple[int, int]] = set()
+
+    def width(self, place: Place) -> int:
+        """Dimension of the vectors at a place."""
+        if place.kind == "residual":
+            return int(self._model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        return self._widths[place.block][0 if place.kind == "key" else 1]
+
+    @torch.no_grad()
+    def project(self, place: Place, states: Float[Tensor, "N H"]) -> Float[Tensor, "N D"]:
+        """See `FrozenLM.project`."""
+        args, kwargs = self._called(1)[place.block]
+        side = 0 if place.kind == "key" else 1
+        parts = [
+            self._keys_values(place.block, chunk, args, _spread(kwargs, len(chunk)))[side]
+            for chunk in states.split(CHUNK)
+        ]
+        return torch.cat(parts).float()
+
+    @torch.no_grad()
+    def rotate(self, place: Place, keys: Float[Tensor, "P D"], inverse: bool) -> Float[Tensor, "P D"]:
+        """See `FrozenLM.rotate`."""
+        count = len(keys)
+        _, kwargs = self._called(count)[place.block]
+        if kwargs.get("position_embeddings") is None:
+            return keys.clone()  # learned positions are in the states already
+        if (place.block, count) not in self._turned:
+            self._verify(place.block, count)
+            self._turned.add((place.block, count))
+        return self._turn(place.block, keys, inverse).to(keys)
+
+    def _turn(self, block: int, keys: Float[Tensor, "P D"], inverse: bool) -> Float[Tensor, "P D"]:
+        _, kwargs = self._called(len(keys))[block]
+        cos, sin = (part.double() for part in kwargs["position_embeddings"])
+        if inverse:
+            scale = cos[..., :1].square() + sin[..., :1].square()  # 1 unless the family also scales
+            cos, sin = cos / scale, -sin / scale
+        attention = next(
+            module for name, module in self._layers[block].named_children() if name in _ATTENTIONS
+        )
+        apply = getattr(sys.modules[type(attention).__module__], "apply_rotary_pos_emb", None)
+        if apply is None:
+            raise self._unknown()
+        size = int(attention.head_dim)  # type: ignore[arg-type]
+        heads = keys.to(cos).view(len(keys), -1, size).transpose(0, 1)[None]
+        turned, rest = heads[..., : cos.shape[-1]], heads[..., cos.shape[-1] :]
+        turned = apply(turned, turned, cos, sin)[1]
+        return torch.cat([turned, rest], -1)[0].transpose(0, 1).flatten(1)
+
+    def _verify(self, block: int, count: int) -> None:
+        """Turns keys of random states and compares them with the block's own at positions 0 to P - 1."""
+        generator = torch.Generator().manual_seed(0)
+        hidden = int(self._model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        states = torch.randn(count, hidden, generator=generator)
+        args, kwargs = self._called(count)[block]
+        own, _ = self._keys_values(block, states, args, kwargs)
+        plain = self.project(Place(block, "key"), states)
+        found = self._turn(block, plain, inverse=False).to(own)
+        back = self._turn(block, own, inverse=True).to(plain)
+        tolerance = TOLERANCE[own.dtype]
+        scale = float(own.abs().max())
+        if float((found - own).abs().max()) > tolerance * scale:
+            raise self._unknown()
+        if float((back - plain).abs().max()) > tolerance * float(plain.abs().max()):
+            raise self._unknown()
+
+    def _unknown(self) -> UserError:
+        family = self._model.config.model_type  # type: ignore[union-attr]
+        return UserError(
+            f"softprior does not know how the model family '{family}' turns keys by position, which priors of "
+            "prefix keys need; use the method soft or deep"
+        )
+
+    def _keys_values(
+        self, block: int, states: Tensor, args: tuple, kwargs: dict[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        weight = next(self._model.parameters())
+        lengths = torch.tensor([len(states)], device=weight.device)
+        current = Pass(Rows.of(lengths), capture={})
+        with running(current):
+            self._layers[block](states.to(weight)[None], *args, **kwargs)
+        assert current.capture is not None
+        return current.capture[block]
+
+    @cached_property
+    def _widths(self) -> dict[int, tuple[int, int]]:
+        current = self._run(1)
+        return {block: (key.shape[1], value.shape[1]) for block, (key, value) in current.items()}
+
+    def _called(self, count: int) -> dict[int, tuple[tuple, dict[str, Any]]]:
+        """How the model calls each block on `count` tokens: what follows the states, and the keywords."""
+        if count not in self._calls:
+            self._run(count)
+        return self._calls[count]
+
+    @torch.no_grad()
+    def _run(self, count: int) -> dict[int, tuple[Tensor, Tensor]]:
+        calls: dict[int, tuple[tuple, dict[str, Any]]] = {}
+
+        def note(block: int) -> Any:
+            def hook(_: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+                calls[block] = (args[1:], {k: v for k, v in kwargs.items() if k != "hidden_states"})
+
+            return hook
+
+        handles = [
+            layer.register_forward_pre_hook(note(block), with_kwargs=True)
+            for block, layer in enumerate(self._layers)
+        ]
+        device = next(self._model.parameters()).device
+        ids = torch.zeros(1, count, dtype=torch.long, device=device)
+        current = Pass(Rows.of(torch.tensor([count], device=device)), capture={})
+        try:
+            with running(current):
+                self._model(input_ids=ids, use_cache=False, logits_to_keep=1)
+        finally:
+            for handle in handles:
+                handle.remove()
+        self._calls[count] = calls
+        assert current.capture is not None
+        return current.capture
+
+
+_ATTENTIONS = ("self_attn", "attn", "attention", "self_attention")
+
+
+def _spread(kwargs: dict[str, Any], count: int) -> dict[str, Any]:
+    """Keywords of a call on one token, for `count` states that all stand at its position."""
+    changed = dict(kwargs)
+    if kwargs.get("position_embeddings") is not None:
+        changed["position_embeddings"] = tuple(
+            part.expand(-1, count, -1) for part in kwargs["position_embeddings"]
+        )
+    if kwargs.get("position_ids") is not None:
+        changed["position_ids"] = kwargs["position_ids"].expand(-1, count)
+    return changed

@@ -1,0 +1,27 @@
+"""How far out vectors lie against data: Mahalanobis radii as quantiles of the data's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from softprior.geometry import quantile_among
+from softprior.statistics.gaussian import Gaussian
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A Gaussian and the radii of the vectors it was fitted on, or of a sample of them.
+
+    "Expect sqrt(D)" holds for draws of that Gaussian only; real tokens spread much wider, so a radius
+    says something next to theirs alone.
+    """
+
+    gaussian: Gaussian
+    radii: Float[Tensor, "N"]
+
+    def quantiles(self, vectors: Float[Tensor, "P D"]) -> Float[Tensor, "P"]:
+        """Share of the data that lies at most as far out as each vector, in [0, 1]."""
+        return quantile_among(self.gaussian.radius(vectors), self.radii)
