@@ -23,6 +23,7 @@ class StepPoint(Spec):
         rate: learning rate of the step (before a relative rate's factor).
         gradient: L2 norm of the whole gradient before clipping.
         moved: mean distance of the vectors from their start, over places.
+        penalties: each regulariser's value times its weight, apart from the loss.
     """
 
     step: int
@@ -30,6 +31,7 @@ class StepPoint(Spec):
     rate: float
     gradient: float
     moved: float
+    penalties: dict[str, float] = {}
 
 
 class Score(Spec):
@@ -62,10 +64,12 @@ class PlaceGeometry(Spec):
         reach: how far the optimizer could have carried a vector.
         moved_over_reach: their ratio.
         initial_norm, final_norm: Euclidean norms.
-        cosine: mean pairwise cosine of the final vectors, for cut places after the block's norm.
+        cosine: mean pairwise cosine of the final vectors, for cut places after the block's norm, for
+            keys before rotary.
         participation: effective number of directions of the same, at most P - 1.
-        initial_radius, final_radius: at block 0, Mahalanobis radius as a quantile of the vocabulary's
-            own radii (for cut places, all after the block's norm); null at deeper places.
+        initial_radius, final_radius: Mahalanobis radius as a quantile of the vocabulary's own radii
+            (for cut places, all after the block's norm; for keys and values, of what the block makes of
+            the vocabulary's embeddings); null for residual vectors at deeper blocks.
     """
 
     moved: float
@@ -97,7 +101,8 @@ class Record(Spec):
         untrained: the initial sample on the test split, for the same comparison as `test`.
         test: read once, at the end.
         geometry: by `Place.name`.
-        prior: facts of the fit.
+        prior: by `Place.name`: facts of the fit, and `radius_quantiles`, each sampled vector's Mahalanobis
+            radius as a quantile of the data's.
         data: examples per split, dropped and quarantined rows.
         environment: versions, commit, host name, threads, seconds.
     """

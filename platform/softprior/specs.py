@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     field_validator,
@@ -60,6 +61,16 @@ Name = Annotated[str, AfterValidator(_checked_name)]
 SpecT = TypeVar("SpecT", bound=Spec)
 
 
+PATHS = {"statistics", "file"}
+"""Parameters of priors and regularisers that say where a file is; its contents have a fingerprint."""
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: v is not None if k in PATHS else _without_paths(v) for k, v in value.items()}
+    return [_without_paths(v) for v in value] if isinstance(value, list) else value
+
+
 class Entry(Spec):
     """A component by name, with parameters: `isotropic` or `{isotropic: {scale: 0.02}}` in YAML."""
 
@@ -78,6 +89,12 @@ class Entry(Spec):
             if params is None or isinstance(params, dict):
                 return {"name": name, "params": params or {}}
         raise ValueError("must be a name, or one name with its parameters, as {NAME: {PARAMETER: VALUE}}")
+
+
+def _several(value: Any) -> Any:
+    if value == "none":
+        return ()
+    return (value,) if isinstance(value, str | dict) else tuple(value) if isinstance(value, list) else value
 
 
 class Rate(Spec):
@@ -234,8 +251,12 @@ class TrackingSpec(Spec):
         )
 
 
+Regularisers = Annotated[tuple[Entry, ...], BeforeValidator(_several)]
+"""One value of the axis `regularisers`: `none`, one term, or a list of terms."""
+
+
 class StudySpec(Spec):
-    """One study: the grid priors x methods x tasks x rates x seeds on one frozen model."""
+    """One study: the grid priors x methods x tasks x regularisers x rates x seeds on one frozen model."""
 
     name: Name
     description: str = ""
@@ -243,6 +264,7 @@ class StudySpec(Spec):
     priors: Annotated[tuple[Entry, ...], Field(min_length=1)]
     methods: Annotated[tuple[Entry, ...], Field(min_length=1)]
     tasks: Annotated[tuple[Entry, ...], Field(min_length=1)]
+    regularisers: Annotated[tuple[Regularisers, ...], Field(min_length=1)] = ((),)
     rates: Annotated[tuple[Rate, ...], Field(min_length=1)]
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(min_length=1)]
     training: TrainingSpec
@@ -258,6 +280,8 @@ class TrialSpec(Spec):
         model_fingerprint: identifies the weights themselves, not only their name.
         data_fingerprint: identifies the task's source data.
         prior: null for methods without a trained prompt, and then `rate` and `seed` are null too.
+        prior_fingerprint: identifies the files that the prior reads; null if it reads none.
+        regularisers: terms added to the training loss.
     """
 
     model: str
@@ -265,6 +289,8 @@ class TrialSpec(Spec):
     dtype: Literal["float32", "bfloat16", "float16"]
     method: Entry
     prior: Entry | None
+    prior_fingerprint: str | None = None
+    regularisers: tuple[Entry, ...] = ()
     task: Entry
     data_fingerprint: str
     rate: Rate | None
@@ -281,6 +307,8 @@ class TrialSpec(Spec):
         value = self.model_dump(mode="json")
         del value["model"]
         value["task"]["params"].pop("data", None)
+        value["prior"] = _without_paths(value["prior"])
+        value["regularisers"] = _without_paths(value["regularisers"])
         if value["training"] is not None:
             del value["training"]["checkpoint"]
         return hashlib.sha256(_canonical(value).encode()).hexdigest()[:16]
@@ -290,5 +318,6 @@ class TrialSpec(Spec):
         """For people: task, method, prior, rate and seed."""
         parts = [self.task.name, self.method.name]
         if self.prior is not None and self.rate is not None:
-            parts += [self.prior.name, self.rate.label, f"seed {self.seed}"]
+            parts += [self.prior.name, *(entry.name for entry in self.regularisers)]
+            parts += [self.rate.label, f"seed {self.seed}"]
         return " · ".join(parts)

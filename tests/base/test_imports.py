@@ -18,7 +18,7 @@ BELOW: dict[str, set[str]] = {
     "validation": {"errors", "specs"},
     "study_files": {"errors", "specs", "validation"},
     "prompt": {"errors"},
-    "statistics": {"errors", "files", "seeding"},
+    "statistics": {"errors", "files", "geometry", "seeding"},
     "posteriors": {"errors", "files", "prompt"},
     "records": {"errors", "files", "specs"},
     "results": set(),
@@ -31,6 +31,7 @@ BASE = set(BELOW)
 LAYERS: list[set[str]] = [
     BASE,
     {"priors", "methods", "tasks", "models"},
+    {"regularisers"},
     {"training"},
     {"tiny"},
     {"testing"},
@@ -41,7 +42,8 @@ for i, layer in enumerate(LAYERS[1:], start=1):
     for part in layer:
         BELOW[part] = set().union(*LAYERS[:i])
 BELOW["tracking"] = BASE | {"training"}
-BELOW["studies"] = BASE | {"priors", "methods", "tasks", "models", "training"}
+BELOW["exchange"] = BASE | {"models", "training"}
+BELOW["studies"] = BASE | {"priors", "methods", "tasks", "models", "regularisers", "training"}
 BELOW["analysis"] = set(BELOW) - {"testing"}
 BELOW["jobs"] = set(BELOW) - {"testing"}
 

@@ -206,7 +206,12 @@ def test_names_that_do_not_exist_get_one_helpful_sentence(plan, changes, sentenc
 
 @pytest.mark.parametrize("table", [PRIORS, METHODS, TASKS], ids=["priors", "methods", "tasks"])
 def test_every_component_of_every_table_is_named_by_its_entry(table):
-    required = {"instruction": {"text": "a"}} if table is PRIORS else {}
+    required = {
+        "instruction": {"text": "a"} if table is PRIORS else {},
+        "posterior": {"file": "a.safetensors"},
+        "mixture": {"priors": ["isotropic", "fitted"]},
+        "by_place": {"default": "isotropic"},
+    }
     for name in table:
         component = resolve(table, Entry(name=name, params=required.get(name, {})), "test")
         entry = entry_of(table, component)

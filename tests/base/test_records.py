@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from softprior.background import TOKENS, load_background, save_background
 from softprior.errors import UserError
 from softprior.records import (
     RECORD_FORMAT,
@@ -18,7 +19,7 @@ from softprior.records import (
     read_header,
     save_record,
 )
-from softprior.results import BACKGROUND, StudyFolder, load_background, save_background
+from softprior.results import StudyFolder
 from softprior.seeding import torch_generator
 from softprior.specs import Entry, EvaluationSpec, Rate, TrainingSpec, TrialSpec
 
@@ -123,12 +124,12 @@ def test_a_header_is_a_json_object(tmp_path):
 
 def test_the_figures_background_is_a_fixed_sample_of_rows(tmp_path):
     folder = StudyFolder(tmp_path)
-    vocabulary = torch.randn(BACKGROUND + 50, 3, generator=torch_generator(0, "vocabulary"))
+    vocabulary = torch.randn(TOKENS + 50, 3, generator=torch_generator(0, "vocabulary"))
     assert load_background(folder, "f" * 64) is None
     save_background(folder, "f" * 64, vocabulary)
     found = torch.from_numpy(load_background(folder, "f" * 64))
-    assert found.shape == (BACKGROUND, 3)
-    assert len(found.unique(dim=0)) == BACKGROUND
+    assert found.shape == (TOKENS, 3)
+    assert len(found.unique(dim=0)) == TOKENS
     assert {tuple(row) for row in found.tolist()} <= {tuple(row) for row in vocabulary.tolist()}
     save_background(StudyFolder(tmp_path / "other"), "f" * 64, vocabulary)
     again = load_background(StudyFolder(tmp_path / "other"), "f" * 64)

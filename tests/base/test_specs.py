@@ -65,6 +65,8 @@ def test_the_serialised_form_of_a_trial_is_frozen():
         "dtype": "float32",
         "method": {"name": "soft", "params": {"tokens": 20}},
         "prior": {"name": "isotropic", "params": {"scale": 0.02}},
+        "prior_fingerprint": None,
+        "regularisers": [],
         "task": {"name": "arithmetic", "params": {"modules": ["mul"]}},
         "data_fingerprint": "d" * 64,
         "rate": {"value": 0.001, "relative": False},
@@ -86,7 +88,7 @@ def test_the_serialised_form_of_a_trial_is_frozen():
         },
         "evaluation": {"examples": 256, "generate": 128, "batch": 16, "context_shuffle": True},
     }
-    assert TRIAL.id == "725839fcd561917e"
+    assert TRIAL.id == "d41ee03eb5b5de3b"
 
 
 def test_canonical_text_has_sorted_keys_and_no_spaces():
@@ -107,6 +109,8 @@ def test_every_difference_gives_another_id():
         "dtype": "bfloat16",
         "method": Entry(name="soft", params={"tokens": 21}),
         "prior": Entry(name="isotropic", params={"scale": 0.03}),
+        "prior_fingerprint": "e" * 64,
+        "regularisers": (Entry(name="spread"),),
         "task": Entry(name="arithmetic", params={"modules": ["div"]}),
         "data_fingerprint": "e" * 64,
         "rate": Rate(value=1e-3, relative=True),
@@ -125,6 +129,14 @@ def test_names_paths_and_checkpoints_are_no_part_of_the_id():
     here = Entry(name="squad", params={"data": "./x.json", "context_tokens": 9})
     assert TRIAL.model_copy(update={"model": "./elsewhere"}).id == TRIAL.id
     assert TRIAL.model_copy(update={"task": moved}).id == TRIAL.model_copy(update={"task": here}).id
+    for there, here in (("/there", "./here"), ("./here", "/there")):
+        priors = [
+            Entry(name="fitted", params={"statistics": path, "task": "squad"}) for path in (there, here)
+        ]
+        assert len({TRIAL.model_copy(update={"prior": prior}).id for prior in priors}) == 1
+    read = Entry(name="fitted", params={"statistics": "./here"})
+    own = Entry(name="fitted", params={"statistics": None})
+    assert TRIAL.model_copy(update={"prior": read}).id != TRIAL.model_copy(update={"prior": own}).id
     assert TRIAL.training is not None
     often = TRIAL.training.model_copy(update={"checkpoint": 1})
     assert TRIAL.model_copy(update={"training": often}).id == TRIAL.id

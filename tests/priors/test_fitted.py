@@ -28,7 +28,7 @@ def test_the_default_equals_scikit_learns_oas():
     record = distribution.record()
     assert record["shrinkage"] == pytest.approx(expected.shrinkage_, rel=ROUNDING)
     assert 0 < record["shrinkage"] < 1
-    assert (record["count"], record["source"], record["jitter"]) == (50, "vocabulary", 0.0)
+    assert (record["tokens"], record["source"], record["jitter"]) == (50, "vocabulary", 0.0)
     assert record["condition"] == pytest.approx(np.linalg.cond(expected.covariance_), rel=1e-8)
 
 

@@ -151,3 +151,27 @@ def test_sources_that_cannot_be_used(tmp_path, name, content, sentence):
 def test_an_unknown_source():
     with pytest.raises(UserError, match="did you mean 'wikipedia-106'"):
         validate(Language, {"data": "wikipedia"}, "study.yaml")
+
+
+def test_an_unknown_mode():
+    with pytest.raises(UserError, match="mode = 'close' is not a choice; did you mean 'cloze'"):
+        validate(Language, {"mode": "close"}, "study.yaml")
+
+
+def test_the_identity_of_the_default_mode_is_frozen():
+    frozen = (
+        '{"data":"wikipedia-106","length":128,"max_new_tokens":32,"test_examples":256,'
+        '"train_examples":2000,"validation_examples":256}'
+    )
+    assert Language().canonical() == Language(mode="continue").canonical() == frozen
+    assert '"max_new_tokens":12,"mode":"cloze"' in Language(mode="cloze").canonical()
+    assert Language.model_validate_json(frozen) == Language()
+
+
+def test_a_mode_decides_what_is_measured():
+    text, cloze = Language(), Language(mode="cloze")
+    assert (text.generates, text.headline, text.max_new_tokens, text.positions()) == (False, "loss", 32, 128)
+    assert (cloze.generates, cloze.headline, cloze.max_new_tokens) == (True, "exact_match", 12)
+    assert Language(mode="cloze", max_new_tokens=5).max_new_tokens == 5
+    assert Language(mode="cloze", length=20).positions() <= 20
+    assert text.instruction != cloze.instruction

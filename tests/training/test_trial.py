@@ -162,7 +162,7 @@ def test_accumulated_passes_equal_one_pass(tmp_path: Path) -> None:
     task = TASKS["arithmetic"].model_validate(SUMS | {"modules": ["mul", "add_or_sub"]})
     spec = trial(task=task)
     one = prepared_trial(spec, tmp_path)
-    vectors, _ = one._sample()
+    vectors = {place: start.sample for place, start in one._sample().items()}
     whole, gradient = one._gradient(vectors, iter([list(range(12))]))
     parts, summed = one._gradient(vectors, iter([list(range(5)), list(range(5, 12))]))
     assert parts == pytest.approx(whole, rel=1e-6)

@@ -4,6 +4,7 @@ from softprior.methods.base import Method
 from softprior.methods.deep import Deep
 from softprior.methods.instruction import Instruction
 from softprior.methods.none import NoPrompt
+from softprior.methods.prefix import Prefix
 from softprior.methods.soft import Soft
 
 METHODS: dict[str, type[Method]] = {
@@ -11,6 +12,7 @@ METHODS: dict[str, type[Method]] = {
     "instruction": Instruction,
     "soft": Soft,
     "deep": Deep,
+    "prefix": Prefix,
 }
 """Every method by the name it has in study files."""
 

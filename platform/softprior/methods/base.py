@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from softprior.prompt import Place
+from pydantic import Field
+
+from softprior.errors import UserError
+from softprior.prompt import Place, Stack
 from softprior.specs import Spec
 
 
@@ -22,11 +25,14 @@ class Method(Spec, ABC):
     trained: ClassVar[bool] = True
 
     @abstractmethod
-    def places(self, blocks: int) -> tuple[Place, ...]:
+    def places(self, blocks: int, stack: Stack = "decoder") -> tuple[Place, ...]:
         """The places with trained vectors in a model of so many blocks.
 
+        Args:
+            stack: the stack that reads the input: the encoder of an encoder-decoder model.
+
         Raises:
-            UserError: the model has not the blocks that the method needs.
+            UserError: the model has not the blocks or the stack that the method needs.
         """
 
     def count(self) -> int:
@@ -36,3 +42,61 @@ class Method(Spec, ABC):
     def text(self, default: str) -> str:  # noqa: ARG002
         """A text put in front of every input; `default` is the task's own instruction."""
         return ""
+
+    def network(self) -> Reparameterisation | None:
+        """The network through which the vectors are trained, if any."""
+        return None
+
+
+class Reparameterisation(Spec):
+    """A small network in front of the vectors, as in P-tuning and prefix tuning.
+
+    The vectors of a place are x + W2 tanh(W1 x), row by row, and x, W1 and W2 are trained. W2 starts
+    at zero, so that the prompt starts exactly at the prior's sample (Razdaibiedina et al. 2023 add
+    the same skip connection).
+
+    Attributes:
+        width: units of the hidden layer.
+    """
+
+    width: Annotated[int, Field(ge=1)]
+
+
+class TrainedMethod(Method):
+    """A method with trained vectors.
+
+    Attributes:
+        tokens: P.
+        reparameterisation: trains them through a network; null trains them directly.
+    """
+
+    tokens: Annotated[int, Field(ge=1)] = 20
+    reparameterisation: Reparameterisation | None = None
+
+    def count(self) -> int:
+        return self.tokens
+
+    def network(self) -> Reparameterisation | None:
+        return self.reparameterisation
+
+
+Block = Annotated[int, Field(ge=0)]
+
+
+def chosen_blocks(method: str, chosen: tuple[int, ...], blocks: int, stack: Stack) -> tuple[int, ...]:
+    """The blocks of a list, in order, if the model has them all.
+
+    Raises:
+        UserError: it does not, or it is an encoder-decoder model.
+    """
+    if stack == "encoder":
+        raise UserError(
+            f"the method {method} is for decoder-only models; with an encoder use the method soft"
+        )
+    missing = [block for block in chosen if block >= blocks]
+    if missing:
+        raise UserError(
+            f"{method}.blocks names block {missing[0]}, and the model has blocks 0 to {blocks - 1}; "
+            "leave it out"
+        )
+    return tuple(sorted(set(chosen)))

@@ -7,35 +7,40 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from softprior.errors import UserError
-from softprior.methods.base import Method
-from softprior.prompt import Place
+from softprior.methods.base import Block, TrainedMethod, chosen_blocks
+from softprior.prompt import Place, Stack
 
 
-class Deep(Method):
-    """P vectors at the embedding level and P more at each of the last blocks.
+class Deep(TrainedMethod):
+    """P vectors at the embedding level and P more at each of the last blocks, or of any.
 
     At each of these blocks the vectors are prepended to the block's input and cut from its output, so
     the other blocks see the text alone (arXiv 2412.18582, section 3).
 
     Attributes:
-        tokens: P.
         last: how many of the last blocks have vectors of their own.
+        blocks: these blocks in place of the last ones.
         token_level: `cut` removes the token-level vectors after block 0 as in the paper; `keep` lets
-            them travel through every block as in `soft`.
+            them travel through every block as in `soft`; `none` has no vectors there.
     """
 
-    tokens: Annotated[int, Field(ge=1)] = 20
     last: Annotated[int, Field(ge=1)] = 3
-    token_level: Literal["cut", "keep"] = "cut"
+    blocks: Annotated[tuple[Block, ...], Field(min_length=1)] | None = None
+    token_level: Literal["cut", "keep", "none"] = "cut"
 
-    def places(self, blocks: int) -> tuple[Place, ...]:
-        if self.last >= blocks:
+    def places(self, blocks: int, stack: Stack = "decoder") -> tuple[Place, ...]:
+        deeper = chosen_blocks("deep", self.blocks or (), blocks, stack)
+        if self.blocks is None:
+            if self.last >= blocks:
+                raise UserError(
+                    f"deep.last = {self.last} leaves no block between the token level and the last blocks of "
+                    f"a model with {blocks}; use at most {blocks - 1}"
+                )
+            deeper = tuple(range(blocks - self.last, blocks))
+        if self.token_level != "none" and 0 in deeper:
             raise UserError(
-                f"deep.last = {self.last} leaves no block between the token level and the last blocks of a "
-                f"model with {blocks}; use at most {blocks - 1}"
+                f"deep.blocks names block 0, where token_level = '{self.token_level}' has vectors already; "
+                "set token_level to 'none' or leave block 0 out"
             )
-        deeper = (Place(block, after="cut") for block in range(blocks - self.last, blocks))
-        return (Place(0, after=self.token_level), *deeper)
-
-    def count(self) -> int:
-        return self.tokens
+        first = () if self.token_level == "none" else (Place(0, after=self.token_level),)
+        return (*first, *(Place(block, after="cut") for block in deeper))

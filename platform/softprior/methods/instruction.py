@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from softprior.methods.base import Method
-from softprior.prompt import Place
+from softprior.prompt import Place, Stack
 
 
 class Instruction(Method):
@@ -18,7 +18,7 @@ class Instruction(Method):
     trained: ClassVar[bool] = False
     written: str | None = None
 
-    def places(self, blocks: int) -> tuple[Place, ...]:  # noqa: ARG002
+    def places(self, blocks: int, stack: Stack = "decoder") -> tuple[Place, ...]:  # noqa: ARG002
         return ()
 
     def text(self, default: str) -> str:

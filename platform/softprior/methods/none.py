@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from softprior.methods.base import Method
-from softprior.prompt import Place
+from softprior.prompt import Place, Stack
 
 
 class NoPrompt(Method):
@@ -13,5 +13,5 @@ class NoPrompt(Method):
 
     trained: ClassVar[bool] = False
 
-    def places(self, blocks: int) -> tuple[Place, ...]:  # noqa: ARG002
+    def places(self, blocks: int, stack: Stack = "decoder") -> tuple[Place, ...]:  # noqa: ARG002
         return ()

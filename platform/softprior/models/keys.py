@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -12,11 +13,11 @@ from torch import Tensor, nn
 
 from softprior.errors import UserError
 from softprior.models.blocks import Blocks
-from softprior.models.packing import Pass, Rows, running
+from softprior.models.packing import Halted, Pass, Rows, running
 from softprior.prompt import Place
 
 CHUNK = 4096
-"""States of one call: a block's MLP runs on them too, and its memory grows with their number."""
+"""States of one call, whose memory grows with their number."""
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 2e-2}
 """Of turned keys against the family's own, relative to the largest: norms of most families are float32."""
@@ -102,8 +103,8 @@ class KeyGeometry:
     def _unknown(self) -> UserError:
         family = self._model.config.model_type  # type: ignore[union-attr]
         return UserError(
-            f"softprior does not know how the model family '{family}' turns keys by position, which priors of "
-            "prefix keys need; use the method soft or deep"
+            f"softprior does not know how the model family '{family}' turns keys by position, which priors "
+            "of prefix keys need; use the method soft or deep"
         )
 
     def _keys_values(
@@ -111,8 +112,8 @@ class KeyGeometry:
     ) -> tuple[Tensor, Tensor]:
         weight = next(self._model.parameters())
         lengths = torch.tensor([len(states)], device=weight.device)
-        current = Pass(Rows.of(lengths), capture={})
-        with running(current):
+        current = Pass(Rows.of(lengths), capture={}, halt=True)
+        with running(current), suppress(Halted):
             self._layers[block](states.to(weight)[None], *args, **kwargs)
         assert current.capture is not None
         return current.capture[block]

@@ -58,6 +58,7 @@ class LocalLM:
     def info(self) -> ModelInfo:
         return ModelInfo(
             family=self._config.model_type,
+            stack="decoder",
             blocks=len(self._blocks.layers),
             hidden=self._config.hidden_size,
             vocabulary=self._model.get_input_embeddings().weight.shape[0],  # type: ignore[operator]
@@ -159,7 +160,9 @@ class LocalLM:
         kept = vectors.get(Place(0))
         cut = {place.block: value for place, value in vectors.items() if place.after == "cut"}
         current.prefix = {
-            place.block: (vectors[place], vectors[_partner(place)]) for place in vectors if place.kind == "key"
+            place.block: (vectors[place], vectors[_partner(place)])
+            for place in vectors
+            if place.kind == "key"
         }
         current.kept = 0 if kept is None else len(kept)
         current.cut = {block: len(value) for block, value in cut.items()}
@@ -205,7 +208,9 @@ class LocalLM:
         if not prefix:
             return
         if len(prefix) < len(prompt):
-            raise UserError("this host takes residual vectors or prefix keys and values, not both in one prompt")
+            raise UserError(
+                "this host takes residual vectors or prefix keys and values, not both in one prompt"
+            )
         alone = next((place for place in prompt if _partner(place) not in prompt), None)
         if alone is not None:
             raise UserError(f"the place {alone.name} needs {_partner(alone).name} beside it")

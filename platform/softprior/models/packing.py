@@ -82,6 +82,10 @@ class Cache:
                 table[block] = table[block].index_select(0, rows)
 
 
+class Halted(Exception):
+    """Ends a pass whose keys and values are all that was wanted."""
+
+
 UNWRITTEN = torch.iinfo(torch.int32).max
 """Position of a cache slot without a token: later than any query, so causality hides it."""
 
@@ -96,6 +100,7 @@ class Pass:
         cut: prompt vectors in front of those, by block, that only this block sees.
         prefix: keys and values in front of the rows, by block, heads flattened; not in the sequence.
         capture: where to put a block's keys and values instead of attending; None to attend.
+        halt: whether to end the pass there, by raising `Halted`.
         cache: filled by a prefill and read by decoding steps; None in training.
         room: slots to leave free in the cache for tokens to come.
         now: in a decoding step, the position of each row's new token.
@@ -107,6 +112,7 @@ class Pass:
     cut: dict[int, int] = field(default_factory=dict)
     prefix: dict[int, tuple[Float[Tensor, "P D"], Float[Tensor, "P D"]]] = field(default_factory=dict)
     capture: dict[int, tuple[Float[Tensor, "N D"], Float[Tensor, "N D"]]] | None = None
+    halt: bool = False
     cache: Cache | None = None
     room: int = 0
     now: Int[Tensor, "B"] | None = None
@@ -173,6 +179,8 @@ def attend(
         current.windows.add(sliding_window)
     if current.capture is not None:
         current.capture[block] = (flattened(key), flattened(value))
+        if current.halt:
+            raise Halted
         return query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3]), None
     compute = _Attention(scaling, softcap)
     if current.now is not None:

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from softprior.prompt import Batch, Place, Prompt
+from softprior.prompt import Batch, Place, Prompt, Stack
 
 
 class ModelInfo(NamedTuple):
@@ -16,7 +16,8 @@ class ModelInfo(NamedTuple):
 
     Attributes:
         family: transformers' `model_type`.
-        blocks: number of decoder blocks, L.
+        stack: the stack that reads the input, where prompts stand: `encoder` if the model has one.
+        blocks: number of blocks of that stack, L.
         hidden: width of the residual stream, H.
         vocabulary: number of rows of the embedding table, V.
         parameters: number of weights, embeddings included.
@@ -27,6 +28,7 @@ class ModelInfo(NamedTuple):
     """
 
     family: str
+    stack: Stack
     blocks: int
     hidden: int
     vocabulary: int

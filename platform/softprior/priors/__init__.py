@@ -1,19 +1,11 @@
-"""Priors: the distributions that prompt vectors start from. One file each, listed here."""
+"""Priors: the distributions that prompt vectors start from. One file each, listed here and in `simple`."""
 
 from softprior.priors.base import Distribution, Prior, PriorSource
-from softprior.priors.fitted import Fitted
-from softprior.priors.instruction import Instruction
-from softprior.priors.isotropic import Isotropic
-from softprior.priors.vocabulary import Vocabulary
-from softprior.priors.xavier import Xavier
+from softprior.priors.by_place import ByPlace
+from softprior.priors.mixture import Mixture
+from softprior.priors.simple import SIMPLE
 
-PRIORS: dict[str, type[Prior]] = {
-    "isotropic": Isotropic,
-    "xavier": Xavier,
-    "fitted": Fitted,
-    "vocabulary": Vocabulary,
-    "instruction": Instruction,
-}
+PRIORS: dict[str, type[Prior]] = {**SIMPLE, "mixture": Mixture, "by_place": ByPlace}
 """Every prior by the name it has in study files."""
 
 __all__ = ["PRIORS", "Distribution", "Prior", "PriorSource"]

@@ -56,6 +56,9 @@ class PriorSource(Protocol):
         and values that it really has in the block.
         """
 
+    def unplaced(self, vectors: Float[Tensor, "P H"]) -> Float[Tensor, "P H"]:
+        """Vectors of a prompt at this place as priors see them: keys before rotary, others unchanged."""
+
     def reference(self) -> Reference:
         """The vocabulary's own radii, for priors that were fitted on nothing."""
 
@@ -71,14 +74,11 @@ class Distribution(ABC):
     Attributes:
         support: where there is mass.
         has_density: whether `log_prob` exists.
-        smooth: whether the density is finite and differentiable everywhere, so that it can pull a
-            prompt from wherever it is.
         without_density: why there is no density, as the end of a sentence.
     """
 
     support: Support = "everywhere"
     has_density: bool = True
-    smooth: bool = False
     without_density: str = "samples from finitely many vectors and has no density"
 
     @abstractmethod
@@ -112,6 +112,10 @@ class Prior(Spec, ABC):
         Raises:
             UserError: the source cannot carry this prior with these parameters.
         """
+
+    def smooth(self) -> bool:
+        """Whether the density is finite and differentiable everywhere, to pull a prompt from anywhere."""
+        return False
 
     def files(self) -> tuple[Path, ...]:
         """The files it reads, whose contents belong to a trial's identity; their paths do not.

@@ -1,40 +1,32 @@
-"""N(mu, Sigma) fitted to the embedding layer's outputs: the cluster the model was pre-trained in."""
+"""N(mu, Sigma) fitted to real vectors: the cluster the model was pre-trained in, or a task's activations."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 
 from softprior.priors.base import Distribution, Prior, PriorSource
-from softprior.statistics.gaussian import GaussianFit, fit_gaussian
-from softprior.statistics.moments import Moments
+from softprior.priors.domain import Domain, FittedDomain, Shrinkage, fit_domain
+from softprior.statistics.reference import Reference
 
 
-class Fitted(Prior):
-    """A Gaussian with the mean and covariance of the whole vocabulary.
+class Fitted(Domain, Shrinkage, Prior):
+    """A Gaussian with the mean and covariance of the vocabulary, or of activations."""
 
-    Attributes:
-        shrinkage: `oas` estimates the weight of the scaled identity; a number in [0, 1] fixes it.
-        jitter: variance added to every coordinate. The paper's code adds 1e-3, which at SmolLM2's
-            spread (variance 0.018) is no rounding matter; hence 0 unless asked for.
-    """
-
-    shrinkage: Literal["oas"] | Annotated[float, Field(ge=0, le=1)] = "oas"
-    jitter: Annotated[float, Field(ge=0)] = 0.0
+    def smooth(self) -> bool:
+        return True
 
     def fit(self, source: PriorSource) -> Distribution:
-        vocabulary = source.vocabulary()
-        moments = Moments.empty(source.hidden).update(vocabulary)
-        weight = None if self.shrinkage == "oas" else self.shrinkage
-        return _Fitted(fit_gaussian(moments, weight, self.jitter))
+        return FittedGaussian(fit_domain(self, self, source))
 
 
-class _Fitted(Distribution):
-    def __init__(self, fit: GaussianFit) -> None:
+class FittedGaussian(Distribution):
+    """The law of `fitted`; others build on it."""
+
+    def __init__(self, fit: FittedDomain) -> None:
         self.fit = fit
 
     def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "P H"]:
@@ -43,5 +35,8 @@ class _Fitted(Distribution):
     def log_prob(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N"]:
         return self.fit.gaussian.log_prob(vectors)
 
+    def reference(self) -> Reference:
+        return self.fit.reference
+
     def record(self) -> dict[str, Any]:
-        return {"source": "vocabulary", **self.fit.record()}
+        return dict(self.fit.facts)

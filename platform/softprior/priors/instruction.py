@@ -1,11 +1,11 @@
-"""Embeddings of a written text: prompts that start as an instruction a person would give."""
+"""Vectors of a written text: prompts that start as an instruction a person would give."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from softprior.errors import UserError
@@ -13,8 +13,9 @@ from softprior.priors.base import Distribution, Prior, PriorSource
 
 
 class Instruction(Prior):
-    """The text's token embeddings in order, cut off at P tokens or repeated up to P (as PEFT does).
+    """The vectors of the text's tokens in order, cut off at P tokens or repeated up to P (as PEFT does).
 
+    At residual places these are embeddings, at key and value places the text's own keys and values.
     There is nothing to draw: every seed starts from the same vectors.
 
     Attributes:
@@ -24,17 +25,18 @@ class Instruction(Prior):
     text: str
 
     def fit(self, source: PriorSource) -> Distribution:
-        ids = source.encode(self.text)
-        if len(ids) == 0:
+        vectors = source.text(self.text)
+        if len(vectors) == 0:
             raise UserError(f"the prior instruction needs a text with at least one token, not '{self.text}'")
-        return _Instruction(source.vocabulary(), ids)
+        return _Instruction(vectors)
 
 
 class _Instruction(Distribution):
+    support = "points"
     has_density = False
 
-    def __init__(self, vocabulary: Float[Tensor, "V H"], ids: Int[Tensor, "T"]) -> None:
-        self.vectors = vocabulary[ids.to(vocabulary.device)].cpu()
+    def __init__(self, vectors: Float[Tensor, "T H"]) -> None:
+        self.vectors = vectors.cpu()
 
     def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "P H"]:  # noqa: ARG002
         repeats = -(-count // len(self.vectors))

@@ -22,6 +22,9 @@ class Isotropic(Prior):
 
     scale: Annotated[float, Field(gt=0)] = 0.02
 
+    def smooth(self) -> bool:
+        return True
+
     def fit(self, source: PriorSource) -> Distribution:
         return _Isotropic(self.scale, source.hidden)
 

@@ -1,4 +1,4 @@
-"""Embeddings of sampled tokens: prompts that start as real, if random, words."""
+"""Vectors of sampled tokens: prompts that start as real, if random, words."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Vocabulary(Prior):
 
 
 class _Vocabulary(Distribution):
+    support = "points"
     has_density = False
 
     def __init__(self, vocabulary: Float[Tensor, "V H"]) -> None:

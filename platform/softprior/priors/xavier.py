@@ -19,6 +19,8 @@ class Xavier(Prior):
 
 
 class _Uniform(Distribution):
+    support = "bounded"
+
     def __init__(self, bound: float, hidden: int) -> None:
         self.bound = bound
         self.hidden = hidden

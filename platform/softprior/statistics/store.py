@@ -100,8 +100,8 @@ def load_statistics(folder: Path, task: str, site: str, tokens: str, model: str 
             )
         if model is not None and header["model"] != model:
             raise UserError(
-                f"{path} holds activations of another model ({header['model'][:12]} instead of {model[:12]}); "
-                "make statistics of this one"
+                f"{path} holds activations of another model ({header['model'][:12]} instead of "
+                f"{model[:12]}); make statistics of this one"
             )
         counts = known[tokens]
         moments = Moments(int(counts["tokens"]), mean.to(torch.float64), scatter.to(torch.float64))
@@ -136,6 +136,7 @@ def site_path(folder: Path, task: str, site: str) -> Path:
 def _safe(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", name) or ".." in name:
         raise UserError(
-            f"'{name}' is not the name of a task, site or token class: it may have letters, digits, '_', '-', '.'"
+            f"'{name}' is not the name of a task, site or token class: it may have letters, digits, '_', "
+            "'-' and '.'"
         )
     return name

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
+from softprior.assets import fingerprints
 from softprior.assets.models import model_fingerprint
 from softprior.errors import UserError, nearest
 from softprior.methods import METHODS, Method
 from softprior.methods.instruction import Instruction
-from softprior.priors import PRIORS
+from softprior.priors import PRIORS, Prior
+from softprior.regularisers import REGULARISERS, Regulariser
 from softprior.specs import Entry, Spec, SpecT, StudySpec, TrialSpec
 from softprior.tasks import TASKS, Task
 from softprior.validation import validate
+
+T = TypeVar("T")
 
 
 class Plan(NamedTuple):
@@ -33,7 +38,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     """Resolves priors, methods and tasks, and lays out the grid.
 
     The no-prompt baseline of every task is always there. Methods without a trained prompt collapse
-    the axes of priors, rates and seeds.
+    the axes of priors, regularisers, rates and seeds.
 
     Args:
         where: the file, for error messages.
@@ -44,6 +49,14 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     priors = [resolve(PRIORS, e, f"{where}: priors[{i}]") for i, e in enumerate(study.priors)]
     methods = [resolve(METHODS, e, f"{where}: methods[{i}]") for i, e in enumerate(study.methods)]
     tasks = [resolve(TASKS, e, f"{where}: tasks[{i}]") for i, e in enumerate(study.tasks)]
+    regularisers = [
+        [resolve(REGULARISERS, e, f"{where}: regularisers[{i}]") for e in several]
+        for i, several in enumerate(study.regularisers)
+    ]
+    for i, several in enumerate(regularisers):
+        for entry, prior in zip(study.priors, priors, strict=True):
+            for regulariser in several:
+                _located(f"{where}: regularisers[{i}]", partial(regulariser.check, entry.name, prior))
     names = [entry.name for entry in study.tasks]
     for name in study.training.by_task:
         if name not in names:
@@ -65,16 +78,25 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     fingerprint = _located(f"{where}: model", lambda: model_fingerprint(study.model))
     for i, task in enumerate(tasks):
         _located(f"{where}: tasks[{i}]", task.fingerprint)
+    starts = [
+        (prior, several, _located(f"{where}: priors[{i}]", partial(_files, prior, several)))
+        for i, prior in enumerate(priors)
+        for several in regularisers
+    ]
     trials: dict[str, TrialSpec] = {}
     for method in sorted(methods, key=lambda m: m.trained):
         for task in tasks:
-            for trial in _trials(study, method, task, priors, fingerprint):
+            for trial in _trials(study, method, task, starts, fingerprint):
                 trials.setdefault(trial.id, trial)
     return Plan(study, tuple(trials.values()), tuple(notes))
 
 
 def _trials(
-    study: StudySpec, method: Method, task: Task, priors: Sequence[Spec], fingerprint: str
+    study: StudySpec,
+    method: Method,
+    task: Task,
+    starts: Sequence[tuple[Prior, list[Regulariser], str | None]],
+    fingerprint: str,
 ) -> list[TrialSpec]:
     task_entry = entry_of(TASKS, task)
     if isinstance(method, Instruction):
@@ -98,15 +120,28 @@ def _trials(
         return [trial(prior=None, rate=None, seed=None, training=None)]
     training = study.training.for_task(task_entry.name)
     return [
-        trial(prior=entry_of(PRIORS, prior), rate=rate, seed=seed, training=training)
-        for prior in priors
+        trial(
+            prior=entry_of(PRIORS, prior),
+            prior_fingerprint=files,
+            regularisers=tuple(entry_of(REGULARISERS, r) for r in several),
+            rate=rate,
+            seed=seed,
+            training=training,
+        )
+        for prior, several, files in starts
         for rate in study.rates
         for seed in study.seeds
     ]
 
 
-def _located(where: str, find: Callable[[], str]) -> str:
-    """The fingerprint, or the same error with the file and key in front."""
+def _files(prior: Prior, regularisers: list[Regulariser]) -> str | None:
+    """Identifies the contents of all files that a prior and its regularisers read."""
+    paths = [*prior.files(), *(path for regulariser in regularisers for path in regulariser.files())]
+    return fingerprints.combined(*map(fingerprints.of_file, paths)) if paths else None
+
+
+def _located(where: str, find: Callable[[], T]) -> T:
+    """What is found, or the same error with the file and key in front."""
     try:
         return find()
     except UserError as error:

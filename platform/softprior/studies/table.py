@@ -31,6 +31,7 @@ SCHEMA = pa.schema(
         ("task_parameters", pa.string()),
         ("method_parameters", pa.string()),
         ("prior_parameters", pa.string()),
+        ("regularisers", pa.string()),
         ("model", pa.string()),
         ("model_fingerprint", pa.string()),
         ("data_fingerprint", pa.string()),
@@ -115,6 +116,7 @@ def _row(trial: TrialSpec, record: Record | None, baseline: float | None) -> dic
         row |= {
             "prior": trial.prior.name,
             "prior_parameters": trial.prior.canonical(),
+            "regularisers": "[" + ",".join(entry.canonical() for entry in trial.regularisers) + "]",
             "rate": trial.rate.value,
             "rate_relative": trial.rate.relative,
             "seed": trial.seed,
@@ -137,7 +139,7 @@ def _row(trial: TrialSpec, record: Record | None, baseline: float | None) -> dic
 
 
 def _geometry(record: Record) -> dict[str, float | None]:
-    """Means over places; radii of the place at block 0, the only one that has them."""
+    """Means over places; radii of the first place that has them, which is the one at block 0."""
     places = list(record.geometry.values())
     if not places:
         return {}

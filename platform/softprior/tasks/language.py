@@ -1,48 +1,85 @@
-"""Language modelling on running text: every token after the first is to be predicted."""
+"""Running text: language modelling, where every token after the first is to be predicted, or cloze."""
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from softprior.assets.data import data_fingerprint
 from softprior.errors import UserError
 from softprior.prompt import Row
 from softprior.tasks.base import SPLITS, Example, Quarantined, Splits, Task, table
+from softprior.tasks.cloze import cloze_examples
 from softprior.tasks.language_source import Document, c4, local, local_files, wikipedia
 from softprior.tasks.partition import keyed_order, keys_for, split_in_order, split_of
 from softprior.tasks.sources import check_source, contents_fingerprint, is_path
+from softprior.tasks.squad_metrics import exact_match, overlap
 
 _SHORTEST = 16
 """Tokens. A document's last chunk is left out if it is shorter: too little context to learn from."""
 _LARGE = 1000
 """Documents. From so many on, hashes alone divide a collection well enough."""
+_WORD_TOKENS = 12
+"""Generated for a word. 99.9% of the blanked words of Wikipedia take, with the end-of-sequence token,
+at most 6 tokens of SmolLM2's tokenizer and 11 of `tiny`'s."""
 
 
 class Language(Task):
-    """Documents cut into chunks of `length` tokens; loss only, nothing is generated.
+    """Documents cut into chunks of `length` tokens, loss only; or into sentences with a word to fill in.
 
-    Splits go by document, and a text that occurs twice counts once. Chunks are taken round-robin over
-    documents. Of C4 and of JSON lines, which have no end in sight, as many documents are read as the
-    numbers of examples call for.
+    Splits go by document, and a text that occurs twice counts once. Chunks, and likewise sentences, are
+    taken round-robin over documents. Of C4 and of JSON lines, which have no end in sight, as many
+    documents are read as the numbers of examples call for.
+
+    In cloze the input is a sentence with one word blanked, then "Answer:" on the next line, and the
+    answer is that word, generated and scored like SQuAD's. In the control the word follows another
+    sentence of the same split.
 
     Attributes:
         data: `wikipedia-106`, `c4` (streamed; needs the Hugging Face hub), a .txt file with documents
             between blank lines, a folder of .txt files with a document each, or JSON lines with the
             document under `text` (.jsonl, .json, both also with .gz), which is C4's layout.
-        length: longest chunk in tokens, the tokenizer's beginning-of-sequence token included.
+        length: longest chunk in tokens, the tokenizer's beginning-of-sequence token included; in cloze
+            longest example, answer included: a longer one, or one whose control is longer, is dropped
+            and counted, never cut.
+        mode: `continue` learns to predict every token after the first, `cloze` the missing word.
+        max_new_tokens: in cloze 12 by default; without effect in `continue`.
     """
-
-    headline: ClassVar[str] = "loss"
-    instruction: ClassVar[str] = "Continue the text."
-    generates: ClassVar[bool] = False
 
     data: str = "wikipedia-106"
     length: Annotated[int, Field(ge=_SHORTEST)] = 128
+    mode: Literal["continue", "cloze"] = "continue"
+
+    # Class variables of `Task`, which mypy takes to be writeable; here they hang on a field.
+    @property
+    def headline(self) -> str:  # type: ignore[override]
+        return "exact_match" if self.mode == "cloze" else "loss"
+
+    @property
+    def instruction(self) -> str:  # type: ignore[override]
+        return "Write the missing word." if self.mode == "cloze" else "Continue the text."
+
+    @property
+    def generates(self) -> bool:  # type: ignore[override]
+        return self.mode == "cloze"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_word(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("mode") == "cloze":
+            return {"max_new_tokens": _WORD_TOKENS, **value}
+        return value
+
+    @model_serializer(mode="wrap")
+    def _to_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the default mode, so that ids from before there was another stay as they are."""
+        found: dict[str, Any] = handler(self)
+        return {key: value for key, value in found.items() if (key, value) != ("mode", "continue")}
 
     @field_validator("data")
     @classmethod
@@ -56,15 +93,17 @@ class Language(Task):
         return data_fingerprint(self.data)
 
     def positions(self) -> int:
-        """Nearly all chunks are full."""
-        return self.length
+        """Nearly all chunks are full; a sentence of Wikipedia with its answer has 35 tokens on average."""
+        return min(35, round(0.8 * self.length)) if self.mode == "cloze" else self.length
 
-    def score(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
-        """Nothing is generated, so there is nothing to score."""
-        return {}
+    def score(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:
+        """In cloze what SQuAD has; else nothing is generated, so there is nothing to score."""
+        if self.mode == "continue":
+            return {}
+        return {"exact_match": exact_match(prediction, answers), **overlap(prediction, answers)._asdict()}
 
     def splits(self) -> Splits:
-        """Reads the documents; each is one example, which `rows` cuts up."""
+        """Reads the documents; each is one example, which `rows` cuts up, or in cloze one a sentence."""
         quarantined: list[Quarantined] = []
         found = self._documents(quarantined)
         texts = {_key(document.text): document for document in found}
@@ -78,27 +117,35 @@ class Language(Task):
         large = len(texts) >= _LARGE
         places = {key: split_of(key) for key in texts} if large else split_in_order(texts)
         ordered = keyed_order(texts, "order")
-        tables = {
-            split: table(_example(key, texts[key]) for key in ordered if places[key] == split)
-            for split in SPLITS
+        documents = {
+            split: {key[:16]: texts[key] for key in ordered if places[key] == split} for split in SPLITS
         }
-        repeated = len(found) - len(texts)
-        return Splits(
-            **tables, quarantined=quarantined, notes={"repeated_documents": repeated} if repeated else {}
+        notes = Counter(repeated_documents=len(found) - len(texts))
+        examples = (
+            cloze_examples(documents, notes)
+            if self.mode == "cloze"
+            else {split: [_example(*item) for item in documents[split].items()] for split in SPLITS}
         )
+        tables = {split: table(examples[split]) for split in SPLITS}
+        return Splits(**tables, quarantined=quarantined, notes=dict(+notes))
 
     def row(self, example: Example, tokenizer: Any) -> Row | None:
-        """One of the document's chunks, or None where it is too short for one."""
+        """One of the document's chunks, or the sentence; None where it does not fit."""
+        if self.mode == "cloze":
+            row = super().row(example, tokenizer)
+            return row if row is not None and len(row.tokens) <= self.length else None
         return next(iter(self.rows(example, tokenizer)), None)
 
     def rows(self, example: Example, tokenizer: Any) -> list[Row]:
-        """The document's chunks, in keyed order.
+        """The document's chunks, in keyed order; in cloze the one row of the sentence.
 
         Cut here and not in `splits`, because a chunk is counted in tokens and only here is there a
         tokenizer: passages cut by characters beforehand would end at other places for every model,
         and mostly be too short or too long. Where the tokenizer begins a text with a
         beginning-of-sequence token, so does every chunk, since models read poorly without theirs.
         """
+        if self.mode == "cloze":
+            return super().rows(example, tokenizer)
         begin = [token for token in tokenizer("")["input_ids"] if token == tokenizer.bos_token_id]
         # `verbose` off: a document longer than the model's context is no reason to warn, it is cut.
         tokens = tokenizer(example.input, add_special_tokens=False, verbose=False)["input_ids"]
@@ -126,5 +173,5 @@ def _key(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _example(key: str, document: Document) -> Example:
-    return Example(id=key[:16], input=document.text, control=None, answers=(), group=document.name)
+def _example(name: str, document: Document) -> Example:
+    return Example(id=name, input=document.text, control=None, answers=(), group=document.name)

@@ -168,7 +168,7 @@ def check_keys_values(host: FrozenLM, oracle: nn.Module) -> None:
 
 
 @torch.no_grad()
-def check_projections(host: FrozenLM, oracle: nn.Module) -> None:
+def check_projections(host: FrozenLM, oracle: nn.Module) -> None:  # noqa: ARG001  same signature
     """Projected states, keys turned to their positions, are what the block attends to; and back again."""
     ids = example_batch(host.info()).tokens[2]
     states = host.observe(None, collate([_plain(ids)]), _sites(host), Recorder())
@@ -189,7 +189,7 @@ def check_prefix_of_a_text(host: FrozenLM, oracle: nn.Module) -> None:  # noqa: 
     """A prefix made of a text's own keys and values gives what the text in front of the rows gives."""
     batch = example_batch(host.info())
     front = batch.tokens[2, :5]
-    prompt = {}
+    prompt: dict[Place, Tensor] = {}
     for block, (keys, values) in host.keys_values(front, range(host.info().blocks)).items():
         prompt |= {Place(block, "key"): keys, Place(block, "value"): values}
     longer = replace(

@@ -21,7 +21,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from softprior.priors import PRIORS, Distribution, Prior
+from softprior.priors.domain import Domain, Shrinkage, fit_domain
+from softprior.prompt import Place
 from softprior.seeding import derive, torch_generator
+from softprior.statistics.reference import Reference
 from softprior.validation import validate
 
 STANDARD_ERRORS = 5
@@ -47,7 +50,8 @@ class TableSource:
         size: V, the number of rows.
     """
 
-    def __init__(self, hidden: int = 4, tokens: int = 6, size: int = 60) -> None:
+    def __init__(self, hidden: int = 4, tokens: int = 6, size: int = 120) -> None:
+        self.place = Place(0)
         self.hidden = hidden
         self.tokens = tokens
         self.size = size
@@ -58,8 +62,26 @@ class TableSource:
     def vocabulary(self) -> Float[Tensor, "V H"]:
         return self._table
 
+    @property
+    def fingerprint(self) -> str:
+        return f"table-{self.hidden}-{self.size}"
+
+    @property
+    def model(self) -> str:
+        return "table"
+
     def encode(self, text: str) -> Int[Tensor, "T"]:
+        """Row of each word."""
         return torch.tensor([derive(0, word) % self.size for word in text.split()], dtype=torch.long)
+
+    def text(self, text: str) -> Float[Tensor, "T H"]:
+        return self._table[self.encode(text)]
+
+    def unplaced(self, vectors: Float[Tensor, "P H"]) -> Float[Tensor, "P H"]:
+        return vectors
+
+    def reference(self) -> Reference:
+        return fit_domain(Domain(), Shrinkage(), self).reference
 
 
 def check_samples(prior: Prior, source: TableSource) -> None:

@@ -214,6 +214,7 @@ class _Writer:
         values: list[tuple[str, float | None, int]] = []
         for point in record.steps:
             parts = {"loss": point.loss, "gradient": point.gradient, "moved": point.moved}
+            parts |= {f"penalty_{name}": value for name, value in point.penalties.items()}
             values += [(f"train_{name}", value, point.step) for name, value in parts.items()]
         for score in record.validation:
             values.append(("validation_loss", score.loss, score.step))
@@ -282,6 +283,8 @@ def _flat(trial: TrialSpec) -> dict[str, Any]:
         entry = getattr(trial, axis)
         flat[axis] = None if entry is None else entry.name
         flat |= {f"{axis}.{name}": value for name, value in ({} if entry is None else entry.params).items()}
+    for entry in trial.regularisers:
+        flat |= {f"regulariser.{entry.name}.{name}": value for name, value in entry.params.items()}
     for group in ("training", "evaluation"):
         spec: Spec | None = getattr(trial, group)
         flat |= {

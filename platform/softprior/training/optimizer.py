@@ -8,8 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from softprior.methods.base import Reparameterisation
 from softprior.prompt import Place
+from softprior.seeding import torch_generator
 from softprior.specs import Rate, TrainingSpec
+
+Vectors = dict[Place, Float[Tensor, "_ _"]]
 
 
 def schedule(step: int, training: TrainingSpec) -> float:
@@ -27,25 +31,58 @@ def schedule_sum(steps: int, training: TrainingSpec) -> float:
     return sum(schedule(step, training) for step in range(steps))
 
 
-class PromptOptimizer:
-    """The vectors of every place and their AdamW state.
+class Residual:
+    """x + W2 tanh(W1 x), row by row; W2 starts at zero, so the vectors start where they were.
 
     Attributes:
-        vectors: the master copy, float32, on the CPU.
+        weights: W1 `[H, W]` and W2 `[W, H]`.
+    """
+
+    def __init__(self, hidden: int, width: int, generator: torch.Generator) -> None:
+        first = torch.randn(hidden, width, generator=generator) / math.sqrt(hidden)
+        self.weights = (first, torch.zeros(width, hidden))
+
+    def __call__(self, vectors: Float[Tensor, "P H"]) -> Float[Tensor, "P H"]:
+        first, second = self.weights
+        return vectors + torch.tanh(vectors @ first) @ second
+
+
+class PromptOptimizer:
+    """The vectors of every place, the network they may be trained through, and their AdamW state.
+
+    Attributes:
         rates: learning rate of each place at schedule factor 1.
     """
 
     def __init__(
-        self, initial: dict[Place, Float[Tensor, "P H"]], rate: Rate, training: TrainingSpec
+        self,
+        initial: Vectors,
+        rate: Rate,
+        training: TrainingSpec,
+        network: Reparameterisation | None = None,
+        seed: int = 0,
     ) -> None:
-        """Starts at `initial`; a relative rate is scaled by each place's root mean square there."""
-        self.vectors = {place: value.detach().clone().float() for place, value in initial.items()}
+        """Starts at `initial`; a relative rate is scaled by each place's root mean square there.
+
+        Args:
+            network: trains the vectors through a network of its own at each place, at the place's rate.
+            seed: of the network's first weights.
+        """
+        self._direct = {place: value.detach().clone().float() for place, value in initial.items()}
+        self._networks: dict[Place, Residual] = {}
+        if network is not None:
+            for place, value in self._direct.items():
+                generator = torch_generator(seed, "reparameterisation", place.name)
+                self._networks[place] = Residual(value.shape[1], network.width, generator)
         self.rates = {
             place: rate.value * (float(value.double().square().mean().sqrt()) if rate.relative else 1.0)
             for place, value in initial.items()
         }
         self._training = training
-        groups = [{"params": [value], "lr": self.rates[place]} for place, value in self.vectors.items()]
+        groups = [
+            {"params": list(self._parameters(place).values()), "lr": self.rates[place]}
+            for place in self._direct
+        ]
         self._adam = torch.optim.AdamW(
             groups,
             betas=training.betas,
@@ -54,33 +91,67 @@ class PromptOptimizer:
             foreach=False,
         )
 
-    def step(self, step: int, gradient: dict[Place, Float[Tensor, "P H"]]) -> float:
+    @property
+    def vectors(self) -> Vectors:
+        """The prompt as it is now: the master copy, float32, on the CPU."""
+        return {place: self._vectors(place).detach() for place in self._direct}
+
+    def step(self, step: int, gradient: Vectors) -> float:
         """One update at a step counted from 0; returns the gradient's norm before clipping."""
-        norm = math.sqrt(sum(float(value.double().square().sum()) for value in gradient.values()))
+        parts = {place: self._pulled_back(place, gradient[place]) for place in self._direct}
+        norm = math.sqrt(
+            sum(float(value.double().square().sum()) for part in parts.values() for value in part.values())
+        )
         clip = self._training.clip
         factor = 1.0 if clip is None or norm <= clip else clip / norm
-        for group, (place, vectors) in zip(self._adam.param_groups, self.vectors.items(), strict=True):
-            vectors.grad = gradient[place].to(vectors) * factor
+        for group, (place, part) in zip(self._adam.param_groups, parts.items(), strict=True):
+            for name, parameter in self._parameters(place).items():
+                parameter.grad = part[name] * factor
             group["lr"] = self.rates[place] * schedule(step, self._training)
         self._adam.step()
         return norm
 
+    def _vectors(self, place: Place) -> Float[Tensor, "P H"]:
+        vectors = self._direct[place]
+        return self._networks[place](vectors) if place in self._networks else vectors
+
+    def _parameters(self, place: Place) -> dict[str, Tensor]:
+        """What is trained at a place, by name."""
+        named = {"vectors": self._direct[place]}
+        if place in self._networks:
+            named["first"], named["second"] = self._networks[place].weights
+        return named
+
+    def _pulled_back(self, place: Place, gradient: Float[Tensor, "P H"]) -> dict[str, Tensor]:
+        """The gradient at the vectors as the gradient at what is trained (a vector-Jacobian product)."""
+        parameters = self._parameters(place)
+        if place not in self._networks:
+            return {"vectors": gradient.to(self._direct[place])}
+        for parameter in parameters.values():
+            parameter.requires_grad_(True)
+        with torch.enable_grad():
+            found = torch.autograd.grad(self._vectors(place), list(parameters.values()), gradient)
+        for parameter in parameters.values():
+            parameter.requires_grad_(False)
+        return dict(zip(parameters, found, strict=True))
+
     def state(self) -> dict[str, Tensor]:
-        """Tensors that restore the optimizer exactly."""
+        """Tensors that restore the optimizer exactly, as `PARAMETER/PLACE` and `PARAMETER.STATE/PLACE`."""
         tensors = {}
-        for place, vectors in self.vectors.items():
-            tensors[f"vectors/{place.name}"] = vectors
-            for name, value in self._adam.state[vectors].items():
-                tensors[f"{name}/{place.name}"] = value
+        for place in self._direct:
+            for name, parameter in self._parameters(place).items():
+                tensors[f"{name}/{place.name}"] = parameter
+                for part, value in self._adam.state[parameter].items():
+                    tensors[f"{name}.{part}/{place.name}"] = value
         return tensors
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """The inverse of `state`."""
-        for place, vectors in self.vectors.items():
-            vectors.copy_(tensors[f"vectors/{place.name}"])
-            own = {name: value for name, value in tensors.items() if name.endswith(f"/{place.name}")}
-            self._adam.state[vectors] = {
-                name.partition("/")[0]: value.clone()
-                for name, value in own.items()
-                if not name.startswith("vectors/")
-            }
+        for place in self._direct:
+            for name, parameter in self._parameters(place).items():
+                parameter.copy_(tensors[f"{name}/{place.name}"])
+                self._adam.state[parameter] = {
+                    key.partition("/")[0].partition(".")[2]: value.clone()
+                    for key, value in tensors.items()
+                    if key.startswith(f"{name}.") and key.endswith(f"/{place.name}")
+                }

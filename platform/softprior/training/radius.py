@@ -1,50 +1,35 @@
-"""Where vectors stand against the vocabulary: Mahalanobis radii as quantiles of the tokens' own."""
+"""Where a prompt's vectors stand against the vocabulary, seen as the model sees them."""
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
+from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softprior.geometry import quantile_among
 from softprior.models.protocol import FrozenLM
 from softprior.prompt import Place
-from softprior.statistics.gaussian import Gaussian, fit_gaussian
-from softprior.statistics.moments import Moments
+from softprior.training.source import PlaceSource
 
 
-class VocabularyRadius:
-    """The vocabulary at the model's input, as a Gaussian and the radii of its own tokens.
+class SeenSource(PlaceSource):
+    """The vocabulary as a place's vectors are seen: of cut prompts, after the block's norm."""
 
-    For cut places everything is taken after the block's norm, the only way such a prompt is seen.
-    """
+    def __init__(self, host: FrozenLM, tokenizer: Any, place: Place, tokens: int) -> None:
+        super().__init__(host, tokenizer, place, tokens)
+        self._normed = place.after == "cut"
 
-    def __init__(self, host: FrozenLM, place: Place, tokens: int) -> None:
-        self._host = host
-        self._place = place
-        vocabulary = self._seen(host.embed(torch.arange(min(tokens, host.info().vocabulary))))
-        self._gaussian: Gaussian = fit_gaussian(
-            Moments.empty(vocabulary.shape[1]).update(vocabulary)
-        ).gaussian
-        self._reference = self._gaussian.radius(vocabulary)
+    @property
+    def fingerprint(self) -> str:
+        return super().fingerprint + (f"-norm.{self.place.block}" if self._normed else "")
 
-    def _seen(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
-        cut = self._place.after == "cut"
-        return (self._host.normalise(self._place, vectors) if cut else vectors).cpu()
+    def vocabulary(self) -> Float[Tensor, "V H"]:
+        return self.seen(super().vocabulary())
+
+    def seen(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
+        """Vectors as priors see them, as the model sees them."""
+        return self._host.normalise(self.place, vectors).cpu() if self._normed else vectors
 
     def quantile(self, vectors: Float[Tensor, "P H"]) -> float:
-        """Mean over vectors of the share of tokens that lie at most as far out."""
-        return float(quantile_among(self._gaussian.radius(self._seen(vectors)), self._reference).mean())
-
-
-def vocabulary_radius(host: FrozenLM, place: Place, tokens: int) -> VocabularyRadius:
-    """The same for the same host and place, fitted once a process; `tokens` are the tokenizer's."""
-    known = _fitted.setdefault(host, {})
-    if place not in known:
-        known[place] = VocabularyRadius(host, place, tokens)
-    return known[place]
-
-
-_fitted: WeakKeyDictionary[FrozenLM, dict[Place, VocabularyRadius]] = WeakKeyDictionary()
+        """Mean over vectors of the share of the vocabulary that lies at most as far out."""
+        return float(self.reference().quantiles(self.seen(vectors)).mean())

@@ -1,34 +1,79 @@
-"""What priors are fitted on: the embedding layer behind the seam."""
+"""What priors are fitted on: the frozen model behind the seam, seen from one place of the prompt."""
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from softprior.models.protocol import FrozenLM
+from softprior.models.protocol import FrozenLM, Where
+from softprior.priors.domain import SAMPLE, Domain, Shrinkage, fit_domain, sampled
+from softprior.prompt import Place, Row, collate
+from softprior.statistics.reference import Reference
 
 
-class EmbeddingSource:
-    """A `PriorSource` that asks a host for its embeddings, once."""
+class PlaceSource:
+    """A `PriorSource` that asks a host."""
 
-    def __init__(self, host: FrozenLM, tokenizer: Any, tokens: int) -> None:
+    def __init__(self, host: FrozenLM, tokenizer: Any, place: Place, tokens: int) -> None:
         self._host = host
         self._tokenizer = tokenizer
+        self.place = place
         self.tokens = tokens
-        self.hidden = host.info().hidden
+        self.hidden = host.width(place)
+        self.model = host.info().fingerprint
 
-    @cached_property
-    def _table(self) -> Float[Tensor, "V H"]:
-        # Embedding tables are often longer than the vocabulary; rows of no token were never trained.
-        tokens = min(len(self._tokenizer), self._host.info().vocabulary)
-        return self._host.embed(torch.arange(tokens)).cpu()
+    @property
+    def fingerprint(self) -> str:
+        at = "embeddings" if self.place.kind == "residual" else f"{self.place.kind}.{self.place.block}"
+        return f"{self.model}-{self._host.info().dtype}-{len(self._tokenizer)}-{at}"
 
     def vocabulary(self) -> Float[Tensor, "V H"]:
-        return self._table
+        """All tokens' embeddings; of keys and values those of at most `SAMPLE` tokens, always the same."""
+        if self.place.kind == "residual":
+            return vocabulary(self._host, self._tokenizer)
+        tokens = sampled(vocabulary(self._host, self._tokenizer), SAMPLE)
+        return self._host.project(self.place, tokens).cpu()
 
-    def encode(self, text: str) -> Int[Tensor, "T"]:
-        return torch.tensor(self._tokenizer(text, add_special_tokens=False)["input_ids"], dtype=torch.long)
+    def text(self, text: str) -> Float[Tensor, "T H"]:
+        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        if self.place.kind == "residual" or not ids:
+            return self._host.embed(torch.tensor(ids, dtype=torch.long)).cpu()
+        row = Row("text", ids, [False] * len(ids), [False] * len(ids))
+        site = f"resid.{self.place.block}"
+        states = self._host.observe(None, collate([row]), [site], _States()).states
+        return self._host.project(self.place, states).cpu()
+
+    def unplaced(self, vectors: Float[Tensor, "P H"]) -> Float[Tensor, "P H"]:
+        return self._host.rotate(self.place, vectors, inverse=True) if self.place.kind == "key" else vectors
+
+    def placed(self, vectors: Float[Tensor, "P H"]) -> Float[Tensor, "P H"]:
+        """The inverse of `unplaced`: vectors as a prior draws them, as the prompt has them."""
+        return self._host.rotate(self.place, vectors) if self.place.kind == "key" else vectors
+
+    def reference(self) -> Reference:
+        return fit_domain(Domain(), Shrinkage(), self).reference
+
+
+class _States:
+    """A statistic that keeps the states of one text."""
+
+    states: Float[Tensor, "T H"]
+
+    def update(self, site: str, states: Float[Tensor, "N H"], where: Where) -> None:  # noqa: ARG002
+        self.states = states
+
+
+def vocabulary(host: FrozenLM, tokenizer: Any) -> Float[Tensor, "V H"]:
+    """What the embedding layer returns for every token of the tokenizer, asked of a host once."""
+    if host not in _tables:
+        # Embedding tables are often longer than the vocabulary; rows of no token were never trained.
+        ids: Int[Tensor, "V"] = torch.arange(min(len(tokenizer), host.info().vocabulary))
+        _tables[host] = host.embed(ids).cpu()
+    return _tables[host]
+
+
+_tables: WeakKeyDictionary[FrozenLM, Tensor] = WeakKeyDictionary()

@@ -34,8 +34,9 @@ from softprior.training.environment import environment
 from softprior.training.evaluation import Evaluator
 from softprior.training.failure import require_finite
 from softprior.training.optimizer import PromptOptimizer, schedule, schedule_sum
-from softprior.training.radius import vocabulary_radius
-from softprior.training.source import EmbeddingSource
+from softprior.training.penalties import Penalties, Start
+from softprior.training.radius import SeenSource
+from softprior.training.source import PlaceSource, vocabulary
 
 QUARANTINE = 100
 """Malformed rows that a record names; all of them are counted."""
@@ -64,6 +65,7 @@ class Trial:
     folder: StudyFolder
     report: Report
     progress: Progress = field(default_factory=Progress)
+    _penalties: Penalties = field(init=False, repr=False)
 
     def run(self) -> Record:
         """Trains and evaluates, or goes on from the checkpoint; writes the posterior, then the record.
@@ -74,10 +76,15 @@ class Trial:
         """
         started = time.monotonic()
         self._check_lengths()
-        initial, facts = self._sample()
+        starts = self._sample()
+        initial = {place: start.source.placed(start.sample) for place, start in starts.items()}
+        facts = {place.name: _facts(start) for place, start in starts.items()}
         optimizer = None
         if self.spec.training is not None and self.spec.rate is not None:
-            optimizer = PromptOptimizer(initial, self.spec.rate, self.spec.training)
+            assert self.spec.seed is not None
+            network = self.method.network()
+            optimizer = PromptOptimizer(initial, self.spec.rate, self.spec.training, network, self.spec.seed)
+            self._penalties = Penalties(self.spec.regularisers, starts, self._answers())
             self._resume(optimizer)
         progress = self.progress
         before = progress.seconds
@@ -143,21 +150,27 @@ class Trial:
                 f"{self.spec.task.name} or the prompt's tokens"
             )
 
-    def _sample(self) -> tuple[Vectors, dict[str, Any]]:
-        """The initial vectors of every place, drawn for the trial's seed, and the facts of the fit."""
+    def _sample(self) -> dict[Place, Start]:
+        """A draw of the prior at every place, for the trial's seed."""
         if self.spec.prior is None or self.spec.seed is None:
-            return {}, {}
+            return {}
         prior = PRIORS[self.spec.prior.name].model_validate(self.spec.prior.params)
-        count = self.method.count()
-        source = EmbeddingSource(self.host, self.tokenizer, count)
-        save_background(self.folder, self.spec.model_fingerprint, source.vocabulary())
-        distribution = prior.fit(source)
-        places = self.method.places(self.host.info().blocks)
-        initial = {
-            place: distribution.sample(torch_generator(self.spec.seed, "prior", place.name), count)
-            for place in places
-        }
-        return initial, distribution.record()
+        count, info = self.method.count(), self.host.info()
+        save_background(self.folder, self.spec.model_fingerprint, vocabulary(self.host, self.tokenizer))
+        starts = {}
+        for place in self.method.places(info.blocks, info.stack):
+            source = PlaceSource(self.host, self.tokenizer, place, count)
+            distribution = prior.fit(source)
+            generator = torch_generator(self.spec.seed, "prior", place.name)
+            starts[place] = Start(source, distribution, distribution.sample(generator, count))
+        return starts
+
+    def _answers(self) -> int:
+        """Answer tokens of the training split; only regularisers ask."""
+        if not self.spec.regularisers:
+            return 1
+        train = self.prepared.train
+        return sum(sum(train.row(i).labels) for i in range(len(train)))
 
     def _resume(self, optimizer: PromptOptimizer) -> None:
         found = load_checkpoint(self.folder.checkpoint(self.spec.id), self.spec.id)
@@ -175,6 +188,7 @@ class Trial:
     def _report_step(self, point: StepPoint, resumed: bool = False) -> None:
         assert self.spec.training is not None
         values = _named("train", point, "loss", "gradient", "moved")
+        values |= {f"train_penalty_{name}": value for name, value in point.penalties.items()}
         again = {"resumed": True} if resumed else {}
         self.report({"step": point.step, "steps": self.spec.training.steps, **values, **again})
 
@@ -192,8 +206,14 @@ class Trial:
         kept = _log_spaced(training.steps, training.snapshots)
         while progress.step < training.steps:
             step = progress.step
-            loss, gradient = self._gradient(optimizer.vectors, islice(batches, training.accumulate))
+            vectors = optimizer.vectors
+            loss, gradient = self._gradient(vectors, islice(batches, training.accumulate))
             require_finite(step + 1, "loss", loss)
+            penalties, slopes = self._penalties.values(vectors)
+            for name, value in penalties.items():
+                require_finite(step + 1, f"regulariser {name}", value)
+            for place, slope in slopes.items():
+                gradient[place] = gradient[place] + slope.to(gradient[place])
             norm = optimizer.step(step, gradient)
             require_finite(step + 1, "gradient's norm", norm)
             progress.step = step + 1
@@ -213,6 +233,7 @@ class Trial:
                 rate=self.spec.rate.value * schedule(step, training),
                 gradient=norm,
                 moved=moved,
+                penalties=penalties,
             )
             progress.steps.append(point)
             self._report_step(point)
@@ -266,8 +287,11 @@ class Trial:
             end = final[place]
             moved = float(geometry.distance_moved(start, end).mean())
             reach = geometry.reach(optimizer.rates[place], factors, end.shape[1])
-            radius = vocabulary_radius(self.host, place, len(self.tokenizer)) if place.block == 0 else None
-            seen = self.host.normalise(place, end).cpu() if place.after == "cut" else end
+            source = SeenSource(self.host, self.tokenizer, place, len(end))
+            start, end = source.unplaced(start), source.unplaced(end)
+            # Embeddings are no data for residual vectors of deeper blocks.
+            known = place.block == 0 or place.kind != "residual"
+            seen = source.seen(end)
             result[place.name] = PlaceGeometry(
                 moved=moved,
                 reach=reach,
@@ -276,8 +300,8 @@ class Trial:
                 final_norm=float(end.double().norm(dim=1).mean()),
                 cosine=_or_none(geometry.mean_pairwise_cosine(seen)),
                 participation=_or_none(geometry.participation_ratio(seen)),
-                initial_radius=None if radius is None else radius.quantile(start),
-                final_radius=None if radius is None else radius.quantile(end),
+                initial_radius=source.quantile(start) if known else None,
+                final_radius=source.quantile(end) if known else None,
             )
         return result
 
@@ -314,6 +338,16 @@ class Trial:
 
 def _named(prefix: str, source: StepPoint | Score, *names: str) -> dict[str, float]:
     return {f"{prefix}_{name}": getattr(source, name) for name in names if getattr(source, name) is not None}
+
+
+def _facts(start: Start) -> dict[str, Any]:
+    """The fit's facts, and each vector's Mahalanobis radius as a quantile of the data's.
+
+    The data are those that the law was fitted on, or the vocabulary.
+    """
+    reference = start.distribution.reference() or start.source.reference()
+    quantiles = reference.quantiles(start.sample).tolist()
+    return {**start.distribution.record(), "radius_quantiles": [round(q, 4) for q in quantiles]}
 
 
 def _or_none(value: float) -> float | None:

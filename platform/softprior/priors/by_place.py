@@ -1,0 +1,56 @@
+"""One prior at each place, for methods that have vectors at several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from softprior.priors.base import Distribution, Prior, PriorSource
+from softprior.priors.mixture import Mixture
+from softprior.priors.nested import checked, component
+from softprior.priors.simple import SIMPLE
+from softprior.specs import Entry
+
+COMPONENTS: dict[str, type[Prior]] = {**SIMPLE, "mixture": Mixture}
+
+
+class ByPlace(Prior):
+    """Chooses by block and kind; without this prior all places share one.
+
+    Attributes:
+        default: the prior of places that nothing else names.
+        keys, values: the prior of key and of value places.
+        blocks: priors of single blocks, which win over the others.
+    """
+
+    default: Entry
+    keys: Entry | None = None
+    values: Entry | None = None
+    blocks: dict[Annotated[int, Field(ge=0)], Entry] = {}
+
+    @field_validator("default", "keys", "values")
+    @classmethod
+    def _known(cls, entry: Entry | None) -> Entry | None:
+        return None if entry is None else checked(COMPONENTS, entry)
+
+    @field_validator("blocks")
+    @classmethod
+    def _all_known(cls, blocks: dict[int, Entry]) -> dict[int, Entry]:
+        return {block: checked(COMPONENTS, entry) for block, entry in blocks.items()}
+
+    def smooth(self) -> bool:
+        return all(component(COMPONENTS, entry).smooth() for entry in self._entries())
+
+    def fit(self, source: PriorSource) -> Distribution:
+        place = source.place
+        by_kind = {"key": self.keys, "value": self.values}.get(place.kind)
+        return component(COMPONENTS, self.blocks.get(place.block) or by_kind or self.default).fit(source)
+
+    def files(self) -> tuple[Path, ...]:
+        return tuple(path for entry in self._entries() for path in component(COMPONENTS, entry).files())
+
+    def _entries(self) -> list[Entry]:
+        entries = [self.default, self.keys, self.values, *self.blocks.values()]
+        return [entry for entry in entries if entry is not None]

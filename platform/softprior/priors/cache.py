@@ -1,0 +1,55 @@
+"""Fits are made once: the same data and parameters give the same fit, in every trial and process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from softprior.assets.cache import ensure
+
+VERSION = 1
+"""Raised when a fit of the same data would come out otherwise."""
+
+KEPT = 16
+"""Fits one process keeps in memory; a covariance at H = 2048 takes 34 MB."""
+
+
+class Fit(NamedTuple):
+    """What a fit leaves: tensors, and facts as JSON values."""
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+
+def cached_fit(kind: str, key: dict[str, Any], build: Callable[[], Fit]) -> Fit:
+    """The fit of this kind for this key, built if no process has built it yet.
+
+    Args:
+        key: JSON values that decide the result: parameters, and fingerprints of the data.
+    """
+    text = json.dumps([VERSION, kind, key], sort_keys=True)
+    relative = f"fits/{kind}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
+
+    def write(path: Path) -> None:
+        fit = build()
+        # Cloned, because safetensors refuses tensors that share memory.
+        tensors = {name: value.contiguous().clone() for name, value in fit.tensors.items()}
+        save_file(tensors, path, metadata={"facts": json.dumps(fit.facts, allow_nan=False)})
+
+    path = ensure(relative, write)
+    return _load(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=KEPT)
+def _load(path: Path, changed: int) -> Fit:  # noqa: ARG001  a file built anew is read anew
+    with safe_open(path, framework="pt") as file:
+        facts = json.loads((file.metadata() or {})["facts"])
+        return Fit({name: file.get_tensor(name) for name in file.keys()}, facts)  # noqa: SIM118

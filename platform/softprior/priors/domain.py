@@ -1,0 +1,178 @@
+"""What a prior is fitted on: the vocabulary or a part of it, or activations of a task at a site."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from softprior.errors import UserError
+from softprior.priors.base import PriorSource
+from softprior.priors.cache import Fit, cached_fit
+from softprior.prompt import Place
+from softprior.seeding import torch_generator
+from softprior.specs import Spec
+from softprior.statistics.gaussian import Gaussian, fit_gaussian
+from softprior.statistics.reference import Reference
+from softprior.statistics.store import SiteStatistics, find_statistics, load_statistics
+
+SAMPLE = 20_000
+"""Vectors kept of a vocabulary where single ones are asked for; the paper subsamples as many."""
+
+
+class Domain(Spec):
+    """A set of real vectors. Without `statistics` it is the vocabulary.
+
+    Attributes:
+        statistics: a statistics store (a folder) of activations, in place of the vocabulary.
+        task: the task in the store; needed with `statistics`.
+        site: the site in the store; null takes the place's own (`resid.L`, `key.L` or `value.L`).
+        tokens: the token class in the store.
+        part: the part of the vocabulary, by token id as shares from 0 to 1. Tokenizers number merged
+            tokens by frequency, so [0, 0.5] are the more frequent half.
+    """
+
+    statistics: Path | None = None
+    task: str | None = None
+    site: str | None = None
+    tokens: str = "all"
+    part: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = (0.0, 1.0)
+
+    @model_validator(mode="after")
+    def _together(self) -> Domain:
+        if (self.statistics is None) != (self.task is None):
+            raise ValueError("statistics and task are given together, or neither for the vocabulary")
+        if self.statistics is None and (self.site is not None or self.tokens != "all"):
+            raise ValueError("site and tokens choose within statistics; without statistics leave them out")
+        if self.statistics is not None and self.part != (0.0, 1.0):
+            raise ValueError("part divides the vocabulary; with statistics leave it out")
+        if self.part[0] >= self.part[1]:
+            raise ValueError(f"part = {list(self.part)} is empty; the first share must be below the second")
+        return self
+
+    def files(self) -> tuple[Path, ...]:
+        """The files it reads. Which site that is may depend on the place, so all of a task's count."""
+        if self.statistics is None or self.task is None:
+            return ()
+        if self.site is not None:
+            return (find_statistics(self.statistics, self.task, self.site),)
+        found = tuple(sorted((self.statistics / self.task).glob("*.safetensors")))
+        return found or (find_statistics(self.statistics, self.task, "resid.0"),)
+
+    def key(self, source: PriorSource) -> dict[str, Any]:
+        """What decides the vectors, for the cache of fits."""
+        if self.statistics is None or self.task is None:
+            return {"vectors": source.fingerprint, "part": list(self.part)}
+        path = find_statistics(self.statistics, self.task, self.site or site_of(source.place))
+        state = path.stat()
+        return {
+            "statistics": str(path.resolve()),
+            "changed": [state.st_mtime_ns, state.st_size],
+            "model": source.model,
+            "tokens": self.tokens,
+            "hidden": source.hidden,
+        }
+
+    def load(self, source: PriorSource) -> SiteStatistics:
+        """The vectors' moments, and vectors themselves: all of a part of the vocabulary.
+
+        Raises:
+            UserError: the store does not have them, or they have another dimension than the place.
+        """
+        if self.statistics is None or self.task is None:
+            vectors = source.vocabulary()
+            first, last = (round(share * len(vectors)) for share in self.part)
+            if last - first < 2:
+                raise UserError(
+                    f"part = {list(self.part)} of {len(vectors)} tokens holds {last - first}; a fit needs two"
+                )
+            return SiteStatistics.of(vectors[first:last])
+        site = self.site or site_of(source.place)
+        found = load_statistics(self.statistics, self.task, site, self.tokens, source.model)
+        dimension = len(found.moments.mean)
+        if dimension != source.hidden:
+            raise UserError(
+                f"the vectors of {self.task} at {site} in {self.statistics} have {dimension} dimensions and "
+                f"the place {source.place.name} has {source.hidden}; choose a site of this width"
+            )
+        return found
+
+    def name(self, place: Place) -> str:
+        """For records: where the vectors are from."""
+        if self.statistics is None:
+            return (
+                "vocabulary" if self.part == (0.0, 1.0) else f"vocabulary {self.part[0]:g}-{self.part[1]:g}"
+            )
+        return f"{self.task} {self.tokens} at {self.site or site_of(place)}"
+
+
+def site_of(place: Place) -> str:
+    """The site whose states stand where a place's vectors join."""
+    return f"{'resid' if place.kind == 'residual' else place.kind}.{place.block}"
+
+
+class Shrinkage(Spec):
+    """How a covariance is estimated.
+
+    Attributes:
+        shrinkage: `oas` estimates the weight of the scaled identity; a number in [0, 1] fixes it.
+        jitter: variance added to every coordinate. The paper's code adds 1e-3, which at SmolLM2's
+            spread (variance 0.018) is no rounding matter; hence 0 unless asked for.
+    """
+
+    shrinkage: Literal["oas"] | Annotated[float, Field(ge=0, le=1)] = "oas"
+    jitter: Annotated[float, Field(ge=0)] = 0.0
+
+
+class FittedDomain(NamedTuple):
+    """A Gaussian fitted to a domain.
+
+    Attributes:
+        facts: source, counts, shrinkage, jitter, condition number.
+    """
+
+    gaussian: Gaussian
+    reference: Reference
+    facts: dict[str, Any]
+
+
+def fit_domain(domain: Domain, estimate: Shrinkage, source: PriorSource) -> FittedDomain:
+    """Fits the Gaussian of a domain, once for all trials.
+
+    Raises:
+        UserError: the domain does not have the vectors, or their covariance is singular.
+    """
+
+    def build() -> Fit:
+        data = domain.load(source)
+        weight = None if estimate.shrinkage == "oas" else estimate.shrinkage
+        fit = fit_gaussian(data.moments, weight, estimate.jitter)
+        radii = fit.gaussian.radius(sampled(data.sample, SAMPLE)).sort().values
+        facts = {
+            "source": domain.name(source.place),
+            "tokens": data.moments.count,
+            "documents": data.documents,
+            "sinks": data.sinks,
+            "shrinkage": fit.shrinkage,
+            "jitter": fit.jitter,
+            "condition": fit.condition,
+        }
+        tensors = {"mean": fit.gaussian.mean, "factor": fit.gaussian.factor, "radii": radii}
+        return Fit(tensors, facts)
+
+    key = {**domain.key(source), **estimate.model_dump(mode="json", include={"shrinkage", "jitter"})}
+    tensors, facts = cached_fit("gaussian", key, build)
+    gaussian = Gaussian(tensors["mean"], tensors["factor"])
+    return FittedDomain(gaussian, Reference(gaussian, tensors["radii"]), facts)
+
+
+def sampled(vectors: Float[Tensor, "N D"], count: int) -> Float[Tensor, "M D"]:
+    """At most `count` of the vectors, drawn without repetition and always the same."""
+    if len(vectors) <= count:
+        return vectors
+    chosen = torch.randperm(len(vectors), generator=torch_generator(0, "fit sample"))[:count]
+    return vectors[chosen.to(vectors.device)]

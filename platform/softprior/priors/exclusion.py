@@ -1,0 +1,133 @@
+"""Around a cluster but not in it: the paper's exclusion prior, and one with a radius of the data's."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import Field, model_validator
+from scipy.stats import chi2
+from torch import Tensor
+
+from softprior.priors.base import Distribution, Prior, PriorSource
+from softprior.priors.domain import Domain, FittedDomain, Shrinkage, fit_domain
+from softprior.statistics.reference import Reference
+
+BISECTIONS = 60
+"""Halvings of an interval of radii: to the last bits of a float64."""
+
+
+class Exclusion(Domain, Shrinkage, Prior):
+    """The paper's law, or, with `quantile` or `multiple`, a shell around the data.
+
+    The paper draws x from a wider Gaussian N(mu, c_dim Sigma), c_dim = c^(2/D), and accepts it with
+    probability max(0, 1 - pdf(x) / pdf_wide(x)); what remains has density proportional to
+    max(0, pdf_wide - pdf). It depends on the Mahalanobis radius alone, so the radius is drawn exactly
+    from its one-dimensional law and the direction uniformly. In high dimension this law's mean radius
+    is only 2% above the Gaussian's, far inside the spread of real tokens; hence the shells.
+
+    Attributes:
+        c: ratio of the two Gaussians' normalising constants, above 1.
+        quantile: all vectors at the radius below which this share of the data lies.
+        multiple: all vectors at this multiple of the data's median radius.
+    """
+
+    c: Annotated[float, Field(gt=1)] = 5.0
+    quantile: Annotated[float, Field(ge=0, le=1)] | None = None
+    multiple: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _one_radius(self) -> Exclusion:
+        if self.quantile is not None and self.multiple is not None:
+            raise ValueError("quantile and multiple both set the radius; give one of them")
+        return self
+
+    def fit(self, source: PriorSource) -> Distribution:
+        fit = fit_domain(self, self, source)
+        if self.quantile is not None:
+            return _Shell(fit, float(fit.reference.radii.quantile(self.quantile)))
+        if self.multiple is not None:
+            return _Shell(fit, self.multiple * float(fit.reference.radii.median()))
+        return _Exclusion(fit, self.c)
+
+
+class _Radial(Distribution):
+    """A law whose direction is uniform in the coordinates in which the fitted Gaussian is round."""
+
+    def __init__(self, fit: FittedDomain) -> None:
+        self.fit = fit
+        self.dimension = len(fit.gaussian.mean)
+
+    def radii(self, generator: torch.Generator, count: int) -> Float[Tensor, "P"]:
+        """Mahalanobis radii of `count` draws, float64."""
+        raise NotImplementedError
+
+    def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "P H"]:
+        gaussian = self.fit.gaussian
+        directions = torch.randn(count, self.dimension, generator=generator, dtype=torch.float64)
+        directions /= directions.norm(dim=1, keepdim=True)
+        scaled = directions * self.radii(generator, count)[:, None]
+        return (gaussian.mean + scaled @ gaussian.factor.T).float()
+
+    def reference(self) -> Reference:
+        return self.fit.reference
+
+
+class _Exclusion(_Radial):
+    support = "outside"
+
+    def __init__(self, fit: FittedDomain, c: float) -> None:
+        super().__init__(fit)
+        self.c = c
+        self.widening = math.exp(2 / self.dimension * math.log(c))
+        # pdf equals pdf_wide at this squared radius; nothing within it is ever accepted.
+        self.inner = 2 * math.log(c) / (1 - 1 / self.widening)
+        self.acceptance = float(self._above(np.array([self.inner]))[0])
+
+    def _above(self, square: np.ndarray) -> np.ndarray:
+        """Mass of pdf_wide - pdf beyond a squared radius of at least `inner`."""
+        beyond: np.ndarray = chi2.sf(square / self.widening, self.dimension) - chi2.sf(square, self.dimension)
+        return beyond
+
+    def radii(self, generator: torch.Generator, count: int) -> Float[Tensor, "P"]:
+        share = torch.rand(count, generator=generator, dtype=torch.float64).numpy() * self.acceptance
+        low = np.full(count, self.inner)
+        # Beyond this the wide Gaussian has less mass than a float64 can tell from none.
+        high = np.full(count, self.widening * chi2.isf(1e-300, self.dimension))
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            beyond = self._above(middle) > share
+            low, high = np.where(beyond, middle, low), np.where(beyond, high, middle)
+        return torch.from_numpy(np.sqrt((low + high) / 2))
+
+    def log_prob(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N"]:
+        narrow = self.fit.gaussian.log_prob(vectors)
+        square = self.fit.gaussian.radius(vectors) ** 2
+        # log pdf_wide - log pdf, from the radius alone; zero at the inner radius.
+        excess = square * (1 - 1 / self.widening) / 2 - math.log(self.c)
+        outside = excess > 0
+        safe = torch.where(outside, excess, 1.0)
+        density = narrow + safe + torch.log(-torch.expm1(-safe)) - math.log(self.acceptance)
+        return density.where(outside, -math.inf)
+
+    def record(self) -> dict[str, Any]:
+        return {**self.fit.facts, "inner_radius": math.sqrt(self.inner), "acceptance": self.acceptance}
+
+
+class _Shell(_Radial):
+    support = "shell"
+    has_density = False
+    without_density = "samples from a shell of one radius, which has no volume, and has no density"
+
+    def __init__(self, fit: FittedDomain, radius: float) -> None:
+        super().__init__(fit)
+        self.radius = radius
+
+    def radii(self, generator: torch.Generator, count: int) -> Float[Tensor, "P"]:  # noqa: ARG002
+        return torch.full((count,), self.radius, dtype=torch.float64)
+
+    def record(self) -> dict[str, Any]:
+        return {**self.fit.facts, "radius": self.radius}

@@ -1,0 +1,109 @@
+"""Where real vectors are rare: draws around the data that keep their distance from all of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from softprior.errors import UserError
+from softprior.priors.base import Distribution, Prior, PriorSource
+from softprior.priors.cache import Fit, cached_fit
+from softprior.priors.domain import Domain, FittedDomain, Shrinkage, fit_domain, sampled
+from softprior.seeding import torch_generator
+from softprior.statistics.gaussian import Gaussian
+from softprior.statistics.reference import Reference
+
+NEIGHBOURS_AMONG = 4096
+"""Vectors of the domain that distances are taken to; a draw then costs milliseconds."""
+
+TRIALS = 1000
+"""Draws of the test that says how often one is accepted."""
+
+RAREST = 0.01
+"""Acceptance below which the prior is refused: the search for a sample would take for ever."""
+
+
+class LowDensity(Domain, Shrinkage, Prior):
+    """The domain's Gaussian, widened, given that the distance to the k-th nearest vector is large.
+
+    The density of a data set near a point falls with the distance to its k-th neighbour. A draw from
+    N(mu, spread^2 Sigma) is accepted if that distance is at least the given quantile of the same
+    distance between the data's own vectors. The paper planned this prior and never tried it.
+
+    Attributes:
+        neighbours: k.
+        quantile: of the data's own k-th neighbour distances.
+        spread: factor on the Gaussian's standard deviations; below 1 it looks for gaps inside.
+    """
+
+    neighbours: Annotated[int, Field(ge=1, le=100)] = 10
+    quantile: Annotated[float, Field(ge=0, le=1)] = 0.9
+    spread: Annotated[float, Field(gt=0)] = 1.0
+
+    def fit(self, source: PriorSource) -> Distribution:
+        fit = fit_domain(self, self, source)
+
+        def build() -> Fit:
+            data = sampled(self.load(source).sample, NEIGHBOURS_AMONG).float().cpu()
+            if len(data) <= self.neighbours:
+                raise UserError(
+                    f"neighbours = {self.neighbours} needs more vectors than the {len(data)} of "
+                    f"{self.name(source.place)}; lower it"
+                )
+            own = neighbour_distance(data, data, self.neighbours + 1)  # the nearest is the vector itself
+            return Fit({"data": data, "distances": own.sort().values}, {})
+
+        key = {**self.key(source), "neighbours": self.neighbours}
+        tensors, _ = cached_fit("neighbours", key, build)
+        threshold = float(tensors["distances"].quantile(self.quantile))
+        law = _LowDensity(fit, tensors["data"], self.neighbours, threshold, self.spread)
+        if law.acceptance < RAREST:
+            raise UserError(
+                f"low_density accepts fewer than {RAREST:.0%} of its draws with quantile = {self.quantile:g} "
+                f"and spread = {self.spread:g}; lower the quantile or raise the spread"
+            )
+        return law
+
+
+def neighbour_distance(
+    vectors: Float[Tensor, "N D"], data: Float[Tensor, "M D"], k: int
+) -> Float[Tensor, "N"]:
+    """Euclidean distance of each vector to its k-th nearest row of the data."""
+    parts = [torch.cdist(part, data).kthvalue(k).values for part in vectors.split(1024)]
+    return torch.cat(parts)
+
+
+class _LowDensity(Distribution):
+    has_density = False
+    without_density = "is conditioned on the data's gaps, whose mass is unknown, and has no density"
+
+    def __init__(
+        self, fit: FittedDomain, data: Float[Tensor, "M D"], neighbours: int, threshold: float, spread: float
+    ) -> None:
+        self.fit = fit
+        self.data = data
+        self.neighbours = neighbours
+        self.threshold = threshold
+        self.wide = Gaussian(fit.gaussian.mean, fit.gaussian.factor * spread)
+        draws = self.wide.sample(torch_generator(0, "low density"), TRIALS).float()
+        self.acceptance = float(self._far(draws).double().mean())
+
+    def _far(self, vectors: Float[Tensor, "N D"]) -> Tensor:
+        return neighbour_distance(vectors, self.data, self.neighbours) >= self.threshold
+
+    def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "P H"]:
+        kept: list[Tensor] = []
+        while sum(map(len, kept)) < count:
+            draws = self.wide.sample(generator, max(count, 16)).float()
+            kept.append(draws[self._far(draws)])
+        return torch.cat(kept)[:count]
+
+    def reference(self) -> Reference:
+        return self.fit.reference
+
+    def record(self) -> dict[str, Any]:
+        return {**self.fit.facts, "threshold": self.threshold, "acceptance": self.acceptance}

@@ -1,0 +1,95 @@
+"""A mixture: every vector is drawn from one of several priors."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor
+
+from softprior.priors.base import Distribution, Prior, PriorSource
+from softprior.priors.nested import checked, component
+from softprior.priors.simple import SIMPLE
+from softprior.specs import Entry
+
+EXACT = 1e-6
+"""How far from 1 weights may sum: decimals that people write are not exact in binary."""
+
+
+class Mixture(Prior):
+    """Each vector's component is drawn by weight, independently.
+
+    A mixture of mixtures is a mixture, so components are simple priors.
+
+    Attributes:
+        priors: the components, by name with parameters as in a study's `priors`.
+        weights: their probabilities, which sum to 1; null weighs all alike.
+    """
+
+    priors: Annotated[tuple[Entry, ...], Field(min_length=2)]
+    weights: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+
+    @field_validator("priors")
+    @classmethod
+    def _known(cls, priors: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        return tuple(checked(SIMPLE, entry) for entry in priors)
+
+    @model_validator(mode="after")
+    def _weighted(self) -> Mixture:
+        if self.weights is None:
+            return self
+        if len(self.weights) != len(self.priors):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.priors)} priors; give one each")
+        if abs(sum(self.weights) - 1) > EXACT:
+            raise ValueError(f"weights sum to {sum(self.weights):g}; they must sum to 1")
+        return self
+
+    def smooth(self) -> bool:
+        return all(component(SIMPLE, entry).smooth() for entry in self.priors)
+
+    def fit(self, source: PriorSource) -> Distribution:
+        weights = self.weights or (1 / len(self.priors),) * len(self.priors)
+        return _Mixture(
+            tuple(e.name for e in self.priors),
+            [component(SIMPLE, e).fit(source) for e in self.priors],
+            weights,
+        )
+
+    def files(self) -> tuple[Path, ...]:
+        return tuple(path for entry in self.priors for path in component(SIMPLE, entry).files())
+
+
+class _Mixture(Distribution):
+    def __init__(self, names: tuple[str, ...], parts: list[Distribution], weights: tuple[float, ...]) -> None:
+        self.names = names
+        self.parts = parts
+        self.weights = torch.tensor(weights, dtype=torch.float64)
+        self.has_density = all(part.has_density for part in parts)
+        if len({part.support for part in parts}) == 1:
+            self.support = parts[0].support
+        lacking = [name for name, part in zip(names, parts, strict=True) if not part.has_density]
+        self.without_density = f"has no density, as its component {', '.join(lacking)} has none"
+
+    def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "P H"]:
+        chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
+        # Every component draws for every vector, so that a vector does not depend on the others' choices.
+        draws = torch.stack([part.sample(generator, count) for part in self.parts])
+        return draws[chosen, torch.arange(count)]
+
+    def log_prob(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N"]:
+        if not self.has_density:
+            return super().log_prob(vectors)
+        parts = [
+            part.log_prob(vectors) + math.log(w) for part, w in zip(self.parts, self.weights, strict=True)
+        ]
+        return torch.logsumexp(torch.stack(parts), 0)
+
+    def record(self) -> dict[str, Any]:
+        return {
+            f"{i}_{name}": {"weight": float(weight), **part.record()}
+            for i, (name, part, weight) in enumerate(zip(self.names, self.parts, self.weights, strict=True))
+        }

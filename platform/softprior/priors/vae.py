@@ -1,0 +1,178 @@
+"""Draws of a variational autoencoder trained on real vectors: a fit that need not be Gaussian."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Annotated, Any
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from softprior.errors import UserError
+from softprior.geometry import participation_ratio
+from softprior.priors.base import Distribution, Prior, PriorSource
+from softprior.priors.cache import Fit, cached_fit
+from softprior.priors.domain import SAMPLE, Domain, sampled
+from softprior.seeding import torch_generator
+from softprior.statistics.gaussian import Gaussian, fit_gaussian
+from softprior.statistics.moments import Moments
+from softprior.statistics.reference import Reference
+
+BATCH = 256
+RATE = 1e-3
+ACTIVE = 0.01
+"""Variance of a latent unit's posterior mean over the data above which it is in use (Burda et al. 2016)."""
+
+FEWEST = 100
+"""Vectors below which there is nothing to train on."""
+
+
+class VAE(Domain, Prior):
+    """z ~ N(0, I), x = decoder(z) + noise, trained by the evidence lower bound on standardised vectors.
+
+    The decoder's noise is one learned variance a coordinate; sampling adds it, or the draws would be
+    far less spread than the data. There is no density: it is an integral over z. Collapse is recorded:
+    `active_units` of the latent ones, and spread and participation ratio of draws against the data's.
+
+    Attributes:
+        latent: dimension of z.
+        width: units of the hidden layer of encoder and decoder.
+        epochs: passes over the vectors.
+        beta: weight of the divergence from N(0, I) once it has risen from 0, over a third of the epochs.
+    """
+
+    latent: Annotated[int, Field(ge=1)] = 32
+    width: Annotated[int, Field(ge=1)] = 512
+    epochs: Annotated[int, Field(ge=1)] = 30
+    beta: Annotated[float, Field(gt=0)] = 1.0
+
+    def fit(self, source: PriorSource) -> Distribution:
+        def build() -> Fit:
+            data = sampled(self.load(source).sample, SAMPLE).float().cpu()
+            if len(data) < FEWEST:
+                raise UserError(
+                    f"a vae needs at least {FEWEST} vectors and {self.name(source.place)} has {len(data)}; "
+                    "give more or use fitted"
+                )
+            return self._train(data, source)
+
+        sizes = self.model_dump(mode="json", include={"latent", "width", "epochs", "beta"})
+        tensors, facts = cached_fit("vae", {**self.key(source), **sizes}, build)
+        return _VAE(tensors, facts)
+
+    def _train(self, data: Float[Tensor, "N D"], source: PriorSource) -> Fit:
+        generator = torch_generator(0, "vae", self.canonical())
+        mean, scale = data.mean(0), data.std(0).clamp_min(1e-12)  # a constant coordinate stays constant
+        network = Autoencoder(data.shape[1], self.latent, self.width, generator)
+        scaled = (data - mean) / scale
+        network.train_on(scaled, self.epochs, self.beta, generator)
+        with torch.no_grad():
+            means, logs = network.encode(scaled)
+            divergence = divergence_from_prior(means, logs).mean(0)
+            draws = network.sample(generator, min(len(data), 4096)) * scale + mean
+        fit = fit_gaussian(Moments.empty(data.shape[1]).update(data))
+        radii = fit.gaussian.radius(data).sort().values
+        facts = {
+            "source": self.name(source.place),
+            "tokens": len(data),
+            "active_units": int((means.var(0) > ACTIVE).sum()),
+            "latent": self.latent,
+            "divergence": float(divergence.sum()),
+            "spread_over_data": float(draws.var(0).sum() / data.var(0).sum()),
+            "participation_over_data": participation_ratio(draws) / participation_ratio(data[:4096]),
+            "median_radius_over_data": float(fit.gaussian.radius(draws).median() / radii.median()),
+        }
+        tensors = dict(network.state_dict())
+        tensors |= {"mean": mean, "scale": scale, "radii": radii}
+        tensors |= {"data_mean": fit.gaussian.mean, "data_factor": fit.gaussian.factor}
+        return Fit(tensors, facts)
+
+
+class Autoencoder(nn.Module):
+    """Two layers down to the mean and log-variance of z, two up to the mean of x; one noise a coordinate."""
+
+    def __init__(self, dimension: int, latent: int, width: int, generator: torch.Generator | None) -> None:
+        super().__init__()
+        sizes = (dimension, width, 2 * latent)
+        self.encoder = _layers(sizes, generator)
+        self.decoder = _layers((latent, width, dimension), generator)
+        self.log_noise = nn.Parameter(torch.zeros(dimension))
+        self.latent = latent
+
+    def encode(self, x: Float[Tensor, "N D"]) -> tuple[Float[Tensor, "N Z"], Float[Tensor, "N Z"]]:
+        """Mean and log-variance of z given x."""
+        mean, log_variance = self.encoder(x).chunk(2, -1)
+        return mean, log_variance.clamp(-10, 10)  # exp of the ends is as good as none and far from overflow
+
+    def loss(self, x: Float[Tensor, "N D"], beta: float, generator: torch.Generator) -> Tensor:
+        """Negative evidence lower bound a vector, up to a constant, with the divergence weighed by beta."""
+        mean, log_variance = self.encode(x)
+        z = mean + torch.randn(mean.shape, generator=generator) * (log_variance / 2).exp()
+        error = (x - self.decoder(z)).square() * (-2 * self.log_noise).exp()
+        reconstruction = (error / 2 + self.log_noise).sum(1)
+        return (reconstruction + beta * divergence_from_prior(mean, log_variance).sum(1)).mean()
+
+    def train_on(
+        self, data: Float[Tensor, "N D"], epochs: int, beta: float, generator: torch.Generator
+    ) -> None:
+        """Adam over shuffled batches, beta rising from 0 over the first third (else units collapse early)."""
+        adam = torch.optim.Adam(self.parameters(), lr=RATE)
+        steps = epochs * math.ceil(len(data) / BATCH)
+        step = 0
+        for _ in range(epochs):
+            for chosen in torch.randperm(len(data), generator=generator).split(BATCH):
+                step += 1
+                warm = min(1.0, 3 * step / steps)
+                adam.zero_grad()
+                self.loss(data[chosen], beta * warm, generator).backward()
+                adam.step()
+
+    @torch.no_grad()
+    def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "N D"]:
+        """Draws in the coordinates it was trained in."""
+        x = self.decoder(torch.randn(count, self.latent, generator=generator))
+        return x + self.log_noise.exp() * torch.randn(x.shape, generator=generator)
+
+
+def divergence_from_prior(
+    mean: Float[Tensor, "N Z"], log_variance: Float[Tensor, "N Z"]
+) -> Float[Tensor, "N Z"]:
+    """Kullback-Leibler divergence of N(mean, exp(log_variance)) from N(0, 1), per latent unit, in nats."""
+    return (mean.square() + log_variance.exp() - 1 - log_variance) / 2
+
+
+def _layers(sizes: tuple[int, ...], generator: torch.Generator | None) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for inside, outside in pairwise(sizes):
+        layer = nn.utils.skip_init(nn.Linear, inside, outside)  # torch's own would draw from the global seed
+        if generator is not None:
+            nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=generator)
+            nn.init.zeros_(layer.bias)
+        layers += [layer, nn.SiLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+class _VAE(Distribution):
+    has_density = False
+    without_density = "has no density but as an integral over its latent variable"
+
+    def __init__(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        weights = {name: tensors[name] for name in tensors if name.startswith(("encoder", "decoder", "log_"))}
+        width, dimension = weights["encoder.0.weight"].shape
+        self.network = Autoencoder(dimension, facts["latent"], width, None)
+        self.network.load_state_dict(weights)
+        self.mean, self.scale = tensors["mean"], tensors["scale"]
+        self.facts = facts
+        self._reference = Reference(Gaussian(tensors["data_mean"], tensors["data_factor"]), tensors["radii"])
+
+    def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "P H"]:
+        return self.network.sample(generator, count) * self.scale + self.mean
+
+    def reference(self) -> Reference:
+        return self._reference
+
+    def record(self) -> dict[str, Any]:
+        return dict(self.facts)

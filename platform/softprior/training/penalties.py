@@ -1,0 +1,67 @@
+"""Regularisers of a trial: their values and their gradient at the prompt's vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from softprior.priors import Distribution
+from softprior.prompt import Place
+from softprior.regularisers import REGULARISERS, Setting, Term
+from softprior.specs import Entry
+from softprior.training.source import PlaceSource
+
+
+class Start(NamedTuple):
+    """Where the vectors of one place come from.
+
+    Attributes:
+        source: the model, seen from the place.
+        distribution: the prior's law there.
+        sample: the draw, keys before rotary.
+    """
+
+    source: PlaceSource
+    distribution: Distribution
+    sample: Float[Tensor, "P H"]
+
+
+class Penalties:
+    """The terms of a trial's regularisers, over all places."""
+
+    def __init__(self, entries: Sequence[Entry], starts: Mapping[Place, Start], answers: int) -> None:
+        """`answers` is the number of answer tokens in the training split."""
+        self._starts = starts
+        self._terms: list[tuple[str, float, dict[Place, Term]]] = []
+        for entry in entries:
+            regulariser = REGULARISERS[entry.name].model_validate(entry.params)
+            terms = {
+                place: regulariser.term(Setting(start.source, start.distribution, start.sample, answers))
+                for place, start in starts.items()
+            }
+            self._terms.append((entry.name, regulariser.weight, terms))
+
+    def values(
+        self, vectors: Mapping[Place, Float[Tensor, "_ _"]]
+    ) -> tuple[dict[str, float], dict[Place, Float[Tensor, "_ _"]]]:
+        """Each regulariser's sum over places, times its weight, by name; and the gradient of all together."""
+        values = {name: 0.0 for name, _, _ in self._terms}
+        gradient: dict[Place, Tensor] = {}
+        for place, start in self._starts.items():
+            if not self._terms:
+                break
+            at = start.source.unplaced(vectors[place]).detach().requires_grad_(True)
+            with torch.enable_grad():
+                total = torch.zeros((), dtype=torch.float64)
+                for name, weight, terms in self._terms:
+                    value = weight * terms[place](at)
+                    values[name] += float(value)
+                    total = total + value
+                (slope,) = torch.autograd.grad(total, at)
+            # Turning keys keeps lengths, so gradients turn with them.
+            gradient[place] = start.source.placed(slope)
+        return values, gradient
