@@ -1,0 +1,150 @@
+"""Adapter folders as PEFT reads and writes them: `adapter_config.json` and `adapter_model.safetensors`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch import Tensor
+
+from softprior.errors import UserError
+from softprior.exchange.layout import PeftType
+from softprior.files import write_atomically, write_json
+from softprior.records import read_header
+
+CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+TENSOR = "prompt_embeddings"
+
+_TYPES: dict[str, PeftType] = {"PROMPT_TUNING": "PROMPT_TUNING", "PREFIX_TUNING": "PREFIX_TUNING"}
+
+
+class Adapter(NamedTuple):
+    """An adapter that holds prompt vectors and nothing else.
+
+    Attributes:
+        folder: where it stands.
+        peft_type: what its vectors are.
+        config: all of `adapter_config.json`.
+        embeddings: `prompt_embeddings`, float32.
+        sha256: of `adapter_model.safetensors`.
+    """
+
+    folder: Path
+    peft_type: PeftType
+    config: dict[str, Any]
+    embeddings: Float[Tensor, "P _"]
+    sha256: str
+
+
+def check_target(folder: Path) -> None:
+    """Sees to it that nothing will be overwritten.
+
+    Raises:
+        UserError: the folder exists and is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists and is not an empty folder; choose another, nothing is overwritten")
+
+
+def write_adapter(folder: Path, config: dict[str, Any], embeddings: Float[Tensor, "P _"]) -> None:
+    """Builds an adapter beside its place and renames it, which fails where there are files by now.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    tensors = {TENSOR: embeddings.float().contiguous().clone()}
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        part.mkdir(parents=True)
+        write_json(part / CONFIG, config)
+        write_atomically(part / WEIGHTS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+        os.replace(part, folder)
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"{folder} cannot be written ({why}); choose another folder") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def read_adapter(folder: Path) -> Adapter:
+    """Reads an adapter.
+
+    Raises:
+        UserError: the folder is missing or damaged, or holds more or other than the vectors of a prompt.
+    """
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"an adapter folder holds {CONFIG}, and {folder} does not; give the one PEFT saved")
+    config = read_header(folder / CONFIG)
+    peft_type = _peft_type(config, folder)
+    embeddings, digest = _embeddings(folder)
+    if config.get("num_virtual_tokens") != len(embeddings):
+        raise UserError(
+            f"{folder} is damaged: its config says {config.get('num_virtual_tokens')} vectors and its "
+            f"weights hold {len(embeddings)}; save it again"
+        )
+    return Adapter(folder, peft_type, config, embeddings, digest)
+
+
+def _peft_type(config: dict[str, Any], folder: Path) -> PeftType:
+    peft_type = _TYPES.get(str(config.get("peft_type")))
+    if peft_type is None:
+        raise UserError(
+            f"{folder} is an adapter of type {config.get('peft_type')}, and only {' and '.join(_TYPES)} are "
+            "exchanged; choose such an adapter"
+        )
+    if config.get("prefix_projection"):
+        raise UserError(
+            f"{folder} has prefix_projection = true, and a prefix behind a network is not exchanged; train "
+            "one without it"
+        )
+    task, stacks = config.get("task_type"), config.get("num_transformer_submodules")
+    if task != "CAUSAL_LM" or stacks not in (None, 1):
+        raise UserError(
+            f"{folder} has task_type = {task} and num_transformer_submodules = {stacks}, and only adapters "
+            "for CAUSAL_LM with 1 are exchanged; choose such an adapter"
+        )
+    if config.get("modules_to_save"):
+        raise UserError(
+            f"{folder} also changes weights of the model (modules_to_save = {config['modules_to_save']}), "
+            "and a posterior holds the vectors of a prompt alone; train one without"
+        )
+    return peft_type
+
+
+def _embeddings(folder: Path) -> tuple[Float[Tensor, "P _"], str]:
+    path = folder / WEIGHTS
+    if not path.is_file():
+        if (folder / PICKLE).exists():
+            raise UserError(
+                f"{folder} has {PICKLE}, a pickle, which can run code when it is read; save the adapter "
+                "again with safe_serialization=True"
+            )
+        raise UserError(f"an adapter folder holds {WEIGHTS}, and {folder} does not; give the one PEFT saved")
+    try:
+        content = path.read_bytes()
+        tensors = load(content)
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise UserError(f"{path} is damaged or not a safetensors file: {error}") from None
+    if set(tensors) != {TENSOR}:
+        listed = ", ".join(sorted(tensors)[:3]) or "nothing"
+        raise UserError(
+            f"{path} should hold {TENSOR} and nothing else, and it holds {listed}; choose an adapter of "
+            "a prompt"
+        )
+    embeddings = tensors[TENSOR]
+    if embeddings.ndim != 2 or not embeddings.is_floating_point():
+        dtype = str(embeddings.dtype).removeprefix("torch.")
+        raise UserError(
+            f"{TENSOR} of {path} should be a table of numbers with a point, and it is {dtype} of shape "
+            f"{list(embeddings.shape)}; save the adapter again"
+        )
+    if not bool(embeddings.isfinite().all()):
+        raise UserError(f"{path} holds numbers that are not finite; take an adapter from before they came up")
+    return embeddings.to(torch.float32), hashlib.sha256(content).hexdigest()

@@ -1,0 +1,155 @@
+"""Posterior files to adapter folders and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from softprior.assets.models import ResolvedModel, resolve_model
+from softprior.errors import UserError
+from softprior.exchange.adapters import Adapter, check_target, read_adapter, write_adapter
+from softprior.exchange.layout import PeftType, config_sizes, peft_form, places_of, sizes_of
+from softprior.models.load import load_local
+from softprior.posteriors import Posterior, load_posterior, save_posterior
+from softprior.specs import ModelSpec
+from softprior.training.environment import commit, versions
+
+_HUB = "hub:"
+
+
+class Exchanged(NamedTuple):
+    """What was written.
+
+    Attributes:
+        method: `soft` or `prefix`.
+        tokens: P.
+        base: the adapter's base model as `from_pretrained` takes it: a folder, or a name on the hub.
+        revision: its commit on the hub, else None.
+        dtype: of the model in which the vectors were trained, as far as it is known.
+    """
+
+    method: str
+    tokens: int
+    base: str | None
+    revision: str | None
+    dtype: str | None = None
+
+
+def export_adapter(posterior: Path, folder: Path, model: str | None = None) -> Exchanged:
+    """Writes the final vectors of a posterior file as an adapter folder, whole or not at all.
+
+    Args:
+        model: id or path of the model; by default the one that the posterior file names.
+
+    Raises:
+        UserError: the file is none, PEFT has no such prompt, the model is another, or the folder is
+            not empty.
+    """
+    folder = folder.expanduser().resolve()
+    check_target(folder)
+    found = load_posterior(posterior)
+    resolved, base, revision = _base(found.header, posterior, model)
+    dtype = _said(found.header, "model", "dtype")
+    peft_type, named, embeddings = peft_form(found.final, sizes_of(resolved.folder), posterior)
+    config: dict[str, Any] = {
+        "peft_type": peft_type,
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "revision": revision,
+        "inference_mode": True,
+        "num_virtual_tokens": len(embeddings),
+        "num_transformer_submodules": 1,
+        **named,
+    }
+    if peft_type == "PREFIX_TUNING":
+        config |= {"prefix_projection": False, "encoder_hidden_size": named["token_dim"]}
+    write_adapter(folder, config, embeddings)
+    return Exchanged(_METHODS[peft_type], len(embeddings), base, revision, dtype)
+
+
+def import_adapter(folder: Path, posterior: Path, model: ModelSpec) -> Exchanged:
+    """Writes an adapter's vectors as a posterior file that starts and ends with them.
+
+    Raises:
+        UserError: the folder is damaged or holds something else, it is of a model of other sizes, or
+            the file exists.
+    """
+    folder, posterior = folder.expanduser().resolve(), posterior.expanduser().resolve()
+    if posterior.exists():
+        raise UserError(f"{posterior} exists, and nothing is overwritten; choose another file")
+    adapter = read_adapter(folder)
+    sizes = sizes_of(resolve_model(model).folder)
+    _check_sizes(adapter, config_sizes(adapter.peft_type, sizes), sizes.blocks, model.id)
+    vectors = places_of(adapter.peft_type, adapter.embeddings, sizes)
+    header = {
+        "imported": {
+            "folder": str(folder),
+            "sha256": adapter.sha256,
+            "model": model.id,
+            "config": adapter.config,
+        },
+        "model": load_local(model).host.info()._asdict(),
+        "environment": {"versions": versions(), "commit": commit()},
+    }
+    try:
+        save_posterior(posterior, Posterior(header, vectors, vectors, {}))
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"{posterior} cannot be written ({why}); choose another file") from None
+    return Exchanged(
+        _METHODS[adapter.peft_type],
+        len(adapter.embeddings),
+        adapter.config.get("base_model_name_or_path"),
+        adapter.config.get("revision"),
+    )
+
+
+_METHODS: dict[PeftType, str] = {"PROMPT_TUNING": "soft", "PREFIX_TUNING": "prefix"}
+
+
+def _base(
+    header: dict[str, Any], posterior: Path, model: str | None
+) -> tuple[ResolvedModel, str, str | None]:
+    """The model that the vectors are of, and how transformers names it: a folder, or a name and commit."""
+    id = model or _said(header, "spec", "model") or _said(header, "imported", "model")
+    fingerprint = _said(header, "model", "fingerprint")
+    if fingerprint is None:
+        raise UserError(
+            f"{posterior} does not say which weights its vectors belong to, so they cannot be exchanged; "
+            "give a posterior file of a trial"
+        )
+    if id is None:
+        raise UserError(f"{posterior} does not name its model; name it with --model")
+    hub = id.startswith(_HUB)
+    # The fingerprint of a hub model is its commit, so that a branch which moved on does no harm.
+    resolved = resolve_model(ModelSpec(id=id, revision=fingerprint) if hub else ModelSpec(id=id))
+    if resolved.fingerprint != fingerprint:
+        raise UserError(
+            f"{posterior} belongs to another model than {id} ({fingerprint[:12]} instead of "
+            f"{resolved.fingerprint[:12]}); name its own with --model"
+        )
+    return resolved, id.removeprefix(_HUB) if hub else str(resolved.folder), fingerprint if hub else None
+
+
+def _said(header: dict[str, Any], part: str, key: str) -> str | None:
+    """A text of a posterior file's header, if it has it there."""
+    value = header.get(part)
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def _check_sizes(adapter: Adapter, expected: dict[str, int], blocks: int, model: str) -> None:
+    own = f"give its own base model ({adapter.config.get('base_model_name_or_path')}) as --model"
+    for key, size in expected.items():
+        # PEFT fills in all of them, but takes a config without.
+        if adapter.config.get(key) not in (None, size):
+            raise UserError(
+                f"{adapter.folder} was made for a model with {key} = {adapter.config[key]}, and {model} has "
+                f"{size}; {own}"
+            )
+    width = expected["token_dim"] * (1 if adapter.peft_type == "PROMPT_TUNING" else 2 * blocks)
+    if adapter.embeddings.shape[1] != width:
+        raise UserError(
+            f"{adapter.folder} holds {adapter.embeddings.shape[1]} numbers a vector, and for {model} they "
+            f"would be {width}; {own}"
+        )

@@ -1,0 +1,175 @@
+"""What PEFT's `prompt_embeddings` hold, place by place: for prompt tuning, and for prefix tuning.
+
+Prompt tuning: the vectors in front of the input embeddings, [P, H].
+
+Prefix tuning: for each vector the key and the value of block 0, those of block 1 and so on, heads
+flattened as [kv_head, head_dim], so [P, L * 2 * D]. PEFT's `get_prompt` views this as [P, 2 L, heads,
+head_dim] and hands pairs of a key and a value over as `past_key_values`: as attended to, after rotary.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import AutoConfig
+
+from softprior.errors import UserError
+from softprior.posteriors import Vectors
+from softprior.prompt import Place
+
+PeftType = Literal["PROMPT_TUNING", "PREFIX_TUNING"]
+
+
+class Sizes(NamedTuple):
+    """Sizes of a model as its config says them.
+
+    Attributes:
+        blocks: L.
+        hidden: H.
+        queries: heads of queries.
+        keys: heads of keys (and values) of a block, and the dimension of each; one pair a block.
+    """
+
+    blocks: int
+    hidden: int
+    queries: int
+    keys: tuple[tuple[int, int], ...]
+
+
+def sizes_of(folder: Path) -> Sizes:
+    """The sizes of the model in a folder.
+
+    Raises:
+        UserError: its config cannot be read, or is not that of a decoder-only attention model.
+    """
+    try:
+        config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+        if config.is_encoder_decoder:
+            raise UserError(
+                f"the model in {folder} has an encoder, and only prompts of decoder-only models are "
+                "exchanged; choose one of these"
+            )
+        blocks, queries = int(config.num_hidden_layers), int(config.num_attention_heads)
+        each = getattr(config, "per_layer_config", None)  # where blocks differ, as in Gemma 4
+        keys = tuple(_keys(config if each is None else each[block]) for block in range(blocks))
+        return Sizes(blocks, int(config.hidden_size), queries, keys)
+    except (AttributeError, ValueError, OSError) as error:
+        # transformers explains in several sentences, of which the first says it.
+        first = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
+        raise UserError(
+            f"the config.json in {folder} does not give the sizes of an attention model ({first}); "
+            "choose another model"
+        ) from None
+
+
+def _keys(config: Any) -> tuple[int, int]:
+    queries = int(config.num_attention_heads)
+    heads = getattr(config, "num_key_value_heads", None) or queries
+    return int(heads), int(getattr(config, "head_dim", None) or config.hidden_size // queries)
+
+
+def peft_form(
+    final: Vectors, sizes: Sizes, source: Path
+) -> tuple[PeftType, dict[str, int], Float[Tensor, "P _"]]:
+    """PEFT's type, the sizes that its config names, and `prompt_embeddings`.
+
+    Args:
+        source: the posterior file, for the error.
+
+    Raises:
+        UserError: PEFT has no such prompt, or it is none of a model of these sizes.
+    """
+    if set(final) == {Place(0)}:
+        named = config_sizes("PROMPT_TUNING", sizes)
+        _check_shapes(final, named["token_dim"], source)
+        return "PROMPT_TUNING", named, final[Place(0)]
+    _check_places(final, sizes, source)
+    named = config_sizes("PREFIX_TUNING", sizes)
+    _check_shapes(final, named["token_dim"], source)
+    return "PREFIX_TUNING", named, torch.cat([final[place] for place in _prefix(sizes)], 1)
+
+
+def places_of(peft_type: PeftType, embeddings: Float[Tensor, "P _"], sizes: Sizes) -> Vectors:
+    """The vectors of each place; the inverse of `peft_form`. The width has been checked before."""
+    if peft_type == "PROMPT_TUNING":
+        return {Place(0): embeddings}
+    return dict(zip(_prefix(sizes), embeddings.chunk(2 * sizes.blocks, 1), strict=True))
+
+
+def config_sizes(peft_type: PeftType, sizes: Sizes) -> dict[str, int]:
+    """The sizes that PEFT's config names: of grouped queries, for a prefix, those of keys and values.
+
+    Raises:
+        UserError: blocks differ in these sizes; PEFT then stores the largest and cuts it down.
+    """
+    if peft_type == "PROMPT_TUNING":
+        width, heads = sizes.hidden, sizes.queries
+    else:
+        shapes = sorted(set(sizes.keys))
+        if len(shapes) > 1:
+            listed = " and ".join(f"{heads} x {size}" for heads, size in shapes)
+            raise UserError(
+                "a prefix is exchanged where all blocks have keys of one shape, and this model's have "
+                f"{listed} (heads x dimension); use the method soft"
+            )
+        ((heads, size),) = shapes
+        width = heads * size
+    return {"token_dim": width, "num_layers": sizes.blocks, "num_attention_heads": heads}
+
+
+_EXCHANGED = "PEFT takes a prompt of the method soft, or of prefix with every block"
+
+
+def _prefix(sizes: Sizes) -> list[Place]:
+    """The places of a prefix in PEFT's order."""
+    return [place for block in range(sizes.blocks) for place in (Place(block, "key"), Place(block, "value"))]
+
+
+def _check_places(final: Vectors, sizes: Sizes, source: Path) -> None:
+    """Whether the places are the key and the value of every block."""
+    for place in sorted(final):
+        if place.stack == "encoder":
+            raise UserError(f"{source} has vectors in an encoder ({place.name}); {_EXCHANGED} of a decoder")
+        if place.kind == "residual" and place.after == "cut":
+            raise UserError(
+                f"{source} has vectors that are cut out of the sequence again ({place.name}), a deep prompt; "
+                f"{_EXCHANGED}"
+            )
+        if place.kind == "residual" or place.after == "cut":
+            raise UserError(
+                f"{source} has vectors at {', '.join(p.name for p in sorted(final))}; {_EXCHANGED}"
+            )
+        if place.block >= sizes.blocks:
+            raise UserError(
+                f"{source} has vectors at {place.name}, and the model has blocks 0 to {sizes.blocks - 1}; "
+                "name the model they belong to with --model"
+            )
+    for place in sorted(final):
+        other = Place(place.block, "value" if place.kind == "key" else "key")
+        if other not in final:
+            raise UserError(f"{source} has {place.name} and no {other.name}; {_EXCHANGED}, keys with values")
+    blocks = sorted({place.block for place in final})
+    if len(blocks) < sizes.blocks:
+        listed = ", ".join(str(block) for block in blocks) or "none"
+        raise UserError(
+            f"{source} has a prefix at some blocks alone ({listed} of {sizes.blocks}); {_EXCHANGED}"
+        )
+
+
+def _check_shapes(final: Vectors, width: int, source: Path) -> None:
+    for place, vectors in sorted(final.items()):
+        if vectors.ndim != 2 or vectors.shape[1] != width:
+            raise UserError(
+                f"{source} has vectors of shape {list(vectors.shape)} at {place.name}, and the model's have "
+                f"{width} dimensions; name the model they belong to with --model"
+            )
+    counts = sorted({len(vectors) for vectors in final.values()})
+    if len(counts) > 1:
+        raise UserError(
+            f"{source} has {' and '.join(map(str, counts))} vectors at its places; {_EXCHANGED}, as "
+            "many at each"
+        )

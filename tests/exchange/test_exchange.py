@@ -1,0 +1,467 @@
+"""Prompts to and from PEFT, held against PEFT itself: same vectors, same losses, and what is refused."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import (
+    AutoPeftModelForCausalLM,
+    LoraConfig,
+    PeftModel,
+    PrefixTuningConfig,
+    PromptTuningConfig,
+    get_peft_model,
+)
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, T5Config
+
+from jobs import exchange as command
+from softprior.assets.models import resolve_model
+from softprior.errors import UserError
+from softprior.exchange import export_adapter, import_adapter
+from softprior.exchange.layout import sizes_of
+from softprior.models.load import load_local
+from softprior.models.local import LocalLM
+from softprior.posteriors import Posterior, Vectors, load_posterior, save_posterior
+from softprior.priors import PRIORS
+from softprior.prompt import Place
+from softprior.specs import ModelSpec
+from softprior.testing.families import random_model
+from softprior.testing.hosts import example_batch
+from softprior.training.source import PlaceSource
+
+ROOT = Path(__file__).parents[2]
+VECTORS = 5
+CLOSE = 1e-5
+"""Relative to each row's loss; float32 sums in another order. Observed: 2e-7."""
+
+FAMILIES = ["llama", "qwen3", "gemma2", "gemma3", "gpt2", "tiny"]
+"""With grouped queries, norms of keys, sliding windows and learned positions; `tiny` is the shipped model."""
+
+KINDS = ["soft", "prefix"]
+
+
+@dataclass
+class Case:
+    """A model by its id, the folder it is in, and its host."""
+
+    id: str
+    folder: Path
+    host: LocalLM
+
+    def plain(self) -> Any:
+        return AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32).eval()
+
+    def prompt(self, kind: str, seed: int = 0) -> Vectors:
+        """Random vectors of the size of the model's own."""
+        info = self.host.info()
+        places = [Place(0)]
+        if kind == "prefix":
+            places = [Place(block, kind) for block in range(info.blocks) for kind in ("key", "value")]
+        size = float(self.host.embed(torch.arange(info.vocabulary)).square().mean().sqrt())
+        generator = torch.Generator().manual_seed(seed)
+        return {p: size * torch.randn(VECTORS, self.host.width(p), generator=generator).cpu() for p in places}
+
+    def header(self) -> dict[str, Any]:
+        return {"spec": {"model": self.id}, "model": self.host.info()._asdict()}
+
+    def posterior(self, path: Path, final: Vectors, **header: Any) -> Path:
+        started = {place: torch.zeros_like(vectors) for place, vectors in final.items()}
+        save_posterior(path, Posterior(self.header() | header, started, final, {}))
+        return path
+
+
+def case(family: str, root: Path) -> Case:
+    """A random model saved as a folder, or the shipped one."""
+    id = "tiny"
+    if family != "tiny":
+        folder = root / family
+        if not folder.exists():
+            random_model(family).save_pretrained(folder)
+            words = Tokenizer(WordLevel({"a": 0, "b": 1}, unk_token="a"))
+            PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(folder)
+        id = str(folder)
+    model = ModelSpec(id=id, device="cpu")
+    host = load_local(model).host
+    assert isinstance(host, LocalLM)
+    return Case(id, resolve_model(model).folder, host)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(params=FAMILIES)
+def model(request, root) -> Case:
+    return case(request.param, root)
+
+
+@pytest.fixture
+def tiny(root) -> Case:
+    return case("tiny", root)
+
+
+def peft_nll(model: Any, host: LocalLM) -> torch.Tensor:
+    """PEFT's own loss of every row of a right-padded batch, summed over its labels."""
+    batch = example_batch(host.info())
+    width = batch.tokens.shape[1]
+    attended = torch.arange(width)[None] < batch.lengths[:, None]
+    with torch.no_grad():
+        logits = model(input_ids=batch.tokens, attention_mask=attended.long()).logits[:, -width:]
+    logs = logits[:, :-1].double().log_softmax(-1).gather(2, batch.tokens[:, 1:, None])[..., 0]
+    return -(logs * batch.labels[:, 1:]).sum(1)
+
+
+def our_nll(host: LocalLM, prompt: Vectors) -> torch.Tensor:
+    return host.loss(prompt, example_batch(host.info())).nll.double()
+
+
+def peft_config(kind: str, **changes: Any) -> Any:
+    config = {"soft": PromptTuningConfig, "prefix": PrefixTuningConfig}[kind]
+    return config(task_type="CAUSAL_LM", num_virtual_tokens=VECTORS, **changes)
+
+
+def peft_adapter(case: Case, kind: str, folder: Path, **changes: Any) -> Any:
+    """An adapter that PEFT made and saved, and its model."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        adapted = get_peft_model(case.plain(), peft_config(kind, **changes)).eval()
+    adapted.save_pretrained(folder)
+    return adapted
+
+
+def same(one: Vectors, other: Vectors) -> bool:
+    return set(one) == set(other) and all(torch.equal(one[place], other[place]) for place in one)
+
+
+@pytest.mark.filterwarnings("error:Found missing adapter keys")
+@pytest.mark.parametrize("kind", KINDS)
+def test_peft_loads_an_export_and_gives_the_same_losses(model, kind, tmp_path):
+    prompt = model.prompt(kind)
+    file = model.posterior(tmp_path / "posterior.safetensors", prompt)
+    made = export_adapter(file, tmp_path / "adapter")
+    assert (made.method, made.tokens) == (kind, VECTORS)
+    adapted = PeftModel.from_pretrained(model.plain(), tmp_path / "adapter").eval()
+    ours = our_nll(model.host, prompt)
+    torch.testing.assert_close(peft_nll(adapted, model.host), ours, rtol=CLOSE, atol=1e-6)
+    # Or the prompt would do nothing, in both.
+    assert not torch.allclose(ours, our_nll(model.host, {}), rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_adapter_of_peft_gives_the_same_losses_here(model, kind, tmp_path):
+    adapted = peft_adapter(model, kind, tmp_path / "adapter")
+    file = tmp_path / "posterior.safetensors"
+    made = import_adapter(tmp_path / "adapter", file, ModelSpec(id=model.id, device="cpu"))
+    assert (made.method, made.tokens) == (kind, VECTORS)
+    found = load_posterior(file)
+    assert same(found.initial, found.final)
+    assert found.snapshots == {}
+    torch.testing.assert_close(
+        peft_nll(adapted, model.host), our_nll(model.host, found.final), rtol=CLOSE, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_there_and_back_keeps_every_bit(family, kind, root, tmp_path):
+    model = case(family, root)
+    prompt = model.prompt(kind)
+    export_adapter(model.posterior(tmp_path / "one.safetensors", prompt), tmp_path / "first")
+    import_adapter(tmp_path / "first", tmp_path / "two.safetensors", ModelSpec(id=model.id, device="cpu"))
+    assert same(load_posterior(tmp_path / "two.safetensors").final, prompt)
+    export_adapter(tmp_path / "two.safetensors", tmp_path / "second")  # its header names the model, too
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_files_are_those_that_peft_writes(kind, tiny, tmp_path):
+    export_adapter(tiny.posterior(tmp_path / "one.safetensors", tiny.prompt(kind)), tmp_path / "ours")
+    adapted = peft_adapter(tiny, kind, tmp_path / "theirs")
+    ours, theirs = (
+        json.loads((tmp_path / n / "adapter_config.json").read_text()) for n in ("ours", "theirs")
+    )
+    assert set(ours) <= set(theirs)
+    assert ours == {key: theirs[key] for key in ours}
+    assert sorted(p.name for p in (tmp_path / "ours").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    ours, theirs = (load_file(tmp_path / n / "adapter_model.safetensors") for n in ("ours", "theirs"))
+    assert {n: (t.shape, t.dtype) for n, t in ours.items()} == {
+        n: (t.shape, t.dtype) for n, t in theirs.items()
+    }
+    assert adapted.peft_config["default"].inference_mode is False
+
+
+def test_an_export_names_its_base_model(tiny, tmp_path):
+    """As PEFT's own loader needs it that finds the base model by itself."""
+    prompt = tiny.prompt("prefix")
+    export_adapter(tiny.posterior(tmp_path / "one.safetensors", prompt), tmp_path / "adapter")
+    adapted = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter", dtype=torch.float32).eval()
+    torch.testing.assert_close(
+        peft_nll(adapted, tiny.host), our_nll(tiny.host, prompt), rtol=CLOSE, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_import_says_where_it_came_from_and_is_a_prior(kind, tiny, tmp_path):
+    peft_adapter(tiny, kind, tmp_path / "adapter")
+    file = tmp_path / "posterior.safetensors"
+    import_adapter(tmp_path / "adapter", file, ModelSpec(id="tiny", device="cpu"))
+    found = load_posterior(file)
+    assert found.header["model"] == tiny.host.info()._asdict()
+    imported = found.header["imported"]
+    assert imported["model"] == "tiny"
+    assert imported["folder"] == str(tmp_path / "adapter")
+    assert imported["config"]["peft_version"]
+    assert len(imported["sha256"]) == 64
+    assert {"torch", "softprior"} <= set(found.header["environment"]["versions"])
+    tokenizer = load_local(ModelSpec(id="tiny", device="cpu")).tokenizer
+    for place, vectors in found.final.items():
+        source = PlaceSource(tiny.host, tokenizer, place, VECTORS)
+        prior = PRIORS["posterior"].model_validate({"file": str(file)}).fit(source)
+        sample = source.placed(prior.sample(torch.Generator(), VECTORS))
+        torch.testing.assert_close(sample, vectors, rtol=0, atol=CLOSE * float(vectors.abs().max()))
+
+
+def test_half_precision_is_read_as_float32(tiny, tmp_path):
+    peft_adapter(tiny, "soft", tmp_path / "adapter")
+    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+    rounded = load_file(weights)["prompt_embeddings"].bfloat16()
+    save_file({"prompt_embeddings": rounded}, weights)
+    import_adapter(tmp_path / "adapter", tmp_path / "a.safetensors", ModelSpec(id="tiny", device="cpu"))
+    assert torch.equal(load_posterior(tmp_path / "a.safetensors").final[Place(0)], rounded.float())
+
+
+def only(*blocks: int) -> Any:
+    return lambda prompt: {place: v for place, v in prompt.items() if place.block in blocks}
+
+
+NOT_PEFTS = {
+    "deep": (lambda _: {Place(0, after="cut"): torch.ones(2, 128)}, "a deep prompt"),
+    "soft and cut": (
+        lambda _: {Place(0): torch.ones(2, 128), Place(3, after="cut"): torch.ones(2, 128)},
+        "decoder.3.residual.cut",
+    ),
+    "encoder": (lambda _: {Place(0, stack="encoder"): torch.ones(2, 128)}, "encoder.0.residual.keep"),
+    "kept later": (lambda _: {Place(1): torch.ones(2, 128)}, "decoder.1.residual.keep"),
+    "soft and prefix": (lambda prompt: {**prompt, Place(0): torch.ones(VECTORS, 128)}, "decoder.0.residual"),
+    "keys that are cut": (lambda _: {Place(0, "key", "cut"): torch.ones(2, 64)}, "decoder.0.key.cut"),
+    "some blocks": (only(1, 2), "some blocks alone (1, 2 of 4)"),
+    "keys alone": (
+        lambda prompt: {place: v for place, v in prompt.items() if place.name != "decoder.2.value.keep"},
+        "has decoder.2.key.keep and no decoder.2.value.keep",
+    ),
+    "values alone": (
+        lambda prompt: {place: v for place, v in prompt.items() if place.kind == "value"},
+        "has decoder.0.value.keep and no decoder.0.key.keep",
+    ),
+    "unequal": (lambda prompt: {**prompt, Place(3, "value"): torch.ones(2, 64)}, "2 and 5 vectors"),
+    "too wide": (lambda prompt: {**prompt, Place(3, "value"): torch.ones(VECTORS, 65)}, "[5, 65]"),
+    "not of this H": (lambda _: {Place(0): torch.ones(2, 96)}, "[2, 96]"),
+    "more blocks": (lambda prompt: {**prompt, Place(4, "key"): torch.ones(VECTORS, 64)}, "blocks 0 to 3"),
+}
+
+
+@pytest.mark.parametrize("name", list(NOT_PEFTS))
+def test_what_peft_has_not_is_refused(name, tiny, tmp_path):
+    change, hint = NOT_PEFTS[name]
+    file = tiny.posterior(tmp_path / "one.safetensors", change(tiny.prompt("prefix")))
+    refused(hint, export_adapter, file, tmp_path / "adapter")
+    assert [path.name for path in tmp_path.iterdir()] == ["one.safetensors"]
+
+
+def refused(hint: str, call: Any, *arguments: Any) -> None:
+    with pytest.raises(UserError) as caught:
+        call(*arguments)
+    said = str(caught.value)
+    assert hint in said
+    assert "\n" not in said
+    assert ". " not in said, f"more than one sentence: {said}"
+
+
+def test_an_export_needs_the_very_weights(tiny, root, tmp_path):
+    file, out = tmp_path / "one.safetensors", tmp_path / "adapter"
+    prompt = tiny.prompt("soft")
+    tiny.posterior(file, prompt, model={"fingerprint": "0" * 64})
+    refused("belongs to another model than tiny", export_adapter, file, out)
+    tiny.posterior(file, prompt, model=None)
+    refused("which weights", export_adapter, file, out)
+    tiny.posterior(file, prompt, spec=None)
+    refused("name it with --model", export_adapter, file, out)
+    export_adapter(file, out, "tiny")
+    tiny.posterior(file, prompt)
+    refused("belongs to another model", export_adapter, file, tmp_path / "b", case("llama", root).id)
+
+
+def test_an_export_overwrites_nothing(tiny, tmp_path):
+    file = tiny.posterior(tmp_path / "one.safetensors", tiny.prompt("soft"))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("kept")
+    (tmp_path / "empty").mkdir()
+    refused("not an empty folder", export_adapter, file, tmp_path / "full")
+    refused("not an empty folder", export_adapter, file, file)
+    refused("cannot be written", export_adapter, file, file / "below")
+    export_adapter(file, tmp_path / "empty")
+    refused("not an empty folder", export_adapter, file, tmp_path / "empty")
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "mine",
+        "one.safetensors",
+    ]
+
+
+def test_a_damaged_posterior_is_refused(tmp_path):
+    refused("there is no posterior file", export_adapter, tmp_path / "none.safetensors", tmp_path / "out")
+    (tmp_path / "bad.safetensors").write_bytes(b"not tensors")
+    refused("damaged", export_adapter, tmp_path / "bad.safetensors", tmp_path / "out")
+
+
+def config_with(**changes: Any) -> Any:
+    def change(folder: Path) -> None:
+        path = folder / "adapter_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return change
+
+
+def weights_with(**tensors: torch.Tensor) -> Any:
+    return lambda folder: save_file(tensors, folder / "adapter_model.safetensors")
+
+
+def pickled(folder: Path) -> None:
+    (folder / "adapter_model.safetensors").unlink()
+    torch.save({}, folder / "adapter_model.bin")
+
+
+WIDE = 4 * 2 * 64
+NOT_OURS = {
+    "a LoRA": (config_with(peft_type="LORA"), "an adapter of type LORA"),
+    "no type": (config_with(peft_type=None), "an adapter of type None"),
+    "a type that is a list": (config_with(peft_type=["LORA"]), "an adapter of type"),
+    "P-tuning": (config_with(peft_type="P_TUNING"), "an adapter of type P_TUNING"),
+    "a projection": (config_with(prefix_projection=True), "prefix_projection"),
+    "an encoder-decoder": (
+        config_with(task_type="SEQ_2_SEQ_LM", num_transformer_submodules=2),
+        "SEQ_2_SEQ_LM",
+    ),
+    "a classifier": (config_with(task_type="SEQ_CLS"), "SEQ_CLS"),
+    "two stacks": (config_with(num_transformer_submodules=2), "num_transformer_submodules = 2"),
+    "more modules": (config_with(modules_to_save=["lm_head"]), "lm_head"),
+    "another P": (config_with(num_virtual_tokens=9), "9 vectors"),
+    "another D": (config_with(token_dim=32), "token_dim = 32"),
+    "other blocks": (config_with(num_layers=8), "num_layers = 8"),
+    "other heads": (config_with(num_attention_heads=4), "num_attention_heads = 4"),
+    "a width without a word": (
+        lambda folder: (
+            config_with(token_dim=None, num_layers=None, num_attention_heads=None)(folder),
+            weights_with(prompt_embeddings=torch.ones(VECTORS, 2 * WIDE))(folder),
+        ),
+        f"{2 * WIDE} numbers a vector",
+    ),
+    "no config": (lambda folder: (folder / "adapter_config.json").unlink(), "adapter_config.json"),
+    "a config of text": (lambda folder: (folder / "adapter_config.json").write_text("{"), "damaged"),
+    "a config of a list": (lambda folder: (folder / "adapter_config.json").write_text("[]"), "JSON object"),
+    "no weights": (
+        lambda folder: (folder / "adapter_model.safetensors").unlink(),
+        "adapter_model.safetensors",
+    ),
+    "a pickle": (pickled, "adapter_model.bin, a pickle"),
+    "damaged weights": (
+        lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"no tensors at all"),
+        "damaged",
+    ),
+    "no vectors": (weights_with(), "nothing"),
+    "more tensors": (
+        weights_with(prompt_embeddings=torch.ones(VECTORS, WIDE), extra=torch.ones(1)),
+        "extra",
+    ),
+    "a vector": (weights_with(prompt_embeddings=torch.ones(WIDE)), f"[{WIDE}]"),
+    "whole numbers": (weights_with(prompt_embeddings=torch.ones(VECTORS, WIDE).long()), "int64"),
+    "not finite": (weights_with(prompt_embeddings=torch.full((VECTORS, WIDE), torch.nan)), "not finite"),
+}
+
+
+@pytest.mark.parametrize("name", list(NOT_OURS))
+def test_every_other_adapter_is_refused(name, tiny, tmp_path):
+    change, hint = NOT_OURS[name]
+    folder = tmp_path / "adapter"
+    export_adapter(tiny.posterior(tmp_path / "one.safetensors", tiny.prompt("prefix")), folder)
+    change(folder)
+    model = ModelSpec(id="tiny", device="cpu")
+    refused(hint, import_adapter, folder, tmp_path / "two.safetensors", model)
+    assert not (tmp_path / "two.safetensors").exists()
+
+
+def test_adapters_that_peft_saved_otherwise_are_refused(tiny, tmp_path):
+    model = ModelSpec(id="tiny", device="cpu")
+    get_peft_model(tiny.plain(), LoraConfig(task_type="CAUSAL_LM")).save_pretrained(tmp_path / "lora")
+    refused("type LORA", import_adapter, tmp_path / "lora", tmp_path / "a.safetensors", model)
+    peft_adapter(tiny, "prefix", tmp_path / "network", prefix_projection=True, encoder_hidden_size=8)
+    refused("prefix_projection", import_adapter, tmp_path / "network", tmp_path / "a.safetensors", model)
+
+
+def test_an_adapter_of_another_base_model_is_refused(tiny, root, tmp_path):
+    for kind in KINDS:
+        peft_adapter(tiny, kind, tmp_path / kind)
+        other = ModelSpec(id=case("llama", root).id, device="cpu")
+        refused("token_dim = ", import_adapter, tmp_path / kind, tmp_path / "a.safetensors", other)
+
+
+def test_a_model_with_an_encoder_or_without_heads_is_refused(tmp_path):
+    T5Config(d_model=8, num_layers=2, num_heads=2).save_pretrained(tmp_path)
+    refused("has an encoder", sizes_of, tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
+    refused("attention model", sizes_of, tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "none such"}')
+    refused("attention model", sizes_of, tmp_path)
+
+
+def test_an_import_overwrites_nothing(tiny, tmp_path):
+    file = tiny.posterior(tmp_path / "one.safetensors", tiny.prompt("soft"))
+    model = ModelSpec(id="tiny", device="cpu")
+    export_adapter(file, tmp_path / "adapter")
+    refused("nothing is overwritten", import_adapter, tmp_path / "adapter", file, model)
+    refused("cannot be written", import_adapter, tmp_path / "adapter", file / "below", model)
+
+
+def test_the_command_exports_and_imports(tiny, tmp_path, capsys):
+    file = tiny.posterior(tmp_path / "one.safetensors", tiny.prompt("prefix"))
+    adapter, back = str(tmp_path / "adapter"), str(tmp_path / "two.safetensors")
+    assert command.main(["export", str(file), adapter]) == 0
+    said = capsys.readouterr().out
+    assert f'PeftModel.from_pretrained(model, "{adapter}")' in said
+    assert f'from_pretrained("{tiny.folder}", dtype="float32")' in said
+    assert command.main(["import", adapter, back, "--model", "tiny"]) == 0
+    said = capsys.readouterr().out
+    assert f"priors: [{{posterior: {{file: {back}}}}}]" in said
+    assert f"methods: [{{prefix: {{tokens: {VECTORS}}}}}]" in said
+    assert same(load_posterior(Path(back)).final, load_posterior(file).final)
+
+
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys):
+    missing, out = str(tmp_path / "missing"), str(tmp_path / "out")
+    for arguments in (["export", missing, out], ["import", missing, out, "--model", "tiny"]):
+        assert command.main(arguments) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: ")
+        assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["export", "--help"], ["import", "--help"]])
+def test_the_command_has_help(arguments):
+    call = [sys.executable, "-m", "jobs.exchange", *arguments]
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout
