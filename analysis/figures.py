@@ -19,6 +19,9 @@ from softprior.results import StudyFolder
 
 matplotlib.use("Agg")
 
+PANELS, COLUMNS = 6, 4
+"""Places that one figure shows at most, and how many stand side by side."""
+
 START, PATH, END, TOKENS = "#0072B2", "#999999", "#D55E00", "#CCCCCC"
 """Okabe and Ito's palette: told apart by colour-blind readers and in grey print."""
 
@@ -33,18 +36,35 @@ def draw_trial(record: Record, folder: StudyFolder) -> Path | None:
     if record.status != "finished" or not path.exists():
         return None
     posterior = load_posterior(path)
-    places = sorted(posterior.initial)
+    places = _shown(sorted(posterior.initial))
     background = load_background(folder, record.spec.model_fingerprint)
-    figure = Figure(figsize=(4.6 * len(places), 4.4), layout="constrained")
-    axes = figure.subplots(1, len(places), squeeze=False)[0]
-    for panel, place in zip(axes, places, strict=True):
-        _draw_place(panel, posterior, place, background if place.block == 0 else None)
+    rows = -(-len(places) // COLUMNS)
+    columns = min(len(places), COLUMNS)
+    figure = Figure(figsize=(4.6 * columns, 4.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for panel, place in zip(axes, places, strict=False):
+        embedded = place.block == 0 and place.kind == "residual"
+        _draw_place(panel, posterior, place, background if embedded else None)
+    for panel in axes[len(places) :]:
+        panel.set_axis_off()
     axes[0].legend(loc="best", fontsize=8, frameon=False)
     loss = f"test loss {record.test.loss:.3f}" if record.test else ""
-    figure.suptitle(f"{record.label} · {loss}", fontsize=10)
+    left_out = len(posterior.initial) - len(places)
+    more = f" · {left_out} more places" if left_out else ""
+    figure.suptitle(f"{record.label} · {loss}{more}", fontsize=10)
     target = folder.figure(record.id)
     write_atomically(target, lambda temporary: figure.savefig(temporary, dpi=110, format="png"))
     return target
+
+
+def _shown(places: list[Place]) -> list[Place]:
+    """At most `PANELS` places, from the first to the last; of prefixes keys and values of the same blocks."""
+    if len(places) <= PANELS:
+        return places
+    blocks = sorted({place.block for place in places})
+    count = PANELS // (len(places) // len(blocks))
+    chosen = {blocks[round(i * (len(blocks) - 1) / (count - 1))] for i in range(count)}
+    return [place for place in places if place.block in chosen]
 
 
 def _draw_place(panel: Axes, posterior: Posterior, place: Place, background: np.ndarray | None) -> None:
@@ -67,4 +87,5 @@ def _draw_place(panel: Axes, posterior: Posterior, place: Place, background: np.
     panel.set_xlabel(f"PC 1 ({share[0]:.0%} of variance)")
     panel.set_ylabel(f"PC 2 ({share[1]:.0%})")
     raw = ", before the block's norm" if place.after == "cut" else ""
-    panel.set_title(f"block {place.block}, {place.after}{raw}", fontsize=9)
+    what = place.after if place.kind == "residual" else f"{place.kind}s"
+    panel.set_title(f"block {place.block}, {what}{raw}", fontsize=9)

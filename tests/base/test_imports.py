@@ -23,7 +23,7 @@ BELOW: dict[str, set[str]] = {
     "records": {"errors", "files", "specs"},
     "results": set(),
     "background": {"files", "results", "seeding"},
-    "assets": {"errors", "files", "seeding", "specs", "validation", "study_files"},
+    "assets": {"errors", "files", "prompt", "seeding", "specs", "validation", "study_files"},
 }
 """The base layer: what each may import."""
 

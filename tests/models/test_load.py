@@ -183,5 +183,5 @@ def test_a_family_without_rotary_or_learned_positions_takes_no_cut_prompt():
     )
     host = LocalLM(network, "weights")
     prompt = {Place(1, after="cut"): torch.zeros(2, 32)}
-    with pytest.raises(UserError, match="cut prompts have no position"):
+    with pytest.raises(UserError, match="cut prompts and prefixes have no position"):
         host.loss(prompt, example_batch(host.info()))

@@ -82,7 +82,7 @@ class Asset(Spec):
         licence: of the asset itself, not of the package that carries it.
         source: where it comes from.
         members: what is taken out of an archive; everything else in it is left alone.
-        parameters: number of weights of a model that has to be fetched, for estimates before that.
+        parameters, blocks: of a model that has to be fetched, for estimates and checks before that.
     """
 
     about: str
@@ -90,6 +90,7 @@ class Asset(Spec):
     source: Annotated[RegistryFile | PackageFolder | Generator | HubDataset, Field(discriminator="kind")]
     members: tuple[str, ...] = ()
     parameters: int | None = None
+    blocks: int | None = None
 
     @model_validator(mode="after")
     def _members_of_archives(self) -> Asset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from softprior.assets.conversion import CONVERSION_VERSION, convert_gguf
 from softprior.assets.hub import hub_commit, hub_model
 from softprior.assets.registry import fetch
 from softprior.errors import UserError, nearest
+from softprior.prompt import Stack
 from softprior.specs import ModelSpec
 
 _HUB = "hub:"
@@ -86,6 +88,42 @@ def parameter_count(model: ModelSpec) -> int | None:
         with safe_open(path, framework="numpy") as file:
             shapes += [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118  no mapping
     return sum(math.prod(shape) for shape in shapes) or None
+
+
+class Shape(NamedTuple):
+    """Where a model takes prompts.
+
+    Attributes:
+        blocks: number of blocks of the stack that reads the input.
+        stack: `encoder` if the model has one.
+    """
+
+    blocks: int
+    stack: Stack
+
+
+def model_shape(model: ModelSpec) -> Shape | None:
+    """The model's blocks, as far as they are known without fetching or converting anything."""
+    asset = catalogue().models.get(model.id)
+    if asset is not None and asset.blocks is not None:
+        return Shape(asset.blocks, "decoder")
+    if model.id.startswith(_HUB):
+        return None
+    weights = _shipped(asset.source) if asset is not None else _local_weights(model.id)
+    config = weights / "config.json"
+    if not config.is_file():
+        return None  # a GGUF file
+    try:
+        facts = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{config} is damaged: {error}; save the model again") from None
+    blocks = next((facts[name] for name in _BLOCKS if isinstance(facts.get(name), int)), None)
+    encoder = facts.get("is_encoder_decoder") is True
+    return None if blocks is None else Shape(blocks, "encoder" if encoder else "decoder")
+
+
+_BLOCKS = ("num_layers", "num_hidden_layers", "n_layer", "n_layers")
+"""What families call the number of blocks in config.json; T5's encoder has `num_layers`."""
 
 
 def _of_catalogue(asset: Asset) -> str:

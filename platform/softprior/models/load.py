@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from softprior.assets.models import ResolvedModel, resolve_model
 from softprior.errors import UserError
+from softprior.models.encoder_decoder import EncoderDecoderLM, require_family
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.prompt import Row, collate
@@ -24,7 +26,7 @@ class Loaded(NamedTuple):
         fingerprint: identifies weights and tokenizer together.
     """
 
-    host: LocalLM
+    host: LocalLM | EncoderDecoderLM
     tokenizer: Any
     fingerprint: str
 
@@ -39,21 +41,28 @@ def load_local(model: ModelSpec) -> Loaded:
     resolved = resolve_model(model)
     device = _device(model)
     tokenizer = AutoTokenizer.from_pretrained(resolved.folder, trust_remote_code=False)
-    network = _network(model, resolved).to(device)
-    host = LocalLM(network, resolved.fingerprint)
-    verify_packing(network, host)
-    return Loaded(host, tokenizer, resolved.fingerprint)
+    network: Any = _network(model, resolved).to(device)
+    if network.config.is_encoder_decoder:
+        host = EncoderDecoderLM(network, resolved.fingerprint)
+        verify_padding(network, host)
+        return Loaded(host, tokenizer, resolved.fingerprint)
+    packed = LocalLM(network, resolved.fingerprint)
+    verify_packing(network, packed)
+    return Loaded(packed, tokenizer, resolved.fingerprint)
 
 
 def _network(model: ModelSpec, resolved: ResolvedModel) -> nn.Module:
+    weights = {"dtype": getattr(torch, model.dtype), "use_safetensors": True, "trust_remote_code": False}
+    network: nn.Module
     try:
-        network: nn.Module = AutoModelForCausalLM.from_pretrained(
-            resolved.folder,
-            dtype=getattr(torch, model.dtype),
-            attn_implementation=ATTENTION,
-            trust_remote_code=False,
-            use_safetensors=True,
-        )
+        config = AutoConfig.from_pretrained(resolved.folder, trust_remote_code=False)
+        if config.is_encoder_decoder:
+            require_family(config)  # before gigabytes of weights are read
+            network = AutoModelForSeq2SeqLM.from_pretrained(resolved.folder, **weights)
+        else:
+            network = AutoModelForCausalLM.from_pretrained(
+                resolved.folder, attn_implementation=ATTENTION, **weights
+            )
     except KeyError as error:
         if error.args != (ATTENTION,):
             raise
@@ -90,7 +99,7 @@ def verify_packing(network: Any, host: LocalLM) -> None:
     """
     family = host.info().family
     try:
-        same = _packs(network, host)
+        same = _as_alone(network, host, _causal, (1, 1))
     except Exception as error:  # a family may fail in any way of its own at what it was not written for
         raise UserError(
             f"the model family '{family}' fails with packed attention ({_line(error)}), so softprior cannot "
@@ -112,30 +121,76 @@ def verify_packing(network: Any, host: LocalLM) -> None:
         )
 
 
+def verify_padding(network: Any, host: EncoderDecoderLM) -> None:
+    """Compares padded rows with the family's own eager attention, once, on two short random rows.
+
+    Raises:
+        UserError: the results differ by more than rounding, or there are none.
+    """
+    info = host.info()
+
+    def own(network: Any, tokens: Tensor, first: int) -> Tensor:
+        start = torch.full_like(tokens[:1], host.start)
+        read = torch.cat([start, tokens[first:-1]])
+        return network(input_ids=tokens[None, :first], decoder_input_ids=read[None]).logits[0]
+
+    try:
+        same = _as_alone(network, host, own, (6, 2))
+    except Exception as error:  # as above
+        raise UserError(
+            f"the model family '{info.family}' fails with padded rows ({_line(error)}), so softprior cannot "
+            "run it; choose another T5 or a decoder-only model"
+        ) from error
+    if not same:
+        raise UserError(
+            f"the model family '{info.family}' in {info.dtype} gives a padded row another result than the "
+            "same row alone, so softprior cannot run it; use dtype float32, or choose another T5 or a "
+            "decoder-only model"
+        )
+
+
+def _causal(network: Any, tokens: Tensor, first: int) -> Tensor:
+    return network(input_ids=tokens[None], use_cache=False).logits[0, first - 1 : -1]
+
+
 @torch.no_grad()
-def _packs(network: Any, host: LocalLM) -> bool:
+def _as_alone(
+    network: Any,
+    host: LocalLM | EncoderDecoderLM,
+    own: Callable[[Any, Tensor, int], Tensor],
+    firsts: tuple[int, int],
+) -> bool:
+    """Whether two rows in one batch get the loss and the continuation of the model's own forward of each.
+
+    Args:
+        own: logits with which the network predicts a text's tokens from a position on, in eager attention.
+        firsts: position of each row's first label.
+    """
     generator = torch.Generator().manual_seed(0)
     texts = [
         torch.randint(host.info().vocabulary, (length,), generator=generator).tolist() for length in (9, 6)
     ]
-    rows = [Row(str(i), t, [False] + [True] * (len(t) - 1), [True] * len(t)) for i, t in enumerate(texts)]
-    batch = collate(rows)
-    packed = host.loss(None, batch).nll
+    labels = [
+        [False] * first + [True] * (len(text) - first) for text, first in zip(texts, firsts, strict=True)
+    ]
+    batch = collate([Row("", text, marks, marks) for text, marks in zip(texts, labels, strict=True)])
+    together = host.loss(None, batch).nll
     continued = host.generate(None, batch, max_new=3, stop=frozenset())
     # Reduced precision rounds differently in the two forms; a mixed-up row is off by far more.
     tolerance = 1e-4 if host.dtype == torch.float32 else 5e-2
+    used = network.config._attn_implementation
     network.set_attn_implementation("eager")
     try:
-        for nll, text, more in zip(packed, texts, continued, strict=True):
-            ids = torch.tensor([text + more], device=host.device)
-            logits = network(input_ids=ids, use_cache=False).logits[0].float()
-            read, ahead = logits[: len(text) - 1], logits[len(text) - 1 : -1]
-            own = nn.functional.cross_entropy(read, ids[0, 1 : len(text)], reduction="sum")
-            behind = ahead.max(-1).values - ahead.gather(1, ids[0, len(text) :, None])[:, 0]
-            if not torch.allclose(nll, own, rtol=tolerance, atol=tolerance):
+        for nll, text, more, first in zip(together, texts, continued, firsts, strict=True):
+            tokens = torch.tensor(text + more, device=host.device)
+            logits = own(network, tokens, first).float()
+            read, ahead = logits[: len(text) - first], logits[len(text) - first :]
+            alone = nn.functional.cross_entropy(read, tokens[first : len(text)], reduction="sum")
+            behind = ahead.max(-1).values - ahead.gather(1, tokens[len(text) :, None])[:, 0]
+            if not torch.allclose(nll, alone, rtol=tolerance, atol=tolerance):
                 return False
             if bool((behind > tolerance * ahead.abs().max()).any()):
                 return False
     finally:
-        network.set_attn_implementation(ATTENTION)
+        network.set_attn_implementation(used)
     return True

@@ -112,7 +112,8 @@ class Domain(Spec):
 
 def site_of(place: Place) -> str:
     """The site whose states stand where a place's vectors join."""
-    return f"{'resid' if place.kind == 'residual' else place.kind}.{place.block}"
+    stack = "encoder." if place.stack == "encoder" else ""
+    return f"{stack}{'resid' if place.kind == 'residual' else place.kind}.{place.block}"
 
 
 class Shrinkage(Spec):

@@ -7,7 +7,7 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from softprior.assets import fingerprints
-from softprior.assets.models import model_fingerprint
+from softprior.assets.models import model_fingerprint, model_shape
 from softprior.errors import UserError, nearest
 from softprior.methods import METHODS, Method
 from softprior.methods.instruction import Instruction
@@ -76,6 +76,10 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
             notes.append(f"{axis} names a value twice; it counts once")
 
     fingerprint = _located(f"{where}: model", lambda: model_fingerprint(study.model))
+    shape = _located(f"{where}: model", lambda: model_shape(study.model))
+    if shape is not None:
+        for i, method in enumerate(methods[-len(study.methods) :]):
+            _located(f"{where}: methods[{i}]", partial(method.places, *shape))
     for i, task in enumerate(tasks):
         _located(f"{where}: tasks[{i}]", task.fingerprint)
     starts = [

@@ -1,0 +1,419 @@
+"""The host of encoder-decoder models of the T5 kind: weights in this process, prompts before the encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from softprior.errors import UserError
+from softprior.models.protocol import Comparison, Losses, ModelInfo, SiteStatistic, StatisticT, Where
+from softprior.prompt import Batch, Place, Prompt
+
+FAMILIES = ("t5", "mt5", "umt5")
+"""transformers' `model_type` of T5, T5 v1.1, Flan-T5, ByT5 (t5), mT5 and UMT5.
+
+Their positions are relative alone, so vectors in front move no token, and what a row computes depends
+on nothing beside it. Named, because neither shows in two short rows: LongT5 attends in blocks counted
+from the sequence's start, and the experts of Switch Transformers drop tokens once they are full.
+"""
+
+PLACE = Place(0, stack="encoder")
+"""The only place there is: vectors in front of the encoder's input embeddings."""
+
+
+def require_family(config: Any) -> None:
+    """Lets models of the T5 kind pass.
+
+    Raises:
+        UserError: the encoder-decoder model is of another family.
+    """
+    if config.model_type not in FAMILIES:
+        raise UserError(
+            f"the encoder-decoder models softprior can run are those of the families {', '.join(FAMILIES)} "
+            f"and this one is of the family '{config.model_type}'; choose a T5 or a decoder-only model"
+        )
+
+
+class EncoderDecoderLM:
+    """A frozen encoder-decoder model in this process; see `FrozenLM` for the contract.
+
+    A row is cut at its first label. The encoder reads what stands before it (a row without labels:
+    all of it), as it is. The decoder starts from `decoder_start_token_id` and is fed the tokens from
+    the first label on, so that each label is predicted from the input and from all of the answer
+    before it; tokens between labels are read and not predicted. `generate` continues the row, so the
+    decoder reads what the row has of an answer first.
+
+    Rows are padded on the right and their pads masked. Logits exist where a label is.
+
+    Sites are `encoder.resid.l`, `encoder.final`, `decoder.resid.l` and `decoder.final`. Sites of the
+    encoder have the states of the tokens before the first label; sites of the decoder those of the
+    tokens from it on, as the decoder reads them, and so not of its start token: the state of a token
+    is the one from which the next is predicted. Positions count through the row in both. A site of
+    the decoder is fed nothing where no row has a label.
+    """
+
+    def __init__(self, model: nn.Module, fingerprint: str) -> None:
+        """Takes over a model of `AutoModelForSeq2SeqLM`.
+
+        Raises:
+            UserError: the family is not of the T5 kind, or the decoder has no start token.
+        """
+        require_family(model.config)
+        self._model: Any = model.eval().requires_grad_(False)
+        self._fingerprint = fingerprint
+        self._config: Any = model.config
+        self._embedding: nn.Embedding = model.get_input_embeddings()  # type: ignore[operator]
+        self._stacks: dict[str, Any] = {
+            "encoder": model.get_encoder(),  # type: ignore[operator]
+            "decoder": model.get_decoder(),  # type: ignore[operator]
+        }
+        self.start = self._start_token()
+
+    def _start_token(self) -> int:
+        for config in (self._config, getattr(self._model, "generation_config", None)):
+            token = getattr(config, "decoder_start_token_id", None)
+            if token is not None:
+                return token
+        raise UserError(
+            "the decoder starts from decoder_start_token_id, and this model has none; set it in its "
+            "config.json (T5's is its pad token, 0)"
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return next(self._model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self._model.parameters()).dtype
+
+    def info(self) -> ModelInfo:
+        return ModelInfo(
+            family=self._config.model_type,
+            stack="encoder",
+            blocks=len(self._stacks["encoder"].block),
+            hidden=self._config.d_model,
+            vocabulary=self._embedding.num_embeddings,
+            parameters=sum(p.numel() for p in self._model.parameters()),
+            # Relative positions share a bucket from relative_attention_max_distance on, so no text is
+            # too long. The n_positions of old configs is the length T5 was pre-trained at, of either
+            # stack; held against input and answer together it would refuse texts that fit.
+            positions=2**31 - 1,
+            embedding="other",
+            fingerprint=self._fingerprint,
+            dtype=str(self.dtype).removeprefix("torch."),
+        )
+
+    @torch.no_grad()
+    def embed(self, ids: Int[Tensor, "T"]) -> Float[Tensor, "T H"]:
+        return self._embedding(ids.to(self.device)).float()
+
+    def width(self, place: Place) -> int:
+        self._check_place(place)
+        return self._config.d_model
+
+    @torch.no_grad()
+    def normalise(self, place: Place, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
+        norm = self._stacks[place.stack].block[place.block].layer[0].layer_norm
+        return norm(vectors.to(self.device, self.dtype)).float()
+
+    def project(self, place: Place, states: Float[Tensor, "N H"]) -> Float[Tensor, "N D"]:  # noqa: ARG002
+        raise self._no_keys(f"the place {place.name}")
+
+    def rotate(
+        self,
+        place: Place,
+        keys: Float[Tensor, "P D"],  # noqa: ARG002
+        *,
+        inverse: bool = False,  # noqa: ARG002
+    ) -> Float[Tensor, "P D"]:
+        raise self._no_keys(f"the place {place.name}")
+
+    def keys_values(
+        self,
+        ids: Int[Tensor, "T"],  # noqa: ARG002
+        blocks: Sequence[int],
+    ) -> dict[int, tuple[Float[Tensor, "T D"], Float[Tensor, "T D"]]]:
+        raise self._no_keys(f"keys and values of blocks {list(blocks)}")
+
+    def _no_keys(self, asked: str) -> UserError:
+        return UserError(
+            f"the host of encoder-decoder models has no keys and values to give, and {asked} was asked for; "
+            "use the method soft"
+        )
+
+    def loss(self, prompt: Prompt | None, batch: Batch, *, grad: bool = False) -> Losses:
+        prompt = prompt or {}
+        if not (grad and prompt):
+            with torch.no_grad():
+                return self._losses(prompt, batch)._replace(gradient={} if grad else None)
+        leaves = {place: vectors.detach().float().requires_grad_(True) for place, vectors in prompt.items()}
+        with torch.enable_grad():
+            losses = self._losses(leaves, batch)
+            (losses.nll * batch.weights.to(losses.nll)).sum().backward()
+        gradient = {
+            place: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+            for place, leaf in leaves.items()
+        }
+        return losses._replace(nll=losses.nll.detach(), gradient=gradient)
+
+    def _losses(self, prompt: Prompt, batch: Batch) -> Losses:
+        parts = _Parts.of(batch, self.device)
+        logits = self._label_logits(prompt, parts)
+        labels, rows = parts.answers[parts.labels], parts.labels.nonzero()[:, 0]
+        exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        nll = functional.cross_entropy(exact, labels, reduction="none")
+        scored = parts.scored[parts.labels]
+        right = (logits.argmax(-1) == labels) & scored
+
+        def per_row(values: Tensor) -> Tensor:
+            return torch.zeros(len(batch), dtype=values.dtype, device=values.device).index_add(
+                0, rows, values
+            )
+
+        return Losses(
+            nll=per_row(nll),
+            tokens=per_row(torch.ones_like(rows)).cpu(),
+            correct=per_row(right.long()).cpu(),
+            scored=per_row(scored.long()).cpu(),
+            gradient=None,
+        )
+
+    def _label_logits(self, prompt: Prompt, parts: _Parts) -> Tensor:
+        """Logits [N V] of the model at every label of the batch."""
+        encoded, seen = self._encode(prompt, parts)
+        # The decoder's position j, behind the start token and j tokens, predicts token j.
+        read = self._read(parts)
+        keep = functional.pad(parts.labels, (0, 1)).flatten().nonzero().squeeze(1)
+        with self._keeping(keep):
+            return self._decode(encoded, seen, read).logits[0]
+
+    def _read(self, parts: _Parts) -> Int[Tensor, "B A1"]:
+        """What the decoder reads: its start token, then the answers."""
+        return functional.pad(parts.answers, (1, 0), value=self.start)
+
+    def _encode(
+        self, prompt: Prompt | None, parts: _Parts
+    ) -> tuple[Float[Tensor, "B PS H"], Bool[Tensor, "B PS"]]:
+        """The encoder's output for [prompt | input] of every row, and where it is no pad."""
+        prompt = prompt or {}
+        for place in prompt:
+            self._check_place(place)
+        embeddings, seen = self._embedding(parts.inputs), parts.given
+        if prompt:
+            vectors = prompt[PLACE].to(self.device, self.dtype).expand(len(embeddings), -1, -1)
+            embeddings = torch.cat([vectors, embeddings], 1)
+            seen = functional.pad(seen, (vectors.shape[1], 0), value=True)
+        encoded = self._stacks["encoder"](inputs_embeds=embeddings, attention_mask=seen.long())
+        return encoded.last_hidden_state, seen
+
+    def _decode(
+        self, encoded: Tensor, seen: Tensor, read: Tensor, *, cache: Any = None, use_cache: bool = False
+    ) -> Any:
+        """The model's own forward from the encoder's output on.
+
+        The decoder needs no mask of pads: they stand behind all that is read, and it looks back only.
+        """
+        return self._model(
+            encoder_outputs=(encoded,),
+            attention_mask=seen.long(),
+            decoder_input_ids=read,
+            past_key_values=cache,
+            use_cache=use_cache,
+        )
+
+    @contextmanager
+    def _keeping(self, keep: Int[Tensor, "N"]) -> Iterator[None]:
+        """Logits at the kept of all [B A] decoder positions only.
+
+        The others leave at the door of the output layer, so what a family does on the way to it (the
+        scaling of models with tied embeddings) and behind it stays its own.
+        """
+        head: nn.Module = self._model.get_output_embeddings()
+        handle = head.register_forward_pre_hook(lambda _, args: args[0].flatten(0, 1)[keep][None])
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _check_place(self, place: Place) -> None:
+        if place != PLACE:
+            raise UserError(
+                f"there is no place {place.name} here: an encoder-decoder model takes vectors in front of "
+                f"its encoder's input alone ({PLACE.name}); use the method soft"
+            )
+
+    @torch.no_grad()
+    def generate(
+        self, prompt: Prompt | None, batch: Batch, *, max_new: int, stop: frozenset[int]
+    ) -> list[list[int]]:
+        parts = _Parts.of(batch, self.device)
+        encoded, seen = self._encode(prompt, parts)
+        read, lengths = self._read(parts), parts.answered.sum(1)
+
+        # One token a step for all rows, be it the row's or the model's: every row is as far as the
+        # others, so the cache holds no pads. Rows of a task's questions have no token of their own.
+        out: list[list[int]] = [[] for _ in range(len(batch))]
+        active = torch.arange(len(batch), device=self.device)
+        tokens, cache = read[:, 0], None
+        for step in range(int(lengths.max()) + max_new):
+            output = self._decode(encoded, seen, tokens[:, None], cache=cache, use_cache=True)
+            cache = output.past_key_values
+            free = lengths[active] <= step
+            own = read[active, min(step + 1, read.shape[1] - 1)]
+            tokens = torch.where(free, output.logits[:, -1].argmax(-1), own)
+            going = []
+            for row, token, new in zip(active.tolist(), tokens.tolist(), free.tolist(), strict=True):
+                if new and token not in stop:
+                    out[row].append(token)
+                going.append(not new or (token not in stop and len(out[row]) < max_new))
+            if not all(going):
+                chosen = torch.tensor(going, device=self.device).nonzero().squeeze(1)
+                if len(chosen) == 0:
+                    break
+                active, tokens, encoded, seen = (part[chosen] for part in (active, tokens, encoded, seen))
+                cache.batch_select_indices(chosen)
+        return out
+
+    @torch.no_grad()
+    def compare(self, a: Prompt | None, b: Prompt | None, batch: Batch) -> Comparison:
+        parts = _Parts.of(batch, self.device)
+        rows = parts.labels.nonzero()[:, 0]
+        first, second = self._label_logits(a or {}, parts), self._label_logits(b or {}, parts)
+        p, q = first.double().log_softmax(-1), second.double().log_softmax(-1)
+        middle = torch.logaddexp(p, q) - torch.log(torch.tensor(2.0, dtype=torch.double))
+        divergence = ((p.exp() * (p - middle)).sum(-1) + (q.exp() * (q - middle)).sum(-1)) / 2
+        agree = (first.argmax(-1) == second.argmax(-1)).long()
+        zeros = torch.zeros(len(batch), device=self.device)
+        return Comparison(
+            divergence=zeros.double().index_add(0, rows, divergence),
+            agree=zeros.long().index_add(0, rows, agree).cpu(),
+            tokens=zeros.long().index_add(0, rows, torch.ones_like(rows)).cpu(),
+        )
+
+    @torch.no_grad()
+    def observe(
+        self, prompt: Prompt | None, batch: Batch, sites: Sequence[str], statistic: StatisticT
+    ) -> StatisticT:
+        parts = _Parts.of(batch, self.device)
+        with self._watching(sites, statistic, parts):
+            encoded, seen = self._encode(prompt, parts)
+            if any(site.startswith("decoder.") for site in sites):
+                with self._keeping(torch.zeros(0, dtype=torch.long, device=self.device)):
+                    self._decode(encoded, seen, self._read(parts))
+        return statistic
+
+    @contextmanager
+    def _watching(self, sites: Sequence[str], statistic: SiteStatistic, parts: _Parts) -> Iterator[None]:
+        """Forward hooks that hand the text's states at the sites to the statistic."""
+        outputs: dict[str, nn.Module] = {}
+        inputs: dict[str, nn.Module] = {}
+        for name, stack in self._stacks.items():
+            inputs |= {f"{name}.resid.{block}": layer for block, layer in enumerate(stack.block)}
+            outputs |= {
+                f"{name}.resid.{len(stack.block)}": stack.block[-1],
+                f"{name}.final": stack.final_layer_norm,
+            }
+        unknown = [site for site in sites if site not in inputs and site not in outputs]
+        if unknown:
+            ranges = [f"{name}.resid.0 to {len(stack.block)}" for name, stack in self._stacks.items()]
+            raise UserError(
+                f"there is no site '{unknown[0]}'; this model has {' and '.join(ranges)}, encoder.final and "
+                "decoder.final"
+            )
+        real = {"encoder": parts.given, "decoder": parts.answered}
+        where = {"encoder": parts.where_given, "decoder": parts.where_answered}
+
+        def give(site: str, states: Tensor) -> None:
+            stack = site.partition(".")[0]
+            # What is in front of the text is the prompt in the encoder, the start token in the decoder.
+            text = states[:, states.shape[1] - real[stack].shape[1] :]
+            if len(where[stack].tokens):
+                statistic.update(site, text[real[stack]].float(), where[stack])
+
+        handles = [
+            inputs[site].register_forward_pre_hook(lambda _, args, site=site: give(site, args[0]))
+            for site in dict.fromkeys(sites)
+            if site in inputs
+        ]
+        handles += [
+            outputs[site].register_forward_hook(lambda _, __, out, site=site: give(site, _first(out)))
+            for site in dict.fromkeys(sites)
+            if site in outputs
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+@dataclass
+class _Parts:
+    """A batch cut at the first label of each row, both parts padded on the right with token 0.
+
+    Attributes:
+        inputs: the tokens before the first label, all tokens of a row without labels.
+        given: True at tokens of the inputs, False at pads.
+        answers: the tokens from the first label on.
+        answered: True at tokens of the answers, False at pads.
+        labels: True at labels of the answers.
+        scored: True at labels that count in accuracy.
+        first: position in its row of each answer's first token.
+    """
+
+    inputs: Int[Tensor, "B S"]
+    given: Bool[Tensor, "B S"]
+    answers: Int[Tensor, "B A"]
+    answered: Bool[Tensor, "B A"]
+    labels: Bool[Tensor, "B A"]
+    scored: Bool[Tensor, "B A"]
+    first: Int[Tensor, "B"]
+
+    @classmethod
+    def of(cls, batch: Batch, device: torch.device) -> _Parts:
+        if bool(batch.labels[:, 0].any()):
+            raise ValueError("the first token of a row cannot be a label: the encoder would read nothing")
+        lengths = batch.lengths.to(device)
+        longest = int(lengths.max())
+        tokens, labels, scored = (
+            part[:, :longest].to(device) for part in (batch.tokens, batch.labels, batch.scored)
+        )
+        positions = torch.arange(longest, device=device)
+        labels = labels & (positions < lengths[:, None])
+        first = torch.where(labels.any(1), labels.int().argmax(1), lengths)
+        given = positions < first[:, None]
+
+        at = first[:, None] + torch.arange(int((lengths - first).max()), device=device)
+        answered = at < lengths[:, None]
+        at = at.clamp(max=longest - 1)
+        return cls(
+            inputs=tokens.masked_fill(~given, 0)[:, : int(first.max())],
+            given=given[:, : int(first.max())],
+            answers=tokens.gather(1, at).masked_fill(~answered, 0),
+            answered=answered,
+            labels=labels.gather(1, at) & answered,
+            scored=scored.gather(1, at),
+            first=first,
+        )
+
+    @property
+    def where_given(self) -> Where:
+        rows, positions = self.given.nonzero(as_tuple=True)
+        return Where(rows, positions, self.inputs[self.given])
+
+    @property
+    def where_answered(self) -> Where:
+        rows, behind = self.answered.nonzero(as_tuple=True)
+        return Where(rows, self.first[rows] + behind, self.answers[self.answered])
+
+
+def _first(out: Any) -> Tensor:
+    return out[0] if isinstance(out, tuple) else out
