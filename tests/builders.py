@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from softprior.methods import METHODS
 from softprior.models.load import Loaded, load_local
 from softprior.priors import PRIORS
 from softprior.records import Record
+from softprior.regularisers import REGULARISERS
 from softprior.results import StudyFolder
 from softprior.specs import EvaluationSpec, ModelSpec, Rate, Spec, TrainingSpec, TrialSpec
 from softprior.studies.plan import entry_of
@@ -39,6 +41,7 @@ def trial(
     task: Spec | None = None,
     rate: Rate | None = None,
     seed: int = 0,
+    regularisers: Sequence[Spec] = (),
     **training: Any,
 ) -> TrialSpec:
     """A trial of six steps on two-digit additions, unless told otherwise."""
@@ -51,6 +54,7 @@ def trial(
         dtype="float32",
         method=entry_of(METHODS, method),
         prior=entry_of(PRIORS, prior or PRIORS["fitted"]()) if trained else None,
+        regularisers=tuple(entry_of(REGULARISERS, regulariser) for regulariser in regularisers),
         task=entry_of(TASKS, task),
         data_fingerprint=task.fingerprint(),
         rate=(rate or Rate(value=0.05)) if trained else None,

@@ -70,6 +70,42 @@ def test_deep_needs_more_blocks_than_it_takes():
             METHODS["deep"](last=last).places(4)
 
 
+@pytest.mark.parametrize("level", ["cut", "keep", "none"])
+def test_deep_takes_any_set_of_blocks(level):
+    method = METHODS["deep"](tokens=2, blocks=(3, 1, 3), token_level=level)
+    deeper = (Place(1, after="cut"), Place(3, after="cut"))
+    assert method.places(4) == (() if level == "none" else (Place(0, after=level),)) + deeper
+
+
+def test_deep_has_no_second_place_at_block_0():
+    with pytest.raises(UserError, match="token_level = 'cut' has vectors already; set token_level to 'none'"):
+        METHODS["deep"](blocks=(0, 2)).places(4)
+    method = METHODS["deep"](blocks=(0,), token_level="none")
+    assert method.places(4) == (Place(0, after="cut"),)
+
+
+def test_prefix_has_keys_and_values_at_every_block_or_at_some():
+    assert METHODS["prefix"]().places(2) == tuple(Place(b, k) for b in (0, 1) for k in ("key", "value"))
+    assert METHODS["prefix"](blocks=(5,)).places(6) == (Place(5, "key"), Place(5, "value"))
+
+
+@pytest.mark.parametrize("name", ["deep", "prefix"])
+def test_a_block_that_does_not_exist(name):
+    with pytest.raises(
+        UserError, match=rf"{name}.blocks names block 9, and the model has blocks 0 to 3; leave"
+    ):
+        METHODS[name](blocks=(1, 9)).places(4)
+
+
+@pytest.mark.parametrize("name", ["deep", "prefix"])
+def test_an_encoder_takes_soft_prompts_only(name):
+    assert METHODS["soft"]().places(4, "encoder") == (Place(0, stack="encoder"),)
+    with pytest.raises(
+        UserError, match=f"the method {name} is for decoder-only models; .* use the method soft"
+    ):
+        METHODS[name]().places(4, "encoder")
+
+
 def test_a_written_instruction_wins_over_the_tasks():
     assert METHODS["instruction"]().text("the task's") == "the task's"
     assert METHODS["instruction"](written="mine").text("the task's") == "mine"

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from softprior.methods.base import Reparameterisation
 from softprior.prompt import Place
 from softprior.specs import Rate, TrainingSpec
 from softprior.training.optimizer import PromptOptimizer, schedule, schedule_sum
@@ -85,3 +86,55 @@ def test_no_step_moves_a_vector_beyond_reach() -> None:
 def test_schedules(kind: str, expected: list[float]) -> None:
     spec = training(steps=6, schedule=kind, warmup=2)
     assert [schedule(step, spec) for step in range(6)] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_reparameterised_prompt_starts_where_the_prior_put_it() -> None:
+    start = {Place(0): torch.randn(4, 6, generator=torch.Generator().manual_seed(0))}
+    optimizer = PromptOptimizer(start, Rate(value=0.1), training(), Reparameterisation(width=3), seed=1)
+    assert torch.equal(optimizer.vectors[Place(0)], start[Place(0)])
+    optimizer.step(0, {Place(0): torch.ones(4, 6)})
+    assert not torch.equal(optimizer.vectors[Place(0)], start[Place(0)])
+
+
+def test_a_reparameterised_prompt_equals_the_same_network_in_plain_torch() -> None:
+    """x + W2 tanh(W1 x) as torch modules, with torch's own backward pass, clipping and AdamW."""
+    generator = torch.Generator().manual_seed(2)
+    start = torch.randn(4, 6, generator=generator)
+    spec = training(clip=None, weight_decay=0.1)
+    ours = PromptOptimizer({Place(0): start}, Rate(value=0.05), spec, Reparameterisation(width=3), seed=5)
+    weights = {name: value.clone() for name, value in ours.state().items()}
+    x = torch.nn.Parameter(start.clone())
+    first = torch.nn.Linear(6, 3, bias=False)
+    second = torch.nn.Linear(3, 6, bias=False)
+    first.weight.data = weights["first/decoder.0.residual.keep"].T.clone()
+    second.weight.data = weights["second/decoder.0.residual.keep"].T.clone()
+    adam = torch.optim.AdamW([x, first.weight, second.weight], lr=0.05, weight_decay=0.1)
+    for step in range(5):
+        target = torch.randn(4, 6, generator=generator)
+        prompt = x + second(torch.tanh(first(x)))
+        adam.zero_grad()
+        (prompt - target).square().sum().backward()
+        gradient = 2 * (ours.vectors[Place(0)] - target)
+        torch.testing.assert_close(ours.vectors[Place(0)], prompt.detach(), rtol=1e-5, atol=1e-6)
+        ours.step(step, {Place(0): gradient})
+        adam.step()
+
+
+def test_a_reparameterised_optimizer_is_restored_exactly() -> None:
+    generator = torch.Generator().manual_seed(3)
+    start = {
+        place: torch.randn(2, 5, generator=generator) for place in (Place(0, after="cut"), Place(1, "key"))
+    }
+    gradients = [{p: torch.randn(2, 5, generator=generator) for p in start} for _ in range(6)]
+    network = Reparameterisation(width=2)
+    whole, first, second = (
+        PromptOptimizer(start, Rate(value=0.1), training(), network, seed=seed) for seed in (1, 1, 2)
+    )
+    for step in range(6):
+        whole.step(step, gradients[step])
+    for step in range(3):
+        first.step(step, gradients[step])
+    second.restore({name: value.clone() for name, value in first.state().items()})
+    for step in range(3, 6):
+        second.step(step, gradients[step])
+    assert all(torch.equal(whole.vectors[place], second.vectors[place]) for place in start)

@@ -12,14 +12,20 @@ import torch
 
 from softprior.errors import UserError
 from softprior.methods import METHODS
+from softprior.methods.base import Reparameterisation
 from softprior.posteriors import load_posterior
 from softprior.priors import PRIORS
 from softprior.prompt import Batch, Place, Row, collate
 from softprior.records import load_record
+from softprior.regularisers import REGULARISERS
+from softprior.regularisers.spread import Spread
+from softprior.regularisers.towards_prior import TowardsPrior
 from softprior.results import StudyFolder
 from softprior.specs import Rate, TrialSpec
+from softprior.studies.plan import entry_of
 from softprior.tasks import TASKS
 from softprior.training.failure import TrialFailedError
+from softprior.training.penalties import Penalties
 from softprior.training.trial import Trial
 from tests.builders import QUESTIONS, SUMS, run, tiny, trial
 
@@ -55,11 +61,14 @@ def test_files_hold_what_the_record_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 3, 6])
-@pytest.mark.parametrize("method", ["soft", "deep"])
+@pytest.mark.parametrize("method", ["soft", "deep", "prefix", "reparameterised"])
 def test_stopped_anywhere_and_resumed_it_ends_bit_identical(tmp_path: Path, step: int, method: str) -> None:
-    """Also with the schedule, clipping, accumulation, the curve and the snapshots in play."""
+    """Also with the schedule, clipping, accumulation, the curve, regularisers and snapshots in play."""
+    chosen = METHODS["soft" if method == "reparameterised" else method]
+    network = Reparameterisation(width=4) if method == "reparameterised" else None
     spec = trial(
-        method=METHODS[method](tokens=3),
+        method=chosen(tokens=3, reparameterisation=network),
+        regularisers=[TowardsPrior(), Spread(weight=0.1)],
         schedule="cosine",
         warmup=2,
         clip=0.01,
@@ -233,3 +242,87 @@ def test_language_has_a_loss_and_no_answers(tmp_path: Path) -> None:
     assert record.test.metrics == {}
     assert record.test.loss < record.validation[0].loss
     json.loads(StudyFolder(tmp_path).record(record.id).read_text())
+
+
+@pytest.mark.parametrize("prior", sorted(PRIORS))
+@pytest.mark.parametrize("method", ["soft", "deep", "prefix"])
+def test_every_prior_with_every_method_runs_to_the_end(tmp_path: Path, prior: str, method: str) -> None:
+    """Two steps each: finite numbers, a posterior at every place, and the facts of every fit."""
+    made = METHODS[method](tokens=3)
+    if not made.kinds <= PRIORS[prior].kinds:
+        with pytest.raises(UserError, match=f"the prior {prior} is for the keys and values of a prefix"):
+            run(trial(method=made, prior=PRIORS[prior](), steps=2), tmp_path)
+        return
+    params: dict[str, dict[str, object]] = {
+        "instruction": {"text": "Add the two numbers."},
+        "mixture": {"priors": ["isotropic", "vocabulary"]},
+        "by_place": {"default": "fitted", "values": "isotropic"},
+        "vae": {"steps": 20, "width": 16, "latent": 2},
+    }
+    if prior == "posterior":
+        earlier = trial(method=made, steps=1)
+        run(earlier, tmp_path / "earlier")
+        params["posterior"] = {"file": tmp_path / "earlier", "spread": 0.1}
+    spec = trial(method=made, prior=PRIORS[prior](**params.get(prior, {})), steps=2)
+    record = run(spec, tmp_path)
+    places = [place.name for place in made.places(tiny().host.info().blocks)]
+    assert record.test is not None
+    assert list(record.geometry) == list(record.prior) == places
+    for facts in record.prior.values():
+        assert len(facts["radius_quantiles"]) == 3
+        assert all(0 <= quantile <= 1 for quantile in facts["radius_quantiles"])
+    posterior = load_posterior(StudyFolder(tmp_path).posterior(spec.id))
+    assert [place.name for place in posterior.final] == places
+
+
+def test_a_prefix_from_a_text_is_the_texts_own_keys_and_values(tmp_path: Path) -> None:
+    loaded = tiny()
+    text = "Add the two numbers."
+    ids = loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
+    method = METHODS["prefix"](tokens=len(ids))
+    spec = trial(method=method, prior=PRIORS["instruction"](text=text), steps=1)
+    run(spec, tmp_path)
+    initial = load_posterior(StudyFolder(tmp_path).posterior(spec.id)).initial
+    blocks = range(loaded.host.info().blocks)
+    for block, (keys, values) in loaded.host.keys_values(torch.tensor(ids), blocks).items():
+        # Keys have their positions taken off and put on again.
+        torch.testing.assert_close(initial[Place(block, "key")], keys, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(initial[Place(block, "value")], values, rtol=1e-4, atol=1e-5)
+
+
+def test_regularisers_are_logged_apart_and_move_the_prompt(tmp_path: Path) -> None:
+    points: list[dict] = []
+    plain = run(trial(steps=20), tmp_path / "plain")
+    held = run(
+        trial(steps=20, regularisers=[TowardsPrior(weight=300.0), Spread(weight=0.0)]),
+        tmp_path / "held",
+        points.append,
+    )
+    assert set(held.steps[0].penalties) == {"towards_prior", "spread"}
+    assert all(step.penalties["spread"] == 0 for step in held.steps)
+    assert held.steps[0].loss == plain.steps[0].loss, "the loss is the same sum as without them"
+    assert held.steps[-1].penalties["towards_prior"] < held.steps[0].penalties["towards_prior"]
+    assert held.steps[-1].loss > plain.steps[-1].loss, "a weight of 300 outweighs the task"
+    assert any("train_penalty_towards_prior" in point for point in points)
+
+
+@pytest.mark.parametrize("method", ["soft", "deep", "prefix"])
+def test_the_penaltys_gradient_is_that_of_its_value(tmp_path: Path, method: str) -> None:
+    """By differences at the vectors the model sees: for keys, through the rotation."""
+    one = prepared_trial(trial(method=METHODS[method](tokens=2)), tmp_path)
+    starts = one._sample()
+    penalties = Penalties(
+        [entry_of(REGULARISERS, TowardsPrior()), entry_of(REGULARISERS, Spread())], starts, answers=50
+    )
+    vectors = {p: start.source.placed(start.sample).double() + 0.1 for p, start in starts.items()}
+    _, gradient = penalties.values(vectors)
+    generator = torch.Generator().manual_seed(0)
+    for place, slope in gradient.items():
+        direction = torch.randn(slope.shape, generator=generator, dtype=torch.float64)
+        direction /= direction.norm()
+
+        def at(step: float, place: Place = place, by: torch.Tensor = direction) -> float:
+            return sum(penalties.values(vectors | {place: vectors[place] + step * by})[0].values())
+
+        found = (at(1e-4) - at(-1e-4)) / 2e-4
+        assert found == pytest.approx(float((slope * direction).sum()), rel=1e-4, abs=1e-7)

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from softprior.errors import UserError
-from softprior.prompt import Place, Stack
+from softprior.prompt import Kind, Place, Stack
 from softprior.specs import Spec
 
 
@@ -20,9 +20,11 @@ class Method(Spec, ABC):
 
     Attributes:
         trained: False for baselines; a study then runs them once, without prior, rate and seed.
+        kinds: the kinds of its places.
     """
 
     trained: ClassVar[bool] = True
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"residual"})
 
     @abstractmethod
     def places(self, blocks: int, stack: Stack = "decoder") -> tuple[Place, ...]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from softprior.methods.base import Block, TrainedMethod, chosen_blocks
-from softprior.prompt import Place, Stack
+from softprior.prompt import Kind, Place, Stack
 
 
 class Prefix(TrainedMethod):
@@ -21,6 +21,8 @@ class Prefix(TrainedMethod):
     Attributes:
         blocks: these blocks in place of all.
     """
+
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"key", "value"})
 
     blocks: Annotated[tuple[Block, ...], Field(min_length=1)] | None = None
 

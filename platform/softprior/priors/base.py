@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softprior.prompt import Place
+from softprior.prompt import Kind, Place
 from softprior.specs import Spec
 from softprior.statistics.reference import Reference
 
@@ -103,7 +103,13 @@ class Distribution(ABC):
 
 
 class Prior(Spec, ABC):
-    """Parameters of a prior. `fit` makes the distribution; a prior itself holds no data."""
+    """Parameters of a prior. `fit` makes the distribution; a prior itself holds no data.
+
+    Attributes:
+        kinds: the kinds of places it can start; a study leaves it out for methods with others.
+    """
+
+    kinds: ClassVar[frozenset[Kind]] = frozenset(get_args(Kind))
 
     @abstractmethod
     def fit(self, source: PriorSource) -> Distribution:

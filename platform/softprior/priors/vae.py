@@ -26,6 +26,12 @@ RATE = 1e-3
 ACTIVE = 0.01
 """Variance of a latent unit's posterior mean over the data above which it is in use (Burda et al. 2016)."""
 
+HELD_OUT = 10
+"""One vector of so many is held out."""
+
+CHECKED = 50
+"""Steps between looks at the held-out vectors."""
+
 FEWEST = 100
 """Vectors below which there is nothing to train on."""
 
@@ -40,13 +46,14 @@ class VAE(Domain, Prior):
     Attributes:
         latent: dimension of z.
         width: units of the hidden layer of encoder and decoder.
-        epochs: passes over the vectors.
-        beta: weight of the divergence from N(0, I) once it has risen from 0, over a third of the epochs.
+        steps: of Adam at most, on batches of 256. A tenth of the vectors is held out, and the weights
+            that had the highest bound there are kept: trained to the end, few vectors are memorised.
+        beta: weight of the divergence from N(0, I) once it has risen from 0, over a third of the steps.
     """
 
     latent: Annotated[int, Field(ge=1)] = 32
     width: Annotated[int, Field(ge=1)] = 512
-    epochs: Annotated[int, Field(ge=1)] = 30
+    steps: Annotated[int, Field(ge=1)] = 3000
     beta: Annotated[float, Field(gt=0)] = 1.0
 
     def fit(self, source: PriorSource) -> Distribution:
@@ -59,7 +66,7 @@ class VAE(Domain, Prior):
                 )
             return self._train(data, source)
 
-        sizes = self.model_dump(mode="json", include={"latent", "width", "epochs", "beta"})
+        sizes = self.model_dump(mode="json", include={"latent", "width", "steps", "beta"})
         tensors, facts = cached_fit("vae", {**self.key(source), **sizes}, build)
         return _VAE(tensors, facts)
 
@@ -68,7 +75,7 @@ class VAE(Domain, Prior):
         mean, scale = data.mean(0), data.std(0).clamp_min(1e-12)  # a constant coordinate stays constant
         network = Autoencoder(data.shape[1], self.latent, self.width, generator)
         scaled = (data - mean) / scale
-        network.train_on(scaled, self.epochs, self.beta, generator)
+        best, bound = network.train_on(scaled, self.steps, self.beta, generator)
         with torch.no_grad():
             means, logs = network.encode(scaled)
             divergence = divergence_from_prior(means, logs).mean(0)
@@ -80,6 +87,8 @@ class VAE(Domain, Prior):
             "tokens": len(data),
             "active_units": int((means.var(0) > ACTIVE).sum()),
             "latent": self.latent,
+            "best_step": best,
+            "held_out_bound": bound,
             "divergence": float(divergence.sum()),
             "spread_over_data": float(draws.var(0).sum() / data.var(0).sum()),
             "participation_over_data": participation_ratio(draws) / participation_ratio(data[:4096]),
@@ -116,19 +125,31 @@ class Autoencoder(nn.Module):
         return (reconstruction + beta * divergence_from_prior(mean, log_variance).sum(1)).mean()
 
     def train_on(
-        self, data: Float[Tensor, "N D"], epochs: int, beta: float, generator: torch.Generator
-    ) -> None:
-        """Adam over shuffled batches, beta rising from 0 over the first third (else units collapse early)."""
+        self, data: Float[Tensor, "N D"], steps: int, beta: float, generator: torch.Generator
+    ) -> tuple[int, float]:
+        """Adam over random batches, beta rising from 0 over the first third (else units collapse early).
+
+        Returns:
+            The step of the weights that were kept, and their bound on the held-out vectors, in nats a
+            vector, up to a constant.
+        """
+        order = torch.randperm(len(data), generator=generator)
+        held, shown = data[order[: len(data) // HELD_OUT]], data[order[len(data) // HELD_OUT :]]
         adam = torch.optim.Adam(self.parameters(), lr=RATE)
-        steps = epochs * math.ceil(len(data) / BATCH)
-        step = 0
-        for _ in range(epochs):
-            for chosen in torch.randperm(len(data), generator=generator).split(BATCH):
-                step += 1
-                warm = min(1.0, 3 * step / steps)
-                adam.zero_grad()
-                self.loss(data[chosen], beta * warm, generator).backward()
-                adam.step()
+        best, lowest, kept = 0, math.inf, self.state_dict()
+        for step in range(1, steps + 1):
+            chosen = torch.randint(len(shown), (BATCH,), generator=generator)
+            adam.zero_grad()
+            self.loss(shown[chosen], beta * min(1.0, 3 * step / steps), generator).backward()
+            adam.step()
+            if step % CHECKED == 0 or step == steps:
+                with torch.no_grad():
+                    found = float(self.loss(held, beta, generator))
+                if found < lowest:
+                    best, lowest = step, found
+                    kept = {name: value.clone() for name, value in self.state_dict().items()}
+        self.load_state_dict(kept)
+        return best, -lowest
 
     @torch.no_grad()
     def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "N D"]:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from softprior.errors import UserError
 from softprior.priors.base import Distribution, Prior, PriorSource
+from softprior.prompt import Kind
 
 
 class Zeros(Prior):
-    """There is nothing to draw: every seed starts from zero.
+    """There is nothing to draw: every seed starts from zero. For keys and values of a prefix alone.
 
-    A cut prompt of zeros is made of zeros by the block's norm, and gets no gradient through it but at
-    the norm's epsilon; this prior is for prefixes and for `soft`.
+    In the residual stream a vector of zeros stays zero through every block without biases, and each
+    norm multiplies its gradient by 1 / sqrt(epsilon): on SmolLM2 it is not a number after 30 blocks.
     """
 
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"key", "value"})
+
     def fit(self, source: PriorSource) -> Distribution:
+        if source.place.kind not in self.kinds:
+            raise UserError(
+                f"the prior zeros is for the keys and values of a prefix, not for {source.place.name}, where "
+                "no gradient comes through the norms; use isotropic with a small scale"
+            )
         return _Zeros(source.hidden)
 
 

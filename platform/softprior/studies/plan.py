@@ -87,6 +87,11 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
         for i, prior in enumerate(priors)
         for several in regularisers
     ]
+    for method in (m for m in methods if m.trained):
+        names = [e.name for e, p in zip(study.priors, priors, strict=True) if not method.kinds <= p.kinds]
+        if names:
+            what = f"the prior {', '.join(dict.fromkeys(names))}"
+            notes.append(f"{what} cannot start the method {entry_of(METHODS, method).name}; left out there")
     trials: dict[str, TrialSpec] = {}
     for method in sorted(methods, key=lambda m: m.trained):
         for task in tasks:
@@ -133,6 +138,7 @@ def _trials(
             training=training,
         )
         for prior, several, files in starts
+        if method.kinds <= prior.kinds
         for rate in study.rates
         for seed in study.seeds
     ]

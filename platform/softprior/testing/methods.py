@@ -18,6 +18,7 @@ BLOCKS = (4, 12, 30)
 def check_places(method: Method, blocks: int) -> None:
     """Places exist in the model, stand once and in order, and are the same when asked again."""
     places = method.places(blocks)
+    assert {place.kind for place in places} == (method.kinds if places else set())
     assert list(places) == sorted(set(places))
     assert all(0 <= place.block < blocks for place in places)
     assert all(place.stack == "decoder" for place in places)

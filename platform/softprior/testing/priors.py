@@ -41,6 +41,9 @@ GRID_ERROR = {1: 5e-4, 2: 3e-2}
 between points, which costs up to a cell a side. A wrong constant is off by a factor of 1.25 or more."""
 
 
+TOKEN_LEVEL = Place(0)
+
+
 class TableSource:
     """A `PriorSource` without a model: a few correlated vectors off the origin, one token a word.
 
@@ -48,10 +51,11 @@ class TableSource:
         hidden: H.
         tokens: P.
         size: V, the number of rows.
+        place: where the vectors will stand; the table is the same everywhere.
     """
 
-    def __init__(self, hidden: int = 4, tokens: int = 6, size: int = 120) -> None:
-        self.place = Place(0)
+    def __init__(self, hidden: int = 4, tokens: int = 6, size: int = 120, place: Place = TOKEN_LEVEL) -> None:
+        self.place = place
         self.hidden = hidden
         self.tokens = tokens
         self.size = size

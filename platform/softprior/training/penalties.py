@@ -59,7 +59,7 @@ class Penalties:
                 total = torch.zeros((), dtype=torch.float64)
                 for name, weight, terms in self._terms:
                     value = weight * terms[place](at)
-                    values[name] += float(value)
+                    values[name] += float(value.detach())
                     total = total + value
                 (slope,) = torch.autograd.grad(total, at)
             # Turning keys keeps lengths, so gradients turn with them.

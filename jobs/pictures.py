@@ -1,0 +1,103 @@
+"""Draws the pictures of docs/priors.md, and measures its table: python -m jobs.pictures --radii"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from softprior.assets.cache import VARIABLE
+from softprior.errors import UserError
+from softprior.training.threads import limit_threads
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Draws, and on demand measures; returns 2 where the user has to mend something."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.pictures",
+        description="Draw every prior in a plane and, with --radii, measure each in high dimension.",
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=Path("docs/images"), help="where pictures go (default: docs/images)"
+    )
+    parser.add_argument(
+        "--radii", action="store_true", help="also measure radii and print the tables (about ten minutes)"
+    )
+    parser.add_argument(
+        "--model",
+        default="smollm2-135m-instruct-q4_1",
+        help="whose tokens to measure against (default: smollm2-135m-instruct-q4_1)",
+    )
+    parser.add_argument(
+        "--wide",
+        type=int,
+        default=2048,
+        metavar="H",
+        help="width of the synthetic vocabulary made after that model's; 0 leaves it out (default: 2048)",
+    )
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    options = parser.parse_args(arguments)
+    limit_threads(options.threads)
+    try:
+        _draw(options.folder)
+        if options.radii:
+            _measure(options.model, options.wide, options.folder)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _draw(folder: Path) -> None:
+    from analysis.prior_pictures import draw_priors
+
+    with _scratch():
+        for path in draw_priors(folder):
+            _say(f"wrote {path}")
+
+
+def _measure(model: str, wide: int, folder: Path) -> None:
+    from analysis.prior_pictures import LAWS, Table, draw_radii, markdown, measure, wider
+    from softprior.models.load import load_local
+    from softprior.prompt import Place
+    from softprior.specs import ModelSpec
+    from softprior.training.source import PlaceSource
+
+    loaded = load_local(ModelSpec(id=model, device="cpu"))
+    with _scratch():
+        source = PlaceSource(loaded.host, loaded.tokenizer, Place(0), tokens=20)
+        tables = {f"{model}, H = {source.hidden}": measure(source, LAWS, _say)}
+        if wide:
+            # Made-up vectors have no words, and no structure that a vae could find.
+            laws = {name: law for name, law in LAWS.items() if law[0] not in ("instruction", "vae")}
+            made = Table(wider(source, wide), source.tokens, source.place)
+            tables[f"synthetic, H = {wide}"] = measure(made, laws, _say)
+    for title, found in tables.items():
+        _say(f"\n{title}\n\n{markdown(found)}")
+    _say(f"wrote {draw_radii(folder, tables)}")
+
+
+@contextmanager
+def _scratch() -> Iterator[None]:
+    """Fits go to a folder that is removed: nobody needs them again, and those at H = 2048 have 34 MB each."""
+    users = os.environ.get(VARIABLE)
+    with tempfile.TemporaryDirectory(prefix="softprior-pictures-") as folder:
+        os.environ[VARIABLE] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop(VARIABLE)
+            if users is not None:
+                os.environ[VARIABLE] = users
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
