@@ -9,7 +9,7 @@ STUDY ?= jobs/studies/quickstart.yaml
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-quickstart: $(READY)  ## run the quickstart study (ten to fifteen minutes on two cores)
+quickstart: $(READY)  ## run the quickstart study (about eight minutes on two idle cores, once everything is fetched)
 	$(BIN)/python -m jobs.study $(STUDY)
 
 test: $(READY)  ## run the whole test suite

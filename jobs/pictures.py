@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--folder", type=Path, default=Path("docs/images"), help="where pictures go (default: docs/images)"
     )
     parser.add_argument(
-        "--radii", action="store_true", help="also measure radii and print the tables (about ten minutes)"
+        "--radii", action="store_true", help="also measure radii and print the tables (some minutes)"
     )
     parser.add_argument(
         "--model",
@@ -72,8 +72,7 @@ def _measure(model: str, wide: int, folder: Path) -> None:
         source = PlaceSource(loaded.host, loaded.tokenizer, Place(0), tokens=20)
         tables = {f"{model}, H = {source.hidden}": measure(source, LAWS, _say)}
         if wide:
-            # Made-up vectors have no words, and no structure that a vae could find.
-            laws = {name: law for name, law in LAWS.items() if law[0] not in ("instruction", "vae")}
+            laws = {name: law for name, law in LAWS.items() if law[0] != "instruction"}  # there are no words
             made = Table(wider(source, wide), source.tokens, source.place)
             tables[f"synthetic, H = {wide}"] = measure(made, laws, _say)
     for title, found in tables.items():

@@ -137,7 +137,7 @@ def make(case: str, hidden: int = 4, **params: object) -> Prior:
 
 
 def source_of(case: str) -> TableSource:
-    return TableSource(place=Place(0, "residual" if "residual" in make(case).kinds else "value"))
+    return TableSource(place=Place(0, "residual" if "residual" in make(case).kinds() else "value"))
 
 
 def density(case: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -63,9 +63,9 @@ class PriorSource(Protocol):
         """The vocabulary's own radii, for priors that were fitted on nothing."""
 
 
-Support = Literal["everywhere", "bounded", "points", "shell", "outside"]
-"""Where a distribution puts its mass: on all vectors, in a bounded region, on finitely many points or a
-manifold without volume, on a shell of one radius, or outside of an ellipsoid."""
+Support = Literal["everywhere", "outside", "bounded", "shell", "points"]
+"""Where a distribution puts its mass, the widest first: on all vectors, outside of an ellipsoid, in a bounded
+region, on a shell of one radius, on finitely many points."""
 
 
 class Distribution(ABC):
@@ -103,13 +103,7 @@ class Distribution(ABC):
 
 
 class Prior(Spec, ABC):
-    """Parameters of a prior. `fit` makes the distribution; a prior itself holds no data.
-
-    Attributes:
-        kinds: the kinds of places it can start; a study leaves it out for methods with others.
-    """
-
-    kinds: ClassVar[frozenset[Kind]] = frozenset(get_args(Kind))
+    """Parameters of a prior. `fit` makes the distribution; a prior itself holds no data."""
 
     @abstractmethod
     def fit(self, source: PriorSource) -> Distribution:
@@ -118,6 +112,14 @@ class Prior(Spec, ABC):
         Raises:
             UserError: the source cannot carry this prior with these parameters.
         """
+
+    def kinds(self) -> frozenset[Kind]:
+        """The kinds of places it can start; a study leaves it out for methods that have others."""
+        return frozenset(get_args(Kind))
+
+    def named_blocks(self) -> frozenset[int]:
+        """Blocks that parameters name; where no method has vectors, they have no effect."""
+        return frozenset()
 
     def smooth(self) -> bool:
         """Whether the density is finite and differentiable everywhere, to pull a prompt from anywhere."""

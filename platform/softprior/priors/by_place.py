@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field, field_validator
 
@@ -11,6 +11,7 @@ from softprior.priors.base import Distribution, Prior, PriorSource
 from softprior.priors.mixture import Mixture
 from softprior.priors.nested import checked, component
 from softprior.priors.simple import SIMPLE
+from softprior.prompt import Kind
 from softprior.specs import Entry
 
 COMPONENTS: dict[str, type[Prior]] = {**SIMPLE, "mixture": Mixture}
@@ -40,13 +41,27 @@ class ByPlace(Prior):
     def _all_known(cls, blocks: dict[int, Entry]) -> dict[int, Entry]:
         return {block: checked(COMPONENTS, entry) for block, entry in blocks.items()}
 
+    def kinds(self) -> frozenset[Kind]:
+        return frozenset(
+            kind
+            for kind in get_args(Kind)
+            for entries in [[self._by_kind(kind), *self.blocks.values()]]
+            if all(kind in component(COMPONENTS, entry).kinds() for entry in entries)
+        )
+
+    def named_blocks(self) -> frozenset[int]:
+        return frozenset(self.blocks)
+
     def smooth(self) -> bool:
         return all(component(COMPONENTS, entry).smooth() for entry in self._entries())
 
     def fit(self, source: PriorSource) -> Distribution:
         place = source.place
-        by_kind = {"key": self.keys, "value": self.values}.get(place.kind)
-        return component(COMPONENTS, self.blocks.get(place.block) or by_kind or self.default).fit(source)
+        entry = self.blocks.get(place.block) or self._by_kind(place.kind)
+        return component(COMPONENTS, entry).fit(source)
+
+    def _by_kind(self, kind: Kind) -> Entry:
+        return {"key": self.keys, "value": self.values}.get(kind) or self.default
 
     def files(self) -> tuple[Path, ...]:
         return tuple(path for entry in self._entries() for path in component(COMPONENTS, entry).files())

@@ -9,17 +9,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from softprior.assets.cache import ensure
+from softprior.assets.cache import ensure, lock
 
-VERSION = 1
+VERSION = 3
 """Raised when a fit of the same data would come out otherwise."""
 
 KEPT = 16
 """Fits one process keeps in memory; a covariance at H = 2048 takes 34 MB."""
+
+DAMAGED = (SafetensorError, KeyError, ValueError, FileNotFoundError)
+"""What reading half of a file raises, as a machine that stops may leave one; or a file that another
+process has just removed for that reason. A fit can always be made again."""
 
 
 class Fit(NamedTuple):
@@ -45,6 +49,23 @@ def cached_fit(kind: str, key: dict[str, Any], build: Callable[[], Fit]) -> Fit:
         save_file(tensors, path, metadata={"facts": json.dumps(fit.facts, allow_nan=False)})
 
     path = ensure(relative, write)
+    try:
+        return _read(path)
+    except DAMAGED:
+        with lock(relative):
+            _remove_damaged(path)
+        return _read(ensure(relative, write))
+
+
+def _remove_damaged(path: Path) -> None:
+    """Removes a file, unless another process has built it anew in the meantime."""
+    try:
+        _read(path)
+    except DAMAGED:
+        path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Fit:
     return _load(path, path.stat().st_mtime_ns)
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from softprior.assets import fingerprints
 from softprior.errors import UserError
 from softprior.priors.base import PriorSource
 from softprior.priors.cache import Fit, cached_fit
@@ -22,6 +23,9 @@ from softprior.statistics.store import SiteStatistics, find_statistics, load_sta
 
 SAMPLE = 20_000
 """Vectors kept of a vocabulary where single ones are asked for; the paper subsamples as many."""
+
+BLOCK = 1024
+"""Vectors whose radii are computed at a time."""
 
 
 class Domain(Spec):
@@ -68,10 +72,8 @@ class Domain(Spec):
         if self.statistics is None or self.task is None:
             return {"vectors": source.fingerprint, "part": list(self.part)}
         path = find_statistics(self.statistics, self.task, self.site or site_of(source.place))
-        state = path.stat()
         return {
-            "statistics": str(path.resolve()),
-            "changed": [state.st_mtime_ns, state.st_size],
+            "statistics": fingerprints.of_file(path),
             "model": source.model,
             "tokens": self.tokens,
             "hidden": source.hidden,
@@ -152,7 +154,8 @@ def fit_domain(domain: Domain, estimate: Shrinkage, source: PriorSource) -> Fitt
         data = domain.load(source)
         weight = None if estimate.shrinkage == "oas" else estimate.shrinkage
         fit = fit_gaussian(data.moments, weight, estimate.jitter)
-        radii = fit.gaussian.radius(sampled(data.sample, SAMPLE)).sort().values
+        # In blocks: in float64 all of them would take more memory than the fit itself.
+        radii = torch.cat([fit.gaussian.radius(b) for b in sampled(data.sample, SAMPLE).split(BLOCK)])
         facts = {
             "source": domain.name(source.place),
             "tokens": data.moments.count,
@@ -162,7 +165,7 @@ def fit_domain(domain: Domain, estimate: Shrinkage, source: PriorSource) -> Fitt
             "jitter": fit.jitter,
             "condition": fit.condition,
         }
-        tensors = {"mean": fit.gaussian.mean, "factor": fit.gaussian.factor, "radii": radii}
+        tensors = {"mean": fit.gaussian.mean, "factor": fit.gaussian.factor, "radii": radii.sort().values}
         return Fit(tensors, facts)
 
     key = {**domain.key(source), **estimate.model_dump(mode="json", include={"shrinkage", "jitter"})}
@@ -176,4 +179,5 @@ def sampled(vectors: Float[Tensor, "N D"], count: int) -> Float[Tensor, "M D"]:
     if len(vectors) <= count:
         return vectors
     chosen = torch.randperm(len(vectors), generator=torch_generator(0, "fit sample"))[:count]
-    return vectors[chosen.to(vectors.device)]
+    # In their own order: a part of a vocabulary is a range of token ids.
+    return vectors[chosen.sort().values.to(vectors.device)]

@@ -16,6 +16,9 @@ from softprior.priors.base import Distribution, Prior, PriorSource
 from softprior.priors.domain import Domain, FittedDomain, Shrinkage, fit_domain
 from softprior.statistics.reference import Reference
 
+CLASSIC = 5.0
+"""The paper's c."""
+
 BISECTIONS = 60
 """Halvings of an interval of radii: to the last bits of a float64."""
 
@@ -30,12 +33,12 @@ class Exclusion(Domain, Shrinkage, Prior):
     is only 2% above the Gaussian's, far inside the spread of real tokens; hence the shells.
 
     Attributes:
-        c: ratio of the two Gaussians' normalising constants, above 1.
+        c: ratio of the two Gaussians' normalising constants; nearer to 1 they cancel in float64.
         quantile: all vectors at the radius below which this share of the data lies.
         multiple: all vectors at this multiple of the data's median radius.
     """
 
-    c: Annotated[float, Field(gt=1)] = 5.0
+    c: Annotated[float, Field(ge=1.001)] = CLASSIC
     quantile: Annotated[float, Field(ge=0, le=1)] | None = None
     multiple: Annotated[float, Field(gt=0)] | None = None
 
@@ -43,6 +46,8 @@ class Exclusion(Domain, Shrinkage, Prior):
     def _one_radius(self) -> Exclusion:
         if self.quantile is not None and self.multiple is not None:
             raise ValueError("quantile and multiple both set the radius; give one of them")
+        if self.c != CLASSIC and (self.quantile is not None or self.multiple is not None):
+            raise ValueError("c is of the paper's law and has no effect on a shell; leave it out")
         return self
 
     def fit(self, source: PriorSource) -> Distribution:

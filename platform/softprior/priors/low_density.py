@@ -74,7 +74,9 @@ def neighbour_distance(
     vectors: Float[Tensor, "N D"], data: Float[Tensor, "M D"], k: int
 ) -> Float[Tensor, "N"]:
     """Euclidean distance of each vector to its k-th nearest row of the data."""
-    parts = [torch.cdist(part, data).kthvalue(k).values for part in vectors.split(1024)]
+    centre = data.mean(0)  # cdist takes products, which cancel far from the origin
+    near = data - centre
+    parts = [torch.cdist(part - centre, near).kthvalue(k).values for part in vectors.split(1024)]
     return torch.cat(parts)
 
 

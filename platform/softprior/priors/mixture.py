@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import torch
 from jaxtyping import Float
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from softprior.priors.base import Distribution, Prior, PriorSource
+from softprior.priors.base import Distribution, Prior, PriorSource, Support
 from softprior.priors.nested import checked, component
 from softprior.priors.simple import SIMPLE
+from softprior.prompt import Kind
 from softprior.specs import Entry
 
 EXACT = 1e-6
@@ -48,6 +49,9 @@ class Mixture(Prior):
             raise ValueError(f"weights sum to {sum(self.weights):g}; they must sum to 1")
         return self
 
+    def kinds(self) -> frozenset[Kind]:
+        return frozenset.intersection(*(component(SIMPLE, entry).kinds() for entry in self.priors))
+
     def smooth(self) -> bool:
         return all(component(SIMPLE, entry).smooth() for entry in self.priors)
 
@@ -69,8 +73,7 @@ class _Mixture(Distribution):
         self.parts = parts
         self.weights = torch.tensor(weights, dtype=torch.float64)
         self.has_density = all(part.has_density for part in parts)
-        if len({part.support for part in parts}) == 1:
-            self.support = parts[0].support
+        self.support = min((part.support for part in parts), key=get_args(Support).index)
         lacking = [name for name, part in zip(names, parts, strict=True) if not part.has_density]
         self.without_density = f"has no density, as its component {', '.join(lacking)} has none"
 

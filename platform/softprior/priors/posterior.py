@@ -46,7 +46,14 @@ class PosteriorPrior(Prior):
         only = len(candidates) == 1
         vectors = _vectors(candidates[0], source) if only else self._only(candidates, source)
         vectors = source.unplaced(vectors)
-        return _Copies(vectors) if self.spread == 0 else _Around(vectors, self.spread)
+        if self.spread == 0:
+            return _Copies(vectors)
+        if not bool(vectors.any()):
+            raise UserError(
+                f"the vectors of {self.file} at {source.place.name} are all zero, and spread = "
+                f"{self.spread:g} times their size is nothing; set spread to 0"
+            )
+        return _Around(vectors, self.spread)
 
     def _candidates(self) -> tuple[Path, ...]:
         if not self.file.is_dir():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,10 +18,11 @@ class Zeros(Prior):
     norm multiplies its gradient by 1 / sqrt(epsilon): on SmolLM2 it is not a number after 30 blocks.
     """
 
-    kinds: ClassVar[frozenset[Kind]] = frozenset({"key", "value"})
+    def kinds(self) -> frozenset[Kind]:
+        return frozenset({"key", "value"})
 
     def fit(self, source: PriorSource) -> Distribution:
-        if source.place.kind not in self.kinds:
+        if source.place.kind not in self.kinds():
             raise UserError(
                 f"the prior zeros is for the keys and values of a prefix, not for {source.place.name}, where "
                 "no gradient comes through the norms; use isotropic with a small scale"

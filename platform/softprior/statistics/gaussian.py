@@ -82,7 +82,8 @@ def fit_gaussian(moments: Moments, shrinkage: float | None = None, jitter: float
     """
     covariance = moments.covariance()
     weight = oas_shrinkage(covariance, moments.count) if shrinkage is None else shrinkage
-    used = shrunk(covariance, weight) + jitter * torch.eye(len(covariance), dtype=torch.float64)
+    used = shrunk(covariance, weight)
+    used.diagonal().add_(jitter)
     values = torch.linalg.eigvalsh(used)
     smallest, largest = float(values[0]), float(values[-1])
     # Below this, eigenvalues are rounding of the largest one and the factor would be noise.

@@ -36,10 +36,10 @@ class Moments:
         """With N more vectors, taken block by block."""
         result = self
         for block in vectors.split(ROWS):
-            exact = block.to("cpu", torch.float64)
+            exact = block.to("cpu", torch.float64, copy=True)
             mean = exact.mean(0)
-            centred = exact - mean
-            result = result.merge(Moments(len(exact), mean, centred.T @ centred))
+            exact -= mean
+            result = result.merge(Moments(len(exact), mean, exact.T @ exact))
         return result
 
     def merge(self, other: Moments) -> Moments:
@@ -49,8 +49,8 @@ class Moments:
         count = self.count + other.count
         delta = other.mean - self.mean
         mean = self.mean + delta * (other.count / count)
-        between = torch.outer(delta, delta) * (self.count * other.count / count)
-        return Moments(count, mean, self.scatter + other.scatter + between)
+        scatter = torch.outer(delta, delta).mul_(self.count * other.count / count)
+        return Moments(count, mean, scatter.add_(self.scatter).add_(other.scatter))
 
     def covariance(self) -> Float[Tensor, "D D"]:
         """The maximum-likelihood covariance, scatter / count (as scikit-learn's shrinkage takes it)."""
@@ -64,14 +64,15 @@ def oas_shrinkage(covariance: Float[Tensor, "D D"], count: int) -> float:
     the terms in 2/D that vanish for large D.
     """
     dimension = len(covariance)
-    alpha = float((covariance**2).mean())
+    alpha = float(covariance.flatten().dot(covariance.flatten())) / dimension**2
     mu = float(covariance.trace()) / dimension
     denominator = (count + 1) * (alpha - mu**2 / dimension)
-    return 1.0 if denominator == 0 else min((alpha + mu**2) / denominator, 1.0)
+    # Of a scaled identity it is zero but for rounding, which may put it below.
+    return 1.0 if denominator <= 0 else min((alpha + mu**2) / denominator, 1.0)
 
 
 def shrunk(covariance: Float[Tensor, "D D"], weight: float) -> Float[Tensor, "D D"]:
     """(1 - weight) covariance + weight (trace / D) identity."""
-    dimension = len(covariance)
-    identity = torch.eye(dimension, dtype=covariance.dtype)
-    return (1 - weight) * covariance + weight * covariance.trace() / dimension * identity
+    scaled = (1 - weight) * covariance
+    scaled.diagonal().add_(weight * covariance.trace() / len(covariance))
+    return scaled

@@ -92,6 +92,10 @@ def load_statistics(folder: Path, task: str, site: str, tokens: str, model: str 
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[KEY])
+            if header["format"] != FORMAT:
+                raise UserError(
+                    f"{path} is not a statistics file of format {FORMAT} (found: {header['format']})"
+                )
             known = header["classes"]
             if tokens not in known:
                 raise UserError(f"{path} has no token class '{tokens}'; {nearest(tokens, list(known))}")

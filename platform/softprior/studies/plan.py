@@ -88,10 +88,18 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
         for several in regularisers
     ]
     for method in (m for m in methods if m.trained):
-        names = [e.name for e, p in zip(study.priors, priors, strict=True) if not method.kinds <= p.kinds]
+        names = [e.name for e, p in zip(study.priors, priors, strict=True) if not method.kinds <= p.kinds()]
         if names:
             what = f"the prior {', '.join(dict.fromkeys(names))}"
             notes.append(f"{what} cannot start the method {entry_of(METHODS, method).name}; left out there")
+    if shape is not None:
+        places = {place.block for method in methods for place in method.places(*shape)}
+        for i, prior in enumerate(priors):
+            idle = sorted(prior.named_blocks() - places)
+            if idle:
+                notes.append(
+                    f"priors[{i}] names block {idle[0]}, where no method has vectors; it has no effect"
+                )
     trials: dict[str, TrialSpec] = {}
     for method in sorted(methods, key=lambda m: m.trained):
         for task in tasks:
@@ -138,7 +146,7 @@ def _trials(
             training=training,
         )
         for prior, several, files in starts
-        if method.kinds <= prior.kinds
+        if method.kinds <= prior.kinds()
         for rate in study.rates
         for seed in study.seeds
     ]

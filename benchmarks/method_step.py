@@ -1,0 +1,57 @@
+"""A training step of every method against one of `soft`: python -m benchmarks.method_step
+
+Same model, same batch, as many vectors at each place; median ratio of wall time over interleaved
+rounds. A ratio of 1 or less means that a method costs no more than prompt-tuning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from statistics import median
+
+import torch
+
+from benchmarks.peft_step import BATCH, TOKENS, examples
+from softprior.methods import METHODS
+from softprior.models.load import load_local
+from softprior.prompt import collate
+from softprior.seeding import torch_generator
+from softprior.specs import ModelSpec
+from softprior.training.threads import limit_threads
+
+
+def main() -> None:
+    """Prints one line a method."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.method_step", description=__doc__)
+    parser.add_argument("--model", default="smollm2-135m-instruct-q4_1")
+    parser.add_argument("--context", type=int, default=300, help="longest example in tokens (default: 300)")
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    limit_threads(options.threads)
+    model = ModelSpec(id=options.model, device="cpu")
+    host = load_local(model).host
+    info = host.info()
+    batch = collate(examples(model, options.context, BATCH))
+    prompts = {}
+    for name in ("soft", "deep", "prefix"):
+        places = METHODS[name].model_validate({"tokens": TOKENS}).places(info.blocks, info.stack)  # type: ignore[arg-type]
+        prompts[name] = {
+            place: 0.1 * torch.randn(TOKENS, host.width(place), generator=torch_generator(0, place.name))
+            for place in places
+        }
+    times: dict[str, list[float]] = {name: [] for name in prompts}
+    for round_ in range(options.rounds + 1):
+        for name, prompt in prompts.items():
+            started = time.perf_counter()
+            host.loss(prompt, batch, grad=True)
+            if round_:  # the first warms up
+                times[name].append(time.perf_counter() - started)
+    for name, taken in times.items():
+        ratios = [own / soft for own, soft in zip(taken, times["soft"], strict=True)]
+        print(f"{name}: {median(taken):.2f} s a step, {median(ratios):.2f} of soft")
+
+
+if __name__ == "__main__":
+    main()

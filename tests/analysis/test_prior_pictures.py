@@ -1,0 +1,89 @@
+"""Pictures of priors: every prior has its panel and its row, and what is drawn is not blank."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from analysis.prior_pictures import (
+    LAWS,
+    PANELS,
+    UNMEASURED,
+    Table,
+    draw_priors,
+    draw_radii,
+    markdown,
+    measure,
+    plane,
+    wider,
+)
+from softprior.priors import PRIORS
+from softprior.prompt import Place
+from softprior.seeding import torch_generator
+
+
+def small() -> Table:
+    """Correlated vectors off the origin, of a heavy-tailed length."""
+    generator = torch_generator(0, "small")
+    rows = torch.randn(400, 6, generator=generator) @ torch.randn(6, 6, generator=generator)
+    return Table(rows * (1 + torch.rand(400, 1, generator=generator)) + 0.5, 5, Place(0))
+
+
+def test_every_prior_is_drawn_and_measured() -> None:
+    assert {panel.prior for panel in PANELS} == set(PRIORS)
+    assert {prior for prior, _ in LAWS.values()} | set(UNMEASURED) == set(PRIORS)
+
+
+def test_a_prior_without_a_panel_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRIORS, "new", PRIORS["zeros"])
+    with pytest.raises(KeyError, match="no panel for new"):
+        draw_priors(tmp_path)
+
+
+def test_pictures_are_not_blank_and_small(tmp_path: Path) -> None:
+    from matplotlib.image import imread
+
+    # Fifty steps make a poor autoencoder, and the same picture in a tenth of the time.
+    quick = tuple(p._replace(params={**p.params, "steps": 50}) if p.prior == "vae" else p for p in PANELS)
+    paths = draw_priors(tmp_path, quick)
+    assert [path.name for path in paths] == ["priors-blind.png", "priors-fitted.png", "priors-vectors.png"]
+    for path in paths:
+        assert imread(path)[..., :3].std() > 0.05
+        assert path.stat().st_size < 150_000
+
+
+def test_measured_rows_stand_against_the_tokens(tmp_path: Path) -> None:
+    laws = {name: LAWS[name] for name in ("zeros", "fitted", "vocabulary")}
+    tokens, zeros, fitted, vocabulary = rows = measure(small(), laws, lambda _: None)
+    assert tokens.quantiles[1] == pytest.approx(0.5, abs=0.01)
+    assert tokens.nearest == 1
+    assert zeros.norm == 0
+    assert zeros.radii[0] == zeros.radii[2]
+    assert fitted.nearest > 0
+    assert vocabulary.nearest == 0
+    assert markdown(rows).count("\n") == 5
+    assert draw_radii(tmp_path, {"small": rows}).stat().st_size > 5000
+
+
+def test_a_law_that_refuses_says_why() -> None:
+    rows = measure(small(), {"far": ("low_density", {"neighbours": 100, "spread": 0.01})}, lambda _: None)
+    assert "accepts fewer than" in markdown(rows)
+
+
+def test_the_wider_vocabulary_keeps_radii_and_scale() -> None:
+    source = small()
+    made = Table(wider(source, 24), 5, Place(0))
+    found, real = made.reference(), source.reference()
+    assert len(made.vocabulary()) == 400
+    spread = made.vocabulary().double().var(0).mean() / source.vocabulary().double().var(0).mean()
+    assert float(spread) == pytest.approx(1, abs=0.15)
+    for quantile in (0.1, 0.5, 0.9):
+        ratio = found.radii.quantile(quantile) / real.radii.quantile(quantile)
+        assert float(ratio) == pytest.approx(2, abs=0.2)
+
+
+def test_the_plane_is_the_same_everywhere() -> None:
+    assert torch.equal(plane(), plane())
+    assert plane().shape == (900, 2)

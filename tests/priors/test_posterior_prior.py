@@ -1,0 +1,188 @@
+"""Copies of an earlier study's vectors, the noise around them, and every file that does not fit."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal
+
+from softprior.errors import UserError
+from softprior.posteriors import Posterior, save_posterior
+from softprior.priors import PRIORS
+from softprior.prompt import Place
+from softprior.seeding import torch_generator
+from softprior.testing.priors import DRAWS, TableSource, check_moments
+from softprior.validation import validate
+
+
+def vectors(count: int = 6, hidden: int = 4, name: str = "final") -> torch.Tensor:
+    return 0.5 + torch.randn(count, hidden, generator=torch_generator(5, name))
+
+
+def save(path: Path, model: str = "table", places: tuple[Place, ...] = (Place(0),), **sizes: int) -> Path:
+    """A posterior whose final vectors are `vectors` and whose initial ones are others."""
+    final = {place: vectors(**sizes) for place in places}
+    initial = {place: vectors(**sizes, name="initial") for place in places}
+    header = {"trial": path.stem, "model": {"fingerprint": model}}
+    save_posterior(path, Posterior(header, initial, final, {3: initial}))
+    return path
+
+
+def prior(file: Path, spread: float = 0.0):
+    return validate(PRIORS["posterior"], {"file": str(file), "spread": spread}, "study.yaml")
+
+
+def at(place: Place, **sizes: int) -> TableSource:
+    source = TableSource(**sizes)
+    source.place = place
+    return source
+
+
+@pytest.mark.parametrize("place", [Place(0), Place(0, after="cut"), Place(7, after="cut")])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_residual_places_get_the_bits_of_the_final_vectors(tmp_path, place, seed):
+    path = save(tmp_path / "a.safetensors", places=(place, Place(11)))
+    sample = prior(path).fit(at(place)).sample(torch_generator(seed), 6)
+    assert torch.equal(sample.view(torch.int32), vectors().view(torch.int32))
+
+
+def test_keys_are_taken_off_their_positions(tmp_path):
+    class Rotating(TableSource):
+        def unplaced(self, vectors):
+            return vectors.flip(1)
+
+    path = save(tmp_path / "a.safetensors", places=(Place(0, "key"),))
+    source = Rotating()
+    source.place = Place(0, "key")
+    assert torch.equal(prior(path).fit(source).sample(torch_generator(0), 6), vectors().flip(1))
+
+
+def test_a_spread_is_of_the_vectors_root_mean_square(tmp_path):
+    path = save(tmp_path / "a.safetensors")
+    distribution = prior(path, 0.3).fit(TableSource())
+    scale = 0.3 * math.sqrt(float((vectors().double() ** 2).mean()))
+    assert distribution.record() == {"scale": pytest.approx(scale, rel=1e-12)}
+    generator = torch_generator(0)
+    draws = torch.stack([distribution.sample(generator, 6) for _ in range(DRAWS // 6)])
+    noise = (draws - vectors()).double().reshape(-1, 4)
+    # Around each vector's own centre, in its order; five standard errors.
+    check_moments(noise, torch.zeros(4).double(), scale**2 * torch.eye(4).double(), 1e-6, 1e-6)
+
+
+def test_the_density_around_the_vectors_is_an_even_mixture_of_normals(tmp_path):
+    distribution = prior(save(tmp_path / "a.safetensors"), 0.3).fit(TableSource())
+    scale = distribution.record()["scale"]
+    points = 0.5 + torch.randn(50, 4, generator=torch_generator(2)).double()
+    parts = [multivariate_normal(centre, scale**2).logpdf(points) for centre in vectors().double().numpy()]
+    expected = logsumexp(parts, axis=0) - math.log(6)
+    np.testing.assert_allclose(distribution.log_prob(points), expected, rtol=1e-10)
+
+
+def test_only_a_spread_has_a_smooth_density(tmp_path):
+    path = save(tmp_path / "a.safetensors")
+    assert prior(path, 0.1).smooth()
+    assert not prior(path).smooth()
+    assert not prior(path).fit(TableSource()).has_density
+
+
+def other_model(folder: Path) -> Path:
+    return save(folder / "a.safetensors", model="0123456789abcdef")
+
+
+def other_count(folder: Path) -> Path:
+    return save(folder / "a.safetensors", count=5)
+
+
+def other_width(folder: Path) -> Path:
+    return save(folder / "a.safetensors", hidden=3)
+
+
+def other_place(folder: Path) -> Path:
+    return save(folder / "a.safetensors", places=(Place(4, after="cut"), Place(2, "key")))
+
+
+def damaged(folder: Path) -> Path:
+    path = save(folder / "a.safetensors")
+    path.write_bytes(path.read_bytes()[:-7])
+    return path
+
+
+REFUSED = {
+    other_model: r"a\.safetensors was trained on another model \(0123456789ab instead of table\); "
+    "its vectors mean nothing in this one",
+    other_count: r"a\.safetensors holds 5 vectors of 4 dimensions at decoder\.0\.residual\.keep and this "
+    "trial has 6 of 4; use as many tokens",
+    other_width: r"a\.safetensors holds 6 vectors of 3 dimensions at .* and this trial has 6 of 4; .*",
+    other_place: r"a\.safetensors has no vectors at decoder\.0\.residual\.keep; it has "
+    r"decoder\.2\.key\.keep, decoder\.4\.residual\.cut, so use the same method",
+    damaged: r"a\.safetensors is damaged or not a posterior file: .*",
+    lambda folder: folder / "none.safetensors": r"there is no posterior file .*none\.safetensors",
+}
+"""Files that do not fit, and what is said of them."""
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_file_that_does_not_fit_is_refused_in_one_sentence(tmp_path, case):
+    with pytest.raises(UserError, match=rf"^.*{REFUSED[case]}$") as caught:
+        prior(case(tmp_path)).fit(TableSource())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("case", [damaged, lambda folder: folder / "none.safetensors"])
+def test_missing_and_damaged_files_are_said_before_anything_runs(tmp_path, case):
+    with pytest.raises(UserError, match=REFUSED.get(case, "there is no posterior file")):
+        prior(case(tmp_path)).files()
+
+
+def test_files_are_those_it_may_read(tmp_path):
+    one = save(tmp_path / "study" / "posteriors" / "a.safetensors")
+    assert prior(one).files() == (one,)
+    two = save(tmp_path / "study" / "posteriors" / "b.safetensors")
+    assert prior(tmp_path / "study").files() == (one, two)
+
+
+def test_of_a_study_the_one_posterior_that_fits_is_taken(tmp_path):
+    folder = tmp_path / "posteriors"
+    save(folder / "a.safetensors", count=5)
+    save(folder / "b.safetensors")
+    save(folder / "c.safetensors", model="another")
+    save(folder / "d.safetensors", places=(Place(9),))
+    assert torch.equal(prior(tmp_path).fit(TableSource()).sample(torch_generator(0), 6), vectors())
+
+
+def test_a_study_with_a_single_posterior_says_why_it_does_not_fit(tmp_path):
+    save(tmp_path / "posteriors" / "a.safetensors", count=5)
+    with pytest.raises(UserError, match="holds 5 vectors of 4 dimensions"):
+        prior(tmp_path).fit(TableSource())
+
+
+@pytest.mark.parametrize(("counts", "found"), [((5, 4), 0), ((6, 6), 2), ((6, 5, 6), 2)])
+def test_of_a_study_exactly_one_posterior_must_fit(tmp_path, counts, found):
+    for i, count in enumerate(counts):
+        save(tmp_path / "posteriors" / f"{i}.safetensors", count=count)
+    sentence = (
+        rf"^{found} of the {len(counts)} posteriors of .* have 6 vectors of this model at "
+        r"decoder\.0\.residual\.keep, and exactly one is needed; give the file of one trial$"
+    )
+    with pytest.raises(UserError, match=sentence):
+        prior(tmp_path).fit(TableSource())
+
+
+def test_a_study_without_posteriors_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"^the study in .* has no posteriors; run it first, or give a file$"):
+        prior(tmp_path).files()
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({}, "the key 'file' is required and has no default; add it"),
+        ({"file": "a", "spread": -0.1}, r"spread = -0\.1: must be at least 0"),
+    ],
+)
+def test_wrong_parameters(params, sentence):
+    with pytest.raises(UserError, match=rf"^study\.yaml: {sentence}$"):
+        validate(PRIORS["posterior"], params, "study.yaml")
