@@ -293,7 +293,7 @@ def measure(source: PriorSource, laws: dict[str, tuple[str, dict]], say: Callabl
         shares = geometry.quantile_among(radii, reference.radii)
         norm = float(vectors.double().norm(dim=1).median())
         row = Far(name, tuple(radii.tolist()), tuple(shares.tolist()), norm, float(near / between), facts)
-        say(f"{row}")
+        say(f"{row.name}: median radius {row.radii[1]:.1f}" if row.radii else f"{row.name}: refused")
         return row
 
     sample = table[torch.randperm(len(table), generator=torch_generator(0, "tokens"))[: 4 * MEASURED]]
@@ -306,7 +306,7 @@ def measure(source: PriorSource, laws: dict[str, tuple[str, dict]], say: Callabl
             law = spec.fit(source if here else Table(table, source.tokens, Place(0, "value")))
         except UserError as error:
             rows.append(Far(name, (), (), math.nan, math.nan, {"refused": str(error)}))
-            say(f"{rows[-1]}")
+            say(f"{name}: refused, {error}")
             continue
         draws = law.sample(torch_generator(0, "radii"), MEASURED)
         near = geometry.nearest(draws[:COMPARED], table)[0].median()

@@ -1,11 +1,14 @@
 """The local host keeps the contract of hosts, in every family of the contract suite."""
 
 import pytest
+import torch
 
+from softprior.models.blocks import Blocks
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
+from softprior.prompt import Place
 from softprior.testing.families import FAMILIES, random_model
-from softprior.testing.hosts import CHECKS, check_finite_differences, check_host
+from softprior.testing.hosts import CHECKS, check_finite_differences, check_host, example_batch
 
 every_family = pytest.mark.parametrize("family", sorted(FAMILIES))
 
@@ -23,3 +26,19 @@ def test_finite_differences(family):
 
 def test_the_suite_runs_whole_in_double_precision():
     check_host(LocalLM(random_model("gpt2", ATTENTION).double(), "weights"), random_model("gpt2").double())
+
+
+@every_family
+@pytest.mark.parametrize("kind", ["residual", "prefix"])
+def test_blocks_below_the_first_prompted_one_get_no_gradient(family, kind):
+    model = random_model(family, ATTENTION)
+    host = LocalLM(model, "weights")
+    places = [Place(2, after="cut")] if kind == "residual" else [Place(2, "key"), Place(2, "value")]
+    prompt = {place: torch.randn(3, host.width(place)) for place in places}
+    tracked: list[bool] = []
+    for layer in Blocks.of(model).layers:
+        layer.register_forward_hook(
+            lambda _, __, out: tracked.append((out[0] if isinstance(out, tuple) else out).requires_grad)
+        )
+    host.loss(prompt, example_batch(host.info()), grad=True)
+    assert tracked == [False, False, True, True]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -154,8 +154,9 @@ def fit_domain(domain: Domain, estimate: Shrinkage, source: PriorSource) -> Fitt
         data = domain.load(source)
         weight = None if estimate.shrinkage == "oas" else estimate.shrinkage
         fit = fit_gaussian(data.moments, weight, estimate.jitter)
-        # In blocks: in float64 all of them would take more memory than the fit itself.
-        radii = torch.cat([fit.gaussian.radius(b) for b in sampled(data.sample, SAMPLE).split(BLOCK)])
+        # In blocks: all of them would take more memory than the fit itself.
+        blocks = sample_rows(len(data.sample), SAMPLE).split(BLOCK)
+        radii = torch.cat([fit.gaussian.radius(data.sample[rows]) for rows in blocks])
         facts = {
             "source": domain.name(source.place),
             "tokens": data.moments.count,
@@ -175,9 +176,14 @@ def fit_domain(domain: Domain, estimate: Shrinkage, source: PriorSource) -> Fitt
 
 
 def sampled(vectors: Float[Tensor, "N D"], count: int) -> Float[Tensor, "M D"]:
-    """At most `count` of the vectors, drawn without repetition and always the same."""
-    if len(vectors) <= count:
-        return vectors
-    chosen = torch.randperm(len(vectors), generator=torch_generator(0, "fit sample"))[:count]
-    # In their own order: a part of a vocabulary is a range of token ids.
-    return vectors[chosen.sort().values.to(vectors.device)]
+    """At most `count` of the vectors, drawn without repetition and always the same, in their own order."""
+    return vectors if len(vectors) <= count else vectors[sample_rows(len(vectors), count)]
+
+
+def sample_rows(number: int, count: int) -> Int[Tensor, "M"]:
+    """At most `count` indices below `number`, always the same.
+
+    In order, because a part of a vocabulary is a range of its token ids.
+    """
+    chosen = torch.randperm(number, generator=torch_generator(0, "fit sample"))[:count]
+    return chosen.sort().values

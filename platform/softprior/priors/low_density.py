@@ -74,9 +74,13 @@ def neighbour_distance(
     vectors: Float[Tensor, "N D"], data: Float[Tensor, "M D"], k: int
 ) -> Float[Tensor, "N"]:
     """Euclidean distance of each vector to its k-th nearest row of the data."""
-    centre = data.mean(0)  # cdist takes products, which cancel far from the origin
-    near = data - centre
-    parts = [torch.cdist(part - centre, near).kthvalue(k).values for part in vectors.split(1024)]
+    centre = data.mean(0)
+    return _around_origin(vectors - centre, data - centre, k)
+
+
+def _around_origin(vectors: Float[Tensor, "N D"], data: Float[Tensor, "M D"], k: int) -> Float[Tensor, "N"]:
+    """`neighbour_distance` of data around the origin; elsewhere the products that cdist takes cancel."""
+    parts = [torch.cdist(part, data).kthvalue(k).values for part in vectors.split(1024)]
     return torch.cat(parts)
 
 
@@ -85,10 +89,16 @@ class _LowDensity(Distribution):
     without_density = "is conditioned on the data's gaps, whose mass is unknown, and has no density"
 
     def __init__(
-        self, fit: FittedDomain, data: Float[Tensor, "M D"], neighbours: int, threshold: float, spread: float
+        self,
+        fit: FittedDomain,
+        data: Float[Tensor, "M D"],
+        neighbours: int,
+        threshold: float,
+        spread: float,
     ) -> None:
         self.fit = fit
-        self.data = data
+        self.centre = data.mean(0)
+        self.centred = data - self.centre
         self.neighbours = neighbours
         self.threshold = threshold
         self.wide = Gaussian(fit.gaussian.mean, fit.gaussian.factor * spread)
@@ -96,7 +106,7 @@ class _LowDensity(Distribution):
         self.acceptance = float(self._far(draws).double().mean())
 
     def _far(self, vectors: Float[Tensor, "N D"]) -> Tensor:
-        return neighbour_distance(vectors, self.data, self.neighbours) >= self.threshold
+        return _around_origin(vectors - self.centre, self.centred, self.neighbours) >= self.threshold
 
     def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "P H"]:
         kept: list[Tensor] = []
