@@ -108,6 +108,7 @@ class Table:
 
     def __init__(self, rows: Float[Tensor, "V H"], tokens: int, place: Place) -> None:
         self.place = place
+        self.places = (place,)
         self.tokens = tokens
         self.hidden = rows.shape[1]
         self.model = "table"

@@ -19,7 +19,8 @@ def load_trials(path: Path) -> pd.DataFrame:
 def results_table(trials: pd.DataFrame, title: str) -> Table:
     """One line a finished trial: losses on the same test examples, answers, and how far it moved."""
     table = Table(title=title, title_justify="left")
-    for name in ("task", "method", "prior", "rate", "seed"):
+    regularisers = _regularisers(trials)
+    for name in ("task", "method", "prior", *(("regularisers",) if regularisers else ()), "rate", "seed"):
         table.add_column(name)
     for name in ("no prompt", "untrained", "trained", "answers", "moved/reach", "radius quantile"):
         table.add_column(name, justify="right")
@@ -33,6 +34,7 @@ def results_table(trials: pd.DataFrame, title: str) -> Table:
             names["task"][row["task_parameters"]],
             names["method"][row["method_parameters"]],
             names["prior"][row["prior_parameters"]] if trained else "",
+            *([regularisers[row["regularisers"]] if trained else ""] if regularisers else []),
             f"{row['rate']:g}{' rel' if row['rate_relative'] else ''}" if trained else "",
             f"{row['seed']:.0f}" if trained else "",
             _number(row["baseline_loss"]),
@@ -47,15 +49,28 @@ def results_table(trials: pd.DataFrame, title: str) -> Table:
 
 def _names(trials: pd.DataFrame, axis: str) -> dict[str, str]:
     """A name for every entry of an axis, with the parameters in which entries of one name differ."""
-    texts = trials[f"{axis}_parameters"].dropna().unique()
+    return _distinct([str(text) for text in trials[f"{axis}_parameters"].dropna().unique()])
+
+
+def _distinct(texts: list[str]) -> dict[str, str]:
     entries = {text: json.loads(text) for text in texts}
     names = {}
     for text, entry in entries.items():
         alike = [other["params"] for other in entries.values() if other["name"] == entry["name"]]
         differing = [k for k, v in entry["params"].items() if any(params.get(k) != v for params in alike)]
-        shown = ", ".join(f"{k}={entry['params'][k]}" for k in differing)
-        names[text] = f"{entry['name']}({shown})" if shown else entry["name"]
+        given = [f"{k}={entry['params'][k]}" for k in differing if entry["params"][k] is not None]
+        names[text] = f"{entry['name']}({', '.join(given)})" if given else entry["name"]
     return names
+
+
+def _regularisers(trials: pd.DataFrame) -> dict[str, str]:
+    """A name for every list of regularisers; empty where no trial has any."""
+    lists = [str(text) for text in trials["regularisers"].dropna().unique()]
+    terms = {text: [json.dumps(entry, sort_keys=True) for entry in json.loads(text)] for text in lists}
+    names = _distinct(list({entry: None for several in terms.values() for entry in several}))
+    if not names:
+        return {}
+    return {text: " + ".join(names[entry] for entry in several) or "none" for text, several in terms.items()}
 
 
 def failures_table(trials: pd.DataFrame) -> Table | None:

@@ -61,7 +61,8 @@ class PlaceGeometry(Spec):
 
     Attributes:
         moved: Euclidean distance from the initial sample.
-        reach: how far the optimizer could have carried a vector.
+        reach: how far the optimizer could have carried a vector; null for reparameterised prompts, which
+            the weights of a network carry along.
         moved_over_reach: their ratio.
         initial_norm, final_norm: Euclidean norms.
         cosine: mean pairwise cosine of the final vectors, for cut places after the block's norm, for
@@ -73,8 +74,8 @@ class PlaceGeometry(Spec):
     """
 
     moved: float
-    reach: float
-    moved_over_reach: float
+    reach: float | None
+    moved_over_reach: float | None
     initial_norm: float
     final_norm: float
     cosine: float | None

@@ -280,7 +280,7 @@ class TrialSpec(Spec):
         model_fingerprint: identifies the weights themselves, not only their name.
         data_fingerprint: identifies the task's source data.
         prior: null for methods without a trained prompt, and then `rate` and `seed` are null too.
-        prior_fingerprint: identifies the files that the prior reads; null if it reads none.
+        prior_fingerprint: identifies what prior and regularisers read from files; null if nothing.
         regularisers: terms added to the training loss.
     """
 
@@ -318,6 +318,7 @@ class TrialSpec(Spec):
         """For people: task, method, prior, rate and seed."""
         parts = [self.task.name, self.method.name]
         if self.prior is not None and self.rate is not None:
-            parts += [self.prior.name, *(entry.name for entry in self.regularisers)]
+            terms = [f"{entry.name} {entry.params.get('weight', 1):g}" for entry in self.regularisers]
+            parts += [self.prior.name, *terms]
             parts += [self.rate.label, f"seed {self.seed}"]
         return " · ".join(parts)

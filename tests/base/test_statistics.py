@@ -132,7 +132,7 @@ def test_facts_of_a_fit():
     fit = fit_gaussian(Moments.empty(4).update(vectors), shrinkage=0.1, jitter=0.5)
     used = (fit.gaussian.factor @ fit.gaussian.factor.T).numpy()
     assert fit.record() == {
-        "count": 50,
+        "tokens": 50,
         "shrinkage": 0.1,
         "jitter": 0.5,
         "condition": pytest.approx(np.linalg.cond(used), rel=1e-9),

@@ -13,6 +13,7 @@ from softprior.testing.methods import (
     check_text,
     check_training,
 )
+from softprior.validation import validate
 
 every_method = pytest.mark.parametrize("name", sorted(METHODS))
 
@@ -75,6 +76,16 @@ def test_deep_takes_any_set_of_blocks(level):
     method = METHODS["deep"](tokens=2, blocks=(3, 1, 3), token_level=level)
     deeper = (Place(1, after="cut"), Place(3, after="cut"))
     assert method.places(4) == (() if level == "none" else (Place(0, after=level),)) + deeper
+
+
+def test_equal_choices_of_blocks_are_equal_methods():
+    same = [
+        validate(METHODS["deep"], {"blocks": blocks}, "x").canonical()
+        for blocks in ([1, 2], [2, 1], [1, 2, 1])
+    ]
+    assert len(set(same)) == 1
+    with pytest.raises(UserError, match="blocks stand in place of the last ones, so last has no effect"):
+        validate(METHODS["deep"], {"blocks": [1], "last": 2}, "study.yaml")
 
 
 def test_deep_has_no_second_place_at_block_0():

@@ -100,7 +100,7 @@ def test_a_missing_store_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"there is no statistics store .*/none; it is a folder of TASK/SITE"):
         domain(tmp_path / "none").load(TableSource())
     with pytest.raises(UserError, match="there is no statistics store"):
-        domain(tmp_path / "none").files()
+        domain(tmp_path / "none").contents()
 
 
 def test_statistics_of_another_model_are_refused(tmp_path):
@@ -169,14 +169,28 @@ def test_two_parts_are_the_whole(cut, size):
     torch.testing.assert_close(both.scatter, whole.scatter, rtol=1e-10, atol=1e-10)
 
 
-def test_files_are_the_site_given_or_all_of_the_task(tmp_path):
-    one, two = save(tmp_path, "squad", "resid.0"), save(tmp_path, "squad", "resid.1")
+def test_contents_are_of_the_site_given_or_of_all_sites_of_the_task(tmp_path):
+    save(tmp_path, "squad", "resid.0")
+    save(tmp_path, "squad", "resid.1", all=SiteStatistics.of(TableSource().vocabulary() + 1))
     save(tmp_path, "arithmetic", "resid.0")
-    assert domain(tmp_path).files() == (one, two)
-    assert domain(tmp_path, site="resid.1").files() == (two,)
-    assert domain().files() == ()
+    both, one = domain(tmp_path).contents(), domain(tmp_path, site="resid.1").contents()
+    assert len(both) == 2
+    assert one == both[1:]
+    assert domain().contents() == ()
     with pytest.raises(UserError, match="have no task 'poems'"):
-        domain(tmp_path, task="poems").files()
+        domain(tmp_path, task="poems").contents()
+
+
+def test_contents_know_which_site_they_are_of_but_not_where_they_stand(tmp_path):
+    folders = [tmp_path / name for name in ("here", "there", "swapped")]
+    shifted = SiteStatistics.of(TableSource().vocabulary() + 1)
+    orders = [("resid.1", "resid.2"), ("resid.1", "resid.2"), ("resid.2", "resid.1")]
+    for folder, sites in zip(folders, orders, strict=True):
+        save(folder, "squad", sites[0])
+        save(folder, "squad", sites[1], all=shifted)
+    here, there, swapped = (domain(folder).contents() for folder in folders)
+    assert here == there
+    assert set(here) != set(swapped)
 
 
 @pytest.mark.parametrize("name", ["fitted", "exclusion", "low_density", "vae"])

@@ -102,11 +102,12 @@ def test_the_record_has_both_fits():
     assert record["first_tokens"] == record["second_tokens"] == 60
 
 
-def test_files_are_those_of_both_domains(tmp_path):
+def test_contents_are_those_of_both_domains(tmp_path):
     ends = {"first": point(tmp_path, "a", [1.0, 0.0]), "second": point(tmp_path, "b", [-1.0, 0.0])}
-    found = between(0.0, 1.0, **ends).files()
-    assert [path.parent.name for path in found] == ["a", "b"]
-    assert PRIORS["interpolation"]().files() == ()
+    both = between(0.0, 1.0, **ends)
+    assert both.contents() == (*both.first.contents(), *both.second.contents())
+    assert len(set(both.contents())) == 2
+    assert PRIORS["interpolation"]().contents() == ()
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_a_spread_is_of_the_vectors_root_mean_square(tmp_path):
     path = save(tmp_path / "a.safetensors")
     distribution = prior(path, 0.3).fit(TableSource())
     scale = 0.3 * math.sqrt(float((vectors().double() ** 2).mean()))
-    assert distribution.record() == {"scale": pytest.approx(scale, rel=1e-12)}
+    assert distribution.record() == {"earlier_trial": "a", "scale": pytest.approx(scale, rel=1e-12)}
     generator = torch_generator(0)
     draws = torch.stack([distribution.sample(generator, 6) for _ in range(DRAWS // 6)])
     noise = (draws - vectors()).double().reshape(-1, 4)
@@ -134,14 +134,19 @@ def test_a_file_that_does_not_fit_is_refused_in_one_sentence(tmp_path, case):
 @pytest.mark.parametrize("case", [damaged, lambda folder: folder / "none.safetensors"])
 def test_missing_and_damaged_files_are_said_before_anything_runs(tmp_path, case):
     with pytest.raises(UserError, match=REFUSED.get(case, "there is no posterior file")):
-        prior(case(tmp_path)).files()
+        prior(case(tmp_path)).contents()
 
 
-def test_files_are_those_it_may_read(tmp_path):
+def test_contents_are_model_and_vectors_and_nothing_else(tmp_path):
     one = save(tmp_path / "study" / "posteriors" / "a.safetensors")
-    assert prior(one).files() == (one,)
-    two = save(tmp_path / "study" / "posteriors" / "b.safetensors")
-    assert prior(tmp_path / "study").files() == (one, two)
+    same = save(tmp_path / "elsewhere.safetensors")
+    assert one.read_bytes() != same.read_bytes(), "the headers name different trials"
+    assert prior(one).contents() == prior(same).contents()
+    other = save(tmp_path / "study" / "posteriors" / "b.safetensors", model="another")
+    assert prior(other).contents() != prior(one).contents()
+    assert prior(tmp_path / "study").contents() == tuple(
+        sorted(prior(one).contents() + prior(other).contents())
+    )
 
 
 def test_of_a_study_the_one_posterior_that_fits_is_taken(tmp_path):
@@ -165,7 +170,8 @@ def test_of_a_study_exactly_one_posterior_must_fit(tmp_path, counts, found):
         save(tmp_path / "posteriors" / f"{i}.safetensors", count=count)
     sentence = (
         rf"^{found} of the {len(counts)} posteriors of .* have 6 vectors of this model at "
-        r"decoder\.0\.residual\.keep, and exactly one is needed; give the file of one trial$"
+        r"the places of this trial \(decoder\.0\.residual\.keep, \.\.\.\), and exactly one is needed; "
+        r"give the file of one trial$"
     )
     with pytest.raises(UserError, match=sentence):
         prior(tmp_path).fit(TableSource())
@@ -173,7 +179,7 @@ def test_of_a_study_exactly_one_posterior_must_fit(tmp_path, counts, found):
 
 def test_a_study_without_posteriors_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"^the study in .* has no posteriors; run it first, or give a file$"):
-        prior(tmp_path).files()
+        prior(tmp_path).contents()
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from softprior.testing.regularisers import (
     check_value,
     setting,
 )
+from softprior.validation import validate
 
 CASES = {
     "towards_prior": {},
@@ -141,3 +142,15 @@ def test_the_norm_balls_radius_is_a_quantile_of_real_norms():
         assert float(make("norm_ball", quantile=quantile).term(setting(SOURCE))(at)) == pytest.approx(
             1, rel=1e-5
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "sentence"),
+    [
+        ("norm_ball", {"radius": 1.0, "quantile": 0.5}, "quantile and radius both set the ball"),
+        ("domain", {"margin": 3.0}, "margin belongs to direction: away and has no effect here"),
+    ],
+)
+def test_a_parameter_without_effect_is_refused(name, params, sentence):
+    with pytest.raises(UserError, match=sentence):
+        validate(REGULARISERS[name], params, "study.yaml")

@@ -1,4 +1,4 @@
-"""A small tokenizer trained on the spot, an empty cache, and one small task of every kind."""
+"""A small tokenizer trained on the spot, an empty cache, and documents."""
 
 import json
 from collections.abc import Callable
@@ -8,8 +8,6 @@ import pytest
 from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
-
-from softprior.tasks import Arithmetic, Language, Squad, Task
 
 # A deadline would be a limit on wall-clock time, which says nothing on a shared machine.
 settings.register_profile("untimed", deadline=None)
@@ -63,15 +61,3 @@ def documents(tmp_path: Path) -> Path:
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return path
-
-
-@pytest.fixture
-def make_task(documents: Path) -> Callable[[str], Task]:
-    """A small task of every kind, all offline."""
-    few = {"train_examples": 30, "validation_examples": 4, "test_examples": 4}
-    makers: dict[str, Callable[[], Task]] = {
-        "squad": lambda: Squad(data=str(QUESTIONS), context_tokens=300, **few),
-        "arithmetic": lambda: Arithmetic(modules=("two_digit_addition", "mul", "simplify_surd"), **few),
-        "language": lambda: Language(data=str(documents), length=32, **few),
-    }
-    return lambda name: makers[name]()

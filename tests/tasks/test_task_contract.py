@@ -1,178 +1,367 @@
-"""What every task of the table promises."""
+"""What every task of the table promises; and the suite for that, held against tasks that break a promise."""
+
+from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import random
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from softprior.prompt import collate
-from softprior.tasks import TASKS, Language
-from softprior.tasks.base import EXAMPLE_FEATURES, SPLITS, Example
-from softprior.tasks.prepare import prepare
-from softprior.validation import validate
+from softprior.assets.cache import ensure
+from softprior.prompt import Row
+from softprior.tasks import TASKS
+from softprior.tasks.base import SPLITS, Example, Quarantined, Split, Splits, Task, table
+from softprior.testing.tasks import (
+    check_cache,
+    check_controls,
+    check_dropped,
+    check_fingerprint,
+    check_other_process,
+    check_positions,
+    check_prepared,
+    check_quarantined,
+    check_repeatable,
+    check_rows,
+    check_scores,
+    check_serialisation,
+    check_splits,
+    check_strictness,
+    check_texts,
+)
 
-KINDS = {**TASKS, "language-cloze": Language}
-"""Tasks of the table, and a mode of one that keeps other promises than its default."""
+QUESTIONS = Path(__file__).parents[1] / "data" / "questions.json"
 
-every_task = pytest.mark.parametrize("name", sorted(KINDS))
+CASES = {
+    "squad": {"data": "sound.json", "context_tokens": 300},
+    "arithmetic": {"modules": ("two_digit_addition", "mul", "simplify_surd")},
+    "language": {"data": "sound.jsonl", "length": 32},
+    "language, cloze": {"data": "sound.jsonl", "length": 64, "mode": "cloze"},
+}
+"""Parameters by case, all offline; what stands before the comma is the task's name, `data` a file below."""
+
+GENERATED = {"arithmetic"}
+"""Cases whose questions are drawn: groups are in every split, no row is malformed, every example fits."""
+
+CONTEXTS = {
+    "squad": lambda text: text.rpartition("\nQuestion:")[0],
+    "language": None,
+}
+"""What a control has from elsewhere, where that is not the whole input; None where there is no control."""
+
+TIGHT = {
+    "squad": {"context_tokens": 150},
+    "language": {"data": "short.jsonl"},
+    "language, cloze": {"length": 25},
+}
+"""With these, some examples do not fit; a document does not where it is too short to learn from."""
+
+MALFORMED = {
+    "squad": {"data": "malformed.json"},
+    "language": {"data": "malformed.jsonl"},
+    "language, cloze": {"data": "malformed.jsonl"},
+}
+"""With these, the data has three malformed rows besides the sound ones."""
+
+every_case = pytest.mark.parametrize("case", CASES)
+
+
+def written(path: Path, lines: Sequence[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 @pytest.fixture
-def make_task(make_task):
-    def make(name):
-        if name != "language-cloze":
-            return make_task(name)
-        parameters = make_task("language").model_dump(exclude={"max_new_tokens"})
-        return Language.model_validate({**parameters, "mode": "cloze", "length": 64})
+def make(tmp_path, documents):
+    """The task of a case, with other parameters where they are given."""
+    questions = json.loads(QUESTIONS.read_text(encoding="utf-8"))
+    (tmp_path / "sound.json").write_text(json.dumps(questions), encoding="utf-8")
+    rows = questions["data"][0]["paragraphs"][0]["qas"]
+    rows += [{**rows[0], "id": "none", "answers": []}, {**rows[0], "id": "blank", "question": " "}, "a text"]
+    (tmp_path / "malformed.json").write_text(json.dumps(questions), encoding="utf-8")
+
+    lines = documents.read_text(encoding="utf-8").splitlines()
+    written(tmp_path / "sound.jsonl", lines)
+    written(tmp_path / "malformed.jsonl", [*lines[:7], '{"text": ', '{"body": "x"}', *lines[7:], '["text"]'])
+    written(tmp_path / "short.jsonl", [*lines, *(json.dumps({"text": f"Page {i}."}) for i in range(40))])
+
+    def make(case: str, **params: object) -> Task:
+        given = {"train_examples": 30, "validation_examples": 4, "test_examples": 4, **CASES[case], **params}
+        if "data" in given:
+            given["data"] = str(tmp_path / given["data"])
+        return TASKS[case.partition(",")[0]](**given)
 
     return make
 
 
-def examples(task):
-    splits = task.splits()
-    return {split: [Example.of(record) for record in getattr(splits, split)] for split in SPLITS}
+def test_every_task_has_a_case():
+    assert {case.partition(",")[0] for case in CASES} == set(TASKS)
+    assert set(TIGHT) == set(MALFORMED) == set(CASES) - GENERATED
+    assert set(CONTEXTS) <= set(CASES)
 
 
-@every_task
-def test_a_task_is_a_value_that_survives_serialisation(name, make_task):
-    task = make_task(name)
-    assert validate(KINDS[name], json.loads(task.canonical()), "test") == task
-    assert len({task, make_task(name)}) == 1
+@every_case
+def test_a_task_is_a_value_that_survives_serialisation(case, make):
+    check_serialisation(make(case))
+    assert len({make(case), make(case)}) == 1
 
 
-@every_task
-def test_splits_share_no_example(name, make_task):
-    found = examples(make_task(name))
-    assert all(found.values())
-    ids = [example.id for split in SPLITS for example in found[split]]
-    inputs = [example.input for split in SPLITS for example in found[split]]
-    assert len(set(ids)) == len(ids)
-    assert len(set(inputs)) == len(inputs)
+@every_case
+def test_wrong_parameters(case, make):
+    check_strictness(make(case))
 
 
-@every_task
-def test_splits_have_the_declared_columns(name, make_task):
-    splits = make_task(name).splits()
-    for split in SPLITS:
-        assert getattr(splits, split).features == EXAMPLE_FEATURES
+@every_case
+def test_texts(case, make):
+    check_texts(make(case))
 
 
-@every_task
-def test_a_control_differs_from_its_input_and_keeps_the_answer(name, make_task, tokenizer):
-    task = make_task(name)
-    for split, found in examples(task).items():
-        inputs = {example.input for example in found}
-        for example in found:
-            if example.control is None:
-                assert name == "language"
-                continue
-            assert example.control != example.input
-            own, control = task.row(example, tokenizer), task.control_row(example, tokenizer)
-            assert labelled(own) == labelled(control)
-            context = example.control.rpartition("\nQuestion:")[0] or example.control
-            assert any(text.startswith(context) for text in inputs - {example.input}), split
+@every_case
+def test_the_source_is_identified_without_being_fetched(case, make):
+    check_fingerprint(make(case))
+    check_fingerprint(TASKS[case.partition(",")[0]]())
 
 
-def labelled(row):
-    return [token for token, label in zip(row.tokens, row.labels, strict=True) if label]
+@every_case
+def test_splits_share_nothing(case, make):
+    check_splits(make(case), by_group=case not in GENERATED)
 
 
-@every_task
-def test_only_answers_are_labelled_and_their_end_is_not_scored(name, make_task, make_tokenizer):
-    task = make_task(name)
-    for tokenizer in (make_tokenizer(False), make_tokenizer(True)):
-        example = examples(task)["train"][0]
-        row = task.row(example, tokenizer)
-        assert not row.labels[0]
-        if not task.generates:
-            assert row.labels == row.scored == [False] + [True] * (len(row.tokens) - 1)
-            continue
-        end = row.labels.index(True)
-        assert row.labels == [False] * end + [True] * (len(row.tokens) - end)
-        assert row.tokens[:end] == tokenizer(example.input)["input_ids"]
-        assert row.tokens[-1] == tokenizer.eos_token_id
-        assert row.scored == [*row.labels[:-1], False]
-        assert tokenizer.decode(row.tokens[end:-1]) == f" {example.answers[0]}"
+@every_case
+def test_equal_tasks_have_equal_splits(case, make):
+    check_repeatable(make(case))
 
 
-@every_task
-def test_scores_are_between_zero_and_one(name, make_task):
-    task = make_task(name)
-    if not task.generates:
-        assert task.score("anything", ("42",)) == {}
-        return
-    for example in examples(task)["test"]:
-        perfect = task.score(f" {example.answers[0]}", example.answers)
-        wrong = task.score("zebra crossing", example.answers)
-        assert task.headline in perfect
-        assert set(perfect.values()) == {1.0}
-        assert set(wrong.values()) == {0.0}
+def test_another_process_sees_the_same_examples(make):
+    check_other_process({**{case: make(case) for case in CASES}, "own": Own()})
 
 
-@every_task
-def test_prepared_twice_is_read_from_the_cache(name, make_task, tokenizer, monkeypatch):
-    task = make_task(name)
-    first = prepare(task, tokenizer, "tokenizer")
-    monkeypatch.setattr(KINDS[name], "splits", lambda _: pytest.fail("tokenised again"))
-    second = prepare(make_task(name), tokenizer, "tokenizer")
-    assert second.path == first.path
-    for split in SPLITS:
-        one, two = getattr(first, split), getattr(second, split)
-        assert [one.row(i) for i in range(len(one))] == [two.row(i) for i in range(len(two))]
+@every_case
+def test_only_answers_are_labelled_and_their_end_is_not_scored(case, make, make_tokenizer):
+    for begins in (False, True):
+        check_rows(make(case), make_tokenizer(begins))
 
 
-@every_task
-def test_prepared_rows_make_a_batch(name, make_task, tokenizer):
-    task = make_task(name)
-    prepared = prepare(task, tokenizer, "tokenizer")
-    for split in SPLITS:
-        found = getattr(prepared, split)
-        rows = [found.row(i) for i in range(len(found))]
-        assert 0 < len(rows) <= task.examples_of(split)
-        assert [len(row.tokens) for row in rows] == found.lengths
-        assert len({row.id for row in rows}) == len(rows)
-        assert collate(rows).positions == sum(found.lengths)
-        assert all(found.input_row(0).labels[i] is False for i in range(len(found.input_row(0).tokens)))
-        assert rows[0].tokens[: len(found.input_row(0).tokens)] == found.input_row(0).tokens
+@every_case
+def test_a_control_differs_from_its_input_and_keeps_the_answer(case, make, tokenizer):
+    check_controls(make(case), tokenizer, *([CONTEXTS[case]] if case in CONTEXTS else []))
 
 
-@every_task
-def test_the_estimate_of_positions_is_of_the_right_size(name, make_task, tokenizer):
-    task = make_task(name)
-    lengths = prepare(task, tokenizer, "tokenizer").train.lengths
-    assert 0.3 < task.positions() / (sum(lengths) / len(lengths)) < 3
+@every_case
+def test_scores_are_between_zero_and_one(case, make):
+    check_scores(make(case))
 
 
-def test_another_process_sees_the_same_examples(make_task):
-    script = (
-        "import json, random, sys\n"
-        "from softprior.tasks import TASKS\n"
-        "from softprior.tasks.base import SPLITS\n"
-        "random.seed(99)\n"
-        "for line in sys.stdin:\n"
-        "    name, parameters = line.split(' ', 1)\n"
-        "    splits = TASKS[name.partition('-')[0]].model_validate_json(parameters).splits()\n"
-        "    print(json.dumps([getattr(splits, split).to_list() for split in SPLITS]))\n"
-    )
-    # An empty cache of its own, or it would read what this process has generated.
-    environment = dict(
-        os.environ,
-        PYTHONHASHSEED="4711",
-        PYTHONPATH=str(Path(__file__).parents[2] / "platform"),
-        SOFTPRIOR_CACHE=os.environ["SOFTPRIOR_CACHE"] + "-other",
-    )
-    tasks = {name: make_task(name) for name in KINDS}
-    other = subprocess.run(
-        [sys.executable, "-c", script],
-        input="\n".join(f"{name} {task.canonical()}" for name, task in tasks.items()),
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert other.returncode == 0, other.stderr
-    for line, task in zip(other.stdout.splitlines(), tasks.values(), strict=True):
-        splits = task.splits()
-        assert json.loads(line) == [getattr(splits, split).to_list() for split in SPLITS]
+@every_case
+def test_prepared_rows_make_a_batch(case, make, tokenizer):
+    check_prepared(make(case), tokenizer)
+
+
+@every_case
+def test_prepared_twice_is_read_from_the_cache(case, make, tokenizer):
+    check_cache(make(case), tokenizer)
+
+
+@every_case
+def test_the_estimate_of_positions_is_of_the_right_size(case, make, tokenizer):
+    check_positions(make(case), tokenizer)
+
+
+@pytest.mark.parametrize("case", TIGHT)
+def test_what_does_not_fit_is_dropped_and_counted_never_cut(case, make, tokenizer):
+    check_dropped(make(case, **TIGHT[case]), tokenizer)
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_malformed_rows_are_set_aside_and_counted(case, make, tokenizer):
+    check_quarantined(make(case, **MALFORMED[case]), make(case), 3, tokenizer)
+
+
+class Own(Task):
+    """A task as somebody else may write it, in no table: where something is. Longer with every example."""
+
+    headline = "right"
+    instruction = "Name the vessel."
+    limit: int = 100
+    malformed: int = 0
+
+    def fingerprint(self) -> str:
+        return f"own-{self.malformed}"
+
+    def positions(self) -> int:
+        return 30
+
+    def score(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:
+        return {"right": float(prediction.strip() in answers)}
+
+    def row(self, example: Example, tokenizer) -> Row | None:
+        row = super().row(example, tokenizer)
+        return row if row is not None and len(row.tokens) <= self.limit else None
+
+    def splits(self) -> Splits:
+        tables = {split: table(self.examples_in(split)) for split in SPLITS}
+        return Splits(**tables, quarantined=self.quarantine())
+
+    def quarantine(self) -> list[Quarantined]:
+        return [Quarantined("own", f"row {i}", "it is empty") for i in range(self.malformed)]
+
+    def examples_in(self, split: Split) -> list[Example]:
+        vessels = ("urn", "jug", "old cup", "round bowl")
+        inputs = [f"The {'fine ' * i}{split} things are in a vessel.\nAnswer:" for i in range(4)]
+        return [
+            Example(f"{split}-{i}", inputs[i], inputs[i - 1], (vessels[i],), f"{split} {i // 2}")
+            for i in range(4)
+        ]
+
+
+class Hashed(Own):
+    """Has other examples in every process."""
+
+    def examples_in(self, split: Split) -> list[Example]:
+        return [one._replace(group=str(hash(one.group))) for one in super().examples_in(split)]
+
+
+def changed(**fields: Callable[[Example], object]) -> dict[str, object]:
+    """`examples_in` with fields of every example replaced."""
+
+    def examples_in(self: Own, split: Split) -> list[Example]:
+        found = Own.examples_in(self, split)
+        return [one._replace(**{name: field(one) for name, field in fields.items()}) for one in found]
+
+    return {"examples_in": examples_in}
+
+
+def rows(change: Callable[[Row], Row]) -> dict[str, object]:
+    """`row` with every row replaced."""
+    return {"row": lambda self, example, tokenizer: change(Own.row(self, example, tokenizer))}
+
+
+def answered(change: Callable[[str], str]) -> Callable[..., Row | None]:
+    """`row`, and so `control_row`, of another answer."""
+
+    def row(self: Own, example: Example, tokenizer) -> Row | None:
+        return Own.row(self, example._replace(answers=(change(example.answers[0]),)), tokenizer)
+
+    return row
+
+
+def answered_elsewhere(self: Own, example: Example, tokenizer) -> Row | None:
+    return Own.row(self, example._replace(input=example.control, answers=("tin",)), tokenizer)
+
+
+def scored(score: Callable[[str, Sequence[str]], dict[str, float]]) -> dict[str, object]:
+    return {"score": lambda _, said, answers: score(said, answers)}
+
+
+def shuffled(self: Own, split: Split) -> list[Example]:
+    return random.sample(Own.examples_in(self, split), 4)
+
+
+def moved(self: Own, split: Split) -> list[Example]:
+    random.random()
+    return Own.examples_in(self, split)
+
+
+def lost(self: Own, split: Split) -> list[Example]:
+    return Own.examples_in(self, split)[self.malformed :]
+
+
+def asked(self: Own) -> str:
+    try:
+        return str(urllib.request.urlopen("http://127.0.0.1:9/").read())
+    except OSError:
+        return "no network"
+
+
+def stored(self: Own) -> str:
+    return ensure("own.txt", lambda path: path.write_text("own")).read_text()
+
+
+def cut(self: Own, example: Example, tokenizer) -> Row:
+    row = Task.row(self, example, tokenizer)
+    return Row(row.id, row.tokens[: self.limit], row.labels[: self.limit], row.scored[: self.limit])
+
+
+OWN_LIMIT = 25
+"""Between the shortest and the longest example of `Own`, in every split."""
+
+CHECKS = {
+    "serialisation": lambda kind, _: check_serialisation(kind()),
+    "strictness": lambda kind, _: check_strictness(kind()),
+    "texts": lambda kind, _: check_texts(kind()),
+    "fingerprint": lambda kind, _: check_fingerprint(kind()),
+    "splits": lambda kind, _: check_splits(kind()),
+    "repeatable": lambda kind, _: check_repeatable(kind()),
+    "rows": lambda kind, tokenizer: check_rows(kind(), tokenizer),
+    "controls": lambda kind, tokenizer: check_controls(kind(), tokenizer),
+    "scores": lambda kind, _: check_scores(kind()),
+    "prepared": lambda kind, tokenizer: check_prepared(kind(), tokenizer),
+    "cache": lambda kind, tokenizer: check_cache(kind(), tokenizer),
+    "positions": lambda kind, tokenizer: check_positions(kind(), tokenizer),
+    "dropped": lambda kind, tokenizer: check_dropped(kind(limit=OWN_LIMIT), tokenizer),
+    "quarantined": lambda kind, tokenizer: check_quarantined(kind(malformed=2), kind(), 2, tokenizer),
+}
+
+BROKEN = {
+    "another after JSON": ("serialisation", {"canonical": lambda _: Task.canonical(Own(limit=5))}),
+    "unknown keys": ("strictness", {"model_config": {"extra": "ignore"}}),
+    "not frozen": ("strictness", {"model_config": {"frozen": False}}),
+    "no instruction": ("texts", {"instruction": " "}),
+    "generates, and says loss": ("texts", {"headline": "loss"}),
+    "asks the network": ("fingerprint", {"fingerprint": asked}),
+    "puts into the cache": ("fingerprint", {"fingerprint": stored}),
+    "another fingerprint": ("fingerprint", {"fingerprint": lambda _: str(random.random())}),
+    "an id twice": ("splits", changed(id=lambda one: one.id.partition("-")[2])),
+    "an input twice": ("splits", changed(input=lambda one: one.input.replace("train", "test"))),
+    "a group in all splits": ("splits", changed(group=lambda _: "a group")),
+    "no answer": ("splits", changed(answers=lambda _: ())),
+    "an order by chance": ("repeatable", {"examples_in": shuffled}),
+    "a generator moved": ("repeatable", {"examples_in": moved}),
+    "the input labelled": ("rows", rows(lambda row: replace(row, labels=[True] * len(row.tokens)))),
+    "the end scored": ("rows", rows(lambda row: replace(row, scored=row.labels))),
+    "no end": ("rows", rows(lambda row: Row(row.id, row.tokens[:-1], row.labels[:-1], row.scored[:-1]))),
+    "half an answer": ("rows", {"row": answered(lambda answer: answer[: len(answer) // 2])}),
+    "a control like the input": ("controls", changed(control=lambda one: one.input)),
+    "no control": ("controls", changed(control=lambda _: None)),
+    "a control from elsewhere": ("controls", changed(control=lambda _: "The vessel is empty.\nAnswer:")),
+    "a control's row like the input's": ("controls", {"control_row": Own.row}),
+    "a control with another answer": ("controls", {"control_row": answered_elsewhere}),
+    "per cent": ("scores", scored(lambda said, answers: {"right": 100.0 * (said.strip() in answers)})),
+    "a right answer is wrong": ("scores", scored(lambda said, answers: {"right": float(said in answers)})),
+    "everything is right": ("scores", scored(lambda *_: {"right": 1.0})),
+    "no headline": ("scores", scored(lambda said, answers: {"other": float(said.strip() in answers)})),
+    "rows of one id": ("prepared", rows(lambda row: replace(row, id="an id"))),
+    "never the same source": ("cache", {"fingerprint": lambda _: str(random.random())}),
+    "too many positions": ("positions", {"positions": lambda _: 300}),
+    "too few positions": ("positions", {"positions": lambda _: 3}),
+    "cut to fit": ("dropped", {"row": cut}),
+    "no limit": ("dropped", {"row": Task.row}),
+    "other data, same fingerprint": ("quarantined", {"fingerprint": lambda _: "own"}),
+    "skipped in silence": ("quarantined", {"quarantine": lambda _: []}),
+    "sound rows lost": ("quarantined", {"examples_in": lost}),
+}
+"""The check that must find it, and what the broken task has in place of `Own`'s, by what is broken."""
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_task_of_ones_own_passes(check, tokenizer):
+    CHECKS[check](Own, tokenizer)
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_task_does_not(broken, tokenizer):
+    check, instead = BROKEN[broken]
+    kind = type("Broken", (Own,), {"__module__": __name__, **instead})
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        CHECKS[check](kind, tokenizer)
+
+
+def test_another_process_with_other_examples_is_found_out():
+    with pytest.raises(AssertionError, match="hashed"):
+        check_other_process({"hashed": Hashed()})
+
+
+def test_every_check_is_shown_to_find_something():
+    assert {check for check, _ in BROKEN.values()} == set(CHECKS)

@@ -14,10 +14,11 @@ from softprior.errors import UserError
 from softprior.methods import METHODS
 from softprior.methods.base import Reparameterisation
 from softprior.posteriors import load_posterior
-from softprior.priors import PRIORS
+from softprior.priors import PRIORS, Prior
 from softprior.prompt import Batch, Place, Row, collate
 from softprior.records import load_record
 from softprior.regularisers import REGULARISERS
+from softprior.regularisers.domain import TowardsDomain
 from softprior.regularisers.spread import Spread
 from softprior.regularisers.towards_prior import TowardsPrior
 from softprior.results import StudyFolder
@@ -25,6 +26,7 @@ from softprior.specs import Rate, TrialSpec
 from softprior.studies.plan import entry_of
 from softprior.tasks import TASKS
 from softprior.training.failure import TrialFailedError
+from softprior.training.identity import files_fingerprint, found_files
 from softprior.training.penalties import Penalties
 from softprior.training.trial import Trial
 from tests.builders import QUESTIONS, SUMS, run, tiny, trial
@@ -268,9 +270,14 @@ def test_every_prior_with_every_method_runs_to_the_end(tmp_path: Path, prior: st
     places = [place.name for place in made.places(tiny().host.info().blocks)]
     assert record.test is not None
     assert list(record.geometry) == list(record.prior) == places
-    for facts in record.prior.values():
-        assert len(facts["radius_quantiles"]) == 3
-        assert all(0 <= quantile <= 1 for quantile in facts["radius_quantiles"])
+    for name, facts in record.prior.items():
+        quantiles, place = facts["radius_quantiles"], Place.parse(name)
+        if quantiles is None:
+            assert place.block > 0
+            assert place.kind == "residual"
+            continue
+        assert len(quantiles) == 3
+        assert all(0 <= quantile <= 1 for quantile in quantiles)
     posterior = load_posterior(StudyFolder(tmp_path).posterior(spec.id))
     assert [place.name for place in posterior.final] == places
 
@@ -309,7 +316,8 @@ def test_regularisers_are_logged_apart_and_move_the_prompt(tmp_path: Path) -> No
 @pytest.mark.parametrize("method", ["soft", "deep", "prefix"])
 def test_the_penaltys_gradient_is_that_of_its_value(tmp_path: Path, method: str) -> None:
     """By differences at the vectors the model sees: for keys, through the rotation."""
-    one = prepared_trial(trial(method=METHODS[method](tokens=2)), tmp_path)
+    terms = [TowardsPrior(), Spread()]
+    one = prepared_trial(trial(method=METHODS[method](tokens=2), regularisers=terms), tmp_path)
     starts = one._sample()
     penalties = Penalties(
         [entry_of(REGULARISERS, TowardsPrior()), entry_of(REGULARISERS, Spread())], starts, answers=50
@@ -326,3 +334,43 @@ def test_the_penaltys_gradient_is_that_of_its_value(tmp_path: Path, method: str)
 
         found = (at(1e-4) - at(-1e-4)) / 2e-4
         assert found == pytest.approx(float((slope * direction).sum()), rel=1e-4, abs=1e-7)
+
+
+def test_two_regularisers_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    terms = [TowardsDomain(), TowardsDomain(direction="away")]
+    record = run(trial(regularisers=terms, steps=1), tmp_path)
+    values = record.steps[0].penalties
+    assert set(values) == {"domain", "domain-2"}
+    assert values["domain"] != values["domain-2"]
+
+
+def test_a_reparameterised_prompt_has_no_reach(tmp_path: Path) -> None:
+    """The weights of its network carry it as far as they like."""
+    method = METHODS["soft"](tokens=3, reparameterisation=Reparameterisation(width=64))
+    record = run(trial(method=method, steps=4), tmp_path)
+    (geometry,) = record.geometry.values()
+    assert geometry.moved > 0
+    assert geometry.reach is None
+    assert geometry.moved_over_reach is None
+
+
+@pytest.mark.parametrize("prior", [PRIORS["zeros"](), PRIORS["isotropic"](scale=1e-300)])
+def test_a_relative_rate_needs_something_to_be_relative_to(tmp_path: Path, prior: Prior) -> None:
+    spec = trial(method=METHODS["prefix"](tokens=2), prior=prior, rate=Rate(value=0.1, relative=True))
+    with pytest.raises(UserError, match=r"relative rate .* they are all zero; use an absolute rate"):
+        run(spec, tmp_path)
+
+
+def test_a_trial_whose_files_changed_after_planning_is_not_that_trial(tmp_path: Path) -> None:
+    method = METHODS["soft"](tokens=3)
+    earlier = [trial(method=method, steps=steps) for steps in (1, 2)]
+    files = []
+    for spec in earlier:
+        run(spec, tmp_path / spec.id)
+        files.append(StudyFolder(tmp_path / spec.id).posterior(spec.id))
+    prior = PRIORS["posterior"](file=files[0])
+    spec = trial(method=method, prior=prior, steps=1)
+    assert found_files(spec) == files_fingerprint(prior, [])
+    before = found_files(spec)
+    files[0].write_bytes(files[1].read_bytes())
+    assert found_files(spec) != before

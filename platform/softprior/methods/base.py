@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from softprior.errors import UserError
 from softprior.prompt import Kind, Place, Stack
@@ -82,7 +82,12 @@ class TrainedMethod(Method):
         return self.reparameterisation
 
 
-Block = Annotated[int, Field(ge=0)]
+ChosenBlocks = Annotated[
+    tuple[Annotated[int, Field(ge=0)], ...],
+    Field(min_length=1),
+    AfterValidator(lambda blocks: tuple(sorted(set(blocks)))),
+]
+"""Blocks by number, in order and each once, so that equal choices are equal trials."""
 
 
 def chosen_blocks(method: str, chosen: tuple[int, ...], blocks: int, stack: Stack) -> tuple[int, ...]:
@@ -101,4 +106,4 @@ def chosen_blocks(method: str, chosen: tuple[int, ...], blocks: int, stack: Stac
             f"{method}.blocks names block {missing[0]}, and the model has blocks 0 to {blocks - 1}; "
             "leave it out"
         )
-    return tuple(sorted(set(chosen)))
+    return chosen

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from softprior.errors import UserError
-from softprior.methods.base import Block, TrainedMethod, chosen_blocks
+from softprior.methods.base import ChosenBlocks, TrainedMethod, chosen_blocks
 from softprior.prompt import Place, Stack
+
+LAST = 3
+"""The paper's number."""
 
 
 class Deep(TrainedMethod):
@@ -24,9 +27,15 @@ class Deep(TrainedMethod):
             them travel through every block as in `soft`; `none` has no vectors there.
     """
 
-    last: Annotated[int, Field(ge=1)] = 3
-    blocks: Annotated[tuple[Block, ...], Field(min_length=1)] | None = None
+    last: Annotated[int, Field(ge=1)] = LAST
+    blocks: ChosenBlocks | None = None
     token_level: Literal["cut", "keep", "none"] = "cut"
+
+    @model_validator(mode="after")
+    def _either(self) -> Deep:
+        if self.blocks is not None and self.last != LAST:
+            raise ValueError("blocks stand in place of the last ones, so last has no effect; leave it out")
+        return self
 
     def places(self, blocks: int, stack: Stack = "decoder") -> tuple[Place, ...]:
         deeper = chosen_blocks("deep", self.blocks or (), blocks, stack)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import Field
-
-from softprior.methods.base import Block, TrainedMethod, chosen_blocks
+from softprior.methods.base import ChosenBlocks, TrainedMethod, chosen_blocks
 from softprior.prompt import Kind, Place, Stack
 
 
@@ -24,7 +22,7 @@ class Prefix(TrainedMethod):
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"key", "value"})
 
-    blocks: Annotated[tuple[Block, ...], Field(min_length=1)] | None = None
+    blocks: ChosenBlocks | None = None
 
     def places(self, blocks: int, stack: Stack = "decoder") -> tuple[Place, ...]:
         every = tuple(range(blocks)) if self.blocks is None else self.blocks

@@ -68,16 +68,16 @@ class KeyGeometry:
     def _turn(self, block: int, keys: Float[Tensor, "P D"], inverse: bool) -> Float[Tensor, "P D"]:
         _, kwargs = self._called(len(keys))[block]
         cos, sin = (part.double() for part in kwargs["position_embeddings"])
-        if inverse:
-            scale = cos[..., :1].square() + sin[..., :1].square()  # 1 unless the family also scales
-            cos, sin = cos / scale, -sin / scale
-        attention = next(
-            module for name, module in self._layers[block].named_children() if name in _ATTENTIONS
-        )
+        # YaRN also scales, at position 0 as everywhere, so keys of `project` have the scale already.
+        scale = (cos.square() + sin.square()).sqrt()
+        cos, sin = cos / scale, (-sin if inverse else sin) / scale
+        named = dict(self._layers[block].named_children())
+        attention = next((named[name] for name in _ATTENTIONS if name in named), None)
         apply = getattr(sys.modules[type(attention).__module__], "apply_rotary_pos_emb", None)
-        if apply is None:
+        size = getattr(attention, "head_dim", None) or getattr(attention, "head_size", None)
+        if apply is None or size is None:
             raise self._unknown()
-        size = int(attention.head_dim)  # type: ignore[arg-type]
+        size = int(size)
         heads = keys.to(cos).view(len(keys), -1, size).transpose(0, 1)[None]
         turned, rest = heads[..., : cos.shape[-1]], heads[..., cos.shape[-1] :]
         turned = apply(turned, turned, cos, sin)[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch
@@ -26,6 +25,7 @@ class PriorSource(Protocol):
     Attributes:
         place: where the vectors to sample will stand.
         hidden: their dimension.
+        places: all places of the prompt.
         tokens: P, how many vectors the prompt has at the place (xavier's bound depends on it).
         model: fingerprint of the frozen weights.
         fingerprint: identifies the vectors of `vocabulary`: equal where they are.
@@ -33,6 +33,9 @@ class PriorSource(Protocol):
 
     @property
     def place(self) -> Place: ...
+
+    @property
+    def places(self) -> tuple[Place, ...]: ...
 
     @property
     def hidden(self) -> int: ...
@@ -121,14 +124,18 @@ class Prior(Spec, ABC):
         """Blocks that parameters name; where no method has vectors, they have no effect."""
         return frozenset()
 
+    def named_kinds(self) -> frozenset[Kind]:
+        """Kinds of places that parameters name, in the same way."""
+        return frozenset()
+
     def smooth(self) -> bool:
         """Whether the density is finite and differentiable everywhere, to pull a prompt from anywhere."""
         return False
 
-    def files(self) -> tuple[Path, ...]:
-        """The files it reads, whose contents belong to a trial's identity; their paths do not.
+    def contents(self) -> tuple[str, ...]:
+        """Fingerprints of what it reads from files, which belong to a trial's identity; paths do not.
 
         Raises:
-            UserError: one of them is missing.
+            UserError: a file is missing or damaged.
         """
         return ()

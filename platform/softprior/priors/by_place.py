@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, get_args
 
 from pydantic import Field, field_validator
@@ -52,6 +51,10 @@ class ByPlace(Prior):
     def named_blocks(self) -> frozenset[int]:
         return frozenset(self.blocks)
 
+    def named_kinds(self) -> frozenset[Kind]:
+        named: dict[Kind, Entry | None] = {"key": self.keys, "value": self.values}
+        return frozenset(kind for kind, entry in named.items() if entry is not None)
+
     def smooth(self) -> bool:
         return all(component(COMPONENTS, entry).smooth() for entry in self._entries())
 
@@ -63,8 +66,8 @@ class ByPlace(Prior):
     def _by_kind(self, kind: Kind) -> Entry:
         return {"key": self.keys, "value": self.values}.get(kind) or self.default
 
-    def files(self) -> tuple[Path, ...]:
-        return tuple(path for entry in self._entries() for path in component(COMPONENTS, entry).files())
+    def contents(self) -> tuple[str, ...]:
+        return tuple(part for entry in self._entries() for part in component(COMPONENTS, entry).contents())
 
     def _entries(self) -> list[Entry]:
         entries = [self.default, self.keys, self.values, *self.blocks.values()]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from softprior.assets.cache import ensure, lock
 
-VERSION = 4
+VERSION = 6
 """Raised when a fit of the same data would come out otherwise."""
 
 KEPT = 16
@@ -44,8 +44,7 @@ def cached_fit(kind: str, key: dict[str, Any], build: Callable[[], Fit]) -> Fit:
 
     def write(path: Path) -> None:
         fit = build()
-        # Cloned, because safetensors refuses tensors that share memory.
-        tensors = {name: value.contiguous().clone() for name, value in fit.tensors.items()}
+        tensors = {name: value.contiguous() for name, value in fit.tensors.items()}
         save_file(tensors, path, metadata={"facts": json.dumps(fit.facts, allow_nan=False)})
 
     path = ensure(relative, write)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
 from softprior.errors import UserError
@@ -22,7 +23,7 @@ class Instruction(Prior):
         text: the instruction.
     """
 
-    text: str
+    text: Annotated[str, Field(min_length=1)]
 
     def fit(self, source: PriorSource) -> Distribution:
         vectors = source.text(self.text)

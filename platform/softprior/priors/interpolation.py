@@ -45,8 +45,8 @@ class Interpolation(Shrinkage, Prior):
         fits = (fit_domain(self.first, self, source), fit_domain(self.second, self, source))
         return _Interpolation(*fits, self.low, self.high)
 
-    def files(self) -> tuple:
-        return (*self.first.files(), *self.second.files())
+    def contents(self) -> tuple[str, ...]:
+        return (*self.first.contents(), *self.second.contents())
 
 
 class _Interpolation(Distribution):

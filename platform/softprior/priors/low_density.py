@@ -85,6 +85,7 @@ def _around_origin(vectors: Float[Tensor, "N D"], data: Float[Tensor, "M D"], k:
 
 
 class _LowDensity(Distribution):
+    support = "outside"
     has_density = False
     without_density = "is conditioned on the data's gaps, whose mass is unknown, and has no density"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import torch
@@ -63,8 +62,8 @@ class Mixture(Prior):
             weights,
         )
 
-    def files(self) -> tuple[Path, ...]:
-        return tuple(path for entry in self.priors for path in component(SIMPLE, entry).files())
+    def contents(self) -> tuple[str, ...]:
+        return tuple(part for entry in self.priors for part in component(SIMPLE, entry).contents())
 
 
 class _Mixture(Distribution):

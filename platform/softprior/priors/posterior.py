@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from softprior.errors import UserError
-from softprior.posteriors import load_posterior
+from softprior.posteriors import Posterior, load_posterior
 from softprior.priors.base import Distribution, Prior, PriorSource, Support
 
 
@@ -32,48 +33,61 @@ class PosteriorPrior(Prior):
     file: Path
     spread: Annotated[float, Field(ge=0)] = 0.0
 
-    def files(self) -> tuple[Path, ...]:
-        found = self._candidates()
-        for path in found:
-            load_posterior(path)  # says what is wrong with it before anything runs
-        return found
+    def contents(self) -> tuple[str, ...]:
+        """Of model and final vectors: who trained them, where and how long makes no difference."""
+        return tuple(sorted(_fingerprint(load_posterior(path)) for path in self._candidates()))
 
     def smooth(self) -> bool:
         return self.spread > 0
 
     def fit(self, source: PriorSource) -> Distribution:
-        candidates = self._candidates()
-        only = len(candidates) == 1
-        vectors = _vectors(candidates[0], source) if only else self._only(candidates, source)
-        vectors = source.unplaced(vectors)
+        path = self._chosen(source)
+        vectors = source.unplaced(_vectors(path, source))
+        trial = str(load_posterior(path).header.get("trial"))
         if self.spread == 0:
-            return _Copies(vectors)
+            return _Copies(vectors, trial)
         if not bool(vectors.any()):
             raise UserError(
-                f"the vectors of {self.file} at {source.place.name} are all zero, and spread = "
-                f"{self.spread:g} times their size is nothing; set spread to 0"
+                f"the vectors of {path} at {source.place.name} are all zero, and spread = {self.spread:g} "
+                "times their size is nothing; set spread to 0"
             )
-        return _Around(vectors, self.spread)
+        return _Around(vectors, trial, self.spread)
 
     def _candidates(self) -> tuple[Path, ...]:
-        if not self.file.is_dir():
-            return (self.file,)
-        found = tuple(sorted((self.file / "posteriors").glob("*.safetensors")))
+        file = self.file.expanduser()
+        if not file.is_dir():
+            return (file,)
+        found = tuple(sorted((file / "posteriors").glob("*.safetensors")))
         if not found:
-            raise UserError(f"the study in {self.file} has no posteriors; run it first, or give a file")
+            raise UserError(f"the study in {file} has no posteriors; run it first, or give a file")
         return found
 
-    def _only(self, candidates: tuple[Path, ...], source: PriorSource) -> Float[Tensor, "P H"]:
-        fitting = {}
+    def _chosen(self, source: PriorSource) -> Path:
+        """The file itself, or the one of a folder that has this trial's places and number of vectors."""
+        candidates = self._candidates()
+        if len(candidates) == 1:
+            return candidates[0]
+        fitting = []
         for path in candidates:
             with suppress(UserError):
-                fitting[path] = _vectors(path, source)
+                if set(load_posterior(path).final) == set(source.places):
+                    _vectors(path, source)
+                    fitting.append(path)
         if len(fitting) == 1:
-            return next(iter(fitting.values()))
+            return fitting[0]
         raise UserError(
             f"{len(fitting)} of the {len(candidates)} posteriors of {self.file} have {source.tokens} vectors "
-            f"of this model at {source.place.name}, and exactly one is needed; give the file of one trial"
+            f"of this model at the places of this trial ({source.place.name}, ...), and exactly one is "
+            "needed; give the file of one trial"
         )
+
+
+def _fingerprint(posterior: Posterior) -> str:
+    digest = hashlib.sha256(str(posterior.header.get("model", {}).get("fingerprint")).encode())
+    for place in sorted(posterior.final):
+        digest.update(f"{place.name} {tuple(posterior.final[place].shape)}".encode())
+        digest.update(posterior.final[place].numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _vectors(path: Path, source: PriorSource) -> Float[Tensor, "P H"]:
@@ -103,11 +117,15 @@ class _Copies(Distribution):
     support: Support = "points"
     has_density = False
 
-    def __init__(self, vectors: Float[Tensor, "P H"]) -> None:
+    def __init__(self, vectors: Float[Tensor, "P H"], trial: str) -> None:
         self.vectors = vectors
+        self.trial = trial
 
     def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "P H"]:  # noqa: ARG002
         return self.vectors[torch.arange(count) % len(self.vectors)].clone()
+
+    def record(self) -> dict[str, Any]:
+        return {"earlier_trial": self.trial}
 
 
 class _Around(_Copies):
@@ -116,8 +134,8 @@ class _Around(_Copies):
     support = "everywhere"
     has_density = True
 
-    def __init__(self, vectors: Float[Tensor, "P H"], spread: float) -> None:
-        super().__init__(vectors)
+    def __init__(self, vectors: Float[Tensor, "P H"], trial: str, spread: float) -> None:
+        super().__init__(vectors, trial)
         self.scale = spread * float(vectors.double().square().mean().sqrt())
 
     def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "P H"]:
@@ -132,4 +150,4 @@ class _Around(_Copies):
         return torch.logsumexp(-squares / 2, 1) - constant
 
     def record(self) -> dict[str, Any]:
-        return {"scale": self.scale}
+        return {**super().record(), "scale": self.scale}

@@ -20,6 +20,7 @@ from softprior.seeding import torch_generator
 from softprior.statistics.gaussian import Gaussian, fit_gaussian
 from softprior.statistics.moments import Moments
 from softprior.statistics.reference import Reference
+from softprior.statistics.store import SiteStatistics
 
 BATCH = 256
 RATE = 1e-3
@@ -32,6 +33,9 @@ HELD_OUT = 10
 
 CHECKED = 50
 """Steps between looks at the held-out vectors."""
+
+DRAWN = 4096
+"""Draws that spread and participation ratio are measured on."""
 
 FEWEST = 100
 """Vectors below which there is nothing to train on."""
@@ -52,26 +56,27 @@ class VAE(Domain, Prior):
         beta: weight of the divergence from N(0, I) once it has risen from 0, over a third of the steps.
     """
 
-    latent: Annotated[int, Field(ge=1)] = 32
-    width: Annotated[int, Field(ge=1)] = 512
+    latent: Annotated[int, Field(ge=1, le=65536)] = 32
+    width: Annotated[int, Field(ge=1, le=65536)] = 512
     steps: Annotated[int, Field(ge=1)] = 3000
-    beta: Annotated[float, Field(gt=0)] = 1.0
+    beta: Annotated[float, Field(gt=0, le=1e6)] = 1.0
 
     def fit(self, source: PriorSource) -> Distribution:
         def build() -> Fit:
-            data = sampled(self.load(source).sample, SAMPLE).float().cpu()
+            known = self.load(source)
+            data = sampled(known.sample, SAMPLE).float().cpu()
             if len(data) < FEWEST:
                 raise UserError(
                     f"a vae needs at least {FEWEST} vectors and {self.name(source.place)} has {len(data)}; "
                     "give more or use fitted"
                 )
-            return self._train(data, source)
+            return self._train(data, known, source)
 
         sizes = self.model_dump(mode="json", include={"latent", "width", "steps", "beta"})
         tensors, facts = cached_fit("vae", {**self.key(source), **sizes}, build)
         return _VAE(tensors, facts)
 
-    def _train(self, data: Float[Tensor, "N D"], source: PriorSource) -> Fit:
+    def _train(self, data: Float[Tensor, "N D"], known: SiteStatistics, source: PriorSource) -> Fit:
         # Not of all parameters: where the vectors are stored must not matter.
         generator = torch_generator(0, "vae")
         mean, scale = data.mean(0), data.std(0).clamp_min(1e-12)  # a constant coordinate stays constant
@@ -81,19 +86,23 @@ class VAE(Domain, Prior):
         with torch.no_grad():
             means, logs = network.encode(scaled)
             divergence = divergence_from_prior(means, logs).mean(0)
-            draws = network.sample(generator, min(len(data), 4096)) * scale + mean
+            draws = network.sample(generator, DRAWN) * scale + mean
         fit = fit_gaussian(Moments.empty(data.shape[1]).update(data))
         radii = fit.gaussian.radius(data).sort().values
         facts = {
             "source": self.name(source.place),
-            "tokens": len(data),
+            **fit.record(),
+            "tokens": known.moments.count,
+            "documents": known.documents,
+            "sinks": known.sinks,
+            "trained_on": len(data),
             "active_units": int((means.var(0) > ACTIVE).sum()),
             "latent": self.latent,
             "best_step": best,
             "held_out_bound": bound,
             "divergence": float(divergence.sum()),
             "spread_over_data": float(draws.var(0).sum() / data.var(0).sum()),
-            "participation_over_data": participation_ratio(draws) / participation_ratio(data[:4096]),
+            "participation_over_data": participation_ratio(draws) / participation_ratio(sampled(data, DRAWN)),
             "median_radius_over_data": float(fit.gaussian.radius(draws).median() / radii.median()),
         }
         tensors = dict(network.state_dict())

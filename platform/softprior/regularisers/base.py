@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from jaxtyping import Float
@@ -63,6 +62,6 @@ class Regulariser(Spec, ABC):
             UserError: the prior cannot carry this penalty.
         """
 
-    def files(self) -> tuple[Path, ...]:
-        """The files it reads, whose contents belong to a trial's identity."""
+    def contents(self) -> tuple[str, ...]:
+        """Fingerprints of what it reads from files, as of priors."""
         return ()

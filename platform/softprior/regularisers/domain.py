@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from softprior.priors.domain import Domain, Shrinkage, fit_domain
 from softprior.regularisers.base import Regulariser, Setting, Term
+
+MARGIN = 2.0
+"""Twice as far out as draws of the fitted Gaussian are on average."""
 
 
 class TowardsDomain(Domain, Shrinkage, Regulariser):
@@ -27,10 +29,16 @@ class TowardsDomain(Domain, Shrinkage, Regulariser):
     """
 
     direction: Literal["towards", "away"] = "towards"
-    margin: Annotated[float, Field(gt=0)] = 2.0
+    margin: Annotated[float, Field(gt=0)] = MARGIN
 
-    def files(self) -> tuple[Path, ...]:
-        return Domain.files(self)
+    @model_validator(mode="after")
+    def _margin_of_away(self) -> TowardsDomain:
+        if self.direction == "towards" and self.margin != MARGIN:
+            raise ValueError("margin belongs to direction: away and has no effect here; leave it out")
+        return self
+
+    def contents(self) -> tuple[str, ...]:
+        return Domain.contents(self)
 
     def term(self, setting: Setting) -> Term:
         gaussian = fit_domain(self, self, setting.source).gaussian

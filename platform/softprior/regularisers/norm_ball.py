@@ -6,10 +6,13 @@ from typing import Annotated
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from softprior.regularisers.base import Regulariser, Setting, Term
+
+QUANTILE = 0.95
+"""Most real vectors are inside."""
 
 
 class NormBall(Regulariser):
@@ -20,8 +23,14 @@ class NormBall(Regulariser):
         radius: r itself, in place of the quantile.
     """
 
-    quantile: Annotated[float, Field(gt=0, le=1)] = 0.95
+    quantile: Annotated[float, Field(gt=0, le=1)] = QUANTILE
     radius: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _one_radius(self) -> NormBall:
+        if self.radius is not None and self.quantile != QUANTILE:
+            raise ValueError("quantile and radius both set the ball; give one of them")
+        return self
 
     def term(self, setting: Setting) -> Term:
         radius = self.radius

@@ -20,7 +20,7 @@ class Spread(Regulariser):
             has none, and then s is the scale itself.
     """
 
-    scale: Annotated[float, Field(gt=0)] = 1.0
+    scale: Annotated[float, Field(gt=0, le=1e6)] = 1.0
 
     def term(self, setting: Setting) -> Term:
         size = float(setting.initial.double().square().sum(1).mean().sqrt()) or 1.0

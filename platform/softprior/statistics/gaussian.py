@@ -63,7 +63,7 @@ class GaussianFit:
     def record(self) -> dict[str, int | float]:
         """The fit's facts, for headers and records."""
         return {
-            "count": self.count,
+            "tokens": self.count,
             "shrinkage": self.shrinkage,
             "jitter": self.jitter,
             "condition": self.condition,
@@ -83,13 +83,14 @@ def fit_gaussian(moments: Moments, shrinkage: float | None = None, jitter: float
     covariance = moments.covariance()
     weight = oas_shrinkage(covariance, moments.count) if shrinkage is None else shrinkage
     used = shrunk(covariance, weight)
+    del covariance  # at H = 8192 it has half a gigabyte
     used.diagonal().add_(jitter)
     values = torch.linalg.eigvalsh(used)
     smallest, largest = float(values[0]), float(values[-1])
     # Below this, eigenvalues are rounding of the largest one and the factor would be noise.
     if smallest <= largest * len(values) * torch.finfo(torch.float64).eps:
         raise UserError(
-            f"the covariance of {moments.count} vectors of {len(covariance)} dimensions is singular with "
+            f"the covariance of {moments.count} vectors of {len(used)} dimensions is singular with "
             f"shrinkage {weight:g} and jitter {jitter:g}; give more vectors, shrinkage or jitter"
         )
     factor = torch.linalg.cholesky(used)

@@ -36,10 +36,7 @@ class Moments:
         """With N more vectors, taken block by block."""
         result = self
         for block in vectors.split(ROWS):
-            exact = block.to("cpu", torch.float64, copy=True)
-            mean = exact.mean(0)
-            exact -= mean
-            result = result.merge(Moments(len(exact), mean, exact.T @ exact))
+            result = result.merge(_of_block(block))
         return result
 
     def merge(self, other: Moments) -> Moments:
@@ -55,6 +52,14 @@ class Moments:
     def covariance(self) -> Float[Tensor, "D D"]:
         """The maximum-likelihood covariance, scatter / count (as scikit-learn's shrinkage takes it)."""
         return self.scatter / self.count
+
+
+def _of_block(block: Float[Tensor, "N D"]) -> Moments:
+    """The moments of one block. A function of its own, so that its copy is gone before the next is made."""
+    exact = block.to("cpu", torch.float64, copy=True)
+    mean = exact.mean(0)
+    exact -= mean
+    return Moments(len(exact), mean, exact.T @ exact)
 
 
 def oas_shrinkage(covariance: Float[Tensor, "D D"], count: int) -> float:

@@ -109,6 +109,16 @@ def load_statistics(folder: Path, task: str, site: str, tokens: str, model: str 
             )
         counts = known[tokens]
         moments = Moments(int(counts["tokens"]), mean.to(torch.float64), scatter.to(torch.float64))
+        width = len(mean)
+        shapes = (tuple(scatter.shape), sample.shape[1:]) == ((width, width), (width,))
+        finite = all(bool(part.isfinite().all()) for part in (mean, scatter, sample))
+        if moments.count < 2 or len(sample) < 1 or not shapes or not finite:
+            raise UserError(
+                f"the statistics '{tokens}' in {path} are of {moments.count} tokens and {len(sample)} "
+                f"sampled vectors{'' if shapes else ' of other dimensions'}"
+                f"{'' if finite else ', not all finite'}; a fit needs two tokens and a sample of finite "
+                "vectors, so make them again"
+            )
         return SiteStatistics(moments, int(counts["documents"]), int(counts["sinks"]), sample.float())
     except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"{path} is damaged or not a statistics file: {error}") from None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from typing import Any
 
 from softprior.errors import UserError
 from softprior.specs import ResourcesSpec
+from softprior.training.threads import thread_environment
 
 
 class Cluster:
@@ -22,22 +24,26 @@ class Cluster:
         self._connected = threading.Event()
         self._finished = threading.Event()
         self._error: BaseException | None = None
+        self._before: dict[str, str | None] = {}
 
     def start(self) -> None:
         """Begins to connect and returns at once: Ray needs seconds in which the driver can do other work."""
         if self._thread is None:
-            # Trials keep the driver's folder, so relative paths in a study file mean the same everywhere.
-            os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+            self._set_environment()
             self._thread = threading.Thread(target=self._hold, name="ray", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """Disconnects, or stops the cluster if it is our own."""
+        """Disconnects, or stops the cluster if it is our own, and puts the environment back."""
         if self._thread is not None:
             self._finished.set()
             self._thread.join()
+            for name, value in self._before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+            self._before = {}
 
     def __enter__(self) -> Cluster:
         """Waits for the cluster.
@@ -45,51 +51,74 @@ class Cluster:
         Raises:
             UserError: there is none, or no single node has what one trial asks for.
         """
-        self.start()
-        self._connected.wait()
-        if self._error is not None:
-            raise self._error
+        try:
+            self.start()
+            self._connected.wait()
+            if self._error is not None:
+                raise self._error
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def _set_environment(self) -> None:
+        """Variables that Ray, Tune and the workers of our own cluster inherit from the driver."""
+        # Trials keep the driver's folder, so relative paths in a study file mean the same everywhere.
+        wanted = {"RAY_CHDIR_TO_TRIAL_DIR": "0"}
+        for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
+            wanted |= {} if name in os.environ else {name: "0"}
+        if _address() == LOCAL:
+            # No worker is started ahead: Tune's trials ask for an environment of their own, so Ray would
+            # start another and leave the first ones idle.
+            wanted |= thread_environment(self._resources.cpus) | {"RAY_prestart_worker_first_driver": "0"}
+        self._before = {name: os.environ.get(name) for name in wanted}
+        os.environ.update(wanted)
+
     def _hold(self) -> None:
         # The thread lives as long as the cluster: Linux kills Ray's processes with the thread, not the
         # process, that started them.
-        import ray
-
         try:
             _connect(self._resources)
-            _check(ray.nodes(), self._resources)
         except BaseException as error:  # raised again where somebody waits for the cluster
             self._error = error
-        self._connected.set()
+        finally:
+            self._connected.set()
         self._finished.wait()
-        ray.shutdown()
+        ray = sys.modules.get("ray")
+        if ray is not None:
+            ray.shutdown()
+
+
+LOCAL = "local"
+
+
+def _address() -> str:
+    return os.environ.get("RAY_ADDRESS") or LOCAL
 
 
 def _connect(resources: ResourcesSpec) -> None:
-    from softprior.training.threads import thread_environment
-
-    environment = thread_environment(resources.cpus)
-    address = os.environ.get("RAY_ADDRESS") or "local"
-    options: dict[str, Any]
-    if address == "local":
-        # Workers inherit the driver's environment. None is started ahead: Tune's trials ask for an
-        # environment of their own, so Ray would start another and leave the first ones idle.
-        os.environ.update(environment | {"RAY_prestart_worker_first_driver": "0"})
-        options = {"include_dashboard": False, "object_store_memory": 256 * 2**20}
-    else:
-        options = {"runtime_env": {"env_vars": environment}}
     import ray
 
+    address = _address()
+    options: dict[str, Any]
+    if address == LOCAL:
+        options = {"include_dashboard": False, "object_store_memory": 256 * 2**20}
+    else:
+        options = {"runtime_env": {"env_vars": thread_environment(resources.cpus)}}
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
-    except ConnectionError:
+    except (ConnectionError, ValueError) as error:
+        if address == LOCAL:
+            raise
+        reason = "" if isinstance(error, ConnectionError) else f" ({str(error).splitlines()[0].rstrip('.')})"
         raise UserError(
-            f"no Ray cluster answers at RAY_ADDRESS={address}; start it, or unset RAY_ADDRESS to run here"
+            f"no Ray cluster answers at RAY_ADDRESS={address}{reason}; start it, or unset RAY_ADDRESS to run "
+            "here"
         ) from None
+    _check(ray.nodes(), resources)
 
 
 def _check(nodes: list[dict], resources: ResourcesSpec) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from softprior.assets import fingerprints
 from softprior.assets.models import model_fingerprint, model_shape
 from softprior.errors import UserError, nearest
 from softprior.methods import METHODS, Method
@@ -15,6 +14,7 @@ from softprior.priors import PRIORS, Prior
 from softprior.regularisers import REGULARISERS, Regulariser
 from softprior.specs import Entry, Spec, SpecT, StudySpec, TrialSpec
 from softprior.tasks import TASKS, Task
+from softprior.training.identity import files_fingerprint
 from softprior.validation import validate
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     for i, task in enumerate(tasks):
         _located(f"{where}: tasks[{i}]", task.fingerprint)
     starts = [
-        (prior, several, _located(f"{where}: priors[{i}]", partial(_files, prior, several)))
+        (prior, several, _located(f"{where}: priors[{i}]", partial(files_fingerprint, prior, several)))
         for i, prior in enumerate(priors)
         for several in regularisers
     ]
@@ -92,6 +92,11 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
         if names:
             what = f"the prior {', '.join(dict.fromkeys(names))}"
             notes.append(f"{what} cannot start the method {entry_of(METHODS, method).name}; left out there")
+    kinds = frozenset(kind for method in methods if method.trained for kind in method.kinds)
+    for i, prior in enumerate(priors):
+        idle_kinds = sorted(prior.named_kinds() - kinds)
+        if idle_kinds and kinds:
+            notes.append(f"priors[{i}] names {idle_kinds[0]}s, which no method has; it has no effect")
     if shape is not None:
         places = {place.block for method in methods for place in method.places(*shape)}
         for i, prior in enumerate(priors):
@@ -140,7 +145,7 @@ def _trials(
         trial(
             prior=entry_of(PRIORS, prior),
             prior_fingerprint=files,
-            regularisers=tuple(entry_of(REGULARISERS, r) for r in several),
+            regularisers=tuple(sorted((entry_of(REGULARISERS, r) for r in several), key=Entry.canonical)),
             rate=rate,
             seed=seed,
             training=training,
@@ -150,12 +155,6 @@ def _trials(
         for rate in study.rates
         for seed in study.seeds
     ]
-
-
-def _files(prior: Prior, regularisers: list[Regulariser]) -> str | None:
-    """Identifies the contents of all files that a prior and its regularisers read."""
-    paths = [*prior.files(), *(path for regulariser in regularisers for path in regulariser.files())]
-    return fingerprints.combined(*map(fingerprints.of_file, paths)) if paths else None
 
 
 def _located(where: str, find: Callable[[], T]) -> T:

@@ -44,7 +44,7 @@ def run_study(
     """Runs what is missing and returns the records of all trials of the plan, by id.
 
     Args:
-        cluster: one whose start has begun already, to save time; it is stopped here.
+        cluster: one whose start has begun already, to save time; whoever began it stops it.
 
     Raises:
         UserError: another process runs this study, or the folder is another study's.

@@ -138,6 +138,11 @@ def _row(trial: TrialSpec, record: Record | None, baseline: float | None) -> dic
     return row | _geometry(record)
 
 
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
 def _geometry(record: Record) -> dict[str, float | None]:
     """Means over places; radii of the first place that has them, which is the one at block 0."""
     places = list(record.geometry.values())
@@ -145,9 +150,9 @@ def _geometry(record: Record) -> dict[str, float | None]:
         return {}
     first = next((place for place in places if place.final_radius is not None), None)
     return {
-        "moved": sum(place.moved for place in places) / len(places),
-        "reach": sum(place.reach for place in places) / len(places),
-        "moved_over_reach": sum(place.moved_over_reach for place in places) / len(places),
+        "moved": _mean([place.moved for place in places]),
+        "reach": _mean([place.reach for place in places]),
+        "moved_over_reach": _mean([place.moved_over_reach for place in places]),
         "initial_radius_quantile": None if first is None else first.initial_radius,
         "final_radius_quantile": None if first is None else first.final_radius,
     }

@@ -52,6 +52,7 @@ def run_trial(config: dict[str, Any]) -> None:
     from softprior.models.load import load_local
     from softprior.training.environment import environment
     from softprior.training.failure import TrialFailedError
+    from softprior.training.identity import found_files
     from softprior.training.threads import limit_threads
     from softprior.training.trial import Trial
 
@@ -70,6 +71,7 @@ def run_trial(config: dict[str, Any]) -> None:
         trial = Trial(spec, loaded.host, loaded.tokenizer, loaded.fingerprint, folder, reporter)
         _require_same("the model", loaded.fingerprint, spec.model_fingerprint)
         _require_same("the task's data", trial.task.fingerprint(), spec.data_fingerprint)
+        _require_same("a file of the prior", found_files(spec) or "", spec.prior_fingerprint or "")
         trial.run()
     except (UserError, TrialFailedError) as error:
         reason = str(error)

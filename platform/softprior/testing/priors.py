@@ -67,6 +67,10 @@ class TableSource:
         return self._table
 
     @property
+    def places(self) -> tuple[Place, ...]:
+        return (self.place,)
+
+    @property
     def fingerprint(self) -> str:
         return f"table-{self.hidden}-{self.size}"
 

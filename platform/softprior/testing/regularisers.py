@@ -64,7 +64,7 @@ def check_descent(regulariser: Regulariser, source: TableSource) -> None:
     if bool((gradient == 0).all()):
         return
     step = 1e-3 * float(vectors.norm()) / float(gradient.norm())
-    assert float(term(vectors - step * gradient)) < float(value)
+    assert float(term(vectors - step * gradient)) < float(value.detach())
 
 
 def check_serialisation(kind: type[Regulariser], regulariser: Regulariser) -> None:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from softprior.errors import UserError
 from softprior.methods.base import Reparameterisation
 from softprior.prompt import Place
 from softprior.seeding import torch_generator
@@ -47,6 +48,17 @@ class Residual:
         return vectors + torch.tanh(vectors @ first) @ second
 
 
+def _size(place: Place, vectors: Float[Tensor, "P H"]) -> float:
+    """Root mean square of the coordinates."""
+    size = float(vectors.double().square().mean().sqrt())
+    if size == 0:
+        raise UserError(
+            f"a relative rate is a multiple of the size of the first vectors, and at {place.name} they are "
+            "all zero; use an absolute rate or another prior"
+        )
+    return size
+
+
 class PromptOptimizer:
     """The vectors of every place, the network they may be trained through, and their AdamW state.
 
@@ -65,8 +77,11 @@ class PromptOptimizer:
         """Starts at `initial`; a relative rate is scaled by each place's root mean square there.
 
         Args:
-            network: trains the vectors through a network of its own at each place, at the place's rate.
+            network: trains the vectors through a network of its own at each place, at the absolute rate.
             seed: of the network's first weights.
+
+        Raises:
+            UserError: a relative rate at a place whose vectors are all zero.
         """
         self._direct = {place: value.detach().clone().float() for place, value in initial.items()}
         self._networks: dict[Place, Residual] = {}
@@ -75,13 +90,15 @@ class PromptOptimizer:
                 generator = torch_generator(seed, "reparameterisation", place.name)
                 self._networks[place] = Residual(value.shape[1], network.width, generator)
         self.rates = {
-            place: rate.value * (float(value.double().square().mean().sqrt()) if rate.relative else 1.0)
+            place: rate.value * (_size(place, value) if rate.relative else 1.0)
             for place, value in initial.items()
         }
+        self._network_rate = rate.value
         self._training = training
         groups = [
-            {"params": list(self._parameters(place).values()), "lr": self.rates[place]}
+            {"params": [parameter], "lr": self._rate(place, name)}
             for place in self._direct
+            for name, parameter in self._parameters(place).items()
         ]
         self._adam = torch.optim.AdamW(
             groups,
@@ -104,12 +121,16 @@ class PromptOptimizer:
         )
         clip = self._training.clip
         factor = 1.0 if clip is None or norm <= clip else clip / norm
-        for group, (place, part) in zip(self._adam.param_groups, parts.items(), strict=True):
-            for name, parameter in self._parameters(place).items():
-                parameter.grad = part[name] * factor
-            group["lr"] = self.rates[place] * schedule(step, self._training)
+        trained = [(place, name) for place, part in parts.items() for name in part]
+        for group, (place, name) in zip(self._adam.param_groups, trained, strict=True):
+            self._parameters(place)[name].grad = parts[place][name] * factor
+            group["lr"] = self._rate(place, name) * schedule(step, self._training)
         self._adam.step()
         return norm
+
+    def _rate(self, place: Place, parameter: str) -> float:
+        """A relative rate is in units of the vectors, which a network's weights have nothing to do with."""
+        return self.rates[place] if parameter == "vectors" else self._network_rate
 
     def _vectors(self, place: Place) -> Float[Tensor, "P H"]:
         vectors = self._direct[place]

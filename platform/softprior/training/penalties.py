@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -21,13 +21,15 @@ class Start(NamedTuple):
 
     Attributes:
         source: the model, seen from the place.
-        distribution: the prior's law there.
+        distribution: the prior's law there; None if no regulariser will ask for it.
         sample: the draw, keys before rotary.
+        facts: for the record.
     """
 
     source: PlaceSource
-    distribution: Distribution
+    distribution: Distribution | None
     sample: Float[Tensor, "P H"]
+    facts: dict[str, Any]
 
 
 class Penalties:
@@ -35,26 +37,32 @@ class Penalties:
 
     def __init__(self, entries: Sequence[Entry], starts: Mapping[Place, Start], answers: int) -> None:
         """`answers` is the number of answer tokens in the training split."""
-        self._starts = starts
+        self._sources = {place: start.source for place, start in starts.items()}
         self._terms: list[tuple[str, float, dict[Place, Term]]] = []
         for entry in entries:
             regulariser = REGULARISERS[entry.name].model_validate(entry.params)
-            terms = {
-                place: regulariser.term(Setting(start.source, start.distribution, start.sample, answers))
-                for place, start in starts.items()
-            }
-            self._terms.append((entry.name, regulariser.weight, terms))
+            terms = {}
+            for place, start in starts.items():
+                assert start.distribution is not None
+                setting = Setting(start.source, start.distribution, start.sample, answers)
+                terms[place] = regulariser.term(setting)
+            earlier = sum(name.partition("-")[0] == entry.name for name, _, _ in self._terms)
+            name = f"{entry.name}-{earlier + 1}" if earlier else entry.name
+            self._terms.append((name, regulariser.weight, terms))
 
     def values(
         self, vectors: Mapping[Place, Float[Tensor, "_ _"]]
     ) -> tuple[dict[str, float], dict[Place, Float[Tensor, "_ _"]]]:
-        """Each regulariser's sum over places, times its weight, by name; and the gradient of all together."""
+        """Each regulariser's sum over places, times its weight, by name; and the gradient of all together.
+
+        The second of one name is called `domain-2`.
+        """
         values = {name: 0.0 for name, _, _ in self._terms}
         gradient: dict[Place, Tensor] = {}
-        for place, start in self._starts.items():
-            if not self._terms:
-                break
-            at = start.source.unplaced(vectors[place]).detach().requires_grad_(True)
+        if not self._terms:
+            return values, gradient
+        for place, source in self._sources.items():
+            at = source.unplaced(vectors[place]).detach().requires_grad_(True)
             with torch.enable_grad():
                 total = torch.zeros((), dtype=torch.float64)
                 for name, weight, terms in self._terms:
@@ -63,5 +71,5 @@ class Penalties:
                     total = total + value
                 (slope,) = torch.autograd.grad(total, at)
             # Turning keys keeps lengths, so gradients turn with them.
-            gradient[place] = start.source.placed(slope)
+            gradient[place] = source.placed(slope)
         return values, gradient

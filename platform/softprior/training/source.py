@@ -16,12 +16,21 @@ from softprior.statistics.reference import Reference
 
 
 class PlaceSource:
-    """A `PriorSource` that asks a host."""
+    """A `PriorSource` that asks a host.
 
-    def __init__(self, host: FrozenLM, tokenizer: Any, place: Place, tokens: int) -> None:
+    Attributes:
+        known: whether the vocabulary's vectors are data for this place; of residual vectors of deeper
+            blocks they are not.
+    """
+
+    def __init__(
+        self, host: FrozenLM, tokenizer: Any, place: Place, tokens: int, places: tuple[Place, ...] = ()
+    ) -> None:
         self._host = host
         self._tokenizer = tokenizer
         self.place = place
+        self.places = places or (place,)
+        self.known = place.block == 0 or place.kind != "residual"
         self.tokens = tokens
         self.hidden = host.width(place)
         self.model = host.info().fingerprint
@@ -56,6 +65,29 @@ class PlaceSource:
 
     def reference(self) -> Reference:
         return fit_domain(Domain(), Shrinkage(), self).reference
+
+
+class SeenSource(PlaceSource):
+    """The vocabulary as a place's vectors are seen: of cut prompts, after the block's norm."""
+
+    @property
+    def _normed(self) -> bool:
+        return self.place.after == "cut"
+
+    @property
+    def fingerprint(self) -> str:
+        return super().fingerprint + (f"-norm.{self.place.block}" if self._normed else "")
+
+    def vocabulary(self) -> Float[Tensor, "V H"]:
+        return self.seen(super().vocabulary())
+
+    def seen(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
+        """Vectors as priors see them, as the model sees them."""
+        return self._host.normalise(self.place, vectors).cpu() if self._normed else vectors
+
+    def quantiles(self, vectors: Float[Tensor, "P H"]) -> Float[Tensor, "P"]:
+        """Share of the vocabulary that lies at most as far out as each vector."""
+        return self.reference().quantiles(self.seen(vectors))
 
 
 class _States:

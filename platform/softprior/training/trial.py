@@ -20,7 +20,7 @@ from softprior.errors import UserError
 from softprior.methods import METHODS, Method
 from softprior.models.protocol import FrozenLM
 from softprior.posteriors import Posterior, Vectors, save_posterior
-from softprior.priors import PRIORS
+from softprior.priors import PRIORS, Distribution
 from softprior.prompt import Batch, Place, collate
 from softprior.records import PlaceGeometry, Prediction, Record, Score, StepPoint, save_record
 from softprior.results import StudyFolder
@@ -35,8 +35,7 @@ from softprior.training.evaluation import Evaluator
 from softprior.training.failure import require_finite
 from softprior.training.optimizer import PromptOptimizer, schedule, schedule_sum
 from softprior.training.penalties import Penalties, Start
-from softprior.training.radius import SeenSource
-from softprior.training.source import PlaceSource, vocabulary
+from softprior.training.source import PlaceSource, SeenSource, vocabulary
 
 QUARANTINE = 100
 """Malformed rows that a record names; all of them are counted."""
@@ -78,13 +77,14 @@ class Trial:
         self._check_lengths()
         starts = self._sample()
         initial = {place: start.source.placed(start.sample) for place, start in starts.items()}
-        facts = {place.name: _facts(start) for place, start in starts.items()}
+        facts = {place.name: start.facts for place, start in starts.items()}
         optimizer = None
         if self.spec.training is not None and self.spec.rate is not None:
             assert self.spec.seed is not None
             network = self.method.network()
             optimizer = PromptOptimizer(initial, self.spec.rate, self.spec.training, network, self.spec.seed)
             self._penalties = Penalties(self.spec.regularisers, starts, self._answers())
+            del starts  # the laws of sixty places may hold a gigabyte of real vectors
             self._resume(optimizer)
         progress = self.progress
         before = progress.seconds
@@ -158,12 +158,32 @@ class Trial:
         count, info = self.method.count(), self.host.info()
         save_background(self.folder, self.spec.model_fingerprint, vocabulary(self.host, self.tokenizer))
         starts = {}
-        for place in self.method.places(info.blocks, info.stack):
-            source = PlaceSource(self.host, self.tokenizer, place, count)
-            distribution = prior.fit(source)
-            generator = torch_generator(self.spec.seed, "prior", place.name)
-            starts[place] = Start(source, distribution, distribution.sample(generator, count))
+        places = self.method.places(info.blocks, info.stack)
+        for place in places:
+            source = PlaceSource(self.host, self.tokenizer, place, count, places)
+            law = prior.fit(source)
+            sample = law.sample(torch_generator(self.spec.seed, "prior", place.name), count)
+            facts = {**law.record(), "radius_quantiles": self._radii(law, source, sample)}
+            starts[place] = Start(source, law if self.spec.regularisers else None, sample, facts)
         return starts
+
+    def _radii(
+        self, law: Distribution, source: PlaceSource, sample: Float[Tensor, "P H"]
+    ) -> list[float] | None:
+        """Each vector's Mahalanobis radius as a quantile of the data's.
+
+        The data are those that the law was fitted on; for a law without data the vocabulary, as the
+        model sees it at the place, or nothing where the vocabulary says nothing.
+        """
+        reference = law.reference()
+        if reference is not None:
+            quantiles = reference.quantiles(sample)
+        elif source.known:
+            seen = SeenSource(self.host, self.tokenizer, source.place, source.tokens)
+            quantiles = seen.quantiles(sample)
+        else:
+            return None
+        return [round(q, 4) for q in quantiles.tolist()]
 
     def _answers(self) -> int:
         """Answer tokens of the training split; only regularisers ask."""
@@ -286,22 +306,21 @@ class Trial:
         for place, start in initial.items():
             end = final[place]
             moved = float(geometry.distance_moved(start, end).mean())
-            reach = geometry.reach(optimizer.rates[place], factors, end.shape[1])
+            direct = self.method.network() is None
+            reach = geometry.reach(optimizer.rates[place], factors, end.shape[1]) if direct else None
             source = SeenSource(self.host, self.tokenizer, place, len(end))
             start, end = source.unplaced(start), source.unplaced(end)
-            # Embeddings are no data for residual vectors of deeper blocks.
-            known = place.block == 0 or place.kind != "residual"
             seen = source.seen(end)
             result[place.name] = PlaceGeometry(
                 moved=moved,
                 reach=reach,
-                moved_over_reach=moved / reach,
+                moved_over_reach=None if reach is None else moved / reach,
                 initial_norm=float(start.double().norm(dim=1).mean()),
                 final_norm=float(end.double().norm(dim=1).mean()),
                 cosine=_or_none(geometry.mean_pairwise_cosine(seen)),
                 participation=_or_none(geometry.participation_ratio(seen)),
-                initial_radius=source.quantile(start) if known else None,
-                final_radius=source.quantile(end) if known else None,
+                initial_radius=float(source.quantiles(start).mean()) if source.known else None,
+                final_radius=float(source.quantiles(end).mean()) if source.known else None,
             )
         return result
 
@@ -338,16 +357,6 @@ class Trial:
 
 def _named(prefix: str, source: StepPoint | Score, *names: str) -> dict[str, float]:
     return {f"{prefix}_{name}": getattr(source, name) for name in names if getattr(source, name) is not None}
-
-
-def _facts(start: Start) -> dict[str, Any]:
-    """The fit's facts, and each vector's Mahalanobis radius as a quantile of the data's.
-
-    The data are those that the law was fitted on, or the vocabulary.
-    """
-    reference = start.distribution.reference() or start.source.reference()
-    quantiles = reference.quantiles(start.sample).tolist()
-    return {**start.distribution.record(), "radius_quantiles": [round(q, 4) for q in quantiles]}
 
 
 def _or_none(value: float) -> float | None:

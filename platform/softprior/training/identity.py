@@ -1,0 +1,29 @@
+"""What a trial reads from files besides model and data, as part of its identity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from softprior.assets import fingerprints
+from softprior.priors import PRIORS, Prior
+from softprior.regularisers import REGULARISERS, Regulariser
+from softprior.specs import TrialSpec
+
+
+def files_fingerprint(prior: Prior, regularisers: Sequence[Regulariser]) -> str | None:
+    """Identifies the contents of all that a prior and regularisers read from files; None if they read none.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    parts = [*prior.contents(), *(part for term in regularisers for part in term.contents())]
+    return fingerprints.combined(*parts) if parts else None
+
+
+def found_files(trial: TrialSpec) -> str | None:
+    """The fingerprint of what a trial's files hold now, for comparison with `prior_fingerprint`."""
+    if trial.prior is None:
+        return None
+    prior = PRIORS[trial.prior.name].model_validate(trial.prior.params)
+    terms = [REGULARISERS[e.name].model_validate(e.params) for e in trial.regularisers]
+    return files_fingerprint(prior, terms)

@@ -1,0 +1,62 @@
+"""The cluster of a study: what it says when there is none, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from softprior.errors import UserError
+from softprior.specs import ResourcesSpec
+from softprior.studies.cluster import Cluster
+from softprior.training.threads import thread_environment
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
+
+
+def ours() -> dict[str, str | None]:
+    """The variables that a cluster sets; Ray sets some of its own as it is imported."""
+    names = (*thread_environment(1), "RAY_CHDIR_TO_TRIAL_DIR", "RAY_prestart_worker_first_driver")
+    return {name: os.environ.get(name) for name in names}
+
+
+def test_more_cpus_than_any_node_has_are_refused_and_ray_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    before = ours()
+    with (
+        pytest.raises(UserError, match=r"a trial asks for 999 CPUs .* lower resources\.cpus"),
+        Cluster(ResourcesSpec(cpus=999)),
+    ):
+        pytest.fail("nobody has so many")
+    import ray
+
+    assert not ray.is_initialized()
+    assert ours() == before
+    with Cluster(ResourcesSpec(cpus=1)):
+        assert ray.is_initialized()
+        assert os.environ["OMP_NUM_THREADS"] == "1"
+    assert not ray.is_initialized()
+    assert ours() == before
+
+
+@pytest.mark.parametrize("address", ["nonsense:abc", "127.0.0.1"])
+def test_an_address_that_is_none_is_said_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with (
+        pytest.raises(UserError, match=f"no Ray cluster answers at RAY_ADDRESS={address}") as refused,
+        Cluster(ResourcesSpec(cpus=1)),
+    ):
+        pytest.fail("there is nothing")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_ray_that_cannot_be_imported_is_an_error_and_no_wait_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError), Cluster(ResourcesSpec(cpus=1)):
+        pytest.fail("Ray is not there")
