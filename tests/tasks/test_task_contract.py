@@ -53,9 +53,9 @@ CONTEXTS = {
 """What a control has from elsewhere, where that is not the whole input; None where there is no control."""
 
 TIGHT = {
-    "squad": {"context_tokens": 150},
+    "squad": {"context_tokens": 108},
     "language": {"data": "short.jsonl"},
-    "language, cloze": {"length": 25},
+    "language, cloze": {"length": 31},
 }
 """With these, some examples do not fit; a document does not where it is too short to learn from."""
 
@@ -256,7 +256,8 @@ def scored(score: Callable[[str, Sequence[str]], dict[str, float]]) -> dict[str,
 
 
 def shuffled(self: Own, split: Split) -> list[Example]:
-    return random.sample(Own.examples_in(self, split), 4)
+    # By the state of the global generator, which stays as it is.
+    return random.Random(repr(random.getstate())).sample(Own.examples_in(self, split), 4)
 
 
 def moved(self: Own, split: Split) -> list[Example]:
@@ -284,7 +285,7 @@ def cut(self: Own, example: Example, tokenizer) -> Row:
     return Row(row.id, row.tokens[: self.limit], row.labels[: self.limit], row.scored[: self.limit])
 
 
-OWN_LIMIT = 25
+OWN_LIMIT = 35
 """Between the shortest and the longest example of `Own`, in every split."""
 
 CHECKS = {

@@ -90,7 +90,7 @@ def table(examples: Iterable[Example]) -> Dataset:
 class Task(Spec, ABC):
     """What a prompt is trained for: a frozen value whose fields are all there is to know about it.
 
-    A subclass keeps these promises, and `tests/tasks/test_task_contract.py` checks them:
+    A subclass keeps these promises, and `softprior.testing.tasks` checks them:
     equal tasks give equal splits, in every process and whatever the trial's seed; the splits share no
     group (for generated tasks: no question), so nothing tested was trained on; ids are unique; a
     malformed row is quarantined and an example that does not fit is dropped, both counted, and

@@ -37,8 +37,8 @@ COUNTS = ("train_examples", "validation_examples", "test_examples", "max_new_tok
 """Parameters of every task that are whole numbers from 1 on."""
 
 OFF = (0.3, 3)
-"""What `positions` may be over the mean. It is asked for before there is a tokenizer, and what one makes
-five tokens of another makes two of; it is for estimates of time, which a tenfold mistake would spoil."""
+"""Least and most of `positions` over the mean. It is asked for before there is a tokenizer, so it cannot be
+exact; it is for estimates of time, which a mistake of an order of magnitude would spoil."""
 
 
 def examples(task: Task) -> dict[Split, list[Example]]:
@@ -84,10 +84,10 @@ def check_texts(task: Task) -> None:
 
 
 def check_fingerprint(task: Task) -> None:
-    """The source is identified by one text, the same before and after it is read, and nothing is fetched.
+    """The source is identified by a text, the same for equal tasks, and nothing is fetched for it.
 
-    The check is also for a task whose data is not here, such as the one with default parameters: it is
-    not read. Only a task whose source has no frozen name, a branch on a hub, has to ask for it.
+    The check is also for a task whose data is not here, such as the one with default parameters. Only one
+    whose source is a branch on a hub, which moves, has to ask where it stands, and cannot pass.
     """
     with _nothing_fetched():
         fingerprint = task.fingerprint()
@@ -159,8 +159,11 @@ def check_other_process(tasks: Mapping[str, Task]) -> None:
             check=False,
         )
     assert found.returncode == 0, found.stderr
+    there = json.loads(found.stdout)
+    assert set(there) == set(tasks)
     with _empty_cache():
-        assert json.loads(found.stdout) == {name: _plain(task.splits()) for name, task in tasks.items()}
+        for name, task in tasks.items():
+            assert there[name] == _plain(task.splits()), f"{name} has other examples in another process"
 
 
 def answer() -> None:
@@ -368,6 +371,7 @@ def _check_row(task: Task, example: Example, row: Row, tokenizer: Any) -> None:
     if not task.generates:
         assert row.labels == row.scored == [False] + [True] * (len(row.tokens) - 1)
         return
+    assert any(row.labels), "there is no answer left"
     end = row.labels.index(True)
     assert row.labels == [False] * end + [True] * (len(row.tokens) - end)
     assert row.tokens[:end] == tokenizer(example.input)["input_ids"]
@@ -401,7 +405,7 @@ def _loaded(task: Task) -> Task:
 
 def _plain(splits: Splits) -> dict[str, Any]:
     """Splits as JSON has them."""
-    tables = {split: getattr(splits, split).to_list() for split in SPLITS}
+    tables: dict[str, Any] = {split: getattr(splits, split).to_list() for split in SPLITS}
     return {
         **tables,
         "notes": splits.notes,
