@@ -19,7 +19,7 @@ from softprior.specs import StudySpec, TrialSpec
 from softprior.studies.plan import plan_study
 from softprior.studies.table import write_study
 from softprior.study_files import load_study
-from softprior.tracking.mlflow_tracker import MlflowTracker, default_uri
+from softprior.tracking.mlflow_tracker import MlflowTracker, default_uri, make_database
 from tests.builders import run, study_file
 
 
@@ -155,3 +155,27 @@ def _wait_for(address: str) -> None:
         except OSError:
             time.sleep(0.1)
     raise AssertionError(f"{address} never answered")
+
+
+def test_a_database_killed_in_the_making_is_made_again(tmp_path: Path) -> None:
+    """Killed at its first tables; the file that MLflow makes by itself could never be opened again."""
+    uri, artifacts = default_uri(tmp_path), tmp_path / "artifacts"
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from softprior.tracking.mlflow_tracker import make_database\n"
+        "make_database(sys.argv[1], Path(sys.argv[2]))\n"
+    )
+    maker = subprocess.Popen([sys.executable, "-c", code, uri, str(artifacts)])
+    while not any(path.stat().st_size for path in tmp_path.glob(".mlflow.db.*.part")):
+        assert maker.poll() is None, "it was made before it could be killed"
+        time.sleep(0.001)
+    maker.kill()
+    maker.wait()
+    assert not (tmp_path / "mlflow.db").exists()
+    make_database(uri, artifacts)
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("one")
+    before = (tmp_path / "mlflow.db").stat().st_ino
+    make_database(uri, artifacts)
+    assert (tmp_path / "mlflow.db").stat().st_ino == before, "one that is there is left alone"
+    assert client.get_experiment(experiment).name == "one"

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
+from softprior.files import write_atomically
 from softprior.records import Record
 from softprior.results import StudyFolder
 from softprior.specs import Spec, StudySpec, TrialSpec
@@ -25,12 +28,34 @@ BATCH = 1000
 """Metrics that one `log_batch` takes."""
 
 STUDY = "study"
+ARTIFACTS = "mlflow-artifacts"
+SQLITE = "sqlite:///"
 STATUS = {"finished": "FINISHED", "failed": "FAILED"}
 
 
 def default_uri(results: Path) -> str:
     """An SQLite database beside the results folders of all studies."""
     return f"sqlite:///{results.resolve()}/mlflow.db"
+
+
+def make_database(uri: str, artifacts: Path) -> None:
+    """Makes an SQLite database whole or not at all; other databases and servers are left alone.
+
+    MLflow makes its tables one migration after another. Killed in between it leaves a file that it can
+    never open again, and two studies that begin at once get into each other's way.
+    """
+    path = Path(uri.removeprefix(SQLITE))
+    if not uri.startswith(SQLITE) or path.exists():
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    def build(temporary: Path) -> None:
+        SqlAlchemyStore(f"{SQLITE}{temporary}", artifacts.as_uri()).engine.dispose()
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        if not path.exists():
+            write_atomically(path, build)
 
 
 class MlflowTracker:
@@ -104,6 +129,7 @@ class _Writer:
             logging.getLogger(name).setLevel(logging.WARNING)
         from mlflow import MlflowClient
 
+        make_database(uri, folder.root.parent / ARTIFACTS)
         self._client = MlflowClient(tracking_uri=uri)
         self._study = study
         self._trials = trials
@@ -147,7 +173,7 @@ class _Writer:
         if found is not None:
             return str(found.experiment_id)
         # A database keeps artifacts in the working directory unless told otherwise; servers know.
-        local = None if uri.startswith("http") else (self._folder.root.parent / "mlflow-artifacts").as_uri()
+        local = None if uri.startswith("http") else (self._folder.root.parent / ARTIFACTS).as_uri()
         return str(self._client.create_experiment(name, artifact_location=local))
 
     def _find_runs(self) -> dict[str, _Run]:
