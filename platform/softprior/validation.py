@@ -46,6 +46,7 @@ _RULES = {
     "string_type": "must be a text; put it in quotes",
     "dict_type": "must be a mapping of keys to values",
     "too_short": "must have {min_length} or more entries; add one",
+    "string_too_short": "must not be empty; write a text",
     "too_long": "must have at most {max_length} entries; take some away",
     "greater_than": "must be greater than {gt}",
     "greater_than_equal": "must be at least {ge}",

@@ -217,3 +217,43 @@ def test_every_component_of_every_table_is_named_by_its_entry(table):
         entry = entry_of(table, component)
         assert entry.name == name
         assert json.loads(entry.canonical())["params"] == component.model_dump(mode="json")
+
+
+def test_a_prior_is_left_out_for_methods_it_cannot_start_and_the_plan_says_so(plan):
+    found = plan(priors=["zeros", "isotropic"], methods=["soft", {"prefix": {"tokens": 2}}])
+    pairs = {(t.prior.name, t.method.name) for t in found.trials if t.prior is not None}
+    assert pairs == {("isotropic", "soft"), ("isotropic", "prefix"), ("zeros", "prefix")}
+    assert "the prior zeros cannot start the method soft; left out there" in found.notes
+
+
+@pytest.mark.parametrize("prior", ["zeros", {"mixture": {"priors": ["zeros", "fitted"]}}])
+def test_a_study_that_would_train_nothing_is_refused(plan, prior):
+    with pytest.raises(
+        UserError, match=r"priors: none of them can start any of the methods; .* left out there"
+    ):
+        plan(priors=[prior], methods=["soft"])
+
+
+def test_regularisers_are_an_axis_of_single_terms_lists_and_none(plan):
+    found = plan(
+        priors=["isotropic"],
+        methods=["soft"],
+        regularisers=["none", {"towards_prior": {"weight": 2}}, ["spread", "norm_ball"]],
+    )
+    lists = {tuple(e.name for e in t.regularisers) for t in found.trials if t.prior is not None}
+    assert lists == {(), ("towards_prior",), ("norm_ball", "spread")}
+    turned = plan(priors=["isotropic"], methods=["soft"], regularisers=[["norm_ball", "spread"]])
+    assert {t.id for t in turned.trials} <= {t.id for t in found.trials}
+
+
+def test_a_regulariser_that_a_prior_cannot_carry_is_refused_with_its_place(plan):
+    with pytest.raises(UserError, match=r"regularisers\[1\]: .* which xavier has not; use"):
+        plan(priors=["fitted", "xavier"], regularisers=["none", "towards_prior"])
+
+
+def test_a_missing_store_is_blamed_on_whoever_names_it(plan, tmp_path):
+    lost = {"statistics": str(tmp_path / "none"), "task": "squad"}
+    with pytest.raises(UserError, match=r"regularisers\[0\]: there is no statistics store"):
+        plan(priors=["isotropic"], regularisers=[{"domain": lost}])
+    with pytest.raises(UserError, match=r"priors\[1\]: there is no statistics store"):
+        plan(priors=["isotropic", {"fitted": lost}])

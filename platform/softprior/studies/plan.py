@@ -82,6 +82,9 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
             _located(f"{where}: methods[{i}]", partial(method.places, *shape))
     for i, task in enumerate(tasks):
         _located(f"{where}: tasks[{i}]", task.fingerprint)
+    for i, several in enumerate(regularisers):
+        for regulariser in several:
+            _located(f"{where}: regularisers[{i}]", regulariser.contents)
     starts = [
         (prior, several, _located(f"{where}: priors[{i}]", partial(files_fingerprint, prior, several)))
         for i, prior in enumerate(priors)
@@ -110,6 +113,8 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
         for task in tasks:
             for trial in _trials(study, method, task, starts, fingerprint):
                 trials.setdefault(trial.id, trial)
+    if any(method.trained for method in methods) and all(t.training is None for t in trials.values()):
+        raise UserError(f"{where}: priors: none of them can start any of the methods; {'; '.join(notes)}")
     return Plan(study, tuple(trials.values()), tuple(notes))
 
 
