@@ -100,6 +100,7 @@ class _LowDensity(Distribution):
         self.fit = fit
         self.centre = data.mean(0)
         self.centred = data - self.centre
+        self.squares = self.centred.square().sum(1)
         self.neighbours = neighbours
         self.threshold = threshold
         self.wide = Gaussian(fit.gaussian.mean, fit.gaussian.factor * spread)
@@ -107,7 +108,11 @@ class _LowDensity(Distribution):
         self.acceptance = float(self._far(draws).double().mean())
 
     def _far(self, vectors: Float[Tensor, "N D"]) -> Tensor:
-        return _around_origin(vectors - self.centre, self.centred, self.neighbours) >= self.threshold
+        # What cdist does, but with the data's squares taken once: it would copy all data at every draw.
+        centred = vectors - self.centre
+        own = centred.square().sum(1, keepdim=True)
+        squares = torch.addmm(own + self.squares, centred, self.centred.T, alpha=-2)
+        return squares.kthvalue(self.neighbours).values.clamp_min(0).sqrt() >= self.threshold
 
     def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "P H"]:
         kept: list[Tensor] = []
