@@ -17,6 +17,13 @@ ROUNDING = 1e-5
 """Relative to the largest number; float32 sums in another order. Observed: 1e-6."""
 
 
+def pefts_loss(peft, batch):
+    """The mean over all labels of the batch, as PEFT's models return it."""
+    attended = torch.arange(batch.tokens.shape[1])[None] < batch.lengths[:, None]
+    labels = batch.tokens.masked_fill(~batch.labels, -100)
+    return peft(input_ids=batch.tokens, attention_mask=attended.long(), labels=labels).loss
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_loss_and_gradient_equal_those_of_peft(family):
     host = LocalLM(random_model(family, ATTENTION), "weights")
@@ -32,12 +39,7 @@ def test_loss_and_gradient_equal_those_of_peft(family):
     trained = peft.prompt_encoder["default"].embedding.weight
     with torch.no_grad():
         trained.copy_(vectors)
-    attended = torch.arange(batch.tokens.shape[1])[None] < batch.lengths[:, None]
-    theirs = peft(
-        input_ids=batch.tokens,
-        attention_mask=attended.long(),
-        labels=batch.tokens.masked_fill(~batch.labels, -100),
-    ).loss
+    theirs = pefts_loss(peft, batch)
     theirs.backward()
 
     torch.testing.assert_close((ours.nll * weights).sum(), theirs.detach(), rtol=ROUNDING, atol=0)
@@ -66,12 +68,7 @@ def test_a_prefix_has_the_loss_and_gradient_of_pefts_prefix_tuning(family):
     trained = peft.prompt_encoder["default"].embedding.weight
     with torch.no_grad():
         trained.copy_(torch.cat([prompt[place] for place in places], 1))
-    attended = torch.arange(batch.tokens.shape[1])[None] < batch.lengths[:, None]
-    theirs = peft(
-        input_ids=batch.tokens,
-        attention_mask=attended.long(),
-        labels=batch.tokens.masked_fill(~batch.labels, -100),
-    ).loss
+    theirs = pefts_loss(peft, batch)
     theirs.backward()
 
     torch.testing.assert_close((ours.nll * weights).sum(), theirs.detach(), rtol=ROUNDING, atol=0)

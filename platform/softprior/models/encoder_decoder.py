@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from softprior.errors import UserError
 from softprior.models.protocol import Comparison, Losses, ModelInfo, SiteStatistic, StatisticT, Where
+from softprior.models.reductions import compared, differentiated, summed
 from softprior.prompt import Batch, Place, Prompt
 
 FAMILIES = ("t5", "mt5", "umt5")
@@ -150,41 +151,14 @@ class EncoderDecoderLM:
         )
 
     def loss(self, prompt: Prompt | None, batch: Batch, *, grad: bool = False) -> Losses:
-        prompt = prompt or {}
-        if not (grad and prompt):
-            with torch.no_grad():
-                return self._losses(prompt, batch)._replace(gradient={} if grad else None)
-        leaves = {place: vectors.detach().float().requires_grad_(True) for place, vectors in prompt.items()}
-        with torch.enable_grad():
-            losses = self._losses(leaves, batch)
-            (losses.nll * batch.weights.to(losses.nll)).sum().backward()
-        gradient = {
-            place: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-            for place, leaf in leaves.items()
-        }
-        return losses._replace(nll=losses.nll.detach(), gradient=gradient)
-
-    def _losses(self, prompt: Prompt, batch: Batch) -> Losses:
         parts = _Parts.of(batch, self.device)
-        logits = self._label_logits(prompt, parts)
         labels, rows = parts.answers[parts.labels], parts.labels.nonzero()[:, 0]
-        exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        nll = functional.cross_entropy(exact, labels, reduction="none")
-        scored = parts.scored[parts.labels]
-        right = (logits.argmax(-1) == labels) & scored
 
-        def per_row(values: Tensor) -> Tensor:
-            return torch.zeros(len(batch), dtype=values.dtype, device=values.device).index_add(
-                0, rows, values
-            )
+        def losses(given: Prompt) -> Losses:
+            scored = parts.scored[parts.labels]
+            return summed(self._label_logits(given, parts), labels, scored, rows, len(batch))
 
-        return Losses(
-            nll=per_row(nll),
-            tokens=per_row(torch.ones_like(rows)).cpu(),
-            correct=per_row(right.long()).cpu(),
-            scored=per_row(scored.long()).cpu(),
-            gradient=None,
-        )
+        return differentiated(losses, prompt, batch, grad)
 
     def _label_logits(self, prompt: Prompt, parts: _Parts) -> Tensor:
         """Logits [N V] of the model at every label of the batch."""
@@ -287,16 +261,7 @@ class EncoderDecoderLM:
         parts = _Parts.of(batch, self.device)
         rows = parts.labels.nonzero()[:, 0]
         first, second = self._label_logits(a or {}, parts), self._label_logits(b or {}, parts)
-        p, q = first.double().log_softmax(-1), second.double().log_softmax(-1)
-        middle = torch.logaddexp(p, q) - torch.log(torch.tensor(2.0, dtype=torch.double))
-        divergence = ((p.exp() * (p - middle)).sum(-1) + (q.exp() * (q - middle)).sum(-1)) / 2
-        agree = (first.argmax(-1) == second.argmax(-1)).long()
-        zeros = torch.zeros(len(batch), device=self.device)
-        return Comparison(
-            divergence=zeros.double().index_add(0, rows, divergence),
-            agree=zeros.long().index_add(0, rows, agree).cpu(),
-            tokens=zeros.long().index_add(0, rows, torch.ones_like(rows)).cpu(),
-        )
+        return compared(first, second, rows, len(batch))
 
     @torch.no_grad()
     def observe(

@@ -10,13 +10,13 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional
 
 from softprior.errors import UserError
 from softprior.models.blocks import Blocks, position_kind, position_table
 from softprior.models.keys import KeyGeometry
 from softprior.models.packing import Cache, Pass, Rows, flattened, running
 from softprior.models.protocol import Comparison, Losses, ModelInfo, SiteStatistic, StatisticT, Where
+from softprior.models.reductions import compared, differentiated, summed
 from softprior.prompt import Batch, Place, Prompt
 
 
@@ -105,39 +105,12 @@ class LocalLM:
         }
 
     def loss(self, prompt: Prompt | None, batch: Batch, *, grad: bool = False) -> Losses:
-        prompt = prompt or {}
-        if not (grad and prompt):
-            with torch.no_grad():
-                return self._losses(prompt, batch)._replace(gradient={} if grad else None)
-        leaves = {place: vectors.detach().float().requires_grad_(True) for place, vectors in prompt.items()}
-        with torch.enable_grad():
-            losses = self._losses(leaves, batch)
-            (losses.nll * batch.weights.to(losses.nll)).sum().backward()
-        gradient = {
-            place: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-            for place, leaf in leaves.items()
-        }
-        return losses._replace(nll=losses.nll.detach(), gradient=gradient)
+        return differentiated(lambda given: self._losses(given, batch), prompt, batch, grad)
 
     def _losses(self, prompt: Prompt, batch: Batch) -> Losses:
         logits, labels, rows = self._label_logits(prompt, batch)
-        exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        nll = functional.cross_entropy(exact, labels, reduction="none")
         scored = batch.scored.to(self.device)[batch.labels.to(self.device)]
-        right = (logits.argmax(-1) == labels) & scored
-
-        def per_row(values: Tensor) -> Tensor:
-            return torch.zeros(len(batch), dtype=values.dtype, device=values.device).index_add(
-                0, rows, values
-            )
-
-        return Losses(
-            nll=per_row(nll),
-            tokens=per_row(torch.ones_like(rows)).cpu(),
-            correct=per_row(right.long()).cpu(),
-            scored=per_row(scored.long()).cpu(),
-            gradient=None,
-        )
+        return summed(logits, labels, scored, rows, len(batch))
 
     def _label_logits(self, prompt: Prompt, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Logits [N V] of the model at every label of the batch, the labels [N] and their rows [N]."""
@@ -276,16 +249,7 @@ class LocalLM:
     def compare(self, a: Prompt | None, b: Prompt | None, batch: Batch) -> Comparison:
         first, _, rows = self._label_logits(a or {}, batch)
         second, _, _ = self._label_logits(b or {}, batch)
-        p, q = first.double().log_softmax(-1), second.double().log_softmax(-1)
-        middle = torch.logaddexp(p, q) - torch.log(torch.tensor(2.0, dtype=torch.double))
-        divergence = ((p.exp() * (p - middle)).sum(-1) + (q.exp() * (q - middle)).sum(-1)) / 2
-        agree = (first.argmax(-1) == second.argmax(-1)).long()
-        zeros = torch.zeros(len(batch), device=self.device)
-        return Comparison(
-            divergence=zeros.double().index_add(0, rows, divergence),
-            agree=zeros.long().index_add(0, rows, agree).cpu(),
-            tokens=zeros.long().index_add(0, rows, torch.ones_like(rows)).cpu(),
-        )
+        return compared(first, second, rows, len(batch))
 
     @torch.no_grad()
     def observe(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Annotated, Any
 
 import numpy as np
@@ -66,9 +67,9 @@ class _Radial(Distribution):
         self.fit = fit
         self.dimension = len(fit.gaussian.mean)
 
+    @abstractmethod
     def radii(self, generator: torch.Generator, count: int) -> Float[Tensor, "P"]:
         """Mahalanobis radii of `count` draws, float64."""
-        raise NotImplementedError
 
     def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "P H"]:
         gaussian = self.fit.gaussian
