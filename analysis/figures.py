@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import wrap
 
 import matplotlib
 import numpy as np
@@ -22,15 +23,21 @@ matplotlib.use("Agg")
 PANELS, COLUMNS = 6, 4
 """Places that one figure shows at most, and how many stand side by side."""
 
+LETTERS = 55
+"""Of a title above one panel."""
+
 START, PATH, END, TOKENS = "#0072B2", "#999999", "#D55E00", "#CCCCCC"
 """Okabe and Ito's palette: told apart by colour-blind readers and in grey print."""
 
 
-def draw_trial(record: Record, folder: StudyFolder) -> Path | None:
+def draw_trial(record: Record, folder: StudyFolder, label: str) -> Path | None:
     """Draws prior and posterior of a finished trial, one panel a place; returns the file.
 
     The plane is spanned by the first two principal components of the vocabulary (at the model's
     input) and the prompt's own vectors together.
+
+    Args:
+        label: what the trial is called in the title.
     """
     path = folder.posterior(record.id)
     if record.status != "finished" or not path.exists():
@@ -51,7 +58,8 @@ def draw_trial(record: Record, folder: StudyFolder) -> Path | None:
     loss = f"test loss {record.test.loss:.3f}" if record.test else ""
     left_out = len(posterior.initial) - len(places)
     more = f" · {left_out} more places" if left_out else ""
-    figure.suptitle(f"{record.label} · {loss}{more}", fontsize=10)
+    title = wrap(f"{label} · {loss}{more}", LETTERS * columns, break_on_hyphens=False)
+    figure.suptitle("\n".join(title), fontsize=10)
     target = folder.figure(record.id)
     write_atomically(target, lambda temporary: figure.savefig(temporary, dpi=110, format="png"))
     return target

@@ -7,8 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from softprior.labels import names, short_ids
+from softprior.specs import Entry
+
+MEASURES = ("no prompt", "untrained", "trained", "answers", "moved/reach", "radius quantile")
+
+WHY = 100
+"""Characters on a line that say why a trial failed."""
 
 
 def load_trials(path: Path) -> pd.DataFrame:
@@ -16,61 +26,99 @@ def load_trials(path: Path) -> pd.DataFrame:
     return pd.read_parquet(path)
 
 
-def results_table(trials: pd.DataFrame, title: str) -> Table:
-    """One line a finished trial: losses on the same test examples, answers, and how far it moved."""
+def results_table(trials: pd.DataFrame, title: str, width: int) -> RenderableType:
+    """Every finished trial: losses on the same test examples, answers, and how far it moved.
+
+    A table of one line a trial. Where `width` characters are too few, cells wrap between words; where they
+    are too few for the longest words of all columns, every trial has lines of its own. Words stay whole.
+    """
+    finished = trials[trials.status == "finished"].sort_values(["task", "method", "prior", "rate", "seed"])
+    rows = finished.to_dict("records")
+    ids, axes, measures = short_ids(list(trials["trial"])), _axes(trials), [_measures(row) for row in rows]
+    regularised = any(axes[row["trial"]][3] for row in rows)
+    header = ("task", "method", "prior", *(("regularisers",) if regularised else ()), "rate", "seed")
+    cells = [["trial", *header, *MEASURES]]
+    for row, values in zip(rows, measures, strict=True):
+        task, method, prior, terms, rate, seed = axes[row["trial"]]
+        own = (task, method, prior, *((terms,) if regularised else ()), rate, seed)
+        cells.append([ids[row["trial"]], *own, *values])
+    widths = _widths(cells, width)
+    if widths is None:
+        lines = [Text(title, style="italic")]
+        for row, values in zip(rows, measures, strict=True):
+            found = [f"{name} {value}" for name, value in zip(MEASURES, values, strict=True) if value]
+            lines += [Text(f"{ids[row['trial']]}  {row['label']}"), Text(f"  {', '.join(found)}")]
+        return Group(*lines)
     table = Table(title=title, title_justify="left")
-    regularisers = _regularisers(trials)
-    for name in ("task", "method", "prior", *(("regularisers",) if regularisers else ()), "rate", "seed"):
-        table.add_column(name)
-    for name in ("no prompt", "untrained", "trained", "answers", "moved/reach", "radius quantile"):
-        table.add_column(name, justify="right")
-    names = {axis: _names(trials, axis) for axis in ("task", "method", "prior")}
-    for row in trials.sort_values(["task", "method", "prior", "rate", "seed"]).to_dict("records"):
-        if row["status"] != "finished":
-            continue
-        trained = not pd.isna(row["seed"])
-        radius = f"{row['initial_radius_quantile']:.2f} → {row['final_radius_quantile']:.2f}"
-        table.add_row(
-            names["task"][row["task_parameters"]],
-            names["method"][row["method_parameters"]],
-            names["prior"][row["prior_parameters"]] if trained else "",
-            *([regularisers[row["regularisers"]] if trained else ""] if regularisers else []),
-            f"{row['rate']:g}{' rel' if row['rate_relative'] else ''}" if trained else "",
-            f"{row['seed']:.0f}" if trained else "",
-            _number(row["baseline_loss"]),
-            _number(row["untrained_loss"]),
-            _number(row["test_loss"]),
-            _answers(row),
-            _number(row["moved_over_reach"]),
-            "" if pd.isna(row["final_radius_quantile"]) else radius,
-        )
+    for i, (name, own_width) in enumerate(zip(cells[0], widths, strict=True)):
+        table.add_column(name, width=own_width, justify="left" if i <= len(header) else "right")
+    for line in cells[1:]:
+        table.add_row(*map(Text, line))
     return table
 
 
-def _names(trials: pd.DataFrame, axis: str) -> dict[str, str]:
-    """A name for every entry of an axis, with the parameters in which entries of one name differ."""
-    return _distinct([str(text) for text in trials[f"{axis}_parameters"].dropna().unique()])
+def _widths(cells: list[list[str]], room: int) -> list[int] | None:
+    """Widths of a table's columns, the widest narrowed first, none below its longest word; None if too wide.
+
+    Left to itself rich cuts words.
+    """
+    columns = list(zip(*cells, strict=True))
+    least = [max(cell_len(word) for text in column for word in text.split() or [""]) for column in columns]
+    widths = [max(map(cell_len, column)) for column in columns]
+    room -= 3 * len(columns) + 1  # borders, and a blank on either side
+    while sum(widths) > room:
+        wide = [i for i, width in enumerate(widths) if width > least[i]]
+        if not wide:
+            return None
+        widths[max(wide, key=widths.__getitem__)] -= 1
+    return widths
 
 
-def _distinct(texts: list[str]) -> dict[str, str]:
-    entries = {text: json.loads(text) for text in texts}
-    names = {}
-    for text, entry in entries.items():
-        alike = [other["params"] for other in entries.values() if other["name"] == entry["name"]]
-        differing = [k for k, v in entry["params"].items() if any(params.get(k) != v for params in alike)]
-        given = [f"{k}={entry['params'][k]}" for k in differing if entry["params"][k] is not None]
-        names[text] = f"{entry['name']}({', '.join(given)})" if given else entry["name"]
-    return names
+def _axes(trials: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """Task, method, prior, regularisers, rate and seed of every trial, by trial id."""
+    tasks, priors = _names(trials["task_parameters"]), _names(trials["prior_parameters"])
+    # Within a task: what a written instruction says follows from the task, which has its own column.
+    methods = {task: _names(own["method_parameters"]) for task, own in trials.groupby("task_parameters")}
+    several = {text: _entries(text) for text in trials["regularisers"].dropna().unique()}
+    terms = names(entry for entries in several.values() for entry in entries)
+    found: dict[str, tuple[str, ...]] = {}
+    for row in trials.to_dict("records"):
+        task = row["task_parameters"]
+        axes = (tasks[task], methods[task][row["method_parameters"]])
+        if pd.isna(row["seed"]):
+            found[row["trial"]] = (*axes, "", "", "", "")
+            continue
+        own = [terms[entry.canonical()] for entry in several[row["regularisers"]]]
+        rate = f"{row['rate']:g}{' rel' if row['rate_relative'] else ''}"
+        regularisers = (" + ".join(own) or "none") if terms else ""
+        found[row["trial"]] = (
+            *axes,
+            priors[row["prior_parameters"]],
+            regularisers,
+            rate,
+            f"{row['seed']:.0f}",
+        )
+    return found
 
 
-def _regularisers(trials: pd.DataFrame) -> dict[str, str]:
-    """A name for every list of regularisers; empty where no trial has any."""
-    lists = [str(text) for text in trials["regularisers"].dropna().unique()]
-    terms = {text: [json.dumps(entry, sort_keys=True) for entry in json.loads(text)] for text in lists}
-    names = _distinct(list({entry: None for several in terms.values() for entry in several}))
-    if not names:
-        return {}
-    return {text: " + ".join(names[entry] for entry in several) or "none" for text, several in terms.items()}
+def _names(texts: pd.Series) -> dict[str, str]:
+    return names(Entry.model_validate_json(text) for text in texts.dropna().unique())
+
+
+def _entries(text: str) -> list[Entry]:
+    return [Entry.model_validate(value) for value in json.loads(text)]
+
+
+def _measures(row: dict[str, Any]) -> list[str]:
+    radius = f"{row['initial_radius_quantile']:.2f} → {row['final_radius_quantile']:.2f}"
+    return [
+        _number(row["baseline_loss"]),
+        _number(row["untrained_loss"]),
+        _number(row["test_loss"]),
+        _answers(row),
+        _number(row["moved_over_reach"]),
+        "" if pd.isna(row["final_radius_quantile"]) else radius,
+    ]
 
 
 def failures_table(trials: pd.DataFrame) -> Table | None:
@@ -79,13 +127,12 @@ def failures_table(trials: pd.DataFrame) -> Table | None:
     if failed.empty:
         return None
     table = Table(title="Failed trials", title_justify="left", title_style="red")
-    for name in ("trial", "task", "method", "prior", "why"):
-        table.add_column(name, overflow="fold")
-    names = _names(trials, "prior")
+    table.add_column("trial", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    table.add_column("why", overflow="fold", max_width=WHY)
+    ids = short_ids(list(trials["trial"]))
     for row in failed.to_dict("records"):
-        prior = "" if pd.isna(row["prior_parameters"]) else names[row["prior_parameters"]]
-        cells = (row["trial"], row["task"], row["method"], prior, row["error"])
-        table.add_row(*map(Text, cells))
+        table.add_row(*map(Text, (ids[row["trial"]], row["label"], row["error"])))
     return table
 
 

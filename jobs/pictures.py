@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/priors.md, and measures its table: python -m jobs.pictures --radii"""
+"""Draws the pictures of docs/priors.md; python -m jobs.pictures --radii also measures its tables."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from softprior.assets.cache import VARIABLE
 from softprior.errors import UserError
 from softprior.training.threads import limit_threads
 
+MODEL = "smollm2-135m-instruct-q4_1"
+WIDE = 2048
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Draws, and on demand measures; returns 2 where the user has to mend something."""
@@ -22,30 +25,39 @@ def main(arguments: list[str] | None = None) -> int:
         description="Draw every prior in a plane and, with --radii, measure each in high dimension.",
     )
     parser.add_argument(
-        "--folder", type=Path, default=Path("docs/images"), help="where pictures go (default: docs/images)"
+        "--folder",
+        type=Path,
+        default=Path("results/pictures"),
+        help="where pictures go (default: results/pictures; those of the docs are in docs/images)",
     )
     parser.add_argument(
         "--radii", action="store_true", help="also measure radii and print the tables (some minutes)"
     )
     parser.add_argument(
         "--model",
-        default="smollm2-135m-instruct-q4_1",
-        help="whose tokens to measure against (default: smollm2-135m-instruct-q4_1)",
+        help=f"with --radii: whose tokens to measure against (default: {MODEL})",
     )
     parser.add_argument(
         "--wide",
         type=int,
-        default=2048,
         metavar="H",
-        help="width of the synthetic vocabulary made after that model's; 0 leaves it out (default: 2048)",
+        help="with --radii: width of the synthetic vocabulary made after that model's; 0 leaves it out "
+        f"(default: {WIDE})",
     )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     options = parser.parse_args(arguments)
     limit_threads(options.threads)
     try:
+        for name in ("model", "wide"):
+            given = getattr(options, name)
+            if given is not None and not options.radii:
+                raise UserError(
+                    f"--{name} {given} has no effect on pictures in a plane; add --radii, or leave it out"
+                )
         _draw(options.folder)
         if options.radii:
-            _measure(options.model, options.wide, options.folder)
+            wide = WIDE if options.wide is None else options.wide
+            _measure(options.model or MODEL, wide, options.folder)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

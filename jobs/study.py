@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from jobs.stopping import Stop, stoppable
 from softprior.errors import UserError
 from softprior.results import StudyFolder
 from softprior.specs import StudySpec
@@ -19,17 +20,28 @@ from softprior.study_files import load_study
 if TYPE_CHECKING:
     from softprior.tracking.mlflow_tracker import MlflowTracker
 
-FINISHED, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
-"""Exit statuses: all trials finished, some failed, the user's mistake, Ctrl-C."""
+FINISHED, FAILED, WRONG = 0, 1, 2
+"""Exit statuses: all trials finished, some failed, the user's mistake. Ctrl-C gives 130, SIGTERM 143."""
 
-LOG_WIDTH = 160
-"""Columns of a table that goes to a file, where there is no window to ask."""
+STOPPED = "stopped before any trial was started"
+STOPPING = "stopping; running trials go on from their last checkpoint next time (again ends it at once)"
+
+ENDLESS = 10_000
+"""Characters on a line of a file, where there is no window to fit in."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     options = _parser().parse_intermixed_args(arguments)
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
+    with stoppable(STOPPED, STOPPING) as stop:
+        try:
+            return _main(options, stop)
+        except KeyboardInterrupt:
+            return stop.status
+
+
+def _main(options: argparse.Namespace, stop: Stop) -> int:
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else ENDLESS)
     try:
         study = load_study(options.study, tuple(options.override))
         if options.dry_run:
@@ -39,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not folder.table.exists():
             cluster.start()  # a first run surely needs Ray, which gets ready while we import and plan
         try:
-            return _run(console, study, folder, cluster, str(options.study))
+            return _run(console, study, folder, cluster, str(options.study), stop)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)  # before the cluster takes its time to stop
             return WRONG
@@ -48,8 +60,6 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG
-    except KeyboardInterrupt:
-        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,11 +89,13 @@ def _describe(console: Console, study: StudySpec, file: str) -> int:
     return FINISHED
 
 
-def _run(console: Console, study: StudySpec, folder: StudyFolder, cluster: Cluster, file: str) -> int:
+def _run(
+    console: Console, study: StudySpec, folder: StudyFolder, cluster: Cluster, file: str, stop: Stop
+) -> int:
     # These bring in torch, Ray and MLflow; a dry run or a wrong key should not wait for all of them.
     from analysis.illustrator import Illustrator
     from softprior.records import load_records
-    from softprior.studies.describe import describe
+    from softprior.studies.describe import describe, shortage_notes
     from softprior.studies.plan import plan_study
     from softprior.studies.progress import Watch
     from softprior.studies.runner import InterruptedStudyError, run_study
@@ -99,33 +111,36 @@ def _run(console: Console, study: StudySpec, folder: StudyFolder, cluster: Clust
     if missing:
         console.print("\n".join(describe(plan._replace(trials=tuple(missing)), every_trial=False)))
 
-    illustrator, tracker = Illustrator(folder), None
+    stop.orderly = True
+    illustrator, tracker = Illustrator(folder, plan.trials), None
     if study.tracking.enabled:
         uri = study.tracking.uri or default_uri(folder.root.parent)
         tracker = MlflowTracker(uri, study, plan.trials, folder)
-    stopped = False
     try:
-        with Watch(console, total=len(wanted), done=done) as watch:
+        with Watch(console, plan.trials, done) as watch:
             run_study(plan, folder, [illustrator, *([tracker] if tracker else []), watch], cluster)
-    except InterruptedStudyError:
-        stopped = True
+    except InterruptedStudyError as stopped:
+        count = len(stopped.records)
+        console.print(f"stopped with {count} of {len(wanted)} trials done; go on with:")
+        console.print(f"  {sys.executable} -m jobs.study {shlex.join(sys.argv[1:])}", soft_wrap=True)
+        raise KeyboardInterrupt from None
     finally:
         records = {i: r for i, r in load_records(folder.records).items() if i in wanted}
         illustrator.complete(records)
         if tracker and folder.study.exists():
             tracker.close(records)
-    if stopped:
-        console.print(f"stopped with {len(records)} of {len(wanted)} trials done; go on with:")
-        console.print(f"  {sys.executable} -m jobs.study {shlex.join(sys.argv[1:])}", soft_wrap=True)
-        return INTERRUPTED
-    return _report(console, folder, tracker, sum(r.status == "failed" for r in records.values()))
+    status = _report(console, folder, tracker, sum(r.status == "failed" for r in records.values()))
+    for note in shortage_notes(records.values()):
+        if not missing or note not in plan.notes:  # which have been printed if anything was missing
+            console.print(f"note: {note}")
+    return status
 
 
 def _report(console: Console, folder: StudyFolder, tracker: MlflowTracker | None, failed: int) -> int:
     from analysis.tables import failures_table, load_trials, results_table
 
     trials = load_trials(folder.table)
-    console.print(results_table(trials, folder.root.name))
+    console.print(results_table(trials, folder.root.name, console.width))
     failures = failures_table(trials)
     if failures is not None:
         console.print(failures)

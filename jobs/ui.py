@@ -7,13 +7,19 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
 from softprior.tracking.mlflow_tracker import default_uri
 
+PATIENCE = 5.0
+"""Seconds that server processes have to end by themselves."""
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serves until Ctrl-C; returns 2 where there is nothing to show."""
+    """Serves until Ctrl-C, SIGTERM or the terminal's end; returns 2 where there is nothing to show."""
     parser = argparse.ArgumentParser(
         prog="python -m jobs.ui", description="Serve MLflow's pages on the results."
     )
@@ -37,14 +43,49 @@ def main(arguments: list[str] | None = None) -> int:
     command += ["--host", options.host, "--port", str(options.port)]
     print(f"open http://{options.host}:{options.port} (Ctrl-C stops)", flush=True)
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return _serve(command, environment)
+
+
+def _serve(command: list[str], environment: dict[str, str]) -> int:
+    """Runs a server until it ends or a signal ends it, with all processes that it has started."""
+    heard = 0
+    server: subprocess.Popen[bytes] | None = None
+
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        nonlocal heard
+        heard = number
+        if server is not None:
+            _signal(server.pid, signal.SIGTERM)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
     # In a session of its own, or Ctrl-C would reach every server process and each would complain.
     server = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603  our own words
-    try:
-        return server.wait()
-    except KeyboardInterrupt:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait()
-        return 0
+    if heard:
+        _signal(server.pid, signal.SIGTERM)
+    status = server.wait()
+    _end(server.pid)
+    if heard:
+        return 0 if heard == signal.SIGINT else 128 + heard
+    return status
+
+
+def _end(group: int) -> None:
+    """Ends what is left of a process group, by force if it takes longer than `PATIENCE`."""
+    deadline = time.monotonic() + PATIENCE
+    number = signal.SIGTERM
+    while _signal(group, number):
+        if time.monotonic() > deadline:
+            number = signal.SIGKILL
+        time.sleep(0.05)
+
+
+def _signal(group: int, number: int) -> bool:
+    """Sends a signal to a process group; False if nobody is left in it."""
+    with suppress(ProcessLookupError):
+        os.killpg(group, number)
+        return True
+    return False
 
 
 if __name__ == "__main__":

@@ -62,7 +62,8 @@ def load_posterior(path: Path) -> Posterior:
     """Reads a posterior file.
 
     Raises:
-        UserError: the file is missing, damaged, or not a posterior file of a known format.
+        UserError: the file is missing or damaged, not a posterior file of a known format, or holds
+            numbers that are not finite, which nothing can start from.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -78,6 +79,8 @@ def load_posterior(path: Path) -> Posterior:
 
     moments: dict[str, Vectors] = {}
     for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise UserError(f"{path} holds numbers that are not finite, in {name}; give another file")
         moment, _, place = name.partition("/")
         try:
             moments.setdefault(moment, {})[Place.parse(place)] = tensor

@@ -95,9 +95,10 @@ class Record(Spec):
     """Everything known about one trial.
 
     Attributes:
+        label: the trial's axes in words, without what tells it from other trials of a study.
         status: `finished` or `failed`; a trial without a record has not ended.
         error: why it failed, with the step.
-        steps: optimizer steps, thinned on long trials.
+        steps: every optimizer step taken.
         validation: the curve; the first point is the untrained sample.
         untrained: the initial sample on the test split, for the same comparison as `test`.
         test: read once, at the end.

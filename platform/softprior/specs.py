@@ -58,6 +58,17 @@ def _checked_name(name: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_checked_name)]
+
+
+def _with_words(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be empty or blank; write a text")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_with_words)]
+"""A text that says something, kept as it is written."""
+
 SpecT = TypeVar("SpecT", bound=Spec)
 
 
@@ -91,10 +102,24 @@ class Entry(Spec):
         raise ValueError("must be a name, or one name with its parameters, as {NAME: {PARAMETER: VALUE}}")
 
 
+_NONE: tuple[Any, ...] = ("none", {"none": None}, {"none": {}})
+
+
 def _several(value: Any) -> Any:
-    if value == "none":
+    if value in _NONE:
         return ()
-    return (value,) if isinstance(value, str | dict) else tuple(value) if isinstance(value, list) else value
+    if isinstance(value, str | dict | Entry):
+        return (value,)
+    if not isinstance(value, list | tuple):
+        raise ValueError(
+            "must be a name, one name with its parameters, or a list of these; for no regulariser write none"
+        )
+    if any(entry in _NONE for entry in value):
+        raise ValueError(
+            "none is no regulariser and cannot stand in a list of some; leave it out, or write none instead "
+            "of the list"
+        )
+    return tuple(value)
 
 
 class Rate(Spec):
@@ -173,7 +198,7 @@ class TrainingSpec(Spec):
         snapshots: posteriors are kept at about this many log-spaced steps, besides first and last.
         curve: validation loss is measured this many times, evenly spaced (the end included).
         checkpoint: a resumable checkpoint is written every so many steps.
-        by_task: steps and batch of single tasks, by task name.
+        by_task: steps and batch of single tasks, by task name; the others keep those above.
     """
 
     steps: Annotated[int, Field(ge=1)]
@@ -312,13 +337,3 @@ class TrialSpec(Spec):
         if value["training"] is not None:
             del value["training"]["checkpoint"]
         return hashlib.sha256(_canonical(value).encode()).hexdigest()[:16]
-
-    @property
-    def label(self) -> str:
-        """For people: task, method, prior, rate and seed."""
-        parts = [self.task.name, self.method.name]
-        if self.prior is not None and self.rate is not None:
-            terms = [f"{entry.name} {entry.params.get('weight', 1):g}" for entry in self.regularisers]
-            parts += [self.prior.name, *terms]
-            parts += [self.rate.label, f"seed {self.seed}"]
-        return " · ".join(parts)

@@ -1,4 +1,4 @@
-"""Reading study files: strict YAML, and overrides from the command line."""
+"""Reading study files and those of other jobs: strict YAML, and overrides from the command line."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from softprior.errors import UserError, nearest
-from softprior.specs import StudySpec
-from softprior.validation import NUMBER, shown, validate
+from softprior.specs import SpecT, StudySpec
+from softprior.validation import NUMBER, path_of, shown, validate
 
 
 class _Loader(yaml.SafeLoader):
@@ -47,7 +47,12 @@ def parse_value(text: str) -> Any:
 
 
 def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
-    """Reads a study file and applies `key.path=value` overrides.
+    """Reads a study file; see `load_spec`."""
+    return load_spec(StudySpec, path, overrides)
+
+
+def load_spec(kind: type[SpecT], path: Path, overrides: tuple[str, ...] = ()) -> SpecT:
+    """Reads a YAML file as a spec of the given kind and applies `key.path=value` overrides.
 
     Raises:
         UserError: the file is missing or is not YAML, a key is unknown, a value is out of its
@@ -70,35 +75,33 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
         problem = getattr(error, "problem", None) or "cannot be parsed"
         raise UserError(f"{path}{where}: not valid YAML: {problem}") from None
     if not isinstance(data, dict):
-        raise UserError(
-            f"{path}: a study file is a mapping with the keys {', '.join(StudySpec.model_fields)}"
-        )
+        raise UserError(f"{path}: a study file is a mapping with the keys {', '.join(kind.model_fields)}")
     for override in overrides:
         _apply(data, override)
-    return validate(StudySpec, data, str(path))
+    return validate(kind, data, str(path))
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
     path, separator, text = override.partition("=")
-    keys = path.split(".")
-    if not separator or not all(keys):
+    parts = re.sub(r"\[(\d+)\]", r".\1", path).split(".")  # priors[0].isotropic is priors.0.isotropic
+    if not separator or not all(parts):
         raise UserError(f"the override '{override}' must have the form key.path=value, as training.steps=5")
     try:
         value = parse_value(text)
     except (yaml.YAMLError, UserError):
         raise UserError(f"the override '{override}' has a value that is not valid YAML") from None
     node: Any = data
-    for i, key in enumerate(keys):
-        last = i == len(keys) - 1
+    keys: list[Any] = []
+    for part in parts:
+        if keys:
+            node = node.setdefault(keys[-1], {}) if isinstance(node, dict) else node[keys[-1]]
         if isinstance(node, dict):
-            if last:
-                node[key] = value
-            node = node.setdefault(key, {})
-        elif isinstance(node, list) and key.isdecimal() and int(key) < len(node):
-            if last:
-                node[int(key)] = value
-            node = node[int(key)]
+            # A block of `by_place` is a number in YAML and a text on the command line.
+            keys.append(next((key for key in node if str(key) == part), part))
+        elif isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+            keys.append(int(part))
         else:
-            holder = ".".join(keys[:i])
+            holder = path_of(keys)
             what = f"a list with the entries 0 to {len(node) - 1}" if isinstance(node, list) else shown(node)
             raise UserError(f"the override '{override}' has no place: {holder} is {what}; set {holder} whole")
+    node[keys[-1]] = value

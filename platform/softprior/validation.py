@@ -16,20 +16,36 @@ NUMBER = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|I
 """A number as YAML 1.2 writes it; YAML 1.1 reads 1e-3 as text."""
 
 
-def validate(kind: type[SpecT], data: Any, where: str) -> SpecT:
+class InnerError(ValueError):
+    """A component inside of a spec is wrong: raised in a validator, told with the whole path by `validate`.
+
+    Attributes:
+        key: what stands between the spec's own key and the component's parameters: its name.
+        kind, data, errors: as they failed.
+    """
+
+    def __init__(self, key: str, kind: type[Spec], data: Any, errors: list[Any]) -> None:
+        super().__init__(key)
+        self.key = key
+        self.kind = kind
+        self.data = data
+        self.errors = errors
+
+
+def validate(kind: type[SpecT], data: Any, where: str, at: str = "") -> SpecT:
     """`data` as a spec of the given kind, strictly typed.
 
     Args:
-        where: what stands before the key in the error, usually the file.
+        where: what stands before the sentence, usually the file.
+        at: the keys that lead to `data` in the file, as `priors[0].isotropic`; paths start with them.
 
     Raises:
         UserError: the first thing wrong, in one sentence.
     """
     try:
-        # JSON mode is strict about types but reads lists as tuples and 1 as 1.0, as YAML means them.
-        return kind.model_validate_json(json.dumps(data), strict=True)
+        return _parsed(kind, data)
     except ValidationError as error:
-        sentence = _sentence(kind, error.errors(include_url=False)).replace("\n", " ")
+        sentence = _sentence(kind, _plain(data), _errors(error), [at] if at else []).replace("\n", " ")
         raise UserError(f"{where}: {sentence}") from None
     except TypeError as error:
         raise UserError(f"{where}: {error}; write such values as strings") from None
@@ -37,16 +53,42 @@ def validate(kind: type[SpecT], data: Any, where: str) -> SpecT:
         raise UserError(f"{where}: an alias (*) stands inside of its own anchor (&); write it out") from None
 
 
+def validate_inner(kind: type[SpecT], data: Any, key: str) -> SpecT:
+    """The same for a component inside of a spec, while that is validated.
+
+    Raises:
+        InnerError: something is wrong with it.
+    """
+    try:
+        return _parsed(kind, data)
+    except ValidationError as error:
+        raise InnerError(key, kind, _plain(data), _errors(error)) from None
+
+
+def _parsed(kind: type[SpecT], data: Any) -> SpecT:
+    # JSON mode is strict about types but reads lists as tuples and 1 as 1.0, as YAML means them.
+    return kind.model_validate_json(json.dumps(data), strict=True)
+
+
+def _plain(data: Any) -> Any:
+    """Data as JSON has them, with which pydantic's errors agree: all keys are texts."""
+    return json.loads(json.dumps(data))
+
+
+def _errors(error: ValidationError) -> list[Any]:
+    return list(error.errors(include_url=False))
+
+
 _RULES = {
     "missing": "is required and has no default; add it",
     "int_type": "must be a whole number, written without a point",
+    "int_parsing": "must be a whole number, such as 0",
     "float_type": "must be a number",
     "finite_number": "must be a finite number",
     "bool_type": "must be true or false",
     "string_type": "must be a text; put it in quotes",
     "dict_type": "must be a mapping of keys to values",
     "too_short": "must have {min_length} or more entries; add one",
-    "string_too_short": "must not be empty; write a text",
     "too_long": "must have at most {max_length} entries; take some away",
     "greater_than": "must be greater than {gt}",
     "greater_than_equal": "must be at least {ge}",
@@ -57,32 +99,54 @@ _RULES = {
 """What pydantic's errors say here, by their type."""
 
 
-def _sentence(kind: type[Spec], errors: list[Any]) -> str:
+def _sentence(kind: type[Spec], data: Any, errors: list[Any], at: list[Any]) -> str:
+    """The first of the errors, `at` being the keys that lead to `data`."""
     # A misspelt key is also a missing one; the misspelling says more.
     error = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     keys, found = _trace(kind, error["loc"])
-    given = error["input"]
+    inner = error.get("ctx", {}).get("error")
+    if isinstance(inner, InnerError):
+        return _sentence(inner.kind, inner.data, inner.errors, [*at, *keys, inner.key])
     if error["type"] == "extra_forbidden":
         key = str(error["loc"][-1])
-        return f"unknown key '{_path([*keys, key])}'; {nearest(key, _keys(found))}"
+        return f"unknown key '{path_of([*at, *keys, key])}'; {nearest(key, _keys(found))}"
     if error["type"] == "missing":
         if isinstance(keys[-1], int):
-            return f"{_path(keys[:-1])} = {shown(given)}: must have more entries than {len(given)}"
-        return f"the key '{_path(keys)}' {_RULES['missing']}"
+            given = error["input"]
+            return f"{path_of([*at, *keys[:-1]])} = {shown(given)}: must have more entries than {len(given)}"
+        return f"the key '{path_of([*at, *keys])}' {_RULES['missing']}"
     # A field with several types fails once for each of them.
     rules = [_rule(e, found) for e in errors if _trace(kind, e["loc"])[0] == keys]
     rule = " or ".join([rules[0], *(r.removeprefix("must be ") for r in rules[1:])])
+    if error["loc"][-1:] == ("[key]",):
+        return f"{path_of([*at, *keys[:-1]])}: the key {shown(keys[-1])} {rule}"
+    keys, given = _written(data, keys, error["input"])
+    path = path_of([*at, *keys])
     if error["type"] == "literal_error" and isinstance(given, str) and len(rules) == 1:
         choices = [c.strip("'") for c in error["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-        return f"{_path(keys)} = {shown(given)} is not a choice; {nearest(given, choices)}"
+        return f"{path} = {shown(given)} is not a choice; {nearest(given, choices)}"
     if isinstance(given, str) and "number" in rule and NUMBER.match(given):
         rule += "; write it without quotes"
-    return f"{_path(keys)} = {shown(given)}: {rule}" if keys else rule
+    if keys:
+        return f"{path} = {shown(given)}: {rule}"
+    return f"{path}: {rule}" if path else rule
+
+
+def _written(data: Any, keys: list[Any], given: Any) -> tuple[list[Any], Any]:
+    """The keys as far as somebody wrote them, and the value there: a rate of 0 has no key `value`."""
+    node = data
+    for i, key in enumerate(keys):
+        held = key in node if isinstance(node, dict) else isinstance(node, list)
+        if not held:
+            return keys[:i], node
+        node = node[key]
+    return keys, given
 
 
 def _rule(error: Any, found: Any) -> str:
     if error["type"] == "tuple_type":
-        return f"must be a list, such as [{shown(error['input'])}]"
+        example = "" if error["input"] is None else f", such as [{shown(error['input'])}]"
+        return f"must be a list{example or '; write its entries in brackets'}"
     if error["type"] == "model_type":
         return f"must be a mapping with keys among {', '.join(_keys(found))}"
     if error["type"] in _RULES:
@@ -91,7 +155,8 @@ def _rule(error: Any, found: Any) -> str:
     return str(error["msg"]).removeprefix("Value error, ")
 
 
-def _path(keys: list[Any]) -> str:
+def path_of(keys: list[Any]) -> str:
+    """Keys as errors show them and overrides take them: `priors[0].isotropic.scale`."""
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from analysis.figures import draw_trial
 from analysis.tables import failures_table, load_trials, results_table
 from softprior.methods import METHODS
-from softprior.records import save_record
 from softprior.results import StudyFolder
 from softprior.studies.plan import plan_study
 from softprior.studies.table import write_table
@@ -25,7 +27,7 @@ def test_a_trial_is_drawn_with_one_panel_a_place(tmp_path: Path, method: str) ->
 
     folder = StudyFolder(tmp_path)
     record = run(trial(method=METHODS[method](tokens=3)), tmp_path)
-    path = draw_trial(record, folder)
+    path = draw_trial(record, folder, "a long title " * 10)
     assert path == folder.figure(record.id)
     image = imread(path)
     assert image[..., :3].std() > 0.05, "the picture is blank"
@@ -34,25 +36,58 @@ def test_a_trial_is_drawn_with_one_panel_a_place(tmp_path: Path, method: str) ->
 
 def test_an_untrained_trial_has_nothing_to_draw(tmp_path: Path) -> None:
     record = run(trial(method=METHODS["none"]()), tmp_path)
-    assert draw_trial(record, StudyFolder(tmp_path)) is None
+    assert draw_trial(record, StudyFolder(tmp_path), "none") is None
 
 
-def test_tables_show_finished_trials_and_say_why_others_failed(tmp_path: Path) -> None:
-    plan = plan_study(load_study(study_file(tmp_path / "small.yaml")))
-    folder = StudyFolder(tmp_path / "small")
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """A study of which all but the last trial have finished."""
+    root = tmp_path_factory.mktemp("tables")
+    priors = [{"isotropic": {"scale": 0.02}}, {"isotropic": {"scale": 0.1}}]
+    file = study_file(root / "small.yaml", priors=priors, regularisers=["none", "spread"])
+    plan = plan_study(load_study(file))
+    folder = StudyFolder(root / "small")
     *finished, last = plan.trials
     records = {spec.id: run(spec, folder.root) for spec in finished}
     records[last.id] = failed(last, "step 3: the loss is nan", {})
-    save_record(folder.record(last.id), records[last.id])
     write_table(folder, plan, records)
-    trials = load_trials(folder.table)
-    console = Console(width=160, record=True, file=(tmp_path / "out").open("w"))
-    console.print(results_table(trials, "small"))
-    console.print(failures_table(trials))
-    text = console.export_text()
-    best = records[finished[-1].id].test
-    assert best is not None
-    assert f"{best.loss:.3f}" in text
-    assert "step 3: the loss is nan" in text
-    assert text.count("soft") == 2
-    assert failures_table(trials[trials.status == "finished"]) is None
+    return load_trials(folder.table)
+
+
+def printed(table: RenderableType, width: int) -> str:
+    console = Console(width=width, file=io.StringIO(), highlight=False)
+    console.print(table)
+    return console.file.getvalue()
+
+
+def test_tables_show_finished_trials_and_say_why_others_failed(trials: pd.DataFrame) -> None:
+    text = printed(results_table(trials, "small", 1000), 1000)
+    finished = trials[trials.status == "finished"]
+    for row in finished.to_dict("records"):
+        (line,) = [line for line in text.splitlines() if f" {row['trial'][:6]} " in line]
+        assert f"{row['test_loss']:.3f}" in line
+        assert ("isotropic" in line) == (row["method"] == "soft")
+    assert text.count("isotropic(scale=0.02)") == 2
+    assert text.count("isotropic(scale=0.1)") == 1
+    why = printed(failures_table(trials), 1000)
+    (last,) = trials[trials.status == "failed"].to_dict("records")
+    assert last["trial"][:6] in why
+    assert "soft · isotropic(scale=0.1) · spread · 0.05 · seed 0" in why
+    assert "step 3: the loss is nan" in why
+    assert failures_table(finished) is None
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 140, 200, 1000])
+def test_no_word_of_the_results_is_cut_however_narrow_the_window(trials: pd.DataFrame, width: int) -> None:
+    text = printed(results_table(trials, "small", width), width)
+    assert max(map(len, text.splitlines())) <= width
+    words = set(re.split(r"[\s│┃]+", text))
+    assert {
+        "isotropic(scale=0.02)",
+        "isotropic(scale=0.1)",
+        "arithmetic",
+        "moved/reach",
+        "untrained",
+    } <= words
+    assert {row["trial"][:6] for row in trials.to_dict("records") if row["status"] == "finished"} <= words
+    assert "…" not in text

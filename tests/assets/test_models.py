@@ -18,8 +18,10 @@ from transformers import (
 )
 
 import softprior
-from softprior.assets.models import model_fingerprint, resolve_model
+from softprior.assets.models import Shape, model_fingerprint, model_shape, resolve_model
 from softprior.errors import UserError
+from softprior.models.load import load_local
+from softprior.prompt import Place
 from softprior.specs import ModelSpec
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -204,6 +206,62 @@ def test_a_hub_model_is_taken_from_the_cache_without_network(
     assert (model.folder, model.fingerprint) == (stored / "snapshots" / COMMIT, COMMIT)
     assert model_fingerprint(spec) == COMMIT
     assert model_fingerprint(ModelSpec(id="hub:owner/name", revision=COMMIT)) == COMMIT
+
+
+KINDS = (Place(0), Place(0, "key"), Place(0, "value"))
+
+
+def test_the_sizes_of_a_config_are_those_of_the_loaded_model() -> None:
+    shape, host = model_shape(ModelSpec(id="tiny")), load_local(ModelSpec(id="tiny", device="cpu")).host
+    info = host.info()
+    assert shape == Shape(info.blocks, info.stack, info.hidden, 64, info.positions, info.vocabulary)
+    assert [shape.width(place) for place in KINDS] == [host.width(place) for place in KINDS]
+
+
+CONFIGS: list[tuple[dict[str, Any], Shape | None]] = [
+    ({}, None),
+    ({"num_hidden_layers": 2}, Shape(2)),
+    (
+        {"n_layer": 12, "n_head": 12, "n_embd": 768, "n_positions": 1024, "vocab_size": 50257},
+        Shape(12, "decoder", 768, None, 1024, 50257),
+    ),
+    (
+        {
+            "num_hidden_layers": 16,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "hidden_size": 2048,
+            "max_position_embeddings": 131072,
+            "vocab_size": 128256,
+        },
+        Shape(16, "decoder", 2048, 512, 131072, 128256),
+    ),
+    (
+        {
+            "num_layers": 6,
+            "d_model": 512,
+            "n_positions": 512,
+            "vocab_size": 32128,
+            "is_encoder_decoder": True,
+        },
+        Shape(6, "encoder", 512, vocabulary=32128),
+    ),
+]
+"""What files say: nothing, too little, GPT-2's, Llama-3.2-1B's, T5-small's."""
+
+
+@pytest.mark.parametrize(("facts", "shape"), CONFIGS)
+def test_sizes_are_read_whatever_a_family_calls_them(facts: dict, shape: Shape | None, llama: Path) -> None:
+    (llama / "config.json").write_text(json.dumps(facts))
+    assert model_shape(ModelSpec(id=str(llama))) == shape
+
+
+@pytest.mark.network("smollm2-135m-instruct-q4_1")
+def test_the_catalogue_has_the_sizes_of_the_default_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SOFTPRIOR_CACHE", "PIP_CONFIG_FILE", "PIP_NO_INDEX", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name)
+    spec = ModelSpec(id="smollm2-135m-instruct-q4_1")
+    assert model_shape(spec) == model_shape(ModelSpec(id=str(resolve_model(spec).folder)))
 
 
 @pytest.mark.network("smollm2-135m-instruct-q4_1")

@@ -20,6 +20,7 @@ BELOW: dict[str, set[str]] = {
     "prompt": {"errors"},
     "statistics": {"errors", "files", "geometry", "seeding"},
     "posteriors": {"errors", "files", "prompt"},
+    "labels": {"specs"},
     "records": {"errors", "files", "specs"},
     "results": set(),
     "background": {"files", "results", "seeding"},
@@ -42,6 +43,7 @@ for i, layer in enumerate(LAYERS[1:], start=1):
     for part in layer:
         BELOW[part] = set().union(*LAYERS[:i])
 BELOW["tracking"] = BASE | {"training"}
+BELOW["activations"] = BASE | {"tasks", "models", "training"}
 BELOW["exchange"] = BASE | {"models", "training"}
 BELOW["studies"] = BASE | {"priors", "methods", "tasks", "models", "regularisers", "training"}
 BELOW["analysis"] = set(BELOW) - {"testing"}
@@ -49,7 +51,9 @@ BELOW["jobs"] = set(BELOW) - {"testing"}
 
 ONLY_IN = {
     "mlflow": ["platform/softprior/tracking/"],
-    "ray": ["platform/softprior/studies/"],
+    "ray": ["platform/softprior/studies/", "platform/softprior/activations/run.py"],
+    "ddsketch": ["platform/softprior/statistics/norms.py"],
+    "diptest": ["platform/softprior/statistics/unimodality.py"],
     "deepspeed": [],
     "optuna": ["platform/softprior/studies/"],
     "peft": [],

@@ -12,10 +12,15 @@ from safetensors.torch import save_file
 from softprior.assets.models import model_fingerprint
 from softprior.errors import UserError
 from softprior.methods import METHODS
+from softprior.models.load import load_local
+from softprior.posteriors import Posterior, save_posterior
 from softprior.priors import PRIORS
+from softprior.prompt import Place
 from softprior.specs import Entry, ModelSpec, StudySpec
+from softprior.statistics.store import SiteStatistics, save_statistics
 from softprior.studies.plan import Plan, entry_of, plan_study, resolve
 from softprior.tasks import TASKS
+from softprior.tasks.prepare import prepare
 from softprior.validation import validate
 
 
@@ -145,7 +150,7 @@ def test_every_parameter_is_written_out(plan):
             entry = getattr(trial, axis)
             if entry is not None:
                 assert set(entry.params) == set(table[entry.name].model_fields)
-                assert entry_of(table, resolve(table, entry, "test")) == entry
+                assert entry_of(table, resolve(table, entry, "test", "entry")) == entry
 
 
 def test_an_instruction_is_a_trial_of_its_text(plan):
@@ -177,10 +182,54 @@ def test_a_tasks_own_budget_reaches_its_trials_and_no_others(plan):
         ({"tasks": ["xyz"]}, "tasks[0] = 'xyz' does not exist; Known: arithmetic, language, squad"),
         (
             {"priors": [{"isotropic": {"scal": 1}}]},
-            "priors[0].isotropic: unknown key 'scal'; did you mean 'scale'",
+            "unknown key 'priors[0].isotropic.scal'; did you mean 'scale'",
         ),
-        ({"priors": [{"isotropic": {"scale": True}}]}, "priors[0].isotropic: scale = true: must be a number"),
-        ({"priors": ["instruction"]}, "priors[0].instruction: the key 'text' is required"),
+        ({"priors": [{"isotropic": {"scale": True}}]}, "priors[0].isotropic.scale = true: must be a number"),
+        ({"priors": ["instruction"]}, "the key 'priors[0].instruction.text' is required"),
+        (
+            {"priors": ["fitted", {"mixture": {"priors": ["fitted", {"isotropic": {"scale": 0}}]}}]},
+            "priors[1].mixture.priors[1].isotropic.scale = 0: must be greater than 0",
+        ),
+        (
+            {"priors": [{"mixture": {"priors": ["fitted", {"isotropic": {"scal": 1}}]}}]},
+            "unknown key 'priors[0].mixture.priors[1].isotropic.scal'; did you mean 'scale'",
+        ),
+        (
+            {"priors": [{"mixture": {"priors": ["fitted", "isotropc"]}}]},
+            "priors[0].mixture.priors[1] = 'isotropc': 'isotropc' cannot stand here; did you mean",
+        ),
+        (
+            {"priors": [{"interpolation": {"first": {"part": [0, 2]}}}]},
+            "priors[0].interpolation.first.part[1] = 2: must be at most 1",
+        ),
+        (
+            {"priors": [{"interpolation": {"low": 0.5, "high": 0.2}}]},
+            "priors[0].interpolation: low = 0.5 is above high = 0.2; swap them",
+        ),
+        (
+            {"priors": [{"by_place": {"default": "fitted", "blocks": {2: {"instruction": {}}}}}]},
+            "the key 'priors[0].by_place.blocks.2.instruction.text' is required",
+        ),
+        (
+            {
+                "priors": [
+                    {"by_place": {"default": {"mixture": {"priors": ["zeros", {"vae": {"beta": 0}}]}}}},
+                ]
+            },
+            "priors[0].by_place.default.mixture.priors[1].vae.beta = 0: must be greater than 0",
+        ),
+        (
+            {"regularisers": [["spread", {"spread": {"weight": -1}}], "none"]},
+            "regularisers[0][1].spread.weight = -1: must be at least 0",
+        ),
+        (
+            {"regularisers": ["none", {"spread": {"weight": -1}}]},
+            "regularisers[1].spread.weight = -1: must be at least 0",
+        ),
+        (
+            {"methods": [{"instruction": {"written": " "}}]},
+            "methods[0].instruction.written = ' ': must not be",
+        ),
         (
             {"tasks": [{"arithmetic": {"modules": ["mull"]}}]},
             "modules[0] = 'mull' is not a choice; did you mean 'mul'",
@@ -204,6 +253,117 @@ def test_names_that_do_not_exist_get_one_helpful_sentence(plan, changes, sentenc
     assert "\n" not in str(caught.value)
 
 
+@pytest.fixture
+def complete(model: Path) -> Path:
+    """The model with sizes: 4 blocks of width 8, keys of width 4, 60 positions, 50 tokens."""
+    sizes = {"num_hidden_layers": 4, "hidden_size": 8, "num_attention_heads": 2, "num_key_value_heads": 1}
+    sizes |= {"max_position_embeddings": 60, "vocab_size": 50}
+    (model / "config.json").write_text(json.dumps(sizes))
+    return model
+
+
+SHORT = {"arithmetic": {"modules": ["two_digit_addition"], "max_new_tokens": 5}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"methods": [{"soft": {"tokens": 60}}]},
+            "methods[0]: soft.tokens = 60 leaves no room for a text in the 60 positions of the model; use",
+        ),
+        (
+            {"methods": ["none", {"soft": {"tokens": 56}}]},
+            "methods[1]: soft with 56 prompt vectors, any text and 5 new tokens of the task arithmetic takes "
+            "62 positions, and the model has 60; lower the length of the task or the prompt's tokens",
+        ),
+        (
+            {"tasks": [SHORT, {"squad": {"context_tokens": 40, "max_new_tokens": 1}}]},
+            "methods[0]: soft with 20 prompt vectors, a text of up to 40 and 1 new tokens of the task squad "
+            "takes 61 positions",
+        ),
+        (
+            {"tasks": [{"language": {"length": 41}}]},
+            "a text of up to 41 and 0 new tokens of the task language",
+        ),
+    ],
+)
+def test_a_prompt_and_the_longest_text_have_to_fit_the_positions(plan, complete, changes, sentence):
+    fitting = {"tasks": [SHORT, {"language": {"length": 40}}], "methods": ["soft"]}
+    assert plan(**fitting).trials
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        plan(**{**fitting, **changes})
+
+
+def posterior(path: Path, model: Path, vectors: dict[Place, torch.Tensor]) -> Path:
+    fingerprint = model_fingerprint(ModelSpec(id=str(model)))
+    header = {"trial": path.stem, "model": {"fingerprint": fingerprint}}
+    save_posterior(path, Posterior(header, vectors, vectors, {}))
+    return path
+
+
+def test_a_posterior_that_does_not_fit_is_refused_with_its_place(plan, complete, tmp_path):
+    path = posterior(tmp_path / "posteriors" / "a.safetensors", complete, {Place(0): torch.zeros(3, 8)})
+
+    def planned(method: dict, file: Path = path) -> Plan:
+        return plan(tasks=[SHORT], methods=[method], priors=["isotropic", {"posterior": {"file": str(file)}}])
+
+    assert planned({"soft": {"tokens": 3}}).trials
+    assert planned({"soft": {"tokens": 3}}, tmp_path).trials
+    with pytest.raises(UserError, match=r"study\.yaml: priors\[1\]: .* holds 3 vectors .* this trial has 4"):
+        planned({"soft": {"tokens": 4}})
+    with pytest.raises(UserError, match=r"priors\[1\]: .* has no vectors at decoder\.0\.key\.keep"):
+        planned({"prefix": {"tokens": 3}})
+    posterior(path.with_name("b.safetensors"), complete, {Place(0): torch.ones(3, 8)})
+    with pytest.raises(UserError, match=r"priors\[1\]: 2 of the 2 posteriors .* exactly one is needed"):
+        planned({"soft": {"tokens": 3}}, tmp_path)
+    (complete / "tokenizer.json").write_text("another")
+    with pytest.raises(UserError, match=r"priors\[1\]: .* was trained on another model"):
+        planned({"soft": {"tokens": 3}})
+
+
+def test_a_store_that_does_not_fit_is_refused_with_its_place(plan, complete, tmp_path):
+    fingerprint = model_fingerprint(ModelSpec(id=str(complete)))
+    classes = {"all": SiteStatistics.of(torch.randn(20, 8))}
+    save_statistics(tmp_path, "sums", "resid.0", fingerprint, classes)
+    store = {"statistics": str(tmp_path), "task": "sums"}
+
+    def planned(**changes: Any) -> Plan:
+        return plan(
+            **{"tasks": [SHORT], "methods": [{"soft": {"tokens": 3}}], "priors": ["isotropic"], **changes}
+        )
+
+    assert planned(priors=[{"fitted": store}], regularisers=[{"domain": store}]).trials
+    with pytest.raises(UserError, match=r"priors\[0\]: .* has no token class 'answer'"):
+        planned(priors=[{"fitted": {**store, "tokens": "answer"}}])
+    with pytest.raises(UserError, match=r"regularisers\[0\]: .* has no token class 'answer'"):
+        planned(regularisers=[{"domain": {**store, "tokens": "answer"}}])
+    with pytest.raises(UserError, match=r"priors\[0\]: the statistics of sums .* have no site 'resid\.3'"):
+        planned(priors=[{"fitted": store}], methods=[{"deep": {"tokens": 3, "last": 1}}])
+    with pytest.raises(
+        UserError, match=r"priors\[0\]: .* 8 dimensions and the place decoder\.0\.key.* has 4"
+    ):
+        planned(priors=[{"fitted": {**store, "site": "resid.0"}}], methods=[{"prefix": {"tokens": 3}}])
+
+
+def test_a_part_with_too_few_tokens_is_refused_with_its_place(plan, complete):
+    with pytest.raises(
+        UserError, match=r"priors\[0\]: part = \[0\.0, 0\.02\] of 50 tokens holds 1; a fit needs"
+    ):
+        plan(tasks=[SHORT], priors=[{"fitted": {"part": [0, 0.02]}}])
+
+
+def test_too_few_examples_are_said_once_they_are_known(plan, tmp_path):
+    task = {"arithmetic": {**SHORT["arithmetic"], "train_examples": 9000, "test_examples": 5}}
+    changes = {"model": "tiny", "tasks": [task, task], "methods": [{"soft": {"tokens": 3}}]}
+    before = [note for note in plan(**changes).notes if "asked for" in note]
+    loaded = load_local(ModelSpec(id="tiny", device="cpu"))
+    prepared = prepare(TASKS["arithmetic"](**task["arithmetic"]), loaded.tokenizer, loaded.fingerprint)
+    after = [note for note in plan(**changes).notes if "asked for" in note]
+    assert before == []
+    assert after == [f"arithmetic has {len(prepared.train):,} of the 9,000 train_examples asked for"]
+
+
 @pytest.mark.parametrize("table", [PRIORS, METHODS, TASKS], ids=["priors", "methods", "tasks"])
 def test_every_component_of_every_table_is_named_by_its_entry(table):
     required = {
@@ -213,7 +373,7 @@ def test_every_component_of_every_table_is_named_by_its_entry(table):
         "by_place": {"default": "isotropic"},
     }
     for name in table:
-        component = resolve(table, Entry(name=name, params=required.get(name, {})), "test")
+        component = resolve(table, Entry(name=name, params=required.get(name, {})), "test", "entry")
         entry = entry_of(table, component)
         assert entry.name == name
         assert json.loads(entry.canonical())["params"] == component.model_dump(mode="json")
@@ -244,11 +404,6 @@ def test_regularisers_are_an_axis_of_single_terms_lists_and_none(plan):
     assert lists == {(), ("towards_prior",), ("norm_ball", "spread")}
     turned = plan(priors=["isotropic"], methods=["soft"], regularisers=[["norm_ball", "spread"]])
     assert {t.id for t in turned.trials} <= {t.id for t in found.trials}
-
-
-def test_a_regulariser_that_a_prior_cannot_carry_is_refused_with_its_place(plan):
-    with pytest.raises(UserError, match=r"regularisers\[1\]: .* which xavier has not; use"):
-        plan(priors=["fitted", "xavier"], regularisers=["none", "towards_prior"])
 
 
 def test_a_missing_store_is_blamed_on_whoever_names_it(plan, tmp_path):

@@ -124,6 +124,20 @@ def test_other_files_are_refused_by_name(tmp_path, names, header, sentence):
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("moment", ["initial", "final", "step-000002"])
+def test_numbers_that_are_not_finite_are_refused(tmp_path, posterior, number, moment):
+    parts = {"initial": posterior.initial, "final": posterior.final, "step-000002": posterior.snapshots[2]}
+    parts[moment][Place(3, "key")][1, 2] = number
+    path = tmp_path / "a.safetensors"
+    save_posterior(path, posterior)
+    where = f"{moment}/decoder.3.key.keep"
+    with pytest.raises(
+        UserError, match=f"^{path} holds numbers that are not finite, in {where}; give another"
+    ):
+        load_posterior(path)
+
+
 def test_missing_and_damaged_files_are_named(tmp_path, posterior):
     path = tmp_path / "a.safetensors"
     with pytest.raises(UserError, match=r"there is no posterior file .*/a\.safetensors"):

@@ -39,7 +39,7 @@ SPEC = TrialSpec(
 SCORE = Score(step=2, loss=1 / 3, accuracy=None, metrics={"f1": 0.1 + 0.2}, examples=5, tokens=9, generated=2)
 RECORD = Record(
     id=SPEC.id,
-    label=SPEC.label,
+    label="arithmetic · soft",
     spec=SPEC,
     status="finished",
     steps=(StepPoint(step=1, loss=1e-300, rate=0.1, gradient=2.0, moved=0.0),),

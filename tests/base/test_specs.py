@@ -168,12 +168,11 @@ def test_short_forms_mean_the_long_ones(load):
 
 def test_a_parameterless_name_may_end_in_a_colon(load):
     assert load(STUDY, "priors=[{isotropic: null}]").priors == (Entry(name="isotropic"),)
+    assert load(STUDY, "regularisers=[{none: null}, none]").regularisers == ((), ())
 
 
-def test_labels():
+def test_rates_in_words():
     assert [Rate(value=5e-3).label, Rate(value=0.1, relative=True).label] == ["0.005", "0.1 relative"]
-    assert TRIAL.label == "arithmetic · soft · isotropic · 0.001 · seed 0"
-    assert TRIAL.model_copy(update={"prior": None, "rate": None}).label == "arithmetic · soft"
 
 
 def test_a_tasks_own_budget_replaces_only_steps_and_batch(load):
@@ -217,7 +216,7 @@ def test_numbers_are_those_of_yaml_1_2(text, value):
 def test_not_a_number_is_read_and_then_refused(load):
     assert math.isnan(parse_value(".nan"))
     assert parse_value("-.inf") == -math.inf
-    with pytest.raises(UserError, match=r"rates\[0\].value = nan: must be a finite number"):
+    with pytest.raises(UserError, match=r"rates\[0\] = nan: must be a finite number"):
         load(STUDY, "rates=[.nan]")
 
 
@@ -248,7 +247,8 @@ def test_overrides_reach_everywhere_and_the_last_wins(load):
         "evaluation.generate=0",
         "seeds=[7, 8]",
         "seeds.1=9",
-        "priors.1.fitted.jitter=0.5",
+        "priors.1.fitted.jitter=0.25",
+        "priors[1].fitted.jitter=0.5",
         "description=a=b",
         "model=./folder",
     )
@@ -270,6 +270,10 @@ def test_overrides_reach_everywhere_and_the_last_wins(load):
         ("model.dtype=float16", "has no place: model is 'tiny'; set model whole"),
         ("seeds.2=5", "has no place: seeds is a list with the entries 0 to 1; set seeds whole"),
         ("seeds.first=5", "has no place: seeds is a list"),
+        ("seeds[2]=5", "has no place: seeds is a list with the entries 0 to 1; set seeds whole"),
+        ("priors[0].isotropic.scale=1", "has no place: priors[0] is 'isotropic'; set priors[0] whole"),
+        ("[0]=5", "must have the form key.path=value"),
+        ("seeds[first]=5", "unknown key 'seeds[first]'"),
         ("seeds=[1", "has a value that is not valid YAML"),
         ("training={steps: 1, steps: 2}", "has a value that is not valid YAML"),
         ("training.steps=", "training.steps = null: must be a whole number"),
@@ -280,6 +284,12 @@ def test_wrong_overrides(load, override, sentence):
         load(STUDY, override)
     assert "\n" not in str(caught.value)
     assert override in str(caught.value) or "study.yaml: " in str(caught.value)
+
+
+def test_an_override_finds_keys_that_are_numbers(load):
+    text = STUDY.replace("[isotropic,", "[by_place: {default: zeros, blocks: {3: {fitted: {jitter: 1}}}},")
+    blocks = load(text, "priors[0].by_place.blocks.3.fitted.shrinkage=0.5").priors[0].params["blocks"]
+    assert blocks == {"3": {"fitted": {"jitter": 1, "shrinkage": 0.5}}}
 
 
 # Wrong files
@@ -319,9 +329,21 @@ WRONG = {
     "rates: [a]": ["rates[0] = 'a'", "must be a number, such as 1e-3, or {relative: NUMBER}"],
     "rates: [true]": ["rates[0] = true", "must be a number, such as 1e-3"],
     "rates: [{relative: a}]": ["rates[0] = {'relative': 'a'}", "must be a number"],
-    "rates: [-1]": ["rates[0].value = -1", "must be greater than 0"],
-    "rates: [1e400]": ["rates[0].value = inf", "must be a finite number"],
+    "rates: [-1]": ["rates[0] = -1: must be greater than 0"],
+    "rates: [{relative: -1}]": ["rates[0] = {'relative': -1}: must be greater than 0"],
+    "rates: [{value: -1}]": ["rates[0].value = -1: must be greater than 0"],
+    "rates: [1e400]": ["rates[0] = inf", "must be a finite number"],
+    "regularisers: [[none, spread]]": [
+        "regularisers[0] = ['none', 'spread']: none ",
+        "list of some; leave it",
+    ],
+    "regularisers: [[spread, {none: {}}]]": ["regularisers[0] = ", "leave it out"],
+    "regularisers: [null]": ["regularisers[0] = null: must be a name", "for no regulariser write none"],
+    "regularisers: [3]": ["regularisers[0] = 3: must be a name, one name with its parameters, or a list"],
+    "regularisers: [[spread, 3]]": ["regularisers[0][1] = 3: must be a name"],
+    "regularisers: null": ["regularisers = null: must be a list; write its entries in brackets"],
     "seeds: 0": ["seeds = 0", "must be a list, such as [0]"],
+    "seeds: null": ["seeds = null: must be a list; write its entries in brackets"],
     "seeds: [true]": ["seeds[0] = true", "must be a whole number"],
     "seeds: [-1]": ["seeds[0] = -1", "must be at least 0"],
     "seeds: [9223372036854775808]": [

@@ -328,6 +328,15 @@ def test_a_damaged_posterior_is_refused(tmp_path):
     refused("damaged", export_adapter, tmp_path / "bad.safetensors", tmp_path / "out")
 
 
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+def test_a_posterior_that_is_not_finite_is_refused(tiny, tmp_path, number):
+    prompt = tiny.prompt("soft")
+    prompt[Place(0)][1, 2] = number
+    file = tiny.posterior(tmp_path / "one.safetensors", prompt)
+    refused("not finite, in final/decoder.0.residual.keep", export_adapter, file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def config_with(**changes: Any) -> Any:
     def change(folder: Path) -> None:
         path = folder / "adapter_config.json"

@@ -120,5 +120,10 @@ def test_an_encoder_takes_soft_prompts_only(name):
 def test_a_written_instruction_wins_over_the_tasks():
     assert METHODS["instruction"]().text("the task's") == "the task's"
     assert METHODS["instruction"](written="mine").text("the task's") == "mine"
-    assert METHODS["instruction"](written="").text("the task's") == ""
     assert METHODS["none"]().text("the task's") == ""
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t"])
+def test_an_instruction_without_words_is_refused(text):
+    with pytest.raises(UserError, match=r"written = .*: must not be empty or blank; write a text"):
+        validate(METHODS["instruction"], {"written": text}, "study.yaml")

@@ -1,16 +1,27 @@
 """Keys of families with rotations of their own kind, and of one whose rotation is not known."""
 
+from collections import defaultdict
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPTNeoXConfig, LlamaConfig, PreTrainedConfig
 
 from softprior.errors import UserError
 from softprior.models import keys
+from softprior.models.blocks import Blocks
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.prompt import Place
-from softprior.testing.families import random_model
-from softprior.testing.hosts import check_prefix_of_a_text, check_projections
+from softprior.testing.families import FAMILIES, random_model
+from softprior.testing.hosts import (
+    Recorder,
+    check_key_sites,
+    check_prefix_of_a_text,
+    check_projections,
+    example_batch,
+)
+from softprior.testing.hosts.closeness import assert_close
+from softprior.testing.hosts.examples import texts
 
 SIZES = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "rope_theta": 1e4}
@@ -30,12 +41,43 @@ OTHERS: dict[str, PreTrainedConfig] = {
 }
 
 
-@pytest.mark.parametrize("check", [check_projections, check_prefix_of_a_text])
+@pytest.mark.parametrize("check", [check_projections, check_key_sites, check_prefix_of_a_text])
 @pytest.mark.parametrize("name", OTHERS)
 def test_keys_are_turned_as_the_family_turns_them(name, check):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(OTHERS[name], attn_implementation=ATTENTION).eval()
     check(LocalLM(model, "weights"), model)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+@torch.no_grad()
+def test_key_sites_are_what_the_familys_own_modules_return(family):
+    """Each module that makes keys or values, on each row alone: no packing, no prompts, no projection."""
+    host, model = LocalLM(random_model(family, ATTENTION), "weights"), random_model(family)
+    batch = example_batch(host.info())
+    returned: dict[tuple[str, int], list[torch.Tensor]] = defaultdict(list)
+
+    def keep(name, block, out):
+        heads_first = family == "gemma3" and name == "k_norm"
+        returned[name, block].append((out.transpose(1, 2) if heads_first else out)[0].flatten(1))
+
+    for block, layer in enumerate(Blocks.of(model).layers):
+        attention = layer.attn if family == "gpt2" else layer.self_attn
+        for name, module in attention.named_children():
+            module.register_forward_hook(lambda _, __, out, at=(name, block): keep(*at, out))
+    for text in texts(batch):
+        model(input_ids=torch.tensor([text]), use_cache=False)
+
+    seen = host.observe(None, batch, host.sites(), Recorder())
+    assert (("k_norm", 0) in returned) == (family in ("qwen3", "gemma3"))
+    for block in range(host.info().blocks):
+        if family == "gpt2":
+            _, keys, values = torch.cat(returned["c_attn", block]).chunk(3, -1)
+        else:
+            keys = torch.cat(returned["k_norm", block] or returned["k_proj", block])
+            values = torch.cat(returned["v_proj", block])
+        assert_close(seen.by_text(f"key.{block}")[0], keys, f"key.{block}")
+        assert_close(seen.by_text(f"value.{block}")[0], values, f"value.{block}")
 
 
 def test_a_family_whose_rotation_is_not_known_is_refused(monkeypatch):

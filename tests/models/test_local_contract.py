@@ -7,14 +7,20 @@ from softprior.models.blocks import Blocks
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.prompt import Place
-from softprior.testing.families import FAMILIES, random_model
-from softprior.testing.hosts import CHECKS, check_finite_differences, check_host, example_batch
+from softprior.testing.families import FAMILIES, random_model, with_uneven_norms
+from softprior.testing.hosts import (
+    CHECKS,
+    check_finite_differences,
+    check_host,
+    check_normalise,
+    example_batch,
+)
 
 every_family = pytest.mark.parametrize("family", sorted(FAMILIES))
 
 
 @every_family
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+@pytest.mark.parametrize("check", CHECKS["decoder"], ids=lambda check: check.__name__.removeprefix("check_"))
 def test_contract(family, check):
     check(LocalLM(random_model(family, ATTENTION), "weights"), random_model(family))
 
@@ -22,6 +28,12 @@ def test_contract(family, check):
 @every_family
 def test_finite_differences(family):
     check_finite_differences(LocalLM(random_model(family, ATTENTION).double(), "weights"))
+
+
+@every_family
+def test_each_block_has_its_own_norm(family):
+    host = LocalLM(with_uneven_norms(random_model(family, ATTENTION)), "weights")
+    check_normalise(host, with_uneven_norms(random_model(family)))
 
 
 def test_the_suite_runs_whole_in_double_precision():

@@ -78,6 +78,26 @@ def test_smooth_where_every_prior_is():
     assert not smooth(default="fitted", blocks={"3": "zeros"})
 
 
+def test_the_prior_at_a_place_is_the_one_it_gets():
+    prior = validate(PRIORS["by_place"], {**ALL, "values": "zeros"}, "study.yaml")
+    assert prior.at(Place(0)) == PRIORS["isotropic"](scale=1.0)
+    assert prior.at(Place(3, "value")) == PRIORS["zeros"]()
+    assert prior.at(Place(5, "value")) == PRIORS["isotropic"](scale=5.0)
+    assert PRIORS["zeros"]().at(Place(0)) == PRIORS["zeros"]()
+
+
+@pytest.mark.parametrize(
+    ("params", "kinds"),
+    [
+        ({"default": "fitted", "blocks": {"3": "zeros"}}, {"residual", "key", "value"}),
+        ({"default": "zeros", "blocks": {"0": "fitted"}}, {"residual", "key", "value"}),
+        ({"default": "zeros", "keys": "fitted"}, {"key", "value"}),
+    ],
+)
+def test_its_kinds_are_those_it_can_start_at_some_block(params, kinds):
+    assert validate(PRIORS["by_place"], params, "study.yaml").kinds() == kinds
+
+
 def test_zeros_may_stand_at_the_kinds_they_are_for():
     found = validate(PRIORS["by_place"], {"default": "fitted", "keys": "zeros"}, "study.yaml")
     source = TableSource()
@@ -104,9 +124,19 @@ def test_defaults_are_written_out_so_that_equal_priors_have_one_identity():
             r".*'xaver' cannot stand here; did you mean 'xavier'\?.*",
         ),
         ({"default": {"by_place": {"default": "zeros"}}}, r".*'by_place' cannot stand here.*"),
-        ({"default": scaled(-1.0)}, r".*isotropic: scale = -1\.0: must be greater than 0"),
-        ({"default": "zeros", "blocks": {"-1": "zeros"}}, ".*must be at least 0"),
-        ({"default": "zeros", "blocks": {"first": "zeros"}}, ".*whole number.*|.*integer.*"),
+        ({"default": scaled(-1.0)}, r"default\.isotropic\.scale = -1\.0: must be greater than 0"),
+        ({"default": "zeros", "keys": "instruction"}, "the key 'keys.instruction.text' is required .*"),
+        (
+            {"default": "zeros", "blocks": {"2": {"vae": {"stps": 1}}}},
+            r"unknown key 'blocks\.2\.vae\.stps'.*",
+        ),
+        ({"default": "zeros", "blocks": {"-1": "zeros"}}, "blocks: the key '-1' must be at least 0"),
+        (
+            {"default": "zeros", "blocks": {"first": "zeros"}},
+            "blocks: the key 'first' must be a whole number, such as 0",
+        ),
+        ({"default": "zeros", "blocks": {"1.5": "zeros"}}, "blocks: the key '1.5' must be a whole number.*"),
+        ({"default": "zeros", "blocks": ["zeros"]}, "blocks = .* must be a mapping of keys to values"),
         ({"default": "zeros", "queries": "zeros"}, "unknown key 'queries'.*"),
     ],
 )

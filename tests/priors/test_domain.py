@@ -1,6 +1,8 @@
 """What a prior is fitted on: parts of the vocabulary, a statistics store, and how a covariance is shrunk."""
 
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from softprior.seeding import torch_generator
 from softprior.statistics.gaussian import fit_gaussian
 from softprior.statistics.moments import Moments, oas_shrinkage, shrunk
 from softprior.statistics.store import SiteStatistics, save_statistics
-from softprior.testing.priors import TableSource
+from softprior.testing.priors import TableSource, outline_of
 from softprior.validation import validate
 
 
@@ -118,6 +120,75 @@ def test_statistics_of_another_width_are_refused(tmp_path):
     )
     with pytest.raises(UserError, match=sentence):
         domain(tmp_path).load(TableSource(hidden=5))
+
+
+def refusal(call: Callable[[], object]) -> str:
+    with pytest.raises(UserError) as caught:
+        call()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("params", "source"),
+    [
+        ({"task": "poems"}, TableSource()),
+        ({"site": "resid.7"}, TableSource()),
+        ({}, at(Place(3, "value"))),
+        ({"tokens": "answer"}, TableSource()),
+        ({}, TableSource(hidden=5)),
+        ({"site": "resid.1"}, TableSource()),
+        ({"site": "resid.2"}, TableSource()),
+    ],
+)
+def test_a_plan_says_of_a_store_what_a_fit_would_say(tmp_path, params, source):
+    save(tmp_path, "squad", "resid.0")
+    save(tmp_path, "squad", "resid.1", model="0123456789abcdef")
+    save(tmp_path, "squad", "resid.2").write_bytes(b"no file of this kind")
+    one = domain(tmp_path, **params)
+    assert refusal(lambda: one.check_outline(outline_of(source))) == refusal(lambda: one.load(source))
+    domain(tmp_path).check_outline(replace(outline_of(TableSource(hidden=5)), hidden=None))
+
+
+@pytest.mark.parametrize("place", [Place(0), Place(2, "key")])
+def test_a_plan_says_of_a_part_what_a_fit_would_say(place):
+    source = at(place)
+    thin = Domain(part=(0.5, 0.51))
+    assert refusal(lambda: thin.check_outline(outline_of(source))) == refusal(lambda: thin.load(source))
+    thin.check_outline(replace(outline_of(source), vocabulary=None))
+    thin.check_outline(replace(outline_of(source), vocabulary=1000))
+
+
+@pytest.mark.parametrize(("name", "params"), [("vae", {}), ("low_density", {"neighbours": 30})])
+def test_a_plan_knows_how_many_vectors_a_prior_needs(name, params):
+    prior = validate(PRIORS[name], {**params, "part": [0, 0.25]}, "study.yaml")
+    source = TableSource()
+    assert refusal(lambda: prior.check_outline(outline_of(source))) == refusal(lambda: prior.fit(source))
+    prior.check_outline(replace(outline_of(source), vocabulary=400))
+
+
+def test_keys_and_values_are_of_a_sample_of_the_vocabulary():
+    part, large = Domain(part=(0.0, 0.00005)), replace(outline_of(TableSource()), vocabulary=100_000)
+    part.check_outline(large)
+    with pytest.raises(UserError, match="of 20000 tokens holds 1; a fit needs two"):
+        part.check_outline(replace(large, place=Place(0, "key")))
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [
+        {"interpolation": {"first": {"part": [0, 0.01]}}},
+        {"interpolation": {"second": {"part": [0, 0.01]}}},
+        {"mixture": {"priors": ["isotropic", {"fitted": {"part": [0, 0.01]}}]}},
+        {"by_place": {"default": "isotropic", "blocks": {0: {"vae": {"part": [0, 0.01]}}}}},
+    ],
+)
+def test_priors_with_domains_of_their_own_pass_the_question_on(prior):
+    ((name, params),) = prior.items()
+    found = validate(PRIORS[name], params, "study.yaml")
+    with pytest.raises(UserError, match="of 120 tokens holds 1"):
+        found.check_outline(outline_of(TableSource()))
+    if name == "by_place":
+        found.check_outline(outline_of(at(Place(1))))
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,25 @@ def test_a_text_is_repeated_or_cut(count, order):
     assert distribution.record() == {"text_tokens": 3}
 
 
+@pytest.mark.parametrize("text", ["", " ", "\n\t"])
+def test_a_text_without_words_is_refused(text):
+    with pytest.raises(UserError, match=r"text = .*: must not be empty or blank; write a text"):
+        validate(PRIORS["instruction"], {"text": text}, "study.yaml")
+
+
 def test_a_text_without_tokens_is_refused():
-    with pytest.raises(UserError, match="needs a text with at least one token, not ' '"):
-        PRIORS["instruction"](text=" ").fit(TableSource())
+    class Silent(TableSource):
+        """Of a tokenizer that knows none of the characters."""
+
+        def encode(self, text):  # noqa: ARG002
+            return super().encode("")
+
+    with pytest.raises(UserError, match="needs a text with at least one token, not '☃'"):
+        PRIORS["instruction"](text="☃").fit(Silent())
+
+
+def test_a_text_is_kept_as_it_is_written():
+    assert validate(PRIORS["instruction"], {"text": " two  words "}, "study.yaml").text == " two  words "
 
 
 def test_a_text_is_required():

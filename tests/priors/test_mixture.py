@@ -81,6 +81,25 @@ def test_smooth_where_all_parts_are():
     assert not mix(["isotropic", "xavier"]).smooth()
 
 
+SHELL = {"exclusion": {"quantile": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("priors", "support"),
+    [
+        (["vocabulary", {"instruction": {"text": "a b"}}], "points"),
+        ([SHELL, {"exclusion": {"quantile": 0.9}}], "bounded"),  # two radii
+        ([SHELL, "vocabulary"], "bounded"),
+        (["xavier", SHELL], "bounded"),
+        (["exclusion", "xavier"], "everywhere"),  # the cube may lie where exclusion has no mass
+        (["exclusion", "low_density"], "everywhere"),
+        (["isotropic", "vocabulary"], "everywhere"),
+    ],
+)
+def test_the_support_is_wide_enough_for_all_parts(priors, support):
+    assert mix(priors).fit(TableSource()).support == support
+
+
 def test_the_record_has_every_part_with_its_weight():
     record = mix(["isotropic", {"exclusion": {"quantile": 0.5}}], [0.3, 0.7]).fit(TableSource()).record()
     assert record["0_isotropic"] == {"weight": 0.3}
@@ -105,8 +124,16 @@ def test_weights_may_be_off_by_the_rounding_of_decimals():
         (["zeros", "fited"], None, r".*'fited' cannot stand here; did you mean 'fitted'\?.*"),
         (["zeros", {"mixture": {"priors": ["zeros", "fitted"]}}], None, r".*'mixture' cannot stand here.*"),
         (["zeros", {"by_place": {"default": "zeros"}}], None, r".*'by_place' cannot stand here.*"),
-        (["zeros", {"isotropic": {"scale": -1.0}}], None, r".*isotropic: scale = -1\.0: must be greater.*"),
-        (["zeros", {"isotropic": {"sale": 1.0}}], None, r".*isotropic: unknown key 'sale'; did you mean.*"),
+        (
+            ["zeros", {"isotropic": {"scale": -1.0}}],
+            None,
+            r"priors\[1\]\.isotropic\.scale = -1\.0: must be greater than 0",
+        ),
+        (
+            ["zeros", {"isotropic": {"sale": 1.0}}],
+            None,
+            r"unknown key 'priors\[1\]\.isotropic\.sale'; did you mean.*",
+        ),
     ],
 )
 def test_wrong_parameters(priors, weights, sentence):

@@ -1,6 +1,8 @@
 """Copies of an earlier study's vectors, the noise around them, and every file that does not fit."""
 
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from softprior.posteriors import Posterior, save_posterior
 from softprior.priors import PRIORS
 from softprior.prompt import Place
 from softprior.seeding import torch_generator
-from softprior.testing.priors import DRAWS, TableSource, check_moments
+from softprior.testing.priors import DRAWS, TableSource, check_moments, outline_of
 from softprior.validation import validate
 
 
@@ -119,7 +121,8 @@ REFUSED = {
     other_place: r"a\.safetensors has no vectors at decoder\.0\.residual\.keep; it has "
     r"decoder\.2\.key\.keep, decoder\.4\.residual\.cut, so use the same method",
     damaged: r"a\.safetensors is damaged or not a posterior file: .*",
-    lambda folder: folder / "none.safetensors": r"there is no posterior file .*none\.safetensors",
+    lambda folder: folder / "none.safetensors": r"there is no posterior file and no study's folder "
+    r".*none\.safetensors; run the study that makes it first, or give another path",
 }
 """Files that do not fit, and what is said of them."""
 
@@ -129,6 +132,8 @@ def test_a_file_that_does_not_fit_is_refused_in_one_sentence(tmp_path, case):
     with pytest.raises(UserError, match=rf"^.*{REFUSED[case]}$") as caught:
         prior(case(tmp_path)).fit(TableSource())
     assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=re.escape(str(caught.value))):
+        prior(case(tmp_path)).check_outline(outline_of(TableSource()))
 
 
 @pytest.mark.parametrize("case", [damaged, lambda folder: folder / "none.safetensors"])
@@ -175,6 +180,23 @@ def test_of_a_study_exactly_one_posterior_must_fit(tmp_path, counts, found):
     )
     with pytest.raises(UserError, match=sentence):
         prior(tmp_path).fit(TableSource())
+    with pytest.raises(UserError, match=sentence):
+        prior(tmp_path).check_outline(outline_of(TableSource()))
+
+
+def test_a_plan_that_does_not_know_the_width_checks_the_rest(tmp_path):
+    path = save(tmp_path / "a.safetensors", hidden=3)
+    prior(path).check_outline(replace(outline_of(TableSource()), hidden=None))
+    with pytest.raises(UserError, match=r"holds 6 vectors of 3 dimensions .* this trial has 7 of 3"):
+        prior(path).check_outline(replace(outline_of(TableSource(tokens=7)), hidden=None))
+
+
+def test_a_file_written_anew_is_read_anew(tmp_path):
+    path = save(tmp_path / "a.safetensors", count=5)
+    with pytest.raises(UserError, match="holds 5 vectors"):
+        prior(path).check_outline(outline_of(TableSource()))
+    save(path)
+    prior(path).check_outline(outline_of(TableSource()))
 
 
 def test_a_study_without_posteriors_is_refused(tmp_path):

@@ -83,14 +83,18 @@ def test_towards_the_prior_is_minus_its_log_density_over_the_answer_tokens():
 
 
 @pytest.mark.parametrize("name", ["xavier", "exclusion", "vocabulary", "zeros", "vae", "low_density"])
-def test_a_prior_without_a_smooth_density_is_refused_by_name(name):
-    with pytest.raises(UserError, match=f"finite smooth density everywhere, which {name} has not; use"):
-        make("towards_prior").check(name, PRIORS[name]())
+def test_priors_without_a_smooth_density_do_not_suit_towards_prior(name):
+    assert not make("towards_prior").suits(PRIORS[name]())
+
+
+@pytest.mark.parametrize("name", sorted(set(REGULARISERS) - {"towards_prior"}))
+def test_every_prior_suits_the_others(name):
+    assert REGULARISERS[name]().suits(PRIORS["zeros"]())
 
 
 @pytest.mark.parametrize("name", ["isotropic", "fitted", "interpolation"])
-def test_priors_with_one_are_taken(name):
-    make("towards_prior").check(name, PRIORS[name]())
+def test_priors_with_one_do(name):
+    assert make("towards_prior").suits(PRIORS[name]())
 
 
 def test_the_domain_is_a_mean_squared_mahalanobis_distance():

@@ -169,18 +169,27 @@ def run_id(client: MlflowClient, trial: str) -> str:
     return str(found.info.run_id)
 
 
-def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_cleanly_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
     study = study_file(tmp_path / "small.yaml", training={"steps": 100_000, "batch": 8, "checkpoint": 1})
     results = tmp_path / "results"
     folder = StudyFolder(results / "small")
     process = start(study, results)
     wait_for_checkpoint(process, folder)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     code, output = finish(process)
-    assert code == 130, output
+    assert code == 128 + number, output
     assert "Traceback" not in output
+    assert "***" not in output, "Ray's crash dump"
+    assert "stopping; running trials go on" in output
     assert "go on with" in output
-    assert pq.read_table(folder.table).num_rows == 3
+    table = pq.read_table(folder.table).to_pylist()
+    assert len(table) == 3
+    pending = {row["trial"] for row in table if row["status"] == "pending"}
+    statuses = {trial: status for trial, (status, _) in trial_runs(results).items()}
+    killed = {trial for trial, status in statuses.items() if status == "KILLED"}
+    assert killed
+    assert killed == pending & set(statuses)
     # No worker goes on training behind the user's back.
     checkpoint = next((folder.root / "checkpoints").glob("*.safetensors"))
     written = checkpoint.stat().st_mtime_ns

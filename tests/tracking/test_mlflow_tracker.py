@@ -13,14 +13,16 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from softprior.labels import labels
 from softprior.records import Record
+from softprior.regularisers.domain import TowardsDomain
 from softprior.results import StudyFolder
-from softprior.specs import StudySpec, TrialSpec
-from softprior.studies.plan import plan_study
+from softprior.specs import Entry, StudySpec, TrialSpec
+from softprior.studies.plan import Plan, plan_study
 from softprior.studies.table import write_study
 from softprior.study_files import load_study
 from softprior.tracking.mlflow_tracker import MlflowTracker, default_uri, make_database
-from tests.builders import run, study_file
+from tests.builders import run, study_file, trial
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,7 @@ def test_points_records_and_repeats_give_one_run_and_each_point_once(ended, tmp_
     first = MlflowTracker(uri, study, trials, folder)
     first.progress(trained, [{"step": 0, "phase": "loading"}, *points[:4]])
     first.close({})  # the driver stops here
+    assert set(statuses(uri).values()) == {"KILLED"}
     second = MlflowTracker(uri, study, trials, folder)
     second.progress(trained, points[2:5])  # the resumed trial repeats two steps
     second.ended(record)
@@ -88,6 +91,78 @@ def test_sending_everything_twice_changes_nothing(ended, tmp_path: Path) -> None
     trained = next(t for t in trials if t.prior)
     mine = next(r for r in runs if r.data.tags.get("softprior.trial") == trained.id)
     assert steps(client, mine.info.run_id, "train_loss") == list(range(1, 7))
+
+
+def statuses(uri: str) -> dict[str, str]:
+    """Of every run by its name."""
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("softprior/small")
+    return {r.info.run_name: r.info.status for r in client.search_runs([experiment.experiment_id])}
+
+
+def test_an_interrupted_trial_is_killed_then_runs_then_finishes(ended, tmp_path: Path) -> None:
+    study, trials, folder, records = ended
+    uri = default_uri(tmp_path)
+    trained = next(t for t in trials if t.prior)
+    label = labels(trials)[trained.id]
+    others = {i: record for i, record in records.items() if i != trained.id}
+
+    first = MlflowTracker(uri, study, trials, folder)
+    first.progress(trained, [{"step": 1, "train_loss": 1.0}])
+    first.close(others)
+    assert statuses(uri)[label] == "KILLED"
+    assert statuses(uri)["small"] == "KILLED"
+    again = MlflowTracker(uri, study, trials, folder)
+    again.progress(trained, [{"step": 2, "train_loss": 1.0}])
+    deadline = time.monotonic() + 60
+    while statuses(uri)[label] != "RUNNING":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    again.ended(records[trained.id])
+    again.close(records)
+    assert statuses(uri) == dict.fromkeys(["small", *labels(trials).values()], "FINISHED")
+    failed_one = records[trained.id].model_copy(update={"status": "failed", "error": "step 1: no"})
+    MlflowTracker(uri, study, trials, folder).close(others | {trained.id: failed_one})
+    assert statuses(uri)[label] == "FAILED"
+    assert statuses(uri)["small"] == "FAILED"
+
+
+def test_two_regularisers_of_one_name_have_parameters_and_metrics_of_one_name_each(
+    ended, tmp_path: Path
+) -> None:
+    study, _, _, _ = ended
+    spec = trial(regularisers=[TowardsDomain(), TowardsDomain(direction="away", weight=0.5)], steps=1)
+    folder = StudyFolder(tmp_path / "results" / "small")
+    record = run(spec, folder.root)
+    write_study(folder, Plan(study, (spec,), ()))
+    uri = default_uri(tmp_path)
+    tracker = MlflowTracker(uri, study, (spec,), folder)
+    tracker.close({spec.id: record})
+    assert tracker.problem is None
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("softprior/small")
+    (mine,) = client.search_runs([experiment.experiment_id], f"tags.`softprior.trial` = '{spec.id}'")
+    for term, entry in zip(("domain", "domain-2"), spec.regularisers, strict=True):
+        assert mine.data.params[f"regulariser.{term}.weight"] == str(entry.params["weight"])
+        assert mine.data.params[f"regulariser.{term}.direction"] == entry.params["direction"]
+        assert f"train_penalty_{term}" in mine.data.metrics
+    away = next(i for i, e in enumerate(spec.regularisers) if e.params["direction"] == "away")
+    value = mine.data.metrics[f"train_penalty_{('domain', 'domain-2')[away]}"]
+    assert value == pytest.approx(list(record.steps[0].penalties.values())[away])
+
+
+def test_a_run_is_renamed_when_its_study_grows(ended, tmp_path: Path) -> None:
+    study, trials, folder, records = ended
+    uri = default_uri(tmp_path)
+    trained = next(t for t in trials if t.prior and t.prior.name == "isotropic")
+    MlflowTracker(uri, study, trials, folder).close(records)
+    wider = trained.model_copy(
+        update={"prior": Entry(name="isotropic", params={**trained.prior.params, "scale": 0.5})}
+    )
+    MlflowTracker(uri, study, (*trials, wider), folder).close(records)
+    names = set(statuses(uri))
+    assert {"small", *labels((*trials, wider)).values()} - names == {labels((*trials, wider))[wider.id]}
+    assert any("isotropic(scale=" in name for name in names)
 
 
 @pytest.fixture

@@ -82,7 +82,9 @@ class Asset(Spec):
         licence: of the asset itself, not of the package that carries it.
         source: where it comes from.
         members: what is taken out of an archive; everything else in it is left alone.
-        parameters, blocks: of a model that has to be fetched, for estimates and checks before that.
+        parameters: of a model that has to be fetched, for estimates before that.
+        blocks, hidden, keys, positions, vocabulary: of the same, for checks; `assets.models.Shape` says what
+            they are.
     """
 
     about: str
@@ -91,6 +93,10 @@ class Asset(Spec):
     members: tuple[str, ...] = ()
     parameters: int | None = None
     blocks: int | None = None
+    hidden: int | None = None
+    keys: int | None = None
+    positions: int | None = None
+    vocabulary: int | None = None
 
     @model_validator(mode="after")
     def _members_of_archives(self) -> Asset:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from safetensors import safe_open
 
@@ -18,7 +18,7 @@ from softprior.assets.conversion import CONVERSION_VERSION, convert_gguf
 from softprior.assets.hub import hub_commit, hub_model
 from softprior.assets.registry import fetch
 from softprior.errors import UserError, nearest
-from softprior.prompt import Stack
+from softprior.prompt import Place, Stack
 from softprior.specs import ModelSpec
 
 _HUB = "hub:"
@@ -91,22 +91,35 @@ def parameter_count(model: ModelSpec) -> int | None:
 
 
 class Shape(NamedTuple):
-    """Where a model takes prompts.
+    """What a prompt has to fit in a model; None where that is not known.
 
     Attributes:
         blocks: number of blocks of the stack that reads the input.
         stack: `encoder` if the model has one.
+        hidden: width of the residual stream.
+        keys: width of a block's keys, and of its values, heads side by side.
+        positions: longest sequence, prompt vectors included; an encoder of T5's kind has no limit.
+        vocabulary: rows of the embedding table.
     """
 
     blocks: int
-    stack: Stack
+    stack: Stack = "decoder"
+    hidden: int | None = None
+    keys: int | None = None
+    positions: int | None = None
+    vocabulary: int | None = None
+
+    def width(self, place: Place) -> int | None:
+        """Dimension of the vectors at a place."""
+        return self.hidden if place.kind == "residual" else self.keys
 
 
 def model_shape(model: ModelSpec) -> Shape | None:
-    """The model's blocks, as far as they are known without fetching or converting anything."""
+    """The model's sizes, as far as they are known without fetching or converting anything."""
     asset = catalogue().models.get(model.id)
     if asset is not None and asset.blocks is not None:
-        return Shape(asset.blocks, "decoder")
+        sizes = {name: getattr(asset, name) for name in ("hidden", "keys", "positions", "vocabulary")}
+        return Shape(asset.blocks, **sizes)
     if model.id.startswith(_HUB):
         return None
     weights = _shipped(asset.source) if asset is not None else _local_weights(model.id)
@@ -117,13 +130,26 @@ def model_shape(model: ModelSpec) -> Shape | None:
         facts = json.loads(config.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{config} is damaged: {error}; save the model again") from None
-    blocks = next((facts[name] for name in _BLOCKS if isinstance(facts.get(name), int)), None)
-    encoder = facts.get("is_encoder_decoder") is True
-    return None if blocks is None else Shape(blocks, "encoder" if encoder else "decoder")
+    return _config_shape(facts)
 
 
-_BLOCKS = ("num_layers", "num_hidden_layers", "n_layer", "n_layers")
-"""What families call the number of blocks in config.json; T5's encoder has `num_layers`."""
+def _config_shape(facts: dict[str, Any]) -> Shape | None:
+    """The sizes that a config.json says, whatever its family calls them."""
+
+    def size(*names: str) -> int | None:
+        return next((facts[name] for name in names if type(facts.get(name)) is int), None)
+
+    blocks = size("num_layers", "num_hidden_layers", "n_layer", "n_layers")  # T5's encoder has num_layers
+    if blocks is None:
+        return None
+    hidden, vocabulary = size("hidden_size", "n_embd", "d_model"), size("vocab_size")
+    if facts.get("is_encoder_decoder") is True:
+        return Shape(blocks, "encoder", hidden, vocabulary=vocabulary)
+    heads, groups, each = size("num_attention_heads"), size("num_key_value_heads"), size("head_dim")
+    if each is None and hidden and heads:
+        each = hidden // heads
+    keys = groups * each if groups and each else None
+    return Shape(blocks, "decoder", hidden, keys, size("max_position_embeddings", "n_positions"), vocabulary)
 
 
 def _of_catalogue(asset: Asset) -> str:

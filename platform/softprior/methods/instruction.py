@@ -6,17 +6,18 @@ from typing import ClassVar
 
 from softprior.methods.base import Method
 from softprior.prompt import Place, Stack
+from softprior.specs import Text
 
 
 class Instruction(Method):
     """The baseline of a person who writes a prompt.
 
     Attributes:
-        written: the text; null takes the task's own instruction.
+        written: the text; null takes the task's own instruction. For none at all there is the method none.
     """
 
     trained: ClassVar[bool] = False
-    written: str | None = None
+    written: Text | None = None
 
     def places(self, blocks: int, stack: Stack = "decoder") -> tuple[Place, ...]:  # noqa: ARG002
         return ()

@@ -263,6 +263,13 @@ class EncoderDecoderLM:
         first, second = self._label_logits(a or {}, parts), self._label_logits(b or {}, parts)
         return compared(first, second, rows, len(batch))
 
+    def sites(self) -> tuple[str, ...]:
+        return tuple(
+            f"{name}.{site}"
+            for name, stack in self._stacks.items()
+            for site in (*(f"resid.{block}" for block in range(len(stack.block) + 1)), "final")
+        )
+
     @torch.no_grad()
     def observe(
         self, prompt: Prompt | None, batch: Batch, sites: Sequence[str], statistic: StatisticT
@@ -286,7 +293,7 @@ class EncoderDecoderLM:
                 f"{name}.resid.{len(stack.block)}": stack.block[-1],
                 f"{name}.final": stack.final_layer_norm,
             }
-        unknown = [site for site in sites if site not in inputs and site not in outputs]
+        unknown = [site for site in sites if site not in self.sites()]
         if unknown:
             ranges = [f"{name}.resid.0 to {len(stack.block)}" for name, stack in self._stacks.items()]
             raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
@@ -45,13 +46,17 @@ class KeyGeometry:
     @torch.no_grad()
     def project(self, place: Place, states: Float[Tensor, "N H"]) -> Float[Tensor, "N D"]:
         """See `FrozenLM.project`."""
-        args, kwargs = self._called(1)[place.block]
+        read = self.reader(place.block)
         side = 0 if place.kind == "key" else 1
-        parts = [
-            self._keys_values(place.block, chunk, args, _spread(kwargs, len(chunk)))[side]
-            for chunk in states.split(CHUNK)
-        ]
-        return torch.cat(parts).float()
+        return torch.cat([read(chunk)[side] for chunk in states.split(CHUNK)]).float()
+
+    def reader(self, block: int) -> Callable[[Float[Tensor, "N H"]], tuple[Tensor, Tensor]]:
+        """What makes keys (before rotary, after any norm of keys) and values of states at a block's input.
+
+        It may be called within a pass of the model. `reader` itself may not: it can take a pass of its own.
+        """
+        args, kwargs = self._called(1)[block]
+        return lambda states: self._keys_values(block, states, args, _spread(kwargs, len(states)))
 
     @torch.no_grad()
     def rotate(self, place: Place, keys: Float[Tensor, "P D"], inverse: bool) -> Float[Tensor, "P D"]:
@@ -114,7 +119,8 @@ class KeyGeometry:
         lengths = torch.tensor([len(states)], device=weight.device)
         current = Pass(Rows.of(lengths), capture={}, halt=True)
         with running(current), suppress(Halted):
-            self._layers[block](states.to(weight)[None], *args, **kwargs)
+            # Past the block's hooks, which are for the states of the model's own passes.
+            self._layers[block].forward(states.to(weight)[None], *args, **kwargs)
         assert current.capture is not None
         return current.capture[block]
 

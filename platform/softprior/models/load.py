@@ -31,6 +31,24 @@ class Loaded(NamedTuple):
     fingerprint: str
 
 
+class LoadedTokenizer(NamedTuple):
+    """What turns text into a model's tokens; the fingerprint is that of weights and tokenizer together."""
+
+    tokenizer: Any
+    fingerprint: str
+
+
+def load_tokenizer(model: ModelSpec) -> LoadedTokenizer:
+    """Loads a model's tokenizer and none of its weights.
+
+    Raises:
+        UserError: the model cannot be had.
+    """
+    resolved = resolve_model(model)
+    tokenizer = AutoTokenizer.from_pretrained(resolved.folder, trust_remote_code=False)
+    return LoadedTokenizer(tokenizer, resolved.fingerprint)
+
+
 @lru_cache(maxsize=1)
 def load_local(model: ModelSpec) -> Loaded:
     """Loads a model into this process; the same spec again gives the same object.

@@ -251,6 +251,11 @@ class LocalLM:
         second, _, _ = self._label_logits(b or {}, batch)
         return compared(first, second, rows, len(batch))
 
+    def sites(self) -> tuple[str, ...]:
+        blocks = range(len(self._blocks.layers))
+        residual = [f"resid.{block}" for block in (*blocks, len(blocks))]
+        return (*residual, "final", *(f"{kind}.{block}" for kind in ("key", "value") for block in blocks))
+
     @torch.no_grad()
     def observe(
         self, prompt: Prompt | None, batch: Batch, sites: Sequence[str], statistic: StatisticT
@@ -264,30 +269,48 @@ class LocalLM:
 
     @contextmanager
     def _watching(self, sites: Sequence[str], statistic: SiteStatistic, where: Where) -> Iterator[None]:
-        """Forward hooks that hand the text's states at the sites to the statistic."""
+        """Forward hooks that hand the text's states at the sites to the statistic.
+
+        Keys and values are made of the states at their block's input, which costs its projections once
+        more: what the block itself makes are keys turned to their positions, and where they are not yet
+        turned differs by family.
+        """
         layers = self._blocks.layers
-        known = [f"resid.{block}" for block in range(len(layers) + 1)] + ["final"]
-        unknown = [site for site in sites if site not in known]
+        blocks = len(layers)
+        unknown = [site for site in sites if site not in self.sites()]
         if unknown:
             raise UserError(
-                f"there is no site '{unknown[0]}'; this model has resid.0 to {known[-2]}, and final"
+                f"there is no site '{unknown[0]}'; this model has resid.0 to resid.{blocks}, final, key.0 to "
+                f"key.{blocks - 1} and value.0 to value.{blocks - 1}"
             )
         count = len(where.tokens)
+        readers = {
+            block: self._geometry.reader(block)
+            for block in range(blocks)
+            if f"key.{block}" in sites or f"value.{block}" in sites
+        }
 
         def give(site: str, states: Tensor) -> None:
             statistic.update(site, states[0, -count:].float(), where)
 
-        handles = []
-        for block, layer in enumerate(layers):
+        def enter(block: int, states: Tensor) -> None:
             if f"resid.{block}" in sites:
-                handles.append(
-                    layer.register_forward_pre_hook(
-                        lambda _, args, kwargs, site=f"resid.{block}": give(site, _hidden(args, kwargs)),
-                        with_kwargs=True,
-                        prepend=True,
-                    )
-                )
-        for site, module in ((known[-2], layers[-1]), ("final", self._blocks.final_norm)):
+                give(f"resid.{block}", states)
+            if block in readers:
+                keys, values = readers[block](states[0, -count:])
+                for site, vectors in ((f"key.{block}", keys), (f"value.{block}", values)):
+                    if site in sites:
+                        give(site, vectors[None])
+
+        handles = [
+            layer.register_forward_pre_hook(
+                lambda _, args, kwargs, block=block: enter(block, _hidden(args, kwargs)),
+                with_kwargs=True,
+                prepend=True,
+            )
+            for block, layer in enumerate(layers)
+        ]
+        for site, module in ((f"resid.{blocks}", layers[-1]), ("final", self._blocks.final_norm)):
             if site in sites:
                 handles.append(
                     module.register_forward_hook(lambda _, __, out, site=site: give(site, _first(out)))

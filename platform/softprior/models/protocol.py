@@ -151,6 +151,9 @@ class FrozenLM(Protocol):
     def compare(self, a: Prompt | None, b: Prompt | None, batch: Batch) -> Comparison:
         """Divergence and first-choice agreement of the outputs under two prompts."""
 
+    def sites(self) -> tuple[str, ...]:
+        """Names of all sites that `observe` takes; `docs/notation.md` says where they are."""
+
     def observe(
         self, prompt: Prompt | None, batch: Batch, sites: Sequence[str], statistic: StatisticT
     ) -> StatisticT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch
@@ -66,9 +67,27 @@ class PriorSource(Protocol):
         """The vocabulary's own radii, for priors that were fitted on nothing."""
 
 
+@dataclass(frozen=True)
+class Outline:
+    """A `PriorSource` before the model is loaded: what a plan knows of it.
+
+    Attributes:
+        place, places, tokens, model: as in `PriorSource`.
+        hidden: the same, or None where it is not known.
+        vocabulary: rows of the embedding table: most vectors there can be; None where it is not known.
+    """
+
+    place: Place
+    places: tuple[Place, ...]
+    tokens: int
+    model: str
+    hidden: int | None = None
+    vocabulary: int | None = None
+
+
 Support = Literal["everywhere", "outside", "bounded", "shell", "points"]
-"""Where a distribution puts its mass, the widest first: on all vectors, outside of an ellipsoid, in a bounded
-region, on a shell of one radius, on finitely many points."""
+"""Where a distribution puts its mass: anywhere, anywhere but around the centre of its data, in a bounded
+region, on a shell of one Mahalanobis radius, on finitely many points."""
 
 
 class Distribution(ABC):
@@ -116,8 +135,26 @@ class Prior(Spec, ABC):
             UserError: the source cannot carry this prior with these parameters.
         """
 
+    def check_outline(self, outline: Outline) -> None:
+        """Says before anything is loaded what `fit` would refuse for this place, as far as that is known.
+
+        It is asked after `contents`, so files are known to be there and whole. Headers of files may be
+        read, not what they hold: it is asked for every place.
+
+        Raises:
+            UserError: the place cannot have this prior with these parameters.
+        """
+
+    def components(self) -> tuple[Prior, ...]:
+        """The priors that it mixes at every place: itself, unless it mixes others."""
+        return (self,)
+
+    def at(self, place: Place) -> Prior:  # noqa: ARG002
+        """The prior that stands at a place: itself, unless it chooses others by place."""
+        return self
+
     def kinds(self) -> frozenset[Kind]:
-        """The kinds of places it can start; a study leaves it out for methods that have others."""
+        """The kinds of places it can start, in some block; a study leaves it out for methods with others."""
         return frozenset(get_args(Kind))
 
     def named_blocks(self) -> frozenset[int]:

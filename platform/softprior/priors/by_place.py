@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, get_args
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
-from softprior.priors.base import Distribution, Prior, PriorSource
+from softprior.priors.base import Distribution, Outline, Prior, PriorSource
 from softprior.priors.mixture import Mixture
 from softprior.priors.nested import checked, component
 from softprior.priors.simple import SIMPLE
-from softprior.prompt import Kind
+from softprior.prompt import Kind, Place
 from softprior.specs import Entry
 
 COMPONENTS: dict[str, type[Prior]] = {**SIMPLE, "mixture": Mixture}
+Part = Annotated[Entry, AfterValidator(partial(checked, COMPONENTS))]
 
 
 class ByPlace(Prior):
@@ -25,27 +27,18 @@ class ByPlace(Prior):
         blocks: priors of single blocks, which win over the others.
     """
 
-    default: Entry
-    keys: Entry | None = None
-    values: Entry | None = None
-    blocks: dict[Annotated[int, Field(ge=0)], Entry] = {}
-
-    @field_validator("default", "keys", "values")
-    @classmethod
-    def _known(cls, entry: Entry | None) -> Entry | None:
-        return None if entry is None else checked(COMPONENTS, entry)
-
-    @field_validator("blocks")
-    @classmethod
-    def _all_known(cls, blocks: dict[int, Entry]) -> dict[int, Entry]:
-        return {block: checked(COMPONENTS, entry) for block, entry in blocks.items()}
+    default: Part
+    keys: Part | None = None
+    values: Part | None = None
+    blocks: dict[Annotated[int, Field(ge=0)], Part] = {}
 
     def kinds(self) -> frozenset[Kind]:
+        blocks = [component(COMPONENTS, entry).kinds() for entry in self.blocks.values()]
+        kinds: tuple[Kind, ...] = get_args(Kind)
         return frozenset(
             kind
-            for kind in get_args(Kind)
-            for entries in [[self._by_kind(kind), *self.blocks.values()]]
-            if all(kind in component(COMPONENTS, entry).kinds() for entry in entries)
+            for kind in kinds
+            if any(kind in found for found in (component(COMPONENTS, self._by_kind(kind)).kinds(), *blocks))
         )
 
     def named_blocks(self) -> frozenset[int]:
@@ -59,9 +52,13 @@ class ByPlace(Prior):
         return all(component(COMPONENTS, entry).smooth() for entry in self._entries())
 
     def fit(self, source: PriorSource) -> Distribution:
-        place = source.place
-        entry = self.blocks.get(place.block) or self._by_kind(place.kind)
-        return component(COMPONENTS, entry).fit(source)
+        return self.at(source.place).fit(source)
+
+    def check_outline(self, outline: Outline) -> None:
+        self.at(outline.place).check_outline(outline)
+
+    def at(self, place: Place) -> Prior:
+        return component(COMPONENTS, self.blocks.get(place.block) or self._by_kind(place.kind))
 
     def _by_kind(self, kind: Kind) -> Entry:
         return {"key": self.keys, "value": self.values}.get(kind) or self.default

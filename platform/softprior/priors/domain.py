@@ -12,14 +12,14 @@ from torch import Tensor
 
 from softprior.assets import fingerprints
 from softprior.errors import UserError
-from softprior.priors.base import PriorSource
+from softprior.priors.base import Outline, PriorSource
 from softprior.priors.cache import Fit, cached_fit
 from softprior.prompt import Place
 from softprior.seeding import torch_generator
 from softprior.specs import Spec
 from softprior.statistics.gaussian import Gaussian, fit_gaussian
 from softprior.statistics.reference import Reference
-from softprior.statistics.store import SiteStatistics, find_statistics, load_statistics
+from softprior.statistics.store import SiteStatistics, find_statistics, load_statistics, statistics_width
 
 SAMPLE = 20_000
 """Vectors kept of a vocabulary where single ones are asked for; the paper subsamples as many."""
@@ -87,21 +87,48 @@ class Domain(Spec):
         """
         if self.statistics is None or self.task is None:
             vectors = source.vocabulary()
-            first, last = (round(share * len(vectors)) for share in self.part)
-            if last - first < 2:
-                raise UserError(
-                    f"part = {list(self.part)} of {len(vectors)} tokens holds {last - first}; a fit needs two"
-                )
-            return SiteStatistics.of(vectors[first:last])
+            return SiteStatistics.of(vectors[self._rows(len(vectors))])
         site = self.site or site_of(source.place)
         found = load_statistics(self.statistics.expanduser(), self.task, site, self.tokens, source.model)
-        dimension = len(found.moments.mean)
-        if dimension != source.hidden:
-            raise UserError(
-                f"the vectors of {self.task} at {site} in {self.statistics} have {dimension} dimensions and "
-                f"the place {source.place.name} has {source.hidden}; choose a site of this width"
-            )
+        self._require_width(len(found.moments.mean), source)
         return found
+
+    def check_outline(self, outline: Outline) -> None:
+        """Whether there are vectors for the place, from the store's headers: see `Prior.check_outline`."""
+        if self.statistics is None or self.task is None:
+            self.known_vectors(outline)
+            return
+        site = self.site or site_of(outline.place)
+        folder = self.statistics.expanduser()
+        self._require_width(statistics_width(folder, self.task, site, self.tokens, outline.model), outline)
+
+    def known_vectors(self, outline: Outline) -> int | None:
+        """How many a part of the vocabulary holds; None of a store, or where that is not known.
+
+        Raises:
+            UserError: too few for any fit.
+        """
+        if self.statistics is not None or outline.vocabulary is None:
+            return None
+        rows = self._rows(vectors_at(outline.place, outline.vocabulary))
+        return rows.stop - rows.start
+
+    def _rows(self, count: int) -> slice:
+        """The part of so many tokens."""
+        first, last = (round(share * count) for share in self.part)
+        if last - first < 2:
+            raise UserError(
+                f"part = {list(self.part)} of {count} tokens holds {last - first}; a fit needs two"
+            )
+        return slice(first, last)
+
+    def _require_width(self, dimension: int, source: PriorSource | Outline) -> None:
+        if source.hidden is not None and dimension != source.hidden:
+            raise UserError(
+                f"the vectors of {self.task} at {self.site or site_of(source.place)} in {self.statistics} "
+                f"have {dimension} dimensions and the place {source.place.name} has {source.hidden}; choose "
+                "a site of this width"
+            )
 
     def name(self, place: Place) -> str:
         """For records: where the vectors are from."""
@@ -110,6 +137,11 @@ class Domain(Spec):
                 "vocabulary" if self.part == (0.0, 1.0) else f"vocabulary {self.part[0]:g}-{self.part[1]:g}"
             )
         return f"{self.task} {self.tokens} at {self.site or site_of(place)}"
+
+
+def vectors_at(place: Place, tokens: int) -> int:
+    """Vectors of a vocabulary at a place: keys and values are made of at most `SAMPLE` tokens."""
+    return tokens if place.kind == "residual" else min(tokens, SAMPLE)
 
 
 def site_of(place: Place) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 
 from softprior.errors import UserError
 from softprior.priors.base import Distribution, Prior, PriorSource
+from softprior.specs import Text
 
 
 class Instruction(Prior):
@@ -23,7 +23,7 @@ class Instruction(Prior):
         text: the instruction.
     """
 
-    text: Annotated[str, Field(min_length=1)]
+    text: Text
 
     def fit(self, source: PriorSource) -> Distribution:
         vectors = source.text(self.text)

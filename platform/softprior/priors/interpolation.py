@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from softprior.priors.base import Distribution, Prior, PriorSource
+from softprior.priors.base import Distribution, Outline, Prior, PriorSource
 from softprior.priors.domain import Domain, FittedDomain, Shrinkage, fit_domain
 
 NODES = 512
@@ -44,6 +44,10 @@ class Interpolation(Shrinkage, Prior):
     def fit(self, source: PriorSource) -> Distribution:
         fits = (fit_domain(self.first, self, source), fit_domain(self.second, self, source))
         return _Interpolation(*fits, self.low, self.high)
+
+    def check_outline(self, outline: Outline) -> None:
+        self.first.check_outline(outline)
+        self.second.check_outline(outline)
 
     def contents(self) -> tuple[str, ...]:
         return (*self.first.contents(), *self.second.contents())

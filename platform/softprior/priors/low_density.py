@@ -10,9 +10,10 @@ from pydantic import Field
 from torch import Tensor
 
 from softprior.errors import UserError
-from softprior.priors.base import Distribution, Prior, PriorSource
+from softprior.priors.base import Distribution, Outline, Prior, PriorSource
 from softprior.priors.cache import Fit, cached_fit
 from softprior.priors.domain import Domain, FittedDomain, Shrinkage, fit_domain, sampled
+from softprior.prompt import Place
 from softprior.seeding import torch_generator
 from softprior.statistics.gaussian import Gaussian
 from softprior.statistics.reference import Reference
@@ -50,11 +51,7 @@ class LowDensity(Domain, Shrinkage, Prior):
 
         def build() -> Fit:
             data = sampled(self.load(source).sample, NEIGHBOURS_AMONG).float().cpu()
-            if len(data) <= self.neighbours:
-                raise UserError(
-                    f"neighbours = {self.neighbours} needs more vectors than the {len(data)} of "
-                    f"{self.name(source.place)}; lower it"
-                )
+            self._require_neighbours(len(data), source.place)
             own = neighbour_distance(data, data, self.neighbours + 1)  # the nearest is the vector itself
             return Fit({"data": data, "distances": own.sort().values}, {})
 
@@ -68,6 +65,19 @@ class LowDensity(Domain, Shrinkage, Prior):
                 f"and spread = {self.spread:g}; lower the quantile or raise the spread"
             )
         return law
+
+    def check_outline(self, outline: Outline) -> None:
+        Domain.check_outline(self, outline)
+        count = self.known_vectors(outline)
+        if count is not None:
+            self._require_neighbours(count, outline.place)
+
+    def _require_neighbours(self, count: int, place: Place) -> None:
+        if count <= self.neighbours:
+            raise UserError(
+                f"neighbours = {self.neighbours} needs more vectors than the {count} of "
+                f"{self.name(place)}; lower it"
+            )
 
 
 def neighbour_distance(

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, get_args
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
-from softprior.priors.base import Distribution, Prior, PriorSource, Support
+from softprior.priors.base import Distribution, Outline, Prior, PriorSource, Support
 from softprior.priors.nested import checked, component
 from softprior.priors.simple import SIMPLE
 from softprior.prompt import Kind
 from softprior.specs import Entry
 
+Part = Annotated[Entry, AfterValidator(partial(checked, SIMPLE))]
 EXACT = 1e-6
 """How far from 1 weights may sum: decimals that people write are not exact in binary."""
 
@@ -30,13 +33,8 @@ class Mixture(Prior):
         weights: their probabilities, which sum to 1; null weighs all alike.
     """
 
-    priors: Annotated[tuple[Entry, ...], Field(min_length=2)]
+    priors: Annotated[tuple[Part, ...], Field(min_length=2)]
     weights: tuple[Annotated[float, Field(gt=0)], ...] | None = None
-
-    @field_validator("priors")
-    @classmethod
-    def _known(cls, priors: tuple[Entry, ...]) -> tuple[Entry, ...]:
-        return tuple(checked(SIMPLE, entry) for entry in priors)
 
     @model_validator(mode="after")
     def _weighted(self) -> Mixture:
@@ -62,6 +60,13 @@ class Mixture(Prior):
             weights,
         )
 
+    def check_outline(self, outline: Outline) -> None:
+        for part in self.components():
+            part.check_outline(outline)
+
+    def components(self) -> tuple[Prior, ...]:
+        return tuple(component(SIMPLE, entry) for entry in self.priors)
+
     def contents(self) -> tuple[str, ...]:
         return tuple(part for entry in self.priors for part in component(SIMPLE, entry).contents())
 
@@ -72,7 +77,7 @@ class _Mixture(Distribution):
         self.parts = parts
         self.weights = torch.tensor(weights, dtype=torch.float64)
         self.has_density = all(part.has_density for part in parts)
-        self.support = min((part.support for part in parts), key=get_args(Support).index)
+        self.support = _union([part.support for part in parts])
         lacking = [name for name, part in zip(names, parts, strict=True) if not part.has_density]
         self.without_density = f"has no density, as its component {', '.join(lacking)} has none"
 
@@ -95,3 +100,12 @@ class _Mixture(Distribution):
             f"{i}_{name}": {"weight": float(weight), **part.record()}
             for i, (name, part, weight) in enumerate(zip(self.names, self.parts, self.weights, strict=True))
         }
+
+
+def _union(supports: Sequence[Support]) -> Support:
+    """Where laws with these supports have mass together."""
+    if all(support == "points" for support in supports):
+        return "points"
+    # Shells may differ in their radii, and what one law keeps clear of another may fill.
+    bounded = all(support in ("bounded", "shell", "points") for support in supports)
+    return "bounded" if bounded else "everywhere"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from softprior.errors import UserError, nearest
 from softprior.priors.base import Prior
 from softprior.specs import Entry
-from softprior.validation import validate
+from softprior.validation import validate, validate_inner
 
 
 def component(table: Mapping[str, type[Prior]], entry: Entry) -> Prior:
@@ -17,7 +17,7 @@ def component(table: Mapping[str, type[Prior]], entry: Entry) -> Prior:
         UserError: there is no such prior, or a parameter of it is wrong.
     """
     if entry.name not in table:
-        raise UserError(f"'{entry.name}' cannot stand here; {nearest(entry.name, list(table))}")
+        raise UserError(_unknown(table, entry))
     return validate(table[entry.name], entry.params, entry.name)
 
 
@@ -27,7 +27,11 @@ def checked(table: Mapping[str, type[Prior]], entry: Entry) -> Entry:
     Raises:
         ValueError: the same as `component`, in the form that validation of a spec reports.
     """
-    try:
-        return Entry(name=entry.name, params=component(table, entry).model_dump(mode="json"))
-    except UserError as error:
-        raise ValueError(str(error)) from None
+    if entry.name not in table:
+        raise ValueError(_unknown(table, entry))
+    found = validate_inner(table[entry.name], entry.params, entry.name)
+    return Entry(name=entry.name, params=found.model_dump(mode="json"))
+
+
+def _unknown(table: Mapping[str, type[Prior]], entry: Entry) -> str:
+    return f"'{entry.name}' cannot stand here; {nearest(entry.name, list(table))}"

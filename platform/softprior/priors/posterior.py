@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,11 @@ from torch import Tensor
 
 from softprior.errors import UserError
 from softprior.posteriors import Posterior, load_posterior
-from softprior.priors.base import Distribution, Prior, PriorSource, Support
+from softprior.priors.base import Distribution, Outline, Prior, PriorSource, Support
+from softprior.prompt import Place
+
+KEPT = 4096
+"""Files whose shapes are kept in memory, some hundred bytes each: more than a study's folder has."""
 
 
 class PosteriorPrior(Prior):
@@ -42,8 +47,9 @@ class PosteriorPrior(Prior):
 
     def fit(self, source: PriorSource) -> Distribution:
         path = self._chosen(source)
-        vectors = source.unplaced(_vectors(path, source))
-        trial = str(load_posterior(path).header.get("trial"))
+        posterior = load_posterior(path)
+        vectors = source.unplaced(posterior.final[source.place])
+        trial = str(posterior.header.get("trial"))
         if self.spread == 0:
             return _Copies(vectors, trial)
         if not bool(vectors.any()):
@@ -53,8 +59,16 @@ class PosteriorPrior(Prior):
             )
         return _Around(vectors, trial, self.spread)
 
+    def check_outline(self, outline: Outline) -> None:
+        self._chosen(outline)
+
     def _candidates(self) -> tuple[Path, ...]:
         file = self.file.expanduser()
+        if not file.exists():
+            raise UserError(
+                f"there is no posterior file and no study's folder {file}; run the study that makes it "
+                "first, or give another path"
+            )
         if not file.is_dir():
             return (file,)
         found = tuple(sorted((file / "posteriors").glob("*.safetensors")))
@@ -62,16 +76,21 @@ class PosteriorPrior(Prior):
             raise UserError(f"the study in {file} has no posteriors; run it first, or give a file")
         return found
 
-    def _chosen(self, source: PriorSource) -> Path:
-        """The file itself, or the one of a folder that has this trial's places and number of vectors."""
+    def _chosen(self, source: PriorSource | Outline) -> Path:
+        """The file itself, or the one of a folder that has this trial's places and number of vectors.
+
+        Raises:
+            UserError: the file does not fit, or not exactly one of the folder does.
+        """
         candidates = self._candidates()
         if len(candidates) == 1:
+            _require_fits(candidates[0], source)
             return candidates[0]
         fitting = []
         for path in candidates:
             with suppress(UserError):
-                if set(load_posterior(path).final) == set(source.places):
-                    _vectors(path, source)
+                if set(_contents(path).shapes) == set(source.places):
+                    _require_fits(path, source)
                     fitting.append(path)
         if len(fitting) == 1:
             return fitting[0]
@@ -90,27 +109,45 @@ def _fingerprint(posterior: Posterior) -> str:
     return digest.hexdigest()
 
 
-def _vectors(path: Path, source: PriorSource) -> Float[Tensor, "P H"]:
-    """The final vectors of a posterior file at a place, if they are of this model and size."""
+class _Contents(NamedTuple):
+    """What a posterior file has vectors of: the model, and the shape of the final vectors by place."""
+
+    model: str
+    shapes: dict[Place, tuple[int, int]]
+
+
+def _contents(path: Path) -> _Contents:
+    """Of a file as it is now, read once: sixty places of a plan ask the same of every file of a folder."""
+    return _read(path, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@lru_cache(maxsize=KEPT)
+def _read(path: Path, changed: int) -> _Contents:  # noqa: ARG001  a file written anew is read anew
     posterior = load_posterior(path)
-    fingerprint = posterior.header.get("model", {}).get("fingerprint")
-    if fingerprint != source.model:
+    shapes = {place: (len(vectors), vectors.shape[1]) for place, vectors in posterior.final.items()}
+    return _Contents(str(posterior.header.get("model", {}).get("fingerprint")), shapes)
+
+
+def _require_fits(path: Path, source: PriorSource | Outline) -> None:
+    """A posterior file must have vectors of this model at the place, as many and as wide as the trial's."""
+    found = _contents(path)
+    if found.model != source.model:
         raise UserError(
-            f"{path} was trained on another model ({str(fingerprint)[:12]} instead of {source.model[:12]}); "
+            f"{path} was trained on another model ({found.model[:12]} instead of {source.model[:12]}); "
             "its vectors mean nothing in this one"
         )
-    if source.place not in posterior.final:
-        places = ", ".join(place.name for place in sorted(posterior.final))
+    if source.place not in found.shapes:
+        places = ", ".join(place.name for place in sorted(found.shapes))
         raise UserError(
             f"{path} has no vectors at {source.place.name}; it has {places}, so use the same method"
         )
-    vectors = posterior.final[source.place]
-    if vectors.shape != (source.tokens, source.hidden):
+    count, width = found.shapes[source.place]
+    hidden = width if source.hidden is None else source.hidden
+    if (count, width) != (source.tokens, hidden):
         raise UserError(
-            f"{path} holds {len(vectors)} vectors of {vectors.shape[1]} dimensions at {source.place.name} "
-            f"and this trial has {source.tokens} of {source.hidden}; use as many tokens"
+            f"{path} holds {count} vectors of {width} dimensions at {source.place.name} "
+            f"and this trial has {source.tokens} of {hidden}; use as many tokens"
         )
-    return vectors
 
 
 class _Copies(Distribution):

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from softprior.errors import UserError
 from softprior.geometry import participation_ratio
-from softprior.priors.base import Distribution, Prior, PriorSource
+from softprior.priors.base import Distribution, Outline, Prior, PriorSource
 from softprior.priors.cache import Fit, cached_fit
 from softprior.priors.domain import SAMPLE, Domain, sampled
+from softprior.prompt import Place
 from softprior.seeding import torch_generator
 from softprior.statistics.gaussian import Gaussian, fit_gaussian
 from softprior.statistics.moments import Moments
@@ -65,16 +66,25 @@ class VAE(Domain, Prior):
         def build() -> Fit:
             known = self.load(source)
             data = sampled(known.sample, SAMPLE).float().cpu()
-            if len(data) < FEWEST:
-                raise UserError(
-                    f"a vae needs at least {FEWEST} vectors and {self.name(source.place)} has {len(data)}; "
-                    "give more or use fitted"
-                )
+            self._require_enough(len(data), source.place)
             return self._train(data, known, source)
 
         sizes = self.model_dump(mode="json", include={"latent", "width", "steps", "beta"})
         tensors, facts = cached_fit("vae", {**self.key(source), **sizes}, build)
         return _VAE(tensors, facts)
+
+    def check_outline(self, outline: Outline) -> None:
+        Domain.check_outline(self, outline)
+        count = self.known_vectors(outline)
+        if count is not None:
+            self._require_enough(count, outline.place)
+
+    def _require_enough(self, count: int, place: Place) -> None:
+        if count < FEWEST:
+            raise UserError(
+                f"a vae needs at least {FEWEST} vectors and {self.name(place)} has {count}; "
+                "give more or use fitted"
+            )
 
     def _train(self, data: Float[Tensor, "N D"], known: SiteStatistics, source: PriorSource) -> Fit:
         # Not of all parameters: where the vectors are stored must not matter.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from softprior.priors import Distribution, Prior, PriorSource
+from softprior.priors import Distribution, Outline, Prior, PriorSource
 from softprior.specs import Spec
 
 Term = Callable[[Float[Tensor, "P H"]], Float[Tensor, ""]]
@@ -43,7 +43,10 @@ class Regulariser(Spec, ABC):
 
     Attributes:
         weight: factor on the term.
+        needs: what a prior must have for it, as after "needs a prior with".
     """
+
+    needs: ClassVar[str] = "anything"
 
     weight: Annotated[float, Field(ge=0)] = 1.0
 
@@ -55,11 +58,15 @@ class Regulariser(Spec, ABC):
             UserError: the prior or the place has not what the penalty needs.
         """
 
-    def check(self, name: str, prior: Prior) -> None:
-        """Says before anything runs whether the penalty can go with a prior.
+    def suits(self, prior: Prior) -> bool:  # noqa: ARG002
+        """Whether a prior has what the penalty `needs`; a study leaves it out with those that have not."""
+        return True
+
+    def check_outline(self, outline: Outline) -> None:
+        """Says before anything is loaded what `term` would refuse for this place, as of priors.
 
         Raises:
-            UserError: the prior cannot carry this penalty.
+            UserError: the place cannot have this penalty with these parameters.
         """
 
     def contents(self) -> tuple[str, ...]:

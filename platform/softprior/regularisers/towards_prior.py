@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from jaxtyping import Float
 from torch import Tensor
 
-from softprior.errors import UserError
 from softprior.priors import Prior
 from softprior.regularisers.base import Regulariser, Setting, Term
 
@@ -15,15 +16,13 @@ class TowardsPrior(Regulariser):
 
     With weight 1 and no weight decay the loss is then the mean over N answer tokens of the negative
     log-likelihood and the prior: its minimum is the mode of the posterior in the sense of Bayes, and
-    any other weight that of a tempered one. Priors without a finite smooth density are refused.
+    any other weight that of a tempered one. With priors without a finite smooth density it is left out.
     """
 
-    def check(self, name: str, prior: Prior) -> None:
-        if not prior.smooth():
-            raise UserError(
-                f"the regulariser towards_prior needs a prior with a finite smooth density everywhere, which "
-                f"{name} has not; use isotropic, fitted or interpolation, or another regulariser"
-            )
+    needs: ClassVar[str] = "a finite smooth density everywhere (as isotropic, fitted and interpolation have)"
+
+    def suits(self, prior: Prior) -> bool:
+        return prior.smooth()
 
     def term(self, setting: Setting) -> Term:
         def penalty(vectors: Float[Tensor, "P H"]) -> Float[Tensor, ""]:

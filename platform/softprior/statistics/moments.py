@@ -1,7 +1,13 @@
-"""Mean and covariance of a stream of vectors, exactly mergeable."""
+"""Mean and covariance of a stream of vectors, and skewness and kurtosis of each dimension: all mergeable.
+
+`Moments` is a value, for fits. `RunningMoments` is the accumulator of a job that feeds it thousands of
+blocks: it is changed in place and takes products in float32 unless told otherwise.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +16,10 @@ from torch import Tensor
 
 ROWS = 8192
 """Rows of one block: its products are taken around its own mean, so an offset costs no precision."""
+
+STRIP = 288
+"""Rows of the scatter that one product fills. The lower triangle is left out strip by strip: a quarter of
+the work at 576 dimensions and more at larger ones, while narrower strips make products slow."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,186 @@ def _of_block(block: Float[Tensor, "N D"]) -> Moments:
     mean = exact.mean(0)
     exact -= mean
     return Moments(len(exact), mean, exact.T @ exact)
+
+
+@dataclass(frozen=True)
+class DimensionMoments:
+    """Count, mean and central power sums of every dimension on its own, float64.
+
+    Attributes:
+        count: number of vectors seen.
+        mean: their mean.
+        m2: sum over vectors of (x - mean)^2; m3 and m4 of its third and fourth power.
+    """
+
+    count: int
+    mean: Float[Tensor, "D"]
+    m2: Float[Tensor, "D"]
+    m3: Float[Tensor, "D"]
+    m4: Float[Tensor, "D"]
+
+    def merge(self, other: DimensionMoments) -> DimensionMoments:
+        """Both together (Pebay 2008, eq. 1.5 to 1.7), in any order and any split."""
+        if not self.count or not other.count:
+            return other if not self.count else self
+        first, second = self.count, other.count
+        count = first + second
+        one, two = first / count, second / count
+        delta = other.mean - self.mean
+        square = delta * delta
+        m2 = self.m2 + other.m2 + square * (first * two)
+        m3 = self.m3 + other.m3 + delta * square * (first * two * (one - two))
+        m3 += 3 * delta * (one * other.m2 - two * self.m2)
+        m4 = self.m4 + other.m4 + square * square * (first * two * (one * one - one * two + two * two))
+        m4 += 6 * square * (one * one * other.m2 + two * two * self.m2)
+        m4 += 4 * delta * (one * other.m3 - two * self.m3)
+        return DimensionMoments(count, self.mean + delta * two, m2, m3, m4)
+
+    def variance(self) -> Float[Tensor, "D"]:
+        """The maximum-likelihood variance, m2 / count; nan of no vectors."""
+        return self.m2 / self.count if self.count else torch.full_like(self.m2, math.nan)
+
+    def skewness(self) -> Float[Tensor, "D"]:
+        """m3 / count over variance^1.5, as `scipy.stats.skew`; nan of constant dimensions, as there."""
+        return self.m3 / self.count / self._spread() ** 1.5
+
+    def kurtosis(self) -> Float[Tensor, "D"]:
+        """Excess kurtosis, 0 of a Gaussian, as `scipy.stats.kurtosis`; nan of constant dimensions."""
+        return self.m4 / self.count / self._spread() ** 2 - 3
+
+    def _spread(self) -> Float[Tensor, "D"]:
+        """The variance, nan where it is rounding of the mean: a ratio of such powers would be noise."""
+        variance = self.variance()
+        rounding = (torch.finfo(torch.float64).eps * self.mean) ** 2
+        return torch.where(variance > rounding, variance, math.nan)
+
+
+class RunningMoments:
+    """Moments of a stream, accumulated in place in float64 on the CPU.
+
+    Each block is centred at its own mean and multiplied with itself on its own device, in float32 unless
+    `exact`, then merged. What float32 costs grows neither with the number of vectors nor with their distance
+    from the origin (up to 1e5 spreads), from 16 dimensions on: covariances are off by at most 2e-6 of the
+    largest variance, means by 1e-6 of a spread, skewness by 1e-6, fourth moments by 1e-6 of themselves.
+    Measured: 2e-7 with correlated dimensions, 6e-9, 6e-8 and 2e-7. Products are in full float32: TF32 has
+    to be off, as it is in torch unless somebody turns it on.
+    """
+
+    def __init__(self, dimension: int, exact: bool = False) -> None:
+        """No vectors yet.
+
+        Args:
+            exact: products in float64, for oracles; far slower on a GPU.
+        """
+        zeros = torch.zeros(dimension, dtype=torch.float64)
+        self._dtype = torch.float64 if exact else torch.float32
+        self._count = 0
+        self._mean, self._m3, self._m4 = zeros, zeros.clone(), zeros.clone()
+        # Of the scatter only the upper triangle is kept: the lower one would be a third of the time.
+        self._upper = torch.zeros(dimension, dimension, dtype=torch.float64)
+
+    @property
+    def count(self) -> int:
+        """Vectors seen."""
+        return self._count
+
+    def add(self, vectors: Float[Tensor, "N D"]) -> None:
+        """N more vectors, none or one among them, of any floating type and on any device."""
+        for block in vectors.split(ROWS):
+            if len(block):
+                self._add(block.to(self._dtype))
+
+    def _add(self, block: Float[Tensor, "N D"]) -> None:
+        count = len(block)
+        centre = block.mean(0)
+        centred = block - centre
+        power = centred * centred
+        # Torch sums rows in a cascade; sums as products with ones are faster and forty times less exact.
+        sums = [centred.sum(0), power.sum(0), (centred * power).sum(0), power.mul_(power).sum(0)]
+        first, *others, centre = torch.stack([*sums, centre]).to("cpu", torch.float64)
+        shift = first / count  # what the centre, being rounded, lacks to be the mean
+        added = _about_mean(count, centre, shift, *others)
+        delta = added.mean - self._mean
+        total = self._count + count
+        weight = self._count * count / total
+        merged = self.dimensions.merge(added)
+        self._set(merged)
+        for start in range(0, len(centre), STRIP):
+            rows, rest = slice(start, start + STRIP), slice(start, None)
+            strip = self._upper[rows, rest]
+            strip.add_((centred[:, rows].T @ centred[:, rest]).cpu())
+            strip.addr_(shift[rows], shift[rest], alpha=-count)
+            strip.addr_(delta[rows], delta[rest], alpha=weight)
+        # The products' own diagonal is the same but for their rounding, which grows where D is small.
+        self._upper.diagonal().copy_(merged.m2)
+
+    def merge(self, other: RunningMoments) -> None:
+        """What the other has seen too, in any order and any split; the other stays as it is."""
+        if not other._count:
+            return
+        delta = other._mean - self._mean
+        weight = self._count * other._count / (self._count + other._count)
+        self._set(self.dimensions.merge(other.dimensions))
+        self._upper.add_(other._upper).addr_(delta, delta, alpha=weight)
+
+    @property
+    def dimensions(self) -> DimensionMoments:
+        """Moments of each dimension; the second ones are the scatter's diagonal."""
+        m2 = self._upper.diagonal().clone()
+        return DimensionMoments(self._count, self._mean.clone(), m2, self._m3.clone(), self._m4.clone())
+
+    @property
+    def moments(self) -> Moments:
+        """A copy, which later blocks leave alone."""
+        scatter = self._upper.triu()
+        return Moments(self._count, self._mean.clone(), scatter.add_(self._upper.triu(1).T))
+
+    def tensors(self, prefix: str) -> dict[str, Tensor]:
+        """Copies, float64, as `PREFIX/mean`, `PREFIX/scatter`, `PREFIX/m3` and `PREFIX/m4`.
+
+        The count is an integer and belongs in the file's header.
+        """
+        moments = self.moments
+        values = {
+            "mean": moments.mean,
+            "scatter": moments.scatter,
+            "m3": self._m3.clone(),
+            "m4": self._m4.clone(),
+        }
+        return {f"{prefix}/{name}": value for name, value in values.items()}
+
+    @classmethod
+    def from_tensors(
+        cls, tensors: Mapping[str, Tensor], prefix: str, count: int, exact: bool = False
+    ) -> RunningMoments:
+        """From what `tensors` gave and the count; goes on as the one it came from would have."""
+        result = cls(len(tensors[f"{prefix}/mean"]), exact)
+        result._count = count
+        result._mean.copy_(tensors[f"{prefix}/mean"])
+        result._upper.copy_(tensors[f"{prefix}/scatter"])
+        result._m3.copy_(tensors[f"{prefix}/m3"])
+        result._m4.copy_(tensors[f"{prefix}/m4"])
+        return result
+
+    def _set(self, merged: DimensionMoments) -> None:
+        """Everything but the scatter, whose diagonal holds the second moments."""
+        self._count, self._mean, self._m3, self._m4 = merged.count, merged.mean, merged.m3, merged.m4
+
+
+def _about_mean(
+    count: int,
+    centre: Float[Tensor, "D"],
+    shift: Float[Tensor, "D"],
+    s2: Float[Tensor, "D"],
+    s3: Float[Tensor, "D"],
+    s4: Float[Tensor, "D"],
+) -> DimensionMoments:
+    """Central moments from power sums around `centre`, which lies `shift` below the mean."""
+    square = shift * shift
+    m2 = s2 - count * square
+    m3 = s3 - 3 * shift * s2 + 2 * count * shift * square
+    m4 = s4 - 4 * shift * s3 + 6 * square * s2 - 3 * count * square * square
+    return DimensionMoments(count, centre + shift, m2, m3, m4)
 
 
 def oas_shrinkage(covariance: Float[Tensor, "D D"], count: int) -> float:

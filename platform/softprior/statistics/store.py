@@ -1,30 +1,40 @@
 """The statistics store: what is known of a model's activations, one safetensors file a task and site.
 
-A store is a folder with `TASK/SITE.safetensors`. The tensors of a file are `CLASS/mean`, `CLASS/scatter`
-(float64, the moments) and `CLASS/sample` (float32, some of the vectors themselves), CLASS being a token
-class such as `all`, `question` or `answer`. The header is one JSON object under the metadata key
-`softprior-statistics`: format, model fingerprint, and per class the counts of tokens, documents and sinks.
+A store is a folder with `TASK/SITE.safetensors`. Of each token class it has the moments, some of the vectors
+themselves, and, where the job made it, norms and what the vectors are; docs/activations.md lists the tensors.
+The header is one JSON object under the metadata key `softprior-statistics`: format, model fingerprint,
+counts of tokens, documents and sinks per class, and which classes make up `all`.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from softprior.errors import UserError, nearest
 from softprior.files import write_atomically
-from softprior.statistics.moments import Moments
+from softprior.statistics.moments import DimensionMoments, Moments
+from softprior.statistics.norms import NormSketch
 
-FORMAT = 1
+FORMAT = 2
 KEY = "softprior-statistics"
+DAMAGED = (SafetensorError, ValueError, KeyError, TypeError, OSError)
+"""What reading a file raises that is not whole, or not a statistics file."""
+
+
+CLASSES = ("mean", "scatter", "sample")
+"""Tensors that every token class has."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +46,19 @@ class SiteStatistics:
         documents: texts they come from; tokens of one text are not independent.
         sinks: attention sinks and massive tokens that were left out.
         sample: some of the vectors.
+        facts: of every sampled vector, by name: `key`, `document`, `group`, `token`, `position`, `part`.
+            Empty of statistics made from arrays; so are the next two None.
+        norms: of all tokens that count.
+        dimensions: third and fourth moments of every dimension.
     """
 
     moments: Moments
     documents: int
     sinks: int
     sample: Float[Tensor, "N D"]
+    facts: dict[str, Int[Tensor, "N"]] = field(default_factory=dict)
+    norms: NormSketch | None = None
+    dimensions: DimensionMoments | None = None
 
     @classmethod
     def of(cls, vectors: Float[Tensor, "N D"], documents: int | None = None) -> SiteStatistics:
@@ -49,40 +66,138 @@ class SiteStatistics:
         moments = Moments.empty(vectors.shape[1]).update(vectors)
         return cls(moments, len(vectors) if documents is None else documents, 0, vectors.float())
 
+    def merge(self, other: SiteStatistics) -> SiteStatistics:
+        """Both classes together. They may share documents, so that `documents` is an upper bound."""
+        sample, facts = _merged_sample(self, other)
+        norms = None
+        if self.norms is not None and other.norms is not None:
+            norms = NormSketch()
+            norms.merge(self.norms)
+            norms.merge(other.norms)
+        both = self.dimensions is not None and other.dimensions is not None
+        return SiteStatistics(
+            self.moments.merge(other.moments),
+            self.documents + other.documents,
+            min(self.sinks, other.sinks),
+            sample,
+            facts,
+            norms,
+            self.dimensions.merge(other.dimensions) if both else None,  # type: ignore[union-attr, arg-type]
+        )
+
+
+def _merged_sample(a: SiteStatistics, b: SiteStatistics) -> tuple[Tensor, dict[str, Tensor]]:
+    """The smallest keys of both, as many as a class keeps at most: a uniform sample of the union."""
+    sample = torch.cat([a.sample, b.sample])
+    if not a.facts or not b.facts:
+        return sample, {}
+    facts = {name: torch.cat([column, b.facts[name]]) for name, column in a.facts.items() if name in b.facts}
+    kept = facts["key"].argsort()[: max(len(a.sample), len(b.sample))]
+    return sample[kept], {name: column[kept] for name, column in facts.items()}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a site's file has beside the token classes.
+
+    Attributes:
+        groups: of every group (an arithmetic module) the number of tokens and their mean.
+        sequences: a row a text: `text`, `shuffled`, `tokens`, `trace`, `step`, `answer`, `span`.
+        paths: a row a token of a few whole texts: `text`, `position`, `token`, `part`, `vectors`.
+    """
+
+    groups: dict[str, tuple[int, Float[Tensor, "D"]]] = field(default_factory=dict)
+    sequences: dict[str, Tensor] = field(default_factory=dict)
+    paths: dict[str, Tensor] = field(default_factory=dict)
+
 
 def save_statistics(
-    folder: Path, task: str, site: str, model: str, classes: dict[str, SiteStatistics]
+    folder: Path,
+    task: str,
+    site: str,
+    model: str,
+    classes: dict[str, SiteStatistics],
+    merged: dict[str, list[str]] | None = None,
+    tables: Tables | None = None,
+    facts: dict[str, Any] | None = None,
 ) -> Path:
     """Writes the file of one task and site; returns its path.
 
     Args:
         model: fingerprint of the model whose activations these are.
         classes: statistics by token class.
+        merged: names of unions of disjoint classes, such as `all`, and the classes they are made of.
+        facts: further JSON values for the header.
+
+    Raises:
+        UserError: a name is no name, or a class has no vectors or some that are not finite.
     """
     path = site_path(folder, task, site)
+    tables = tables or Tables()
     tensors: dict[str, Tensor] = {}
     counts = {}
     for name, value in classes.items():
+        _require_finite(name, value)
         tensors |= {
-            f"{_safe(name)}/mean": value.moments.mean.clone(),
-            f"{name}/scatter": value.moments.scatter.clone(),
-            f"{name}/sample": value.sample.contiguous().clone(),
+            f"{_safe(name)}/mean": value.moments.mean,
+            f"{name}/scatter": _packed(value.moments.scatter),
+            f"{name}/sample": value.sample,
         }
+        tensors |= {f"{name}/facts/{key}": column for key, column in value.facts.items()}
+        tensors |= {} if value.norms is None else value.norms.tensors(f"{name}/norms")
+        if value.dimensions is not None:
+            tensors |= {f"{name}/m3": value.dimensions.m3, f"{name}/m4": value.dimensions.m4}
         counts[name] = {
             "tokens": value.moments.count,
             "documents": value.documents,
             "sinks": value.sinks,
         }
-    header = json.dumps({"format": FORMAT, "model": model, "classes": counts}, sort_keys=True)
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata={KEY: header}))
+    tensors |= {f"//groups/{i}": mean for i, (_, mean) in enumerate(tables.groups.values())}
+    tensors |= {f"//sequences/{name}": column for name, column in tables.sequences.items()}
+    tensors |= {f"//paths/{name}": column for name, column in tables.paths.items()}
+    header = {
+        "format": FORMAT,
+        "model": model,
+        "classes": counts,
+        "merged": merged or {},
+        "groups": {name: count for name, (count, _) in tables.groups.items()},
+        **(facts or {}),
+    }
+    text = json.dumps(header)
+    owned = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
+    write_atomically(path, lambda temporary: save_file(owned, temporary, metadata={KEY: text}))
     return path
+
+
+def _require_finite(name: str, value: SiteStatistics) -> None:
+    parts = (value.moments.mean, value.moments.scatter, value.sample)
+    if value.moments.count < 1 or len(value.sample) < 1 or not all(bool(p.isfinite().all()) for p in parts):
+        raise UserError(
+            f"the statistics '{name}' are of {value.moments.count} vectors, {len(value.sample)} of them "
+            "sampled; they need one at least and finite numbers, so look for an overflow or an empty input"
+        )
+
+
+def _packed(scatter: Float[Tensor, "D D"]) -> Float[Tensor, "T"]:
+    """The lower triangle of a symmetric matrix, row by row: half the space."""
+    rows, columns = torch.tril_indices(len(scatter), len(scatter))
+    return scatter[rows, columns]
+
+
+def _unpacked(triangle: Float[Tensor, "T"], dimension: int) -> Float[Tensor, "D D"]:
+    """The inverse of `_packed`."""
+    rows, columns = torch.tril_indices(dimension, dimension)
+    matrix = torch.zeros(dimension, dimension, dtype=torch.float64)
+    matrix[rows, columns] = triangle.double()
+    matrix[columns, rows] = triangle.double()
+    return matrix
 
 
 def load_statistics(folder: Path, task: str, site: str, tokens: str, model: str | None) -> SiteStatistics:
     """Reads the statistics of a token class at a site.
 
     Args:
-        tokens: the token class.
+        tokens: a token class, or several with `+` between them (`all+sinks`).
         model: fingerprint that the statistics must be of; None takes those of any model.
 
     Raises:
@@ -91,37 +206,143 @@ def load_statistics(folder: Path, task: str, site: str, tokens: str, model: str 
     path = find_statistics(folder, task, site)
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[KEY])
-            if header["format"] != FORMAT:
-                raise UserError(
-                    f"{path} is not a statistics file of format {FORMAT} (found: {header['format']})"
-                )
-            known = header["classes"]
-            if tokens not in known:
-                raise UserError(f"{path} has no token class '{tokens}'; {nearest(tokens, list(known))}")
-            mean, scatter, sample = (
-                file.get_tensor(f"{tokens}/{part}") for part in ("mean", "scatter", "sample")
-            )
-        if model is not None and header["model"] != model:
-            raise UserError(
-                f"{path} holds activations of another model ({header['model'][:12]} instead of "
-                f"{model[:12]}); make statistics of this one"
-            )
-        counts = known[tokens]
-        moments = Moments(int(counts["tokens"]), mean.to(torch.float64), scatter.to(torch.float64))
-        width = len(mean)
-        shapes = (tuple(scatter.shape), sample.shape[1:]) == ((width, width), (width,))
-        finite = all(bool(part.isfinite().all()) for part in (mean, scatter, sample))
-        if moments.count < 2 or len(sample) < 1 or not shapes or not finite:
-            raise UserError(
-                f"the statistics '{tokens}' in {path} are of {moments.count} tokens and {len(sample)} "
-                f"sampled vectors{'' if shapes else ' of other dimensions'}"
-                f"{'' if finite else ', not all finite'}; a fit needs two tokens and a sample of finite "
-                "vectors, so make them again"
-            )
-        return SiteStatistics(moments, int(counts["documents"]), int(counts["sinks"]), sample.float())
-    except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
+            header = _header(file.metadata(), path, model)
+            found = [_read(file, path, name, header) for name in _classes(header, path, tokens)]
+    except DAMAGED as error:
         raise UserError(f"{path} is damaged or not a statistics file: {error}") from None
+    whole = reduce(SiteStatistics.merge, found)
+    return replace(whole, documents=min(whole.documents, int(header.get("documents", whole.documents))))
+
+
+def load_tables(folder: Path, task: str, site: str) -> Tables:
+    """Reads what a site's file has beside the token classes.
+
+    Raises:
+        UserError: there is no such file, or it is damaged.
+    """
+    path = find_statistics(folder, task, site)
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = _header(file.metadata(), path, None)
+            names = list(file.keys())
+            groups = {
+                name: (int(count), file.get_tensor(f"//groups/{i}"))
+                for i, (name, count) in enumerate(header["groups"].items())
+            }
+            rest = [
+                {n.removeprefix(start): file.get_tensor(n) for n in names if n.startswith(start)}
+                for start in ("//sequences/", "//paths/")
+            ]
+    except DAMAGED as error:
+        raise UserError(f"{path} is damaged or not a statistics file: {error}") from None
+    return Tables(groups, *rest)
+
+
+def token_classes(folder: Path, task: str, site: str) -> dict[str, int]:
+    """The token classes of a file, and how many tokens each has.
+
+    Raises:
+        UserError: there is no such file, or it is damaged.
+    """
+    path = find_statistics(folder, task, site)
+    try:
+        with safe_open(path, framework="pt") as file:
+            classes = _header(file.metadata(), path, None)["classes"]
+            return {name: int(counts["tokens"]) for name, counts in classes.items()}
+    except DAMAGED as error:
+        raise UserError(f"{path} is damaged or not a statistics file: {error}") from None
+
+
+def statistics_width(folder: Path, task: str, site: str, tokens: str, model: str | None) -> int:
+    """Dimension of the vectors that `load_statistics` would read, from the file's header alone.
+
+    Raises:
+        UserError: as `load_statistics`, as far as the header says.
+    """
+    path = find_statistics(folder, task, site)
+    try:
+        with safe_open(path, framework="pt") as file:
+            first = _classes(_header(file.metadata(), path, model), path, tokens)[0]
+            return math.prod(file.get_slice(f"{first}/mean").get_shape())
+    except DAMAGED as error:
+        raise UserError(f"{path} is damaged or not a statistics file: {error}") from None
+
+
+def stored(folder: Path) -> dict[str, list[str]]:
+    """The sites of every task of a store, in the model's order.
+
+    Raises:
+        UserError: there is no store.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no statistics store {folder}; it is a folder of TASK/SITE.safetensors")
+    tasks = sorted(path for path in folder.iterdir() if path.is_dir())
+    return {task.name: sorted((p.stem for p in task.glob("*.safetensors")), key=site_order) for task in tasks}
+
+
+KINDS = ("resid", "final", "key", "value")
+
+
+def site_order(site: str) -> tuple[bool, int, int]:
+    """Sorts sites as a pass through the model meets them: `resid.2` before `resid.10`, then `final`."""
+    kind, _, number = site.removeprefix("encoder.").removeprefix("decoder.").partition(".")
+    known = KINDS.index(kind) if kind in KINDS else len(KINDS)
+    return site.startswith("decoder."), known, int(number) if number.isdecimal() else 0
+
+
+def _header(metadata: dict[str, str] | None, path: Path, model: str | None) -> dict[str, Any]:
+    """The header of a file that is of the format and of the model."""
+    header: dict[str, Any] = json.loads((metadata or {})[KEY])
+    if header["format"] != FORMAT:
+        raise UserError(f"{path} is not a statistics file of format {FORMAT} (found: {header['format']})")
+    if model is not None and header["model"] != model:
+        raise UserError(
+            f"{path} holds activations of another model ({header['model'][:12]} instead of "
+            f"{model[:12]}); make statistics of this one"
+        )
+    return header
+
+
+def _classes(header: dict[str, Any], path: Path, tokens: str) -> list[str]:
+    """The stored classes that a name means, unions taken apart."""
+    known, merged = header["classes"], header["merged"]
+    found: list[str] = []
+    for name in tokens.split("+"):
+        if name not in known and name not in merged:
+            raise UserError(f"{path} has no token class '{name}'; {nearest(name, [*merged, *known])}")
+        found += merged.get(name, [name])
+    whole = {name for names in merged.values() for name in names} | {"sinks"}
+    if len(set(found)) < len(found) or (len(found) > 1 and not whole >= set(found)):
+        raise UserError(
+            f"'{tokens}' adds token classes that share tokens; add some of {', '.join(sorted(whole))}"
+        )
+    return found
+
+
+def _read(file: Any, path: Path, name: str, header: dict[str, Any]) -> SiteStatistics:
+    counts, names = header["classes"][name], set(file.keys())
+    mean, triangle, sample = (file.get_tensor(f"{name}/{part}") for part in CLASSES)
+    width, count = len(mean), int(counts["tokens"])
+    shapes = (tuple(triangle.shape), sample.shape[1:]) == ((width * (width + 1) // 2,), (width,))
+    finite = all(bool(part.isfinite().all()) for part in (mean, triangle, sample))
+    if count < 1 or len(sample) < 1 or not shapes or not finite:
+        raise UserError(
+            f"the statistics '{name}' in {path} are of {count} tokens and {len(sample)} sampled vectors"
+            f"{'' if shapes else ' of other dimensions'}{'' if finite else ', not all finite'}; they need a "
+            "token and a sample of finite vectors, so make them again"
+        )
+    moments = Moments(count, mean.double(), _unpacked(triangle, width))
+    start = f"{name}/facts/"
+    facts = {n.removeprefix(start): file.get_tensor(n) for n in names if n.startswith(start)}
+    norms = dimensions = None
+    if f"{name}/norms/bins" in names:
+        own = {n: file.get_tensor(n) for n in names if n.startswith(f"{name}/norms/")}
+        norms = NormSketch.from_tensors(own, f"{name}/norms")
+    if f"{name}/m3" in names:
+        higher = (file.get_tensor(f"{name}/m3"), file.get_tensor(f"{name}/m4"))
+        dimensions = DimensionMoments(count, moments.mean, moments.scatter.diagonal().clone(), *higher)
+    found = (int(counts["documents"]), int(counts["sinks"]))
+    return SiteStatistics(moments, *found, sample.float(), facts, norms, dimensions)
 
 
 def find_statistics(folder: Path, task: str, site: str) -> Path:
@@ -133,13 +354,12 @@ def find_statistics(folder: Path, task: str, site: str) -> Path:
     path = site_path(folder, task, site)
     if path.is_file():
         return path
-    if not folder.is_dir():
-        raise UserError(f"there is no statistics store {folder}; it is a folder of TASK/SITE.safetensors")
-    tasks = sorted(p.name for p in folder.iterdir() if p.is_dir())
-    if task not in tasks:
-        raise UserError(f"the statistics in {folder} have no task '{task}'; {nearest(task, tasks)}")
-    sites = sorted(p.stem for p in (folder / task).glob("*.safetensors"))
-    raise UserError(f"the statistics of {task} in {folder} have no site '{site}'; {nearest(site, sites)}")
+    known = stored(folder)
+    if task not in known:
+        raise UserError(f"the statistics in {folder} have no task '{task}'; {nearest(task, list(known))}")
+    raise UserError(
+        f"the statistics of {task} in {folder} have no site '{site}'; {nearest(site, known[task])}"
+    )
 
 
 def site_path(folder: Path, task: str, site: str) -> Path:

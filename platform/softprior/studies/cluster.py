@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from softprior.errors import UserError
@@ -81,7 +85,8 @@ class Cluster:
         # The thread lives as long as the cluster: Linux kills Ray's processes with the thread, not the
         # process, that started them.
         try:
-            _connect(self._resources)
+            with _own_sigterm():
+                _connect(self._resources)
         except BaseException as error:  # raised again where somebody waits for the cluster
             self._error = error
         finally:
@@ -90,6 +95,22 @@ class Cluster:
         ray = sys.modules.get("ray")
         if ray is not None:
             ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Takes back the handling of SIGTERM: Ray's, set as it connects, prints a crash dump.
+
+    `signal.signal` is for the main thread alone, which is busy elsewhere.
+    """
+    api = ctypes.pythonapi
+    api.PyOS_getsig.restype = ctypes.c_void_p
+    api.PyOS_setsig.argtypes = (ctypes.c_int, ctypes.c_void_p)
+    handler = api.PyOS_getsig(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        api.PyOS_setsig(signal.SIGTERM, handler)
 
 
 LOCAL = "local"

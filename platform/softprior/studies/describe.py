@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
-from softprior.studies.estimate import hours, smallest_p, total_cost, trial_cost
+import os
+from collections.abc import Iterable
+
+from softprior.labels import labels, names
+from softprior.records import Record
+from softprior.studies.cluster import LOCAL
+from softprior.studies.estimate import (
+    CORE_FLOPS,
+    hours,
+    smallest_p,
+    total_cost,
+    trial_cost,
+    trials_at_once,
+)
+from softprior.studies.fits import fits
 from softprior.studies.plan import Plan
+from softprior.tasks import TASKS
+from softprior.tasks.prepare import shortages
 
 
 def describe(plan: Plan, every_trial: bool) -> list[str]:
@@ -12,17 +28,14 @@ def describe(plan: Plan, every_trial: bool) -> list[str]:
     count = len(plan.trials)
     lines = [f"study {study.name}: {count} trial{'s' * (count != 1)} on {study.model.id}"]
     if every_trial:
+        known = labels(plan.trials)
         for trial in plan.trials:
             own = trial_cost(trial)
-            lines.append(f"  {trial.id}  {trial.label}  {own.trained + own.evaluated:,} positions")
+            lines.append(f"  {trial.id}  {known[trial.id]}  {own.trained + own.evaluated:,} positions")
     lines += [f"  note: {note}" for note in plan.notes]
     lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated")
-    resources = study.resources
-    time = hours(cost, study.model, resources.cpus, resources.gpus)
-    machine = f"{resources.cpus} CPU{'s' * (resources.cpus > 1)}"
-    machine += f" and {resources.gpus:g} GPU" if resources.gpus else ""
-    guess = "unknown, as the model's size is" if time is None else _duration(time)
-    lines.append(f"  one trial after another on {machine}: {guess}, starting up not counted")
+    lines.append(f"  {_running(plan)}")
+    lines += [f"  {line}" for line in _fitting(plan)]
     if any(trial.prior is not None for trial in plan.trials):
         smallest, seeds = smallest_p(plan), len(set(study.seeds))
         lines.append(
@@ -32,6 +45,59 @@ def describe(plan: Plan, every_trial: bool) -> list[str]:
     return lines
 
 
+def _running(plan: Plan) -> str:
+    """What a trial takes, how many run at a time, and how long all of them take."""
+    resources = plan.study.resources
+    each = f"each trial takes {_count(resources.cpus, 'CPU')}"
+    each += f" and {_count(resources.gpus, 'GPU')}" if resources.gpus else ""
+    alone = hours(total_cost(plan.trials), plan.study.model, resources.cpus, resources.gpus)
+    if (os.environ.get("RAY_ADDRESS") or LOCAL) != LOCAL:
+        most = "" if resources.concurrent is None else f", at most {resources.concurrent}"
+        return f"{each}; the cluster decides how many run at a time{most}: {_guess(alone)} one after another"
+    room = trials_at_once(resources)
+    if room == 0:
+        return f"{each}, and this machine has fewer; lower resources.cpus or resources.gpus to run it here"
+    together = max(1, min(room, len(plan.trials)))
+    often = "they run one at a time here" if together == 1 else f"up to {together} run at a time here"
+    guess = _guess(None if alone is None else alone / together)
+    return f"{each}, so {often}: {guess}; starting up is not counted"
+
+
+def _fitting(plan: Plan) -> list[str]:
+    """The fits that are not in the estimate; nothing where no trial has a prior."""
+    made = fits(plan)
+    if not made.number:
+        return []
+    what = ", ".join(("radii", *made.priors))
+    tokens = "" if made.tokens is None else f" to vectors of {made.tokens:,} tokens"
+    time = None if made.flops is None else made.flops / plan.study.resources.cpus / CORE_FLOPS / 3600
+    count = _count(made.number, "fit")
+    return [f"not counted: {count}{tokens} ({what}), made once for all trials, then cached: {_guess(time)}"]
+
+
+def shortage_notes(records: Iterable[Record]) -> list[str]:
+    """Which tasks had fewer examples than asked for, as their trials found; one sentence a split."""
+    data = {record.spec.task.canonical(): record for record in records if record.data}
+    named = names(record.spec.task for record in data.values())
+    return [
+        note
+        for text, record in data.items()
+        for note in shortages(
+            named[text], TASKS[record.spec.task.name].model_validate(record.spec.task.params), record.data
+        )
+    ]
+
+
+def _count(number: float, what: str) -> str:
+    return f"{number:,g} {what}{'s' * (number > 1)}"
+
+
+def _guess(time: float | None) -> str:
+    return "time unknown, as the model's size is" if time is None else _duration(time)
+
+
 def _duration(time: float) -> str:
-    minutes = max(1, round(time * 60))
-    return f"about {time:.1f} hours" if time >= 1 else f"about {minutes} minute{'s' * (minutes > 1)}"
+    if time >= 1:
+        return f"about {time:.1f} hours"
+    minutes = round(time * 60)
+    return f"about {_count(minutes, 'minute')}" if minutes else "less than a minute"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from softprior.assets.models import model_fingerprint, model_shape
+from softprior.assets.models import Shape, model_fingerprint, model_shape
 from softprior.errors import UserError, nearest
+from softprior.labels import names as names_of
 from softprior.methods import METHODS, Method
 from softprior.methods.instruction import Instruction
-from softprior.priors import PRIORS, Prior
+from softprior.priors import PRIORS, Outline, Prior
 from softprior.regularisers import REGULARISERS, Regulariser
 from softprior.specs import Entry, Spec, SpecT, StudySpec, TrialSpec
+from softprior.studies.pairing import can_carry, can_start, carry_notes
 from softprior.tasks import TASKS, Task
+from softprior.tasks.prepare import known_notes, shortages
 from softprior.training.identity import files_fingerprint
 from softprior.validation import validate
 
@@ -46,17 +49,16 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     Raises:
         UserError: a name is unknown, a parameter is wrong, or a setting refers to nothing.
     """
-    priors = [resolve(PRIORS, e, f"{where}: priors[{i}]") for i, e in enumerate(study.priors)]
-    methods = [resolve(METHODS, e, f"{where}: methods[{i}]") for i, e in enumerate(study.methods)]
-    tasks = [resolve(TASKS, e, f"{where}: tasks[{i}]") for i, e in enumerate(study.tasks)]
+    priors = [resolve(PRIORS, e, where, f"priors[{i}]") for i, e in enumerate(study.priors)]
+    methods = [resolve(METHODS, e, where, f"methods[{i}]") for i, e in enumerate(study.methods)]
+    tasks = [resolve(TASKS, e, where, f"tasks[{i}]") for i, e in enumerate(study.tasks)]
     regularisers = [
-        [resolve(REGULARISERS, e, f"{where}: regularisers[{i}]") for e in several]
+        [
+            resolve(REGULARISERS, e, where, f"regularisers[{i}]" + (f"[{j}]" if len(several) > 1 else ""))
+            for j, e in enumerate(several)
+        ]
         for i, several in enumerate(study.regularisers)
     ]
-    for i, several in enumerate(regularisers):
-        for entry, prior in zip(study.priors, priors, strict=True):
-            for regulariser in several:
-                _located(f"{where}: regularisers[{i}]", partial(regulariser.check, entry.name, prior))
     names = [entry.name for entry in study.tasks]
     for name in study.training.by_task:
         if name not in names:
@@ -79,9 +81,14 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     shape = _located(f"{where}: model", lambda: model_shape(study.model))
     if shape is not None:
         for i, method in enumerate(methods[-len(study.methods) :]):
-            _located(f"{where}: methods[{i}]", partial(method.places, *shape))
+            _located(f"{where}: methods[{i}]", partial(method.places, shape.blocks, shape.stack))
+            _located(f"{where}: methods[{i}]", partial(_require_room, method, tasks, shape))
     for i, task in enumerate(tasks):
         _located(f"{where}: tasks[{i}]", task.fingerprint)
+    short = {entry_of(TASKS, task).canonical(): task for task in tasks}
+    called = names_of(entry_of(TASKS, task) for task in tasks)
+    for text, task in short.items():
+        notes += shortages(called[text], task, known_notes(task, fingerprint))
     for i, several in enumerate(regularisers):
         for regulariser in several:
             _located(f"{where}: regularisers[{i}]", regulariser.contents)
@@ -91,17 +98,30 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
         for several in regularisers
     ]
     for method in (m for m in methods if m.trained):
-        names = [e.name for e, p in zip(study.priors, priors, strict=True) if not method.kinds <= p.kinds()]
+        for outline in () if shape is None else _outlines(method, shape, fingerprint):
+            for i, prior in enumerate(priors):
+                if can_start(prior, method, shape):
+                    _located(f"{where}: priors[{i}]", partial(prior.check_outline, outline))
+            for i, several in enumerate(regularisers):
+                for regulariser in several:
+                    _located(f"{where}: regularisers[{i}]", partial(regulariser.check_outline, outline))
+        pairs = zip(study.priors, priors, strict=True)
+        names = [entry.name for entry, prior in pairs if not can_start(prior, method, shape)]
         if names:
             what = f"the prior {', '.join(dict.fromkeys(names))}"
             notes.append(f"{what} cannot start the method {entry_of(METHODS, method).name}; left out there")
+    trained = _named(METHODS, [method for method in methods if method.trained])
+    for i, several in enumerate(regularisers):
+        terms = _named(REGULARISERS, several)
+        carried = partial(carry_notes, _named(PRIORS, priors), trained, terms, shape)
+        notes += [f"regularisers[{i}]: {note}" for note in _located(f"{where}: regularisers[{i}]", carried)]
     kinds = frozenset(kind for method in methods if method.trained for kind in method.kinds)
     for i, prior in enumerate(priors):
         idle_kinds = sorted(prior.named_kinds() - kinds)
         if idle_kinds and kinds:
             notes.append(f"priors[{i}] names {idle_kinds[0]}s, which no method has; it has no effect")
     if shape is not None:
-        places = {place.block for method in methods for place in method.places(*shape)}
+        places = {place.block for method in methods for place in method.places(shape.blocks, shape.stack)}
         for i, prior in enumerate(priors):
             idle = sorted(prior.named_blocks() - places)
             if idle:
@@ -111,11 +131,56 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     trials: dict[str, TrialSpec] = {}
     for method in sorted(methods, key=lambda m: m.trained):
         for task in tasks:
-            for trial in _trials(study, method, task, starts, fingerprint):
+            able = [
+                (prior, several, files)
+                for prior, several, files in starts
+                if can_start(prior, method, shape) and can_carry(prior, method, several, shape)
+            ]
+            for trial in _trials(study, method, task, able, fingerprint):
                 trials.setdefault(trial.id, trial)
     if any(method.trained for method in methods) and all(t.training is None for t in trials.values()):
         raise UserError(f"{where}: priors: none of them can start any of the methods; {'; '.join(notes)}")
     return Plan(study, tuple(trials.values()), tuple(notes))
+
+
+def _named(table: Mapping[str, type[SpecT]], components: Sequence[SpecT]) -> dict[str, SpecT]:
+    """Components by what to call them, with the parameters that tell those of one name apart."""
+    entries = [entry_of(table, component) for component in components]
+    called = names_of(entries)
+    return {called[e.canonical()]: component for e, component in zip(entries, components, strict=True)}
+
+
+def _require_room(method: Method, tasks: Sequence[Task], shape: Shape) -> None:
+    """The prompt and the longest text of every task have to fit the model's positions, as in the trial.
+
+    Raises:
+        UserError: they do not.
+    """
+    if shape.positions is None:
+        return
+    name, count = entry_of(METHODS, method).name, method.count()
+    if count >= shape.positions:
+        raise UserError(
+            f"{name}.tokens = {count} leaves no room for a text in the {shape.positions:,} positions of the "
+            "model; use fewer"
+        )
+    for task in tasks:
+        longest, written = task.longest() or 1, task.max_new_tokens if task.generates else 0
+        if count + longest + written > shape.positions:
+            text = "any text" if task.longest() is None else f"a text of up to {longest}"
+            raise UserError(
+                f"{name} with {count} prompt vectors, {text} and {written} new tokens of the task "
+                f"{entry_of(TASKS, task).name} takes {count + longest + written:,} positions, and the model "
+                f"has {shape.positions:,}; lower the length of the task or the prompt's tokens"
+            )
+
+
+def _outlines(method: Method, shape: Shape, fingerprint: str) -> Iterator[Outline]:
+    """Every place of a method, as priors may see it before there is a model."""
+    places = method.places(shape.blocks, shape.stack)
+    for place in places:
+        sizes = (method.count(), fingerprint, shape.width(place), shape.vocabulary)
+        yield Outline(place, places, *sizes)
 
 
 def _trials(
@@ -156,7 +221,6 @@ def _trials(
             training=training,
         )
         for prior, several, files in starts
-        if method.kinds <= prior.kinds()
         for rate in study.rates
         for seed in study.seeds
     ]
@@ -170,15 +234,19 @@ def _located(where: str, find: Callable[[], T]) -> T:
         raise UserError(f"{where}: {error}") from None
 
 
-def resolve(table: Mapping[str, type[SpecT]], entry: Entry, where: str) -> SpecT:
+def resolve(table: Mapping[str, type[SpecT]], entry: Entry, where: str, at: str) -> SpecT:
     """The component an entry names, with its parameters checked.
+
+    Args:
+        where: the file, for error messages.
+        at: the keys that lead to the entry in it.
 
     Raises:
         UserError: there is no such name, or a parameter is wrong.
     """
     if entry.name not in table:
-        raise UserError(f"{where} = '{entry.name}' does not exist; {nearest(entry.name, list(table))}")
-    return validate(table[entry.name], entry.params, f"{where}.{entry.name}")
+        raise UserError(f"{where}: {at} = '{entry.name}' does not exist; {nearest(entry.name, list(table))}")
+    return validate(table[entry.name], entry.params, where, f"{at}.{entry.name}")
 
 
 def entry_of(table: Mapping[str, type[SpecT]], component: Spec) -> Entry:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from softprior.labels import labels, short_ids
 from softprior.records import Record
 from softprior.specs import TrialSpec
 
@@ -18,14 +21,22 @@ QUIET = 15.0
 class Watch:
     """An observer that shows the study and its running trials."""
 
-    def __init__(self, console: Console, total: int, done: int) -> None:
+    def __init__(
+        self, console: Console, trials: Sequence[TrialSpec], done: int, quiet: float = QUIET
+    ) -> None:
+        """`trials` are all of the study; `done` of them have finished before."""
         self._console = console
         self._live = console.is_terminal
-        self._total = total
+        self._labels = labels(trials)
+        self._ids = short_ids([trial.id for trial in trials])
         self._done = done
+        self._quiet = quiet
         self._tasks: dict[str, TaskID] = {}
-        self._losses: dict[str, str] = {}
         self._said: dict[str, float] = {}
+        self._unsaid: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._left = threading.Event()
+        self._clock = threading.Thread(target=self._watch_clock, name="watch", daemon=True)
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -34,27 +45,31 @@ class Watch:
             TextColumn("{task.fields[note]}"),
             console=console,
         )
-        self._study = self._bars.add_task("study", total=total, completed=done, note="")
+        self._study = self._bars.add_task("study", total=len(trials), completed=done, note="")
 
     def __enter__(self) -> Watch:
         if self._live:
             self._bars.start()
+        else:
+            self._clock.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._live:
             self._bars.stop()
+        else:
+            self._left.set()
+            self._clock.join()
 
     def progress(self, trial: TrialSpec, points: list[dict[str, Any]]) -> None:
         for point in points:
-            phase, steps = point.get("phase"), point.get("steps")
             if "train_loss" in point:
                 note = f"loss {point['train_loss']:.3f}"
             elif "validation_loss" in point:
                 note = f"validation {point['validation_loss']:.3f}"
             else:
-                note = phase or ""
-            self._show(trial, point["step"], steps, note)
+                note = f"{point['phase']} {point.get('part', '')}".rstrip()
+            self._show(trial, point["step"], point.get("steps"), note)
 
     def ended(self, record: Record) -> None:
         self._done += 1
@@ -62,7 +77,10 @@ class Watch:
             outcome = f"failed: {record.error}"
         else:
             outcome = f"test loss {record.test.loss:.3f}" if record.test else "done"
-        self._console.print(f"{self._done:>3}/{self._total}  {record.id[:6]}  {record.label}  {outcome}")
+        count = f"{self._done:>3}/{len(self._labels)}"
+        with self._lock:
+            self._unsaid.pop(record.id, None)
+            self._console.print(f"{count}  {self._ids[record.id]}  {self._labels[record.id]}  {outcome}")
         self._bars.update(self._study, completed=self._done)
         task = self._tasks.pop(record.id, None)
         if task is not None:
@@ -72,11 +90,24 @@ class Watch:
         if self._live:
             if trial.id not in self._tasks:
                 total = None if trial.training is None else trial.training.steps
-                self._tasks[trial.id] = self._bars.add_task(trial.label, total=total, note="")
+                self._tasks[trial.id] = self._bars.add_task(self._labels[trial.id], total=total, note="")
             self._bars.update(self._tasks[trial.id], completed=step, note=note)
             return
+        at = f"step {step}/{steps}  " if steps else f"step {step}  " if step else ""
+        with self._lock:
+            self._unsaid[trial.id] = f"         {self._ids[trial.id]}  {self._labels[trial.id]}  {at}{note}"
+        self._say()
+
+    def _say(self) -> None:
+        """Prints the last news of every trial that has been quiet long enough."""
         now = time.monotonic()
-        if now - self._said.get(trial.id, 0.0) >= QUIET:
-            self._said[trial.id] = now
-            at = f"step {step}/{steps}" if steps else f"step {step}"
-            self._console.print(f"         {trial.id[:6]}  {trial.label}  {at}  {note}")
+        with self._lock:
+            for trial in list(self._unsaid):
+                if now - self._said.get(trial, -self._quiet) >= self._quiet:
+                    self._said[trial] = now
+                    self._console.print(self._unsaid.pop(trial))
+
+    def _watch_clock(self) -> None:
+        # What begins right after a line was printed may last for minutes, and no event follows it.
+        while not self._left.wait(self._quiet / 10):
+            self._say()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -27,7 +25,7 @@ RETRIES = 2
 
 
 class InterruptedStudyError(Exception):
-    """The study was stopped by Ctrl-C or SIGTERM; running trials left checkpoints.
+    """The study was stopped by Ctrl-C; running trials left checkpoints.
 
     Attributes:
         records: of the trials that had ended.
@@ -48,7 +46,7 @@ def run_study(
 
     Raises:
         UserError: another process runs this study, or the folder is another study's.
-        InterruptedStudyError: Ctrl-C or SIGTERM.
+        InterruptedStudyError: Ctrl-C, or another signal whose handler raises KeyboardInterrupt.
     """
     with _locked(folder):
         write_study(folder, plan)
@@ -58,8 +56,7 @@ def run_study(
         interrupted = False
         if missing:
             try:
-                with _stoppable():
-                    _run(plan.study, missing, folder, observers, cluster or Cluster(plan.study.resources))
+                _run(plan.study, missing, folder, observers, cluster or Cluster(plan.study.resources))
             except KeyboardInterrupt:
                 interrupted = True
         records = {i: r for i, r in load_records(folder.records).items() if i in wanted}
@@ -140,20 +137,3 @@ def _run(
 
 def _trial_id(trial: Any) -> str:
     return TrialSpec.model_validate_json(trial.config["trial"]).id
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Lets SIGTERM stop a study the way Ctrl-C does."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals belong to the main thread; whoever calls from another one has its own way to stop
-        return
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

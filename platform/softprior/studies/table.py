@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from softprior.errors import UserError
 from softprior.files import write_atomically, write_json
+from softprior.labels import labels
 from softprior.records import Record, read_header
 from softprior.results import StudyFolder
 from softprior.specs import TrialSpec
@@ -20,6 +21,7 @@ STUDY_FORMAT = 1
 SCHEMA = pa.schema(
     [
         ("trial", pa.string()),
+        ("label", pa.string()),
         ("status", pa.string()),
         ("error", pa.string()),
         ("task", pa.string()),
@@ -90,7 +92,11 @@ def write_table(folder: StudyFolder, plan: Plan, records: dict[str, Record]) -> 
         for trial in plan.trials
         if trial.method.name == "none" and (record := records.get(trial.id)) and record.test
     }
-    rows = [_row(trial, records.get(trial.id), baselines.get(_task_key(trial))) for trial in plan.trials]
+    known = labels(plan.trials)
+    rows = [
+        {"label": known[trial.id], **_row(trial, records.get(trial.id), baselines.get(_task_key(trial)))}
+        for trial in plan.trials
+    ]
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     write_atomically(folder.table, lambda temporary: pq.write_table(table, temporary))
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softprior.errors import UserError
+from softprior.files import write_atomically
+from softprior.labels import labels
 from softprior.records import Record, save_record
 from softprior.results import StudyFolder
 from softprior.specs import ModelSpec, TrialSpec
@@ -21,16 +23,21 @@ EVERY = 1.0
 
 
 class Reporter:
-    """Gathers a trial's progress and passes it on about once a second, nothing left out."""
+    """Gathers a trial's progress and passes it on about once a second, nothing left out.
+
+    A new phase is passed on at once: nothing may follow it for minutes.
+    """
 
     def __init__(self, send: Any) -> None:
         self._send = send
         self._points: list[dict[str, Any]] = []
         self._last = 0.0
+        self._phase: str | None = None
 
     def __call__(self, point: dict[str, Any]) -> None:
         self._points.append(point)
-        if time.monotonic() - self._last >= EVERY:
+        before, self._phase = self._phase, point.get("phase")
+        if self._phase not in (None, before) or time.monotonic() - self._last >= EVERY:
             self.flush()
 
     def flush(self) -> None:
@@ -61,8 +68,7 @@ def run_trial(config: dict[str, Any]) -> None:
     folder = StudyFolder(Path(config["folder"]))
     reporter = Reporter(tune.report)
     started = time.monotonic()
-    reporter({"step": 0, "phase": "loading"})
-    reporter.flush()
+    reporter({"step": 0, "phase": "loading the model"})
     if folder.record(spec.id).exists():
         return  # this is a retry of a trial that had ended before its process did
     trial: Trial | None = None
@@ -77,8 +83,8 @@ def run_trial(config: dict[str, Any]) -> None:
         reason = str(error)
     except Exception as error:
         trace = folder.error(spec.id)
-        trace.parent.mkdir(parents=True, exist_ok=True)
-        trace.write_text(traceback.format_exc(), encoding="utf-8")
+        text = traceback.format_exc()
+        write_atomically(trace, lambda temporary: temporary.write_text(text, encoding="utf-8"))
         reason = f"{type(error).__name__}: {error} (unexpected; please report {trace})"
     else:
         reporter.flush()
@@ -102,7 +108,7 @@ def failed(
     """The record of a trial that did not get to its end, with the curves it has."""
     return Record(
         id=spec.id,
-        label=spec.label,
+        label=labels([spec])[spec.id],
         spec=spec,
         status="failed",
         error=reason,

@@ -58,6 +58,10 @@ class Arithmetic(Task):
         """`exact_match`: whether the text is the answer, spaces around it aside."""
         return {"exact_match": float(prediction.strip() in {answer.strip() for answer in answers})}
 
+    def question(self, example: Example) -> tuple[int, int] | None:
+        """All but the last line."""
+        return 0, example.input.rindex("\n")
+
     def splits(self) -> Splits:
         """Generates the questions, or reads them from the cache."""
         counts = {split: -(-self.examples_of(split) // len(self.modules)) for split in SPLITS}

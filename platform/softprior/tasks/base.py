@@ -136,9 +136,21 @@ class Task(Spec, ABC):
     def positions(self) -> int:
         """About how many tokens an example has, answer included; for estimates before any data is read."""
 
+    def longest(self) -> int | None:
+        """Most tokens of an example, answer included; None where nothing but the data limits it."""
+        return None
+
     @abstractmethod
     def score(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:
         """Metrics of one generated answer, each in [0, 1]; empty where nothing is generated."""
+
+    def question(self, example: Example) -> tuple[int, int] | None:  # noqa: ARG002
+        """Where in the input the question stands, as characters from, to; None where there is none."""
+        return None
+
+    def document(self, example: Example) -> str:
+        """What an example's tokens share with those of others, so that they are not independent of them."""
+        return example.id
 
     def examples_of(self, split: Split) -> int:
         """The number of examples asked for."""

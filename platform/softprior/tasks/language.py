@@ -96,6 +96,9 @@ class Language(Task):
         """Nearly all chunks are full; a sentence of Wikipedia with its answer has 35 tokens on average."""
         return min(35, round(0.8 * self.length)) if self.mode == "cloze" else self.length
 
+    def longest(self) -> int:
+        return self.length
+
     def score(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:
         """In cloze what SQuAD has; else nothing is generated, so there is nothing to score."""
         if self.mode == "continue":
@@ -128,6 +131,10 @@ class Language(Task):
         )
         tables = {split: table(examples[split]) for split in SPLITS}
         return Splits(**tables, quarantined=quarantined, notes=dict(+notes))
+
+    def document(self, example: Example) -> str:
+        """The document, whose chunks or sentences these are."""
+        return example.group if self.mode == "cloze" else example.id
 
     def row(self, example: Example, tokenizer: Any) -> Row | None:
         """One of the document's chunks, or the sentence; None where it does not fit."""

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import datasets
 from datasets import Dataset, Features, List, Value
 
-from softprior.assets.cache import ensure
+from softprior.assets.cache import cache_root, ensure
 from softprior.errors import UserError
 from softprior.prompt import Row
 from softprior.tasks.base import SPLITS, Example, Quarantined, Split, Task
 from softprior.tasks.partition import round_robin
+from softprior.tasks.parts import parts_of
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same task and tokenizer give other tables."""
+
+FACTS = "facts.json"
+"""Counts and notes, beside a task's tables."""
 
 _TOKENS, _MASK = List(Value("int32")), List(Value("bool"))
 _FEATURES = Features(
@@ -35,8 +39,29 @@ _FEATURES = Features(
         "control_scored": _MASK,
         "answers": List(Value("string")),
         "length": Value("int32"),
+        "parts": List(Value("int8")),
+        "document": Value("string"),
+        "group": Value("string"),
     }
 )
+
+
+class Text(NamedTuple):
+    """What a model reads of one example, and what is known of each token.
+
+    Attributes:
+        id: stable name.
+        document: what its tokens share with other texts, so that they are not independent of them.
+        group: what splits keep together: an article, a module, a document.
+        tokens: token ids.
+        parts: index into `tasks.parts.PARTS` of every token.
+    """
+
+    id: str
+    document: str
+    group: str
+    tokens: list[int]
+    parts: list[int]
 
 
 class PreparedSplit:
@@ -70,6 +95,18 @@ class PreparedSplit:
         row = self.row(index)
         end = row.labels.index(True)
         return replace(row, tokens=row.tokens[:end], labels=row.labels[:end], scored=row.scored[:end])
+
+    def text(self, index: int) -> Text:
+        """Input and answer without the end-of-sequence token, and what their tokens are."""
+        found = self._rows[index]
+        end = len(found["tokens"]) - (not found["scored"][-1])
+        return Text(
+            found["id"], found["document"], found["group"], found["tokens"][:end], found["parts"][:end]
+        )
+
+    def column(self, name: Literal["document", "group"]) -> list[str]:
+        """The document or the group of every example."""
+        return list(self._rows[name])
 
     def answers(self, index: int) -> tuple[str, ...]:
         """The accepted answers."""
@@ -106,16 +143,12 @@ def prepare(task: Task, tokenizer: Any, tokenizer_fingerprint: str) -> Prepared:
     Raises:
         UserError: the source data cannot be had, or no example of a split fits.
     """
-    key = json.dumps(
-        [FORMAT, type(task).__name__, task.canonical(), task.fingerprint(), tokenizer_fingerprint]
-    )
-    name = hashlib.sha256(key.encode()).hexdigest()[:16]
 
     def build(folder: Path) -> None:
         _write(task, tokenizer, folder)
 
-    folder = ensure(f"prepared/{type(task).__name__.lower()}-{name}", build)
-    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    folder = ensure(_relative(task, tokenizer_fingerprint), build)
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     quarantine = tuple(Quarantined(*row) for row in facts["quarantine"])
     return Prepared(
         **{split: PreparedSplit(Dataset.load_from_disk(str(folder / split))) for split in SPLITS},
@@ -125,6 +158,38 @@ def prepare(task: Task, tokenizer: Any, tokenizer_fingerprint: str) -> Prepared:
         quarantine=quarantine,
         path=folder,
     )
+
+
+def known_notes(task: Task, tokenizer_fingerprint: str) -> dict[str, int]:
+    """The notes that `prepare` would give if the cache has them already; otherwise none."""
+    path = cache_root() / _relative(task, tokenizer_fingerprint) / FACTS
+    if not path.is_file():
+        return {}
+    notes: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))["notes"]
+    return notes
+
+
+def shortages(name: str, task: Task, notes: Mapping[str, Any]) -> list[str]:
+    """One sentence for every split that has fewer examples than asked for.
+
+    Args:
+        name: the task's, in the sentence.
+        notes: those of `prepare`, or a record's `data`, which has them among others.
+    """
+    return [
+        f"{name} has {task.examples_of(split) - missing:,} of the {task.examples_of(split):,} "
+        f"{split}_examples asked for"
+        for split in SPLITS
+        if (missing := notes.get(f"{split}_short", 0))
+    ]
+
+
+def _relative(task: Task, tokenizer_fingerprint: str) -> str:
+    """Where the cache has a task's examples in a tokenizer's tokens."""
+    key = json.dumps(
+        [FORMAT, type(task).__name__, task.canonical(), task.fingerprint(), tokenizer_fingerprint]
+    )
+    return f"prepared/{type(task).__name__.lower()}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
 def _write(task: Task, tokenizer: Any, folder: Path) -> None:
@@ -139,7 +204,7 @@ def _write(task: Task, tokenizer: Any, folder: Path) -> None:
         with _quiet():
             Dataset.from_list(taken.records, features=_FEATURES).save_to_disk(str(folder / split))
     facts = {"dropped": dropped, "notes": notes, "quarantine": [astuple(row) for row in splits.quarantined]}
-    (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+    (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
 
 class _Taken(NamedTuple):
@@ -183,6 +248,9 @@ def _records(task: Task, example: Example, tokenizer: Any) -> list[dict[str, Any
             "control_scored": control and control.scored,
             "answers": list(example.answers),
             "length": len(row.tokens),
+            "parts": parts_of(task, example, row, tokenizer),
+            "document": task.document(example),
+            "group": example.group,
         }
         for row in rows
     ]

@@ -19,6 +19,8 @@ from softprior.tasks.sources import check_source, contents_fingerprint, hub_rows
 from softprior.tasks.squad_metrics import exact_match, overlap
 from softprior.tasks.squad_source import Question, Reading
 
+_QUESTION, _ANSWER = "\nQuestion: ", "\nAnswer:"
+
 
 class Squad(Task):
     """SQuAD v1.1 with splits by article, scored as its official script scores.
@@ -60,9 +62,21 @@ class Squad(Task):
         """SQuAD's examples have 180 tokens on average; those below a low limit come close to it."""
         return min(180, round(0.8 * self.context_tokens))
 
+    def longest(self) -> int:
+        return self.context_tokens
+
     def score(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:
         """`exact_match`, `f1`, and the `precision` and `recall` whose harmonic mean that F1 is."""
         return {"exact_match": exact_match(prediction, answers), **overlap(prediction, answers)._asdict()}
+
+    def question(self, example: Example) -> tuple[int, int] | None:
+        """What stands between "Question: " and the last line."""
+        start = example.input.rindex(_QUESTION) + len(_QUESTION)
+        return start, len(example.input) - len(_ANSWER)
+
+    def document(self, example: Example) -> str:
+        """The article: its questions share paragraphs, and its paragraphs a subject."""
+        return example.group
 
     def row(self, example: Example, tokenizer: Any) -> Row | None:
         """The example as tokens, or None where it is longer than `context_tokens`."""
@@ -140,7 +154,7 @@ def _examples(questions: Sequence[Question]) -> Iterable[Example]:
 
 
 def _input(context: str, question: str) -> str:
-    return f"{context}\nQuestion: {question}\nAnswer:"
+    return f"{context}{_QUESTION}{question}{_ANSWER}"
 
 
 def _interleaved(questions: Sequence[Question]) -> list[Question]:

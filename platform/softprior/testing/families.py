@@ -9,12 +9,16 @@ import torch
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     Gemma2Config,
     Gemma3TextConfig,
     GPT2Config,
     LlamaConfig,
+    MT5Config,
     PreTrainedConfig,
     Qwen3Config,
+    T5Config,
+    UMT5Config,
 )
 
 _COMMON: dict[str, Any] = {
@@ -63,11 +67,50 @@ FAMILIES: dict[str, PreTrainedConfig] = {
 }
 """Between them: grouped-query attention, sliding windows, softcaps, scaled embeddings, learned positions."""
 
+_TWO_STACKS: dict[str, Any] = {
+    "vocab_size": 97,
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 48,
+    "num_layers": 2,
+    "num_decoder_layers": 3,
+    "num_heads": 4,
+    # Small, so that short texts reach the last bucket.
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 6,
+    "decoder_start_token_id": 3,
+}
 
-def random_model(family: str, attention: str = "eager", seed: int = 0) -> nn.Module:
+ENCODER_DECODERS: dict[str, PreTrainedConfig] = {
+    "t5": T5Config(**_TWO_STACKS, feed_forward_proj="relu"),
+    "t5 v1.1": T5Config(**_TWO_STACKS, feed_forward_proj="gated-gelu", tie_word_embeddings=False),
+    "mt5": MT5Config(**_TWO_STACKS),
+    "umt5": UMT5Config(**_TWO_STACKS),
+}
+"""Between them: ReLU and gated GELU, tied and own output layers, position biases of one block or of each."""
+
+
+def random_model(family: str, attention: str | None = "eager", seed: int = 0) -> nn.Module:
     """A model of the family with random weights, the same for the same seed, in evaluation mode."""
+    # A copy, since from_config writes the attention's name into it.
+    config = copy.deepcopy({**FAMILIES, **ENCODER_DECODERS}[family])
+    kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        config = copy.deepcopy(FAMILIES[family])  # from_config writes the attention's name into it
-        model: nn.Module = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+        model: Any = kind.from_config(config, attn_implementation=attention)
+        if family == "t5":
+            # Small beside what the blocks add, or a decoder tied to its embeddings repeats what it reads.
+            model.shared.weight.data *= 0.1
+        elif family in ENCODER_DECODERS:
+            # transformers builds all of them tied, and unties what a checkpoint holds apart.
+            model.lm_head.weight = nn.Parameter(torch.randn(97, 32))
     return model.eval()
+
+
+def with_uneven_norms(model: nn.Module) -> nn.Module:
+    """The model with random norms too: new ones are all alike, so one in another's place would not show."""
+    generator = torch.Generator().manual_seed(0)
+    for weight in model.parameters():
+        if weight.dim() == 1:
+            weight.data += torch.randn(weight.shape, generator=generator)
+    return model

@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 import torch
 from jaxtyping import Float, Int
+from scipy.stats import chi2
 from torch import Tensor
 
-from softprior.priors import PRIORS, Distribution, Prior
+from softprior.priors import PRIORS, Distribution, Outline, Prior
 from softprior.priors.domain import Domain, Shrinkage, fit_domain
 from softprior.prompt import Place
 from softprior.seeding import derive, torch_generator
@@ -40,6 +41,10 @@ GRID_ERROR = {1: 5e-4, 2: 3e-2}
 """Relative error of such an integral. Smooth densities are exact to 1e-6; the edge of a uniform one falls
 between points, which costs up to a cell a side. A wrong constant is off by a factor of 1.25 or more."""
 
+
+AROUND_THE_CENTRE = 0.01
+"""Mass of the data's Gaussian nearest to its centre, of which a law on the outside draws nothing. Of its
+`DRAWS` the Gaussian itself has two hundred there."""
 
 TOKEN_LEVEL = Place(0)
 
@@ -92,8 +97,17 @@ class TableSource:
         return fit_domain(Domain(), Shrinkage(), self).reference
 
 
+def outline_of(source: TableSource) -> Outline:
+    """The source as a plan sees it."""
+    return Outline(source.place, source.places, source.tokens, source.model, source.hidden, source.size)
+
+
 def check_samples(prior: Prior, source: TableSource) -> None:
-    """Samples are finite float32 of shape [count, H], belong to the caller, and are drawn from one law."""
+    """Samples are finite float32 of shape [count, H], belong to the caller, and are drawn from one law.
+
+    A plan does not refuse what can be fitted.
+    """
+    prior.check_outline(outline_of(source))
     distribution = prior.fit(source)
     for count in (1, source.tokens):
         sample = distribution.sample(torch_generator(0), count)
@@ -204,6 +218,35 @@ def check_density(prior: Prior, source: TableSource) -> None:
     far = distribution.log_prob(sample + 1e6)
     assert bool((far < density.min() - 100).all())
     assert not bool(far.isnan().any())
+
+
+def check_support(prior: Prior, source: TableSource) -> None:
+    """Draws lie where the distribution declares its mass; where there is a density, it says the same."""
+    distribution = prior.fit(source)
+    generator = torch_generator(6)
+    rounds = DRAWS // source.size
+    sample = torch.cat([distribution.sample(generator, source.size) for _ in range(rounds)])
+    if distribution.support == "points":
+        first, second = (set(map(tuple, half.tolist())) for half in sample.chunk(2))
+        assert second <= first, "finitely many points come again"
+    else:
+        assert len(sample.unique(dim=0)) > source.size, "draws are those of finitely many points"
+    data = distribution.reference() or source.reference()
+    radii = data.gaussian.radius(sample)
+    if distribution.support == "shell":
+        assert float(radii.max() - radii.min()) < 1e-4 * float(radii.max()), "the radius is always the same"
+    if distribution.support == "outside":
+        assert float(radii.min()) > float(chi2.ppf(AROUND_THE_CENTRE, source.hidden)) ** 0.5
+    if not distribution.has_density:
+        return
+    assert bool(distribution.log_prob(sample).isfinite().all())
+    middle = sample.mean(0)
+    from_middle = sample - middle
+    reach = from_middle.norm(dim=1, keepdim=True)
+    far = middle + 4 * float(reach.max()) * from_middle / reach
+    assert bool((distribution.log_prob(far) > -math.inf).all()) is (distribution.support != "bounded")
+    at_centre = float(distribution.log_prob(data.gaussian.mean[None])) > -math.inf
+    assert at_centre is (distribution.support in ("everywhere", "bounded"))
 
 
 def check_integral(prior: Prior, source: TableSource) -> None:

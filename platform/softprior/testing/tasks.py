@@ -260,6 +260,7 @@ def check_prepared(task: Task, tokenizer: Any) -> None:
         prepared = prepare(task, tokenizer, "contract")
         assert (prepared.dropped, prepared.quarantined) == (0, 0)
         _check_shortage(task, prepared)
+        longest = task.longest()
         ids = []
         for split in SPLITS:
             found = getattr(prepared, split)
@@ -267,6 +268,7 @@ def check_prepared(task: Task, tokenizer: Any) -> None:
             ids += [row.id for row in rows]
             assert 0 < len(rows) <= task.examples_of(split)
             assert [len(row.tokens) for row in rows] == found.lengths
+            assert longest is None or max(found.lengths) <= longest
             assert collate(rows).positions == sum(found.lengths)
             for i, row in enumerate(rows):
                 before = found.input_row(i)

@@ -19,13 +19,14 @@ from typing import Any
 from filelock import FileLock
 
 from softprior.files import write_atomically
+from softprior.labels import labels, numbered
 from softprior.records import Record
 from softprior.results import StudyFolder
 from softprior.specs import Spec, StudySpec, TrialSpec
 from softprior.training.environment import commit, versions
 
-BATCH = 1000
-"""Metrics that one `log_batch` takes."""
+BATCH, PARAMETERS = 1000, 100
+"""Metrics and parameters that one `log_batch` takes."""
 
 STUDY = "study"
 ARTIFACTS = "mlflow-artifacts"
@@ -107,9 +108,10 @@ class MlflowTracker:
 
 @dataclass
 class _Run:
-    """What MLflow has of one trial: the run, its status, and the last steps it was sent."""
+    """What MLflow has of one trial: the run, its name and status, and the last steps it was sent."""
 
     id: str
+    name: str
     status: str
     trained: int = 0
     validated: int = -1
@@ -135,7 +137,9 @@ class _Writer:
         self._trials = trials
         self._folder = folder
         self._experiment = self._find_experiment(uri)
+        self._labels = labels(trials)
         self._existing = self._find_runs()
+        self._rename()
         self._runs: dict[str, _Run] = {}
         known = self._existing.get(STUDY)
         self._parent = (
@@ -158,14 +162,16 @@ class _Writer:
             known = self._runs.get(record.id) or self._existing.get(record.id)
             if known is None or known.status != STATUS[record.status]:
                 self._record(record)
-        for run in self._runs.values():
-            if run.status == "RUNNING":  # the study was stopped; going on sets it running again
-                self._end(run, "FAILED")
+        pending = {trial.id for trial in self._trials} - set(records)
+        for trial in pending & set(self._existing):
+            if self._existing[trial].status != "KILLED":
+                self._end(self._existing[trial], "KILLED")  # going on sets it running again
         if self._folder.table.exists():
             self._client.log_artifact(self._parent, str(self._folder.table))
         self._client.log_artifact(self._parent, str(self._folder.study))
-        complete = len(records) == len(self._trials) and all(r.status == "finished" for r in records.values())
-        self._client.set_terminated(self._parent, status="FINISHED" if complete else "FAILED")
+        failed = any(record.status == "failed" for record in records.values())
+        status = "KILLED" if pending else "FAILED" if failed else "FINISHED"
+        self._client.set_terminated(self._parent, status=status)
 
     def _find_experiment(self, uri: str) -> str:
         name = f"softprior/{self._study.name}"
@@ -184,15 +190,23 @@ class _Writer:
             page = self._client.search_runs([self._experiment], page_token=token)
             for run in page:
                 name = run.data.tags.get("softprior.trial") or STUDY
-                found[name] = _Run(run.info.run_id, run.info.status)
+                found[name] = _Run(run.info.run_id, run.info.run_name, run.info.status)
             token = page.token
             if not token:
                 return found
 
     def _create_run(self, key: str, name: str, tags: dict[str, str]) -> str:
         run = str(self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id)
-        self._existing[key] = _Run(run, "RUNNING")
+        self._existing[key] = _Run(run, name, "RUNNING")
         return run
+
+    def _rename(self) -> None:
+        """A trial's label depends on what else the study has, which changes from one run to the next."""
+        for trial, label in self._labels.items():
+            run = self._existing.get(trial)
+            if run is not None and run.name != label:
+                self._client.update_run(run.id, name=label)
+                run.name = label
 
     def _facts(self) -> dict[str, str]:
         """What stands with every run."""
@@ -208,8 +222,8 @@ class _Writer:
         known = self._existing.get(trial.id)
         if known is None:
             tags = {"softprior.trial": trial.id, "mlflow.parentRunId": self._parent}
-            known = _Run(self._create_run(trial.id, trial.label, tags), "RUNNING")
-            self._parameters(known.id, _flat(trial))
+            self._parameters(self._create_run(trial.id, self._labels[trial.id], tags), _flat(trial))
+            known = self._existing[trial.id]
         self._tag(known.id, {**self._facts(), "data_fingerprint": trial.data_fingerprint})
         known.trained = max(self._steps(known.id, "train_loss"), default=0)
         known.validated = max(self._steps(known.id, "validation_loss"), default=-1)
@@ -281,9 +295,9 @@ class _Writer:
     def _parameters(self, run: str, values: dict[str, Any]) -> None:
         from mlflow.entities import Param
 
-        self._client.log_batch(
-            run, params=[Param(name, str(value)[:6000]) for name, value in list(values.items())[:100]]
-        )
+        found = [Param(name, str(value)[:6000]) for name, value in values.items()]
+        for start in range(0, len(found), PARAMETERS):
+            self._client.log_batch(run, params=found[start : start + PARAMETERS])
 
 
 def _end_metrics(record: Record) -> dict[str, float | None]:
@@ -309,8 +323,10 @@ def _flat(trial: TrialSpec) -> dict[str, Any]:
         entry = getattr(trial, axis)
         flat[axis] = None if entry is None else entry.name
         flat |= {f"{axis}.{name}": value for name, value in ({} if entry is None else entry.params).items()}
-    for entry in trial.regularisers:
-        flat |= {f"regulariser.{entry.name}.{name}": value for name, value in entry.params.items()}
+    # As their metrics are named: `train_penalty_domain-2` is what `regulariser.domain-2` made.
+    terms = numbered([entry.name for entry in trial.regularisers])
+    for term, entry in zip(terms, trial.regularisers, strict=True):
+        flat |= {f"regulariser.{term}.{name}": value for name, value in entry.params.items()}
     for group in ("training", "evaluation"):
         spec: Spec | None = getattr(trial, group)
         flat |= {

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from softprior.labels import numbered
 from softprior.priors import Distribution
 from softprior.prompt import Place
 from softprior.regularisers import REGULARISERS, Setting, Term
@@ -39,15 +40,13 @@ class Penalties:
         """`answers` is the number of answer tokens in the training split."""
         self._sources = {place: start.source for place, start in starts.items()}
         self._terms: list[tuple[str, float, dict[Place, Term]]] = []
-        for entry in entries:
+        for name, entry in zip(numbered([entry.name for entry in entries]), entries, strict=True):
             regulariser = REGULARISERS[entry.name].model_validate(entry.params)
             terms = {}
             for place, start in starts.items():
                 assert start.distribution is not None
                 setting = Setting(start.source, start.distribution, start.sample, answers)
                 terms[place] = regulariser.term(setting)
-            earlier = sum(name.partition("-")[0] == entry.name for name, _, _ in self._terms)
-            name = f"{entry.name}-{earlier + 1}" if earlier else entry.name
             self._terms.append((name, regulariser.weight, terms))
 
     def values(

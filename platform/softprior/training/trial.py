@@ -17,6 +17,7 @@ from torch import Tensor
 from softprior import geometry
 from softprior.background import save_background
 from softprior.errors import UserError
+from softprior.labels import labels
 from softprior.methods import METHODS, Method
 from softprior.models.protocol import FrozenLM
 from softprior.posteriors import Posterior, Vectors, save_posterior
@@ -41,7 +42,8 @@ QUARANTINE = 100
 """Malformed rows that a record names; all of them are counted."""
 
 Report = Callable[[dict[str, Any]], None]
-"""Receives progress: `step`, `steps`, and metrics by name; called after every step and evaluation."""
+"""Receives progress: `step`, `steps`, and metrics by name, after every step and evaluation; and `phase`, what
+begins now, with `part` where it has several."""
 
 
 @dataclass
@@ -74,6 +76,7 @@ class Trial:
             UserError: task, prior and model do not fit together.
         """
         started = time.monotonic()
+        self.report({"step": 0, "phase": f"reading {self.spec.task.name}"})
         self._check_lengths()
         starts = self._sample()
         initial = {place: start.source.placed(start.sample) for place, start in starts.items()}
@@ -82,6 +85,8 @@ class Trial:
         if self.spec.training is not None and self.spec.rate is not None:
             assert self.spec.seed is not None
             network = self.method.network()
+            if self.spec.regularisers:
+                self.report({"step": 0, "phase": "preparing regularisers"})
             optimizer = PromptOptimizer(initial, self.spec.rate, self.spec.training, network, self.spec.seed)
             self._penalties = Penalties(self.spec.regularisers, starts, self._answers())
             del starts  # the laws of sixty places may hold a gigabyte of real vectors
@@ -91,6 +96,7 @@ class Trial:
         if not progress.validation:
             self._validate(initial, progress)
         if optimizer is not None:
+            self.report({"step": progress.step, "phase": "training"})
             for _ in self._training(optimizer, initial, progress):
                 progress.seconds = before + time.monotonic() - started
                 self._checkpoint(optimizer, progress)
@@ -159,7 +165,9 @@ class Trial:
         save_background(self.folder, self.spec.model_fingerprint, vocabulary(self.host, self.tokenizer))
         starts = {}
         places = self.method.places(info.blocks, info.stack)
-        for place in places:
+        for i, place in enumerate(places, start=1):
+            part = {"part": f"place {i} of {len(places)}"} if len(places) > 1 else {}
+            self.report({"step": 0, "phase": f"fitting {self.spec.prior.name}", **part})
             source = PlaceSource(self.host, self.tokenizer, place, count, places)
             law = prior.fit(source)
             sample = law.sample(torch_generator(self.spec.seed, "prior", place.name), count)
@@ -340,7 +348,7 @@ class Trial:
         data |= {"dropped": prepared.dropped, "quarantined": prepared.quarantined, "quarantine": quarantine}
         return Record(
             id=self.spec.id,
-            label=self.spec.label,
+            label=labels([self.spec])[self.spec.id],
             spec=self.spec,
             status="finished",
             steps=tuple(self.progress.steps),

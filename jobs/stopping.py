@@ -1,0 +1,74 @@
+"""Ctrl-C and SIGTERM: a command says at once that it heard them, and ends in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+AGAIN = 1.0
+"""Seconds after which a further signal is a person's: `timeout` sends its own twice."""
+
+
+@dataclass
+class Stop:
+    """Whether a command was asked to stop.
+
+    Attributes:
+        signal: by which signal; None if it was not.
+        orderly: set by the command once it has something to put in order before it ends.
+    """
+
+    signal: int | None = None
+    orderly: bool = False
+
+    @property
+    def status(self) -> int:
+        """The exit status of a command that a signal ended."""
+        assert self.signal is not None
+        return 128 + self.signal
+
+
+@contextmanager
+def stoppable(early: str, late: str) -> Iterator[Stop]:
+    """Inside, a signal prints a sentence at once and stops the command.
+
+    As long as the command is not `orderly` the process ends there: an exception in the midst of imports
+    leaves half modules behind, at which other threads stumble. Later, the first signal raises
+    KeyboardInterrupt, and another ends the process. A signal that is ignored, as Ctrl-C is by commands in
+    the background of a script, stays so.
+
+    Args:
+        early, late: what is printed before the command is orderly, and then.
+    """
+    stop = Stop()
+    heard_at = 0.0
+
+    def heard(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        nonlocal heard_at
+        if stop.signal is None:
+            stop.signal, heard_at = number, time.monotonic()
+            with suppress(OSError, RuntimeError):  # the terminal may be gone, or a print in progress
+                sys.stdout.flush()
+            with suppress(OSError):
+                os.write(2, f"\n{late if stop.orderly else early}\n".encode())
+            if stop.orderly:
+                raise KeyboardInterrupt
+        if not stop.orderly or time.monotonic() - heard_at >= AGAIN:
+            os._exit(128 + number)
+
+    previous = {n: signal.getsignal(n) for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
+    for number in previous:
+        signal.signal(number, heard)
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,224 @@
+"""What findings say about the claims of design/science.md, in sentences made of their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import combinations
+from math import exp
+from typing import Any, NamedTuple
+
+LEVEL = 0.05
+"""Corrected p-values up to this one count."""
+
+Sites = Mapping[str, Mapping[str, Any]]
+
+
+class Ratio(NamedTuple):
+    """A number and its interval at one site, and whether a corrected test agrees that it is not 1."""
+
+    value: float
+    low: float
+    high: float
+    sure: bool = True
+
+    def __str__(self) -> str:
+        return f"{_short(self.value)} ({_short(self.low)} to {_short(self.high)})"
+
+
+def _short(value: float) -> str:
+    if 0 < abs(value) < 0.1:
+        return f"{value:.2g}"
+    return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def sentences(found: Mapping[str, Any]) -> list[str]:
+    """One line a claim and task (or pair of tasks, or task with groups), in the order of the claims.
+
+    A site is decided where the interval lies on one side of 1 and the corrected p is at most `LEVEL`.
+
+    Args:
+        found: what `findings` computes: JSON values, null for a number that there is none of.
+    """
+    tasks = {task: sites for task, sites in found["tasks"].items() if task != "vocabulary"}
+    lines = {
+        5: [line for task, sites in tasks.items() for line in _trajectories(task, sites)],
+        6: [
+            *[line for pair, sites in found["pairs"].items() for line in _separated(pair, sites)],
+            *_nearest(found["pairs"]),
+            *[line for task, sites in found["groups"].items() for line in _groups(task, sites)],
+        ],
+        11: [line for task, sites in tasks.items() for line in _unimodal(task, sites)],
+        12: [line for task, sites in tasks.items() for line in _answers(task, sites)],
+        14: [line for task, sites in tasks.items() for line in _gaussian(task, sites)],
+    }
+    missing = {
+        5: "no text was also read shuffled",
+        6: "it takes two tasks with some documents each",
+        11: "no sample could be tested",
+        12: "no text has an answer of two tokens and room for a span before it",
+        14: "no task has tokens enough for its dimensions",
+    }
+    return [
+        f"claim {claim}: {line}"
+        for claim, own in lines.items()
+        for line in own or [f"undecided: {missing[claim]}"]
+    ]
+
+
+def middle(sites: Iterable[str]) -> str:
+    """The site in the middle of the residual stream, for which a line gives its number."""
+    known = list(sites)
+    names = [site for site in known if "resid." in site] or known
+    return names[(len(names) - 1) // 2]
+
+
+def over_null(found: Mapping[str, Any], name: str) -> Ratio | None:
+    """A trajectory's number over its null at one site: the geometric mean over texts."""
+    summary = found.get(name) or {}
+    if summary.get("mean_log_ratio") is None or summary.get("low") is None:
+        return None
+    value, low, high = (exp(summary[key]) for key in ("mean_log_ratio", "low", "high"))
+    return Ratio(value, low, high, _sure(found.get(f"{name}_holm")))
+
+
+def apart(found: Mapping[str, Any]) -> Ratio | None:
+    """The separation of two tasks at one site over that of halves of one."""
+    values = found.get("separation") or {}
+    if values.get("ratio") is None:
+        return None
+    return Ratio(values["ratio"], values["ratio_low"], values["ratio_high"], _sure(found.get("holm")))
+
+
+def radii(found: Mapping[str, Any]) -> Ratio | None:
+    """How widely radii spread, over a Gaussian's own."""
+    values = found.get("radii") or {}
+    if values.get("ratio") is None or values.get("low") is None:
+        return None
+    return Ratio(values["ratio"], values["low"], values["high"])
+
+
+def between(found: Mapping[str, Any]) -> Ratio | None:
+    """MMD^2 of two tasks at one site, whose zero is "one law"."""
+    values = found.get("separation") or {}
+    if values.get("between") is None or values.get("low") is None:
+        return None
+    return Ratio(values["between"], values["low"], values["high"])
+
+
+def _sure(p: float | None) -> bool:
+    return p is not None and p <= LEVEL
+
+
+def _trajectories(task: str, sites: Sites) -> Iterator[str]:
+    traces, steps = _known(sites, over_null, "trace"), _known(sites, over_null, "step")
+    if traces:
+        at = middle(traces)
+        step = f"; steps are {steps[at]} of shuffled ones" if at in steps else ""
+        yield (
+            f"{task}: tokens of a text spread {traces[at]} times as widely as their "
+            f"{sites[at]['trace_null']} null at {at}; {_verdict(traces, 'narrower', 'wider')}{step}"
+        )
+
+
+def _answers(task: str, sites: Sites) -> Iterator[str]:
+    ratios = _known(sites, over_null, "answer")
+    if ratios:
+        at = middle(ratios)
+        yield (
+            f"{task}: answer tokens spread {ratios[at]} times as widely as a random span of their text at "
+            f"{at}; {_verdict(ratios, 'closer together', 'farther apart')}"
+        )
+
+
+def _separated(pair: str, sites: Sites) -> Iterator[str]:
+    ratios = _known(sites, apart)
+    if ratios:
+        at = middle(ratios)
+        a, b = pair.split(" / ")
+        accuracy = sites[at]["probe"]["accuracy"]
+        probe = "" if accuracy is None else f"; a held-out probe is right on {accuracy:.0%} of tokens"
+        count = sum(ratio.low > 1 and ratio.sure for ratio in ratios.values())
+        together = sum(ratio.high < 1 for ratio in ratios.values())
+        rest = len(ratios) - count - together
+        yield (
+            f"{a} is separated from {b} at {count} of {len(ratios)} sites, no farther than halves of one "
+            f"task at {together}, undecided at {rest}: ratio {ratios[at]} at {at}{probe}"
+        )
+
+
+def _nearest(pairs: Mapping[str, Sites]) -> Iterator[str]:
+    """Which two of three or more tasks are nearest: by MMD^2, which does not grow with the sample."""
+    values = {pair: _known(own, between) for pair, own in pairs.items()}
+    sites = [site for site in next(iter(values.values()), {}) if all(site in own for own in values.values())]
+    if len(pairs) < 3 or not sites:
+        return
+    at = middle(sites)
+    nearest = min(values, key=lambda pair: values[pair][at].value)
+    others = [pair for pair in values if pair != nearest]
+    count = sum(all(values[nearest][s].high < values[o][s].low for o in others) for s in sites)
+    farther = sum(any(values[o][s].high < values[nearest][s].low for o in others) for s in sites)
+    numbers = ", ".join(f"{pair} {own[at]}" for pair, own in values.items())
+    yield (
+        f"of all pairs {nearest.replace(' / ', ' and ')} are nearest at {count} of {len(sites)} sites, not "
+        f"at {farther}, undecided at {len(sites) - count - farther}: MMD^2 of {numbers} at {at}"
+    )
+
+
+def _groups(task: str, sites: Sites) -> Iterator[str]:
+    known = {site: found for site, found in sites.items() if found.get("share") is not None}
+    if known:
+        at = middle(known)
+        here = known[at]
+        names, distances = here["names"], here["distances"]
+        count = sum(_sure(found["holm"]) for found in known.values())
+        a, b = max(combinations(range(len(names)), 2), key=lambda pair: distances[pair[0]][pair[1]])
+        yield (
+            f"groups of {task} lie apart at {count} of {len(known)} sites: they hold {here['share']:.0%} of "
+            f"the variance of text means at {at}, {here['null']:.1%} when shuffled (95% below "
+            f"{here['null_high']:.1%}); farthest are {names[a]} and {names[b]}, {distances[a][b]:.2g} of a "
+            "token's distance from the mean"
+        )
+
+
+def _unimodal(task: str, sites: Sites) -> Iterator[str]:
+    known = {site: found for site, found in sites.items() if found.get("dip_holm")}
+    if known:
+        count = sum(min(found["dip_holm"]) <= LEVEL for found in known.values())
+        dip, p, site, component = max(
+            (dip, p, site, i)
+            for site, found in known.items()
+            for i, (dip, p) in enumerate(zip(found["dips"], found["dip_holm"], strict=True), start=1)
+        )
+        yield (
+            f"{task}: one mode is rejected at {count} of {len(known)} sites, undecided at "
+            f"{len(known) - count}; largest dip {dip:.3f} at {site}, component {component} "
+            f"({'p < 0.001' if p < 0.001 else f'p {p:.2g}'})"
+        )
+
+
+def _gaussian(task: str, sites: Sites) -> Iterator[str]:
+    ratios = _known(sites, radii)
+    if ratios:
+        at = middle(ratios)
+        data, gaussian = (sites[at]["fit"][name] for name in ("data", "gaussian"))
+        held = ""
+        if data is not None and gaussian is not None:
+            own, other = data["log_likelihood"], gaussian["log_likelihood"]
+            held = f"; held-out log-likelihood {own:.3g} nats a dimension, of Gaussian data {other:.3g}"
+        yield (
+            f"{task}: radii under the fitted Gaussian spread {ratios[at]} times as widely as its own at "
+            f"{at}; {_verdict(ratios, 'narrower', 'wider')}{held}"
+        )
+
+
+def _known(sites: Sites, number: Callable[..., Ratio | None], *arguments: str) -> dict[str, Ratio]:
+    found = {site: number(own, *arguments) for site, own in sites.items()}
+    return {site: ratio for site, ratio in found.items() if ratio is not None}
+
+
+def _verdict(ratios: Mapping[str, Ratio], below: str, above: str) -> str:
+    """At how many sites the interval lies below 1, above it, or across it."""
+    low = sum(ratio.high < 1 and ratio.sure for ratio in ratios.values())
+    high = sum(ratio.low > 1 and ratio.sure for ratio in ratios.values())
+    rest = len(ratios) - low - high
+    return f"{below} at {low} of {len(ratios)} sites, {above} at {high}, undecided at {rest}"

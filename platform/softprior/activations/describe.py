@@ -1,0 +1,59 @@
+"""A plan in words: what will be read, what it costs and how much room it takes."""
+
+from __future__ import annotations
+
+from softprior.activations.plan import Plan
+from softprior.assets.models import model_shape, parameter_count
+
+CORE_FLOPS = 80e9
+"""Operations a second of one CPU core, as `studies.estimate` has them."""
+
+OVERHEAD = 1.2
+"""Time of a pass with all statistics over that of the pass alone; see docs/log.md."""
+
+CLASSES = 6
+"""Token classes at a site: three parts, last tokens, means and sinks."""
+
+
+def describe(plan: Plan) -> list[str]:
+    """Lines for the terminal."""
+    spec = plan.spec
+    lines = [f"activations {spec.name}: {spec.model.id}, {_sites(plan)}"]
+    for task in plan.groups:
+        shards = [shard for shard in plan.shards if shard.source == task]
+        tokens = sum(shard.tokens for shard in shards)
+        if tokens:
+            about = "" if shards[0].file == "" else "about "
+            lines.append(
+                f"  {task}: {about}{tokens:,} tokens in {len(shards)} shard{'s' * (len(shards) > 1)}"
+            )
+    if plan.shuffled_tokens:
+        lines.append(f"  and about {plan.shuffled_tokens:,} tokens again with their words shuffled")
+    parameters, shape = parameter_count(spec.model), model_shape(spec.model)
+    speed = spec.resources.cpus * CORE_FLOPS * spec.workers
+    workers = f"{spec.workers} worker{'s' * (spec.workers > 1)}"
+    if parameters is not None and not spec.resources.gpus:
+        seconds = OVERHEAD * 2.0 * parameters * (plan.tokens + plan.shuffled_tokens) / speed
+        lines.append(f"  about {_duration(seconds)} with {workers}, starting up not counted")
+    if shape is not None and shape.hidden is not None:
+        size = _bytes(plan, shape.blocks, shape.hidden)
+        lines.append(f"  at most {size / 1e9:.2g} GB on disk, and as much again while it runs")
+    return lines
+
+
+def _sites(plan: Plan) -> str:
+    sites = plan.spec.sites
+    return f"all {sites} sites" if isinstance(sites, str) else f"{len(sites)} sites"
+
+
+def _bytes(plan: Plan, blocks: int, hidden: int) -> float:
+    """Of the store, every token class full: half a scatter matrix and a sample each."""
+    sites = plan.spec.sites
+    count = len(sites) if not isinstance(sites, str) else blocks + 2 + 2 * blocks * (sites == "all")
+    each = 4 * hidden**2 + 4 * hidden * plan.spec.sample
+    return float((len(plan.groups) - 1) * count * CLASSES * each)
+
+
+def _duration(seconds: float) -> str:
+    minutes = max(1, round(seconds / 60))
+    return f"{seconds / 3600:.1f} hours" if minutes >= 90 else f"{minutes} minute{'s' * (minutes > 1)}"

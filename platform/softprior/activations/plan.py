@@ -1,0 +1,121 @@
+"""What an activations run will read, cut into shards, before anything runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from softprior.activations.spec import ActivationsSpec
+from softprior.activations.texts import VOCABULARY, Shard, Source, sources
+from softprior.assets import fingerprints
+from softprior.assets.models import model_fingerprint, model_shape
+from softprior.errors import UserError
+from softprior.models.load import load_tokenizer
+from softprior.posteriors import load_posterior
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Attributes:
+        spec: the file, as read.
+        identity: fingerprints of the model, of every source by name, and of the prompt.
+        groups: of every source, names of the groups that get a mean of their own.
+        shards: every part of every source.
+    """
+
+    spec: ActivationsSpec
+    identity: dict[str, str]
+    groups: dict[str, tuple[str, ...]]
+    shards: tuple[Shard, ...]
+
+    @property
+    def key(self) -> str:
+        """Identifies what decides the result; where and with how many workers it runs does not."""
+        where = {"resources", "tracking", "description", "prompt"}
+        value = [self.spec.model_dump(mode="json", exclude=where), self.identity, self.shard_facts()]
+        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens to read once, about; the texts that are also read shuffled come on top."""
+        return sum(shard.tokens for shard in self.shards)
+
+    @property
+    def shuffled_tokens(self) -> int:
+        """Tokens of the texts that are also read shuffled, about."""
+        return sum(shard.sequences * shard.length for shard in self.shards)
+
+    def shard_facts(self) -> list[dict[str, Any]]:
+        """The shards as JSON values."""
+        return [asdict(shard) for shard in self.shards]
+
+
+def plan_activations(spec: ActivationsSpec, where: str = "activations") -> Plan:
+    """Prepares the tasks, looks at the files and cuts both into shards. No weights are loaded.
+
+    Raises:
+        UserError: a task, file, site or prompt does not exist or does not fit the model.
+    """
+    _check_sites(spec, where)
+    identity = {"model": model_fingerprint(spec.model)}
+    if spec.prompt is not None:
+        _check_prompt(spec, spec.prompt.expanduser(), identity["model"], where)
+        identity["prompt"] = fingerprints.of_file(spec.prompt.expanduser())
+    known = sources(spec, load_tokenizer(spec.model), where)
+    shards = [Shard(f"{VOCABULARY}-00000", VOCABULARY, "", 0, 0, 0, 1)]
+    for source in known.values():
+        identity[f"data.{source.name}"] = source.fingerprint
+        shards += _with_sequences(source, spec)
+    groups = {VOCABULARY: (), **{name: source.groups for name, source in known.items()}}
+    return Plan(spec, identity, groups, tuple(shards))
+
+
+def _with_sequences(source: Source, spec: ActivationsSpec) -> Iterable[Shard]:
+    """The shards, the texts to shuffle dealt out among them as far as they have so many."""
+    shards = source.shards(spec.shard_tokens)
+    dealt = [0] * len(shards)
+    left, turn = spec.sequences, 0
+    while left and turn < spec.sequences:
+        open_ = [i for i, shard in enumerate(shards) if dealt[i] < shard.texts][:left]
+        for i in open_:
+            dealt[i] += 1
+        left, turn = left - len(open_), turn + 1
+    return [replace(shard, sequences=count) for shard, count in zip(shards, dealt, strict=True)]
+
+
+def _check_prompt(spec: ActivationsSpec, path: Path, model: str, where: str) -> None:
+    posterior, shape = load_posterior(path), model_shape(spec.model)
+    trained = (posterior.header.get("model") or {}).get("fingerprint")
+    if trained is not None and trained != model:
+        raise UserError(
+            f"{where}: prompt = {path} was trained for another model ({trained[:12]} instead of "
+            f"{model[:12]}); give a posterior of {spec.model.id}"
+        )
+    for place, vectors in posterior.final.items():
+        width = None if shape is None else shape.width(place)
+        if width is not None and vectors.shape[1] != width:
+            raise UserError(
+                f"{where}: prompt = {path} has vectors of {vectors.shape[1]} dimensions at {place.name}, and "
+                f"{spec.model.id} takes {width}; give a posterior of {spec.model.id}"
+            )
+
+
+def _check_sites(spec: ActivationsSpec, where: str) -> None:
+    shape = model_shape(spec.model)
+    if isinstance(spec.sites, str) or shape is None:
+        return
+    for site in spec.sites:
+        number = site.rpartition(".")[2]
+        last = shape.blocks if "resid." in site else shape.blocks - 1
+        if number.isdecimal() and int(number) > last:
+            raise UserError(
+                f"{where}: sites names {site}, and {spec.model.id} has {shape.blocks} blocks: resid.0 to "
+                f"resid.{shape.blocks}, key.0 to key.{shape.blocks - 1} and value.0 to "
+                f"value.{shape.blocks - 1}, final"
+            )

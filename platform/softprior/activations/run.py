@@ -1,0 +1,260 @@
+"""The driver of an activations run: shards to workers through Ray Data, partial sums to a store."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from softprior.activations.folder import RunFolder
+from softprior.activations.plan import Plan
+from softprior.activations.state import Partial, merged_site
+from softprior.activations.store import write_site
+from softprior.activations.texts import Shard
+from softprior.errors import UserError
+from softprior.files import write_json
+from softprior.statistics.store import site_order
+from softprior.training.environment import commit, versions
+
+ROUNDS = 3
+"""How often shards that were lost with their worker are given out again."""
+
+POLL = 1.0
+"""Seconds between two looks at how far the workers are."""
+
+
+class Progress(NamedTuple):
+    """How far a run is.
+
+    Attributes:
+        tokens: tokens read in this session, shuffled texts included.
+        shards: shards that are on disk, of all sessions.
+    """
+
+    tokens: int
+    shards: int
+
+
+Report = Callable[[Progress], None]
+
+
+def run_activations(
+    plan: Plan, folder: RunFolder, cluster: AbstractContextManager[Any], report: Report
+) -> dict[str, Any]:
+    """Reads what is missing, writes the store, and returns the summary.
+
+    Args:
+        cluster: Ray, connected while the context is open; it is not opened if nothing is missing.
+
+    Raises:
+        UserError: another process runs this, the folder is another run's or cannot be written, a setting
+            does not fit the model, or nothing could be read.
+    """
+    with _locked(folder):
+        _claim(folder, plan)
+        if folder.summary.exists():
+            found: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
+            if not found["failed"]:
+                return found
+        failed: dict[str, str] = {}
+        for _ in range(ROUNDS):
+            missing = _missing(plan, folder)
+            if not missing:
+                break
+            with cluster:
+                failed = _read(plan, folder, missing, report)
+            if failed:
+                break
+        failed = {shard.name: failed.get(shard.name, LOST) for shard in _missing(plan, folder)}
+        return _finish(plan, folder, failed)
+
+
+LOST = "its worker died"
+
+
+@contextmanager
+def _locked(folder: RunFolder) -> Iterator[None]:
+    try:
+        folder.root.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.lock)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"another process is running in {folder.root}; wait for it or stop it") from None
+    except OSError as error:
+        raise UserError(
+            f"{folder.root} cannot be written ({error.strerror}); choose another folder with --results"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _claim(folder: RunFolder, plan: Plan) -> None:
+    if folder.plan.exists():
+        found = json.loads(folder.plan.read_text(encoding="utf-8"))
+        if found["key"] != plan.key:
+            raise UserError(
+                f"{folder.root} holds another run (of other settings, data or weights); give this one "
+                "another name, or remove the folder"
+            )
+        return
+    if folder.root.joinpath("study.json").exists():
+        raise UserError(f"{folder.root} is the results folder of a study; give this run another name")
+    folder.parts.mkdir(parents=True, exist_ok=True)
+    write_json(folder.plan, {"key": plan.key, "identity": plan.identity, "shards": plan.shard_facts()})
+
+
+def _missing(plan: Plan, folder: RunFolder) -> list[Shard]:
+    covered = {name for task in plan.groups for partial in _chosen(folder, task) for name in partial.shards}
+    return [shard for shard in plan.shards if shard.name not in covered]
+
+
+def _chosen(folder: RunFolder, task: str) -> list[Partial]:
+    """Partial states of a task of which no two have a shard in common.
+
+    Two can only where a worker was thought dead and was not; the larger one then counts.
+    """
+    taken: set[str] = set()
+    chosen = []
+    for partial in sorted(folder.partials(task), key=lambda p: (-len(p.shards), p.path.name)):
+        if taken.isdisjoint(partial.shards):
+            taken |= set(partial.shards)
+            chosen.append(partial)
+        else:
+            partial.path.unlink()
+    return chosen
+
+
+def _read(plan: Plan, folder: RunFolder, missing: Sequence[Shard], report: Report) -> dict[str, str]:
+    """Runs the shards through a pool of workers; returns those that failed, and why.
+
+    Raises:
+        UserError: a worker cannot start, or the results folder cannot be written.
+    """
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext
+
+    from softprior.activations.worker import Worker
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    spec = plan.spec
+    model = spec.model
+    if model.device == "auto" and not spec.resources.gpus:
+        model = model.model_copy(update={"device": "cpu"})  # a GPU nobody asked for may be somebody else's
+    workers = min(spec.workers, len(missing))
+    rows = [
+        {"shard": json.dumps(facts)}
+        for facts in plan.shard_facts()
+        if facts["name"] in {s.name for s in missing}
+    ]
+    results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        Worker,
+        batch_size=1,
+        compute=ActorPoolStrategy(size=workers),
+        num_cpus=spec.resources.cpus,
+        num_gpus=spec.resources.gpus,
+        fn_constructor_kwargs={
+            "spec": spec.model_copy(update={"model": model}).model_dump_json(),
+            "identity": plan.identity,
+            "folder": str(folder.root),
+        },
+    )
+    failed: dict[str, str] = {}
+    done = len(plan.shards) - len(missing)
+    with _watching(folder, lambda tokens: report(Progress(tokens, done))):
+        try:
+            for row in results.iter_rows():
+                outcome = json.loads(row["result"])
+                done += "failed" not in outcome
+                if "failed" in outcome:
+                    failed[outcome["shard"]] = outcome["failed"]
+                if outcome.get("disk"):
+                    kept = len(plan.shards) - len(_missing(plan, folder))
+                    raise UserError(
+                        f"{folder.root} cannot be written ({outcome['failed']}); {kept} of "
+                        f"{len(plan.shards)} shards are kept, so free some space and run the command again"
+                    )
+        except ray.exceptions.RayError as error:
+            cause = _user_error(error)
+            if cause is not None:
+                raise cause from None
+    return failed
+
+
+def _user_error(error: BaseException) -> UserError | None:
+    """What a worker said about the user's settings, out of what Ray wraps it in."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, UserError):
+            return UserError(str(seen).splitlines()[-1])
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    return None
+
+
+@contextmanager
+def _watching(folder: RunFolder, report: Callable[[int], None]) -> Iterator[None]:
+    """Adds up what the workers of this session note of their progress."""
+    for path in folder.parts.glob("*.beat.json"):
+        path.unlink()
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(POLL):
+            beats = (json.loads(path.read_text()) for path in folder.parts.glob("*.beat.json"))
+            report(sum(beat["tokens"] for beat in beats))
+
+    thread = threading.Thread(target=watch, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _finish(plan: Plan, folder: RunFolder, failed: dict[str, str]) -> dict[str, Any]:
+    """Merges the workers' sums into the store, writes the summary, and clears what is not needed again."""
+    tasks = {}
+    shutil.rmtree(folder.store, ignore_errors=True)
+    for task, groups in plan.groups.items():
+        partials = _chosen(folder, task)
+        shards = {name: facts for partial in partials for name, facts in partial.shards.items()}
+        if not shards:
+            first = next(reason for name, reason in failed.items() if name.startswith(f"{task}-"))
+            raise UserError(f"nothing of {task} could be read: {first}")
+        total = {
+            key: sum(s[key] for s in shards.values()) for key in ("texts", "tokens", "documents", "skipped")
+        }
+        if not total["tokens"]:
+            reasons = [reason for facts in shards.values() for reason in facts["reasons"]]
+            raise UserError(
+                f"{task} has no text to read{': ' + reasons[0] if reasons else ''}; give other data"
+            )
+        sites = sorted({site for partial in partials for site in partial.sites}, key=site_order)
+        for site in sites:
+            state = merged_site(partials, site)
+            write_site(folder.store, task, site, state, groups, total["documents"], plan.identity)
+        reasons = [reason for name in sorted(shards) for reason in shards[name]["reasons"]]
+        tasks[task] = {**total, "sites": sites, "malformed": reasons[:10]}
+    summary = {
+        "key": plan.key,
+        "spec": plan.spec.model_dump(mode="json"),
+        "identity": plan.identity,
+        "tasks": tasks,
+        "failed": failed,
+        "missing_tokens": sum(shard.tokens for shard in plan.shards if shard.name in failed),
+        "versions": versions(),
+        "commit": commit(),
+    }
+    write_json(folder.summary, summary)
+    if not failed:
+        shutil.rmtree(folder.parts)
+    return summary

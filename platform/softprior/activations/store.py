@@ -1,0 +1,58 @@
+"""From a site's sums to its file in the statistics store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from softprior.activations.collector import SINKS
+from softprior.activations.state import ClassState, SiteState
+from softprior.statistics.store import SiteStatistics, Tables, save_statistics
+from softprior.tasks.parts import PARTS
+
+
+def write_site(
+    folder: Path,
+    task: str,
+    site: str,
+    state: SiteState,
+    groups: tuple[str, ...],
+    documents: int,
+    identity: dict[str, str],
+) -> Path:
+    """Writes the file of one site; returns its path.
+
+    Args:
+        documents: of the whole task.
+        identity: fingerprints of model, data and prompt.
+    """
+    sinks = state.classes[SINKS].moments.count if SINKS in state.classes else 0
+    classes = {
+        name: _statistics(found, 0 if name == SINKS else sinks) for name, found in state.classes.items()
+    }
+    means = state.group_sums / state.group_counts[:, None]
+    tables = Tables(
+        groups={
+            name: (int(n), mean) for name, n, mean in zip(groups, state.group_counts, means, strict=True) if n
+        },
+        sequences=state.sequences,
+        paths=state.paths,
+    )
+    facts = {"data": identity.get(f"data.{task}"), "prompt": identity.get("prompt"), "documents": documents}
+    merged = {"all": [name for name in PARTS if name in classes]}
+    return save_statistics(folder, task, site, identity["model"], classes, merged, tables, facts)
+
+
+def _statistics(found: ClassState, sinks: int) -> SiteStatistics:
+    columns = found.sample.columns
+    vectors = columns.pop("vectors").float()
+    return SiteStatistics(
+        found.moments.moments,
+        found.documents,
+        sinks,
+        vectors,
+        facts=columns | {"key": torch.from_numpy(found.sample.keys)},
+        norms=found.norms,
+        dimensions=found.moments.dimensions,
+    )

@@ -1,0 +1,236 @@
+"""What runs in a Ray Data actor: one model, shard after shard, sums on disk after each."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from torch import Tensor
+
+from softprior.activations.collector import Collector, Medians, Sinks, base_sites, batch_of
+from softprior.activations.folder import RunFolder
+from softprior.activations.sequences import Sequences
+from softprior.activations.spec import ActivationsSpec
+from softprior.activations.state import Partial, TaskState
+from softprior.activations.texts import VOCABULARY, Shard, Source, batches, key_of, shuffled, sources
+from softprior.errors import UserError, nearest
+from softprior.files import write_json
+from softprior.models.protocol import SiteStatistic, Where
+from softprior.posteriors import load_posterior
+from softprior.prompt import Prompt
+from softprior.statistics.keyed_sample import hash_keys
+from softprior.tasks.parts import PARTS
+from softprior.tasks.prepare import Text
+
+ATTEMPTS = 2
+"""How often a worker tries a shard that fails."""
+
+CALIBRATION = 4096
+"""Tokens of a task from which the median norm of each site is taken."""
+
+PATHS = 8
+"""Texts of a task whose states are kept whole, for figures."""
+
+REASONS = 3
+"""Malformed rows of a shard that are told one by one."""
+
+BEAT = 1.0
+"""Seconds between two notes of how far a worker is."""
+
+
+class Worker:
+    """Called by Ray Data with one shard at a time; returns what came of it."""
+
+    def __init__(self, spec: str, identity: dict[str, str], folder: str) -> None:
+        from softprior.models.load import load_local
+        from softprior.training.threads import limit_threads
+
+        self._spec = ActivationsSpec.model_validate_json(spec)
+        limit_threads(self._spec.resources.cpus)
+        loaded = load_local(self._spec.model)
+        self._host = loaded.host
+        self._sources = sources(self._spec, loaded)
+        self._folder = RunFolder(Path(folder))
+        self._name = uuid.uuid4().hex[:12]
+        self._prompt = _prompt(self._spec)
+        self._sites = _sites(self._spec, self._host.sites())
+        self._bases = base_sites(self._host.sites())
+        self._observed = list(
+            dict.fromkeys(name for site in self._sites for name in (self._bases[site], site))
+        )
+        found = {"model": loaded.fingerprint}
+        found |= {f"data.{name}": source.fingerprint for name, source in self._sources.items()}
+        changed = [name for name, value in found.items() if identity[name] != value]
+        if changed:
+            raise UserError(
+                f"{changed[0]} changed after the run was planned, or this worker has other files or package "
+                "versions; run the command again"
+            )
+        self._state: TaskState | None = None
+        self._beat = 0.0
+        self._done = 0
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
+        shards = [Shard(**json.loads(text)) for text in batch["shard"]]
+        return {"result": [json.dumps(self._outcome(shard)) for shard in shards]}
+
+    def _outcome(self, shard: Shard) -> dict[str, Any]:
+        """Reads a shard and returns its facts, or why that failed."""
+        known = self._covered(shard)
+        for attempt in range(1, ATTEMPTS + 1):
+            if known is not None:
+                return {"shard": shard.name, **known}
+            try:
+                state, facts = self._read(shard)
+            except Exception as error:
+                self._state = None  # it may have half of the shard in it; what was written has not
+                if attempt == ATTEMPTS:
+                    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+                    return {"shard": shard.name, "failed": f"{kind}{error}"}
+                continue
+            try:
+                state.save(self._folder.partial(state.name, self._name))
+            except (OSError, SafetensorError) as error:
+                self._state = None
+                return {"shard": shard.name, "failed": str(error), "disk": True}
+            known = facts
+        raise AssertionError("a shard is read or has failed")
+
+    def _covered(self, shard: Shard) -> dict[str, Any] | None:
+        """What came of a shard that a worker wrote before it died; nothing is counted twice."""
+        for partial in self._folder.partials(shard.source):
+            if shard.name in partial.shards:
+                return partial.shards[shard.name]
+        return None
+
+    def _read(self, shard: Shard) -> tuple[TaskState, dict[str, Any]]:
+        """Adds the texts of a shard to this worker's state of the task."""
+        started = time.monotonic()
+        if shard.source == VOCABULARY:
+            return self._read_vocabulary(shard)
+        source, spec = self._sources[shard.source], self._spec
+        reading = source.read(shard)
+        state = self._load(source)
+        sinks = Sinks(self._medians(source), spec.massive, self._bases)
+        collector = Collector(state, self._sites, sinks, spec.seed)
+        sequences = Sequences(state, self._sites, sinks, spec.seed)
+        # Keyed, so that which texts are shuffled does not hang on their order.
+        by_key = sorted((text for text in reading.texts if len(text.tokens) > 2), key=lambda t: key_of(t.id))
+        chosen = {text.id for text in by_key[: shard.sequences]}
+        if shard.name == f"{shard.source}-00000":
+            sequences.paths = frozenset(text.id for text in by_key[: min(shard.sequences, PATHS)])
+        for both in (True, False):
+            for texts in batches([t for t in reading.texts if (t.id in chosen) == both], spec.batch_tokens):
+                collector.begin(texts)
+                sequences.begin(texts, shuffled=False)
+                self._observe(shard, texts, _Several(collector, sequences) if both else collector)
+        for texts in batches([shuffled(t, spec.seed) for t in by_key[: shard.sequences]], spec.batch_tokens):
+            sequences.begin(texts, shuffled=True)
+            self._observe(shard, texts, sequences)
+        facts = {
+            "texts": len(reading.texts),
+            "tokens": sum(len(text.tokens) for text in reading.texts),
+            "documents": len({text.document for text in reading.texts}),
+            "skipped": len(reading.skipped),
+            "reasons": reading.skipped[:REASONS],
+            "seconds": round(time.monotonic() - started, 2),
+        }
+        state.end_shard(shard.name, facts)
+        return state, facts
+
+    def _read_vocabulary(self, shard: Shard) -> tuple[TaskState, dict[str, Any]]:
+        """The embedding of every token, as if each were a text of its own."""
+        info, spec = self._host.info(), self._spec
+        state = TaskState(VOCABULARY, spec.sample, spec.exact, ())
+        site = state.site("encoder.resid.0" if info.stack == "encoder" else "resid.0", info.hidden)
+        for ids in torch.arange(info.vocabulary).split(spec.batch_tokens):
+            vectors = self._host.embed(ids)
+            none = torch.full_like(ids, -1)
+            facts = {
+                "document": ids,
+                "group": none,
+                "token": ids,
+                "position": none,
+                "part": torch.zeros_like(ids),
+            }
+            keys = hash_keys(spec.seed, ids.numpy(), none.numpy())
+            site.of(PARTS[0]).add(vectors, vectors.norm(dim=1).cpu(), keys, facts)
+        number = info.vocabulary
+        facts = {"texts": number, "tokens": number, "documents": number, "skipped": 0, "reasons": []}
+        state.end_shard(shard.name, facts)
+        return state, facts
+
+    def _observe(self, shard: Shard, texts: list[Text], statistic: SiteStatistic) -> None:
+        self._host.observe(self._prompt, batch_of(texts), self._observed, statistic)
+        self._done += sum(len(text.tokens) for text in texts)
+        if time.monotonic() - self._beat > BEAT:
+            self._beat = time.monotonic()
+            write_json(self._folder.beat(self._name), {"shard": shard.name, "tokens": self._done})
+
+    def _load(self, source: Source) -> TaskState:
+        """This worker's state of a task: at hand, on disk, or new. Only one is held at a time."""
+        if self._state is None or self._state.name != source.name:
+            path = self._folder.partial(source.name, self._name)
+            spec = self._spec
+            self._state = (
+                Partial(path).load()
+                if path.exists()
+                else TaskState(source.name, spec.sample, spec.exact, source.groups)
+            )
+        return self._state
+
+    def _medians(self, source: Source) -> dict[str, float]:
+        """The median norm of each site, measured by the first worker that gets to the task."""
+        path = self._folder.calibration(source.name)
+        if not path.exists():
+            texts, count = [], 0
+            for text in source.read(source.shards(self._spec.shard_tokens)[0]).texts:
+                texts.append(text)
+                count += len(text.tokens)
+                if count >= CALIBRATION:
+                    break
+            medians = Medians()
+            sites = list(dict.fromkeys(self._bases[site] for site in self._sites))
+            for batch in batches(texts, self._spec.batch_tokens):
+                self._host.observe(self._prompt, batch_of(batch), sites, medians)
+            write_json(path, medians.values())
+        values: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+        return values
+
+
+class _Several:
+    """Hands the same states to several statistics."""
+
+    def __init__(self, *statistics: SiteStatistic) -> None:
+        self._statistics = statistics
+
+    def update(self, site: str, states: Float[Tensor, "N H"], where: Where) -> None:
+        for statistic in self._statistics:
+            statistic.update(site, states, where)
+
+
+def _prompt(spec: ActivationsSpec) -> Prompt | None:
+    return None if spec.prompt is None else load_posterior(spec.prompt.expanduser()).final
+
+
+def _sites(spec: ActivationsSpec, known: tuple[str, ...]) -> list[str]:
+    """The sites asked for, of those that the model has.
+
+    Raises:
+        UserError: one does not exist.
+    """
+    if spec.sites == "all":
+        return list(known)
+    if spec.sites == "residual":
+        return [site for site in known if not site.startswith(("key.", "value."))]
+    unknown = [site for site in spec.sites if site not in known]
+    if unknown:
+        raise UserError(f"the model has no site {unknown[0]}; {nearest(unknown[0], list(known))}")
+    return list(spec.sites)

@@ -1,0 +1,68 @@
+"""Losses of labels: what they are of, and what they do not depend on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from softprior.models.protocol import FrozenLM
+from softprior.prompt import Batch, Prompt
+from softprior.testing.hosts.closeness import CLOSE, assert_close
+from softprior.testing.hosts.examples import LENGTHS, example_batch, example_prompts, picked
+from softprior.testing.hosts.oracle import label_logs, predictions
+
+
+def literal_nll(oracle: nn.Module, prompt: Prompt, batch: Batch) -> Float[Tensor, "B"]:
+    """Negative log-likelihood of each row's labels."""
+    sums = []
+    for row in range(len(batch)):
+        logs, where = label_logs(oracle, prompt, batch, row)
+        sums.append(-logs.gather(1, batch.tokens[row, where][:, None]).sum())
+    return torch.stack(sums)
+
+
+def _correct(oracle: nn.Module, prompt: Prompt, batch: Batch) -> list[int]:
+    counts = []
+    for row in range(len(batch)):
+        logs, where = label_logs(oracle, prompt, batch, row)
+        right = (logs.argmax(-1) == batch.tokens[row, where]) & batch.scored[row, where]
+        counts.append(int(right.sum()))
+    return counts
+
+
+@torch.no_grad()
+def check_losses(host: FrozenLM, oracle: nn.Module) -> None:
+    """Loss, label count and teacher-forced accuracy of each row equal the literal form's."""
+    batch = example_batch(host.info())
+    for name, prompt in example_prompts(host).items():
+        found = host.loss(prompt, batch)
+        assert found.gradient is None
+        assert_close(found.nll, literal_nll(oracle, prompt, batch), name)
+        assert found.tokens.tolist() == batch.labels.sum(1).tolist()
+        assert found.scored.tolist() == batch.scored.sum(1).tolist()
+        assert found.correct.tolist() == _correct(oracle, prompt, batch), name
+    assert torch.equal(host.loss(None, batch).nll, host.loss({}, batch).nll)
+
+
+@torch.no_grad()
+def check_labels(host: FrozenLM, oracle: nn.Module) -> None:
+    """Labels decide which tokens are predicted, each from what stands before it and from nothing else."""
+    row = picked(example_batch(host.info()), [2])
+    length, text = LENGTHS[2], row.tokens[0].tolist()
+    for name, prompt in example_prompts(host).items():
+        losses, expected = [], []
+        for position in range(1, length):
+            labels = (torch.arange(length) == position)[None]
+            single = replace(row, labels=labels, scored=labels)
+            losses.append(float(host.loss(prompt, single).nll))
+            changed = (row.tokens[:, position + 1 :] + 1) % host.info().vocabulary
+            later = replace(single, tokens=torch.cat([row.tokens[:, : position + 1], changed], 1))
+            assert math.isclose(float(host.loss(prompt, later).nll), losses[-1], rel_tol=CLOSE), name
+            logs = predictions(oracle, prompt, text[: position + 1], position)[0].double().log_softmax(-1)
+            expected.append(-float(logs[text[position]]))
+        assert_close(torch.tensor(losses), torch.tensor(expected), name)
+        assert len({round(loss, 4) for loss in losses}) == len(losses), "the model tells positions apart"

@@ -1,0 +1,141 @@
+"""The whole job through Ray: done once, killed, and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from softprior.activations.folder import RunFolder
+from softprior.activations.plan import plan_activations
+from softprior.activations.run import run_activations
+from softprior.errors import UserError
+from softprior.specs import ResourcesSpec
+from softprior.studies.cluster import Cluster
+from tests.activations.test_worker import assert_same_store, spec
+
+pytestmark = pytest.mark.ray
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(folder: RunFolder, **changes) -> dict:
+    return run_activations(
+        plan_activations(spec(**changes)), folder, Cluster(ResourcesSpec(cpus=1)), lambda _: None
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> RunFolder:
+    folder = RunFolder(tmp_path_factory.mktemp("undisturbed"))
+    summary = run(folder)
+    assert summary["failed"] == {}
+    return folder
+
+
+def test_a_finished_run_is_not_repeated_and_another_needs_its_own_folder(undisturbed):
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.store.rglob("*.safetensors")}
+    assert run(undisturbed)["tasks"]["arithmetic"]["texts"] == 45
+    assert {path: path.stat().st_mtime_ns for path in undisturbed.store.rglob("*.safetensors")} == before
+    with pytest.raises(UserError, match="holds another run"):
+        run(undisturbed, sample=41)
+
+
+def started(file: Path, results: Path) -> subprocess.Popen:
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.activations",
+        str(file),
+        "--no-findings",
+        "--results",
+        str(results),
+    ]
+    return subprocess.Popen(
+        command, cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def shards_on_disk(folder: RunFolder) -> int:
+    if not folder.parts.exists():
+        return 0
+    return sum(
+        len(partial.shards) for task in ("arithmetic", "vocabulary") for partial in folder.partials(task)
+    )
+
+
+def test_killed_at_three_moments_it_ends_the_same(undisturbed, tmp_path):
+    """SIGKILL to the driver and everything it started, as losing the machine would be."""
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(spec().model_dump(mode="json", exclude_defaults=True) | {"name": "small"}))
+    folder = RunFolder(tmp_path / "small")
+    seen = []
+    for wanted in (0, 1, 3):
+        process = started(file, tmp_path)
+        while shards_on_disk(folder) < wanted or not folder.plan.exists():
+            assert process.poll() is None, process.stdout.read().decode()
+            time.sleep(0.01)
+        seen.append(shards_on_disk(folder))
+        killed(process)
+        assert not folder.summary.exists()
+    assert seen[0] == 0
+    assert seen[-1] >= 3
+    process = started(file, tmp_path)
+    output = process.communicate()[0].decode()
+    assert process.returncode == 0, output
+    assert_same_store(undisturbed, folder)
+    assert json.loads(folder.summary.read_text())["tasks"]["arithmetic"]["texts"] == 45
+
+
+def killed(process: subprocess.Popen) -> None:
+    """Ends a process and all that descend from it; Ray's have sessions of their own."""
+    everyone = descendants(process.pid)
+    for pid in [process.pid, *everyone]:
+        with_signal(pid, signal.SIGKILL)
+    process.wait()
+
+
+def descendants(parent: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == parent:
+            pid = int(stat.parent.name)
+            found += [pid, *descendants(pid)]
+    return found
+
+
+def with_signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def test_a_worker_that_is_killed_is_replaced(undisturbed, tmp_path):
+    """The driver goes on, with another worker, and nothing is lost or counted twice."""
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(spec().model_dump(mode="json", exclude_defaults=True) | {"name": "small"}))
+    folder = RunFolder(tmp_path / "small")
+    process = started(file, tmp_path)
+    while shards_on_disk(folder) < 2:
+        assert process.poll() is None, process.stdout.read().decode()
+        time.sleep(0.01)
+    workers = [
+        pid for pid in descendants(process.pid) if b"MapWorker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    assert len(workers) == 1
+    with_signal(workers[0], signal.SIGKILL)
+    output = process.communicate()[0].decode()
+    assert process.returncode == 0, output
+    assert_same_store(undisturbed, folder)

@@ -1,0 +1,190 @@
+"""Shards: every document once, whoever reads which part, and malformed rows told."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from softprior.activations.plan import plan_activations
+from softprior.activations.spec import ActivationsSpec, FilesSpec
+from softprior.activations.texts import FileTexts, TaskTexts, batches
+from softprior.errors import UserError
+from softprior.models.load import load_tokenizer
+from softprior.specs import ModelSpec
+from softprior.tasks.arithmetic import Arithmetic
+from softprior.tasks.parts import PARTS
+from softprior.tasks.prepare import Text
+
+DOCUMENTS = [
+    "One line of text.",
+    "Another, longer line of text that is cut.",
+    "",
+    "Grüße, 世界!",
+    "The end",
+] * 7
+TINY = ModelSpec(id="tiny")
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return load_tokenizer(TINY)
+
+
+def written(folder: Path, kind: str) -> Path:
+    path = folder / f"documents{kind}"
+    if kind == ".parquet":
+        parquet.write_table(
+            pa.table({"text": DOCUMENTS, "id": range(len(DOCUMENTS))}), path, row_group_size=4
+        )
+        return path
+    lines = [
+        d if kind.startswith(".txt") else json.dumps({"id": i, "text": d}) for i, d in enumerate(DOCUMENTS)
+    ]
+    data = "\n".join(lines).encode()
+    path.write_bytes(gzip.compress(data) if kind.endswith(".gz") else data)
+    return path
+
+
+@pytest.mark.parametrize("kind", [".jsonl", ".txt", ".parquet", ".jsonl.gz"])
+@pytest.mark.parametrize("tokens", [1, 7, 40, 10_000])
+def test_shards_of_files_hold_every_document_once(tmp_path, loaded, kind, tokens):
+    files = FileTexts(FilesSpec(name="mine", path=str(written(tmp_path, kind)), length=8), loaded.tokenizer)
+    shards = files.shards(tokens)
+    readings = [files.read(shard) for shard in shards]
+    assert not any(reading.skipped for reading in readings)
+    texts = [text for reading in readings for text in reading.texts]
+    assert len({text.id for text in texts}) == len(texts)
+    wanted = [loaded.tokenizer(document)["input_ids"] for document in DOCUMENTS if document]
+    found: dict[str, list[int]] = {}
+    for text in texts:
+        assert 2 <= len(text.tokens) <= 8
+        found.setdefault(text.document, []).extend(text.tokens)
+    # A last piece of one token is no text; everything else is there, in order.
+    assert [tokens[: len(own)] for tokens, own in zip(wanted, found.values(), strict=True)] == [
+        *found.values()
+    ]
+    assert all(len(tokens) - len(own) <= 1 for tokens, own in zip(wanted, found.values(), strict=True))
+    if tokens == 1 and kind != ".jsonl.gz":
+        assert len(shards) > 5
+    owners = [{text.document for text in reading.texts} for reading in readings]
+    assert sum(map(len, owners)) == len(set().union(*owners))
+
+
+def test_malformed_rows_are_told_and_the_rest_is_read(tmp_path, loaded):
+    path = tmp_path / "some.jsonl"
+    path.write_text(
+        '{"text": "Fine and dandy."}\n{"text": 3}\n[1]\n{"no": 1}\n{broken\n{"text": "Also fine."}\n'
+    )
+    files = FileTexts(FilesSpec(name="mine", path=str(path)), loaded.tokenizer)
+    (shard,) = files.shards(10_000)
+    reading = files.read(shard)
+    assert len(reading.texts) == 2
+    assert len(reading.skipped) == 4
+    assert reading.skipped[0] == "some.jsonl:byte 28: no text"
+    assert "not valid JSON" in reading.skipped[3]
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "sentence"),
+    [
+        ("none.jsonl", "text", "names no file"),
+        ("data.csv", "text", "is of no known kind"),
+        ("empty.txt", "text", "are empty; add documents"),
+        ("good.parquet", "body", r"has no column 'body'; it has text"),
+        ("broken.parquet", "text", "is damaged or not a Parquet file"),
+    ],
+)
+def test_files_that_cannot_be_read_are_refused_before_anything_runs(tmp_path, loaded, name, column, sentence):
+    (tmp_path / "data.csv").write_text("a,b")
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 and so on")
+    parquet.write_table(pa.table({"text": ["a"]}), tmp_path / "good.parquet")
+    files = FileTexts(FilesSpec(name="mine", path=str(tmp_path / name), column=column), loaded.tokenizer)
+    with pytest.raises(UserError, match=sentence):
+        files.shards(100)
+
+
+def test_shards_of_a_task_keep_documents_together_and_fill_the_budget(loaded):
+    task = Arithmetic(train_examples=60, validation_examples=9, test_examples=9)
+    texts = TaskTexts.of(task, "arithmetic", "train", None, loaded)
+    assert len(texts.groups) == 9
+    shards = texts.shards(300)
+    assert len(shards) > 3
+    read = [text for shard in shards for text in texts.read(shard).texts]
+    assert len(read) == len({text.id for text in read}) == 60
+    # What is read has no end-of-sequence token, which the lengths count.
+    assert sum(shard.tokens for shard in shards) == sum(len(text.tokens) for text in read) + 60
+    some = TaskTexts.of(task, "arithmetic", "train", 500, loaded)
+    assert 400 < sum(shard.tokens for shard in some.shards(10_000)) <= 500
+
+
+def test_parts_of_a_question_are_its_own_words(loaded):
+    task = Arithmetic(
+        modules=("two_digit_addition",), train_examples=5, validation_examples=5, test_examples=5
+    )
+    texts = TaskTexts.of(task, "arithmetic", "train", None, loaded)
+    (shard,) = texts.shards(10_000)
+    for text in texts.read(shard).texts:
+        pairs = list(zip(text.tokens, text.parts, strict=True))
+        words = {n: loaded.tokenizer.decode([t for t, p in pairs if PARTS[p] == n]) for n in PARTS}
+        assert words["question"].strip().startswith("What is")
+        assert words["question"].strip().endswith("?")
+        assert words["input"].strip() == "Answer:"
+        numbers = [int(word) for word in words["question"].strip(" ?").split() if word.isdecimal()]
+        assert int(words["answer"]) == sum(numbers)
+
+
+@given(st.lists(st.integers(2, 40), max_size=40), st.integers(1, 100))
+def test_batches_hold_every_text_once_within_the_limit(lengths, limit):
+    texts = [Text(f"{i}", "", "", [0] * n, [0] * n) for i, n in enumerate(lengths)]
+    found = list(batches(texts, limit))
+    assert sorted(t.id for batch in found for t in batch) == sorted(t.id for t in texts)
+    assert all(len(batch) == 1 or len(batch) * len(batch[-1].tokens) <= limit for batch in found)
+
+
+def spec(**changes) -> ActivationsSpec:
+    return ActivationsSpec.model_validate({"name": "a", "model": "tiny", "tasks": ["arithmetic"], **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"sites": ["resid.5"]}, r"sites names resid\.5, and tiny has 4 blocks"),
+        ({"sites": ["key.4"]}, r"sites names key\.4, and tiny has 4 blocks"),
+        ({"tasks": ["arithmetics"]}, r"tasks\[0\] = 'arithmetics' does not exist"),
+        ({"prompt": "none.safetensors"}, "there is no posterior file none.safetensors"),
+    ],
+)
+def test_what_cannot_be_is_said_while_planning(changes, sentence):
+    with pytest.raises(UserError, match=sentence):
+        plan_activations(spec(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"tasks": []}, "tasks and files are both empty"),
+        ({"tasks": ["squad", "squad"]}, "name 'squad' twice"),
+        ({"sites": ["resid0"]}, "names 'resid0', which is no site"),
+        ({"sites": ["resid.1", "resid.1"]}, "names a site twice"),
+        ({"files": [{"name": "vocabulary", "path": "x"}]}, "the name vocabulary"),
+    ],
+)
+def test_specs_that_make_no_sense(changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        spec(**changes)
+
+
+def test_the_plan_hangs_on_what_decides_the_result_alone():
+    one = plan_activations(spec())
+    assert one.key == plan_activations(spec(resources={"cpus": 1}, description="other")).key
+    assert one.key != plan_activations(spec(sample=7)).key
+    assert one.shuffled_tokens > 0
+    assert sum(shard.sequences for shard in one.shards if shard.source == "arithmetic") == 256

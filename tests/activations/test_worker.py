@@ -1,0 +1,219 @@
+"""One worker on the tiny model, without Ray: what it writes, and what a failure leaves."""
+
+from __future__ import annotations
+
+import json
+import resource
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+
+from softprior.activations.folder import RunFolder
+from softprior.activations.plan import Plan, plan_activations
+from softprior.activations.run import _finish
+from softprior.activations.spec import ActivationsSpec
+from softprior.activations.texts import VOCABULARY, TaskTexts
+from softprior.activations.worker import Worker
+from softprior.errors import UserError
+from softprior.posteriors import Posterior, save_posterior
+from softprior.prompt import Place
+from softprior.statistics.store import load_statistics, load_tables, stored
+
+SITES = ["resid.0", "resid.3", "final", "key.2"]
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return plan_activations(spec())
+
+
+def spec(**changes) -> ActivationsSpec:
+    given = {
+        "name": "small",
+        "model": "tiny",
+        "tasks": [{"arithmetic": {"train_examples": 45, "validation_examples": 9, "test_examples": 9}}],
+        "sites": SITES,
+        "sample": 40,
+        "sequences": 12,
+        "shard_tokens": 400,
+        "resources": {"cpus": 1},
+    }
+    return ActivationsSpec.model_validate(given | changes)
+
+
+def worker(plan: Plan, folder: RunFolder, **identity: str) -> Worker:
+    folder.parts.mkdir(parents=True, exist_ok=True)
+    return Worker(plan.spec.model_dump_json(), {**plan.identity, **identity}, str(folder.root))
+
+
+def read(one: Worker, plan: Plan, *numbers: int) -> list[dict]:
+    facts = [plan.shard_facts()[number] for number in numbers]
+    batch = {"shard": np.array([json.dumps(fact) for fact in facts])}
+    return [json.loads(text) for text in one(batch)["result"]]
+
+
+def everything(folder: RunFolder) -> dict[str, torch.Tensor]:
+    """All tensors of a store by file and name, and the counts."""
+    found = {}
+    for task, sites in stored(folder.store).items():
+        for site in sites:
+            tokens = "all"
+            statistics = load_statistics(folder.store, task, site, tokens, None)
+            found[f"{task}/{site}/count"] = torch.tensor([statistics.moments.count, statistics.documents])
+            found[f"{task}/{site}/mean"] = statistics.moments.mean
+            found[f"{task}/{site}/scatter"] = statistics.moments.scatter
+            for name in ("key", "token", "position"):
+                found[f"{task}/{site}/{name}"] = statistics.facts[name]
+            found[f"{task}/{site}/norms"] = statistics.norms.tensors("x")["x/counts"]
+    return found
+
+
+def assert_same_store(one: RunFolder, other: RunFolder) -> None:
+    """Counts bit for bit, moments to 1e-12 of the largest."""
+    a, b = everything(one), everything(other)
+    assert set(a) == set(b)
+    for name, tensor in a.items():
+        if tensor.dtype == torch.int64:
+            assert torch.equal(tensor, b[name]), name
+        else:
+            assert float((tensor - b[name]).abs().max()) <= 1e-12 * float(tensor.abs().max()), name
+
+
+@pytest.fixture(scope="module")
+def undisturbed(plan, tmp_path_factory) -> RunFolder:
+    folder = RunFolder(tmp_path_factory.mktemp("undisturbed"))
+    outcomes = read(worker(plan, folder), plan, *range(len(plan.shards)))
+    assert not any("failed" in outcome for outcome in outcomes)
+    _finish(plan, folder, {})
+    return folder
+
+
+def test_the_store_has_every_site_and_the_vocabulary(plan, undisturbed):
+    assert stored(undisturbed.store) == {
+        "arithmetic": ["resid.0", "resid.3", "final", "key.2"],
+        VOCABULARY: ["resid.0"],
+    }
+    summary = json.loads(undisturbed.summary.read_text())
+    assert summary["tasks"]["arithmetic"]["texts"] == 45
+    assert summary["tasks"]["arithmetic"]["documents"] == 45
+    assert summary["failed"] == {}
+    assert not undisturbed.parts.exists()
+    both = load_statistics(undisturbed.store, "arithmetic", "resid.3", "all+sinks", None)
+    assert both.moments.count == summary["tasks"]["arithmetic"]["tokens"]
+    alone = load_statistics(undisturbed.store, "arithmetic", "resid.3", "all", None)
+    sinks = load_statistics(undisturbed.store, "arithmetic", "resid.3", "sinks", None)
+    assert alone.sinks == sinks.moments.count >= 45
+    assert both.moments.count == alone.moments.count + sinks.moments.count
+    tables = load_tables(undisturbed.store, "arithmetic", "resid.3")
+    assert len(tables.groups) == 9
+    assert sum(count for count, _ in tables.groups.values()) == alone.moments.count
+    assert tables.sequences["shuffled"].tolist().count(1) == 12
+    with pytest.raises(UserError, match="adds token classes that share tokens"):
+        load_statistics(undisturbed.store, "arithmetic", "resid.3", "all+last", None)
+
+
+def test_two_workers_in_any_order_make_the_same_store(plan, undisturbed, tmp_path):
+    folder = RunFolder(tmp_path)
+    last = len(plan.shards) - 1
+    first, second = worker(plan, folder), worker(plan, folder)
+    assert last >= 3
+    read(second, plan, last, 1)
+    read(first, plan, *[number for number in range(last, -1, -1) if number not in (last, 1)])
+    _finish(plan, folder, {})
+    assert_same_store(undisturbed, folder)
+
+
+def test_a_shard_on_disk_is_never_counted_again(plan, undisturbed, tmp_path):
+    """A worker that died after writing: Ray gives its shard out again, to another one."""
+    folder = RunFolder(tmp_path)
+    read(worker(plan, folder), plan, 1, 2)
+    again = worker(plan, folder)
+    outcomes = read(again, plan, *range(len(plan.shards)))
+    assert not any("failed" in outcome for outcome in outcomes)
+    _finish(plan, folder, {})
+    assert_same_store(undisturbed, folder)
+
+
+@contextmanager
+def disk_of(size: int):
+    """Files of at most so many bytes, which the system itself enforces."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_loses_nothing(plan, undisturbed, tmp_path):
+    folder = RunFolder(tmp_path)
+    one = worker(plan, folder)
+    read(one, plan, 1)
+    before = {path: path.read_bytes() for path in folder.parts.glob("*.safetensors")}
+    with disk_of(20_000):
+        (outcome,) = read(one, plan, 2)
+    assert outcome["disk"]
+    assert "failed" in outcome
+    assert {path: path.read_bytes() for path in folder.parts.glob("*.safetensors")} == before
+    assert not list(folder.parts.glob("*.part"))
+    read(one, plan, *range(len(plan.shards)))
+    _finish(plan, folder, {})
+    assert_same_store(undisturbed, folder)
+
+
+def test_a_shard_that_fails_leaves_nothing_and_is_told(plan, undisturbed, tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path)
+    one = worker(plan, folder)
+    read(one, plan, 0, 1)
+    whole, calls = TaskTexts.read, []
+
+    def once(self, shard):
+        calls.append(shard.name)
+        reading = whole(self, shard)
+        # Half of the shard goes through before a token that the model does not have.
+        reading.texts[-1] = reading.texts[-1]._replace(tokens=[10**6] * len(reading.texts[-1].tokens))
+        return reading
+
+    monkeypatch.setattr(TaskTexts, "read", once)
+    (outcome,) = read(one, plan, 2)
+    assert outcome["failed"].startswith("IndexError: ")
+    assert calls.count(plan.shards[2].name) == 2  # it was tried again
+    monkeypatch.undo()
+    read(one, plan, *range(len(plan.shards)))
+    _finish(plan, folder, {})
+    assert_same_store(undisturbed, folder)
+
+
+def test_other_data_or_weights_than_planned_are_refused(plan, tmp_path):
+    for name in ("model", "data.arithmetic"):
+        with pytest.raises(UserError, match=f"{name} changed after the run was planned"):
+            worker(plan, RunFolder(tmp_path), **{name: "other"})
+
+
+def test_a_prompt_in_front_changes_what_is_seen(plan, undisturbed, tmp_path):
+    vectors = {Place(0): torch.randn(4, 128, generator=torch.Generator().manual_seed(0))}
+    path = tmp_path / "prompt.safetensors"
+    save_posterior(path, Posterior({}, vectors, vectors, {}))
+    prompted = plan_activations(spec(prompt=str(path)))
+    assert prompted.key != plan.key
+    folder = RunFolder(tmp_path / "run")
+    read(worker(prompted, folder), prompted, *range(len(prompted.shards)))
+    _finish(prompted, folder, {})
+    bare, steered = (
+        [
+            load_statistics(f.store, "arithmetic", site, "all+sinks", None).moments
+            for site in ("resid.0", "resid.3")
+        ]
+        for f in (undisturbed, folder)
+    )
+    assert bare[0].count == steered[0].count  # the prompt's own vectors do not count
+    torch.testing.assert_close(bare[0].mean, steered[0].mean, rtol=1e-5, atol=1e-6)
+    assert float((bare[1].mean - steered[1].mean).abs().max()) > 1e-2
+    save_posterior(path, Posterior({"model": {"fingerprint": "other" * 4}}, vectors, vectors, {}))
+    with pytest.raises(UserError, match="was trained for another model"):
+        plan_activations(spec(prompt=str(path)))
+    save_posterior(path, Posterior({}, {Place(0): torch.zeros(4, 7)}, {Place(0): torch.zeros(4, 7)}, {}))
+    with pytest.raises(UserError, match=r"has vectors of 7 dimensions at decoder\.0\.residual\.keep"):
+        plan_activations(spec(prompt=str(path)))

@@ -1,0 +1,66 @@
+"""MLflow's pages: served, and ended with every process behind them."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from softprior.tracking.mlflow_tracker import default_uri, make_database
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pages")
+    make_database(default_uri(folder), folder / "artifacts")
+    return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_pages_end_with_all_their_processes(number: signal.Signals, results: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs.ui", "--results", str(results), "--port", str(port)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while not _answers(port):
+        assert process.poll() is None
+        time.sleep(0.1)
+    assert len(_processes_of(results)) > 2, "the command, the server and its workers"
+    process.send_signal(number)
+    assert process.wait() == (0 if number == signal.SIGINT else 128 + number)
+    assert _processes_of(results) == []
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health"):
+            return True
+    except OSError:
+        return False
+
+
+def _processes_of(results: Path) -> list[int]:
+    """Processes with a folder's name in their command line or their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            told = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(results).encode() in told:
+            found.append(int(folder.name))
+    return found

@@ -1,0 +1,34 @@
+"""The host of encoder-decoder models keeps the contract of hosts, in every family of the T5 kind."""
+
+import pytest
+
+from softprior.models.encoder_decoder import EncoderDecoderLM
+from softprior.testing.families import ENCODER_DECODERS, random_model, with_uneven_norms
+from softprior.testing.hosts import CHECKS, check_finite_differences, check_host, check_normalise
+
+every_family = pytest.mark.parametrize("family", sorted(ENCODER_DECODERS))
+
+
+@every_family
+@pytest.mark.parametrize("check", CHECKS["encoder"], ids=lambda check: check.__name__.removeprefix("check_"))
+def test_contract(family, check):
+    # The host runs with the attention it is loaded with, the oracle with eager attention.
+    check(EncoderDecoderLM(random_model(family, "sdpa"), "weights"), random_model(family))
+
+
+@every_family
+def test_finite_differences(family):
+    host = EncoderDecoderLM(random_model(family, "sdpa").double(), "weights")
+    # Where a feed-forward layer is a ReLU, wide steps cross kinks.
+    check_finite_differences(host, step=1e-4 if family == "t5" else 3e-3)
+
+
+@every_family
+def test_each_block_has_its_own_norm(family):
+    host = EncoderDecoderLM(with_uneven_norms(random_model(family, "sdpa")), "weights")
+    check_normalise(host, with_uneven_norms(random_model(family)))
+
+
+def test_the_suite_runs_whole_in_double_precision():
+    host = EncoderDecoderLM(random_model("umt5", "sdpa").double(), "weights")
+    check_host(host, random_model("umt5").double())

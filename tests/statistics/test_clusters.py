@@ -1,0 +1,206 @@
+"""Kernel distances against literal double loops, and what they say about known distributions."""
+
+import dataclasses
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import ks_2samp
+
+from softprior.seeding import numpy_generator, torch_generator
+from softprior.statistics.clusters import Points, _mmd2, matched, mmd2, separation
+
+
+def draws(count: int, name: str, dimension: int = 5, offset: float = 0.0) -> torch.Tensor:
+    return torch.randn(count, dimension, generator=torch_generator(0, name, count)) + offset
+
+
+def points(vectors: torch.Tensor, documents: int, name: str = "points") -> Points:
+    """Tokens of documents of unequal lengths; every document has some."""
+    count = len(vectors)
+    generator = numpy_generator(0, name, count)
+    numbers = np.concatenate([np.arange(documents), generator.integers(0, documents, count - documents)])
+    return Points(vectors, torch.from_numpy(numbers), torch.from_numpy(generator.integers(0, 90, count)))
+
+
+def of_documents(documents: int, tokens: int, name: str, spread: float, offset: float = 0.0) -> Points:
+    """Documents with a centre of their own, `spread` times as wide as their tokens lie around it."""
+    centres = spread * draws(documents, f"{name} centres").repeat_interleave(tokens, 0)
+    numbers = torch.arange(documents).repeat_interleave(tokens)
+    vectors = centres + draws(documents * tokens, f"{name} tokens") + offset
+    return Points(vectors, numbers, torch.arange(tokens).repeat(documents))
+
+
+def literal(x, y, bandwidth=None, x_documents=None, y_documents=None) -> float:
+    """Gretton et al. 2012, eq. 3, pair by pair; pairs within a document are left out."""
+    x, y = x.double().numpy(), y.double().numpy()
+    x_documents = range(len(x)) if x_documents is None else x_documents
+    y_documents = range(len(y)) if y_documents is None else y_documents
+    if bandwidth is None:
+        distances = [np.linalg.norm(p - q) for p, q in combinations(np.concatenate([x, y]), 2)]
+        bandwidth = np.median([distance for distance in distances if distance > 0])
+
+    def kernel(p, q):
+        return math.exp(-np.sum((p - q) ** 2) / (2 * bandwidth**2))
+
+    def within(points, documents):
+        values = []
+        for i, p in enumerate(points):
+            for j, q in enumerate(points):
+                if documents[i] != documents[j]:
+                    values.append(kernel(p, q))
+        return np.mean(values)
+
+    across = np.mean([kernel(p, q) for p in x for q in y])
+    return within(x, x_documents) + within(y, y_documents) - 2 * across
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+@pytest.mark.parametrize("bandwidth", [None, 0.7, 4.0])
+@pytest.mark.parametrize("sizes", [(2, 2), (9, 4), (12, 13)])
+def test_mmd2_equals_the_double_loop(offset, bandwidth, sizes):
+    x, y = draws(sizes[0], "x", offset=offset), draws(sizes[1], "y", offset=offset + 0.4)
+    assert mmd2(x, y, bandwidth) == pytest.approx(literal(x, y, bandwidth), abs=1e-10)
+
+
+def test_equal_points_do_not_decide_the_bandwidth():
+    x = torch.cat([draws(3, "x"), draws(1, "x").repeat(12, 1)]) + 1e3
+    y = draws(4, "y") + 1e3
+    assert mmd2(x, y) == pytest.approx(literal(x, y), abs=1e-10)
+
+
+def test_mmd2_without_two_points_or_two_that_differ_is_nan():
+    assert math.isnan(mmd2(draws(1, "x"), draws(5, "y")))
+    assert math.isnan(mmd2(torch.ones(4, 3), torch.ones(4, 3)))
+
+
+def test_with_a_token_a_document_the_separation_is_mmd2():
+    x, y = draws(30, "x"), draws(25, "y", offset=0.5)
+    found = separation(points(x, 30), points(y, 25), seed=0)
+    assert found.between == pytest.approx(mmd2(x, y), abs=1e-12)
+
+
+def test_pairs_within_a_document_are_left_out():
+    a, b = points(draws(20, "a"), 6), points(draws(15, "b", offset=0.5), 5)
+    expected = literal(a.vectors, b.vectors, None, a.documents.tolist(), b.documents.tolist())
+    assert separation(a, b, seed=0).between == pytest.approx(expected, abs=1e-10)
+    # Document numbers are names within a task: those of `a` are also in `b`.
+    renamed = dataclasses.replace(b, documents=b.documents * 10**15 - 5)
+    assert separation(a, renamed, seed=0).between == pytest.approx(expected, abs=1e-10)
+
+
+def test_copies_of_a_document_are_one_document():
+    """A resample's weights against the double loop over the copies."""
+    a, b = points(draws(12, "a"), 4), points(draws(9, "b"), 4)
+    vectors = torch.cat([a.vectors, b.vectors]).double()
+    kernel = torch.exp(-(torch.cdist(vectors, vectors) ** 2) / 8).numpy()
+    numbers = torch.cat([a.documents, b.documents + 4]).numpy()
+    member = (numbers == np.arange(8)[:, None]).astype(float)
+    first = np.array([[2, 0, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0, 0, 0], [4, 0, 0, 0, 0, 0, 0, 0]]).T
+    second = np.array([[0, 0, 0, 0, 1, 3, 0, 0], [0, 0, 0, 0, 0, 2, 2, 0], [0, 0, 0, 0, 1, 1, 1, 1]]).T
+    found = _mmd2(member @ kernel @ member.T, member.sum(1), first * 1.0, second * 1.0)
+    for r in range(2):
+        one, other = (np.repeat(np.arange(21), weights[:, r][numbers]) for weights in (first, second))
+        expected = literal(vectors[one], vectors[other], 2.0, numbers[one], numbers[other])
+        assert found[r] == pytest.approx(expected, abs=1e-10)
+    assert math.isnan(found[2])
+
+
+def test_tasks_apart_and_tasks_alike():
+    a, alike = of_documents(40, 6, "a", 1.0), of_documents(30, 8, "alike", 1.0)
+    far = of_documents(30, 8, "far", 1.0, offset=1.5)
+    apart, same = separation(a, far, seed=0), separation(a, alike, seed=0)
+    assert apart.ratio > 10
+    assert apart.p == pytest.approx(1 / 201)
+    assert 0 < apart.low < apart.between < apart.high < 2
+    assert abs(same.ratio) < 2
+    assert same.p > 0.05
+    assert same.low < 0.02
+    for found in (apart, same):
+        assert (found.tokens, found.documents, found.note) == ((240, 240), (40, 30), "")
+        assert abs(found.within) < found.scale
+        assert found.ratio == pytest.approx(found.between / found.scale)
+        assert found.excess == pytest.approx((found.between - found.within) / found.scale)
+        assert (found.ratio_low, found.ratio_high) == pytest.approx(
+            (found.low / found.scale, found.high / found.scale)
+        )
+
+
+def test_alike_tasks_of_coherent_documents_are_rarely_told_apart():
+    """With labels permuted over tokens nearly all of these would be; the level here is 10%."""
+    reached = 0
+    for trial in range(40):
+        a, b = (of_documents(12, 8, f"{name} {trial}", 2.0) for name in "ab")
+        reached += separation(a, b, seed=trial, permutations=99, halvings=2, resamples=2).p <= 0.1
+    # Binomial(40, 0.1) is above 9 with probability 0.5%.
+    assert reached <= 9
+
+
+def test_the_order_of_tokens_is_of_no_consequence():
+    a, b = of_documents(10, 4, "a", 1.0), of_documents(12, 4, "b", 1.0, 0.5)
+    shuffled = a.take(numpy_generator(0).permutation(40))
+    one, other = (dataclasses.asdict(separation(some, b, seed=3)) for some in (a, shuffled))
+    for name, value in one.items():
+        assert other[name] == (value if name == "note" else pytest.approx(value, rel=1e-9, abs=1e-12))
+    assert one != dataclasses.asdict(separation(a, b, seed=4))
+
+
+def test_what_cannot_be_compared_is_said():
+    few = of_documents(3, 20, "few", 1.0)
+    found = separation(few, of_documents(9, 4, "a", 1.0), seed=0)
+    assert found.note == "each task needs 4 documents, and there are 3 and 9"
+    assert math.isnan(found.between)
+    assert math.isnan(found.p)
+    equal = points(torch.ones(20, 3), 5)
+    assert separation(equal, equal, seed=0).note == "all vectors are equal"
+
+
+def test_a_task_without_spread_has_no_ratio():
+    found = separation(points(torch.zeros(20, 3), 5), points(torch.ones(20, 3), 5), seed=0)
+    assert found.between == pytest.approx(2 - 2 * math.exp(-0.5))  # the bandwidth is their distance
+    assert math.isnan(found.ratio)
+    assert found.note == "halves of one task do not differ, so there is no ratio"
+
+
+def texts(lengths: list[int], name: str) -> Points:
+    count = sum(lengths)
+    positions = torch.tensor([i for length in lengths for i in range(length)], dtype=torch.int64)
+    return Points(
+        draws(count, name),
+        torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths, dtype=torch.int64)),
+        positions,
+    )
+
+
+def test_matched_points_do_not_give_their_task_away_by_position():
+    long, short = texts([200] * 20, "long"), texts(list(range(4, 30)) * 8, "short")
+    assert ks_2samp(long.positions, short.positions).pvalue < 1e-10
+    one, other = matched(long, short, seed=0)
+    assert len(one.vectors) == len(other.vectors) > 200
+    assert ks_2samp(one.positions, other.positions).pvalue > 0.2
+    means = [float(points.positions.double().mean()) for points in (one, other)]
+    assert means[0] == pytest.approx(means[1], rel=0.05)
+    for before, after in ((long, one), (short, other)):
+        rows = {tuple(row) for row in before.vectors.tolist()}
+        kept = [tuple(row) for row in after.vectors.tolist()]
+        assert len(set(kept)) == len(kept)
+        assert set(kept) <= rows
+
+
+def test_matching_is_reproducible_and_keeps_what_is_matched():
+    long, short = texts([60] * 15, "long"), texts([20] * 9, "short")
+    one, again = (matched(long, short, seed=1)[0] for _ in range(2))
+    assert torch.equal(one.vectors, again.vectors)
+    assert not torch.equal(one.vectors, matched(long, short, seed=2)[0].vectors)
+    assert len(matched(short, short, seed=1)[0].vectors) == 180
+
+
+def test_tasks_without_a_common_position_leave_nothing():
+    early, empty = texts([20] * 9, "early"), texts([], "none")
+    late = dataclasses.replace(early, positions=early.positions + 100)
+    for a, b in ((early, late), (early, empty), (empty, empty)):
+        one, other = matched(a, b, seed=0)
+        assert (len(one.vectors), len(other.vectors)) == (0, 0)
+        assert separation(one, other, seed=0).note == "each task needs 4 documents, and there are 0 and 0"

@@ -1,0 +1,101 @@
+"""The dip test against its bootstrap and known laws; Holm against its literal form."""
+
+import diptest
+import numpy as np
+import pytest
+import torch
+from scipy.stats import kstest
+
+from softprior.errors import UserError
+from softprior.seeding import torch_generator
+from softprior.statistics.unimodality import Unimodality, dip_test, holm, over_sites, unimodality
+
+
+def normal(count: int, *names: str | int) -> torch.Tensor:
+    return torch.randn(count, generator=torch_generator(0, *names))
+
+
+def mixture(count: int) -> torch.Tensor:
+    """Two halves four spreads apart."""
+    return normal(count, "mixture") + 4.0 * (torch.arange(count) % 2)
+
+
+def test_a_gaussian_is_not_rejected_and_a_mixture_is():
+    dip, p = dip_test(normal(1000, "one"))
+    assert 0 < dip < 0.02
+    assert p > 0.5
+    dip, p = dip_test(mixture(1000))
+    assert dip > 0.04
+    assert p < 1e-4
+
+
+def test_the_tables_p_values_are_the_bootstraps():
+    uniform = torch.rand(400, generator=torch_generator(0, "dip")).double()
+    for values in (uniform, torch.cat([uniform[:250], uniform[:150] / 4])):
+        dip, p = dip_test(values)
+        again, bootstrapped = diptest.diptest(
+            values.numpy(), boot_pval=True, n_boot=4000, seed=1, n_threads=1
+        )
+        assert dip == again
+        # Five standard errors of 4000 draws.
+        assert p == pytest.approx(bootstrapped, abs=5 * (0.25 / 4000) ** 0.5)
+        assert dip_test(values) == (dip, p)
+
+
+def test_p_values_of_uniform_samples_are_uniform():
+    draws = torch.rand(200, 300, generator=torch_generator(1, "dip"), dtype=torch.float64)
+    assert kstest([dip_test(values)[1] for values in draws], "uniform").pvalue > 0.01
+
+
+def test_a_constant_is_unimodal():
+    assert dip_test(torch.ones(50)) == (0, 1)
+
+
+@pytest.mark.parametrize("values", [torch.ones(3), torch.tensor([0.0, 1.0, 2.0, float("nan")])])
+def test_what_has_no_dip_is_refused(values):
+    with pytest.raises(
+        UserError, match=r"at least 4 values, all finite, got [34] of which 3 are finite; give"
+    ):
+        dip_test(values)
+
+
+def test_only_the_direction_with_two_modes_is_rejected():
+    sample = torch.stack([normal(800, "x"), mixture(800), normal(800, "z")], 1)
+    found = unimodality(sample, torch.eye(3)[[1, 0]])
+    assert isinstance(found, Unimodality)
+    assert found.dips.tolist() == [dip_test(sample[:, 1])[0], dip_test(sample[:, 0])[0]]
+    assert (found.adjusted < 0.01).tolist() == [True, False]
+    assert torch.equal(found.adjusted, holm(found.p))
+    # Along the diagonal the modes lie 4 / sqrt(3) of a spread apart: too near to see.
+    assert float(unimodality(sample, torch.ones(1, 3)).p[0]) > 0.05
+
+
+def literal_holm(p: list[float]) -> list[float]:
+    """The smallest level at which each hypothesis falls, stepping down from the smallest p."""
+    ordered = sorted(p)
+    return [
+        min(1.0, max((len(p) - i) * q for i, q in enumerate(ordered[: ordered.index(one) + 1]))) for one in p
+    ]
+
+
+def test_holm_equals_its_literal_form():
+    # The example of Holm's stepping down: 4 * 0.005, 3 * 0.01, 2 * 0.03 and, not below it, 1 * 0.04.
+    found = holm(torch.tensor([0.01, 0.04, 0.03, 0.005], dtype=torch.float64))
+    np.testing.assert_allclose(found, [0.03, 0.06, 0.06, 0.02], rtol=1e-15)
+    for p in ([0.2], [0.6, 0.7], [0.01, 0.01, 0.9, 0.0, 1.0], torch.rand(30).mul(0.1).tolist()):
+        np.testing.assert_allclose(holm(torch.tensor(p, dtype=torch.float64)), literal_holm(p), rtol=1e-15)
+    assert holm(torch.empty(0)).tolist() == []
+
+
+def test_sites_are_corrected_together():
+    p = {
+        "resid.0": torch.tensor([0.01, 0.04]),
+        "resid.1": torch.tensor([0.03]),
+        "final": torch.tensor([0.005]),
+    }
+    tests = {site: Unimodality(value, value, holm(value)) for site, value in p.items()}
+    found = over_sites(tests)
+    assert list(found) == list(p)
+    expected = {"resid.0": [0.03, 0.06], "resid.1": [0.06], "final": [0.02]}
+    for site, value in expected.items():
+        np.testing.assert_allclose(found[site], value, rtol=1e-6)

@@ -1,0 +1,162 @@
+"""What a plan says before it runs: how trials share the machine, what is fitted, what a task lacks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from softprior.methods import METHODS
+from softprior.priors.domain import SAMPLE
+from softprior.records import load_records
+from softprior.specs import ResourcesSpec
+from softprior.studies.describe import describe, shortage_notes
+from softprior.studies.estimate import CORE_FLOPS, trials_at_once
+from softprior.studies.fits import fits
+from softprior.studies.plan import Plan, plan_study
+from softprior.study_files import load_study
+from softprior.tasks import TASKS
+from tests.builders import SUMS, run, study_file, trial
+
+
+@pytest.fixture(autouse=True)
+def _four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("softprior.studies.estimate._cpus", lambda: 4)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+@pytest.fixture
+def plan(tmp_path: Path):
+    def plan(**changes: Any) -> Plan:
+        file = study_file(tmp_path / "study.yaml", **changes)
+        return plan_study(load_study(file, ()), str(file))
+
+    return plan
+
+
+def line(plan: Plan, start: str) -> str:
+    (found,) = [line.strip() for line in describe(plan, every_trial=False) if line.strip().startswith(start)]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("resources", "room"),
+    [
+        ({"cpus": 1}, 4),
+        ({"cpus": 2}, 2),
+        ({"cpus": 3}, 1),
+        ({"cpus": 5}, 0),
+        ({"cpus": 1, "concurrent": 3}, 3),
+        ({"cpus": 2, "concurrent": 3}, 2),
+    ],
+)
+def test_as_many_trials_run_at_once_as_there_is_room_for(resources, room):
+    assert trials_at_once(ResourcesSpec(**resources)) == room
+
+
+def test_gpus_are_shared_out_too(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert trials_at_once(ResourcesSpec(cpus=1, gpus=0.5)) == 2
+    assert trials_at_once(ResourcesSpec(cpus=1, gpus=1)) == 1
+    assert trials_at_once(ResourcesSpec(cpus=1, gpus=2)) == 0
+
+
+@pytest.mark.parametrize(
+    ("resources", "sentence"),
+    [
+        ({"cpus": 3}, "each trial takes 3 CPUs, so they run one at a time here: less than a minute"),
+        ({"cpus": 1, "concurrent": 1}, "each trial takes 1 CPU, so they run one at a time here: less than a"),
+        ({"cpus": 2}, "each trial takes 2 CPUs, so up to 2 run at a time here: less than a minute"),
+        # More would have room, but there are a baseline and two trained trials.
+        (
+            {"cpus": 1},
+            "each trial takes 1 CPU, so up to 3 run at a time here: less than a minute; starting up",
+        ),
+        ({"cpus": 5}, "each trial takes 5 CPUs, and this machine has fewer; lower resources.cpus or"),
+    ],
+)
+def test_the_plan_says_what_will_run_at_once(plan, resources, sentence):
+    assert line(plan(resources=resources), "each trial").startswith(sentence)
+
+
+def test_on_a_cluster_the_plan_promises_nothing(plan, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    assert line(plan(resources={"cpus": 1, "concurrent": 2}), "each trial").startswith(
+        "each trial takes 1 CPU; the cluster decides how many run at a time, at most 2: less than a minute"
+    )
+
+
+def test_time_falls_with_the_trials_at_once(plan):
+    long = {"training": {"steps": 200_000, "batch": 64}, "seeds": [*range(8)]}
+
+    def hours_of(**resources: int) -> float:
+        found = re.search("about ([0-9.]+) hours", line(plan(**long, resources=resources), "each trial"))
+        assert found
+        return float(found[1])
+
+    assert hours_of(cpus=1) == pytest.approx(hours_of(cpus=1, concurrent=1) / 4, rel=0.02)
+
+
+def test_a_study_of_blind_priors_fits_what_radii_are_measured_in(plan):
+    found = fits(plan(priors=["isotropic"]))
+    assert (found.priors, found.number, found.tokens) == ((), 1, 1024)
+    assert found.flops == 2 * 128**2 * 3 * 1024
+    assert fits(plan(methods=["none"])).number == 0
+    assert not [text for text in describe(plan(methods=["none"]), False) if "not counted: " in text]
+
+
+def test_equal_fits_count_once_and_others_by_what_they_are_fitted_to(plan):
+    exclusion = {"exclusion": {"quantile": 0.9}}
+    assert fits(plan(priors=["fitted", exclusion, "isotropic"])).number == 1
+    assert fits(plan(priors=["fitted", exclusion, "isotropic"])).priors == ("fitted", "exclusion")
+    assert fits(plan(priors=["interpolation"])).number == 3  # two halves, and the whole for radii
+    assert fits(plan(priors=[{"vae": {"steps": 5}}, {"vae": {"steps": 6}}])).number == 3
+    # Keys and values of four blocks, which the mixture's part at block 0 is fitted to as well.
+    prefix = {"methods": [{"prefix": {"tokens": 2}}]}
+    assert fits(plan(priors=["fitted"], **prefix)).number == 8
+    by_place = {
+        "by_place": {"default": "isotropic", "blocks": {0: {"mixture": {"priors": ["vae", "zeros"]}}}}
+    }
+    found = fits(plan(priors=[by_place], **prefix))
+    assert (found.priors, found.number) == (("vae",), 10)
+
+
+def test_costs_of_fits_are_near_those_measured(plan, monkeypatch):
+    """docs/log.md, two threads: a Gaussian of 128,256 x 2,048 in 12.6 s, a VAE of 20,000 x 576 in 25 s."""
+    from softprior.assets.models import Shape
+    from softprior.priors.domain import Domain
+    from softprior.priors.vae import VAE
+    from softprior.prompt import Place
+    from softprior.studies.fits import _gaussian, _vae
+
+    llama, smol = Shape(16, hidden=2048, vocabulary=128_256), Shape(30, hidden=576, vocabulary=SAMPLE)
+    assert _gaussian(Domain(), Place(0), llama) / (2 * CORE_FLOPS) == pytest.approx(12.6, rel=0.2)
+    assert _vae(VAE(), Place(0), smol) / (2 * CORE_FLOPS) == pytest.approx(25, rel=0.1)
+
+
+def test_fits_are_said_with_their_priors(plan):
+    found = line(plan(priors=["isotropic", "fitted", {"vae": {"steps": 1}}]), "not counted")
+    assert found == (
+        "not counted: 2 fits to vectors of 1,024 tokens (radii, fitted, vae), made once for all trials, then "
+        "cached: less than a minute"
+    )
+
+
+def test_of_a_model_that_is_not_here_the_priors_are_said(plan, monkeypatch):
+    monkeypatch.setattr("softprior.studies.fits.model_shape", lambda _: None)
+    assert line(plan(priors=["fitted"]), "not counted").endswith(
+        "1 fit (radii, fitted), made once for all trials, then cached: time unknown, as the model's size is"
+    )
+
+
+def test_what_a_task_lacks_stands_in_its_records(tmp_path):
+    task = TASKS["arithmetic"].model_validate({**SUMS, "train_examples": 9000})
+    run(trial(METHODS["none"](), task=task), tmp_path)
+    run(trial(METHODS["none"]()), tmp_path)
+    records = load_records(tmp_path / "records")
+    short = next(r.data["train_short"] for r in records.values() if "train_short" in r.data)
+    assert shortage_notes(records.values()) == [
+        f"arithmetic(train_examples=9000) has {9000 - short:,} of the 9,000 train_examples asked for"
+    ]

@@ -1,0 +1,62 @@
+"""What a person sees of a running study, and what a worker tells of itself."""
+
+from __future__ import annotations
+
+import io
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from softprior.methods import METHODS
+from softprior.priors import PRIORS
+from softprior.studies.progress import Watch
+from softprior.studies.worker import Reporter
+from tests.builders import run, trial
+
+
+def test_what_begins_right_after_a_line_is_said_although_nothing_follows(tmp_path: Path) -> None:
+    trials = [trial(prior=PRIORS["isotropic"](scale=scale)) for scale in (0.02, 0.1)]
+    record = run(trials[1], tmp_path)
+    console = Console(file=io.StringIO(), width=1000)
+    with Watch(console, trials, done=0, quiet=0.5) as watch:
+        for spec in trials:
+            watch.progress(spec, [{"step": 0, "phase": "loading the model"}])
+        watch.progress(trials[1], [{"step": 0, "phase": "fitting vae", "part": "place 2 of 30"}])
+        deadline = time.monotonic() + 60
+        while "fitting" not in console.file.getvalue():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        watch.progress(trials[1], [{"step": 3, "steps": 6, "train_loss": 1.5}])
+        watch.ended(record)
+    first, second, third, last = console.file.getvalue().splitlines()
+    assert first.endswith("soft · isotropic(scale=0.02) · 0.05 · seed 0  loading the model")
+    assert trials[1].id[:6] in second
+    assert third.endswith("isotropic(scale=0.1) · 0.05 · seed 0  fitting vae place 2 of 30")
+    assert "1/2" in last
+    assert "isotropic(scale=0.1)" in last
+    assert "test loss" in last
+
+
+def test_a_new_phase_is_passed_on_at_once_and_the_rest_once_a_second() -> None:
+    sent: list[list[dict]] = []
+    reporter = Reporter(lambda message: sent.append(message["points"]))
+    reporter({"step": 0, "phase": "loading the model"})
+    reporter({"step": 0, "phase": "fitting vae"})
+    assert len(sent) == 2
+    for part in range(50):
+        reporter({"step": 0, "phase": "fitting vae", "part": f"place {part} of 50"})
+    assert len(sent) < 50
+    reporter({"step": 0, "phase": "training"})
+    assert [point["phase"] for point in sent[-1]][-1] == "training"
+    assert sum(map(len, sent)) == 53
+
+
+def test_a_trial_tells_its_stages_in_order(tmp_path: Path) -> None:
+    points: list[dict] = []
+    run(trial(method=METHODS["deep"](tokens=2)), tmp_path, points.append)
+    phases = list(dict.fromkeys(point["phase"] for point in points if "phase" in point))
+    assert phases == ["reading arithmetic", "fitting fitted", "validation", "training", "test"]
+    parts = [point["part"] for point in points if "part" in point]
+    assert parts == [f"place {i} of {len(parts)}" for i in range(1, len(parts) + 1)]
+    assert len(parts) > 1
