@@ -48,7 +48,7 @@ def look(index: int) -> tuple[str, str]:
 
 def tidy(panel: Axes) -> None:
     """Letters of one size, and no frame where there is no axis."""
-    panel.tick_params(labelsize=SMALL)
+    panel.tick_params(which="both", labelsize=SMALL)
     for side in ("top", "right"):
         panel.spines[side].set_visible(False)
 

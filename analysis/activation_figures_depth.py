@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from analysis.activation_figures_common import NORMAL, SMALL, TITLE, WIDTH, look, save, spread_over, tidy
 from analysis.figures import PATH
@@ -19,6 +20,9 @@ from softprior.activations.texts import VOCABULARY
 
 LABELS = 7
 """Sites that are named below an axis."""
+
+DEPTH = "activations-depth.png"
+"""The file of the curves, which is drawn last."""
 
 MAPS = 3
 """Sites whose distances between groups are shown."""
@@ -92,17 +96,28 @@ def draw_depth(found: Mapping[str, Any], folder: Path) -> Path:
     panels = figure.subplots(-(-len(CURVES) // 2), 2).flatten()
     for panel, curve in zip(panels, CURVES, strict=True):
         for i, (name, own) in enumerate((found["pairs"] if curve.pairs else tasks).items()):
-            _draw(panel, sites, name, own, curve, i)
+            _draw(panel, sites, name, own, curve, i + len(tasks) * curve.pairs)
+        if not panel.lines:
+            panel.text(0.5, 0.5, "no numbers", fontsize=NORMAL, ha="center", transform=panel.transAxes)
         if curve.null is not None:
             panel.axhline(curve.null, color=PATH, linewidth=0.8, zorder=0)
         if curve.logarithmic and panel.lines:
             panel.set_yscale("log")
+            panel.yaxis.set_major_formatter(LogFormatter())
+            panel.yaxis.set_minor_formatter(LogFormatter())
         panel.set_title(curve.title, fontsize=TITLE)
         _name_sites(panel, sites)
-    for panel in (panels[0], panels[2]):
-        if panel.get_legend_handles_labels()[0]:
-            panel.legend(fontsize=SMALL, frameon=False)
-    return save(figure, folder / "activations-depth.png")
+    named = [panel.get_legend_handles_labels() for panel in panels]
+    by_name = {name: line for lines, names in named for line, name in zip(lines, names, strict=True)}
+    figure.legend(
+        list(by_name.values()),
+        list(by_name),
+        loc="outside lower center",
+        ncols=3,
+        fontsize=NORMAL,
+        frameon=False,
+    )
+    return save(figure, folder / DEPTH)
 
 
 def _draw(
@@ -151,7 +166,7 @@ def draw_groups(task: str, sites: Mapping[str, Any], folder: Path) -> Path | Non
         panel.set_axis_off()
     _draw_share(panels[MAPS], list(known), known)
     figure.suptitle(
-        f"{task}: distances between means of groups, 1 being a token's root mean square distance from the mean",
+        f"{task}: distances between means of groups; 1 is a token's (root mean square) from the mean",
         fontsize=NORMAL,
     )
     return save(figure, folder / f"activations-groups-{task}.png")
@@ -180,6 +195,6 @@ def _draw_share(panel: Axes, sites: Sequence[str], known: Mapping[str, Any]) -> 
     panel.plot(numbers["share"], color=colour, marker=marker, markersize=3, linewidth=1, label="groups")
     panel.plot(numbers["null_high"], color=PATH, linestyle="--", linewidth=1, label="shuffled: 95% below")
     panel.set_ylim(0, 1)
-    panel.set_title("share of variance of text means between groups", fontsize=TITLE)
+    panel.set_title("variance of text means between groups", fontsize=TITLE)
     panel.legend(fontsize=SMALL, frameon=False)
     _name_sites(panel, sites)

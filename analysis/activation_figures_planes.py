@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -18,7 +19,6 @@ from sklearn.manifold import TSNE
 from analysis.activation_figures_common import (
     NORMAL,
     PANELS,
-    SMALL,
     TITLE,
     VOCABULARY_COLOUR,
     WIDTH,
@@ -27,16 +27,19 @@ from analysis.activation_figures_common import (
     spread_over,
     tidy,
 )
-from softprior.activations.findings import ALL, residual_sites
+from softprior.activations.findings import ALL
 from softprior.activations.texts import VOCABULARY
 from softprior.seeding import derive
 from softprior.statistics.store import load_statistics, load_tables
 from softprior.tasks.parts import PARTS
 
 POINTS = 300
-"""Sampled tokens of a task that a panel shows at most: more would hide one another, and t-SNE takes longer."""
+"""Sampled tokens of a task that a panel shows at most: more hide one another, and t-SNE takes longer."""
 
-STEPS = 24
+LEAST = 3
+"""Points that a plane needs."""
+
+STEPS = 12
 """Tokens of a path at most, its last ones: the answer stands at the end."""
 
 COLUMNS = 3
@@ -63,22 +66,30 @@ class Cloud:
     path_parts: Int[np.ndarray, "T"]
 
 
-def draw_planes(store: Path, folder: Path, kind: Embedding, report: Callable[[str], None]) -> Path:
+def draw_planes(
+    store: Path, found: Mapping[str, Any], folder: Path, kind: Embedding, report: Callable[[str], None]
+) -> Path:
     """Draws at most `PANELS` sites spread over depth; returns the file.
 
     Args:
-        report: told each site before it is embedded.
+        found: what `findings` computes of the store, or its file.
+        report: told what is embedded next.
     """
-    of_task = residual_sites(store)
+    of_task = found["tasks"]
     tasks = [task for task in of_task if task != VOCABULARY]
-    sites = spread_over(of_task[tasks[0]], PANELS)
+    sites = spread_over(found["sites"], PANELS)
+    known = {task: [site for site in own if own[site].get("tokens")] for task, own in of_task.items()}
+    texts = {task: _text(store, task, own[0]) for task, own in known.items() if own}
     rows, columns = -(-len(sites) // COLUMNS), min(COLUMNS, len(sites))
     figure = Figure(figsize=(WIDTH, 2.45 * rows + 0.55), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
     for panel, site in zip(panels, sites, strict=False):
-        report(site)
-        here = [task for task in of_task if site in of_task[task]]
-        clouds = {task: _cloud(store, task, site) for task in here}
+        report(f"{kind} of {site}")
+        clouds = {task: _cloud(store, task, site, texts[task]) for task in known if site in known[task]}
+        if sum(len(cloud.vectors) for cloud in clouds.values()) < LEAST:
+            panel.set_title(f"{site}: nothing to draw", fontsize=TITLE)
+            panel.set_axis_off()
+            continue
         _draw(panel, site, clouds, tasks, kind)
     for panel in panels[len(sites) :]:
         panel.set_axis_off()
@@ -87,18 +98,24 @@ def draw_planes(store: Path, folder: Path, kind: Embedding, report: Callable[[st
     return save(figure, folder / f"activations-{kind}.png")
 
 
-def _cloud(store: Path, task: str, site: str) -> Cloud:
+def _text(store: Path, task: str, site: str) -> int | None:
+    """The text that is drawn as a path: the shortest that fills it, else the longest."""
+    paths = load_tables(store, task, site).paths
+    if not paths:
+        return None
+    texts, lengths = paths["text"].unique(return_counts=True)
+    last = int(lengths.max()) + STEPS
+    return int(texts[lengths.where(lengths >= STEPS, last - lengths).argmin()])
+
+
+def _cloud(store: Path, task: str, site: str, text: int | None) -> Cloud:
     found = load_statistics(store, task, site, ALL, None)
     paths = load_tables(store, task, site).paths
     vectors = found.sample[:POINTS].numpy()
     parts = found.facts.get("part")
     path, path_parts = vectors[:0], np.zeros(0, dtype=np.int64)
-    if paths:
-        texts, lengths = paths["text"].unique(return_counts=True)
-        # The shortest text that fills a path, else the longest: long ones are cut, and lose their question.
-        enough = lengths >= STEPS
-        order = lengths.where(enough, lengths.max() + STEPS - lengths)
-        rows = (paths["text"] == texts[order.argmin()]).nonzero()[:, 0]
+    if text is not None and paths:
+        rows = (paths["text"] == text).nonzero()[:, 0]
         rows = rows[paths["position"][rows].argsort()][-STEPS:]
         path, path_parts = paths["vectors"][rows].float().numpy(), paths["part"][rows].numpy()
     no_parts = np.zeros(len(vectors), dtype=np.int64)
@@ -127,19 +144,50 @@ def _draw(panel: Axes, site: str, clouds: Mapping[str, Cloud], tasks: list[str],
         )
         start += len(points) + len(path)
         if task == VOCABULARY:
-            panel.scatter(*points.T, s=2, color=VOCABULARY_COLOUR, linewidths=0, zorder=1, rasterized=True)
+            panel.scatter(
+                points[:, 0],
+                points[:, 1],
+                s=2,
+                color=VOCABULARY_COLOUR,
+                linewidths=0,
+                zorder=1,
+                rasterized=True,
+            )
             continue
         colour, marker = look(tasks.index(task))
-        answers = cloud.parts == ANSWER
-        style = {"marker": marker, "linewidths": 0, "zorder": 2, "rasterized": True}
-        panel.scatter(*points[~answers].T, s=5, color=colour, alpha=0.45, **style)
-        style |= {"linewidths": 0.5, "edgecolors": "black", "zorder": 3}
-        panel.scatter(*points[answers].T, s=10, color=colour, **style)
-        panel.plot(*path.T, color="white", linewidth=1.8, zorder=4)
-        panel.plot(*path.T, color=colour, linewidth=0.9, zorder=5)
-        ends = cloud.path_parts == ANSWER
+        answers, ends = cloud.parts == ANSWER, cloud.path_parts == ANSWER
         panel.scatter(
-            *path[ends].T, s=26, color=colour, marker="*", linewidths=0.4, edgecolors="black", zorder=6
+            points[~answers, 0],
+            points[~answers, 1],
+            s=6,
+            color=colour,
+            marker=marker,
+            alpha=0.4,
+            linewidths=0,
+            zorder=2,
+            rasterized=True,
+        )
+        panel.scatter(
+            points[answers, 0],
+            points[answers, 1],
+            s=13,
+            color=colour,
+            marker=marker,
+            linewidths=0.4,
+            edgecolors="black",
+            zorder=3,
+        )
+        panel.plot(*path.T, color="white", linewidth=2.0, zorder=4)
+        panel.plot(*path.T, color=colour, linewidth=0.8, zorder=5)
+        panel.scatter(
+            path[ends, 0],
+            path[ends, 1],
+            s=60,
+            color=colour,
+            marker="*",
+            linewidths=0.5,
+            edgecolors="black",
+            zorder=6,
         )
     panel.set_title(site, fontsize=TITLE)
     tidy(panel)
@@ -164,10 +212,10 @@ def _legend(tasks: list[str], vocabulary: bool) -> list[Line2D]:
             [], [], color=VOCABULARY_COLOUR, marker="o", markersize=4, linewidth=0, label="vocabulary"
         )
         handles.append(point)
-    grey = {"color": "#777777", "markeredgecolor": "black"}
+    grey = partial(Line2D, [], [], color="#777777", markeredgecolor="black", markeredgewidth=0.5)
     return [
         *handles,
-        Line2D([], [], marker="o", markersize=4, linewidth=0, label="answer token", **grey),
-        Line2D([], [], marker="", linewidth=1.2, label="one text", color="#777777"),
-        Line2D([], [], marker="*", markersize=6, linewidth=0, label="its answer", **grey),
+        grey(marker="o", markersize=4, linewidth=0, label="answer token"),
+        grey(linewidth=1.0, label=f"last {STEPS} tokens of a text"),
+        grey(marker="*", markersize=8, linewidth=0, label="its answer"),
     ]

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich import box
 from rich.cells import cell_len
+from rich.columns import Columns
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from softprior.labels import names, short_ids
 from softprior.specs import Entry
+from softprior.storage import Location, local_copy
 
 MEASURES = ("no prompt", "untrained", "trained", "answers", "moved/reach", "radius quantile")
+
+GAP, INDENT = 2, 4
+"""Blanks between columns, and in front of what a trial's own lines say."""
 
 WHY = 100
 """Characters on a line that say why a trial failed."""
 
 
-def load_trials(path: Path) -> pd.DataFrame:
+def load_trials(path: Location) -> pd.DataFrame:
     """trials.parquet as a data frame, one row a trial."""
-    return pd.read_parquet(path)
+    with local_copy(path) as here:
+        return pd.read_parquet(here)
 
 
 def results_table(trials: pd.DataFrame, title: str, width: int) -> RenderableType:
@@ -44,12 +51,23 @@ def results_table(trials: pd.DataFrame, title: str, width: int) -> RenderableTyp
         cells.append([ids[row["trial"]], *own, *values])
     widths = _widths(cells, width)
     if widths is None:
-        lines = [Text(title, style="italic")]
+        lines: list[RenderableType] = [Text(title, style="italic")]
         for row, values in zip(rows, measures, strict=True):
             found = [f"{name} {value}" for name, value in zip(MEASURES, values, strict=True) if value]
-            lines += [Text(f"{ids[row['trial']]}  {row['label']}"), Text(f"  {', '.join(found)}")]
+            lines += [
+                Text(f"{ids[row['trial']]}  {row['label']}"),
+                Padding(Columns(found, padding=(0, GAP)), (0, 0, 0, INDENT)),
+            ]
         return Group(*lines)
-    table = Table(title=title, title_justify="left")
+    # Two blanks between columns and no lines, which would take a third of a narrow window.
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, GAP - 1, 0, 0),
+    )
     for i, (name, own_width) in enumerate(zip(cells[0], widths, strict=True)):
         table.add_column(name, width=own_width, justify="left" if i <= len(header) else "right")
     for line in cells[1:]:
@@ -65,7 +83,7 @@ def _widths(cells: list[list[str]], room: int) -> list[int] | None:
     columns = list(zip(*cells, strict=True))
     least = [max(cell_len(word) for text in column for word in text.split() or [""]) for column in columns]
     widths = [max(map(cell_len, column)) for column in columns]
-    room -= 3 * len(columns) + 1  # borders, and a blank on either side
+    room -= GAP * len(columns)
     while sum(widths) > room:
         wide = [i for i, width in enumerate(widths) if width > least[i]]
         if not wide:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from softprior.errors import UserError
 from softprior.study_files import load_spec
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 
 FINISHED, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses: everything was read, something failed, the user's mistake, Ctrl-C."""
+
+QUIET = 15.0
+"""Seconds between lines where there is no terminal."""
 
 LOG_WIDTH = 160
 """Columns of a table that goes to a file, where there is no window to ask."""
@@ -40,8 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m jobs.activations",
-        description="Compute statistics of a frozen model's activations over tasks and files. Running it again "
-        "goes on where it stopped.",
+        description="Compute statistics of a frozen model's activations over tasks and files. Running it "
+        "again goes on where it stopped.",
         epilog="Example: python -m jobs.activations jobs/studies/activations.yaml tokens=20000 --dry-run",
     )
     parser.add_argument("file", type=Path, help="what to read (YAML)")
@@ -81,14 +87,93 @@ def _run(console: Console, options: argparse.Namespace) -> int:
         summary = run_activations(plan, folder, Cluster(spec.resources), watch)
     for name, reason in summary["failed"].items():
         console.print(f"failed  {name}: {reason}", soft_wrap=True)
-    if not options.no_findings:
-        _findings(console, plan, folder, summary)
+    found = {} if options.no_findings else _findings(console, plan, folder)
+    if spec.tracking.enabled:
+        _track(console, plan, folder, summary, found)
     _next(console, plan, folder)
     return FAILED if summary["failed"] else FINISHED
 
 
-def _findings(console: Console, plan: Plan, folder: RunFolder, summary: dict[str, Any]) -> None:
-    console.print(str(summary["tasks"]))
+def _findings(console: Console, plan: Plan, folder: RunFolder) -> dict[str, Any]:
+    """Computes and draws what is older than the store, shows the numbers and returns them."""
+    from analysis.activation_figures import draw_activations
+    from analysis.activation_figures_depth import DEPTH
+    from analysis.activation_tables import task_table
+    from softprior.activations.findings import findings, save_findings
+    from softprior.training.threads import limit_threads
+
+    limit_threads(plan.spec.resources.cpus * plan.spec.workers)
+    path, figures = folder.root / "findings.json", folder.root / "figures"
+    if not _newer(path, folder.summary):
+        with _Steps(console, "findings") as steps:
+            save_findings(path, findings(folder.store, steps))
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if not _newer(figures / DEPTH, path):
+        with _Steps(console, "figures") as steps:
+            draw_activations(folder.store, found, figures, steps)
+    for task, sites in found["tasks"].items():
+        console.print(task_table(task, sites))
+    console.print("\n".join(found["sentences"]), soft_wrap=True)
+    console.print(f"findings {path}", soft_wrap=True)
+    console.print(f"figures  {figures}", soft_wrap=True)
+    return found
+
+
+def _track(
+    console: Console, plan: Plan, folder: RunFolder, summary: dict[str, Any], found: dict[str, Any]
+) -> None:
+    """Sends numbers by site and figures to MLflow: one run, however often the command is repeated."""
+    from softprior.activations.findings import by_depth
+    from softprior.tracking.client import default_uri
+    from softprior.tracking.runs import log_run
+
+    spec, results = plan.spec, folder.root.parent
+    facts = {f"version.{name}": value for name, value in summary["versions"].items()}
+    facts |= {"commit": summary["commit"] or "unknown", **plan.identity}
+    given = spec.model_dump(mode="json", exclude={"name", "description", "tracking"})
+    files = [folder.summary, folder.root / "findings.json", folder.root / "figures"]
+    uri = spec.tracking.uri or default_uri(results)
+    present = [path for path in files if path.exists()]
+    problem = log_run(uri, results, spec.name, plan.key, facts, given, by_depth(found), present)
+    if problem:
+        console.print(f"note: MLflow at {uri} could not be written: {problem}", soft_wrap=True)
+        console.print("      the results folder has everything; the same command again sends it")
+
+
+def _newer(path: Path, than: Path) -> bool:
+    return path.exists() and path.stat().st_mtime_ns >= than.stat().st_mtime_ns
+
+
+class _Steps:
+    """A bar over steps on a terminal; a line now and then in a log."""
+
+    def __init__(self, console: Console, name: str) -> None:
+        self._console = console
+        self._name = name
+        self._said = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(name, total=None, note="")
+
+    def __enter__(self) -> _Steps:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, done: int, total: int, note: str) -> None:
+        self._bar.update(self._task, completed=done, total=total, note=note)
+        if not self._console.is_terminal and time.monotonic() - self._said > QUIET:
+            self._said = time.monotonic()
+            self._console.print(f"  {self._name}: {done} of {total} done, {note} next")
 
 
 def _next(console: Console, plan: Plan, folder: RunFolder) -> None:

@@ -14,8 +14,10 @@ from jobs.stopping import Stop, stoppable
 from softprior.errors import UserError
 from softprior.results import StudyFolder
 from softprior.specs import StudySpec
+from softprior.storage import results_folder
 from softprior.studies.cluster import Cluster
-from softprior.study_files import load_study
+from softprior.studies.search.spec import SearchStudy, load
+from softprior.tracking.client import tracking_uri
 
 if TYPE_CHECKING:
     from softprior.tracking.mlflow_tracker import MlflowTracker
@@ -43,15 +45,19 @@ def main(arguments: list[str] | None = None) -> int:
 def _main(options: argparse.Namespace, stop: Stop) -> int:
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else ENDLESS)
     try:
-        study = load_study(options.study, tuple(options.override))
+        found = load(options.study, tuple(options.override))
+        if isinstance(found, SearchStudy):
+            return _search(console, found, options, stop)
+        study = found
         if options.dry_run:
             return _describe(console, study, str(options.study))
-        folder = StudyFolder(options.results.expanduser().resolve() / study.name)
-        cluster = Cluster(study.resources)
+        folder = StudyFolder(results_folder(options.results) / study.name)
+        uri = tracking_uri(study.tracking, folder.root.parent)
+        cluster = Cluster(study.resources, study.placement)
         if not folder.table.exists():
             cluster.start()  # a first run surely needs Ray, which gets ready while we import and plan
         try:
-            return _run(console, study, folder, cluster, str(options.study), stop)
+            return _run(console, study, folder, uri, cluster, str(options.study), stop)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)  # before the cluster takes its time to stop
             return WRONG
@@ -73,12 +79,33 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dry-run", action="store_true", help="list the trials and their cost; run nothing")
     parser.add_argument(
         "--results",
-        type=Path,
         metavar="DIR",
-        default=Path("results"),
-        help="where study folders go (default: results)",
+        default="results",
+        help="where study folders go: a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER (default: results)",
     )
     return parser
+
+
+def _search(console: Console, template: SearchStudy, options: argparse.Namespace, stop: Stop) -> int:
+    from softprior.studies.search.plan import SearchPlan
+
+    plan = SearchPlan(template, str(options.study))
+    if options.dry_run:
+        from softprior.studies.search.describe import describe
+
+        console.print("\n".join(describe(plan)))
+        return FINISHED
+    from jobs.searching import run
+
+    folder = StudyFolder(results_folder(options.results) / plan.study.name)
+    uri = tracking_uri(plan.study.tracking, folder.root.parent)
+    cluster = Cluster(plan.study.resources, plan.study.placement)
+    if not folder.table.exists():
+        cluster.start()  # as for a study
+    try:
+        return FINISHED if run(console, plan, folder, uri, cluster, stop) else FAILED
+    finally:
+        cluster.stop()
 
 
 def _describe(console: Console, study: StudySpec, file: str) -> int:
@@ -90,7 +117,13 @@ def _describe(console: Console, study: StudySpec, file: str) -> int:
 
 
 def _run(
-    console: Console, study: StudySpec, folder: StudyFolder, cluster: Cluster, file: str, stop: Stop
+    console: Console,
+    study: StudySpec,
+    folder: StudyFolder,
+    uri: str | None,
+    cluster: Cluster,
+    file: str,
+    stop: Stop,
 ) -> int:
     # These bring in torch, Ray and MLflow; a dry run or a wrong key should not wait for all of them.
     from analysis.illustrator import Illustrator
@@ -99,7 +132,7 @@ def _run(
     from softprior.studies.plan import plan_study
     from softprior.studies.progress import Watch
     from softprior.studies.runner import InterruptedStudyError, run_study
-    from softprior.tracking.mlflow_tracker import MlflowTracker, default_uri
+    from softprior.tracking.mlflow_tracker import MlflowTracker
 
     plan = plan_study(study, file)
     records = load_records(folder.records)
@@ -113,8 +146,7 @@ def _run(
 
     stop.orderly = True
     illustrator, tracker = Illustrator(folder, plan.trials), None
-    if study.tracking.enabled:
-        uri = study.tracking.uri or default_uri(folder.root.parent)
+    if uri is not None:
         tracker = MlflowTracker(uri, study, plan.trials, folder)
     try:
         with Watch(console, plan.trials, done) as watch:
@@ -149,6 +181,8 @@ def _report(console: Console, folder: StudyFolder, tracker: MlflowTracker | None
     if tracker and tracker.problem:
         console.print(f"note: MLflow at {tracker.uri} could not be written: {tracker.problem}")
         console.print("      the results folder has everything; the same command again sends it")
+    elif tracker and tracker.uri.startswith("http"):
+        console.print(f"compare  {tracker.uri}")
     elif tracker:
         console.print(f"compare  {sys.executable} -m jobs.ui --results {folder.root.parent}", soft_wrap=True)
     if failed:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from softprior.tracking.mlflow_tracker import default_uri
+from softprior.tracking.client import default_uri
 
 PATIENCE = 5.0
 """Seconds that server processes have to end by themselves."""

@@ -9,6 +9,10 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PreTrainedTokenizerFast
 
 from softprior.activations.folder import RunFolder
 from softprior.activations.plan import Plan, plan_activations
@@ -17,9 +21,15 @@ from softprior.activations.spec import ActivationsSpec
 from softprior.activations.texts import VOCABULARY, TaskTexts
 from softprior.activations.worker import Worker
 from softprior.errors import UserError
+from softprior.models.load import load_local
 from softprior.posteriors import Posterior, save_posterior
+from softprior.priors.fitted import Fitted
 from softprior.prompt import Place
-from softprior.statistics.store import load_statistics, load_tables, stored
+from softprior.seeding import torch_generator
+from softprior.specs import ModelSpec
+from softprior.statistics.store import load_statistics, load_tables, stored, token_classes
+from softprior.testing.families import random_model
+from softprior.training.source import PlaceSource
 
 SITES = ["resid.0", "resid.3", "final", "key.2"]
 
@@ -217,3 +227,43 @@ def test_a_prompt_in_front_changes_what_is_seen(plan, undisturbed, tmp_path):
     save_posterior(path, Posterior({}, {Place(0): torch.zeros(4, 7)}, {Place(0): torch.zeros(4, 7)}, {}))
     with pytest.raises(UserError, match=r"has vectors of 7 dimensions at decoder\.0\.residual\.keep"):
         plan_activations(spec(prompt=str(path)))
+
+
+def test_a_study_starts_a_prompt_from_the_store(undisturbed):
+    """A prior fitted on the store, at the place's own site, priors of keys among them."""
+    loaded = load_local(ModelSpec(id="tiny"))
+    place, keys = Place(3, after="cut"), Place(2, kind="key")
+    prior = Fitted(statistics=undisturbed.store, task="arithmetic")
+    drawn = prior.fit(PlaceSource(loaded.host, loaded.tokenizer, place, 5)).sample(torch_generator(0), 500)
+    moments = load_statistics(undisturbed.store, "arithmetic", "resid.3", "all", None).moments
+    spread = moments.covariance().diagonal().sqrt()
+    # Shrinkage widens narrow directions, of which a diagonal has little: 5 standard errors are ample.
+    assert float(((drawn.mean(0) - moments.mean) / spread).abs().max()) < 5 / 500**0.5
+    questions = Fitted(statistics=undisturbed.store, task="arithmetic", tokens="question")
+    found = questions.fit(PlaceSource(loaded.host, loaded.tokenizer, keys, 5))
+    assert found.record()["source"] == "arithmetic question at key.2"
+    with pytest.raises(UserError, match=r"have no site 'resid\.1'"):
+        prior.fit(PlaceSource(loaded.host, loaded.tokenizer, Place(1, after="cut"), 5))
+
+
+def test_an_encoder_decoder_has_sites_of_both_stacks(tmp_path):
+    model = tmp_path / "t5"
+    random_model("t5").save_pretrained(model)
+    words = Tokenizer(WordLevel({"<unk>": 0, **{f"w{i}": i for i in range(1, 97)}}, unk_token="<unk>"))
+    words.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", eos_token="w1").save_pretrained(model)
+    plan = plan_activations(spec(model=str(model), sites="residual"))
+    folder = RunFolder(tmp_path / "run")
+    outcomes = read(worker(plan, folder), plan, *range(len(plan.shards)))
+    assert not any("failed" in outcome for outcome in outcomes), outcomes
+    _finish(plan, folder, {})
+    sites = stored(folder.store)["arithmetic"]
+    assert sites[0] == "encoder.resid.0"
+    assert sites[-1] == "decoder.final"
+    encoder, decoder = (
+        token_classes(folder.store, "arithmetic", f"{stack}.resid.1") for stack in ("encoder", "decoder")
+    )
+    assert "answer" not in encoder
+    assert encoder["question"] > 0
+    assert set(decoder) <= {"answer", "last", "mean", "sinks"}
+    assert stored(folder.store)[VOCABULARY] == ["encoder.resid.0"]

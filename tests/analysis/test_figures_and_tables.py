@@ -64,7 +64,7 @@ def test_tables_show_finished_trials_and_say_why_others_failed(trials: pd.DataFr
     text = printed(results_table(trials, "small", 1000), 1000)
     finished = trials[trials.status == "finished"]
     for row in finished.to_dict("records"):
-        (line,) = [line for line in text.splitlines() if f" {row['trial'][:6]} " in line]
+        (line,) = [line for line in text.splitlines() if line.startswith(row["trial"][:6])]
         assert f"{row['test_loss']:.3f}" in line
         assert ("isotropic" in line) == (row["method"] == "soft")
     assert text.count("isotropic(scale=0.02)") == 2

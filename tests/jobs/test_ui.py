@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from softprior.tracking.mlflow_tracker import default_uri, make_database
+from softprior.tracking.client import default_uri, make_database
 
 ROOT = Path(__file__).parents[2]
 

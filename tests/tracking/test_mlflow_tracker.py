@@ -21,7 +21,8 @@ from softprior.specs import Entry, StudySpec, TrialSpec
 from softprior.studies.plan import Plan, plan_study
 from softprior.studies.table import write_study
 from softprior.study_files import load_study
-from softprior.tracking.mlflow_tracker import MlflowTracker, default_uri, make_database
+from softprior.tracking.client import default_uri, make_database
+from softprior.tracking.mlflow_tracker import MlflowTracker
 from tests.builders import run, study_file, trial
 
 
@@ -237,7 +238,7 @@ def test_a_database_killed_in_the_making_is_made_again(tmp_path: Path) -> None:
     uri, artifacts = default_uri(tmp_path), tmp_path / "artifacts"
     code = (
         "import sys; from pathlib import Path\n"
-        "from softprior.tracking.mlflow_tracker import make_database\n"
+        "from softprior.tracking.client import make_database\n"
         "make_database(sys.argv[1], Path(sys.argv[2]))\n"
     )
     maker = subprocess.Popen([sys.executable, "-c", code, uri, str(artifacts)])

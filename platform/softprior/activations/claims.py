@@ -206,8 +206,8 @@ def _gaussian(task: str, sites: Sites) -> Iterator[str]:
             own, other = data["log_likelihood"], gaussian["log_likelihood"]
             held = f"; held-out log-likelihood {own:.3g} nats a dimension, of Gaussian data {other:.3g}"
         yield (
-            f"{task}: radii under the fitted Gaussian spread {ratios[at]} times as widely as its own at "
-            f"{at}; {_verdict(ratios, 'narrower', 'wider')}{held}"
+            f"{task}: radii under the fitted Gaussian spread {ratios[at]} times as widely as those "
+            f"of Gaussian data at {at}; {_verdict(ratios, 'narrower', 'wider')}{held}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -54,12 +55,13 @@ class Medians:
         self._norms: dict[str, list[Tensor]] = {}
 
     def update(self, site: str, states: Float[Tensor, "N H"], where: Where) -> None:
-        norms = states.norm(dim=1)[where.positions > 0]
+        norms = states.norm(dim=1)[~_first(site, where.positions)]
         self._norms.setdefault(site, []).append(norms.cpu())
 
     def values(self) -> dict[str, float]:
-        """By site."""
-        return {site: float(torch.cat(norms).median()) for site, norms in self._norms.items()}
+        """By site, those without such tokens left out."""
+        norms = {site: torch.cat(parts) for site, parts in self._norms.items()}
+        return {site: float(values.median()) for site, values in norms.items() if len(values)}
 
 
 class Sinks:
@@ -85,9 +87,14 @@ class Sinks:
     def __call__(self, site: str, norms: Float[Tensor, "N"], where: Where) -> Bool[Tensor, "N"]:
         base = self._bases[site]
         if base == site:
-            first = where.positions.to(norms.device) == 0
-            self._found[site] = first | (norms > self._massive * self._medians[site])
+            first = _first(site, where.positions.to(norms.device))
+            self._found[site] = first | (norms > self._massive * self._medians.get(site, math.inf))
         return self._found[base]
+
+
+def _first(site: str, positions: Int[Tensor, "N"]) -> Bool[Tensor, "N"]:
+    """Which tokens are the first that a stack reads; a decoder of an encoder's reads its start token first."""
+    return torch.zeros_like(positions, dtype=torch.bool) if site.startswith("decoder.") else positions == 0
 
 
 def base_sites(known: Sequence[str]) -> dict[str, str]:
@@ -160,6 +167,8 @@ class Collector:
         sums = states.new_zeros(count, states.shape[1])
         sums.index_add_(0, rows.to(states.device), states.index_select(0, where.to(states.device)))
         some = numbers.nonzero()[:, 0]
+        if not len(some):
+            return
         means = sums[some.to(sums.device)] / numbers[some, None].to(sums)
         facts = {name: self._by_text(name)[some] for name in ("document", "group")}
         facts |= {"token": torch.full_like(some, -1), "position": torch.full_like(some, -1)}

@@ -43,7 +43,9 @@ def describe(plan: Plan) -> list[str]:
 
 def _sites(plan: Plan) -> str:
     sites = plan.spec.sites
-    return f"all {sites} sites" if isinstance(sites, str) else f"{len(sites)} sites"
+    if isinstance(sites, str):
+        return "all sites, keys and values included" if sites == "all" else "all residual sites"
+    return f"{len(sites)} site{'s' * (len(sites) > 1)}"
 
 
 def _bytes(plan: Plan, blocks: int, hidden: int) -> float:

@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.stats import chi
 from torch import Tensor
 
 from softprior.activations.claims import sentences
 from softprior.activations.texts import VOCABULARY
 from softprior.errors import UserError
 from softprior.files import finite, write_json
-from softprior.seeding import numpy_generator
+from softprior.seeding import numpy_generator, torch_generator
 from softprior.statistics.clusters import Points, Separation, matched, separation
 from softprior.statistics.documents import interval, resampled
 from softprior.statistics.fit_quality import HeldOutFit, held_out_fit
 from softprior.statistics.gaussian import fit_gaussian
+from softprior.statistics.moments import Moments
 from softprior.statistics.probe import Probe, probe
 from softprior.statistics.sequences import TrajectorySummary, trajectory_summary
 from softprior.statistics.spectrum import participation_ratio, principal_components
@@ -50,7 +50,7 @@ OUTLIER = 20.0
 """Excess kurtosis from which a dimension counts as an outlier; 0 is a Gaussian's, 3 a Laplace law's."""
 
 PER_DIMENSION = 10
-"""Tokens a dimension that a fit needs before radii of its own sample mean something."""
+"""Tokens a dimension that a fit needs before radii of its own sample say something."""
 
 PERMUTATIONS = 999
 """Of the nulls, or more where there are many sites: p is then small enough to survive Holm's correction."""
@@ -121,14 +121,15 @@ class SiteFindings:
 
 @dataclass(frozen=True)
 class RadiiSpread:
-    """Standard deviation of the sample's radii under the Gaussian of all its class's tokens, over chi's.
+    """Standard deviation of the sample's radii under a fit of all its class's tokens, over Gaussian data's.
 
-    The fit is that of the prior `fitted`. The sample is part of what it is fitted on, which `PER_DIMENSION`
-    makes harmless. 1 is as Gaussian draws would; radii of a wrong shape spread more.
+    The fit is that of the prior `fitted`. Its shrinkage, and that the sample is part of what it is fitted on,
+    make radii of Gaussian data spread less than chi. So they are measured too: as many tokens drawn from the
+    Gaussian with the class's mean and covariance, fitted in the same way. Radii of a wrong shape spread more.
 
     Attributes:
-        ratio: to the standard deviation of chi with D degrees of freedom.
-        low: end of its 95% percentile interval over documents, the fit being held.
+        ratio: to the standard deviation of Gaussian data; 1 is "as a Gaussian".
+        low: end of its 95% percentile interval over documents (of Gaussian data over draws), the fits held.
         high: the other end.
         note: why numbers are nan; empty if none is.
     """
@@ -273,22 +274,62 @@ def _radii(found: SiteStatistics, seed: int) -> RadiiSpread:
         return RadiiSpread(
             note=f"{count} tokens are fewer than {PER_DIMENSION} for each of {dimension} dimensions"
         )
+    drawn, moments = _gaussian_data(found, torch_generator(seed, "radii"))
     try:
-        radii = fit_gaussian(found.moments).gaussian.radius(found.sample).numpy()
+        radii = fit_gaussian(found.moments).gaussian.radius(found.sample)
+        others = fit_gaussian(moments).gaussian.radius(drawn)
     except UserError as error:
         return RadiiSpread(note=str(error))
-    names, index = np.unique(_documents(found).numpy(), return_inverse=True)
-    if len(names) < 2:
+    documents = _documents(found)
+    if len(documents.unique()) < 2:
         return RadiiSpread(note="an interval needs two documents, and there is one")
-    centred = radii - radii.mean()  # squares cancel less
+    generator = numpy_generator(seed, "radii")
+    values = _deviations(radii, documents, generator) / _deviations(
+        others, torch.arange(len(drawn)), generator
+    )
+    low, high = interval(values[1:])
+    return RadiiSpread(float(values[0]), low, high)
+
+
+def _gaussian_data(found: SiteStatistics, generator: torch.Generator) -> tuple[Float[Tensor, "N D"], Moments]:
+    """A Gaussian with the class's mean and covariance: a sample as large, and moments of as many tokens.
+
+    The sample is part of the tokens. The others are not drawn: their scatter follows a Wishart law, of which
+    Bartlett's decomposition gives one draw.
+    """
+    dimension, size = len(found.moments.mean), len(found.sample)
+    values, axes = torch.linalg.eigh(found.moments.covariance())
+    root = axes * values.clamp(min=0).sqrt()
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    drawn = found.moments.mean + noise(size, dimension) @ root.T
+    rest = found.moments.count - size
+    if rest <= 2 * dimension:
+        others = found.moments.mean + noise(rest, dimension) @ root.T
+        return drawn, Moments.empty(dimension).update(torch.cat([drawn, others]))
+    factor = noise(dimension, dimension).tril(-1)
+    freedom = rest - 1 - torch.arange(dimension, dtype=torch.float64)
+    # torch's gamma takes no generator; of so many degrees of freedom chi is normal to far below its spread.
+    factor.diagonal().copy_(((freedom - 0.5).sqrt() + noise(dimension) / math.sqrt(2)).clamp(min=0))
+    spread = root @ factor
+    mean = found.moments.mean + root @ noise(dimension) / math.sqrt(rest)
+    return drawn, Moments(rest, mean, spread @ spread.T).merge(Moments.empty(dimension).update(drawn))
+
+
+def _deviations(
+    radii: Float[Tensor, "N"], documents: Int[Tensor, "N"], generator: np.random.Generator
+) -> Float[np.ndarray, "R"]:
+    """The standard deviation, then that of bootstrap samples of the documents."""
+    centred = radii.numpy() - float(radii.mean())  # squares cancel less
+    names, index = np.unique(documents.numpy(), return_inverse=True)
     sums = np.stack([np.bincount(index, weights=centred**power) for power in range(3)])
-
-    def deviation(weights: Float[np.ndarray, "G R"]) -> Float[np.ndarray, "R"]:
-        number, first, second = sums @ weights
-        return np.sqrt(np.maximum(second / number - (first / number) ** 2, 0)) / chi(dimension).std()
-
-    low, high = interval(deviation(resampled(len(names), RESAMPLES, numpy_generator(seed, "radii"))))
-    return RadiiSpread(float(deviation(np.ones((len(names), 1)))[0]), low, high)
+    weights = np.ones((len(names), 1 + RESAMPLES))
+    weights[:, 1:] = resampled(len(names), RESAMPLES, generator)
+    number, first, second = sums @ weights
+    deviations: np.ndarray = np.sqrt(np.maximum(second / number - (first / number) ** 2, 0))
+    return deviations
 
 
 def pair_findings(
@@ -419,6 +460,27 @@ def findings(store: Path, report: Report | None = None, seed: int = 0) -> dict[s
         _correct(own, "holm", None)
     found = finite({"seed": seed, "sites": known, "tasks": tasks, "pairs": pairs, "groups": groups})
     return {**found, "sentences": sentences(found)}
+
+
+def by_depth(found: Mapping[str, Any]) -> dict[str, dict[int, float]]:
+    """The plain numbers of every task by name (`squad/participation`), over the number of the site.
+
+    Args:
+        found: what `findings` returned; nothing gives nothing.
+    """
+    numbers: dict[str, dict[int, float]] = {}
+    for task, sites in found.get("tasks", {}).items():
+        for site, values in sites.items():
+            for name, value in values.items():
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    numbers.setdefault(f"{task}/{name}", {})[found["sites"].index(site)] = float(value)
+    for pair, sites in found.get("pairs", {}).items():
+        for site, parts in sites.items():
+            ratio = parts.get("separation", {}).get("ratio")
+            if ratio is not None:
+                name = f"{pair.replace(' / ', '-')}/separation"
+                numbers.setdefault(name, {})[found["sites"].index(site)] = float(ratio)
+    return numbers
 
 
 def save_findings(path: Path, found: dict[str, Any]) -> None:

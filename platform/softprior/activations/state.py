@@ -18,7 +18,7 @@ from torch import Tensor
 from softprior.errors import UserError
 from softprior.files import write_atomically
 from softprior.statistics.keyed_sample import KeyedSample
-from softprior.statistics.moments import RunningMoments
+from softprior.statistics.moments import RunningMoments, packed, unpacked
 from softprior.statistics.norms import NormSketch
 
 KEY = "softprior-partial"
@@ -74,7 +74,7 @@ class SiteState:
 
     def __init__(self, dimension: int, sample: int, exact: bool, groups: int) -> None:
         self.dimension = dimension
-        self._sample = sample
+        self.sample = sample
         self._exact = exact
         self.classes: dict[str, ClassState] = {}
         self.group_sums = torch.zeros(groups, dimension, dtype=torch.float64)
@@ -85,7 +85,7 @@ class SiteState:
     def of(self, name: str) -> ClassState:
         """The sums of a token class, empty at first."""
         if name not in self.classes:
-            self.classes[name] = ClassState(self.dimension, self._sample, self._exact)
+            self.classes[name] = ClassState(self.dimension, self.sample, self._exact)
         return self.classes[name]
 
     def add_groups(
@@ -173,8 +173,10 @@ class TaskState:
 
 
 def _tensors(found: ClassState, prefix: str) -> Tensors:
+    moments = found.moments.tensors(f"{prefix}/moments")
+    moments[f"{prefix}/moments/scatter"] = packed(moments[f"{prefix}/moments/scatter"])
     return {
-        **found.moments.tensors(f"{prefix}/moments"),
+        **moments,
         **found.norms.tensors(f"{prefix}/norms"),
         **found.sample.tensors(f"{prefix}/sample"),
     }
@@ -226,6 +228,8 @@ class Partial:
             found = state.of(kind)
             own = f"{name}/{kind}"
             exact, size = header["exact"], header["sample"]
+            scatter = f"{own}/moments/scatter"
+            tensors[scatter] = unpacked(tensors[scatter], state.dimension)
             found.moments = RunningMoments.from_tensors(tensors, f"{own}/moments", counts["count"], exact)
             found.norms = NormSketch.from_tensors(tensors, f"{own}/norms")
             found.sample = KeyedSample.from_tensors(tensors, f"{own}/sample", size)

@@ -40,6 +40,7 @@ def write_site(
         paths=state.paths,
     )
     facts = {"data": identity.get(f"data.{task}"), "prompt": identity.get("prompt"), "documents": documents}
+    facts["sample"] = state.sample
     merged = {"all": [name for name in PARTS if name in classes]}
     return save_statistics(folder, task, site, identity["model"], classes, merged, tables, facts)
 

@@ -287,7 +287,7 @@ def key_of(name: str) -> int:
     return _key(name)
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=4096)
 def _key(name: str) -> int:
     return derive(0, "text", name)
 

@@ -56,6 +56,7 @@ class Worker:
         limit_threads(self._spec.resources.cpus)
         loaded = load_local(self._spec.model)
         self._host = loaded.host
+        self._vocabulary = len(loaded.tokenizer)
         self._sources = sources(self._spec, loaded)
         self._folder = RunFolder(Path(folder))
         self._name = uuid.uuid4().hex[:12]
@@ -150,7 +151,7 @@ class Worker:
         info, spec = self._host.info(), self._spec
         state = TaskState(VOCABULARY, spec.sample, spec.exact, ())
         site = state.site("encoder.resid.0" if info.stack == "encoder" else "resid.0", info.hidden)
-        for ids in torch.arange(info.vocabulary).split(spec.batch_tokens):
+        for ids in torch.arange(self._vocabulary).split(spec.batch_tokens):
             vectors = self._host.embed(ids)
             none = torch.full_like(ids, -1)
             facts = {
@@ -162,7 +163,7 @@ class Worker:
             }
             keys = hash_keys(spec.seed, ids.numpy(), none.numpy())
             site.of(PARTS[0]).add(vectors, vectors.norm(dim=1).cpu(), keys, facts)
-        number = info.vocabulary
+        number = self._vocabulary
         facts = {"texts": number, "tokens": number, "documents": number, "skipped": 0, "reasons": []}
         state.end_shard(shard.name, facts)
         return state, facts

@@ -271,3 +271,18 @@ def shrunk(covariance: Float[Tensor, "D D"], weight: float) -> Float[Tensor, "D 
     scaled = (1 - weight) * covariance
     scaled.diagonal().add_(weight * covariance.trace() / len(covariance))
     return scaled
+
+
+def packed(scatter: Float[Tensor, "D D"]) -> Float[Tensor, "T"]:
+    """The lower triangle of a symmetric matrix, row by row: half the space."""
+    rows, columns = torch.tril_indices(len(scatter), len(scatter))
+    return scatter[rows, columns]
+
+
+def unpacked(triangle: Float[Tensor, "T"], dimension: int) -> Float[Tensor, "D D"]:
+    """The inverse of `packed`."""
+    rows, columns = torch.tril_indices(dimension, dimension)
+    matrix = torch.zeros(dimension, dimension, dtype=torch.float64)
+    matrix[rows, columns] = triangle.double()
+    matrix[columns, rows] = triangle.double()
+    return matrix

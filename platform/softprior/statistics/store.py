@@ -24,7 +24,7 @@ from torch import Tensor
 
 from softprior.errors import UserError, nearest
 from softprior.files import write_atomically
-from softprior.statistics.moments import DimensionMoments, Moments
+from softprior.statistics.moments import DimensionMoments, Moments, packed, unpacked
 from softprior.statistics.norms import NormSketch
 
 FORMAT = 2
@@ -66,9 +66,13 @@ class SiteStatistics:
         moments = Moments.empty(vectors.shape[1]).update(vectors)
         return cls(moments, len(vectors) if documents is None else documents, 0, vectors.float())
 
-    def merge(self, other: SiteStatistics) -> SiteStatistics:
-        """Both classes together. They may share documents, so that `documents` is an upper bound."""
-        sample, facts = _merged_sample(self, other)
+    def merge(self, other: SiteStatistics, size: int) -> SiteStatistics:
+        """Both classes together. They may share documents, so that `documents` is an upper bound.
+
+        Args:
+            size: most sampled vectors of a class that has keys.
+        """
+        sample, facts = _merged_sample(self, other, size)
         norms = None
         if self.norms is not None and other.norms is not None:
             norms = NormSketch()
@@ -86,13 +90,15 @@ class SiteStatistics:
         )
 
 
-def _merged_sample(a: SiteStatistics, b: SiteStatistics) -> tuple[Tensor, dict[str, Tensor]]:
+def _merged_sample(
+    a: SiteStatistics, b: SiteStatistics, size: int
+) -> tuple[Float[Tensor, "N D"], dict[str, Int[Tensor, "N"]]]:
     """The smallest keys of both, as many as a class keeps at most: a uniform sample of the union."""
     sample = torch.cat([a.sample, b.sample])
     if not a.facts or not b.facts:
         return sample, {}
     facts = {name: torch.cat([column, b.facts[name]]) for name, column in a.facts.items() if name in b.facts}
-    kept = facts["key"].argsort()[: max(len(a.sample), len(b.sample))]
+    kept = facts["key"].argsort()[:size]
     return sample[kept], {name: column[kept] for name, column in facts.items()}
 
 
@@ -140,7 +146,7 @@ def save_statistics(
         _require_finite(name, value)
         tensors |= {
             f"{_safe(name)}/mean": value.moments.mean,
-            f"{name}/scatter": _packed(value.moments.scatter),
+            f"{name}/scatter": packed(value.moments.scatter),
             f"{name}/sample": value.sample,
         }
         tensors |= {f"{name}/facts/{key}": column for key, column in value.facts.items()}
@@ -178,21 +184,6 @@ def _require_finite(name: str, value: SiteStatistics) -> None:
         )
 
 
-def _packed(scatter: Float[Tensor, "D D"]) -> Float[Tensor, "T"]:
-    """The lower triangle of a symmetric matrix, row by row: half the space."""
-    rows, columns = torch.tril_indices(len(scatter), len(scatter))
-    return scatter[rows, columns]
-
-
-def _unpacked(triangle: Float[Tensor, "T"], dimension: int) -> Float[Tensor, "D D"]:
-    """The inverse of `_packed`."""
-    rows, columns = torch.tril_indices(dimension, dimension)
-    matrix = torch.zeros(dimension, dimension, dtype=torch.float64)
-    matrix[rows, columns] = triangle.double()
-    matrix[columns, rows] = triangle.double()
-    return matrix
-
-
 def load_statistics(folder: Path, task: str, site: str, tokens: str, model: str | None) -> SiteStatistics:
     """Reads the statistics of a token class at a site.
 
@@ -210,7 +201,8 @@ def load_statistics(folder: Path, task: str, site: str, tokens: str, model: str 
             found = [_read(file, path, name, header) for name in _classes(header, path, tokens)]
     except DAMAGED as error:
         raise UserError(f"{path} is damaged or not a statistics file: {error}") from None
-    whole = reduce(SiteStatistics.merge, found)
+    size = int(header.get("sample", max(len(one.sample) for one in found)))
+    whole = reduce(lambda a, b: a.merge(b, size), found)
     return replace(whole, documents=min(whole.documents, int(header.get("documents", whole.documents))))
 
 
@@ -331,7 +323,7 @@ def _read(file: Any, path: Path, name: str, header: dict[str, Any]) -> SiteStati
             f"{'' if shapes else ' of other dimensions'}{'' if finite else ', not all finite'}; they need a "
             "token and a sample of finite vectors, so make them again"
         )
-    moments = Moments(count, mean.double(), _unpacked(triangle, width))
+    moments = Moments(count, mean.double(), unpacked(triangle, width))
     start = f"{name}/facts/"
     facts = {n.removeprefix(start): file.get_tensor(n) for n in names if n.startswith(start)}
     norms = dimensions = None

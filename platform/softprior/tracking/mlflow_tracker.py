@@ -7,56 +7,23 @@ run is looked up by trial id before one is made, so retries and resumed studies 
 
 from __future__ import annotations
 
-import logging
-import os
 import queue
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
-from softprior.files import write_atomically
 from softprior.labels import labels, numbered
 from softprior.records import Record
 from softprior.results import StudyFolder
 from softprior.specs import Spec, StudySpec, TrialSpec
+from softprior.storage import Location, local_copy
+from softprior.tracking.client import ARTIFACTS, BATCH, PARAMETERS, connect
 from softprior.training.environment import commit, versions
 
-BATCH, PARAMETERS = 1000, 100
-"""Metrics and parameters that one `log_batch` takes."""
-
 STUDY = "study"
-ARTIFACTS = "mlflow-artifacts"
-SQLITE = "sqlite:///"
-STATUS = {"finished": "FINISHED", "failed": "FAILED"}
-
-
-def default_uri(results: Path) -> str:
-    """An SQLite database beside the results folders of all studies."""
-    return f"sqlite:///{results.resolve()}/mlflow.db"
-
-
-def make_database(uri: str, artifacts: Path) -> None:
-    """Makes an SQLite database whole or not at all; other databases and servers are left alone.
-
-    MLflow makes its tables one migration after another. Killed in between it leaves a file that it can
-    never open again, and two studies that begin at once get into each other's way.
-    """
-    path = Path(uri.removeprefix(SQLITE))
-    if not uri.startswith(SQLITE) or path.exists():
-        return
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    def build(temporary: Path) -> None:
-        SqlAlchemyStore(f"{SQLITE}{temporary}", artifacts.as_uri()).engine.dispose()
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
-        if not path.exists():
-            write_atomically(path, build)
+STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
 
 class MlflowTracker:
@@ -80,12 +47,19 @@ class MlflowTracker:
     def ended(self, record: Record) -> None:
         self._queue.put(("record", record))
 
-    def close(self, records: dict[str, Record]) -> None:
+    def added(self, trials: Sequence[TrialSpec]) -> None:
+        self._trials = tuple(trials)
+        self._queue.put(("trials", self._trials))
+
+    def close(self, records: dict[str, Record], metrics: Mapping[str, float] | None = None) -> None:
         """Sends whatever is missing, ends the study's run, and waits for it.
 
         Afterwards `problem` says what could not be sent, if anything.
+
+        Args:
+            metrics: of the whole study, as a search's lowest value.
         """
-        self._queue.put(("close", records))
+        self._queue.put(("close", (records, metrics or {})))
         self._thread.join()
 
     def _work(self) -> None:
@@ -123,16 +97,7 @@ class _Writer:
     def __init__(
         self, uri: str, study: StudySpec, trials: tuple[TrialSpec, ...], folder: StudyFolder
     ) -> None:
-        # Retries are for a moment's trouble; a server that is away must not hold the study up.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        for name in ("alembic", "mlflow"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        from mlflow import MlflowClient
-
-        make_database(uri, folder.root.parent / ARTIFACTS)
-        self._client = MlflowClient(tracking_uri=uri)
+        self._client = connect(uri, folder.root.parent / ARTIFACTS)
         self._study = study
         self._trials = trials
         self._folder = folder
@@ -154,10 +119,13 @@ class _Writer:
             self._points(*value)
         elif kind == "record":
             self._record(value)
+        elif kind == "trials":
+            self._trials, self._labels = value, labels(value)
         else:
-            self._close(value)
+            self._close(*value)
 
-    def _close(self, records: dict[str, Record]) -> None:
+    def _close(self, records: dict[str, Record], metrics: Mapping[str, float]) -> None:
+        self._rename()
         for record in records.values():
             known = self._runs.get(record.id) or self._existing.get(record.id)
             if known is None or known.status != STATUS[record.status]:
@@ -167,8 +135,11 @@ class _Writer:
             if self._existing[trial].status != "KILLED":
                 self._end(self._existing[trial], "KILLED")  # going on sets it running again
         if self._folder.table.exists():
-            self._client.log_artifact(self._parent, str(self._folder.table))
-        self._client.log_artifact(self._parent, str(self._folder.study))
+            self._artifact(self._parent, self._folder.table)
+        self._artifact(self._parent, self._folder.study)
+        for path in sorted(self._folder.search.glob("*")):
+            self._artifact(self._parent, path, "search")
+        self._log(self._parent, [(name, value, 0) for name, value in metrics.items()])
         failed = any(record.status == "failed" for record in records.values())
         status = "KILLED" if pending else "FAILED" if failed else "FINISHED"
         self._client.set_terminated(self._parent, status=status)
@@ -268,7 +239,7 @@ class _Writer:
         folder = self._folder
         for path in (folder.posterior(record.id), folder.figure(record.id), folder.record(record.id)):
             if path.exists():
-                self._client.log_artifact(run.id, str(path))
+                self._artifact(run.id, path)
         self._end(run, STATUS[record.status])
 
     def _metrics(self, run: _Run, values: list[tuple[str, float | None, int]]) -> None:
@@ -286,6 +257,10 @@ class _Writer:
         metrics = [Metric(name, value, now, step) for name, value, step in values if value is not None]
         for start in range(0, len(metrics), BATCH):
             self._client.log_batch(run, metrics=metrics[start : start + BATCH])
+
+    def _artifact(self, run: str, path: Location, folder: str | None = None) -> None:
+        with local_copy(path) as here:
+            self._client.log_artifact(run, str(here), folder)
 
     def _tag(self, run: str, tags: dict[str, str]) -> None:
         from mlflow.entities import RunTag

@@ -1,0 +1,75 @@
+"""Findings of a task's activations as a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from analysis.activation_figures_common import spread_over
+from softprior.activations.claims import Ratio, over_null, radii
+
+ROWS = 8
+"""Sites of a table at most; the file has all."""
+
+COLUMNS = (
+    "site",
+    "sinks",
+    "norm",
+    "of sinks",
+    "participation",
+    "with sinks",
+    "outlier dims",
+    "trace / null",
+    "answer / span",
+    "radii / Gaussian's",
+)
+
+
+def task_table(task: str, sites: Mapping[str, Any]) -> Table:
+    """One row a site, at most `ROWS` of them, the first and the last among them.
+
+    Args:
+        sites: the task's part of the findings' `tasks`.
+    """
+    known = {site: found for site, found in sites.items() if "note" not in found}
+    tokens = max((found["tokens"] for found in known.values()), default=0)
+    left_out = [f"{site}: {found['note']}" for site, found in sites.items() if "note" in found]
+    table = Table(
+        title=f"{task}: {tokens:,} tokens a site",
+        title_justify="left",
+        caption="\n".join(left_out) or None,
+        caption_justify="left",
+    )
+    rows = [_row(site, known[site]) for site in spread_over(list(known), ROWS)]
+    for i, name in enumerate(COLUMNS):
+        if any(row[i] for row in rows):
+            table.add_column(name, justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*(Text(cell) for i, cell in enumerate(row) if any(other[i] for other in rows)))
+    return table
+
+
+def _row(site: str, found: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        site,
+        f"{found['sink_share']:.1%}",
+        _number(found["norm"]),
+        _number(found["sink_norm"]),
+        _number(found["participation"]),
+        _number(found["participation_with_sinks"]),
+        "" if found["kurtosis"] is None else str(found["outlier_dimensions"]),
+        _ratio(over_null(found, "trace")),
+        _ratio(over_null(found, "answer")),
+        _ratio(radii(found)),
+    )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _ratio(value: Ratio | None) -> str:
+    return "" if value is None else str(value)

@@ -1,0 +1,216 @@
+"""What activation statistics cost: python -m benchmarks.activations
+
+Three ways over the same texts, taken in turns: forward passes alone, the same passes with every statistic at
+every residual site, and the usual way (`output_hidden_states=True` on padded batches, states kept in a list,
+numpy at the end). Prints seconds, their ratios, and the peak memory of each way in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM
+
+from softprior.activations.collector import Collector, Medians, Sinks, base_sites, batch_of
+from softprior.activations.folder import RunFolder
+from softprior.activations.plan import plan_activations
+from softprior.activations.spec import ActivationsSpec
+from softprior.activations.state import TaskState
+from softprior.activations.texts import batches
+from softprior.activations.worker import Worker
+from softprior.assets.models import resolve_model
+from softprior.models.load import load_local
+from softprior.specs import ModelSpec
+from softprior.tasks.prepare import Text
+from softprior.training.threads import limit_threads
+
+WORDS = [
+    "where",
+    "lie",
+    "the",
+    "words",
+    "of",
+    "a",
+    "text",
+    "in",
+    "model",
+    "activations",
+    "and",
+    "what",
+    "follows",
+]
+
+WAYS = ("forward", "statistics", "usual")
+GROWTH = (10_000, 1_000_000)
+"""Tokens at which peak memory is compared."""
+
+BATCH = 4096
+SHARD = 8192
+"""Tokens of a shard where growth is measured: small enough that the fewest tokens fill one."""
+
+
+def texts(count: int, vocabulary: int) -> list[Text]:
+    """About `count` random tokens in texts of 20 to 250 tokens, the last three of each an answer."""
+    generator, found, total = np.random.default_rng(0), [], 0
+    while total < count:
+        length = int(generator.integers(20, 250))
+        tokens = generator.integers(0, vocabulary, length).tolist()
+        found.append(Text(f"{len(found)}", f"{len(found)}", "", tokens, [0] * (length - 3) + [2] * 3))
+        total += length
+    return found
+
+
+def prepared(way: str, model: ModelSpec, given: list[Text]) -> Callable[[], object]:
+    """A function that runs the texts once in the given way."""
+    if way == "usual":
+        return usual(model, given)
+    host = load_local(model).host
+    sites = [site for site in host.sites() if not site.startswith(("key.", "value."))]
+    medians = Medians()
+    first = next(batches(given, BATCH))
+    host.observe(None, batch_of(first), sites, medians)
+    sinks = Sinks(medians.values(), 10.0, base_sites(host.sites()))
+
+    def forward() -> None:
+        for batch in batches(given, BATCH):
+            host.observe(None, batch_of(batch), [], medians)
+
+    def collect() -> TaskState:
+        state = TaskState("task", 1000, False, ())
+        collector = Collector(state, sites, sinks, 0)
+        for batch in batches(given, BATCH):
+            collector.begin(batch)
+            host.observe(None, batch_of(batch), sites, collector)
+        return state
+
+    return forward if way == "forward" else collect
+
+
+def usual(model: ModelSpec, given: list[Text]) -> Callable[[], object]:
+    network = AutoModelForCausalLM.from_pretrained(resolve_model(model).folder, dtype=torch.float32)
+
+    @torch.no_grad()
+    def run() -> list[np.ndarray]:
+        kept: list[list[np.ndarray]] = [[] for _ in range(network.config.num_hidden_layers + 1)]
+        for batch in batches(given, BATCH):
+            made = batch_of(batch)
+            real = torch.arange(made.tokens.shape[1])[None] < made.lengths[:, None]
+            out = network.model(
+                input_ids=made.tokens, attention_mask=real.long(), output_hidden_states=True
+            ).hidden_states
+            for site, states in zip(kept, out, strict=True):
+                site.append(states[real].numpy())
+        return [np.cov(np.concatenate(site).T) for site in kept]
+
+    return run
+
+
+def alone(way: str, model: str, tokens: int, threads: int) -> dict[str, float]:
+    """Peak memory of one way in MB, and what the process held before it began."""
+    limit_threads(threads)
+    spec = ModelSpec(id=model)
+    if way == "shards":
+        run = in_shards(spec, tokens)
+    else:
+        run = prepared(way, spec, texts(tokens, load_local(spec).host.info().vocabulary))
+    Path("/proc/self/clear_refs").write_text("5")  # the peak of loading the model is not of interest
+    before = status("VmRSS")
+    run()
+    return {"before": before, "peak": status("VmHWM")}
+
+
+def status(field: str) -> float:
+    """A number of kilobytes that Linux has of this process, in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1e3
+
+
+def in_shards(model: ModelSpec, tokens: int) -> Callable[[], object]:
+    """A function that reads a file of random words as one worker of the job does."""
+    folder = Path(tempfile.mkdtemp(prefix="softprior-benchmark-"))
+    generator = np.random.default_rng(0)
+    with (folder / "words.txt").open("w") as file:
+        for _ in range(tokens // 100):
+            file.write(" ".join(generator.choice(WORDS, 50)) + "\n")
+    files = [{"name": "words", "path": str(folder / "words.txt")}]
+    spec = ActivationsSpec.model_validate(
+        {"name": "growth", "model": model.id, "files": files, "shard_tokens": SHARD}
+    )
+    plan = plan_activations(spec)
+    RunFolder(folder).parts.mkdir()
+    worker = Worker(spec.model_dump_json(), plan.identity, str(folder))
+
+    def run() -> None:
+        seen = 0
+        for facts in plan.shard_facts():
+            (result,) = worker({"shard": np.array([json.dumps(facts)])})["result"]
+            seen += json.loads(result)["tokens"] * (facts["source"] == "words")
+        print(f"{seen:,} tokens in {len(plan.shards) - 1} shards")
+        shutil.rmtree(folder)
+
+    return run
+
+
+def measured(way: str, model: str, tokens: int, threads: int) -> dict[str, float]:
+    """`alone`, in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.activations", "--alone", way, "--model", model]
+    command += ["--tokens", str(tokens), "--threads", str(threads)]
+    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603  our own words
+    found: dict[str, float] = json.loads(out.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    """Prints one line a way."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.activations", description=__doc__)
+    parser.add_argument("--model", default="smollm2-135m-instruct-q4_1")
+    parser.add_argument("--tokens", type=int, default=12_000, help="tokens of one run (default: 12000)")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each way (default: 5)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--growth", action="store_true", help="peak memory at 10,000 and 1,000,000 tokens")
+    parser.add_argument("--alone", choices=(*WAYS, "shards"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.alone:
+        print(json.dumps(alone(options.alone, options.model, options.tokens, options.threads)))
+        return
+    if options.growth:
+        peaks = [measured("shards", options.model, count, options.threads)["peak"] for count in GROWTH]
+        print(
+            f"{options.model}: peak at {GROWTH[0]:,} tokens {peaks[0]:.0f} MB, at {GROWTH[1]:,} "
+            f"{peaks[1]:.0f} MB, ratio {peaks[1] / peaks[0]:.3f}"
+        )
+        return
+    limit_threads(options.threads)
+    spec = ModelSpec(id=options.model)
+    given = texts(options.tokens, load_local(spec).host.info().vocabulary)
+    runs = {way: prepared(way, spec, given) for way in WAYS}
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    for turn in range(options.rounds + 1):
+        for way, run in runs.items():
+            started = time.perf_counter()
+            run()
+            if turn:  # the first warms up
+                seconds[way].append(time.perf_counter() - started)
+    for way in WAYS:
+        ratios = [a / b for a, b in zip(seconds["forward"], seconds[way], strict=True)]
+        memory = measured(way, options.model, options.tokens, options.threads)
+        print(
+            f"{way:<10} {statistics.median(seconds[way]):6.2f} s   forward alone over it "
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})   "
+            f"peak {memory['peak']:.0f} MB, {memory['peak'] - memory['before']:.0f} above the model"
+        )
+
+
+if __name__ == "__main__":
+    main()

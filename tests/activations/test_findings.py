@@ -1,0 +1,315 @@
+"""Findings of small stores whose answers are known."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import kurtosis
+from sklearn.metrics import pairwise_distances
+
+from softprior.activations.claims import apart, over_null
+from softprior.activations.findings import (
+    findings,
+    group_findings,
+    pair_findings,
+    residual_sites,
+    save_findings,
+    site_findings,
+)
+from softprior.errors import UserError
+from softprior.statistics.sequences import trace
+from softprior.statistics.store import load_tables
+from tests.activations.stores import (
+    ANSWER,
+    DOCUMENTS,
+    TOKENS,
+    WIDTH,
+    normal,
+    write,
+    write_vocabulary,
+)
+
+SITE = "resid.1"
+
+
+def texts(seed: object = 0) -> torch.Tensor:
+    return normal(DOCUMENTS, TOKENS, WIDTH, seed=seed)
+
+
+def ratio(summary) -> float:
+    return math.exp(summary.mean_log_ratio)
+
+
+def test_counts_norms_and_kurtosis_are_those_of_the_vectors(tmp_path: Path) -> None:
+    vectors = texts()
+    vectors[..., 3] = vectors[..., 3] ** 7  # a heavy tail
+    sinks = torch.zeros(DOCUMENTS, WIDTH)
+    sinks[:, 2] = 1000 + normal(DOCUMENTS)
+    write(tmp_path, "a", SITE, vectors, sinks=sinks)
+    found = site_findings(tmp_path, "a", SITE, seed=0)
+    flat = vectors.reshape(-1, WIDTH).double().numpy()
+    norms = np.linalg.norm(flat, axis=1)
+    assert (found.tokens, found.documents, found.sinks) == (len(flat), DOCUMENTS, DOCUMENTS)
+    assert found.sink_share == DOCUMENTS / (len(flat) + DOCUMENTS)
+    assert found.norm == pytest.approx(np.quantile(norms, 0.5), rel=0.02)
+    assert found.norm_95 == pytest.approx(np.quantile(norms, 0.95), rel=0.05)
+    assert found.sink_norm == pytest.approx(1000, rel=0.02)
+    tails = kurtosis(flat)
+    assert found.kurtosis == pytest.approx(tails.max(), rel=1e-4)
+    assert found.outlier_dimensions == (tails > 20).sum() == 1
+
+
+def test_one_massive_direction_is_in_the_numbers_with_sinks_alone(tmp_path: Path) -> None:
+    vectors = texts()
+    sinks = torch.zeros(DOCUMENTS, WIDTH)
+    sinks[:, 2] = 1000
+    write(tmp_path, "a", SITE, vectors, sinks=sinks)
+    found = site_findings(tmp_path, "a", SITE, seed=0)
+    values = np.linalg.eigvalsh(np.cov(vectors.reshape(-1, WIDTH).double().numpy(), rowvar=False, bias=True))
+    assert found.participation == pytest.approx(values.sum() ** 2 / (values**2).sum(), rel=1e-5)
+    assert found.first_share == pytest.approx(values[-1] / values.sum(), rel=1e-5)
+    assert found.participation > WIDTH - 1
+    assert 1 <= found.participation_with_sinks < 1.01
+    assert found.first_share_with_sinks > 0.99
+
+
+def test_two_clusters_are_told_apart_and_one_law_is_not(tmp_path: Path) -> None:
+    shift = torch.zeros(WIDTH)
+    shift[0] = 3
+    for task, vectors in (("a", texts(0)), ("b", texts(1)), ("c", texts(2) + shift)):
+        write(tmp_path, task, SITE, vectors)
+    far = pair_findings(tmp_path, "a", "c", SITE, seed=0, permutations=199)
+    same = pair_findings(tmp_path, "a", "b", SITE, seed=0, permutations=199)
+    assert far.separation.ratio_low > 5
+    assert far.separation.p == 1 / 200
+    assert far.probe.low > 0.85
+    assert same.separation.ratio_low < 1
+    assert same.separation.p > 0.05
+    assert same.probe.low < 0.5 < same.probe.high
+
+
+def test_steps_of_a_random_walk_are_shorter_than_of_the_same_tokens_shuffled(tmp_path: Path) -> None:
+    write(tmp_path, "walk", SITE, texts().cumsum(1))
+    write(tmp_path, "noise", SITE, texts())
+    walk, noise = (site_findings(tmp_path, task, SITE, seed=0) for task in ("walk", "noise"))
+    # A walk's step has variance 1 a dimension, a jump between two of its T points on average (T + 1) / 3.
+    assert ratio(walk.step) == pytest.approx(math.sqrt(3 / (TOKENS + 1)), rel=0.1)
+    assert walk.step.p < 1e-6
+    assert math.exp(noise.step.low) < 1 < math.exp(noise.step.high)
+    # The tokens are the same, so their spread is.
+    assert ratio(walk.trace) == pytest.approx(1, abs=1e-9)
+    assert walk.trace_null == "shuffled"
+
+
+def test_pairs_of_texts_are_joined_by_the_text(tmp_path: Path) -> None:
+    vectors = texts() * torch.linspace(0.1, 10, DOCUMENTS)[:, None, None]
+    write(tmp_path, "a", SITE, vectors, shuffled=2 * vectors)
+    found = site_findings(tmp_path, "a", SITE, seed=0)
+    assert found.trace.texts == DOCUMENTS
+    assert ratio(found.trace) == pytest.approx(1 / 4, rel=1e-6)
+    # Joined by any other order the ratios would differ from text to text.
+    assert found.trace.high - found.trace.low < 1e-6
+
+
+def test_the_null_of_traces_at_the_embedding_is_unigram_draws(tmp_path: Path) -> None:
+    vectors = texts() + 2 * normal(DOCUMENTS, 1, WIDTH, seed="own place")
+    write(tmp_path, "a", "resid.0", vectors)
+    found = site_findings(tmp_path, "a", "resid.0", seed=0)
+    flat = vectors.reshape(-1, WIDTH).double()
+    expected = np.log([trace(own) / float(flat.var(0, correction=0).sum()) for own in vectors]).mean()
+    assert found.trace_null == "unigram"
+    assert found.trace.mean_log_ratio == pytest.approx(expected, rel=1e-4)
+    assert ratio(found.trace) == pytest.approx(1 / 5, rel=0.15)  # 1 of a text, 4 more between texts
+
+
+def test_answers_that_lie_together_are_closer_than_spans(tmp_path: Path) -> None:
+    vectors = texts()
+    vectors[:, -ANSWER:] *= 0.3
+    write(tmp_path, "close", SITE, vectors)
+    write(tmp_path, "same", SITE, texts(1))
+    write(tmp_path, "none", SITE, texts(2), answers=False)
+    close, same, none = (site_findings(tmp_path, t, SITE, seed=0).answer for t in ("close", "same", "none"))
+    assert ratio(close) == pytest.approx(0.09, rel=0.2)
+    assert same.low < 0 < same.high
+    assert none.texts == 0
+    assert none.note
+
+
+def test_dips_find_two_modes_and_test_repeated_embeddings_once(tmp_path: Path) -> None:
+    two = texts()
+    two[: DOCUMENTS // 2, :, 4] += 8
+    write(tmp_path, "two", SITE, two)
+    found = site_findings(tmp_path, "two", SITE, seed=0)
+    assert found.dip_p[0] < 1e-3
+    assert min(found.dip_p[1:]) > 0.05
+    words = normal(40, WIDTH, seed="words")
+    repeated = words[torch.randint(0, 40, (DOCUMENTS, TOKENS), generator=torch.Generator().manual_seed(0))]
+    for site in ("resid.0", SITE):
+        write(tmp_path, "words", site, repeated)
+    embedded, deeper = (site_findings(tmp_path, "words", site, seed=0) for site in ("resid.0", SITE))
+    assert embedded.dip_vectors == 40
+    assert deeper.dip_vectors > 800
+    assert min(embedded.dip_p) > 0.05 > min(deeper.dip_p)
+
+
+def test_radii_of_gaussian_data_spread_as_a_gaussian_and_heavy_tails_more(tmp_path: Path) -> None:
+    mixing = torch.diag(torch.linspace(0.1, 5, WIDTH)) + 0.2
+    write(tmp_path, "gaussian", SITE, texts() @ mixing)
+    write(tmp_path, "heavy", SITE, texts() @ mixing * normal(DOCUMENTS, TOKENS, 1, seed="scale").exp())
+    write(tmp_path, "few", SITE, texts()[:3])
+    # Thirty tokens a dimension, of very different variances: shrunk, and a third of them in the sample.
+    wide = normal(DOCUMENTS, TOKENS, 40, seed="wide") * torch.logspace(1, -1, 40)
+    write(tmp_path, "wide", SITE, wide, sample=400)
+    gaussian, heavy, few = (
+        site_findings(tmp_path, t, SITE, seed=0).radii for t in ("gaussian", "heavy", "few")
+    )
+    assert gaussian.low < 1 < gaussian.high
+    assert gaussian.ratio == pytest.approx(1, abs=0.1)
+    assert heavy.low > 1.5
+    shrunk = site_findings(tmp_path, "wide", SITE, seed=0).radii
+    assert shrunk.low < 1 < shrunk.high
+    assert shrunk.high - shrunk.low < 0.3
+    assert "60 tokens are fewer than" in few.note
+    assert math.isnan(few.ratio)
+
+
+def test_groups_that_stand_apart_hold_more_variance_than_shuffled_ones(tmp_path: Path) -> None:
+    groups = torch.arange(DOCUMENTS) % 3
+    apart_by = torch.zeros(3, WIDTH)
+    apart_by[1, 0], apart_by[2, 1] = 1, 2
+    write(tmp_path, "apart", SITE, texts() + apart_by[groups][:, None], groups=groups)
+    write(tmp_path, "alike", SITE, texts(), groups=groups)
+    write(tmp_path, "none", SITE, texts())
+    found, alike = (
+        group_findings(tmp_path, task, SITE, seed=0, permutations=99) for task in ("apart", "alike")
+    )
+    vectors = (texts() + apart_by[groups][:, None]).double()
+    means = torch.stack([vectors[groups == g].mean((0, 1)) for g in range(3)])
+    spread = vectors.reshape(-1, WIDTH).var(0, correction=0).sum().sqrt()
+    assert found.tokens == (DOCUMENTS // 3 * TOKENS,) * 3
+    assert np.allclose(found.distances, pairwise_distances(means / spread), atol=1e-5)
+    own = vectors.mean(1)
+    between = sum(20 * (own[groups == g].mean(0) - own.mean(0)).square().sum() for g in range(3))
+    assert found.share == pytest.approx(float(between / (own - own.mean(0)).square().sum()), rel=1e-5)
+    assert found.p == 1 / 100
+    assert found.share > 0.5 > 4 * found.null_high
+    assert alike.p > 0.05
+    assert alike.null == pytest.approx(2 / (DOCUMENTS - 1), rel=0.15)  # (groups - 1) / (texts - 1)
+    assert group_findings(tmp_path, "none", SITE, seed=0) is None
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Arithmetic far from two tasks of one law, at three sites; keys and vocabulary beside them."""
+    folder = tmp_path_factory.mktemp("store")
+    groups = torch.arange(DOCUMENTS) % 3
+    for site in ("resid.0", "resid.1", "resid.2", "key.0"):
+        modules = normal(3, WIDTH, seed=site)[groups][:, None]
+        write(folder, "arithmetic", site, texts(f"a{site}") + 4 + modules, groups=groups)
+        write(folder, "squad", site, texts(f"s{site}"))
+        write(folder, "text", site, texts(f"t{site}"), answers=False)
+    write_vocabulary(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(store: Path) -> dict:
+    return findings(store)
+
+
+def test_findings_cover_residual_sites_and_compare_no_vocabulary(store: Path, found: dict) -> None:
+    sites = ["resid.0", "resid.1", "resid.2"]
+    assert found["sites"] == sites
+    assert residual_sites(store)["vocabulary"] == ["resid.0"]
+    assert {task: list(own) for task, own in found["tasks"].items()} == {
+        "arithmetic": sites,
+        "squad": sites,
+        "text": sites,
+        "vocabulary": ["resid.0"],
+    }
+    assert list(found["pairs"]) == ["arithmetic / squad", "arithmetic / text", "squad / text"]
+    assert list(found["groups"]) == ["arithmetic"]
+
+
+def test_p_values_are_corrected_over_sites(found: dict) -> None:
+    def check(pairs: list[tuple[float, float]]) -> None:
+        """Holm's rule, written out: the i-th smallest times what is left, never falling, at most 1."""
+        ordered = sorted(pairs)
+        largest = 0.0
+        for i, (p, adjusted) in enumerate(ordered):
+            largest = max(largest, p * (len(ordered) - i))
+            assert adjusted == pytest.approx(min(1, largest))
+
+    for own in found["pairs"].values():
+        check([(site["separation"]["p"], site["holm"]) for site in own.values()])
+    squad = found["tasks"]["squad"].values()
+    check([(p, q) for site in squad for p, q in zip(site["dip_p"], site["dip_holm"], strict=True)])
+    check([(site["answer"]["p"], site["answer_holm"]) for site in squad])
+    check([(site["p"], site["holm"]) for site in found["groups"]["arithmetic"].values()])
+    # The smallest p that permutations can give survives as many sites as there are.
+    assert found["pairs"]["arithmetic / squad"]["resid.1"]["holm"] == pytest.approx(3 / 1000)
+
+
+def test_sentences_say_what_the_numbers_are(found: dict) -> None:
+    lines = found["sentences"]
+    numbers = [int(line.split()[1].rstrip(":")) for line in lines]
+    assert set(numbers) == {5, 6, 11, 12, 14}
+    assert all(a <= b for a, b in pairwise(numbers))
+    at = apart(found["pairs"]["arithmetic / squad"]["resid.1"])
+    [far] = [line for line in lines if "arithmetic is separated from squad" in line]
+    assert "at 3 of 3 sites" in far
+    assert f"ratio {at} at resid.1" in far
+    [same] = [line for line in lines if "squad is separated from text" in line]
+    assert "at 0 of 3 sites" in same
+    [near] = [line for line in lines if "of all pairs" in line]
+    assert "squad and text are nearest at 3 of 3 sites" in near
+    [modules] = [line for line in lines if "groups of arithmetic" in line]
+    assert "lie apart at 3 of 3 sites" in modules
+    answers = [line for line in lines if line.startswith("claim 12")]
+    assert [line.split(":")[1] for line in answers] == [" arithmetic", " squad"]
+    assert f"{over_null(found['tasks']['squad']['resid.1'], 'answer')}" in answers[1]
+    assert "undecided at 3" in answers[1]
+
+
+def test_what_cannot_be_said_is_undecided_and_noted(tmp_path: Path) -> None:
+    write(tmp_path, "one", SITE, texts()[:3], answers=False)
+    write(tmp_path, "two", SITE, texts()[:3], answers=False)
+    (tmp_path / "two" / f"{SITE}.safetensors").write_bytes(b"half a file")
+    found = findings(tmp_path)
+    assert "damaged" in found["tasks"]["two"][SITE]["note"]
+    assert "damaged" in found["pairs"]["one / two"][SITE]["note"]
+    assert "documents" in found["tasks"]["one"][SITE]["fit"]["note"]
+    assert [line for line in found["sentences"] if line.startswith(("claim 6", "claim 12", "claim 14"))] == [
+        "claim 6: undecided: it takes two tasks with some documents each",
+        "claim 12: undecided: no text has an answer of two tokens and room for a span before it",
+        "claim 14: undecided: no task has tokens enough for its dimensions",
+    ]
+
+
+def test_findings_are_saved_as_they_are_and_progress_is_told(
+    store: Path, found: dict, tmp_path: Path
+) -> None:
+    told = []
+    again = findings(store, lambda *what: told.append(what))
+    assert told == [(i, 3, f"resid.{i}") for i in range(3)]
+    save_findings(tmp_path / "findings.json", again)
+    assert json.loads((tmp_path / "findings.json").read_text()) == json.loads(json.dumps(found))
+
+
+def test_a_store_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no statistics store"):
+        findings(tmp_path / "nothing")
+
+
+def test_the_store_of_the_tests_has_the_texts_it_was_given(tmp_path: Path) -> None:
+    """Or the oracles above would be of other vectors."""
+    vectors = texts()
+    write(tmp_path, "a", SITE, vectors)
+    paths = load_tables(tmp_path, "a", SITE).paths
+    assert torch.equal(paths["vectors"].reshape(3, TOKENS, WIDTH), vectors[:3])

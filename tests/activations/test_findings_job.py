@@ -1,0 +1,47 @@
+"""The command as a user runs it: findings and figures beside the store, made once."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jobs.activations import FINISHED, main
+from tests.activations.test_worker import spec
+
+pytestmark = pytest.mark.ray
+
+
+def test_findings_and_figures_are_made_once_and_again_after_a_new_run(tmp_path: Path, capsys) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(spec().model_dump(mode="json", exclude_defaults=True)))
+    command = [str(file), "--results", str(tmp_path)]
+    root = tmp_path / "small"
+    assert main([*command, "--no-findings"]) == FINISHED
+    assert not (root / "findings.json").exists()
+    capsys.readouterr()
+
+    assert main(command) == FINISHED
+    shown = capsys.readouterr().out
+    for line in json.loads((root / "findings.json").read_text())["sentences"]:
+        assert line in shown
+    assert "resid.3" in shown
+    assert f"findings {root / 'findings.json'}" in shown
+    made = [root / "findings.json", *(root / "figures").iterdir()]
+    assert len(made) == 5
+    before = {path: path.stat().st_mtime_ns for path in made}
+
+    assert main(command) == FINISHED
+    assert {path: path.stat().st_mtime_ns for path in made} == before
+    # A drawing that was stopped is drawn again, its numbers are not.
+    (root / "figures" / "activations-depth.png").unlink()
+    assert main(command) == FINISHED
+    assert (root / "figures" / "activations-depth.png").exists()
+    assert (root / "findings.json").stat().st_mtime_ns == before[root / "findings.json"]
+
+    os.utime(root / "activations.json")
+    assert main(command) == FINISHED
+    assert all(path.stat().st_mtime_ns > before[path] for path in made)

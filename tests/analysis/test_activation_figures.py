@@ -1,0 +1,185 @@
+"""Figures and tables of a statistics store: what is drawn is there, and follows from the store alone."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from analysis.activation_figures import draw_activations
+from analysis.activation_figures_common import COLOURS, DPI, PANELS, WIDTH, look, spread_over
+from analysis.activation_figures_depth import CURVES, draw_depth, draw_groups
+from analysis.activation_figures_planes import STEPS, _cloud, _text, draw_planes
+from analysis.activation_tables import ROWS, task_table
+from softprior.activations.claims import apart, over_null
+from softprior.activations.findings import findings
+from softprior.statistics.store import load_tables
+from softprior.tasks.parts import PARTS
+from tests.activations.stores import ANSWER, DOCUMENTS, TOKENS, normal, write, write_vocabulary
+from tests.activations.stores import WIDTH as DIMENSIONS
+
+SITES = ("resid.0", "resid.1", "resid.2")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("store")
+    groups = torch.arange(DOCUMENTS) % 4
+    for site in SITES:
+        modules = normal(4, DIMENSIONS, seed=site)[groups][:, None]
+        texts = normal(DOCUMENTS, TOKENS, DIMENSIONS, seed=site) + modules
+        write(folder, "sums", site, texts, groups=groups, sample=150)
+        write(folder, "text", site, normal(DOCUMENTS, TOKENS, DIMENSIONS) + 3, answers=False, sample=150)
+    write_vocabulary(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(store: Path) -> dict:
+    return findings(store)
+
+
+def quiet(*_: object) -> None:
+    """Nobody watches."""
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Every figure that is saved."""
+    figures: list[Figure] = []
+    save = Figure.savefig
+
+    def keep(self: Figure, *arguments, **options):
+        figures.append(self)
+        return save(self, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return figures
+
+
+def test_all_figures_are_drawn_as_wide_as_a_page_and_the_same_again(store, found, tmp_path) -> None:
+    told = []
+    paths = draw_activations(store, found, tmp_path / "one", lambda *what: told.append(what))
+    assert [path.name for path in paths] == [
+        "activations-pca.png",
+        "activations-tsne.png",
+        "activations-groups-sums.png",
+        "activations-depth.png",
+    ]
+    assert told == [
+        (i, 6, f"{kind} of {site}")
+        for i, (kind, site) in enumerate((k, s) for k in ("pca", "tsne") for s in SITES)
+    ]
+    for path in paths:
+        pixels = matplotlib.image.imread(path)
+        assert pixels.shape[1] == WIDTH * DPI
+        if "groups" not in path.name:
+            for colour in COLOURS[:2]:  # both tasks are seen
+                near = np.abs(pixels[..., :3] - to_rgb(colour)).max(-1) < 0.02
+                assert near.sum() > 50, (path.name, colour)
+    again = draw_activations(store, found, tmp_path / "two", quiet)
+    for one, other in zip(paths, again, strict=True):
+        assert hashlib.sha256(one.read_bytes()).digest() == hashlib.sha256(other.read_bytes()).digest(), one
+
+
+def test_planes_have_explained_variance_on_their_axes_and_vocabulary_where_it_is(
+    store, found, tmp_path, drawn
+) -> None:
+    draw_planes(store, found, tmp_path, "pca", quiet)
+    panels = drawn[0].axes
+    assert [panel.get_title() for panel in panels] == list(SITES)
+    vectors = np.concatenate([_cloud(store, task, "resid.1", None).vectors for task in ("sums", "text")])
+    values = np.linalg.svd(vectors - vectors.mean(0), compute_uv=False) ** 2
+    assert panels[1].get_xlabel() == f"PC 1 ({values[0] / values.sum():.0%} of variance)"
+    assert panels[1].get_ylabel() == f"PC 2 ({values[1] / values.sum():.0%})"
+    # Vocabulary is one more collection, at the embedding alone.
+    assert len(panels[0].collections) == len(panels[1].collections) + 1
+    # Two lines a task: a path and its white seam.
+    assert len(panels[1].lines) == 4
+    labels = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert labels[:3] == ["sums", "text", "vocabulary"]
+
+
+def test_a_path_is_the_end_of_one_text_and_knows_its_answer(store) -> None:
+    text = _text(store, "sums", "resid.0")
+    cloud = _cloud(store, "sums", "resid.2", text)
+    paths = load_tables(store, "sums", "resid.2").paths
+    own = paths["vectors"][paths["text"] == text]
+    assert np.array_equal(cloud.path, own[-STEPS:].numpy())
+    assert (cloud.path_parts == PARTS.index("answer")).tolist() == [False] * (STEPS - ANSWER) + [
+        True
+    ] * ANSWER
+
+
+def test_curves_are_the_findings_with_their_intervals(found, tmp_path, drawn) -> None:
+    draw_depth(found, tmp_path)
+    by_title = {panel.get_title(): panel for panel in drawn[0].axes}
+    assert list(by_title) == [curve.title for curve in CURVES]
+    steps = by_title["step of a text / shuffled"]
+    expected = [over_null(found["tasks"]["sums"][site], "step") for site in SITES]
+    assert np.allclose(steps.lines[0].get_ydata(), [ratio.value for ratio in expected])
+    corners = steps.collections[0].get_paths()[0].vertices[:, 1]
+    assert corners.min() == pytest.approx(min(ratio.low for ratio in expected))
+    assert corners.max() == pytest.approx(max(ratio.high for ratio in expected))
+    apart_by = by_title["MMD$^2$ between tasks / between halves of one"]
+    assert np.allclose(
+        apart_by.lines[0].get_ydata(), [apart(found["pairs"]["sums / text"][s]).value for s in SITES]
+    )
+    labels = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert labels == ["sums", "text", "sums / text"]
+    # Only one task has answers: one curve and the line of the null.
+    assert len(by_title["trace of an answer / a random span"].lines) == 2
+
+
+def test_groups_are_drawn_with_every_distance(found, tmp_path, drawn) -> None:
+    draw_groups("sums", found["groups"]["sums"], tmp_path)
+    first = drawn[0].axes[0]
+    assert [label.get_text() for label in first.get_yticklabels()] == [f"module {g}" for g in range(4)]
+    distances = found["groups"]["sums"]["resid.0"]["distances"]
+    shown = {text.get_position(): text.get_text() for text in first.texts}
+    assert len(shown) == 12
+    assert shown[(1, 0)] == f"{distances[0][1]:.2f}".removeprefix("0")
+    assert draw_groups("sums", {"resid.0": {"note": "damaged"}}, tmp_path) is None
+
+
+def test_a_site_that_could_not_be_read_is_left_out_of_figures_and_named_in_the_table(store, tmp_path) -> None:
+    folder = tmp_path / "store"
+    for task in ("sums", "text"):
+        for site in SITES:
+            target = folder / task / f"{site}.safetensors"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes((store / task / f"{site}.safetensors").read_bytes())
+    (folder / "text" / "resid.0.safetensors").write_bytes(b"half")
+    found = findings(folder)
+    assert len(draw_activations(folder, found, tmp_path, quiet)) == 4
+    console = Console(width=160)
+    with console.capture() as captured:
+        console.print(task_table("text", found["tasks"]["text"]))
+    assert "resid.0:" in captured.get()
+    assert "damaged" in captured.get()
+
+
+def test_the_table_has_a_few_sites_over_all_depth_and_no_empty_columns(found) -> None:
+    sites = {f"resid.{i}": found["tasks"]["text"]["resid.1"] for i in range(31)}
+    table = task_table("text", sites)
+    shown = list(table.columns[0].cells)
+    assert len(shown) == ROWS
+    assert (str(shown[0]), str(shown[-1])) == ("resid.0", "resid.30")
+    names = [column.header for column in table.columns]
+    assert "trace / null" in names
+    assert "answer / span" not in names  # a text has no answers
+    assert "of sinks" not in names
+
+
+def test_sites_are_spread_over_depth_and_looks_do_not_run_out() -> None:
+    assert spread_over([str(i) for i in range(32)], PANELS) == ["0", "6", "12", "19", "25", "31"]
+    assert spread_over(["a", "b"], PANELS) == ["a", "b"]
+    assert len({look(i) for i in range(6)}) == 6
+    assert look(6) == look(0)
