@@ -93,7 +93,7 @@ class Sinks:
 
 
 def _first(site: str, positions: Int[Tensor, "N"]) -> Bool[Tensor, "N"]:
-    """Which tokens are the first that a stack reads; a decoder of an encoder's reads its start token first."""
+    """Which tokens are the first that a stack reads; a decoder's first one is no text."""
     return torch.zeros_like(positions, dtype=torch.bool) if site.startswith("decoder.") else positions == 0
 
 
@@ -101,7 +101,8 @@ def base_sites(known: Sequence[str]) -> dict[str, str]:
     """For each site of a model the residual one whose sinks are its sinks; a pass meets that one first."""
     bases = {}
     for site in known:
-        stack, kind, number = re.fullmatch(r"(\w+coder\.)?([a-z]+)\.?(\d*)", site).groups("")  # type: ignore[union-attr]
+        found = re.fullmatch(r"(\w+coder\.)?([a-z]+)\.?(\d*)", site)
+        stack, kind, number = found.groups("")  # type: ignore[union-attr]
         own = [name for name in known if name.startswith(f"{stack}resid.")]
         bases[site] = own[-1] if kind == "final" else f"{stack}resid.{number}"
     return bases

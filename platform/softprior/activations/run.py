@@ -243,7 +243,8 @@ def _finish(plan: Plan, folder: RunFolder, failed: dict[str, str]) -> dict[str, 
             state = merged_site(partials, site)
             write_site(folder.store, task, site, state, groups, total["documents"], plan.identity)
         reasons = [reason for name in sorted(shards) for reason in shards[name]["reasons"]]
-        tasks[task] = {**total, "sites": sites, "malformed": reasons[:10]}
+        seconds = round(sum(facts.get("seconds", 0) for facts in shards.values()), 1)
+        tasks[task] = {**total, "seconds": seconds, "sites": sites, "malformed": reasons[:10]}
     summary = {
         "key": plan.key,
         "spec": plan.spec.model_dump(mode="json"),
