@@ -4,16 +4,19 @@ BIN := .venv/bin
 READY := .venv/.ready
 STUDY ?= jobs/studies/quickstart.yaml
 
-.PHONY: help quickstart test check lint types format ui clean
+.PHONY: help quickstart test test-faults check lint types format ui clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 quickstart: $(READY)  ## run the quickstart study (about eight minutes on two idle cores, once everything is fetched)
 	$(BIN)/python -m jobs.study $(STUDY)
 
 test: $(READY)  ## run the whole test suite
 	$(BIN)/python -m pytest
+
+test-faults: $(READY)  ## run the long tests too, which kill things for minutes
+	$(BIN)/python -m pytest -m faults
 
 check: lint types test  ## everything CI runs
 

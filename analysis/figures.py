@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from textwrap import wrap
 
 import matplotlib
@@ -17,6 +16,7 @@ from softprior.posteriors import Posterior, load_posterior
 from softprior.prompt import Place
 from softprior.records import Record
 from softprior.results import StudyFolder
+from softprior.storage import Location
 
 matplotlib.use("Agg")
 
@@ -30,7 +30,7 @@ START, PATH, END, TOKENS = "#0072B2", "#999999", "#D55E00", "#CCCCCC"
 """Okabe and Ito's palette: told apart by colour-blind readers and in grey print."""
 
 
-def draw_trial(record: Record, folder: StudyFolder, label: str) -> Path | None:
+def draw_trial(record: Record, folder: StudyFolder, label: str) -> Location | None:
     """Draws prior and posterior of a finished trial, one panel a place; returns the file.
 
     The plane is spanned by the first two principal components of the vocabulary (at the model's

@@ -18,6 +18,10 @@ class Illustrator:
         self._folder = folder
         self._labels = labels(trials)
 
+    def added(self, trials: Sequence[TrialSpec]) -> None:
+        """Takes in the trials that a search has added."""
+        self._labels = labels(trials)
+
     def progress(self, trial: TrialSpec, points: list[dict[str, Any]]) -> None:
         """Nothing to draw yet."""
 

@@ -100,8 +100,6 @@ def _search(console: Console, template: SearchStudy, options: argparse.Namespace
     folder = StudyFolder(results_folder(options.results) / plan.study.name)
     uri = tracking_uri(plan.study.tracking, folder.root.parent)
     cluster = Cluster(plan.study.resources, plan.study.placement)
-    if not folder.table.exists():
-        cluster.start()  # as for a study
     try:
         return FINISHED if run(console, plan, folder, uri, cluster, stop) else FAILED
     finally:

@@ -11,6 +11,7 @@ from torch import Tensor
 from softprior.files import write_atomically
 from softprior.results import StudyFolder
 from softprior.seeding import torch_generator
+from softprior.storage import local_copy
 
 TOKENS = 2000
 """Tokens kept."""
@@ -29,4 +30,7 @@ def save_background(folder: StudyFolder, fingerprint: str, vocabulary: Float[Ten
 def load_background(folder: StudyFolder, fingerprint: str) -> Float[np.ndarray, "N H"] | None:
     """What `save_background` kept, or None."""
     path = folder.background(fingerprint)
-    return load_file(path)["vocabulary"] if path.exists() else None
+    if not path.exists():
+        return None
+    with local_copy(path) as here:
+        return load_file(here)["vocabulary"]

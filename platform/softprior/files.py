@@ -5,19 +5,28 @@ from __future__ import annotations
 import json
 import math
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from softprior.storage import Location, RemotePath
 
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a temporary sibling of `path`, then puts it in place in one step.
+def write_atomically(path: Location, write: Callable[[Path], object]) -> None:
+    """Lets `write` fill a temporary file (a sibling of `path`), then puts it in place in one step.
 
     A reader sees the old file or the new one. If `write` fails the old file stays as it was.
     """
+    if isinstance(path, RemotePath):
+        with tempfile.TemporaryDirectory(prefix="softprior-") as folder:
+            filled = Path(folder) / path.name
+            write(filled)
+            path.write_bytes(filled.read_bytes())
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -30,7 +39,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Location, value: Any) -> None:
     """Writes a JSON file atomically; numbers that are not finite become null."""
     text = json.dumps(finite(value), indent=1, allow_nan=False, ensure_ascii=False)
     write_atomically(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
@@ -20,6 +19,7 @@ from torch import Tensor
 from softprior.errors import UserError
 from softprior.files import finite, write_atomically
 from softprior.prompt import Place
+from softprior.storage import Location, local_copy
 
 FORMAT = 1
 """Version of the layout; a reader refuses a newer one."""
@@ -44,7 +44,7 @@ class Posterior:
     snapshots: dict[int, Vectors]
 
 
-def save_posterior(path: Path, posterior: Posterior) -> None:
+def save_posterior(path: Location, posterior: Posterior) -> None:
     """Writes a posterior file atomically."""
     named = {"initial": posterior.initial, "final": posterior.final}
     named |= {f"step-{step:06d}": vectors for step, vectors in posterior.snapshots.items()}
@@ -58,7 +58,7 @@ def save_posterior(path: Path, posterior: Posterior) -> None:
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata={"softprior": header}))
 
 
-def load_posterior(path: Path) -> Posterior:
+def load_posterior(path: Location) -> Posterior:
     """Reads a posterior file.
 
     Raises:
@@ -66,7 +66,7 @@ def load_posterior(path: Path) -> Posterior:
             numbers that are not finite, which nothing can start from.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with local_copy(path) as here, safe_open(here, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("softprior", "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
     except FileNotFoundError:

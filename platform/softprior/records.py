@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
 from softprior.errors import UserError
 from softprior.files import write_json
 from softprior.specs import Spec, TrialSpec
+from softprior.storage import Location, listed
 
 RECORD_FORMAT = 1
 """Version of the layout, also written out in `Record.format`."""
+
+READERS = 16
+"""Objects of an object store that are read at a time."""
 
 
 class StepPoint(Spec):
@@ -96,8 +101,9 @@ class Record(Spec):
 
     Attributes:
         label: the trial's axes in words, without what tells it from other trials of a study.
-        status: `finished` or `failed`; a trial without a record has not ended.
-        error: why it failed, with the step.
+        status: `finished`, `failed`, or `stopped` by a search before its end, without test and posterior then;
+            a trial without a record has not ended.
+        error: why it failed or was stopped, with the step.
         steps: every optimizer step taken.
         validation: the curve; the first point is the untrained sample.
         untrained: the initial sample on the test split, for the same comparison as `test`.
@@ -113,7 +119,7 @@ class Record(Spec):
     id: str
     label: str
     spec: TrialSpec
-    status: Literal["finished", "failed"]
+    status: Literal["finished", "failed", "stopped"]
     error: str | None = None
     steps: tuple[StepPoint, ...] = ()
     validation: tuple[Score, ...] = ()
@@ -126,12 +132,12 @@ class Record(Spec):
     environment: dict[str, Any] = {}
 
 
-def save_record(path: Path, record: Record) -> None:
+def save_record(path: Location, record: Record) -> None:
     """Writes a record atomically."""
     write_json(path, record.model_dump(mode="json"))
 
 
-def load_record(path: Path) -> Record:
+def load_record(path: Location) -> Record:
     """Reads a record.
 
     Raises:
@@ -146,12 +152,16 @@ def load_record(path: Path) -> Record:
         ) from None
 
 
-def load_records(folder: Path) -> dict[str, Record]:
+def load_records(folder: Location) -> dict[str, Record]:
     """All records of a folder by trial id."""
-    return {path.stem: load_record(path) for path in sorted(folder.glob("*.json"))}
+    paths = listed(folder, "*.json")
+    if isinstance(folder, Path):
+        return {path.stem: load_record(path) for path in paths}
+    with ThreadPoolExecutor(READERS) as pool:  # a request each, of which nearly all is waiting
+        return {path.stem: record for path, record in zip(paths, pool.map(load_record, paths), strict=True)}
 
 
-def read_header(path: Path) -> dict[str, Any]:
+def read_header(path: Location) -> dict[str, Any]:
     """A JSON object from a file, for headers such as study.json.
 
     Raises:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+
+from softprior.storage import Location
 
 
 @dataclass(frozen=True)
@@ -11,52 +12,62 @@ class StudyFolder:
     """Paths inside one study's results folder; ids are hexadecimal, so names are safe.
 
     Attributes:
-        root: `results/<study name>`, absolute: trials run in directories of their own.
+        root: `results/<study name>`, absolute (trials run in directories of their own) or in an object store.
     """
 
-    root: Path
+    root: Location
 
     @property
-    def study(self) -> Path:
+    def study(self) -> Location:
         """Spec, versions, commit and fingerprints."""
         return self.root / "study.json"
 
     @property
-    def table(self) -> Path:
+    def table(self) -> Location:
         """One row a trial."""
         return self.root / "trials.parquet"
 
     @property
-    def records(self) -> Path:
+    def records(self) -> Location:
         """One JSON file a finished or failed trial."""
         return self.root / "records"
 
     @property
-    def lock(self) -> Path:
+    def lock(self) -> Location:
         """Held by the process that runs the study."""
         return self.root / ".lock"
 
     @property
-    def scratch(self) -> Path:
+    def scratch(self) -> Location:
         """Ray Tune's own files; nothing in it is read again."""
         return self.root / ".tune"
 
-    def background(self, fingerprint: str) -> Path:
+    @property
+    def journal(self) -> Location:
+        """What a search has proposed and been told: Optuna's storage, where it has no database."""
+        return self.root / "optuna.journal"
+
+    @property
+    def search(self) -> Location:
+        """Figures and tables of a search."""
+        return self.root / "search"
+
+    def background(self, fingerprint: str) -> Location:
         """A sample of a model's vocabulary, for figures."""
         return self.root / "vocabulary" / f"{fingerprint[:16]}.safetensors"
 
-    def record(self, trial: str) -> Path:
+    def record(self, trial: str) -> Location:
         return self.records / f"{trial}.json"
 
-    def posterior(self, trial: str) -> Path:
+    def posterior(self, trial: str) -> Location:
         return self.root / "posteriors" / f"{trial}.safetensors"
 
-    def figure(self, trial: str) -> Path:
+    def figure(self, trial: str) -> Location:
         return self.root / "figures" / f"{trial}.png"
 
-    def error(self, trial: str) -> Path:
+    def error(self, trial: str) -> Location:
         """The traceback of an unexpected failure."""
         return self.root / "errors" / f"{trial}.txt"
 
-    def checkpoint(self, trial: str) -> Path:
+    def checkpoint(self, trial: str) -> Location:
         return self.root / "checkpoints" / f"{trial}.safetensors"

@@ -254,6 +254,33 @@ class ResourcesSpec(Spec):
     concurrent: Annotated[int, Field(ge=1)] | None = None
 
 
+class PlacementSpec(Spec):
+    """Who holds the frozen model of a study. Not part of a trial's identity.
+
+    Attributes:
+        hosts: `local`: every trial loads its own; `shared`: replicas hold it for all trials, which become
+            light clients, and `resources.cpus` and `resources.gpus` do not count.
+        replicas: copies of the model.
+        cpus: CPUs, and so torch threads, of one replica.
+        gpus: GPUs of one replica; a fraction lets replicas share one.
+        tokens: most positions of one pass, prompts included; null for no limit.
+    """
+
+    hosts: Literal["local", "shared"] = "local"
+    replicas: Annotated[int, Field(ge=1)] = 1
+    cpus: Annotated[int, Field(ge=1)] = 2
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    tokens: Annotated[int, Field(ge=1)] | None = 2048
+
+    @model_validator(mode="after")
+    def _shared_alone(self) -> PlacementSpec:
+        fields = type(self).model_fields
+        idle = [n for n in fields if n != "hosts" and getattr(self, n) != fields[n].default]
+        if self.hosts == "local" and idle:
+            raise ValueError(f"{idle[0]} belongs to shared hosts and has no effect; write hosts: shared")
+        return self
+
+
 class TrackingSpec(Spec):
     """Where MLflow records go.
 
@@ -295,6 +322,7 @@ class StudySpec(Spec):
     training: TrainingSpec
     evaluation: EvaluationSpec = EvaluationSpec()
     resources: ResourcesSpec = ResourcesSpec()
+    placement: PlacementSpec = PlacementSpec()
     tracking: TrackingSpec = TrackingSpec()
 
 

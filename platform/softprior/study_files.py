@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from softprior.errors import UserError, nearest
-from softprior.specs import SpecT, StudySpec
+from softprior.specs import Spec, SpecT, StudySpec
 from softprior.validation import NUMBER, path_of, shown, validate
 
 
@@ -58,6 +58,15 @@ def load_spec(kind: type[SpecT], path: Path, overrides: tuple[str, ...] = ()) ->
         UserError: the file is missing or is not YAML, a key is unknown, a value is out of its
             range; the sentence names file, key, value and the nearest valid choice.
     """
+    return validate(kind, read_data(kind, path, overrides), str(path))
+
+
+def read_data(kind: type[Spec], path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The same as plain data, before its keys and values are looked at.
+
+    Raises:
+        UserError: the file is missing or is no mapping in YAML, or an override has no place in it.
+    """
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  a subclass of SafeLoader
     except FileNotFoundError:
@@ -78,7 +87,7 @@ def load_spec(kind: type[SpecT], path: Path, overrides: tuple[str, ...] = ()) ->
         raise UserError(f"{path}: a study file is a mapping with the keys {', '.join(kind.model_fields)}")
     for override in overrides:
         _apply(data, override)
-    return validate(kind, data, str(path))
+    return data
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

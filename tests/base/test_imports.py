@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[2]
 
 BELOW: dict[str, set[str]] = {
     "errors": set(),
-    "files": {"errors"},
+    "storage": {"errors"},
+    "files": {"errors", "storage"},
     "seeding": {"errors"},
     "geometry": {"errors"},
     "specs": {"errors"},
@@ -19,12 +20,12 @@ BELOW: dict[str, set[str]] = {
     "study_files": {"errors", "specs", "validation"},
     "prompt": {"errors"},
     "statistics": {"errors", "files", "geometry", "seeding"},
-    "posteriors": {"errors", "files", "prompt"},
+    "posteriors": {"errors", "files", "prompt", "storage"},
     "labels": {"specs"},
-    "records": {"errors", "files", "specs"},
-    "results": set(),
-    "background": {"files", "results", "seeding"},
-    "assets": {"errors", "files", "prompt", "seeding", "specs", "validation", "study_files"},
+    "records": {"errors", "files", "specs", "storage"},
+    "results": {"storage"},
+    "background": {"files", "results", "seeding", "storage"},
+    "assets": {"errors", "files", "prompt", "seeding", "specs", "storage", "validation", "study_files"},
 }
 """The base layer: what each may import."""
 
@@ -51,10 +52,15 @@ BELOW["jobs"] = set(BELOW) - {"testing"}
 
 ONLY_IN = {
     "mlflow": ["platform/softprior/tracking/"],
-    "ray": ["platform/softprior/studies/", "platform/softprior/activations/run.py"],
+    "ray": [
+        "platform/softprior/studies/",
+        "platform/softprior/activations/run.py",
+        "platform/softprior/models/hosted.py",
+        "platform/softprior/models/ray_ranks.py",
+    ],
     "ddsketch": ["platform/softprior/statistics/norms.py"],
     "diptest": ["platform/softprior/statistics/unimodality.py"],
-    "deepspeed": [],
+    "deepspeed": ["platform/softprior/models/rank.py"],
     "optuna": ["platform/softprior/studies/"],
     "peft": [],
     "pytest": ["platform/softprior/testing/"],

@@ -47,7 +47,7 @@ def test_every_study_of_the_repository_plans(name: str, capsys, tmp_path: Path, 
         path = tmp_path / "results" / "tuned" / "posteriors" / f"{len(places)}.safetensors"
         save_posterior(path, Posterior(header, vectors, vectors, {}))
     assert command.main([str(ROOT / "jobs" / "studies" / name), "--dry-run"]) == 0
-    assert "trials on" in capsys.readouterr().out
+    assert "positions trained" in capsys.readouterr().out
 
 
 WRONG = {

@@ -23,7 +23,7 @@ from tests.builders import SUMS, run, study_file, trial
 
 @pytest.fixture(autouse=True)
 def _four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("softprior.studies.estimate._cpus", lambda: 4)
+    monkeypatch.setattr("softprior.studies.estimate.machine_cpus", lambda: 4)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import tarfile
+import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
@@ -11,6 +13,7 @@ import platformdirs
 from filelock import FileLock
 
 from softprior.errors import UserError
+from softprior.storage import RemotePath, location
 
 VARIABLE = "SOFTPRIOR_CACHE"
 
@@ -22,7 +25,7 @@ def cache_root() -> Path:
         UserError: the variable holds a relative path, which workers in other folders would misread.
     """
     chosen = os.environ.get(VARIABLE)
-    if not chosen:
+    if not chosen or "://" in chosen:
         return Path(platformdirs.user_cache_dir("softprior"))
     root = Path(chosen).expanduser()
     if not root.is_absolute():
@@ -30,7 +33,18 @@ def cache_root() -> Path:
     return root
 
 
-def ensure(relative: str, build: Callable[[Path], None]) -> Path:
+def shared_cache() -> RemotePath | None:
+    """Where machines exchange what they have built, if SOFTPRIOR_CACHE is an address as s3://BUCKET/FOLDER.
+
+    Raises:
+        UserError: it is an address of another kind.
+    """
+    chosen = os.environ.get(VARIABLE, "")
+    found = location(chosen) if "://" in chosen else None
+    return found if isinstance(found, RemotePath) else None
+
+
+def ensure(relative: str, build: Callable[[Path], None], shared: bool = True) -> Path:
     """`cache_root() / relative`, built first if it is not there.
 
     Of several processes one builds and the others wait. The build goes to a temporary sibling that
@@ -40,6 +54,7 @@ def ensure(relative: str, build: Callable[[Path], None]) -> Path:
     Args:
         relative: place in the cache, with forward slashes.
         build: writes a file or a folder at the path it is given, which does not exist yet.
+        shared: whether it means the same on another machine, which then may take it from `shared_cache()`.
     """
     target = place(relative)
     if target.exists():
@@ -50,11 +65,33 @@ def ensure(relative: str, build: Callable[[Path], None]) -> Path:
         building = target.with_name(f".{target.name}.building")
         _remove(building)
         try:
-            build(building)
+            remote = shared_cache() if shared else None
+            if remote is None:
+                build(building)
+            else:
+                _exchange(remote / f"{relative}.tar", building, build)
             building.rename(target)
         finally:
             _remove(building)
     return target
+
+
+def _exchange(remote: RemotePath, target: Path, build: Callable[[Path], None]) -> None:
+    """Takes what another machine has built, or builds it for all."""
+    with tempfile.TemporaryDirectory(prefix=".exchange-", dir=target.parent) as folder:
+        packed = Path(folder) / "packed.tar"
+        try:
+            remote.download(packed)
+            with tarfile.open(packed) as archive:
+                archive.extractall(folder, filter="data")
+            (Path(folder) / "content").rename(target)
+            return
+        except (FileNotFoundError, tarfile.TarError):
+            pass
+        build(target)
+        with tarfile.open(packed, "w") as archive:
+            archive.add(target, "content")
+        remote.upload(packed)
 
 
 def place(relative: str) -> Path:

@@ -74,7 +74,23 @@ class HubDataset(Spec):
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 
 
-class Asset(Spec):
+class Sizes(Spec):
+    """What is known of a model before it is fetched.
+
+    Attributes:
+        parameters: for estimates.
+        blocks, hidden, keys, positions, vocabulary: for checks; `assets.models.Shape` says what they are.
+    """
+
+    parameters: int | None = None
+    blocks: int | None = None
+    hidden: int | None = None
+    keys: int | None = None
+    positions: int | None = None
+    vocabulary: int | None = None
+
+
+class Asset(Sizes):
     """One entry of the catalogue.
 
     Attributes:
@@ -82,21 +98,12 @@ class Asset(Spec):
         licence: of the asset itself, not of the package that carries it.
         source: where it comes from.
         members: what is taken out of an archive; everything else in it is left alone.
-        parameters: of a model that has to be fetched, for estimates before that.
-        blocks, hidden, keys, positions, vocabulary: of the same, for checks; `assets.models.Shape` says what
-            they are.
     """
 
     about: str
     licence: str
     source: Annotated[RegistryFile | PackageFolder | Generator | HubDataset, Field(discriminator="kind")]
     members: tuple[str, ...] = ()
-    parameters: int | None = None
-    blocks: int | None = None
-    hidden: int | None = None
-    keys: int | None = None
-    positions: int | None = None
-    vocabulary: int | None = None
 
     @model_validator(mode="after")
     def _members_of_archives(self) -> Asset:
@@ -106,9 +113,14 @@ class Asset(Spec):
 
 
 class Catalogue(Spec):
-    """All models and data with a name."""
+    """All models and data with a name.
+
+    Attributes:
+        hub: sizes of models of the hub, by `owner/name`; others are known once they are fetched.
+    """
 
     models: dict[Name, Asset]
+    hub: dict[str, Sizes] = {}
     data: dict[Name, Asset]
 
 

@@ -25,7 +25,7 @@ def of_file(path: Path) -> str:
             memo.write_text(hashlib.file_digest(stream, "sha256").hexdigest())
 
     state = combined(str(path), str(status.st_size), str(status.st_mtime_ns))
-    return ensure(f"fingerprints/{state}", build).read_text()
+    return ensure(f"fingerprints/{state}", build, shared=False).read_text()
 
 
 def of_files(paths: Iterable[Path]) -> str:

@@ -13,7 +13,7 @@ import softprior
 from softprior.assets import fingerprints
 from softprior.assets.archives import extract
 from softprior.assets.cache import ensure
-from softprior.assets.catalogue import Asset, PackageFolder, RegistryFile, catalogue
+from softprior.assets.catalogue import Asset, PackageFolder, RegistryFile, Sizes, catalogue
 from softprior.assets.conversion import CONVERSION_VERSION, convert_gguf
 from softprior.assets.hub import hub_commit, hub_model
 from softprior.assets.registry import fetch
@@ -77,17 +77,25 @@ def model_fingerprint(model: ModelSpec) -> str:
 
 def parameter_count(model: ModelSpec) -> int | None:
     """Number of weights, as far as it is known without fetching anything."""
-    asset = catalogue().models.get(model.id)
-    if asset is not None and asset.parameters is not None:
-        return asset.parameters
+    sizes = _sizes(model)
+    if sizes is not None and sizes.parameters is not None:
+        return sizes.parameters
     if model.id.startswith(_HUB):
         return None
+    asset = catalogue().models.get(model.id)
     weights = _shipped(asset.source) if asset is not None else _local_weights(model.id)
     shapes = []
     for path in weights.glob("*.safetensors"):
         with safe_open(path, framework="numpy") as file:
             shapes += [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118  no mapping
     return sum(math.prod(shape) for shape in shapes) or None
+
+
+def _sizes(model: ModelSpec) -> Sizes | None:
+    """What the catalogue says of a model's sizes."""
+    if model.id.startswith(_HUB):
+        return catalogue().hub.get(model.id.removeprefix(_HUB))
+    return catalogue().models.get(model.id)
 
 
 class Shape(NamedTuple):
@@ -116,12 +124,13 @@ class Shape(NamedTuple):
 
 def model_shape(model: ModelSpec) -> Shape | None:
     """The model's sizes, as far as they are known without fetching or converting anything."""
-    asset = catalogue().models.get(model.id)
-    if asset is not None and asset.blocks is not None:
-        sizes = {name: getattr(asset, name) for name in ("hidden", "keys", "positions", "vocabulary")}
-        return Shape(asset.blocks, **sizes)
+    sizes = _sizes(model)
+    if sizes is not None and sizes.blocks is not None:
+        others = {name: getattr(sizes, name) for name in ("hidden", "keys", "positions", "vocabulary")}
+        return Shape(sizes.blocks, **others)
     if model.id.startswith(_HUB):
         return None
+    asset = catalogue().models.get(model.id)
     weights = _shipped(asset.source) if asset is not None else _local_weights(model.id)
     config = weights / "config.json"
     if not config.is_file():

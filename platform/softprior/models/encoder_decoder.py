@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from softprior.errors import UserError
-from softprior.models.protocol import Comparison, Losses, ModelInfo, SiteStatistic, StatisticT, Where
+from softprior.models.protocol import (
+    Comparison,
+    Losses,
+    ModelInfo,
+    Request,
+    SiteStatistic,
+    StatisticT,
+    Where,
+)
 from softprior.models.reductions import compared, differentiated, summed
 from softprior.prompt import Batch, Place, Prompt
 
@@ -154,11 +162,11 @@ class EncoderDecoderLM:
         parts = _Parts.of(batch, self.device)
         labels, rows = parts.answers[parts.labels], parts.labels.nonzero()[:, 0]
 
-        def losses(given: Prompt) -> Losses:
+        def losses(given: list[Prompt]) -> list[Losses]:
             scored = parts.scored[parts.labels]
-            return summed(self._label_logits(given, parts), labels, scored, rows, len(batch))
+            return [summed(self._label_logits(given[0], parts), labels, scored, rows, len(batch))]
 
-        return differentiated(losses, prompt, batch, grad)
+        return differentiated(losses, [Request(prompt, batch, grad)])[0]
 
     def _label_logits(self, prompt: Prompt, parts: _Parts) -> Tensor:
         """Logits [N V] of the model at every label of the batch."""

@@ -57,9 +57,9 @@ def load_local(model: ModelSpec) -> Loaded:
         UserError: the model cannot be had, does not fit the device, or its family is not supported.
     """
     resolved = resolve_model(model)
-    device = _device(model)
+    device = device_of(model)
     tokenizer = AutoTokenizer.from_pretrained(resolved.folder, trust_remote_code=False)
-    network: Any = _network(model, resolved).to(device)
+    network: Any = read_network(model, resolved).to(device)
     if network.config.is_encoder_decoder:
         host = EncoderDecoderLM(network, resolved.fingerprint)
         verify_padding(network, host)
@@ -69,7 +69,12 @@ def load_local(model: ModelSpec) -> Loaded:
     return Loaded(packed, tokenizer, resolved.fingerprint)
 
 
-def _network(model: ModelSpec, resolved: ResolvedModel) -> nn.Module:
+def read_network(model: ModelSpec, resolved: ResolvedModel) -> nn.Module:
+    """The model's weights as transformers loads them, with packed attention if it is a decoder.
+
+    Raises:
+        UserError: they cannot be loaded, or the family is not supported.
+    """
     weights = {"dtype": getattr(torch, model.dtype), "use_safetensors": True, "trust_remote_code": False}
     network: nn.Module
     try:
@@ -93,7 +98,12 @@ def _network(model: ModelSpec, resolved: ResolvedModel) -> nn.Module:
     return network
 
 
-def _device(model: ModelSpec) -> torch.device:
+def device_of(model: ModelSpec) -> torch.device:
+    """Where a model's spec puts it on this machine.
+
+    Raises:
+        UserError: on a GPU, and there is none.
+    """
     if model.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if model.device == "cuda" and not torch.cuda.is_available():

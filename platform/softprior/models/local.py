@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +16,16 @@ from softprior.errors import UserError
 from softprior.models.blocks import Blocks, position_kind, position_table
 from softprior.models.keys import KeyGeometry
 from softprior.models.packing import Cache, Pass, Rows, flattened, running
-from softprior.models.protocol import Comparison, Losses, ModelInfo, SiteStatistic, StatisticT, Where
+from softprior.models.passes import divided, in_passes, one_batch
+from softprior.models.protocol import (
+    Comparison,
+    Losses,
+    ModelInfo,
+    Request,
+    SiteStatistic,
+    StatisticT,
+    Where,
+)
 from softprior.models.reductions import compared, differentiated, summed
 from softprior.prompt import Batch, Place, Prompt
 
@@ -96,7 +106,7 @@ class LocalLM:
     ) -> dict[int, tuple[Float[Tensor, "T D"], Float[Tensor, "T D"]]]:
         lengths = torch.tensor([len(ids)], device=self.device)
         current = Pass(Rows.of(lengths), cache=Cache())
-        self._forward(None, ids.to(self.device), current, keep=torch.zeros(1, dtype=torch.long))
+        self._forward([{}], ids.to(self.device), current, keep=torch.zeros(1, dtype=torch.long))
         assert current.cache is not None
         cache = current.cache
         return {
@@ -105,31 +115,57 @@ class LocalLM:
         }
 
     def loss(self, prompt: Prompt | None, batch: Batch, *, grad: bool = False) -> Losses:
-        return differentiated(lambda given: self._losses(given, batch), prompt, batch, grad)
+        return self._together([Request(prompt, batch, grad)])[0]
 
-    def _losses(self, prompt: Prompt, batch: Batch) -> Losses:
-        logits, labels, rows = self._label_logits(prompt, batch)
-        scored = batch.scored.to(self.device)[batch.labels.to(self.device)]
-        return summed(logits, labels, scored, rows, len(batch))
+    def loss_many(self, requests: Sequence[Request], tokens: int | None = None) -> list[Losses]:
+        """See `PackingLM`."""
+        return in_passes(self._together, requests, tokens)
 
-    def _label_logits(self, prompt: Prompt, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits [N V] of the model at every label of the batch, the labels [N] and their rows [N]."""
+    def _together(self, requests: list[Request]) -> list[Losses]:
+        """Losses of requests of one shape, in one pass."""
+        batch = one_batch([request.batch for request in requests])
+        counts = [len(request.batch) for request in requests]
+
+        def losses(prompts: list[Prompt]) -> list[Losses]:
+            logits, labels, rows = self._label_logits(prompts, counts, batch)
+            scored = batch.scored.to(self.device)[batch.labels.to(self.device)]
+            return divided(summed(logits, labels, scored, rows, len(batch)), counts)
+
+        return differentiated(losses, requests)
+
+    def _label_logits(
+        self, prompts: Sequence[Prompt], counts: Sequence[int], batch: Batch
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits [N V] of the model at every label of the batch, the labels [N] and their rows [N].
+
+        Args:
+            counts: how many rows, one after another, stand under each prompt.
+        """
         if bool(batch.labels[:, 0].any()):
             raise ValueError("the first token of a row cannot be a label: nothing of the text predicts it")
         packed = _Packed.of(batch, self.device)
-        current = Pass(packed.rows)
+        current = Pass(packed.rows, prompts=len(prompts))
+        if len(prompts) > 1:
+            current.owner = torch.repeat_interleave(torch.tensor(counts)).to(self.device)
         labels = batch.labels[:, : packed.rows.longest].to(self.device)
         marked = labels.flatten().index_select(0, packed.rows.unpad)
         where = marked.nonzero().squeeze(1)
-        logits = self._forward(prompt, packed.tokens, current, keep=where - 1)
+        logits = self._forward(prompts, packed.tokens, current, keep=where - 1)
         return logits, packed.tokens[where], packed.row_of[where]
 
-    def _forward(self, prompt: Prompt | None, tokens: Tensor, current: Pass, keep: Tensor) -> Tensor:
-        """One packed pass; logits at the kept indices of the text. `keep` counts from the first row."""
-        prompt = prompt or {}
+    def _forward(self, prompts: Sequence[Prompt], tokens: Tensor, current: Pass, keep: Tensor) -> Tensor:
+        """One packed pass; logits at the kept indices of the text. `keep` counts from the first row.
+
+        Args:
+            prompts: of one shape, as many as the pass says.
+        """
         assert current.rows is not None
-        self._check(prompt)
-        vectors = {place: value.to(self.device, self.dtype) for place, value in prompt.items()}
+        for prompt in prompts:
+            self._check(prompt)
+        vectors = {
+            place: torch.stack([prompt[place].to(self.device, self.dtype) for prompt in prompts])
+            for place in prompts[0]
+        }
         kept = vectors.get(Place(0))
         cut = {place.block: value for place, value in vectors.items() if place.after == "cut"}
         current.prefix = {
@@ -137,14 +173,14 @@ class LocalLM:
             for place in vectors
             if place.kind == "key"
         }
-        current.kept = 0 if kept is None else len(kept)
-        current.cut = {block: len(value) for block, value in cut.items()}
+        current.kept = 0 if kept is None else kept.shape[1]
+        current.cut = {block: value.shape[1] for block, value in cut.items()}
 
         if 0 in cut and self._table is not None:
-            cut[0] = cut[0] + self._table(torch.arange(len(cut[0]), device=self.device))
+            cut[0] = cut[0] + self._table(torch.arange(cut[0].shape[1], device=self.device))
         texts = self._embedding(tokens)
-        embeddings = texts if kept is None else torch.cat([kept, texts])
-        keep = keep.to(self.device) + current.kept
+        embeddings = texts if kept is None else torch.cat([kept.flatten(0, 1), texts])
+        keep = keep.to(self.device) + current.prompts * current.kept
         positions = self._position_ids(current, len(tokens))
         with running(current), self._hooks.inserting(cut):
             logits: Tensor = self._model(
@@ -157,7 +193,7 @@ class LocalLM:
         return logits[0]
 
     def _position_ids(self, current: Pass, tokens: int) -> Int[Tensor, "N"]:
-        """Positions of [cut prompts | kept prompt | rows]; a row starts over behind the prompts.
+        """Positions of [cut prompt | kept of each prompt | rows]; a row starts over behind its prompt.
 
         Prefix keys stand at positions 0 to P - 1 and text behind them. What is prepended at block 0 takes
         part in the numbering (GPT-2 adds its learned positions there);
@@ -168,11 +204,12 @@ class LocalLM:
         assert current.rows is not None
         start = current.start
         lead = 0 if self._positions == "learned" else max(current.cut.values(), default=0)
-        front = torch.arange(start - lead, start + current.kept, device=self.device)
+        before = torch.arange(start - lead, start, device=self.device)
+        front = torch.arange(start, start + current.kept, device=self.device).repeat(current.prompts)
         within = torch.arange(current.rows.longest, device=self.device).repeat(current.rows.count)
         rows = within.index_select(0, current.rows.unpad) + start + current.kept
         assert len(rows) == tokens
-        return torch.cat([front, rows])
+        return torch.cat([before, front, rows])
 
     def _check(self, prompt: Prompt) -> None:
         for place in prompt:
@@ -218,21 +255,25 @@ class LocalLM:
         cache = Cache()
         lengths = packed.rows.lengths
         prefill = Pass(packed.rows, cache=cache, room=max_new)
-        logits = self._forward(prompt, packed.tokens, prefill, keep=lengths.cumsum(0) - 1)
+        logits = self._forward([prompt], packed.tokens, prefill, keep=lengths.cumsum(0) - 1)
         start = prefill.start + prefill.kept
 
         out: list[list[int]] = [[] for _ in range(len(batch))]
         active = torch.arange(len(batch), device=self.device)
+        over = False
         for step in range(max_new):
             tokens = logits.argmax(-1)
             going = torch.tensor([token not in stop for token in tokens.tolist()], device=self.device)
+            over = over or not bool(going.any())
             if not bool(going.all()):
-                chosen = going.nonzero().squeeze(1)
+                # One row stays when all are at their ends, for a host that has to go on for others.
+                chosen = active.new_zeros(1) if over else going.nonzero().squeeze(1)
                 active, tokens = active[chosen], tokens[chosen]
                 cache.select(chosen)
-            for row, token in zip(active.tolist(), tokens.tolist(), strict=True):
-                out[row].append(token)
-            if len(active) == 0 or step == max_new - 1:
+            if not over:
+                for row, token in zip(active.tolist(), tokens.tolist(), strict=True):
+                    out[row].append(token)
+            if step == max_new - 1 or not self._goes_on(over):
                 break
             now = lengths[active] + step
             current = Pass(None, cache=cache, room=max_new - step, now=now)
@@ -245,10 +286,14 @@ class LocalLM:
                 ).logits[0]
         return out
 
+    def _goes_on(self, over: bool) -> bool:
+        """Whether generation takes another step: here, unless every row is at its end."""
+        return not over
+
     @torch.no_grad()
     def compare(self, a: Prompt | None, b: Prompt | None, batch: Batch) -> Comparison:
-        first, _, rows = self._label_logits(a or {}, batch)
-        second, _, _ = self._label_logits(b or {}, batch)
+        first, _, rows = self._label_logits([a or {}], [len(batch)], batch)
+        second, _, _ = self._label_logits([b or {}], [len(batch)], batch)
         return compared(first, second, rows, len(batch))
 
     def sites(self) -> tuple[str, ...]:
@@ -264,7 +309,8 @@ class LocalLM:
         within = torch.arange(packed.rows.longest, device=self.device).repeat(len(batch))
         where = Where(packed.row_of, within.index_select(0, packed.rows.unpad), packed.tokens)
         with self._watching(sites, statistic, where):
-            self._forward(prompt, packed.tokens, Pass(packed.rows), keep=torch.zeros(1, dtype=torch.long))
+            nothing = torch.zeros(1, dtype=torch.long)
+            self._forward([prompt or {}], packed.tokens, Pass(packed.rows), keep=nothing)
         return statistic
 
     @contextmanager
@@ -350,7 +396,8 @@ class _PromptHooks:
             layer.register_forward_hook(self._after(index))
 
     @contextmanager
-    def inserting(self, cut: dict[int, Tensor]) -> Iterator[None]:
+    def inserting(self, cut: dict[int, Float[Tensor, "_ _ _"]]) -> Iterator[None]:
+        """Prompt vectors [G P H] by block, for the passes within."""
         self._cut = cut
         try:
             yield
@@ -362,13 +409,13 @@ class _PromptHooks:
             if not self._cut:
                 return None
             hidden = _hidden(args, kwargs)
+            prompts, count, rest = 1, 0, hidden.shape[1]
             if block in self._cut:
-                hidden = torch.cat([self._cut[block][None], hidden], 1)
+                prompts, count = self._cut[block].shape[:2]
+                hidden = torch.cat([self._cut[block].flatten(0, 1)[None], hidden], 1)
             if kwargs.get("position_embeddings") is not None:
-                width = hidden.shape[1]
-                kwargs = kwargs | {
-                    "position_embeddings": tuple(part[:, -width:] for part in kwargs["position_embeddings"])
-                }
+                turned = tuple(_repeated(p, prompts, count, rest) for p in kwargs["position_embeddings"])
+                kwargs = kwargs | {"position_embeddings": turned}
             kwargs.pop("hidden_states", None)
             return (hidden, *args[1:]), kwargs
 
@@ -378,10 +425,16 @@ class _PromptHooks:
         def hook(_: nn.Module, __: tuple, out: Any) -> Any:
             if block not in self._cut:
                 return out
-            front = len(self._cut[block])
+            front = math.prod(self._cut[block].shape[:2])
             return (out[0][:, front:], *out[1:]) if isinstance(out, tuple) else out[:, front:]
 
         return hook
+
+
+def _repeated(part: Float[Tensor, "1 N D"], prompts: int, count: int, rest: int) -> Float[Tensor, "1 M D"]:
+    """What belongs to positions of [cut prompt | rest], for [cut of each prompt | rest]."""
+    end = part[:, part.shape[1] - count - rest :]
+    return end if prompts == 1 else torch.cat([end[:, :count].repeat(1, prompts, 1), end[:, count:]], 1)
 
 
 def _partner(place: Place) -> Place:

@@ -5,6 +5,9 @@ Causal attention makes that exact: a prompt at the front never sees a text, so i
 for every row, and a row sees the prompt and itself. Linear layers, norms and MLPs, which see positions
 one by one, then do no work on pads and none twice; only attention needs to know who sees whom.
 
+Several prompts of one shape can stand at the front: [prompt 1 | prompt 2 | ... | rows]. A prompt sees
+itself alone, a row its own prompt and itself, so requests of several trials share a pass.
+
 The attention function below is registered with transformers once and reads the current `Pass`. No mask
 function is registered under its name, so transformers builds no mask and leaves positions alone.
 """
@@ -96,8 +99,10 @@ class Pass:
 
     Attributes:
         rows: the text rows; None in a decoding step, where each packed token is a row of its own.
-        kept: prompt vectors at the front of the sequence in every block.
-        cut: prompt vectors in front of those, by block, that only this block sees.
+        prompts: how many prompts of one shape there are, G.
+        owner: the prompt that each row sees; None where all see the only one.
+        kept: vectors of a prompt at the front of the sequence in every block.
+        cut: vectors of a prompt in front of those, by block, that only this block sees.
         prefix: keys and values in front of the rows, by block, heads flattened; not in the sequence.
         capture: where to put a block's keys and values instead of attending; None to attend.
         halt: whether to end the pass there, by raising `Halted`.
@@ -108,9 +113,11 @@ class Pass:
     """
 
     rows: Rows | None
+    prompts: int = 1
+    owner: Int[Tensor, "B"] | None = None
     kept: int = 0
     cut: dict[int, int] = field(default_factory=dict)
-    prefix: dict[int, tuple[Float[Tensor, "P D"], Float[Tensor, "P D"]]] = field(default_factory=dict)
+    prefix: dict[int, tuple[Float[Tensor, "G P D"], Float[Tensor, "G P D"]]] = field(default_factory=dict)
     capture: dict[int, tuple[Float[Tensor, "N D"], Float[Tensor, "N D"]]] | None = None
     halt: bool = False
     cache: Cache | None = None
@@ -122,11 +129,37 @@ class Pass:
     @property
     def start(self) -> int:
         """Position of what stands first in the sequence at block 0, cut prompts there not counted."""
-        return self.cut.get(0, 0) + max((len(keys) for keys, _ in self.prefix.values()), default=0)
+        return self.cut.get(0, 0) + max((keys.shape[1] for keys, _ in self.prefix.values()), default=0)
 
     def front(self, block: int) -> int:
-        """Number of prompt vectors in the sequence that rows see in a block."""
+        """Number of prompt vectors in the sequence that a row sees in a block."""
         return self.kept + self.cut.get(block, 0)
+
+    def fronts(self, packed: Float[Tensor, "1 K N D"], block: int) -> Float[Tensor, "G K F D"]:
+        """The prompts' part of a block's sequence [cut of each | kept of each | rows], prompt by prompt."""
+        cut, count = self.cut.get(block, 0), self.prompts
+        if count == 1:
+            return packed[:, :, : self.front(block)]
+        first, second = packed[0].split([count * cut, packed.shape[2] - count * cut], 1)
+        parts = (
+            first.unflatten(1, (count, cut)),
+            second[:, : count * self.kept].unflatten(1, (count, self.kept)),
+        )
+        return torch.cat(parts, 2).transpose(0, 1)
+
+    def in_sequence(self, fronts: Float[Tensor, "G F A D"], block: int) -> Float[Tensor, "GF A D"]:
+        """The inverse of `fronts`, for what attention makes of them."""
+        if self.prompts == 1:
+            return fronts[0]
+        cut = self.cut.get(block, 0)
+        return torch.cat([fronts[:, :cut].flatten(0, 1), fronts[:, cut:].flatten(0, 1)])
+
+    def seen(self, fronts: Float[Tensor, "G K P D"]) -> Float[Tensor, "B K P D"]:
+        """For each row the keys or values of the prompt it sees."""
+        assert self.rows is not None
+        if self.owner is None:
+            return fronts.expand(self.rows.count, -1, -1, -1)
+        return fronts.index_select(0, self.owner)
 
     def mask(self, front: int, window: int | None) -> Bool[Tensor, "T S"]:
         """Who sees whom: the front and then the row itself, causal, at most `window` positions back."""
@@ -189,24 +222,23 @@ def attend(
     assert current.rows is not None
     rows, front = current.rows, current.front(block)
     outputs = []
-    if front:
-        q, k, v = (part[:, :, :front] for part in (query, key, value))
-        seen = _visible(*_grid(front, query.device), sliding_window)
-        outputs.append(compute(q, k, v, seen).transpose(1, 2)[0])
-    keys, values = _padded(key, front, rows), _padded(value, front, rows)
+    text = current.prompts * front
+    keys, values = _padded(key, text, rows), _padded(value, text, rows)
     seen_front = front
     if front:
-        keys = torch.cat([key[:, :, :front].expand(rows.count, -1, -1, -1), keys], 2)
-        values = torch.cat([value[:, :, :front].expand(rows.count, -1, -1, -1), values], 2)
+        q, k, v = (current.fronts(part, block) for part in (query, key, value))
+        seen = _visible(*_grid(front, query.device), sliding_window)
+        outputs.append(current.in_sequence(compute(q, k, v, seen).transpose(1, 2), block))
+        keys, values = torch.cat([current.seen(k), keys], 2), torch.cat([current.seen(v), values], 2)
     elif block in current.prefix:
         first, second = current.prefix[block]
-        seen_front = len(first)
-        keys = torch.cat([_heads(first, key).expand(rows.count, -1, -1, -1), keys], 2)
-        values = torch.cat([_heads(second, value).expand(rows.count, -1, -1, -1), values], 2)
+        seen_front = first.shape[1]
+        keys = torch.cat([current.seen(_heads(first, key)), keys], 2)
+        values = torch.cat([current.seen(_heads(second, value)), values], 2)
     if current.cache is not None:
         _fill(current, block, keys, values, seen_front)
     mask = None if not seen_front and sliding_window is None else current.mask(seen_front, sliding_window)
-    out = compute(_padded(query, front, rows), keys, values, mask)
+    out = compute(_padded(query, text, rows), keys, values, mask)
     outputs.append(out.transpose(1, 2).flatten(0, 1).index_select(0, rows.unpad))
     return torch.cat(outputs)[None], None
 
@@ -216,8 +248,8 @@ def flattened(states: Float[Tensor, "1 K N D"]) -> Float[Tensor, "N KD"]:
     return states[0].transpose(0, 1).flatten(1)
 
 
-def _heads(flat: Float[Tensor, "P KD"], like: Float[Tensor, "1 K N D"]) -> Float[Tensor, "1 K P D"]:
-    return flat.view(len(flat), like.shape[1], like.shape[3]).transpose(0, 1)[None]
+def _heads(flat: Float[Tensor, "G P KD"], like: Float[Tensor, "1 K N D"]) -> Float[Tensor, "G K P D"]:
+    return flat.unflatten(2, (like.shape[1], like.shape[3])).transpose(1, 2)
 
 
 def _grid(size: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -57,6 +57,18 @@ class Losses(NamedTuple):
     gradient: dict[Place, Float[Tensor, "_ _"]] | None
 
 
+class Request(NamedTuple):
+    """What `loss` is asked, as a value.
+
+    Attributes:
+        prompt, batch, grad: its arguments.
+    """
+
+    prompt: Prompt | None
+    batch: Batch
+    grad: bool = False
+
+
 class Comparison(NamedTuple):
     """How far two prompts' outputs differ, per row, summed over its labels.
 
@@ -158,3 +170,18 @@ class FrozenLM(Protocol):
         self, prompt: Prompt | None, batch: Batch, sites: Sequence[str], statistic: StatisticT
     ) -> StatisticT:
         """Feeds the states of all real text tokens at the sites to a statistic and returns it."""
+
+
+@runtime_checkable
+class PackingLM(FrozenLM, Protocol):
+    """A host that takes the losses of several prompts in one pass."""
+
+    def loss_many(self, requests: Sequence[Request], tokens: int | None = None) -> list[Losses]:
+        """What `loss` answers to each request, up to rounding.
+
+        Requests with vectors at the same places, as many at each, share passes; others take turns.
+
+        Args:
+            tokens: most positions of one pass, prompts included, over which rows are split; None for no
+                limit.
+        """

@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from softprior.models.protocol import Comparison, Losses
-from softprior.prompt import Batch, Prompt
+from softprior.models.protocol import Comparison, Losses, Request
+from softprior.prompt import Prompt
 
 
 def differentiated(
-    losses: Callable[[Prompt], Losses], prompt: Prompt | None, batch: Batch, grad: bool
-) -> Losses:
-    """Losses of a prompt, with the gradient of their weighted sum at its vectors where it is asked for.
+    losses: Callable[[list[Prompt]], list[Losses]], requests: Sequence[Request]
+) -> list[Losses]:
+    """Losses of requests of one shape, with the gradients at their prompts where these are asked for.
+
+    Each row sees one prompt, so the gradient of the sum over all rows is every request's own.
 
     Args:
-        losses: the host's losses of a prompt, differentiable in its vectors.
+        losses: the host's losses of each request's batch under the prompt given for it, differentiable in
+            the prompts' vectors.
     """
-    prompt = prompt or {}
-    if not (grad and prompt):
+    prompts = [request.prompt or {} for request in requests]
+    if not (requests[0].grad and prompts[0]):
         with torch.no_grad():
-            return losses(prompt)._replace(gradient={} if grad else None)
-    leaves = {place: vectors.detach().float().requires_grad_(True) for place, vectors in prompt.items()}
+            found = losses(prompts)
+        return [one._replace(gradient={} if requests[0].grad else None) for one in found]
+    leaves: list[Prompt] = [
+        {place: vectors.detach().float().requires_grad_(True) for place, vectors in prompt.items()}
+        for prompt in prompts
+    ]
     with torch.enable_grad():
         found = losses(leaves)
-        (found.nll * batch.weights.to(found.nll)).sum().backward()
-    gradient = {
-        place: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for place, leaf in leaves.items()
-    }
-    return found._replace(nll=found.nll.detach(), gradient=gradient)
+        sums = [
+            (one.nll * request.batch.weights.to(one.nll)).sum()
+            for one, request in zip(found, requests, strict=True)
+        ]
+        torch.stack(sums).sum().backward()
+    return [
+        one._replace(
+            nll=one.nll.detach(),
+            gradient={
+                place: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+                for place, leaf in own.items()
+            },
+        )
+        for one, own in zip(found, leaves, strict=True)
+    ]
 
 
 def summed(

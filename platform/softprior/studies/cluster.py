@@ -9,11 +9,19 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import yaml
+
 from softprior.errors import UserError
-from softprior.specs import ResourcesSpec
+from softprior.specs import PlacementSpec, ResourcesSpec
+from softprior.studies.placement import logical_cpus, require_room, trial_threads
+from softprior.studies.reach import nobody, other_versions, require_reachable
 from softprior.training.threads import thread_environment
+
+HERE = PlacementSpec()
+"""Every trial its own model."""
 
 
 class Cluster:
@@ -22,8 +30,9 @@ class Cluster:
     As a context manager it waits for the cluster, and disconnects (or stops its own) at the end.
     """
 
-    def __init__(self, resources: ResourcesSpec) -> None:
+    def __init__(self, resources: ResourcesSpec, placement: PlacementSpec = HERE) -> None:
         self._resources = resources
+        self._placement = placement
         self._thread: threading.Thread | None = None
         self._connected = threading.Event()
         self._finished = threading.Event()
@@ -53,7 +62,7 @@ class Cluster:
         """Waits for the cluster.
 
         Raises:
-            UserError: there is none, or no single node has what one trial asks for.
+            UserError: there is none, or it has not what the study needs at once.
         """
         try:
             self.start()
@@ -77,16 +86,19 @@ class Cluster:
         if _address() == LOCAL:
             # No worker is started ahead: Tune's trials ask for an environment of their own, so Ray would
             # start another and leave the first ones idle.
-            wanted |= thread_environment(self._resources.cpus) | {"RAY_prestart_worker_first_driver": "0"}
+            wanted |= self._threads() | {"RAY_prestart_worker_first_driver": "0"}
         self._before = {name: os.environ.get(name) for name in wanted}
         os.environ.update(wanted)
+
+    def _threads(self) -> dict[str, str]:
+        return thread_environment(trial_threads(self._resources, self._placement))
 
     def _hold(self) -> None:
         # The thread lives as long as the cluster: Linux kills Ray's processes with the thread, not the
         # process, that started them.
         try:
             with _own_sigterm():
-                _connect(self._resources)
+                _connect(self._resources, self._placement)
         except BaseException as error:  # raised again where somebody waits for the cluster
             self._error = error
         finally:
@@ -115,39 +127,59 @@ def _own_sigterm() -> Iterator[None]:
 
 LOCAL = "local"
 
+LAUNCHER = Path("~/ray_bootstrap_config.yaml").expanduser()
+"""What `ray up` leaves on the head."""
+
 
 def _address() -> str:
     return os.environ.get("RAY_ADDRESS") or LOCAL
 
 
-def _connect(resources: ResourcesSpec) -> None:
+def _connect(resources: ResourcesSpec, placement: PlacementSpec) -> None:
     import ray
 
     address = _address()
     options: dict[str, Any]
     if address == LOCAL:
         options = {"include_dashboard": False, "object_store_memory": 256 * 2**20}
+        options |= {"num_cpus": logical_cpus(resources, placement)}
     else:
-        options = {"runtime_env": {"env_vars": thread_environment(resources.cpus)}}
+        require_reachable(address)
+        variables = {"RAY_CHDIR_TO_TRIAL_DIR": "0"} | thread_environment(trial_threads(resources, placement))
+        options = {"runtime_env": {"env_vars": variables}}
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
     except (ConnectionError, ValueError) as error:
         if address == LOCAL:
             raise
-        reason = "" if isinstance(error, ConnectionError) else f" ({str(error).splitlines()[0].rstrip('.')})"
-        raise UserError(
-            f"no Ray cluster answers at RAY_ADDRESS={address}{reason}; start it, or unset RAY_ADDRESS to run "
-            "here"
-        ) from None
-    _check(ray.nodes(), resources)
+        if "Failed to merge the Job's runtime env" in str(error):
+            named = ", ".join(options["runtime_env"]["env_vars"])
+            raise UserError(
+                f"the env_vars of the job's runtime env must leave {named} to softprior, which sets them "
+                "from resources.cpus; take them out"
+            ) from None
+        raise nobody(address, str(error).splitlines()[0].rstrip(".")) from None
+    except RuntimeError as error:
+        if not str(error).startswith("Version mismatch"):
+            raise
+        raise other_versions(address, str(error)) from None
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    require_room(alive if address == LOCAL else _at_largest(alive), resources, placement)
 
 
-def _check(nodes: list[dict], resources: ResourcesSpec) -> None:
-    alive = [node["Resources"] for node in nodes if node["Alive"]]
-    fits = [n for n in alive if n.get("CPU", 0) >= resources.cpus and n.get("GPU", 0) >= resources.gpus]
-    if not fits:
-        best: dict[str, float] = max(alive, key=lambda n: (n.get("GPU", 0), n.get("CPU", 0)), default={})
-        raise UserError(
-            f"a trial asks for {resources.cpus} CPUs and {resources.gpus:g} GPUs, and the largest node has "
-            f"{best.get('CPU', 0):g} and {best.get('GPU', 0):g}; lower resources.cpus or resources.gpus"
-        )
+def _at_largest(alive: list[dict[str, float]]) -> list[dict[str, float]]:
+    """What the nodes have, those included that `ray up` lets the cluster add.
+
+    Its file stands on the head, where the drivers of jobs run.
+    """
+    if not LAUNCHER.is_file():
+        return alive
+    config = yaml.safe_load(LAUNCHER.read_text(encoding="utf-8"))
+    kinds: dict[str, Any] = config.get("available_node_types") or {}
+    if any("CPU" not in kind["resources"] for kind in kinds.values()):
+        return alive  # machines one has: Ray asks them as they start
+    nodes: list[dict[str, float]] = []
+    for name, kind in kinds.items():
+        most = 1 if name == config["head_node_type"] else min(kind["max_workers"], config["max_workers"])
+        nodes += [kind["resources"]] * most
+    return nodes

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
+import torch
+
 from softprior.labels import labels, names
 from softprior.records import Record
 from softprior.studies.cluster import LOCAL
@@ -17,6 +19,7 @@ from softprior.studies.estimate import (
     trials_at_once,
 )
 from softprior.studies.fits import fits
+from softprior.studies.placement import concurrent, machine_cpus, shared, trial_threads
 from softprior.studies.plan import Plan
 from softprior.tasks import TASKS
 from softprior.tasks.prepare import shortages
@@ -34,8 +37,8 @@ def describe(plan: Plan, every_trial: bool) -> list[str]:
             lines.append(f"  {trial.id}  {known[trial.id]}  {own.trained + own.evaluated:,} positions")
     lines += [f"  note: {note}" for note in plan.notes]
     lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated")
-    lines.append(f"  {_running(plan)}")
-    lines += [f"  {line}" for line in _fitting(plan)]
+    lines.append(f"  {running(plan)}")
+    lines += [f"  {line}" for line in fitting(plan)]
     if any(trial.prior is not None for trial in plan.trials):
         smallest, seeds = smallest_p(plan), len(set(study.seeds))
         lines.append(
@@ -45,9 +48,11 @@ def describe(plan: Plan, every_trial: bool) -> list[str]:
     return lines
 
 
-def _running(plan: Plan) -> str:
+def running(plan: Plan) -> str:
     """What a trial takes, how many run at a time, and how long all of them take."""
     resources = plan.study.resources
+    if shared(plan.study.placement):
+        return _sharing(plan)
     each = f"each trial takes {_count(resources.cpus, 'CPU')}"
     each += f" and {_count(resources.gpus, 'GPU')}" if resources.gpus else ""
     alone = hours(total_cost(plan.trials), plan.study.model, resources.cpus, resources.gpus)
@@ -56,21 +61,45 @@ def _running(plan: Plan) -> str:
         return f"{each}; the cluster decides how many run at a time{most}: {_guess(alone)} one after another"
     room = trials_at_once(resources)
     if room == 0:
-        return f"{each}, and this machine has fewer; lower resources.cpus or resources.gpus to run it here"
+        fewer = "and this machine has fewer; lower resources.cpus or resources.gpus to run it here"
+        return f"{each}, {fewer}; where there are enough, {_guess(alone)} one after another"
     together = max(1, min(room, len(plan.trials)))
     often = "they run one at a time here" if together == 1 else f"up to {together} run at a time here"
     guess = _guess(None if alone is None else alone / together)
     return f"{each}, so {often}: {guess}; starting up is not counted"
 
 
-def _fitting(plan: Plan) -> list[str]:
+def _sharing(plan: Plan) -> str:
+    """The same where replicas hold the model."""
+    study, placement = plan.study, plan.study.placement
+    copies, what = placement.replicas, _count(placement.cpus, "CPU")
+    what += f" and {_count(placement.gpus, 'GPU')}" if placement.gpus else ""
+    most = concurrent(study.resources, placement) or 1
+    together = max(1, min(most, len(plan.trials)))
+    who = f"one copy of the model on {what} serves"
+    if copies > 1:
+        who = f"{copies} copies of the model, each on {what}, serve"
+    passes = "" if placement.tokens is None else f", at most {placement.tokens:,} positions in a pass"
+    line = f"{who} up to {_count(together, 'trial')} at a time{passes}"
+    alone = hours(total_cost(plan.trials), study.model, placement.cpus, placement.gpus)
+    guess = _guess(None if alone is None else alone / min(copies, together))
+    if (os.environ.get("RAY_ADDRESS") or LOCAL) == LOCAL:
+        room = machine_cpus() // placement.cpus
+        room = min(room, int(torch.cuda.device_count() / placement.gpus)) if placement.gpus else room
+        if room < copies:
+            return f"{line}, and this machine has room for {room}; lower placement.replicas, cpus or gpus"
+    return f"{line}: {guess}; starting up is not counted"
+
+
+def fitting(plan: Plan) -> list[str]:
     """The fits that are not in the estimate; nothing where no trial has a prior."""
     made = fits(plan)
     if not made.number:
         return []
     what = ", ".join(("radii", *made.priors))
     tokens = "" if made.tokens is None else f" to vectors of {made.tokens:,} tokens"
-    time = None if made.flops is None else made.flops / plan.study.resources.cpus / CORE_FLOPS / 3600
+    threads = trial_threads(plan.study.resources, plan.study.placement)
+    time = None if made.flops is None else made.flops / threads / CORE_FLOPS / 3600
     count = _count(made.number, "fit")
     return [f"not counted: {count}{tokens} ({what}), made once for all trials, then cached: {_guess(time)}"]
 

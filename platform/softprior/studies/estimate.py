@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -12,6 +10,7 @@ import torch
 from softprior.assets.models import parameter_count
 from softprior.methods import METHODS
 from softprior.specs import ModelSpec, ResourcesSpec, TrialSpec
+from softprior.studies.placement import machine_cpus
 from softprior.studies.plan import Plan
 from softprior.tasks import TASKS
 
@@ -74,18 +73,10 @@ def hours(cost: Cost, model: ModelSpec, cpus: int, gpus: float) -> float | None:
 
 def trials_at_once(resources: ResourcesSpec) -> int:
     """How many trials Ray runs at a time on this machine; 0 if it has not what one of them takes."""
-    room = _cpus() // resources.cpus
+    room = machine_cpus() // resources.cpus
     if resources.gpus:
         room = min(room, math.floor(torch.cuda.device_count() / resources.gpus))
     return room if resources.concurrent is None else min(room, resources.concurrent)
-
-
-def _cpus() -> int:
-    """CPUs as Ray counts them: the machine's, or those that a container is limited to."""
-    limit = Path("/sys/fs/cgroup/cpu.max")
-    words = limit.read_text(encoding="utf-8").split() if limit.is_file() else []
-    machine = os.cpu_count() or 1
-    return max(1, int(words[0]) // int(words[1])) if words and words[0].isdigit() else machine
 
 
 def smallest_p(plan: Plan) -> float:

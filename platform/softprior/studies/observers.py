@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from softprior.records import Record
@@ -16,3 +17,10 @@ class Observer(Protocol):
 
     def ended(self, record: Record) -> None:
         """A trial has its record."""
+
+
+class SearchObserver(Observer, Protocol):
+    """Hears also of the trials that a search adds while it runs."""
+
+    def added(self, trials: Sequence[TrialSpec]) -> None:
+        """All trials of the search so far, the new ones among them."""

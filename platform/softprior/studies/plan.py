@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from softprior.assets.models import Shape, model_fingerprint, model_shape
 from softprior.errors import UserError, nearest
@@ -35,6 +35,11 @@ class Plan(NamedTuple):
     study: StudySpec
     trials: tuple[TrialSpec, ...]
     notes: tuple[str, ...]
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The file, every default written out."""
+        return self.study.model_dump(mode="json")
 
 
 def plan_study(study: StudySpec, where: str = "study") -> Plan:

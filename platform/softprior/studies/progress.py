@@ -22,11 +22,21 @@ class Watch:
     """An observer that shows the study and its running trials."""
 
     def __init__(
-        self, console: Console, trials: Sequence[TrialSpec], done: int, quiet: float = QUIET
+        self,
+        console: Console,
+        trials: Sequence[TrialSpec],
+        done: int,
+        quiet: float = QUIET,
+        total: int | None = None,
     ) -> None:
-        """`trials` are all of the study; `done` of them have finished before."""
+        """`trials` are all of the study; `done` of them have finished before.
+
+        Args:
+            total: how many there will be, of a search that has yet to propose them.
+        """
         self._console = console
         self._live = console.is_terminal
+        self._total = total or len(trials)
         self._labels = labels(trials)
         self._ids = short_ids([trial.id for trial in trials])
         self._done = done
@@ -45,7 +55,7 @@ class Watch:
             TextColumn("{task.fields[note]}"),
             console=console,
         )
-        self._study = self._bars.add_task("study", total=len(trials), completed=done, note="")
+        self._study = self._bars.add_task("study", total=self._total, completed=done, note="")
 
     def __enter__(self) -> Watch:
         if self._live:
@@ -61,6 +71,11 @@ class Watch:
             self._left.set()
             self._clock.join()
 
+    def added(self, trials: Sequence[TrialSpec]) -> None:
+        """Takes in the trials that a search has added."""
+        self._labels = labels(trials)
+        self._ids = short_ids([trial.id for trial in trials])
+
     def progress(self, trial: TrialSpec, points: list[dict[str, Any]]) -> None:
         for point in points:
             if "train_loss" in point:
@@ -75,9 +90,11 @@ class Watch:
         self._done += 1
         if record.status == "failed":
             outcome = f"failed: {record.error}"
+        elif record.status == "stopped":
+            outcome = f"stopped early, validation {record.validation[-1].loss:.3f}"
         else:
             outcome = f"test loss {record.test.loss:.3f}" if record.test else "done"
-        count = f"{self._done:>3}/{len(self._labels)}"
+        count = f"{self._done:>3}/{self._total}"
         with self._lock:
             self._unsaid.pop(record.id, None)
             self._console.print(f"{count}  {self._ids[record.id]}  {self._labels[record.id]}  {outcome}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -14,14 +16,32 @@ from softprior.errors import UserError
 from softprior.records import Record, load_records
 from softprior.results import StudyFolder
 from softprior.specs import StudySpec, TrialSpec
+from softprior.storage import RemotePath
 from softprior.studies.cluster import Cluster
+from softprior.studies.lease import leased
 from softprior.studies.observers import Observer
+from softprior.studies.placement import concurrent, placed_model, replicas, trial_resources, trial_threads
 from softprior.studies.plan import Plan
 from softprior.studies.table import write_study, write_table
 from softprior.studies.worker import run_trial
 
 RETRIES = 2
 """How often a trial whose process died is started again; it goes on from its checkpoint."""
+
+
+class Search(NamedTuple):
+    """How Tune comes by trials that are not known yet.
+
+    Attributes:
+        searcher, scheduler: Tune's, the scheduler None where every trial runs to its end.
+        samples: trials at most.
+        concurrent: proposals at a time.
+    """
+
+    searcher: Any
+    scheduler: Any
+    samples: int
+    concurrent: int
 
 
 class InterruptedStudyError(Exception):
@@ -48,7 +68,7 @@ def run_study(
         UserError: another process runs this study, or the folder is another study's.
         InterruptedStudyError: Ctrl-C, or another signal whose handler raises KeyboardInterrupt.
     """
-    with _locked(folder):
+    with locked(folder):
         write_study(folder, plan)
         wanted = {trial.id: trial for trial in plan.trials}
         known = {i: r for i, r in load_records(folder.records).items() if i in wanted}
@@ -56,7 +76,8 @@ def run_study(
         interrupted = False
         if missing:
             try:
-                _run(plan.study, missing, folder, observers, cluster or Cluster(plan.study.resources))
+                own = cluster or Cluster(plan.study.resources, plan.study.placement)
+                run_trials(plan.study, missing, folder, observers, own)
             except KeyboardInterrupt:
                 interrupted = True
         records = {i: r for i, r in load_records(folder.records).items() if i in wanted}
@@ -67,10 +88,20 @@ def run_study(
 
 
 @contextmanager
-def _locked(folder: StudyFolder) -> Iterator[None]:
+def locked(folder: StudyFolder) -> Iterator[None]:
+    """Keeps other processes from running the study meanwhile.
+
+    Raises:
+        UserError: one is running it, or the folder cannot be written.
+    """
+    path = folder.lock
+    if isinstance(path, RemotePath):
+        with leased(path):
+            yield
+        return
     try:
-        folder.root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.lock)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
@@ -86,53 +117,70 @@ def _locked(folder: StudyFolder) -> Iterator[None]:
         lock.release()
 
 
-def _run(
+def run_trials(
     study: StudySpec,
     trials: list[TrialSpec],
     folder: StudyFolder,
     observers: Sequence[Observer],
     cluster: Cluster,
+    search: Search | None = None,
 ) -> None:
+    """Runs the given trials, or those that a search proposes, and leaves a record of each."""
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new one prints a banner even at verbosity 0
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1"
-    model = study.model
-    if model.device == "auto" and not study.resources.gpus:
-        model = model.model_copy(update={"device": "cpu"})  # a GPU nobody asked for may be somebody else's
-    with cluster:
+    with _scratch(folder) as scratch, cluster, replicas(study) as hosted:
         for trial in trials:
             folder.record(trial.id).unlink(missing_ok=True)
         from ray import tune
 
         from softprior.studies.events import Events
 
-        resources = {"cpu": study.resources.cpus, "gpu": study.resources.gpus}
+        trainable = run_trial if hosted is None else tune.with_parameters(run_trial, hosted=hosted)
         space = {
-            "trial": tune.grid_search([trial.canonical() for trial in trials]),
-            "model": model.canonical(),
+            "model": placed_model(study).canonical(),
             "folder": str(folder.root),
-            "cpus": study.resources.cpus,
+            "cpus": trial_threads(study.resources, study.placement),
         }
+        most, options = concurrent(study.resources, study.placement), {}
+        if search is None:
+            space["trial"] = tune.grid_search([trial.canonical() for trial in trials])
+        else:
+            most = min(search.concurrent, most or search.concurrent)
+            options = {"search_alg": search.searcher, "num_samples": search.samples}
+            options |= {} if search.scheduler is None else {"scheduler": search.scheduler}
         tuner = tune.Tuner(
-            tune.with_resources(run_trial, resources),
+            tune.with_resources(trainable, trial_resources(study.resources, study.placement)),
             param_space=space,
             tune_config=tune.TuneConfig(
-                max_concurrent_trials=study.resources.concurrent,
+                max_concurrent_trials=most,
                 reuse_actors=True,
                 trial_name_creator=_trial_id,
                 trial_dirname_creator=_trial_id,
+                **options,
             ),
             run_config=tune.RunConfig(
                 name="trials",
-                storage_path=str(folder.scratch),
+                storage_path=str(scratch),
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
                 callbacks=[Events(folder, observers, RETRIES)],
             ),
         )
         tuner.fit()
-    shutil.rmtree(folder.scratch, ignore_errors=True)
+
+
+@contextmanager
+def _scratch(folder: StudyFolder) -> Iterator[Path]:
+    """A folder of this machine for Tune's own files, which nobody reads again."""
+    own = folder.scratch
+    if isinstance(own, RemotePath):
+        with tempfile.TemporaryDirectory(prefix="softprior-tune-", ignore_cleanup_errors=True) as temporary:
+            yield Path(temporary)
+        return
+    yield own
+    shutil.rmtree(own, ignore_errors=True)
 
 
 def _trial_id(trial: Any) -> str:

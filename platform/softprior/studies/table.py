@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,8 +12,7 @@ from softprior.files import write_atomically, write_json
 from softprior.labels import labels
 from softprior.records import Record, read_header
 from softprior.results import StudyFolder
-from softprior.specs import TrialSpec
-from softprior.studies.plan import Plan
+from softprior.specs import StudySpec, TrialSpec
 from softprior.training.environment import commit, versions
 
 STUDY_FORMAT = 1
@@ -60,7 +59,18 @@ SCHEMA = pa.schema(
 """Columns of trials.parquet; docs/results.md says what each means. Missing values are null."""
 
 
-def write_study(folder: StudyFolder, plan: Plan) -> None:
+class Planned(Protocol):
+    """A plan, of a study or of a search."""
+
+    @property
+    def study(self) -> StudySpec: ...
+    @property
+    def trials(self) -> tuple[TrialSpec, ...]: ...
+    @property
+    def spec(self) -> dict[str, Any]: ...
+
+
+def write_study(folder: StudyFolder, plan: Planned) -> None:
     """Writes study.json.
 
     Raises:
@@ -75,7 +85,7 @@ def write_study(folder: StudyFolder, plan: Plan) -> None:
             )
     value = {
         "format": STUDY_FORMAT,
-        "spec": plan.study.model_dump(mode="json"),
+        "spec": plan.spec,
         "trials": [trial.id for trial in plan.trials],
         "model_fingerprint": plan.trials[0].model_fingerprint,
         "data_fingerprints": {_task_key(trial): trial.data_fingerprint for trial in plan.trials},
@@ -85,7 +95,7 @@ def write_study(folder: StudyFolder, plan: Plan) -> None:
     write_json(folder.study, value)
 
 
-def write_table(folder: StudyFolder, plan: Plan, records: dict[str, Record]) -> None:
+def write_table(folder: StudyFolder, plan: Planned, records: dict[str, Record]) -> None:
     """Writes trials.parquet; trials that have not ended have the status `pending`."""
     baselines = {
         _task_key(trial): record.test.loss

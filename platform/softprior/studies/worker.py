@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softprior.errors import UserError
@@ -13,8 +12,11 @@ from softprior.labels import labels
 from softprior.records import Record, save_record
 from softprior.results import StudyFolder
 from softprior.specs import ModelSpec, TrialSpec
+from softprior.storage import location
+from softprior.studies.placement import host_of
 
 if TYPE_CHECKING:
+    from softprior.models.hosted import HostedLM
     from softprior.training.checkpoint import Progress
     from softprior.training.trial import Trial
 
@@ -25,7 +27,8 @@ EVERY = 1.0
 class Reporter:
     """Gathers a trial's progress and passes it on about once a second, nothing left out.
 
-    A new phase is passed on at once: nothing may follow it for minutes.
+    A new phase is passed on at once: nothing may follow it for minutes. So is a validation: a search may
+    stop the trial for it, and training waits for the answer.
     """
 
     def __init__(self, send: Any) -> None:
@@ -37,7 +40,8 @@ class Reporter:
     def __call__(self, point: dict[str, Any]) -> None:
         self._points.append(point)
         before, self._phase = self._phase, point.get("phase")
-        if self._phase not in (None, before) or time.monotonic() - self._last >= EVERY:
+        at_once = self._phase not in (None, before) or "validation_loss" in point
+        if at_once or time.monotonic() - self._last >= EVERY:
             self.flush()
 
     def flush(self) -> None:
@@ -48,15 +52,15 @@ class Reporter:
             self._last = time.monotonic()
 
 
-def run_trial(config: dict[str, Any]) -> None:
+def run_trial(config: dict[str, Any], hosted: HostedLM | None = None) -> None:
     """The trainable: runs one trial and leaves its record, whatever happens.
 
     Args:
         config: `trial` and `model` as JSON, `folder` as a path, `cpus`.
+        hosted: the model, if the trial is not to load its own.
     """
     from ray import tune
 
-    from softprior.models.load import load_local
     from softprior.training.environment import environment
     from softprior.training.failure import TrialFailedError
     from softprior.training.identity import found_files
@@ -65,7 +69,7 @@ def run_trial(config: dict[str, Any]) -> None:
 
     limit_threads(config["cpus"])
     spec = TrialSpec.model_validate_json(config["trial"])
-    folder = StudyFolder(Path(config["folder"]))
+    folder = StudyFolder(location(config["folder"]))
     reporter = Reporter(tune.report)
     started = time.monotonic()
     reporter({"step": 0, "phase": "loading the model"})
@@ -73,12 +77,12 @@ def run_trial(config: dict[str, Any]) -> None:
         return  # this is a retry of a trial that had ended before its process did
     trial: Trial | None = None
     try:
-        loaded = load_local(ModelSpec.model_validate_json(config["model"]))
-        trial = Trial(spec, loaded.host, loaded.tokenizer, loaded.fingerprint, folder, reporter)
-        _require_same("the model", loaded.fingerprint, spec.model_fingerprint)
-        _require_same("the task's data", trial.task.fingerprint(), spec.data_fingerprint)
-        _require_same("a file of the prior", found_files(spec) or "", spec.prior_fingerprint or "")
-        trial.run()
+        with host_of(ModelSpec.model_validate_json(config["model"]), hosted) as given:
+            trial = Trial(spec, given.host, given.tokenizer, given.fingerprint, folder, reporter)
+            _require_same("the model", given.fingerprint, spec.model_fingerprint)
+            _require_same("the task's data", trial.task.fingerprint(), spec.data_fingerprint)
+            _require_same("a file of the prior", found_files(spec) or "", spec.prior_fingerprint or "")
+            trial.run()
     except (UserError, TrialFailedError) as error:
         reason = str(error)
     except Exception as error:

@@ -40,8 +40,8 @@ def tracking_uri(tracking: TrackingSpec, results: Location) -> str | None:
         return tracking.uri or default_uri(results)
     if tracking.uri is None or not tracking.uri.startswith("http"):
         raise UserError(
-            f"results in {results} need a tracking server, and tracking.uri is {tracking.uri or 'not set'}; give "
-            "the server's http address, or set tracking.enabled=false"
+            f"results in {results} need a tracking server, and tracking.uri is {tracking.uri or 'not set'}; "
+            "give the server's http address, or set tracking.enabled=false"
         )
     return tracking.uri
 

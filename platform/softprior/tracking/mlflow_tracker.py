@@ -18,7 +18,7 @@ from softprior.labels import labels, numbered
 from softprior.records import Record
 from softprior.results import StudyFolder
 from softprior.specs import Spec, StudySpec, TrialSpec
-from softprior.storage import Location, local_copy
+from softprior.storage import Location, listed, local_copy
 from softprior.tracking.client import ARTIFACTS, BATCH, PARAMETERS, connect
 from softprior.training.environment import commit, versions
 
@@ -137,7 +137,7 @@ class _Writer:
         if self._folder.table.exists():
             self._artifact(self._parent, self._folder.table)
         self._artifact(self._parent, self._folder.study)
-        for path in sorted(self._folder.search.glob("*")):
+        for path in listed(self._folder.search, "*"):
             self._artifact(self._parent, path, "search")
         self._log(self._parent, [(name, value, 0) for name, value in metrics.items()])
         failed = any(record.status == "failed" for record in records.values())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
@@ -15,6 +14,7 @@ from softprior.files import write_atomically
 from softprior.posteriors import Vectors
 from softprior.prompt import Place
 from softprior.records import Score, StepPoint
+from softprior.storage import Location, local_copy
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Progress:
     seconds: float = 0.0
 
 
-def save_checkpoint(path: Path, trial: str, progress: Progress, optimizer: dict[str, Tensor]) -> None:
+def save_checkpoint(path: Location, trial: str, progress: Progress, optimizer: dict[str, Tensor]) -> None:
     """Writes a checkpoint atomically: optimizer tensors, snapshots, and the curves as JSON."""
     tensors = {f"optimizer/{name}": value.detach().contiguous() for name, value in optimizer.items()}
     for step, vectors in progress.snapshots.items():
@@ -54,10 +54,10 @@ def save_checkpoint(path: Path, trial: str, progress: Progress, optimizer: dict[
     )
 
 
-def load_checkpoint(path: Path, trial: str) -> tuple[Progress, dict[str, Tensor]] | None:
+def load_checkpoint(path: Location, trial: str) -> tuple[Progress, dict[str, Tensor]] | None:
     """What `save_checkpoint` wrote, or None where there is no usable checkpoint of this trial."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with local_copy(path) as here, safe_open(here, framework="pt") as file:
             header: dict[str, Any] = json.loads((file.metadata() or {})["progress"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
         return _parsed(header, tensors, trial)

@@ -221,7 +221,8 @@ class Trial:
         self.report({"step": point.step, "steps": self.spec.training.steps, **values, **again})
 
     def _report_validation(self, score: Score) -> None:
-        self.report({"step": score.step, **_named("validation", score, "loss", "accuracy")})
+        counts = {"examples": score.examples, "tokens": score.tokens}
+        self.report({"step": score.step, **_named("validation", score, "loss", "accuracy"), **counts})
 
     def _training(self, optimizer: PromptOptimizer, initial: Vectors, progress: Progress) -> Iterator[None]:
         """Runs the remaining steps; yields after each."""

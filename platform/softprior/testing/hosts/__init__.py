@@ -35,6 +35,7 @@ from softprior.testing.hosts.losses import check_labels, check_losses
 from softprior.testing.hosts.padding import check_padding_and_order
 from softprior.testing.hosts.recorder import Recorder
 from softprior.testing.hosts.refusals import check_refusals
+from softprior.testing.hosts.several import check_several
 from softprior.testing.hosts.sizes import check_embed, check_info, check_normalise
 from softprior.testing.hosts.states import check_states
 
@@ -62,6 +63,7 @@ __all__ = [
     "check_prefix_of_a_text",
     "check_projections",
     "check_refusals",
+    "check_several",
     "check_states",
     "check_stop",
     "check_weights",
@@ -79,6 +81,7 @@ _ANY: tuple[_Check, ...] = (
     check_gradients,
     check_padding_and_order,
     check_weights,
+    check_several,
     check_labels,
     check_generation,
     check_stop,

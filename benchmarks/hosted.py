@@ -1,0 +1,150 @@
+"""Four trials on one copy of the model against four with their own: python -m benchmarks.hosted
+
+The same study twice a round, interleaved, each a command of its own with its own Ray. Memory is the
+largest sum of proportional set sizes (PSS) of all its processes, Ray's included, seen while it ran;
+throughput is the work of the trials over the time of the slowest, loading not counted. A ratio below 1
+means that sharing takes less memory, one above 1 that it does more work in the same time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import yaml
+
+from softprior.records import load_records
+from softprior.results import StudyFolder
+
+EVERY = 0.5
+"""Seconds between looks at the memory."""
+
+
+class Run(NamedTuple):
+    """One run of the study: GiB of PSS at the most, and trials an hour while they worked."""
+
+    memory: float
+    speed: float
+
+
+def main() -> None:
+    """Prints one line a round and the medians."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.hosted", description=__doc__)
+    parser.add_argument("--model", default="smollm2-135m-instruct-q4_1")
+    parser.add_argument("--task", choices=["arithmetic", "squad"], default="squad")
+    parser.add_argument("--context", type=int, default=240, help="tokens of a SQuAD example (default: 240)")
+    parser.add_argument("--trials", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=2, help="of the shared model (default: 2)")
+    parser.add_argument("--gpus", type=float, default=0.0, help="of the shared model (default: 0)")
+    parser.add_argument("--tokens", type=int, default=2048, help="positions of a pass (default: 2048)")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    each = max(1, options.threads * 2 // options.trials)  # as many threads in all as do some good
+    own = {
+        "resources": {"cpus": each, "gpus": options.gpus / options.trials, "concurrent": options.trials},
+        "placement": {"hosts": "local"},
+    }
+    shared = {
+        "resources": {"cpus": each, "concurrent": options.trials},
+        "placement": {
+            "hosts": "shared",
+            "cpus": options.threads,
+            "gpus": options.gpus,
+            "tokens": options.tokens,
+        },
+    }
+    ratios: list[Run] = []
+    for round_ in range(options.rounds):
+        alone, together = (run(study(options) | part, options) for part in (own, shared))
+        ratios.append(Run(together.memory / alone.memory, together.speed / alone.speed))
+        print(
+            f"round {round_ + 1}: own {alone.memory:.2f} GiB, {alone.speed:.1f} trials an hour; shared "
+            f"{together.memory:.2f} GiB, {together.speed:.1f}; ratios {ratios[-1].memory:.2f} of the memory, "
+            f"{ratios[-1].speed:.2f} of the throughput",
+            flush=True,
+        )
+    memory, speed = (median(column) for column in zip(*ratios, strict=True))
+    print(f"median: {memory:.2f} of the memory, {speed:.2f} times the throughput")
+
+
+def study(options: argparse.Namespace) -> dict[str, Any]:
+    """Trained trials alone, that differ in the seed; the baseline runs beside them."""
+    tasks: dict[str, Any] = {
+        "squad": {"context_tokens": options.context},
+        "arithmetic": {"modules": ["two_digit_addition"]},
+    }
+    return {
+        "name": "hosted",
+        "model": {"id": options.model, "device": "auto" if options.gpus else "cpu"},
+        "priors": ["isotropic"],
+        "methods": [{"soft": {"tokens": 20}}],
+        "tasks": [{options.task: tasks[options.task] | {"test_examples": 16, "validation_examples": 16}}],
+        "rates": [1e-3],
+        "seeds": list(range(options.trials)),
+        "training": {"steps": options.steps, "batch": options.batch},
+        "evaluation": {"examples": 16, "generate": 0, "batch": options.batch},
+        "tracking": {"enabled": False},
+    }
+
+
+def run(study: dict[str, Any], options: argparse.Namespace) -> Run:
+    """Runs a study in processes of its own."""
+    with tempfile.TemporaryDirectory(prefix="softprior-hosted-") as folder:
+        file = Path(folder) / "study.yaml"
+        file.write_text(yaml.safe_dump(study))
+        # Enough CPUs on paper that all trials run at once, whatever the machine has.
+        cpus = options.threads + options.trials * study["resources"]["cpus"] + 1
+        environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+        environment["RAY_OVERRIDE_RESOURCES"] = json.dumps({"CPU": cpus})
+        command = [sys.executable, "-m", "jobs.study", str(file), "--results", folder]
+        with open(Path(folder) / "output.txt", "w") as output:
+            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)  # noqa: S603  our own
+            memory = 0.0
+            while process.poll() is None:
+                memory = max(memory, sum(map(pss, family(process.pid))))
+                time.sleep(EVERY)
+        if process.returncode:
+            sys.exit((Path(folder) / "output.txt").read_text())
+        records = load_records(StudyFolder(Path(folder) / "hosted").records).values()
+        trained = [record.environment["seconds"] for record in records if record.spec.prior]
+        return Run(memory / 2**30, 3600 * len(trained) / max(trained))
+
+
+def family(process: int) -> list[int]:
+    """A process and all that descend from it."""
+    parents: dict[int, list[int]] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                words = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue  # it ended meanwhile
+            parents.setdefault(int(words[1]), []).append(int(folder.name))
+    found, new = [], [process]
+    while new:
+        found += new
+        new = [child for parent in new for child in parents.get(parent, [])]
+    return found
+
+
+def pss(process: int) -> int:
+    """Bytes of a process's memory, pages that several have divided between them."""
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return 1024 * next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""The part of `python -m jobs.study` that runs a search."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from jobs.stopping import Stop
+from softprior.results import StudyFolder
+from softprior.studies.cluster import Cluster
+
+if TYPE_CHECKING:
+    from softprior.studies.observers import SearchObserver
+    from softprior.studies.search.plan import SearchPlan
+    from softprior.studies.search.summary import Summary
+
+
+def run(
+    console: Console,
+    plan: SearchPlan,
+    folder: StudyFolder,
+    uri: str | None,
+    cluster: Cluster,
+    stop: Stop,
+) -> bool:
+    """Runs a search, or goes on with it; whether no trial failed.
+
+    Args:
+        uri: MLflow's; None for no tracking.
+
+    Raises:
+        UserError: it cannot run or go on.
+        KeyboardInterrupt: it was stopped; its trials go on next time.
+    """
+    from analysis.illustrator import Illustrator
+    from analysis.search_figures import draw_search
+    from softprior.files import write_json
+    from softprior.records import load_records
+    from softprior.studies.progress import Watch
+    from softprior.studies.runner import InterruptedStudyError
+    from softprior.studies.search.describe import describe
+    from softprior.studies.search.run import run_search
+    from softprior.studies.search.summary import summarise
+    from softprior.tracking.mlflow_tracker import MlflowTracker
+
+    console.print("\n".join(describe(plan)))
+    stop.orderly = True
+    study = plan.study
+    illustrator, tracker = Illustrator(folder, plan.trials), None
+    if uri is not None:
+        tracker = MlflowTracker(uri, study, plan.trials, folder)
+    metrics: dict[str, float] = {}
+    try:
+        done = len(load_records(folder.records))
+        total = len(plan.baselines) + plan.search.trials * plan.members
+        with Watch(console, plan.trials, done, total=total) as watch:
+            observers: list[SearchObserver] = [illustrator, *([tracker] if tracker else []), watch]
+            found, _ = run_search(plan, folder, observers, cluster)
+        summary = summarise(found)
+        write_json(folder.search / "summary.json", _json(summary))
+        draw_search(summary, folder, study.name)
+        if summary.best:
+            lowest = zip(summary.objectives, zip(*(p.values for p in summary.best), strict=True), strict=True)
+            metrics = {f"lowest_{name.replace(' ', '_')}": min(values) for name, values in lowest}
+    except InterruptedStudyError as stopped:
+        console.print(f"stopped with {len(stopped.records)} trials done; go on with:")
+        console.print(f"  {sys.executable} -m jobs.study {shlex.join(sys.argv[1:])}", soft_wrap=True)
+        raise KeyboardInterrupt from None
+    finally:
+        wanted = {trial.id for trial in plan.trials}
+        records = {i: r for i, r in load_records(folder.records).items() if i in wanted}
+        illustrator.complete(records)
+        if tracker and folder.study.exists():
+            tracker.close(records, metrics)
+    _report(console, plan, folder, summary, sum(record.status == "failed" for record in records.values()))
+    if tracker and tracker.problem:
+        console.print(f"note: MLflow at {tracker.uri} could not be written: {tracker.problem}")
+        console.print("      the results folder has everything; the same command again sends it")
+    return all(record.status != "failed" for record in records.values()) and bool(summary.best)
+
+
+def _report(console: Console, plan: SearchPlan, folder: StudyFolder, summary: Summary, failed: int) -> None:
+    from analysis.search_tables import best_table, importance_table
+    from analysis.tables import failures_table, load_trials
+
+    objective = " and ".join(summary.objectives)
+    title = (
+        f"{plan.study.name}: lowest {objective}"
+        if len(summary.objectives) == 1
+        else (f"{plan.study.name}: beaten by none in {objective}")
+    )
+    console.print(best_table(summary, title))
+    importances = importance_table(summary)
+    if importances is not None:
+        console.print(importances)
+    failures = failures_table(load_trials(folder.table))
+    if failures is not None:
+        console.print(failures)
+    states = [point.state for point in summary.points]
+    counts = {"finished": "complete", "stopped early": "pruned", "failed": "fail"}
+    shown = [f"{states.count(state)} {words}" for words, state in counts.items() if state in states]
+    console.print(f"proposals {len(states)}: {', '.join(shown)}")
+    console.print(f"results   {folder.root}")
+    console.print(f"figures   {folder.search} and {folder.root / 'figures'}")
+    if plan.search.storage is None:
+        console.print(f"dashboard optuna-dashboard {folder.journal}", soft_wrap=True)
+    if failed:
+        console.print(f"{failed} trials failed; the sampler knows, and a search tries none of them again")
+
+
+def _json(summary: Summary) -> dict:
+    points = [point._asdict() for point in summary.points]
+    best = [point.number for point in summary.best]
+    return {
+        "objectives": summary.objectives,
+        "best": best,
+        "importances": dict(zip(summary.objectives, summary.importances, strict=True)),
+        "points": points,
+    }

@@ -1,0 +1,366 @@
+"""The hosted model: replicas hold the weights, trials are clients without any.
+
+A replica is a Ray actor with a host inside, most often the local one. It answers one question at a time,
+in turns between its clients, and losses of several clients go into one pass (`softprior.models.schedule`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import traceback
+import uuid
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import ray
+import torch
+from jaxtyping import Float, Int
+from ray.exceptions import ActorDiedError, ObjectLostError, RayActorError
+from torch import Tensor
+
+from softprior.errors import UserError
+from softprior.models.protocol import (
+    Comparison,
+    FrozenLM,
+    Losses,
+    ModelInfo,
+    Request,
+    SiteStatistic,
+    StatisticT,
+    Where,
+)
+from softprior.models.schedule import Call, Scheduler, Served
+from softprior.prompt import Batch, Place, Prompt
+
+RESTARTS = 3
+"""Deaths of a replica that one question outlives; if it dies again the question itself may be to blame."""
+
+WAITING = 1000
+"""Questions that wait at a replica; more wait with those who ask. A trial asks one at a time."""
+
+PATIENCE = 600.0
+"""Seconds without an answer after which a client asks whether anybody is there, and how long it waits for
+that: to be started again a replica has to load its model."""
+
+LOOK = 5.0
+"""Seconds between looks at whether a client is alive."""
+
+CHUNK = 4096
+"""Vectors of one question, and tokens from which embeddings are shared in memory."""
+
+
+class Client(NamedTuple):
+    """Who asks.
+
+    Attributes:
+        id: of a trial's attempt.
+        actor: the Ray actor it runs in, whose death a replica hears of; None outside of one.
+    """
+
+    id: str
+    actor: Any
+
+
+class Failure(NamedTuple):
+    """An error as an answer: Ray would wrap it into one of its own, with a page of text."""
+
+    error: Exception
+    trace: str
+
+
+class Replica:
+    """A host behind a queue; becomes an actor through `start_replica`.
+
+    Its coroutines only wait: the host works in the scheduler's thread.
+    """
+
+    def __init__(self, load: Callable[[], FrozenLM], tokens: int | None) -> None:
+        self._seats: dict[str, int] = {}
+        self._followed: dict[str, asyncio.Task[None]] = {}
+        self._shared: tuple[str, Any] = ("", None)
+        try:
+            host = load()
+            self._info: ModelInfo | Failure = host.info()
+            self._scheduler = Scheduler(host, tokens)
+        except Exception as error:  # of any kind: raised here, Ray would not start the actor again
+            self._info = Failure(error, traceback.format_exc())
+
+    async def ready(self) -> ModelInfo | Failure:
+        """Waits for the model; what it is, or why there is none."""
+        return self._info
+
+    async def served(self) -> Served:
+        """How many calls were answered in how many turns."""
+        return self._scheduler.served
+
+    async def followed(self) -> int:
+        """How many clients it would hear the end of."""
+        return len(self._followed)
+
+    async def seat(self, client: Client, replicas: int) -> int:
+        """Which of the replicas a client asks from now on: the first of those with fewest clients.
+
+        The first replica decides for all, one client at a time. Started again it counts from new.
+        """
+        loads = Counter(self._seats.values())
+        self._seats[client.id] = min(range(replicas), key=loads.__getitem__)
+        self._follow(client)
+        return self._seats[client.id]
+
+    async def leave(self, client: Client) -> None:
+        """Forgets a client and what it waits for."""
+        self._gone(client.id)
+
+    async def ask(self, client: Client, what: Request | str, arguments: tuple, keywords: dict) -> Any:
+        """The host's answer, or a `Failure`."""
+        if isinstance(self._info, Failure):
+            return self._info
+        self._follow(client)
+        if what == "observe":
+            *rest, statistic = arguments
+            arguments = (*rest, _OnCpu(statistic))
+        try:
+            answer = await asyncio.wrap_future(
+                self._scheduler.submit(Call(client.id, what, arguments, keywords))
+            )
+        except Exception as error:
+            return Failure(error, traceback.format_exc())
+        return _on_cpu(answer)
+
+    async def embeddings(self, client: Client, ids: Int[Tensor, "T"]) -> list[Any] | Failure:
+        """The object in Ray's store with the embeddings of many tokens, one for all who ask for the same."""
+        key = hashlib.sha256(ids.numpy().tobytes()).hexdigest()
+        if self._shared[0] != key:
+            found = await self.ask(client, "embed", (ids,), {})
+            if isinstance(found, Failure):
+                return found
+            self._shared = (key, ray.put(found.numpy()))
+        return [self._shared[1]]
+
+    def _follow(self, client: Client) -> None:
+        if client.actor is not None and client.id not in self._followed:
+            self._followed[client.id] = asyncio.create_task(self._until_dead(client))
+
+    async def _until_dead(self, client: Client) -> None:
+        while True:
+            try:
+                await client.actor.__ray_ready__.remote()
+            except ActorDiedError:
+                self._followed.pop(client.id, None)
+                self._gone(client.id)
+                return
+            except RayActorError:
+                pass  # nobody answers at the moment
+            await asyncio.sleep(LOOK)
+
+    def _gone(self, client: str) -> None:
+        self._seats.pop(client, None)
+        self._scheduler.drop(client)
+        following = self._followed.pop(client, None)
+        if following is not None:
+            following.cancel()
+
+
+def start_replica(load: Callable[[], FrozenLM], tokens: int | None, **options: Any) -> Any:
+    """The handle of a new replica, which loads its model as it starts and is started again when it dies.
+
+    Args:
+        load: gives the host; runs in the replica's process.
+        tokens: most positions of a pass.
+        options: Ray's, such as resources.
+    """
+    actor = ray.remote(Replica).options(
+        max_restarts=-1, max_task_retries=RESTARTS, max_concurrency=WAITING, **options
+    )
+    return actor.remote(load, tokens)
+
+
+def wait_for(replicas: Sequence[Any]) -> None:
+    """Waits until replicas have their models.
+
+    Raises:
+        UserError: a model cannot be had.
+    """
+    for answer in ray.get([replica.ready.remote() for replica in replicas]):
+        _unwrapped(answer)
+
+
+class HostedLM:
+    """A frozen model in other processes; see `FrozenLM` for the contract.
+
+    Pickled, it is the replicas' handles. Each trial asks as a client of its own (`joined`), always the same
+    replica. A statistic given to `observe` is fed beside the weights, so the one returned counts.
+    """
+
+    def __init__(self, replicas: Sequence[Any]) -> None:
+        self._replicas = tuple(replicas)
+        self._client = Client(uuid.uuid4().hex, _own_actor())
+        self._seat: int | None = None
+        self._facts: dict[str, Any] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return HostedLM, (self._replicas,)
+
+    @contextmanager
+    def joined(self) -> Iterator[HostedLM]:
+        """A client of its own, which leaves at the end."""
+        client = HostedLM(self._replicas)
+        try:
+            yield client
+        finally:
+            client.leave()
+
+    def leave(self) -> None:
+        """Tells the replicas that this client is gone; they forget what it waits for."""
+        if self._seat is not None:
+            for seat in {0, self._seat}:
+                self._replicas[seat].leave.remote(self._client)
+        self._seat = None
+
+    def info(self) -> ModelInfo:
+        return self._known("info")
+
+    def embed(self, ids: Int[Tensor, "T"]) -> Float[Tensor, "T H"]:
+        if len(ids) < CHUNK:
+            return self._ask("embed", ids.cpu())
+        for _ in range(RESTARTS):
+            (shared,) = self._result(self._asked().embeddings, ids.cpu())
+            try:
+                return _readonly(ray.get(shared))
+            except ObjectLostError:
+                continue  # gone with the replica that made it
+        raise self._lost()
+
+    def width(self, place: Place) -> int:
+        return self._known("width", place)
+
+    def normalise(self, place: Place, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
+        return torch.cat([self._ask("normalise", place, part) for part in vectors.cpu().split(CHUNK)])
+
+    def project(self, place: Place, states: Float[Tensor, "N H"]) -> Float[Tensor, "N D"]:
+        return torch.cat([self._ask("project", place, part) for part in states.cpu().split(CHUNK)])
+
+    def rotate(
+        self, place: Place, keys: Float[Tensor, "P D"], *, inverse: bool = False
+    ) -> Float[Tensor, "P D"]:
+        return self._ask("rotate", place, keys.cpu(), inverse=inverse)
+
+    def keys_values(
+        self, ids: Int[Tensor, "T"], blocks: Sequence[int]
+    ) -> dict[int, tuple[Float[Tensor, "T D"], Float[Tensor, "T D"]]]:
+        return self._ask("keys_values", ids.cpu(), blocks)
+
+    def loss(self, prompt: Prompt | None, batch: Batch, *, grad: bool = False) -> Losses:
+        return self._ask(Request(_sent(prompt), batch, grad))
+
+    def generate(
+        self, prompt: Prompt | None, batch: Batch, *, max_new: int, stop: frozenset[int]
+    ) -> list[list[int]]:
+        return self._ask("generate", _sent(prompt), batch, max_new=max_new, stop=stop)
+
+    def compare(self, a: Prompt | None, b: Prompt | None, batch: Batch) -> Comparison:
+        return self._ask("compare", _sent(a), _sent(b), batch)
+
+    def sites(self) -> tuple[str, ...]:
+        return self._known("sites")
+
+    def observe(
+        self, prompt: Prompt | None, batch: Batch, sites: Sequence[str], statistic: StatisticT
+    ) -> StatisticT:
+        return self._ask("observe", _sent(prompt), batch, list(sites), statistic)
+
+    def _known(self, name: str, *arguments: Any) -> Any:
+        """An answer that never changes, asked for once."""
+        key = repr((name, arguments))
+        if key not in self._facts:
+            self._facts[key] = self._ask(name, *arguments)
+        return self._facts[key]
+
+    def _ask(self, what: Request | str, *arguments: Any, **keywords: Any) -> Any:
+        return self._result(self._asked().ask, what, arguments, keywords)
+
+    def _asked(self) -> Any:
+        """The replica this client asks, chosen with its first question."""
+        if self._seat is None:
+            count = len(self._replicas)
+            first = self._replicas[0]
+            self._seat = 0 if count == 1 else self._wait(first.seat.remote(self._client, count), first)
+        return self._replicas[self._seat]
+
+    def _result(self, method: Any, *arguments: Any) -> Any:
+        return _unwrapped(self._wait(method.remote(self._client, *arguments), self._asked()))
+
+    def _wait(self, answer: Any, replica: Any) -> Any:
+        """What a call returns; Ray repeats it if the replica dies meanwhile."""
+        try:
+            while not ray.wait([answer], timeout=PATIENCE)[0]:
+                if not ray.wait([replica.ready.remote()], timeout=PATIENCE)[0]:
+                    raise self._lost()
+            return ray.get(answer)
+        except RayActorError:
+            raise self._lost() from None
+        except KeyboardInterrupt:
+            ray.cancel(answer)
+            raise
+
+    def _lost(self) -> UserError:
+        return UserError(
+            f"the process that holds the model died {RESTARTS + 1} times during one request, for lack of "
+            f"memory perhaps, or was gone for {PATIENCE / 60:g} minutes; lower placement.tokens, or give it "
+            "more memory"
+        )
+
+
+def _unwrapped(answer: Any) -> Any:
+    """The answer, or the error that it is."""
+    if isinstance(answer, Failure):
+        raise answer.error from RuntimeError(f"in the replica:\n{answer.trace}")
+    return answer
+
+
+def _own_actor() -> Any:
+    """The Ray actor that this process is; None if it is none."""
+    if not ray.is_initialized():
+        return None
+    context = ray.get_runtime_context()
+    return context.current_actor if context.get_actor_id() else None
+
+
+def _sent(prompt: Prompt | None) -> Prompt | None:
+    """A prompt as it travels: plain values without anything for automatic differentiation."""
+    return None if prompt is None else {place: vectors.detach().cpu() for place, vectors in prompt.items()}
+
+
+class _OnCpu:
+    """A statistic fed in the CPU's memory: who gets it back may have no other device."""
+
+    def __init__(self, inner: SiteStatistic) -> None:
+        self.inner = inner
+
+    def update(self, site: str, states: Float[Tensor, "N H"], where: Where) -> None:
+        self.inner.update(site, states.cpu(), _on_cpu(where))
+
+
+def _on_cpu(answer: Any) -> Any:
+    """An answer with its tensors in the CPU's memory."""
+    if isinstance(answer, _OnCpu):
+        return answer.inner
+    if isinstance(answer, Tensor):
+        return answer.cpu()
+    if isinstance(answer, dict):
+        return {key: _on_cpu(value) for key, value in answer.items()}
+    if isinstance(answer, tuple):
+        parts = [_on_cpu(part) for part in answer]
+        return type(answer)(*parts) if hasattr(answer, "_fields") else tuple(parts)
+    return answer
+
+
+def _readonly(array: Any) -> Tensor:
+    """An array of Ray's store as a tensor without a copy; nobody may write to it, as several have it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # which says just that
+        return torch.from_numpy(array)

@@ -1,0 +1,148 @@
+"""Which losses share a pass: requests of one shape, filled up to a budget of positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple
+
+import torch
+
+from softprior.models.protocol import Losses, Request
+from softprior.prompt import Batch
+
+
+class Piece(NamedTuple):
+    """Some rows of a request, which go through the model in one pass.
+
+    Attributes:
+        request: index of the request.
+        rows: the rows from the first up to the second number.
+    """
+
+    request: int
+    rows: tuple[int, int]
+
+
+def shape(request: Request) -> Hashable:
+    """What two requests must have in common to share a pass: places, vectors at each, and the gradient."""
+    prompt = request.prompt or {}
+    return request.grad, frozenset((place, len(vectors)) for place, vectors in prompt.items())
+
+
+def front(request: Request) -> int:
+    """Positions of a request's prompt, the most vectors that one place has; each pass pays them again."""
+    return max((len(vectors) for vectors in (request.prompt or {}).values()), default=0)
+
+
+def positions(request: Request) -> int:
+    """What a request costs in a pass: its real tokens and its prompt."""
+    return request.batch.positions + front(request)
+
+
+def passes(requests: Sequence[Request], tokens: int | None = None) -> list[list[Piece]]:
+    """Lays requests out over passes, in their order, those of one shape together.
+
+    Args:
+        tokens: most positions of a pass; a row that has more is a pass of its own.
+    """
+    laid: list[list[Piece]] = []
+    filling: dict[Hashable, tuple[list[Piece], int]] = {}
+    for index, request in enumerate(requests):
+        kind = shape(request)
+        for rows, cost in _cut(request, tokens):
+            current, used = filling.get(kind, ([], 0))
+            if not current or (tokens is not None and used + cost > tokens):
+                current, used = [], 0
+                laid.append(current)
+            current.append(Piece(index, rows))
+            filling[kind] = current, used + cost
+    return laid
+
+
+def _cut(request: Request, tokens: int | None) -> list[tuple[tuple[int, int], int]]:
+    """The request's rows in runs that fit a pass, with their positions."""
+    count, lead = len(request.batch), front(request)
+    if tokens is None or positions(request) <= tokens:
+        return [((0, count), positions(request))]
+    runs: list[tuple[tuple[int, int], int]] = []
+    start, used = 0, lead
+    for row, length in enumerate(request.batch.lengths.tolist()):
+        if row > start and used + length > tokens:
+            runs.append(((start, row), used))
+            start, used = row, lead
+        used += length
+    return [*runs, ((start, count), used)]
+
+
+def in_passes(
+    together: Callable[[list[Request]], list[Losses]], requests: Sequence[Request], tokens: int | None
+) -> list[Losses]:
+    """Losses of all requests, in their order.
+
+    Args:
+        together: losses of requests of one shape, in one pass.
+        tokens: as in `passes`.
+    """
+    found: list[list[Losses]] = [[] for _ in requests]
+    for pieces in passes(requests, tokens):
+        parts = [
+            requests[piece.request]._replace(batch=some_rows(requests[piece.request].batch, piece.rows))
+            for piece in pieces
+        ]
+        for piece, losses in zip(pieces, together(parts), strict=True):
+            found[piece.request].append(losses)
+    return [_joined(parts) for parts in found]
+
+
+def some_rows(batch: Batch, rows: tuple[int, int]) -> Batch:
+    """A run of a batch's rows."""
+    if rows == (0, len(batch)):
+        return batch
+    some = slice(*rows)
+    return Batch(
+        ids=batch.ids[some],
+        tokens=batch.tokens[some],
+        lengths=batch.lengths[some],
+        labels=batch.labels[some],
+        scored=batch.scored[some],
+        weights=batch.weights[some],
+    )
+
+
+def one_batch(batches: Sequence[Batch]) -> Batch:
+    """The rows of all batches, one after another."""
+    if len(batches) == 1:
+        return batches[0]
+    width = max(batch.tokens.shape[1] for batch in batches)
+
+    def table(name: str) -> torch.Tensor:
+        parts = [getattr(batch, name) for batch in batches]
+        return torch.cat([torch.nn.functional.pad(part, (0, width - part.shape[1])) for part in parts])
+
+    return Batch(
+        ids=tuple(row for batch in batches for row in batch.ids),
+        tokens=table("tokens"),
+        lengths=torch.cat([batch.lengths for batch in batches]),
+        labels=table("labels"),
+        scored=table("scored"),
+        weights=torch.cat([batch.weights for batch in batches]),
+    )
+
+
+def divided(losses: Losses, counts: Sequence[int]) -> list[Losses]:
+    """Losses of one batch as those of the batches it was made of, by their numbers of rows; no gradient."""
+    columns = [column.split(list(counts)) for column in losses[:4]]
+    rows = zip(*columns, strict=True)
+    return [Losses(nll, tokens, correct, scored, None) for nll, tokens, correct, scored in rows]
+
+
+def _joined(parts: list[Losses]) -> Losses:
+    """Losses of all rows of a request: rows one after another, gradients summed."""
+    if len(parts) == 1:
+        return parts[0]
+    nll, tokens, correct, scored = (torch.cat(column) for column in zip(*(p[:4] for p in parts), strict=True))
+    first, *others = [part.gradient for part in parts]
+    if first is not None:
+        gradients = [some for some in others if some is not None]
+        first = {place: sum((some[place] for some in gradients), own) for place, own in first.items()}
+    return Losses(nll, tokens, correct, scored, first)

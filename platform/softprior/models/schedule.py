@@ -1,0 +1,186 @@
+"""Who is served next when several trials ask one host, and what goes into one pass."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+
+from softprior.models.passes import positions, shape
+from softprior.models.protocol import FrozenLM, PackingLM, Request
+
+SHARE = 0.25
+"""Of the last answer's time: how long those whom it served are waited for. A trial asks again as soon as it
+has made its step, and without the wait two groups of trials would take turns, each with half a pass."""
+
+LONGEST = 0.1
+"""Seconds that a host waits so at most."""
+
+
+@dataclass
+class Call:
+    """One question to a host.
+
+    Attributes:
+        client: who asks.
+        what: a loss, or the name of another method of `FrozenLM`.
+        arguments, keywords: of that method.
+        answer: where the answer goes.
+    """
+
+    client: str
+    what: Request | str
+    arguments: tuple[Any, ...] = ()
+    keywords: dict[str, Any] = field(default_factory=dict)
+    answer: Future[Any] = field(default_factory=Future)
+
+
+class Waiting:
+    """Calls that wait. Clients are served in turns, each with the call it made first."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, deque[Call]] = {}
+        """By client, in the order of their turns."""
+
+    def __bool__(self) -> bool:
+        return bool(self._queues)
+
+    def add(self, call: Call) -> None:
+        """Puts a call behind its client's others; a client without any gets the last turn."""
+        self._queues.setdefault(call.client, deque()).append(call)
+
+    def drop(self, client: str) -> None:
+        """Forgets all calls of a client."""
+        for call in self._queues.pop(client, ()):
+            call.answer.cancel()
+
+    def clients(self) -> set[str]:
+        """Who has a call waiting."""
+        return set(self._queues)
+
+    def positions(self) -> int:
+        """Positions of the losses that are next of each client."""
+        return sum(positions(q[0].what) for q in self._queues.values() if isinstance(q[0].what, Request))
+
+    def take(self, tokens: int | None, together: bool) -> list[Call]:
+        """The call whose turn it is; with a loss, those of other clients that fit the same pass.
+
+        Args:
+            tokens: most positions of a pass.
+            together: whether the host takes several losses at once.
+        """
+        first, *others = self._queues
+        chosen = [first]
+        lead = self._queues[first][0].what
+        if together and isinstance(lead, Request):
+            used, kind = positions(lead), shape(lead)
+            for client in others:
+                other = self._queues[client][0].what
+                if not isinstance(other, Request) or shape(other) != kind:
+                    continue
+                if tokens is None or used + positions(other) <= tokens:
+                    chosen.append(client)
+                    used += positions(other)
+        return [self._served(client) for client in chosen]
+
+    def _served(self, client: str) -> Call:
+        queue = self._queues.pop(client)
+        call = queue.popleft()
+        if queue:
+            self._queues[client] = queue
+        return call
+
+
+class Served(NamedTuple):
+    """What a scheduler has done so far.
+
+    Attributes:
+        calls: calls answered, or failed.
+        turns: times the host was asked; a turn answers several losses where they fit one pass.
+    """
+
+    calls: int
+    turns: int
+
+
+class Scheduler:
+    """Asks a host for several clients, in a thread of its own: hosts take one question at a time."""
+
+    def __init__(self, host: FrozenLM, tokens: int | None) -> None:
+        self._host = host
+        self._tokens = tokens
+        self._waiting = Waiting()
+        self._changed = threading.Condition()
+        self._last: set[str] = set()
+        self._began = self._answered = time.monotonic()
+        self.served = Served(0, 0)
+        threading.Thread(target=self._serve, name="host", daemon=True).start()
+
+    def submit(self, call: Call) -> Future[Any]:
+        """Puts a call in its client's queue; its answer, once it is there."""
+        with self._changed:
+            self._waiting.add(call)
+            self._changed.notify()
+        return call.answer
+
+    def drop(self, client: str) -> None:
+        """Forgets what a client that is gone still waits for."""
+        with self._changed:
+            self._waiting.drop(client)
+            self._last.discard(client)
+            self._changed.notify()
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting:
+                    self._changed.wait()
+                self._wait_for_others()
+                if not self._waiting:
+                    continue  # who waited has left
+                taken = self._waiting.take(self._tokens, isinstance(self._host, PackingLM))
+            calls = [call for call in taken if call.answer.set_running_or_notify_cancel()]
+            self._began = time.monotonic()
+            self._answer(calls)
+            self._answered = time.monotonic()
+            self._last = {call.client for call in calls}
+            self.served = Served(self.served.calls + len(calls), self.served.turns + bool(calls))
+
+    def _wait_for_others(self) -> None:
+        """Gives those who were just served a moment to ask again, unless a pass is full already."""
+        until = self._answered + min(LONGEST, SHARE * (self._answered - self._began))
+        while self._waiting and self._last - self._waiting.clients():
+            left = until - time.monotonic()
+            if left <= 0 or (self._tokens is not None and self._waiting.positions() >= self._tokens):
+                return
+            self._changed.wait(left)
+
+    def _answer(self, calls: Sequence[Call]) -> None:
+        try:
+            answers = self._asked(calls)
+        except torch.AcceleratorError:
+            os._exit(1)  # no later call in this process could use the device; a new process can
+        except Exception as error:
+            if len(calls) == 1:
+                calls[0].answer.set_exception(error)
+                return
+            for call in calls:  # the mistake is one client's, or the pass was too large
+                self._answer([call])
+        else:
+            for call, answer in zip(calls, answers, strict=True):
+                call.answer.set_result(answer)
+
+    def _asked(self, calls: Sequence[Call]) -> list[Any]:
+        requests = [call.what for call in calls if isinstance(call.what, Request)]
+        if requests and isinstance(self._host, PackingLM):
+            return list(self._host.loss_many(requests, self._tokens))
+        if requests:
+            return [self._host.loss(*request[:2], grad=request.grad) for request in requests]
+        return [getattr(self._host, str(c.what))(*c.arguments, **c.keywords) for c in calls]

@@ -1,0 +1,82 @@
+"""Who runs a study whose results are in an object store, where there are no file locks."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from softprior.errors import UserError
+from softprior.storage import RemotePath
+
+BEAT, STALE = 8.0, 30.0
+"""Seconds between a driver's signs of life, and after which one that gave none is taken for dead."""
+
+SETTLED = 2.0
+"""Seconds after which of several drivers that began together the one that wrote last is known to all."""
+
+
+@contextmanager
+def leased(path: RemotePath) -> Iterator[None]:
+    """Holds an object that says who runs the study and is written again every few seconds.
+
+    Two drivers could both run only if one gave no sign of life for half a minute and then went on. Each
+    trial would be computed twice, with the same result; nothing is damaged.
+
+    Raises:
+        UserError: another driver gives signs of life.
+    """
+    _wait_for_end(path)
+    driver = {"driver": uuid.uuid4().hex, "machine": platform.node(), "process": os.getpid()}
+    own = json.dumps(driver).encode()
+    path.write_bytes(own)
+    time.sleep(SETTLED)
+    if path.read_bytes() != own:
+        raise _running(path)
+    left = threading.Event()
+
+    def beat() -> None:
+        while not left.wait(BEAT):
+            with suppress(UserError):  # the store is away for a moment; who needs it hears of it elsewhere
+                path.write_bytes(own)
+
+    thread = threading.Thread(target=beat, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        left.set()
+        thread.join()
+        with suppress(UserError):
+            path.unlink(missing_ok=True)
+
+
+def _wait_for_end(path: RemotePath) -> None:
+    """Waits until the lease is gone or its driver must be dead.
+
+    Times are compared with one another only, because clocks of machines differ.
+
+    Raises:
+        UserError: it was written again meanwhile.
+    """
+    first, deadline = path.modified(), time.monotonic() + STALE
+    while first is not None and time.monotonic() < deadline:
+        time.sleep(1)
+        now = path.modified()
+        if now is None:
+            return
+        if now != first:
+            raise _running(path)
+
+
+def _running(path: RemotePath) -> UserError:
+    with suppress(UserError, FileNotFoundError, ValueError, KeyError):
+        driver = json.loads(path.read_bytes())
+        who = f"process {driver['process']} on {driver['machine']}"
+        return UserError(f"{who} is running the study in {path.parent}; wait for it or stop it")
+    return UserError(f"another process is running the study in {path.parent}; wait for it or stop it")

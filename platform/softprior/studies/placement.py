@@ -1,0 +1,194 @@
+"""Who holds the frozen model: each trial its own, or replicas for all of them.
+
+What a trial takes, and where its host comes from, is decided here alone.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from softprior.errors import UserError
+from softprior.specs import ModelSpec, PlacementSpec, ResourcesSpec, StudySpec
+
+if TYPE_CHECKING:
+    from softprior.models.hosted import HostedLM
+    from softprior.models.protocol import FrozenLM
+
+CLIENT_CPUS = 0.1
+"""What a trial takes whose model is elsewhere: it waits most of the time."""
+
+CLIENTS = 4
+"""Trials a replica serves at a time unless `resources.concurrent` says otherwise: enough that some always
+wait, so that passes are full and the model is never idle."""
+
+
+def shared(placement: PlacementSpec) -> bool:
+    """Whether trials share replicas of the model."""
+    return placement.hosts == "shared"
+
+
+def concurrent(resources: ResourcesSpec, placement: PlacementSpec) -> int | None:
+    """Most trials at a time; None leaves it to the resources."""
+    return resources.concurrent or (CLIENTS * placement.replicas if shared(placement) else None)
+
+
+def trial_resources(resources: ResourcesSpec, placement: PlacementSpec) -> dict[str, float]:
+    """What one trial asks of Ray."""
+    if shared(placement):
+        return {"cpu": CLIENT_CPUS}
+    return {"cpu": resources.cpus, "gpu": resources.gpus}
+
+
+def trial_threads(resources: ResourcesSpec, placement: PlacementSpec) -> int:
+    """Threads of a trial's own process."""
+    return 1 if shared(placement) else resources.cpus
+
+
+def placed_model(study: StudySpec) -> ModelSpec:
+    """The study's model, on the device of whoever holds it."""
+    model = study.model
+    gpus = study.placement.gpus if shared(study.placement) else study.resources.gpus
+    if model.device == "auto" and not gpus:
+        return model.model_copy(update={"device": "cpu"})  # a GPU nobody asked for may be somebody else's
+    return model
+
+
+def logical_cpus(resources: ResourcesSpec, placement: PlacementSpec) -> int | None:
+    """CPUs of a cluster of our own on this machine; None leaves it to Ray.
+
+    Replicas may take all CPUs the machine has, and clients, which mostly wait, come on top.
+    """
+    if not shared(placement):
+        return None
+    return machine_cpus() + math.ceil(CLIENT_CPUS * (concurrent(resources, placement) or 0))
+
+
+def require_room(nodes: list[dict[str, float]], resources: ResourcesSpec, placement: PlacementSpec) -> None:
+    """Checks what Ray says its nodes have against what a study needs at once.
+
+    Raises:
+        UserError: no node has what one trial or one replica asks for, or all together lack room.
+    """
+    own = shared(placement)
+    cpus, gpus = (placement.cpus, placement.gpus) if own else (resources.cpus, resources.gpus)
+    fits = [n for n in nodes if n.get("CPU", 0) >= cpus and n.get("GPU", 0) >= gpus]
+    if not fits:
+        best: dict[str, float] = max(nodes, key=lambda n: (n.get("GPU", 0), n.get("CPU", 0)), default={})
+        what, key = ("a replica of the model", "placement") if own else ("a trial", "resources")
+        raise UserError(
+            f"{what} asks for {cpus} CPUs and {gpus:g} GPUs, and the largest node has "
+            f"{best.get('CPU', 0):g} and {best.get('GPU', 0):g}; lower {key}.cpus or {key}.gpus"
+        )
+    if own:
+        need = placement.replicas * placement.cpus + CLIENT_CPUS
+        there = sum(n.get("CPU", 0) for n in nodes)
+        chips = sum(n.get("GPU", 0) for n in nodes)
+        if need > there or placement.replicas * gpus > chips:
+            raise UserError(
+                f"{placement.replicas} replicas of the model and one trial ask for {need:g} CPUs and "
+                f"{placement.replicas * gpus:g} GPUs, and the cluster has {there:g} and {chips:g}; lower "
+                "placement.replicas or placement.cpus"
+            )
+
+
+def machine_cpus() -> int:
+    """CPUs as Ray counts them: the machine's, or those that a container is limited to."""
+    limit = Path("/sys/fs/cgroup/cpu.max")
+    words = limit.read_text(encoding="utf-8").split() if limit.is_file() else []
+    machine = os.cpu_count() or 1
+    return max(1, int(words[0]) // int(words[1])) if words and words[0].isdigit() else machine
+
+
+@contextmanager
+def replicas(study: StudySpec) -> Iterator[HostedLM | None]:
+    """The study's shared model, ready to answer, for as long as the context lasts; None without one.
+
+    Raises:
+        UserError: the model cannot be had.
+    """
+    placement = study.placement
+    if not shared(placement):
+        yield None
+        return
+    import ray
+    from ray.util.placement_group import placement_group, remove_placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    from softprior.models.hosted import HostedLM, start_replica, wait_for
+    from softprior.training.threads import thread_environment
+
+    asked: dict[str, float] = {"CPU": placement.cpus}
+    asked |= {"GPU": placement.gpus} if placement.gpus else {}
+    group = placement_group([dict(asked) for _ in range(placement.replicas)])
+    started: list[Any] = []
+    try:
+        while not group.wait(60):
+            pass  # a cluster that grows may take minutes
+        for index in range(placement.replicas):
+            started.append(
+                start_replica(
+                    partial(_load, placed_model(study)),
+                    placement.tokens,
+                    num_cpus=placement.cpus,
+                    num_gpus=placement.gpus,
+                    scheduling_strategy=PlacementGroupSchedulingStrategy(
+                        group, placement_group_bundle_index=index
+                    ),
+                    runtime_env={"env_vars": thread_environment(placement.cpus)},
+                )
+            )
+        wait_for(started)
+        yield HostedLM(started)
+    finally:
+        for replica in started:
+            ray.kill(replica)
+        remove_placement_group(group)
+
+
+def _load(model: ModelSpec) -> FrozenLM:
+    from softprior.models.load import load_local
+
+    return load_local(model).host
+
+
+class TrialHost(NamedTuple):
+    """What a trial works with.
+
+    Attributes:
+        fingerprint: of weights and tokenizer.
+    """
+
+    host: FrozenLM
+    tokenizer: Any
+    fingerprint: str
+
+
+@contextmanager
+def host_of(model: ModelSpec, hosted: HostedLM | None) -> Iterator[TrialHost]:
+    """The model for one trial: this process's own, or a client of replicas that hold it.
+
+    Raises:
+        UserError: the model cannot be had, or replicas have another one than this process would.
+    """
+    if hosted is None:
+        from softprior.models.load import load_local
+
+        yield TrialHost(*load_local(model))
+        return
+    from softprior.models.load import load_tokenizer
+
+    tokenizer, fingerprint = load_tokenizer(model)
+    with hosted.joined() as client:
+        theirs = client.info().fingerprint
+        if theirs != fingerprint:
+            raise UserError(
+                f"the replicas of {model.id} have other files than this trial ({theirs[:12]} instead of "
+                f"{fingerprint[:12]}); give all nodes the same cache"
+            )
+        yield TrialHost(client, tokenizer, fingerprint)

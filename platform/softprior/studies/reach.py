@@ -1,0 +1,68 @@
+"""Whether a Ray cluster can be reached, found out in seconds: Ray itself tries for a minute and more."""
+
+from __future__ import annotations
+
+import re
+import socket
+
+from softprior.errors import UserError
+
+PATIENCE = 10.0
+"""Seconds that a cluster has for an answer."""
+
+
+def require_reachable(address: str) -> None:
+    """Asks the cluster at HOST:PORT for its id; addresses of another form are Ray's to judge.
+
+    Raises:
+        UserError: nobody answers there, or the token is wrong.
+    """
+    if not re.fullmatch(r"[^/:]+:\d+", address):
+        return
+    host, _, port = address.partition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise nobody(address, getattr(error, "strerror", None) or str(error)) from None
+    import grpc
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+    from ray.exceptions import AuthenticationError
+
+    try:
+        with init_grpc_channel(address) as channel:
+            server = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
+            server.GetClusterId(gcs_service_pb2.GetClusterIdRequest(), timeout=PATIENCE)
+    except AuthenticationError as error:
+        raise _token(address, str(error).split(". ")[0]) from None
+    except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+            raise _token(address, "it refused the one of this process") from None
+        raise nobody(address, f"{error.code().name.lower()}") from None
+
+
+def nobody(address: str, reason: str) -> UserError:
+    """The error of an address without a cluster."""
+    return UserError(
+        f"no Ray cluster answers at RAY_ADDRESS={address} ({reason}); start it, or unset RAY_ADDRESS to run "
+        "here"
+    )
+
+
+def other_versions(address: str, text: str) -> UserError:
+    """The error of a cluster with other versions, from what Ray says about them."""
+    found = [
+        f"Ray {ray} and Python {python}" for ray, python in re.findall(r"Ray: (\S+)\s+Python: (\S+)", text)
+    ]
+    there, here = found if len(found) == 2 else ("other versions", "its own")
+    return UserError(
+        f"the cluster at RAY_ADDRESS={address} runs {there}, and this process {here}; give both the same, as "
+        "requirements.lock has them"
+    )
+
+
+def _token(address: str, reason: str) -> UserError:
+    return UserError(
+        f"the cluster at RAY_ADDRESS={address} asks for its token ({reason}); set RAY_AUTH_MODE=token and "
+        "RAY_AUTH_TOKEN_PATH to the file that holds it"
+    )

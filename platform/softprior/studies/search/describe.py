@@ -1,0 +1,43 @@
+"""A search in words: what is searched, what a proposal costs, and what all of them cost at most."""
+
+from __future__ import annotations
+
+from itertools import cycle, islice
+
+from softprior.studies.describe import fitting, running
+from softprior.studies.estimate import total_cost
+from softprior.studies.plan import Plan
+from softprior.studies.search.plan import SearchPlan
+from softprior.studies.search.space import in_words
+
+
+def describe(plan: SearchPlan) -> list[str]:
+    """Lines for the terminal. The cost is that of trials taken in turn from the ends of the ranges."""
+    search, study = plan.search, plan.study
+    count = search.trials * plan.members
+    objective = " and ".join(o.label for o in search.objective)
+    each = "" if plan.members == 1 else f", {plan.members} trials each (tasks and seeds)"
+    lines = [f"search {study.name}: {search.trials} proposals by {search.sampler}{each} on {study.model.id}"]
+    lines.append(f"  for the lowest {objective} on the validation split, {search.concurrent} at a time")
+    for name, distribution, condition in plan.space.parameters:
+        where = "" if condition is None else f", where {condition[0]} is {condition[1]}"
+        lines.append(f"  {name}: {in_words(distribution)}{where}")
+    lines += [f"  note: {note}" for note in plan.notes]
+    taken = tuple(islice(cycle(_spread(plan)), count))
+    whole = Plan(study, (*plan.baselines, *taken), ())
+    cost = total_cost(whole.trials)
+    stopped = "" if search.early_stopping is None else ", fewer with early stopping"
+    lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated{stopped}")
+    limits = [n for n in (search.concurrent, study.resources.concurrent) if n is not None]
+    resources = study.resources.model_copy(update={"concurrent": min(limits)})
+    limited = study.model_copy(update={"resources": resources})
+    lines.append(f"  {running(whole._replace(study=limited))}")
+    lines += [f"  {line}" for line in fitting(Plan(study, (*plan.baselines, *plan.ends), ()))]
+    return lines
+
+
+def _spread(plan: SearchPlan) -> list:
+    """Trials at the ends in an order in which the first few are of all kinds."""
+    ends = list(plan.ends)
+    step = next(s for s in (7, 5, 3, 2, 1) if len(ends) % s or s == 1)
+    return [ends[i * step % len(ends)] for i in range(len(ends))]

@@ -1,0 +1,149 @@
+"""What a search will run: its space, checked at the ends of all ranges, and trials as they are proposed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from softprior.assets.models import model_shape
+from softprior.errors import UserError
+from softprior.methods import METHODS
+from softprior.priors import PRIORS
+from softprior.regularisers import REGULARISERS
+from softprior.specs import StudySpec, TrialSpec
+from softprior.studies.estimate import trial_cost
+from softprior.studies.pairing import can_carry, can_start
+from softprior.studies.plan import plan_study, resolve
+from softprior.studies.search.space import Space
+from softprior.studies.search.spec import FIXED, SearchSpec, SearchStudy
+from softprior.validation import validate
+
+
+class SearchPlan:
+    """A search, checked as far as it can be before it runs, and its trials so far.
+
+    Attributes:
+        study: the study with every range at its low end and every list whole; of it the name, the model
+            and where to run are of use.
+        search: how to search.
+        space: what to search over.
+        baselines: trials without a prompt, which run once.
+        ends: trials of the grid that the ends of all ranges make; some of them the search may propose.
+        notes: as of a study's plan.
+    """
+
+    def __init__(self, template: SearchStudy, where: str) -> None:
+        """Plans the grids that the ends of all ranges make.
+
+        Raises:
+            UserError: one of them is no study, or some entry cannot be joined with some other.
+        """
+        self.search: SearchSpec = template.search
+        self._template = template
+        self._where = where
+        self.space = Space(template, where)
+        corners = [validate(StudySpec, data, where) for data in self.space.corners()]
+        plans = [plan_study(corner, where) for corner in corners]
+        for corner in corners:
+            _require_pairs(corner, where)
+        self.study = corners[0]
+        self.notes = tuple(dict.fromkeys(note for plan in plans for note in plan.notes))
+        planned = {trial.id: trial for plan in plans for trial in plan.trials}
+        self.baselines = tuple(trial for trial in plans[0].trials if trial.training is None)
+        self.ends = tuple(trial for trial in planned.values() if trial.training is not None)
+        if not self.ends:
+            raise UserError(
+                f"{where}: methods: none of them trains a prompt, so there is nothing to search over"
+            )
+        self._proposed: dict[str, TrialSpec] = {}
+        self._require_curves()
+
+    @property
+    def trials(self) -> tuple[TrialSpec, ...]:
+        """The baselines and all trials proposed so far."""
+        return (*self.baselines, *self._proposed.values())
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The file, with its ranges."""
+        return {**self._template.data, "search": self.search.model_dump(mode="json")}
+
+    @property
+    def members(self) -> int:
+        """Trials of one proposal: one for every task and seed."""
+        return len({task.canonical() for task in self.study.tasks}) * len(set(self.study.seeds))
+
+    def identity(self) -> str:
+        """What must not change when a search goes on: the ranges, the objectives and the model's weights."""
+        kept = {key: value for key, value in self._template.data.items() if key not in FIXED}
+        kept["objective"] = [objective.model_dump() for objective in self.search.objective]
+        kept["model"] = self.ends[0].model_fingerprint
+        return json.dumps(kept, sort_keys=True)
+
+    def at(self, data: dict[str, Any]) -> tuple[TrialSpec, ...]:
+        """The trials of one point of the space.
+
+        Raises:
+            UserError: values that are right each by itself do not fit together.
+        """
+        trials = plan_study(validate(StudySpec, data, self._where), self._where).trials
+        return tuple(trial for trial in trials if trial.training is not None)
+
+    def add(self, trials: Sequence[TrialSpec]) -> None:
+        """Counts trials among those proposed."""
+        self._proposed |= {trial.id: trial for trial in trials}
+
+    def largest(self) -> int:
+        """Tokens that the longest trial at the ends trains on."""
+        return max(trial_cost(trial).trained for trial in self.ends)
+
+    def _require_curves(self) -> None:
+        """Early stopping needs something to compare before the end.
+
+        Raises:
+            UserError: there is nothing.
+        """
+        stopping = self.search.early_stopping
+        if stopping is None:
+            return
+        if self.members > 1:
+            raise UserError(
+                f"{self._where}: search.early_stopping needs one task and one seed, and this study has "
+                f"{self.members} of them together; take some away, or early_stopping"
+            )
+        if all(trial.training is not None and trial.training.curve == 1 for trial in self.ends):
+            raise UserError(
+                f"{self._where}: search.early_stopping reads the validation curve, and training.curve = 1 "
+                "has its end only; raise it"
+            )
+        if stopping.asha.grace >= self.largest():
+            raise UserError(
+                f"{self._where}: search.early_stopping.asha.grace = {stopping.asha.grace:,} is not before "
+                f"the end of the longest trial, {self.largest():,} tokens; lower it"
+            )
+
+
+def _require_pairs(study: StudySpec, where: str) -> None:
+    """A grid leaves out what cannot be joined; a sampler would go on proposing it.
+
+    Raises:
+        UserError: a prior cannot start a method or carry a list of regularisers.
+    """
+    shape = model_shape(study.model)
+    for i, method_entry in enumerate(study.methods):
+        method = resolve(METHODS, method_entry, where, f"methods[{i}]")
+        for j, prior_entry in enumerate(study.priors if method.trained else ()):
+            prior = resolve(PRIORS, prior_entry, where, f"priors[{j}]")
+            if not can_start(prior, method, shape):
+                raise UserError(
+                    f"{where}: priors[{j}] = {prior_entry.name} cannot start methods[{i}] = "
+                    f"{method_entry.name}, and a search joins any two; take one of them away"
+                )
+            for k, several in enumerate(study.regularisers):
+                terms = [resolve(REGULARISERS, entry, where, f"regularisers[{k}]") for entry in several]
+                if not can_carry(prior, method, terms, shape):
+                    raise UserError(
+                        f"{where}: priors[{j}] = {prior_entry.name} does not suit regularisers[{k}], and a "
+                        "search joins any two; take one of them away"
+                    )

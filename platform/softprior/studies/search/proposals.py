@@ -1,0 +1,166 @@
+"""The searcher that Ray Tune asks: Optuna's proposals, each told once all its trials have their records."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from optuna import Study, Trial
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from softprior.errors import UserError
+from softprior.records import Record, load_record
+from softprior.results import StudyFolder
+from softprior.specs import TrialSpec
+from softprior.studies.search.objective import values
+from softprior.studies.search.plan import SearchPlan
+from softprior.studies.search.storage import REASON, TRIALS
+
+NOT_FINITE = "an objective is not finite"
+
+
+class Proposals(Searcher):
+    """Hands out trials: those a kill left behind, the baselines, and then what Optuna proposes.
+
+    It is told of ends as an observer of the study, not by Tune's `on_trial_complete`: that comes before
+    a trial whose process died has its record, and with no record of a trial that raised.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        plan: SearchPlan,
+        folder: StudyFolder,
+        added: Callable[[Sequence[TrialSpec]], None],
+    ) -> None:
+        """Takes up what an earlier run left.
+
+        Args:
+            added: hears of all trials whenever there are new ones.
+        """
+        super().__init__()
+        self._study = study
+        self._plan = plan
+        self._folder = folder
+        self._added = added
+        self._queue: deque[TrialSpec] = deque()
+        self._live: set[str] = set()
+        self._open: dict[int, tuple[str, ...]] = {}
+        self._take_up()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Tune pickles its searcher and scheduler for a restore that softprior never uses.
+        return Searcher, ()
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to run or to propose."""
+        return not self._queue and not self._open and self._room() <= 0
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # noqa: ARG002
+        """The next trial for Tune, or its word for the end."""
+        while not self._queue:
+            if self._room() <= 0:
+                return str(Searcher.FINISHED)
+            self._propose(self._study.ask())
+        return {"trial": self._queue.popleft().canonical()}
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        """Nothing: see `ended`."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the storage and the records hold everything."""
+
+    def progress(self, trial: TrialSpec, points: list[dict[str, Any]]) -> None:
+        """Nothing: rungs read reports before Tune goes on."""
+
+    def ended(self, record: Record) -> None:
+        """Tells Optuna of every proposal that waited for this trial last."""
+        self._live.discard(record.id)
+        for number in [n for n, ids in self._open.items() if record.id in ids]:
+            self._settle(number)
+
+    def numbers(self, trial: str) -> list[int]:
+        """Optuna's numbers of the proposals that wait for a trial."""
+        return [number for number, ids in self._open.items() if trial in ids]
+
+    def report(self, number: int, step: int, loss: float) -> None:
+        """Keeps a point of a validation curve with a proposal, but for that of the untrained sample."""
+        if step:
+            storage = self._study._storage
+            storage.set_trial_intermediate_value(self._identifier(number), step, loss)
+
+    def curves(self) -> dict[str, dict[int, float]]:
+        """What was reported of every trial so far, losses by step, by trial id."""
+        told = [t for t in self._study.get_trials(deepcopy=False) if TRIALS in t.user_attrs]
+        return {i: t.intermediate_values for t in told for i in t.user_attrs[TRIALS]}
+
+    def _room(self) -> int:
+        """How many points may still be proposed."""
+        asked = sum(t.state != TrialState.WAITING for t in self._study.get_trials(deepcopy=False))
+        return self._plan.search.trials - asked
+
+    def _take_up(self) -> None:
+        for found in self._study.get_trials(deepcopy=False):
+            if found.state == TrialState.RUNNING:
+                # The same parameters: what was drawn is stored, and what was not follows from the seed.
+                self._propose(Trial(self._study, found._trial_id))
+            elif found.state != TrialState.WAITING and TRIALS in found.user_attrs:
+                known = [self._folder.record(i) for i in found.user_attrs[TRIALS]]
+                self._plan.add([load_record(path).spec for path in known if path.exists()])
+        for baseline in self._plan.baselines:
+            path = self._folder.record(baseline.id)
+            if path.exists() and load_record(path).status == "failed":
+                path.unlink()
+            if not path.exists():
+                self._queue.append(baseline)
+        self._added(self._plan.trials)
+
+    def _propose(self, trial: Trial) -> None:
+        try:
+            data = self._plan.space.point(trial)
+            trials = self._plan.at(data)
+        except UserError as error:
+            self._fail(trial.number, str(error))
+            return
+        self._open[trial.number] = tuple(t.id for t in trials)
+        trial.set_user_attr(TRIALS, list(self._open[trial.number]))
+        self._plan.add(trials)
+        self._added(self._plan.trials)
+        for one in trials:
+            if one.id not in self._live and not self._folder.record(one.id).exists():
+                self._live.add(one.id)
+                self._queue.append(one)
+        self._settle(trial.number)
+
+    def _settle(self, number: int) -> None:
+        """Tells Optuna of a proposal once all its trials have ended."""
+        paths = [self._folder.record(i) for i in self._open[number]]
+        if not all(path.exists() for path in paths):
+            return
+        records = [load_record(path) for path in paths]
+        reasons = [record.error or "" for record in records if record.status == "failed"]
+        found = values(self._plan.search.objective, records)
+        if reasons or found is None:
+            self._fail(number, reasons[0] if reasons else NOT_FINITE)
+        elif any(record.status == "stopped" for record in records):
+            self._stop(number, records[0])
+        else:
+            self._study.tell(number, list(found))
+        self._open.pop(number, None)
+
+    def _stop(self, number: int, record: Record) -> None:
+        """A trial stopped early is told with its curve, also where another proposal's trial is the same."""
+        for score in record.validation:
+            self.report(number, score.step, score.loss)
+        self._study.tell(number, state=TrialState.PRUNED)
+
+    def _fail(self, number: int, reason: str) -> None:
+        self._study._storage.set_trial_user_attr(self._identifier(number), REASON, reason)
+        self._study.tell(number, state=TrialState.FAIL)
+        self._open.pop(number, None)
+
+    def _identifier(self, number: int) -> int:
+        return self._study._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)

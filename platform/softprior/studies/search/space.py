@@ -1,0 +1,235 @@
+"""The search space of a study file: a parameter for every range, and for every list with a choice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from softprior.errors import UserError
+from softprior.labels import numbered
+from softprior.methods import METHODS
+from softprior.studies.search.spec import KEY, Range, SearchStudy, is_range, ranges
+from softprior.validation import shown
+
+AXES = ("priors", "methods", "regularisers", "rates")
+"""Lists of which a proposal takes one entry; tasks and seeds stay a grid that every proposal runs."""
+
+Suggest = Callable[[str, BaseDistribution], Any]
+
+
+class Parameter(NamedTuple):
+    """One dimension of the space.
+
+    Attributes:
+        name: keys in the file, list entries by what they are called: `priors.isotropic.scale`.
+        condition: the axis and choice with which it exists; None if it always does.
+    """
+
+    name: str
+    distribution: BaseDistribution
+    condition: tuple[str, str] | None
+
+
+class Proposer(Protocol):
+    """What draws values; Optuna's `Trial` does."""
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any: ...
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None, log: bool
+    ) -> float: ...
+    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int: ...
+
+
+class Space:
+    """The space of a study file.
+
+    Raises:
+        UserError: there is nothing to search over.
+    """
+
+    def __init__(self, study: SearchStudy, where: str) -> None:
+        self._data = study.data
+        self._where = where
+        # What needs no prompt runs once beside the search, as in a grid.
+        methods = study.data.get("methods")
+        self._beside = [m for m in methods if not _trained(m)] if isinstance(methods, list) else []
+        self.parameters = tuple(self._parameters())
+        if not self.parameters:
+            raise UserError(
+                f"{where}: there is nothing to search over; write a range in place of a value, as "
+                "scale: {search: {low: 0.01, high: 1, log: true}}, or several priors, methods or rates"
+            )
+
+    def point(self, trial: Proposer) -> dict[str, Any]:
+        """A study file's data with one value for every range, drawn by `trial`."""
+        return self._filled(lambda name, distribution: _draw(trial, name, distribution))
+
+    def corners(self) -> list[dict[str, Any]]:
+        """Study files with every list whole and the ranges at their low ends, high ends, and every choice."""
+        found = ranges(self._data, self._where)
+        count = max([2, *(len(r.choices) for r in found.values() if r.choices is not None)])
+        return [_cornered(self._data, i) for i in range(count if found else 1)]
+
+    def _parameters(self) -> Iterator[Parameter]:
+        for axis in AXES:
+            entries = self._entries(axis)
+            labels = _labels(axis, entries)
+            if len(entries) > 1:
+                yield Parameter(axis, CategoricalDistribution(labels), None)
+            for entry, label in zip(entries, labels, strict=True):
+                condition = (axis, label) if len(entries) > 1 else None
+                for name, distribution in _ranges(_inside(entry), _path(axis, entries, label)):
+                    yield Parameter(name, distribution, condition)
+        for key, value in self._data.items():
+            if key not in AXES:
+                for name, distribution in _ranges(value, key):
+                    yield Parameter(name, distribution, None)
+
+    def _filled(self, suggest: Suggest) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        for key, value in self._data.items():
+            if key not in AXES or not isinstance(value, list):
+                data[key] = _fill(value, key, suggest)
+                continue
+            entries = self._entries(key)
+            labels = _labels(key, entries)
+            label = labels[0]
+            if len(entries) > 1:
+                label = suggest(key, CategoricalDistribution(labels))
+            entry = entries[labels.index(label)]
+            inner = _fill(_inside(entry), _path(key, entries, label), suggest)
+            data[key] = [_around(entry, inner)]
+        return data
+
+    def _entries(self, axis: str) -> list[Any]:
+        value = self._data.get(axis)
+        if not isinstance(value, list):
+            return []
+        return [v for v in value if v not in self._beside] if axis == "methods" else value
+
+
+def _trained(entry: Any) -> bool:
+    name = next(iter(entry), None) if isinstance(entry, dict) else entry
+    return not isinstance(name, str) or name not in METHODS or METHODS[name].trained
+
+
+def _labels(axis: str, entries: list[Any]) -> list[str]:
+    """What the entries of an axis are called; each once."""
+    return numbered([_label(axis, entry) for entry in entries])
+
+
+def _label(axis: str, entry: Any) -> str:
+    if is_range(entry):
+        return "range"
+    if isinstance(entry, list):
+        return "+".join(_label(axis, one) for one in entry)
+    if isinstance(entry, dict) and len(entry) == 1:
+        name, value = next(iter(entry.items()))
+        return f"relative-{value:g}" if axis == "rates" and isinstance(value, int | float) else str(name)
+    return f"{entry:g}" if isinstance(entry, float) else str(entry)
+
+
+def _path(axis: str, entries: list[Any], label: str) -> str:
+    return axis if len(entries) == 1 and is_range(entries[0]) else f"{axis}.{label}"
+
+
+def _inside(entry: Any) -> Any:
+    """What of an entry its label does not say: its parameters, without its name."""
+    if isinstance(entry, dict) and len(entry) == 1 and not is_range(entry):
+        return next(iter(entry.values()))
+    return entry
+
+
+def _around(entry: Any, inner: Any) -> Any:
+    """The opposite of `_inside`."""
+    if isinstance(entry, dict) and len(entry) == 1 and not is_range(entry):
+        return {next(iter(entry)): inner}
+    return inner
+
+
+def _ranges(value: Any, path: str) -> Iterator[tuple[str, BaseDistribution]]:
+    if is_range(value):
+        yield path, _distribution(Range.model_validate(value[KEY]))
+    elif isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _ranges(inner, f"{path}.{key}")
+
+
+def _fill(value: Any, path: str, suggest: Suggest) -> Any:
+    if is_range(value):
+        found = Range.model_validate(value[KEY])
+        drawn = suggest(path, _distribution(found))
+        return drawn if found.choices is None else found.choices[_choices(found).index(drawn)]
+    if isinstance(value, dict):
+        return {key: _fill(inner, f"{path}.{key}", suggest) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_fill(inner, f"{path}.{i}", suggest) for i, inner in enumerate(value)]
+    return value
+
+
+def _cornered(value: Any, corner: int) -> Any:
+    """The value with every range at one of its ends: 0 is low and the first choice."""
+    if is_range(value):
+        found = Range.model_validate(value[KEY])
+        if found.choices is not None:
+            return found.choices[min(corner, len(found.choices) - 1)]
+        end = found.high if corner else found.low
+        assert end is not None
+        return round(end) if found.int else end
+    if isinstance(value, dict):
+        return {key: _cornered(inner, corner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_cornered(inner, corner) for inner in value]
+    return value
+
+
+def _choices(found: Range) -> list[Any]:
+    """Choices as Optuna stores them: lists and mappings as text."""
+    assert found.choices is not None
+    return [json.dumps(c) if isinstance(c, list | tuple | dict) else c for c in found.choices]
+
+
+def _distribution(found: Range) -> BaseDistribution:
+    if found.choices is not None:
+        return CategoricalDistribution(_choices(found))
+    assert found.low is not None
+    assert found.high is not None
+    if found.int:
+        return IntDistribution(
+            round(found.low), round(found.high), log=found.log, step=round(found.step or 1)
+        )
+    return FloatDistribution(found.low, found.high, log=found.log, step=found.step)
+
+
+def _draw(trial: Proposer, name: str, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(
+            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+        )
+    assert isinstance(distribution, FloatDistribution)
+    return trial.suggest_float(
+        name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+    )
+
+
+def in_words(distribution: BaseDistribution) -> str:
+    """`0.0001 to 0.1 (log)`, or the choices."""
+    if isinstance(distribution, CategoricalDistribution):
+        return (
+            shown(list(distribution.choices))
+            if len(distribution.choices) < 6
+            else (f"{len(distribution.choices)} choices")
+        )
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    step = "" if distribution.step in (None, 1) else f", step {distribution.step:g}"
+    return f"{distribution.low:g} to {distribution.high:g}{' (log)' if distribution.log else ''}{step}"

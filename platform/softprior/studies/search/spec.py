@@ -1,0 +1,234 @@
+"""What a user writes about a search: the block `search:` of a study file, and ranges in place of values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from softprior.errors import UserError
+from softprior.specs import Spec, StudySpec
+from softprior.study_files import read_data
+from softprior.validation import path_of, validate
+
+KEY = "search"
+"""Top-level key of a search's settings, and the one key of a mapping that is a range."""
+
+FIXED = ("name", "description", "model", "resources", "placement", "tracking")
+"""Keys without ranges: a study has one model and one place to run, and they decide no result."""
+
+
+class Range(Spec):
+    """A range in place of a value: `{search: {low: 1, high: 2, log: true}}` or `{search: {choices: [a, b]}}`.
+
+    Attributes:
+        low, high: ends, both included.
+        log: the logarithm is searched evenly.
+        step: distance of the values from `low` on; null is any value, of whole numbers every one.
+        choices: values without an order, of any type; instead of all else.
+        int: whole numbers only.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    step: Annotated[float, Field(gt=0)] | None = None
+    choices: Annotated[tuple[Any, ...], Field(min_length=2)] | None = None
+    int: bool = False
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Range:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or self.log or self.step or self.int:
+                raise ValueError("must have choices alone, or low and high with log, step and int")
+            return self
+        if self.low is None or self.high is None:
+            raise ValueError("must have low and high, or choices")
+        if self.low >= self.high:
+            raise ValueError("must have a low end below its high end")
+        if self.log and self.low <= 0:
+            raise ValueError("must have a low end above zero where log is true")
+        if self.log and self.step is not None:
+            raise ValueError("must have either log or step, not both")
+        if self.int and any(v is not None and v != round(v) for v in (self.low, self.high, self.step)):
+            raise ValueError("must have whole ends and a whole step where int is true")
+        return self
+
+
+class Objective(Spec):
+    """What a search makes small, read on the validation split.
+
+    Attributes:
+        name: `validation_loss` after the last step; `steps_to`, the steps until the validation loss is
+            at most `loss`; `distance_moved` of the vectors from their initial sample, mean over places.
+        loss: of `steps_to`.
+    """
+
+    name: Literal["validation_loss", "steps_to", "distance_moved"]
+    loss: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, value: Any) -> Any:
+        if isinstance(value, str) and value != "steps_to":
+            return {"name": value}
+        if isinstance(value, cls) or (isinstance(value, dict) and "name" in value):
+            return value
+        if isinstance(value, dict) and set(value) == {"steps_to"} and isinstance(value["steps_to"], dict):
+            inner = value["steps_to"]
+            if set(inner) == {"loss"} and isinstance(inner["loss"], int | float):
+                return {"name": "steps_to", "loss": inner["loss"]}
+        raise ValueError("must be validation_loss, distance_moved or {steps_to: {loss: NUMBER}}")
+
+    @property
+    def label(self) -> str:
+        return self.name.replace("_", " ") + ("" if self.loss is None else f" {self.loss:g}")
+
+
+def _several(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+class WarmStart(Spec):
+    """Points of an earlier search that are tried first.
+
+    Attributes:
+        study: its results folder.
+        points: how many, the best first; points outside of the new ranges are left out.
+    """
+
+    study: str
+    points: Annotated[int, Field(ge=1)] = 10
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, value: Any) -> Any:
+        return {"study": value} if isinstance(value, str) else value
+
+
+class Asha(Spec):
+    """Asynchronous successive halving (arXiv 1810.05934), its budget in tokens as the dry run counts them.
+
+    Attributes:
+        grace: tokens before a trial may be stopped, the first rung.
+        reduction: of the trials at a rung one in so many goes on, and the next rung is so many times as far.
+    """
+
+    grace: Annotated[int, Field(ge=1)]
+    reduction: Annotated[float, Field(gt=1)] = 3.0
+
+
+class EarlyStopping(Spec):
+    """Which trials are stopped before their last step."""
+
+    asha: Asha
+
+
+class SearchSpec(Spec):
+    """The block `search:` of a study file.
+
+    Attributes:
+        trials: points to propose; one that fails, or repeats another, counts.
+        objective: one, or a list for a front of points that none beats in all.
+        sampler: of Optuna, by name.
+        seed: of the sampler; every proposal follows from it, the number and what was told before.
+        warm_start: an earlier search whose best points are tried first.
+        early_stopping: null lets every trial run to its end.
+        concurrent: proposals at a time; with 1 a search is the same every time.
+        storage: an Optuna database URL; null is a journal in the results folder.
+    """
+
+    trials: Annotated[int, Field(ge=1)]
+    objective: Annotated[tuple[Objective, ...], BeforeValidator(_several), Field(min_length=1)] = (
+        Objective(name="validation_loss"),
+    )
+    sampler: Literal["tpe", "random", "gp", "cmaes", "nsgaii"] = "tpe"
+    seed: Annotated[int, Field(ge=0)] = 0
+    warm_start: WarmStart | None = None
+    early_stopping: EarlyStopping | None = None
+    concurrent: Annotated[int, Field(ge=1)] = 1
+    storage: str | None = None
+
+    @field_validator("storage")
+    @classmethod
+    def _database(cls, storage: str | None) -> str | None:
+        if storage is None or storage.startswith(("sqlite:////", "postgresql", "mysql")):
+            return storage
+        raise ValueError("must be a database, as sqlite:////absolute/path.db or postgresql://HOST/NAME")
+
+    @model_validator(mode="after")
+    def _agree(self) -> SearchSpec:
+        names = [objective.label for objective in self.objective]
+        if len(set(names)) < len(names):
+            raise ValueError("must name every objective once")
+        if self.sampler == "cmaes" and len(names) > 1:
+            raise ValueError("must have one objective with the sampler cmaes; nsgaii and tpe take several")
+        if self.early_stopping is not None and names != ["validation loss"]:
+            raise ValueError(
+                "must have the objective validation_loss alone with early_stopping, which compares that"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class SearchStudy:
+    """A study file with a `search:` block.
+
+    Attributes:
+        search: the block.
+        data: the rest, as read, with its ranges.
+    """
+
+    search: SearchSpec
+    data: dict[str, Any]
+
+
+def load(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec | SearchStudy:
+    """Reads a study file that may be a search.
+
+    Raises:
+        UserError: something is wrong with it; ranges without `search:` are.
+    """
+    data = read_data(StudySpec, path, overrides)
+    where = str(path)
+    found = ranges(data, where, skip=(KEY,))
+    if KEY not in data:
+        if found:
+            raise UserError(
+                f"{where}: {next(iter(found))} is a range, and the study has no search; add one, as "
+                "search: {trials: 50}, or write a value"
+            )
+        return validate(StudySpec, data, where)
+    search = validate(SearchSpec, data.pop(KEY), where, KEY)
+    for keys in found:
+        if keys.split(".")[0] in FIXED:
+            raise UserError(f"{where}: {keys} is a range, and {keys.split('.')[0]} cannot be; write a value")
+    return SearchStudy(search, data)
+
+
+def is_range(value: Any) -> bool:
+    """Whether a value of a study file stands for a range."""
+    return isinstance(value, dict) and set(value) == {KEY}
+
+
+def ranges(data: Any, where: str, skip: tuple[str, ...] = ()) -> dict[str, Range]:
+    """All ranges inside of a study file's data by their path in it.
+
+    Raises:
+        UserError: one of them is no range.
+    """
+    found: dict[str, Range] = {}
+
+    def walk(value: Any, keys: list[Any]) -> None:
+        if is_range(value) and keys:
+            found[path_of(keys)] = validate(Range, value[KEY], where, f"{path_of(keys)}.{KEY}")
+        elif isinstance(value, dict | list):
+            inside = value.items() if isinstance(value, dict) else enumerate(value)
+            for key, inner in inside:
+                if keys or key not in skip:
+                    walk(inner, [*keys, key])
+
+    walk(data, [])
+    return found

@@ -1,0 +1,160 @@
+"""Where Optuna keeps a search: a journal in the results folder, or a database."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning, OptunaError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from softprior.errors import UserError
+from softprior.records import read_header
+from softprior.results import StudyFolder
+from softprior.studies.search.plan import SearchPlan
+from softprior.studies.search.sampler import Seeded
+
+IDENTITY = "softprior.search"
+"""Attribute of the Optuna study: what it searches over."""
+
+WARM = "softprior.warm"
+"""Attribute of the Optuna study: the earlier search's points have been put in."""
+
+TRIALS = "softprior.trials"
+"""Attribute of an Optuna trial: the ids of its trials, in order."""
+
+REASON = "softprior.reason"
+"""Attribute of an Optuna trial that failed: why."""
+
+
+def open_search(plan: SearchPlan, folder: StudyFolder) -> Study:
+    """The Optuna study of a search: a new one, or what there is of it.
+
+    Raises:
+        UserError: the storage has another search of this name, or cannot be opened.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    search = plan.search
+    sampler = Seeded(search.sampler, search.seed, search.concurrent > 1)
+    if search.storage is None and isinstance(folder.journal, Path):
+        _mend(folder.journal)
+    storage = _storage(search.storage, folder)
+    study = optuna.create_study(
+        storage=storage,
+        sampler=sampler,
+        pruner=optuna.pruners.NopPruner(),
+        study_name=plan.study.name,
+        directions=[StudyDirection.MINIMIZE] * len(search.objective),
+        load_if_exists=True,
+    )
+    found = study.user_attrs.get(IDENTITY)
+    if found is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names([objective.label for objective in search.objective])
+        study.set_user_attr(IDENTITY, plan.identity())
+    elif found != plan.identity():
+        where = search.storage or folder.journal
+        raise UserError(
+            f"the search '{plan.study.name}' in {where} was begun with other ranges, objectives or weights; "
+            "choose another name, or put them back"
+        )
+    if search.warm_start is not None and WARM not in study.user_attrs:
+        _warm(study, plan, Path(search.warm_start.study), search.warm_start.points)
+    return study
+
+
+def read_search(folder: Path) -> Study:
+    """The Optuna study of a results folder, for reading.
+
+    Raises:
+        UserError: the folder has no search.
+    """
+    found = StudyFolder(folder.expanduser().resolve())
+    header = read_header(found.study) if found.study.exists() else {}
+    spec = header.get("spec", {}).get("search")
+    if spec is None or (spec.get("storage") is None and not found.journal.exists()):
+        raise UserError(f"{folder} has no search; name the results folder of one")
+    return optuna.load_study(study_name=header["spec"]["name"], storage=_storage(spec.get("storage"), found))
+
+
+def _storage(url: str | None, folder: StudyFolder) -> BaseStorage:
+    if url is None:
+        journal = folder.journal
+        if not isinstance(journal, Path):
+            raise UserError(
+                f"a search with results in {folder.root} needs a database, and search.storage is not set; "
+                "give its address, such as postgresql://USER@HOST/optuna"
+            )
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(str(journal)))
+    try:
+        return RDBStorage(url)
+    except (SQLAlchemyError, OptunaError, ImportError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(
+            f"search.storage = {_hidden(url)} cannot be opened ({first}); start it or correct the address"
+        ) from None
+
+
+def _hidden(url: str) -> str:
+    """An address without its password."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def _mend(journal: Path) -> None:
+    """Cuts off a line that a kill or a full disk left without its end: Optuna would write on behind it."""
+    if not journal.exists():
+        return
+    with journal.open("rb+") as file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            file.truncate(whole)
+
+
+def _warm(study: Study, plan: SearchPlan, folder: Path, points: int) -> None:
+    """Puts the best points of an earlier search in front; every one is tried anew.
+
+    Raises:
+        UserError: there is no such search, or none of its points lies in this space.
+    """
+    earlier = read_search(folder).get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    fits = [trial.params for trial in sorted(earlier, key=_rank) if _contained(trial, plan)]
+    if not fits:
+        raise UserError(
+            f"search.warm_start: none of the {len(earlier)} points of {folder} lies inside of this study's "
+            "ranges; widen them, or leave warm_start out"
+        )
+    for params in fits[:points]:
+        study.enqueue_trial(params, skip_if_exists=True)
+    study.set_user_attr(WARM, str(folder))
+
+
+def _rank(trial: FrozenTrial) -> tuple[float, int]:
+    return (trial.values[0] if trial.values else math.inf, trial.number)
+
+
+def _contained(trial: FrozenTrial, plan: SearchPlan) -> bool:
+    """Whether a point has a value inside of the range for every parameter that exists where it lies."""
+    params: dict[str, Any] = trial.params
+    for name, distribution, condition in plan.space.parameters:
+        if condition is not None and params.get(condition[0]) != condition[1]:
+            continue
+        if name not in params:
+            return False
+        try:
+            inside = distribution._contains(distribution.to_internal_repr(params[name]))
+        except (TypeError, ValueError):
+            return False
+        if not inside:
+            return False
+    return True

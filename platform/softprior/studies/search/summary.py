@@ -1,0 +1,103 @@
+"""What a search found: the best points, what mattered, and how it went, as plain data."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import optuna
+from optuna import Study
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from softprior.studies.search.storage import REASON, TRIALS
+
+FEWEST = 4
+"""Finished points below which importances would say nothing."""
+
+BEST = 10
+"""Points that are listed."""
+
+
+class Point(NamedTuple):
+    """One proposal.
+
+    Attributes:
+        number: Optuna's.
+        state: `complete`, `pruned` (stopped early), `fail`, or `running`.
+        values: of the objectives; of a stopped one its last validation loss; empty if there is none.
+        params: by parameter; a condition that does not hold leaves one out.
+        trials: ids.
+        reason: why it failed.
+    """
+
+    number: int
+    state: str
+    values: tuple[float, ...]
+    params: dict[str, Any]
+    trials: tuple[str, ...]
+    reason: str | None
+
+
+class Summary(NamedTuple):
+    """A search in numbers.
+
+    Attributes:
+        objectives: what they are called.
+        points: all proposals in order.
+        best: finished ones, the lowest value first; with several objectives those that none beats in all.
+        importances: for every objective by parameter: PED-ANOVA's share of what tells good points from
+            the others; empty with too few points.
+        logs: parameters whose logarithm is searched.
+    """
+
+    objectives: tuple[str, ...]
+    points: tuple[Point, ...]
+    best: tuple[Point, ...]
+    importances: tuple[dict[str, float], ...]
+    logs: frozenset[str]
+
+
+def summarise(study: Study) -> Summary:
+    """Reads a search off its Optuna study."""
+    trials = [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
+    complete = [t for t in trials if t.state == TrialState.COMPLETE]
+    objectives = tuple(study.metric_names or ())
+    if len(objectives) > 1:
+        best = sorted(study.best_trials, key=lambda t: tuple(t.values))
+    else:
+        best = sorted(complete, key=lambda t: (t.values[0], t.number))[:BEST]
+    logs = frozenset(
+        name
+        for trial in trials
+        for name, found in trial.distributions.items()
+        if isinstance(found, FloatDistribution | IntDistribution) and found.log
+    )
+    importances = tuple(_importances(study, complete, i) for i in range(len(objectives)))
+    return Summary(objectives, tuple(map(_point, trials)), tuple(map(_point, best)), importances, logs)
+
+
+def _importances(study: Study, complete: list[FrozenTrial], objective: int) -> dict[str, float]:
+    if len(complete) < FEWEST or len({t.values[objective] for t in complete}) == 1:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the evaluator is new in Optuna 5 and says so
+        found = optuna.importance.get_param_importances(study, target=lambda t: t.values[objective])
+    return {name: float(value) for name, value in found.items()}
+
+
+def _point(trial: FrozenTrial) -> Point:
+    values = tuple(trial.values or ())
+    return Point(
+        trial.number,
+        trial.state.name.lower(),
+        values,
+        {name: _value(trial, name) for name in trial.params},
+        tuple(trial.user_attrs.get(TRIALS, ())),
+        trial.user_attrs.get(REASON),
+    )
+
+
+def _value(trial: FrozenTrial, name: str) -> Any:
+    found = trial.params[name]
+    return found if isinstance(trial.distributions[name], CategoricalDistribution) else float(f"{found:.6g}")

@@ -1,0 +1,252 @@
+"""The hosted model through real Ray: the contract of hosts, equality with a local one, and what dies."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import ray
+import torch
+
+from softprior.errors import UserError
+from softprior.models import hosted
+from softprior.models.encoder_decoder import EncoderDecoderLM
+from softprior.models.hosted import HostedLM, start_replica, wait_for
+from softprior.models.local import LocalLM
+from softprior.models.packing import ATTENTION
+from softprior.models.protocol import FrozenLM
+from softprior.testing.families import random_model
+from softprior.testing.hosts import CHECKS, CLOSE, check_host, example_batch, example_prompts
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+NO_THREADS = {"env_vars": {"OMP_NUM_THREADS": "1"}}
+
+
+def random_host(family: str) -> FrozenLM:
+    return LocalLM(random_model(family, ATTENTION), "weights")
+
+
+def random_t5() -> FrozenLM:
+    return EncoderDecoderLM(random_model("t5", None), "weights")
+
+
+def unloadable() -> FrozenLM:
+    raise UserError("there is no such model; choose another")
+
+
+LLAMA = partial(random_host, "llama")
+
+
+def replica(load: Any = LLAMA, tokens: int | None = 500) -> Any:
+    return start_replica(load, tokens, num_cpus=0, runtime_env=NO_THREADS)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    # Workers cannot import a test module, so what is in it travels as it is.
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    before = os.environ.pop("RAY_ADDRESS", None)
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=128 * 2**20,
+        _system_config={"prestart_worker_first_driver": False},
+    )
+    yield
+    ray.shutdown()
+    if before is not None:
+        os.environ["RAY_ADDRESS"] = before
+
+
+@pytest.fixture(scope="module")
+def replicas(cluster: None) -> list[Any]:
+    started = [replica(), replica()]
+    wait_for(started)
+    return started
+
+
+@pytest.fixture(scope="module")
+def local() -> FrozenLM:
+    return random_host("llama")
+
+
+@pytest.mark.parametrize("check", CHECKS["decoder"], ids=lambda check: check.__name__.removeprefix("check_"))
+def test_contract(replicas, check):
+    with HostedLM(replicas[:1]).joined() as host:
+        check(host, random_model("llama"))
+
+
+def test_a_host_of_one_prompt_at_a_time_keeps_the_contract_too(cluster):
+    one = replica(random_t5)
+    check_host(HostedLM([one]), random_model("t5"))
+    ray.kill(one)
+
+
+def test_it_answers_as_the_local_host_does(replicas, local):
+    host = HostedLM(replicas)
+    batch = example_batch(local.info())
+    assert host.info() == local.info()
+    assert host.sites() == local.sites()
+    for prompt in example_prompts(local).values():
+        found, expected = host.loss(prompt, batch, grad=True), local.loss(prompt, batch, grad=True)
+        # The same arithmetic in another process: nothing else was in the pass.
+        assert torch.equal(found.nll, expected.nll)
+        for place, gradient in expected.gradient.items():
+            assert torch.equal(found.gradient[place], gradient)
+        answers = (h.generate(prompt, batch, max_new=5, stop=frozenset({3})) for h in (host, local))
+        assert next(answers) == next(answers)
+    host.leave()
+
+
+def test_trials_that_ask_at_the_same_time_share_passes_and_get_their_own_answers(replicas, local):
+    before = ray.get(replicas[0].served.remote())
+    cases = [(example_prompts(local, seed)["soft"], example_batch(local.info(), seed)) for seed in range(4)]
+    worst: list[float] = []
+
+    def trial(prompt: Any, batch: Any) -> None:
+        expected = local.loss(prompt, batch, grad=True)
+        with HostedLM(replicas[:1]).joined() as host:
+            for _ in range(15):
+                found = host.loss(prompt, batch, grad=True)
+                for one, other in [(found.nll, expected.nll), *pairs(found, expected)]:
+                    worst.append(float((one - other).abs().max() / other.abs().max()))
+
+    def pairs(found: Any, expected: Any) -> list[tuple[Any, Any]]:
+        return [(found.gradient[place], expected.gradient[place]) for place in expected.gradient]
+
+    threads = [threading.Thread(target=trial, args=case) for case in cases]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    after = ray.get(replicas[0].served.remote())
+    assert len(worst) == 4 * 15 * 2
+    assert max(worst) <= CLOSE
+    assert after.calls - before.calls == 60
+    assert after.turns - before.turns < 50, "hardly any pass was shared"
+
+
+def test_the_table_of_embeddings_is_shared_in_memory(cluster, local, monkeypatch):
+    monkeypatch.setattr(hosted, "CHUNK", 50)
+    one = replica()
+    ids = torch.arange(97)
+    first, second = HostedLM([one]), HostedLM([one])
+    found = [first.embed(ids), second.embed(ids)]
+    assert torch.equal(found[0], local.embed(ids))
+    assert found[0].data_ptr() == found[1].data_ptr()
+    assert torch.equal(first.embed(ids[5:70]), local.embed(ids[5:70]))
+    assert ray.get(one.served.remote()).calls == 2
+    ray.kill(one)
+
+
+def test_clients_are_seated_evenly_and_keep_their_seats(replicas):
+    clients = [HostedLM(replicas) for _ in range(4)]
+    before = [ray.get(one.served.remote()).calls for one in replicas]
+    for client in clients * 3:
+        client.embed(torch.arange(2))
+    calls = [ray.get(one.served.remote()).calls - b for one, b in zip(replicas, before, strict=True)]
+    assert calls == [6, 6]
+    left = clients[0]._asked()._actor_id
+    for client in clients[::2]:
+        client.leave()
+    more = [HostedLM(replicas) for _ in range(2)]
+    assert {client._asked()._actor_id for client in more} == {left}
+    for client in [*clients[1::2], *more]:
+        client.leave()
+
+
+def test_a_client_travels_without_weights(replicas, local):
+    text = ray.cloudpickle.dumps(HostedLM(replicas))
+    assert len(text) < 10_000
+    batch = example_batch(local.info())
+
+    @ray.remote(num_cpus=0)
+    def elsewhere(client: HostedLM) -> Any:
+        with client.joined() as own:
+            return own.loss(None, batch).nll
+
+    assert torch.equal(ray.get(elsewhere.remote(HostedLM(replicas))), local.loss(None, batch).nll)
+    assert pickle.loads(pickle.dumps(local.info())) == local.info()
+
+
+def test_a_replica_that_is_killed_comes_back_and_the_question_is_repeated(cluster, local):
+    one = replica(tokens=1)
+    host = HostedLM([one])
+    prompt, batch = example_prompts(local)["soft"], example_batch(local.info())
+    expected = local.loss(prompt, batch, grad=True)
+    host.info()
+    first = process(one)
+    threading.Timer(0.3, os.kill, (first, signal.SIGKILL)).start()
+    deadline = time.monotonic() + 120
+    while (now := process(one)) == first:
+        found = host.loss(prompt, batch, grad=True)
+        assert time.monotonic() < deadline
+    assert now != first
+    found = host.loss(prompt, batch, grad=True)
+    torch.testing.assert_close(found.nll, expected.nll, rtol=1e-4, atol=1e-4)
+    ray.kill(one)
+    with pytest.raises(UserError, match=r"the process that holds the model died") as lost:
+        host.loss(prompt, batch)
+    assert "\n" not in str(lost.value)
+
+
+def process(one: Any) -> int:
+    return ray.get(one.__ray_call__.remote(lambda _: os.getpid()))
+
+
+def test_what_a_dead_trial_waits_for_is_dropped(cluster, local):
+    one = replica(tokens=1)
+    wait_for([one])
+    prompt, batch = example_prompts(local)["soft"], example_batch(local.info())
+
+    @ray.remote(num_cpus=0, max_concurrency=8)
+    class Trial:
+        def ask(self, client: HostedLM) -> None:
+            with client.joined() as own:
+                own.loss(prompt, batch)
+                for _ in range(10_000):
+                    own.loss(prompt, batch, grad=True)
+
+        def there(self) -> bool:
+            return True
+
+    trial = Trial.remote()
+    asked = trial.ask.remote(HostedLM([one]))
+    assert ray.get(trial.there.remote())
+    deadline = time.monotonic() + 60
+    while ray.get(one.served.remote()).calls < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert ray.get(one.followed.remote()) == 1
+    ray.kill(trial)
+    while ray.get(one.followed.remote()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(asked)
+    before = ray.get(one.served.remote()).calls
+    time.sleep(0.5)
+    assert ray.get(one.served.remote()).calls <= before + 1
+    assert torch.equal(HostedLM([one]).loss(None, batch).tokens, batch.labels.sum(1))
+    ray.kill(one)
+
+
+def test_a_model_that_cannot_be_had_is_said_in_its_own_sentence(cluster):
+    one = replica(unloadable)
+    with pytest.raises(UserError, match=r"^there is no such model; choose another$"):
+        wait_for([one])
+    with pytest.raises(UserError, match=r"^there is no such model; choose another$"):
+        HostedLM([one]).loss(None, example_batch(random_host("llama").info()))
+    ray.kill(one)

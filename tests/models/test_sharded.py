@@ -1,0 +1,200 @@
+"""A sharded host on two CPU ranks: the contract of hosts, a local host's answers, and how ranks are lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from softprior.errors import UserError
+from softprior.models.local import LocalLM
+from softprior.models.packing import ATTENTION
+from softprior.models.protocol import FrozenLM, PackingLM, Request
+from softprior.models.ranks import Limits, RanksLostError
+from softprior.models.sharded import load_sharded, shared
+from softprior.prompt import Place, Prompt
+from softprior.specs import ModelSpec
+from softprior.testing.families import random_model, with_uneven_norms
+from softprior.testing.hosts import CHECKS, Recorder, example_batch, example_prompts
+from softprior.testing.hosts.examples import picked
+
+pytestmark = pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
+
+CLOSE = 1e-5
+"""Relative to the largest number: ranks add in another order."""
+
+LIMITS = Limits(request=60.0, loading=300.0)
+
+
+def saved(family: str, folder: Path, uneven: bool = True) -> ModelSpec:
+    model = random_model(family, ATTENTION)
+    (with_uneven_norms(model) if uneven else model).save_pretrained(folder)
+    (folder / "tokenizer.json").write_text("{}")
+    return ModelSpec(id=str(folder), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return saved("llama", tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="module")
+def host(llama):
+    host = load_sharded(llama, 2, limits=LIMITS)
+    yield host
+    host.close()
+
+
+@pytest.fixture(scope="module")
+def local(llama):
+    return LocalLM(with_uneven_norms(random_model("llama", ATTENTION)), "weights")
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    assert found.shape == expected.shape
+    assert float((found - expected).abs().max()) <= CLOSE * float(expected.abs().max())
+
+
+every_check = pytest.mark.parametrize(
+    "check", CHECKS["decoder"], ids=lambda check: check.__name__.removeprefix("check_")
+)
+
+
+@every_check
+def test_contract(check, host, monkeypatch):
+    """With one prompt of each kind: a pass costs twenty times a local one, whose code a rank runs."""
+
+    def few(host: FrozenLM, seed: int = 0) -> dict[str, Prompt]:
+        prompts = example_prompts(host, seed)
+        return {name: prompts[name] for name in ("none", "soft", "deep", "prefix")}
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("softprior.testing.hosts.") and "examples" not in name:
+            monkeypatch.setattr(module, "example_prompts", few, raising=False)
+    check(host, with_uneven_norms(random_model("llama")))
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory):
+    host = load_sharded(saved("gpt2", tmp_path_factory.mktemp("gpt2"), uneven=False), 2, limits=LIMITS)
+    yield host
+    host.close()
+
+
+@pytest.mark.faults
+@every_check
+def test_contract_of_another_family(check, gpt2):
+    """Learned positions, biases, and queries, keys and values of one product."""
+    check(gpt2, random_model("gpt2"))
+
+
+@pytest.mark.parametrize("rows", [[0, 2, 4], [2], [3, 3]])
+def test_equals_a_local_host(host, local, rows):
+    """Rows that split evenly, unevenly and not at all, with and without labels."""
+    batch = picked(example_batch(local.info()), rows)
+    for name in ("soft", "deep", "prefix"):
+        prompt = example_prompts(local)[name]
+        found, expected = host.loss(prompt, batch, grad=True), local.loss(prompt, batch, grad=True)
+        close(found.nll, expected.nll)
+        assert [part.tolist() for part in found[1:4]] == [part.tolist() for part in expected[1:4]], name
+        assert found.gradient.keys() == expected.gradient.keys()
+        for place, gradient in expected.gradient.items():
+            close(found.gradient[place], gradient)
+        how = {"max_new": 4, "stop": frozenset({7, 8})}
+        assert host.generate(prompt, batch, **how) == local.generate(prompt, batch, **how)
+        for a, b in zip(host.compare(prompt, None, batch), local.compare(prompt, None, batch), strict=True):
+            assert torch.allclose(a, b.to(a), rtol=CLOSE, atol=1e-7)
+
+
+def test_each_rank_does_its_part(local):
+    batch = example_batch(local.info())  # 9, 4, 12, 1 and 7 tokens
+    first, second = shared(batch, 2)
+    assert [share.rows.tolist() for share in (first, second)] == [[1, 2, 3], [0, 4]]
+    assert first.batch.weights.tolist() == batch.weights[[1, 2, 3]].tolist()
+    _, idle = shared(picked(batch, [2]), 2)
+    assert (len(idle.rows), len(idle.batch), idle.batch.positions) == (0, 1, 1)
+    assert idle.batch.weights.tolist() == [0]
+    assert [len(share.rows) for share in shared(picked(batch, [2]), 2, first=1)] == [0, 1]
+
+
+def test_observes_as_a_local_host_does(host, local):
+    """One update a site, in the same order of sites and rows: so any statistic comes out the same."""
+    batch = example_batch(local.info())
+    found, expected = (h.observe(None, batch, local.sites(), Recorder()) for h in (host, local))
+    assert list(found.updates) == list(expected.updates)
+    for site, updates in expected.updates.items():
+        ((states, where),) = updates
+        ((own, at),) = found.updates[site]
+        close(own, states)
+        assert [part.tolist() for part in at] == [part.tolist() for part in where]
+
+
+def test_losses_of_several_prompts(host, local):
+    batch = example_batch(local.info())
+    prompts = list(example_prompts(local).values())[:2]
+    requests = [Request(prompt, picked(batch, [row]), True) for row in (0, 2, 4) for prompt in prompts]
+    assert isinstance(host, PackingLM)
+    for tokens in (None, 12):
+        for one, request in zip(host.loss_many(requests, tokens), requests, strict=True):
+            expected = local.loss(*request[:2], grad=True)
+            close(one.nll, expected.nll)
+            for place, gradient in expected.gradient.items():
+                close(one.gradient[place], gradient)
+
+
+def test_each_rank_holds_half(host, local):
+    """After requests of every kind, a rank holds its share of the matrices, and whole only the norms."""
+    batch = example_batch(local.info())
+    prompt = example_prompts(local)["deep"]
+    matrices = sum(4 * w.numel() for w in random_model("llama").parameters() if w.dim() > 1)
+    norms = sum(4 * w.numel() for w in random_model("llama").parameters() if w.dim() == 1)
+
+    def check() -> None:
+        for rank in host.memory():
+            assert matrices // 2 <= rank.shard <= matrices // 2 + norms
+            assert rank.gathered <= norms
+            assert rank.resident > rank.proportional > 0
+
+    host.loss(prompt, batch, grad=True)
+    check()
+    host.generate(prompt, batch, max_new=3, stop=frozenset())
+    host.width(Place(1, "key"))
+    check()
+    host.project(Place(1, "key"), torch.zeros(3, local.info().hidden))
+    check()
+    host.observe(None, batch, host.sites(), Recorder())
+    host.embed(torch.arange(97))
+    check()
+
+
+def test_a_killed_rank_is_a_clean_failure_and_a_restart(host, local):
+    """Other ways to lose a rank are those of `test_ranks`, whose ranks start faster."""
+    batch = example_batch(local.info())
+    before = host.loss(None, batch).nll
+    old = [rank.pid for rank in host.memory()]
+    os.kill(old[1], signal.SIGSTOP)  # so that the request is surely under way, and the other rank waits
+    killing = threading.Timer(0.5, os.kill, (old[1], signal.SIGKILL))
+    killing.start()
+    with pytest.raises(RanksLostError, match="rank 1 of the sharded model was killed by SIGKILL") as lost:
+        host.loss(None, batch)
+    assert "\n" not in str(lost.value)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in old)
+    assert torch.equal(host.loss(None, batch).nll, before)
+    assert not {rank.pid for rank in host.memory()} & set(old)
+
+
+def test_what_cannot_be_sharded_is_said(llama, tmp_path):
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="torch sees no GPU"):
+            load_sharded(llama.model_copy(update={"device": "cuda"}), 2)
+    random_model("t5").save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(UserError, match="only decoders can be sharded"):
+        load_sharded(ModelSpec(id=str(tmp_path), device="cpu"), 2)

@@ -1,0 +1,256 @@
+"""Searches through Ray Tune: killed and resumed, stopped early, failing, and opened in Optuna's dashboard."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from optuna import Study
+from optuna.trial import TrialState
+
+from jobs import study as command
+from softprior.records import Record, load_records
+from softprior.results import StudyFolder
+from softprior.studies.search.storage import REASON, TRIALS, read_search
+from tests.builders import SUMS, study_file
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+ROOT = Path(__file__).parents[3]
+STARTED: list[subprocess.Popen[str]] = []
+
+PROPOSALS = 13
+SEARCH: dict[str, Any] = {
+    "priors": [{"isotropic": {"scale": {"search": {"low": 0.001, "high": 1.0, "log": True}}}}, "fitted"],
+    "rates": [{"search": {"low": 0.001, "high": 0.3, "log": True}}],
+    "training": {"steps": 12, "batch": 8, "checkpoint": 1, "curve": 6},
+    "evaluation": {"examples": 10, "generate": 0, "context_shuffle": False},
+    "search": {"trials": PROPOSALS, "early_stopping": {"asha": {"grace": 300, "reduction": 2}}},
+}
+
+
+def start(study: Path, results: Path, *overrides: str) -> subprocess.Popen[str]:
+    """A search in a process group of its own, as a user starts it."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "PYTHONPATH")}
+    STARTED.append(
+        subprocess.Popen(
+            [sys.executable, "-m", "jobs.study", str(study), *overrides, "--results", str(results)],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+    )
+    return STARTED[-1]
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=280)
+    return process.returncode, output
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_is_left_running() -> Iterator[None]:
+    yield
+    for process in STARTED:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    STARTED.clear()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a whole search, and what it printed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    code, output = finish(start(study_file(folder / "small.yaml", **SEARCH), folder / "results"))
+    assert code == 0, output
+    return folder / "results" / "small", output
+
+
+def history(study: Study) -> list[tuple]:
+    return [(t.state, t.params, t.values, t.intermediate_values) for t in study.get_trials()]
+
+
+def records(folder: Path) -> dict[str, Record]:
+    return load_records(StudyFolder(folder).records)
+
+
+def runs(folder: Path) -> dict[str, str]:
+    """Status of MLflow's runs by trial id, the study's own by its name; none twice."""
+    client = MlflowClient(f"sqlite:///{folder.parent}/mlflow.db")
+    experiment = client.get_experiment_by_name(f"softprior/{folder.name}")
+    found = client.search_runs([experiment.experiment_id])
+    keys = [r.data.tags.get("softprior.trial", folder.name) for r in found]
+    assert len(keys) == len(set(keys))
+    return {key: r.info.status for key, r in zip(keys, found, strict=True)}
+
+
+def test_a_search_leaves_points_records_figures_and_runs(undisturbed: tuple[Path, str]) -> None:
+    folder, output = undisturbed
+    trials = read_search(folder).get_trials()
+    assert len(trials) == PROPOSALS
+    states = {t.state for t in trials}
+    assert states == {TrialState.COMPLETE, TrialState.PRUNED}
+    found = records(folder)
+    for trial in trials:
+        (record,) = [found[i] for i in trial.user_attrs[TRIALS]]
+        assert trial.values == [record.validation[-1].loss]
+        assert record.status == ("finished" if trial.state == TrialState.COMPLETE else "stopped")
+        curve = {score.step: score.loss for score in record.validation if score.step}
+        assert trial.intermediate_values == curve
+        assert [point.step for point in record.steps] == list(range(1, record.validation[-1].step + 1))
+        if record.prior and record.spec.prior and record.spec.prior.name == "isotropic":
+            assert record.spec.prior.params["scale"] == trial.params["priors.isotropic.scale"]
+    for name in ("history.png", "slices.png", "importances.png"):
+        assert (folder / "search" / name).stat().st_size > 5000
+    summary = json.loads((folder / "search" / "summary.json").read_text())
+    best = min((t for t in trials if t.state == TrialState.COMPLETE), key=lambda t: t.values[0])
+    assert summary["best"][0] == best.number
+    assert "lowest validation loss" in output
+    assert "Traceback" not in output
+    status = {i: "FINISHED" if r.status == "finished" else "KILLED" for i, r in found.items()}
+    assert runs(folder) == {**status, "small": "FINISHED"}
+    client = MlflowClient(f"sqlite:///{folder.parent}/mlflow.db")
+    experiment = client.get_experiment_by_name("softprior/small")
+    (parent,) = client.search_runs([experiment.experiment_id], "tags.`softprior.study` = 'small'")
+    assert parent.data.metrics["lowest_validation_loss"] == best.values[0]
+    files = {a.path for a in client.list_artifacts(parent.info.run_id, "search")}
+    assert {"search/history.png", "search/summary.json"} <= files
+
+
+def test_killed_and_resumed_it_is_the_undisturbed_search(
+    undisturbed: tuple[Path, str], tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    folder = results / "small"
+    study = study_file(tmp_path / "small.yaml", **SEARCH)
+    process = start(study, results)
+    deadline = time.monotonic() + 200
+    checkpoints = StudyFolder(folder).checkpoint("x").parent
+    while len(list((folder / "records").glob("*.json"))) < 5 or not list(checkpoints.glob("*.safetensors")):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    cut = [t.state for t in read_search(folder).get_trials()]
+    assert 3 < len(cut) < PROPOSALS
+    assert TrialState.RUNNING in cut
+    before = records(folder)
+
+    code, output = finish(start(study, results))
+    assert code == 0, output
+    assert history(read_search(folder)) == history(read_search(undisturbed[0]))
+    ended, whole = records(folder), records(undisturbed[0])
+    assert {i: r.status for i, r in ended.items()} == {i: r.status for i, r in whole.items()}
+    assert {i: r.validation for i, r in ended.items()} == {i: r.validation for i, r in whole.items()}
+    assert all(ended[i] == record for i, record in before.items()), "a finished trial ran again"
+    assert runs(folder) == runs(undisturbed[0])
+
+    assert command.main([str(study), "--results", str(results)]) == 0, "with nothing left to do"
+    assert history(read_search(folder)) == history(read_search(undisturbed[0]))
+
+
+def test_what_is_not_a_number_is_told_as_a_failure_with_its_reason(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {
+        "priors": [{"isotropic": {"scale": {"search": {"choices": [0.02, 0.05, 1e39]}}}}],
+        "rates": [0.05],
+        "seeds": [0, 1],
+        "training": {"steps": 4, "batch": 8, "checkpoint": 4},
+        "search": {
+            "trials": 6,
+            "sampler": "random",
+            "concurrent": 2,
+            "objective": ["validation_loss", "distance_moved", {"steps_to": {"loss": 0.001}}],
+            "storage": f"sqlite:///{tmp_path}/optuna.db",
+        },
+    }
+    study = study_file(tmp_path / "small.yaml", **{**SEARCH, **changes})
+    code, output = finish(start(study, tmp_path / "results"))
+    assert code == 1, output
+    assert "Traceback" not in output
+    folder = tmp_path / "results" / "small"
+    trials = read_search(folder).get_trials()
+    states = {t.state for t in trials}
+    assert states == {TrialState.COMPLETE, TrialState.FAIL}
+    found = records(folder)
+    for trial in trials:
+        own = [found[i] for i in trial.user_attrs[TRIALS]]
+        assert {record.spec.seed for record in own} == {0, 1}
+        if trial.state == TrialState.FAIL:
+            assert trial.params["priors.isotropic.scale"] == 1e39
+            assert "scale of the prior" in trial.user_attrs[REASON]
+            continue
+        loss, moved, steps = trial.values
+        assert loss == pytest.approx(sum(r.validation[-1].loss for r in own) / 2)
+        assert moved == pytest.approx(sum(next(iter(r.geometry.values())).moved for r in own) / 2)
+        assert steps == 5
+    assert len({t.params["priors.isotropic.scale"] for t in trials}) < len(trials), (
+        "nothing was proposed twice"
+    )
+    assert len(found) == 1 + 2 * len({t.params["priors.isotropic.scale"] for t in trials})
+    assert (folder / "search" / "front.png").exists()
+
+
+def test_the_search_opens_in_optunas_dashboard(undisturbed: tuple[Path, str]) -> None:
+    journal = StudyFolder(undisturbed[0]).journal
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    dashboard = str(Path(sys.executable).parent / "optuna-dashboard")
+    process = subprocess.Popen(
+        [dashboard, str(journal), "--host", "127.0.0.1", "--port", str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    STARTED.append(process)
+    try:
+        (study,) = ask(process, f"http://127.0.0.1:{port}/api/studies")["study_summaries"]
+        assert study["study_name"] == "small"
+        detail = ask(process, f"http://127.0.0.1:{port}/api/studies/{study['study_id']}")
+        assert len(detail["trials"]) == PROPOSALS
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate(timeout=60)
+
+
+def ask(process: subprocess.Popen[str], address: str) -> Any:
+    """The server's answer, once it is up."""
+    deadline = time.monotonic() + 100
+    while True:
+        try:
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                return json.load(answer)
+        except OSError:
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+
+def test_the_example_over_all_priors_runs_on_the_shipped_model(tmp_path: Path) -> None:
+    overrides = ["model=tiny", "search.trials=4", "search.early_stopping=null", "training.steps=2"]
+    overrides += ["training.curve=1", "evaluation.examples=8", "resources.cpus=1", "search.sampler=random"]
+    overrides += [
+        f"tasks={json.dumps([{'arithmetic': SUMS}])}",
+        "priors.7.vae.steps=5",
+        "methods.1.deep.last=1",
+    ]
+    study = ROOT / "jobs" / "studies" / "search_priors.yaml"
+    code, output = finish(start(study, tmp_path / "results", *overrides))
+    assert code == 0, output
+    trials = read_search(tmp_path / "results" / "search-priors").get_trials()
+    assert [t.state for t in trials] == [TrialState.COMPLETE] * 4

@@ -1,0 +1,72 @@
+"""cluster.yaml and cluster-local.yaml, as `ray up` reads them, without a cloud."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+from softprior.errors import UserError
+from softprior.specs import PlacementSpec, ResourcesSpec
+from softprior.studies import cluster
+from softprior.studies.placement import require_room
+
+ROOT = Path(__file__).parents[2]
+
+
+def prepared(name: str) -> dict[str, Any]:
+    """What `ray up` makes of a file, and leaves on the head."""
+    config = prepare_config(yaml.safe_load((ROOT / name).read_text(encoding="utf-8")))
+    validate_config(config)
+    return config
+
+
+@pytest.mark.parametrize("name", ["cluster.yaml", "cluster-local.yaml"])
+def test_the_launcher_accepts_the_file(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(
+        "HOME", str(tmp_path)
+    )  # the launcher keeps the state of a local cluster below /tmp/ray
+    config = prepared(name)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    assert any("-c requirements.lock" in command for command in config["setup_commands"])
+    assert '".[cluster]"' in config["setup_commands"][-1]
+    assert "cluster" in extras
+    for here in config["file_mounts"].values():
+        assert here.startswith("~") or (ROOT / here).exists(), here
+    commands = "\n".join(config["head_start_ray_commands"])
+    assert "mlflow server" in commands
+    assert "--host 127.0.0.1" in commands
+    told = commands + str(config.get("docker", {}))
+    assert "RAY_AUTH_MODE=token" in told
+    assert "RAY_AUTH_TOKEN_PATH" in told
+
+
+def test_images_have_the_locked_ray() -> None:
+    docker = prepared("cluster.yaml")["docker"]
+    locked = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert f"\nray=={ray.__version__}\n" in locked
+    for key in ("image", "head_image", "worker_image"):
+        assert docker[key].startswith(f"rayproject/ray:{ray.__version__}-py311"), key
+
+
+def test_nodes_that_are_not_there_yet_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    left = tmp_path / "ray_bootstrap_config.yaml"
+    left.write_text(yaml.safe_dump(prepared("cluster.yaml")))
+    monkeypatch.setattr(cluster, "LAUNCHER", left)
+    head = {"CPU": 0.0}
+    nodes = cluster._at_largest([head])
+    assert len(nodes) == 9
+    require_room(nodes, ResourcesSpec(cpus=4, gpus=1), PlacementSpec())
+    with pytest.raises(UserError, match="the largest node has 4 and 1"):
+        require_room(nodes, ResourcesSpec(cpus=5, gpus=1), PlacementSpec())
+    left.write_text(yaml.safe_dump(prepared("cluster-local.yaml")))
+    assert cluster._at_largest([head]) == [head]
+    monkeypatch.setattr(cluster, "LAUNCHER", tmp_path / "nothing")
+    assert cluster._at_largest([head]) == [head]

@@ -1,0 +1,216 @@
+"""Shared hosts: what the study file says, what the plan says, and whole studies on one copy of the model."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from softprior.errors import UserError
+from softprior.records import Record, load_records
+from softprior.results import StudyFolder
+from softprior.specs import ModelSpec, PlacementSpec, ResourcesSpec
+from softprior.studies.describe import running
+from softprior.studies.placement import (
+    concurrent,
+    host_of,
+    logical_cpus,
+    placed_model,
+    require_room,
+    trial_resources,
+    trial_threads,
+)
+from softprior.studies.plan import plan_study
+from softprior.study_files import load_study
+from tests.builders import study_file, tiny
+
+SHARED = {"hosts": "shared", "cpus": 1}
+
+
+def study(path: Path, *overrides: str, **changes: Any) -> Any:
+    return load_study(study_file(path / "study.yaml", **changes), overrides)
+
+
+def test_placement_is_no_part_of_a_trials_identity(tmp_path):
+    alone, together = (plan_study(study(tmp_path, placement=p)) for p in ({"hosts": "local"}, SHARED))
+    assert [t.id for t in alone.trials] == [t.id for t in together.trials]
+    assert study(tmp_path).placement == PlacementSpec()
+    assert PlacementSpec.model_validate(PlacementSpec().model_dump()) == PlacementSpec()
+
+
+@pytest.mark.parametrize(
+    ("placement", "said"),
+    [
+        ({"hosts": "remote"}, "placement.hosts"),
+        ({"replicas": 2}, "replicas belongs to shared hosts"),
+        ({"hosts": "local", "tokens": 100}, "tokens belongs to shared hosts"),
+        ({"hosts": "shared", "replicas": 0}, "placement.replicas"),
+        ({"hosts": "shared", "cores": 2}, "placement.cores"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_sentence(tmp_path, placement, said):
+    with pytest.raises(UserError) as refused:
+        study(tmp_path, placement=placement)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_trials_become_light_clients(tmp_path):
+    own, resources = PlacementSpec(), ResourcesSpec(cpus=2, gpus=1)
+    assert trial_resources(resources, own) == {"cpu": 2, "gpu": 1}
+    assert (trial_threads(resources, own), concurrent(resources, own)) == (2, None)
+    assert logical_cpus(resources, own) is None
+    both = PlacementSpec(hosts="shared", replicas=2)
+    assert trial_resources(resources, both) == {"cpu": 0.1}
+    assert (trial_threads(resources, both), concurrent(resources, both)) == (1, 8)
+    assert concurrent(ResourcesSpec(concurrent=3), both) == 3
+    assert study(tmp_path, model="tiny").model.device == "auto"
+    assert placed_model(study(tmp_path, model="tiny", resources={"gpus": 1})).device == "auto"
+    # A GPU of trials that do not use any is not for the model.
+    assert (
+        placed_model(study(tmp_path, model="tiny", resources={"gpus": 1}, placement=SHARED)).device == "cpu"
+    )
+    gpu = {**SHARED, "gpus": 1}
+    assert placed_model(study(tmp_path, model="tiny", placement=gpu)).device == "auto"
+
+
+def test_a_cluster_without_room_is_said_before_anything_waits():
+    small = [{"CPU": 4.0}, {"CPU": 8.0, "GPU": 1.0}]
+    one = ResourcesSpec(cpus=1)
+    require_room(small, one, PlacementSpec(hosts="shared", replicas=3, cpus=3))
+    require_room(small, ResourcesSpec(cpus=8, gpus=1), PlacementSpec())
+    for placement, said in (
+        (PlacementSpec(hosts="shared", cpus=9), r"a replica of the model asks for 9 CPUs .* placement\.cpus"),
+        (
+            PlacementSpec(hosts="shared", replicas=2, cpus=6),
+            r"2 replicas .* ask for 12.1 CPUs .* has 12 and 1",
+        ),
+        (PlacementSpec(hosts="shared", replicas=2, cpus=1, gpus=1), r"2 GPUs"),
+    ):
+        with pytest.raises(UserError, match=said):
+            require_room(small, one, placement)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"placement": {"hosts": "shared"}, "seeds": [0, 1, 2]},
+            "one copy of the model on 2 CPUs serves up to 4 trials at a time, at most 2,048 positions in a "
+            "pass: less than a minute; starting up is not counted",
+        ),
+        (
+            {"placement": {"hosts": "shared", "replicas": 2, "tokens": None}, "resources": {"concurrent": 2}},
+            "2 copies of the model, each on 2 CPUs, serve up to 2 trials at a time: less than a minute; "
+            "starting up is not counted",
+        ),
+        (
+            {"placement": {"hosts": "shared", "replicas": 3}},
+            "3 copies of the model, each on 2 CPUs, serve up to 3 trials at a time, at most 2,048 positions "
+            "in a pass, and this machine has room for 2; lower placement.replicas, cpus or gpus",
+        ),
+    ],
+)
+def test_the_dry_run_says_what_sharing_means(tmp_path, monkeypatch, changes, said):
+    monkeypatch.setattr("softprior.studies.describe.machine_cpus", lambda: 4)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert running(plan_study(study(tmp_path, **changes))) == said
+
+
+def test_a_local_host_is_the_process_own():
+    with host_of(ModelSpec(id="tiny", device="cpu"), None) as given:
+        assert given.host is tiny().host
+        assert given.fingerprint == tiny().fingerprint
+
+
+FOUR: dict[str, Any] = {
+    "priors": ["isotropic", "fitted"],
+    "methods": [{"soft": {"tokens": 4}}, {"prefix": {"tokens": 2}}],
+    "training": {"steps": 6, "batch": 8, "checkpoint": 1},
+    "resources": {"cpus": 1, "concurrent": 4},
+}
+
+
+def ran(folder: StudyFolder) -> dict[str, Record]:
+    return load_records(folder.records)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_a_study_on_one_copy_of_the_model_has_the_losses_of_one_with_many(tmp_path):
+    from tests.studies.test_study_runs import finish, start
+
+    found = {}
+    for name, placement in (("own", {"hosts": "local"}), ("shared", {**SHARED, "tokens": 3000})):
+        file = study_file(tmp_path / f"{name}.yaml", **FOUR, placement=placement)
+        code, output = finish(start(file, tmp_path / name, "tracking.enabled=false"))
+        assert code == 0, output
+        found[name] = ran(StudyFolder(tmp_path / name / "small"))
+    assert set(found["own"]) == set(found["shared"])
+    assert len(found["own"]) == 5
+    for trial, own in found["own"].items():
+        shared = found["shared"][trial]
+        assert shared.status == "finished"
+        # Passes of several trials add in another order, and six steps of AdamW make the most of it.
+        assert shared.test.loss == pytest.approx(own.test.loss, rel=1e-3)
+        for one, two in zip(own.steps, shared.steps, strict=True):
+            assert two.loss == pytest.approx(one.loss, rel=1e-3)
+        assert shared.environment["threads"] == 1
+
+
+@pytest.mark.faults
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_a_replica_killed_in_the_middle_of_a_study_costs_nothing_but_time(tmp_path):
+    from tests.studies.test_study_runs import finish, start, wait_for_checkpoint
+
+    training = {"steps": 80, "batch": 8, "checkpoint": 1}
+    file = study_file(tmp_path / "small.yaml", **FOUR | {"training": training}, placement=SHARED)
+    folder = StudyFolder(tmp_path / "results" / "small")
+    process = start(file, tmp_path / "results", "tracking.enabled=false")
+    wait_for_checkpoint(process, folder)
+    (replica,) = replicas_of(process.pid)
+    os.kill(replica, signal.SIGKILL)
+    code, output = finish(process)
+    assert code == 0, output
+    records = ran(folder)
+    assert len(records) == 5
+    assert {record.status for record in records.values()} == {"finished"}
+    for record in records.values():
+        if record.spec.prior:
+            assert [point.step for point in record.steps] == list(range(1, 81))
+
+
+def replicas_of(driver: int) -> list[int]:
+    """Processes of actors of the class Replica, as Ray titles them, that a driver started."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = [
+            int(folder.name)
+            for folder in Path("/proc").iterdir()
+            if folder.name.isdigit() and _is_replica(folder, driver)
+        ]
+        if found:
+            return found
+        time.sleep(0.1)
+    pytest.fail("there is no replica")
+
+
+def _is_replica(folder: Path, driver: int) -> bool:
+    try:
+        title = (folder / "cmdline").read_bytes()
+        return title.startswith(b"ray::Replica") and driver in _ancestors(int(folder.name))
+    except OSError:
+        return False  # it ended meanwhile
+
+
+def _ancestors(process: int) -> list[int]:
+    found = []
+    while process > 1:
+        process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+        found.append(process)
+    return found
