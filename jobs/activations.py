@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -58,10 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--results",
-        type=Path,
         metavar="DIR",
-        default=Path("results"),
-        help="where it goes (default: results)",
+        default="results",
+        help="where it goes: a folder that all workers see (default: results)",
     )
     return parser
 
@@ -76,13 +76,22 @@ def _run(console: Console, options: argparse.Namespace) -> int:
     from softprior.activations.plan import plan_activations
     from softprior.activations.progress import Watch
     from softprior.activations.run import run_activations
+    from softprior.storage import results_folder
     from softprior.studies.cluster import Cluster
 
+    # Ray warns of every pool of actors that arguments might be lost, which a new round would mend.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     plan = plan_activations(spec, str(options.file))
     console.print("\n".join(describe(plan)), soft_wrap=True)
     if options.dry_run:
         return FINISHED
-    folder = RunFolder(options.results.expanduser().resolve() / spec.name)
+    results = results_folder(options.results)
+    if not isinstance(results, Path):
+        raise UserError(
+            f"--results = '{options.results}' is a bucket, and sums are rewritten in place all the time; give "
+            "a folder that all workers see"
+        )
+    folder = RunFolder(results / spec.name)
     with Watch(console, plan) as watch:
         summary = run_activations(plan, folder, Cluster(spec.resources), watch)
     for name, reason in summary["failed"].items():

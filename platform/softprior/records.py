@@ -101,8 +101,8 @@ class Record(Spec):
 
     Attributes:
         label: the trial's axes in words, without what tells it from other trials of a study.
-        status: `finished`, `failed`, or `stopped` by a search before its end, without test and posterior then;
-            a trial without a record has not ended.
+        status: `finished`, `failed`, or `stopped` by a search before its end (no test, no posterior); a trial
+            without a record has not ended.
         error: why it failed or was stopped, with the step.
         steps: every optimizer step taken.
         validation: the curve; the first point is the untrained sample.

@@ -263,6 +263,8 @@ class PlacementSpec(Spec):
         replicas: copies of the model.
         cpus: CPUs, and so torch threads, of one replica.
         gpus: GPUs of one replica; a fraction lets replicas share one.
+        ranks: processes that hold one replica's weights between them (DeepSpeed ZeRO-3), for models too large
+            for one GPU; 1 holds them whole. They share the replica's CPUs and GPUs.
         tokens: most positions of one pass, prompts included; null for no limit.
     """
 
@@ -270,6 +272,7 @@ class PlacementSpec(Spec):
     replicas: Annotated[int, Field(ge=1)] = 1
     cpus: Annotated[int, Field(ge=1)] = 2
     gpus: Annotated[float, Field(ge=0)] = 0.0
+    ranks: Annotated[int, Field(ge=1)] = 1
     tokens: Annotated[int, Field(ge=1)] | None = 2048
 
     @model_validator(mode="after")

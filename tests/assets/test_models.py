@@ -18,7 +18,7 @@ from transformers import (
 )
 
 import softprior
-from softprior.assets.models import Shape, model_fingerprint, model_shape, resolve_model
+from softprior.assets.models import Shape, model_fingerprint, model_shape, parameter_count, resolve_model
 from softprior.errors import UserError
 from softprior.models.load import load_local
 from softprior.prompt import Place
@@ -274,3 +274,13 @@ def test_the_default_model_completes_a_sentence(monkeypatch: pytest.MonkeyPatch)
     prompt = tokenizer("The capital of France is", return_tensors="pt")
     answer = model.generate(**prompt, max_new_tokens=1, do_sample=False)
     assert tokenizer.decode(answer[0]).endswith(" Paris")
+
+
+def test_the_papers_model_has_its_sizes_before_it_is_fetched() -> None:
+    model = ModelSpec(id="hub:meta-llama/Llama-3.2-1B")
+    shape = model_shape(model)
+    assert shape == (16, "decoder", 2048, 512, 131072, 128256)
+    hidden, inner = shape.hidden, 8192  # Llama's layers, with tied embeddings
+    block = 2 * hidden**2 + 2 * hidden * shape.keys + 3 * hidden * inner + 2 * hidden
+    assert parameter_count(model) == shape.vocabulary * hidden + shape.blocks * block + hidden
+    assert parameter_count(ModelSpec(id="hub:somebody/something")) is None

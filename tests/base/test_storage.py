@@ -22,6 +22,7 @@ from softprior.results import StudyFolder
 from softprior.specs import TrackingSpec
 from softprior.storage import JOB, RemotePath, local_copy, location, results_folder
 from softprior.studies import lease
+from softprior.studies.search.storage import _storage
 from softprior.studies.worker import failed
 from softprior.tracking.client import tracking_uri
 from softprior.training.checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -208,3 +209,8 @@ def test_machines_exchange_what_they_build(
 
     ensure("memo", lambda path: path.write_text("of this machine"), shared=False)
     assert [p.name for p in location(f"{bucket}/cache").glob("*")] == []
+
+
+def test_a_search_with_results_in_a_bucket_needs_a_database() -> None:
+    with pytest.raises(UserError, match=r"needs a database, and search\.storage is not set"):
+        _storage(None, StudyFolder(location("s3://bucket/results/search")))

@@ -11,9 +11,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import ray
+import yaml
 
 from softprior.records import load_records
 from softprior.results import StudyFolder
+from softprior.statistics.store import stored
 from tests.builders import study_file
 from tests.ray_head import Head, free_ports
 
@@ -87,6 +89,17 @@ def test_the_package_reaches_driver_workers_and_subprocesses_and_failures_fail_t
     assert "test loss" in output
     records = load_records(StudyFolder(results / "small").records)
     assert sorted(record.status for record in records.values()) == ["failed", "finished", "finished"]
+
+
+def test_activation_statistics_are_a_job_too(head: Head, tmp_path: Path) -> None:
+    file = tmp_path / "small.yaml"
+    task = {"arithmetic": {"train_examples": 18, "validation_examples": 9, "test_examples": 9}}
+    run = {"name": "small", "model": "tiny", "tasks": [task], "sites": ["resid.0"], "resources": {"cpus": 1}}
+    file.write_text(yaml.safe_dump({**run, "tracking": {"enabled": False}}))
+    command = ("python", "-m", "jobs.activations", str(file), "--no-findings", "--results", str(tmp_path))
+    code, output = submit(head, *command)
+    assert code == 0, output
+    assert stored(tmp_path / "small" / "store") == {"arithmetic": ["resid.0"], "vocabulary": ["resid.0"]}
 
 
 def test_a_stopped_job_stops_its_trials_and_another_goes_on(head: Head, tmp_path: Path) -> None:

@@ -185,6 +185,22 @@ def test_a_replica_killed_in_the_middle_of_a_study_costs_nothing_but_time(tmp_pa
             assert [point.step for point in record.steps] == list(range(1, 81))
 
 
+@pytest.mark.faults
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_a_study_over_sharded_weights_agrees_with_one_over_whole_ones(tmp_path):
+    from tests.studies.test_study_runs import finish, start
+
+    found = {}
+    for name, placement in (("own", {"hosts": "local"}), ("sharded", {**SHARED, "cpus": 2, "ranks": 2})):
+        file = study_file(tmp_path / f"{name}.yaml", **FOUR, placement=placement)
+        code, output = finish(start(file, tmp_path / name, "tracking.enabled=false"))
+        assert code == 0, output
+        found[name] = ran(StudyFolder(tmp_path / name / "small"))
+    for trial, own in found["own"].items():
+        assert found["sharded"][trial].test.loss == pytest.approx(own.test.loss, rel=1e-3)
+
+
 def replicas_of(driver: int) -> list[int]:
     """Processes of actors of the class Replica, as Ray titles them, that a driver started."""
     deadline = time.monotonic() + 60

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -145,6 +146,9 @@ def _read(plan: Plan, folder: RunFolder, missing: Sequence[Shard], report: Repor
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    for handler in logging.getLogger("ray.data").handlers:
+        if type(handler) is not logging.NullHandler:
+            handler.setLevel(logging.CRITICAL)  # what there is to say, the summary says
     spec = plan.spec
     model = spec.model
     if model.device == "auto" and not spec.resources.gpus:
@@ -168,12 +172,10 @@ def _read(plan: Plan, folder: RunFolder, missing: Sequence[Shard], report: Repor
         },
     )
     failed: dict[str, str] = {}
-    done = len(plan.shards) - len(missing)
-    with _watching(folder, lambda tokens: report(Progress(tokens, done))):
+    with _watching(plan, folder, report):
         try:
             for row in results.iter_rows():
                 outcome = json.loads(row["result"])
-                done += "failed" not in outcome
                 if "failed" in outcome:
                     failed[outcome["shard"]] = outcome["failed"]
                 if outcome.get("disk"):
@@ -200,8 +202,8 @@ def _user_error(error: BaseException) -> UserError | None:
 
 
 @contextmanager
-def _watching(folder: RunFolder, report: Callable[[int], None]) -> Iterator[None]:
-    """Adds up what the workers of this session note of their progress."""
+def _watching(plan: Plan, folder: RunFolder, report: Report) -> Iterator[None]:
+    """Adds up what the workers of this session note of their progress, and what is on disk."""
     for path in folder.parts.glob("*.beat.json"):
         path.unlink()
     ended = threading.Event()
@@ -209,7 +211,9 @@ def _watching(folder: RunFolder, report: Callable[[int], None]) -> Iterator[None
     def watch() -> None:
         while not ended.wait(POLL):
             beats = (json.loads(path.read_text()) for path in folder.parts.glob("*.beat.json"))
-            report(sum(beat["tokens"] for beat in beats))
+            tokens = sum(beat["tokens"] for beat in beats)
+            partials = (partial for task in plan.groups for partial in folder.partials(task))
+            report(Progress(tokens, len({name for partial in partials for name in partial.shards})))
 
     thread = threading.Thread(target=watch, name="progress", daemon=True)
     thread.start()

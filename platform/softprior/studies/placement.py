@@ -133,7 +133,7 @@ def replicas(study: StudySpec) -> Iterator[HostedLM | None]:
         for index in range(placement.replicas):
             started.append(
                 start_replica(
-                    partial(_load, placed_model(study)),
+                    partial(_load, placed_model(study), placement),
                     placement.tokens,
                     num_cpus=placement.cpus,
                     num_gpus=placement.gpus,
@@ -151,7 +151,11 @@ def replicas(study: StudySpec) -> Iterator[HostedLM | None]:
         remove_placement_group(group)
 
 
-def _load(model: ModelSpec) -> FrozenLM:
+def _load(model: ModelSpec, placement: PlacementSpec) -> FrozenLM:
+    if placement.ranks > 1:
+        from softprior.models.sharded import load_sharded
+
+        return load_sharded(model, placement.ranks, threads=max(1, placement.cpus // placement.ranks))
     from softprior.models.load import load_local
 
     return load_local(model).host

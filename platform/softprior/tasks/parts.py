@@ -8,7 +8,7 @@ from softprior.prompt import Row
 from softprior.tasks.base import Example, Task
 
 PARTS = ("input", "question", "answer")
-"""Every token has exactly one; `input` is what is neither of the others (context, "Answer:", a whole text)."""
+"""Every token has exactly one; `input` is what is neither of the others (context, "Answer:", whole texts)."""
 
 _INPUT, _QUESTION, _ANSWER = range(len(PARTS))
 
