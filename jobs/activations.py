@@ -88,7 +88,7 @@ def _run(console: Console, options: argparse.Namespace) -> int:
     results = results_folder(options.results)
     if not isinstance(results, Path):
         raise UserError(
-            f"--results = '{options.results}' is a bucket, and sums are rewritten in place all the time; give "
+            f"--results = '{options.results}' is a bucket, and sums are rewritten in place; give "
             "a folder that all workers see"
         )
     folder = RunFolder(results / spec.name)
