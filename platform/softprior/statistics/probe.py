@@ -124,7 +124,7 @@ def _fitted_predictions(
     training: Float[np.ndarray, "N D"], labels: Int[np.ndarray, "N"], testing: Float[np.ndarray, "M D"]
 ) -> tuple[Int[np.ndarray, "M"], bool]:
     """Predicted labels of the testing vectors, and whether the fit converged."""
-    # Labels of few tokens in many dimensions are separable, where lbfgs takes a thousand steps.
+    # Labels of few tokens in many dimensions are separable, where lbfgs was far slower.
     model = LogisticRegression(class_weight="balanced", solver="newton-cholesky", max_iter=100)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # it goes into the result
