@@ -15,7 +15,7 @@ from matplotlib.ticker import LogFormatter
 
 from analysis.activation_figures_common import NORMAL, SMALL, TITLE, WIDTH, look, save, spread_over, tidy
 from analysis.figures import PATH
-from softprior.activations.claims import Ratio, apart, over_null, radii
+from softprior.activations.findings.claims import Ratio, between, over_null, radii
 from softprior.activations.texts import VOCABULARY
 
 LABELS = 7
@@ -75,7 +75,7 @@ CURVES = (
         partial(_plain, "participation_with_sinks"),
         logarithmic=True,
     ),
-    Curve("MMD$^2$ between tasks / between halves of one", True, apart, null=1.0),
+    Curve("MMD$^2$ between tasks", True, between, null=0.0),
     Curve("held-out probe: balanced accuracy", True, _accuracy, null=0.5),
     Curve("trace of a text / its null", False, partial(over_null, name="trace"), null=1.0),
     Curve("step of a text / shuffled", False, partial(over_null, name="step"), null=1.0),

@@ -27,7 +27,7 @@ from analysis.activation_figures_common import (
     spread_over,
     tidy,
 )
-from softprior.activations.findings import ALL
+from softprior.activations.findings.common import ALL
 from softprior.activations.texts import VOCABULARY
 from softprior.seeding import derive
 from softprior.statistics.store import load_statistics, load_tables

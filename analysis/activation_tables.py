@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.activation_figures_common import spread_over
-from softprior.activations.claims import Ratio, over_null, radii
+from softprior.activations.findings.claims import Ratio, over_null, radii
 
 ROWS = 8
 """Sites of a table at most; the file has all."""

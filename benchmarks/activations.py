@@ -3,6 +3,9 @@
 Three ways over the same texts, taken in turns: forward passes alone, the same passes with every statistic at
 every residual site, and the usual way (`output_hidden_states=True` on padded batches, states kept in a list,
 numpy at the end). Prints seconds, their ratios, and the peak memory of each way in a process of its own.
+
+With --growth: peak memory of a worker at 10,000 and at 1,000,000 tokens. With --workers: two runs of the
+command at once, each on one core, against one run of two workers on both files, starting up included.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from transformers import AutoModelForCausalLM
 
 from softprior.activations.collector import Collector, Medians, Sinks, base_sites, batch_of
@@ -139,10 +143,7 @@ def status(field: str) -> float:
 def in_shards(model: ModelSpec, tokens: int) -> Callable[[], object]:
     """A function that reads a file of random words as one worker of the job does."""
     folder = Path(tempfile.mkdtemp(prefix="softprior-benchmark-"))
-    generator = np.random.default_rng(0)
-    with (folder / "words.txt").open("w") as file:
-        for _ in range(tokens // 100):
-            file.write(" ".join(generator.choice(WORDS, 50)) + "\n")
+    words(folder / "words.txt", tokens, 0)
     files = [{"name": "words", "path": str(folder / "words.txt")}]
     spec = ActivationsSpec.model_validate(
         {"name": "growth", "model": model.id, "files": files, "shard_tokens": SHARD}
@@ -162,6 +163,41 @@ def in_shards(model: ModelSpec, tokens: int) -> Callable[[], object]:
     return run
 
 
+def words(path: Path, tokens: int, seed: int) -> None:
+    """Writes a file of random words with about so many tokens."""
+    generator = np.random.default_rng(seed)
+    lines = (" ".join(generator.choice(WORDS, 50)) for _ in range(tokens // 100))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def side_by_side(model: str, tokens: int) -> tuple[float, float]:
+    """Seconds of two runs of one worker each at once, and of one run of two workers on what both read."""
+    with tempfile.TemporaryDirectory(prefix="softprior-benchmark-") as name:
+        folder = Path(name)
+        files = [{"name": f"words{i}", "path": str(folder / f"words{i}.txt")} for i in range(2)]
+        for i, file in enumerate(files):
+            words(Path(file["path"]), tokens, i)
+        shared = {"model": model, "shard_tokens": 2048, "tracking": {"enabled": False}}
+        runs = [("both", files, 2), ("first", files[:1], 1), ("second", files[1:], 1)]
+        for run, read, workers in runs:
+            spec = shared | {"name": run, "files": read, "resources": {"cpus": 1, "concurrent": workers}}
+            (folder / f"{run}.yaml").write_text(yaml.safe_dump(spec))
+        return timed(folder, ["first", "second"]), timed(folder, ["both"])
+
+
+def timed(folder: Path, runs: list[str]) -> float:
+    """Seconds until all of the runs, begun at once, have ended."""
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "jobs.activations", "--no-findings", "--results", str(folder)]
+    processes = [
+        subprocess.Popen([*command, str(folder / f"{run}.yaml")], stdout=subprocess.DEVNULL)  # noqa: S603  our own
+        for run in runs
+    ]
+    if any(process.wait() for process in processes):
+        sys.exit("a run failed")
+    return time.perf_counter() - started
+
+
 def measured(way: str, model: str, tokens: int, threads: int) -> dict[str, float]:
     """`alone`, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.activations", "--alone", way, "--model", model]
@@ -175,10 +211,11 @@ def main() -> None:
     """Prints one line a way."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.activations", description=__doc__)
     parser.add_argument("--model", default="smollm2-135m-instruct-q4_1")
-    parser.add_argument("--tokens", type=int, default=12_000, help="tokens of one run (default: 12000)")
+    parser.add_argument("--tokens", type=int, default=12_000, help="tokens of a run (default: 12000)")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each way (default: 5)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--growth", action="store_true", help="peak memory at 10,000 and 1,000,000 tokens")
+    parser.add_argument("--workers", action="store_true", help="two workers against two runs")
     parser.add_argument("--alone", choices=(*WAYS, "shards"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.alone:
@@ -190,6 +227,15 @@ def main() -> None:
             f"{options.model}: peak at {GROWTH[0]:,} tokens {peaks[0]:.0f} MB, at {GROWTH[1]:,} "
             f"{peaks[1]:.0f} MB, ratio {peaks[1] / peaks[0]:.3f}"
         )
+        return
+    if options.workers:
+        for turn in range(options.rounds):
+            apart, together = side_by_side(options.model, options.tokens)
+            print(
+                f"round {turn + 1}: two runs {apart:.1f} s, one run of two workers {together:.1f} s, ratio "
+                f"{apart / together:.2f}",
+                flush=True,
+            )
         return
     limit_threads(options.threads)
     spec = ModelSpec(id=options.model)

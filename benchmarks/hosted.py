@@ -24,7 +24,7 @@ import yaml
 from softprior.records import load_records
 from softprior.results import StudyFolder
 
-EVERY = 0.5
+EVERY = 2.0
 """Seconds between looks at the memory."""
 
 
@@ -44,20 +44,24 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=4)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=2, help="of the shared model (default: 2)")
-    parser.add_argument("--gpus", type=float, default=0.0, help="of the shared model (default: 0)")
+    parser.add_argument("--replicas", type=int, default=1, help="of the shared model (default: 1)")
+    parser.add_argument("--threads", type=int, default=2, help="of each replica (default: 2)")
+    parser.add_argument("--gpus", type=float, default=0.0, help="of each replica (default: 0)")
     parser.add_argument("--tokens", type=int, default=2048, help="positions of a pass (default: 2048)")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    each = max(1, options.threads * 2 // options.trials)  # as many threads in all as do some good
+    threads = options.replicas * options.threads
+    each = max(1, threads * 2 // options.trials)  # as many threads in all as do some good
+    gpus = options.replicas * options.gpus / options.trials
     own = {
-        "resources": {"cpus": each, "gpus": options.gpus / options.trials, "concurrent": options.trials},
+        "resources": {"cpus": each, "gpus": gpus, "concurrent": options.trials},
         "placement": {"hosts": "local"},
     }
     shared = {
         "resources": {"cpus": each, "concurrent": options.trials},
         "placement": {
             "hosts": "shared",
+            "replicas": options.replicas,
             "cpus": options.threads,
             "gpus": options.gpus,
             "tokens": options.tokens,
@@ -103,7 +107,7 @@ def run(study: dict[str, Any], options: argparse.Namespace) -> Run:
         file = Path(folder) / "study.yaml"
         file.write_text(yaml.safe_dump(study))
         # Enough CPUs on paper that all trials run at once, whatever the machine has.
-        cpus = options.threads + options.trials * study["resources"]["cpus"] + 1
+        cpus = options.replicas * options.threads + options.trials * study["resources"]["cpus"] + 1
         environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
         environment["RAY_OVERRIDE_RESOURCES"] = json.dumps({"CPU": cpus})
         command = [sys.executable, "-m", "jobs.study", str(file), "--results", folder]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from jobs.stopping import Stop, stoppable
 from softprior.errors import UserError
 from softprior.study_files import load_spec
 
@@ -20,11 +18,11 @@ if TYPE_CHECKING:
     from softprior.activations.folder import RunFolder
     from softprior.activations.plan import Plan
 
-FINISHED, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
-"""Exit statuses: everything was read, something failed, the user's mistake, Ctrl-C."""
+FINISHED, FAILED, WRONG = 0, 1, 2
+"""Exit statuses: everything was read, something failed, the user's mistake. Ctrl-C gives 130, SIGTERM 143."""
 
-QUIET = 15.0
-"""Seconds between lines where there is no terminal."""
+STOPPED = "stopped before anything was read"
+STOPPING = "stopping; what is on disk stays, and the same again goes on from there (again ends it at once)"
 
 LOG_WIDTH = 160
 """Columns of a table that goes to a file, where there is no window to ask."""
@@ -34,14 +32,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     options = _parser().parse_intermixed_args(arguments)
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
-    try:
-        return _run(console, options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return WRONG
-    except KeyboardInterrupt:
-        console.print("stopped; what is on disk stays, and the same command goes on from there")
-        return INTERRUPTED
+    with stoppable(STOPPED, STOPPING) as stop:
+        try:
+            return _run(console, options, stop)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return WRONG
+        except KeyboardInterrupt:
+            return stop.status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(console: Console, options: argparse.Namespace) -> int:
+def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
     from softprior.activations.spec import ActivationsSpec
 
     spec = load_spec(ActivationsSpec, options.file, tuple(options.override))
@@ -79,8 +77,6 @@ def _run(console: Console, options: argparse.Namespace) -> int:
     from softprior.storage import results_folder
     from softprior.studies.cluster import Cluster
 
-    # Ray warns of every pool of actors that arguments might be lost, which a new round would mend.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     plan = plan_activations(spec, str(options.file))
     console.print("\n".join(describe(plan)), soft_wrap=True)
     if options.dry_run:
@@ -92,8 +88,11 @@ def _run(console: Console, options: argparse.Namespace) -> int:
             "a folder that all workers see"
         )
     folder = RunFolder(results / spec.name)
+    # Ray warns of every pool of actors that arguments might be lost, which a new round would mend.
+    cluster = Cluster(spec.resources, quiet=True)
+    stop.orderly = True
     with Watch(console, plan) as watch:
-        summary = run_activations(plan, folder, Cluster(spec.resources), watch)
+        summary = run_activations(plan, folder, cluster, watch)
     for name, reason in summary["failed"].items():
         console.print(f"failed  {name}: {reason}", soft_wrap=True)
     found = {} if options.no_findings else _findings(console, plan, folder)
@@ -108,17 +107,18 @@ def _findings(console: Console, plan: Plan, folder: RunFolder) -> dict[str, Any]
     from analysis.activation_figures import draw_activations
     from analysis.activation_figures_depth import DEPTH
     from analysis.activation_tables import task_table
-    from softprior.activations.findings import findings, save_findings
+    from softprior.activations.findings.summary import findings, save_findings
+    from softprior.activations.progress import Steps
     from softprior.training.threads import limit_threads
 
     limit_threads(plan.spec.resources.cpus * plan.spec.workers)
     path, figures = folder.root / "findings.json", folder.root / "figures"
     if not _newer(path, folder.summary):
-        with _Steps(console, "findings") as steps:
+        with Steps(console, "findings") as steps:
             save_findings(path, findings(folder.store, steps))
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if not _newer(figures / DEPTH, path):
-        with _Steps(console, "figures") as steps:
+        with Steps(console, "figures") as steps:
             draw_activations(folder.store, found, figures, steps)
     for task, sites in found["tasks"].items():
         console.print(task_table(task, sites))
@@ -132,7 +132,7 @@ def _track(
     console: Console, plan: Plan, folder: RunFolder, summary: dict[str, Any], found: dict[str, Any]
 ) -> None:
     """Sends numbers by site and figures to MLflow: one run, however often the command is repeated."""
-    from softprior.activations.findings import by_depth
+    from softprior.activations.findings.summary import by_depth
     from softprior.tracking.client import default_uri
     from softprior.tracking.runs import log_run
 
@@ -143,7 +143,8 @@ def _track(
     files = [folder.summary, folder.root / "findings.json", folder.root / "figures"]
     uri = spec.tracking.uri or default_uri(results)
     present = [path for path in files if path.exists()]
-    problem = log_run(uri, results, spec.name, plan.key, facts, given, by_depth(found), present)
+    whole = not summary["failed"]
+    problem = log_run(uri, results, spec.name, plan.key, facts, given, by_depth(found), present, whole=whole)
     if problem:
         console.print(f"note: MLflow at {uri} could not be written: {problem}", soft_wrap=True)
         console.print("      the results folder has everything; the same command again sends it")
@@ -151,38 +152,6 @@ def _track(
 
 def _newer(path: Path, than: Path) -> bool:
     return path.exists() and path.stat().st_mtime_ns >= than.stat().st_mtime_ns
-
-
-class _Steps:
-    """A bar over steps on a terminal; a line now and then in a log."""
-
-    def __init__(self, console: Console, name: str) -> None:
-        self._console = console
-        self._name = name
-        self._said = time.monotonic()
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task(name, total=None, note="")
-
-    def __enter__(self) -> _Steps:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def __call__(self, done: int, total: int, note: str) -> None:
-        self._bar.update(self._task, completed=done, total=total, note=note)
-        if not self._console.is_terminal and time.monotonic() - self._said > QUIET:
-            self._said = time.monotonic()
-            self._console.print(f"  {self._name}: {done} of {total} done, {note} next")
 
 
 def _next(console: Console, plan: Plan, folder: RunFolder) -> None:

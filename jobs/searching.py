@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from jobs.stopping import Stop
+from jobs.stopping import Stop, how_to_go_on
 from softprior.results import StudyFolder
 from softprior.studies.cluster import Cluster
 
@@ -26,7 +24,7 @@ def run(
     cluster: Cluster,
     stop: Stop,
 ) -> bool:
-    """Runs a search, or goes on with it; whether no trial failed.
+    """Runs a search, or goes on with it; whether no trial and no proposal failed.
 
     Args:
         uri: MLflow's; None for no tracking.
@@ -66,8 +64,8 @@ def run(
             lowest = zip(summary.objectives, zip(*(p.values for p in summary.best), strict=True), strict=True)
             metrics = {f"lowest_{name.replace(' ', '_')}": min(values) for name, values in lowest}
     except InterruptedStudyError as stopped:
-        console.print(f"stopped with {len(stopped.records)} trials done; go on with:")
-        console.print(f"  {sys.executable} -m jobs.study {shlex.join(sys.argv[1:])}", soft_wrap=True)
+        ended = len(stopped.records)
+        console.print(f"stopped with {ended} trials done; {how_to_go_on()}", soft_wrap=True)
         raise KeyboardInterrupt from None
     finally:
         wanted = {trial.id for trial in plan.trials}
@@ -75,14 +73,17 @@ def run(
         illustrator.complete(records)
         if tracker and folder.study.exists():
             tracker.close(records, metrics)
-    _report(console, plan, folder, summary, sum(record.status == "failed" for record in records.values()))
+    failed = {i for i, record in records.items() if record.status == "failed"}
+    _report(console, plan, folder, summary, failed)
     if tracker and tracker.problem:
         console.print(f"note: MLflow at {tracker.uri} could not be written: {tracker.problem}")
         console.print("      the results folder has everything; the same command again sends it")
-    return all(record.status != "failed" for record in records.values()) and bool(summary.best)
+    return bool(summary.best) and not failed and all(point.state != "fail" for point in summary.points)
 
 
-def _report(console: Console, plan: SearchPlan, folder: StudyFolder, summary: Summary, failed: int) -> None:
+def _report(
+    console: Console, plan: SearchPlan, folder: StudyFolder, summary: Summary, failed: set[str]
+) -> None:
     from analysis.search_tables import best_table, importance_table
     from analysis.tables import failures_table, load_trials
 
@@ -107,8 +108,13 @@ def _report(console: Console, plan: SearchPlan, folder: StudyFolder, summary: Su
     console.print(f"figures   {folder.search} and {folder.root / 'figures'}")
     if plan.search.storage is None:
         console.print(f"dashboard optuna-dashboard {folder.journal}", soft_wrap=True)
+    for point in summary.points:
+        if point.state == "fail" and failed.isdisjoint(point.trials):
+            console.print(f"proposal {point.number} failed: {point.reason}", soft_wrap=True)
     if failed:
-        console.print(f"{failed} trials failed; the sampler knows, and a search tries none of them again")
+        console.print(
+            f"{len(failed)} trials failed; the sampler knows, and a search tries none of them again"
+        )
 
 
 def _json(summary: Summary) -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import time
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
+
+from softprior.storage import JOB
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -34,6 +37,13 @@ class Stop:
         """The exit status of a command that a signal ended."""
         assert self.signal is not None
         return 128 + self.signal
+
+
+def how_to_go_on() -> str:
+    """What to do after a study was stopped: the command again or, in a Ray job, the same submission."""
+    if JOB in os.environ:
+        return "the same submission again goes on"
+    return f"go on with:\n  {sys.executable} -m jobs.study {shlex.join(sys.argv[1:])}"
 
 
 @contextmanager

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from jobs.stopping import Stop, stoppable
+from jobs.stopping import Stop, how_to_go_on, stoppable
 from softprior.errors import UserError
 from softprior.results import StudyFolder
 from softprior.specs import StudySpec
@@ -65,6 +64,15 @@ def _main(options: argparse.Namespace, stop: Stop) -> int:
             cluster.stop()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return WRONG
+    except Exception as error:
+        from softprior.training.failure import full_disk
+
+        reason = full_disk(error)
+        if reason is None:
+            raise
+        kept = "finished trials and checkpoints are kept, so free some space and run the command again"
+        print(f"error: {options.results} cannot be written ({reason}); {kept}", file=sys.stderr)
         return WRONG
 
 
@@ -150,9 +158,8 @@ def _run(
         with Watch(console, plan.trials, done) as watch:
             run_study(plan, folder, [illustrator, *([tracker] if tracker else []), watch], cluster)
     except InterruptedStudyError as stopped:
-        count = len(stopped.records)
-        console.print(f"stopped with {count} of {len(wanted)} trials done; go on with:")
-        console.print(f"  {sys.executable} -m jobs.study {shlex.join(sys.argv[1:])}", soft_wrap=True)
+        ended = f"{len(stopped.records)} of {len(wanted)} trials done"
+        console.print(f"stopped with {ended}; {how_to_go_on()}", soft_wrap=True)
         raise KeyboardInterrupt from None
     finally:
         records = {i: r for i, r in load_records(folder.records).items() if i in wanted}

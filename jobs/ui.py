@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+from softprior.errors import UserError
+from softprior.storage import location
 from softprior.tracking.client import default_uri
 
 PATIENCE = 5.0
@@ -23,20 +25,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m jobs.ui", description="Serve MLflow's pages on the results."
     )
-    parser.add_argument(
-        "--results", type=Path, metavar="DIR", default=Path("results"), help="default: results"
-    )
+    parser.add_argument("--results", metavar="DIR", default="results", help="default: results")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
     )
     parser.add_argument("--port", type=int, default=5000, help="default: 5000")
     options = parser.parse_args(arguments)
-    results = options.results.expanduser().resolve()
-    if not (results / "mlflow.db").exists():
-        print(
-            f"error: {results} has no mlflow.db; run a study first, or give its --results folder",
-            file=sys.stderr,
-        )
+    try:
+        results = _folder(options.results)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", default_uri(results)]
     command += ["--default-artifact-root", (results / "mlflow-artifacts").as_uri()]
@@ -44,6 +42,23 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"open http://{options.host}:{options.port} (Ctrl-C stops)", flush=True)
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     return _serve(command, environment)
+
+
+def _folder(text: str) -> Path:
+    """The folder of results whose database is to be shown.
+
+    Raises:
+        UserError: it has none.
+    """
+    results = location(text)
+    if not isinstance(results, Path):
+        raise UserError(
+            f"--results = '{text}' is a bucket, which holds no database of runs; open the tracking server "
+            "of its studies (tracking.uri) in a browser"
+        )
+    if not (results / "mlflow.db").exists():
+        raise UserError(f"{results} has no mlflow.db; run a study first, or give its --results folder")
+    return results
 
 
 def _serve(command: list[str], environment: dict[str, str]) -> int:

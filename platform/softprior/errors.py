@@ -1,4 +1,4 @@
-"""The one exception a user is meant to read."""
+"""Errors that several parts know: the one a user is meant to read, and the loss of a host."""
 
 
 class UserError(Exception):
@@ -6,6 +6,10 @@ class UserError(Exception):
 
     Entry points print the sentence without a traceback and exit with status 2.
     """
+
+
+class HostLostError(Exception):
+    """What held the model is gone, and nothing of the request was done; the next one starts it anew."""
 
 
 SHOWN = 15

@@ -6,10 +6,14 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
+from softprior.errors import UserError
 from softprior.storage import Location, RemotePath
 
 _UMASK = os.umask(0)
@@ -43,6 +47,29 @@ def write_json(path: Location, value: Any) -> None:
     """Writes a JSON file atomically; numbers that are not finite become null."""
     text = json.dumps(finite(value), indent=1, allow_nan=False, ensure_ascii=False)
     write_atomically(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Holds the lock file of a results folder, so that no other process writes into the folder meanwhile.
+
+    Raises:
+        UserError: another process holds it, or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"another process is running in {path.parent}; wait for it or stop it") from None
+    except OSError as error:
+        raise UserError(
+            f"{path.parent} cannot be written ({error.strerror}); choose another folder with --results"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def finite(value: Any) -> Any:

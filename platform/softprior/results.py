@@ -69,5 +69,9 @@ class StudyFolder:
         """The traceback of an unexpected failure."""
         return self.root / "errors" / f"{trial}.txt"
 
+    def stalls(self, trial: str) -> Location:
+        """The stacks of the trial's threads each time that it hung."""
+        return self.root / "errors" / f"{trial}-stalls.txt"
+
     def checkpoint(self, trial: str) -> Location:
         return self.root / "checkpoints" / f"{trial}.safetensors"

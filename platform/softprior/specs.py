@@ -247,11 +247,14 @@ class ResourcesSpec(Spec):
         cpus: CPUs, and so torch threads, of one trial.
         gpus: GPUs of one trial; a fraction lets trials share one.
         concurrent: most trials at a time; null leaves it to the resources.
+        patience: minutes without a sign of life after which a trial is taken to hang: its process is ended,
+            and started again twice at most. Null is no limit.
     """
 
     cpus: Annotated[int, Field(ge=1)] = 2
     gpus: Annotated[float, Field(ge=0)] = 0.0
     concurrent: Annotated[int, Field(ge=1)] | None = None
+    patience: Annotated[float, Field(gt=0)] | None = None
 
 
 class PlacementSpec(Spec):

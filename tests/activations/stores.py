@@ -54,6 +54,9 @@ def write(
     sinks: Tensor | None = None,
     shuffled: Tensor | None = None,
     sample: int = 1000,
+    words: Tensor | None = None,
+    articles: Tensor | None = None,
+    uncounted: Tensor | None = None,
 ) -> None:
     """Writes the file of a task and site.
 
@@ -63,6 +66,9 @@ def write(
         groups: the group of each document.
         sinks: vectors of sinks.
         shuffled: states of the same texts shuffled; None: the same vectors in another order.
+        words: token ids [G T]; None: all different.
+        articles: the document of each text in the table of texts; None: its own.
+        uncounted: tokens of each shuffled text that are massive there alone.
     """
     number, length, width = texts.shape
     document = torch.arange(number).repeat_interleave(length) + derive(0, task) % 10**9
@@ -75,7 +81,7 @@ def write(
         "document": document,
         "position": position,
         "part": part,
-        "token": torch.arange(number * length),
+        "token": torch.arange(number * length) if words is None else words.flatten(),
         "group": of_text.repeat_interleave(length),
     }
     vectors = texts.reshape(-1, width)
@@ -100,12 +106,15 @@ def write(
     sequences = {
         "text": torch.tensor([i for i, _, _ in rows]),
         "shuffled": torch.tensor([s for _, s, _ in rows]),
+        "document": document[::length].repeat(2) if articles is None else articles.repeat(2),
         "tokens": torch.full((len(rows),), length),
         "trace": torch.tensor([trace(states) for _, _, states in rows], dtype=torch.float64),
         "step": torch.tensor([step(states) for _, _, states in rows], dtype=torch.float64),
         "answer": torch.tensor([trace(v[ends]) if answers and not s else nan for _, s, v in rows]).double(),
         "span": torch.tensor([trace(v[spans]) if answers and not s else nan for _, s, v in rows]).double(),
     }
+    if uncounted is not None:
+        sequences["tokens"][number:] -= uncounted
     first = slice(0, 3 * length)
     paths = {"text": document[first], "position": position[first], "token": facts["token"][first]}
     paths |= {"part": part[first], "vectors": vectors[first]}

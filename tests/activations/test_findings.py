@@ -10,21 +10,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from scipy.stats import kurtosis
 from sklearn.metrics import pairwise_distances
 
-from softprior.activations.claims import apart, over_null
-from softprior.activations.findings import (
-    findings,
-    group_findings,
-    pair_findings,
-    residual_sites,
-    save_findings,
-    site_findings,
-)
+from softprior.activations.collector import Collector, Sinks, base_sites, batch_of
+from softprior.activations.findings.claims import between, over_null
+from softprior.activations.findings.groups import group_findings
+from softprior.activations.findings.pairs import pair_findings
+from softprior.activations.findings.sites import site_findings
+from softprior.activations.findings.summary import findings, residual_sites, save_findings
+from softprior.activations.sequences import Sequences
+from softprior.activations.state import TaskState
+from softprior.activations.store import write_site
+from softprior.activations.texts import shuffled
 from softprior.errors import UserError
-from softprior.statistics.sequences import trace
+from softprior.models.local import LocalLM
+from softprior.models.packing import ATTENTION
 from softprior.statistics.store import load_tables
+from softprior.tasks.prepare import Text
+from softprior.testing.families import random_model
 from tests.activations.stores import (
     ANSWER,
     DOCUMENTS,
@@ -92,6 +98,8 @@ def test_two_clusters_are_told_apart_and_one_law_is_not(tmp_path: Path) -> None:
     assert same.separation.ratio_low < 1
     assert same.separation.p > 0.05
     assert same.probe.low < 0.5 < same.probe.high
+    assert far.probe.p < 0.02
+    assert same.probe.p > 0.05
 
 
 def test_steps_of_a_random_walk_are_shorter_than_of_the_same_tokens_shuffled(tmp_path: Path) -> None:
@@ -117,15 +125,86 @@ def test_pairs_of_texts_are_joined_by_the_text(tmp_path: Path) -> None:
     assert found.trace.high - found.trace.low < 1e-6
 
 
+def test_texts_of_one_article_are_one_observation(tmp_path: Path) -> None:
+    articles = torch.arange(DOCUMENTS) % 6
+    levels = (1 + articles)[:, None, None]
+    write(tmp_path, "a", SITE, texts().cumsum(1), shuffled=texts().cumsum(1) * levels, articles=articles)
+    found = site_findings(tmp_path, "a", SITE, seed=0)
+    assert (found.trace.texts, found.trace.documents) == (DOCUMENTS, 6)
+    assert (found.step.documents, found.answer.documents) == (6, 6)
+    assert found.trace.p > 0.03  # six documents, one of them as the null, cannot say more
+    assert found.trace.mean_log_ratio == pytest.approx(-2 * np.log(np.arange(1, 7)).mean(), abs=1e-6)
+
+
+def test_the_order_of_the_rows_changes_nothing(tmp_path: Path) -> None:
+    for task in ("a", "b"):
+        write(tmp_path, task, SITE, texts(), articles=torch.arange(DOCUMENTS) % 7)
+    path = tmp_path / "b" / f"{SITE}.safetensors"
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = file.metadata()
+    order = torch.randperm(2 * DOCUMENTS, generator=torch.Generator().manual_seed(0))
+    save_file({n: t[order] if n.startswith("//sequences/") else t for n, t in tensors.items()}, path, header)
+    one, other = (site_findings(tmp_path, task, SITE, seed=0) for task in ("a", "b"))
+    assert (one.trace, one.step, one.answer) == (other.trace, other.step, other.answer)
+
+
+def test_a_store_that_does_not_name_documents_says_so(tmp_path: Path) -> None:
+    write(tmp_path, "a", SITE, texts())
+    path = tmp_path / "a" / f"{SITE}.safetensors"
+    with safe_open(path, framework="pt") as file:
+        tensors = {n: file.get_tensor(n) for n in file.keys() if n != "//sequences/document"}  # noqa: SIM118
+        header = file.metadata()
+    save_file(tensors, path, header)
+    found = site_findings(tmp_path, "a", SITE, seed=0)
+    for summary in (found.trace, found.step, found.answer):
+        assert summary.note == "the store does not say which texts share a document; run the job again"
+        assert math.isnan(summary.mean_log_ratio)
+    assert found.participation > 1
+
+
+def test_texts_with_more_massive_tokens_in_one_run_are_left_out_and_counted(tmp_path: Path) -> None:
+    uncounted = (torch.arange(DOCUMENTS) % 3 == 0).long()
+    factors = torch.where(uncounted == 1, 100, 2)[:, None, None]
+    write(tmp_path, "a", SITE, texts(), shuffled=factors * texts(), uncounted=uncounted)
+    found = site_findings(tmp_path, "a", SITE, seed=0)
+    assert (found.unequal, found.trace.texts, found.step.texts) == (20, 40, 40)
+    assert found.answer.texts == DOCUMENTS
+    assert ratio(found.trace) == pytest.approx(1 / 4, rel=1e-6)
+    assert found.notes["unequal"].startswith("many texts are left out of trace and step")
+
+
 def test_the_null_of_traces_at_the_embedding_is_unigram_draws(tmp_path: Path) -> None:
-    vectors = texts() + 2 * normal(DOCUMENTS, 1, WIDTH, seed="own place")
-    write(tmp_path, "a", "resid.0", vectors)
-    found = site_findings(tmp_path, "a", "resid.0", seed=0)
-    flat = vectors.reshape(-1, WIDTH).double()
-    expected = np.log([trace(own) / float(flat.var(0, correction=0).sum()) for own in vectors]).mean()
+    write(tmp_path, "a", "resid.0", texts() + 2 * normal(DOCUMENTS, 1, WIDTH, seed="own place"))
+    write(tmp_path, "same", "resid.0", texts())
+    found, same = (site_findings(tmp_path, task, "resid.0", seed=0) for task in ("a", "same"))
     assert found.trace_null == "unigram"
-    assert found.trace.mean_log_ratio == pytest.approx(expected, rel=1e-4)
     assert ratio(found.trace) == pytest.approx(1 / 5, rel=0.15)  # 1 of a text, 4 more between texts
+    assert same.trace.low < 0 < same.trace.high
+
+
+def test_where_positions_are_added_to_embeddings_the_null_is_shuffled_there_too(tmp_path: Path) -> None:
+    drawn = torch.randint(3, 40, (30, 16), generator=torch.Generator().manual_seed(0)).tolist()
+    given = [Text(f"{i}", f"{i}", "", tokens, [0] * 12 + [2] * 4) for i, tokens in enumerate(drawn)]
+    for family in ("gpt2", "llama"):
+        host = LocalLM(random_model(family, ATTENTION), "model")
+        state = TaskState(family, 200, False, ())
+        sinks = Sinks({}, 1e9, base_sites(host.sites()))
+        collector = Collector(state, ["resid.0"], sinks, 0)
+        sequences = Sequences(state, ["resid.0"], sinks, 0)
+        collector.begin(given)
+        host.observe(None, batch_of(given), ["resid.0"], collector)
+        for mixed in (False, True):
+            read = [shuffled(text, 0) if mixed else text for text in given]
+            sequences.begin(read, shuffled=mixed)
+            host.observe(None, batch_of(read), ["resid.0"], sequences)
+        state.end_shard("x", {})
+        write_site(tmp_path, family, "resid.0", state.sites["resid.0"], (), 30, {"model": "model"})
+    learned, rotary = (site_findings(tmp_path, family, "resid.0", seed=0) for family in ("gpt2", "llama"))
+    assert (learned.trace_null, rotary.trace_null) == ("shuffled", "unigram")
+    assert learned.dip_vectors == 200
+    assert rotary.dip_vectors <= 37
+    assert learned.trace.documents == rotary.trace.documents == 30
 
 
 def test_answers_that_lie_together_are_closer_than_spans(tmp_path: Path) -> None:
@@ -248,6 +327,8 @@ def test_p_values_are_corrected_over_sites(found: dict) -> None:
 
     for own in found["pairs"].values():
         check([(site["separation"]["p"], site["holm"]) for site in own.values()])
+        check([(site["probe"]["p"], site["probe_holm"]) for site in own.values()])
+    check([(site["p"], site["holm"]) for site in found["nearest"].values()])
     squad = found["tasks"]["squad"].values()
     check([(p, q) for site in squad for p, q in zip(site["dip_p"], site["dip_holm"], strict=True)])
     check([(site["answer"]["p"], site["answer_holm"]) for site in squad])
@@ -261,14 +342,14 @@ def test_sentences_say_what_the_numbers_are(found: dict) -> None:
     numbers = [int(line.split()[1].rstrip(":")) for line in lines]
     assert set(numbers) == {5, 6, 11, 12, 14}
     assert all(a <= b for a, b in pairwise(numbers))
-    at = apart(found["pairs"]["arithmetic / squad"]["resid.1"])
+    at = between(found["pairs"]["arithmetic / squad"]["resid.1"])
     [far] = [line for line in lines if "arithmetic is separated from squad" in line]
     assert "at 3 of 3 sites" in far
-    assert f"ratio {at} at resid.1" in far
+    assert f"MMD^2 {at} at resid.1" in far
     [same] = [line for line in lines if "squad is separated from text" in line]
     assert "at 0 of 3 sites" in same
-    [near] = [line for line in lines if "of all pairs" in line]
-    assert "squad and text are nearest at 3 of 3 sites" in near
+    [near] = [line for line in lines if "nearest of all pairs" in line]
+    assert "at 3 sites: squad and text at 3, undecided at 0" in near
     [modules] = [line for line in lines if "groups of arithmetic" in line]
     assert "lie apart at 3 of 3 sites" in modules
     answers = [line for line in lines if line.startswith("claim 12")]

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from jobs.activations import FINISHED, main
+from softprior.tracking.client import default_uri
 from tests.activations.test_worker import spec
 
 pytestmark = pytest.mark.ray
@@ -45,3 +47,13 @@ def test_findings_and_figures_are_made_once_and_again_after_a_new_run(tmp_path: 
     os.utime(root / "activations.json")
     assert main(command) == FINISHED
     assert all(path.stat().st_mtime_ns > before[path] for path in made)
+
+    client = MlflowClient(tracking_uri=default_uri(tmp_path))
+    experiment = client.get_experiment_by_name("softprior/small")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["model"] == json.loads((root / "activations.json").read_text())["identity"]["model"]
+    steps = [point.step for point in client.get_metric_history(run.info.run_id, "arithmetic/participation")]
+    assert steps == [0, 1, 2]
+    logged = [file.path for file in client.list_artifacts(run.info.run_id)]
+    assert {"activations.json", "findings.json", "activations-depth.png"} <= set(logged)

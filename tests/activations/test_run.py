@@ -8,16 +8,21 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
+import torch
 import yaml
 
 from softprior.activations.folder import RunFolder
 from softprior.activations.plan import plan_activations
-from softprior.activations.run import run_activations
+from softprior.activations.run import _read, run_activations
 from softprior.errors import UserError
 from softprior.specs import ResourcesSpec
+from softprior.statistics.store import load_statistics
 from softprior.studies.cluster import Cluster
 from tests.activations.test_worker import assert_same_store, spec
 
@@ -46,6 +51,47 @@ def test_a_finished_run_is_not_repeated_and_another_needs_its_own_folder(undistu
     assert {path: path.stat().st_mtime_ns for path in undisturbed.store.rglob("*.safetensors")} == before
     with pytest.raises(UserError, match="holds another run"):
         run(undisturbed, sample=41)
+
+
+def test_documents_in_files_of_any_kind_are_the_same_to_two_workers(tmp_path):
+    words = ["river", "stone", "a", "the"] * 15
+    documents = [" ".join([word] * (3 + 7 * i % 50)) for i, word in enumerate(words)]
+    (tmp_path / "lines.txt").write_text("".join(f"{text}\n" for text in documents))
+    rows = [json.dumps({"text": text}) for text in documents]
+    (tmp_path / "rows.jsonl").write_text("\n".join([*rows[:7], '{"text": 3}', "no JSON", *rows[7:]]) + "\n")
+    parquet.write_table(pa.table({"text": documents}), tmp_path / "table.parquet", row_group_size=9)
+    files = [{"name": path.stem, "path": str(path)} for path in tmp_path.iterdir()]
+    folder = RunFolder(tmp_path / "read")
+    summary = run(folder, tasks=[], files=files, resources={"cpus": 1, "concurrent": 2}, shard_tokens=200)
+    assert summary["failed"] == {}
+    for name, found in summary["tasks"].items():
+        if name != "vocabulary":
+            skipped = 2 * (name == "rows")
+            assert (found["texts"], found["documents"], found["skipped"]) == (60, 60, skipped), name
+    for site in ("resid.0", "resid.3", "final", "key.2"):
+        one, *others = (
+            load_statistics(folder.store, name, site, "all", None).moments
+            for name in ("lines", "rows", "table")
+        )
+        for other in others:
+            assert other.count == one.count
+            torch.testing.assert_close(other.mean, one.mean, rtol=1e-6, atol=1e-6)
+            # Products are float32, and other documents share a batch.
+            torch.testing.assert_close(other.covariance(), one.covariance(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.faults
+def test_what_ended_the_workers_is_told(tmp_path):
+    """An error outside any shard, which Ray wraps: here a run planned without its data's fingerprint."""
+    plan = plan_activations(spec())
+    plan = replace(plan, identity={"model": plan.identity["model"]})
+    folder = RunFolder(tmp_path)
+    folder.parts.mkdir()
+    with Cluster(ResourcesSpec(cpus=1)):
+        failed, lost = _read(plan, folder, plan.shards, lambda _: None)
+    assert failed == {}
+    assert lost.startswith("its worker died (")
+    assert "KeyError: 'data.arithmetic'" in lost
 
 
 def started(file: Path, results: Path) -> subprocess.Popen:
@@ -92,6 +138,24 @@ def test_killed_at_three_moments_it_ends_the_same(undisturbed, tmp_path):
     assert process.returncode == 0, output
     assert_same_store(undisturbed, folder)
     assert json.loads(folder.summary.read_text())["tasks"]["arithmetic"]["texts"] == 45
+
+
+def test_a_signal_ends_it_in_order(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(spec().model_dump(mode="json", exclude_defaults=True)))
+    process = started(file, tmp_path)
+    while not RunFolder(tmp_path / "small").plan.exists():
+        assert process.poll() is None, process.stdout.read().decode()
+        time.sleep(0.01)
+    children = descendants(process.pid)
+    process.terminate()
+    output = process.communicate()[0].decode()
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert "stopping; what is on disk stays" in output
+    assert "Traceback" not in output
+    for child in children:
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
 
 
 def killed(process: subprocess.Popen) -> None:

@@ -77,6 +77,17 @@ def test_shards_of_files_hold_every_document_once(tmp_path, loaded, kind, tokens
     assert sum(map(len, owners)) == len(set().union(*owners))
 
 
+def test_files_of_one_name_in_two_folders_stay_apart(tmp_path, loaded):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "part-0.txt").write_text(f"A line of folder {folder}.\nThe same line.\n")
+    files = FileTexts(FilesSpec(name="mine", path=str(tmp_path / "*" / "part-0.txt")), loaded.tokenizer)
+    texts = [text for shard in files.shards(10_000) for text in files.read(shard).texts]
+    wanted = [f"{folder}/part-0.txt:byte {byte}" for folder in "ab" for byte in (0, 20)]
+    assert [text.document for text in texts] == wanted
+    assert len({text.id for text in texts}) == 4
+
+
 def test_malformed_rows_are_told_and_the_rest_is_read(tmp_path, loaded):
     path = tmp_path / "some.jsonl"
     path.write_text(
@@ -188,3 +199,19 @@ def test_the_plan_hangs_on_what_decides_the_result_alone():
     assert one.key != plan_activations(spec(sample=7)).key
     assert one.shuffled_tokens > 0
     assert sum(shard.sequences for shard in one.shards if shard.source == "arithmetic") == 256
+
+
+def test_texts_to_shuffle_are_dealt_in_proportion(tmp_path):
+    """A short last shard gets few of them: 200 documents of 5 tokens in shards of 60, 60, 60 and 20."""
+    path = tmp_path / "some.txt"
+    path.write_text("An even line of it.\n" * 200)
+    files = [{"name": "some", "path": str(path), "length": 5}]
+    plan = plan_activations(spec(tasks=[], files=files, shard_tokens=300, sequences=97))
+    shards = [shard for shard in plan.shards if shard.source == "some"]
+    whole = sum(shard.texts for shard in shards)
+    assert len(shards) == 4
+    assert shards[-1].texts < shards[0].texts / 2
+    assert sum(shard.sequences for shard in shards) == 97
+    assert all(abs(shard.sequences - 97 * shard.texts / whole) < 1 for shard in shards)
+    assert [shard.paths for shard in shards] == [8, 0, 0, 0]
+    assert shards[1].place == f"bytes 1,200 to 2,399 of {path}"

@@ -18,8 +18,8 @@ from analysis.activation_figures_common import COLOURS, DPI, PANELS, WIDTH, look
 from analysis.activation_figures_depth import CURVES, draw_depth, draw_groups
 from analysis.activation_figures_planes import STEPS, _cloud, _text, draw_planes
 from analysis.activation_tables import ROWS, task_table
-from softprior.activations.claims import apart, over_null
-from softprior.activations.findings import findings
+from softprior.activations.findings.claims import between, over_null
+from softprior.activations.findings.summary import findings
 from softprior.statistics.store import load_tables
 from softprior.tasks.parts import PARTS
 from tests.activations.stores import ANSWER, DOCUMENTS, TOKENS, normal, write, write_vocabulary
@@ -128,9 +128,9 @@ def test_curves_are_the_findings_with_their_intervals(found, tmp_path, drawn) ->
     corners = steps.collections[0].get_paths()[0].vertices[:, 1]
     assert corners.min() == pytest.approx(min(ratio.low for ratio in expected))
     assert corners.max() == pytest.approx(max(ratio.high for ratio in expected))
-    apart_by = by_title["MMD$^2$ between tasks / between halves of one"]
+    apart_by = by_title["MMD$^2$ between tasks"]
     assert np.allclose(
-        apart_by.lines[0].get_ydata(), [apart(found["pairs"]["sums / text"][s]).value for s in SITES]
+        apart_by.lines[0].get_ydata(), [between(found["pairs"]["sums / text"][s]).value for s in SITES]
     )
     labels = [text.get_text() for text in drawn[0].legends[0].get_texts()]
     assert labels == ["sums", "text", "sums / text"]

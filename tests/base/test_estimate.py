@@ -9,9 +9,10 @@ from scipy.stats import wilcoxon
 
 from softprior.methods import METHODS
 from softprior.specs import Entry, EvaluationSpec, ModelSpec, Rate, StudySpec, TrainingSpec, TrialSpec
-from softprior.studies.estimate import CORE_FLOPS, GPU_FLOPS, Cost, hours, smallest_p, total_cost, trial_cost
+from softprior.studies.estimate import GPU_FLOPS, Cost, hours, smallest_p, total_cost, trial_cost
 from softprior.studies.plan import Plan, entry_of
 from softprior.tasks import TASKS
+from softprior.training.threads import CORE_FLOPS
 from softprior.validation import validate
 
 SUMS = TASKS["arithmetic"](modules=("two_digit_addition",), test_examples=10, max_new_tokens=6)

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 BELOW: dict[str, set[str]] = {
     "errors": set(),
+    "liveness": set(),
     "storage": {"errors"},
     "files": {"errors", "storage"},
     "seeding": {"errors"},
@@ -25,7 +26,17 @@ BELOW: dict[str, set[str]] = {
     "records": {"errors", "files", "specs", "storage"},
     "results": {"storage"},
     "background": {"files", "results", "seeding", "storage"},
-    "assets": {"errors", "files", "prompt", "seeding", "specs", "storage", "validation", "study_files"},
+    "assets": {
+        "errors",
+        "files",
+        "liveness",
+        "prompt",
+        "seeding",
+        "specs",
+        "storage",
+        "validation",
+        "study_files",
+    },
 }
 """The base layer: what each may import."""
 

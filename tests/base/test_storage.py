@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from jobs.stopping import stoppable
 from softprior import storage
 from softprior.assets.cache import VARIABLE, cache_root, ensure
 from softprior.errors import UserError
@@ -149,6 +151,27 @@ def test_one_driver_at_a_time(bucket: str, monkeypatch: pytest.MonkeyPatch) -> N
     started = time.monotonic()
     with lease.leased(path):
         assert time.monotonic() - started >= 4
+
+
+def test_a_driver_whose_lease_another_took_over_stops_and_leaves_it(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"BEAT": 0.1, "SETTLED": 0.1}.items():
+        monkeypatch.setattr(lease, name, value)
+    path = location(f"{bucket}/taken/.lock")
+    other = b'{"process": 7, "machine": "elsewhere"}'
+
+    def drive() -> None:
+        with lease.leased(path):
+            path.write_bytes(other)
+            time.sleep(60)
+
+    with stoppable("early", "late") as stop:
+        stop.orderly = True
+        with pytest.raises(UserError, match="process 7 on elsewhere is running the study"):
+            drive()
+    assert stop.signal == signal.SIGTERM
+    assert path.read_bytes() == other
 
 
 def test_of_two_drivers_that_begin_together_one_goes_on(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

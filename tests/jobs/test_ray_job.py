@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
-import ray
 import yaml
 
 from softprior.records import load_records
 from softprior.results import StudyFolder
 from softprior.statistics.store import stored
+from softprior.studies.search.storage import read_search
 from tests.builders import study_file
 from tests.ray_head import Head, free_ports
 
@@ -61,19 +61,43 @@ def submit(head: Head, *command: str, options: tuple[str, ...] = ()) -> tuple[in
     return done.returncode, done.stdout + done.stderr
 
 
-def test_the_package_reaches_driver_workers_and_subprocesses_and_failures_fail_the_job(
+def test_a_job_has_all_it_needs_stops_in_order_goes_on_and_fails_with_its_trials(
     head: Head, tmp_path: Path
 ) -> None:
-    probe = tmp_path / "where.py"
+    """A probe and a search are stopped; the search is submitted again, beside activation statistics."""
+    probe, statistics, results = tmp_path / "where.py", tmp_path / "statistics.yaml", tmp_path / "results"
     probe.write_text(WHERE)
-    study = study_file(tmp_path / "small.yaml", priors=["fitted", {"isotropic": {"scale": 1e39}}])
-    results = tmp_path / "results"
-    run = f"python {probe}; python -m jobs.study {study}; python -m jobs.study {study} --results {results}"
-    code, output = submit(head, "sh", "-c", run)
-    assert code != 0, output
-    assert "failed with exit code 1" in output, output
+    task = {"arithmetic": {"train_examples": 18, "validation_examples": 9, "test_examples": 9}}
+    run = {"name": "sums", "model": "tiny", "tasks": [task], "sites": ["resid.0"], "resources": {"cpus": 1}}
+    statistics.write_text(yaml.safe_dump({**run, "tracking": {"enabled": False}}))
+    study = study_file(
+        tmp_path / "small.yaml",
+        priors=[{"isotropic": {"scale": {"search": {"choices": [0.05, 1e39]}}}}],
+        training={"steps": 300, "batch": 8, "checkpoint": 1},
+        search={"trials": 4, "sampler": "random"},
+        tracking={"enabled": False},
+    )
+    search = ("python", "-m", "jobs.study", str(study), "--results", str(results))
+    code, output = submit(
+        head,
+        *("sh", "-c", f"python {probe} & exec {shlex.join(search)}"),
+        options=("--no-wait", "--submission-id", "first"),
+    )
+    assert code == 0, output
+    folder = StudyFolder(results / "small")
+    checkpoints = folder.checkpoint("any").parent
+    while not list(checkpoints.glob("*.safetensors")) or "FOUND" not in log_of(head, "first"):
+        assert status_of(head, "first") in ("PENDING", "RUNNING"), log_of(head, "first")
+        time.sleep(0.1)
+    head.ask("POST", "jobs/first/stop")
+    while (status := status_of(head, "first")) != "STOPPED":
+        assert status == "RUNNING"
+        time.sleep(0.1)
+    (checkpoint,) = checkpoints.glob("*.safetensors")
+    written, before = checkpoint.stat().st_mtime_ns, load_records(folder.records)
 
-    found = next(line for line in output.splitlines() if line.startswith("FOUND"))
+    log = log_of(head, "first")
+    found = next(line for line in log.splitlines() if line.startswith("FOUND"))
     driver, worker, subprocess_, fingerprint, files = json.loads(found.removeprefix("FOUND "))
     for path in (driver, worker, subprocess_):
         assert "/runtime_resources/py_modules_files/" in path, (
@@ -82,107 +106,115 @@ def test_the_package_reaches_driver_workers_and_subprocesses_and_failures_fail_t
     assert len(fingerprint) == 64
     assert {"jobs", "analysis", "platform"} <= set(files)
     assert not {".git", ".venv", "results", "tests"} & set(files)
-
-    assert "error: the working folder of a Ray job is thrown away" in output
-    assert "1 of 3 trials failed" in output
-    assert "study ━" not in output, "bars belong to terminals"
-    assert "test loss" in output
-    records = load_records(StudyFolder(results / "small").records)
-    assert sorted(record.status for record in records.values()) == ["failed", "finished", "finished"]
-
-
-def test_activation_statistics_are_a_job_too(head: Head, tmp_path: Path) -> None:
-    file = tmp_path / "small.yaml"
-    task = {"arithmetic": {"train_examples": 18, "validation_examples": 9, "test_examples": 9}}
-    run = {"name": "small", "model": "tiny", "tasks": [task], "sites": ["resid.0"], "resources": {"cpus": 1}}
-    file.write_text(yaml.safe_dump({**run, "tracking": {"enabled": False}}))
-    command = ("python", "-m", "jobs.activations", str(file), "--no-findings", "--results", str(tmp_path))
-    code, output = submit(head, *command)
-    assert code == 0, output
-    assert stored(tmp_path / "small" / "store") == {"arithmetic": ["resid.0"], "vocabulary": ["resid.0"]}
-
-
-def test_a_stopped_job_stops_its_trials_and_another_goes_on(head: Head, tmp_path: Path) -> None:
-    training = {"steps": 300, "batch": 8, "checkpoint": 1}
-    study = study_file(tmp_path / "small.yaml", priors=["fitted"], training=training)
-    folder = StudyFolder(tmp_path / "results" / "small")
-    command = ("python", "-m", "jobs.study", str(study), "--results", str(tmp_path / "results"))
-    code, output = submit(head, *command, options=("--no-wait", "--submission-id", "first"))
-    assert code == 0, output
-    checkpoints = tmp_path / "results" / "small" / "checkpoints"
-    deadline = time.monotonic() + 120
-    while not list(checkpoints.glob("*.safetensors")):
-        assert time.monotonic() < deadline, head.ask("GET", "jobs/first/logs")["logs"]
-        time.sleep(0.1)
-    head.ask("POST", "jobs/first/stop")
-    while (status := head.ask("GET", "jobs/first")["status"]) != "STOPPED":
-        assert status == "RUNNING"
-        time.sleep(0.1)
-    log = head.ask("GET", "jobs/first/logs")["logs"]
-    assert "go on with" in log, "it was killed before it could end in order"
-    (checkpoint,) = checkpoints.glob("*.safetensors")
-    written = checkpoint.stat().st_mtime_ns
+    assert "the same submission again goes on" in log, "it was killed before it could end in order"
     time.sleep(1)
     assert checkpoint.stat().st_mtime_ns == written, "a trial goes on without its driver"
 
-    code, output = submit(head, *command)
+    collect = (
+        "python",
+        "-m",
+        "jobs.activations",
+        str(statistics),
+        "--no-findings",
+        "--results",
+        str(results),
+    )
+    code, output = submit(head, *collect, options=("--no-wait", "--submission-id", "statistics"))
     assert code == 0, output
-    assert "1 of 2 trials are finished already" in output
-    rows = pq.read_table(folder.table).to_pylist()
-    assert [row["status"] for row in rows] == ["finished", "finished"]
-    assert max(row["steps"] for row in rows) == 300
+    code, output = submit(head, *search)
+    assert code != 0, output
+    assert "failed with exit code 1" in output, output
+    assert "1 trials failed; the sampler knows" in output
+    assert "study ━" not in output, "bars belong to terminals"
+    assert "lowest validation loss" in output
+    records = load_records(folder.records)
+    assert sorted(record.status for record in records.values()) == ["failed", "finished", "finished"]
+    assert "finished" in {record.status for record in before.values()}
+    assert all(records[i] == record for i, record in before.items()), "a trial ran again"
+    resumed = records[checkpoint.stem]
+    assert [point.step for point in resumed.steps] == list(range(1, 301))
+    told = {trial.state.name: trial.values for trial in read_search(folder.root).get_trials()}
+    assert told == {"COMPLETE": [resumed.validation[-1].loss], "FAIL": None}
+
+    while (status := status_of(head, "statistics")) != "SUCCEEDED":
+        assert status == "RUNNING", log_of(head, "statistics")
+        time.sleep(0.1)
+    assert stored(results / "sums" / "store") == {"arithmetic": ["resid.0"], "vocabulary": ["resid.0"]}
 
 
-CONNECT = """
+def status_of(head: Head, job: str) -> str:
+    found: str = head.ask("GET", f"jobs/{job}")["status"]
+    return found
+
+
+def log_of(head: Head, job: str) -> str:
+    found: str = head.ask("GET", f"jobs/{job}/logs")["logs"]
+    return found
+
+
+REFUSED = """
 import sys
 from softprior.errors import UserError
 from softprior.specs import ResourcesSpec
 from softprior.studies.cluster import Cluster
-try:
-    with Cluster(ResourcesSpec(cpus=int(sys.argv[1]))):
-        print("connected")
-except UserError as error:
-    sys.exit(f"error: {error}")
+
+def connect(cpus=1):
+    try:
+        with Cluster(ResourcesSpec(cpus=cpus)):
+            sys.exit("connected")
+    except UserError as error:
+        print("error:", error)
 """
 
-SAY_VERSION = """
-import json, os, sys
+ONE = REFUSED + "connect()"
+
+SEVERAL = (
+    REFUSED
+    + """
+import json, os
 from ray._private import ray_constants
 from ray._raylet import GcsClient
+
+connect(99)
 gcs = GcsClient(address=os.environ["RAY_ADDRESS"])
 where = (b"CLUSTER_METADATA", ray_constants.KV_NAMESPACE_CLUSTER)
-found = json.loads(gcs.internal_kv_get(*where))
-changed = json.dumps(found | {"ray_version": sys.argv[1]}).encode()
+found = gcs.internal_kv_get(*where)
+changed = json.dumps(json.loads(found) | {"ray_version": "2.1.0"}).encode()
 gcs.internal_kv_put(where[0], changed, True, where[1])
+try:
+    connect()
+finally:
+    gcs.internal_kv_put(where[0], found, True, where[1])
+os.environ["RAY_ADDRESS"] = sys.argv[1]
+connect()
 """
-"""What a cluster says of its version, put into its own table."""
-
-
-def say_version(head: Head, version: str) -> None:
-    done = head.run(sys.executable, "-c", SAY_VERSION, version, RAY_ADDRESS=head.address)
-    assert done.returncode == 0, done.stderr
-
-
-def refused(head: Head, cpus: int = 1, **environment: str) -> str:
-    """What a driver says that cannot use the cluster: one sentence."""
-    done = head.run(sys.executable, "-c", CONNECT, str(cpus), **{"RAY_ADDRESS": head.address, **environment})
-    assert done.returncode == 1, done.stdout + done.stderr
-    lines = [line for line in done.stderr.splitlines() if line]
-    assert len(lines) == 1, done.stderr
-    return lines[0]
+)
+"""What a cluster says of its version is changed in its own table."""
 
 
 def test_what_keeps_a_driver_from_the_cluster_is_said_in_one_sentence(head: Head, tmp_path: Path) -> None:
-    nobody = f"127.0.0.1:{free_ports(1)[0]}"
-    assert f"no Ray cluster answers at RAY_ADDRESS={nobody}" in refused(head, RAY_ADDRESS=nobody)
-    assert "asks for 99 CPUs" in refused(head, cpus=99)
-    wrong = tmp_path / "token"
+    wrong, nothing = tmp_path / "token", tmp_path / "nothing"
     wrong.write_text("0" * 64)
-    assert "token" in refused(head, RAY_AUTH_TOKEN_PATH=str(wrong))
-    assert "token" in refused(head, RAY_AUTH_TOKEN_PATH=str(tmp_path / "nothing"))
-    assert "token" in refused(head, RAY_AUTH_MODE="disabled")
-    say_version(head, "2.1.0")
-    try:
-        assert "runs Ray 2.1.0 and Python" in refused(head)
-    finally:
-        say_version(head, ray.__version__)
+    for changed in (
+        {"RAY_AUTH_TOKEN_PATH": str(wrong)},
+        {"RAY_AUTH_TOKEN_PATH": str(nothing)},
+        {"RAY_AUTH_MODE": "disabled"},
+    ):
+        (line,) = said(head, ONE, **changed)
+        assert "asks for its token" in line
+    nobody = f"127.0.0.1:{free_ports(1)[0]}"
+    lines = said(head, SEVERAL, nobody)
+    assert len(lines) == 3
+    assert "asks for 99 CPUs" in lines[0]
+    assert "runs Ray 2.1.0 and Python" in lines[1]
+    assert f"no Ray cluster answers at RAY_ADDRESS={nobody}" in lines[2]
+
+
+def said(head: Head, code: str, *arguments: str, **environment: str) -> list[str]:
+    """What a driver says that cannot use the cluster: a line for each time it tries."""
+    here = {"RAY_ADDRESS": head.address, **environment}
+    done = head.run(sys.executable, "-c", code, *arguments, **here)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert all(line.startswith("error: ") for line in lines), lines
+    return lines

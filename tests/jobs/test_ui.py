@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs import ui
 from softprior.tracking.client import default_uri, make_database
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +45,25 @@ def test_the_pages_end_with_all_their_processes(number: signal.Signals, results:
     process.send_signal(number)
     assert process.wait() == (0 if number == signal.SIGINT else 128 + number)
     assert _processes_of(results) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "s3://bucket/results",
+            r"--results = 's3://bucket/results' is a bucket, .*\(tracking\.uri\) in a browser",
+        ),
+        ("ftp://bucket/results", "results go to a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER, not to"),
+        ("nowhere", r"nowhere has no mlflow\.db; run a study first"),
+    ],
+)
+def test_where_there_are_no_pages_one_sentence_says_so(text: str, said: str, capsys) -> None:
+    assert ui.main(["--results", text]) == 2
+    error = capsys.readouterr().err
+    assert re.search(said, error)
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
 
 
 def _answers(port: int) -> bool:

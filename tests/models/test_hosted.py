@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,9 @@ from softprior.models.encoder_decoder import EncoderDecoderLM
 from softprior.models.hosted import HostedLM, start_replica, wait_for
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
-from softprior.models.protocol import FrozenLM
+from softprior.models.protocol import Comparison, FrozenLM
+from softprior.prompt import Batch
+from softprior.studies.watchdog import stalls, watched
 from softprior.testing.families import random_model
 from softprior.testing.hosts import CHECKS, CLOSE, check_host, example_batch, example_prompts
 
@@ -202,8 +205,62 @@ def test_a_replica_that_is_killed_comes_back_and_the_question_is_repeated(cluste
     assert "\n" not in str(lost.value)
 
 
+def fails_once(mark: Path) -> FrozenLM:
+    """Loads the first time and the third."""
+    count = len(mark.read_text()) if mark.exists() else 0
+    mark.write_text("." * (count + 1))
+    if count == 1:
+        raise RuntimeError("the disk is away")
+    return random_host("llama")
+
+
+@pytest.mark.faults
+def test_a_replica_that_cannot_load_its_model_again_is_given_another_try(cluster, local, tmp_path):
+    one = replica(partial(fails_once, tmp_path / "mark"))
+    host, batch = HostedLM([one]), example_batch(local.info())
+    host.info()
+    os.kill(process(one), signal.SIGKILL)
+    torch.testing.assert_close(host.loss(None, batch).nll, local.loss(None, batch).nll, rtol=1e-4, atol=1e-4)
+    assert len((tmp_path / "mark").read_text()) == 3
+    ray.kill(one)
+    with pytest.raises(
+        UserError, match=r"a replica of the model was ended .*; lower placement\.replicas"
+    ) as lost:
+        wait_for([one])
+    assert "\n" not in str(lost.value)
+
+
 def process(one: Any) -> int:
     return ray.get(one.__ray_call__.remote(lambda _: os.getpid()))
+
+
+class HangsOnce(LocalLM):
+    """A host whose first comparison never ends."""
+
+    def __init__(self, mark: Path) -> None:
+        super().__init__(random_model("llama", ATTENTION), "weights")
+        self._mark = mark
+
+    def compare(self, a: Any, b: Any, batch: Batch) -> Comparison:
+        if not self._mark.exists():
+            self._mark.touch()
+            threading.Event().wait()
+        return super().compare(a, b, batch)
+
+
+def test_a_replica_that_hangs_is_ended_and_comes_back(cluster, local, tmp_path):
+    file = tmp_path / "replica-stalls.txt"
+    guard = partial(watched, 0.05, file, lambda: "answering")
+    one = start_replica(partial(HangsOnce, tmp_path / "mark"), 500, guard, num_cpus=0, runtime_env=NO_THREADS)
+    host = HostedLM([one])
+    prompt, batch = example_prompts(local)["soft"], example_batch(local.info())
+    host.info()
+    time.sleep(4)  # nobody asks anything for longer than the limit
+    found = host.compare(prompt, None, batch)
+    assert stalls(file) == ["answering"]
+    for got, expected in zip(found, local.compare(prompt, None, batch), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+    ray.kill(one)
 
 
 def test_what_a_dead_trial_waits_for_is_dropped(cluster, local):
@@ -249,4 +306,6 @@ def test_a_model_that_cannot_be_had_is_said_in_its_own_sentence(cluster):
         wait_for([one])
     with pytest.raises(UserError, match=r"^there is no such model; choose another$"):
         HostedLM([one]).loss(None, example_batch(random_host("llama").info()))
+    assert ray.get(one.served.remote()).calls == 0
+    ray.get(one.leave.remote(HostedLM([one])._client))
     ray.kill(one)

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softprior.models.passes import one_batch, passes, positions, shape, some_rows
-from softprior.models.protocol import Request
+from softprior import liveness
+from softprior.models.passes import in_passes, one_batch, passes, positions, shape, some_rows
+from softprior.models.protocol import Losses, Request
 from softprior.prompt import Place, Row, collate
 
 
@@ -60,6 +61,19 @@ def test_a_request_is_cut_only_if_it_is_too_large_for_a_pass():
         [(2, (0, 1))],
         [(2, (1, 2))],
     ]
+
+
+def test_each_pass_is_a_sign_of_life():
+    signs: list[float] = []
+
+    def together(parts: list[Request]) -> list[Losses]:
+        signs.append(liveness._last)
+        zeros = [torch.zeros(len(part.batch)) for part in parts]
+        return [Losses(rows, rows, rows, rows, None) for rows in zeros]
+
+    (found,) = in_passes(together, [request([5, 5, 5])], 8)
+    assert len(found.nll) == 3
+    assert signs[0] < signs[1] < signs[2]
 
 
 def test_prompts_that_differ_in_places_or_gradient_never_share_a_pass():

@@ -94,6 +94,14 @@ def test_a_rank_lost_while_loading(name):
         ranks.ask(both("echo"))
 
 
+def test_nothing_lies_on_the_disk_that_a_killed_caller_could_leave(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ranks = group()
+    ranks.ask(both("echo"))
+    assert not list(tmp_path.iterdir())
+    ranks.end()
+
+
 def test_the_others_are_not_waited_for(ranks):
     """One that died is found while another, which waits for it, does not answer."""
     ranks.ask(both("echo"))

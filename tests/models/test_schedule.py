@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import Counter
 from concurrent.futures import CancelledError
 
 import pytest
 import torch
 
-from softprior.errors import UserError
+from softprior.errors import HostLostError, UserError
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.models.passes import positions
@@ -17,7 +18,7 @@ from softprior.models.protocol import Request
 from softprior.models.schedule import Call, Scheduler, Waiting
 from softprior.prompt import Place
 from softprior.testing.families import random_model
-from softprior.testing.hosts import CLOSE, example_batch, example_prompts
+from softprior.testing.hosts import CLOSE, Recorder, example_batch, example_prompts
 
 WAIT = 60
 
@@ -118,6 +119,75 @@ def test_a_mistake_of_one_client_is_not_that_of_others_in_its_pass(host):
     for answer in (answers[0], answers[3]):
         torch.testing.assert_close(answer.result(WAIT).nll, expected, rtol=1e-4, atol=1e-4)
     assert len(scheduler.submit(Call("a", "sites")).result(WAIT)) > 4
+
+
+class Loses:
+    """A host that is lost so many times, each time before it has done anything."""
+
+    def __init__(self, host: LocalLM, times: int) -> None:
+        self._host = host
+        self.left = times
+
+    def __getattr__(self, name: str):
+        def asked(*arguments, **keywords):
+            self.left -= 1
+            if self.left >= 0:
+                raise HostLostError("rank 1 was killed by SIGKILL")
+            return getattr(self._host, name)(*arguments, **keywords)
+
+        return asked
+
+
+def test_what_a_lost_host_was_asked_is_repeated(host):
+    loses = Loses(host, 0)
+    scheduler = Scheduler(loses, tokens=None)
+    request, batch, ids = loss(host), example_batch(host.info()), torch.arange(5)
+
+    def asked(times: int, *call):
+        loses.left = times
+        return scheduler.submit(Call("a", *call)).result(WAIT)
+
+    expected = host.loss(request.prompt, batch, grad=True)
+    assert torch.equal(asked(1, request).nll, expected.nll)
+    assert torch.equal(asked(3, "embed", (ids,)), host.embed(ids))
+    keywords = {"max_new": 3, "stop": frozenset()}
+    assert asked(1, "generate", (None, batch), keywords) == host.generate(None, batch, **keywords)
+    once, twice = host.observe(None, batch, ["final"], Recorder()), Recorder()
+    assert asked(1, "observe", (None, batch, ["final"], twice)) is twice
+    assert len(twice.updates["final"]) == len(once.updates["final"]) == 1
+    with pytest.raises(UserError, match=r"lost 4 times during one request.* SIGKILL; lower") as given_up:
+        asked(4, request)
+    assert "\n" not in str(given_up.value)
+    assert torch.equal(asked(0, request).nll, expected.nll)
+
+
+class TooLarge(LocalLM):
+    """A host that has room for one request in a pass."""
+
+    def __init__(self) -> None:
+        super().__init__(random_model("llama", ATTENTION), "weights")
+        self.failed = weakref.WeakSet()
+        self.asked: list[tuple[int, int]] = []
+        """Requests of each pass, and failed passes still in memory as it began."""
+
+    def loss_many(self, requests, tokens=None):
+        self.asked.append((len(requests), len(self.failed)))
+        activations = torch.zeros(1000)
+        if len(requests) > 1:
+            self.failed.add(activations)
+            raise torch.OutOfMemoryError("out of memory")
+        return super().loss_many(requests, tokens)
+
+
+def test_a_pass_that_was_too_large_is_let_go_before_its_requests_are_tried_alone():
+    host = TooLarge()
+    scheduler = Scheduler(host, tokens=None)
+    calls = [Call(client, loss(host)) for client in "ab"]
+    with scheduler._changed:  # so that both are there when it looks
+        for call in calls:
+            scheduler.submit(call)
+    assert len(calls[0].answer.result(WAIT).nll) == len(calls[1].answer.result(WAIT).nll)
+    assert host.asked == [(2, 0), (1, 0), (1, 0)]
 
 
 def test_a_client_that_leaves_drops_its_rows_and_the_others_go_on(host):

@@ -18,6 +18,7 @@ from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.models.protocol import FrozenLM, PackingLM, Request
 from softprior.models.ranks import Limits, RanksLostError
+from softprior.models.schedule import Call, Scheduler
 from softprior.models.sharded import load_sharded, shared
 from softprior.prompt import Place, Prompt
 from softprior.specs import ModelSpec
@@ -188,6 +189,17 @@ def test_a_killed_rank_is_a_clean_failure_and_a_restart(host, local):
     assert not any(Path(f"/proc/{pid}").exists() for pid in old)
     assert torch.equal(host.loss(None, batch).nll, before)
     assert not {rank.pid for rank in host.memory()} & set(old)
+
+
+@pytest.mark.faults
+def test_who_serves_several_trials_repeats_a_request_and_nothing_is_counted_twice(host, local):
+    batch = example_batch(local.info())
+    os.kill(host.memory()[0].pid, signal.SIGKILL)
+    asked = Call("a", "observe", (None, batch, ["final"], Recorder()))
+    found = Scheduler(host, None).submit(asked).result(300)
+    expected = local.observe(None, batch, ["final"], Recorder())
+    assert len(found.updates["final"]) == 1
+    close(found.by_text("final")[0], expected.by_text("final")[0])
 
 
 def test_what_cannot_be_sharded_is_said(llama, tmp_path):

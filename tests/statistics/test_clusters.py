@@ -10,7 +10,8 @@ import torch
 from scipy.stats import ks_2samp
 
 from softprior.seeding import numpy_generator, torch_generator
-from softprior.statistics.clusters import Points, _mmd2, matched, mmd2, separation
+from softprior.statistics.clusters import Points, independent, matched, nearest, separation
+from softprior.statistics.kernels import gaussian_kernel, mmd2
 
 
 def draws(count: int, name: str, dimension: int = 5, offset: float = 0.0) -> torch.Tensor:
@@ -58,28 +59,20 @@ def literal(x, y, bandwidth=None, x_documents=None, y_documents=None) -> float:
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e3])
-@pytest.mark.parametrize("bandwidth", [None, 0.7, 4.0])
-@pytest.mark.parametrize("sizes", [(2, 2), (9, 4), (12, 13)])
-def test_mmd2_equals_the_double_loop(offset, bandwidth, sizes):
+@pytest.mark.parametrize("sizes", [(4, 4), (9, 4), (12, 13)])
+def test_with_a_token_a_document_the_separation_is_the_double_loop(offset, sizes):
     x, y = draws(sizes[0], "x", offset=offset), draws(sizes[1], "y", offset=offset + 0.4)
-    assert mmd2(x, y, bandwidth) == pytest.approx(literal(x, y, bandwidth), abs=1e-10)
+    found = separation(points(x, sizes[0]), points(y, sizes[1]), seed=0)
+    assert found.between == pytest.approx(literal(x, y), abs=1e-10)
 
 
 def test_equal_points_do_not_decide_the_bandwidth():
-    x = torch.cat([draws(3, "x"), draws(1, "x").repeat(12, 1)]) + 1e3
-    y = draws(4, "y") + 1e3
-    assert mmd2(x, y) == pytest.approx(literal(x, y), abs=1e-10)
-
-
-def test_mmd2_without_two_points_or_two_that_differ_is_nan():
-    assert math.isnan(mmd2(draws(1, "x"), draws(5, "y")))
-    assert math.isnan(mmd2(torch.ones(4, 3), torch.ones(4, 3)))
-
-
-def test_with_a_token_a_document_the_separation_is_mmd2():
-    x, y = draws(30, "x"), draws(25, "y", offset=0.5)
-    found = separation(points(x, 30), points(y, 25), seed=0)
-    assert found.between == pytest.approx(mmd2(x, y), abs=1e-12)
+    vectors = torch.cat([draws(3, "x"), draws(1, "x").repeat(12, 1), draws(4, "y")]).double() + 1e3
+    kernel, bandwidth = gaussian_kernel(vectors.numpy())
+    distances = [np.linalg.norm(p - q) for p, q in combinations(vectors.numpy(), 2)]
+    assert bandwidth == pytest.approx(np.median([distance for distance in distances if distance > 0]))
+    assert kernel[0, 18] == pytest.approx(math.exp(-(distances[17] ** 2) / (2 * bandwidth**2)))
+    assert math.isnan(gaussian_kernel(np.ones((4, 3)))[1])
 
 
 def test_pairs_within_a_document_are_left_out():
@@ -100,7 +93,7 @@ def test_copies_of_a_document_are_one_document():
     member = (numbers == np.arange(8)[:, None]).astype(float)
     first = np.array([[2, 0, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0, 0, 0], [4, 0, 0, 0, 0, 0, 0, 0]]).T
     second = np.array([[0, 0, 0, 0, 1, 3, 0, 0], [0, 0, 0, 0, 0, 2, 2, 0], [0, 0, 0, 0, 1, 1, 1, 1]]).T
-    found = _mmd2(member @ kernel @ member.T, member.sum(1), first * 1.0, second * 1.0)
+    found = mmd2(member @ kernel @ member.T, member.sum(1), first * 1.0, second * 1.0)
     for r in range(2):
         one, other = (np.repeat(np.arange(21), weights[:, r][numbers]) for weights in (first, second))
         expected = literal(vectors[one], vectors[other], 2.0, numbers[one], numbers[other])
@@ -114,6 +107,7 @@ def test_tasks_apart_and_tasks_alike():
     apart, same = separation(a, far, seed=0), separation(a, alike, seed=0)
     assert apart.ratio > 10
     assert apart.p == pytest.approx(1 / 201)
+    assert 10 < apart.independent <= 30
     assert 0 < apart.low < apart.between < apart.high < 2
     assert abs(same.ratio) < 2
     assert same.p > 0.05
@@ -128,22 +122,37 @@ def test_tasks_apart_and_tasks_alike():
         )
 
 
-def test_alike_tasks_of_coherent_documents_are_rarely_told_apart():
-    """With labels permuted over tokens nearly all of these would be; the level here is 10%."""
+@pytest.mark.parametrize(
+    ("one", "other", "spread"), [((12, 8), (12, 8), 2.0), ((40, 1), (8, 12), 2.0), ((8, 1), (40, 12), 0.3)]
+)
+def test_alike_tasks_of_coherent_documents_are_rarely_told_apart(one, other, spread):
+    """Permuted tokens would tell nearly all of the first apart, permuted documents a third of the last."""
     reached = 0
     for trial in range(40):
-        a, b = (of_documents(12, 8, f"{name} {trial}", 2.0) for name in "ab")
+        a, b = of_documents(*one, f"a {trial}", spread), of_documents(*other, f"b {trial}", spread)
+        a, b = (dataclasses.replace(own, positions=torch.zeros_like(own.positions)) for own in (a, b))
         reached += separation(a, b, seed=trial, permutations=99, halvings=2, resamples=2).p <= 0.1
-    # Binomial(40, 0.1) is above 9 with probability 0.5%.
+    # The level is 10%; Binomial(40, 0.1) is above 9 with probability 0.5%.
     assert reached <= 9
+
+
+def test_independent_tokens_are_of_different_documents_at_like_positions():
+    long, short = texts([200] * 80, "long"), texts([12, 30] * 150, "short")
+    chosen = independent([long, short], numpy_generator(0))
+    one, other = (points.take(own) for points, own in zip((long, short), chosen, strict=True))
+    assert len(one.vectors) == len(other.vectors) >= 5
+    for found in (one, other):
+        assert len(found.documents.unique()) == len(found.documents)
+    assert ks_2samp(one.positions, other.positions).pvalue > 0.2
 
 
 def test_the_order_of_tokens_is_of_no_consequence():
     a, b = of_documents(10, 4, "a", 1.0), of_documents(12, 4, "b", 1.0, 0.5)
     shuffled = a.take(numpy_generator(0).permutation(40))
     one, other = (dataclasses.asdict(separation(some, b, seed=3)) for some in (a, shuffled))
-    for name, value in one.items():
-        assert other[name] == (value if name == "note" else pytest.approx(value, rel=1e-9, abs=1e-12))
+    # Which tokens are the independent ones is drawn by their place.
+    for name in set(one) - {"p", "independent", "note"}:
+        assert other[name] == pytest.approx(one[name], rel=1e-9, abs=1e-12)
     assert one != dataclasses.asdict(separation(a, b, seed=4))
 
 
@@ -164,6 +173,41 @@ def test_a_task_without_spread_has_no_ratio():
     assert found.note == "halves of one task do not differ, so there is no ratio"
 
 
+def three(name: str, offsets: tuple[float, float, float]) -> dict[str, Points]:
+    """Tasks of unlike numbers of tokens a document, offset from a common law."""
+    shapes = ((30, 3), (20, 6), (40, 3))
+    return {
+        task: of_documents(*shape, f"{name} {task}", 0.5, offset)
+        for task, shape, offset in zip("abc", shapes, offsets, strict=True)
+    }
+
+
+def test_the_nearest_pair_is_found_on_one_kernel():
+    tasks = three("found", (0.0, 1.0, 1.2))
+    found = nearest(tasks, seed=0, resamples=399)
+    assert found.pairs == ("a / b", "a / c", "b / c")
+    assert found.nearest == "b / c"
+    assert found.p == pytest.approx(2 / 400)
+    assert 0 < found.low < found.margin < found.high
+    assert found.margin == pytest.approx(sorted(found.between)[1] - min(found.between))
+    used = [own.vectors for own in matched(list(tasks.values()), 0)]
+    _, bandwidth = gaussian_kernel(torch.cat(used).numpy())
+    numbers = [own.documents.tolist() for own in matched(list(tasks.values()), 0)]
+    expected = literal(used[0], used[1], bandwidth, numbers[0], numbers[1])
+    assert found.between[0] == pytest.approx(expected, abs=1e-10)
+    few = nearest({**tasks, "c": of_documents(3, 5, "few", 1.0)}, seed=0)
+    assert few.note == "each task needs 4 documents at the positions of all, and one has 3"
+
+
+def test_two_pairs_that_are_equally_near_are_rarely_told_apart():
+    """`b` lies half way; the level here is 10%."""
+    reached = sum(
+        nearest(three(f"equal {trial}", (-0.7, 0.0, 0.7)), seed=trial, resamples=199).p <= 0.1
+        for trial in range(40)
+    )
+    assert reached <= 9
+
+
 def texts(lengths: list[int], name: str) -> Points:
     count = sum(lengths)
     positions = torch.tensor([i for length in lengths for i in range(length)], dtype=torch.int64)
@@ -177,7 +221,7 @@ def texts(lengths: list[int], name: str) -> Points:
 def test_matched_points_do_not_give_their_task_away_by_position():
     long, short = texts([200] * 20, "long"), texts(list(range(4, 30)) * 8, "short")
     assert ks_2samp(long.positions, short.positions).pvalue < 1e-10
-    one, other = matched(long, short, seed=0)
+    one, other = matched([long, short], seed=0)
     assert len(one.vectors) == len(other.vectors) > 200
     assert ks_2samp(one.positions, other.positions).pvalue > 0.2
     means = [float(points.positions.double().mean()) for points in (one, other)]
@@ -191,16 +235,16 @@ def test_matched_points_do_not_give_their_task_away_by_position():
 
 def test_matching_is_reproducible_and_keeps_what_is_matched():
     long, short = texts([60] * 15, "long"), texts([20] * 9, "short")
-    one, again = (matched(long, short, seed=1)[0] for _ in range(2))
+    one, again = (matched([long, short], seed=1)[0] for _ in range(2))
     assert torch.equal(one.vectors, again.vectors)
-    assert not torch.equal(one.vectors, matched(long, short, seed=2)[0].vectors)
-    assert len(matched(short, short, seed=1)[0].vectors) == 180
+    assert not torch.equal(one.vectors, matched([long, short], seed=2)[0].vectors)
+    assert len(matched([short, short], seed=1)[0].vectors) == 180
 
 
 def test_tasks_without_a_common_position_leave_nothing():
     early, empty = texts([20] * 9, "early"), texts([], "none")
     late = dataclasses.replace(early, positions=early.positions + 100)
     for a, b in ((early, late), (early, empty), (empty, empty)):
-        one, other = matched(a, b, seed=0)
+        one, other = matched([a, b], seed=0)
         assert (len(one.vectors), len(other.vectors)) == (0, 0)
         assert separation(one, other, seed=0).note == "each task needs 4 documents, and there are 0 and 0"

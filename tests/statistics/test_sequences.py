@@ -16,10 +16,10 @@ from softprior.statistics import sequences as module
 from softprior.statistics.sequences import (
     random_span,
     row_statistics,
-    spread,
     step,
     trace,
     trajectory_summary,
+    unigram_traces,
 )
 
 
@@ -33,19 +33,19 @@ def test_one_text_equals_numpy_and_scipy(count, offset):
     states = draws(count, offset=offset)
     exact = states.double().numpy()
     assert trace(states) == pytest.approx(np.cov(exact.T).trace(), rel=1e-10)
-    assert spread(states) == pytest.approx((pdist(exact) ** 2).mean(), rel=1e-10)
+    assert trace(states) == pytest.approx((pdist(exact) ** 2).mean() / 2, rel=1e-10)
     steps = [np.linalg.norm(exact[i + 1] - exact[i]) for i in range(count - 1)]
     assert step(states) == pytest.approx(np.mean(steps), rel=1e-10)
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_than_two_tokens_have_neither_spread_nor_steps(count):
-    assert all(math.isnan(function(draws(count))) for function in (trace, spread, step))
+    assert all(math.isnan(function(draws(count))) for function in (trace, step))
 
 
 def literal(states, rows, counted, count):
     """One row, one token at a time, in float64."""
-    tokens, traces, steps, lengths = [], [], [], []
+    tokens, traces, lengths = [], [], []
     for row in range(count):
         here = [i for i in range(len(rows)) if rows[i] == row]
         kept = [states[i].double() for i in here if counted[i]]
@@ -56,9 +56,8 @@ def literal(states, rows, counted, count):
         ]
         tokens.append(len(kept))
         traces.append(trace(torch.stack(kept)) if kept else math.nan)
-        steps.append(len(walk))
         lengths.append(sum(walk) / len(walk) if walk else math.nan)
-    return tokens, traces, steps, lengths
+    return tokens, traces, lengths
 
 
 def agree(found, expected, tolerance):
@@ -98,16 +97,24 @@ def test_a_token_that_does_not_count_breaks_the_path_and_may_be_anything():
     states = torch.tensor([[0.0, 0.0], [3.0, 4.0], [math.nan, math.inf], [9.0, 4.0], [9.0, 5.0]])
     counted = torch.tensor([True, True, False, True, True])
     found = row_statistics(states, torch.zeros(5, dtype=torch.int64), counted, 1)
-    assert (found.tokens.item(), found.steps.item()) == (4, 2)
+    assert found.tokens.item() == 4
     assert found.step.item() == pytest.approx((5 + 1) / 2)
     assert found.trace.item() == pytest.approx(trace(states[counted]), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equal_tokens_have_a_trace_of_exactly_zero(dtype):
+    rows = torch.arange(2, 40).repeat_interleave(torch.arange(2, 40)) - 2
+    states = draws(38, dimension=64).to(dtype)[rows]
+    counted = torch.ones(len(rows), dtype=torch.bool)
+    assert row_statistics(states, rows, counted, 38).trace.tolist() == [0] * 38
 
 
 @pytest.mark.parametrize("count", [0, 3])
 def test_nothing_counted(count):
     rows, counted = torch.zeros(count, dtype=torch.int64), torch.zeros(count, dtype=torch.bool)
     found = row_statistics(draws(count), rows, counted, 2)
-    assert found.tokens.tolist() == found.steps.tolist() == [0, 0]
+    assert found.tokens.tolist() == [0, 0]
     assert found.trace.isnan().all()
     assert found.step.isnan().all()
 
@@ -144,45 +151,111 @@ def test_where_there_is_no_room_there_is_no_span():
     assert starts.tolist() == [-1, 0, -1, -1]
 
 
-def test_the_summary_equals_numpy_and_scipy():
+def test_unigram_traces_lie_where_those_of_independent_tokens_do():
+    """Of heavy tails, where a short text's log trace is far below that of the whole."""
+    inside, plain = 0, 0
+    for run in range(100):
+        generator = torch_generator(run, "unigram")
+        states = torch.randn(200, 4, 5, generator=generator)
+        states *= (torch.randn(200, 4, 1, generator=generator) / 2).exp()
+        flat = states.reshape(-1, 5)
+        whole = float(flat.double().var(0, correction=0).sum())
+        observed = torch.tensor([trace(text) for text in states[:60]])
+        null = unigram_traces(flat[::2], whole, tokens(60, 4), run)
+        found = trajectory_summary(observed, null, torch.arange(60), seed=run)
+        inside += found.low < 0 < found.high
+        biased = trajectory_summary(observed, torch.full((60,), whole), torch.arange(60), seed=run)
+        plain += biased.low < 0 < biased.high
+    assert 88 <= inside <= 100
+    assert plain < 40
+
+
+def tokens(texts: int, count: int) -> torch.Tensor:
+    return torch.full((texts,), count)
+
+
+def test_unigram_traces_of_equal_or_too_few_tokens_are_zero():
+    assert unigram_traces(torch.ones(5, 3) / 3, 1.0, tokens(2, 4), seed=0).tolist() == [0, 0]
+    assert unigram_traces(draws(9), 1.0, torch.tensor([0, 1]), seed=0).tolist() == [0, 0]
+
+
+def test_the_summary_equals_numpy_and_scipy_over_documents():
     generator = torch_generator(0, "summary")
     null = torch.rand(80, generator=generator).double() + 1
     observed = null * torch.exp(0.3 * torch.randn(80, generator=generator).double() - 0.2)
-    found = trajectory_summary(observed, null, seed=0)
-    logs = np.log((observed / null).numpy())
-    assert (found.texts, found.left_out, found.one_sided, found.note) == (80, 0, 0, "")
+    documents = torch.arange(80) % 40 + 7
+    found = trajectory_summary(observed, null, documents, seed=0)
+    logs = np.log((observed / null).numpy()).reshape(2, 40).mean(0)
+    assert (found.texts, found.documents, found.left_out, found.one_sided, found.note) == (80, 40, 0, 0, "")
     assert found.median_ratio == pytest.approx(np.median(np.exp(logs)))
     assert found.mean_log_ratio == pytest.approx(logs.mean())
     assert found.p == pytest.approx(wilcoxon(logs).pvalue)
     assert found.p < 0.001
     # A percentile interval of a mean is close to the normal one.
-    half = 1.96 * logs.std(ddof=1) / math.sqrt(80)
+    half = 1.96 * logs.std(ddof=1) / math.sqrt(40)
     assert (found.low, found.high) == pytest.approx((logs.mean() - half, logs.mean() + half), abs=0.2 * half)
-    assert found == trajectory_summary(observed, null, seed=0)
-    assert found.low != trajectory_summary(observed, null, seed=1).low
+    assert found == trajectory_summary(observed, null, documents, seed=0)
+    assert found.low != trajectory_summary(observed, null, documents, seed=1).low
+
+
+def test_the_interval_holds_for_coherent_documents_and_texts_as_units_would_be_too_sure():
+    """Each document has a level of its own, and 20 texts: they are 15 observations, and not 300."""
+    inside, wrong, significant = 0, 0, 0
+    for run in range(100):
+        generator = torch_generator(run, "documents")
+        levels = 0.3 * torch.randn(15, 1, generator=generator)
+        observed = (levels + 0.1 * torch.randn(15, 20, generator=generator)).exp().flatten()
+        found, texts = (
+            trajectory_summary(observed, torch.ones(300), documents, seed=run)
+            for documents in (torch.arange(300) // 20, torch.arange(300))
+        )
+        inside += found.low < 0 < found.high
+        significant += found.p <= 0.05
+        wrong += texts.p <= 0.05
+    assert inside >= 85
+    assert significant <= 12
+    assert wrong > 40
 
 
 def test_zeros_count_where_they_can_and_nans_nowhere():
     observed = torch.tensor([0.0, 1.0, 2.0, 4.0, 0.0, math.nan, 1.0])
     null = torch.tensor([1.0, 2.0, 4.0, 0.0, 0.0, 1.0, math.nan])
-    found = trajectory_summary(observed, null, seed=0)
-    assert (found.texts, found.left_out, found.one_sided) == (4, 3, 2)
+    found = trajectory_summary(observed, null, torch.arange(7), seed=0)
+    assert (found.texts, found.documents, found.left_out, found.one_sided) == (4, 4, 3, 2)
     assert found.median_ratio == 0.5
     assert found.mean_log_ratio == pytest.approx(math.log(0.5))
     # The largest ranks: those with a zero, one on either side.
     assert found.p == pytest.approx(wilcoxon([-10.0, -1.0, -1.0, 10.0]).pvalue)
 
 
+def test_a_document_ranks_by_the_side_with_more_zeros():
+    observed = torch.tensor([0.0, 0.0, 1.0, 2.0, 0.0, 1.0, 3.0])
+    null = torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0])
+    found = trajectory_summary(observed, null, torch.tensor([1, 1, 1, 1, 2, 2, 3]), seed=0)
+    # The ratios of the documents: zero, one (a zero on either side), and three.
+    assert (found.texts, found.documents, found.one_sided, found.median_ratio) == (7, 3, 5, 1)
+    assert found.mean_log_ratio == pytest.approx((math.log(2) + math.log(3)) / 2)
+
+
 def test_equal_numbers_say_nothing_against_the_null():
     values = torch.ones(9)
-    found = trajectory_summary(values, values, seed=0)
+    found = trajectory_summary(values, values, torch.arange(9), seed=0)
     assert (found.median_ratio, found.mean_log_ratio, found.low, found.high, found.p) == (1, 0, 0, 0, 1)
 
 
 @pytest.mark.parametrize("values", [[], [math.nan], [0.0, 0.0]])
 def test_without_a_pair_there_is_a_note(values):
-    found = trajectory_summary(torch.tensor(values), torch.ones(len(values)), seed=0)
-    assert found.note == f"no text has two positive values ({len(values)} given)"
-    assert found.texts + found.left_out == len(values)
+    count = len(values)
+    found = trajectory_summary(torch.tensor(values), torch.ones(count), torch.arange(count), seed=0)
+    assert found.note == f"no text has two positive values ({count} given)"
+    assert found.texts + found.left_out == count
     assert math.isnan(found.p)
     assert math.isnan(found.mean_log_ratio)
+
+
+def test_one_document_has_a_ratio_but_no_interval():
+    found = trajectory_summary(torch.full((5,), 2.0), torch.ones(5), torch.zeros(5).long(), seed=0)
+    assert found.note == "an interval needs two documents, and there is one"
+    assert found.median_ratio == pytest.approx(2)
+    assert math.isnan(found.low)
+    assert math.isnan(found.p)

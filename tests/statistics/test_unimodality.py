@@ -8,7 +8,7 @@ from scipy.stats import kstest
 
 from softprior.errors import UserError
 from softprior.seeding import torch_generator
-from softprior.statistics.unimodality import Unimodality, dip_test, holm, over_sites, unimodality
+from softprior.statistics.unimodality import dip_test, holm, over_sites, unimodality
 
 
 def normal(count: int, *names: str | int) -> torch.Tensor:
@@ -61,13 +61,27 @@ def test_what_has_no_dip_is_refused(values):
 
 def test_only_the_direction_with_two_modes_is_rejected():
     sample = torch.stack([normal(800, "x"), mixture(800), normal(800, "z")], 1)
-    found = unimodality(sample, torch.eye(3)[[1, 0]])
-    assert isinstance(found, Unimodality)
-    assert found.dips.tolist() == [dip_test(sample[:, 1])[0], dip_test(sample[:, 0])[0]]
-    assert (found.adjusted < 0.01).tolist() == [True, False]
-    assert torch.equal(found.adjusted, holm(found.p))
+    found = unimodality(sample, torch.eye(3)[[1, 0]], torch.arange(800), seed=0)
+    tests = [dip_test(sample[:, 1]), dip_test(sample[:, 0])]
+    assert [*zip(found.dips.tolist(), found.p.tolist(), strict=True)] == tests
+    assert (found.p < 0.005).tolist() == [True, False]
+    assert (found.vectors, found.independent) == (800, 800)
     # Along the diagonal the modes lie 4 / sqrt(3) of a spread apart: too near to see.
-    assert float(unimodality(sample, torch.ones(1, 3)).p[0]) > 0.05
+    assert float(unimodality(sample, torch.ones(1, 3), torch.arange(800), seed=0).p[0]) > 0.05
+
+
+def test_p_stands_on_one_token_a_document():
+    """Thirty documents, each a narrow heap of its own: many modes of tokens, one of documents."""
+    documents = torch.arange(30).repeat(40)
+    sample = (normal(30, "heaps")[documents] + 0.01 * normal(1200, "around"))[:, None]
+    assert dip_test(sample[:, 0])[1] < 1e-3
+    found = unimodality(sample, torch.ones(1, 1), documents, seed=0)
+    assert float(found.dips[0]) == dip_test(sample[:, 0])[0]
+    assert float(found.p[0]) > 0.05
+    assert (found.vectors, found.independent) == (1200, 30)
+    words = sample[:30].repeat(4, 1)
+    repeated = unimodality(words, torch.ones(1, 1), torch.arange(120), seed=0, distinct=True)
+    assert (repeated.vectors, repeated.independent) == (30, 30)
 
 
 def literal_holm(p: list[float]) -> list[float]:
@@ -88,14 +102,7 @@ def test_holm_equals_its_literal_form():
 
 
 def test_sites_are_corrected_together():
-    p = {
-        "resid.0": torch.tensor([0.01, 0.04]),
-        "resid.1": torch.tensor([0.03]),
-        "final": torch.tensor([0.005]),
-    }
-    tests = {site: Unimodality(value, value, holm(value)) for site, value in p.items()}
-    found = over_sites(tests)
-    assert list(found) == list(p)
-    expected = {"resid.0": [0.03, 0.06], "resid.1": [0.06], "final": [0.02]}
-    for site, value in expected.items():
-        np.testing.assert_allclose(found[site], value, rtol=1e-6)
+    found = over_sites({"resid.0": [0.01, 0.04], "resid.1": [0.03], "final": [0.005]})
+    assert list(found) == ["resid.0", "resid.1", "final"]
+    assert [p for own in found.values() for p in own] == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert over_sites({}) == {}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,9 @@ from typing import Any
 import pytest
 import ray
 import yaml
+from ray.autoscaler._private.aws.config import DEFAULT_RAY_IAM_ROLE, DEFAULT_RAY_INSTANCE_PROFILE
 from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.scripts.scripts import cli
 
 from softprior.errors import UserError
 from softprior.specs import PlacementSpec, ResourcesSpec
@@ -54,6 +59,31 @@ def test_images_have_the_locked_ray() -> None:
     assert f"\nray=={ray.__version__}\n" in locked
     for key in ("image", "head_image", "worker_image"):
         assert docker[key].startswith(f"rayproject/ray:{ray.__version__}-py311"), key
+
+
+def test_the_ten_commands_fit_the_files_and_the_launcher() -> None:
+    page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    block = page.split("```sh\n")[1].split("```")[0]
+    assert re.findall(r"# (\d+)\b", block) == [str(number) for number in range(1, 11)]
+    for name in re.findall(r"\bray ([a-z][a-z-]+) ", page):
+        assert name in cli.commands or name in ("job", "start", "stop"), name
+    for file in re.findall(r"jobs/[\w/.]+\.yaml", page):
+        assert (ROOT / file).exists(), file
+
+    (edit,) = re.findall(r'sed -i "(.*)" cluster\.yaml', block)
+    edit = edit.replace("$AMI", "ami-123")
+    done = subprocess.run(["sed", edit, ROOT / "cluster.yaml"], capture_output=True, text=True, check=True)
+    assert "CHANGE-" not in done.stdout
+    kinds = yaml.safe_load(done.stdout)["available_node_types"]
+    assert {kind["node_config"]["ImageId"] for kind in kinds.values()} == {"ami-123"}
+
+    # The launcher gives the head a role of its own making, and the head must be allowed to hand it on.
+    assert kinds["gpu_worker"]["node_config"]["IamInstanceProfile"] == {"Name": DEFAULT_RAY_INSTANCE_PROFILE}
+    assert "IamInstanceProfile" not in kinds["head"]["node_config"]
+    assert f"--role-name {DEFAULT_RAY_IAM_ROLE} " in block
+    (policy,) = re.findall(r"--policy-document '(.*?)'", block, re.DOTALL)
+    (statement,) = json.loads(policy)["Statement"]
+    assert statement["Resource"].endswith(f":role/{DEFAULT_RAY_IAM_ROLE}")
 
 
 def test_nodes_that_are_not_there_yet_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

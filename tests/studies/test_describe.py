@@ -13,11 +13,12 @@ from softprior.priors.domain import SAMPLE
 from softprior.records import load_records
 from softprior.specs import ResourcesSpec
 from softprior.studies.describe import describe, shortage_notes
-from softprior.studies.estimate import CORE_FLOPS, trials_at_once
+from softprior.studies.estimate import trials_at_once
 from softprior.studies.fits import fits
 from softprior.studies.plan import Plan, plan_study
 from softprior.study_files import load_study
 from softprior.tasks import TASKS
+from softprior.training.threads import CORE_FLOPS
 from tests.builders import SUMS, run, study_file, trial
 
 

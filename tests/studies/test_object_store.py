@@ -60,7 +60,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 def test_killed_and_resumed_with_results_in_a_bucket(
     bucket: str, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    training = {"steps": 80, "batch": 8, "checkpoint": 1}
+    training = {"steps": 40, "batch": 8, "checkpoint": 1}
     file = study_file(tmp_path / "small.yaml", priors=["fitted"], training=training, tracking={"uri": server})
     arguments = [str(file), "--results", f"{bucket}/results"]
     folder = StudyFolder(location(f"{bucket}/results/small"))
@@ -75,13 +75,14 @@ def test_killed_and_resumed_with_results_in_a_bucket(
     try:
         while not list((folder.root / "checkpoints").glob("*.safetensors")):
             assert process.poll() is None, process.communicate()[0]
-            time.sleep(0.1)
+            time.sleep(0.02)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     assert folder.lock.exists()
 
-    monkeypatch.setattr(lease, "STALE", 3.0)
+    monkeypatch.setattr(lease, "STALE", 1.0)
+    monkeypatch.setattr(lease, "SETTLED", 0.1)
     monkeypatch.chdir(ROOT)
     assert command.main(arguments) == 0, capsys.readouterr()
     output = capsys.readouterr().out
@@ -91,7 +92,7 @@ def test_killed_and_resumed_with_results_in_a_bucket(
     records = load_records(folder.records)
     assert {record.status for record in records.values()} == {"finished"}
     (trained,) = (record for record in records.values() if record.spec.prior)
-    assert [point.step for point in trained.steps] == list(range(1, 81))
+    assert [point.step for point in trained.steps] == list(range(1, 41))
     assert folder.figure(trained.id).exists()
     assert not folder.checkpoint(trained.id).exists()
     assert not (ROOT / "s3:").exists()

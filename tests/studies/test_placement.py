@@ -5,28 +5,32 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from softprior.errors import UserError
 from softprior.records import Record, load_records
 from softprior.results import StudyFolder
-from softprior.specs import ModelSpec, PlacementSpec, ResourcesSpec
+from softprior.specs import ModelSpec, PlacementSpec, ResourcesSpec, StudySpec
 from softprior.studies.describe import running
 from softprior.studies.placement import (
     concurrent,
     host_of,
     logical_cpus,
     placed_model,
+    replicas,
     require_room,
     trial_resources,
     trial_threads,
 )
 from softprior.studies.plan import plan_study
 from softprior.study_files import load_study
-from tests.builders import study_file, tiny
+from tests.builders import run, study_file, tiny
 
 SHARED = {"hosts": "shared", "cpus": 1}
 
@@ -90,9 +94,15 @@ def test_a_cluster_without_room_is_said_before_anything_waits():
             r"2 replicas .* ask for 12.1 CPUs .* has 12 and 1",
         ),
         (PlacementSpec(hosts="shared", replicas=2, cpus=1, gpus=1), r"2 GPUs"),
+        (PlacementSpec(hosts="shared", replicas=2, cpus=5), r"on one node .* room for 1 of 2; lower"),
     ):
         with pytest.raises(UserError, match=said):
             require_room(small, one, placement)
+    parted = [{"CPU": 4.0}, {"CPU": 2.0}, {"CPU": 2.0}]
+    with pytest.raises(UserError, match=r"with its 3 CPUs and 0 GPUs, .* room for 1 of 2"):
+        require_room(parted, one, PlacementSpec(hosts="shared", replicas=2, cpus=3))
+    tenths = PlacementSpec(hosts="shared", replicas=10, cpus=1, gpus=0.1)
+    require_room([{"CPU": 11.0, "GPU": 1.0}], one, tenths)
 
 
 @pytest.mark.parametrize(
@@ -139,27 +149,73 @@ def ran(folder: StudyFolder) -> dict[str, Record]:
     return load_records(folder.records)
 
 
+def assert_as_alone(shared: Record, root: Path) -> None:
+    """That a trial on shared replicas has the losses of the same trial with a model of its own."""
+    own = run(shared.spec, root)
+    # Passes of several trials add in another order, and six steps of AdamW make the most of it.
+    for one, two in zip(own.steps, shared.steps, strict=shared.status == "finished"):
+        assert two.loss == pytest.approx(one.loss, rel=1e-3)
+    if shared.status == "finished":
+        assert shared.test.loss == pytest.approx(own.test.loss, rel=1e-3)
+
+
 @pytest.mark.ray
 @pytest.mark.timeout(300)
 def test_a_study_on_one_copy_of_the_model_has_the_losses_of_one_with_many(tmp_path):
     from tests.studies.test_study_runs import finish, start
 
-    found = {}
-    for name, placement in (("own", {"hosts": "local"}), ("shared", {**SHARED, "tokens": 3000})):
-        file = study_file(tmp_path / f"{name}.yaml", **FOUR, placement=placement)
-        code, output = finish(start(file, tmp_path / name, "tracking.enabled=false"))
-        assert code == 0, output
-        found[name] = ran(StudyFolder(tmp_path / name / "small"))
-    assert set(found["own"]) == set(found["shared"])
-    assert len(found["own"]) == 5
-    for trial, own in found["own"].items():
-        shared = found["shared"][trial]
-        assert shared.status == "finished"
-        # Passes of several trials add in another order, and six steps of AdamW make the most of it.
-        assert shared.test.loss == pytest.approx(own.test.loss, rel=1e-3)
-        for one, two in zip(own.steps, shared.steps, strict=True):
-            assert two.loss == pytest.approx(one.loss, rel=1e-3)
-        assert shared.environment["threads"] == 1
+    file = study_file(tmp_path / "small.yaml", **FOUR, placement={**SHARED, "tokens": 3000})
+    code, output = finish(start(file, tmp_path / "results", "tracking.enabled=false"))
+    assert code == 0, output
+    records = ran(StudyFolder(tmp_path / "results" / "small"))
+    assert [record.status for record in records.values()] == ["finished"] * 5
+    for record in records.values():
+        assert_as_alone(record, tmp_path / "own")
+        assert record.environment["threads"] == 1
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_a_search_shares_two_copies_and_stops_trials_on_them(tmp_path, monkeypatch):
+    import ray
+
+    from jobs import study as command
+    from softprior.studies.search.storage import read_search
+
+    served: list[Any] = []
+
+    @contextmanager
+    def watched(study: StudySpec, *others: Any) -> Iterator[Any]:
+        with replicas(study, *others) as hosted:
+            yield hosted
+            served.extend(ray.get([replica.served.remote() for replica in hosted._replicas]))
+
+    monkeypatch.setattr("softprior.studies.runner.replicas", watched)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    changes: dict[str, Any] = {
+        "priors": ["isotropic"],
+        "rates": [{"search": {"low": 0.001, "high": 0.3, "log": True}}],
+        "training": {"steps": 6, "batch": 8, "checkpoint": 1, "curve": 2},
+        "placement": {**SHARED, "replicas": 2},
+        "search": {
+            "trials": 6,
+            "sampler": "random",
+            "concurrent": 4,
+            "early_stopping": {"asha": {"grace": 300, "reduction": 2}},
+        },
+    }
+    file = study_file(tmp_path / "small.yaml", **changes)
+    assert command.main([str(file), "--results", str(tmp_path), "tracking.enabled=false"]) == 0
+    records = ran(StudyFolder(tmp_path / "small"))
+    assert len(records) == 7
+    assert {record.status for record in records.values()} == {"finished", "stopped"}
+    for record in records.values():
+        assert_as_alone(record, tmp_path / "own")
+    states = [trial.state.name for trial in read_search(tmp_path / "small").get_trials()]
+    assert set(states) == {"COMPLETE", "PRUNED"}
+    assert len(served) == 2
+    calls = [one.calls for one in served]
+    assert min(calls) > sum(calls) / 8, "one of them had hardly a trial"
 
 
 @pytest.mark.faults
@@ -183,6 +239,36 @@ def test_a_replica_killed_in_the_middle_of_a_study_costs_nothing_but_time(tmp_pa
     for record in records.values():
         if record.spec.prior:
             assert [point.step for point in record.steps] == list(range(1, 81))
+
+
+@pytest.mark.faults
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_a_rank_killed_in_the_middle_of_a_study_costs_nothing_but_time(tmp_path):
+    from tests.studies.test_study_runs import finish, start, wait_for_checkpoint
+
+    changes: dict[str, Any] = {
+        "priors": ["isotropic"],
+        "training": {"steps": 40, "batch": 4, "checkpoint": 1},
+        "resources": {"cpus": 1, "concurrent": 1, "patience": 5},
+        "placement": {**SHARED, "cpus": 2, "ranks": 2},
+    }
+    file = study_file(tmp_path / "small.yaml", **changes)
+    folder = StudyFolder(tmp_path / "results" / "small")
+    process = start(file, tmp_path / "results", "tracking.enabled=false")
+    wait_for_checkpoint(process, folder)
+    (replica,) = replicas_of(process.pid)
+    rank = psutil.Process(replica).children()[-1]
+    assert "softprior.models.rank" in " ".join(rank.cmdline())
+    rank.kill()
+    code, output = finish(process)
+    assert code == 0, output
+    records = ran(folder)
+    assert {record.status for record in records.values()} == {"finished"}
+    for record in records.values():
+        if record.spec.prior:
+            assert [point.step for point in record.steps] == list(range(1, 41))
+    assert not folder.stalls("replica").exists(), "nothing hung"
 
 
 @pytest.mark.faults

@@ -60,3 +60,14 @@ def test_a_trial_tells_its_stages_in_order(tmp_path: Path) -> None:
     parts = [point["part"] for point in points if "part" in point]
     assert parts == [f"place {i} of {len(parts)}" for i in range(1, len(parts) + 1)]
     assert len(parts) > 1
+
+
+def test_that_a_trial_starts_again_is_said_at_once() -> None:
+    spec = trial()
+    console = Console(file=io.StringIO(), width=1000)
+    with Watch(console, [spec], done=0, quiet=600) as watch:
+        watch.progress(spec, [{"step": 0, "phase": "loading the model"}])
+        watch.progress(spec, [{"step": 0, "phase": "starting again", "notice": "its process died"}])
+    first, second = console.file.getvalue().splitlines()
+    assert first.endswith("loading the model")
+    assert second.endswith("seed 0  its process died")

@@ -18,10 +18,13 @@ from mlflow import MlflowClient
 
 from softprior.posteriors import load_posterior
 from softprior.prompt import Place
-from softprior.records import load_records
+from softprior.records import load_records, save_record
 from softprior.results import StudyFolder
 from softprior.specs import TrialSpec
+from softprior.studies.plan import plan_study
 from softprior.studies.table import SCHEMA
+from softprior.studies.worker import failed
+from softprior.study_files import load_study
 from tests.builders import run, study_file
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -45,9 +48,9 @@ def hear_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def start(study: Path, results: Path, *overrides: str) -> subprocess.Popen[str]:
+def start(study: Path, results: Path, *overrides: str, **variables: str) -> subprocess.Popen[str]:
     """A study in a process (and process group) of its own, as a user starts it."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "PYTHONPATH")}
+    environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "PYTHONPATH")} | variables
     command = [sys.executable, "-m", "jobs.study", str(study), *overrides, "--results", str(results)]
     STARTED.append(
         subprocess.Popen(
@@ -77,9 +80,9 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, output
 
 
-def trial_runs(results: Path) -> dict[str, tuple[str, dict]]:
+def trial_runs(results: Path, uri: str | None = None) -> dict[str, tuple[str, dict]]:
     """Status and metrics of MLflow's trial runs by trial id; fails on a second run of one trial."""
-    client = MlflowClient(f"sqlite:///{results}/mlflow.db")
+    client = MlflowClient(uri or f"sqlite:///{results}/mlflow.db")
     experiment = client.get_experiment_by_name("softprior/small")
     runs = client.search_runs([experiment.experiment_id])
     parents = [r for r in runs if "softprior.study" in r.data.tags]
@@ -95,9 +98,12 @@ def trial_runs(results: Path) -> dict[str, tuple[str, dict]]:
 def test_failed_trials_do_not_stop_the_others_and_nothing_runs_twice(tmp_path: Path) -> None:
     study = study_file(tmp_path / "small.yaml", priors=["fitted", {"isotropic": {"scale": 1e39}}])
     results = tmp_path / "results"
+    folder = StudyFolder(results / "small")
+    fitted = next(t for t in plan_study(load_study(study)).trials if t.prior and t.prior.name == "fitted")
+    stopped = failed(fitted, "stopped by a search of this name", {}).model_copy(update={"status": "stopped"})
+    save_record(folder.record(fitted.id), stopped)
     code, output = finish(start(study, results))
     assert code == 1, output
-    folder = StudyFolder(results / "small")
     records = load_records(folder.records)
     statuses = sorted((r.spec.prior.name if r.spec.prior else "", r.status) for r in records.values())
     assert statuses == [("", "finished"), ("fitted", "finished"), ("isotropic", "failed")]
@@ -212,7 +218,7 @@ def test_a_study_that_is_running_is_not_run_twice(tmp_path: Path) -> None:
     with FileLock(folder.lock):
         code, output = finish(start(study, tmp_path / "results"))
     assert code == 2, output
-    assert "another process is running the study" in output
+    assert "another process is running in" in output
 
 
 def test_a_worker_sees_the_standard_librarys_platform() -> None:

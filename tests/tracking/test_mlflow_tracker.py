@@ -22,7 +22,8 @@ from softprior.studies.plan import Plan, plan_study
 from softprior.studies.table import write_study
 from softprior.study_files import load_study
 from softprior.tracking.client import default_uri, make_database
-from softprior.tracking.mlflow_tracker import MlflowTracker
+from softprior.tracking.mlflow_tracker import PARENT, MlflowTracker
+from softprior.tracking.runs import KEY, log_run
 from tests.builders import run, study_file, trial
 
 
@@ -92,6 +93,21 @@ def test_sending_everything_twice_changes_nothing(ended, tmp_path: Path) -> None
     trained = next(t for t in trials if t.prior)
     mine = next(r for r in runs if r.data.tags.get("softprior.trial") == trained.id)
     assert steps(client, mine.info.run_id, "train_loss") == list(range(1, 7))
+
+
+def test_a_run_of_another_job_of_the_same_name_is_left_alone(ended, tmp_path: Path) -> None:
+    study, trials, folder, records = ended
+    uri = default_uri(tmp_path)
+    assert log_run(uri, tmp_path, study.name, "abc", {}, {}, {}, [], whole=True) is None
+    for _ in range(2):
+        MlflowTracker(uri, study, trials, folder).close(records)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(f"softprior/{study.name}")
+    (other,) = client.search_runs([experiment.experiment_id], f"tags.`{KEY}` = 'abc'")
+    (parent,) = client.search_runs([experiment.experiment_id], f"tags.`{PARENT}` = '{study.name}'")
+    assert "model_fingerprint" in parent.data.tags
+    assert "model_fingerprint" not in other.data.tags
+    assert len(client.search_runs([experiment.experiment_id])) == 2 + len(records)
 
 
 def statuses(uri: str) -> dict[str, str]:

@@ -165,8 +165,10 @@ class Collector:
         count = len(self._texts)
         rows, where = tokens.rows[kept], kept.nonzero()[:, 0]
         numbers = torch.bincount(rows, minlength=count)
-        sums = states.new_zeros(count, states.shape[1])
-        sums.index_add_(0, rows.to(states.device), states.index_select(0, where.to(states.device)))
+        chosen = states.index_select(0, where.to(states.device))
+        chosen = chosen.double() if self._state.exact else chosen
+        sums = chosen.new_zeros(count, states.shape[1])
+        sums.index_add_(0, rows.to(states.device), chosen)
         some = numbers.nonzero()[:, 0]
         if not len(some):
             return

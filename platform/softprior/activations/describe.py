@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from softprior.activations.plan import Plan
 from softprior.assets.models import model_shape, parameter_count
-
-CORE_FLOPS = 80e9
-"""Operations a second of one CPU core, as `studies.estimate` has them."""
+from softprior.training.threads import CORE_FLOPS
 
 OVERHEAD = 1.2
 """Time of a pass with all statistics over that of the pass alone; see docs/log.md."""
@@ -37,7 +35,10 @@ def describe(plan: Plan) -> list[str]:
         lines.append(f"  about {_duration(seconds)} with {workers}, starting up not counted")
     if shape is not None and shape.hidden is not None:
         size = _bytes(plan, shape.blocks, shape.hidden)
-        lines.append(f"  at most {size / 1e9:.2g} GB on disk, and as much again while it runs")
+        sums = size * spec.workers  # every worker keeps sums of its own until the end
+        lines.append(
+            f"  at most {size / 1e9:.2g} GB on disk, and {sums / 1e9:.2g} GB more until it has finished"
+        )
     return lines
 
 

@@ -17,6 +17,9 @@ from softprior.errors import UserError
 from softprior.models.load import load_tokenizer
 from softprior.posteriors import load_posterior
 
+PATHS = 8
+"""Texts of a task whose states are kept whole, for figures; all are of one shard."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -77,16 +80,19 @@ def plan_activations(spec: ActivationsSpec, where: str = "activations") -> Plan:
 
 
 def _with_sequences(source: Source, spec: ActivationsSpec) -> Iterable[Shard]:
-    """The shards, the texts to shuffle dealt out among them as far as they have so many."""
+    """The shards, the texts to shuffle dealt out among them in proportion to their texts."""
     shards = source.shards(spec.shard_tokens)
-    dealt = [0] * len(shards)
-    left, turn = spec.sequences, 0
-    while left and turn < spec.sequences:
-        open_ = [i for i, shard in enumerate(shards) if dealt[i] < shard.texts][:left]
-        for i in open_:
-            dealt[i] += 1
-        left, turn = left - len(open_), turn + 1
-    return [replace(shard, sequences=count) for shard, count in zip(shards, dealt, strict=True)]
+    whole = sum(shard.texts for shard in shards)
+    wanted = min(spec.sequences, whole)
+    dealt, rests = zip(*(divmod(wanted * shard.texts, whole) for shard in shards), strict=True)
+    # What rounding down has left goes to those that lost most by it.
+    lucky = set(sorted(range(len(shards)), key=lambda i: -rests[i])[: wanted - sum(dealt)])
+    counts = [count + (i in lucky) for i, count in enumerate(dealt)]
+    most = counts.index(max(counts))
+    return [
+        replace(shard, sequences=count, paths=min(count, PATHS) if i == most else 0)
+        for i, (shard, count) in enumerate(zip(shards, counts, strict=True))
+    ]
 
 
 def _check_prompt(spec: ActivationsSpec, path: Path, model: str, where: str) -> None:

@@ -1,11 +1,19 @@
-"""How far an activations run is: a bar on a terminal, a line now and then in a log."""
+"""How far an activations run is: bars on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
 import time
+from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from softprior.activations.plan import Plan
 from softprior.activations.run import Progress as Reached
@@ -14,36 +22,59 @@ QUIET = 15.0
 """Seconds between lines where there is no terminal."""
 
 
-class Watch:
-    """Shows what `run_activations` reports."""
+class _Bar:
+    """One bar with a note."""
 
-    def __init__(self, console: Console, plan: Plan) -> None:
+    def __init__(self, console: Console, name: str, *columns: ProgressColumn) -> None:
         self._console = console
-        self._tokens = plan.tokens + plan.shuffled_tokens
-        self._shards = len(plan.shards)
         self._said = time.monotonic()
         self._bar = Progress(
-            TextColumn("tokens"),
+            TextColumn(name),
             BarColumn(bar_width=24),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            *columns,
             TextColumn("{task.fields[note]}"),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("tokens", total=self._tokens, note="starting")
+        self._task = self._bar.add_task(name, total=0, note="starting")
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Self:
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def __call__(self, reached: Reached) -> None:
-        note = f"{reached.shards}/{self._shards} shards on disk"
-        self._bar.update(self._task, completed=reached.tokens, note=note)
+    def _show(self, done: int, total: int, note: str, line: str) -> None:
+        """Moves the bar, or prints the line if none was printed for a while."""
+        self._bar.update(self._task, completed=done, total=total, note=note)
         if not self._console.is_terminal and time.monotonic() - self._said > QUIET:
             self._said = time.monotonic()
-            self._console.print(f"  {reached.tokens:,} of about {self._tokens:,} tokens, {note}")
+            self._console.print(f"  {line}")
+
+
+class Watch(_Bar):
+    """Shows what `run_activations` reports."""
+
+    def __init__(self, console: Console, plan: Plan) -> None:
+        super().__init__(console, "tokens", TimeRemainingColumn())
+        self._tokens = plan.tokens + plan.shuffled_tokens
+        self._shards = len(plan.shards)
+
+    def __call__(self, reached: Reached) -> None:
+        note = f"{reached.shards}/{self._shards} shards on disk"
+        line = f"{reached.tokens:,} of about {self._tokens:,} tokens, {note}"
+        self._show(reached.tokens, self._tokens, note, line)
+
+
+class Steps(_Bar):
+    """Shows steps that each have a name."""
+
+    def __init__(self, console: Console, name: str) -> None:
+        super().__init__(console, name)
+        self._name = name
+
+    def __call__(self, done: int, total: int, note: str) -> None:
+        self._show(done, total, note, f"{self._name}: {done} of {total} done, {note} next")

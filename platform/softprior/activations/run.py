@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 from softprior.activations.folder import RunFolder
 from softprior.activations.plan import Plan
@@ -18,7 +18,7 @@ from softprior.activations.state import Partial, merged_site
 from softprior.activations.store import write_site
 from softprior.activations.texts import Shard
 from softprior.errors import UserError
-from softprior.files import write_json
+from softprior.files import held, write_json
 from softprior.statistics.store import site_order
 from softprior.training.environment import commit, versions
 
@@ -56,44 +56,47 @@ def run_activations(
         UserError: another process runs this, the folder is another run's or cannot be written, a setting
             does not fit the model, or nothing could be read.
     """
-    with _locked(folder):
-        _claim(folder, plan)
+    with held(folder.lock):
+        with _full_disk_told(plan, folder):
+            _claim(folder, plan)
         if folder.summary.exists():
             found: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
             if not found["failed"]:
                 return found
         failed: dict[str, str] = {}
+        lost = LOST
         for _ in range(ROUNDS):
             missing = _missing(plan, folder)
             if not missing:
                 break
             with cluster:
-                failed = _read(plan, folder, missing, report)
+                failed, lost = _read(plan, folder, missing, report)
             if failed:
                 break
-        failed = {shard.name: failed.get(shard.name, LOST) for shard in _missing(plan, folder)}
-        return _finish(plan, folder, failed)
+        failed = {
+            shard.name: f"{shard.place}: {failed.get(shard.name, lost)}" for shard in _missing(plan, folder)
+        }
+        with _full_disk_told(plan, folder):
+            return _finish(plan, folder, failed)
 
 
 LOST = "its worker died"
 
 
 @contextmanager
-def _locked(folder: RunFolder) -> Iterator[None]:
-    try:
-        folder.root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.lock)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"another process is running in {folder.root}; wait for it or stop it") from None
-    except OSError as error:
-        raise UserError(
-            f"{folder.root} cannot be written ({error.strerror}); choose another folder with --results"
-        ) from None
+def _full_disk_told(plan: Plan, folder: RunFolder) -> Iterator[None]:
     try:
         yield
-    finally:
-        lock.release()
+    except (OSError, SafetensorError) as error:
+        raise _unwritable(plan, folder, str(error)) from None
+
+
+def _unwritable(plan: Plan, folder: RunFolder, problem: str) -> UserError:
+    kept = len(plan.shards) - len(_missing(plan, folder))
+    return UserError(
+        f"{folder.root} cannot be written ({problem}); {kept} of {len(plan.shards)} shards are kept, so free "
+        "some space and run the command again"
+    )
 
 
 def _claim(folder: RunFolder, plan: Plan) -> None:
@@ -132,8 +135,13 @@ def _chosen(folder: RunFolder, task: str) -> list[Partial]:
     return chosen
 
 
-def _read(plan: Plan, folder: RunFolder, missing: Sequence[Shard], report: Report) -> dict[str, str]:
-    """Runs the shards through a pool of workers; returns those that failed, and why.
+def _read(
+    plan: Plan, folder: RunFolder, missing: Sequence[Shard], report: Report
+) -> tuple[dict[str, str], str]:
+    """Runs the shards through a pool of workers.
+
+    Returns:
+        The shards that failed, and why; and why others are missing, if any are.
 
     Raises:
         UserError: a worker cannot start, or the results folder cannot be written.
@@ -172,6 +180,7 @@ def _read(plan: Plan, folder: RunFolder, missing: Sequence[Shard], report: Repor
         },
     )
     failed: dict[str, str] = {}
+    lost = LOST
     with _watching(plan, folder, report):
         try:
             for row in results.iter_rows():
@@ -179,16 +188,19 @@ def _read(plan: Plan, folder: RunFolder, missing: Sequence[Shard], report: Repor
                 if "failed" in outcome:
                     failed[outcome["shard"]] = outcome["failed"]
                 if outcome.get("disk"):
-                    kept = len(plan.shards) - len(_missing(plan, folder))
-                    raise UserError(
-                        f"{folder.root} cannot be written ({outcome['failed']}); {kept} of "
-                        f"{len(plan.shards)} shards are kept, so free some space and run the command again"
-                    )
+                    raise _unwritable(plan, folder, outcome["failed"])
         except ray.exceptions.RayError as error:
             cause = _user_error(error)
             if cause is not None:
                 raise cause from None
-    return failed
+            kind = "" if isinstance(error, ray.exceptions.RayTaskError) else f"{type(error).__name__}: "
+            lost = f"{LOST} ({kind}{_last_line(error)})"
+    return failed, lost
+
+
+def _last_line(error: BaseException) -> str:
+    """Of what Ray says, which for an exception is its traceback."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
 
 
 def _user_error(error: BaseException) -> UserError | None:
@@ -196,7 +208,7 @@ def _user_error(error: BaseException) -> UserError | None:
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, UserError):
-            return UserError(str(seen).splitlines()[-1])
+            return UserError(_last_line(seen))
         seen = getattr(seen, "cause", None) or seen.__cause__
     return None
 
@@ -227,12 +239,14 @@ def _watching(plan: Plan, folder: RunFolder, report: Report) -> Iterator[None]:
 def _finish(plan: Plan, folder: RunFolder, failed: dict[str, str]) -> dict[str, Any]:
     """Merges the workers' sums into the store, writes the summary, and clears what is not needed again."""
     tasks = {}
-    shutil.rmtree(folder.store, ignore_errors=True)
+    fresh = folder.root / "store.new"  # an old store stays whole until this one is
+    shutil.rmtree(fresh, ignore_errors=True)
     for task, groups in plan.groups.items():
         partials = _chosen(folder, task)
         shards = {name: facts for partial in partials for name, facts in partial.shards.items()}
         if not shards:
-            first = next(reason for name, reason in failed.items() if name.startswith(f"{task}-"))
+            own = (shard.name for shard in plan.shards if shard.source == task)
+            first = next(failed[name] for name in own if name in failed)
             raise UserError(f"nothing of {task} could be read: {first}")
         total = {
             key: sum(s[key] for s in shards.values()) for key in ("texts", "tokens", "documents", "skipped")
@@ -245,7 +259,7 @@ def _finish(plan: Plan, folder: RunFolder, failed: dict[str, str]) -> dict[str, 
         sites = sorted({site for partial in partials for site in partial.sites}, key=site_order)
         for site in sites:
             state = merged_site(partials, site)
-            write_site(folder.store, task, site, state, groups, total["documents"], plan.identity)
+            write_site(fresh, task, site, state, groups, total["documents"], plan.identity)
         reasons = [reason for name in sorted(shards) for reason in shards[name]["reasons"]]
         seconds = round(sum(facts.get("seconds", 0) for facts in shards.values()), 1)
         tasks[task] = {**total, "seconds": seconds, "sites": sites, "malformed": reasons[:10]}
@@ -259,6 +273,8 @@ def _finish(plan: Plan, folder: RunFolder, failed: dict[str, str]) -> dict[str, 
         "versions": versions(),
         "commit": commit(),
     }
+    shutil.rmtree(folder.store, ignore_errors=True)
+    fresh.rename(folder.store)
     write_json(folder.summary, summary)
     if not failed:
         shutil.rmtree(folder.parts)

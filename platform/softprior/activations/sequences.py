@@ -12,19 +12,23 @@ from softprior.activations.collector import Sinks
 from softprior.activations.state import SiteState, TaskState, appended
 from softprior.activations.texts import key_of
 from softprior.models.protocol import Where
+from softprior.seeding import derive
 from softprior.statistics.sequences import random_span, row_statistics
 from softprior.tasks.parts import PARTS
 from softprior.tasks.prepare import Text
 
 _ANSWER = PARTS.index("answer")
 
+SPANS = 8
+"""Random spans of a text that its answer is compared with: one alone has as much noise as the answer."""
+
 
 class Sequences:
     """A statistic for `FrozenLM.observe` that notes a row of facts for every text of a batch.
 
-    Rows have the text's key, `shuffled`, `tokens`, `trace`, `step`, and, of the answer and of a random
-    span of the same length elsewhere in the text, `answer` and `span`: half the mean squared distance
-    between two of their tokens. Sinks do not count.
+    Rows have the keys of the text and of its document, `shuffled`, `tokens` (those that count), `trace`,
+    `step`, and, of the answer and of random spans of the same length before it, `answer` and `span`: half the
+    mean squared distance between two of their tokens, of the spans the geometric mean. Sinks do not count.
 
     Attributes:
         paths: ids of texts whose states are kept whole, for figures.
@@ -54,34 +58,47 @@ class Sequences:
         whole = row_statistics(states, rows, kept, count)
         found = {
             "text": torch.tensor([key_of(text.id) for text in self._texts]),
+            "document": torch.tensor([key_of(text.document) for text in self._texts]),
             "shuffled": torch.full((count,), int(self._shuffled)),
             "tokens": whole.tokens,
             "trace": whole.trace,
             "step": whole.step,
         }
-        for name, mask in zip(("answer", "span"), self._spans(where), strict=True):
-            inside = mask.to(states.device) & kept
-            found[name] = (
-                torch.full((count,), float("nan"), dtype=torch.float64)
-                if self._shuffled
-                else row_statistics(states, rows, inside, count).trace
-            )
+        found["answer"], found["span"] = self._answers(states, where, kept)
         state = self._state.site(site, states.shape[1])
         state.sequences = appended(state.sequences, {k: v.cpu() for k, v in found.items()})
         if not self._shuffled:
             self._keep_paths(state, states, where, kept.cpu())
 
-    def _spans(self, where: Where) -> tuple[Bool[Tensor, "N"], Bool[Tensor, "N"]]:
-        """Which tokens are the answer's, and which a random span's among those before it but the first."""
+    def _answers(
+        self, states: Float[Tensor, "N H"], where: Where, kept: Bool[Tensor, "N"]
+    ) -> tuple[Float[Tensor, "R"], Float[Tensor, "R"]]:
+        """Traces of the answers, and geometric means of those of random spans; nan where there is none."""
+        count = len(self._texts)
+        if self._shuffled:
+            none = torch.full((count,), float("nan"), dtype=torch.float64)
+            return none, none
         rows, positions = where.rows.cpu(), where.positions.cpu()
         first = torch.tensor([_answer_start(text) for text in self._texts])
         lengths = torch.tensor([text.parts.count(_ANSWER) for text in self._texts])
         keys = torch.tensor([key_of(text.id) for text in self._texts])
-        start = 1 + random_span(first - 1, lengths, keys, self._seed)
-        none = start == 0
-        span = (positions >= start[rows]) & (positions < (start + lengths)[rows]) & ~none[rows]
-        answer = (positions >= first[rows]) & (positions < (first + lengths)[rows])
-        return answer, span
+        starts = [first]
+        for number in range(SPANS):
+            # Spans lie before the answer and leave the first token out, which is a sink.
+            start = random_span(first - 1, lengths, keys, derive(self._seed, "span", number))
+            starts.append(torch.where(start < 0, len(rows), 1 + start))
+        chosen, owners = [], []
+        for number, start in enumerate(starts):
+            inside = (positions >= start[rows]) & (positions < (start + lengths)[rows]) & kept.cpu()
+            chosen.append(inside.nonzero()[:, 0])
+            owners.append(number * count + rows[inside])
+        of, owner = torch.cat(chosen).to(states.device), torch.cat(owners).to(states.device)
+        every = torch.ones_like(owner, dtype=torch.bool)
+        traces = row_statistics(states[of], owner, every, (1 + SPANS) * count).trace.cpu().view(-1, count)
+        spans = traces[1:]
+        # The few spans of equal tokens have no logarithm; a text with no others keeps its zero.
+        logs = torch.where(spans > 0, spans, torch.nan).log().nanmean(0)
+        return traces[0], torch.where(logs.isnan(), spans.nanmean(0), logs.exp())
 
     def _keep_paths(
         self, state: SiteState, states: Float[Tensor, "N H"], where: Where, kept: Bool[Tensor, "N"]

@@ -87,6 +87,8 @@ class ActivationsSpec(Spec):
 
     @model_validator(mode="after")
     def _something(self) -> ActivationsSpec:
+        if self.resources.patience is not None:
+            raise ValueError("resources.patience belongs to studies and has no effect here; leave it out")
         names = [entry.name for entry in self.tasks] + [files.name for files in self.files]
         if "vocabulary" in names:
             raise ValueError("the name vocabulary is that of the embeddings in the store; rename the files")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from softprior.activations.collector import SINKS
-from softprior.activations.state import ClassState, SiteState
+from softprior.activations.state import ClassState, SiteState, Tensors
 from softprior.statistics.store import SiteStatistics, Tables, save_statistics
 from softprior.tasks.parts import PARTS
 
@@ -36,13 +37,21 @@ def write_site(
         groups={
             name: (int(n), mean) for name, n, mean in zip(groups, state.group_counts, means, strict=True) if n
         },
-        sequences=state.sequences,
-        paths=state.paths,
+        sequences=_sorted(state.sequences, "text", "shuffled"),
+        paths=_sorted(state.paths, "text", "position"),
     )
     facts = {"data": identity.get(f"data.{task}"), "prompt": identity.get("prompt"), "documents": documents}
     facts["sample"] = state.sample
     merged = {"all": [name for name in PARTS if name in classes]}
     return save_statistics(folder, task, site, identity["model"], classes, merged, tables, facts)
+
+
+def _sorted(table: Tensors, *by: str) -> Tensors:
+    """The rows in an order that no worker decides: bootstraps draw rows by their number."""
+    if not table:
+        return table
+    order = torch.from_numpy(np.lexsort([table[name].numpy() for name in reversed(by)]))
+    return {name: column[order] for name, column in table.items()}
 
 
 def _statistics(found: ClassState, sinks: int) -> SiteStatistics:

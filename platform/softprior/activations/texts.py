@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from glob import glob
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -44,6 +45,7 @@ class Shard:
         tokens: number of tokens, about.
         length: of one text, about.
         sequences: texts of it that are also read shuffled.
+        paths: texts of these whose states are kept whole, for figures.
     """
 
     name: str
@@ -54,6 +56,15 @@ class Shard:
     tokens: int
     length: int
     sequences: int = 0
+    paths: int = 0
+
+    @property
+    def place(self) -> str:
+        """Where in the data it lies, first and last one included."""
+        if self.last <= self.first:
+            return f"all of {self.source}"
+        what = "examples" if not self.file else "row groups" if _is_parquet(self.file) else "bytes"
+        return f"{what} {self.first:,} to {self.last - 1:,} of {self.file or self.source}"
 
     @property
     def texts(self) -> int:
@@ -165,15 +176,17 @@ class FileTexts:
         facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in self.files()]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
+    @property
+    def _pattern(self) -> Path:
+        return Path(self.spec.path).expanduser()
+
     def files(self) -> list[Path]:
         """The files that the pattern names.
 
         Raises:
             UserError: there are none, or one is of no known kind.
         """
-        found = sorted(
-            Path(path) for path in glob(str(Path(self.spec.path).expanduser())) if Path(path).is_file()
-        )
+        found = sorted(Path(path) for path in glob(str(self._pattern)) if Path(path).is_file())
         if not found:
             raise UserError(f"files.{self.name}.path = '{self.spec.path}' names no file; check the path")
         for path in found:
@@ -202,8 +215,10 @@ class FileTexts:
 
     def read(self, shard: Shard) -> Reading:
         texts, skipped = [], []
+        folder = _fixed_folder(self._pattern)
         for place, document in self._rows(shard):
-            name = f"{Path(shard.file).name}:{place}"
+            # Not the base name alone: folders often hold files of one name.
+            name = f"{Path(shard.file).relative_to(folder).as_posix()}:{place}"
             if not isinstance(document, str):
                 skipped.append(f"{name}: {document.reason}")
                 continue
@@ -300,6 +315,16 @@ def shuffled(text: Text, seed: int) -> Text:
 
 def _kind(path: Path) -> str:
     return (path.with_suffix("") if path.suffix == ".gz" else path).suffix
+
+
+def _is_parquet(file: str) -> bool:
+    return _kind(Path(file)) == ".parquet"
+
+
+def _fixed_folder(pattern: Path) -> Path:
+    """The innermost folder that all files of a pattern are in, whichever there are."""
+    fixed = takewhile(lambda part: not set("*?[") & set(part), pattern.parent.parts)
+    return Path(*fixed)
 
 
 def _row_groups(path: Path, column: str, tokens: int) -> list[tuple[Path, int, int, int]]:

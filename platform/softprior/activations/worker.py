@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,6 @@ ATTEMPTS = 2
 
 CALIBRATION = 4096
 """Tokens of a task from which the median norm of each site is taken."""
-
-PATHS = 8
-"""Texts of a task whose states are kept whole, for figures."""
 
 REASONS = 3
 """Malformed rows of a shard that are told one by one."""
@@ -90,6 +88,9 @@ class Worker:
                 return {"shard": shard.name, **known}
             try:
                 state, facts = self._read(shard)
+            except _FolderError as error:
+                self._state = None
+                return {"shard": shard.name, "failed": str(error), "disk": True}
             except Exception as error:
                 self._state = None  # it may have half of the shard in it; what was written has not
                 if attempt == ATTEMPTS:
@@ -125,8 +126,7 @@ class Worker:
         # Keyed, so that which texts are shuffled does not hang on their order.
         by_key = sorted((text for text in reading.texts if len(text.tokens) > 2), key=lambda t: key_of(t.id))
         chosen = {text.id for text in by_key[: shard.sequences]}
-        if shard.name == f"{shard.source}-00000":
-            sequences.paths = frozenset(text.id for text in by_key[: min(shard.sequences, PATHS)])
+        sequences.paths = frozenset(text.id for text in by_key[: shard.paths])
         for both in (True, False):
             for texts in batches([t for t in reading.texts if (t.id in chosen) == both], spec.batch_tokens):
                 collector.begin(texts)
@@ -173,7 +173,8 @@ class Worker:
         self._done += sum(len(text.tokens) for text in texts)
         if time.monotonic() - self._beat > BEAT:
             self._beat = time.monotonic()
-            write_json(self._folder.beat(self._name), {"shard": shard.name, "tokens": self._done})
+            with suppress(OSError):  # a display has no part in the result
+                write_json(self._folder.beat(self._name), {"shard": shard.name, "tokens": self._done})
 
     def _load(self, source: Source) -> TaskState:
         """This worker's state of a task: at hand, on disk, or new. Only one is held at a time."""
@@ -201,9 +202,16 @@ class Worker:
             sites = list(dict.fromkeys(self._bases[site] for site in self._sites))
             for batch in batches(texts, self._spec.batch_tokens):
                 self._host.observe(self._prompt, batch_of(batch), sites, medians)
-            write_json(path, medians.values())
+            try:
+                write_json(path, medians.values())
+            except OSError as error:
+                raise _FolderError(str(error)) from error
         values: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
         return values
+
+
+class _FolderError(Exception):
+    """The results folder cannot be written, which is no fault of the shard at hand."""
 
 
 class _Several:

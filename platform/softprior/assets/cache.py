@@ -13,6 +13,7 @@ import platformdirs
 from filelock import FileLock
 
 from softprior.errors import UserError
+from softprior.liveness import waiting
 from softprior.storage import RemotePath, location
 
 VARIABLE = "SOFTPRIOR_CACHE"
@@ -59,7 +60,7 @@ def ensure(relative: str, build: Callable[[Path], None], shared: bool = True) ->
     target = place(relative)
     if target.exists():
         return target
-    with lock(relative):
+    with waiting(), lock(relative):
         if target.exists():
             return target
         building = target.with_name(f".{target.name}.building")

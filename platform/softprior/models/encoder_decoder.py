@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from softprior.errors import UserError
+from softprior.liveness import alive
 from softprior.models.protocol import (
     Comparison,
     Losses,
@@ -246,6 +247,7 @@ class EncoderDecoderLM:
         active = torch.arange(len(batch), device=self.device)
         tokens, cache = read[:, 0], None
         for step in range(int(lengths.max()) + max_new):
+            alive()
             output = self._decode(encoded, seen, tokens[:, None], cache=cache, use_cache=True)
             cache = output.past_key_values
             free = lengths[active] <= step

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import traceback
 import uuid
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import ray
@@ -22,7 +23,8 @@ from jaxtyping import Float, Int
 from ray.exceptions import ActorDiedError, ObjectLostError, RayActorError
 from torch import Tensor
 
-from softprior.errors import UserError
+from softprior.errors import HostLostError, UserError
+from softprior.liveness import waiting
 from softprior.models.protocol import (
     Comparison,
     FrozenLM,
@@ -33,6 +35,7 @@ from softprior.models.protocol import (
     StatisticT,
     Where,
 )
+from softprior.models.ranks import Limits
 from softprior.models.schedule import Call, Scheduler, Served
 from softprior.prompt import Batch, Place, Prompt
 
@@ -43,14 +46,24 @@ WAITING = 1000
 """Questions that wait at a replica; more wait with those who ask. A trial asks one at a time."""
 
 PATIENCE = 600.0
-"""Seconds without an answer after which a client asks whether anybody is there, and how long it waits for
-that: to be started again a replica has to load its model."""
+"""Seconds without an answer after which a client asks whether anybody is there."""
+
+RELOADING = Limits().loading + 60
+"""Seconds that a client waits for that: to be started again a replica has to load its model, and ranks of a
+sharded one are given so long."""
+
+MOMENT = 5.0
+"""Seconds after which a replica that could not load its model again gives way to another try: what was in the
+way may pass."""
 
 LOOK = 5.0
 """Seconds between looks at whether a client is alive."""
 
 CHUNK = 4096
 """Vectors of one question, and tokens from which embeddings are shared in memory."""
+
+
+Guard = AbstractContextManager[None]
 
 
 class Client(NamedTuple):
@@ -78,24 +91,39 @@ class Replica:
     Its coroutines only wait: the host works in the scheduler's thread.
     """
 
-    def __init__(self, load: Callable[[], FrozenLM], tokens: int | None) -> None:
+    def __init__(
+        self, load: Callable[[], FrozenLM], tokens: int | None, guard: Callable[[], Guard] = nullcontext
+    ) -> None:
+        self._guard = guard()
         self._seats: dict[str, int] = {}
         self._followed: dict[str, asyncio.Task[None]] = {}
         self._shared: tuple[str, Any] = ("", None)
+        self._scheduler: Scheduler | None = None
+        self._worth_another = False
         try:
             host = load()
             self._info: ModelInfo | Failure = host.info()
             self._scheduler = Scheduler(host, tokens)
+            self._guard.__enter__()  # for as long as the process lives
         except Exception as error:  # of any kind: raised here, Ray would not start the actor again
-            self._info = Failure(error, traceback.format_exc())
+            self._info, self._scheduler = Failure(error, traceback.format_exc()), None
+            again = ray.get_runtime_context().was_current_actor_reconstructed
+            self._worth_another = again and not isinstance(error, UserError)
 
     async def ready(self) -> ModelInfo | Failure:
-        """Waits for the model; what it is, or why there is none."""
+        """Waits for the model; what it is, or why there is none.
+
+        A process that had the model before it died can load it, in the end. Where it fails, the process ends
+        with the question, which Ray repeats to a new one, up to `RESTARTS` times.
+        """
+        if self._worth_another:
+            await asyncio.sleep(MOMENT)
+            os._exit(1)
         return self._info
 
     async def served(self) -> Served:
         """How many calls were answered in how many turns."""
-        return self._scheduler.served
+        return Served(0, 0) if self._scheduler is None else self._scheduler.served
 
     async def followed(self) -> int:
         """How many clients it would hear the end of."""
@@ -117,8 +145,10 @@ class Replica:
 
     async def ask(self, client: Client, what: Request | str, arguments: tuple, keywords: dict) -> Any:
         """The host's answer, or a `Failure`."""
-        if isinstance(self._info, Failure):
-            return self._info
+        info = await self.ready()
+        if isinstance(info, Failure):
+            return info
+        assert self._scheduler is not None
         self._follow(client)
         if what == "observe":
             *rest, statistic = arguments
@@ -159,34 +189,49 @@ class Replica:
 
     def _gone(self, client: str) -> None:
         self._seats.pop(client, None)
-        self._scheduler.drop(client)
+        if self._scheduler is not None:
+            self._scheduler.drop(client)
         following = self._followed.pop(client, None)
         if following is not None:
             following.cancel()
 
 
-def start_replica(load: Callable[[], FrozenLM], tokens: int | None, **options: Any) -> Any:
+def start_replica(
+    load: Callable[[], FrozenLM],
+    tokens: int | None,
+    guard: Callable[[], Guard] = nullcontext,
+    **options: Any,
+) -> Any:
     """The handle of a new replica, which loads its model as it starts and is started again when it dies.
 
     Args:
         load: gives the host; runs in the replica's process.
         tokens: most positions of a pass.
+        guard: gives a context for the replica's process to work in once it has its model.
         options: Ray's, such as resources.
     """
     actor = ray.remote(Replica).options(
         max_restarts=-1, max_task_retries=RESTARTS, max_concurrency=WAITING, **options
     )
-    return actor.remote(load, tokens)
+    return actor.remote(load, tokens, guard)
 
 
 def wait_for(replicas: Sequence[Any]) -> None:
     """Waits until replicas have their models.
 
     Raises:
-        UserError: a model cannot be had.
+        UserError: a model cannot be had, or a replica died.
     """
-    for answer in ray.get([replica.ready.remote() for replica in replicas]):
-        _unwrapped(answer)
+    try:
+        for answer in ray.get([replica.ready.remote() for replica in replicas]):
+            _unwrapped(answer)
+    except HostLostError as error:
+        raise UserError(f"{error}; give it more memory, or run it again on another machine") from None
+    except RayActorError as error:
+        raise UserError(
+            f"a replica of the model was ended before it had its model ({type(error).__name__}), for lack of "
+            "memory perhaps; lower placement.replicas, or give it more memory"
+        ) from None
 
 
 class HostedLM:
@@ -297,10 +342,11 @@ class HostedLM:
     def _wait(self, answer: Any, replica: Any) -> Any:
         """What a call returns; Ray repeats it if the replica dies meanwhile."""
         try:
-            while not ray.wait([answer], timeout=PATIENCE)[0]:
-                if not ray.wait([replica.ready.remote()], timeout=PATIENCE)[0]:
-                    raise self._lost()
-            return ray.get(answer)
+            with waiting():
+                while not ray.wait([answer], timeout=PATIENCE)[0]:
+                    if not ray.wait([replica.ready.remote()], timeout=RELOADING)[0]:
+                        raise self._lost()
+                return ray.get(answer)
         except RayActorError:
             raise self._lost() from None
         except KeyboardInterrupt:
@@ -310,8 +356,8 @@ class HostedLM:
     def _lost(self) -> UserError:
         return UserError(
             f"the process that holds the model died {RESTARTS + 1} times during one request, for lack of "
-            f"memory perhaps, or was gone for {PATIENCE / 60:g} minutes; lower placement.tokens, or give it "
-            "more memory"
+            f"memory or of patience perhaps, or was gone for {RELOADING / 60:g} minutes; lower "
+            "placement.tokens, give it more memory, or raise resources.patience if it has a limit"
         )
 
 

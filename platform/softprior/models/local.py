@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from softprior.errors import UserError
+from softprior.liveness import alive
 from softprior.models.blocks import Blocks, position_kind, position_table
 from softprior.models.keys import KeyGeometry
 from softprior.models.packing import Cache, Pass, Rows, flattened, running
@@ -262,6 +263,7 @@ class LocalLM:
         active = torch.arange(len(batch), device=self.device)
         over = False
         for step in range(max_new):
+            alive()
             tokens = logits.argmax(-1)
             going = torch.tensor([token not in stop for token in tokens.tolist()], device=self.device)
             over = over or not bool(going.any())

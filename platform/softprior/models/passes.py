@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from softprior.liveness import alive
 from softprior.models.protocol import Losses, Request
 from softprior.prompt import Batch
 
@@ -85,6 +86,7 @@ def in_passes(
     """
     found: list[list[Losses]] = [[] for _ in requests]
     for pieces in passes(requests, tokens):
+        alive()
         parts = [
             requests[piece.request]._replace(batch=some_rows(requests[piece.request].batch, piece.rows))
             for piece in pieces

@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol, runtime_checkable
 
-from softprior.errors import UserError
+from softprior.errors import HostLostError, UserError
+from softprior.liveness import waiting
 
 
-class RanksLostError(Exception):
+class RanksLostError(HostLostError):
     """The processes of a sharded model had to be ended; the next request starts them anew."""
 
 
@@ -158,19 +158,19 @@ class Ranks:
         deadline = time.monotonic() + seconds
         replies: dict[int, Reply] = {}
         while len(replies) < self.count:
-            waiting = set(range(self.count)) - set(replies)
+            missing = set(range(self.count)) - set(replies)
             left = deadline - time.monotonic()
             if left <= 0:
                 raise RanksLostError(
-                    f"{_named(waiting)} of the sharded model did not {what} within {seconds:g} s, so all "
-                    "were ended; the next request starts them anew"
+                    f"{_named(missing)} of the sharded model did not {what} within {seconds:g} s, so all "
+                    "were ended"
                 )
-            found = self._transport.receive(waiting, left)
+            with waiting():  # up to the deadline
+                found = self._transport.receive(missing, left)
             for rank, reply in found.items():
                 if reply.kind == "failed":
                     raise RanksLostError(
-                        f"rank {rank} of the sharded model failed ({reply.value}), so all were ended; "
-                        "the next request starts them anew"
+                        f"rank {rank} of the sharded model failed ({reply.value}), so all were ended"
                     )
             replies |= found
         return [replies[rank] for rank in range(self.count)]
@@ -202,7 +202,7 @@ class Processes:
         self._links: list[Connection] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         self._logs: list[IO[bytes]] = []
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._meeting: IO[bytes] | None = None
 
     @property
     def pids(self) -> list[int]:
@@ -210,8 +210,9 @@ class Processes:
         return [process.pid for process in self._processes]
 
     def start(self, limits: Limits) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="softprior-ranks-")
-        meeting = (Path(self._folder.name) / "rendezvous").as_uri()
+        # A file without a name, which ranks inherit: nothing of it stays, however this process ends.
+        self._meeting = tempfile.TemporaryFile()  # noqa: SIM115  closed in `end`
+        meeting = f"file:///proc/self/fd/{self._meeting.fileno()}"
         module, _, function = self._entry.partition(":")
         for rank in range(self._count):
             mine, theirs = Pipe()
@@ -227,7 +228,7 @@ class Processes:
                         stdin=subprocess.DEVNULL,
                         stdout=self._logs[rank],
                         stderr=subprocess.STDOUT,
-                        pass_fds=[theirs.fileno()],
+                        pass_fds=[theirs.fileno(), self._meeting.fileno()],
                     )
                 )
         for rank, link in enumerate(self._links):
@@ -249,8 +250,7 @@ class Processes:
                 reply = take(link)
             except (EOFError, OSError):
                 raise RanksLostError(
-                    f"rank {rank} of the sharded model {self._ending(rank)}, so all were ended; the next "
-                    "request starts them anew"
+                    f"rank {rank} of the sharded model {self._ending(rank)}, so all were ended"
                 ) from None
             assert rank in waiting, f"rank {rank} answered twice"
             found[rank] = reply
@@ -265,9 +265,9 @@ class Processes:
             link.close()
         for log in self._logs:
             log.close()
-        if self._folder is not None:
-            self._folder.cleanup()
-        self._links, self._processes, self._logs, self._folder = [], [], [], None
+        if self._meeting is not None:
+            self._meeting.close()
+        self._links, self._processes, self._logs, self._meeting = [], [], [], None
 
     def _ending(self, rank: int) -> str:
         """How a rank whose connection is closed came to its end, and its last words."""

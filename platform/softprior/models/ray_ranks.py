@@ -61,8 +61,7 @@ class Actors:
                 found[asked[answer]] = ray.get(answer)
             except RayActorError:
                 raise RanksLostError(
-                    f"rank {asked[answer]} of the sharded model died, so all were ended; the next request "
-                    "starts them anew"
+                    f"rank {asked[answer]} of the sharded model died, so all were ended"
                 ) from None
         return found
 

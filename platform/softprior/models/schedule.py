@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -13,6 +14,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from softprior.errors import HostLostError, UserError
+from softprior.liveness import alive, waiting
 from softprior.models.passes import positions, shape
 from softprior.models.protocol import FrozenLM, PackingLM, Request
 
@@ -22,6 +25,9 @@ has made its step, and without the wait two groups of trials would take turns, e
 
 LONGEST = 0.1
 """Seconds that a host waits so at most."""
+
+REPEATS = 3
+"""Times a call is repeated whose host was lost; after that the call itself may be to blame."""
 
 
 @dataclass
@@ -141,16 +147,19 @@ class Scheduler:
         while True:
             with self._changed:
                 while not self._waiting:
-                    self._changed.wait()
+                    with waiting():
+                        self._changed.wait()
                 self._wait_for_others()
                 if not self._waiting:
                     continue  # who waited has left
                 taken = self._waiting.take(self._tokens, isinstance(self._host, PackingLM))
             calls = [call for call in taken if call.answer.set_running_or_notify_cancel()]
             self._began = time.monotonic()
+            alive()
             self._answer(calls)
             self._answered = time.monotonic()
-            self._last = {call.client for call in calls}
+            with self._changed:
+                self._last = {call.client for call in calls}
             self.served = Served(self.served.calls + len(calls), self.served.turns + bool(calls))
 
     def _wait_for_others(self) -> None:
@@ -163,19 +172,32 @@ class Scheduler:
             self._changed.wait(left)
 
     def _answer(self, calls: Sequence[Call]) -> None:
+        error = self._tried(calls)
+        if error is not None and len(calls) > 1:  # the mistake is one client's, or the pass was too large
+            del error
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()
+            for call in calls:
+                self._answer([call])
+            return
+        for _ in range(REPEATS):
+            if isinstance(error, HostLostError):
+                error = self._tried(calls)
+        if error is not None:
+            calls[0].answer.set_exception(_given_up(error) if isinstance(error, HostLostError) else error)
+
+    def _tried(self, calls: Sequence[Call]) -> Exception | None:
+        """Answers all calls, or none: then the host's error, which holds none of its tensors."""
         try:
             answers = self._asked(calls)
         except torch.AcceleratorError:
             os._exit(1)  # no later call in this process could use the device; a new process can
         except Exception as error:
-            if len(calls) == 1:
-                calls[0].answer.set_exception(error)
-                return
-            for call in calls:  # the mistake is one client's, or the pass was too large
-                self._answer([call])
-        else:
-            for call, answer in zip(calls, answers, strict=True):
-                call.answer.set_result(answer)
+            traceback.clear_frames(error.__traceback__)
+            return error
+        for call, answer in zip(calls, answers, strict=True):
+            call.answer.set_result(answer)
+        return None
 
     def _asked(self, calls: Sequence[Call]) -> list[Any]:
         requests = [call.what for call in calls if isinstance(call.what, Request)]
@@ -184,3 +206,10 @@ class Scheduler:
         if requests:
             return [self._host.loss(*request[:2], grad=request.grad) for request in requests]
         return [getattr(self._host, str(c.what))(*c.arguments, **c.keywords) for c in calls]
+
+
+def _given_up(error: HostLostError) -> UserError:
+    return UserError(
+        f"the model was lost {REPEATS + 1} times during one request, at last because {error}; lower "
+        "placement.tokens, or give it more memory or another machine"
+    )

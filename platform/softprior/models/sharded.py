@@ -85,7 +85,7 @@ class ShardedLM:
     """A frozen decoder split over ranks; see `FrozenLM` for the contract.
 
     After a rank was lost, the request at hand fails with `RanksLostError`, and the next one starts all
-    ranks anew.
+    ranks anew. No request has done anything by then: it can be repeated, an `observe` too.
     """
 
     def __init__(self, count: int, transport: Transport, limits: Limits | None = None) -> None:

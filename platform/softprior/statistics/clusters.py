@@ -1,20 +1,24 @@
 """Do the tokens of two tasks form clusters of their own: kernel distance between tasks, by document.
 
 Two tasks whose texts differ in length differ in position too, which a model writes into its activations;
-`matched` takes that away first.
+`matched` takes that away first. They differ in tokens a document as well, and a permutation of documents
+takes those as exchangeable: p-values stand on one token a document (`independent`).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from softprior.seeding import numpy_generator
-from softprior.statistics.documents import interval, resampled
+from softprior.statistics.documents import interval, one_of_each, resampled
+from softprior.statistics.kernels import by_document, gaussian_kernel, mmd2
 
 DOCUMENTS = 4
 """Documents a task must have: two in each half, since only pairs of different documents count."""
@@ -39,47 +43,49 @@ class Points:
         return Points(self.vectors[indices], self.documents[indices], self.positions[indices])
 
 
-def matched(a: Points, b: Points, seed: int, bins: int = 20) -> tuple[Points, Points]:
-    """Equally many tokens of both tasks in each bin of positions; empty where the tasks share no bin.
+def matched(tasks: Sequence[Points], seed: int) -> list[Points]:
+    """Equally many tokens of all tasks in each bin of positions; empty where they share no bin."""
+    chosen = _alike([points.positions.numpy() for points in tasks], numpy_generator(seed, "matched"))
+    return [points.take(own) for points, own in zip(tasks, chosen, strict=True)]
 
-    Bins end at the quantiles of each task's own positions, both tasks' together: quantiles of the pooled
+
+def independent(tasks: Sequence[Points], generator: np.random.Generator) -> list[Int[np.ndarray, "M"]]:
+    """Indices of at most one token of each document, at like positions in all tasks.
+
+    Under one law of tokens at a position these tokens could be of either task, however many tokens each
+    task's documents have. Matched again, since the longer documents had more tokens in each bin.
+    """
+    own = [one_of_each(points.documents.numpy(), generator) for points in tasks]
+    positions = [points.positions.numpy()[some] for points, some in zip(tasks, own, strict=True)]
+    return [some[kept] for some, kept in zip(own, _alike(positions, generator), strict=True)]
+
+
+def _alike(
+    positions: Sequence[Int[np.ndarray, "_"]], generator: np.random.Generator, bins: int = 20
+) -> list[Int[np.ndarray, "M"]]:
+    """Indices of equally many of each task's positions in each bin.
+
+    Bins end at the quantiles of each task's own positions, all tasks' together: quantiles of the pooled
     positions would put most of a task of short texts into one bin.
 
     Args:
-        bins: quantile bins a task.
+        bins: quantile bins a task, or fewer for few tokens: a bin that one task has no token in is lost.
     """
-    positions = [points.positions.numpy() for points in (a, b)]
-    if not len(positions[0]) or not len(positions[1]):
-        return a.take(np.empty(0, np.int64)), b.take(np.empty(0, np.int64))
-    edges = np.concatenate([np.quantile(own, np.linspace(0, 1, bins + 1)) for own in positions])
+    least = min(map(len, positions))
+    if not least:
+        return [np.empty(0, np.int64) for _ in positions]
+    steps = np.linspace(0, 1, min(bins, max(1, least // 10)) + 1)
+    edges = np.concatenate([np.quantile(own, steps) for own in positions])
     # A bin ends behind each task's last position: what lies beyond has nothing to be matched with.
     edges = np.unique(np.append(edges, [own.max() + 1 for own in positions]))
     places = [np.searchsorted(edges, own, side="right") for own in positions]
-    generator = numpy_generator(seed, "matched")
-    chosen: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    chosen: list[list[np.ndarray]] = [[] for _ in positions]
     for place in range(len(edges) + 1):
         members = [np.flatnonzero(own == place) for own in places]
         count = min(map(len, members))
         for some, own in zip(chosen, members, strict=True):
             some.append(generator.choice(own, count, replace=False))
-    one, other = (np.sort(np.concatenate(some)) for some in chosen)
-    return a.take(one), b.take(other)
-
-
-def mmd2(x: Float[Tensor, "N D"], y: Float[Tensor, "M D"], bandwidth: float | None = None) -> float:
-    """Unbiased MMD^2 with a Gaussian kernel (Gretton et al. 2012, eq. 3); may be negative, at most 2.
-
-    Args:
-        bandwidth: sigma of exp(-d^2 / (2 sigma^2)); None takes the median Euclidean distance between the
-            pooled points, pairs at distance zero left out (repeated tokens are equal at `resid.0`).
-
-    Returns:
-        MMD^2; nan with fewer than two points on a side, or without two that differ.
-    """
-    kernel, _ = _kernel(np.concatenate([x.numpy(), y.numpy()]), bandwidth)
-    sizes = np.ones(len(kernel))
-    first = (np.arange(len(kernel)) < len(x)).astype(np.float64)[:, None]
-    return float(_mmd2(kernel, sizes, first, 1 - first)[0])
+    return [np.sort(np.concatenate(some)) for some in chosen]
 
 
 @dataclass(frozen=True)
@@ -87,17 +93,20 @@ class Separation:
     """How far apart two tasks are, next to halves of one task.
 
     Only pairs of tokens of different documents enter the terms within a task: tokens of one text are more
-    alike than tokens of two, and would set halves of one task apart by that alone. With one token a
-    document `between` is `mmd2`. The mean of this unbiased MMD^2 over all halvings of a task is zero, so
-    `ratio` divides by its root mean square: how far apart two halves of one task typically appear. Halves
-    have half the documents, so that is more noise than `between` has, and the ratio errs to the low side.
+    alike than tokens of two, and would set halves of one task apart by that alone.
+
+    `between` is the size of the effect. The mean of this unbiased MMD^2 over all halvings of a task is zero,
+    so `ratio` divides by its root mean square: how far apart two halves of one task typically appear. That is
+    noise, which shrinks with the number of documents, and the ratio grows with it: it says how well the
+    sample can tell the tasks apart, not how far apart they are.
 
     Attributes:
         tokens: of each task.
         documents: of each task.
         note: why numbers are nan; empty if none is.
-        between: unbiased MMD^2 of the two tasks, at most 2; the size of the effect.
-        low: end of its 95% percentile interval over documents.
+        between: unbiased MMD^2 of the two tasks, at most 2.
+        low: end of its 95% percentile interval over documents. Near MMD^2 = 0 the statistic is degenerate:
+            its law there is not that of its resamples, and whether the interval holds zero decides nothing.
         high: the other end.
         within: mean MMD^2 of the halvings of both tasks; near zero.
         scale: root mean square of the same.
@@ -105,8 +114,10 @@ class Separation:
         ratio: between / scale: 1 is as far apart as halves of one task typically appear; may be negative.
         ratio_low: low / scale. The scale is held: it is a unit, not an estimate of interest.
         ratio_high: high / scale.
-        p: share of permutations of the labels of documents (the observed one included) that reach `between`.
-        bandwidth: of the kernel: median distance between the pooled tokens, see `mmd2`.
+        p: share of permutations of the tasks' labels (the observed one included) that reach MMD^2 of one
+            token a document, at like positions (`independent`); exact where tokens have one law.
+        independent: those tokens, equally many of each task; p is nan with fewer than two.
+        bandwidth: of the kernel, see `gaussian_kernel`.
     """
 
     tokens: tuple[int, int]
@@ -122,6 +133,7 @@ class Separation:
     ratio_low: float = math.nan
     ratio_high: float = math.nan
     p: float = math.nan
+    independent: int = 0
     bandwidth: float = math.nan
 
 
@@ -130,9 +142,9 @@ def separation(
 ) -> Separation:
     """MMD^2 between tasks over that between random halves of one task; call it on `matched` points.
 
-    The kernel matrix is computed once, in float64, and summed over pairs of documents: the null, the
-    halves and the bootstrap are products of those sums with weights of documents. A document number in
-    both tasks counts as two texts.
+    The kernel matrix is computed once, in float64, and summed over pairs of documents: the halves and the
+    bootstrap are products of those sums with weights of documents. A document number in both tasks counts
+    as two texts.
 
     Args:
         permutations: draws of the null; p is at least 1 / (permutations + 1).
@@ -145,37 +157,34 @@ def separation(
     if min(documents) < DOCUMENTS:
         note = f"each task needs {DOCUMENTS} documents, and there are {documents[0]} and {documents[1]}"
         return Separation(tokens, documents, note)
-    kernel, bandwidth = _kernel(np.concatenate([a.vectors.numpy(), b.vectors.numpy()]), None)
+    kernel, bandwidth = gaussian_kernel(np.concatenate([a.vectors.numpy(), b.vectors.numpy()]))
     if math.isnan(bandwidth):
         return Separation(tokens, documents, "all vectors are equal")
     index = np.concatenate([index_a, index_b + len(names_a)])
-    sums, sizes = _by_document(kernel, index), np.bincount(index).astype(np.float64)
+    sums, sizes = by_document(kernel, index), np.bincount(index).astype(np.float64)
+    own, other = independent([a, b], numpy_generator(seed, "independent"))
+    among = np.concatenate([own, other + len(index_a)])
+    p = _permuted(kernel[np.ix_(among, among)], permutations, numpy_generator(seed, "permutations"))
     del kernel
 
     is_a = (np.arange(sum(documents)) < documents[0]).astype(np.float64)[:, None]
-    between = float(_mmd2(sums, sizes, is_a, 1 - is_a)[0])
+    between = float(mmd2(sums, sizes, is_a, 1 - is_a)[0])
     halves = []
     for name, members in (("a", is_a), ("b", 1 - is_a)):
         generator = numpy_generator(seed, "halves", name)
-        own = np.flatnonzero(members)
+        mine = np.flatnonzero(members)
         first = np.zeros((len(sizes), halvings))
         for column in first.T:
-            column[generator.permutation(own)[: len(own) // 2]] = 1
-        halves.append(_mmd2(sums, sizes, first, members - first))
+            column[generator.permutation(mine)[: len(mine) // 2]] = 1
+        halves.append(mmd2(sums, sizes, first, members - first))
     within = float(np.mean(halves))
     scale = float(np.sqrt(np.mean(np.square(halves))))
 
-    generator = numpy_generator(seed, "permutations")
-    labels = np.stack([generator.permutation(is_a[:, 0]) for _ in range(permutations)], axis=1)
-    null = _mmd2(sums, sizes, labels, 1 - labels)
-    # Sums of the same kernels in another order differ by rounding.
-    p = (1 + int((null >= between - 1e-12).sum())) / (1 + permutations)
-
     generator = numpy_generator(seed, "bootstrap")
-    one, other = (resampled(count, resamples, generator) for count in documents)
+    one, two = (resampled(count, resamples, generator) for count in documents)
     first = np.concatenate([one, np.zeros_like(one, shape=(documents[1], resamples))])
-    second = np.concatenate([np.zeros_like(other, shape=(documents[0], resamples)), other])
-    low, high = interval(_mmd2(sums, sizes, first, second))
+    second = np.concatenate([np.zeros_like(two, shape=(documents[0], resamples)), two])
+    low, high = interval(mmd2(sums, sizes, first, second))
 
     # Kernels are at most 1 and exact to 1e-15; a scale below is rounding, and a ratio would be noise.
     usable = scale if scale > 1e-12 else math.nan
@@ -193,66 +202,96 @@ def separation(
         ratio_low=low / usable,
         ratio_high=high / usable,
         p=p,
+        independent=len(own),
         bandwidth=bandwidth,
     )
 
 
-def _kernel(
-    points: Float[np.ndarray, "N D"], bandwidth: float | None
-) -> tuple[Float[np.ndarray, "N N"], float]:
-    """The Gaussian kernel of all pairs and its bandwidth (nan where no two points differ)."""
-    exact = points.astype(np.float64)
-    exact -= exact.mean(0)  # products cancel less
-    squares = np.einsum("nd,nd->n", exact, exact)
-    distances = exact @ exact.T  # squared, in place: at 4000 points a copy has 128 MB
-    distances *= -2
-    distances += squares[:, None]
-    distances += squares
-    # Equal points come out at rounding of their squares.
-    distances[distances <= 1e-12 * squares.max(initial=0)] = 0
-    np.fill_diagonal(distances, 0)
-    if bandwidth is None:
-        different = distances[distances > 0]  # every pair twice, which leaves the median where it is
-        if len(different):
-            middle = len(different) // 2
-            different.partition(middle)
-            below = different[: max(middle, 1)].max()
-            bandwidth = (math.sqrt(below) + math.sqrt(different[middle])) / 2
-        else:
-            bandwidth = math.nan
-    distances *= -1 / (2 * bandwidth**2)
-    return np.exp(distances, out=distances), bandwidth
+def _permuted(kernel: Float[np.ndarray, "N N"], permutations: int, generator: np.random.Generator) -> float:
+    """The p-value of MMD^2 between the first half of the tokens and the second, each its own document."""
+    half = len(kernel) // 2
+    if half < 2:
+        return math.nan
+    labels = np.zeros((2 * half, 1 + permutations))
+    labels[:half] = 1
+    for column in labels.T[1:]:
+        generator.shuffle(column)
+    values = mmd2(kernel, np.ones(2 * half), labels, 1 - labels)
+    # Sums of the same kernels in another order differ by rounding.
+    return int((values >= values[0] - 1e-12).sum()) / (1 + permutations)
 
 
-def _by_document(kernel: Float[np.ndarray, "N N"], index: Int[np.ndarray, "N"]) -> Float[np.ndarray, "G G"]:
-    """Sums of the kernel over the tokens of each pair of documents."""
-    order = np.argsort(index, kind="stable")
-    starts = np.searchsorted(index[order], np.arange(index.max() + 1))
-    rows = np.add.reduceat(kernel[order], starts, axis=0)
-    return np.add.reduceat(rows[:, order], starts, axis=1)
+@dataclass(frozen=True)
+class Nearest:
+    """Which two of three or more tasks are nearest, by MMD^2 of one kernel on tokens at like positions.
+
+    Attributes:
+        tokens: of each task.
+        pairs: of tasks, "a / b".
+        between: unbiased MMD^2 of each pair.
+        nearest: the pair with the smallest.
+        margin: how much larger the next one's is.
+        low: end of its 95% percentile interval, documents of all tasks resampled together.
+        high: the other end.
+        p: twice the share of resamples in which another pair is as near, the largest over the other pairs:
+            two pairs that are equally near are told apart no more often than p says. Where all pairs are
+            near zero the resamples do not follow the law of the differences, see `Separation.low`.
+        note: why numbers are nan; empty if none is.
+    """
+
+    tokens: int
+    pairs: tuple[str, ...]
+    between: tuple[float, ...] = ()
+    nearest: str = ""
+    margin: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    p: float = math.nan
+    note: str = ""
 
 
-def _mmd2(
-    sums: Float[np.ndarray, "G G"],
-    sizes: Float[np.ndarray, "G"],
-    first: Float[np.ndarray, "G R"],
-    second: Float[np.ndarray, "G R"],
-) -> Float[np.ndarray, "R"]:
-    """Unbiased MMD^2 between two groups of documents, R times; pairs within a document are left out.
+def nearest(tasks: Mapping[str, Points], seed: int, resamples: int = 2000, most: int = 1000) -> Nearest:
+    """Compares the distances of all pairs of tasks; matches positions of all tasks at once.
 
     Args:
-        sums: of the kernel over the tokens of each pair of documents.
-        sizes: tokens of each document.
-        first: how often each document is in the first group. Copies of a document are one document.
-        second: the same of the second group.
+        tasks: three or more.
+        resamples: bootstrap samples of each task's documents; p is at least 2 / (resamples + 1).
+        most: tokens of each task; the kernel matrix has their square.
     """
-    to_first, to_second = sums @ first, sums @ second
-
-    def within(weights: np.ndarray, products: np.ndarray) -> np.ndarray:
-        total = (weights * products).sum(0) - (weights**2 * sums.diagonal()[:, None]).sum(0)
-        pairs = (weights * sizes[:, None]).sum(0) ** 2 - (weights**2 * sizes[:, None] ** 2).sum(0)
-        return total / pairs
-
-    with np.errstate(invalid="ignore", divide="ignore"):  # groups of one document: nan
-        across = (first * to_second).sum(0) / ((sizes @ first) * (sizes @ second))
-        return within(first, to_first) + within(second, to_second) - 2 * across
+    generator = numpy_generator(seed, "nearest")
+    points = matched(list(tasks.values()), seed)
+    tokens = min(most, len(points[0].vectors))
+    points = [own.take(generator.permutation(len(own.vectors))[:tokens]) for own in points]
+    pairs = list(combinations(range(len(points)), 2))
+    names = tuple(" / ".join(both) for both in combinations(tasks, 2))
+    indices = [np.unique(own.documents.numpy(), return_inverse=True)[1] for own in points]
+    documents = [int(index.max(initial=-1)) + 1 for index in indices]
+    if min(documents) < DOCUMENTS:
+        note = f"each task needs {DOCUMENTS} documents at the positions of all, and one has {min(documents)}"
+        return Nearest(tokens, names, note=note)
+    kernel, bandwidth = gaussian_kernel(np.concatenate([own.vectors.numpy() for own in points]))
+    if math.isnan(bandwidth):
+        return Nearest(tokens, names, note="all vectors are equal")
+    starts = np.concatenate([[0], np.cumsum(documents)])
+    index = np.concatenate([own + start for own, start in zip(indices, starts, strict=False)])
+    sums, sizes = by_document(kernel, index), np.bincount(index).astype(np.float64)
+    weights = np.zeros((len(points), len(sizes), 1 + resamples))
+    for own, count, start in zip(weights, documents, starts, strict=False):
+        own[start : start + count, 0] = 1  # the documents as they are, then the resamples
+        own[start : start + count, 1:] = resampled(count, resamples, generator)
+    between = np.stack([mmd2(sums, sizes, weights[a], weights[b]) for a, b in pairs])
+    least = int(between[:, 0].argmin())
+    farther = np.delete(between, least, axis=0) - between[least]
+    following = farther[farther[:, 0].argmin()]
+    low, high = interval(following[1:])
+    reached = (1 + (~(farther[:, 1:] > 0)).sum(1).max()) / (1 + resamples)
+    return Nearest(
+        tokens,
+        names,
+        between=tuple(between[:, 0].tolist()),
+        nearest=names[least],
+        margin=float(following[0]),
+        low=low,
+        high=high,
+        p=float(min(1.0, 2 * reached)),
+    )

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-LEVEL = 0.95
-"""Coverage of every interval."""
+COVERAGE = 0.95
+"""Of every interval."""
 
 
 def held_out(
@@ -26,6 +26,14 @@ def held_out(
     return np.isin(documents, generator.permutation(names)[:count])
 
 
+def one_of_each(documents: Int[np.ndarray, "N"], generator: np.random.Generator) -> Int[np.ndarray, "G"]:
+    """Indices of one token of each document, drawn at random, in ascending order."""
+    order = generator.permutation(len(documents))
+    _, first = np.unique(documents[order], return_index=True)
+    chosen: Int[np.ndarray, "G"] = np.sort(order[first])
+    return chosen
+
+
 def resampled(count: int, samples: int, generator: np.random.Generator) -> Float[np.ndarray, "N S"]:
     """How often each of `count` documents is in each of `samples` bootstrap samples."""
     return generator.multinomial(count, np.full(count, 1 / count), size=samples).T.astype(np.float64)
@@ -36,5 +44,5 @@ def interval(values: Float[np.ndarray, "S"]) -> tuple[float, float]:
     known = values[~np.isnan(values)]
     if not len(known):
         return float("nan"), float("nan")
-    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(known, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
     return float(low), float(high)

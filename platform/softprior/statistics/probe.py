@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from softprior.seeding import numpy_generator
-from softprior.statistics.clusters import DOCUMENTS, Points
+from softprior.statistics.clusters import DOCUMENTS, Points, independent
 from softprior.statistics.documents import held_out, interval, resampled
 
 
@@ -28,8 +28,11 @@ class Probe:
         accuracy: balanced accuracy (mean over tasks of the share of right tokens), in [0, 1].
         low: end of its 95% percentile interval over the held-out documents, the probe being held.
         high: the other end.
-        null: mean balanced accuracy with the labels of documents permuted before fitting; near 0.5.
-        p: share of permutations (the observed one included) that reach `accuracy`.
+        p: share of permutations of the labels of held-out documents (the observed one included) that reach
+            the accuracy on one token of each, at like positions (`clusters.independent`). The predictions are
+            held: the probe has not seen these documents, so under one law its predictions say nothing about
+            their labels.
+        independent: those tokens, equally many of each task; p is nan with fewer than two.
     """
 
     tokens: tuple[int, int]
@@ -38,19 +41,18 @@ class Probe:
     accuracy: float = math.nan
     low: float = math.nan
     high: float = math.nan
-    null: float = math.nan
     p: float = math.nan
+    independent: int = 0
 
 
 def probe(
-    a: Points, b: Points, seed: int, share: float = 0.3, permutations: int = 20, resamples: int = 1000
+    a: Points, b: Points, seed: int, share: float = 0.3, permutations: int = 999, resamples: int = 1000
 ) -> Probe:
     """Logistic regression on standardised vectors, split by document; call it on `matched` points.
 
     Args:
         share: of each task's documents that are held out.
-        permutations: refits with permuted labels. Documents of the training part and of the held-out part
-            are permuted among themselves, so that both keep both tasks.
+        permutations: draws of the null; p is at least 1 / (permutations + 1).
         resamples: bootstrap samples of the held-out documents of each task.
     """
     task = np.repeat([0, 1], [len(a.documents), len(b.documents)])
@@ -72,47 +74,49 @@ def probe(
     vectors = np.concatenate([a.vectors.numpy(), b.vectors.numpy()]).astype(np.float64)
     scaler = StandardScaler().fit(vectors[~held])
     training, testing = scaler.transform(vectors[~held]), scaler.transform(vectors[held])
-    sizes, held_index = np.bincount(index, minlength=len(names)).astype(np.float64), index[held]
+    labels = task[held]
+    predicted, converged = _fitted_predictions(training, task[~held], testing)
+    right, held_index = predicted == labels, index[held]
 
-    def right(labels: Int[np.ndarray, "G"]) -> tuple[Float[np.ndarray, "G"], bool]:
-        """Right tokens of each held-out document, given all documents' labels; whether the fit converged."""
-        found, converged = _fitted_predictions(training, labels[index[~held]], testing)
-        hits = np.bincount(held_index, weights=found == labels[held_index], minlength=len(names))
-        return hits, converged
-
-    def balanced(hits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Mean over labels of the share of right tokens; `weights` [G R] says how often a document counts."""
-        shares = []
-        for label in (0, 1):
-            own = held_documents & (labels == label)
-            shares.append((hits[own] @ weights[own]) / (sizes[own] @ weights[own]))
-        return np.mean(shares, axis=0)
-
-    once = np.ones((len(names), 1))
-    hits, converged = right(task_of)
-    accuracy = float(balanced(hits, task_of, once)[0])
-    weights = np.zeros((len(names), resamples))
+    once, weights = np.ones((len(names), 1)), np.zeros((len(names), resamples))
     for label in (0, 1):
         own = held_documents & (task_of == label)
         weights[own] = resampled(int(own.sum()), resamples, generator)
-    low, high = interval(balanced(hits, task_of, weights))
 
-    null = []
-    for _ in range(permutations):
-        labels = task_of.copy()
-        for part in (held_documents, ~held_documents):
-            labels[part] = generator.permutation(labels[part])
-        null.append(float(balanced(right(labels)[0], labels, once)[0]))
+    def balanced(weights: Float[np.ndarray, "G R"]) -> Float[np.ndarray, "R"]:
+        """Mean over tasks of the share of right tokens, each document counting as often as its weight."""
+        shares = []
+        for label in (0, 1):
+            own = held_index[labels == label]
+            hits = np.bincount(own, weights=right[labels == label], minlength=len(names))
+            shares.append((hits @ weights) / (np.bincount(own, minlength=len(names)) @ weights))
+        mean: Float[np.ndarray, "R"] = np.mean(shares, axis=0)
+        return mean
+
+    low, high = interval(balanced(weights))
+    parts = [points.take(np.flatnonzero(held[task == label])) for label, points in enumerate((a, b))]
+    one, other = independent(parts, generator)
+    guesses = np.concatenate([predicted[labels == 0][one], predicted[labels == 1][other]])
     return Probe(
         tokens=_by_task(task[held]),
         documents=_by_task(task_of[held_documents]),
         note="" if converged else "the probe did not converge",
-        accuracy=accuracy,
+        accuracy=float(balanced(once)[0]),
         low=low,
         high=high,
-        null=float(np.mean(null)) if null else math.nan,
-        p=(1 + sum(value >= accuracy for value in null)) / (1 + permutations),
+        p=_permuted(guesses, permutations, generator),
+        independent=len(one),
     )
+
+
+def _permuted(guesses: Int[np.ndarray, "N"], permutations: int, generator: np.random.Generator) -> float:
+    """The p-value of predictions of tokens whose first half is of the first task."""
+    half = len(guesses) // 2
+    if half < 2:
+        return math.nan
+    # Halves are equal, so balanced accuracy rises with the second task's count in the second half alone.
+    counts = np.array([generator.permutation(guesses)[half:].sum() for _ in range(permutations)])
+    return (1 + int((counts >= guesses[half:].sum()).sum())) / (1 + permutations)
 
 
 def _by_task(labels: Int[np.ndarray, "N"]) -> tuple[int, int]:

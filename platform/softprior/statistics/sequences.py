@@ -1,13 +1,13 @@
 """How far the tokens of one text spread and step: trajectories, and how close answer tokens lie.
 
 Every number is of one text, next to the same number of a null for that text: shuffled or unigram tokens for
-trajectories, a random span of the same row for answers. `trajectory_summary` compares the two over texts.
+trajectories, random spans of the same row for answers. `trajectory_summary` compares the two over documents.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,21 +17,22 @@ from scipy.stats import wilcoxon
 from torch import Tensor
 
 from softprior.seeding import derive, numpy_generator
-from softprior.statistics.documents import interval
+from softprior.statistics.documents import interval, resampled
 
 BLOCK = 512
 """Tokens of one block on a CPU: its differences stay in the cache. Temporaries of a whole batch cost several
 times what the arithmetic does."""
 
+DRAWS = 16
+"""Unigram draws for each text; their mean has little noise of its own beside the text's."""
+
+NOTHING = 1e-9
+"""Share of the mean square below which a trace is rounding, and the tokens are equal."""
+
 
 def trace(states: Float[Tensor, "T D"]) -> float:
     """Trace of the unbiased covariance of a text's tokens; nan for fewer than two."""
     return float(states.double().var(0, correction=1).sum()) if len(states) > 1 else math.nan
-
-
-def spread(states: Float[Tensor, "T D"]) -> float:
-    """Mean squared distance over the pairs of tokens, which is twice the trace; nan for fewer than two."""
-    return 2 * trace(states)
 
 
 def step(states: Float[Tensor, "T D"]) -> float:
@@ -44,14 +45,13 @@ class RowStatistics(NamedTuple):
 
     Attributes:
         tokens: counted tokens of each row.
-        trace: trace of their unbiased covariance, float64; nan for fewer than two. `spread` is twice that.
-        steps: steps of each row.
-        step: their mean length, float64; nan for none.
+        trace: trace of their unbiased covariance (half the mean squared distance of two of them), float64;
+            nan for fewer than two.
+        step: mean length of the row's steps, float64; nan for none.
     """
 
     tokens: Int[Tensor, "R"]
     trace: Float[Tensor, "R"]
-    steps: Int[Tensor, "R"]
     step: Float[Tensor, "R"]
 
 
@@ -88,6 +88,9 @@ def row_statistics(
 
     squares = torch.zeros(count, dtype=torch.float64, device=device)
     squares.index_add_(0, chosen_rows, deviations[chosen].double().square())
+    # Equal tokens have a trace of zero, and not of what their mean is rounded by: its logarithm is used.
+    rounding = 4 * torch.finfo(states.dtype).eps * torch.linalg.vector_norm(means, dim=1).double()
+    squares[squares < tokens * rounding.square()] = 0
     # `lengths` ends with a zero: the last token has no next.
     joined = counted[:-1] & counted[1:] & (rows[:-1] == rows[1:])
     path = torch.zeros(count, dtype=torch.float64, device=device)
@@ -97,7 +100,6 @@ def row_statistics(
     return RowStatistics(
         tokens=tokens,
         trace=torch.where(tokens > 1, squares / (tokens - 1), nan),
-        steps=steps,
         step=torch.where(steps > 0, path / steps, nan),
     )
 
@@ -126,70 +128,127 @@ def random_span(
     return torch.where((room > 0) & (lengths > 0), starts, -1)
 
 
+def unigram_traces(
+    sample: Float[Tensor, "N D"], whole: float, tokens: Int[Tensor, "R"], seed: int
+) -> Float[Tensor, "R"]:
+    """For each text the geometric mean of the traces of as many tokens, drawn from a sample of its task's.
+
+    A trace's logarithm lies below that of its expectation on average, the more so the shorter the text, and
+    that of the draws as far below.
+
+    Args:
+        sample: tokens of the task.
+        whole: trace of the covariance of all its tokens, to which draws are scaled: a sample is less sure.
+        tokens: number of counted tokens of each text.
+
+    Returns:
+        Zero for fewer than two tokens.
+    """
+    centred = (sample.double() - sample.double().mean(0)).cpu().numpy()
+    squares = (centred**2).sum(1)
+    equal = np.full(len(squares), 1 / len(squares))
+    generator = numpy_generator(seed, "unigram")
+    found = []
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for count in tokens.tolist():
+            weights = generator.multinomial(count, equal, size=DRAWS) / count
+            total, mean = weights @ squares, ((weights @ centred) ** 2).sum(1)
+            traces = np.where(total - mean > NOTHING * total, (total - mean) * count / (count - 1), 0)
+            found.append(_geometric_mean(traces * (whole / squares.mean())))
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def _geometric_mean(values: Float[np.ndarray, "N"]) -> float:
+    """Of those above zero; zero where there is none."""
+    known = values[values > 0]
+    return float(np.exp(np.log(known).mean())) if len(known) else 0.0
+
+
 @dataclass(frozen=True)
 class TrajectorySummary:
-    """A number of every text over its null, over texts.
+    """A number of every text over its null. Texts of a document are not independent: documents are the unit.
 
     Attributes:
         texts: pairs with a ratio.
-        left_out: pairs without one: a value is nan, or both are zero.
+        documents: they come from.
+        left_out: pairs without a ratio: a value is nan, or both are zero.
         one_sided: of `texts`, pairs in which one value is zero; in the median and the test, not in the mean.
-        median_ratio: median of observed / null, in [0, inf].
-        mean_log_ratio: mean of the natural logarithm of the finite ratios; 0 is "as the null".
-        low: end of its 95% percentile interval over texts.
+        median_ratio: median over documents of observed / null, in [0, inf].
+        mean_log_ratio: mean over documents of the mean natural logarithm of their finite ratios; 0 is "as the
+            null".
+        low: end of its 95% percentile interval over documents.
         high: the other end.
-        p: two-sided Wilcoxon signed-rank test that the log ratios are centred at zero.
+        p: two-sided Wilcoxon signed-rank test that the documents' log ratios are centred at zero.
         note: why numbers are nan; empty if none is.
     """
 
-    texts: int
-    left_out: int
-    one_sided: int
-    median_ratio: float
-    mean_log_ratio: float
-    low: float
-    high: float
-    p: float
-    note: str
+    texts: int = 0
+    documents: int = 0
+    left_out: int = 0
+    one_sided: int = 0
+    median_ratio: float = math.nan
+    mean_log_ratio: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    p: float = math.nan
+    note: str = ""
 
 
 def trajectory_summary(
-    observed: Float[Tensor, "N"], null: Float[Tensor, "N"], seed: int, resamples: int = 1000
+    observed: Float[Tensor, "N"],
+    null: Float[Tensor, "N"],
+    documents: Int[Tensor, "N"],
+    seed: int,
+    resamples: int = 1000,
 ) -> TrajectorySummary:
-    """Paired comparison of traces, steps or spreads with those of each text's null.
+    """Paired comparison of traces, steps or answers with those of each text's null.
 
-    Answer locality is the same with spreads of answers and of random spans. A zero is legal: two equal answer
-    tokens have a spread of zero at `resid.0`, and leaving such texts out would hide the most local answers.
+    A zero is legal: two equal answer tokens have a trace of zero at `resid.0`, and leaving such texts out
+    would hide the most local answers. A document with more zeros on one side than on the other ranks as zero
+    or infinity.
 
     Args:
         observed: one number a text, zero or more, or nan.
         null: the null's number of the same text.
-        resamples: bootstrap samples of the texts.
+        documents: the document of each text.
+        resamples: bootstrap samples of the documents.
     """
     values, nulls = observed.double().cpu().numpy(), null.double().cpu().numpy()
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = values / nulls
-        logs = np.log(ratios)
-    known = ~np.isnan(ratios)
-    ratios, logs = ratios[known], logs[known]
-    finite = logs[np.isfinite(logs)]
-    texts, left_out = len(ratios), len(values) - len(ratios)
-    if not len(finite):
-        note = f"no text has two positive values ({len(values)} given)"
-        median = float(np.median(ratios)) if texts else math.nan
-        return TrajectorySummary(texts, left_out, texts, median, math.nan, math.nan, math.nan, math.nan, note)
-    generator = numpy_generator(seed, "texts")
-    draws = (generator.integers(0, len(finite), len(finite)) for _ in range(resamples))
-    low, high = interval(np.array([finite[draw].mean() for draw in draws]))
-    return TrajectorySummary(
-        texts=texts,
-        left_out=left_out,
-        one_sided=texts - len(finite),
-        median_ratio=float(np.median(ratios)),
-        mean_log_ratio=float(finite.mean()),
+        logs = np.log(values / nulls)
+    known = ~np.isnan(logs)
+    logs = logs[known]
+    names, index = np.unique(documents.cpu().numpy()[known], return_inverse=True)
+    finite = np.isfinite(logs)
+    means, centres = _by_document(logs, finite, index, len(names))
+    counted = TrajectorySummary(
+        texts=len(logs),
+        documents=len(names),
+        left_out=len(values) - len(logs),
+        one_sided=int((~finite).sum()),
+        median_ratio=float(np.median(np.exp(centres))) if len(names) else math.nan,
+    )
+    if not len(means):
+        return replace(counted, note=f"no text has two positive values ({len(values)} given)")
+    counted = replace(counted, mean_log_ratio=float(means.mean()))
+    if len(means) < 2:
+        return replace(counted, note="an interval needs two documents, and there is one")
+    weights = resampled(len(means), resamples, numpy_generator(seed, "documents"))
+    low, high = interval(means @ weights / len(means))
+    return replace(
+        counted,
         low=low,
         high=high,
         # Without a difference anywhere there is nothing to rank, and nothing against the null.
-        p=float(wilcoxon(logs).pvalue) if logs.any() else 1.0,
-        note="",
+        p=float(wilcoxon(centres).pvalue) if centres.any() else 1.0,
     )
+
+
+def _by_document(
+    logs: Float[np.ndarray, "N"], finite: Bool[np.ndarray, "N"], index: Int[np.ndarray, "N"], count: int
+) -> tuple[Float[np.ndarray, "F"], Float[np.ndarray, "G"]]:
+    """Means of the finite logarithms of the documents that have any, and values by which all are ranked."""
+    number = np.bincount(index[finite], minlength=count)
+    means = np.bincount(index[finite], logs[finite], count) / np.maximum(number, 1)
+    lean = np.bincount(index[~finite], np.sign(logs[~finite]), count)
+    return means[number > 0], np.where(lean != 0, np.copysign(np.inf, lean), means)

@@ -108,7 +108,7 @@ class Tables:
 
     Attributes:
         groups: of every group (an arithmetic module) the number of tokens and their mean.
-        sequences: a row a text: `text`, `shuffled`, `tokens`, `trace`, `step`, `answer`, `span`.
+        sequences: a row a text: `text`, `document`, `shuffled`, `tokens`, `trace`, `step`, `answer`, `span`.
         paths: a row a token of a few whole texts: `text`, `position`, `token`, `part`, `vectors`.
     """
 

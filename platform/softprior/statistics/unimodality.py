@@ -1,20 +1,21 @@
 """Hartigan's dip test for unimodality along given directions, corrected for how many are tested.
 
-The test takes values as independent. Tokens of one text are not, which makes p too small: give a sample
-of few tokens a text (a uniform one of a large corpus is), and read a rejection next to its dip.
+The test takes values as independent, and tokens of one text are not: p stands on one token a document.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import diptest
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from softprior.errors import UserError
+from softprior.seeding import numpy_generator
+from softprior.statistics.documents import one_of_each
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,17 @@ class Unimodality:
     """Tests of one sample along K directions, float64.
 
     Attributes:
-        dips: largest distance of the empirical distribution from the nearest unimodal one, 0 to 0.25.
-        p: p-value of each on its own.
-        adjusted: Holm's p-values over the K directions.
+        dips: largest distance of the empirical distribution from the nearest unimodal one, 0 to 0.25; of the
+            whole sample, as the size of the effect.
+        p: p-value of each on its own, of the dip of one token a document.
+        vectors: in the sample.
+        independent: one a document, on which p stands.
     """
 
     dips: Float[Tensor, "K"]
     p: Float[Tensor, "K"]
-    adjusted: Float[Tensor, "K"]
+    vectors: int
+    independent: int
 
 
 def dip_test(values: Float[Tensor, "N"]) -> tuple[float, float]:
@@ -53,11 +57,32 @@ def dip_test(values: Float[Tensor, "N"]) -> tuple[float, float]:
     return dip, p
 
 
-def unimodality(sample: Float[Tensor, "N D"], directions: Float[Tensor, "K D"]) -> Unimodality:
-    """Dip tests of a sample along directions, such as its principal components."""
-    scores = sample.double() @ directions.double().T
-    tests = torch.tensor([dip_test(score) for score in scores.T], dtype=torch.float64)
-    return Unimodality(tests[:, 0], tests[:, 1], holm(tests[:, 1]))
+def unimodality(
+    sample: Float[Tensor, "N D"],
+    directions: Float[Tensor, "K D"],
+    documents: Int[Tensor, "N"],
+    seed: int,
+    distinct: bool = False,
+) -> Unimodality:
+    """Dip tests of a sample along directions, such as its principal components.
+
+    Args:
+        documents: the document of each vector, any integers.
+        distinct: equal vectors count once. A dip test takes each heap of them for a mode.
+
+    Raises:
+        UserError: there are fewer than four vectors or documents.
+    """
+    own = sample[one_of_each(documents.numpy(), numpy_generator(seed, "dips"))]
+    if distinct:
+        sample, own = sample.unique(dim=0), own.unique(dim=0)
+    all_scores, own_scores = (vectors.double() @ directions.double().T for vectors in (sample, own))
+    return Unimodality(
+        dips=torch.tensor([dip_test(score)[0] for score in all_scores.T], dtype=torch.float64),
+        p=torch.tensor([dip_test(score)[1] for score in own_scores.T], dtype=torch.float64),
+        vectors=len(sample),
+        independent=len(own),
+    )
 
 
 def holm(p: Float[Tensor, "K"]) -> Float[Tensor, "K"]:
@@ -68,8 +93,8 @@ def holm(p: Float[Tensor, "K"]) -> Float[Tensor, "K"]:
     return torch.empty_like(p).index_copy_(0, order, adjusted)
 
 
-def over_sites(tests: Mapping[str, Unimodality]) -> dict[str, Float[Tensor, "K"]]:
-    """Holm's p-values over all directions of all sites together; a site's own is its smallest."""
-    adjusted = holm(torch.cat([test.p for test in tests.values()]))
-    parts = adjusted.split([len(test.p) for test in tests.values()])
-    return dict(zip(tests, parts, strict=True))
+def over_sites(p: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    """Holm's p-values over all tests of all sites together."""
+    adjusted = holm(torch.tensor([value for own in p.values() for value in own], dtype=torch.float64))
+    parts = adjusted.split([len(own) for own in p.values()])
+    return {site: part.tolist() for site, part in zip(p, parts, strict=True)} if p else {}

@@ -23,16 +23,30 @@ from softprior.training.threads import thread_environment
 HERE = PlacementSpec()
 """Every trial its own model."""
 
+TUNE = {
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a banner even at verbosity 0
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # a page each; the study says it in a line
+}
+"""What Tune reads from the environment."""
+
 
 class Cluster:
     """A connection to the cluster at RAY_ADDRESS, or to one of our own on this machine.
 
     As a context manager it waits for the cluster, and disconnects (or stops its own) at the end.
+
+    Args:
+        quiet: Ray's backend says nothing but why it dies.
     """
 
-    def __init__(self, resources: ResourcesSpec, placement: PlacementSpec = HERE) -> None:
+    def __init__(
+        self, resources: ResourcesSpec, placement: PlacementSpec = HERE, quiet: bool = False
+    ) -> None:
         self._resources = resources
         self._placement = placement
+        self._quiet = quiet
         self._thread: threading.Thread | None = None
         self._connected = threading.Event()
         self._finished = threading.Event()
@@ -56,7 +70,9 @@ class Cluster:
                     os.environ.pop(name, None)
                 else:
                     os.environ[name] = value
-            self._before = {}
+            self._before, self._thread, self._error = {}, None, None
+            self._connected.clear()
+            self._finished.clear()
 
     def __enter__(self) -> Cluster:
         """Waits for the cluster.
@@ -80,13 +96,16 @@ class Cluster:
     def _set_environment(self) -> None:
         """Variables that Ray, Tune and the workers of our own cluster inherit from the driver."""
         # Trials keep the driver's folder, so relative paths in a study file mean the same everywhere.
-        wanted = {"RAY_CHDIR_TO_TRIAL_DIR": "0"}
+        wanted = TUNE | {"RAY_CHDIR_TO_TRIAL_DIR": "0"}
+        wanted |= {"RAY_BACKEND_LOG_LEVEL": "fatal"} if self._quiet else {}
         for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
             wanted |= {} if name in os.environ else {name: "0"}
         if _address() == LOCAL:
             # No worker is started ahead: Tune's trials ask for an environment of their own, so Ray would
             # start another and leave the first ones idle.
             wanted |= self._threads() | {"RAY_prestart_worker_first_driver": "0"}
+            # Elsewhere Tune asks for all trials at once: a cluster that grows sees how many nodes it needs.
+            wanted["TUNE_MAX_PENDING_TRIALS_PG"] = "1"
         self._before = {name: os.environ.get(name) for name in wanted}
         os.environ.update(wanted)
 

@@ -11,7 +11,6 @@ from softprior.labels import labels, names
 from softprior.records import Record
 from softprior.studies.cluster import LOCAL
 from softprior.studies.estimate import (
-    CORE_FLOPS,
     hours,
     smallest_p,
     total_cost,
@@ -23,6 +22,7 @@ from softprior.studies.placement import concurrent, machine_cpus, shared, trial_
 from softprior.studies.plan import Plan
 from softprior.tasks import TASKS
 from softprior.tasks.prepare import shortages
+from softprior.training.threads import CORE_FLOPS
 
 
 def describe(plan: Plan, every_trial: bool) -> list[str]:

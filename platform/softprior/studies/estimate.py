@@ -13,9 +13,7 @@ from softprior.specs import ModelSpec, ResourcesSpec, TrialSpec
 from softprior.studies.placement import machine_cpus
 from softprior.studies.plan import Plan
 from softprior.tasks import TASKS
-
-CORE_FLOPS = 80e9
-"""Operations a second of one CPU core, from 300 positions/s of SmolLM2-135M on two; a slow core has half."""
+from softprior.training.threads import CORE_FLOPS
 
 GPU_FLOPS = 100e12
 """The same of one GPU: a third of an H100's peak in bfloat16; assumed, not measured."""

@@ -3,58 +3,150 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from ray import tune
 
-from softprior.records import Record, load_record, save_record
+from softprior.errors import UserError
+from softprior.records import load_record, save_record
 from softprior.results import StudyFolder
 from softprior.specs import TrialSpec
 from softprior.studies.observers import Observer
-from softprior.studies.worker import failed
+from softprior.studies.watchdog import stalls
+from softprior.studies.worker import at, failed
 
 logger = logging.getLogger(__name__)
+
+DIED = "its process died"
+STARVED = "Ray ended its process because the node was low on memory"
+TIMES = {1: "once", 2: "twice"}
+
+
+class Loss(NamedTuple):
+    """An attempt at a trial that came to nothing: why, and what it was at."""
+
+    why: str
+    at: str
 
 
 class Events(tune.Callback):
     """Tells observers what Tune tells us, and writes the record of a trial whose process died."""
 
-    def __init__(self, folder: StudyFolder, observers: Sequence[Observer], retries: int) -> None:
+    def __init__(
+        self, folder: StudyFolder, observers: Sequence[Observer], retries: int, patience: float | None
+    ) -> None:
         self._folder = folder
         self._observers = observers
         self._retries = retries
+        self._patience = patience
+        self._at: dict[str, str] = {}
+        """By trial, what it was at when we last heard of it."""
+        self._said: dict[str, str] = {}
+        """By trial, why it failed, of those that could not write their records."""
+        self._lost: dict[str, list[Loss]] = {}
+        """By trial, the attempts that came to nothing."""
+        self._stalls: dict[str, int] = {}
+        """By trial, how often it had hung in what is known to us, earlier runs of the study included."""
+        self.unwritten: UserError | None = None
+        """Why the first record that nobody could write was not written."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Tune pickles its callbacks for a restore that softprior never uses; threads and consoles
         # cannot be pickled and mean nothing elsewhere.
-        return Events, (self._folder, (), self._retries)
+        return Events, (self._folder, (), self._retries, self._patience)
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:  # noqa: ARG002
+        spec = _spec(trial)
+        if self._patience is not None and spec.id not in self._stalls:
+            self._stalls[spec.id] = len(stalls(self._folder.stalls(spec.id)))
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:  # noqa: ARG002
+        spec, points = _spec(trial), result.get("points", [])
+        if points:
+            self._at[spec.id] = at(points[-1])
+            if "reason" in points[-1]:
+                self._said[spec.id] = points[-1]["reason"]
+        self._tell(spec, points)
+
+    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:  # noqa: ARG002
         spec = _spec(trial)
-        for observer in self._observers:
-            with _guarded(observer):
-                observer.progress(spec, result.get("points", []))
+        loss = self._note_loss(spec, trial)
+        attempt = f"{len(self._lost[spec.id]) + 1} of {self._retries + 1}"
+        notice = f"{loss.why} ({loss.at}); started again from its last checkpoint (attempt {attempt})"
+        self._tell(spec, [{"step": 0, "phase": "starting again", "notice": notice}])
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:  # noqa: ARG002
         self._ended(_spec(trial))
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:  # noqa: ARG002
-        self._ended(_spec(trial))
+        spec = _spec(trial)
+        self._note_loss(spec, trial)
+        self._ended(spec)
+
+    def _tell(self, spec: TrialSpec, points: list[dict[str, Any]]) -> None:
+        for observer in self._observers:
+            with _guarded(observer):
+                observer.progress(spec, points)
+
+    def _note_loss(self, spec: TrialSpec, trial: Any) -> Loss:
+        """Why a trial's process, or what ran in it, is gone."""
+        where = self._at.get(spec.id, "step 0")
+        hung = [] if self._patience is None else stalls(self._folder.stalls(spec.id))
+        said = (trial.get_error() or "").rpartition("Failure # ")[2].strip()
+        if len(hung) > self._stalls.get(spec.id, 0):
+            self._stalls[spec.id] = len(hung)
+            loss = Loss(f"no sign of life for {self._patience:g} minutes", hung[-1] or where)
+        elif "low on memory" in said:
+            loss = Loss(STARVED, where)
+        elif "Traceback (most recent call last)" in said:
+            loss = Loss(said.splitlines()[-1], where)
+        else:
+            loss = Loss(DIED, where)
+        self._lost.setdefault(spec.id, []).append(loss)
+        return loss
 
     def _ended(self, spec: TrialSpec) -> None:
         path = self._folder.record(spec.id)
-        if not path.exists():
-            reason = (
-                f"its process died {self._retries + 1} times, for lack of memory perhaps, or its node does "
-                "not share the results folder"
-            )
-            save_record(path, failed(spec, reason, {}))
-        record: Record = load_record(path)
+        if path.exists():
+            record = load_record(path)
+        else:
+            record = failed(spec, self._why(spec), {})
+            try:
+                save_record(path, record)
+            except (OSError, UserError) as error:
+                self.unwritten = self.unwritten or self._cannot_write(error)
+                reason = f"{record.error}; its record cannot be written ({error}): it runs again next time"
+                record = failed(spec, reason, {})
         for observer in self._observers:
             with _guarded(observer):
                 observer.ended(record)
+
+    def _cannot_write(self, error: OSError | UserError) -> UserError:
+        if isinstance(error, UserError):
+            return error
+        return UserError(
+            f"{self._folder.records} cannot be written ({error.strerror}); finished trials and checkpoints "
+            "are kept, so free some space and run the command again"
+        )
+
+    def _why(self, spec: TrialSpec) -> str:
+        """Why a trial has no record of its own."""
+        if spec.id in self._said:
+            return self._said[spec.id]
+        losses = self._lost.get(spec.id, [])
+        if not losses:
+            return "it left no record here; let its node share the results folder"
+        lost, last = Counter(loss.why for loss in losses), dict(losses)
+        counted = " and ".join(
+            f"{why} ({last[why]}), {TIMES.get(n, f'{n} times')}" for why, n in lost.items()
+        )
+        if any(why not in (DIED, STARVED) for why in lost):
+            stacks = self._folder.stalls(spec.id)
+            return f"{counted}; see {stacks if stacks.exists() else 'the log of its worker'}"
+        return f"{counted}, for lack of memory perhaps; lower resources.concurrent or training.batch"
 
 
 @contextmanager

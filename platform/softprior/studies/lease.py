@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import threading
 import time
 import uuid
@@ -25,11 +26,12 @@ SETTLED = 2.0
 def leased(path: RemotePath) -> Iterator[None]:
     """Holds an object that says who runs the study and is written again every few seconds.
 
-    Two drivers could both run only if one gave no sign of life for half a minute and then went on. Each
-    trial would be computed twice, with the same result; nothing is damaged.
+    Two drivers could both run only if one gave no sign of life for half a minute and then went on. It
+    finds the other's object at its next sign of life and stops as for SIGTERM. What both computed
+    meanwhile is the same; nothing is damaged.
 
     Raises:
-        UserError: another driver gives signs of life.
+        UserError: another driver gives signs of life, on entering, or has taken over, on leaving.
     """
     _wait_for_end(path)
     driver = {"driver": uuid.uuid4().hex, "machine": platform.node(), "process": os.getpid()}
@@ -38,11 +40,15 @@ def leased(path: RemotePath) -> Iterator[None]:
     time.sleep(SETTLED)
     if path.read_bytes() != own:
         raise _running(path)
-    left = threading.Event()
+    left, lost = threading.Event(), threading.Event()
 
     def beat() -> None:
         while not left.wait(BEAT):
             with suppress(UserError):  # the store is away for a moment; who needs it hears of it elsewhere
+                if _holder(path) not in (own, None):
+                    lost.set()
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return
                 path.write_bytes(own)
 
     thread = threading.Thread(target=beat, name="lease", daemon=True)
@@ -52,8 +58,19 @@ def leased(path: RemotePath) -> Iterator[None]:
     finally:
         left.set()
         thread.join()
+        if lost.is_set():
+            raise _running(path)
         with suppress(UserError):
-            path.unlink(missing_ok=True)
+            if _holder(path) == own:
+                path.unlink(missing_ok=True)
+
+
+def _holder(path: RemotePath) -> bytes | None:
+    """What the driver that holds the lease has written; None if nobody does."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def _wait_for_end(path: RemotePath) -> None:

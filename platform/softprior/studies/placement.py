@@ -5,20 +5,25 @@ What a trial takes, and where its host comes from, is decided here alone.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from softprior.errors import UserError
 from softprior.specs import ModelSpec, PlacementSpec, ResourcesSpec, StudySpec
+from softprior.storage import Location
+from softprior.studies.watchdog import remove_if_empty, watched
 
 if TYPE_CHECKING:
     from softprior.models.hosted import HostedLM
     from softprior.models.protocol import FrozenLM
+
+logger = logging.getLogger(__name__)
 
 CLIENT_CPUS = 0.1
 """What a trial takes whose model is elsewhere: it waits most of the time."""
@@ -95,6 +100,20 @@ def require_room(nodes: list[dict[str, float]], resources: ResourcesSpec, placem
                 f"{placement.replicas * gpus:g} GPUs, and the cluster has {there:g} and {chips:g}; lower "
                 "placement.replicas or placement.cpus"
             )
+        room = sum(_replicas_on(node, placement) for node in nodes)
+        if room < placement.replicas:
+            raise UserError(
+                f"a replica of the model stands on one node with its {cpus} CPUs and {gpus:g} GPUs, and the "
+                f"nodes have room for {room} of {placement.replicas}; lower placement.replicas or "
+                "placement.cpus"
+            )
+
+
+def _replicas_on(node: dict[str, float], placement: PlacementSpec) -> int:
+    """How many replicas one node has room for."""
+    asked = {"CPU": placement.cpus, "GPU": placement.gpus}
+    # A tenth of a GPU goes ten times into one, whatever binary fractions make of it.
+    return min(math.floor(node.get(name, 0) / count + 1e-9) for name, count in asked.items() if count)
 
 
 def machine_cpus() -> int:
@@ -106,8 +125,11 @@ def machine_cpus() -> int:
 
 
 @contextmanager
-def replicas(study: StudySpec) -> Iterator[HostedLM | None]:
+def replicas(study: StudySpec, stalls: Location | None = None) -> Iterator[HostedLM | None]:
     """The study's shared model, ready to answer, for as long as the context lasts; None without one.
+
+    Args:
+        stalls: where replicas that hang leave the stacks of their threads; None to let them hang.
 
     Raises:
         UserError: the model cannot be had.
@@ -126,15 +148,23 @@ def replicas(study: StudySpec) -> Iterator[HostedLM | None]:
     asked: dict[str, float] = {"CPU": placement.cpus}
     asked |= {"GPU": placement.gpus} if placement.gpus else {}
     group = placement_group([dict(asked) for _ in range(placement.replicas)])
+    guard = nullcontext if stalls is None else partial(watched, study.resources.patience, stalls, _answering)
     started: list[Any] = []
     try:
         while not group.wait(60):
-            pass  # a cluster that grows may take minutes
+            # A cluster that grows may take minutes; one that is in use, until others have ended.
+            logger.warning(
+                "waiting for the cluster to have room for %d replicas of the model, %d CPUs and %g GPUs each",
+                placement.replicas,
+                placement.cpus,
+                placement.gpus,
+            )
         for index in range(placement.replicas):
             started.append(
                 start_replica(
                     partial(_load, placed_model(study), placement),
                     placement.tokens,
+                    guard,
                     num_cpus=placement.cpus,
                     num_gpus=placement.gpus,
                     scheduling_strategy=PlacementGroupSchedulingStrategy(
@@ -149,6 +179,12 @@ def replicas(study: StudySpec) -> Iterator[HostedLM | None]:
         for replica in started:
             ray.kill(replica)
         remove_placement_group(group)
+        if stalls is not None:
+            remove_if_empty(stalls)
+
+
+def _answering() -> str:
+    return "answering trials"
 
 
 def _load(model: ModelSpec, placement: PlacementSpec) -> FrozenLM:

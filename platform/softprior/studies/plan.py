@@ -195,7 +195,7 @@ def _trials(
     starts: Sequence[tuple[Prior, list[Regulariser], str | None]],
     fingerprint: str,
 ) -> list[TrialSpec]:
-    task_entry = entry_of(TASKS, task)
+    task_entry, data = entry_of(TASKS, task), task.fingerprint()
     if isinstance(method, Instruction):
         method = Instruction(written=method.text(task.instruction))
 
@@ -207,7 +207,7 @@ def _trials(
                 "dtype": study.model.dtype,
                 "method": entry_of(METHODS, method),
                 "task": task_entry,
-                "data_fingerprint": task.fingerprint(),
+                "data_fingerprint": data,
                 "evaluation": study.evaluation,
                 **axes,
             }

@@ -78,6 +78,9 @@ class Watch:
 
     def progress(self, trial: TrialSpec, points: list[dict[str, Any]]) -> None:
         for point in points:
+            if "notice" in point:
+                self._announce(trial, point["notice"])
+                continue
             if "train_loss" in point:
                 note = f"loss {point['train_loss']:.3f}"
             elif "validation_loss" in point:
@@ -102,6 +105,11 @@ class Watch:
         task = self._tasks.pop(record.id, None)
         if task is not None:
             self._bars.remove_task(task)
+
+    def _announce(self, trial: TrialSpec, notice: str) -> None:
+        """Prints at once what should not be lost among other news."""
+        with self._lock:
+            self._console.print(f"         {self._ids[trial.id]}  {self._labels[trial.id]}  {notice}")
 
     def _show(self, trial: TrialSpec, step: int, steps: int | None, note: str) -> None:
         if self._live:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
-
-from softprior.errors import UserError
+from softprior.files import held
 from softprior.records import Record, load_records
 from softprior.results import StudyFolder
 from softprior.specs import StudySpec, TrialSpec
@@ -35,7 +32,7 @@ class Search(NamedTuple):
     Attributes:
         searcher, scheduler: Tune's, the scheduler None where every trial runs to its end.
         samples: trials at most.
-        concurrent: proposals at a time.
+        concurrent: trials at a time at most.
     """
 
     searcher: Any
@@ -65,14 +62,15 @@ def run_study(
         cluster: one whose start has begun already, to save time; whoever began it stops it.
 
     Raises:
-        UserError: another process runs this study, or the folder is another study's.
+        UserError: another process runs this study, the folder is another study's, or a record cannot be
+            written.
         InterruptedStudyError: Ctrl-C, or another signal whose handler raises KeyboardInterrupt.
     """
     with locked(folder):
         write_study(folder, plan)
         wanted = {trial.id: trial for trial in plan.trials}
         known = {i: r for i, r in load_records(folder.records).items() if i in wanted}
-        missing = [trial for i, trial in wanted.items() if i not in known or known[i].status == "failed"]
+        missing = [trial for i, trial in wanted.items() if i not in known or known[i].status != "finished"]
         interrupted = False
         if missing:
             try:
@@ -87,34 +85,13 @@ def run_study(
         return records
 
 
-@contextmanager
-def locked(folder: StudyFolder) -> Iterator[None]:
-    """Keeps other processes from running the study meanwhile.
+def locked(folder: StudyFolder) -> AbstractContextManager[None]:
+    """Keeps other processes from running the study while the context is open.
 
     Raises:
-        UserError: one is running it, or the folder cannot be written.
+        UserError: on entering: one is running it, or the folder cannot be written.
     """
-    path = folder.lock
-    if isinstance(path, RemotePath):
-        with leased(path):
-            yield
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(
-            f"another process is running the study in {folder.root}; wait for it or stop it"
-        ) from None
-    except OSError as error:
-        raise UserError(
-            f"{folder.root} cannot be written ({error.strerror}); choose another folder with --results"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
+    return leased(folder.lock) if isinstance(folder.lock, RemotePath) else held(folder.lock)
 
 
 def run_trials(
@@ -125,12 +102,12 @@ def run_trials(
     cluster: Cluster,
     search: Search | None = None,
 ) -> None:
-    """Runs the given trials, or those that a search proposes, and leaves a record of each."""
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new one prints a banner even at verbosity 0
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1"
-    with _scratch(folder) as scratch, cluster, replicas(study) as hosted:
+    """Runs the given trials, or those that a search proposes, and leaves a record of each.
+
+    Raises:
+        UserError: at the end, that some trial's record could not be written.
+    """
+    with _scratch(folder) as scratch, cluster, replicas(study, folder.stalls("replica")) as hosted:
         for trial in trials:
             folder.record(trial.id).unlink(missing_ok=True)
         from ray import tune
@@ -142,6 +119,7 @@ def run_trials(
             "model": placed_model(study).canonical(),
             "folder": str(folder.root),
             "cpus": trial_threads(study.resources, study.placement),
+            "patience": study.resources.patience,
         }
         most, options = concurrent(study.resources, study.placement), {}
         if search is None:
@@ -150,6 +128,7 @@ def run_trials(
             most = min(search.concurrent, most or search.concurrent)
             options = {"search_alg": search.searcher, "num_samples": search.samples}
             options |= {} if search.scheduler is None else {"scheduler": search.scheduler}
+        events = Events(folder, observers, RETRIES, study.resources.patience)
         tuner = tune.Tuner(
             tune.with_resources(trainable, trial_resources(study.resources, study.placement)),
             param_space=space,
@@ -165,10 +144,12 @@ def run_trials(
                 storage_path=str(scratch),
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
-                callbacks=[Events(folder, observers, RETRIES)],
+                callbacks=[events],
             ),
         )
         tuner.fit()
+        if events.unwritten is not None:
+            raise events.unwritten
 
 
 @contextmanager

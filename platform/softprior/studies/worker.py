@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from softprior.errors import UserError
 from softprior.files import write_atomically
 from softprior.labels import labels
+from softprior.liveness import alive, waiting
 from softprior.records import Record, save_record
 from softprior.results import StudyFolder
 from softprior.specs import ModelSpec, TrialSpec
-from softprior.storage import location
+from softprior.storage import Location, location
 from softprior.studies.placement import host_of
+from softprior.studies.watchdog import watched
 
 if TYPE_CHECKING:
     from softprior.models.hosted import HostedLM
@@ -28,7 +30,7 @@ class Reporter:
     """Gathers a trial's progress and passes it on about once a second, nothing left out.
 
     A new phase is passed on at once: nothing may follow it for minutes. So is a validation: a search may
-    stop the trial for it, and training waits for the answer.
+    stop the trial for it, and training waits for the answer. Each point is a sign of life.
     """
 
     def __init__(self, send: Any) -> None:
@@ -36,8 +38,11 @@ class Reporter:
         self._points: list[dict[str, Any]] = []
         self._last = 0.0
         self._phase: str | None = None
+        self._at: dict[str, Any] = {"step": 0}
 
     def __call__(self, point: dict[str, Any]) -> None:
+        alive()
+        self._at = point
         self._points.append(point)
         before, self._phase = self._phase, point.get("phase")
         at_once = self._phase not in (None, before) or "validation_loss" in point
@@ -47,22 +52,33 @@ class Reporter:
     def flush(self) -> None:
         """Sends what has gathered."""
         if self._points:
-            self._send({"points": self._points})
+            with waiting():  # for the driver, which takes reports one after another
+                self._send({"points": self._points})
             self._points = []
             self._last = time.monotonic()
+
+    def where(self) -> str:
+        """What the trial is at."""
+        return at(self._at)
+
+
+def at(point: dict[str, Any]) -> str:
+    """Where a trial is that reports a point: `step 20`, or `step 0, fitting vae place 2 of 30`."""
+    words = [str(point[key]) for key in ("phase", "part") if key in point]
+    return ", ".join([f"step {point['step']}", *([" ".join(words)] if words else [])])
 
 
 def run_trial(config: dict[str, Any], hosted: HostedLM | None = None) -> None:
     """The trainable: runs one trial and leaves its record, whatever happens.
 
     Args:
-        config: `trial` and `model` as JSON, `folder` as a path, `cpus`.
+        config: `trial` and `model` as JSON, `folder` as a path, `cpus`, `patience`.
         hosted: the model, if the trial is not to load its own.
     """
     from ray import tune
 
     from softprior.training.environment import environment
-    from softprior.training.failure import TrialFailedError
+    from softprior.training.failure import TrialFailedError, shortage
     from softprior.training.identity import found_files
     from softprior.training.threads import limit_threads
     from softprior.training.trial import Trial
@@ -77,7 +93,10 @@ def run_trial(config: dict[str, Any], hosted: HostedLM | None = None) -> None:
         return  # this is a retry of a trial that had ended before its process did
     trial: Trial | None = None
     try:
-        with host_of(ModelSpec.model_validate_json(config["model"]), hosted) as given:
+        with (
+            watched(config["patience"], folder.stalls(spec.id), reporter.where),
+            host_of(ModelSpec.model_validate_json(config["model"]), hosted) as given,
+        ):
             trial = Trial(spec, given.host, given.tokenizer, given.fingerprint, folder, reporter)
             _require_same("the model", given.fingerprint, spec.model_fingerprint)
             _require_same("the task's data", trial.task.fingerprint(), spec.data_fingerprint)
@@ -86,16 +105,25 @@ def run_trial(config: dict[str, Any], hosted: HostedLM | None = None) -> None:
     except (UserError, TrialFailedError) as error:
         reason = str(error)
     except Exception as error:
-        trace = folder.error(spec.id)
-        text = traceback.format_exc()
-        write_atomically(trace, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-        reason = f"{type(error).__name__}: {error} (unexpected; please report {trace})"
+        short = shortage(error)
+        reason = f"{reporter.where()}: {short}" if short else _unexpected(error, folder.error(spec.id))
     else:
         reporter.flush()
         return
     facts = environment(time.monotonic() - started)
-    save_record(folder.record(spec.id), failed(spec, reason, facts, trial.progress if trial else None))
+    record = failed(spec, reason, facts, trial.progress if trial else None)
+    try:
+        save_record(folder.record(spec.id), record)
+    except (OSError, UserError):  # the driver tries again, and says so if it cannot either
+        reporter({"step": 0, "phase": "failed", "reason": reason})
     reporter.flush()
+
+
+def _unexpected(error: Exception, trace: Location) -> str:
+    """A failure nobody has thought of, in one line; its traceback goes to a file."""
+    text = "".join(traceback.format_exception(error))
+    write_atomically(trace, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    return f"{type(error).__name__}: {error} (unexpected; please report {trace})"
 
 
 def _require_same(what: str, found: str, planned: str) -> None:

@@ -23,6 +23,9 @@ from softprior.tracking.client import ARTIFACTS, BATCH, PARAMETERS, connect
 from softprior.training.environment import commit, versions
 
 STUDY = "study"
+PARENT = "softprior.study"
+"""Tag of a study's own run."""
+
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
 
@@ -107,9 +110,7 @@ class _Writer:
         self._rename()
         self._runs: dict[str, _Run] = {}
         known = self._existing.get(STUDY)
-        self._parent = (
-            known.id if known else self._create_run(STUDY, study.name, {"softprior.study": study.name})
-        )
+        self._parent = known.id if known else self._create_run(STUDY, study.name, {PARENT: study.name})
         self._client.update_run(self._parent, status="RUNNING")
         self._tag(self._parent, {**self._facts(), "mlflow.note.content": study.description})
 
@@ -154,14 +155,19 @@ class _Writer:
         return str(self._client.create_experiment(name, artifact_location=local))
 
     def _find_runs(self) -> dict[str, _Run]:
-        """The runs of this study by trial id, and the study's own under `STUDY`."""
+        """The runs of this study by trial id, and the study's own under `STUDY`.
+
+        A job of the same name that has no trials keeps its run in the same experiment.
+        """
         found: dict[str, _Run] = {}
         token = None
         while True:
             page = self._client.search_runs([self._experiment], page_token=token)
             for run in page:
-                name = run.data.tags.get("softprior.trial") or STUDY
-                found[name] = _Run(run.info.run_id, run.info.run_name, run.info.status)
+                tags = run.data.tags
+                name = tags.get("softprior.trial") or (STUDY if PARENT in tags else None)
+                if name is not None:
+                    found[name] = _Run(run.info.run_id, run.info.run_name, run.info.status)
             token = page.token
             if not token:
                 return found

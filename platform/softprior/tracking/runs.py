@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 from softprior.tracking.client import ARTIFACTS, BATCH, connect
 
 KEY = "softprior.run"
+NUMBERS = "softprior.numbers"
+"""Tags of a run: what work it is of, and a hash of the metrics it has."""
 
 
 def log_run(
@@ -21,8 +25,12 @@ def log_run(
     parameters: Mapping[str, Any],
     metrics: Mapping[str, Mapping[int, float]],
     files: Iterable[Path],
+    *,
+    whole: bool,
 ) -> str | None:
     """Writes a run, or writes it again: there is one for a key, however often this is called.
+
+    MLflow keeps old points beside new ones, so a run with other numbers is deleted and made anew.
 
     Args:
         results: the folder that holds the results folders of all jobs.
@@ -30,13 +38,15 @@ def log_run(
         facts: versions and fingerprints, as tags.
         metrics: by name the values, by step.
         files: become artifacts; a folder with all that is in it.
+        whole: whether the work was done without a failure.
 
     Returns:
         What went wrong, or None. The results folder has everything, so nobody need stop for it.
     """
     try:
         client = connect(uri, results / ARTIFACTS)
-        run = _found(client, uri, results, name, key)
+        digest = hashlib.sha256(json.dumps(metrics, sort_keys=True).encode()).hexdigest()
+        run = _found(client, uri, results, name, {KEY: key, NUMBERS: digest})
         client.update_run(run, status="RUNNING")
         for tag, value in facts.items():
             client.set_tag(run, tag, value)
@@ -47,23 +57,25 @@ def log_run(
         _log_metrics(client, run, metrics)
         for path in files:
             (client.log_artifacts if path.is_dir() else client.log_artifact)(run, str(path))
-        client.set_terminated(run, status="FINISHED")
+        client.set_terminated(run, status="FINISHED" if whole else "FAILED")
     except Exception as error:  # MLflow raises whatever its database, its server or the network raise
         return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
     return None
 
 
-def _found(client: Any, uri: str, results: Path, name: str, key: str) -> str:
+def _found(client: Any, uri: str, results: Path, name: str, tags: dict[str, str]) -> str:
+    """The run with these tags; those of the same work with other numbers are deleted."""
     experiment = client.get_experiment_by_name(f"softprior/{name}")
     if experiment is None:
         local = None if uri.startswith("http") else (results / ARTIFACTS).as_uri()
         number = str(client.create_experiment(f"softprior/{name}", artifact_location=local))
     else:
         number = str(experiment.experiment_id)
-    runs = client.search_runs([number], filter_string=f"tags.`{KEY}` = '{key}'", max_results=1)
-    if runs:
-        return str(runs[0].info.run_id)
-    return str(client.create_run(number, run_name=name, tags={KEY: key}).info.run_id)
+    for run in client.search_runs([number], filter_string=f"tags.`{KEY}` = '{tags[KEY]}'"):
+        if run.data.tags.get(NUMBERS) == tags[NUMBERS]:
+            return str(run.info.run_id)
+        client.delete_run(run.info.run_id)
+    return str(client.create_run(number, run_name=name, tags=tags).info.run_id)
 
 
 def _log_metrics(client: Any, run: str, metrics: Mapping[str, Mapping[int, float]]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from softprior.liveness import alive
 from softprior.models.protocol import FrozenLM
 from softprior.prompt import Prompt, Row, collate
 from softprior.records import Prediction, Score
@@ -63,6 +64,7 @@ class Evaluator:
         nll, tokens, correct, scored = 0.0, 0, 0, 0
         for batch in self._batches(rows):
             losses = self._host.loss(prompt, collate(batch))
+            alive()
             nll += float(losses.nll.double().sum())
             tokens += int(losses.tokens.sum())
             correct += int(losses.correct.sum())

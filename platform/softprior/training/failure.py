@@ -1,6 +1,17 @@
-"""How a trial fails for reasons of its numbers."""
+"""How a trial fails for reasons of its numbers, or of the machine."""
 
+import errno
 import math
+import os
+import re
+
+import torch
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Errors of a file system that takes no more."""
+
+REFUSED = ("can't allocate memory", "out of memory", "not enough memory")
+"""What torch says, in its errors of many kinds, where memory is refused."""
 
 
 class TrialFailedError(Exception):
@@ -16,3 +27,37 @@ def require_finite(step: int, name: str, value: float) -> None:
     if not math.isfinite(value):
         remedy = "lower the rate or the scale of the prior" if step else "lower the scale of the prior"
         raise TrialFailedError(f"step {step}: the {name} is {value}; {remedy}")
+
+
+def shortage(error: Exception) -> str | None:
+    """What the machine had too little of, and what may help; None if that is not what the error says."""
+    full = full_disk(error)
+    if full is not None:
+        return (
+            f"a file cannot be written ({full}); free some space and run the study again, which goes on from "
+            "the trial's last checkpoint"
+        )
+    refused = isinstance(error, RuntimeError) and any(words in str(error) for words in REFUSED)
+    if refused or isinstance(error, MemoryError | torch.OutOfMemoryError) or errno.ENOMEM in _codes(error):
+        first = (str(error).splitlines() or [""])[0]
+        return (
+            f"there was not enough memory ({_short(first) or 'no more is given'}); lower training.batch, "
+            "evaluation.batch or resources.concurrent, of shared hosts placement.tokens"
+        )
+    return None
+
+
+def full_disk(error: Exception) -> str | None:
+    """The system's words where an error comes of a file system that takes no more; None otherwise."""
+    return next((os.strerror(code) for code in _codes(error) if code in FULL), None)
+
+
+def _codes(error: Exception) -> list[int]:
+    """The system's numbers in an error; Python writes `[Errno 28]`, safetensors `(os error 28)`."""
+    found = re.findall(r"\[Errno (\d+)\]|\(os error (\d+)\)", str(error))
+    return [int(first or second) for first, second in found]
+
+
+def _short(text: str) -> str:
+    """Without where in torch's source it was said: `[enforce fail at alloc_cpu.cpp:127] ...`."""
+    return re.sub(r"^\[enforce fail at [^\]]*\]\s*(err == 0\.\s*)?", "", text).rstrip(".")

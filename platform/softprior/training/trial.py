@@ -18,6 +18,7 @@ from softprior import geometry
 from softprior.background import save_background
 from softprior.errors import UserError
 from softprior.labels import labels
+from softprior.liveness import alive
 from softprior.methods import METHODS, Method
 from softprior.models.protocol import FrozenLM
 from softprior.posteriors import Posterior, Vectors, save_posterior
@@ -284,6 +285,7 @@ class Trial:
         gradient: dict[Place, Float[Tensor, "P H"]] = {}
         for batch in parts:
             losses = self.host.loss(vectors, batch.weighted(batch.weights / tokens), grad=True)
+            alive()
             assert losses.gradient is not None
             total += float(losses.nll.double().sum())
             for place, value in losses.gradient.items():

@@ -11,10 +11,13 @@ from optuna import Trial
 from optuna.trial import TrialState
 
 from softprior.errors import UserError
+from softprior.records import Record, save_record
 from softprior.results import StudyFolder
+from softprior.specs import TrialSpec
 from softprior.studies.search.plan import SearchPlan
+from softprior.studies.search.proposals import NOT_FINITE, Proposals
 from softprior.studies.search.spec import load
-from softprior.studies.search.storage import open_search
+from softprior.studies.search.storage import REASON, open_search
 from softprior.studies.search.summary import summarise
 from tests.builders import study_file
 from tests.studies.search.test_space import RANGES
@@ -70,6 +73,19 @@ def test_a_proposal_that_was_cut_off_is_completed_with_the_same_values(tmp_path:
     (left,) = study.get_trials(states=(TrialState.RUNNING,))
     searched.space.point(Trial(study, left._trial_id))
     assert proposals(searched, whole) == proposals(searched, cut)
+
+
+def test_an_objective_that_is_no_number_is_told_as_a_failure(tmp_path: Path) -> None:
+    searched, folder = plan(tmp_path), StudyFolder(tmp_path / "small")
+    study = open_search(searched, folder)
+    asked = Proposals(study, searched, folder, lambda _: None)
+    for _ in range(len(searched.baselines) + 1):
+        spec = TrialSpec.model_validate_json(asked.suggest("any")["trial"])
+    record = Record(id=spec.id, label="no curve", spec=spec, status="finished")
+    save_record(folder.record(spec.id), record)
+    asked.ended(record)
+    (told,) = study.get_trials()
+    assert (told.state, told.values, told.user_attrs[REASON]) == (TrialState.FAIL, None, NOT_FINITE)
 
 
 def test_another_search_of_the_same_name_is_refused(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def describe(plan: SearchPlan) -> list[str]:
     cost = total_cost(whole.trials)
     stopped = "" if search.early_stopping is None else ", fewer with early stopping"
     lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated{stopped}")
-    limits = [n for n in (search.concurrent, study.resources.concurrent) if n is not None]
+    limits = [n for n in (search.concurrent * plan.members, study.resources.concurrent) if n is not None]
     resources = study.resources.model_copy(update={"concurrent": min(limits)})
     limited = study.model_copy(update={"resources": resources})
     lines.append(f"  {running(whole._replace(study=limited))}")

@@ -48,6 +48,9 @@ class Proposals(Searcher):
         self._queue: deque[TrialSpec] = deque()
         self._live: set[str] = set()
         self._open: dict[int, tuple[str, ...]] = {}
+        self._over = False
+        self.error: Exception | None = None
+        """What kept an end from being told; the proposal stays open, for the next run."""
         self._take_up()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -60,10 +63,14 @@ class Proposals(Searcher):
         return not self._queue and not self._open and self._room() <= 0
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # noqa: ARG002
-        """The next trial for Tune, or its word for the end."""
+        """The next trial for Tune, None while it has to wait for one to end, or its word for the end."""
+        if self._over:
+            return str(Searcher.FINISHED)
         while not self._queue:
             if self._room() <= 0:
                 return str(Searcher.FINISHED)
+            if len(self._open) >= self._plan.search.concurrent:
+                return None
             self._propose(self._study.ask())
         return {"trial": self._queue.popleft().canonical()}
 
@@ -77,10 +84,17 @@ class Proposals(Searcher):
         """Nothing: rungs read reports before Tune goes on."""
 
     def ended(self, record: Record) -> None:
-        """Tells Optuna of every proposal that waited for this trial last."""
+        """Tells Optuna of every proposal that waited for this trial last.
+
+        Where that fails, or the trial could not leave its record, nothing more is handed out.
+        """
         self._live.discard(record.id)
-        for number in [n for n, ids in self._open.items() if record.id in ids]:
-            self._settle(number)
+        try:
+            self._over |= not self._folder.record(record.id).exists()
+            for number in self.numbers(record.id):
+                self._settle(number)
+        except Exception as error:  # whatever a storage raises; the study's events would swallow it
+            self._over, self.error = True, self.error or error
 
     def numbers(self, trial: str) -> list[int]:
         """Optuna's numbers of the proposals that wait for a trial."""

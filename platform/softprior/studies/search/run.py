@@ -47,8 +47,10 @@ def run_search(
             if not proposals.finished:
                 rungs = None if plan.search.early_stopping is None else Rungs(plan, folder, proposals)
                 samples = len(plan.baselines) + plan.search.trials * plan.members
-                search = Search(proposals, rungs, samples, plan.search.concurrent)
+                search = Search(proposals, rungs, samples, plan.search.concurrent * plan.members)
                 run_trials(plan.study, [], folder, [proposals, *observers], cluster, search)
+            if proposals.error is not None:
+                raise proposals.error
         except KeyboardInterrupt:
             interrupted = True
         except StorageInternalError as error:

@@ -31,8 +31,8 @@ class Rungs(FIFOScheduler):
     """Stops trials whose validation loss is not among the best at a rung, and leaves their records.
 
     Every point of a report is judged in order, so that what is stopped does not depend on how many points
-    a report happens to hold. A point is stored with the proposal after it was judged: one that was cut off
-    in between comes again.
+    a report happens to hold. A point is stored with the proposal after it was judged, and after the record
+    that a stop leaves: one that was cut off in between comes again, or is read off the record.
     """
 
     def __init__(self, plan: SearchPlan, folder: StudyFolder, proposals: Proposals) -> None:
@@ -68,10 +68,11 @@ class Rungs(FIFOScheduler):
             if spec.training is None or loss is None or not step or not math.isfinite(loss):
                 continue
             stop = self._judge(spec, step, loss) and step < spec.training.steps
+            if stop:
+                self._leave_record(spec, step)
             for number in self._proposals.numbers(spec.id):
                 self._proposals.report(number, step, loss)
             if stop:
-                self._leave_record(spec, step)
                 return str(TrialScheduler.STOP)
         return str(TrialScheduler.CONTINUE)
 

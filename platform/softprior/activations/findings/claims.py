@@ -14,12 +14,19 @@ Sites = Mapping[str, Mapping[str, Any]]
 
 
 class Ratio(NamedTuple):
-    """A number and its interval at one site, and whether a corrected test agrees that it is not 1."""
+    """A number and its interval at one site.
+
+    Attributes:
+        value: the number.
+        low: end of its interval.
+        high: the other end.
+        sure: whether a corrected p-value is at most `LEVEL`.
+    """
 
     value: float
     low: float
     high: float
-    sure: bool = True
+    sure: bool = False
 
     def __str__(self) -> str:
         return f"{_short(self.value)} ({_short(self.low)} to {_short(self.high)})"
@@ -34,7 +41,9 @@ def _short(value: float) -> str:
 def sentences(found: Mapping[str, Any]) -> list[str]:
     """One line a claim and task (or pair of tasks, or task with groups), in the order of the claims.
 
-    A site is decided where the interval lies on one side of 1 and the corrected p is at most `LEVEL`.
+    Trajectories and answers are decided at a site where the interval lies on one side of 1 and the corrected
+    p is at most `LEVEL`; tasks, groups and modes by the corrected p alone. Radii have no test, and their line
+    says that it counts intervals.
 
     Args:
         found: what `findings` computes: JSON values, null for a number that there is none of.
@@ -44,7 +53,7 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
         5: [line for task, sites in tasks.items() for line in _trajectories(task, sites)],
         6: [
             *[line for pair, sites in found["pairs"].items() for line in _separated(pair, sites)],
-            *_nearest(found["pairs"]),
+            *_nearest(found.get("nearest", {})),
             *[line for task, sites in found["groups"].items() for line in _groups(task, sites)],
         ],
         11: [line for task, sites in tasks.items() for line in _unimodal(task, sites)],
@@ -81,20 +90,13 @@ def over_null(found: Mapping[str, Any], name: str) -> Ratio | None:
     return Ratio(value, low, high, _sure(found.get(f"{name}_holm")))
 
 
-def apart(found: Mapping[str, Any]) -> Ratio | None:
-    """The separation of two tasks at one site over that of halves of one."""
-    values = found.get("separation") or {}
-    if values.get("ratio") is None:
-        return None
-    return Ratio(values["ratio"], values["ratio_low"], values["ratio_high"], _sure(found.get("holm")))
-
-
 def radii(found: Mapping[str, Any]) -> Ratio | None:
     """How widely radii spread, over a Gaussian's own."""
     values = found.get("radii") or {}
     if values.get("ratio") is None or values.get("low") is None:
         return None
-    return Ratio(values["ratio"], values["low"], values["high"])
+    # There is no test beside the interval, and the line says so.
+    return Ratio(values["ratio"], values["low"], values["high"], sure=True)
 
 
 def between(found: Mapping[str, Any]) -> Ratio | None:
@@ -102,7 +104,7 @@ def between(found: Mapping[str, Any]) -> Ratio | None:
     values = found.get("separation") or {}
     if values.get("between") is None or values.get("low") is None:
         return None
-    return Ratio(values["between"], values["low"], values["high"])
+    return Ratio(values["between"], values["low"], values["high"], _sure(found.get("holm")))
 
 
 def _sure(p: float | None) -> bool:
@@ -131,37 +133,41 @@ def _answers(task: str, sites: Sites) -> Iterator[str]:
 
 
 def _separated(pair: str, sites: Sites) -> Iterator[str]:
-    ratios = _known(sites, apart)
-    if ratios:
-        at = middle(ratios)
+    distances = _known(sites, between)
+    if distances:
+        at = middle(distances)
         a, b = pair.split(" / ")
-        accuracy = sites[at]["probe"]["accuracy"]
-        probe = "" if accuracy is None else f"; a held-out probe is right on {accuracy:.0%} of tokens"
-        count = sum(ratio.low > 1 and ratio.sure for ratio in ratios.values())
-        together = sum(ratio.high < 1 for ratio in ratios.values())
-        rest = len(ratios) - count - together
+        ratio, accuracy = sites[at]["separation"]["ratio"], sites[at]["probe"]["accuracy"]
+        halves = (
+            "" if ratio is None else f" ({_short(ratio)} times that of halves of one task in this sample)"
+        )
+        told = sum(_sure(sites[site].get("probe_holm")) for site in distances)
+        probe = f"; a held-out probe tells them apart at {told}, right on {{:.0%}} of tokens at {at}"
+        count = sum(distance.sure for distance in distances.values())
         yield (
-            f"{a} is separated from {b} at {count} of {len(ratios)} sites, no farther than halves of one "
-            f"task at {together}, undecided at {rest}: ratio {ratios[at]} at {at}{probe}"
+            f"{a} is separated from {b} at {count} of {len(distances)} sites, undecided at "
+            f"{len(distances) - count}: MMD^2 {distances[at]} at {at}{halves}"
+            f"{'' if accuracy is None else probe.format(accuracy)}"
         )
 
 
-def _nearest(pairs: Mapping[str, Sites]) -> Iterator[str]:
-    """Which two of three or more tasks are nearest: by MMD^2, which does not grow with the sample."""
-    values = {pair: _known(own, between) for pair, own in pairs.items()}
-    sites = [site for site in next(iter(values.values()), {}) if all(site in own for own in values.values())]
-    if len(pairs) < 3 or not sites:
-        return
-    at = middle(sites)
-    nearest = min(values, key=lambda pair: values[pair][at].value)
-    others = [pair for pair in values if pair != nearest]
-    count = sum(all(values[nearest][s].high < values[o][s].low for o in others) for s in sites)
-    farther = sum(any(values[o][s].high < values[nearest][s].low for o in others) for s in sites)
-    numbers = ", ".join(f"{pair} {own[at]}" for pair, own in values.items())
-    yield (
-        f"of all pairs {nearest.replace(' / ', ' and ')} are nearest at {count} of {len(sites)} sites, not "
-        f"at {farther}, undecided at {len(sites) - count - farther}: MMD^2 of {numbers} at {at}"
-    )
+def _nearest(sites: Sites) -> Iterator[str]:
+    """Which two of three or more tasks are nearest, on one kernel and by a test of the differences."""
+    known = {site: found for site, found in sites.items() if found.get("nearest")}
+    if known:
+        at = middle(known)
+        here = known[at]
+        sure = [found["nearest"] for found in known.values() if _sure(found.get("holm"))]
+        counts = [f"{pair.replace(' / ', ' and ')} at {sure.count(pair)}" for pair in dict.fromkeys(sure)]
+        counts.append(f"undecided at {len(known) - len(sure)}")
+        numbers = ", ".join(
+            f"{pair} {_short(value)}" for pair, value in zip(here["pairs"], here["between"], strict=True)
+        )
+        margin = Ratio(here["margin"], here["low"], here["high"])
+        yield (
+            f"nearest of all pairs at {len(known)} sites: {', '.join(counts)}; MMD^2 of {numbers} with one "
+            f"kernel at {at}, where the second smallest exceeds the smallest by {margin}"
+        )
 
 
 def _groups(task: str, sites: Sites) -> Iterator[str]:
@@ -170,7 +176,7 @@ def _groups(task: str, sites: Sites) -> Iterator[str]:
         at = middle(known)
         here = known[at]
         names, distances = here["names"], here["distances"]
-        count = sum(_sure(found["holm"]) for found in known.values())
+        count = sum(_sure(found.get("holm")) for found in known.values())
         a, b = max(combinations(range(len(names)), 2), key=lambda pair: distances[pair[0]][pair[1]])
         yield (
             f"groups of {task} lie apart at {count} of {len(known)} sites: they hold {here['share']:.0%} of "
@@ -207,7 +213,7 @@ def _gaussian(task: str, sites: Sites) -> Iterator[str]:
             held = f"; held-out log-likelihood {own:.3g} nats a dimension, of Gaussian data {other:.3g}"
         yield (
             f"{task}: radii under the fitted Gaussian spread {ratios[at]} times as widely as those "
-            f"of Gaussian data at {at}; {_verdict(ratios, 'narrower', 'wider')}{held}"
+            f"of Gaussian data at {at}; by intervals alone {_verdict(ratios, 'narrower', 'wider')}{held}"
         )
 
 

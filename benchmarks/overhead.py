@@ -1,0 +1,202 @@
+"""What scheduling and tracking cost: python -m benchmarks.overhead
+
+A study of trials that do next to nothing (`tiny`, one step on one example, caches warm) runs as a command
+of its own with Ray and MLflow, and all processor time is counted, user's and system's: the driver's, its
+workers', Ray's own processes', and of those that have ended. The same trials run in one process
+without Ray and MLflow; what they take there is subtracted, the rest is divided by the number of trials.
+Starting the study is in it. Each trial's figure, which the driver draws, is timed apart.
+
+Then the dry run of a grid of 10,000 trials is timed by the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import yaml
+
+from benchmarks.hosted import family
+
+EVERY = 0.2
+"""Seconds between looks at the processes; one that ends may have worked as long unseen."""
+
+TICK = 1 / os.sysconf("SC_CLK_TCK")
+
+RATES, PRIORS = 5, ["isotropic", "fitted"]
+"""Axes of the dry run beside its seeds."""
+
+
+class Cpu(NamedTuple):
+    """Processor seconds of a study, user's and system's, by who spent them."""
+
+    driver: float
+    workers: float
+    ray: float
+
+
+def main() -> None:
+    """Prints one line a round, the medians, and the dry run's time."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.overhead",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--trials", type=int, default=200, help="of the study; 0 leaves it out (default: 200)"
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dry-run-trials", type=int, default=10_000, help="0 leaves it out (default: 10000)")
+    parser.add_argument("--work-of", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work_of:
+        print(json.dumps(work(options.work_of)))
+        return
+    if options.trials:
+        scheduling(options.trials, options.rounds)
+    if options.dry_run_trials:
+        times = [dry_run(options.dry_run_trials) for _ in range(options.rounds)]
+        each = ", ".join(f"{seconds:.1f}" for seconds in times)
+        print(f"dry run of {options.dry_run_trials:,} trials: {median(times):.1f} s ({each})")
+
+
+def scheduling(trials: int, rounds: int) -> None:
+    """Prints the processor time that a study adds to each of its trials."""
+    with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
+        alone(Path(folder), 2)  # fits, examples and model go into the cache
+    added = []
+    for round_ in range(rounds):
+        with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
+            own = alone(Path(folder), trials)
+        with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
+            cpu = tracked(Path(folder), trials)
+        added.append((sum(cpu) - own["trials"]) / trials)
+        print(
+            f"round {round_ + 1}: study {sum(cpu):.1f} s CPU (driver {cpu.driver:.1f}, workers "
+            f"{cpu.workers:.1f}, Ray {cpu.ray:.1f}); the trials alone {own['trials']:.1f}, their figures "
+            f"{own['figures']:.1f}; {added[-1]:.3f} s CPU added a trial, "
+            f"{added[-1] - own['figures'] / trials:.3f} without its figure",
+            flush=True,
+        )
+    print(f"median: {median(added):.3f} s CPU added to each of {trials} trials, figures included")
+
+
+def study(trials: int) -> dict[str, Any]:
+    """As many trials, the no-prompt baseline among them, with as little work as a study may have."""
+    return {
+        "name": "overhead",
+        "model": {"id": "tiny", "device": "cpu"},
+        "priors": ["isotropic"],
+        "methods": [{"soft": {"tokens": 2}}],
+        "tasks": [{"arithmetic": {"modules": ["two_digit_addition"]}}],
+        "rates": [1e-3],
+        "seeds": list(range(trials - 1)),
+        "training": {"steps": 1, "batch": 1, "snapshots": 0},
+        "evaluation": {"examples": 1, "generate": 0, "batch": 1, "context_shuffle": False},
+        "resources": {"cpus": 1},
+    }
+
+
+def tracked(folder: Path, trials: int) -> Cpu:
+    """Runs the study with all that belongs to it and counts everybody's time."""
+    seen: dict[tuple[int, str], tuple[str, float]] = {}
+    with open(folder / "output.txt", "w") as output:
+        options: dict[str, Any] = {"env": own_cluster(), "stdout": output, "stderr": output}
+        process = subprocess.Popen(command(folder, study(trials)), **options)  # noqa: S603  our own
+        while process.poll() is None:
+            look(process.pid, seen)
+            time.sleep(EVERY)
+    if process.returncode:
+        sys.exit((folder / "output.txt").read_text())
+    parts = dict.fromkeys(Cpu._fields, 0.0)
+    for who, seconds in seen.values():
+        parts[who] += seconds
+    return Cpu(**parts)
+
+
+def look(driver: int, seen: dict[tuple[int, str], tuple[str, float]]) -> None:
+    """Notes who each process of the study is and its time so far, by process id and start.
+
+    The kernel's own sum over children misses Ray's workers, for which nobody waits.
+    """
+    for process in family(driver):
+        try:
+            words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+            name = Path(f"/proc/{process}/cmdline").read_bytes()
+        except OSError:
+            continue  # it ended meanwhile
+        key = (process, words[19])
+        who = "driver" if process == driver else "workers" if name.startswith(b"ray::") else "ray"
+        if not name and key in seen:  # it has ended and lost its name
+            who = seen[key][0]
+        seen[key] = (who, TICK * (int(words[11]) + int(words[12])))
+
+
+def alone(folder: Path, trials: int) -> dict[str, float]:
+    """Processor seconds of the same trials, and of their figures, in a process of its own."""
+    (folder / "study.yaml").write_text(yaml.safe_dump(study(trials)))
+    arguments = [sys.executable, "-m", "benchmarks.overhead", "--work-of", str(folder)]
+    done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603  our own
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def work(folder: Path) -> dict[str, float]:
+    """Runs the trials of the study in a folder one after another, then draws their figures."""
+    from softprior.training.threads import limit_threads
+
+    limit_threads(1)
+    from analysis.figures import draw_trial
+    from softprior.models.load import load_local
+    from softprior.results import StudyFolder
+    from softprior.studies.plan import plan_study
+    from softprior.studies.search.spec import load
+    from softprior.training.trial import Trial
+
+    spec = load(folder / "study.yaml", ())
+    plan = plan_study(spec)
+    given, results = load_local(spec.model), StudyFolder(folder / "alone")
+    start = time.process_time()
+    heard: list[dict[str, Any]] = []
+    records = [Trial(trial, *given, results, heard.append).run() for trial in plan.trials]
+    middle = time.process_time()
+    for record in records:
+        draw_trial(record, results, record.label)
+    return {"trials": middle - start, "figures": time.process_time() - middle}
+
+
+def dry_run(trials: int) -> float:
+    """Seconds by the clock from starting Python to the end of a dry run."""
+    seeds = -(-trials // (RATES * len(PRIORS)))
+    axes = {"priors": PRIORS, "rates": [1e-3 * (i + 1) for i in range(RATES)], "seeds": list(range(seeds))}
+    with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
+        arguments = [*command(Path(folder), study(trials) | axes), "--dry-run"]
+        started = time.perf_counter()
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False)  # noqa: S603  our own
+        seconds = time.perf_counter() - started
+    if done.returncode or done.stdout.count(" · seed ") != seeds * RATES * len(PRIORS):
+        sys.exit(done.stdout[:2000] + done.stderr)
+    return seconds
+
+
+def command(folder: Path, study: dict[str, Any]) -> list[str]:
+    """What runs a study, with its results in the same folder."""
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    return [sys.executable, "-m", "jobs.study", str(folder / "study.yaml"), "--results", str(folder)]
+
+
+def own_cluster() -> dict[str, str]:
+    """The environment of a study that starts its own Ray."""
+    return {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+
+
+if __name__ == "__main__":
+    main()

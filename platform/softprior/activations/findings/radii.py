@@ -1,0 +1,109 @@
+"""How widely the radii of a sample spread under the Gaussian that the prior `fitted` would be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from softprior.activations.findings.common import documents_of
+from softprior.errors import UserError
+from softprior.seeding import numpy_generator, torch_generator
+from softprior.statistics.documents import interval, resampled
+from softprior.statistics.gaussian import fit_gaussian
+from softprior.statistics.moments import Moments
+from softprior.statistics.store import SiteStatistics
+
+PER_DIMENSION = 10
+"""Tokens a dimension that a fit needs before radii of its own sample say something."""
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class RadiiSpread:
+    """Standard deviation of the sample's radii under a fit of all its class's tokens, over Gaussian data's.
+
+    The fit is that of the prior `fitted`. Its shrinkage, and that the sample is part of what it is fitted on,
+    make radii of Gaussian data spread less than chi. So they are measured too: as many tokens drawn from the
+    Gaussian with the class's mean and covariance, fitted in the same way. Radii of a wrong shape spread more.
+
+    Attributes:
+        ratio: to the standard deviation of Gaussian data; 1 is "as a Gaussian".
+        low: end of its 95% percentile interval over documents (of Gaussian data over draws), the fits held.
+        high: the other end.
+        note: why numbers are nan; empty if none is.
+    """
+
+    ratio: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    note: str = ""
+
+
+def radii_spread(found: SiteStatistics, seed: int) -> RadiiSpread:
+    count, dimension = found.moments.count, len(found.moments.mean)
+    if count < PER_DIMENSION * dimension:
+        return RadiiSpread(
+            note=f"{count} tokens are fewer than {PER_DIMENSION} for each of {dimension} dimensions"
+        )
+    drawn, moments = _gaussian_data(found, torch_generator(seed, "radii"))
+    try:
+        radii = fit_gaussian(found.moments).gaussian.radius(found.sample)
+        others = fit_gaussian(moments).gaussian.radius(drawn)
+    except UserError as error:
+        return RadiiSpread(note=str(error))
+    documents = documents_of(found)
+    if len(documents.unique()) < 2:
+        return RadiiSpread(note="an interval needs two documents, and there is one")
+    generator = numpy_generator(seed, "radii")
+    values = _deviations(radii, documents, generator) / _deviations(
+        others, torch.arange(len(drawn)), generator
+    )
+    low, high = interval(values[1:])
+    return RadiiSpread(float(values[0]), low, high)
+
+
+def _gaussian_data(found: SiteStatistics, generator: torch.Generator) -> tuple[Float[Tensor, "N D"], Moments]:
+    """A Gaussian with the class's mean and covariance: a sample as large, and moments of as many tokens.
+
+    The sample is part of the tokens. The others are not drawn: their scatter follows a Wishart law, of which
+    Bartlett's decomposition gives one draw.
+    """
+    dimension, size = len(found.moments.mean), len(found.sample)
+    values, axes = torch.linalg.eigh(found.moments.covariance())
+    root = axes * values.clamp(min=0).sqrt()
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    drawn = found.moments.mean + noise(size, dimension) @ root.T
+    rest = found.moments.count - size
+    if rest <= 2 * dimension:
+        others = found.moments.mean + noise(rest, dimension) @ root.T
+        return drawn, Moments.empty(dimension).update(torch.cat([drawn, others]))
+    factor = noise(dimension, dimension).tril(-1)
+    freedom = rest - 1 - torch.arange(dimension, dtype=torch.float64)
+    # torch's gamma takes no generator; of so many degrees of freedom chi is normal to far below its spread.
+    factor.diagonal().copy_(((freedom - 0.5).sqrt() + noise(dimension) / math.sqrt(2)).clamp(min=0))
+    spread = root @ factor
+    mean = found.moments.mean + root @ noise(dimension) / math.sqrt(rest)
+    return drawn, Moments(rest, mean, spread @ spread.T).merge(Moments.empty(dimension).update(drawn))
+
+
+def _deviations(
+    radii: Float[Tensor, "N"], documents: Int[Tensor, "N"], generator: np.random.Generator
+) -> Float[np.ndarray, "R"]:
+    """The standard deviation, then that of bootstrap samples of the documents."""
+    centred = radii.numpy() - float(radii.mean())  # squares cancel less
+    names, index = np.unique(documents.numpy(), return_inverse=True)
+    sums = np.stack([np.bincount(index, weights=centred**power) for power in range(3)])
+    weights = np.ones((len(names), 1 + RESAMPLES))
+    weights[:, 1:] = resampled(len(names), RESAMPLES, generator)
+    number, first, second = sums @ weights
+    deviations: np.ndarray = np.sqrt(np.maximum(second / number - (first / number) ** 2, 0))
+    return deviations

@@ -1,0 +1,232 @@
+"""What a search does between Tune and Optuna, without trials: waiting, stops, and storages that fail."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from optuna import Study
+from optuna.exceptions import StorageInternalError
+from optuna.trial import TrialState
+from rich.console import Console
+
+from jobs.searching import run
+from jobs.stopping import Stop
+from softprior.errors import UserError
+from softprior.records import Record, Score, save_record
+from softprior.results import StudyFolder
+from softprior.specs import TrialSpec
+from softprior.studies.cluster import Cluster
+from softprior.studies.search import run as search_run
+from softprior.studies.search.plan import SearchPlan
+from softprior.studies.search.proposals import Proposals
+from softprior.studies.search.rungs import Rungs
+from softprior.studies.search.spec import load
+from softprior.studies.search.storage import TRIALS, open_search
+from softprior.studies.worker import failed
+from tests.builders import study_file
+from tests.studies.search.test_space import RANGES
+
+STOPPING: dict[str, Any] = {
+    "priors": ["fitted"],
+    "methods": [{"soft": {"tokens": 4}}],
+    "training": {"steps": 6, "batch": 8, "checkpoint": 1, "curve": 6},
+    "search": {"trials": 6, "early_stopping": {"asha": {"grace": 300, "reduction": 2}}},
+}
+LOSSES = [3.0, 2.0, 5.0, 1.0, 4.0, 6.0]
+"""Of six proposals, at every step; the third, fifth and sixth are not among the best at their rungs."""
+
+
+def planned(folder: Path, **changes: Any) -> SearchPlan:
+    file = study_file(folder / "small.yaml", **{**RANGES, **changes})
+    return SearchPlan(load(file), str(file))
+
+
+def suggested(asked: Proposals) -> TrialSpec | None:
+    found = asked.suggest("any")
+    return TrialSpec.model_validate_json(found["trial"]) if isinstance(found, dict) else None
+
+
+def leave(asked: Proposals, folder: StudyFolder, spec: TrialSpec) -> None:
+    """A trial's end, as Tune's events tell it."""
+    curve = (Score(step=6, loss=1.0, accuracy=None, examples=1, tokens=1),)
+    record = Record(id=spec.id, label="any", spec=spec, status="finished", validation=curve)
+    save_record(folder.record(spec.id), record)
+    asked.ended(record)
+
+
+def test_the_next_proposal_is_asked_for_once_all_trials_of_the_last_have_ended(tmp_path: Path) -> None:
+    searched, folder = planned(tmp_path, seeds=[0, 1]), StudyFolder(tmp_path / "small")
+    study = open_search(searched, folder)
+    asked = Proposals(study, searched, folder, lambda _: None)
+    for _ in searched.baselines:
+        assert suggested(asked) is not None
+    one, two = suggested(asked), suggested(asked)
+    assert one is not None
+    assert two is not None
+    assert {one.seed, two.seed} == {0, 1}
+    assert suggested(asked) is None
+    leave(asked, folder, one)
+    assert suggested(asked) is None
+    assert len(study.get_trials()) == 1
+    leave(asked, folder, two)
+    assert suggested(asked) is not None
+    assert [t.state for t in study.get_trials()] == [TrialState.COMPLETE, TrialState.RUNNING]
+
+
+def test_a_trial_that_repeats_a_live_one_makes_no_room_for_more(tmp_path: Path) -> None:
+    two_points: dict[str, Any] = {
+        "priors": ["fitted"],
+        "methods": [{"soft": {"tokens": 4}}],
+        "rates": [{"search": {"choices": [0.05, 0.1]}}],
+        "training": {"steps": 6, "batch": 8},
+        "search": {"trials": 9, "concurrent": 3},
+    }
+    searched, folder = planned(tmp_path, **two_points), StudyFolder(tmp_path / "small")
+    study = open_search(searched, folder)
+    asked = Proposals(study, searched, folder, lambda _: None)
+    for _ in searched.baselines:
+        suggested(asked)
+    live = []
+    while (spec := suggested(asked)) is not None:
+        live.append(spec)
+    assert 1 <= len(live) <= 2
+    assert [t.state for t in study.get_trials()] == [TrialState.RUNNING] * 3
+    for spec in live:
+        leave(asked, folder, spec)
+    assert [t.state for t in study.get_trials()] == [TrialState.COMPLETE] * 3
+
+
+def searched_through(plan: SearchPlan, folder: StudyFolder) -> Study:
+    """Goes on with a search whose trials report losses of ours, until it has ended or something raises."""
+    study = open_search(plan, folder)
+    asked = Proposals(study, plan, folder, lambda _: None)
+    rungs = Rungs(plan, folder, asked)
+    while (spec := suggested(asked)) is not None:
+        if spec.training is None:
+            leave(asked, folder, spec)
+            continue
+        (number,) = asked.numbers(spec.id)
+        trial = SimpleNamespace(config={"trial": spec.canonical()})
+        curve: list[Score] = []
+        status = "finished"
+        for step in range(1, 7):
+            curve.append(Score(step=step, loss=LOSSES[number], accuracy=None, examples=1, tokens=1))
+            point = {"step": step, "validation_loss": LOSSES[number], "examples": 1, "tokens": 1}
+            if rungs.on_trial_result(None, trial, {"points": [point]}) == "STOP":
+                status = "stopped"
+                break
+        record = Record(id=spec.id, label="any", spec=spec, status=status, validation=tuple(curve))
+        if status == "finished":
+            save_record(folder.record(spec.id), record)
+        asked.ended(record)
+    return study
+
+
+def history(study: Study) -> list[tuple]:
+    return [(t.state, t.params, t.values, t.intermediate_values) for t in study.get_trials()]
+
+
+@pytest.mark.parametrize("method", ["_leave_record", "report"])
+def test_killed_while_a_stop_is_noted_it_is_the_undisturbed_search(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(tmp_path, **STOPPING)
+    whole = searched_through(plan, StudyFolder(tmp_path / "whole"))
+    states = [t.state for t in whole.get_trials()]
+    assert TrialState.PRUNED in states
+    victim = states.index(TrialState.PRUNED)
+    at = max(whole.get_trials()[victim].intermediate_values)
+
+    class Killed(BaseException):
+        pass
+
+    def die(*arguments: Any) -> None:
+        if method == "_leave_record" or arguments[1:3] == (victim, at):
+            raise Killed
+        real(*arguments)
+
+    owner = Rungs if method == "_leave_record" else Proposals
+    real = getattr(owner, method)
+    cut = StudyFolder(tmp_path / "cut")
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, method, die)
+        with pytest.raises(Killed):
+            searched_through(planned(tmp_path, **STOPPING), cut)
+    resumed = searched_through(planned(tmp_path, **STOPPING), cut)
+    assert history(resumed) == history(whole)
+    assert [t.user_attrs[TRIALS] for t in resumed.get_trials()] == [
+        t.user_attrs[TRIALS] for t in whole.get_trials()
+    ]
+
+
+@pytest.mark.parametrize("lost", ["storage", "record"])
+def test_an_end_that_cannot_be_told_ends_the_search_and_is_told_next_time(
+    lost: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, folder = planned(tmp_path, **STOPPING), StudyFolder(tmp_path / "small")
+    handed: list[TrialSpec] = []
+
+    def run_trials(*arguments: Any) -> None:
+        """One trial, in place of Tune."""
+        asked = arguments[-1].searcher
+        for _ in plan.baselines:
+            leave(asked, folder, suggested(asked))
+        handed.append(suggested(asked))
+        if lost == "record":
+            asked.ended(failed(handed[-1], "its record cannot be written", {}))
+        else:
+            with monkeypatch.context() as patch:
+                patch.setattr(type(open_search(plan, folder)._storage), "set_trial_state_values", away)
+                leave(asked, folder, handed[-1])
+        assert asked.suggest("any") == "FINISHED"
+        if lost == "record":
+            raise UserError("the records cannot be written")
+
+    def away(*_: Any, **__: Any) -> None:
+        raise StorageInternalError("the database is gone")
+
+    monkeypatch.setattr(search_run, "run_trials", run_trials)
+    cluster = SimpleNamespace(start=lambda: None)
+    said = "stopped answering .the database is gone." if lost == "storage" else "records cannot be written"
+    with pytest.raises(UserError, match=said):
+        search_run.run_search(plan, folder, [], cluster)
+    (left,) = open_search(plan, folder).get_trials()
+    assert left.state == TrialState.RUNNING
+    asked = Proposals(open_search(plan, folder), plan, folder, lambda _: None)
+    if lost == "storage":
+        assert [t.state for t in open_search(plan, folder).get_trials()] == [TrialState.COMPLETE]
+    else:
+        assert suggested(asked) == handed[0]
+
+
+def test_a_proposal_that_fails_without_a_trial_makes_the_status_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(tmp_path, **{**STOPPING, "search": {"trials": 3}})
+    folder = StudyFolder(tmp_path / "results" / "small")
+    at, refused = plan.at, []
+
+    def picky(data: dict[str, Any]) -> tuple[TrialSpec, ...]:
+        if not refused:
+            refused.append(data)
+            raise UserError("these values do not fit together; change one of them")
+        return at(data)
+
+    def run_trials(*arguments: Any) -> None:
+        asked = arguments[-1].searcher
+        while (spec := suggested(asked)) is not None:
+            leave(asked, folder, spec)
+
+    monkeypatch.setattr(plan, "at", picky)
+    monkeypatch.setattr(search_run, "run_trials", run_trials)
+    monkeypatch.setattr("analysis.illustrator.Illustrator.complete", lambda *_: None)
+    monkeypatch.setattr(Cluster, "start", lambda _: None)
+    console = Console(width=200, record=True, file=io.StringIO())
+    cluster = Cluster(plan.study.resources, plan.study.placement)
+    assert run(console, plan, folder, None, cluster, Stop()) is False
+    assert "proposal 0 failed: these values do not fit together" in console.export_text()
+    assert run(console, plan, folder, None, cluster, Stop()) is False, "again, with nothing left to do"

@@ -1,0 +1,121 @@
+"""What the driver says and records of trials whose processes were lost, or could not leave a record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from softprior.records import Record, load_record
+from softprior.results import StudyFolder
+from softprior.specs import TrialSpec
+from softprior.studies.events import Events
+from tests.builders import trial
+
+RAISED = "Failure # 1 (occurred at noon)\nTraceback (most recent call last):\n  File ...\nOSError: no\n"
+STARVED = "Failure # 1 (occurred at noon)\n1 worker(s) were killed due to the node running low on memory.\n"
+
+
+class Heard:
+    """An observer that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.points: list[dict[str, Any]] = []
+        self.records: list[Record] = []
+
+    def progress(self, _: TrialSpec, points: list[dict[str, Any]]) -> None:
+        self.points += points
+
+    def ended(self, record: Record) -> None:
+        self.records.append(record)
+
+
+class Attempts:
+    """A trial as Tune has it, and the three attempts at it."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder, self.heard, self.spec = StudyFolder(root), Heard(), trial()
+        self.events = Events(self.folder, [self.heard], 2, 5)
+        self.error = ""
+        config = {"trial": self.spec.canonical()}
+        self._trial = SimpleNamespace(config=config, get_error=lambda: self.error)
+
+    def tell(self, event: str, **more: Any) -> None:
+        getattr(self.events, f"on_trial_{event}")(iteration=1, trials=[], trial=self._trial, **more)
+
+    def report(self, point: dict[str, Any]) -> None:
+        self.tell("result", result={"points": [point]})
+
+    def hang(self, line: str) -> None:
+        path = self.folder.stalls(self.spec.id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(f"{line}\nThread 1\n")
+
+    def reason(self) -> str:
+        self.tell("error")
+        assert self.heard.records[-1] == load_record(self.folder.record(self.spec.id))
+        assert self.heard.records[-1].status == "failed"
+        return str(self.heard.records[-1].error)
+
+
+@pytest.fixture
+def attempts(tmp_path: Path) -> Attempts:
+    found = Attempts(tmp_path)
+    found.hang("no sign of life for 5 minutes: step 1")  # of an earlier run of the study
+    found.tell("start")
+    return found
+
+
+def test_deaths_and_hangs_are_told_apart_and_counted(attempts: Attempts) -> None:
+    attempts.report({"step": 7, "train_loss": 1.0})
+    attempts.tell("recover")
+    attempts.tell("start")
+    attempts.hang("no sign of life for 5 minutes: step 12")
+    attempts.tell("recover")
+    again = "started again from its last checkpoint"
+    assert [point["notice"] for point in attempts.heard.points if "notice" in point] == [
+        f"its process died (step 7); {again} (attempt 2 of 3)",
+        f"no sign of life for 5 minutes (step 12); {again} (attempt 3 of 3)",
+    ]
+    attempts.report({"step": 20, "phase": "test"})
+    attempts.hang("Timeout (0:05:10)!")
+    said = "its process died (step 7), once and no sign of life for 5 minutes (step 20, test), twice; see "
+    assert attempts.reason() == f"{said}{attempts.folder.stalls(attempts.spec.id)}"
+
+
+def test_deaths_alone_point_to_memory(attempts: Attempts) -> None:
+    attempts.tell("recover")
+    attempts.tell("recover")
+    said = "its process died (step 0), 3 times, for lack of memory perhaps; lower resources.concurrent or "
+    assert attempts.reason() == f"{said}training.batch"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RAISED, "OSError: no (step 0), once; see "),
+        (STARVED, "Ray ended its process because the node was low on memory (step 0), once, for lack"),
+    ],
+)
+def test_what_ray_says_is_passed_on(attempts: Attempts, error: str, said: str) -> None:
+    attempts.error = error
+    assert attempts.reason().startswith(said)
+
+
+def test_a_trial_that_cannot_write_its_record_tells_the_driver(attempts: Attempts) -> None:
+    attempts.report({"step": 0, "phase": "failed", "reason": "step 3: the disk is full"})
+    assert attempts.reason() == "step 3: the disk is full"
+
+
+def test_a_record_that_nobody_can_write_is_told_and_remembered(attempts: Attempts) -> None:
+    attempts.folder.records.write_text("")  # in the way of the folder
+    attempts.tell("error")
+    (record,) = attempts.heard.records
+    reason = str(record.error)
+    assert reason.startswith("its process died (step 0), once, for lack of memory perhaps; lower")
+    assert "its record cannot be written ([Errno 17]" in reason
+    said = f"{attempts.folder.records} cannot be written (File exists); finished trials and checkpoints are "
+    assert str(attempts.events.unwritten).startswith(said)

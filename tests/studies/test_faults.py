@@ -1,0 +1,332 @@
+"""Faults of single trials and of the tracking server, done to real studies.
+
+After each: no finished trial is lost, none runs twice to its end, each has one MLflow run with the right
+status, posteriors equal those of undisturbed trials bit for bit, and the output says what happened.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from softprior.posteriors import load_posterior
+from softprior.records import Record, load_record, load_records
+from softprior.results import StudyFolder
+from softprior.specs import TrialSpec
+from softprior.studies.plan import plan_study
+from softprior.studies.watchdog import stalls
+from softprior.study_files import load_study
+from softprior.training.checkpoint import load_checkpoint
+from tests.builders import run, study_file
+from tests.ray_head import free_ports
+from tests.studies.test_study_runs import finish, nothing_is_left_running, start, trial_runs
+
+__all__ = ["nothing_is_left_running"]  # a fixture
+
+pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(600)]
+
+PATIENCE = 0.2
+"""Minutes, of trials whose longest silence is a second on an idle machine."""
+
+LIMITS = """
+import resource, sys
+if any(argument.endswith("default_worker.py") for argument in sys.orig_argv):
+    for kind, size in ((resource.RLIMIT_FSIZE, {file}), (resource.RLIMIT_DATA, {data})):
+        resource.setrlimit(kind, (size, resource.getrlimit(kind)[1]))
+"""
+"""Run by Python as it starts, in Ray's workers alone."""
+
+
+def wait_for(happened: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+    """What `happened` gives once it gives something, while the study runs."""
+    deadline = time.monotonic() + 240
+    while not (found := happened()):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
+    return found
+
+
+def worker_of(driver: int, file: Path) -> psutil.Process | None:
+    """The process below a driver that has a file open."""
+    for process in psutil.Process(driver).children(recursive=True):
+        try:
+            if any(opened.path == str(file) for opened in process.open_files()):
+                return process
+        except psutil.Error:
+            continue  # it ended meanwhile
+    return None
+
+
+def planned(study: Path) -> dict[str, TrialSpec]:
+    """The trials of a study by `method prior`."""
+    return {
+        f"{spec.method.name} {spec.prior.name if spec.prior else ''}".rstrip(): spec
+        for spec in plan_study(load_study(study)).trials
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[TrialSpec], tuple[Record, Any]]:
+    """Record and posterior of a trial that runs in this process, each made once."""
+    folder = StudyFolder(tmp_path_factory.mktemp("undisturbed"))
+
+    def of(spec: TrialSpec) -> tuple[Record, Any]:
+        if not folder.record(spec.id).exists():
+            run(spec, folder.root)
+        return load_record(folder.record(spec.id)), load_posterior(folder.posterior(spec.id)).final
+
+    return of
+
+
+def assert_as_undisturbed(folder: StudyFolder, records: dict[str, Record], undisturbed: Any) -> None:
+    for record in records.values():
+        assert record.status == "finished", record.error
+        if record.spec.training is None:
+            continue
+        own, final = undisturbed(record.spec)
+        assert record.steps == own.steps
+        assert record.test == own.test
+        found = load_posterior(folder.posterior(record.id)).final
+        assert set(found) == set(final)
+        assert all(torch.equal(found[place], final[place]) for place in final)
+        assert not folder.checkpoint(record.id).exists()
+
+
+def assert_tracked(runs: dict[str, tuple[str, dict]], records: dict[str, Record]) -> None:
+    """That each trial has one run, which says how it ended (`trial_runs` fails on a second one)."""
+    states = {"finished": "FINISHED", "failed": "FAILED"}
+    assert {i: status for i, (status, _) in runs.items()} == {i: states[r.status] for i, r in records.items()}
+    for i, record in records.items():
+        if record.test is not None:
+            assert runs[i][1]["test_loss"] == pytest.approx(record.test.loss)
+
+
+def ends(output: str) -> list[str]:
+    """Short ids of the trials that ended, in order."""
+    return re.findall(r"^ *\d+/\d+  ([0-9a-f]+)  ", output, re.MULTILINE)
+
+
+def test_a_trial_that_is_killed_and_then_hangs_goes_on_from_its_checkpoint(tmp_path, undisturbed) -> None:
+    """Its process is killed; the next one finds a pipe for a checkpoint, and waits for ever."""
+    training = {"steps": 150, "batch": 8, "checkpoint": 1}
+    resources = {"cpus": 1, "patience": PATIENCE}
+    study = study_file(tmp_path / "small.yaml", training=training, resources=resources)
+    trial = planned(study)["soft isotropic"]
+    folder = StudyFolder(tmp_path / "results" / "small")
+    checkpoint, stacks = folder.checkpoint(trial.id), folder.stalls(trial.id)
+    process = start(study, tmp_path / "results")
+    wait_for(checkpoint.exists, process)
+    worker = wait_for(lambda: worker_of(process.pid, stacks), process)
+    worker.kill()
+    wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, process)
+    kept = tmp_path / "kept"
+    checkpoint.rename(kept)
+    os.mkfifo(checkpoint)
+    found = load_checkpoint(kept, trial.id)
+    assert found is not None
+    assert 0 < found[0].step < 150
+    wait_for(lambda: stalls(stacks), process)
+    kept.replace(checkpoint)
+
+    code, output = finish(process)
+    assert code == 0, output
+    assert re.search(r"its process died \(step [^)]*\); started again .* \(attempt 2 of 3\)", output)
+    hung = rf"no sign of life for {PATIENCE} minutes \(step 0, fitting isotropic\); started again .* 3 of 3\)"
+    assert re.search(hung, output)
+    assert "Traceback" not in output
+    assert "load_checkpoint" in stacks.read_text()
+    records = load_records(folder.records)
+    assert len(records) == len(ends(output)) == len(set(ends(output))) == 3
+    assert_as_undisturbed(folder, records, undisturbed)
+    assert_tracked(trial_runs(tmp_path / "results"), records)
+
+
+def test_trials_that_hang_or_lack_memory_or_disk_fail_alone_and_the_next_command_completes_them(
+    tmp_path, undisturbed
+) -> None:
+    large = {"deep": {"tokens": 200}}  # 0.4 MB in each part of its checkpoint, which has ever more of them
+    huge = {"vae": {"latent": 65536, "width": 65536}}  # 34 GB in a layer
+    study = study_file(
+        tmp_path / "small.yaml",
+        priors=["isotropic", "fitted", huge],
+        methods=[{"soft": {"tokens": 4}}, large],
+        training={"steps": 12, "batch": 8, "checkpoint": 1},
+        resources={"cpus": 1, "patience": PATIENCE},
+    )
+    trials, results = planned(study), tmp_path / "results"
+    folder = StudyFolder(results / "small")
+    pipe = folder.checkpoint(trials["soft isotropic"].id)
+    pipe.parent.mkdir(parents=True)
+    os.mkfifo(pipe)
+    (tmp_path / "sitecustomize.py").write_text(LIMITS.format(file=2_250_000, data=16 * 2**30))
+
+    code, output = finish(start(study, results, PYTHONPATH=str(tmp_path)))
+    assert code == 1, output
+    assert "Traceback" not in output
+    records = load_records(folder.records)
+    assert len(records) == 7
+    said = {name: records[spec.id].error for name, spec in trials.items()}
+    assert said["none"] is said["soft fitted"] is None
+    assert re.match(
+        rf"no sign of life for {PATIENCE} minutes.*, 3 times; see .*-stalls\.txt$", said["soft isotropic"]
+    )
+    for name in ("soft vae", "deep vae"):
+        assert re.match(r"step 0, fitting vae.*: there was not enough memory \(.*\); lower .*", said[name])
+    for name in ("deep isotropic", "deep fitted"):
+        assert said[name].startswith("step 3: a file cannot be written (File too large); free some space")
+        found = load_checkpoint(folder.checkpoint(trials[name].id), trials[name].id)
+        assert found is not None
+        assert found[0].step == 2, "the last whole checkpoint stays"
+    assert not list(pipe.parent.glob(".*"))
+    assert_tracked(trial_runs(results), records)
+
+    pipe.unlink()
+    (tmp_path / "sitecustomize.py").unlink()
+    before = {i: folder.record(i).stat().st_mtime_ns for i, r in records.items() if r.status == "finished"}
+    code, output = finish(start(study, results, "priors=[isotropic,fitted]"))
+    assert code == 0, output
+    assert {i: folder.record(i).stat().st_mtime_ns for i in before} == before
+    assert len(ends(output)) == 3
+    mended = {i: load_record(folder.record(i)) for i in (s.id for n, s in trials.items() if "vae" not in n)}
+    assert_as_undisturbed(folder, mended, undisturbed)
+    assert_tracked(trial_runs(results), records | mended)
+
+
+def test_records_that_nobody_can_write_are_one_sentence_and_the_next_command_completes(
+    tmp_path, undisturbed
+) -> None:
+    study = study_file(tmp_path / "small.yaml", training={"steps": 60, "batch": 8, "checkpoint": 1})
+    results = tmp_path / "results"
+    folder = StudyFolder(results / "small")
+    process = start(study, results)
+    wait_for(lambda: list((folder.root / "checkpoints").glob("*.safetensors")), process)
+    kept = tmp_path / "kept"
+    if folder.records.exists():
+        folder.records.rename(kept)
+    folder.records.write_text("")  # in the way of the folder, as a full disk would be
+    code, output = finish(process)
+    assert code == 2, output
+    assert "Traceback" not in output
+    assert output.count(f"error: {folder.records} cannot be written (") == 1
+    assert "free some space and run the command again" in output
+    assert "its record cannot be written" in output
+    assert "KILLED" in {status for status, _ in trial_runs(results).values()}
+
+    folder.records.unlink()
+    if kept.exists():
+        kept.rename(folder.records)
+    code, output = finish(start(study, results))
+    assert code == 0, output
+    records = load_records(folder.records)
+    assert len(records) == 3
+    assert_as_undisturbed(folder, records, undisturbed)
+    assert_tracked(trial_runs(results), records)
+
+
+class Server:
+    """A tracking server of our own, with its database and artifacts in a folder."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.uri = f"http://127.0.0.1:{port}"
+        database = f"sqlite:///{folder}/server.db"
+        self._command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+        self._command += ["--workers", "1", "--backend-store-uri", database]
+        self._command += ["--artifacts-destination", str(folder / "artifacts")]
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            self._command,
+            cwd=self._folder,
+            env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def answers(self) -> bool:
+        try:
+            MlflowClient(self.uri).search_experiments(max_results=1)
+        except Exception:
+            return False
+        return True
+
+    def kill(self) -> None:
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    found = Server(tmp_path, free_ports(1)[0])
+    found.start()
+    try:
+        while not found.answers():
+            time.sleep(0.2)
+        yield found
+    finally:
+        found.kill()
+
+
+def test_a_tracking_server_that_is_down_for_the_middle_third_misses_nothing(
+    tmp_path, undisturbed, server: Server
+) -> None:
+    training = {"steps": 60, "batch": 8, "checkpoint": 10}
+    study = study_file(
+        tmp_path / "small.yaml",
+        seeds=[0, 1, 2, 3],
+        training=training,
+        resources={"cpus": 1, "concurrent": 1},
+        tracking={"uri": server.uri},
+    )
+    results = tmp_path / "results"
+    folder = StudyFolder(results / "small")
+
+    def ended() -> int:
+        return len(list(folder.records.glob("*.json")))
+
+    process = start(study, results)
+    wait_for(lambda: ended() >= 3, process)
+    server.kill()
+    wait_for(lambda: ended() >= 6, process)
+    server.start()
+    code, output = finish(process)
+    assert code == 0, output
+    assert "Traceback" not in output
+    if "could not be written" in output:  # the study was faster than the server
+        assert "the same command again sends it" in output
+        while not server.answers():
+            time.sleep(0.2)
+        code, again = finish(start(study, results))
+        assert code == 0, again
+        assert "9 of 9 trials are finished already" in again
+        assert not ends(again)
+        assert "could not be written" not in again
+    records = load_records(folder.records)
+    assert len(records) == len(ends(output)) == 9
+    assert_as_undisturbed(folder, records, undisturbed)
+    assert_tracked(trial_runs(results, server.uri), records)
+    client = MlflowClient(server.uri)
+    experiment = client.get_experiment_by_name("softprior/small")
+    for found in client.search_runs([experiment.experiment_id]):
+        assert found.info.status == "FINISHED"
+        if records.get(found.data.tags.get("softprior.trial")) and found.data.params["method"] == "soft":
+            history = client.get_metric_history(found.info.run_id, "train_loss")
+            assert sorted(metric.step for metric in history) == list(range(1, 61))
