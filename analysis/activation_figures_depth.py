@@ -196,5 +196,9 @@ def _draw_share(panel: Axes, sites: Sequence[str], known: Mapping[str, Any]) -> 
     panel.plot(numbers["null_high"], color=PATH, linestyle="--", linewidth=1, label="shuffled: 95% below")
     panel.set_ylim(0, 1)
     panel.set_title("variance of text means between groups", fontsize=TITLE)
-    panel.legend(fontsize=SMALL, frameon=False)
+    if np.isnan(numbers["share"]).all():
+        note = str(known[sites[0]].get("note", ""))
+        panel.text(0.5, 0.5, note, transform=panel.transAxes, fontsize=SMALL, ha="center", wrap=True)
+    else:
+        panel.legend(fontsize=SMALL, frameon=False)
     _name_sites(panel, sites)

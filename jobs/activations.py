@@ -95,6 +95,10 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
         summary = run_activations(plan, folder, cluster, watch)
     for name, reason in summary["failed"].items():
         console.print(f"failed  {name}: {reason}", soft_wrap=True)
+    for name, read in summary["tasks"].items():
+        if read["skipped"]:
+            rows = f"{read['skipped']} of {read['documents'] + read['skipped']} rows were left out"
+            console.print(f"note: {name}: {rows}, first {read['malformed'][0]}", soft_wrap=True)
     found = {} if options.no_findings else _findings(console, plan, folder)
     if spec.tracking.enabled:
         _track(console, plan, folder, summary, found)

@@ -90,16 +90,19 @@ def test_files_of_one_name_in_two_folders_stay_apart(tmp_path, loaded):
 
 def test_malformed_rows_are_told_and_the_rest_is_read(tmp_path, loaded):
     path = tmp_path / "some.jsonl"
-    path.write_text(
-        '{"text": "Fine and dandy."}\n{"text": 3}\n[1]\n{"no": 1}\n{broken\n{"text": "Also fine."}\n'
+    path.write_bytes(
+        b'{"text": "Fine and dandy."}\n{"text": 3}\n[1]\n{"no": 1}\n{broken\n{"text": "caf\xe9"}\n'
+        b'{"text": "Also fine."}\n'
     )
     files = FileTexts(FilesSpec(name="mine", path=str(path)), loaded.tokenizer)
     (shard,) = files.shards(10_000)
     reading = files.read(shard)
     assert len(reading.texts) == 2
-    assert len(reading.skipped) == 4
-    assert reading.skipped[0] == "some.jsonl:byte 28: no text"
+    wanted = ["byte 28: no text but 3", "byte 40: not an object", "byte 44: no 'text'; it has no"]
+    assert reading.skipped[:3] == [f"some.jsonl:{reason}" for reason in wanted]
     assert "not valid JSON" in reading.skipped[3]
+    assert "not UTF-8" in reading.skipped[4]
+    assert len(reading.skipped) == 5
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ class Plan:
     @property
     def shuffled_tokens(self) -> int:
         """Tokens of the texts that are also read shuffled, about."""
-        return sum(shard.sequences * shard.length for shard in self.shards)
+        return sum(min(shard.sequences * shard.length, shard.tokens) for shard in self.shards)
 
     def shard_facts(self) -> list[dict[str, Any]]:
         """The shards as JSON values."""

@@ -242,7 +242,11 @@ class FileTexts:
                     yield from _checked(f"group {group} row {row}", value)
             return
         for start, line in _lines(path, shard.first, shard.last):
-            text = line.decode("utf-8", "replace").strip()
+            try:
+                text = line.decode("utf-8").strip()
+            except UnicodeDecodeError as error:
+                yield f"byte {start}", _Malformed(f"not UTF-8 ({error.reason} at its byte {error.start})")
+                continue
             if _kind(path) == ".txt" or not text:
                 yield from _checked(f"byte {start}", text)
                 continue
@@ -251,9 +255,13 @@ class FileTexts:
             except ValueError as error:
                 yield f"byte {start}", _Malformed(f"not valid JSON ({error})")
                 continue
-            yield from _checked(
-                f"byte {start}", value.get(self.spec.column) if isinstance(value, dict) else None
-            )
+            if not isinstance(value, dict):
+                yield f"byte {start}", _Malformed("not an object")
+            elif self.spec.column not in value:
+                known = ", ".join(value) or "nothing"
+                yield f"byte {start}", _Malformed(f"no '{self.spec.column}'; it has {known}")
+            else:
+                yield from _checked(f"byte {start}", value[self.spec.column])
 
 
 @dataclass(frozen=True)
@@ -263,7 +271,7 @@ class _Malformed:
 
 def _checked(place: str, value: Any) -> Iterator[tuple[str, str | _Malformed]]:
     if not isinstance(value, str):
-        yield place, _Malformed("no text")
+        yield place, _Malformed(f"no text but {str(value)[:40]}")
     elif value.strip():
         yield place, value
 

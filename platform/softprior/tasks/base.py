@@ -190,7 +190,7 @@ def answer_row(name: str, text: str, answer: str, tokenizer: Any) -> Row:
             "answers end with the end-of-sequence token, and this model's tokenizer has none; "
             "set eos_token in its tokenizer_config.json"
         )
-    before = tokenizer(text)["input_ids"]
+    before = tokenizer(text, verbose=False)["input_ids"]
     if not before:
         raise UserError(f"an input needs at least one token, and the tokenizer makes none of {text[:40]!r}")
     after = tokenizer(f" {answer}", add_special_tokens=False)["input_ids"]

@@ -24,7 +24,7 @@ def parts_of(task: Task, example: Example, row: Row, tokenizer: Any) -> list[int
     question = task.question(example)
     if question is not None and tokenizer.is_fast:
         first, last = question
-        offsets = tokenizer(example.input, return_offsets_mapping=True)["offset_mapping"]
+        offsets = tokenizer(example.input, return_offsets_mapping=True, verbose=False)["offset_mapping"]
         for index, (start, end) in enumerate(offsets):
             if start < end and start < last and end > first:
                 parts[index] = _QUESTION

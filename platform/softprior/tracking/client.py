@@ -72,9 +72,9 @@ def connect(uri: str, artifacts: Location) -> Any:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    for name in ("alembic", "mlflow"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
+    for name in ("alembic", "mlflow"):  # MLflow sets its own as it is imported
+        logging.getLogger(name).setLevel(logging.WARNING)
     make_database(uri, artifacts)
     return MlflowClient(tracking_uri=uri)
