@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -33,6 +31,7 @@ from softprior.specs import ModelSpec
 from softprior.statistics.store import KEY, load_statistics, load_tables, stored, token_classes
 from softprior.testing.families import random_model
 from softprior.training.source import PlaceSource
+from tests.disk import disk_of
 
 SITES = ["resid.0", "resid.3", "final", "key.2"]
 
@@ -159,17 +158,6 @@ def test_shards_that_two_workers_have_count_once(plan, undisturbed, tmp_path):
     read(worker(plan, folder), plan, 0, *range(4, len(plan.shards)))
     _finish(plan, folder, {})
     assert_same_store(undisturbed, folder)
-
-
-@contextmanager
-def disk_of(size: int):
-    """Files of at most so many bytes, which the system itself enforces."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_loses_nothing(plan, undisturbed, tmp_path):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from softprior.training.failure import shortage
-
-
-@contextmanager
-def files_of(size: int):
-    """Lets no file of this process grow beyond so many bytes, as a full disk would not."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+from tests.disk import disk_of
 
 
 def raised(action: Callable[[], object]) -> Exception:
@@ -45,7 +33,7 @@ def test_memory_that_is_refused_is_named_with_what_may_help(allocate: Callable[[
 
 
 def test_a_disk_that_takes_no_more_is_named_with_what_may_help(tmp_path: Path) -> None:
-    with files_of(5000):
+    with disk_of(5000):
         tensors = raised(lambda: save_file({"x": torch.zeros(10_000)}, tmp_path / "x.safetensors"))
         text = raised(lambda: (tmp_path / "x.txt").write_text("x" * 10_000))
     for error in (tensors, text):
