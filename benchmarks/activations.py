@@ -1,8 +1,9 @@
 """What activation statistics cost: python -m benchmarks.activations
 
-Three ways over the same texts, taken in turns: forward passes alone, the same passes with every statistic at
-every residual site, and the usual way (`output_hidden_states=True` on padded batches, states kept in a list,
-numpy at the end). Prints seconds, their ratios, and the peak memory of each way in a process of its own.
+Three ways over the same texts, half of them read again shuffled as the job does, taken in turns: forward
+passes alone, the same passes with every statistic at every residual site, and the usual way
+(`output_hidden_states=True` on padded batches, states kept in a list, numpy at the end). Prints seconds,
+their ratios, and the peak memory of each way in a process of its own.
 
 With --growth: peak memory of a worker at 10,000 and at 1,000,000 tokens. With --workers: two runs of the
 command at once, each on one core, against one run of two workers on both files, starting up included.
@@ -28,7 +29,9 @@ from transformers import AutoModelForCausalLM
 
 from softprior.activations.collector import Collector, Medians, Sinks, base_sites, batch_of
 from softprior.activations.folder import RunFolder
+from softprior.activations.passes import Observer, followed, passes
 from softprior.activations.plan import plan_activations
+from softprior.activations.sequences import Sequences
 from softprior.activations.spec import ActivationsSpec
 from softprior.activations.state import TaskState
 from softprior.activations.texts import batches
@@ -77,8 +80,9 @@ def texts(count: int, vocabulary: int) -> list[Text]:
 
 def prepared(way: str, model: ModelSpec, given: list[Text]) -> Callable[[], object]:
     """A function that runs the texts once in the given way."""
+    chosen = followed(given, len(given) // 2)
     if way == "usual":
-        return usual(model, given)
+        return usual(model, given, chosen)
     host = load_local(model).host
     sites = [site for site in host.sites() if not site.startswith(("key.", "value."))]
     medians = Medians()
@@ -87,34 +91,35 @@ def prepared(way: str, model: ModelSpec, given: list[Text]) -> Callable[[], obje
     sinks = Sinks(medians.values(), 10.0, base_sites(host.sites()))
 
     def forward() -> None:
-        for batch in batches(given, BATCH):
-            host.observe(None, batch_of(batch), [], medians)
+        for at in passes(given, chosen, BATCH, 0):
+            host.observe(None, batch_of(at.texts), [], medians)
 
     def collect() -> TaskState:
         state = TaskState("task", 1000, False, ())
-        collector = Collector(state, sites, sinks, 0)
-        for batch in batches(given, BATCH):
-            collector.begin(batch)
-            host.observe(None, batch_of(batch), sites, collector)
+        observer = Observer(Collector(state, sites, sinks, 0), Sequences(state, sites, sinks, 0))
+        for at in passes(given, chosen, BATCH, 0):
+            observer.begin(at)
+            host.observe(None, batch_of(at.texts), sites, observer)
         return state
 
     return forward if way == "forward" else collect
 
 
-def usual(model: ModelSpec, given: list[Text]) -> Callable[[], object]:
+def usual(model: ModelSpec, given: list[Text], chosen: list[Text]) -> Callable[[], object]:
     network = AutoModelForCausalLM.from_pretrained(resolve_model(model).folder, dtype=torch.float32)
 
     @torch.no_grad()
     def run() -> list[np.ndarray]:
         kept: list[list[np.ndarray]] = [[] for _ in range(network.config.num_hidden_layers + 1)]
-        for batch in batches(given, BATCH):
-            made = batch_of(batch)
+        for at in passes(given, chosen, BATCH, 0):
+            made = batch_of(at.texts)
             real = torch.arange(made.tokens.shape[1])[None] < made.lengths[:, None]
             out = network.model(
                 input_ids=made.tokens, attention_mask=real.long(), output_hidden_states=True
             ).hidden_states
             for site, states in zip(kept, out, strict=True):
-                site.append(states[real].numpy())
+                if at.collected:
+                    site.append(states[real].numpy())
         return [np.cov(np.concatenate(site).T) for site in kept]
 
     return run

@@ -2,8 +2,8 @@
 
 The same study twice a round, interleaved, each a command of its own with its own Ray. Memory is the
 largest sum of proportional set sizes (PSS) of all its processes, Ray's included, seen while it ran;
-throughput is the work of the trials over the time of the slowest, loading not counted. A ratio below 1
-means that sharing takes less memory, one above 1 that it does more work in the same time.
+throughput is trials over the time they work, loading not counted. A ratio below 1 means that sharing
+takes less memory, one above 1 that it does more work in the same time.
 """
 
 from __future__ import annotations
@@ -48,13 +48,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="of each replica (default: 2)")
     parser.add_argument("--gpus", type=float, default=0.0, help="of each replica (default: 0)")
     parser.add_argument("--tokens", type=int, default=2048, help="positions of a pass (default: 2048)")
+    parser.add_argument(
+        "--own-at-once", type=int, help="trials with their own model at a time, as 1 on a GPU (default: all)"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     threads = options.replicas * options.threads
-    each = max(1, threads * 2 // options.trials)  # as many threads in all as do some good
-    gpus = options.replicas * options.gpus / options.trials
+    at_once = options.own_at_once or options.trials
+    each = max(1, min(threads, threads * 2 // at_once))  # as many threads in all as do some good
+    gpus = options.replicas * options.gpus / at_once
     own = {
-        "resources": {"cpus": each, "gpus": gpus, "concurrent": options.trials},
+        "resources": {"cpus": each, "gpus": gpus, "concurrent": at_once},
         "placement": {"hosts": "local"},
     }
     shared = {
@@ -120,8 +124,9 @@ def run(study: dict[str, Any], options: argparse.Namespace) -> Run:
         if process.returncode:
             sys.exit((Path(folder) / "output.txt").read_text())
         records = load_records(StudyFolder(Path(folder) / "hosted").records).values()
-        trained = [record.environment["seconds"] for record in records if record.spec.prior]
-        return Run(memory / 2**30, 3600 * len(trained) / max(trained))
+        worked = [record.environment["seconds"] for record in records if record.spec.prior]
+        wall = max(*worked, sum(worked) / study["resources"]["concurrent"])
+        return Run(memory / 2**30, 3600 * len(worked) / wall)
 
 
 def family(process: int) -> list[int]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from jobs.stopping import Stop, how_to_go_on
+from softprior.errors import InUseError
 from softprior.results import StudyFolder
 from softprior.studies.cluster import Cluster
 
@@ -63,6 +64,9 @@ def run(
         if summary.best:
             lowest = zip(summary.objectives, zip(*(p.values for p in summary.best), strict=True), strict=True)
             metrics = {f"lowest_{name.replace(' ', '_')}": min(values) for name, values in lowest}
+    except InUseError:
+        tracker = None  # the runs are another process's
+        raise
     except InterruptedStudyError as stopped:
         ended = len(stopped.records)
         console.print(f"stopped with {ended} trials done; {how_to_go_on()}", soft_wrap=True)

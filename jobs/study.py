@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from jobs.stopping import Stop, how_to_go_on, stoppable
-from softprior.errors import UserError
+from softprior.errors import InUseError, UserError
 from softprior.results import StudyFolder
 from softprior.specs import StudySpec
 from softprior.storage import results_folder
-from softprior.studies.cluster import Cluster
+from softprior.studies.cluster import Cluster, elsewhere
 from softprior.studies.search.spec import SearchStudy, load
 from softprior.tracking.client import tracking_uri
 
@@ -101,7 +101,7 @@ def _search(console: Console, template: SearchStudy, options: argparse.Namespace
     if options.dry_run:
         from softprior.studies.search.describe import describe
 
-        console.print("\n".join(describe(plan)))
+        console.print("\n".join([*describe(plan), *_at_hand(plan.study)]))
         return FINISHED
     from jobs.searching import run
 
@@ -118,8 +118,22 @@ def _describe(console: Console, study: StudySpec, file: str) -> int:
     from softprior.studies.describe import describe
     from softprior.studies.plan import plan_study
 
-    console.print("\n".join(describe(plan_study(study, file), every_trial=True)))
+    console.print("\n".join([*describe(plan_study(study, file), every_trial=True), *_at_hand(study)]))
     return FINISHED
+
+
+def _at_hand(study: StudySpec) -> list[str]:
+    """A line about the cluster that the study would run on, if it is there already.
+
+    Raises:
+        UserError: the study could not run on it.
+    """
+    from softprior.studies.describe import at_hand
+
+    if not elsewhere():
+        return []
+    with Cluster(study.resources, study.placement, quiet=True) as cluster:
+        return [f"  {at_hand(cluster.nodes, study)}"]
 
 
 def _run(
@@ -157,6 +171,9 @@ def _run(
     try:
         with Watch(console, plan.trials, done) as watch:
             run_study(plan, folder, [illustrator, *([tracker] if tracker else []), watch], cluster)
+    except InUseError:
+        tracker = None  # the runs are another process's
+        raise
     except InterruptedStudyError as stopped:
         ended = f"{len(stopped.records)} of {len(wanted)} trials done"
         console.print(f"stopped with {ended}; {how_to_go_on()}", soft_wrap=True)

@@ -8,6 +8,10 @@ class UserError(Exception):
     """
 
 
+class InUseError(UserError):
+    """Another process works in the results folder, and the study's MLflow runs are its affair."""
+
+
 class HostLostError(Exception):
     """What held the model is gone, and nothing of the request was done; the next one starts it anew."""
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from softprior.errors import UserError
+from softprior.errors import InUseError, UserError
 from softprior.storage import Location, RemotePath
 
 _UMASK = os.umask(0)
@@ -32,7 +33,8 @@ def write_atomically(path: Location, write: Callable[[Path], object]) -> None:
             path.write_bytes(filled.read_bytes())
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Nodes of a cluster share folders, and in containers their processes have the same ids.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         write(temporary)
         # Libraries that write through a private temporary file (safetensors) leave it unreadable to
@@ -54,14 +56,15 @@ def held(path: Path) -> Iterator[None]:
     """Holds the lock file of a results folder, so that no other process writes into the folder meanwhile.
 
     Raises:
-        UserError: another process holds it, or the folder cannot be written.
+        InUseError: another process holds it.
+        UserError: the folder cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(f"another process is running in {path.parent}; wait for it or stop it") from None
+        raise InUseError(f"another process is running in {path.parent}; wait for it or stop it") from None
     except OSError as error:
         raise UserError(
             f"{path.parent} cannot be written ({error.strerror}); choose another folder with --results"

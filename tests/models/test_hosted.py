@@ -46,6 +46,11 @@ def unloadable() -> FrozenLM:
     raise UserError("there is no such model; choose another")
 
 
+def deadly() -> FrozenLM:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
 LLAMA = partial(random_host, "llama")
 
 
@@ -143,15 +148,17 @@ def test_trials_that_ask_at_the_same_time_share_passes_and_get_their_own_answers
 
 def test_the_table_of_embeddings_is_shared_in_memory(cluster, local, monkeypatch):
     monkeypatch.setattr(hosted, "CHUNK", 50)
-    one = replica()
+    one, other = replica(), replica()
     ids = torch.arange(97)
-    first, second = HostedLM([one]), HostedLM([one])
+    first, second = HostedLM([one, other]), HostedLM([one, other])
     found = [first.embed(ids), second.embed(ids)]
     assert torch.equal(found[0], local.embed(ids))
     assert found[0].data_ptr() == found[1].data_ptr()
     assert torch.equal(first.embed(ids[5:70]), local.embed(ids[5:70]))
-    assert ray.get(one.served.remote()).calls == 2
+    assert {client._seat for client in (first, second)} == {0, 1}
+    assert [ray.get(each.served.remote()).calls for each in (one, other)] == [2, 0]
     ray.kill(one)
+    ray.kill(other)
 
 
 def test_clients_are_seated_evenly_and_keep_their_seats(replicas):
@@ -308,4 +315,12 @@ def test_a_model_that_cannot_be_had_is_said_in_its_own_sentence(cluster):
         HostedLM([one]).loss(None, example_batch(random_host("llama").info()))
     assert ray.get(one.served.remote()).calls == 0
     ray.get(one.leave.remote(HostedLM([one])._client))
+    ray.kill(one)
+
+
+@pytest.mark.faults
+def test_a_replica_that_dies_of_loading_is_told_and_not_started_for_ever(cluster, tmp_path):
+    one = replica(deadly)
+    with pytest.raises(UserError, match="was ended before it had its model"):
+        wait_for([one])
     ray.kill(one)

@@ -87,6 +87,18 @@ def test_a_lost_rank_ends_all_and_the_next_request_starts_them(name, said):
     ranks.end()
 
 
+def test_a_frozen_rank_that_takes_no_request_is_ended_in_time():
+    ranks = group(request=1.0)
+    old = [pid for _, pid in ranks.ask(both("echo"))]
+    os.kill(old[1], signal.SIGSTOP)
+    more_than_a_pipe_holds = Call("echo", (1, bytes(10_000_000)))
+    with pytest.raises(RanksLostError, match="rank 1 of the sharded model did not take a request within 1 s"):
+        ranks.ask([Call("echo", (1,)), more_than_a_pipe_holds])
+    assert all(gone(pid) for pid in old)
+    assert [rank for rank, _ in ranks.ask(both("echo"))] == [0, 1]
+    ranks.end()
+
+
 @pytest.mark.parametrize("name", ["die", "leave", "fail", "hang"])
 def test_a_rank_lost_while_loading(name):
     ranks = group(Call(name, (0,)), loading=1.0 if name == "hang" else 60.0)

@@ -12,7 +12,7 @@ from softprior.methods import METHODS
 from softprior.priors.domain import SAMPLE
 from softprior.records import load_records
 from softprior.specs import ResourcesSpec
-from softprior.studies.describe import describe, shortage_notes
+from softprior.studies.describe import at_hand, describe, shortage_notes
 from softprior.studies.estimate import trials_at_once
 from softprior.studies.fits import fits
 from softprior.studies.plan import Plan, plan_study
@@ -161,3 +161,11 @@ def test_what_a_task_lacks_stands_in_its_records(tmp_path):
     assert shortage_notes(records.values()) == [
         f"arithmetic(train_examples=9000) has {9000 - short:,} of the 9,000 train_examples asked for"
     ]
+
+
+def test_the_cluster_at_hand_is_told_by_what_it_has_room_for(plan):
+    nodes = [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 3.0}]
+    own = plan(resources={"cpus": 2}).study
+    assert at_hand(nodes, own) == "the cluster has 2 nodes with 7 CPUs and 1 GPU: room for 3 trials at a time"
+    copies = plan(placement={"hosts": "shared", "cpus": 1, "gpus": 0.5, "replicas": 2}).study
+    assert at_hand(nodes, copies).endswith("room for 2 copies of the model")

@@ -11,19 +11,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from safetensors import SafetensorError
-from torch import Tensor
 
 from softprior.activations.collector import Collector, Medians, Sinks, base_sites, batch_of
 from softprior.activations.folder import RunFolder
+from softprior.activations.passes import Observer, followed, passes
 from softprior.activations.sequences import Sequences
 from softprior.activations.spec import ActivationsSpec
 from softprior.activations.state import Partial, TaskState
-from softprior.activations.texts import VOCABULARY, Shard, Source, batches, key_of, shuffled, sources
+from softprior.activations.texts import VOCABULARY, Shard, Source, batches, sources
 from softprior.errors import UserError, nearest
 from softprior.files import write_json
-from softprior.models.protocol import SiteStatistic, Where
+from softprior.models.protocol import SiteStatistic
 from softprior.posteriors import load_posterior
 from softprior.prompt import Prompt
 from softprior.statistics.keyed_sample import hash_keys
@@ -123,18 +122,12 @@ class Worker:
         sinks = Sinks(self._medians(source), spec.massive, self._bases)
         collector = Collector(state, self._sites, sinks, spec.seed)
         sequences = Sequences(state, self._sites, sinks, spec.seed)
-        # Keyed, so that which texts are shuffled does not hang on their order.
-        by_key = sorted((text for text in reading.texts if len(text.tokens) > 2), key=lambda t: key_of(t.id))
-        chosen = {text.id for text in by_key[: shard.sequences]}
-        sequences.paths = frozenset(text.id for text in by_key[: shard.paths])
-        for both in (True, False):
-            for texts in batches([t for t in reading.texts if (t.id in chosen) == both], spec.batch_tokens):
-                collector.begin(texts)
-                sequences.begin(texts, shuffled=False)
-                self._observe(shard, texts, _Several(collector, sequences) if both else collector)
-        for texts in batches([shuffled(t, spec.seed) for t in by_key[: shard.sequences]], spec.batch_tokens):
-            sequences.begin(texts, shuffled=True)
-            self._observe(shard, texts, sequences)
+        sequences.paths = frozenset(text.id for text in followed(reading.texts, shard.paths))
+        observer = Observer(collector, sequences)
+        chosen = followed(reading.texts, shard.sequences)
+        for at in passes(reading.texts, chosen, spec.batch_tokens, spec.seed):
+            observer.begin(at)
+            self._observe(shard, at.texts, observer)
         facts = {
             "texts": len(reading.texts),
             "tokens": sum(len(text.tokens) for text in reading.texts),
@@ -212,17 +205,6 @@ class Worker:
 
 class _FolderError(Exception):
     """The results folder cannot be written, which is no fault of the shard at hand."""
-
-
-class _Several:
-    """Hands the same states to several statistics."""
-
-    def __init__(self, *statistics: SiteStatistic) -> None:
-        self._statistics = statistics
-
-    def update(self, site: str, states: Float[Tensor, "N H"], where: Where) -> None:
-        for statistic in self._statistics:
-            statistic.update(site, states, where)
 
 
 def _prompt(spec: ActivationsSpec) -> Prompt | None:

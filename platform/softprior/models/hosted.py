@@ -25,6 +25,7 @@ from torch import Tensor
 
 from softprior.errors import HostLostError, UserError
 from softprior.liveness import waiting
+from softprior.models.crossing import on_cpu, sent
 from softprior.models.protocol import (
     Comparison,
     FrozenLM,
@@ -43,7 +44,7 @@ RESTARTS = 3
 """Deaths of a replica that one question outlives; if it dies again the question itself may be to blame."""
 
 WAITING = 1000
-"""Questions that wait at a replica; more wait with those who ask. A trial asks one at a time."""
+"""Questions that a replica holds at a time. A trial asks one at a time, so there are no more than trials."""
 
 PATIENCE = 600.0
 """Seconds without an answer after which a client asks whether anybody is there."""
@@ -85,41 +86,64 @@ class Failure(NamedTuple):
     trace: str
 
 
+class Fate(NamedTuple):
+    """What has happened to a replica.
+
+    Attributes:
+        restarted: its process died, and this is another one.
+        lost: times that this process's host was lost, as ranks of a sharded one are.
+    """
+
+    restarted: bool
+    lost: int
+
+
 class Replica:
     """A host behind a queue; becomes an actor through `start_replica`.
 
-    Its coroutines only wait: the host works in the scheduler's thread.
+    Its coroutines only wait: the host works in the scheduler's thread. The model is loaded within the first
+    question, not as the actor starts, which Ray would repeat for ever where the process dies of it.
     """
 
     def __init__(
         self, load: Callable[[], FrozenLM], tokens: int | None, guard: Callable[[], Guard] = nullcontext
     ) -> None:
+        self._load = load
+        self._tokens = tokens
         self._guard = guard()
+        self._loading: asyncio.Future[ModelInfo | Failure] | None = None
         self._seats: dict[str, int] = {}
         self._followed: dict[str, asyncio.Task[None]] = {}
         self._shared: tuple[str, Any] = ("", None)
         self._scheduler: Scheduler | None = None
-        self._worth_another = False
-        try:
-            host = load()
-            self._info: ModelInfo | Failure = host.info()
-            self._scheduler = Scheduler(host, tokens)
-            self._guard.__enter__()  # for as long as the process lives
-        except Exception as error:  # of any kind: raised here, Ray would not start the actor again
-            self._info, self._scheduler = Failure(error, traceback.format_exc()), None
-            again = ray.get_runtime_context().was_current_actor_reconstructed
-            self._worth_another = again and not isinstance(error, UserError)
+        self._restarted = ray.get_runtime_context().was_current_actor_reconstructed
 
     async def ready(self) -> ModelInfo | Failure:
         """Waits for the model; what it is, or why there is none.
 
-        A process that had the model before it died can load it, in the end. Where it fails, the process ends
-        with the question, which Ray repeats to a new one, up to `RESTARTS` times.
+        A process whose predecessor had the model can load it, in the end. Where it fails or dies, the process
+        ends with the question, which Ray repeats to a new one, up to `RESTARTS` times.
         """
-        if self._worth_another:
+        if self._loading is None:
+            self._loading = asyncio.ensure_future(asyncio.to_thread(self._loaded))
+        info = await asyncio.shield(self._loading)
+        if self._restarted and isinstance(info, Failure) and not isinstance(info.error, UserError):
             await asyncio.sleep(MOMENT)
             os._exit(1)
-        return self._info
+        return info
+
+    def _loaded(self) -> ModelInfo | Failure:
+        try:
+            host = self._load()
+            self._scheduler = Scheduler(host, self._tokens)
+            self._guard.__enter__()  # for as long as the process lives
+            return host.info()
+        except Exception as error:  # of any kind: it is an answer
+            return Failure(error, traceback.format_exc())
+
+    async def fate(self) -> Fate:
+        """What has happened to it so far."""
+        return Fate(self._restarted, 0 if self._scheduler is None else self._scheduler.lost)
 
     async def served(self) -> Served:
         """How many calls were answered in how many turns."""
@@ -159,7 +183,7 @@ class Replica:
             )
         except Exception as error:
             return Failure(error, traceback.format_exc())
-        return _on_cpu(answer)
+        return answer.inner if isinstance(answer, _OnCpu) else on_cpu(answer)
 
     async def embeddings(self, client: Client, ids: Int[Tensor, "T"]) -> list[Any] | Failure:
         """The object in Ray's store with the embeddings of many tokens, one for all who ask for the same."""
@@ -202,7 +226,7 @@ def start_replica(
     guard: Callable[[], Guard] = nullcontext,
     **options: Any,
 ) -> Any:
-    """The handle of a new replica, which loads its model as it starts and is started again when it dies.
+    """The handle of a new replica, which loads its model when first asked and is started again when it dies.
 
     Args:
         load: gives the host; runs in the replica's process.
@@ -272,8 +296,10 @@ class HostedLM:
     def embed(self, ids: Int[Tensor, "T"]) -> Float[Tensor, "T H"]:
         if len(ids) < CHUNK:
             return self._ask("embed", ids.cpu())
+        self._asked()
+        first = self._replicas[0]  # whichever replica it sits at: one table for all clients
         for _ in range(RESTARTS):
-            (shared,) = self._result(self._asked().embeddings, ids.cpu())
+            (shared,) = _unwrapped(self._wait(first.embeddings.remote(self._client, ids.cpu()), first))
             try:
                 return _readonly(ray.get(shared))
             except ObjectLostError:
@@ -300,15 +326,15 @@ class HostedLM:
         return self._ask("keys_values", ids.cpu(), blocks)
 
     def loss(self, prompt: Prompt | None, batch: Batch, *, grad: bool = False) -> Losses:
-        return self._ask(Request(_sent(prompt), batch, grad))
+        return self._ask(Request(sent(prompt), batch, grad))
 
     def generate(
         self, prompt: Prompt | None, batch: Batch, *, max_new: int, stop: frozenset[int]
     ) -> list[list[int]]:
-        return self._ask("generate", _sent(prompt), batch, max_new=max_new, stop=stop)
+        return self._ask("generate", sent(prompt), batch, max_new=max_new, stop=stop)
 
     def compare(self, a: Prompt | None, b: Prompt | None, batch: Batch) -> Comparison:
-        return self._ask("compare", _sent(a), _sent(b), batch)
+        return self._ask("compare", sent(a), sent(b), batch)
 
     def sites(self) -> tuple[str, ...]:
         return self._known("sites")
@@ -316,7 +342,7 @@ class HostedLM:
     def observe(
         self, prompt: Prompt | None, batch: Batch, sites: Sequence[str], statistic: StatisticT
     ) -> StatisticT:
-        return self._ask("observe", _sent(prompt), batch, list(sites), statistic)
+        return self._ask("observe", sent(prompt), batch, list(sites), statistic)
 
     def _known(self, name: str, *arguments: Any) -> Any:
         """An answer that never changes, asked for once."""
@@ -376,11 +402,6 @@ def _own_actor() -> Any:
     return context.current_actor if context.get_actor_id() else None
 
 
-def _sent(prompt: Prompt | None) -> Prompt | None:
-    """A prompt as it travels: plain values without anything for automatic differentiation."""
-    return None if prompt is None else {place: vectors.detach().cpu() for place, vectors in prompt.items()}
-
-
 class _OnCpu:
     """A statistic fed in the CPU's memory: who gets it back may have no other device."""
 
@@ -388,21 +409,7 @@ class _OnCpu:
         self.inner = inner
 
     def update(self, site: str, states: Float[Tensor, "N H"], where: Where) -> None:
-        self.inner.update(site, states.cpu(), _on_cpu(where))
-
-
-def _on_cpu(answer: Any) -> Any:
-    """An answer with its tensors in the CPU's memory."""
-    if isinstance(answer, _OnCpu):
-        return answer.inner
-    if isinstance(answer, Tensor):
-        return answer.cpu()
-    if isinstance(answer, dict):
-        return {key: _on_cpu(value) for key, value in answer.items()}
-    if isinstance(answer, tuple):
-        parts = [_on_cpu(part) for part in answer]
-        return type(answer)(*parts) if hasattr(answer, "_fields") else tuple(parts)
-    return answer
+        self.inner.update(site, states.cpu(), on_cpu(where))
 
 
 def _readonly(array: Any) -> Tensor:

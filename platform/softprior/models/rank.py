@@ -18,6 +18,7 @@ from torch import Tensor, distributed, nn
 
 from softprior.assets.models import ResolvedModel
 from softprior.errors import UserError
+from softprior.models.crossing import on_cpu
 from softprior.models.load import read_network, verify_packing
 from softprior.models.local import LocalLM
 from softprior.models.protocol import ModelInfo, Where
@@ -87,7 +88,7 @@ class Rank:
 
     def _run(self, request: Call) -> Any:
         try:
-            return _on_cpu(getattr(self._host, request.name)(*request.args, **request.kwargs))
+            return on_cpu(getattr(self._host, request.name)(*request.args, **request.kwargs))
         finally:
             self._host.release()
 
@@ -235,19 +236,6 @@ def zero_config(model: ModelSpec, folder: Path) -> dict[str, Any]:
             "stage3_max_reuse_distance": 0,
         },
     }
-
-
-def _on_cpu(value: Any) -> Any:
-    """The same with every tensor on the CPU, as it crosses to another process."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu()
-    if isinstance(value, dict):
-        return {key: _on_cpu(part) for key, part in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_on_cpu(part) for part in value))
-    if isinstance(value, list | tuple):
-        return type(value)(_on_cpu(part) for part in value)
-    return value
 
 
 def _smaps() -> dict[str, int]:

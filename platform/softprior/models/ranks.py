@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -84,8 +85,12 @@ class Transport(Protocol):
     def start(self, limits: Limits) -> None:
         """Starts all ranks, whose first reply comes without a request once the model is loaded."""
 
-    def send(self, rank: int, request: Call) -> None:
-        """Hands a request to a rank."""
+    def send(self, rank: int, request: Call, seconds: float) -> None:
+        """Hands a request to a rank, within so many seconds.
+
+        Raises:
+            RanksLostError: the rank does not take it.
+        """
 
     def receive(self, waiting: set[int], seconds: float) -> dict[int, Reply]:
         """Replies of some of the waiting ranks, as soon as there is one; none after so many seconds.
@@ -138,7 +143,7 @@ class Ranks:
 
     def _exchange(self, requests: Sequence[Call]) -> None:
         for rank, request in enumerate(requests):
-            self._transport.send(rank, request)
+            self._transport.send(rank, request, self._limits.request)
 
     def _whole(self, send: Callable[[], None], seconds: float, what: str) -> list[Any]:
         """Sends, and collects a reply of every rank. Whatever interrupts it would leave replies behind that
@@ -235,8 +240,8 @@ class Processes:
             with suppress(BrokenPipeError):  # the exit is found, with its reason, when the answer is awaited
                 put(link, (Member(rank, self._count, meeting, limits), self._job))
 
-    def send(self, rank: int, request: Call) -> None:
-        with suppress(BrokenPipeError):  # as above
+    def send(self, rank: int, request: Call, seconds: float) -> None:
+        with suppress(BrokenPipeError), self._within(seconds, rank, "take a request"):  # as above
             put(self._links[rank], request)
 
     def receive(self, waiting: set[int], seconds: float) -> dict[int, Reply]:
@@ -247,7 +252,8 @@ class Processes:
             if link not in ready:
                 continue
             try:
-                reply = take(link)
+                with self._within(seconds, rank, "finish its answer"):
+                    reply = take(link)
             except (EOFError, OSError):
                 raise RanksLostError(
                     f"rank {rank} of the sharded model {self._ending(rank)}, so all were ended"
@@ -268,6 +274,31 @@ class Processes:
         if self._meeting is not None:
             self._meeting.close()
         self._links, self._processes, self._logs, self._meeting = [], [], [], None
+
+    @contextmanager
+    def _within(self, seconds: float, rank: int, what: str) -> Iterator[None]:
+        """Ends all ranks when the time is over: a pipe to or from one that is frozen blocks for ever."""
+        late = threading.Event()
+
+        def kill() -> None:
+            late.set()
+            for process in self._processes:
+                process.kill()
+
+        alarm = threading.Timer(seconds, kill)
+        alarm.daemon = True
+        alarm.start()
+        try:
+            yield
+        except (EOFError, OSError):
+            if not late.is_set():
+                raise
+        finally:
+            alarm.cancel()
+        if late.is_set():
+            raise RanksLostError(
+                f"rank {rank} of the sharded model did not {what} within {seconds:g} s, so all were ended"
+            )
 
     def _ending(self, rank: int) -> str:
         """How a rank whose connection is closed came to its end, and its last words."""

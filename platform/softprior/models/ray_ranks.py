@@ -49,7 +49,7 @@ class Actors:
             member = Member(rank, len(self._actors), meeting, limits)
             self._answers[rank] = actor.load.remote(member, self._job)
 
-    def send(self, rank: int, request: Call) -> None:
+    def send(self, rank: int, request: Call, seconds: float) -> None:  # noqa: ARG002  Ray takes it at once
         self._answers[rank] = self._actors[rank].answer.remote(request)
 
     def receive(self, waiting: set[int], seconds: float) -> dict[int, Reply]:

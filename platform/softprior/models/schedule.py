@@ -127,6 +127,8 @@ class Scheduler:
         self._last: set[str] = set()
         self._began = self._answered = time.monotonic()
         self.served = Served(0, 0)
+        self.lost = 0
+        """Times that the host was lost."""
         threading.Thread(target=self._serve, name="host", daemon=True).start()
 
     def submit(self, call: Call) -> Future[Any]:
@@ -182,6 +184,7 @@ class Scheduler:
             return
         for _ in range(REPEATS):
             if isinstance(error, HostLostError):
+                self.lost += 1
                 error = self._tried(calls)
         if error is not None:
             calls[0].answer.set_exception(_given_up(error) if isinstance(error, HostLostError) else error)

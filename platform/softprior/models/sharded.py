@@ -19,6 +19,7 @@ from transformers import AutoConfig
 
 from softprior.assets.models import resolve_model
 from softprior.errors import UserError
+from softprior.models.crossing import sent
 from softprior.models.load import device_of
 from softprior.models.passes import in_passes
 from softprior.models.protocol import Comparison, Losses, ModelInfo, Request, StatisticT, Where
@@ -139,7 +140,7 @@ class ShardedLM:
         count = self._ranks.count
         # Each request begins with another rank, or all requests of one row would go to the first.
         shares = [shared(request.batch, count, first=index) for index, request in enumerate(requests)]
-        prompts = [_sent(request.prompt) for request in requests]
+        prompts = [sent(request.prompt) or {} for request in requests]
         calls = [
             [
                 Request(prompt, share[rank].batch, request.grad)
@@ -155,13 +156,13 @@ class ShardedLM:
     def generate(
         self, prompt: Prompt | None, batch: Batch, *, max_new: int, stop: frozenset[int]
     ) -> list[list[int]]:
-        sent = _sent(prompt)
+        travelling = sent(prompt) or {}
         shares = shared(batch, self._ranks.count)
         parts = self._ranks.ask(
             [
-                Call("generate", (sent, share.batch), {"max_new": max_new, "stop": stop})
+                Call("generate", (travelling, share.batch), {"max_new": max_new, "stop": stop})
                 if len(share.rows)
-                else Call("finish", (sent, share.batch), {"max_new": max_new})
+                else Call("finish", (travelling, share.batch), {"max_new": max_new})
                 for share in shares
             ]
         )
@@ -173,7 +174,7 @@ class ShardedLM:
         return [by_row[row] for row in range(len(batch))]
 
     def compare(self, a: Prompt | None, b: Prompt | None, batch: Batch) -> Comparison:
-        first, second = _sent(a), _sent(b)
+        first, second = sent(a) or {}, sent(b) or {}
         shares = shared(batch, self._ranks.count)
         parts: list[Comparison] = self._ranks.ask(
             [Call("compare", (first, second, share.batch)) for share in shares]
@@ -186,9 +187,9 @@ class ShardedLM:
     ) -> StatisticT:
         """See `FrozenLM`. The statistic stays with the caller: it is given each site's states in the order of
         rows, as a local host would, once all ranks have sent theirs."""
-        sent = _sent(prompt)
+        travelling = sent(prompt) or {}
         shares = shared(batch, self._ranks.count)
-        parts = self._ranks.ask([Call("record", (sent, share.batch, list(sites))) for share in shares])
+        parts = self._ranks.ask([Call("record", (travelling, share.batch, list(sites))) for share in shares])
         filled = [(share, part) for share, part in zip(shares, parts, strict=True) if len(share.rows)]
         for updates in zip(*(part for _, part in filled), strict=True):
             assert len({update.site for update in updates}) == 1, "ranks passed the sites in different orders"
@@ -259,10 +260,6 @@ def _gpus() -> list[str]:
     """Names of the GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` has them."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     return named.split(",") if named else [str(index) for index in range(torch.cuda.device_count())]
-
-
-def _sent(prompt: Prompt | None) -> dict[Place, Tensor]:
-    return {place: vectors.detach().cpu() for place, vectors in (prompt or {}).items()}
 
 
 def _summed(parts: list[Losses], shares: list[Share]) -> Losses:

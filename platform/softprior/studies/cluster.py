@@ -39,6 +39,9 @@ class Cluster:
 
     Args:
         quiet: Ray's backend says nothing but why it dies.
+
+    Attributes:
+        nodes: what each node has, those that a growing cluster may add included; empty until it is there.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Cluster:
         self._finished = threading.Event()
         self._error: BaseException | None = None
         self._before: dict[str, str | None] = {}
+        self.nodes: list[dict[str, float]] = []
 
     def start(self) -> None:
         """Begins to connect and returns at once: Ray needs seconds in which the driver can do other work."""
@@ -100,7 +104,7 @@ class Cluster:
         wanted |= {"RAY_BACKEND_LOG_LEVEL": "fatal"} if self._quiet else {}
         for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
             wanted |= {} if name in os.environ else {name: "0"}
-        if _address() == LOCAL:
+        if not elsewhere():
             # No worker is started ahead: Tune's trials ask for an environment of their own, so Ray would
             # start another and leave the first ones idle.
             wanted |= self._threads() | {"RAY_prestart_worker_first_driver": "0"}
@@ -117,7 +121,7 @@ class Cluster:
         # process, that started them.
         try:
             with _own_sigterm():
-                _connect(self._resources, self._placement)
+                self.nodes = _connect(self._resources, self._placement)
         except BaseException as error:  # raised again where somebody waits for the cluster
             self._error = error
         finally:
@@ -154,7 +158,12 @@ def _address() -> str:
     return os.environ.get("RAY_ADDRESS") or LOCAL
 
 
-def _connect(resources: ResourcesSpec, placement: PlacementSpec) -> None:
+def elsewhere() -> bool:
+    """Whether studies run on a cluster that is there already."""
+    return _address() != LOCAL
+
+
+def _connect(resources: ResourcesSpec, placement: PlacementSpec) -> list[dict[str, float]]:
     import ray
 
     address = _address()
@@ -183,7 +192,9 @@ def _connect(resources: ResourcesSpec, placement: PlacementSpec) -> None:
             raise
         raise other_versions(address, str(error)) from None
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    require_room(alive if address == LOCAL else _at_largest(alive), resources, placement)
+    nodes = alive if address == LOCAL else _at_largest(alive)
+    require_room(nodes, resources, placement)
+    return nodes
 
 
 def _at_largest(alive: list[dict[str, float]]) -> list[dict[str, float]]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 
 import torch
 
 from softprior.labels import labels, names
 from softprior.records import Record
-from softprior.studies.cluster import LOCAL
+from softprior.specs import StudySpec
+from softprior.studies.cluster import elsewhere
 from softprior.studies.estimate import (
     hours,
     smallest_p,
@@ -18,7 +18,7 @@ from softprior.studies.estimate import (
     trials_at_once,
 )
 from softprior.studies.fits import fits
-from softprior.studies.placement import concurrent, machine_cpus, shared, trial_threads
+from softprior.studies.placement import concurrent, machine_cpus, room, shared, trial_threads
 from softprior.studies.plan import Plan
 from softprior.tasks import TASKS
 from softprior.tasks.prepare import shortages
@@ -56,17 +56,25 @@ def running(plan: Plan) -> str:
     each = f"each trial takes {_count(resources.cpus, 'CPU')}"
     each += f" and {_count(resources.gpus, 'GPU')}" if resources.gpus else ""
     alone = hours(total_cost(plan.trials), plan.study.model, resources.cpus, resources.gpus)
-    if (os.environ.get("RAY_ADDRESS") or LOCAL) != LOCAL:
+    if elsewhere():
         most = "" if resources.concurrent is None else f", at most {resources.concurrent}"
         return f"{each}; the cluster decides how many run at a time{most}: {_guess(alone)} one after another"
-    room = trials_at_once(resources)
-    if room == 0:
+    most_here = trials_at_once(resources)
+    if most_here == 0:
         fewer = "and this machine has fewer; lower resources.cpus or resources.gpus to run it here"
         return f"{each}, {fewer}; where there are enough, {_guess(alone)} one after another"
-    together = max(1, min(room, len(plan.trials)))
+    together = max(1, min(most_here, len(plan.trials)))
     often = "they run one at a time here" if together == 1 else f"up to {together} run at a time here"
     guess = _guess(None if alone is None else alone / together)
     return f"{each}, so {often}: {guess}; starting up is not counted"
+
+
+def at_hand(nodes: list[dict[str, float]], study: StudySpec) -> str:
+    """What a cluster that is there already has room for."""
+    cpus, gpus = (_count(sum(node.get(name, 0) for node in nodes), name) for name in ("CPU", "GPU"))
+    what = "copies of the model" if shared(study.placement) else "trials at a time"
+    number = room(nodes, study.resources, study.placement)
+    return f"the cluster has {_count(len(nodes), 'node')} with {cpus} and {gpus}: room for {number:,} {what}"
 
 
 def _sharing(plan: Plan) -> str:
@@ -83,11 +91,10 @@ def _sharing(plan: Plan) -> str:
     line = f"{who} up to {_count(together, 'trial')} at a time{passes}"
     alone = hours(total_cost(plan.trials), study.model, placement.cpus, placement.gpus)
     guess = _guess(None if alone is None else alone / min(copies, together))
-    if (os.environ.get("RAY_ADDRESS") or LOCAL) == LOCAL:
-        room = machine_cpus() // placement.cpus
-        room = min(room, int(torch.cuda.device_count() / placement.gpus)) if placement.gpus else room
-        if room < copies:
-            return f"{line}, and this machine has room for {room}; lower placement.replicas, cpus or gpus"
+    if not elsewhere():
+        here = room([{"CPU": machine_cpus(), "GPU": torch.cuda.device_count()}], study.resources, placement)
+        if here < copies:
+            return f"{line}, and this machine has room for {here}; lower placement.replicas, cpus or gpus"
     return f"{line}: {guess}; starting up is not counted"
 
 
@@ -118,7 +125,7 @@ def shortage_notes(records: Iterable[Record]) -> list[str]:
 
 
 def _count(number: float, what: str) -> str:
-    return f"{number:,g} {what}{'s' * (number > 1)}"
+    return f"{number:,g} {what}{'s' * (number != 1)}"
 
 
 def _guess(time: float | None) -> str:

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ray import tune
@@ -95,7 +96,7 @@ class Events(tune.Callback):
         """Why a trial's process, or what ran in it, is gone."""
         where = self._at.get(spec.id, "step 0")
         hung = [] if self._patience is None else stalls(self._folder.stalls(spec.id))
-        said = (trial.get_error() or "").rpartition("Failure # ")[2].strip()
+        said = _last_error(trial)
         if len(hung) > self._stalls.get(spec.id, 0):
             self._stalls[spec.id] = len(hung)
             loss = Loss(f"no sign of life for {self._patience:g} minutes", hung[-1] or where)
@@ -146,7 +147,8 @@ class Events(tune.Callback):
         if any(why not in (DIED, STARVED) for why in lost):
             stacks = self._folder.stalls(spec.id)
             return f"{counted}; see {stacks if stacks.exists() else 'the log of its worker'}"
-        return f"{counted}, for lack of memory perhaps; lower resources.concurrent or training.batch"
+        guess = "" if STARVED in lost else ", for lack of memory perhaps"
+        return f"{counted}{guess}; lower resources.concurrent or training.batch"
 
 
 @contextmanager
@@ -156,6 +158,16 @@ def _guarded(observer: Observer) -> Iterator[None]:
         yield
     except Exception:
         logger.exception("%s failed; the study goes on", type(observer).__name__)
+
+
+def _last_error(trial: Any) -> str:
+    """What Tune noted of the attempt that came to nothing last.
+
+    Tune's own `get_error` reads a copy of this file that it makes now and then.
+    """
+    if trial.error_file is None:
+        return ""
+    return Path(trial.error_file).read_text(encoding="utf-8").rpartition("Failure # ")[2].strip()
 
 
 def _spec(trial: Any) -> TrialSpec:

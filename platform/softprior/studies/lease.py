@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from softprior.errors import UserError
+from softprior.errors import InUseError, UserError
 from softprior.storage import RemotePath
 
 BEAT, STALE = 8.0, 30.0
@@ -31,7 +31,7 @@ def leased(path: RemotePath) -> Iterator[None]:
     meanwhile is the same; nothing is damaged.
 
     Raises:
-        UserError: another driver gives signs of life, on entering, or has taken over, on leaving.
+        InUseError: another driver gives signs of life, on entering, or has taken over, on leaving.
     """
     _wait_for_end(path)
     driver = {"driver": uuid.uuid4().hex, "machine": platform.node(), "process": os.getpid()}
@@ -79,7 +79,7 @@ def _wait_for_end(path: RemotePath) -> None:
     Times are compared with one another only, because clocks of machines differ.
 
     Raises:
-        UserError: it was written again meanwhile.
+        InUseError: it was written again meanwhile.
     """
     first, deadline = path.modified(), time.monotonic() + STALE
     while first is not None and time.monotonic() < deadline:
@@ -91,9 +91,9 @@ def _wait_for_end(path: RemotePath) -> None:
             raise _running(path)
 
 
-def _running(path: RemotePath) -> UserError:
+def _running(path: RemotePath) -> InUseError:
     with suppress(UserError, FileNotFoundError, ValueError, KeyError):
         driver = json.loads(path.read_bytes())
         who = f"process {driver['process']} on {driver['machine']}"
-        return UserError(f"{who} is running the study in {path.parent}; wait for it or stop it")
-    return UserError(f"another process is running the study in {path.parent}; wait for it or stop it")
+        return InUseError(f"{who} is running the study in {path.parent}; wait for it or stop it")
+    return InUseError(f"another process is running the study in {path.parent}; wait for it or stop it")

@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 CLIENT_CPUS = 0.1
 """What a trial takes whose model is elsewhere: it waits most of the time."""
 
+MOMENT = 5.0
+"""Seconds that a replica is given to say what has happened to it."""
+
 CLIENTS = 4
 """Trials a replica serves at a time unless `resources.concurrent` says otherwise: enough that some always
 wait, so that passes are full and the model is never idle."""
@@ -100,20 +103,24 @@ def require_room(nodes: list[dict[str, float]], resources: ResourcesSpec, placem
                 f"{placement.replicas * gpus:g} GPUs, and the cluster has {there:g} and {chips:g}; lower "
                 "placement.replicas or placement.cpus"
             )
-        room = sum(_replicas_on(node, placement) for node in nodes)
-        if room < placement.replicas:
+        copies = room(nodes, resources, placement)
+        if copies < placement.replicas:
             raise UserError(
                 f"a replica of the model stands on one node with its {cpus} CPUs and {gpus:g} GPUs, and the "
-                f"nodes have room for {room} of {placement.replicas}; lower placement.replicas or "
+                f"nodes have room for {copies} of {placement.replicas}; lower placement.replicas or "
                 "placement.cpus"
             )
 
 
-def _replicas_on(node: dict[str, float], placement: PlacementSpec) -> int:
-    """How many replicas one node has room for."""
-    asked = {"CPU": placement.cpus, "GPU": placement.gpus}
+def room(nodes: list[dict[str, float]], resources: ResourcesSpec, placement: PlacementSpec) -> int:
+    """How many replicas of a shared model, or trials with models of their own, all nodes hold at a time."""
+    held = placement if shared(placement) else resources
+    asked = {"CPU": held.cpus, "GPU": held.gpus}
     # A tenth of a GPU goes ten times into one, whatever binary fractions make of it.
-    return min(math.floor(node.get(name, 0) / count + 1e-9) for name, count in asked.items() if count)
+    return sum(
+        min(math.floor(node.get(name, 0) / count + 1e-9) for name, count in asked.items() if count)
+        for node in nodes
+    )
 
 
 def machine_cpus() -> int:
@@ -124,8 +131,15 @@ def machine_cpus() -> int:
     return max(1, int(words[0]) // int(words[1])) if words and words[0].isdigit() else machine
 
 
+class SharedModel(NamedTuple):
+    """What trials on shared replicas work with: they need neither the model's files nor its code."""
+
+    host: HostedLM
+    tokenizer: Any
+
+
 @contextmanager
-def replicas(study: StudySpec, stalls: Location | None = None) -> Iterator[HostedLM | None]:
+def replicas(study: StudySpec, stalls: Location | None = None) -> Iterator[SharedModel | None]:
     """The study's shared model, ready to answer, for as long as the context lasts; None without one.
 
     Args:
@@ -143,6 +157,7 @@ def replicas(study: StudySpec, stalls: Location | None = None) -> Iterator[Hoste
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
     from softprior.models.hosted import HostedLM, start_replica, wait_for
+    from softprior.models.load import load_tokenizer
     from softprior.training.threads import thread_environment
 
     asked: dict[str, float] = {"CPU": placement.cpus}
@@ -174,13 +189,29 @@ def replicas(study: StudySpec, stalls: Location | None = None) -> Iterator[Hoste
                 )
             )
         wait_for(started)
-        yield HostedLM(started)
+        yield SharedModel(HostedLM(started), load_tokenizer(study.model).tokenizer)
     finally:
+        _tell_losses(started)
         for replica in started:
             ray.kill(replica)
         remove_placement_group(group)
         if stalls is not None:
             remove_if_empty(stalls)
+
+
+def _tell_losses(replicas: list[Any]) -> None:
+    """Logs which replicas did not live through the study: trials have waited, and nothing else happened."""
+    import ray
+
+    for number, replica in enumerate(replicas):
+        try:
+            fate = ray.get(replica.fate.remote(), timeout=MOMENT)
+        except ray.exceptions.RayError:
+            continue  # it is gone, and its trials have said so
+        if fate.restarted:
+            logger.warning("replica %d of the model was lost and started again", number)
+        if fate.lost:
+            logger.warning("ranks of replica %d were lost and started again %d times", number, fate.lost)
 
 
 def _answering() -> str:
@@ -210,25 +241,16 @@ class TrialHost(NamedTuple):
 
 
 @contextmanager
-def host_of(model: ModelSpec, hosted: HostedLM | None) -> Iterator[TrialHost]:
+def host_of(model: ModelSpec, shared: SharedModel | None) -> Iterator[TrialHost]:
     """The model for one trial: this process's own, or a client of replicas that hold it.
 
     Raises:
-        UserError: the model cannot be had, or replicas have another one than this process would.
+        UserError: the model cannot be had.
     """
-    if hosted is None:
+    if shared is None:
         from softprior.models.load import load_local
 
         yield TrialHost(*load_local(model))
         return
-    from softprior.models.load import load_tokenizer
-
-    tokenizer, fingerprint = load_tokenizer(model)
-    with hosted.joined() as client:
-        theirs = client.info().fingerprint
-        if theirs != fingerprint:
-            raise UserError(
-                f"the replicas of {model.id} have other files than this trial ({theirs[:12]} instead of "
-                f"{fingerprint[:12]}); give all nodes the same cache"
-            )
-        yield TrialHost(client, tokenizer, fingerprint)
+    with shared.host.joined() as client:
+        yield TrialHost(client, shared.tokenizer, client.info().fingerprint)

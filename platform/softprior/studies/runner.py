@@ -107,14 +107,14 @@ def run_trials(
     Raises:
         UserError: at the end, that some trial's record could not be written.
     """
-    with _scratch(folder) as scratch, cluster, replicas(study, folder.stalls("replica")) as hosted:
+    with _scratch(folder) as scratch, cluster, replicas(study, folder.stalls("replica")) as shared:
         for trial in trials:
             folder.record(trial.id).unlink(missing_ok=True)
         from ray import tune
 
         from softprior.studies.events import Events
 
-        trainable = run_trial if hosted is None else tune.with_parameters(run_trial, hosted=hosted)
+        trainable = run_trial if shared is None else tune.with_parameters(run_trial, shared=shared)
         space = {
             "model": placed_model(study).canonical(),
             "folder": str(folder.root),

@@ -14,11 +14,10 @@ from softprior.records import Record, save_record
 from softprior.results import StudyFolder
 from softprior.specs import ModelSpec, TrialSpec
 from softprior.storage import Location, location
-from softprior.studies.placement import host_of
+from softprior.studies.placement import SharedModel, host_of
 from softprior.studies.watchdog import watched
 
 if TYPE_CHECKING:
-    from softprior.models.hosted import HostedLM
     from softprior.training.checkpoint import Progress
     from softprior.training.trial import Trial
 
@@ -68,12 +67,12 @@ def at(point: dict[str, Any]) -> str:
     return ", ".join([f"step {point['step']}", *([" ".join(words)] if words else [])])
 
 
-def run_trial(config: dict[str, Any], hosted: HostedLM | None = None) -> None:
+def run_trial(config: dict[str, Any], shared: SharedModel | None = None) -> None:
     """The trainable: runs one trial and leaves its record, whatever happens.
 
     Args:
         config: `trial` and `model` as JSON, `folder` as a path, `cpus`, `patience`.
-        hosted: the model, if the trial is not to load its own.
+        shared: the model, if the trial is not to load its own.
     """
     from ray import tune
 
@@ -95,7 +94,7 @@ def run_trial(config: dict[str, Any], hosted: HostedLM | None = None) -> None:
     try:
         with (
             watched(config["patience"], folder.stalls(spec.id), reporter.where),
-            host_of(ModelSpec.model_validate_json(config["model"]), hosted) as given,
+            host_of(ModelSpec.model_validate_json(config["model"]), shared) as given,
         ):
             trial = Trial(spec, given.host, given.tokenizer, given.fingerprint, folder, reporter)
             _require_same("the model", given.fingerprint, spec.model_fingerprint)

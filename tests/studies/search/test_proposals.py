@@ -26,6 +26,7 @@ from softprior.studies.search.proposals import Proposals
 from softprior.studies.search.rungs import Rungs
 from softprior.studies.search.spec import load
 from softprior.studies.search.storage import TRIALS, open_search
+from softprior.studies.table import write_study
 from softprior.studies.worker import failed
 from tests.builders import study_file
 from tests.studies.search.test_space import RANGES
@@ -230,3 +231,79 @@ def test_a_proposal_that_fails_without_a_trial_makes_the_status_1(
     assert run(console, plan, folder, None, cluster, Stop()) is False
     assert "proposal 0 failed: these values do not fit together" in console.export_text()
     assert run(console, plan, folder, None, cluster, Stop()) is False, "again, with nothing left to do"
+
+
+def test_a_repeated_point_keeps_its_curve_for_the_rungs(tmp_path: Path) -> None:
+    """The proposal that repeats a finished trial is told without a curve; the first has the curve."""
+    few = {**STOPPING, "rates": [{"search": {"choices": [0.05, 0.1]}}]}
+    plan, folder = planned(tmp_path, **few), StudyFolder(tmp_path / "small")
+    study = open_search(plan, folder)
+    asked = Proposals(study, plan, folder, lambda _: None)
+    rungs = Rungs(plan, folder, asked)
+    reported = {}
+    while (spec := suggested(asked)) is not None:
+        if spec.training is not None:
+            reported[spec.id] = dict.fromkeys(range(1, 7), 1.0)
+            points = [
+                {"step": step, "validation_loss": 1.0, "examples": 1, "tokens": 1} for step in range(1, 7)
+            ]
+            trial = SimpleNamespace(config={"trial": spec.canonical()})
+            assert rungs.on_trial_result(None, trial, {"points": points}) == "CONTINUE"
+        leave(asked, folder, spec)
+    assert len(reported) == 2
+    assert len(study.get_trials()) == 6
+    assert any(not proposal.intermediate_values for proposal in study.get_trials())
+    assert asked.curves() == reported
+
+
+def test_a_storage_that_fails_at_a_report_lets_the_trial_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, folder = planned(tmp_path, **STOPPING), StudyFolder(tmp_path / "small")
+    asked = Proposals(open_search(plan, folder), plan, folder, lambda _: None)
+    rungs = Rungs(plan, folder, asked)
+    for _ in plan.baselines:
+        leave(asked, folder, suggested(asked))
+    spec = suggested(asked)
+
+    def away(*_: Any) -> None:
+        raise StorageInternalError("the database is gone")
+
+    monkeypatch.setattr(Proposals, "report", away)
+    point = {"step": 1, "validation_loss": 1.0, "examples": 1, "tokens": 1}
+    trial = SimpleNamespace(config={"trial": spec.canonical()})
+    assert rungs.on_trial_result(None, trial, {"points": [point]}) == "CONTINUE"
+    assert str(asked.error) == "the database is gone"
+    assert asked.suggest("any") == "FINISHED"
+
+
+def test_a_search_in_a_database_belongs_to_one_results_folder(tmp_path: Path) -> None:
+    search = {"trials": 3, "storage": f"sqlite:///{tmp_path / 'searches.db'}"}
+    plan = planned(tmp_path, search=search)
+    open_search(plan, StudyFolder(tmp_path / "one" / "small"))
+    open_search(plan, StudyFolder(tmp_path / "one" / "small"))
+    with pytest.raises(UserError, match=r"has its results in .*/one/small, not in .*/two/small; give"):
+        open_search(plan, StudyFolder(tmp_path / "two" / "small"))
+
+
+def test_what_is_written_down_of_a_database_has_no_password(tmp_path: Path) -> None:
+    address = "postgresql://ray:secret@db.example/optuna"
+    plan = planned(tmp_path, search={"trials": 3, "storage": address})
+    assert plan.spec["search"]["storage"] == "postgresql://ray@db.example/optuna"
+    assert plan.search.storage == address
+
+
+def test_several_objectives_start_warm_from_the_front(tmp_path: Path) -> None:
+    both = {"trials": 3, "objective": ["validation_loss", "distance_moved"]}
+    earlier = planned(tmp_path, search=both)
+    first, folder = StudyFolder(tmp_path / "first" / "small"), StudyFolder(tmp_path / "small")
+    study = open_search(earlier, first)
+    write_study(first, earlier)
+    for values in ([1.0, 9.0], [2.0, 10.0], [3.0, 1.0]):  # the second is beaten by the first in both
+        proposal = study.ask()
+        earlier.space.point(proposal)
+        study.tell(proposal, values)
+    warm = {**both, "warm_start": {"study": str(first.root), "points": 2}}
+    begun = open_search(planned(tmp_path, search=warm), folder)
+    fixed = [trial.system_attrs["fixed_params"] for trial in begun.get_trials()]
+    assert fixed == [study.trials[0].params, study.trials[2].params]

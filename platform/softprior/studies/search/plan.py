@@ -16,7 +16,7 @@ from softprior.studies.estimate import trial_cost
 from softprior.studies.pairing import can_carry, can_start
 from softprior.studies.plan import plan_study, resolve
 from softprior.studies.search.space import Space
-from softprior.studies.search.spec import FIXED, SearchSpec, SearchStudy
+from softprior.studies.search.spec import FIXED, SearchSpec, SearchStudy, without_password
 from softprior.validation import validate
 
 
@@ -66,8 +66,11 @@ class SearchPlan:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The file, with its ranges."""
-        return {**self._template.data, "search": self.search.model_dump(mode="json")}
+        """The file, with its ranges, and without the password of a database."""
+        search = self.search.model_dump(mode="json")
+        if self.search.storage is not None:
+            search["storage"] = without_password(self.search.storage)
+        return {**self._template.data, "search": search}
 
     @property
     def members(self) -> int:

@@ -94,7 +94,11 @@ class Proposals(Searcher):
             for number in self.numbers(record.id):
                 self._settle(number)
         except Exception as error:  # whatever a storage raises; the study's events would swallow it
-            self._over, self.error = True, self.error or error
+            self.give_up(error)
+
+    def give_up(self, error: Exception) -> None:
+        """Hands out nothing more; trials that run go on to their ends."""
+        self._over, self.error = True, self.error or error
 
     def numbers(self, trial: str) -> list[int]:
         """Optuna's numbers of the proposals that wait for a trial."""
@@ -108,8 +112,11 @@ class Proposals(Searcher):
 
     def curves(self) -> dict[str, dict[int, float]]:
         """What was reported of every trial so far, losses by step, by trial id."""
-        told = [t for t in self._study.get_trials(deepcopy=False) if TRIALS in t.user_attrs]
-        return {i: t.intermediate_values for t in told for i in t.user_attrs[TRIALS]}
+        found: dict[str, dict[int, float]] = {}
+        for proposal in self._study.get_trials(deepcopy=False):
+            for trial in proposal.user_attrs.get(TRIALS, ()):  # which proposals of the same point share
+                found.setdefault(trial, {}).update(proposal.intermediate_values)
+        return found
 
     def _room(self) -> int:
         """How many points may still be proposed."""

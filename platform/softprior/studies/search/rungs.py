@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
@@ -62,7 +63,16 @@ class Rungs(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:  # noqa: ARG002
         spec = TrialSpec.model_validate_json(trial.config["trial"])
-        for point in result.get("points", []):
+        try:
+            stop = self._hears(spec, result.get("points", []))
+        except Exception as error:  # of a storage or a disk; Tune would end every trial for it
+            self._proposals.give_up(error)
+            stop = False
+        return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
+
+    def _hears(self, spec: TrialSpec, points: Sequence[dict[str, Any]]) -> bool:
+        """Judges a trial's new points; whether one of them stops it."""
+        for point in points:
             self._points[spec.id][point["step"]] |= point
             loss, step = point.get(LOSS), point["step"]
             if spec.training is None or loss is None or not step or not math.isfinite(loss):
@@ -73,8 +83,8 @@ class Rungs(FIFOScheduler):
             for number in self._proposals.numbers(spec.id):
                 self._proposals.report(number, step, loss)
             if stop:
-                return str(TrialScheduler.STOP)
-        return str(TrialScheduler.CONTINUE)
+                return True
+        return False
 
     def _judge(self, spec: TrialSpec, step: int, loss: float) -> bool:
         """Whether a point is not good enough for its rung; it counts there from now on."""

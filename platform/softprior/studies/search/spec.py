@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from softprior.errors import UserError
 from softprior.specs import Spec, StudySpec
@@ -124,6 +126,14 @@ class EarlyStopping(Spec):
     """Which trials are stopped before their last step."""
 
     asha: Asha
+
+
+def without_password(url: str) -> str:
+    """A database's address as it may be written down: study files and MLflow are read by many."""
+    try:
+        return make_url(url)._replace(password=None).render_as_string()
+    except ArgumentError:
+        return url  # none that could be opened
 
 
 class SearchSpec(Spec):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from softprior.errors import UserError
 from softprior.records import read_header
 from softprior.results import StudyFolder
+from softprior.storage import location
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.sampler import Seeded
 
 IDENTITY = "softprior.search"
 """Attribute of the Optuna study: what it searches over."""
+
+RESULTS = "softprior.results"
+"""Attribute of the Optuna study: the folder that has its trials' records."""
 
 WARM = "softprior.warm"
 """Attribute of the Optuna study: the earlier search's points have been put in."""
@@ -38,7 +41,8 @@ def open_search(plan: SearchPlan, folder: StudyFolder) -> Study:
     """The Optuna study of a search: a new one, or what there is of it.
 
     Raises:
-        UserError: the storage has another search of this name, or cannot be opened.
+        UserError: the storage has another search of this name, or this one with results elsewhere, or cannot
+            be opened.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     search = plan.search
@@ -66,18 +70,33 @@ def open_search(plan: SearchPlan, folder: StudyFolder) -> Study:
             f"the search '{plan.study.name}' in {where} was begun with other ranges, objectives or weights; "
             "choose another name, or put them back"
         )
+    _require_folder(study, plan, folder)
     if search.warm_start is not None and WARM not in study.user_attrs:
-        _warm(study, plan, Path(search.warm_start.study), search.warm_start.points)
+        _warm(study, plan, search.warm_start.study, search.warm_start.points)
     return study
 
 
-def read_search(folder: Path) -> Study:
+def _require_folder(study: Study, plan: SearchPlan, folder: StudyFolder) -> None:
+    """A database may serve several results folders, but a search has its records in one of them."""
+    if plan.search.storage is None:
+        return
+    here, known = str(folder.root), study.user_attrs.get(RESULTS)
+    if known is None:
+        study.set_user_attr(RESULTS, here)
+    elif known != here:
+        raise UserError(
+            f"the search '{plan.study.name}' in {_hidden(plan.search.storage)} has its results in {known}, "
+            f"not in {here}; give that folder's parent as --results, or choose another name"
+        )
+
+
+def read_search(folder: str | Path) -> Study:
     """The Optuna study of a results folder, for reading.
 
     Raises:
         UserError: the folder has no search.
     """
-    found = StudyFolder(folder.expanduser().resolve())
+    found = StudyFolder(location(folder))
     header = read_header(found.study) if found.study.exists() else {}
     spec = header.get("spec", {}).get("search")
     if spec is None or (spec.get("storage") is None and not found.journal.exists()):
@@ -105,7 +124,7 @@ def _storage(url: str | None, folder: StudyFolder) -> BaseStorage:
 
 
 def _hidden(url: str) -> str:
-    """An address without its password."""
+    """An address without user and password."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}"
 
@@ -121,14 +140,17 @@ def _mend(journal: Path) -> None:
             file.truncate(whole)
 
 
-def _warm(study: Study, plan: SearchPlan, folder: Path, points: int) -> None:
+def _warm(study: Study, plan: SearchPlan, folder: str, points: int) -> None:
     """Puts the best points of an earlier search in front; every one is tried anew.
 
     Raises:
         UserError: there is no such search, or none of its points lies in this space.
     """
-    earlier = read_search(folder).get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    fits = [trial.params for trial in sorted(earlier, key=_rank) if _contained(trial, plan)]
+    found = read_search(folder)
+    earlier = found.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    front = {trial.number for trial in found.best_trials}
+    order = sorted(earlier, key=lambda trial: (trial.number not in front, trial.values, trial.number))
+    fits = [trial.params for trial in order if _contained(trial, plan)]
     if not fits:
         raise UserError(
             f"search.warm_start: none of the {len(earlier)} points of {folder} lies inside of this study's "
@@ -136,11 +158,7 @@ def _warm(study: Study, plan: SearchPlan, folder: Path, points: int) -> None:
         )
     for params in fits[:points]:
         study.enqueue_trial(params, skip_if_exists=True)
-    study.set_user_attr(WARM, str(folder))
-
-
-def _rank(trial: FrozenTrial) -> tuple[float, int]:
-    return (trial.values[0] if trial.values else math.inf, trial.number)
+    study.set_user_attr(WARM, folder)
 
 
 def _contained(trial: FrozenTrial, plan: SearchPlan) -> bool:
