@@ -9,6 +9,7 @@ from typing import Any
 
 from analysis.activation_figures_common import PANELS
 from analysis.activation_figures_depth import draw_depth, draw_groups
+from analysis.activation_figures_means import draw_means, panels_of_means
 from analysis.activation_figures_planes import draw_planes
 
 Report = Callable[[int, int, str], None]
@@ -21,14 +22,17 @@ def draw_activations(store: Path, found: Mapping[str, Any], folder: Path, report
     Args:
         found: what `findings` computes of the store, or its file.
     """
-    done, total = count(), 2 * min(PANELS, len(found["sites"]))
+    groups = found["groups"]
+    means = sum(len(panels_of_means(sites)) for sites in groups.values())
+    done, total = count(), 2 * min(PANELS, len(found["sites"])) + means
 
     def drawing(what: str) -> None:
         report(next(done), total, what)
 
-    paths = [
+    paths: list[Path | None] = [
         draw_planes(store, found, folder, "pca", drawing),
         draw_planes(store, found, folder, "tsne", drawing),
     ]
-    groups = [draw_groups(task, sites, folder) for task, sites in found["groups"].items()]
-    return [*paths, *(path for path in groups if path is not None), draw_depth(found, folder)]
+    for task, sites in groups.items():
+        paths += [draw_means(store, task, sites, folder, drawing), draw_groups(task, sites, folder)]
+    return [*(path for path in paths if path is not None), draw_depth(found, folder)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -44,6 +46,16 @@ def spread_over(sites: Sequence[str], count: int) -> list[str]:
 def look(index: int) -> tuple[str, str]:
     """Colour and marker of the task (or pair of tasks) with this number."""
     return COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+
+
+def sites_of_groups(sites: Mapping[str, Any]) -> list[str]:
+    """The sites at which the means of a task's groups are known and differ.
+
+    Args:
+        sites: a task's part of the findings' `groups`.
+    """
+    known = {site: found["distances"] for site, found in sites.items() if found.get("distances")}
+    return [site for site, distances in known.items() if np.array(distances, dtype=float).max() > 0]
 
 
 def tidy(panel: Axes) -> None:

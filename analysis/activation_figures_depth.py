@@ -13,7 +13,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from analysis.activation_figures_common import NORMAL, SMALL, TITLE, WIDTH, look, save, spread_over, tidy
+from analysis.activation_figures_common import (
+    NORMAL,
+    SMALL,
+    TITLE,
+    WIDTH,
+    look,
+    save,
+    sites_of_groups,
+    spread_over,
+    tidy,
+)
 from analysis.figures import PATH
 from softprior.activations.findings.claims import Ratio, between, over_null, radii
 from softprior.activations.texts import VOCABULARY
@@ -90,7 +100,7 @@ def draw_depth(found: Mapping[str, Any], folder: Path) -> Path:
     Args:
         found: what `findings` computes, or its file.
     """
-    sites = found["sites"]
+    sites = along_depth(found["sites"])
     tasks = {task: own for task, own in found["tasks"].items() if task != VOCABULARY}
     figure = Figure(figsize=(WIDTH, 8.4), layout="constrained")
     panels = figure.subplots(-(-len(CURVES) // 2), 2).flatten()
@@ -99,7 +109,8 @@ def draw_depth(found: Mapping[str, Any], folder: Path) -> Path:
             _draw(panel, sites, name, own, curve, i + len(tasks) * curve.pairs)
         if not panel.lines:
             panel.text(0.5, 0.5, "no numbers", fontsize=NORMAL, ha="center", transform=panel.transAxes)
-        if curve.null is not None:
+            panel.set_yticks([])
+        elif curve.null is not None:
             panel.axhline(curve.null, color=PATH, linewidth=0.8, zorder=0)
         if curve.logarithmic and panel.lines:
             panel.set_yscale("log")
@@ -118,6 +129,20 @@ def draw_depth(found: Mapping[str, Any], folder: Path) -> Path:
         frameon=False,
     )
     return save(figure, folder / DEPTH)
+
+
+def along_depth(sites: Sequence[str]) -> list[str]:
+    """The sites along an axis, with an empty place between an encoder and its decoder: no line joins them."""
+    places: list[str] = []
+    for site in sites:
+        if places and _stack(site) != _stack(places[-1]):
+            places.append("")
+        places.append(site)
+    return places
+
+
+def _stack(site: str) -> str:
+    return site.partition(".")[0] if site.startswith(("encoder.", "decoder.")) else ""
 
 
 def _draw(
@@ -142,8 +167,9 @@ def _draw(
 
 
 def _name_sites(panel: Axes, sites: Sequence[str]) -> None:
-    named = spread_over(sites, LABELS)
+    named = spread_over([site for site in sites if site], LABELS)
     panel.set_xticks([sites.index(site) for site in named], named, rotation=30, ha="right")
+    panel.set_xlim(-0.5, len(sites) - 0.5)
     tidy(panel)
 
 
@@ -153,7 +179,7 @@ def draw_groups(task: str, sites: Mapping[str, Any], folder: Path) -> Path | Non
     Args:
         sites: its part of the findings' `groups`.
     """
-    known = {site: found for site, found in sites.items() if found.get("distances")}
+    known = {site: sites[site] for site in sites_of_groups(sites)}
     if not known:
         return None
     figure = Figure(figsize=(WIDTH, 6.6), layout="constrained")
@@ -164,7 +190,7 @@ def draw_groups(task: str, sites: Mapping[str, Any], folder: Path) -> Path | Non
         _map(panel, site, known[site], largest)
     for panel in panels[len(shown) : MAPS]:
         panel.set_axis_off()
-    _draw_share(panels[MAPS], list(known), known)
+    _draw_share(panels[MAPS], along_depth(list(known)), known)
     figure.suptitle(
         f"{task}: distances between means of groups; 1 is a token's (root mean square) from the mean",
         fontsize=NORMAL,
@@ -189,7 +215,7 @@ def _map(panel: Axes, site: str, found: Mapping[str, Any], largest: float) -> No
 
 
 def _draw_share(panel: Axes, sites: Sequence[str], known: Mapping[str, Any]) -> None:
-    curves = {name: [known[site][name] for site in sites] for name in ("share", "null_high")}
+    curves = {name: [known.get(site, {}).get(name) for site in sites] for name in ("share", "null_high")}
     numbers = {name: [math.nan if v is None else v for v in values] for name, values in curves.items()}
     colour, marker = look(0)
     panel.plot(numbers["share"], color=colour, marker=marker, markersize=3, linewidth=1, label="groups")

@@ -31,7 +31,7 @@ from softprior.activations.findings.common import ALL
 from softprior.activations.texts import VOCABULARY
 from softprior.seeding import derive
 from softprior.statistics.store import load_statistics, load_tables
-from softprior.tasks.parts import PARTS
+from softprior.tasks.parts import ANSWER
 
 POINTS = 300
 """Sampled tokens of a task that a panel shows at most: more hide one another, and t-SNE takes longer."""
@@ -43,8 +43,6 @@ STEPS = 12
 """Tokens of a path at most, its last ones: the answer stands at the end."""
 
 COLUMNS = 3
-
-ANSWER = PARTS.index("answer")
 
 Embedding = Literal["pca", "tsne"]
 

@@ -78,7 +78,7 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
     from softprior.studies.cluster import Cluster
 
     plan = plan_activations(spec, str(options.file))
-    console.print("\n".join(describe(plan)), soft_wrap=True)
+    console.print("\n".join(describe(plan, with_findings=not options.no_findings)), soft_wrap=True)
     if options.dry_run:
         return FINISHED
     results = results_folder(options.results)
@@ -91,8 +91,20 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
     # Ray warns of every pool of actors that arguments might be lost, which a new round would mend.
     cluster = Cluster(spec.resources, quiet=True)
     stop.orderly = True
-    with Watch(console, plan) as watch:
-        summary = run_activations(plan, folder, cluster, watch)
+    try:
+        with Watch(console, plan) as watch:
+            summary = run_activations(plan, folder, cluster, watch)
+        _tell(console, options, plan, folder, summary)
+    except KeyboardInterrupt:
+        console.print(_how_far(plan, folder), soft_wrap=True)
+        raise
+    return FAILED if summary["failed"] else FINISHED
+
+
+def _tell(
+    console: Console, options: argparse.Namespace, plan: Plan, folder: RunFolder, summary: dict[str, Any]
+) -> None:
+    """Says what was left out, finds and draws what the store says, and how to use it."""
     for name, reason in summary["failed"].items():
         console.print(f"failed  {name}: {reason}", soft_wrap=True)
     for name, read in summary["tasks"].items():
@@ -100,10 +112,24 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
             rows = f"{read['skipped']} of {read['documents'] + read['skipped']} rows were left out"
             console.print(f"note: {name}: {rows}, first {read['malformed'][0]}", soft_wrap=True)
     found = {} if options.no_findings else _findings(console, plan, folder)
-    if spec.tracking.enabled:
+    if plan.spec.tracking.enabled:
         _track(console, plan, folder, summary, found)
-    _next(console, plan, folder)
-    return FAILED if summary["failed"] else FINISHED
+    _next(console, folder, summary)
+
+
+def _how_far(plan: Plan, folder: RunFolder) -> str:
+    """What is on disk when it was stopped."""
+    from softprior.activations.run import kept
+    from softprior.activations.texts import VOCABULARY
+
+    if folder.summary.exists() and not folder.parts.exists():
+        return f"stopped; the store {folder.store} is whole, and the same again goes on with what follows it"
+    done = kept(plan, folder)
+    tokens = sum(done.get(shard.name, 0) for shard in plan.shards if shard.source != VOCABULARY)
+    return (
+        f"stopped with {len(done)} of {len(plan.shards)} shards on disk ({tokens:,} of about {plan.tokens:,} "
+        "tokens); the same again goes on from there"
+    )
 
 
 def _findings(console: Console, plan: Plan, folder: RunFolder) -> dict[str, Any]:
@@ -158,8 +184,8 @@ def _newer(path: Path, than: Path) -> bool:
     return path.exists() and path.stat().st_mtime_ns >= than.stat().st_mtime_ns
 
 
-def _next(console: Console, plan: Plan, folder: RunFolder) -> None:
-    task = next(name for name in plan.groups if name != "vocabulary")
+def _next(console: Console, folder: RunFolder, summary: dict[str, Any]) -> None:
+    task = next(name for name in summary["tasks"] if name != "vocabulary")
     console.print(f"store    {folder.store}")
     console.print(
         f"use it   priors: [{{fitted: {{statistics: {folder.store}, task: {task}}}}}]", soft_wrap=True

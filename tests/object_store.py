@@ -9,6 +9,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow.fs import S3FileSystem
 
+from softprior import storage
+
 BUCKET = "s3://softprior-bucket"
 
 
@@ -30,6 +32,16 @@ def object_store(patch: pytest.MonkeyPatch) -> Iterator[str]:
             patch.setenv(name, value)
         own = S3FileSystem(allow_bucket_creation=True, endpoint_override=f"http://{host}:{port}")
         own.create_dir(BUCKET.removeprefix("s3://"))
+        storage._store.cache_clear()
         yield BUCKET
     finally:
+        storage._store.cache_clear()
         server.stop()
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket for studies on a cluster of their own."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with object_store(monkeypatch) as found:
+        yield found

@@ -37,6 +37,7 @@ class Nodes:
 
     Attributes:
         environment: of a driver that uses them.
+        process: the one that has started them, and below it everything on them but drivers.
     """
 
     def __enter__(self) -> Nodes:
@@ -44,7 +45,7 @@ class Nodes:
         self._started: list[subprocess.Popen[str]] = []
         try:
             quiet = {"stdin": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-            self._nodes = self._start([sys.executable, "-c", NODES], **quiet)
+            self.process = self._start([sys.executable, "-c", NODES], **quiet)
             self.environment["RAY_ADDRESS"] = self._answer()
         except BaseException:
             self.__exit__()
@@ -61,12 +62,12 @@ class Nodes:
 
     def kill_one(self) -> int:
         """Kills a worker node that is busy, with all that runs there; how many were busy until then."""
-        self._nodes.stdin.write("\n")
-        self._nodes.stdin.flush()
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
         return self._answer()
 
     def _answer(self) -> Any:
-        return json.loads(self._nodes.stdout.readline())
+        return json.loads(self.process.stdout.readline())
 
     def _start(self, command: list[str], **options: Any) -> subprocess.Popen[str]:
         process = subprocess.Popen(

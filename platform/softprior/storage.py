@@ -18,6 +18,9 @@ from softprior.errors import UserError
 STORES = ("s3", "gs")
 """Schemes of the object stores that pyarrow opens."""
 
+NO_BUCKET = re.compile("NO_SUCH_BUCKET|bucket does not exist")
+"""What S3 and Google say of a bucket that is not there."""
+
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray for the command of a submitted job."""
 
@@ -70,7 +73,7 @@ class RemotePath:
 
     def write_bytes(self, content: bytes) -> None:
         """Puts the object in place in one step: readers see the old one or the new one."""
-        with self._explained(), self._store.open_output_stream(self._key) as stream:
+        with self._explained(writing=True), self._store.open_output_stream(self._key) as stream:
             stream.write(content)
 
     def download(self, path: Path) -> None:
@@ -84,7 +87,7 @@ class RemotePath:
         """Puts a file of this machine in place, in one step for readers."""
         from pyarrow.fs import LocalFileSystem, copy_files
 
-        with self._explained():
+        with self._explained(writing=True):
             copy_files(str(path), self._key, LocalFileSystem(), self._store)
 
     def unlink(self, missing_ok: bool = False) -> None:
@@ -123,14 +126,19 @@ class RemotePath:
         return self.uri.partition("://")[2]
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explained(self, writing: bool = False) -> Iterator[None]:
+        """Makes a sentence of what the store says, but for an object that is not there."""
         try:
             yield
-        except FileNotFoundError as error:
-            if "Path does not exist" in str(error):
-                raise
-            raise UserError(f"{self.uri} is in no bucket there is; make it or correct the address") from None
         except OSError as error:
+            missing = isinstance(error, FileNotFoundError)
+            # An object needs no folder, so what is missing when one is written is the bucket.
+            if NO_BUCKET.search(str(error)) or (missing and writing):
+                raise UserError(
+                    f"{self.uri} is in no bucket there is; make it or correct the address"
+                ) from None
+            if missing:
+                raise
             reason = str(error).splitlines()[0].rstrip(".")
             raise UserError(
                 f"{self.uri} cannot be reached ({reason}); check the address, the network and the "

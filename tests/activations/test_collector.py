@@ -15,7 +15,7 @@ from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.seeding import derive, torch_generator
 from softprior.statistics.sequences import random_span
-from softprior.tasks.parts import PARTS
+from softprior.tasks.parts import ANSWER, PARTS
 from softprior.tasks.prepare import Text
 from softprior.testing.families import FAMILIES, random_model
 
@@ -207,4 +207,10 @@ def test_shuffled_texts_keep_their_first_token_and_their_tokens():
         assert mixed.tokens[0] == text.tokens[0]
         assert sorted(mixed.tokens) == sorted(text.tokens)
         assert mixed == shuffled(text, 0)
-    assert any(shuffled(text, 0).tokens != text.tokens for text in texts())
+        kept = shuffled(text, 0, keep_answer=True)
+        answer = [i for i, part in enumerate(text.parts) if part == ANSWER]
+        assert [i for i, part in enumerate(kept.parts) if part == ANSWER] == answer
+        assert [kept.tokens[i] for i in answer] == [text.tokens[i] for i in answer]
+        assert sorted(kept.tokens) == sorted(text.tokens)
+    for keep in (True, False):
+        assert any(shuffled(text, 0, keep).tokens != text.tokens for text in texts())

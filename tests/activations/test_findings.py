@@ -281,6 +281,9 @@ def test_groups_that_stand_apart_hold_more_variance_than_shuffled_ones(tmp_path:
     assert alike.p > 0.05
     assert alike.null == pytest.approx(2 / (DOCUMENTS - 1), rel=0.15)  # (groups - 1) / (texts - 1)
     assert group_findings(tmp_path, "none", SITE, seed=0) is None
+    write(tmp_path, "equal", SITE, torch.full((DOCUMENTS, TOKENS, WIDTH), 0.1), groups=groups)
+    equal = group_findings(tmp_path, "equal", SITE, seed=0)
+    assert (equal.distances, equal.note) == ((), "all tokens are equal")
 
 
 @pytest.fixture(scope="module")

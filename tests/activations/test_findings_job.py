@@ -33,7 +33,7 @@ def test_findings_and_figures_are_made_once_and_again_after_a_new_run(tmp_path: 
     assert "resid.3" in shown
     assert f"findings {root / 'findings.json'}" in shown
     made = [root / "findings.json", *(root / "figures").iterdir()]
-    assert len(made) == 5
+    assert len(made) == 6
     before = {path: path.stat().st_mtime_ns for path in made}
 
     assert main(command) == FINISHED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -152,6 +153,9 @@ def test_a_signal_ends_it_in_order(tmp_path):
     output = process.communicate()[0].decode()
     assert process.returncode == 128 + signal.SIGTERM, output
     assert "stopping; what is on disk stays" in output
+    pattern = r"^stopped with (\d+) of (\d+) shards on disk \((\S+) of about \S+ tokens\); the same"
+    said = re.search(pattern, output, re.M)
+    assert int(said[1]) == shards_on_disk(RunFolder(tmp_path / "small")), output
     assert "Traceback" not in output
     for child in children:
         with pytest.raises(ProcessLookupError):

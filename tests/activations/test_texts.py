@@ -92,7 +92,7 @@ def test_malformed_rows_are_told_and_the_rest_is_read(tmp_path, loaded):
     path = tmp_path / "some.jsonl"
     path.write_bytes(
         b'{"text": "Fine and dandy."}\n{"text": 3}\n[1]\n{"no": 1}\n{broken\n{"text": "caf\xe9"}\n'
-        b'{"text": "Also fine."}\n'
+        b'{"text": "a"}\n{"text": "Also fine."}\n'
     )
     files = FileTexts(FilesSpec(name="mine", path=str(path)), loaded.tokenizer)
     (shard,) = files.shards(10_000)
@@ -102,7 +102,8 @@ def test_malformed_rows_are_told_and_the_rest_is_read(tmp_path, loaded):
     assert reading.skipped[:3] == [f"some.jsonl:{reason}" for reason in wanted]
     assert "not valid JSON" in reading.skipped[3]
     assert "not UTF-8" in reading.skipped[4]
-    assert len(reading.skipped) == 5
+    assert reading.skipped[5] == "some.jsonl:byte 79: 1 token, and a text has 2 or more"
+    assert len(reading.skipped) == 6
 
 
 @pytest.mark.parametrize(
@@ -110,17 +111,28 @@ def test_malformed_rows_are_told_and_the_rest_is_read(tmp_path, loaded):
     [
         ("none.jsonl", "text", "names no file"),
         ("data.csv", "text", "is of no known kind"),
-        ("empty.txt", "text", "are empty; add documents"),
-        ("good.parquet", "body", r"has no column 'body'; it has text"),
+        ("empty.txt", "text", r"files\.mine: the files of .* are empty; give documents"),
+        ("blank.txt", "text", "are empty; give documents"),
+        ("short.txt", "text", r"have no text \(short\.txt:byte 1: 1 token, and a text has 2 or more\)"),
+        ("numbers.jsonl", "text", r"have no text \(numbers\.jsonl:byte 0: not an object\); give documents"),
+        ("good.parquet", "number", r"have no text \(good\.parquet:group 0 row 0: no text but 3\)"),
+        ("folder", "text", r"/folder' is a folder; name the files in it, as '.*folder/\*"),
+        ("https://host/a.txt", "text", "path = 'https://host/a.txt' is an address; fetch the file"),
+        ("good.parquet", "body", r"has no column 'body'; it has text, number"),
         ("broken.parquet", "text", "is damaged or not a Parquet file"),
     ],
 )
 def test_files_that_cannot_be_read_are_refused_before_anything_runs(tmp_path, loaded, name, column, sentence):
     (tmp_path / "data.csv").write_text("a,b")
     (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "blank.txt").write_text("\n  \n\n")
+    (tmp_path / "short.txt").write_text("\na\n")
+    (tmp_path / "numbers.jsonl").write_text("3\n4\n")
+    (tmp_path / "folder").mkdir()
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and so on")
-    parquet.write_table(pa.table({"text": ["a"]}), tmp_path / "good.parquet")
-    files = FileTexts(FilesSpec(name="mine", path=str(tmp_path / name), column=column), loaded.tokenizer)
+    parquet.write_table(pa.table({"text": ["Some text."], "number": [3]}), tmp_path / "good.parquet")
+    path = name if "://" in name else str(tmp_path / name)
+    files = FileTexts(FilesSpec(name="mine", path=path, column=column), loaded.tokenizer)
     with pytest.raises(UserError, match=sentence):
         files.shards(100)
 
@@ -186,6 +198,7 @@ def test_what_cannot_be_is_said_while_planning(changes, sentence):
     [
         ({"tasks": []}, "tasks and files are both empty"),
         ({"tasks": ["squad", "squad"]}, "name 'squad' twice"),
+        ({"sites": []}, "is empty; name a site, such as resid.0, or write residual"),
         ({"sites": ["resid0"]}, "names 'resid0', which is no site"),
         ({"sites": ["resid.1", "resid.1"]}, "names a site twice"),
         ({"files": [{"name": "vocabulary", "path": "x"}]}, "the name vocabulary"),

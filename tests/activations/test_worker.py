@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +13,13 @@ import torch
 from safetensors import safe_open
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.pre_tokenizers import Digits, Sequence, Whitespace
 from transformers import PreTrainedTokenizerFast
 
 from softprior.activations.collector import Medians
 from softprior.activations.folder import RunFolder
 from softprior.activations.plan import Plan, plan_activations
-from softprior.activations.run import _finish, _full_disk_told, _missing
+from softprior.activations.run import _finish, _full_disk_told, _missing, kept
 from softprior.activations.spec import ActivationsSpec
 from softprior.activations.texts import VOCABULARY, TaskTexts
 from softprior.activations.worker import Worker
@@ -216,13 +218,22 @@ def test_a_task_of_which_nothing_is_left_is_told(tmp_path, plan):
     failed = {"arithmetic-b-00000": "another", **{shard.name: "why" for shard in plan.shards[1:]}}
     with pytest.raises(UserError, match="nothing of arithmetic could be read: why"):
         _finish(plan, folder, failed)
-    (tmp_path / "rows.jsonl").write_text('{"text": 3}\n{"text": ""}\n')
-    files = [{"name": "rows", "path": str(tmp_path / "rows.jsonl")}]
-    empty = plan_activations(spec(tasks=[], files=files))
-    folder = RunFolder(tmp_path / "b")
-    read(worker(empty, folder), empty, 0, 1)
-    with pytest.raises(UserError, match=r"rows has no text to read: rows\.jsonl:byte 0: .*; give other"):
-        _finish(empty, folder, {})
+
+
+def test_a_task_of_which_nothing_could_be_read_costs_the_others_nothing(tmp_path):
+    path = tmp_path / "rows.jsonl.gz"
+    whole = gzip.compress(b"".join(b'{"text": "Line %d of many."}\n' % i for i in range(500)))
+    path.write_bytes(whole[: len(whole) // 2])
+    both = plan_activations(spec(files=[{"name": "rows", "path": str(path)}]))
+    folder = RunFolder(tmp_path / "run")
+    outcomes = read(worker(both, folder), both, *range(len(both.shards)))
+    failed = {outcome["shard"]: outcome["failed"] for outcome in outcomes if "failed" in outcome}
+    assert list(failed) == ["rows-00000"]
+    summary = _finish(both, folder, failed)
+    assert list(summary["tasks"]) == [VOCABULARY, "arithmetic"]
+    assert summary["failed"] == failed
+    assert list(stored(folder.store)) == ["arithmetic", VOCABULARY]
+    assert len(kept(both, folder)) == len(both.shards) - 1  # what there is stays, to go on from
 
 
 def test_a_prior_of_fewer_tokens_than_dimensions_shrinks_and_says_so(tmp_path):
@@ -315,13 +326,18 @@ def test_a_study_starts_a_prompt_from_the_store(undisturbed):
         prior.fit(PlaceSource(loaded.host, loaded.tokenizer, Place(1, after="cut"), 5))
 
 
+def encoder_decoder(folder: Path) -> Path:
+    """A small random T5 with a tokenizer of digits and words, saved."""
+    random_model("t5").save_pretrained(folder)
+    names = ["<unk>", "w1", *"0123456789", *(f"w{i}" for i in range(12, 97))]
+    words = Tokenizer(WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>"))
+    words.pre_tokenizer = Sequence([Whitespace(), Digits(individual_digits=True)])
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", eos_token="w1").save_pretrained(folder)
+    return folder
+
+
 def test_an_encoder_decoder_has_sites_of_both_stacks(tmp_path):
-    model = tmp_path / "t5"
-    random_model("t5").save_pretrained(model)
-    words = Tokenizer(WordLevel({"<unk>": 0, **{f"w{i}": i for i in range(1, 97)}}, unk_token="<unk>"))
-    words.pre_tokenizer = Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", eos_token="w1").save_pretrained(model)
-    plan = plan_activations(spec(model=str(model), sites="residual"))
+    plan = plan_activations(spec(model=str(encoder_decoder(tmp_path / "t5")), sites="residual"))
     folder = RunFolder(tmp_path / "run")
     outcomes = read(worker(plan, folder), plan, *range(len(plan.shards)))
     assert not any("failed" in outcome for outcome in outcomes), outcomes
@@ -336,3 +352,19 @@ def test_an_encoder_decoder_has_sites_of_both_stacks(tmp_path):
     assert encoder["question"] > 0
     assert set(decoder) <= {"answer", "last", "mean", "sinks"}
     assert stored(folder.store)[VOCABULARY] == ["encoder.resid.0"]
+
+
+def test_a_damaged_first_shard_costs_the_others_nothing(tmp_path):
+    lines = "".join(
+        f'{{"text": "there are {n} apples and {n + 1} pears on the table"}}\n' for n in range(300)
+    )
+    whole = gzip.compress(lines.encode())
+    (tmp_path / "a.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "b.jsonl").write_text(lines)
+    files = [{"name": "fruit", "path": str(tmp_path / "*.jsonl*")}]
+    damaged = plan_activations(spec(tasks=[], files=files, sites=["resid.2"], shard_tokens=2000))
+    folder = RunFolder(tmp_path / "run")
+    outcomes = read(worker(damaged, folder), damaged, *range(len(damaged.shards)))
+    failed = [outcome for outcome in outcomes if "failed" in outcome]
+    assert [outcome["shard"] for outcome in failed] == ["fruit-00000"]
+    assert len(outcomes) > 3

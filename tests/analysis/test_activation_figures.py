@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 
 import matplotlib.image
@@ -15,15 +16,21 @@ from rich.console import Console
 
 from analysis.activation_figures import draw_activations
 from analysis.activation_figures_common import COLOURS, DPI, PANELS, WIDTH, look, spread_over
-from analysis.activation_figures_depth import CURVES, draw_depth, draw_groups
+from analysis.activation_figures_depth import CURVES, along_depth, draw_depth, draw_groups
+from analysis.activation_figures_means import draw_means, look_of_group, plane_of_means
 from analysis.activation_figures_planes import STEPS, _cloud, _text, draw_planes
 from analysis.activation_tables import ROWS, task_table
 from softprior.activations.findings.claims import between, over_null
+from softprior.activations.findings.groups import group_findings
 from softprior.activations.findings.summary import findings
-from softprior.statistics.store import load_tables
+from softprior.activations.folder import RunFolder
+from softprior.activations.plan import plan_activations
+from softprior.activations.run import _finish
+from softprior.statistics.store import load_statistics, load_tables
 from softprior.tasks.parts import PARTS
 from tests.activations.stores import ANSWER, DOCUMENTS, TOKENS, normal, write, write_vocabulary
 from tests.activations.stores import WIDTH as DIMENSIONS
+from tests.activations.test_worker import encoder_decoder, read, spec, worker
 
 SITES = ("resid.0", "resid.1", "resid.2")
 
@@ -70,17 +77,17 @@ def test_all_figures_are_drawn_as_wide_as_a_page_and_the_same_again(store, found
     assert [path.name for path in paths] == [
         "activations-pca.png",
         "activations-tsne.png",
+        "activations-means-sums.png",
         "activations-groups-sums.png",
         "activations-depth.png",
     ]
-    assert told == [
-        (i, 6, f"{kind} of {site}")
-        for i, (kind, site) in enumerate((k, s) for k in ("pca", "tsne") for s in SITES)
-    ]
+    panels = [f"{kind} of {site}" for kind in ("pca", "tsne") for site in SITES]
+    panels += [f"means of sums at {site}" for site in SITES]
+    assert told == [(i, 9, panel) for i, panel in enumerate(panels)]
     for path in paths:
         pixels = matplotlib.image.imread(path)
         assert pixels.shape[1] == WIDTH * DPI
-        if "groups" not in path.name:
+        if "sums" not in path.name:
             for colour in COLOURS[:2]:  # both tasks are seen
                 near = np.abs(pixels[..., :3] - to_rgb(colour)).max(-1) < 0.02
                 assert near.sum() > 50, (path.name, colour)
@@ -149,6 +156,54 @@ def test_groups_are_drawn_with_every_distance(found, tmp_path, drawn) -> None:
     assert draw_groups("sums", {"resid.0": {"note": "damaged"}}, tmp_path) is None
 
 
+def test_means_of_groups_are_their_principal_components_with_texts_around_them(
+    store, found, tmp_path, drawn
+) -> None:
+    draw_means(store, "sums", found["groups"]["sums"], tmp_path, quiet)
+    panels = drawn[0].axes
+    assert [panel.get_title() for panel in panels] == list(SITES)
+    labels = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert labels == [*(f"module {g}" for g in range(4)), "mean of a text"]
+    for panel, site in zip(panels, SITES, strict=True):
+        plane = plane_of_means(store, "sums", site)
+        means = np.stack([mean.numpy() for _, mean in load_tables(store, "sums", site).groups.values()])
+        values = np.linalg.svd(means - means.mean(0), compute_uv=False) ** 2
+        assert panel.get_xlabel() == f"PC 1 ({values[0] / values.sum():.0%} of variance)"
+        assert panel.get_ylabel() == f"PC 2 ({values[1] / values.sum():.0%})"
+        # In the plane they are as far apart as the findings say, but for what lies outside of it.
+        distances = np.array(found["groups"]["sums"][site]["distances"])
+        flat = np.linalg.norm(plane.groups[:, None] - plane.groups[None], axis=2)
+        spread = load_statistics(store, "sums", site, "all", None).moments.covariance().trace() ** 0.5
+        assert (flat <= distances * float(spread) + 1e-9).all()
+        share = (flat**2).sum() / (distances**2).sum() / float(spread) ** 2
+        assert share == pytest.approx(plane.explained.sum())
+        # A cloud of its texts and a point a group; every text next to its own group, as all tokens are texts.
+        assert len(panel.collections) == 8
+        for group in range(4):
+            own = plane.texts[plane.of_text == group]
+            assert np.allclose(own.mean(0), plane.groups[group], atol=1e-5)
+            assert np.allclose(panel.collections[2 * group + 1].get_offsets()[0], plane.groups[group])
+
+
+def test_means_of_two_groups_lie_on_a_line_and_a_group_may_have_no_text(tmp_path, drawn) -> None:
+    groups = torch.arange(DOCUMENTS) % 2
+    texts = normal(DOCUMENTS, TOKENS, DIMENSIONS) + groups[:, None, None]
+    write(tmp_path, "sums", "resid.0", texts, groups=groups)
+    write(tmp_path, "none", "resid.0", texts, groups=groups, sample=1)
+    for task, sampled in (("sums", DOCUMENTS), ("none", 1)):
+        found = group_findings(tmp_path, task, "resid.0", seed=0)
+        assert draw_means(tmp_path, task, {"resid.0": asdict(found)}, tmp_path, quiet) is not None
+        (panel,) = drawn[-1].axes
+        assert panel.get_xlabel() == "PC 1 (100% of variance)"
+        assert panel.get_ylabel() == ""
+        heights = [points.get_offsets()[:, 1].tolist() for points in panel.collections]
+        assert [set(own) for own in heights[1::2]] == [{0.0}, {1.0}]
+        assert sum(map(len, heights[::2])) == sampled
+    noted = {"resid.0": {"note": "damaged"}}
+    assert draw_means(tmp_path, "sums", noted, tmp_path, quiet) is None
+    assert len({look_of_group(number) for number in range(16)}) == 16
+
+
 def test_a_site_that_could_not_be_read_is_left_out_of_figures_and_named_in_the_table(store, tmp_path) -> None:
     folder = tmp_path / "store"
     for task in ("sums", "text"):
@@ -158,7 +213,7 @@ def test_a_site_that_could_not_be_read_is_left_out_of_figures_and_named_in_the_t
             target.write_bytes((store / task / f"{site}.safetensors").read_bytes())
     (folder / "text" / "resid.0.safetensors").write_bytes(b"half")
     found = findings(folder)
-    assert len(draw_activations(folder, found, tmp_path, quiet)) == 4
+    assert len(draw_activations(folder, found, tmp_path, quiet)) == 5
     console = Console(width=160)
     with console.capture() as captured:
         console.print(task_table("text", found["tasks"]["text"]))
@@ -183,3 +238,36 @@ def test_sites_are_spread_over_depth_and_looks_do_not_run_out() -> None:
     assert spread_over(["a", "b"], PANELS) == ["a", "b"]
     assert len({look(i) for i in range(6)}) == 6
     assert look(6) == look(0)
+
+
+def test_an_encoder_decoder_has_findings_and_figures_of_both_stacks(tmp_path, drawn) -> None:
+    """A real run of two tasks, one of which has no answers and so nothing for the decoder to read."""
+    words = " ".join("1234567890123")
+    (tmp_path / "lines.txt").write_text("".join(f"{words[3 * (i % 7) :]}\n" for i in range(40)))
+    files = [{"name": "lines", "path": str(tmp_path / "lines.txt")}]
+    model = encoder_decoder(tmp_path / "t5")
+    plan = plan_activations(spec(model=str(model), sites="residual", files=files))
+    folder = RunFolder(tmp_path / "run")
+    outcomes = read(worker(plan, folder), plan, *range(len(plan.shards)))
+    assert not any("failed" in outcome for outcome in outcomes), outcomes
+    _finish(plan, folder, {})
+
+    found = findings(folder.store)
+    paths = draw_activations(folder.store, found, tmp_path / "figures", quiet)
+    assert len(paths) == 5
+    pca, tsne, means, maps, depth = drawn
+    sites = found["sites"]
+    shown = spread_over(sites, PANELS)
+    stacks = {site.partition(".")[0] for site in shown}
+    assert stacks == {"encoder", "decoder"}
+    for planes in (pca, tsne, means):
+        assert [panel.get_title() for panel in planes.axes] == shown
+    # One empty place on every axis of depth, and no line over it.
+    gap = along_depth(sites).index("")
+    assert sites[gap - 1] == "encoder.final"
+    assert sites[gap] == "decoder.resid.0"
+    norms = depth.axes[0].lines[0].get_ydata()
+    assert np.isfinite(norms).sum() == len(sites)
+    assert np.isnan(norms[gap])
+    assert np.isnan(maps.axes[3].lines[0].get_ydata()[gap])
+    assert along_depth(["resid.0", "final"]) == ["resid.0", "final"]

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -121,8 +120,19 @@ def test_finite_values_pass_unchanged(value):
     assert json.loads(json.dumps(finite(value))) == value
 
 
-def test_the_temporary_file_is_this_processs_own(tmp_path):
-    seen = []
-    write_atomically(tmp_path / "file.txt", lambda part: (seen.append(part.name), part.write_text("x")))
-    assert str(os.getpid()) in seen[0]
-    assert seen[0].startswith(".")  # so that a glob for files of the folder passes over it
+def test_writers_of_the_same_process_id_do_not_meet(tmp_path):
+    """As on two nodes that run the same container and share a folder."""
+    path, seen = tmp_path / "file.txt", []
+
+    def write(part: Path) -> None:
+        seen.append(part.name)
+        part.write_text("outer")
+        if len(seen) == 1:
+            write_atomically(path, write)
+            part.write_text("outer")
+
+    write_atomically(path, write)
+    assert path.read_text() == "outer"
+    assert len(set(seen)) == 2
+    assert names(tmp_path) == ["file.txt"]
+    assert all(name.startswith(".") for name in seen)  # so that a glob for files passes over them

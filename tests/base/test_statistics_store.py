@@ -154,6 +154,10 @@ def test_what_is_not_there_is_said_with_what_is(tmp_path):
     ):
         with pytest.raises(UserError, match=sentence):
             load_statistics(tmp_path, task, site, tokens, None)
+    save(tmp_path / "run" / "store")
+    sentence = r"run is the folder of a run; its statistics are in .*/run/store, so give that$"
+    with pytest.raises(UserError, match=sentence):
+        load(tmp_path / "run")
 
 
 def test_another_model_is_refused(tmp_path):

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from jobs.stopping import stoppable
-from softprior import storage
 from softprior.assets.cache import VARIABLE, cache_root, ensure
 from softprior.errors import UserError
 from softprior.files import write_atomically, write_json
@@ -29,15 +28,16 @@ from softprior.studies.worker import failed
 from softprior.tracking.client import tracking_uri
 from softprior.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from tests.builders import trial
+from tests.google_store import google_store
 from tests.object_store import object_store
 
 
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch, object_store(patch) as found:
-        storage._store.cache_clear()
-        yield found
-    storage._store.cache_clear()
+@pytest.fixture(scope="module", params=["s3", "gs"])
+def bucket(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("store")
+        with object_store(patch) if request.param == "s3" else google_store(patch, folder) as found:
+            yield found
 
 
 def test_a_folder_stays_a_path_and_an_address_keeps_no_credentials(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_job_has_no_folder_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_pat
         results_folder("results")
 
 
-def test_objects_are_written_read_listed_and_removed(bucket: str) -> None:
+def test_objects_are_written_read_listed_and_removed(bucket: str, tmp_path: Path) -> None:
     folder = location(f"{bucket}/files")
     path = folder / "one.json"
     assert isinstance(path, RemotePath)
@@ -77,6 +77,10 @@ def test_objects_are_written_read_listed_and_removed(bucket: str) -> None:
     with pytest.raises(FileNotFoundError), local_copy(path):
         pytest.fail("there is nothing")
     path.unlink(missing_ok=True)
+    with pytest.raises(FileNotFoundError):
+        path.unlink()
+    with pytest.raises(FileNotFoundError):
+        path.download(tmp_path / "copy")
 
     write_json(path, {"a": 1})
     write_json(folder / "below" / "two.json", {})
@@ -118,7 +122,7 @@ def test_records_posteriors_and_checkpoints_come_back(bucket: str) -> None:
     vectors = {Place(0): torch.arange(8.0).reshape(2, 4)}
     save_posterior(folder.posterior("a"), Posterior({"trial": "a"}, vectors, vectors, {3: vectors}))
     assert torch.equal(load_posterior(folder.posterior("a")).snapshots[3][Place(0)], vectors[Place(0)])
-    with pytest.raises(UserError, match="there is no posterior file s3://"):
+    with pytest.raises(UserError, match=f"there is no posterior file {bucket}/"):
         load_posterior(folder.posterior("b"))
 
     assert load_checkpoint(folder.checkpoint("a"), "a") is None
@@ -128,13 +132,33 @@ def test_records_posteriors_and_checkpoints_come_back(bucket: str) -> None:
     assert torch.equal(tensors["m"], vectors[Place(0)])
 
 
-def test_a_bucket_that_is_not_there_is_one_sentence(bucket: str) -> None:
-    with pytest.raises(UserError) as refused:
-        write_json(location("s3://nobodys-bucket/a.json"), {})
-    assert "s3://nobodys-bucket/a.json" in str(refused.value)
-    assert "\n" not in str(refused.value)
+def test_a_bucket_that_is_not_there_is_one_sentence(bucket: str, tmp_path: Path) -> None:
+    path = location(bucket.replace("softprior", "nobodys")) / "a.json"
+    assert isinstance(path, RemotePath)
+    said = f"{path} is in no bucket there is; make it or correct the address"
+    with pytest.raises(UserError, match=f"^{said}$"):
+        write_json(path, {})
+    (tmp_path / "here").write_text("words")
+    with pytest.raises(UserError, match=f"^{said}$"):
+        path.upload(tmp_path / "here")
 
 
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (FileNotFoundError("Path does not exist 'bucket/a'."), FileNotFoundError),
+        (FileNotFoundError("google::cloud::Status(NOT_FOUND: No such object: bucket/a)"), FileNotFoundError),
+        (FileNotFoundError("NOT_FOUND: The specified bucket does not exist."), UserError),
+        (OSError("AWS Error NO_SUCH_BUCKET during PutObject operation"), UserError),
+        (PermissionError("google::cloud::Status(PERMISSION_DENIED: no)"), UserError),
+    ],
+)
+def test_only_an_object_that_is_not_there_stays_a_missing_file(error: OSError, raised: type) -> None:
+    with pytest.raises(raised), RemotePath("gs://bucket/a")._explained():
+        raise error
+
+
+@pytest.mark.parametrize("bucket", ["s3"], indirect=True)  # it takes seconds
 def test_one_driver_at_a_time(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"BEAT": 0.5, "STALE": 4.0, "SETTLED": 0.1}.items():
         monkeypatch.setattr(lease, name, value)

@@ -1,4 +1,4 @@
-"""What the activation job refuses before it starts Ray: one sentence and status 2."""
+"""What the activation job says before it starts Ray: what it refuses, in one sentence, and what it costs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.activations import WRONG, main
+from jobs.activations import FINISHED, WRONG, main
 from tests.activations.test_worker import spec
 
 
@@ -31,3 +31,16 @@ def test_what_it_cannot_do_is_said_in_one_sentence(
     assert error.startswith("error: ")
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_a_dry_run_says_what_findings_take(tmp_path: Path, capsys) -> None:
+    file = tmp_path / "small.yaml"
+    (tmp_path / "lines.txt").write_text("A line of text.\n" * 9)
+    files = [{"name": name, "path": str(tmp_path / "lines.txt")} for name in ("one", "two")]
+    run = spec(files=files, sites="all").model_dump(mode="json", exclude_defaults=True)
+    file.write_text(yaml.safe_dump(run))
+    assert main([str(file), "--dry-run", "--results", str(tmp_path)]) == FINISHED
+    # Three tasks and their three pairs at six sites, 1.9 seconds each as measured.
+    assert "  about 1 minute more for findings and figures" in capsys.readouterr().out
+    assert main([str(file), "--dry-run", 'sites=["key.2"]']) == FINISHED
+    assert "findings" not in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 import time
@@ -126,6 +127,8 @@ def test_a_job_has_all_it_needs_stops_in_order_goes_on_and_fails_with_its_trials
     assert "failed with exit code 1" in output, output
     assert "1 trials failed; the sampler knows" in output
     assert "study ━" not in output, "bars belong to terminals"
+    for line in (r"^ +[0-9a-f]+  .*  loading the model$", r"^ *\d/5  [0-9a-f]+  .*  test loss \d"):
+        assert re.search(line, output, re.MULTILINE), output
     assert "lowest validation loss" in output
     records = load_records(folder.records)
     assert sorted(record.status for record in records.values()) == ["failed", "finished", "finished"]
@@ -208,6 +211,18 @@ def test_what_keeps_a_driver_from_the_cluster_is_said_in_one_sentence(head: Head
     assert "asks for 99 CPUs" in lines[0]
     assert "runs Ray 2.1.0 and Python" in lines[1]
     assert f"no Ray cluster answers at RAY_ADDRESS={nobody}" in lines[2]
+
+
+def test_a_study_with_a_wrong_token_ends_with_one_sentence(head: Head, tmp_path: Path) -> None:
+    wrong = tmp_path / "token"
+    wrong.write_text("0" * 64)
+    command = ("-m", "jobs.study", str(study_file(tmp_path / "small.yaml")), "--results", str(tmp_path))
+    here = {"RAY_ADDRESS": head.address, "RAY_AUTH_TOKEN_PATH": str(wrong)}
+    done = head.run(sys.executable, *command, **here)  # which has a limit
+    assert done.returncode == 2, done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "asks for its token" in line
 
 
 def said(head: Head, code: str, *arguments: str, **environment: str) -> list[str]:

@@ -14,7 +14,11 @@ from jobs import study as command
 from softprior.assets.models import model_fingerprint, model_shape
 from softprior.methods import METHODS
 from softprior.posteriors import Posterior, save_posterior
+from softprior.results import StudyFolder
 from softprior.specs import ModelSpec
+from softprior.studies.plan import plan_study
+from softprior.studies.table import write_study, write_table
+from softprior.study_files import load_study
 from tests.builders import study_file
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +95,19 @@ def test_a_required_key_that_is_missing_is_named(tmp_path: Path, capsys) -> None
     file.write_text(yaml.safe_dump(study))
     assert command.main([str(file)]) == 2
     assert "training.steps" in capsys.readouterr().err
+
+
+def test_a_results_folder_of_another_study_is_refused(tmp_path: Path, capsys) -> None:
+    file = study_file(tmp_path / "small.yaml", tracking={"enabled": False})
+    plan, folder = plan_study(load_study(file)), StudyFolder(tmp_path / "small")
+    write_study(folder, plan)
+    write_table(folder, plan, {})
+    found = folder.root.rename(tmp_path / "other")
+    before = StudyFolder(found).study.read_bytes()
+    assert command.main([str(file), "name=other", "--results", str(tmp_path)]) == 2
+    said = f"error: {found} holds the study 'small', not 'other'; choose another --results folder\n"
+    assert capsys.readouterr().err == said
+    assert StudyFolder(found).study.read_bytes() == before
 
 
 @pytest.mark.parametrize("module", ["jobs.study", "jobs.ui", "jobs.tiny"])

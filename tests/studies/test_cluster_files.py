@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+import sys
+import time
 import tomllib
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import ray
 import yaml
 from ray.autoscaler._private.aws.config import DEFAULT_RAY_IAM_ROLE, DEFAULT_RAY_INSTANCE_PROFILE
+from ray.autoscaler._private.command_runner import _with_interactive
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import cli
 
@@ -20,6 +28,7 @@ from softprior.errors import UserError
 from softprior.specs import PlacementSpec, ResourcesSpec
 from softprior.studies import cluster
 from softprior.studies.placement import require_room
+from tests.ray_head import free_ports
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,3 +109,92 @@ def test_nodes_that_are_not_there_yet_count(monkeypatch: pytest.MonkeyPatch, tmp
     assert cluster._at_largest([head]) == [head]
     monkeypatch.setattr(cluster, "LAUNCHER", tmp_path / "nothing")
     assert cluster._at_largest([head]) == [head]
+
+
+REAL = 'exec {python} -m mlflow "$@"'
+
+STAND_IN = 'cd {folder} && exec {python} -m http.server --bind "$3" "$5"'
+"""Takes the server's arguments, and answers in its place with what the file `health` says."""
+
+Run = Callable[[str], None]
+
+
+def writers(file: Path) -> list[psutil.Process]:
+    """The processes that have a file open."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if any(opened.path == str(file) for opened in process.open_files()):
+                found.append(process)
+    return found
+
+
+@pytest.fixture
+def logged_in(tmp_path: Path) -> Iterator[Run]:
+    """Runs a command as the launcher does over ssh: in a login shell with a terminal, which then goes."""
+    variables = {"HOME": str(tmp_path), "SHELL": "/bin/bash", "MLFLOW_WORKERS": "1"}
+    variables["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+    def run(command: str) -> None:
+        shell = ["script", "--quiet", "--return", "--command", " ".join(_with_interactive(command))]
+        subprocess.run(
+            [*shell, "/dev/null"],
+            cwd=tmp_path,
+            env=os.environ | variables,
+            stdin=subprocess.DEVNULL,
+            check=True,
+            timeout=60,
+        )
+
+    yield run
+    for log in tmp_path.rglob("mlflow.log"):
+        for process in writers(log):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def health(port: int) -> str | None:
+    """What a server says of itself; None while there is none."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
+            return answer.read().decode().strip()
+    except OSError:
+        return None
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("name", ["cluster.yaml", "cluster-local.yaml"])
+@pytest.mark.parametrize(
+    "program", [STAND_IN, pytest.param(REAL, marks=pytest.mark.faults)], ids=["stand-in", "mlflow"]
+)
+def test_the_head_starts_its_mlflow_server_once(
+    name: str, program: str, logged_in: Run, tmp_path: Path
+) -> None:
+    where = tmp_path / "softprior" / ".venv" / "bin"
+    where.mkdir(parents=True)
+    (tmp_path / ".bashrc").write_text(f'PATH="{where}:$PATH"\n')
+    (tmp_path / "health").write_text("OK")
+    (where / "mlflow").write_text("#!/bin/sh\n" + program.format(python=sys.executable, folder=tmp_path))
+    (where / "mlflow").chmod(0o700)
+    (port,) = free_ports(1)
+    commands = yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))["head_start_ray_commands"]
+    (command,) = (command for command in commands if "mlflow server" in command)
+    # The port of a test, and folders of it for what the clusters have.
+    for there, here in (
+        (r"\b5000\b", str(port)),
+        (r"postgresql:///mlflow", f"sqlite:///{tmp_path}/mlflow.db"),
+        (r"s3://CHANGE-bucket/mlflow|/shared/mlflow-artifacts", f"{tmp_path}/artifacts"),
+    ):
+        command = re.sub(there, here, command)
+
+    logged_in(command)
+    while (said := health(port)) is None:
+        time.sleep(0.1)
+    assert said == "OK"
+    (log,) = tmp_path.rglob("mlflow.log")
+    before = log.read_bytes()
+    assert before
+    logged_in(command)
+    time.sleep(1)
+    assert log.read_bytes().startswith(before), "a second server empties the log of the first"
+    assert health(port) == "OK"

@@ -38,9 +38,10 @@ class Attempts:
     def __init__(self, root: Path) -> None:
         self.folder, self.heard, self.spec = StudyFolder(root), Heard(), trial()
         self.events = Events(self.folder, [self.heard], 2, 5)
-        self.error = ""
+        self.errors = root / "error.txt"
+        self.errors.write_text("")
         config = {"trial": self.spec.canonical()}
-        self._trial = SimpleNamespace(config=config, get_error=lambda: self.error)
+        self._trial = SimpleNamespace(config=config, error_file=str(self.errors))
 
     def tell(self, event: str, **more: Any) -> None:
         getattr(self.events, f"on_trial_{event}")(iteration=1, trials=[], trial=self._trial, **more)
@@ -97,11 +98,11 @@ def test_deaths_alone_point_to_memory(attempts: Attempts) -> None:
     ("error", "said"),
     [
         (RAISED, "OSError: no (step 0), once; see "),
-        (STARVED, "Ray ended its process because the node was low on memory (step 0), once, for lack"),
+        (STARVED, "Ray ended its process because the node was low on memory (step 0), once; lower "),
     ],
 )
 def test_what_ray_says_is_passed_on(attempts: Attempts, error: str, said: str) -> None:
-    attempts.error = error
+    attempts.errors.write_text(error)
     assert attempts.reason().startswith(said)
 
 

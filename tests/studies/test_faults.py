@@ -8,32 +8,33 @@ from __future__ import annotations
 
 import os
 import re
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-import torch
-from mlflow import MlflowClient
 
-from softprior.posteriors import load_posterior
-from softprior.records import Record, load_record, load_records
+from softprior.records import load_record, load_records
 from softprior.results import StudyFolder
-from softprior.specs import TrialSpec
-from softprior.studies.plan import plan_study
 from softprior.studies.watchdog import stalls
-from softprior.study_files import load_study
 from softprior.training.checkpoint import load_checkpoint
-from tests.builders import run, study_file
-from tests.ray_head import free_ports
-from tests.studies.test_study_runs import finish, nothing_is_left_running, start, trial_runs
+from tests.builders import study_file
+from tests.studies.runs import (
+    assert_as_undisturbed,
+    assert_tracked,
+    ends,
+    finish,
+    nothing_is_left_running,
+    planned,
+    start,
+    tracked,
+    undisturbed,
+    wait_for,
+    wait_for_checkpoint,
+    workers_of,
+    written,
+)
+from tests.tracking_server import Server, server
 
-__all__ = ["nothing_is_left_running"]  # a fixture
+__all__ = ["nothing_is_left_running", "server", "undisturbed"]  # fixtures
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(600)]
 
@@ -49,76 +50,6 @@ if any(argument.endswith("default_worker.py") for argument in sys.orig_argv):
 """Run by Python as it starts, in Ray's workers alone."""
 
 
-def wait_for(happened: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
-    """What `happened` gives once it gives something, while the study runs."""
-    deadline = time.monotonic() + 240
-    while not (found := happened()):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.02)
-    return found
-
-
-def worker_of(driver: int, file: Path) -> psutil.Process | None:
-    """The process below a driver that has a file open."""
-    for process in psutil.Process(driver).children(recursive=True):
-        try:
-            if any(opened.path == str(file) for opened in process.open_files()):
-                return process
-        except psutil.Error:
-            continue  # it ended meanwhile
-    return None
-
-
-def planned(study: Path) -> dict[str, TrialSpec]:
-    """The trials of a study by `method prior`."""
-    return {
-        f"{spec.method.name} {spec.prior.name if spec.prior else ''}".rstrip(): spec
-        for spec in plan_study(load_study(study)).trials
-    }
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[TrialSpec], tuple[Record, Any]]:
-    """Record and posterior of a trial that runs in this process, each made once."""
-    folder = StudyFolder(tmp_path_factory.mktemp("undisturbed"))
-
-    def of(spec: TrialSpec) -> tuple[Record, Any]:
-        if not folder.record(spec.id).exists():
-            run(spec, folder.root)
-        return load_record(folder.record(spec.id)), load_posterior(folder.posterior(spec.id)).final
-
-    return of
-
-
-def assert_as_undisturbed(folder: StudyFolder, records: dict[str, Record], undisturbed: Any) -> None:
-    for record in records.values():
-        assert record.status == "finished", record.error
-        if record.spec.training is None:
-            continue
-        own, final = undisturbed(record.spec)
-        assert record.steps == own.steps
-        assert record.test == own.test
-        found = load_posterior(folder.posterior(record.id)).final
-        assert set(found) == set(final)
-        assert all(torch.equal(found[place], final[place]) for place in final)
-        assert not folder.checkpoint(record.id).exists()
-
-
-def assert_tracked(runs: dict[str, tuple[str, dict]], records: dict[str, Record]) -> None:
-    """That each trial has one run, which says how it ended (`trial_runs` fails on a second one)."""
-    states = {"finished": "FINISHED", "failed": "FAILED"}
-    assert {i: status for i, (status, _) in runs.items()} == {i: states[r.status] for i, r in records.items()}
-    for i, record in records.items():
-        if record.test is not None:
-            assert runs[i][1]["test_loss"] == pytest.approx(record.test.loss)
-
-
-def ends(output: str) -> list[str]:
-    """Short ids of the trials that ended, in order."""
-    return re.findall(r"^ *\d+/\d+  ([0-9a-f]+)  ", output, re.MULTILINE)
-
-
 def test_a_trial_that_is_killed_and_then_hangs_goes_on_from_its_checkpoint(tmp_path, undisturbed) -> None:
     """Its process is killed; the next one finds a pipe for a checkpoint, and waits for ever."""
     training = {"steps": 150, "batch": 8, "checkpoint": 1}
@@ -129,7 +60,7 @@ def test_a_trial_that_is_killed_and_then_hangs_goes_on_from_its_checkpoint(tmp_p
     checkpoint, stacks = folder.checkpoint(trial.id), folder.stalls(trial.id)
     process = start(study, tmp_path / "results")
     wait_for(checkpoint.exists, process)
-    worker = wait_for(lambda: worker_of(process.pid, stacks), process)
+    (worker,) = wait_for(lambda: workers_of(process.pid, stacks), process)
     worker.kill()
     wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, process)
     kept = tmp_path / "kept"
@@ -151,7 +82,7 @@ def test_a_trial_that_is_killed_and_then_hangs_goes_on_from_its_checkpoint(tmp_p
     records = load_records(folder.records)
     assert len(records) == len(ends(output)) == len(set(ends(output))) == 3
     assert_as_undisturbed(folder, records, undisturbed)
-    assert_tracked(trial_runs(tmp_path / "results"), records)
+    assert_tracked(tmp_path / "results", records)
 
 
 def test_trials_that_hang_or_lack_memory_or_disk_fail_alone_and_the_next_command_completes_them(
@@ -191,18 +122,18 @@ def test_trials_that_hang_or_lack_memory_or_disk_fail_alone_and_the_next_command
         assert found is not None
         assert found[0].step == 2, "the last whole checkpoint stays"
     assert not list(pipe.parent.glob(".*"))
-    assert_tracked(trial_runs(results), records)
+    assert_tracked(results, records)
 
     pipe.unlink()
     (tmp_path / "sitecustomize.py").unlink()
-    before = {i: folder.record(i).stat().st_mtime_ns for i, r in records.items() if r.status == "finished"}
+    before = {i: at for i, at in written(folder).items() if records[i].status == "finished"}
     code, output = finish(start(study, results, "priors=[isotropic,fitted]"))
     assert code == 0, output
-    assert {i: folder.record(i).stat().st_mtime_ns for i in before} == before
+    assert {i: written(folder)[i] for i in before} == before
     assert len(ends(output)) == 3
     mended = {i: load_record(folder.record(i)) for i in (s.id for n, s in trials.items() if "vae" not in n)}
     assert_as_undisturbed(folder, mended, undisturbed)
-    assert_tracked(trial_runs(results), records | mended)
+    assert_tracked(results, records | mended)
 
 
 def test_records_that_nobody_can_write_are_one_sentence_and_the_next_command_completes(
@@ -212,7 +143,7 @@ def test_records_that_nobody_can_write_are_one_sentence_and_the_next_command_com
     results = tmp_path / "results"
     folder = StudyFolder(results / "small")
     process = start(study, results)
-    wait_for(lambda: list((folder.root / "checkpoints").glob("*.safetensors")), process)
+    wait_for_checkpoint(process, folder)
     kept = tmp_path / "kept"
     if folder.records.exists():
         folder.records.rename(kept)
@@ -223,7 +154,7 @@ def test_records_that_nobody_can_write_are_one_sentence_and_the_next_command_com
     assert output.count(f"error: {folder.records} cannot be written (") == 1
     assert "free some space and run the command again" in output
     assert "its record cannot be written" in output
-    assert "KILLED" in {status for status, _ in trial_runs(results).values()}
+    assert "KILLED" in {run.info.status for run in tracked(results)[1].values()}
 
     folder.records.unlink()
     if kept.exists():
@@ -233,61 +164,14 @@ def test_records_that_nobody_can_write_are_one_sentence_and_the_next_command_com
     records = load_records(folder.records)
     assert len(records) == 3
     assert_as_undisturbed(folder, records, undisturbed)
-    assert_tracked(trial_runs(results), records)
-
-
-class Server:
-    """A tracking server of our own, with its database and artifacts in a folder."""
-
-    def __init__(self, folder: Path, port: int) -> None:
-        self.uri = f"http://127.0.0.1:{port}"
-        database = f"sqlite:///{folder}/server.db"
-        self._command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-        self._command += ["--workers", "1", "--backend-store-uri", database]
-        self._command += ["--artifacts-destination", str(folder / "artifacts")]
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(
-            self._command,
-            cwd=self._folder,
-            env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    def answers(self) -> bool:
-        try:
-            MlflowClient(self.uri).search_experiments(max_results=1)
-        except Exception:
-            return False
-        return True
-
-    def kill(self) -> None:
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    found = Server(tmp_path, free_ports(1)[0])
-    found.start()
-    try:
-        while not found.answers():
-            time.sleep(0.2)
-        yield found
-    finally:
-        found.kill()
+    assert_tracked(results, records)
 
 
 def test_a_tracking_server_that_is_down_for_the_middle_third_misses_nothing(
-    tmp_path, undisturbed, server: Server
+    tmp_path, undisturbed, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    server.wait()
     training = {"steps": 60, "batch": 8, "checkpoint": 10}
     study = study_file(
         tmp_path / "small.yaml",
@@ -312,8 +196,7 @@ def test_a_tracking_server_that_is_down_for_the_middle_third_misses_nothing(
     assert "Traceback" not in output
     if "could not be written" in output:  # the study was faster than the server
         assert "the same command again sends it" in output
-        while not server.answers():
-            time.sleep(0.2)
+        server.wait()
         code, again = finish(start(study, results))
         assert code == 0, again
         assert "9 of 9 trials are finished already" in again
@@ -322,11 +205,5 @@ def test_a_tracking_server_that_is_down_for_the_middle_third_misses_nothing(
     records = load_records(folder.records)
     assert len(records) == len(ends(output)) == 9
     assert_as_undisturbed(folder, records, undisturbed)
-    assert_tracked(trial_runs(results, server.uri), records)
-    client = MlflowClient(server.uri)
-    experiment = client.get_experiment_by_name("softprior/small")
-    for found in client.search_runs([experiment.experiment_id]):
-        assert found.info.status == "FINISHED"
-        if records.get(found.data.tags.get("softprior.trial")) and found.data.params["method"] == "soft":
-            history = client.get_metric_history(found.info.run_id, "train_loss")
-            assert sorted(metric.step for metric in history) == list(range(1, 61))
+    assert_tracked(results, records, server.uri)
+    assert tracked(results, server.uri)[0].info.status == "FINISHED"

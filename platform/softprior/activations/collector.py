@@ -17,13 +17,11 @@ from softprior.activations.texts import key_of
 from softprior.models.protocol import Where
 from softprior.prompt import Batch, Row, collate
 from softprior.statistics.keyed_sample import hash_keys
-from softprior.tasks.parts import PARTS
+from softprior.tasks.parts import ANSWER, PARTS
 from softprior.tasks.prepare import Text
 
 LAST, MEAN, SINKS = "last", "mean", "sinks"
 """Token classes beside the parts: a text's last token, its mean over tokens, and sinks and massive tokens."""
-
-_ANSWER = PARTS.index("answer")
 
 
 def batch_of(texts: Sequence[Text]) -> Batch:
@@ -32,7 +30,7 @@ def batch_of(texts: Sequence[Text]) -> Batch:
         [
             Row(text.id, text.tokens, answer, answer)
             for text in texts
-            for answer in [[part == _ANSWER for part in text.parts]]
+            for answer in [[part == ANSWER for part in text.parts]]
         ]
     )
 
@@ -192,7 +190,7 @@ class Collector:
             rows, positions = where.rows.cpu(), where.positions.cpu()
             longest = max(len(text.tokens) for text in self._texts)
             padded = torch.tensor([text.parts + [0] * (longest - len(text.parts)) for text in self._texts])
-            parts = torch.full_like(rows, _ANSWER) if answers else padded[rows, positions]
+            parts = torch.full_like(rows, ANSWER) if answers else padded[rows, positions]
             texts = self._by_text("id")
             facts = {
                 "document": self._by_text("document")[rows],

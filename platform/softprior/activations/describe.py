@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from softprior.activations.plan import Plan
 from softprior.assets.models import model_shape, parameter_count
 from softprior.training.threads import CORE_FLOPS
@@ -9,11 +11,15 @@ from softprior.training.threads import CORE_FLOPS
 OVERHEAD = 1.2
 """Time of a pass with all statistics over that of the pass alone; see docs/log.md."""
 
+FINDING = 360 / (32 * (3 + 3))
+"""Seconds of findings and figures for a task or a pair of tasks at a site: those of three tasks at 32 sites
+of SmolLM2 took six minutes on two busy cores (docs/activations.md)."""
+
 CLASSES = 6
 """Token classes at a site: three parts, last tokens, means and sinks."""
 
 
-def describe(plan: Plan) -> list[str]:
+def describe(plan: Plan, with_findings: bool) -> list[str]:
     """Lines for the terminal."""
     spec = plan.spec
     lines = [f"activations {spec.name}: {spec.model.id}, {_sites(plan)}"]
@@ -34,6 +40,12 @@ def describe(plan: Plan) -> list[str]:
         seconds = OVERHEAD * 2.0 * parameters * (plan.tokens + plan.shuffled_tokens) / speed
         lines.append(f"  about {_duration(seconds)} with {workers}, starting up not counted")
     if shape is not None and shape.hidden is not None:
+        found = FINDING * _findings(plan, shape.blocks)
+        if found and with_findings:
+            lines.append(
+                f"  about {_duration(found)} more for findings and figures, if as fast as measured on "
+                "SmolLM2 (none with --no-findings)"
+            )
         size = _bytes(plan, shape.blocks, shape.hidden)
         sums = size * spec.workers  # every worker keeps sums of its own until the end
         lines.append(
@@ -47,6 +59,14 @@ def _sites(plan: Plan) -> str:
     if isinstance(sites, str):
         return "all sites, keys and values included" if sites == "all" else "all residual sites"
     return f"{len(sites)} site{'s' * (len(sites) > 1)}"
+
+
+def _findings(plan: Plan, blocks: int) -> int:
+    """Tasks and pairs of tasks over all sites but keys and values, which have no findings."""
+    sites, tasks = plan.spec.sites, len(plan.groups) - 1
+    own = sites if not isinstance(sites, str) else ()
+    count = sum(not site.startswith(("key.", "value.")) for site in own) if own else blocks + 2
+    return count * (tasks + math.comb(tasks, 2))
 
 
 def _bytes(plan: Plan, blocks: int, hidden: int) -> float:

@@ -33,13 +33,19 @@ def followed(texts: Sequence[Text], count: int) -> list[Text]:
     return sorted((text for text in texts if len(text.tokens) > 2), key=lambda text: key_of(text.id))[:count]
 
 
-def passes(texts: Sequence[Text], chosen: Sequence[Text], tokens: int, seed: int) -> Iterator[Pass]:
-    """The chosen texts, all others, and the chosen ones shuffled, in batches of at most so many tokens."""
+def passes(
+    texts: Sequence[Text], chosen: Sequence[Text], tokens: int, seed: int, keep_answer: bool = False
+) -> Iterator[Pass]:
+    """The chosen texts, all others, and the chosen ones shuffled, in batches of at most so many tokens.
+
+    Args:
+        keep_answer: shuffle the rest alone, where a decoder reads the answer.
+    """
     ids = {text.id for text in chosen}
     for is_chosen in (True, False):
         for batch in batches([text for text in texts if (text.id in ids) == is_chosen], tokens):
             yield Pass(batch, collected=True, in_sequence=is_chosen)
-    for batch in batches([shuffled(text, seed) for text in chosen], tokens):
+    for batch in batches([shuffled(text, seed, keep_answer) for text in chosen], tokens):
         yield Pass(batch, collected=False, in_sequence=True)
 
 

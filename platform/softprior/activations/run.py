@@ -16,7 +16,7 @@ from softprior.activations.folder import RunFolder
 from softprior.activations.plan import Plan
 from softprior.activations.state import Partial, merged_site
 from softprior.activations.store import write_site
-from softprior.activations.texts import Shard
+from softprior.activations.texts import VOCABULARY, Shard
 from softprior.errors import UserError
 from softprior.files import held, write_json
 from softprior.statistics.store import site_order
@@ -112,6 +112,12 @@ def _claim(folder: RunFolder, plan: Plan) -> None:
         raise UserError(f"{folder.root} is the results folder of a study; give this run another name")
     folder.parts.mkdir(parents=True, exist_ok=True)
     write_json(folder.plan, {"key": plan.key, "identity": plan.identity, "shards": plan.shard_facts()})
+
+
+def kept(plan: Plan, folder: RunFolder) -> dict[str, int]:
+    """The shards that are on disk before a run has finished, and how many tokens each has."""
+    partials = (partial for task in plan.groups for partial in folder.partials(task))
+    return {name: facts["tokens"] for partial in partials for name, facts in partial.shards.items()}
 
 
 def _missing(plan: Plan, folder: RunFolder) -> list[Shard]:
@@ -224,8 +230,7 @@ def _watching(plan: Plan, folder: RunFolder, report: Report) -> Iterator[None]:
         while not ended.wait(POLL):
             beats = (json.loads(path.read_text()) for path in folder.parts.glob("*.beat.json"))
             tokens = sum(beat["tokens"] for beat in beats)
-            partials = (partial for task in plan.groups for partial in folder.partials(task))
-            report(Progress(tokens, len({name for partial in partials for name in partial.shards})))
+            report(Progress(tokens, len(kept(plan, folder))))
 
     thread = threading.Thread(target=watch, name="progress", daemon=True)
     thread.start()
@@ -237,25 +242,27 @@ def _watching(plan: Plan, folder: RunFolder, report: Report) -> Iterator[None]:
 
 
 def _finish(plan: Plan, folder: RunFolder, failed: dict[str, str]) -> dict[str, Any]:
-    """Merges the workers' sums into the store, writes the summary, and clears what is not needed again."""
-    tasks = {}
+    """Merges the workers' sums into the store, writes the summary, and clears what is not needed again.
+
+    A task of which nothing could be read has no part in the store, and costs the others nothing.
+
+    Raises:
+        UserError: nothing could be read but the vocabulary.
+    """
+    tasks: dict[str, Any] = {}
+    none: dict[str, str] = {}
     fresh = folder.root / "store.new"  # an old store stays whole until this one is
     shutil.rmtree(fresh, ignore_errors=True)
     for task, groups in plan.groups.items():
         partials = _chosen(folder, task)
         shards = {name: facts for partial in partials for name, facts in partial.shards.items()}
-        if not shards:
-            own = (shard.name for shard in plan.shards if shard.source == task)
-            first = next(failed[name] for name in own if name in failed)
-            raise UserError(f"nothing of {task} could be read: {first}")
         total = {
             key: sum(s[key] for s in shards.values()) for key in ("texts", "tokens", "documents", "skipped")
         }
         if not total["tokens"]:
-            reasons = [reason for facts in shards.values() for reason in facts["reasons"]]
-            raise UserError(
-                f"{task} has no text to read{': ' + reasons[0] if reasons else ''}; give other data"
-            )
+            own = (shard.name for shard in plan.shards if shard.source == task)
+            none[task] = next((failed[name] for name in own if name in failed), "no text")
+            continue
         sites = sorted({site for partial in partials for site in partial.sites}, key=site_order)
         for site in sites:
             state = merged_site(partials, site)
@@ -263,6 +270,9 @@ def _finish(plan: Plan, folder: RunFolder, failed: dict[str, str]) -> dict[str, 
         reasons = [reason for name in sorted(shards) for reason in shards[name]["reasons"]]
         seconds = round(sum(facts.get("seconds", 0) for facts in shards.values()), 1)
         tasks[task] = {**total, "seconds": seconds, "sites": sites, "malformed": reasons[:10]}
+    if none and tasks.keys() <= {VOCABULARY}:
+        task, reason = list(none.items())[-1]
+        raise UserError(f"nothing of {task} could be read: {reason}")
     summary = {
         "key": plan.key,
         "spec": plan.spec.model_dump(mode="json"),

@@ -14,10 +14,8 @@ from softprior.activations.texts import key_of
 from softprior.models.protocol import Where
 from softprior.seeding import derive
 from softprior.statistics.sequences import random_span, row_statistics
-from softprior.tasks.parts import PARTS
+from softprior.tasks.parts import ANSWER
 from softprior.tasks.prepare import Text
-
-_ANSWER = PARTS.index("answer")
 
 SPANS = 8
 """Random spans of a text that its answer is compared with: one alone has as much noise as the answer."""
@@ -80,7 +78,7 @@ class Sequences:
             return none, none
         rows, positions = where.rows.cpu(), where.positions.cpu()
         first = torch.tensor([_answer_start(text) for text in self._texts])
-        lengths = torch.tensor([text.parts.count(_ANSWER) for text in self._texts])
+        lengths = torch.tensor([text.parts.count(ANSWER) for text in self._texts])
         keys = torch.tensor([key_of(text.id) for text in self._texts])
         starts = [first]
         for number in range(SPANS):
@@ -120,4 +118,4 @@ class Sequences:
 
 
 def _answer_start(text: Text) -> int:
-    return text.parts.index(_ANSWER) if _ANSWER in text.parts else len(text.parts)
+    return text.parts.index(ANSWER) if ANSWER in text.parts else len(text.parts)

@@ -58,7 +58,7 @@ class ActivationsSpec(Spec):
     files: tuple[FilesSpec, ...] = ()
     split: Split = "train"
     tokens: Annotated[int, Field(ge=1)] | None = None
-    sites: Literal["residual", "all"] | Annotated[tuple[str, ...], Field(min_length=1)] = "residual"
+    sites: Literal["residual", "all"] | tuple[str, ...] = "residual"
     sample: Annotated[int, Field(ge=2)] = 1000
     sequences: Annotated[int, Field(ge=0)] = 256
     massive: Annotated[float, Field(gt=1)] = 10.0
@@ -75,6 +75,8 @@ class ActivationsSpec(Spec):
     def _known(cls, sites: str | tuple[str, ...]) -> str | tuple[str, ...]:
         if isinstance(sites, str):
             return sites
+        if not sites:
+            raise ValueError("is empty; name a site, such as resid.0, or write residual for all of them")
         for site in sites:
             if not re.fullmatch(SITE, site):
                 raise ValueError(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,13 +13,13 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import pyarrow.parquet as parquet
-
+from softprior.activations.rows import KINDS, Malformed, kind_of, parts_of_file, rows
 from softprior.activations.spec import ActivationsSpec, FilesSpec
 from softprior.errors import UserError
 from softprior.seeding import derive, numpy_generator
 from softprior.tasks import TASKS, Task
 from softprior.tasks.base import Split
+from softprior.tasks.parts import ANSWER
 from softprior.tasks.prepare import PreparedSplit, Text, prepare
 from softprior.validation import validate
 
@@ -29,8 +29,11 @@ VOCABULARY = "vocabulary"
 MOST_GROUPS = 16
 """Groups (modules, articles) of a task that get a mean of their own, if there are no more of them."""
 
-BYTES_PER_TOKEN = 4
-"""Of English text, to cut files into shards before any of it is read."""
+LEAST = 2
+"""Tokens of a text: the first one is a sink."""
+
+UNREADABLE = (OSError, EOFError, ValueError, zlib.error)
+"""What reading a damaged file raises."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Shard:
         """Where in the data it lies, first and last one included."""
         if self.last <= self.first:
             return f"all of {self.source}"
-        what = "examples" if not self.file else "row groups" if _is_parquet(self.file) else "bytes"
+        kind = "row groups" if kind_of(Path(self.file)) == ".parquet" else "bytes"
+        what = kind if self.file else "examples"
         return f"{what} {self.first:,} to {self.last - 1:,} of {self.file or self.source}"
 
     @property
@@ -186,94 +190,72 @@ class FileTexts:
         Raises:
             UserError: there are none, or one is of no known kind.
         """
+        given = f"files.{self.name}.path = '{self.spec.path}'"
+        if "://" in self.spec.path:
+            raise UserError(f"{given} is an address; fetch the file, and give a path that all workers see")
+        if self._pattern.is_dir():
+            raise UserError(f"{given} is a folder; name the files in it, as '{self._pattern / '*.jsonl'}'")
         found = sorted(Path(path) for path in glob(str(self._pattern)) if Path(path).is_file())
         if not found:
-            raise UserError(f"files.{self.name}.path = '{self.spec.path}' names no file; check the path")
+            raise UserError(f"{given} names no file; check the path")
         for path in found:
-            if _kind(path) not in (".jsonl", ".json", ".txt", ".parquet"):
+            if kind_of(path) not in KINDS:
                 raise UserError(f"{path} is of no known kind; give .jsonl, .json, .txt or .parquet files")
         return found
 
     def shards(self, tokens: int) -> list[Shard]:
-        parts: list[tuple[Path, int, int, int]] = []
-        for path in self.files():
-            if _kind(path) == ".parquet":
-                parts += _row_groups(path, self.spec.column, tokens)
-                continue
-            size = path.stat().st_size
-            step = size if path.suffix == ".gz" else tokens * BYTES_PER_TOKEN
-            parts += [
-                (path, start, min(start + step, size), min(step, size - start) // BYTES_PER_TOKEN)
-                for start in range(0, size, max(step, 1))
-            ]
-        if not parts:
-            raise UserError(f"files.{self.name}: the files of '{self.spec.path}' are empty; add documents")
-        return [
+        column = self.spec.column
+        parts = [(path, *part) for path in self.files() for part in parts_of_file(path, column, tokens)]
+        shards = [
             Shard(f"{self.name}-{number:05d}", self.name, str(path), first, last, count, self.spec.length)
             for number, (path, first, last, count) in enumerate(parts)
         ]
+        self._require_text(shards)
+        return shards
+
+    def _require_text(self, shards: Sequence[Shard]) -> None:
+        """Refuses files without any text; of others it reads no further than to the first one."""
+        reason = ""
+        for shard in shards:
+            try:
+                for name, found in self._documents(shard):
+                    if not isinstance(found, Malformed):
+                        return
+                    reason = reason or f"{name}: {found.reason}"
+            except UNREADABLE:
+                return  # the run tells which shard it is, and reads the others
+        problem = f"have no text ({reason})" if reason else "are empty"
+        raise UserError(f"files.{self.name}: the files of '{self.spec.path}' {problem}; give documents")
 
     def read(self, shard: Shard) -> Reading:
         texts, skipped = [], []
-        folder = _fixed_folder(self._pattern)
-        for place, document in self._rows(shard):
-            # Not the base name alone: folders often hold files of one name.
-            name = f"{Path(shard.file).relative_to(folder).as_posix()}:{place}"
-            if not isinstance(document, str):
-                skipped.append(f"{name}: {document.reason}")
+        for name, found in self._documents(shard):
+            if isinstance(found, Malformed):
+                skipped.append(f"{name}: {found.reason}")
                 continue
-            tokens = self.tokenizer(document, verbose=False)["input_ids"]
-            pieces = [tokens[at : at + self.spec.length] for at in range(0, len(tokens), self.spec.length)]
+            pieces = [found[at : at + self.spec.length] for at in range(0, len(found), self.spec.length)]
             texts += [
                 Text(f"{name}-{i}", name, "", piece, [0] * len(piece))
                 for i, piece in enumerate(pieces)
-                if len(piece) > 1
+                if len(piece) >= LEAST
             ]
         return Reading(texts, skipped)
 
-    def _rows(self, shard: Shard) -> Iterator[tuple[str, str | _Malformed]]:
-        """Where each row stands, and its document; empty ones are passed over."""
-        path = Path(shard.file)
-        if _kind(path) == ".parquet":
-            file = parquet.ParquetFile(path)
-            for group in range(shard.first, shard.last):
-                column = file.read_row_group(group, columns=[self.spec.column]).column(0)
-                for row, value in enumerate(column.to_pylist()):
-                    yield from _checked(f"group {group} row {row}", value)
-            return
-        for start, line in _lines(path, shard.first, shard.last):
-            try:
-                text = line.decode("utf-8").strip()
-            except UnicodeDecodeError as error:
-                yield f"byte {start}", _Malformed(f"not UTF-8 ({error.reason} at its byte {error.start})")
+    def _documents(self, shard: Shard) -> Iterator[tuple[str, list[int] | Malformed]]:
+        """The tokens of each document, by a name that says where it stands."""
+        path, folder = Path(shard.file), _fixed_folder(self._pattern)
+        for place, document in rows(path, self.spec.column, shard.first, shard.last):
+            # Not the base name alone: folders often hold files of one name.
+            name = f"{path.relative_to(folder).as_posix()}:{place}"
+            if isinstance(document, Malformed):
+                yield name, document
                 continue
-            if _kind(path) == ".txt" or not text:
-                yield from _checked(f"byte {start}", text)
-                continue
-            try:
-                value = json.loads(text)
-            except ValueError as error:
-                yield f"byte {start}", _Malformed(f"not valid JSON ({error})")
-                continue
-            if not isinstance(value, dict):
-                yield f"byte {start}", _Malformed("not an object")
-            elif self.spec.column not in value:
-                known = ", ".join(value) or "nothing"
-                yield f"byte {start}", _Malformed(f"no '{self.spec.column}'; it has {known}")
+            tokens = self.tokenizer(document, verbose=False)["input_ids"]
+            if len(tokens) >= LEAST:
+                yield name, tokens
             else:
-                yield from _checked(f"byte {start}", value[self.spec.column])
-
-
-@dataclass(frozen=True)
-class _Malformed:
-    reason: str
-
-
-def _checked(place: str, value: Any) -> Iterator[tuple[str, str | _Malformed]]:
-    if not isinstance(value, str):
-        yield place, _Malformed(f"no text but {str(value)[:40]}")
-    elif value.strip():
-        yield place, value
+                number = f"{len(tokens)} token{'s' * (len(tokens) != 1)}"
+                yield name, Malformed(f"{number}, and a text has {LEAST} or more")
 
 
 class Tokenizer(Protocol):
@@ -315,57 +297,23 @@ def _key(name: str) -> int:
     return derive(0, "text", name)
 
 
-def shuffled(text: Text, seed: int) -> Text:
-    """The text with all tokens but the first in another order; the first is a sink wherever it comes from."""
-    order = [0, *(1 + numpy_generator(seed, "shuffle", text.id).permutation(len(text.tokens) - 1))]
+def shuffled(text: Text, seed: int, keep_answer: bool = False) -> Text:
+    """The text with all tokens but the first in another order; the first is a sink wherever it comes from.
+
+    Args:
+        keep_answer: leave the answer as it is, which an encoder does not read.
+    """
+    moved = [i for i in range(1, len(text.tokens)) if not (keep_answer and text.parts[i] == ANSWER)]
+    order = list(range(len(text.tokens)))
+    for at, source in zip(moved, numpy_generator(seed, "shuffle", text.id).permutation(moved), strict=True):
+        order[at] = int(source)
     return text._replace(tokens=[text.tokens[i] for i in order], parts=[text.parts[i] for i in order])
-
-
-def _kind(path: Path) -> str:
-    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix
-
-
-def _is_parquet(file: str) -> bool:
-    return _kind(Path(file)) == ".parquet"
 
 
 def _fixed_folder(pattern: Path) -> Path:
     """The innermost folder that all files of a pattern are in, whichever there are."""
     fixed = takewhile(lambda part: not set("*?[") & set(part), pattern.parent.parts)
     return Path(*fixed)
-
-
-def _row_groups(path: Path, column: str, tokens: int) -> list[tuple[Path, int, int, int]]:
-    try:
-        facts = parquet.ParquetFile(path).metadata
-        names = facts.schema.to_arrow_schema().names
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged or not a Parquet file: {error}") from None
-    if column not in names:
-        raise UserError(f"{path} has no column '{column}'; it has {', '.join(names)}")
-    at = names.index(column)
-    sizes = [facts.row_group(g).column(at).total_uncompressed_size for g in range(facts.num_row_groups)]
-    parts, first, filled = [], 0, 0
-    for group, size in enumerate(sizes):
-        filled += size // BYTES_PER_TOKEN
-        if filled >= tokens or group == len(sizes) - 1:
-            parts.append((path, first, group + 1, filled))
-            first, filled = group + 1, 0
-    return parts
-
-
-def _lines(path: Path, first: int, last: int) -> Iterator[tuple[int, bytes]]:
-    """The lines that start at a byte from `first` to before `last`, and where."""
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        if path.suffix == ".gz":
-            last = 2**63
-        elif first:
-            file.seek(first - 1)
-            file.readline()  # the end of a line that starts in the shard before
-        at = file.tell()
-        while at < last and (line := file.readline()):
-            yield at, line
-            at += len(line)
 
 
 def batches(texts: Sequence[Text], tokens: int) -> Iterator[list[Text]]:

@@ -125,7 +125,8 @@ class Worker:
         sequences.paths = frozenset(text.id for text in followed(reading.texts, shard.paths))
         observer = Observer(collector, sequences)
         chosen = followed(reading.texts, shard.sequences)
-        for at in passes(reading.texts, chosen, spec.batch_tokens, spec.seed):
+        encoder = self._host.info().stack == "encoder"
+        for at in passes(reading.texts, chosen, spec.batch_tokens, spec.seed, keep_answer=encoder):
             observer.begin(at)
             self._observe(shard, at.texts, observer)
         facts = {
@@ -186,7 +187,7 @@ class Worker:
         path = self._folder.calibration(source.name)
         if not path.exists():
             texts, count = [], 0
-            for text in source.read(source.shards(self._spec.shard_tokens)[0]).texts:
+            for text in self._first_readable(source):
                 texts.append(text)
                 count += len(text.tokens)
                 if count >= CALIBRATION:
@@ -201,6 +202,14 @@ class Worker:
                 raise _FolderError(str(error)) from error
         values: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
         return values
+
+    def _first_readable(self, source: Source) -> list[Text]:
+        """Texts of the first shard that can be read: one that is damaged is told when its turn comes."""
+        *others, last = source.shards(self._spec.shard_tokens)
+        for shard in others:
+            with suppress(Exception):
+                return source.read(shard).texts
+        return source.read(last).texts
 
 
 class _FolderError(Exception):

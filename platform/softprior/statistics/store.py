@@ -347,6 +347,9 @@ def find_statistics(folder: Path, task: str, site: str) -> Path:
     if path.is_file():
         return path
     known = stored(folder)
+    if known.get("store") == []:  # no task of that name, but a folder of tasks
+        inner = folder / "store"
+        raise UserError(f"{folder} is the folder of a run; its statistics are in {inner}, so give that")
     if task not in known:
         raise UserError(f"the statistics in {folder} have no task '{task}'; {nearest(task, list(known))}")
     raise UserError(

@@ -15,6 +15,7 @@ from softprior.results import StudyFolder
 from softprior.specs import StudySpec, TrialSpec
 from softprior.storage import RemotePath
 from softprior.studies.cluster import Cluster
+from softprior.studies.deaths import every_death_is_one
 from softprior.studies.lease import leased
 from softprior.studies.observers import Observer
 from softprior.studies.placement import concurrent, placed_model, replicas, trial_resources, trial_threads
@@ -147,7 +148,8 @@ def run_trials(
                 callbacks=[events],
             ),
         )
-        tuner.fit()
+        with every_death_is_one():
+            tuner.fit()
         if events.unwritten is not None:
             raise events.unwritten
 

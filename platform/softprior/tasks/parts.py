@@ -10,7 +10,7 @@ from softprior.tasks.base import Example, Task
 PARTS = ("input", "question", "answer")
 """Every token has exactly one; `input` is what is neither of the others (context, "Answer:", whole texts)."""
 
-_INPUT, _QUESTION, _ANSWER = range(len(PARTS))
+INPUT, QUESTION, ANSWER = range(len(PARTS))
 
 
 def parts_of(task: Task, example: Example, row: Row, tokenizer: Any) -> list[int]:
@@ -20,12 +20,12 @@ def parts_of(task: Task, example: Example, row: Row, tokenizer: Any) -> list[int
     question stands; its tokens then count as input.
     """
     answered = bool(example.answers)
-    parts = [_ANSWER if answered and scored else _INPUT for scored in row.scored]
+    parts = [ANSWER if answered and scored else INPUT for scored in row.scored]
     question = task.question(example)
     if question is not None and tokenizer.is_fast:
         first, last = question
         offsets = tokenizer(example.input, return_offsets_mapping=True, verbose=False)["offset_mapping"]
         for index, (start, end) in enumerate(offsets):
             if start < end and start < last and end > first:
-                parts[index] = _QUESTION
+                parts[index] = QUESTION
     return parts

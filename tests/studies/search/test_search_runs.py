@@ -10,24 +10,41 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from mlflow import MlflowClient
-from optuna import Study
+from optuna import Study, load_study
 from optuna.trial import TrialState
 
 from jobs import study as command
+from softprior.posteriors import load_posterior
 from softprior.records import Record, load_records
 from softprior.results import StudyFolder
+from softprior.storage import location
+from softprior.studies import lease
 from softprior.studies.search.storage import REASON, TRIALS, read_search
 from tests.builders import SUMS, study_file
+from tests.object_store import bucket
+from tests.ray_head import ROOT
+from tests.studies.runs import (
+    STARTED,
+    assert_tracked,
+    checkpoints,
+    finish,
+    kill,
+    nothing_is_left_running,
+    start,
+    tracked,
+    wait_for,
+)
+from tests.tracking_server import Server, server
+
+__all__ = ["bucket", "nothing_is_left_running", "server"]  # fixtures
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
-ROOT = Path(__file__).parents[3]
-STARTED: list[subprocess.Popen[str]] = []
 
 PROPOSALS = 13
 SEARCH: dict[str, Any] = {
@@ -37,37 +54,6 @@ SEARCH: dict[str, Any] = {
     "evaluation": {"examples": 10, "generate": 0, "context_shuffle": False},
     "search": {"trials": PROPOSALS, "early_stopping": {"asha": {"grace": 300, "reduction": 2}}},
 }
-
-
-def start(study: Path, results: Path, *overrides: str) -> subprocess.Popen[str]:
-    """A search in a process group of its own, as a user starts it."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "PYTHONPATH")}
-    STARTED.append(
-        subprocess.Popen(
-            [sys.executable, "-m", "jobs.study", str(study), *overrides, "--results", str(results)],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-    )
-    return STARTED[-1]
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    output, _ = process.communicate(timeout=280)
-    return process.returncode, output
-
-
-@pytest.fixture(autouse=True, scope="module")
-def nothing_is_left_running() -> Iterator[None]:
-    yield
-    for process in STARTED:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    STARTED.clear()
 
 
 @pytest.fixture(scope="module")
@@ -87,14 +73,31 @@ def records(folder: Path) -> dict[str, Record]:
     return load_records(StudyFolder(folder).records)
 
 
-def runs(folder: Path) -> dict[str, str]:
-    """Status of MLflow's runs by trial id, the study's own by its name; none twice."""
-    client = MlflowClient(f"sqlite:///{folder.parent}/mlflow.db")
-    experiment = client.get_experiment_by_name(f"softprior/{folder.name}")
-    found = client.search_runs([experiment.experiment_id])
-    keys = [r.data.tags.get("softprior.trial", folder.name) for r in found]
-    assert len(keys) == len(set(keys))
-    return {key: r.info.status for key, r in zip(keys, found, strict=True)}
+def cut_off(process: subprocess.Popen[str], folder: StudyFolder) -> dict[str, Record]:
+    """Kills a search in the middle of a trial; the records it has."""
+    wait_for(lambda: len(list(folder.records.glob("*.json"))) >= 5 and checkpoints(folder), process)
+    kill(process)
+    return load_records(folder.records)
+
+
+def assert_in_the_middle(search: Study) -> None:
+    states = [t.state for t in search.get_trials()]
+    assert 3 < len(states) < PROPOSALS
+    assert TrialState.RUNNING in states
+
+
+def assert_same_search(search: Study, folder: StudyFolder, whole: Path) -> None:
+    """That proposals, their ends, curves, tests and final vectors are those of another search."""
+    assert history(search) == history(read_search(whole))
+    ended, own = load_records(folder.records), records(whole)
+    assert set(ended) == set(own)
+    for i, record in ended.items():
+        for field in ("status", "steps", "validation", "test"):
+            assert getattr(record, field) == getattr(own[i], field)
+        if record.status == "finished" and record.steps:
+            one, two = (load_posterior(of.posterior(i)).final for of in (folder, StudyFolder(whole)))
+            assert set(one) == set(two)
+            assert all(torch.equal(one[place], two[place]) for place in one)
 
 
 def test_a_search_leaves_points_records_figures_and_runs(undisturbed: tuple[Path, str]) -> None:
@@ -120,12 +123,11 @@ def test_a_search_leaves_points_records_figures_and_runs(undisturbed: tuple[Path
     assert summary["best"][0] == best.number
     assert "lowest validation loss" in output
     assert "Traceback" not in output
-    status = {i: "FINISHED" if r.status == "finished" else "KILLED" for i, r in found.items()}
-    assert runs(folder) == {**status, "small": "FINISHED"}
-    client = MlflowClient(f"sqlite:///{folder.parent}/mlflow.db")
-    experiment = client.get_experiment_by_name("softprior/small")
-    (parent,) = client.search_runs([experiment.experiment_id], "tags.`softprior.study` = 'small'")
+    assert_tracked(folder.parent, found)
+    parent, _ = tracked(folder.parent)
+    assert parent.info.status == "FINISHED"
     assert parent.data.metrics["lowest_validation_loss"] == best.values[0]
+    client = MlflowClient(f"sqlite:///{folder.parent}/mlflow.db")
     files = {a.path for a in client.list_artifacts(parent.info.run_id, "search")}
     assert {"search/history.png", "search/summary.json"} <= files
 
@@ -134,33 +136,57 @@ def test_killed_and_resumed_it_is_the_undisturbed_search(
     undisturbed: tuple[Path, str], tmp_path: Path
 ) -> None:
     results = tmp_path / "results"
-    folder = results / "small"
+    folder = StudyFolder(results / "small")
     study = study_file(tmp_path / "small.yaml", **SEARCH)
-    process = start(study, results)
-    deadline = time.monotonic() + 200
-    checkpoints = StudyFolder(folder).checkpoint("x").parent
-    while len(list((folder / "records").glob("*.json"))) < 5 or not list(checkpoints.glob("*.safetensors")):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    cut = [t.state for t in read_search(folder).get_trials()]
-    assert 3 < len(cut) < PROPOSALS
-    assert TrialState.RUNNING in cut
-    before = records(folder)
+    before = cut_off(start(study, results), folder)
+    assert_in_the_middle(read_search(results / "small"))
 
     code, output = finish(start(study, results))
     assert code == 0, output
-    assert history(read_search(folder)) == history(read_search(undisturbed[0]))
-    ended, whole = records(folder), records(undisturbed[0])
-    assert {i: r.status for i, r in ended.items()} == {i: r.status for i, r in whole.items()}
-    assert {i: r.validation for i, r in ended.items()} == {i: r.validation for i, r in whole.items()}
+    assert_same_search(read_search(results / "small"), folder, undisturbed[0])
+    ended = load_records(folder.records)
     assert all(ended[i] == record for i, record in before.items()), "a finished trial ran again"
-    assert runs(folder) == runs(undisturbed[0])
+    assert_tracked(results, ended)
+    assert tracked(results)[0].info.status == "FINISHED"
 
     assert command.main([str(study), "--results", str(results)]) == 0, "with nothing left to do"
-    assert history(read_search(folder)) == history(read_search(undisturbed[0]))
+    assert_same_search(read_search(results / "small"), folder, undisturbed[0])
+
+
+@pytest.mark.faults
+def test_killed_and_resumed_with_results_in_a_bucket_it_is_the_undisturbed_search(
+    undisturbed: tuple[Path, str],
+    bucket: str,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    database, results = f"sqlite:///{tmp_path}/optuna.db", f"{bucket}/results"
+    search = SEARCH["search"] | {"storage": database}
+    changes = SEARCH | {"search": search, "tracking": {"uri": server.uri}}
+    study = study_file(tmp_path / "small.yaml", **changes)
+    folder = StudyFolder(location(f"{results}/small"))
+    before = cut_off(start(study, results), folder)
+    assert_in_the_middle(load_study(study_name="small", storage=database))
+    assert folder.lock.exists()
+
+    monkeypatch.setattr(lease, "STALE", 1.0)
+    monkeypatch.setattr(lease, "SETTLED", 0.1)
+    monkeypatch.chdir(ROOT)
+    assert command.main([str(study), "--results", results]) == 0, capsys.readouterr()
+    assert f"results   {results}/small" in capsys.readouterr().out
+    assert_same_search(load_study(study_name="small", storage=database), folder, undisturbed[0])
+    ended = load_records(folder.records)
+    assert all(ended[i] == record for i, record in before.items()), "a finished trial ran again"
+    assert_tracked(results, ended, server.uri)
+    parent, _ = tracked(results, server.uri)
+    assert parent.info.status == "FINISHED"
+    files = {a.path for a in MlflowClient(server.uri).list_artifacts(parent.info.run_id, "search")}
+    assert {"search/history.png", "search/summary.json"} <= files
+    assert not folder.lock.exists()
+    assert not folder.journal.exists()
+    assert not (ROOT / "s3:").exists()
 
 
 def test_what_is_not_a_number_is_told_as_a_failure_with_its_reason(tmp_path: Path) -> None:

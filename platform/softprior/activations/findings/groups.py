@@ -14,6 +14,9 @@ from softprior.activations.findings.common import ALL, MEAN, PERMUTATIONS, docum
 from softprior.seeding import numpy_generator
 from softprior.statistics.store import SiteStatistics, load_statistics, load_tables
 
+EQUAL = 1e-6
+"""Spread over the norm of the mean up to which tokens differ by float32's rounding alone."""
+
 
 @dataclass(frozen=True)
 class GroupFindings:
@@ -23,7 +26,7 @@ class GroupFindings:
         names: of the groups.
         tokens: of each.
         distances: between the groups' mean tokens, over the root mean square distance of a token from the
-            task's mean.
+            task's mean; none where all tokens are equal (one word as every answer, at a decoder's input).
         texts: sampled means of texts on which the following stand.
         share: of the variance of those means that lies between groups, in [0, 1].
         null: its mean with the groups of documents permuted.
@@ -55,7 +58,11 @@ def group_findings(
     if len(groups) < 2:
         return None
     means = torch.stack([mean.double() for _, mean in groups.values()])
-    spread = float(load_statistics(store, task, site, ALL, None).moments.covariance().trace()) ** 0.5
+    moments = load_statistics(store, task, site, ALL, None).moments
+    spread = float(moments.covariance().trace()) ** 0.5
+    if spread <= EQUAL * float(moments.mean.norm()):
+        tokens = tuple(count for count, _ in groups.values())
+        return GroupFindings(tuple(groups), tokens, distances=(), note="all tokens are equal")
     # Differences, not products: means are far from the origin and close together.
     apart = (means[:, None] - means[None]).norm(dim=2) / spread
     found = GroupFindings(
