@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import ray
 import torch
 from jaxtyping import Float, Int
-from ray.exceptions import ActorDiedError, ObjectLostError, RayActorError
+from ray.exceptions import ActorDiedError, ObjectLostError, OutOfMemoryError, RayActorError
 from torch import Tensor
 
 from softprior.errors import HostLostError, UserError
@@ -203,7 +203,7 @@ class Replica:
         while True:
             try:
                 await client.actor.__ray_ready__.remote()
-            except ActorDiedError:
+            except (ActorDiedError, OutOfMemoryError):
                 self._followed.pop(client.id, None)
                 self._gone(client.id)
                 return
@@ -251,7 +251,7 @@ def wait_for(replicas: Sequence[Any]) -> None:
             _unwrapped(answer)
     except HostLostError as error:
         raise UserError(f"{error}; give it more memory, or run it again on another machine") from None
-    except RayActorError as error:
+    except (RayActorError, OutOfMemoryError) as error:
         raise UserError(
             f"a replica of the model was ended before it had its model ({type(error).__name__}), for lack of "
             "memory perhaps; lower placement.replicas, or give it more memory"
@@ -373,7 +373,7 @@ class HostedLM:
                     if not ray.wait([replica.ready.remote()], timeout=RELOADING)[0]:
                         raise self._lost()
                 return ray.get(answer)
-        except RayActorError:
+        except (RayActorError, OutOfMemoryError):
             raise self._lost() from None
         except KeyboardInterrupt:
             ray.cancel(answer)

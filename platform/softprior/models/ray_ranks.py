@@ -6,7 +6,7 @@ import socket
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -41,7 +41,7 @@ class Actors:
         ]
         try:
             meeting = ray.get(self._actors[0].meeting.remote(), timeout=limits.loading)
-        except (RayActorError, ray.exceptions.GetTimeoutError) as error:
+        except (RayActorError, OutOfMemoryError, GetTimeoutError) as error:
             raise RanksLostError(
                 f"rank 0 of the sharded model did not start ({type(error).__name__})"
             ) from None
@@ -59,7 +59,7 @@ class Actors:
         for answer in ready:
             try:
                 found[asked[answer]] = ray.get(answer)
-            except RayActorError:
+            except (RayActorError, OutOfMemoryError):
                 raise RanksLostError(
                     f"rank {asked[answer]} of the sharded model died, so all were ended"
                 ) from None
