@@ -75,11 +75,14 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
     from softprior.activations.progress import Watch
     from softprior.activations.run import run_activations
     from softprior.storage import results_folder
-    from softprior.studies.cluster import Cluster
+    from softprior.studies.cluster import Cluster, elsewhere
 
     plan = plan_activations(spec, str(options.file))
     console.print("\n".join(describe(plan, with_findings=not options.no_findings)), soft_wrap=True)
     if options.dry_run:
+        if elsewhere():
+            with Cluster(spec.resources, quiet=True):
+                pass  # it answers, and has room for a worker
         return FINISHED
     results = results_folder(options.results)
     if not isinstance(results, Path):

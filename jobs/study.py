@@ -47,10 +47,10 @@ def _main(options: argparse.Namespace, stop: Stop) -> int:
         found = load(options.study, tuple(options.override))
         if isinstance(found, SearchStudy):
             return _search(console, found, options, stop)
-        study = found
+        study, results = found, results_folder(options.results)
         if options.dry_run:
             return _describe(console, study, str(options.study))
-        folder = StudyFolder(results_folder(options.results) / study.name)
+        folder = StudyFolder(results / study.name)
         uri = tracking_uri(study.tracking, folder.root.parent)
         cluster = Cluster(study.resources, study.placement)
         if not folder.table.exists():
@@ -98,14 +98,19 @@ def _search(console: Console, template: SearchStudy, options: argparse.Namespace
     from softprior.studies.search.plan import SearchPlan
 
     plan = SearchPlan(template, str(options.study))
+    results = results_folder(options.results)
     if options.dry_run:
         from softprior.studies.search.describe import describe
 
+        if plan.search.warm_start is not None:
+            from softprior.studies.search.storage import read_search
+
+            read_search(plan.search.warm_start.study)
         console.print("\n".join([*describe(plan), *_at_hand(plan.study)]))
         return FINISHED
     from jobs.searching import run
 
-    folder = StudyFolder(results_folder(options.results) / plan.study.name)
+    folder = StudyFolder(results / plan.study.name)
     uri = tracking_uri(plan.study.tracking, folder.root.parent)
     cluster = Cluster(plan.study.resources, plan.study.placement)
     try:

@@ -284,6 +284,11 @@ class PlacementSpec(Spec):
         idle = [n for n in fields if n != "hosts" and getattr(self, n) != fields[n].default]
         if self.hosts == "local" and idle:
             raise ValueError(f"{idle[0]} belongs to shared hosts and has no effect; write hosts: shared")
+        if 0 < self.gpus < self.ranks > 1:
+            raise ValueError(
+                f"has {self.ranks} ranks, each of which needs a GPU of its own, and {self.gpus:g} for a "
+                "replica; raise gpus, or write gpus: 0 for ranks on CPUs"
+            )
         return self
 
 

@@ -44,3 +44,14 @@ def test_a_dry_run_says_what_findings_take(tmp_path: Path, capsys) -> None:
     assert "  about 1 minute more for findings and figures" in capsys.readouterr().out
     assert main([str(file), "--dry-run", 'sites=["key.2"]']) == FINISHED
     assert "findings" not in capsys.readouterr().out
+
+
+def test_a_dry_run_says_what_it_would_run_on(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(spec().model_dump(mode="json", exclude_defaults=True)))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert main([str(file), "--dry-run", "resources.cpus=4096"]) == FINISHED
+    assert "this machine has less than one worker takes; lower resources.cpus" in capsys.readouterr().out
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert main([str(file), "--dry-run"]) == WRONG
+    assert "no Ray cluster answers at RAY_ADDRESS=127.0.0.1:1" in capsys.readouterr().err

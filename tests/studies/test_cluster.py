@@ -25,7 +25,7 @@ def test_more_cpus_than_any_node_has_are_refused_and_ray_is_stopped(monkeypatch:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     before = ours()
     with (
-        pytest.raises(UserError, match=r"a trial asks for 999 CPUs .* lower resources\.cpus"),
+        pytest.raises(UserError, match=r"a trial or worker asks for 999 CPUs .* lower resources\.cpus"),
         Cluster(ResourcesSpec(cpus=999)),
     ):
         pytest.fail("nobody has so many")
@@ -51,6 +51,15 @@ def test_an_address_that_is_none_is_said_in_one_sentence(
     ):
         pytest.fail("there is nothing")
     assert "\n" not in str(refused.value)
+
+
+def test_the_address_of_jobs_is_told_from_that_of_drivers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
+    with (
+        pytest.raises(UserError, match=r"is where jobs are submitted; .* HOST:PORT"),
+        Cluster(ResourcesSpec()),
+    ):
+        pytest.fail("there is nothing")
 
 
 def test_a_ray_that_cannot_be_imported_is_an_error_and_no_wait_without_end(

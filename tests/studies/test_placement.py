@@ -63,6 +63,7 @@ def test_placement_is_no_part_of_a_trials_identity(tmp_path):
     [
         ({"hosts": "remote"}, "placement.hosts"),
         ({"replicas": 2}, "replicas belongs to shared hosts"),
+        ({"hosts": "shared", "ranks": 2, "gpus": 1}, "has 2 ranks, each of which needs a GPU of its own"),
         ({"hosts": "local", "tokens": 100}, "tokens belongs to shared hosts"),
         ({"hosts": "shared", "replicas": 0}, "placement.replicas"),
         ({"hosts": "shared", "cores": 2}, "placement.cores"),

@@ -84,6 +84,7 @@ def _sharing(plan: Plan) -> str:
     what += f" and {_count(placement.gpus, 'GPU')}" if placement.gpus else ""
     most = concurrent(study.resources, placement) or 1
     together = max(1, min(most, len(plan.trials)))
+    what += f" in {placement.ranks} ranks" if placement.ranks > 1 else ""
     who = f"one copy of the model on {what} serves"
     if copies > 1:
         who = f"{copies} copies of the model, each on {what}, serve"

@@ -88,7 +88,7 @@ def require_room(nodes: list[dict[str, float]], resources: ResourcesSpec, placem
     fits = [n for n in nodes if n.get("CPU", 0) >= cpus and n.get("GPU", 0) >= gpus]
     if not fits:
         best: dict[str, float] = max(nodes, key=lambda n: (n.get("GPU", 0), n.get("CPU", 0)), default={})
-        what, key = ("a replica of the model", "placement") if own else ("a trial", "resources")
+        what, key = ("a replica of the model", "placement") if own else ("a trial or worker", "resources")
         raise UserError(
             f"{what} asks for {cpus} CPUs and {gpus:g} GPUs, and the largest node has "
             f"{best.get('CPU', 0):g} and {best.get('GPU', 0):g}; lower {key}.cpus or {key}.gpus"

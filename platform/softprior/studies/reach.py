@@ -17,6 +17,11 @@ def require_reachable(address: str) -> None:
     Raises:
         UserError: nobody answers there, or the token is wrong.
     """
+    if address.startswith(("http://", "https://")):
+        raise UserError(
+            f"RAY_ADDRESS={address} is where jobs are submitted; give it to `ray job submit --address`, or "
+            "set RAY_ADDRESS to HOST:PORT of the head, most often port 6379"
+        )
     if not re.fullmatch(r"[^/:]+:\d+", address):
         return
     host, _, port = address.partition(":")

@@ -159,6 +159,11 @@ WRONG = {
         {"search": {"trials": 3, "storage": "sqlite:////nowhere/optuna.db"}},
         "cannot be opened",
     ),
+    "range of seeds": ({"seeds": [{"search": {"low": 1, "high": 3, "int": True}}]}, "seeds[0] is a range"),
+    "step across the range": (
+        {"rates": [{"search": {"low": 0.01, "high": 0.1, "step": 5}}]},
+        "a whole number of steps",
+    ),
     "no earlier search": ({"search": {"trials": 3, "warm_start": "nowhere"}}, "has no search"),
 }
 
@@ -174,6 +179,12 @@ def test_a_wrong_search_gets_one_helpful_sentence(case: str, tmp_path: Path, cap
     assert captured.err.count("\n") == 1, captured.err
     assert captured.err.startswith("error: ")
     assert hint in captured.err
+
+
+def test_a_dry_run_looks_for_the_earlier_search(tmp_path: Path, capsys) -> None:
+    file = study_file(tmp_path / "warm.yaml", **{**RANGES, "search": {"trials": 3, "warm_start": "nowhere"}})
+    assert command.main([str(file), "--dry-run"]) == 2
+    assert "nowhere has no search" in capsys.readouterr().err
 
 
 def test_an_override_replaces_a_range(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -54,6 +56,10 @@ class Range(Spec):
             raise ValueError("must have a low end above zero where log is true")
         if self.log and self.step is not None:
             raise ValueError("must have either log or step, not both")
+        if self.step is not None and not math.isclose(
+            (self.high - self.low) / self.step, max(1, round((self.high - self.low) / self.step))
+        ):
+            raise ValueError("must have a high end that is a whole number of steps above its low end")
         if self.int and any(v is not None and v != round(v) for v in (self.low, self.high, self.step)):
             raise ValueError("must have whole ends and a whole step where int is true")
         return self
@@ -213,8 +219,14 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec | SearchStudy
         return validate(StudySpec, data, where)
     search = validate(SearchSpec, data.pop(KEY), where, KEY)
     for keys in found:
-        if keys.split(".")[0] in FIXED:
-            raise UserError(f"{where}: {keys} is a range, and {keys.split('.')[0]} cannot be; write a value")
+        first = re.split(r"[.\[]", keys)[0]
+        if first in FIXED:
+            raise UserError(f"{where}: {keys} is a range, and {first} cannot be; write a value")
+        if first == "seeds":
+            raise UserError(
+                f"{where}: {keys} is a range, and the best of many seeds is luck; write the seeds that every "
+                "proposal runs with"
+            )
     return SearchStudy(search, data)
 
 
