@@ -76,6 +76,7 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
     from softprior.activations.run import run_activations
     from softprior.storage import results_folder
     from softprior.studies.cluster import Cluster, elsewhere
+    from softprior.studies.estimate import trials_at_once
 
     plan = plan_activations(spec, str(options.file))
     console.print("\n".join(describe(plan, with_findings=not options.no_findings)), soft_wrap=True)
@@ -83,6 +84,10 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
         if elsewhere():
             with Cluster(spec.resources, quiet=True):
                 pass  # it answers, and has room for a worker
+        elif not trials_at_once(spec.resources):
+            console.print(
+                "  this machine has less than one worker takes; lower resources.cpus or resources.gpus"
+            )
         return FINISHED
     results = results_folder(options.results)
     if not isinstance(results, Path):

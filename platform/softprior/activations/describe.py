@@ -6,8 +6,6 @@ import math
 
 from softprior.activations.plan import Plan
 from softprior.assets.models import model_shape, parameter_count
-from softprior.studies.cluster import elsewhere
-from softprior.studies.estimate import trials_at_once
 from softprior.training.threads import CORE_FLOPS
 
 OVERHEAD = 1.2
@@ -41,8 +39,6 @@ def describe(plan: Plan, with_findings: bool) -> list[str]:
     if parameters is not None and not spec.resources.gpus:
         seconds = OVERHEAD * 2.0 * parameters * (plan.tokens + plan.shuffled_tokens) / speed
         lines.append(f"  about {_duration(seconds)} with {workers}, starting up not counted")
-    if not elsewhere() and not trials_at_once(spec.resources):
-        lines.append("  this machine has less than one worker takes; lower resources.cpus or resources.gpus")
     if shape is not None and shape.hidden is not None:
         found = FINDING * _findings(plan, shape.blocks)
         if found and with_findings:
