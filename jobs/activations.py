@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from jobs.stopping import Stop, stoppable
 from softprior.errors import UserError
+from softprior.storage import Location, local_copy, local_folder, replaced_folder, results_folder, written
 from softprior.study_files import load_spec
 
 if TYPE_CHECKING:
@@ -59,7 +61,8 @@ def _parser() -> argparse.ArgumentParser:
         "--results",
         metavar="DIR",
         default="results",
-        help="where it goes: a folder that all workers see (default: results)",
+        help="where it goes: a folder that all workers see, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER "
+        "(default: results)",
     )
     return parser
 
@@ -74,9 +77,9 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
     from softprior.activations.plan import plan_activations
     from softprior.activations.progress import Watch
     from softprior.activations.run import run_activations
-    from softprior.storage import results_folder
     from softprior.studies.cluster import Cluster, elsewhere
     from softprior.studies.estimate import trials_at_once
+    from softprior.tracking.client import tracking_uri
 
     plan = plan_activations(spec, str(options.file))
     console.print("\n".join(describe(plan, with_findings=not options.no_findings)), soft_wrap=True)
@@ -90,11 +93,7 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
             )
         return FINISHED
     results = results_folder(options.results)
-    if not isinstance(results, Path):
-        raise UserError(
-            f"--results = '{options.results}' is a bucket, and sums are rewritten in place; give "
-            "a folder that all workers see"
-        )
+    server = tracking_uri(spec.tracking, results)
     folder = RunFolder(results / spec.name)
     # Ray warns of every pool of actors that arguments might be lost, which a new round would mend.
     cluster = Cluster(spec.resources, quiet=True)
@@ -102,7 +101,7 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
     try:
         with Watch(console, plan) as watch:
             summary = run_activations(plan, folder, cluster, watch)
-        _tell(console, options, plan, folder, summary)
+        _tell(console, options, plan, folder, server, summary)
     except KeyboardInterrupt:
         console.print(_how_far(plan, folder), soft_wrap=True)
         raise
@@ -110,7 +109,12 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
 
 
 def _tell(
-    console: Console, options: argparse.Namespace, plan: Plan, folder: RunFolder, summary: dict[str, Any]
+    console: Console,
+    options: argparse.Namespace,
+    plan: Plan,
+    folder: RunFolder,
+    server: str | None,
+    summary: dict[str, Any],
 ) -> None:
     """Says what was left out, finds and draws what the store says, and how to use it."""
     for name, reason in summary["failed"].items():
@@ -120,8 +124,8 @@ def _tell(
             rows = f"{read['skipped']} of {read['documents'] + read['skipped']} rows were left out"
             console.print(f"note: {name}: {rows}, first {read['malformed'][0]}", soft_wrap=True)
     found = {} if options.no_findings else _findings(console, plan, folder)
-    if plan.spec.tracking.enabled:
-        _track(console, plan, folder, summary, found)
+    if server is not None:
+        _track(console, plan, folder, server, summary, found)
     _next(console, folder, summary)
 
 
@@ -152,12 +156,16 @@ def _findings(console: Console, plan: Plan, folder: RunFolder) -> dict[str, Any]
     limit_threads(plan.spec.resources.cpus * plan.spec.workers)
     path, figures = folder.root / "findings.json", folder.root / "figures"
     if not _newer(path, folder.summary):
-        with Steps(console, "findings") as steps:
-            save_findings(path, findings(folder.store, steps))
+        with local_folder(folder.store) as store, Steps(console, "findings") as steps:
+            save_findings(path, findings(store, steps))
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if not _newer(figures / DEPTH, path):
-        with Steps(console, "figures") as steps:
-            draw_activations(folder.store, found, figures, steps)
+        with (
+            local_folder(folder.store) as store,
+            replaced_folder(figures) as new,
+            Steps(console, "figures") as steps,
+        ):
+            draw_activations(store, found, new, steps)
     for task, sites in found["tasks"].items():
         console.print(task_table(task, sites))
     console.print("\n".join(found["sentences"]), soft_wrap=True)
@@ -167,34 +175,43 @@ def _findings(console: Console, plan: Plan, folder: RunFolder) -> dict[str, Any]
 
 
 def _track(
-    console: Console, plan: Plan, folder: RunFolder, summary: dict[str, Any], found: dict[str, Any]
+    console: Console,
+    plan: Plan,
+    folder: RunFolder,
+    uri: str,
+    summary: dict[str, Any],
+    found: dict[str, Any],
 ) -> None:
     """Sends numbers by site and figures to MLflow: one run, however often the command is repeated."""
     from softprior.activations.findings.summary import by_depth
-    from softprior.tracking.client import default_uri
     from softprior.tracking.runs import log_run
 
     spec, results = plan.spec, folder.root.parent
     facts = {f"version.{name}": value for name, value in summary["versions"].items()}
     facts |= {"commit": summary["commit"] or "unknown", **plan.identity}
     given = spec.model_dump(mode="json", exclude={"name", "description", "tracking"})
-    files = [folder.summary, folder.root / "findings.json", folder.root / "figures"]
-    uri = spec.tracking.uri or default_uri(results)
-    present = [path for path in files if path.exists()]
     whole = not summary["failed"]
-    problem = log_run(uri, results, spec.name, plan.key, facts, given, by_depth(found), present, whole=whole)
+    with ExitStack() as here:
+        files = [here.enter_context(local_copy(folder.summary))]
+        if found:
+            files.append(here.enter_context(local_copy(folder.root / "findings.json")))
+            files.append(here.enter_context(local_folder(folder.root / "figures")))
+        problem = log_run(
+            uri, results, spec.name, plan.key, facts, given, by_depth(found), files, whole=whole
+        )
     if problem:
         console.print(f"note: MLflow at {uri} could not be written: {problem}", soft_wrap=True)
         console.print("      the results folder has everything; the same command again sends it")
 
 
-def _newer(path: Path, than: Path) -> bool:
-    return path.exists() and path.stat().st_mtime_ns >= than.stat().st_mtime_ns
+def _newer(path: Location, than: Location) -> bool:
+    own, other = written(path), written(than)
+    return own is not None and other is not None and own >= other
 
 
 def _next(console: Console, folder: RunFolder, summary: dict[str, Any]) -> None:
     task = next(name for name in summary["tasks"] if name != "vocabulary")
-    console.print(f"store    {folder.store}")
+    console.print(f"store    {folder.store}", soft_wrap=True)
     console.print(
         f"use it   priors: [{{fitted: {{statistics: {folder.store}, task: {task}}}}}]", soft_wrap=True
     )

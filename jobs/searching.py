@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -111,7 +114,7 @@ def _report(
     console.print(f"results   {folder.root}")
     console.print(f"figures   {folder.search} and {folder.root / 'figures'}")
     if plan.search.storage is None:
-        console.print(f"dashboard optuna-dashboard {folder.journal}", soft_wrap=True)
+        console.print(f"dashboard {_dashboard()} {folder.journal}", soft_wrap=True)
     for point in summary.points:
         if point.state == "fail" and failed.isdisjoint(point.trials):
             console.print(f"proposal {point.number} failed: {point.reason}", soft_wrap=True)
@@ -119,6 +122,12 @@ def _report(
         console.print(
             f"{len(failed)} trials failed; the sampler knows, and a search tries none of them again"
         )
+
+
+def _dashboard() -> str:
+    """Optuna's own, as a shell finds it: it stands beside Python where it is installed."""
+    name = "optuna-dashboard"
+    return shutil.which(name, path=str(Path(sys.executable).parent)) or name
 
 
 def _json(summary: Summary) -> dict:

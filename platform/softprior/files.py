@@ -30,7 +30,7 @@ def write_atomically(path: Location, write: Callable[[Path], object]) -> None:
         with tempfile.TemporaryDirectory(prefix="softprior-") as folder:
             filled = Path(folder) / path.name
             write(filled)
-            path.write_bytes(filled.read_bytes())
+            path.upload(filled)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     # Nodes of a cluster share folders, and in containers their processes have the same ids.

@@ -1,4 +1,4 @@
-"""What trials are called for people: every axis by name, with the parameters that tell trials apart."""
+"""Words for people: what trials are called, by what tells them apart, and numbers of things."""
 
 from __future__ import annotations
 
@@ -133,3 +133,9 @@ def _entries(value: Any) -> Iterator[Entry]:
     elif isinstance(value, dict | list | tuple):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _entries(item)
+
+
+def counted(number: float, what: str) -> str:
+    """A number of things: `1 CPU`, `0.5 GPUs`, `1,200 trials`."""
+    shown = f"{number:,}" if isinstance(number, int) else f"{number:g}"
+    return f"{shown} {what}{'s' * (number != 1)}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,11 @@ class RemotePath:
         with self._explained(), self._store.open_input_file(self._key) as stream:
             return bytes(stream.readall())
 
+    def read_start(self, count: int) -> bytes:
+        """The first bytes, so many or as many as there are."""
+        with self._explained(), self._store.open_input_file(self._key) as stream:
+            return bytes(stream.read_at(count, 0))
+
     def read_text(self, encoding: str = "utf-8") -> str:
         return self.read_bytes().decode(encoding)
 
@@ -77,7 +84,7 @@ class RemotePath:
             stream.write(content)
 
     def download(self, path: Path) -> None:
-        """Copies the object to a file of this machine."""
+        """Copies the object to a file of this machine, or all below it to a folder, which must be there."""
         from pyarrow.fs import LocalFileSystem, copy_files
 
         with self._explained():
@@ -99,17 +106,37 @@ class RemotePath:
                     raise
 
     def glob(self, pattern: str) -> Iterator[RemotePath]:
-        """Objects directly below this one by the end of their names, `*.json`."""
+        """Objects directly below this one by their names, `*.json`."""
         from pyarrow.fs import FileSelector, FileType
 
         with self._explained():
             found = self._store.get_file_info(FileSelector(self._key, allow_not_found=True))
-        end = pattern.removeprefix("*")
         yield from (
             self / file.base_name
             for file in found
-            if file.type == FileType.File and file.base_name.endswith(end)
+            if file.type == FileType.File and fnmatchcase(file.base_name, pattern)
         )
+
+    def upload_folder(self, folder: Path) -> None:
+        """Puts all files of a folder of this machine in place, one after another."""
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            RemotePath(f"{self.uri}/{path.relative_to(folder).as_posix()}").upload(path)
+
+    def remove_folder(self) -> None:
+        """Removes all objects below this one, if there are any."""
+        with self._explained(), suppress(FileNotFoundError):
+            self._store.delete_dir(self._key)
+
+    def listing(self) -> list[tuple[str, int, str]]:
+        """Of the object, or of all below: name below the parent, bytes, and when it was written; sorted."""
+        from pyarrow.fs import FileSelector, FileType
+
+        with self._explained():
+            own = self._store.get_file_info(self._key)
+            below = FileSelector(self._key, recursive=True, allow_not_found=True)
+            found = [own] if own.type == FileType.File else self._store.get_file_info(below)
+        start = len(self._key) - len(self.name)
+        return sorted((f.path[start:], f.size, str(f.mtime)) for f in found if f.type == FileType.File)
 
     def modified(self) -> datetime | None:
         """When the object was written, by the store's clock; None if there is none."""
@@ -167,7 +194,7 @@ def location(text: str | Path) -> Location:
     scheme, separator, rest = str(text).partition("://")
     if not separator:
         return Path(text).expanduser().resolve()
-    if scheme not in STORES or not re.fullmatch(r"[^/?#]+(/[^/?#]+)*/?", rest):
+    if scheme not in STORES or not re.fullmatch(r"[^/?#]+(/(?!\.\.?(/|$))[^/?#]+)*/?", rest):
         raise UserError(
             f"results go to a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER, not to '{text}'; correct it"
         )
@@ -192,6 +219,51 @@ def listed(folder: Location, pattern: str) -> list[Location]:
     """Files directly in a folder by the end of their names, `*.json`, sorted."""
     found: list[Location] = [*folder.glob(pattern)]
     return sorted(found, key=str)
+
+
+def written(path: Location) -> datetime | None:
+    """When a file was written, by the clock of where it is; None if there is none."""
+    if isinstance(path, RemotePath):
+        return path.modified()
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else None
+
+
+def remove_folder(folder: Location) -> None:
+    """Removes a folder and all in it, as far as it is there."""
+    if isinstance(folder, RemotePath):
+        folder.remove_folder()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def local_folder(folder: Location) -> Iterator[Path]:
+    """The folder itself, or for as long as the context lasts a copy of it on this machine."""
+    if isinstance(folder, Path):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="softprior-") as copy:
+        folder.download(Path(copy))
+        yield Path(copy)
+
+
+@contextmanager
+def replaced_folder(folder: Location) -> Iterator[Path]:
+    """A new folder of this machine, which takes the old one's place when the context ends well.
+
+    In a bucket files are put in place one after another, and of the old ones those stay that have no new one.
+    """
+    if isinstance(folder, RemotePath):
+        with tempfile.TemporaryDirectory(prefix="softprior-") as filled:
+            yield Path(filled)
+            folder.upload_folder(Path(filled))
+        return
+    new = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    yield new
+    shutil.rmtree(folder, ignore_errors=True)
+    new.rename(folder)
 
 
 @contextmanager

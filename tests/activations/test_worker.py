@@ -58,7 +58,6 @@ def spec(**changes) -> ActivationsSpec:
 
 
 def worker(plan: Plan, folder: RunFolder, **identity: str) -> Worker:
-    folder.parts.mkdir(parents=True, exist_ok=True)
     return Worker(plan.spec.model_dump_json(), {**plan.identity, **identity}, str(folder.root))
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softprior.labels import labels, names, numbered, short_ids
+from softprior.labels import counted, labels, names, numbered, short_ids
 from softprior.specs import Entry, EvaluationSpec, Rate, TrainingSpec, TrialSpec
 
 
@@ -143,3 +143,11 @@ def test_ids_are_as_long_as_tells_them_apart() -> None:
 )
 def test_words_are_numbered_from_the_second_on(words: list[str], found: list[str]) -> None:
     assert numbered(words) == found
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(0, "0 trials"), (1, "1 trial"), (1.0, "1 trial"), (0.5, "0.5 trials"), (1234567, "1,234,567 trials")],
+)
+def test_numbers_of_things(number: float, words: str) -> None:
+    assert counted(number, "trial") == words

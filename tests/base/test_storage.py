@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from jobs.stopping import stoppable
+from softprior import lease
 from softprior.assets.cache import VARIABLE, cache_root, ensure
 from softprior.errors import UserError
 from softprior.files import write_atomically, write_json
@@ -21,8 +22,17 @@ from softprior.prompt import Place
 from softprior.records import load_records, read_header, save_record
 from softprior.results import StudyFolder
 from softprior.specs import TrackingSpec
-from softprior.storage import JOB, RemotePath, local_copy, location, results_folder
-from softprior.studies import lease
+from softprior.storage import (
+    JOB,
+    RemotePath,
+    local_copy,
+    local_folder,
+    location,
+    remove_folder,
+    replaced_folder,
+    results_folder,
+    written,
+)
 from softprior.studies.search.storage import _storage
 from softprior.studies.worker import failed
 from softprior.tracking.client import tracking_uri
@@ -98,6 +108,30 @@ def test_objects_are_written_read_listed_and_removed(bucket: str, tmp_path: Path
     assert not path.exists()
 
 
+@pytest.mark.parametrize("remote", [True, False])
+def test_folders_are_replaced_copied_and_removed_whole(bucket: str, remote: bool, tmp_path: Path) -> None:
+    folder = location(f"{bucket}/replaced" if remote else tmp_path / "replaced")
+    remove_folder(folder)
+    assert written(folder / "one") is None
+    for word in ("old", "new"):
+        with replaced_folder(folder) as new:
+            (new / "below").mkdir()
+            (new / "one").write_text(word)
+            (new / "below" / "two").write_text(word)
+    half = replaced_folder(folder)
+    (half.__enter__() / "one").write_text("half")
+    with pytest.raises(OSError, match="the disk is full"):
+        half.__exit__(OSError, OSError("the disk is full"), None)
+    assert written(folder / "one") is not None
+    with local_folder(folder) as here:
+        files = [path for path in here.rglob("*") if path.is_file()]
+        found = {path.relative_to(here).as_posix(): path.read_text() for path in files}
+    assert found == {"one": "new", "below/two": "new"}
+    assert (folder / "one").read_text() == "new"
+    remove_folder(folder)
+    assert not folder.exists()
+
+
 def test_a_write_that_fails_leaves_what_was_there(bucket: str) -> None:
     path = location(f"{bucket}/kept")
     write_atomically(path, lambda temporary: temporary.write_text("old"))
@@ -165,7 +199,7 @@ def test_one_driver_at_a_time(bucket: str, monkeypatch: pytest.MonkeyPatch) -> N
     path = location(f"{bucket}/study/.lock")
     with lease.leased(path):
         with (
-            pytest.raises(UserError, match=r"process \d+ on .* is running the study in s3://"),
+            pytest.raises(UserError, match=r"process \d+ on .* is running in s3://"),
             lease.leased(path),
         ):
             pytest.fail("two at a time")
@@ -192,7 +226,7 @@ def test_a_driver_whose_lease_another_took_over_stops_and_leaves_it(
 
     with stoppable("early", "late") as stop:
         stop.orderly = True
-        with pytest.raises(UserError, match="process 7 on elsewhere is running the study"):
+        with pytest.raises(UserError, match="process 7 on elsewhere is running in"):
             drive()
     assert stop.signal == signal.SIGTERM
     assert path.read_bytes() == other

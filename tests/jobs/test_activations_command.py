@@ -15,7 +15,7 @@ from tests.activations.test_worker import spec
 @pytest.mark.parametrize(
     ("changes", "results", "said"),
     [
-        ({}, "s3://bucket/results", "--results = 's3://bucket/results' is a bucket, and sums are rewritten"),
+        ({}, "s3://bucket/results", "results in s3://bucket/results need a tracking server"),
         ({"placement": {"hosts": "shared", "ranks": 2}}, "results", "small.yaml: unknown key 'placement'"),
         ({"model": {"id": "tiny", "ranks": 2}}, "results", "small.yaml: unknown key 'model.ranks'"),
     ],

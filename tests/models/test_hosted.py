@@ -20,10 +20,11 @@ import torch
 from softprior.errors import UserError
 from softprior.models import hosted
 from softprior.models.encoder_decoder import EncoderDecoderLM
-from softprior.models.hosted import HostedLM, start_replica, wait_for
+from softprior.models.hosted import HostedLM
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.models.protocol import Comparison, FrozenLM
+from softprior.models.replica import start_replica, wait_for
 from softprior.prompt import Batch
 from softprior.studies.watchdog import stalls, watched
 from softprior.testing.families import random_model

@@ -33,7 +33,7 @@ def save(path: Path, model: str = "table", places: tuple[Place, ...] = (Place(0)
     return path
 
 
-def prior(file: Path, spread: float = 0.0):
+def prior(file: Path | str, spread: float = 0.0):
     return validate(PRIORS["posterior"], {"file": str(file), "spread": spread}, "study.yaml")
 
 

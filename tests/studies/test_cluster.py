@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from softprior.errors import UserError
 from softprior.specs import ResourcesSpec
 from softprior.studies.cluster import Cluster
 from softprior.training.threads import thread_environment
+from tests.ray_head import free_ports
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
 
@@ -51,6 +54,28 @@ def test_an_address_that_is_none_is_said_in_one_sentence(
     ):
         pytest.fail("there is nothing")
     assert "\n" not in str(refused.value)
+
+
+def test_a_cluster_of_this_machine_that_is_gone_is_told_in_seconds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from ray._private import services
+
+    monkeypatch.setattr(services, "find_gcs_addresses", set)  # those of other tests
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    started = time.monotonic()
+    with (
+        pytest.raises(UserError, match=r"=auto \(this machine has none"),
+        Cluster(ResourcesSpec()),
+    ):
+        pytest.fail("there is nothing")
+    (port,) = free_ports(1)
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{port}")
+    with pytest.raises(UserError, match=f"RAY_ADDRESS=127.0.0.1:{port}"), Cluster(ResourcesSpec()):
+        pytest.fail("it is gone")
+    assert time.monotonic() - started < 30
 
 
 def test_the_address_of_jobs_is_told_from_that_of_drivers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import math
 
 from softprior.activations.plan import Plan
 from softprior.assets.models import model_shape, parameter_count
+from softprior.labels import counted
 from softprior.training.threads import CORE_FLOPS
 
 OVERHEAD = 1.2
@@ -28,14 +29,12 @@ def describe(plan: Plan, with_findings: bool) -> list[str]:
         tokens = sum(shard.tokens for shard in shards)
         if tokens:
             about = "" if shards[0].file == "" else "about "
-            lines.append(
-                f"  {task}: {about}{tokens:,} tokens in {len(shards)} shard{'s' * (len(shards) > 1)}"
-            )
+            lines.append(f"  {task}: {about}{counted(tokens, 'token')} in {counted(len(shards), 'shard')}")
     if plan.shuffled_tokens:
         lines.append(f"  and about {plan.shuffled_tokens:,} tokens again with their words shuffled")
     parameters, shape = parameter_count(spec.model), model_shape(spec.model)
     speed = spec.resources.cpus * CORE_FLOPS * spec.workers
-    workers = f"{spec.workers} worker{'s' * (spec.workers > 1)}"
+    workers = counted(spec.workers, "worker")
     if parameters is not None and not spec.resources.gpus:
         seconds = OVERHEAD * 2.0 * parameters * (plan.tokens + plan.shuffled_tokens) / speed
         lines.append(f"  about {_duration(seconds)} with {workers}, starting up not counted")
@@ -58,7 +57,7 @@ def _sites(plan: Plan) -> str:
     sites = plan.spec.sites
     if isinstance(sites, str):
         return "all sites, keys and values included" if sites == "all" else "all residual sites"
-    return f"{len(sites)} site{'s' * (len(sites) > 1)}"
+    return counted(len(sites), "site")
 
 
 def _findings(plan: Plan, blocks: int) -> int:
@@ -79,4 +78,4 @@ def _bytes(plan: Plan, blocks: int, hidden: int) -> float:
 
 def _duration(seconds: float) -> str:
     minutes = max(1, round(seconds / 60))
-    return f"{seconds / 3600:.1f} hours" if minutes >= 90 else f"{minutes} minute{'s' * (minutes > 1)}"
+    return f"{seconds / 3600:.1f} hours" if minutes >= 90 else counted(minutes, "minute")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 from softprior.activations.state import Partial
+from softprior.storage import Location, RemotePath, listed
 
 
 @dataclass(frozen=True)
@@ -17,34 +17,39 @@ class RunFolder:
         root: absolute.
     """
 
-    root: Path
+    root: Location
 
     @property
-    def store(self) -> Path:
+    def seconds(self) -> float:
+        """Between two notes of how far a worker is, and between looks at them: a bucket costs by request."""
+        return 10.0 if isinstance(self.root, RemotePath) else 1.0
+
+    @property
+    def store(self) -> Location:
         """The statistics store, which is the result."""
         return self.root / "store"
 
     @property
-    def plan(self) -> Path:
+    def plan(self) -> Location:
         """What is to be done; a folder belongs to one plan."""
         return self.root / "plan.json"
 
     @property
-    def summary(self) -> Path:
+    def summary(self) -> Location:
         """What was done: spec, versions, fingerprints, coverage. Written last."""
         return self.root / "activations.json"
 
     @property
-    def lock(self) -> Path:
+    def lock(self) -> Location:
         """Held by the process that runs it."""
         return self.root / ".lock"
 
     @property
-    def parts(self) -> Path:
+    def parts(self) -> Location:
         """Everything that goes when the store is whole."""
         return self.root / "parts"
 
-    def partial(self, task: str, worker: str) -> Path:
+    def partial(self, task: str, worker: str) -> Location:
         """What one worker has added up of a task."""
         return self.parts / f"{_name(task)}.{worker}.safetensors"
 
@@ -54,15 +59,19 @@ class RunFolder:
         Raises:
             UserError: a file is damaged.
         """
-        return [Partial(path) for path in sorted(self.parts.glob(f"{_name(task)}.*.safetensors"))]
+        return [Partial(path) for path in listed(self.parts, f"{_name(task)}.*.safetensors")]
 
-    def calibration(self, task: str) -> Path:
+    def calibration(self, task: str) -> Location:
         """Median norms by site."""
         return self.parts / f"{_name(task)}.medians.json"
 
-    def beat(self, worker: str) -> Path:
+    def beat(self, worker: str) -> Location:
         """How far a worker is."""
         return self.parts / f"{worker}.beat.json"
+
+    def beats(self) -> list[Location]:
+        """How far all workers are."""
+        return listed(self.parts, "*.beat.json")
 
 
 def _name(task: str) -> str:

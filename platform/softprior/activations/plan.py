@@ -13,6 +13,7 @@ from softprior.activations.spec import ActivationsSpec
 from softprior.activations.texts import VOCABULARY, Shard, Source, sources
 from softprior.assets import fingerprints
 from softprior.assets.models import model_fingerprint, model_shape
+from softprior.assets.named import here
 from softprior.errors import UserError
 from softprior.models.load import load_tokenizer
 from softprior.posteriors import load_posterior
@@ -68,8 +69,8 @@ def plan_activations(spec: ActivationsSpec, where: str = "activations") -> Plan:
     _check_sites(spec, where)
     identity = {"model": model_fingerprint(spec.model)}
     if spec.prompt is not None:
-        _check_prompt(spec, spec.prompt.expanduser(), identity["model"], where)
-        identity["prompt"] = fingerprints.of_file(spec.prompt.expanduser())
+        _check_prompt(spec, here(spec.prompt), identity["model"], where)
+        identity["prompt"] = fingerprints.of_file(here(spec.prompt))
     known = sources(spec, load_tokenizer(spec.model), where)
     shards = [Shard(f"{VOCABULARY}-00000", VOCABULARY, "", 0, 0, 0, 1)]
     for source in known.values():

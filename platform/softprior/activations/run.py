@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
@@ -18,15 +18,14 @@ from softprior.activations.state import Partial, merged_site
 from softprior.activations.store import write_site
 from softprior.activations.texts import VOCABULARY, Shard
 from softprior.errors import UserError
-from softprior.files import held, write_json
+from softprior.files import write_json
+from softprior.lease import locked
 from softprior.statistics.store import site_order
+from softprior.storage import remove_folder, replaced_folder
 from softprior.training.environment import commit, versions
 
 ROUNDS = 3
 """How often shards that were lost with their worker are given out again."""
-
-POLL = 1.0
-"""Seconds between two looks at how far the workers are."""
 
 
 class Progress(NamedTuple):
@@ -56,7 +55,7 @@ def run_activations(
         UserError: another process runs this, the folder is another run's or cannot be written, a setting
             does not fit the model, or nothing could be read.
     """
-    with held(folder.lock):
+    with locked(folder.lock):
         with _full_disk_told(plan, folder):
             _claim(folder, plan)
         if folder.summary.exists():
@@ -95,7 +94,7 @@ def _unwritable(plan: Plan, folder: RunFolder, problem: str) -> UserError:
     kept = len(plan.shards) - len(_missing(plan, folder))
     return UserError(
         f"{folder.root} cannot be written ({problem}); {kept} of {len(plan.shards)} shards are kept, so free "
-        "some space and run the command again"
+        "some space, or mend what it says, and run the command again"
     )
 
 
@@ -108,9 +107,8 @@ def _claim(folder: RunFolder, plan: Plan) -> None:
                 "another name, or remove the folder"
             )
         return
-    if folder.root.joinpath("study.json").exists():
+    if (folder.root / "study.json").exists():
         raise UserError(f"{folder.root} is the results folder of a study; give this run another name")
-    folder.parts.mkdir(parents=True, exist_ok=True)
     write_json(folder.plan, {"key": plan.key, "identity": plan.identity, "shards": plan.shard_facts()})
 
 
@@ -222,15 +220,15 @@ def _user_error(error: BaseException) -> UserError | None:
 @contextmanager
 def _watching(plan: Plan, folder: RunFolder, report: Report) -> Iterator[None]:
     """Adds up what the workers of this session note of their progress, and what is on disk."""
-    for path in folder.parts.glob("*.beat.json"):
+    for path in folder.beats():
         path.unlink()
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(POLL):
-            beats = (json.loads(path.read_text()) for path in folder.parts.glob("*.beat.json"))
-            tokens = sum(beat["tokens"] for beat in beats)
-            report(Progress(tokens, len(kept(plan, folder))))
+        while not ended.wait(folder.seconds):
+            with suppress(UserError):  # a bucket that is away for a moment
+                tokens = sum(json.loads(path.read_text())["tokens"] for path in folder.beats())
+                report(Progress(tokens, len(kept(plan, folder))))
 
     thread = threading.Thread(target=watch, name="progress", daemon=True)
     thread.start()
@@ -249,10 +247,28 @@ def _finish(plan: Plan, folder: RunFolder, failed: dict[str, str]) -> dict[str, 
     Raises:
         UserError: nothing could be read but the vocabulary.
     """
+    with replaced_folder(folder.store) as store:
+        tasks = _merge(plan, folder, store, failed)
+    summary = {
+        "key": plan.key,
+        "spec": plan.spec.model_dump(mode="json"),
+        "identity": plan.identity,
+        "tasks": tasks,
+        "failed": failed,
+        "missing_tokens": sum(shard.tokens for shard in plan.shards if shard.name in failed),
+        "versions": versions(),
+        "commit": commit(),
+    }
+    write_json(folder.summary, summary)
+    if not failed:
+        remove_folder(folder.parts)
+    return summary
+
+
+def _merge(plan: Plan, folder: RunFolder, store: Path, failed: dict[str, str]) -> dict[str, Any]:
+    """Writes the store; returns what was read of each task."""
     tasks: dict[str, Any] = {}
     none: dict[str, str] = {}
-    fresh = folder.root / "store.new"  # an old store stays whole until this one is
-    shutil.rmtree(fresh, ignore_errors=True)
     for task, groups in plan.groups.items():
         partials = _chosen(folder, task)
         shards = {name: facts for partial in partials for name, facts in partial.shards.items()}
@@ -266,26 +282,11 @@ def _finish(plan: Plan, folder: RunFolder, failed: dict[str, str]) -> dict[str, 
         sites = sorted({site for partial in partials for site in partial.sites}, key=site_order)
         for site in sites:
             state = merged_site(partials, site)
-            write_site(fresh, task, site, state, groups, total["documents"], plan.identity)
+            write_site(store, task, site, state, groups, total["documents"], plan.identity)
         reasons = [reason for name in sorted(shards) for reason in shards[name]["reasons"]]
         seconds = round(sum(facts.get("seconds", 0) for facts in shards.values()), 1)
         tasks[task] = {**total, "seconds": seconds, "sites": sites, "malformed": reasons[:10]}
     if none and tasks.keys() <= {VOCABULARY}:
         task, reason = list(none.items())[-1]
         raise UserError(f"nothing of {task} could be read: {reason}")
-    summary = {
-        "key": plan.key,
-        "spec": plan.spec.model_dump(mode="json"),
-        "identity": plan.identity,
-        "tasks": tasks,
-        "failed": failed,
-        "missing_tokens": sum(shard.tokens for shard in plan.shards if shard.name in failed),
-        "versions": versions(),
-        "commit": commit(),
-    }
-    shutil.rmtree(folder.store, ignore_errors=True)
-    fresh.rename(folder.store)
-    write_json(folder.summary, summary)
-    if not failed:
-        shutil.rmtree(folder.parts)
-    return summary
+    return tasks

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from softprior.assets.named import Named
 from softprior.specs import Entry, ModelSpec, Name, ResourcesSpec, Spec, TrackingSpec
 from softprior.tasks.base import Split
 
@@ -63,7 +63,7 @@ class ActivationsSpec(Spec):
     sequences: Annotated[int, Field(ge=0)] = 256
     massive: Annotated[float, Field(gt=1)] = 10.0
     exact: bool = False
-    prompt: Path | None = None
+    prompt: Named | None = None
     shard_tokens: Annotated[int, Field(ge=1)] = 32_768
     batch_tokens: Annotated[int, Field(ge=1)] = 4096
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +21,12 @@ from softprior.files import write_atomically
 from softprior.statistics.keyed_sample import KeyedSample
 from softprior.statistics.moments import RunningMoments, packed, unpacked
 from softprior.statistics.norms import NormSketch
+from softprior.storage import Location, RemotePath
 
 KEY = "softprior-partial"
+
+FIRST, LONGEST = 2**20, 10**8
+"""Bytes of a file in a bucket that are asked for first, and that a safetensors header may have at most."""
 
 Tensors = dict[str, Tensor]
 
@@ -144,7 +149,7 @@ class TaskState:
                 found.end_shard()
         self.shards[shard] = facts
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Location) -> None:
         """Writes everything in one step; whoever reads finds the old state or this one."""
         tensors: Tensors = {}
         facts: dict[str, Any] = {}
@@ -187,18 +192,18 @@ def _prefixed(prefix: str, tensors: Tensors) -> Tensors:
 
 
 class Partial:
-    """A state on disk, read site by site."""
+    """A state on disk, or in a bucket, read site by site."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Location) -> None:
         """Reads the header.
 
         Raises:
             UserError: the file is damaged.
         """
         self.path = path
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
         try:
-            with safe_open(path, framework="pt") as file:
-                self._header = json.loads(file.metadata()[KEY])
+            self._header = json.loads(_metadata(path)[KEY])
         except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
             raise UserError(
                 f"{path} is damaged ({error}); remove it, and its shards are read again"
@@ -222,7 +227,7 @@ class Partial:
         """What it has of a site."""
         header, facts = self._header, self._header["sites"][name]
         state = SiteState(facts["dimension"], header["sample"], header["exact"], len(header["groups"]))
-        with safe_open(self.path, framework="pt") as file:
+        with safe_open(self._here(), framework="pt") as file:
             tensors = {k: file.get_tensor(k) for k in file.keys() if k.startswith(f"{name}/")}  # noqa: SIM118
         for kind, counts in facts["classes"].items():
             found = state.of(kind)
@@ -239,6 +244,15 @@ class Partial:
         state.paths = _within(tensors, f"{name}//paths/")
         return state
 
+    def _here(self) -> Path:
+        """The file on this machine, copied once from a bucket."""
+        if isinstance(self.path, Path):
+            return self.path
+        if self._copy is None:
+            self._copy = tempfile.TemporaryDirectory(prefix="softprior-")
+            self.path.download(Path(self._copy.name) / self.path.name)
+        return Path(self._copy.name) / self.path.name
+
     def load(self) -> TaskState:
         """All of it, to go on from."""
         header = self._header
@@ -246,6 +260,31 @@ class Partial:
         return TaskState(
             self.task, header["sample"], header["exact"], tuple(header["groups"]), sites, self.shards
         )
+
+
+def _metadata(path: Location) -> dict[str, str]:
+    """What the header of a safetensors file says of the whole."""
+    if isinstance(path, RemotePath):
+        found: dict[str, str] = json.loads(_header_of(path))["__metadata__"]
+        return found
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata())
+
+
+def _header_of(path: RemotePath) -> bytes:
+    """The JSON at the start of a safetensors file, behind eight bytes that say how long it is.
+
+    It is read in one request, as another worker may write the file anew between two.
+    """
+    size = FIRST
+    while True:
+        start = path.read_start(size)
+        end = 8 + int.from_bytes(start[:8], "little")
+        if end <= len(start):
+            return start[8:end]
+        if len(start) < size or end > LONGEST:
+            raise ValueError("its header is cut short")
+        size = end
 
 
 def _within(tensors: Tensors, prefix: str) -> Tensors:

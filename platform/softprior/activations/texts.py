@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from softprior.activations.rows import KINDS, Malformed, kind_of, parts_of_file, rows
 from softprior.activations.spec import ActivationsSpec, FilesSpec
 from softprior.errors import UserError
+from softprior.labels import counted
 from softprior.seeding import derive, numpy_generator
 from softprior.tasks import TASKS, Task
 from softprior.tasks.base import Split
@@ -254,7 +255,7 @@ class FileTexts:
             if len(tokens) >= LEAST:
                 yield name, tokens
             else:
-                number = f"{len(tokens)} token{'s' * (len(tokens) != 1)}"
+                number = counted(len(tokens), "token")
                 yield name, Malformed(f"{number}, and a text has {LEAST} or more")
 
 

@@ -6,7 +6,6 @@ import json
 import time
 import uuid
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,12 +19,14 @@ from softprior.activations.sequences import Sequences
 from softprior.activations.spec import ActivationsSpec
 from softprior.activations.state import Partial, TaskState
 from softprior.activations.texts import VOCABULARY, Shard, Source, batches, sources
+from softprior.assets.named import here
 from softprior.errors import UserError, nearest
 from softprior.files import write_json
 from softprior.models.protocol import SiteStatistic
 from softprior.posteriors import load_posterior
 from softprior.prompt import Prompt
 from softprior.statistics.keyed_sample import hash_keys
+from softprior.storage import location
 from softprior.tasks.parts import PARTS
 from softprior.tasks.prepare import Text
 
@@ -38,8 +39,8 @@ CALIBRATION = 4096
 REASONS = 3
 """Malformed rows of a shard that are told one by one."""
 
-BEAT = 1.0
-"""Seconds between two notes of how far a worker is."""
+UNWRITABLE = (OSError, SafetensorError, UserError)
+"""What writing into the results folder raises, a bucket's refusals included."""
 
 
 class Worker:
@@ -55,7 +56,7 @@ class Worker:
         self._host = loaded.host
         self._vocabulary = len(loaded.tokenizer)
         self._sources = sources(self._spec, loaded)
-        self._folder = RunFolder(Path(folder))
+        self._folder = RunFolder(location(folder))
         self._name = uuid.uuid4().hex[:12]
         self._prompt = _prompt(self._spec)
         self._sites = _sites(self._spec, self._host.sites())
@@ -98,7 +99,7 @@ class Worker:
                 continue
             try:
                 state.save(self._folder.partial(state.name, self._name))
-            except (OSError, SafetensorError) as error:
+            except UNWRITABLE as error:
                 self._state = None
                 return {"shard": shard.name, "failed": str(error), "disk": True}
             known = facts
@@ -165,9 +166,9 @@ class Worker:
     def _observe(self, shard: Shard, texts: list[Text], statistic: SiteStatistic) -> None:
         self._host.observe(self._prompt, batch_of(texts), self._observed, statistic)
         self._done += sum(len(text.tokens) for text in texts)
-        if time.monotonic() - self._beat > BEAT:
+        if time.monotonic() - self._beat > self._folder.seconds:
             self._beat = time.monotonic()
-            with suppress(OSError):  # a display has no part in the result
+            with suppress(*UNWRITABLE):  # a display has no part in the result
                 write_json(self._folder.beat(self._name), {"shard": shard.name, "tokens": self._done})
 
     def _load(self, source: Source) -> TaskState:
@@ -198,7 +199,7 @@ class Worker:
                 self._host.observe(self._prompt, batch_of(batch), sites, medians)
             try:
                 write_json(path, medians.values())
-            except OSError as error:
+            except UNWRITABLE as error:
                 raise _FolderError(str(error)) from error
         values: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
         return values
@@ -217,7 +218,7 @@ class _FolderError(Exception):
 
 
 def _prompt(spec: ActivationsSpec) -> Prompt | None:
-    return None if spec.prompt is None else load_posterior(spec.prompt.expanduser()).final
+    return None if spec.prompt is None else load_posterior(here(spec.prompt)).final
 
 
 def _sites(spec: ActivationsSpec, known: tuple[str, ...]) -> list[str]:

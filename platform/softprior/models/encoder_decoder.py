@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 from softprior.errors import UserError
 from softprior.liveness import alive
+from softprior.models.hooks import Shown, showing
 from softprior.models.protocol import (
     Comparison,
     Losses,
@@ -285,16 +287,17 @@ class EncoderDecoderLM:
         self, prompt: Prompt | None, batch: Batch, sites: Sequence[str], statistic: StatisticT
     ) -> StatisticT:
         parts = _Parts.of(batch, self.device)
-        with self._watching(sites, statistic, parts):
+        with self._feeding(statistic, sites, parts):
             encoded, seen = self._encode(prompt, parts)
             if any(site.startswith("decoder.") for site in sites):
                 with self._keeping(torch.zeros(0, dtype=torch.long, device=self.device)):
                     self._decode(encoded, seen, self._read(parts))
         return statistic
 
-    @contextmanager
-    def _watching(self, sites: Sequence[str], statistic: SiteStatistic, parts: _Parts) -> Iterator[None]:
-        """Forward hooks that hand the text's states at the sites to the statistic."""
+    def _feeding(
+        self, statistic: SiteStatistic, sites: Sequence[str], parts: _Parts
+    ) -> AbstractContextManager[None]:
+        """Hands the text's states at the sites to the statistic, for passes within."""
         outputs: dict[str, nn.Module] = {}
         inputs: dict[str, nn.Module] = {}
         for name, stack in self._stacks.items():
@@ -320,21 +323,10 @@ class EncoderDecoderLM:
             if len(where[stack].tokens):
                 statistic.update(site, text[real[stack]].float(), where[stack])
 
-        handles = [
-            inputs[site].register_forward_pre_hook(lambda _, args, site=site: give(site, args[0]))
-            for site in dict.fromkeys(sites)
-            if site in inputs
-        ]
-        handles += [
-            outputs[site].register_forward_hook(lambda _, __, out, site=site: give(site, _first(out)))
-            for site in dict.fromkeys(sites)
-            if site in outputs
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        def shown(modules: dict[str, nn.Module]) -> list[Shown]:
+            return [(module, partial(give, site)) for site, module in modules.items() if site in sites]
+
+        return showing(shown(inputs), shown(outputs))
 
 
 @dataclass
@@ -395,7 +387,3 @@ class _Parts:
     def where_answered(self) -> Where:
         rows, behind = self.answered.nonzero(as_tuple=True)
         return Where(rows, self.first[rows] + behind, self.answers[self.answered])
-
-
-def _first(out: Any) -> Tensor:
-    return out[0] if isinstance(out, tuple) else out

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -15,19 +13,13 @@ from torch import Tensor, nn
 from softprior.errors import UserError
 from softprior.liveness import alive
 from softprior.models.blocks import Blocks, position_kind, position_table
+from softprior.models.insertion import Insertion
 from softprior.models.keys import KeyGeometry
 from softprior.models.packing import Cache, Pass, Rows, flattened, running
 from softprior.models.passes import divided, in_passes, one_batch
-from softprior.models.protocol import (
-    Comparison,
-    Losses,
-    ModelInfo,
-    Request,
-    SiteStatistic,
-    StatisticT,
-    Where,
-)
+from softprior.models.protocol import Comparison, Losses, ModelInfo, Request, StatisticT, Where
 from softprior.models.reductions import compared, differentiated, summed
+from softprior.models.sites import Sites
 from softprior.prompt import Batch, Place, Prompt
 
 
@@ -54,8 +46,9 @@ class LocalLM:
         self._table = position_table(model)
         self._positions: Literal["rotary", "learned", "other"] = position_kind(model)
         self._embedding: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
-        self._hooks = _PromptHooks(self._blocks)
+        self._insertion = Insertion(self._blocks)
         self._geometry = KeyGeometry(self._model, self._blocks)
+        self._sites = Sites(self._blocks, self._geometry)
         self.windows: set[int] = set()
 
     @property
@@ -183,7 +176,7 @@ class LocalLM:
         embeddings = texts if kept is None else torch.cat([kept.flatten(0, 1), texts])
         keep = keep.to(self.device) + current.prompts * current.kept
         positions = self._position_ids(current, len(tokens))
-        with running(current), self._hooks.inserting(cut):
+        with running(current), self._insertion.inserting(cut):
             logits: Tensor = self._model(
                 inputs_embeds=embeddings[None],
                 position_ids=positions[None],
@@ -299,9 +292,7 @@ class LocalLM:
         return compared(first, second, rows, len(batch))
 
     def sites(self) -> tuple[str, ...]:
-        blocks = range(len(self._blocks.layers))
-        residual = [f"resid.{block}" for block in (*blocks, len(blocks))]
-        return (*residual, "final", *(f"{kind}.{block}" for kind in ("key", "value") for block in blocks))
+        return self._sites.names()
 
     @torch.no_grad()
     def observe(
@@ -310,64 +301,10 @@ class LocalLM:
         packed = _Packed.of(batch, self.device)
         within = torch.arange(packed.rows.longest, device=self.device).repeat(len(batch))
         where = Where(packed.row_of, within.index_select(0, packed.rows.unpad), packed.tokens)
-        with self._watching(sites, statistic, where):
+        with self._sites.feeding(statistic, sites, where):
             nothing = torch.zeros(1, dtype=torch.long)
             self._forward([prompt or {}], packed.tokens, Pass(packed.rows), keep=nothing)
         return statistic
-
-    @contextmanager
-    def _watching(self, sites: Sequence[str], statistic: SiteStatistic, where: Where) -> Iterator[None]:
-        """Forward hooks that hand the text's states at the sites to the statistic.
-
-        Keys and values are made of the states at their block's input, which costs its projections once
-        more: what the block itself makes are keys turned to their positions, and where they are not yet
-        turned differs by family.
-        """
-        layers = self._blocks.layers
-        blocks = len(layers)
-        unknown = [site for site in sites if site not in self.sites()]
-        if unknown:
-            raise UserError(
-                f"there is no site '{unknown[0]}'; this model has resid.0 to resid.{blocks}, final, key.0 to "
-                f"key.{blocks - 1} and value.0 to value.{blocks - 1}"
-            )
-        count = len(where.tokens)
-        readers = {
-            block: self._geometry.reader(block)
-            for block in range(blocks)
-            if f"key.{block}" in sites or f"value.{block}" in sites
-        }
-
-        def give(site: str, states: Tensor) -> None:
-            statistic.update(site, states[0, -count:].float(), where)
-
-        def enter(block: int, states: Tensor) -> None:
-            if f"resid.{block}" in sites:
-                give(f"resid.{block}", states)
-            if block in readers:
-                keys, values = readers[block](states[0, -count:])
-                for site, vectors in ((f"key.{block}", keys), (f"value.{block}", values)):
-                    if site in sites:
-                        give(site, vectors[None])
-
-        handles = [
-            layer.register_forward_pre_hook(
-                lambda _, args, kwargs, block=block: enter(block, _hidden(args, kwargs)),
-                with_kwargs=True,
-                prepend=True,
-            )
-            for block, layer in enumerate(layers)
-        ]
-        for site, module in ((f"resid.{blocks}", layers[-1]), ("final", self._blocks.final_norm)):
-            if site in sites:
-                handles.append(
-                    module.register_forward_hook(lambda _, __, out, site=site: give(site, _first(out)))
-                )
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 @dataclass
@@ -388,65 +325,6 @@ class _Packed:
         return cls(rows, tokens, row_of)
 
 
-class _PromptHooks:
-    """Prepends cut prompts to their block's input and cuts them from its output."""
-
-    def __init__(self, blocks: Blocks) -> None:
-        self._cut: dict[int, Tensor] = {}
-        for index, layer in enumerate(blocks.layers):
-            layer.register_forward_pre_hook(self._before(index), with_kwargs=True)
-            layer.register_forward_hook(self._after(index))
-
-    @contextmanager
-    def inserting(self, cut: dict[int, Float[Tensor, "_ _ _"]]) -> Iterator[None]:
-        """Prompt vectors [G P H] by block, for the passes within."""
-        self._cut = cut
-        try:
-            yield
-        finally:
-            self._cut = {}
-
-    def _before(self, block: int) -> Any:
-        def hook(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-            if not self._cut:
-                return None
-            hidden = _hidden(args, kwargs)
-            prompts, count, rest = 1, 0, hidden.shape[1]
-            if block in self._cut:
-                prompts, count = self._cut[block].shape[:2]
-                hidden = torch.cat([self._cut[block].flatten(0, 1)[None], hidden], 1)
-            if kwargs.get("position_embeddings") is not None:
-                turned = tuple(_repeated(p, prompts, count, rest) for p in kwargs["position_embeddings"])
-                kwargs = kwargs | {"position_embeddings": turned}
-            kwargs.pop("hidden_states", None)
-            return (hidden, *args[1:]), kwargs
-
-        return hook
-
-    def _after(self, block: int) -> Any:
-        def hook(_: nn.Module, __: tuple, out: Any) -> Any:
-            if block not in self._cut:
-                return out
-            front = math.prod(self._cut[block].shape[:2])
-            return (out[0][:, front:], *out[1:]) if isinstance(out, tuple) else out[:, front:]
-
-        return hook
-
-
-def _repeated(part: Float[Tensor, "1 N D"], prompts: int, count: int, rest: int) -> Float[Tensor, "1 M D"]:
-    """What belongs to positions of [cut prompt | rest], for [cut of each prompt | rest]."""
-    end = part[:, part.shape[1] - count - rest :]
-    return end if prompts == 1 else torch.cat([end[:, :count].repeat(1, prompts, 1), end[:, count:]], 1)
-
-
 def _partner(place: Place) -> Place:
     """The place of the values that belong to keys, or of the keys that belong to values."""
     return replace(place, kind="value" if place.kind == "key" else "key")
-
-
-def _hidden(args: tuple, kwargs: dict) -> Tensor:
-    return args[0] if args else kwargs["hidden_states"]
-
-
-def _first(out: Any) -> Tensor:
-    return out[0] if isinstance(out, tuple) else out

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from softprior.assets import fingerprints
+from softprior.assets.named import Named, here
 from softprior.errors import UserError
 from softprior.priors.base import Outline, PriorSource
 from softprior.priors.cache import Fit, cached_fit
@@ -20,6 +21,7 @@ from softprior.specs import Spec
 from softprior.statistics.gaussian import Gaussian, fit_gaussian
 from softprior.statistics.reference import Reference
 from softprior.statistics.store import SiteStatistics, find_statistics, load_statistics, statistics_width
+from softprior.storage import RemotePath
 
 SAMPLE = 20_000
 """Vectors kept of a vocabulary where single ones are asked for; the paper subsamples as many."""
@@ -32,7 +34,8 @@ class Domain(Spec):
     """A set of real vectors. Without `statistics` it is the vocabulary.
 
     Attributes:
-        statistics: a statistics store (a folder) of activations, in place of the vocabulary.
+        statistics: a statistics store of activations (a folder, or s3://BUCKET/FOLDER), in place of the
+            vocabulary.
         task: the task in the store; needed with `statistics`.
         site: the site in the store; null takes the place's own (`resid.L`, `key.L` or `value.L`).
         tokens: the token class in the store.
@@ -40,7 +43,7 @@ class Domain(Spec):
             tokens by frequency, so [0, 0.5] are the more frequent half.
     """
 
-    statistics: Path | None = None
+    statistics: Named | None = None
     task: str | None = None
     site: str | None = None
     tokens: str = "all"
@@ -62,7 +65,7 @@ class Domain(Spec):
         """Of the files it reads. Which site that is may depend on the place, so all of a task's count."""
         if self.statistics is None or self.task is None:
             return ()
-        folder = self.statistics.expanduser()
+        folder = self._store(self.task)
         found = [] if self.site else sorted((folder / self.task).glob("*.safetensors"))
         paths = found or [find_statistics(folder, self.task, self.site or "resid.0")]
         return tuple(f"{path.name} {fingerprints.of_file(path)}" for path in paths)
@@ -71,7 +74,7 @@ class Domain(Spec):
         """What decides the vectors, for the cache of fits."""
         if self.statistics is None or self.task is None:
             return {"vectors": source.fingerprint, "part": list(self.part)}
-        path = find_statistics(self.statistics.expanduser(), self.task, self.site or site_of(source.place))
+        path = find_statistics(self._store(self.task), self.task, self.site or site_of(source.place))
         return {
             "statistics": fingerprints.of_file(path),
             "model": source.model,
@@ -89,7 +92,7 @@ class Domain(Spec):
             vectors = source.vocabulary()
             return SiteStatistics.of(vectors[self._rows(len(vectors))])
         site = self.site or site_of(source.place)
-        found = load_statistics(self.statistics.expanduser(), self.task, site, self.tokens, source.model)
+        found = load_statistics(self._store(self.task), self.task, site, self.tokens, source.model)
         self._require_width(len(found.moments.mean), source)
         return found
 
@@ -99,8 +102,15 @@ class Domain(Spec):
             self.known_vectors(outline)
             return
         site = self.site or site_of(outline.place)
-        folder = self.statistics.expanduser()
+        folder = self._store(self.task)
         self._require_width(statistics_width(folder, self.task, site, self.tokens, outline.model), outline)
+
+    def _store(self, task: str) -> Path:
+        """The folder of the statistics; of those in a bucket a copy with this task's alone."""
+        assert self.statistics is not None
+        if isinstance(self.statistics, RemotePath):
+            return here(self.statistics / task).parent
+        return here(self.statistics)
 
     def known_vectors(self, outline: Outline) -> int | None:
         """How many a part of the vocabulary holds; None of a store, or where that is not known.

@@ -14,10 +14,15 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from softprior.assets.named import Named, here
 from softprior.errors import UserError
 from softprior.posteriors import Posterior, load_posterior
 from softprior.priors.base import Distribution, Outline, Prior, PriorSource, Support
 from softprior.prompt import Place
+from softprior.storage import RemotePath
+
+FILES = "*.safetensors"
+"""Posteriors in the folder of a study's."""
 
 KEPT = 4096
 """Files whose shapes are kept in memory, some hundred bytes each: more than a study's folder has."""
@@ -30,12 +35,12 @@ class PosteriorPrior(Prior):
 
     Attributes:
         file: `results/STUDY/posteriors/TRIAL.safetensors`; or `results/STUDY`, whose one posterior with
-            vectors for this trial's places is taken.
+            vectors for this trial's places is taken. Both may be in a bucket.
         spread: standard deviation of the noise on every coordinate, as a multiple of the vectors' root
             mean square; 0 copies them exactly.
     """
 
-    file: Path
+    file: Named
     spread: Annotated[float, Field(ge=0)] = 0.0
 
     def contents(self) -> tuple[str, ...]:
@@ -63,7 +68,11 @@ class PosteriorPrior(Prior):
         self._chosen(outline)
 
     def _candidates(self) -> tuple[Path, ...]:
-        file = self.file.expanduser()
+        if isinstance(self.file, RemotePath):
+            single = self.file.name.endswith(FILES.removeprefix("*"))
+            found = here(self.file if single else self.file / "posteriors")
+            return (found,) if single else tuple(sorted(found.glob(FILES)))
+        file = here(self.file)
         if not file.exists():
             raise UserError(
                 f"there is no posterior file and no study's folder {file}; run the study that makes it "
@@ -71,10 +80,10 @@ class PosteriorPrior(Prior):
             )
         if not file.is_dir():
             return (file,)
-        found = tuple(sorted((file / "posteriors").glob("*.safetensors")))
-        if not found:
+        files = tuple(sorted((file / "posteriors").glob(FILES)))
+        if not files:
             raise UserError(f"the study in {file} has no posteriors; run it first, or give a file")
-        return found
+        return files
 
     def _chosen(self, source: PriorSource | Outline) -> Path:
         """The file itself, or the one of a folder that has this trial's places and number of vectors.

@@ -17,7 +17,7 @@ import yaml
 from softprior.errors import UserError
 from softprior.specs import PlacementSpec, ResourcesSpec
 from softprior.studies.placement import logical_cpus, require_room, trial_threads
-from softprior.studies.reach import nobody, other_versions, require_reachable
+from softprior.studies.reach import nobody, other_versions, require_reachable, resolved
 from softprior.training.threads import thread_environment
 
 HERE = PlacementSpec()
@@ -166,7 +166,7 @@ def elsewhere() -> bool:
 def _connect(resources: ResourcesSpec, placement: PlacementSpec) -> list[dict[str, float]]:
     import ray
 
-    address = _address()
+    address = resolved(_address())
     options: dict[str, Any]
     if address == LOCAL:
         options = {"include_dashboard": False, "object_store_memory": 256 * 2**20}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-from softprior.labels import labels, names
+from softprior.labels import counted, labels, names
 from softprior.records import Record
 from softprior.specs import StudySpec
 from softprior.studies.cluster import elsewhere
@@ -29,7 +29,7 @@ def describe(plan: Plan, every_trial: bool) -> list[str]:
     """Lines for the terminal; with `every_trial` one line for each."""
     study, cost = plan.study, total_cost(plan.trials)
     count = len(plan.trials)
-    lines = [f"study {study.name}: {count} trial{'s' * (count != 1)} on {study.model.id}"]
+    lines = [f"study {study.name}: {counted(count, 'trial')} on {study.model.id}"]
     if every_trial:
         known = labels(plan.trials)
         for trial in plan.trials:
@@ -42,7 +42,7 @@ def describe(plan: Plan, every_trial: bool) -> list[str]:
     if any(trial.prior is not None for trial in plan.trials):
         smallest, seeds = smallest_p(plan), len(set(study.seeds))
         lines.append(
-            f"  {seeds} seed{'s' * (seeds > 1)}: comparing two priors can give p = {smallest:.2g} at best"
+            f"  {counted(seeds, 'seed')}: comparing two priors can give p = {smallest:.2g} at best"
             + ("" if smallest <= 0.05 else " (six seeds are the fewest for 0.05)")
         )
     return lines
@@ -53,8 +53,8 @@ def running(plan: Plan) -> str:
     resources = plan.study.resources
     if shared(plan.study.placement):
         return _sharing(plan)
-    each = f"each trial takes {_count(resources.cpus, 'CPU')}"
-    each += f" and {_count(resources.gpus, 'GPU')}" if resources.gpus else ""
+    each = f"each trial takes {counted(resources.cpus, 'CPU')}"
+    each += f" and {counted(resources.gpus, 'GPU')}" if resources.gpus else ""
     alone = hours(total_cost(plan.trials), plan.study.model, resources.cpus, resources.gpus)
     if elsewhere():
         most = "" if resources.concurrent is None else f", at most {resources.concurrent}"
@@ -71,17 +71,17 @@ def running(plan: Plan) -> str:
 
 def at_hand(nodes: list[dict[str, float]], study: StudySpec) -> str:
     """What a cluster that is there already has room for."""
-    cpus, gpus = (_count(sum(node.get(name, 0) for node in nodes), name) for name in ("CPU", "GPU"))
+    cpus, gpus = (counted(sum(node.get(name, 0) for node in nodes), name) for name in ("CPU", "GPU"))
     what = "copies of the model" if shared(study.placement) else "trials at a time"
     number = room(nodes, study.resources, study.placement)
-    return f"the cluster has {_count(len(nodes), 'node')} with {cpus} and {gpus}: room for {number:,} {what}"
+    return f"the cluster has {counted(len(nodes), 'node')} with {cpus} and {gpus}: room for {number:,} {what}"
 
 
 def _sharing(plan: Plan) -> str:
     """The same where replicas hold the model."""
     study, placement = plan.study, plan.study.placement
-    copies, what = placement.replicas, _count(placement.cpus, "CPU")
-    what += f" and {_count(placement.gpus, 'GPU')}" if placement.gpus else ""
+    copies, what = placement.replicas, counted(placement.cpus, "CPU")
+    what += f" and {counted(placement.gpus, 'GPU')}" if placement.gpus else ""
     most = concurrent(study.resources, placement) or 1
     together = max(1, min(most, len(plan.trials)))
     what += f" in {placement.ranks} ranks" if placement.ranks > 1 else ""
@@ -89,7 +89,7 @@ def _sharing(plan: Plan) -> str:
     if copies > 1:
         who = f"{copies} copies of the model, each on {what}, serve"
     passes = "" if placement.tokens is None else f", at most {placement.tokens:,} positions in a pass"
-    line = f"{who} up to {_count(together, 'trial')} at a time{passes}"
+    line = f"{who} up to {counted(together, 'trial')} at a time{passes}"
     alone = hours(total_cost(plan.trials), study.model, placement.cpus, placement.gpus)
     guess = _guess(None if alone is None else alone / min(copies, together))
     if not elsewhere():
@@ -108,7 +108,7 @@ def fitting(plan: Plan) -> list[str]:
     tokens = "" if made.tokens is None else f" to vectors of {made.tokens:,} tokens"
     threads = trial_threads(plan.study.resources, plan.study.placement)
     time = None if made.flops is None else made.flops / threads / CORE_FLOPS / 3600
-    count = _count(made.number, "fit")
+    count = counted(made.number, "fit")
     return [f"not counted: {count}{tokens} ({what}), made once for all trials, then cached: {_guess(time)}"]
 
 
@@ -125,10 +125,6 @@ def shortage_notes(records: Iterable[Record]) -> list[str]:
     ]
 
 
-def _count(number: float, what: str) -> str:
-    return f"{number:,g} {what}{'s' * (number != 1)}"
-
-
 def _guess(time: float | None) -> str:
     return "time unknown, as the model's size is" if time is None else _duration(time)
 
@@ -137,4 +133,4 @@ def _duration(time: float) -> str:
     if time >= 1:
         return f"about {time:.1f} hours"
     minutes = round(time * 60)
-    return f"about {_count(minutes, 'minute')}" if minutes else "less than a minute"
+    return f"about {counted(minutes, 'minute')}" if minutes else "less than a minute"

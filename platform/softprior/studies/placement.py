@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from softprior.errors import UserError
+from softprior.labels import counted
 from softprior.specs import ModelSpec, PlacementSpec, ResourcesSpec, StudySpec
 from softprior.storage import Location
 from softprior.studies.watchdog import remove_if_empty, watched
@@ -90,7 +91,7 @@ def require_room(nodes: list[dict[str, float]], resources: ResourcesSpec, placem
         best: dict[str, float] = max(nodes, key=lambda n: (n.get("GPU", 0), n.get("CPU", 0)), default={})
         what, key = ("a replica of the model", "placement") if own else ("a trial or worker", "resources")
         raise UserError(
-            f"{what} asks for {cpus} CPUs and {gpus:g} GPUs, and the largest node has "
+            f"{what} asks for {_units(cpus, gpus)}, and the largest node has "
             f"{best.get('CPU', 0):g} and {best.get('GPU', 0):g}; lower {key}.cpus or {key}.gpus"
         )
     if own:
@@ -99,17 +100,20 @@ def require_room(nodes: list[dict[str, float]], resources: ResourcesSpec, placem
         chips = sum(n.get("GPU", 0) for n in nodes)
         if need > there or placement.replicas * gpus > chips:
             raise UserError(
-                f"{placement.replicas} replicas of the model and one trial ask for {need:g} CPUs and "
-                f"{placement.replicas * gpus:g} GPUs, and the cluster has {there:g} and {chips:g}; lower "
-                "placement.replicas or placement.cpus"
+                f"{counted(placement.replicas, 'replica')} of the model and one trial ask for "
+                f"{_units(need, placement.replicas * gpus)}, and the cluster has {there:g} and {chips:g}; "
+                "lower placement.replicas or placement.cpus"
             )
         copies = room(nodes, resources, placement)
         if copies < placement.replicas:
             raise UserError(
-                f"a replica of the model stands on one node with its {cpus} CPUs and {gpus:g} GPUs, and the "
-                f"nodes have room for {copies} of {placement.replicas}; lower placement.replicas or "
-                "placement.cpus"
+                f"a replica of the model stands on one node with its {_units(cpus, gpus)}, and the nodes "
+                f"have room for {copies} of {placement.replicas}; lower placement.replicas or placement.cpus"
             )
+
+
+def _units(cpus: float, gpus: float) -> str:
+    return f"{counted(cpus, 'CPU')} and {counted(gpus, 'GPU')}"
 
 
 def room(nodes: list[dict[str, float]], resources: ResourcesSpec, placement: PlacementSpec) -> int:
@@ -156,8 +160,9 @@ def replicas(study: StudySpec, stalls: Location | None = None) -> Iterator[Share
     from ray.util.placement_group import placement_group, remove_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    from softprior.models.hosted import HostedLM, start_replica, wait_for
+    from softprior.models.hosted import HostedLM
     from softprior.models.load import load_tokenizer
+    from softprior.models.replica import start_replica, wait_for
     from softprior.training.threads import thread_environment
 
     asked: dict[str, float] = {"CPU": placement.cpus}

@@ -11,6 +11,22 @@ PATIENCE = 10.0
 """Seconds that a cluster has for an answer."""
 
 
+def resolved(address: str) -> str:
+    """The address that `auto`, the cluster of this machine, stands for; others as they are.
+
+    Raises:
+        UserError: there is no such cluster.
+    """
+    if address != "auto":
+        return address
+    from ray._private.services import canonicalize_bootstrap_address
+
+    try:
+        return str(canonicalize_bootstrap_address(address))
+    except ConnectionError:
+        raise nobody(address, "this machine has none") from None
+
+
 def require_reachable(address: str) -> None:
     """Asks the cluster at HOST:PORT for its id; addresses of another form are Ray's to judge.
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from softprior.files import held
+from softprior.lease import locked
 from softprior.records import Record, load_records
 from softprior.results import StudyFolder
 from softprior.specs import StudySpec, TrialSpec
 from softprior.storage import RemotePath
 from softprior.studies.cluster import Cluster
 from softprior.studies.deaths import every_death_is_one
-from softprior.studies.lease import leased
 from softprior.studies.observers import Observer
 from softprior.studies.placement import concurrent, placed_model, replicas, trial_resources, trial_threads
 from softprior.studies.plan import Plan
@@ -67,7 +66,7 @@ def run_study(
             written.
         InterruptedStudyError: Ctrl-C, or another signal whose handler raises KeyboardInterrupt.
     """
-    with locked(folder):
+    with locked(folder.lock):
         write_study(folder, plan)
         wanted = {trial.id: trial for trial in plan.trials}
         known = {i: r for i, r in load_records(folder.records).items() if i in wanted}
@@ -84,15 +83,6 @@ def run_study(
         if interrupted:
             raise InterruptedStudyError(records)
         return records
-
-
-def locked(folder: StudyFolder) -> AbstractContextManager[None]:
-    """Keeps other processes from running the study while the context is open.
-
-    Raises:
-        UserError: on entering: one is running it, or the folder cannot be written.
-    """
-    return leased(folder.lock) if isinstance(folder.lock, RemotePath) else held(folder.lock)
 
 
 def run_trials(

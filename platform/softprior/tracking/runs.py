@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from softprior.storage import Location
 from softprior.tracking.client import ARTIFACTS, BATCH, connect
 
 KEY = "softprior.run"
@@ -18,7 +19,7 @@ NUMBERS = "softprior.numbers"
 
 def log_run(
     uri: str,
-    results: Path,
+    results: Location,
     name: str,
     key: str,
     facts: Mapping[str, str],
@@ -63,7 +64,7 @@ def log_run(
     return None
 
 
-def _found(client: Any, uri: str, results: Path, name: str, tags: dict[str, str]) -> str:
+def _found(client: Any, uri: str, results: Location, name: str, tags: dict[str, str]) -> str:
     """The run with these tags; those of the same work with other numbers are deleted."""
     experiment = client.get_experiment_by_name(f"softprior/{name}")
     if experiment is None:

@@ -23,6 +23,7 @@ from softprior.errors import UserError
 from softprior.files import finite, write_json
 from softprior.statistics.store import stored
 from softprior.statistics.unimodality import over_sites
+from softprior.storage import Location
 
 Report = Callable[[int, int, str], None]
 """Told how many sites are done, of how many, and which comes next."""
@@ -112,7 +113,7 @@ def by_depth(found: Mapping[str, Any]) -> dict[str, dict[int, float]]:
     return numbers
 
 
-def save_findings(path: Path, found: dict[str, Any]) -> None:
+def save_findings(path: Location, found: dict[str, Any]) -> None:
     """Writes what `findings` returned; the file reads back as the same value."""
     write_json(path, found)
 

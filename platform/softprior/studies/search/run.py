@@ -8,12 +8,13 @@ from optuna import Study
 from optuna.exceptions import StorageInternalError
 
 from softprior.errors import UserError
+from softprior.lease import locked
 from softprior.records import Record, load_records
 from softprior.results import StudyFolder
 from softprior.specs import TrialSpec
 from softprior.studies.cluster import Cluster
 from softprior.studies.observers import SearchObserver
-from softprior.studies.runner import InterruptedStudyError, Search, locked, run_trials
+from softprior.studies.runner import InterruptedStudyError, Search, run_trials
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.storage import open_search
 from softprior.studies.table import write_study, write_table
@@ -33,7 +34,7 @@ def run_search(
         for observer in observers:
             observer.added(trials)
 
-    with locked(folder):
+    with locked(folder.lock):
         study = open_search(plan, folder)
         if not folder.table.exists():
             cluster.start()  # a first run surely needs Ray, which gets ready while we import

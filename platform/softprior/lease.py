@@ -1,4 +1,4 @@
-"""Who runs a study whose results are in an object store, where there are no file locks."""
+"""Who works in a results folder: a file lock, or in an object store, which has none, signs of life."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from softprior.errors import InUseError, UserError
-from softprior.storage import RemotePath
+from softprior.files import held
+from softprior.storage import Location, RemotePath
 
 BEAT, STALE = 8.0, 30.0
 """Seconds between a driver's signs of life, and after which one that gave none is taken for dead."""
@@ -22,9 +23,19 @@ SETTLED = 2.0
 """Seconds after which of several drivers that began together the one that wrote last is known to all."""
 
 
+def locked(path: Location) -> AbstractContextManager[None]:
+    """Keeps other processes from working in the folder of a lock while the context is open.
+
+    Raises:
+        InUseError: on entering: another process holds the lock.
+        UserError: the folder cannot be written.
+    """
+    return leased(path) if isinstance(path, RemotePath) else held(path)
+
+
 @contextmanager
 def leased(path: RemotePath) -> Iterator[None]:
-    """Holds an object that says who runs the study and is written again every few seconds.
+    """Holds an object that says who works in its folder and is written again every few seconds.
 
     Two drivers could both run only if one gave no sign of life for half a minute and then went on. It
     finds the other's object at its next sign of life and stops as for SIGTERM. What both computed
@@ -95,5 +106,5 @@ def _running(path: RemotePath) -> InUseError:
     with suppress(UserError, FileNotFoundError, ValueError, KeyError):
         driver = json.loads(path.read_bytes())
         who = f"process {driver['process']} on {driver['machine']}"
-        return InUseError(f"{who} is running the study in {path.parent}; wait for it or stop it")
-    return InUseError(f"another process is running the study in {path.parent}; wait for it or stop it")
+        return InUseError(f"{who} is running in {path.parent}; wait for it or stop it")
+    return InUseError(f"another process is running in {path.parent}; wait for it or stop it")

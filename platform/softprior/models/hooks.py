@@ -1,0 +1,46 @@
+"""Hidden states as they pass a module of a model: where forward hooks find them, and who is shown them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+Shown = tuple[nn.Module, Callable[[Tensor], None]]
+"""A module, and who is shown its hidden states."""
+
+
+def entering(args: tuple, kwargs: dict) -> Tensor:
+    """The hidden states among a module's arguments: the first, or the one of that name."""
+    return args[0] if args else kwargs["hidden_states"]
+
+
+def leaving(out: Any) -> Tensor:
+    """The hidden states in what a module returns: all of it, or the first of a tuple."""
+    return out[0] if isinstance(out, tuple) else out
+
+
+@contextmanager
+def showing(inputs: Sequence[Shown], outputs: Sequence[Shown]) -> Iterator[None]:
+    """Shows the hidden states at inputs and at outputs of modules, for the passes within.
+
+    Hooks that were there before can change what enters a module and what leaves it: at an input the states
+    are shown before that, at an output after it.
+    """
+    handles = [
+        module.register_forward_pre_hook(
+            lambda _, args, kwargs, show=show: show(entering(args, kwargs)), with_kwargs=True, prepend=True
+        )
+        for module, show in inputs
+    ]
+    handles += [
+        module.register_forward_hook(lambda _, __, out, show=show: show(leaving(out)))
+        for module, show in outputs
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

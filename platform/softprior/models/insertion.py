@@ -1,0 +1,66 @@
+"""Cut prompts in a packed sequence: in front of it within their block, and nowhere else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from softprior.models.blocks import Blocks
+from softprior.models.hooks import entering
+
+
+class Insertion:
+    """Prepends cut prompts to their block's input and cuts them from its output."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self._cut: dict[int, Tensor] = {}
+        for index, layer in enumerate(blocks.layers):
+            layer.register_forward_pre_hook(self._before(index), with_kwargs=True)
+            layer.register_forward_hook(self._after(index))
+
+    @contextmanager
+    def inserting(self, cut: dict[int, Float[Tensor, "_ _ _"]]) -> Iterator[None]:
+        """Prompt vectors [G P H] by block, for the passes within."""
+        self._cut = cut
+        try:
+            yield
+        finally:
+            self._cut = {}
+
+    def _before(self, block: int) -> Any:
+        def hook(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+            if not self._cut:
+                return None
+            hidden = entering(args, kwargs)
+            prompts, count, rest = 1, 0, hidden.shape[1]
+            if block in self._cut:
+                prompts, count = self._cut[block].shape[:2]
+                hidden = torch.cat([self._cut[block].flatten(0, 1)[None], hidden], 1)
+            if kwargs.get("position_embeddings") is not None:
+                turned = tuple(_repeated(p, prompts, count, rest) for p in kwargs["position_embeddings"])
+                kwargs = kwargs | {"position_embeddings": turned}
+            kwargs.pop("hidden_states", None)
+            return (hidden, *args[1:]), kwargs
+
+        return hook
+
+    def _after(self, block: int) -> Any:
+        def hook(_: nn.Module, __: tuple, out: Any) -> Any:
+            if block not in self._cut:
+                return out
+            front = math.prod(self._cut[block].shape[:2])
+            return (out[0][:, front:], *out[1:]) if isinstance(out, tuple) else out[:, front:]
+
+        return hook
+
+
+def _repeated(part: Float[Tensor, "1 N D"], prompts: int, count: int, rest: int) -> Float[Tensor, "1 M D"]:
+    """What belongs to positions of [cut prompt | rest], for [cut of each prompt | rest]."""
+    end = part[:, part.shape[1] - count - rest :]
+    return end if prompts == 1 else torch.cat([end[:, :count].repeat(1, prompts, 1), end[:, count:]], 1)

@@ -1,0 +1,76 @@
+"""Sites of a decoder: their names, and a statistic fed with the states there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+
+from torch import Tensor
+
+from softprior.errors import UserError
+from softprior.models.blocks import Blocks
+from softprior.models.hooks import Shown, showing
+from softprior.models.keys import KeyGeometry
+from softprior.models.protocol import SiteStatistic, Where
+
+
+class Sites:
+    """`resid.l`, `final`, `key.l` and `value.l`; `docs/notation.md` says where they are."""
+
+    def __init__(self, blocks: Blocks, geometry: KeyGeometry) -> None:
+        self._layers = blocks.layers
+        self._final = blocks.final_norm
+        self._geometry = geometry
+
+    def names(self) -> tuple[str, ...]:
+        """All sites, as `FrozenLM.sites` gives them."""
+        blocks = range(len(self._layers))
+        residual = [f"resid.{block}" for block in (*blocks, len(blocks))]
+        return (*residual, "final", *(f"{kind}.{block}" for kind in ("key", "value") for block in blocks))
+
+    def feeding(
+        self, statistic: SiteStatistic, sites: Sequence[str], where: Where
+    ) -> AbstractContextManager[None]:
+        """Hands the text's states at the sites to the statistic, for a packed pass within.
+
+        Keys and values are made of the states at their block's input, which costs its projections once
+        more: what the block itself makes are keys turned to their positions, and where they are not yet
+        turned differs by family.
+
+        Args:
+            where: the text's tokens, which end the packed sequence.
+
+        Raises:
+            UserError: there is no such site.
+        """
+        blocks = len(self._layers)
+        unknown = [site for site in sites if site not in self.names()]
+        if unknown:
+            raise UserError(
+                f"there is no site '{unknown[0]}'; this model has resid.0 to resid.{blocks}, final, key.0 to "
+                f"key.{blocks - 1} and value.0 to value.{blocks - 1}"
+            )
+        count = len(where.tokens)
+        readers = {
+            block: self._geometry.reader(block)
+            for block in range(blocks)
+            if f"key.{block}" in sites or f"value.{block}" in sites
+        }
+
+        def give(site: str, states: Tensor) -> None:
+            statistic.update(site, states[0, -count:].float(), where)
+
+        def enter(block: int, states: Tensor) -> None:
+            if f"resid.{block}" in sites:
+                give(f"resid.{block}", states)
+            if block in readers:
+                keys, values = readers[block](states[0, -count:])
+                for site, vectors in ((f"key.{block}", keys), (f"value.{block}", values)):
+                    if site in sites:
+                        give(site, vectors[None])
+
+        inputs: list[Shown] = [(layer, partial(enter, block)) for block, layer in enumerate(self._layers)]
+        ends = {f"resid.{blocks}": self._layers[-1], "final": self._final}
+        outputs: list[Shown] = [(end, partial(give, site)) for site, end in ends.items() if site in sites]
+        return showing(inputs, outputs)

@@ -1,0 +1,98 @@
+"""Statistics and posteriors that a study names in a bucket give the priors that they give from a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from softprior.assets import named
+from softprior.assets.cache import VARIABLE
+from softprior.assets.named import here
+from softprior.errors import UserError
+from softprior.prompt import Place
+from softprior.seeding import torch_generator
+from softprior.storage import RemotePath, location
+from softprior.testing.priors import TableSource, outline_of
+from tests.object_store import bucket
+from tests.priors import test_domain, test_posterior_prior
+
+__all__ = ["bucket"]  # fixture
+
+
+@pytest.fixture(autouse=True)
+def _new_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """An empty cache, and nothing known of what is in buckets."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    named._copied.cache_clear()
+    yield
+    named._copied.cache_clear()
+
+
+def uploaded(folder: Path, address: str) -> str:
+    remote = location(address)
+    assert isinstance(remote, RemotePath)
+    remote.upload_folder(folder)
+    return address
+
+
+def test_statistics(bucket: str, tmp_path: Path) -> None:
+    local = tmp_path / "store"
+    for task, site in (("squad", "resid.0"), ("squad", "key.3"), ("other", "resid.0")):
+        test_domain.save(local, task, site)
+    remote = uploaded(local, f"{bucket}/stores/one")
+    given = {"task": "squad", "tokens": "all"}
+    one, other = test_domain.domain(local, **given), test_domain.domain(None, statistics=remote, **given)
+    assert other.model_dump(mode="json")["statistics"] == remote
+    assert one.contents() == other.contents()
+    for place in (Place(0), Place(3, "key")):
+        source = test_domain.at(place)
+        assert one.key(source) == other.key(source)
+        assert torch.equal(one.load(source).sample, other.load(source).sample)
+        other.check_outline(outline_of(source))
+    assert not list(here(location(f"{remote}/squad")).parent.glob("other")), "what nobody asked for"
+    missing = test_domain.domain(None, statistics=remote, task="poems")
+    with pytest.raises(UserError, match=f"there is nothing at {remote}/poems; make it first"):
+        missing.contents()
+
+
+def test_posteriors(bucket: str, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    (study / "posteriors").mkdir(parents=True)
+    path = test_posterior_prior.save(study / "posteriors" / "a.safetensors")
+    remote = uploaded(study, f"{bucket}/results/study")
+    expected = test_posterior_prior.prior(path)
+    for address in (remote, f"{remote}/posteriors/a.safetensors"):
+        found = test_posterior_prior.prior(address)
+        assert found.contents() == expected.contents()
+        draws = [one.fit(TableSource()).sample(torch_generator(0), 6) for one in (expected, found)]
+        assert torch.equal(*draws)
+
+
+def test_what_changed_is_copied_again(bucket: str, tmp_path: Path) -> None:
+    path = location(f"{bucket}/file")
+    assert isinstance(path, RemotePath)
+    path.write_bytes(b"first")
+    assert here(path).read_bytes() == b"first"
+    path.write_bytes(b"the second")
+    named._copied.cache_clear()
+    assert here(path).read_bytes() == b"the second"
+    assert here(tmp_path / "of this machine") == tmp_path / "of this machine"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (3, "a path is a text, not 3"),
+        ("ftp://host/store", "'ftp://host/store' is neither a path nor s3://BUCKET/FOLDER or gs://"),
+        ("s3://bucket/../other", "'s3://bucket/../other' is neither"),
+    ],
+)
+def test_what_is_no_path_is_told(wrong: object, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        test_domain.domain(None, statistics=wrong, task="squad")
+    with pytest.raises(ValidationError):
+        test_domain.Domain(statistics=wrong, task="squad")
