@@ -22,6 +22,9 @@ from softprior.seeding import torch_generator
 from softprior.specs import ModelSpec
 from softprior.training.threads import limit_threads
 
+IDS = (5, 200)
+"""Token ids that every model has."""
+
 LABELS = 4
 """The last tokens of every row."""
 
@@ -72,11 +75,18 @@ def _prompt(hidden: int, trial: int) -> dict[Place, torch.Tensor]:
 
 
 def _batch(rows: int, length: int, trial: int) -> Batch:
-    tokens = torch.randint(5, 200, (rows, length), generator=torch_generator(0, "tokens", trial))
+    tokens = torch.randint(*IDS, (rows, length), generator=torch_generator(0, "tokens", trial))
     labels = torch.zeros(rows, length, dtype=torch.bool)
     labels[:, -LABELS:] = True
     ids = tuple(str(row) for row in range(rows))
-    return Batch(ids, tokens, torch.full((rows,), length), labels, labels.clone(), torch.ones(rows))
+    return Batch(
+        ids=ids,
+        tokens=tokens,
+        lengths=torch.full((rows,), length),
+        labels=labels,
+        scored=labels.clone(),
+        weights=torch.ones(rows),
+    )
 
 
 def _seconds(work: Callable[[], None]) -> float:

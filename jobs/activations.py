@@ -13,6 +13,7 @@ from rich.console import Console
 
 from jobs.stopping import Stop, stoppable
 from softprior.errors import UserError
+from softprior.lease import locked
 from softprior.storage import Location, local_copy, local_folder, replaced_folder, results_folder, written
 from softprior.study_files import load_spec
 
@@ -123,7 +124,7 @@ def _tell(
         if read["skipped"]:
             rows = f"{read['skipped']} of {read['documents'] + read['skipped']} rows were left out"
             console.print(f"note: {name}: {rows}, first {read['malformed'][0]}", soft_wrap=True)
-    found = {} if options.no_findings else _findings(console, plan, folder)
+    found = _known(folder) if options.no_findings else _findings(console, plan, folder)
     if server is not None:
         _track(console, plan, folder, server, summary, found)
     _next(console, folder, summary)
@@ -155,23 +156,26 @@ def _findings(console: Console, plan: Plan, folder: RunFolder) -> dict[str, Any]
 
     limit_threads(plan.spec.resources.cpus * plan.spec.workers)
     path, figures = folder.root / "findings.json", folder.root / "figures"
-    if not _newer(path, folder.summary):
-        with local_folder(folder.store) as store, Steps(console, "findings") as steps:
-            save_findings(path, findings(store, steps))
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if not _newer(figures / DEPTH, path):
-        with (
-            local_folder(folder.store) as store,
-            replaced_folder(figures) as new,
-            Steps(console, "figures") as steps,
-        ):
-            draw_activations(store, found, new, steps)
+    if not _newer(path, folder.summary) or not _newer(figures / DEPTH, path):
+        with locked(folder.lock), local_folder(folder.store) as store:
+            if not _newer(path, folder.summary):
+                with Steps(console, "findings") as steps:
+                    save_findings(path, findings(store, steps))
+            with replaced_folder(figures) as new, Steps(console, "figures") as steps:
+                draw_activations(store, _known(folder), new, steps)
+    found = _known(folder)
     for task, sites in found["tasks"].items():
         console.print(task_table(task, sites))
     console.print("\n".join(found["sentences"]), soft_wrap=True)
     console.print(f"findings {path}", soft_wrap=True)
     console.print(f"figures  {figures}", soft_wrap=True)
     return found
+
+
+def _known(folder: RunFolder) -> dict[str, Any]:
+    """What was found earlier in the store as it is; nothing if nothing was."""
+    path = folder.root / "findings.json"
+    return json.loads(path.read_text(encoding="utf-8")) if _newer(path, folder.summary) else {}
 
 
 def _track(
@@ -195,6 +199,7 @@ def _track(
         files = [here.enter_context(local_copy(folder.summary))]
         if found:
             files.append(here.enter_context(local_copy(folder.root / "findings.json")))
+        if (folder.root / "figures").exists():
             files.append(here.enter_context(local_folder(folder.root / "figures")))
         problem = log_run(
             uri, results, spec.name, plan.key, facts, given, by_depth(found), files, whole=whole

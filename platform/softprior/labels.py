@@ -137,5 +137,4 @@ def _entries(value: Any) -> Iterator[Entry]:
 
 def counted(number: float, what: str) -> str:
     """A number of things: `1 CPU`, `0.5 GPUs`, `1,200 trials`."""
-    shown = f"{number:,}" if isinstance(number, int) else f"{number:g}"
-    return f"{shown} {what}{'s' * (number != 1)}"
+    return f"{number:,.10g} {what}{'s' * (number != 1)}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from softprior.errors import UserError
@@ -84,7 +84,7 @@ class RemotePath:
             stream.write(content)
 
     def download(self, path: Path) -> None:
-        """Copies the object to a file of this machine, or all below it to a folder, which must be there."""
+        """Copies the object to a file of this machine."""
         from pyarrow.fs import LocalFileSystem, copy_files
 
         with self._explained():
@@ -117,15 +117,27 @@ class RemotePath:
             if file.type == FileType.File and fnmatchcase(file.base_name, pattern)
         )
 
+    def download_folder(self, folder: Path) -> None:
+        """Copies all objects below this one to a folder of this machine."""
+        for name, *_ in self.listing():
+            inner = PurePosixPath(name).relative_to(self.name)
+            if ".." in inner.parts:
+                raise UserError(f"{self.parent}/{name} leads out of its folder; remove it")
+            target = folder / inner
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (self.parent / name).download(target)
+
     def upload_folder(self, folder: Path) -> None:
-        """Puts all files of a folder of this machine in place, one after another."""
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            RemotePath(f"{self.uri}/{path.relative_to(folder).as_posix()}").upload(path)
+        """Puts all files of a folder of this machine in place, in the order in which they were written."""
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        for path in sorted(files, key=lambda path: path.stat().st_mtime_ns):
+            (self / path.relative_to(folder).as_posix()).upload(path)
 
     def remove_folder(self) -> None:
         """Removes all objects below this one, if there are any."""
-        with self._explained(), suppress(FileNotFoundError):
-            self._store.delete_dir(self._key)
+        if self.exists():
+            with suppress(FileNotFoundError), self._explained():  # Google's miss the folder's own object
+                self._store.delete_dir(self._key)
 
     def listing(self) -> list[tuple[str, int, str]]:
         """Of the object, or of all below: name below the parent, bytes, and when it was written; sorted."""
@@ -216,7 +228,7 @@ def results_folder(text: str) -> Location:
 
 
 def listed(folder: Location, pattern: str) -> list[Location]:
-    """Files directly in a folder by the end of their names, `*.json`, sorted."""
+    """Files directly in a folder by their names, `*.json`, sorted."""
     found: list[Location] = [*folder.glob(pattern)]
     return sorted(found, key=str)
 
@@ -232,8 +244,8 @@ def remove_folder(folder: Location) -> None:
     """Removes a folder and all in it, as far as it is there."""
     if isinstance(folder, RemotePath):
         folder.remove_folder()
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
+    elif folder.exists():
+        shutil.rmtree(folder)
 
 
 @contextmanager
@@ -243,7 +255,7 @@ def local_folder(folder: Location) -> Iterator[Path]:
         yield folder
         return
     with tempfile.TemporaryDirectory(prefix="softprior-") as copy:
-        folder.download(Path(copy))
+        folder.download_folder(Path(copy))
         yield Path(copy)
 
 
@@ -278,5 +290,5 @@ def local_copy(path: Location) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="softprior-") as folder:
         copy = Path(folder) / path.name
-        copy.write_bytes(path.read_bytes())
+        path.download(copy)
         yield copy

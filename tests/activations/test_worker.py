@@ -288,6 +288,8 @@ def test_a_prompt_in_front_changes_what_is_seen(plan, undisturbed, tmp_path):
     prompted = plan_activations(spec(prompt=str(path)))
     assert prompted.key != plan.key
     folder = RunFolder(tmp_path / "run")
+    with pytest.raises(UserError, match="prompt changed after the run was planned"):
+        worker(prompted, folder, prompt="other")
     read(worker(prompted, folder), prompted, *range(len(prompted.shards)))
     _finish(prompted, folder, {})
     bare, steered = (

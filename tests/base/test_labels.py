@@ -147,7 +147,14 @@ def test_words_are_numbered_from_the_second_on(words: list[str], found: list[str
 
 @pytest.mark.parametrize(
     ("number", "words"),
-    [(0, "0 trials"), (1, "1 trial"), (1.0, "1 trial"), (0.5, "0.5 trials"), (1234567, "1,234,567 trials")],
+    [
+        (0, "0 trials"),
+        (1, "1 trial"),
+        (1.0, "1 trial"),
+        (0.5, "0.5 trials"),
+        (1024.0, "1,024 trials"),
+        (1234567, "1,234,567 trials"),
+    ],
 )
 def test_numbers_of_things(number: float, words: str) -> None:
     assert counted(number, "trial") == words

@@ -120,8 +120,7 @@ def test_folders_are_replaced_copied_and_removed_whole(bucket: str, remote: bool
             (new / "below" / "two").write_text(word)
     half = replaced_folder(folder)
     (half.__enter__() / "one").write_text("half")
-    with pytest.raises(OSError, match="the disk is full"):
-        half.__exit__(OSError, OSError("the disk is full"), None)
+    assert not half.__exit__(OSError, OSError("the disk is full"), None)
     assert written(folder / "one") is not None
     with local_folder(folder) as here:
         files = [path for path in here.rglob("*") if path.is_file()]

@@ -13,6 +13,7 @@ from softprior.assets import named
 from softprior.assets.cache import VARIABLE
 from softprior.assets.named import here
 from softprior.errors import UserError
+from softprior.priors import domain
 from softprior.prompt import Place
 from softprior.seeding import torch_generator
 from softprior.storage import RemotePath, location
@@ -27,9 +28,11 @@ __all__ = ["bucket"]  # fixture
 def _new_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """An empty cache, and nothing known of what is in buckets."""
     monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
-    named._copied.cache_clear()
+    for remembered in (named._copied, domain._require_whole):
+        remembered.cache_clear()
     yield
-    named._copied.cache_clear()
+    for remembered in (named._copied, domain._require_whole):
+        remembered.cache_clear()
 
 
 def uploaded(folder: Path, address: str) -> str:
@@ -54,6 +57,13 @@ def test_statistics(bucket: str, tmp_path: Path) -> None:
         assert torch.equal(one.load(source).sample, other.load(source).sample)
         other.check_outline(outline_of(source))
     assert not list(here(location(f"{remote}/squad")).parent.glob("other")), "what nobody asked for"
+    run = location(f"{bucket}/stores")
+    (run / "plan.json").write_bytes(b"{}")
+    domain._require_whole.cache_clear()
+    with pytest.raises(UserError, match=f"the activation run in {run} has not ended"):
+        other.contents()
+    (run / "activations.json").write_bytes(b"{}")
+    assert other.contents() == one.contents()
     missing = test_domain.domain(None, statistics=remote, task="poems")
     with pytest.raises(UserError, match=f"there is nothing at {remote}/poems; make it first"):
         missing.contents()

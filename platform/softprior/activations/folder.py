@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from softprior.activations.state import Partial
+from softprior.statistics.store import RUN_PLAN, RUN_SUMMARY
 from softprior.storage import Location, RemotePath, listed
 
 
@@ -20,8 +21,8 @@ class RunFolder:
     root: Location
 
     @property
-    def seconds(self) -> float:
-        """Between two notes of how far a worker is, and between looks at them: a bucket costs by request."""
+    def pause(self) -> float:
+        """Seconds between two notes of how far a worker is, and between looks: a bucket costs by request."""
         return 10.0 if isinstance(self.root, RemotePath) else 1.0
 
     @property
@@ -32,12 +33,12 @@ class RunFolder:
     @property
     def plan(self) -> Location:
         """What is to be done; a folder belongs to one plan."""
-        return self.root / "plan.json"
+        return self.root / RUN_PLAN
 
     @property
     def summary(self) -> Location:
         """What was done: spec, versions, fingerprints, coverage. Written last."""
-        return self.root / "activations.json"
+        return self.root / RUN_SUMMARY
 
     @property
     def lock(self) -> Location:

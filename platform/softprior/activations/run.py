@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from softprior.errors import UserError
 from softprior.files import write_json
 from softprior.lease import locked
 from softprior.statistics.store import site_order
-from softprior.storage import remove_folder, replaced_folder
+from softprior.storage import RemotePath, local_copy, remove_folder, replaced_folder
 from softprior.training.environment import commit, versions
 
 ROUNDS = 3
@@ -61,6 +61,8 @@ def run_activations(
         if folder.summary.exists():
             found: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
             if not found["failed"]:
+                with _full_disk_told(plan, folder):
+                    remove_folder(folder.parts)  # if that was interrupted
                 return found
         failed: dict[str, str] = {}
         lost = LOST
@@ -94,7 +96,7 @@ def _unwritable(plan: Plan, folder: RunFolder, problem: str) -> UserError:
     kept = len(plan.shards) - len(_missing(plan, folder))
     return UserError(
         f"{folder.root} cannot be written ({problem}); {kept} of {len(plan.shards)} shards are kept, so free "
-        "some space, or mend what it says, and run the command again"
+        "some space and run the command again"
     )
 
 
@@ -191,6 +193,8 @@ def _read(
                 outcome = json.loads(row["result"])
                 if "failed" in outcome:
                     failed[outcome["shard"]] = outcome["failed"]
+                if outcome.get("said"):
+                    raise UserError(outcome["failed"])
                 if outcome.get("disk"):
                     raise _unwritable(plan, folder, outcome["failed"])
         except ray.exceptions.RayError as error:
@@ -225,8 +229,9 @@ def _watching(plan: Plan, folder: RunFolder, report: Report) -> Iterator[None]:
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(folder.seconds):
-            with suppress(UserError):  # a bucket that is away for a moment
+        while not ended.wait(folder.pause):
+            # A bucket may be away for a moment, and a worker writes its note anew.
+            with suppress(UserError, OSError, ValueError, KeyError):
                 tokens = sum(json.loads(path.read_text())["tokens"] for path in folder.beats())
                 report(Progress(tokens, len(kept(plan, folder))))
 
@@ -249,6 +254,8 @@ def _finish(plan: Plan, folder: RunFolder, failed: dict[str, str]) -> dict[str, 
     """
     with replaced_folder(folder.store) as store:
         tasks = _merge(plan, folder, store, failed)
+        if isinstance(folder.summary, RemotePath):  # where files are replaced one by one
+            folder.summary.unlink(missing_ok=True)
     summary = {
         "key": plan.key,
         "spec": plan.spec.model_dump(mode="json"),
@@ -280,9 +287,11 @@ def _merge(plan: Plan, folder: RunFolder, store: Path, failed: dict[str, str]) -
             none[task] = next((failed[name] for name in own if name in failed), "no text")
             continue
         sites = sorted({site for partial in partials for site in partial.sites}, key=site_order)
-        for site in sites:
-            state = merged_site(partials, site)
-            write_site(store, task, site, state, groups, total["documents"], plan.identity)
+        with ExitStack() as copies:
+            here = [Partial(copies.enter_context(local_copy(partial.path))) for partial in partials]
+            for site in sites:
+                state = merged_site(here, site)
+                write_site(store, task, site, state, groups, total["documents"], plan.identity)
         reasons = [reason for name in sorted(shards) for reason in shards[name]["reasons"]]
         seconds = round(sum(facts.get("seconds", 0) for facts in shards.values()), 1)
         tasks[task] = {**total, "seconds": seconds, "sites": sites, "malformed": reasons[:10]}

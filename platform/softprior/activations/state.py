@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +25,11 @@ from softprior.storage import Location, RemotePath
 
 KEY = "softprior-partial"
 
-FIRST, LONGEST = 2**20, 10**8
+FIRST, LONGEST = 2**16, 10**8
 """Bytes of a file in a bucket that are asked for first, and that a safetensors header may have at most."""
+
+TRIES, MOMENT = 3, 0.2
+"""How often such a header is asked for, and seconds between."""
 
 Tensors = dict[str, Tensor]
 
@@ -192,7 +195,7 @@ def _prefixed(prefix: str, tensors: Tensors) -> Tensors:
 
 
 class Partial:
-    """A state on disk, or in a bucket, read site by site."""
+    """A state on disk, read site by site; of one in a bucket only what its header says."""
 
     def __init__(self, path: Location) -> None:
         """Reads the header.
@@ -201,7 +204,6 @@ class Partial:
             UserError: the file is damaged.
         """
         self.path = path
-        self._copy: tempfile.TemporaryDirectory[str] | None = None
         try:
             self._header = json.loads(_metadata(path)[KEY])
         except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
@@ -227,7 +229,8 @@ class Partial:
         """What it has of a site."""
         header, facts = self._header, self._header["sites"][name]
         state = SiteState(facts["dimension"], header["sample"], header["exact"], len(header["groups"]))
-        with safe_open(self._here(), framework="pt") as file:
+        assert isinstance(self.path, Path)
+        with safe_open(self.path, framework="pt") as file:
             tensors = {k: file.get_tensor(k) for k in file.keys() if k.startswith(f"{name}/")}  # noqa: SIM118
         for kind, counts in facts["classes"].items():
             found = state.of(kind)
@@ -244,15 +247,6 @@ class Partial:
         state.paths = _within(tensors, f"{name}//paths/")
         return state
 
-    def _here(self) -> Path:
-        """The file on this machine, copied once from a bucket."""
-        if isinstance(self.path, Path):
-            return self.path
-        if self._copy is None:
-            self._copy = tempfile.TemporaryDirectory(prefix="softprior-")
-            self.path.download(Path(self._copy.name) / self.path.name)
-        return Path(self._copy.name) / self.path.name
-
     def load(self) -> TaskState:
         """All of it, to go on from."""
         header = self._header
@@ -264,18 +258,22 @@ class Partial:
 
 def _metadata(path: Location) -> dict[str, str]:
     """What the header of a safetensors file says of the whole."""
-    if isinstance(path, RemotePath):
-        found: dict[str, str] = json.loads(_header_of(path))["__metadata__"]
-        return found
-    with safe_open(path, framework="pt") as file:
-        return dict(file.metadata())
+    if isinstance(path, Path):
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata())
+    for attempt in range(TRIES):
+        try:
+            found: dict[str, str] = json.loads(_header_of(path))["__metadata__"]
+            return found
+        except (ValueError, KeyError, OSError, UserError):  # its worker may be writing it anew
+            if attempt == TRIES - 1:
+                raise
+            time.sleep(MOMENT)
+    raise AssertionError("it is read or has failed")
 
 
 def _header_of(path: RemotePath) -> bytes:
-    """The JSON at the start of a safetensors file, behind eight bytes that say how long it is.
-
-    It is read in one request, as another worker may write the file anew between two.
-    """
+    """The JSON at the start of a safetensors file, behind eight bytes that say how long it is."""
     size = FIRST
     while True:
         start = path.read_start(size)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from softprior.activations.sequences import Sequences
 from softprior.activations.spec import ActivationsSpec
 from softprior.activations.state import Partial, TaskState
 from softprior.activations.texts import VOCABULARY, Shard, Source, batches, sources
+from softprior.assets import fingerprints
 from softprior.assets.named import here
 from softprior.errors import UserError, nearest
 from softprior.files import write_json
@@ -26,7 +28,7 @@ from softprior.models.protocol import SiteStatistic
 from softprior.posteriors import load_posterior
 from softprior.prompt import Prompt
 from softprior.statistics.keyed_sample import hash_keys
-from softprior.storage import location
+from softprior.storage import local_copy, location
 from softprior.tasks.parts import PARTS
 from softprior.tasks.prepare import Text
 
@@ -39,8 +41,8 @@ CALIBRATION = 4096
 REASONS = 3
 """Malformed rows of a shard that are told one by one."""
 
-UNWRITABLE = (OSError, SafetensorError, UserError)
-"""What writing into the results folder raises, a bucket's refusals included."""
+UNUSABLE = (OSError, SafetensorError, UserError)
+"""What reading and writing in the results folder raises, a bucket's refusals included."""
 
 
 class Worker:
@@ -65,6 +67,8 @@ class Worker:
             dict.fromkeys(name for site in self._sites for name in (self._bases[site], site))
         )
         found = {"model": loaded.fingerprint}
+        if self._spec.prompt is not None:
+            found["prompt"] = fingerprints.of_file(here(self._spec.prompt))
         found |= {f"data.{name}": source.fingerprint for name, source in self._sources.items()}
         changed = [name for name, value in found.items() if identity[name] != value]
         if changed:
@@ -82,35 +86,30 @@ class Worker:
 
     def _outcome(self, shard: Shard) -> dict[str, Any]:
         """Reads a shard and returns its facts, or why that failed."""
-        known = self._covered(shard)
         for attempt in range(1, ATTEMPTS + 1):
-            if known is not None:
-                return {"shard": shard.name, **known}
             try:
-                state, facts = self._read(shard)
+                known = self._covered(shard)
+                if known is None:
+                    state, known = self._read(shard)
+                    with _of_the_folder():
+                        state.save(self._folder.partial(state.name, self._name))
+                return {"shard": shard.name, **known}
             except _FolderError as error:
                 self._state = None
-                return {"shard": shard.name, "failed": str(error), "disk": True}
+                what = "said" if isinstance(error.__cause__, UserError) else "disk"
+                return {"shard": shard.name, "failed": str(error), what: True}
             except Exception as error:
                 self._state = None  # it may have half of the shard in it; what was written has not
                 if attempt == ATTEMPTS:
                     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
                     return {"shard": shard.name, "failed": f"{kind}{error}"}
-                continue
-            try:
-                state.save(self._folder.partial(state.name, self._name))
-            except UNWRITABLE as error:
-                self._state = None
-                return {"shard": shard.name, "failed": str(error), "disk": True}
-            known = facts
         raise AssertionError("a shard is read or has failed")
 
     def _covered(self, shard: Shard) -> dict[str, Any] | None:
         """What came of a shard that a worker wrote before it died; nothing is counted twice."""
-        for partial in self._folder.partials(shard.source):
-            if shard.name in partial.shards:
-                return partial.shards[shard.name]
-        return None
+        with _of_the_folder():
+            partials = self._folder.partials(shard.source)
+        return next((p.shards[shard.name] for p in partials if shard.name in p.shards), None)
 
     def _read(self, shard: Shard) -> tuple[TaskState, dict[str, Any]]:
         """Adds the texts of a shard to this worker's state of the task."""
@@ -166,9 +165,9 @@ class Worker:
     def _observe(self, shard: Shard, texts: list[Text], statistic: SiteStatistic) -> None:
         self._host.observe(self._prompt, batch_of(texts), self._observed, statistic)
         self._done += sum(len(text.tokens) for text in texts)
-        if time.monotonic() - self._beat > self._folder.seconds:
+        if time.monotonic() - self._beat > self._folder.pause:
             self._beat = time.monotonic()
-            with suppress(*UNWRITABLE):  # a display has no part in the result
+            with suppress(*UNUSABLE):  # a display has no part in the result
                 write_json(self._folder.beat(self._name), {"shard": shard.name, "tokens": self._done})
 
     def _load(self, source: Source) -> TaskState:
@@ -176,17 +175,20 @@ class Worker:
         if self._state is None or self._state.name != source.name:
             path = self._folder.partial(source.name, self._name)
             spec = self._spec
-            self._state = (
-                Partial(path).load()
-                if path.exists()
-                else TaskState(source.name, spec.sample, spec.exact, source.groups)
-            )
+            with _of_the_folder():
+                if path.exists():
+                    with local_copy(path) as file:
+                        self._state = Partial(file).load()
+                else:
+                    self._state = TaskState(source.name, spec.sample, spec.exact, source.groups)
         return self._state
 
     def _medians(self, source: Source) -> dict[str, float]:
         """The median norm of each site, measured by the first worker that gets to the task."""
         path = self._folder.calibration(source.name)
-        if not path.exists():
+        with _of_the_folder():
+            measured = path.exists()
+        if not measured:
             texts, count = [], 0
             for text in self._first_readable(source):
                 texts.append(text)
@@ -197,11 +199,10 @@ class Worker:
             sites = list(dict.fromkeys(self._bases[site] for site in self._sites))
             for batch in batches(texts, self._spec.batch_tokens):
                 self._host.observe(self._prompt, batch_of(batch), sites, medians)
-            try:
+            with _of_the_folder():
                 write_json(path, medians.values())
-            except UNWRITABLE as error:
-                raise _FolderError(str(error)) from error
-        values: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+        with _of_the_folder():
+            values: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
         return values
 
     def _first_readable(self, source: Source) -> list[Text]:
@@ -214,7 +215,16 @@ class Worker:
 
 
 class _FolderError(Exception):
-    """The results folder cannot be written, which is no fault of the shard at hand."""
+    """The results folder cannot be read or written, which is no fault of the shard at hand."""
+
+
+@contextmanager
+def _of_the_folder() -> Iterator[None]:
+    """Tells errors of the results folder from those of what is read."""
+    try:
+        yield
+    except UNUSABLE as error:
+        raise _FolderError(str(error)) from error
 
 
 def _prompt(spec: ActivationsSpec) -> Prompt | None:

@@ -19,7 +19,7 @@ def _named(value: Any) -> Location:
     if isinstance(value, Path | RemotePath):
         return value
     if not isinstance(value, str):
-        raise ValueError(f"a path is a text, not {json.dumps(value)}")
+        raise ValueError(f"a path is a text, not {value!r}")
     if "://" not in value:
         return Path(value)
     try:
@@ -57,8 +57,11 @@ def _copied(path: RemotePath) -> Path:
     version = hashlib.sha256(json.dumps([path.uri, found]).encode()).hexdigest()[:16]
 
     def build(target: Path) -> None:
-        if found[0][0] != path.name:
-            target.mkdir()
-        path.download(target)
+        if found[0][0] == path.name:
+            path.download(target)
+        else:
+            path.download_folder(target)
+        if path.listing() != found:
+            raise UserError(f"{path} changed while it was copied; wait until what writes it has ended")
 
     return ensure(f"named/{version}/{path.name}", build, shared=False)

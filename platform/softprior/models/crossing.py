@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from softprior.prompt import Prompt
+from softprior.prompt import Batch, Prompt
 
 
 def sent(prompt: Prompt | None) -> Prompt | None:
@@ -16,12 +19,47 @@ def sent(prompt: Prompt | None) -> Prompt | None:
 
 def on_cpu(value: Any) -> Any:
     """The same with every tensor in the CPU's memory."""
+    return value.detach().cpu() if isinstance(value, Tensor) else _each(value, on_cpu)
+
+
+class _Array(NamedTuple):
+    """The numbers of a tensor."""
+
+    values: np.ndarray
+
+
+class _Batch(NamedTuple):
+    """The fields of a batch, packed."""
+
+    fields: dict[str, Any]
+
+
+def packed(value: Any) -> Any:
+    """The same with every tensor as an array, which is pickled several times as fast; for `unpacked`."""
     if isinstance(value, Tensor):
-        return value.detach().cpu()
-    if isinstance(value, dict):
-        return {key: on_cpu(part) for key, part in value.items()}
+        here = value.detach().cpu()
+        return here if here.dtype == torch.bfloat16 else _Array(here.numpy())  # arrays have no bfloat16
+    if isinstance(value, Batch):
+        return _Batch(packed(vars(value)))
+    return _each(value, packed)
+
+
+def unpacked(value: Any) -> Any:
+    """What `packed` was given, with tensors in the CPU's memory."""
+    if isinstance(value, _Array):
+        # Ray's arrays cannot be written to, and whoever gets a tensor may want to.
+        return torch.from_numpy(value.values if value.values.flags.writeable else value.values.copy())
+    if isinstance(value, _Batch):
+        return Batch(**unpacked(value.fields))
+    return _each(value, unpacked)
+
+
+def _each(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A container with each of its values changed; anything else as it is."""
+    if isinstance(value, Mapping):
+        return {key: change(part) for key, part in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(on_cpu(part) for part in value))
+        return type(value)(*(change(part) for part in value))
     if isinstance(value, list | tuple):
-        return type(value)(on_cpu(part) for part in value)
+        return type(value)(change(part) for part in value)
     return value

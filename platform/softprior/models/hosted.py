@@ -16,7 +16,7 @@ from torch import Tensor
 
 from softprior.errors import UserError
 from softprior.liveness import waiting
-from softprior.models.crossing import sent
+from softprior.models.crossing import packed, unpacked
 from softprior.models.protocol import Comparison, Losses, ModelInfo, Request, StatisticT
 from softprior.models.ranks import Limits
 from softprior.models.replica import RESTARTS, Client, unwrapped
@@ -70,7 +70,7 @@ class HostedLM:
 
     def embed(self, ids: Int[Tensor, "T"]) -> Float[Tensor, "T H"]:
         if len(ids) < CHUNK:
-            return self._ask("embed", ids.cpu())
+            return self._ask("embed", ids)
         self._asked()
         first = self._replicas[0]  # whichever replica it sits at: one table for all clients
         for _ in range(RESTARTS):
@@ -85,31 +85,31 @@ class HostedLM:
         return self._known("width", place)
 
     def normalise(self, place: Place, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
-        return torch.cat([self._ask("normalise", place, part) for part in vectors.cpu().split(CHUNK)])
+        return torch.cat([self._ask("normalise", place, part) for part in vectors.split(CHUNK)])
 
     def project(self, place: Place, states: Float[Tensor, "N H"]) -> Float[Tensor, "N D"]:
-        return torch.cat([self._ask("project", place, part) for part in states.cpu().split(CHUNK)])
+        return torch.cat([self._ask("project", place, part) for part in states.split(CHUNK)])
 
     def rotate(
         self, place: Place, keys: Float[Tensor, "P D"], *, inverse: bool = False
     ) -> Float[Tensor, "P D"]:
-        return self._ask("rotate", place, keys.cpu(), inverse=inverse)
+        return self._ask("rotate", place, keys, inverse=inverse)
 
     def keys_values(
         self, ids: Int[Tensor, "T"], blocks: Sequence[int]
     ) -> dict[int, tuple[Float[Tensor, "T D"], Float[Tensor, "T D"]]]:
-        return self._ask("keys_values", ids.cpu(), blocks)
+        return self._ask("keys_values", ids, blocks)
 
     def loss(self, prompt: Prompt | None, batch: Batch, *, grad: bool = False) -> Losses:
-        return self._ask(Request(sent(prompt), batch, grad))
+        return self._ask(Request(prompt, batch, grad))
 
     def generate(
         self, prompt: Prompt | None, batch: Batch, *, max_new: int, stop: frozenset[int]
     ) -> list[list[int]]:
-        return self._ask("generate", sent(prompt), batch, max_new=max_new, stop=stop)
+        return self._ask("generate", prompt, batch, max_new=max_new, stop=stop)
 
     def compare(self, a: Prompt | None, b: Prompt | None, batch: Batch) -> Comparison:
-        return self._ask("compare", sent(a), sent(b), batch)
+        return self._ask("compare", a, b, batch)
 
     def sites(self) -> tuple[str, ...]:
         return self._known("sites")
@@ -117,7 +117,7 @@ class HostedLM:
     def observe(
         self, prompt: Prompt | None, batch: Batch, sites: Sequence[str], statistic: StatisticT
     ) -> StatisticT:
-        return self._ask("observe", sent(prompt), batch, list(sites), statistic)
+        return self._ask("observe", prompt, batch, list(sites), statistic)
 
     def _known(self, name: str, *arguments: Any) -> Any:
         """An answer that never changes, asked for once."""
@@ -127,7 +127,7 @@ class HostedLM:
         return self._facts[key]
 
     def _ask(self, what: Request | str, *arguments: Any, **keywords: Any) -> Any:
-        return self._result(self._asked().ask, what, arguments, keywords)
+        return unpacked(self._result(self._asked().ask, *packed((what, arguments, keywords))))
 
     def _asked(self) -> Any:
         """The replica this client asks, chosen with its first question."""

@@ -21,7 +21,7 @@ from ray.exceptions import ActorDiedError, OutOfMemoryError, RayActorError
 from torch import Tensor
 
 from softprior.errors import HostLostError, UserError
-from softprior.models.crossing import on_cpu
+from softprior.models.crossing import on_cpu, packed, unpacked
 from softprior.models.protocol import FrozenLM, ModelInfo, Request, SiteStatistic, Where
 from softprior.models.schedule import Call, Scheduler, Served
 
@@ -142,12 +142,13 @@ class Replica:
         self._gone(client.id)
 
     async def ask(self, client: Client, what: Request | str, arguments: tuple, keywords: dict) -> Any:
-        """The host's answer, or a `Failure`."""
+        """The host's answer, or a `Failure`; both ways packed."""
         info = await self.ready()
         if isinstance(info, Failure):
             return info
         assert self._scheduler is not None
         self._follow(client)
+        what, arguments, keywords = unpacked((what, arguments, keywords))
         if what == "observe":
             *rest, statistic = arguments
             arguments = (*rest, _OnCpu(statistic))
@@ -157,7 +158,7 @@ class Replica:
             )
         except Exception as error:
             return Failure(error, traceback.format_exc())
-        return answer.inner if isinstance(answer, _OnCpu) else on_cpu(answer)
+        return answer.inner if isinstance(answer, _OnCpu) else packed(answer)
 
     async def embeddings(self, client: Client, ids: Int[Tensor, "T"]) -> list[Any] | Failure:
         """The object in Ray's store with the embeddings of many tokens, one for all who ask for the same."""
@@ -166,7 +167,7 @@ class Replica:
             found = await self.ask(client, "embed", (ids,), {})
             if isinstance(found, Failure):
                 return found
-            self._shared = (key, ray.put(found.numpy()))
+            self._shared = (key, ray.put(unpacked(found).numpy()))
         return [self._shared[1]]
 
     def _follow(self, client: Client) -> None:

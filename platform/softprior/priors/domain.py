@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -20,7 +21,14 @@ from softprior.seeding import torch_generator
 from softprior.specs import Spec
 from softprior.statistics.gaussian import Gaussian, fit_gaussian
 from softprior.statistics.reference import Reference
-from softprior.statistics.store import SiteStatistics, find_statistics, load_statistics, statistics_width
+from softprior.statistics.store import (
+    RUN_PLAN,
+    RUN_SUMMARY,
+    SiteStatistics,
+    find_statistics,
+    load_statistics,
+    statistics_width,
+)
 from softprior.storage import RemotePath
 
 SAMPLE = 20_000
@@ -109,6 +117,7 @@ class Domain(Spec):
         """The folder of the statistics; of those in a bucket a copy with this task's alone."""
         assert self.statistics is not None
         if isinstance(self.statistics, RemotePath):
+            _require_whole(self.statistics)
             return here(self.statistics / task).parent
         return here(self.statistics)
 
@@ -147,6 +156,18 @@ class Domain(Spec):
                 "vocabulary" if self.part == (0.0, 1.0) else f"vocabulary {self.part[0]:g}-{self.part[1]:g}"
             )
         return f"{self.task} {self.tokens} at {self.site or site_of(place)}"
+
+
+@lru_cache
+def _require_whole(store: RemotePath) -> None:
+    """A run's store in a bucket appears file by file, so it counts when the run has written its summary.
+
+    Raises:
+        UserError: it has not.
+    """
+    run = store.parent
+    if (run / RUN_PLAN).exists() and not (run / RUN_SUMMARY).exists():
+        raise UserError(f"the activation run in {run} has not ended; run it to its end, then use {store}")
 
 
 def vectors_at(place: Place, tokens: int) -> int:

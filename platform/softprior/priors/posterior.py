@@ -70,9 +70,9 @@ class PosteriorPrior(Prior):
     def _candidates(self) -> tuple[Path, ...]:
         if isinstance(self.file, RemotePath):
             single = self.file.name.endswith(FILES.removeprefix("*"))
-            found = here(self.file if single else self.file / "posteriors")
-            return (found,) if single else tuple(sorted(found.glob(FILES)))
-        file = here(self.file)
+            file = here(self.file) if single else here(self.file / "posteriors").parent
+        else:
+            file = here(self.file)
         if not file.exists():
             raise UserError(
                 f"there is no posterior file and no study's folder {file}; run the study that makes it "
@@ -82,7 +82,7 @@ class PosteriorPrior(Prior):
             return (file,)
         files = tuple(sorted((file / "posteriors").glob(FILES)))
         if not files:
-            raise UserError(f"the study in {file} has no posteriors; run it first, or give a file")
+            raise UserError(f"the study in {self.file} has no posteriors; run it first, or give a file")
         return files
 
     def _chosen(self, source: PriorSource | Outline) -> Path:

@@ -33,6 +33,9 @@ DAMAGED = (SafetensorError, ValueError, KeyError, TypeError, OSError)
 """What reading a file raises that is not whole, or not a statistics file."""
 
 
+RUN_PLAN, RUN_SUMMARY = "plan.json", "activations.json"
+"""Beside the store of an activation run: what it begins with, and what it writes when the store is whole."""
+
 CLASSES = ("mean", "scatter", "sample")
 """Tensors that every token class has."""
 

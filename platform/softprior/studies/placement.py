@@ -113,6 +113,7 @@ def require_room(nodes: list[dict[str, float]], resources: ResourcesSpec, placem
 
 
 def _units(cpus: float, gpus: float) -> str:
+    """What is asked for, in words."""
     return f"{counted(cpus, 'CPU')} and {counted(gpus, 'GPU')}"
 
 

@@ -54,6 +54,66 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     Raises:
         UserError: a name is unknown, a parameter is wrong, or a setting refers to nothing.
     """
+    parts = _resolved(study, where)
+    notes = _axis_notes(study, parts)
+    fingerprint = _located(f"{where}: model", lambda: model_fingerprint(study.model))
+    shape = _located(f"{where}: model", lambda: model_shape(study.model))
+    _check_parts(parts, shape, where)
+    notes += _shortages(parts.tasks, fingerprint)
+    starts = [
+        Start(prior, several, _located(f"{where}: priors[{i}]", partial(files_fingerprint, prior, several)))
+        for i, prior in enumerate(parts.priors)
+        for several in parts.regularisers
+    ]
+    notes += _start_notes(study, parts, shape, fingerprint, where)
+    notes += _carry_notes(parts, shape, where)
+    notes += _idle_notes(parts, shape)
+    trials: dict[str, TrialSpec] = {}
+    for method in sorted(parts.methods, key=lambda m: m.trained):
+        for task in parts.tasks:
+            able = [
+                start
+                for start in starts
+                if can_start(start.prior, method, shape)
+                and can_carry(start.prior, method, start.regularisers, shape)
+            ]
+            for trial in _trials(study, method, task, able, fingerprint):
+                trials.setdefault(trial.id, trial)
+    if any(method.trained for method in parts.methods) and all(t.training is None for t in trials.values()):
+        raise UserError(f"{where}: priors: none of them can start any of the methods; {'; '.join(notes)}")
+    return Plan(study, tuple(trials.values()), tuple(notes))
+
+
+class Parts(NamedTuple):
+    """The components that a study names, parameters checked.
+
+    Attributes:
+        methods: with the baseline `none` in front if the study does not name it.
+        regularisers: of every entry, one or several together.
+        named: how many methods the study names itself.
+    """
+
+    methods: list[Method]
+    priors: list[Prior]
+    tasks: list[Task]
+    regularisers: list[list[Regulariser]]
+    named: int
+
+
+class Start(NamedTuple):
+    """A prior with what it is trained with, and the fingerprint of the files that both read."""
+
+    prior: Prior
+    regularisers: list[Regulariser]
+    files: str | None
+
+
+def _resolved(study: StudySpec, where: str) -> Parts:
+    """The components by their names.
+
+    Raises:
+        UserError: a name is unknown, or a parameter is wrong.
+    """
     priors = [resolve(PRIORS, e, where, f"priors[{i}]") for i, e in enumerate(study.priors)]
     methods = [resolve(METHODS, e, where, f"methods[{i}]") for i, e in enumerate(study.methods)]
     tasks = [resolve(TASKS, e, where, f"tasks[{i}]") for i, e in enumerate(study.tasks)]
@@ -70,82 +130,101 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
             raise UserError(
                 f"{where}: training.by_task.{name} is no task of this study; {nearest(name, names)}"
             )
-
-    notes = []
     if not any(entry.name == "none" for entry in study.methods):
         methods.insert(0, METHODS["none"]())
-        notes.append("the no-prompt baseline of every task is added")
-    if not any(method.trained for method in methods):
-        notes.append("no method has a trained prompt, so priors, rates and seeds have no effect")
+    return Parts(methods, priors, tasks, regularisers, len(study.methods))
 
+
+def _axis_notes(study: StudySpec, parts: Parts) -> list[str]:
+    """What the axes say twice, to no effect, or not at all."""
+    notes = []
+    if len(parts.methods) > parts.named:
+        notes.append("the no-prompt baseline of every task is added")
+    if not any(method.trained for method in parts.methods):
+        notes.append("no method has a trained prompt, so priors, rates and seeds have no effect")
     for axis, values in (("seeds", study.seeds), ("rates", study.rates)):
         if len(set(values)) < len(values):
             notes.append(f"{axis} names a value twice; it counts once")
+    return notes
 
-    fingerprint = _located(f"{where}: model", lambda: model_fingerprint(study.model))
-    shape = _located(f"{where}: model", lambda: model_shape(study.model))
+
+def _check_parts(parts: Parts, shape: Shape | None, where: str) -> None:
+    """Each component on its own, against the model's sizes and the files there are.
+
+    Raises:
+        UserError: a method does not fit the model, or a file is missing or damaged.
+    """
     if shape is not None:
-        for i, method in enumerate(methods[-len(study.methods) :]):
+        for i, method in enumerate(parts.methods[-parts.named :]):
             _located(f"{where}: methods[{i}]", partial(method.places, shape.blocks, shape.stack))
-            _located(f"{where}: methods[{i}]", partial(_require_room, method, tasks, shape))
-    for i, task in enumerate(tasks):
+            _located(f"{where}: methods[{i}]", partial(_require_room, method, parts.tasks, shape))
+    for i, task in enumerate(parts.tasks):
         _located(f"{where}: tasks[{i}]", task.fingerprint)
-    short = {entry_of(TASKS, task).canonical(): task for task in tasks}
-    called = names_of(entry_of(TASKS, task) for task in tasks)
-    for text, task in short.items():
-        notes += shortages(called[text], task, known_notes(task, fingerprint))
-    for i, several in enumerate(regularisers):
+    for i, several in enumerate(parts.regularisers):
         for regulariser in several:
             _located(f"{where}: regularisers[{i}]", regulariser.contents)
-    starts = [
-        (prior, several, _located(f"{where}: priors[{i}]", partial(files_fingerprint, prior, several)))
-        for i, prior in enumerate(priors)
-        for several in regularisers
+
+
+def _shortages(tasks: Sequence[Task], fingerprint: str) -> list[str]:
+    """Which tasks are known to have fewer examples than asked for."""
+    named = _named(TASKS, tasks)
+    return [
+        note for name, task in named.items() for note in shortages(name, task, known_notes(task, fingerprint))
     ]
-    for method in (m for m in methods if m.trained):
+
+
+def _start_notes(
+    study: StudySpec, parts: Parts, shape: Shape | None, fingerprint: str, where: str
+) -> list[str]:
+    """Which priors cannot start which methods; those that can are checked at every place.
+
+    Raises:
+        UserError: a prior or regulariser cannot be had at a place.
+    """
+    notes = []
+    for method in (m for m in parts.methods if m.trained):
         for outline in () if shape is None else _outlines(method, shape, fingerprint):
-            for i, prior in enumerate(priors):
+            for i, prior in enumerate(parts.priors):
                 if can_start(prior, method, shape):
                     _located(f"{where}: priors[{i}]", partial(prior.check_outline, outline))
-            for i, several in enumerate(regularisers):
+            for i, several in enumerate(parts.regularisers):
                 for regulariser in several:
                     _located(f"{where}: regularisers[{i}]", partial(regulariser.check_outline, outline))
-        pairs = zip(study.priors, priors, strict=True)
+        pairs = zip(study.priors, parts.priors, strict=True)
         names = [entry.name for entry, prior in pairs if not can_start(prior, method, shape)]
         if names:
             what = f"the prior {', '.join(dict.fromkeys(names))}"
             notes.append(f"{what} cannot start the method {entry_of(METHODS, method).name}; left out there")
-    trained = _named(METHODS, [method for method in methods if method.trained])
-    for i, several in enumerate(regularisers):
+    return notes
+
+
+def _carry_notes(parts: Parts, shape: Shape | None, where: str) -> list[str]:
+    """Which pairs of prior and method cannot carry which regularisers."""
+    trained = _named(METHODS, [method for method in parts.methods if method.trained])
+    notes = []
+    for i, several in enumerate(parts.regularisers):
         terms = _named(REGULARISERS, several)
-        carried = partial(carry_notes, _named(PRIORS, priors), trained, terms, shape)
+        carried = partial(carry_notes, _named(PRIORS, parts.priors), trained, terms, shape)
         notes += [f"regularisers[{i}]: {note}" for note in _located(f"{where}: regularisers[{i}]", carried)]
-    kinds = frozenset(kind for method in methods if method.trained for kind in method.kinds)
-    for i, prior in enumerate(priors):
+    return notes
+
+
+def _idle_notes(parts: Parts, shape: Shape | None) -> list[str]:
+    """Kinds and blocks that priors name and no method has."""
+    notes = []
+    kinds = frozenset(kind for method in parts.methods if method.trained for kind in method.kinds)
+    for i, prior in enumerate(parts.priors):
         idle_kinds = sorted(prior.named_kinds() - kinds)
         if idle_kinds and kinds:
             notes.append(f"priors[{i}] names {idle_kinds[0]}s, which no method has; it has no effect")
-    if shape is not None:
-        places = {place.block for method in methods for place in method.places(shape.blocks, shape.stack)}
-        for i, prior in enumerate(priors):
-            idle = sorted(prior.named_blocks() - places)
-            if idle:
-                notes.append(
-                    f"priors[{i}] names block {idle[0]}, where no method has vectors; it has no effect"
-                )
-    trials: dict[str, TrialSpec] = {}
-    for method in sorted(methods, key=lambda m: m.trained):
-        for task in tasks:
-            able = [
-                (prior, several, files)
-                for prior, several, files in starts
-                if can_start(prior, method, shape) and can_carry(prior, method, several, shape)
-            ]
-            for trial in _trials(study, method, task, able, fingerprint):
-                trials.setdefault(trial.id, trial)
-    if any(method.trained for method in methods) and all(t.training is None for t in trials.values()):
-        raise UserError(f"{where}: priors: none of them can start any of the methods; {'; '.join(notes)}")
-    return Plan(study, tuple(trials.values()), tuple(notes))
+    if shape is None:
+        return notes
+    places = {place.block for method in parts.methods for place in method.places(shape.blocks, shape.stack)}
+    for i, prior in enumerate(parts.priors):
+        idle = sorted(prior.named_blocks() - places)
+        if idle:
+            notes.append(f"priors[{i}] names block {idle[0]}, where no method has vectors; it has no effect")
+    return notes
 
 
 def _named(table: Mapping[str, type[SpecT]], components: Sequence[SpecT]) -> dict[str, SpecT]:
@@ -192,7 +271,7 @@ def _trials(
     study: StudySpec,
     method: Method,
     task: Task,
-    starts: Sequence[tuple[Prior, list[Regulariser], str | None]],
+    starts: Sequence[Start],
     fingerprint: str,
 ) -> list[TrialSpec]:
     task_entry, data = entry_of(TASKS, task), task.fingerprint()
@@ -218,14 +297,16 @@ def _trials(
     training = study.training.for_task(task_entry.name)
     return [
         trial(
-            prior=entry_of(PRIORS, prior),
-            prior_fingerprint=files,
-            regularisers=tuple(sorted((entry_of(REGULARISERS, r) for r in several), key=Entry.canonical)),
+            prior=entry_of(PRIORS, start.prior),
+            prior_fingerprint=start.files,
+            regularisers=tuple(
+                sorted((entry_of(REGULARISERS, r) for r in start.regularisers), key=Entry.canonical)
+            ),
             rate=rate,
             seed=seed,
             training=training,
         )
-        for prior, several, files in starts
+        for start in starts
         for rate in study.rates
         for seed in study.seeds
     ]
