@@ -82,6 +82,8 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
     from softprior.studies.estimate import trials_at_once
     from softprior.tracking.client import tracking_uri
 
+    results = results_folder(options.results)
+    server = tracking_uri(spec.tracking, results)
     plan = plan_activations(spec, str(options.file))
     console.print("\n".join(describe(plan, with_findings=not options.no_findings)), soft_wrap=True)
     if options.dry_run:
@@ -93,8 +95,6 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
                 "  this machine has less than one worker takes; lower resources.cpus or resources.gpus"
             )
         return FINISHED
-    results = results_folder(options.results)
-    server = tracking_uri(spec.tracking, results)
     folder = RunFolder(results / spec.name)
     # Ray warns of every pool of actors that arguments might be lost, which a new round would mend.
     cluster = Cluster(spec.resources, quiet=True)

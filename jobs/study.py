@@ -48,10 +48,10 @@ def _main(options: argparse.Namespace, stop: Stop) -> int:
         if isinstance(found, SearchStudy):
             return _search(console, found, options, stop)
         study, results = found, results_folder(options.results)
+        folder = StudyFolder(results / study.name)
+        uri = tracking_uri(study.tracking, results)
         if options.dry_run:
             return _describe(console, study, str(options.study))
-        folder = StudyFolder(results / study.name)
-        uri = tracking_uri(study.tracking, folder.root.parent)
         cluster = Cluster(study.resources, study.placement)
         if not folder.table.exists():
             cluster.start()  # a first run surely needs Ray, which gets ready while we import and plan
@@ -99,8 +99,13 @@ def _search(console: Console, template: SearchStudy, options: argparse.Namespace
 
     plan = SearchPlan(template, str(options.study))
     results = results_folder(options.results)
+    folder = StudyFolder(results / plan.study.name)
+    uri = tracking_uri(plan.study.tracking, results)
     if options.dry_run:
         from softprior.studies.search.describe import describe
+        from softprior.studies.search.storage import require_storage
+
+        require_storage(plan.search.storage, folder)
 
         if plan.search.warm_start is not None:
             from softprior.studies.search.storage import read_search
@@ -110,8 +115,6 @@ def _search(console: Console, template: SearchStudy, options: argparse.Namespace
         return FINISHED
     from jobs.searching import run
 
-    folder = StudyFolder(results / plan.study.name)
-    uri = tracking_uri(plan.study.tracking, folder.root.parent)
     cluster = Cluster(plan.study.resources, plan.study.placement)
     try:
         return FINISHED if run(console, plan, folder, uri, cluster, stop) else FAILED

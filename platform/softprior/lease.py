@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import signal
@@ -15,6 +16,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from softprior.errors import InUseError, UserError
 from softprior.files import held
 from softprior.storage import Location, RemotePath
+
+logger = logging.getLogger(__name__)
 
 BEAT, STALE = 8.0, 30.0
 """Seconds between a driver's signs of life, and after which one that gave none is taken for dead."""
@@ -93,6 +96,10 @@ def _wait_for_end(path: RemotePath) -> None:
         InUseError: it was written again meanwhile.
     """
     first, deadline = path.modified(), time.monotonic() + STALE
+    if first is not None:
+        logger.warning(
+            "waiting up to %g seconds for a sign of life of who last ran in %s", STALE, path.parent
+        )
     while first is not None and time.monotonic() < deadline:
         time.sleep(1)
         now = path.modified()

@@ -204,7 +204,7 @@ def location(text: str | Path) -> Location:
         UserError: an address of another kind.
     """
     scheme, separator, rest = str(text).partition("://")
-    if not separator:
+    if not separator and not re.match(r"(s3|gs|https?):", str(text)):
         return Path(text).expanduser().resolve()
     if scheme not in STORES or not re.fullmatch(r"[^/?#]+(/(?!\.\.?(/|$))[^/?#]+)*/?", rest):
         raise UserError(

@@ -59,7 +59,10 @@ def test_a_folder_stays_a_path_and_an_address_keeps_no_credentials(tmp_path: Pat
     assert pickle.loads(pickle.dumps(found)) == found
 
 
-@pytest.mark.parametrize("wrong", ["http://host/results", "s3://", "s3://bucket?endpoint=x", "s3:///results"])
+@pytest.mark.parametrize(
+    "wrong",
+    ["http://host/results", "s3://", "s3://bucket?endpoint=x", "s3:///results", "s3:/bucket", "gs://b/../c"],
+)
 def test_other_addresses_are_refused(wrong: str) -> None:
     with pytest.raises(UserError, match="results go to a folder, s3://BUCKET/FOLDER"):
         location(wrong)

@@ -53,7 +53,7 @@ class Plan:
     @property
     def shuffled_tokens(self) -> int:
         """Tokens of the texts that are also read shuffled, about."""
-        return sum(min(shard.sequences * shard.length, shard.tokens) for shard in self.shards)
+        return sum(shard.shuffled for shard in self.shards)
 
     def shard_facts(self) -> list[dict[str, Any]]:
         """The shards as JSON values."""
@@ -69,8 +69,12 @@ def plan_activations(spec: ActivationsSpec, where: str = "activations") -> Plan:
     _check_sites(spec, where)
     identity = {"model": model_fingerprint(spec.model)}
     if spec.prompt is not None:
-        _check_prompt(spec, here(spec.prompt), identity["model"], where)
-        identity["prompt"] = fingerprints.of_file(here(spec.prompt))
+        try:
+            path = here(spec.prompt)
+        except UserError as error:
+            raise UserError(f"{where}: prompt: {error}") from None
+        _check_prompt(spec, path, identity["model"], where)
+        identity["prompt"] = fingerprints.of_file(path)
     known = sources(spec, load_tokenizer(spec.model), where)
     shards = [Shard(f"{VOCABULARY}-00000", VOCABULARY, "", 0, 0, 0, 1)]
     for source in known.values():

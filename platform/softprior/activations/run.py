@@ -32,7 +32,7 @@ class Progress(NamedTuple):
     """How far a run is.
 
     Attributes:
-        tokens: tokens read in this session, shuffled texts included.
+        tokens: tokens read so far, shuffled texts included.
         shards: shards that are on disk, of all sessions.
     """
 
@@ -223,9 +223,11 @@ def _user_error(error: BaseException) -> UserError | None:
 
 @contextmanager
 def _watching(plan: Plan, folder: RunFolder, report: Report) -> Iterator[None]:
-    """Adds up what the workers of this session note of their progress, and what is on disk."""
+    """Adds up what was read before, what the workers of this session note, and what is on disk."""
     for path in folder.beats():
         path.unlink()
+    earlier = kept(plan, folder)
+    before = sum(shard.tokens + shard.shuffled for shard in plan.shards if shard.name in earlier)
     ended = threading.Event()
 
     def watch() -> None:
@@ -233,7 +235,7 @@ def _watching(plan: Plan, folder: RunFolder, report: Report) -> Iterator[None]:
             # A bucket may be away for a moment, and a worker writes its note anew.
             with suppress(UserError, OSError, ValueError, KeyError):
                 tokens = sum(json.loads(path.read_text())["tokens"] for path in folder.beats())
-                report(Progress(tokens, len(kept(plan, folder))))
+                report(Progress(before + tokens, len(kept(plan, folder))))
 
     thread = threading.Thread(target=watch, name="progress", daemon=True)
     thread.start()

@@ -63,6 +63,11 @@ class Shard:
     paths: int = 0
 
     @property
+    def shuffled(self) -> int:
+        """Number of tokens that are read a second time, shuffled, about."""
+        return min(self.sequences * self.length, self.tokens)
+
+    @property
     def place(self) -> str:
         """Where in the data it lies, first and last one included."""
         if self.last <= self.first:

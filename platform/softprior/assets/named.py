@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from softprior.assets.cache import ensure
-from softprior.errors import UserError
+from softprior.errors import UserError, nearest
 from softprior.storage import STORES, Location, RemotePath, location
 
 
@@ -53,7 +53,10 @@ def here(path: Location) -> Path:
 def _copied(path: RemotePath) -> Path:
     found = path.listing()
     if not found:
-        raise UserError(f"there is nothing at {path}; make it first, or correct the address")
+        inside = path.uri.count("/") > 2
+        beside = {name.split("/")[1] for name, *_ in path.parent.listing()} if inside else set()
+        what = nearest(path.name, sorted(beside)) if beside else "make it first, or correct the address"
+        raise UserError(f"there is nothing at {path}; {what}")
     version = hashlib.sha256(json.dumps([path.uri, found]).encode()).hexdigest()[:16]
 
     def build(target: Path) -> None:
@@ -64,4 +67,5 @@ def _copied(path: RemotePath) -> Path:
         if path.listing() != found:
             raise UserError(f"{path} changed while it was copied; wait until what writes it has ended")
 
-    return ensure(f"named/{version}/{path.name}", build, shared=False)
+    # Under its address, which then stands in what is said of the copy.
+    return ensure(f"named/{version}/{path.uri.partition('://')[2]}", build, shared=False)

@@ -106,6 +106,7 @@ def fitting(plan: Plan) -> list[str]:
         return []
     what = ", ".join(("radii", *made.priors))
     tokens = "" if made.tokens is None else f" to vectors of {made.tokens:,} tokens"
+    tokens += " and of statistics" if tokens and made.stores else ""
     threads = trial_threads(plan.study.resources, plan.study.placement)
     time = None if made.flops is None else made.flops / threads / CORE_FLOPS / 3600
     count = counted(made.number, "fit")

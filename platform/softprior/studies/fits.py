@@ -25,12 +25,14 @@ class Fits(NamedTuple):
         number: different fits: one for all embeddings, one for the keys or values of each place.
         tokens: whose vectors the vocabulary's are; None while the model's sizes are not known here.
         flops: operations on CPUs; None as well.
+        stores: whether some are fitted to statistics instead.
     """
 
     priors: tuple[str, ...]
     number: int
     tokens: int | None
     flops: float | None
+    stores: bool
 
 
 def fits(plan: Plan) -> Fits:
@@ -39,6 +41,7 @@ def fits(plan: Plan) -> Fits:
     known = shape or Shape(1)  # of an unknown model a place that all have
     names: dict[str, None] = {}
     work: dict[tuple[str, str], float | None] = {}
+    stores = False
     pairs = {
         (trial.prior.canonical(), trial.method.canonical()): (trial.prior, trial.method)
         for trial in plan.trials
@@ -51,21 +54,29 @@ def fits(plan: Plan) -> Fits:
             if place.block == 0 or place.kind != "residual":
                 work["gaussian", _vectors(Domain(), place)] = _gaussian(Domain(), place, known)
             for part in prior.at(place).components():
+                stores |= any(domain.statistics is not None for domain in _domains(part))
                 found = _work(part, place, known)
                 work |= found
                 if found:
                     names[next(name for name, kind in PRIORS.items() if kind is type(part))] = None
     costs = [flops for flops in work.values() if flops is not None]
-    return Fits(tuple(names), len(work), known.vocabulary, sum(costs) if len(costs) == len(work) else None)
+    whole = sum(costs) if len(costs) == len(work) else None
+    return Fits(tuple(names), len(work), known.vocabulary, whole, stores)
 
 
 def _work(part: Prior, place: Place, shape: Shape) -> dict[tuple[str, str], float | None]:
     """Operations of a simple prior's fits at a place, by kind of fit and what it is fitted to."""
     if isinstance(part, VAE):
         return {(part.canonical(), _vectors(part, place)): _vae(part, place, shape)}
+    return {
+        ("gaussian", _vectors(domain, place)): _gaussian(domain, place, shape) for domain in _domains(part)
+    }
+
+
+def _domains(part: Prior) -> list[Domain]:
+    """What a simple prior is fitted to."""
     parts = (part.first, part.second) if isinstance(part, Interpolation) else (part,)
-    domains = [domain for domain in parts if isinstance(domain, Domain)]
-    return {("gaussian", _vectors(domain, place)): _gaussian(domain, place, shape) for domain in domains}
+    return [domain for domain in parts if isinstance(domain, Domain)]
 
 
 def _vectors(domain: Domain, place: Place) -> str:

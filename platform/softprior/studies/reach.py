@@ -38,6 +38,11 @@ def require_reachable(address: str) -> None:
             f"RAY_ADDRESS={address} is where jobs are submitted; give it to `ray job submit --address`, or "
             "set RAY_ADDRESS to HOST:PORT of the head, most often port 6379"
         )
+    if address.startswith("ray://"):
+        raise UserError(
+            f"RAY_ADDRESS={address} is for Ray's client, which Tune does not run on; submit a job, or set "
+            "RAY_ADDRESS to HOST:PORT of the head, most often port 6379"
+        )
     if not re.fullmatch(r"[^/:]+:\d+", address):
         return
     host, _, port = address.partition(":")

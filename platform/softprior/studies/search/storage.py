@@ -104,14 +104,24 @@ def read_search(folder: str | Path) -> Study:
     return optuna.load_study(study_name=header["spec"]["name"], storage=_storage(spec.get("storage"), found))
 
 
+def require_storage(url: str | None, folder: StudyFolder) -> None:
+    """Whether a search can keep its state where the study file and the results folder say.
+
+    Raises:
+        UserError: results are in a bucket, which holds no database, and there is no address of one.
+    """
+    if url is None and not isinstance(folder.journal, Path):
+        raise UserError(
+            f"a search with results in {folder.root} needs a database, and search.storage is not set; "
+            "give its address, such as postgresql://USER@HOST/optuna"
+        )
+
+
 def _storage(url: str | None, folder: StudyFolder) -> BaseStorage:
+    require_storage(url, folder)
     if url is None:
         journal = folder.journal
-        if not isinstance(journal, Path):
-            raise UserError(
-                f"a search with results in {folder.root} needs a database, and search.storage is not set; "
-                "give its address, such as postgresql://USER@HOST/optuna"
-            )
+        assert isinstance(journal, Path)
         journal.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(journal)))
     try:
