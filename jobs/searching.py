@@ -11,6 +11,7 @@ from rich.console import Console
 
 from jobs.stopping import Stop, how_to_go_on
 from softprior.errors import InUseError
+from softprior.labels import counted
 from softprior.results import StudyFolder
 from softprior.studies.cluster import Cluster
 
@@ -120,7 +121,7 @@ def _report(
             console.print(f"proposal {point.number} failed: {point.reason}", soft_wrap=True)
     if failed:
         console.print(
-            f"{len(failed)} trials failed; the sampler knows, and a search tries none of them again"
+            f"{counted(len(failed), 'trial')} failed; the sampler knows, and a search tries none of them again"
         )
 
 
