@@ -120,9 +120,8 @@ def _report(
         if point.state == "fail" and failed.isdisjoint(point.trials):
             console.print(f"proposal {point.number} failed: {point.reason}", soft_wrap=True)
     if failed:
-        console.print(
-            f"{counted(len(failed), 'trial')} failed; the sampler knows, and a search tries none of them again"
-        )
+        lost = counted(len(failed), "trial")
+        console.print(f"{lost} failed; the sampler knows, and a search tries none of them again")
 
 
 def _dashboard() -> str:
