@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.request import Request, urlopen
 
 import pytest
 from moto.server import ThreadedMotoServer
@@ -30,6 +31,8 @@ def object_store(patch: pytest.MonkeyPatch) -> Iterator[str]:
             "AWS_EC2_METADATA_DISABLED": "true",
         }.items():
             patch.setenv(name, value)
+        # Servers of one process share what they hold.
+        urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()
         own = S3FileSystem(allow_bucket_creation=True, endpoint_override=f"http://{host}:{port}")
         own.create_dir(BUCKET.removeprefix("s3://"))
         storage._store.cache_clear()

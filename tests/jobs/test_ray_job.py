@@ -125,7 +125,7 @@ def test_a_job_has_all_it_needs_stops_in_order_goes_on_and_fails_with_its_trials
     code, output = submit(head, *search)
     assert code != 0, output
     assert "failed with exit code 1" in output, output
-    assert "1 trials failed; the sampler knows" in output
+    assert "1 trial failed; the sampler knows" in output
     assert "study ━" not in output, "bars belong to terminals"
     for line in (r"^ +[0-9a-f]+  .*  loading the model$", r"^ *\d/5  [0-9a-f]+  .*  test loss \d"):
         assert re.search(line, output, re.MULTILINE), output

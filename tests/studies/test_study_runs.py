@@ -137,7 +137,7 @@ def test_more_cpus_than_any_node_has_is_said_at_once(tmp_path: Path) -> None:
     study = study_file(tmp_path / "small.yaml")
     code, output = finish(start(study, tmp_path / "results", "resources.cpus=4096"))
     assert code == 2, output
-    assert "error: a trial or worker asks for 4096 CPUs" in output
+    assert "error: a trial or worker asks for 4,096 CPUs" in output
     assert "Traceback" not in output
 
 
