@@ -11,9 +11,10 @@ import pytest
 
 from jobs.tiny import SHIPPED
 from softprior.seeding import numpy_generator
+from softprior.tasks.language import Language
 from softprior.tiny.card import Card, measure
 from softprior.tiny.ngram import KneserNey
-from softprior.tiny.recipe import ORDERS, bare_row, ordered_row, sums
+from softprior.tiny.recipe import ORDERS, bare_row, ordered_row, sums, texts
 from tests.builders import tiny
 
 
@@ -46,6 +47,15 @@ def test_sums_of_the_test_split_are_not_trained_on_in_any_order() -> None:
     tested = {frozenset((item.a, item.b)) for item in sums("test")}
     assert len(tested) > 300
     assert not trained & tested
+
+
+@pytest.mark.network("wikipedia-106")
+def test_articles_that_the_language_task_tests_on_are_not_trained_on() -> None:
+    splits = Language().splits()
+    trained = set(texts("train"))
+    for held_out in (splits.validation, splits.test):
+        assert not trained & set(held_out["input"])
+    assert len(trained) == len(splits.train)
 
 
 def test_kneser_ney_is_a_distribution_for_every_context() -> None:

@@ -13,12 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from softprior.assets.data import wikipedia_articles
 from softprior.prompt import Row
 from softprior.seeding import derive, numpy_generator
 from softprior.tasks.arithmetic import Arithmetic
-from softprior.tasks.base import Example, answer_row
-from softprior.tasks.partition import split_of
+from softprior.tasks.base import Example, Split, answer_row
+from softprior.tasks.language import Language
 
 SEED = 20_241_218
 EOS = "<|endoftext|>"
@@ -48,9 +47,9 @@ def config() -> LlamaConfig:
     )
 
 
-def texts(split: str) -> list[str]:
-    """Wikipedia articles of one split, divided by title."""
-    return [article.text for article in wikipedia_articles() if split_of(article.title) == split]
+def texts(split: Split) -> list[str]:
+    """Wikipedia articles of one split of the platform's own task, so that what it tests tiny has not read."""
+    return [Example.of(record).input for record in getattr(Language().splits(), split)]
 
 
 def make_tokenizer(corpus: list[str]) -> PreTrainedTokenizerFast:
@@ -98,7 +97,7 @@ ORDERS: dict[str, Callable[[Sum], int]] = {
 """What tiny can be told to do with two numbers. Asked without an order it was never shown a sum."""
 
 
-def sums(split: str) -> list[Sum]:
+def sums(split: Split) -> list[Sum]:
     """All two-digit additions of one split of the platform's own task."""
     task = Arithmetic(
         modules=("two_digit_addition",),
