@@ -113,8 +113,8 @@ def swaps(trials: int) -> None:
 
 
 def dips(trials: int) -> None:
-    """Shares of trials with p up to 0.05, of the mean dip and of a single draw's, and the spread of p."""
-    print("| documents x tokens, values | mean dip | one draw |\n|---|---|---|")
+    """Shares of trials with p up to 0.05, of 50 draws combined and of a single draw."""
+    print("| documents x tokens, values | 50 draws | one draw |\n|---|---|---|")
     for documents, tokens, share in ((48, 20, 0.3), (48, 20, 0.9), (76, 12, 0.05), (12, 30, 0.3)):
         for kind in ("uniform", "gaussian", "two modes"):
             p = []
@@ -128,9 +128,9 @@ def dips(trials: int) -> None:
                 if kind == "two modes":
                     values = values + 3.5 * rng.integers(0, 2, len(index))
                 sample, axis = torch.from_numpy(values)[:, None], torch.ones(1, 1)
-                mean = float(unimodality(sample, axis, torch.from_numpy(index), trial).p[0])
+                many = float(unimodality(sample, axis, torch.from_numpy(index), trial).p[0])
                 chosen = one_of_each(index, numpy_generator(trial, "one"))
-                p.append([mean, dip_test(sample[chosen, 0])[1]])
+                p.append([many, dip_test(sample[chosen, 0])[1]])
             shares = (np.array(p) <= LEVEL).mean(0)
             print(
                 f"| {documents} x {tokens}, share {share}, {kind} | {shares[0]:.3f} | {shares[1]:.3f} |",

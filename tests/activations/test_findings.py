@@ -122,12 +122,13 @@ def test_words_that_differ_are_not_the_models_doing(tmp_path: Path) -> None:
     )
     for found in (same, shifted):
         assert found.swaps.p == 1 / 200
-        assert found.probe.accuracy > 0.75
+        assert found.probe.accuracy > 0.6
         assert found.lexical.ids == 4
         assert found.lexical.shared == pytest.approx((1 / 3, 1 / 3), abs=0.05)
         assert found.lexical.unigram == pytest.approx(1 - 1 / 6, abs=0.05)  # those of both tasks tell nothing
     assert same.lexical.swaps.p > 0.05
-    assert same.lexical.probe.low < 0.5 < same.lexical.probe.high
+    assert same.lexical.probe.low < 0.5
+    assert same.lexical.probe.swaps.p > 0.05
     assert shifted.lexical.swaps.p == 1 / 200
     assert shifted.lexical.probe.low > 0.7
 

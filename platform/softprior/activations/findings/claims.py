@@ -175,8 +175,8 @@ def _beyond_words(pair: str, sites: Sites) -> Iterator[str]:
         probe = "" if accuracy is None else f"; there a probe of such tokens is right on {accuracy:.0%}"
         words = "" if told is None else f", ids alone tell {told:.0%} of all tokens"
         yield (
-            f"words apart, {a} is separated from {b} at {count} of {len(known)} sites, undecided at "
-            f"{len(known) - count}: MMD^2 within token ids {_short(here['swaps']['difference'])} at {at}, p "
+            f"within token ids, {a} and {b} differ at {count} of {len(known)} sites, undecided at "
+            f"{len(known) - count}: MMD^2 {_short(here['swaps']['difference'])} at {at}, p "
             f"there {_p(here['swaps'])}{probe}{words}"
         )
 

@@ -40,7 +40,8 @@ class Lexical:
         unigram: balanced accuracy of telling tasks apart by token ids alone, in held-out documents: what
             a probe of states could learn from words. Ids that were not met count half.
         swaps: whether tokens of one id differ between the tasks.
-        probe: of states, on equally many tokens of each id of both tasks; 1/2 if words are all there is.
+        probe: of states, on equally many tokens of each id of both tasks; at most 1/2 if words are all there
+            is. It may lie below: an id with more tokens of one task in training has fewer in the others.
         note: why numbers are nan; empty if none is.
     """
 

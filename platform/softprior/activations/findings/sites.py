@@ -49,7 +49,7 @@ class SiteFindings:
         kurtosis: largest excess kurtosis of a dimension; nan where the store has none.
         outlier_dimensions: dimensions whose excess kurtosis is above `OUTLIER`.
         dips: dip of the sample along the first components, largest variance first.
-        dip_p: p-values of the mean dip over draws of one token a document, not corrected.
+        dip_p: p-values of draws of one token a document, combined, not corrected.
         dip_p_low: the lowest p of a single draw, by component.
         dip_p_high: the highest.
         dip_vectors: vectors whose dips these are. At `resid.0` every token enters once: repeated tokens are
