@@ -108,7 +108,7 @@ def test_the_verdict_does_not_depend_on_which_tokens_were_drawn():
     found = [unimodality(sample, torch.ones(1, 1), documents, seed) for seed in range(6)]
     p = [float(own.p[0]) for own in found]
     assert min(float(own.p_low[0]) for own in found) < 0.05 < max(float(own.p_high[0]) for own in found)
-    assert max(p) < 10 * min(p)
+    assert max(p) <= 0.05  # those of single draws say both
     assert all(float(own.p_low[0]) <= q <= float(own.p_high[0]) for own, q in zip(found, p, strict=True))
 
 
