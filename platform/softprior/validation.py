@@ -10,6 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import ValidationError
 
 from softprior.errors import UserError, nearest
+from softprior.hiding import hidden
 from softprior.specs import Spec, SpecT
 
 NUMBER = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$")
@@ -161,7 +162,8 @@ def path_of(keys: list[Any]) -> str:
 
 
 def shown(value: Any) -> str:
-    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    # Hidden before it is cut: half an address no longer looks like one.
+    text = hidden(json.dumps(value) if value is None or isinstance(value, bool) else repr(value))
     return text if len(text) < 80 else text[:77] + "..."
 
 

@@ -10,14 +10,16 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 BELOW: dict[str, set[str]] = {
-    "errors": set(),
+    "hiding": set(),
+    "errors": {"hiding"},
     "liveness": set(),
+    "provenance": set(),
     "storage": {"errors"},
     "files": {"errors", "storage"},
     "lease": {"errors", "files", "storage"},
     "seeding": {"errors"},
     "geometry": {"errors"},
-    "specs": {"errors"},
+    "specs": {"errors", "hiding"},
     "validation": {"errors", "specs"},
     "study_files": {"errors", "specs", "validation"},
     "prompt": {"errors"},
