@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from jobs.screen import screen, tell_unsent
 from jobs.stopping import Stop, stoppable
 from softprior.errors import UserError
+from softprior.hiding import hidden
 from softprior.lease import locked
 from softprior.storage import Location, local_copy, local_folder, replaced_folder, results_folder, written
 from softprior.study_files import load_spec
@@ -34,7 +36,7 @@ LOG_WIDTH = 160
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     options = _parser().parse_intermixed_args(arguments)
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
+    console = screen(LOG_WIDTH)
     with stoppable(STOPPED, STOPPING) as stop:
         try:
             return _run(console, options, stop)
@@ -205,8 +207,7 @@ def _track(
             uri, results, spec.name, plan.key, facts, given, by_depth(found), files, whole=whole
         )
     if problem:
-        console.print(f"note: MLflow at {uri} could not be written: {problem}", soft_wrap=True)
-        console.print("      the results folder has everything; the same command again sends it")
+        tell_unsent(console, hidden(uri), problem)
 
 
 def _newer(path: Location, than: Location) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from jobs.screen import printable
 from softprior.assets.cache import VARIABLE
 from softprior.errors import UserError
 from softprior.training.threads import limit_threads
@@ -46,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     options = parser.parse_args(arguments)
+    printable()
     limit_threads(options.threads)
     try:
         for name in ("model", "wide"):

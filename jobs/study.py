@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from softprior.studies.search.spec import SearchStudy, load
 from softprior.tracking.client import tracking_uri
 
 if TYPE_CHECKING:
+    from softprior.studies.observers import Observer
     from softprior.tracking.mlflow_tracker import MlflowTracker
 
 FINISHED, FAILED, WRONG = 0, 1, 2
@@ -194,7 +196,7 @@ def _run(
         tracker = MlflowTracker(uri, study, plan.trials, folder)
     try:
         with Watch(console, plan.trials, done) as watch:
-            observers = [illustrator, *([tracker] if tracker else []), watch]
+            observers: list[Observer] = [illustrator, *([tracker] if tracker else []), watch]
             run_study(plan, folder, observers, cluster, options.again)
     except InUseError:
         tracker = None  # the runs are another process's
@@ -232,7 +234,8 @@ def _report(console: Console, folder: StudyFolder, tracker: MlflowTracker | None
     if tracker and not tracker.problem and tracker.uri.startswith("http"):
         console.print(f"compare  {tracker.uri}")
     elif tracker and not tracker.problem:
-        console.print(f"compare  {sys.executable} -m jobs.ui --results {folder.root.parent}", soft_wrap=True)
+        where = shlex.quote(str(folder.root.parent))
+        console.print(f"compare  {sys.executable} -m jobs.ui --results {where}", soft_wrap=True)
     if failed:
         console.print(f"{failed} of {len(trials)} trials failed; the same command again tries them again")
     return FAILED if failed or (trials.status != "finished").any() else FINISHED

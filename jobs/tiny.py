@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import softprior
+from jobs.screen import printable
 from softprior.errors import UserError
 from softprior.files import write_json
 from softprior.training.threads import limit_threads
@@ -28,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--threads", type=int, default=2, help="CPU threads; the weights depend on them (default: 2)"
     )
     options = parser.parse_args(arguments)
+    printable()
     limit_threads(options.threads)
 
     def say(text: str) -> None:

@@ -47,7 +47,7 @@ def hidden_in(value: Any) -> Any:
 
 
 def without_mask(address: str) -> str:
-    """An address as it was written down, without what stands for its secrets: opened by other means, or not."""
+    """An address as it was written down, without what stands for its secrets."""
     address = address.replace(f":{MASK}@", "@")
     front, mark, query = address.partition("?")
     kept = "&".join(part for part in query.split("&") if not part.endswith(f"={MASK}"))

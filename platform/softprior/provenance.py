@@ -31,7 +31,7 @@ edited meanwhile."""
 
 @lru_cache(maxsize=1)
 def commit() -> str | None:
-    """The commit of the checkout that softprior runs from, `+` if the package is edited; None outside of one."""
+    """The commit of the checkout that softprior runs from, `+` if it is edited; None outside of one."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(PACKAGE), *arguments]
@@ -75,5 +75,7 @@ def same_code(made: Mapping[str, Any]) -> bool:
 def named(made: Mapping[str, Any]) -> str:
     """Code in words: `commit 7da8250 with edits (sources 1f3a9c02)`."""
     known = made.get("commit")
-    where = "no commit" if known is None else f"commit {known[:7]}{' with edits' if known[-1:] == '+' else ''}"
+    where = (
+        "no commit" if known is None else f"commit {known[:7]}{' with edits' if known[-1:] == '+' else ''}"
+    )
     return f"{where} (sources {made['sources'][:8]})" if made.get("sources") else where

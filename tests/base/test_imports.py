@@ -20,7 +20,7 @@ BELOW: dict[str, set[str]] = {
     "seeding": {"errors"},
     "geometry": {"errors"},
     "specs": {"errors", "hiding"},
-    "validation": {"errors", "specs"},
+    "validation": {"errors", "hiding", "specs"},
     "study_files": {"errors", "specs", "validation"},
     "prompt": {"errors"},
     "statistics": {"errors", "files", "geometry", "seeding"},

@@ -306,7 +306,10 @@ WRONG = {
     "training: 3": ["training = 3", "must be a mapping with keys among steps, batch"],
     "training: null": ["training = null", "must be a mapping"],
     "training.steps: true": ["training.steps = true", "must be a whole number"],
-    "training.steps: 5.0": ["training.steps = 5.0", "must be a whole number, written without a point"],
+    "training.steps: 5.0": [
+        "training.steps = 5.0",
+        "must be a whole number, written without a point or exponent",
+    ],
     "training.steps: '5'": ["training.steps = '5'", "whole number", "write it without quotes"],
     "training.steps: 0": ["training.steps = 0", "must be at least 1"],
     "training.clip: 0": ["training.clip = 0", "must be greater than 0"],

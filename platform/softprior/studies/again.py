@@ -42,10 +42,10 @@ def reused_note(reused: Iterable[Record], remedy: str) -> str | None:
         return None
     made = list(dict.fromkeys(named(record.environment) for record in others))
     more = f" and {counted(len(made) - 1, 'other')}" if len(made) > 1 else ""
-    return (
-        f"note: {len(others)} of {counted(len(records), 'reused trial')} {'was' if len(others) == 1 else 'were'} "
-        f"made by other code ({made[0]}{more}; now {named(code())}); {AGAIN} {remedy}"
+    which = (
+        f"{len(others)} of {counted(len(records), 'reused trial')} {'was' if len(others) == 1 else 'were'}"
     )
+    return f"note: {which} made by other code ({made[0]}{more}; now {named(code())}); {AGAIN} {remedy}"
 
 
 def set_aside(folder: StudyFolder, trials: Iterable[str]) -> None:

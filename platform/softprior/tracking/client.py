@@ -6,10 +6,11 @@ import logging
 import os
 import re
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from filelock import FileLock
 
@@ -54,7 +55,25 @@ class Connection(NamedTuple):
 
 def sqlite_uri(path: Path) -> str:
     """The address of a database file; `?` and `%` have a meaning in addresses."""
-    return SQLITE + quote(str(path))
+    return SQLITE + str(path).replace("%", "%25").replace("?", "%3F")
+
+
+def _file(uri: str) -> Path:
+    """The database file of an SQLite address."""
+    return Path(unquote(uri.removeprefix(SQLITE).partition("?")[0]))
+
+
+@contextmanager
+def _no_stray_folder(uri: str) -> Iterator[None]:
+    """Removes the folder that MLflow makes for a path as it stands in an address, `%25` and all."""
+    raw = Path(uri.removeprefix(SQLITE))
+    made = []
+    if uri.startswith(SQLITE) and raw != _file(uri):
+        made = [folder for folder in raw.parents if not folder.exists()]
+    yield
+    for folder in made:
+        with suppress(OSError):  # somebody uses it
+            folder.rmdir()
 
 
 def default_uri(results: Path) -> str:
@@ -107,7 +126,8 @@ def open_experiment(uri: str, name: str, results: Location) -> Connection:
     make_database(uri, artifacts)
     notes = [] if isinstance(results, RemotePath) else follow_artifacts(results)
     client = MlflowClient(tracking_uri=uri)
-    found = client.get_experiment_by_name(name)
+    with _no_stray_folder(uri):
+        found = client.get_experiment_by_name(name)
     if found is None:
         # A database keeps artifacts in the working directory unless told otherwise; servers know.
         local = None if uri.startswith("http") else artifacts.as_uri()
@@ -144,13 +164,15 @@ def make_database(uri: str, artifacts: Location) -> None:
     """
     if not uri.startswith(SQLITE):
         return
-    path = Path(unquote(uri.removeprefix(SQLITE).partition("?")[0]))
+    path = _file(uri)
     if path.exists():
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     def build(temporary: Path) -> None:
-        SqlAlchemyStore(sqlite_uri(temporary), artifacts.as_uri()).engine.dispose()
+        address = sqlite_uri(temporary)
+        with _no_stray_folder(address):
+            SqlAlchemyStore(address, artifacts.as_uri()).engine.dispose()
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):

@@ -97,8 +97,7 @@ class MlflowTracker:
 
 @dataclass
 class _Run:
-    """What MLflow has of one trial: the run, its name and status, whose code's numbers, and the last steps
-    it was sent."""
+    """What MLflow has of one trial: the run, its name and status, sources of the code, last steps sent."""
 
     id: str
     name: str
@@ -208,7 +207,7 @@ class _Writer:
     def _trial(self, trial: TrialSpec, sources: str | None) -> _Run:
         """A trial's run: found or made, described, and with what it has been sent.
 
-        MLflow keeps old points beside new ones, so a run with another code's numbers is deleted and made anew.
+        MLflow keeps old points beside new ones, so a run with other code's numbers is made anew.
 
         Args:
             sources: of the code whose numbers are to be sent.
