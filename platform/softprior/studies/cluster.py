@@ -217,7 +217,7 @@ def _hidden_command() -> Iterator[None]:
 
 
 def _short_folder() -> dict[str, str]:
-    """A folder for our own cluster where Ray's choice is too long: paths of sockets have 107 characters at most.
+    """A folder of our own where Ray's choice is too long: a socket's path has 107 characters at most.
 
     Raises:
         UserError: RAY_TMPDIR is too long.
