@@ -23,15 +23,7 @@ PATIENCE = 5.0
 
 def main(arguments: list[str] | None = None) -> int:
     """Serves until Ctrl-C, SIGTERM or the terminal's end; returns 2 where there is nothing to show."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jobs.ui", description="Serve MLflow's pages on the results."
-    )
-    parser.add_argument("--results", metavar="DIR", default="results", help="default: results")
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
-    )
-    parser.add_argument("--port", type=int, default=5000, help="default: 5000")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     printable()
     try:
         results = _folder(options.results)
@@ -46,6 +38,18 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"open http://{options.host}:{options.port} (Ctrl-C stops)", flush=True)
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     return _serve(command, environment)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.ui", description="Serve MLflow's pages on the results."
+    )
+    parser.add_argument("--results", metavar="DIR", default="results", help="default: results")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
+    )
+    parser.add_argument("--port", type=int, default=5000, help="default: 5000")
+    return parser
 
 
 def _folder(text: str) -> Path:

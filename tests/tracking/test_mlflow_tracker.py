@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -18,25 +19,20 @@ from softprior.records import Record
 from softprior.regularisers.domain import TowardsDomain
 from softprior.results import StudyFolder
 from softprior.specs import Entry, StudySpec, TrialSpec
-from softprior.studies.plan import Plan, plan_study
+from softprior.studies.plan import Plan
 from softprior.studies.table import write_study
-from softprior.study_files import load_study
 from softprior.tracking.client import default_uri, make_database
 from softprior.tracking.mlflow_tracker import PARENT, MlflowTracker
 from softprior.tracking.runs import KEY, log_run
-from tests.builders import run, study_file, trial
+from tests.builders import Finished, run, trial
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def ended(
-    tmp_path_factory: pytest.TempPathFactory,
+    finished_study: Finished,
 ) -> tuple[StudySpec, tuple[TrialSpec, ...], StudyFolder, dict[str, Record]]:
     """A study whose trials have all run, without Ray."""
-    root = tmp_path_factory.mktemp("tracking")
-    plan = plan_study(load_study(study_file(root / "small.yaml")))
-    folder = StudyFolder(root / "results" / "small")
-    records = {trial.id: run(trial, folder.root) for trial in plan.trials}
-    write_study(folder, plan)
+    _, plan, folder, records = finished_study
     return plan.study, plan.trials, folder, records
 
 
@@ -271,3 +267,96 @@ def test_a_database_killed_in_the_making_is_made_again(tmp_path: Path) -> None:
     make_database(uri, artifacts)
     assert (tmp_path / "mlflow.db").stat().st_ino == before, "one that is there is left alone"
     assert client.get_experiment(experiment).name == "one"
+
+
+def named_runs(uri: str) -> dict[str, Any]:
+    """MLflow's active runs by trial id, the study's own as `study`."""
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("softprior/small")
+    runs = client.search_runs([experiment.experiment_id])
+    found = {run.data.tags.get("softprior.trial", "study"): run for run in runs}
+    assert len(found) == len(runs)
+    return found
+
+
+def test_a_results_folder_of_any_name_keeps_its_artifacts_wherever_it_goes(
+    finished_study: Finished, tmp_path: Path
+) -> None:
+    _, plan, _, records = finished_study
+    root = tmp_path / "100%25 a?b é#&"
+    folder = finished_study.copy(root)
+    trained = next(trial.id for trial in plan.trials if trial.prior)
+
+    def send(results: Path) -> MlflowTracker:
+        tracker = MlflowTracker(default_uri(results), plan.study, plan.trials, StudyFolder(results / "small"))
+        tracker.close(records)
+        assert tracker.problem is None
+        return tracker
+
+    assert send(root / "results").notes == ()
+    assert [path.name for path in tmp_path.iterdir()] == [root.name], "nothing beside it"
+    assert (root / "results" / "mlflow.db").exists()
+    moved = root.rename(tmp_path / "moved") / "results"
+    client = MlflowClient(default_uri(moved))
+    client.delete_run(named_runs(default_uri(moved))[trained].info.run_id)  # whose artifacts are sent anew
+    tracker = send(moved)
+    assert tracker.notes == (
+        f"MLflow had its artifacts in {folder.root.parent / 'mlflow-artifacts'}, and now has them in "
+        f"{moved / 'mlflow-artifacts'}",
+    )
+    assert not root.exists()
+    for name, found in named_runs(default_uri(moved)).items():
+        files = {file.path for file in client.list_artifacts(found.info.run_id)}
+        assert {"study.json"} <= files if name == "study" else {f"{name}.json"} <= files, name
+    assert send(moved).notes == ()
+
+
+def test_a_deleted_experiment_is_restored(ended, tmp_path: Path) -> None:
+    study, trials, folder, records = ended
+    uri = default_uri(tmp_path)
+    MlflowTracker(uri, study, trials, folder).close(records)
+    client = MlflowClient(uri)
+    client.delete_experiment(client.get_experiment_by_name("softprior/small").experiment_id)
+    back = MlflowTracker(uri, study, trials, folder)
+    back.close(records)
+    assert back.problem is None
+    assert back.notes == ("the experiment softprior/small had been deleted in MLflow, and is restored",)
+    assert set(named_runs(uri)) == {"study", *records}
+
+
+def test_trials_of_a_deleted_study_run_go_below_the_new_one(ended, tmp_path: Path) -> None:
+    study, trials, folder, records = ended
+    uri = default_uri(tmp_path)
+    MlflowTracker(uri, study, trials, folder).close(records)
+    MlflowClient(uri).delete_run(named_runs(uri)["study"].info.run_id)
+    MlflowTracker(uri, study, trials, folder).close(records)
+    runs = named_runs(uri)
+    parent = runs.pop("study").info.run_id
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent}
+
+
+def test_numbers_of_other_code_get_a_run_of_their_own(ended, tmp_path: Path) -> None:
+    """As after `--again`: points come for a trial that had finished, then a record with other numbers."""
+    study, trials, folder, records = ended
+    uri = default_uri(tmp_path)
+    trained = next(t for t in trials if t.prior)
+    record = records[trained.id]
+    made = {"sources": "0" * 16, "commit": "f" * 40}
+    old = record.model_copy(update={"environment": record.environment | made})
+    MlflowTracker(uri, study, trials, folder).close(records | {trained.id: old})
+    before = named_runs(uri)
+    assert before[trained.id].data.tags["sources"] == "0" * 16
+    assert before[trained.id].data.tags["commit"] == "f" * 40
+    steps = tuple(point.model_copy(update={"loss": point.loss + 1}) for point in record.steps)
+    new = record.model_copy(update={"steps": steps})
+    tracker = MlflowTracker(uri, study, trials, folder)
+    tracker.progress(trained, [{"step": point.step, "train_loss": point.loss} for point in steps[:3]])
+    tracker.ended(new)
+    tracker.close(records | {trained.id: new})
+    assert tracker.problem is None
+    after = named_runs(uri)
+    same = {name for name in after if after[name].info.run_id == before[name].info.run_id}
+    assert same == set(after) - {trained.id}
+    history = MlflowClient(uri).get_metric_history(after[trained.id].info.run_id, "train_loss")
+    assert [point.value for point in history] == pytest.approx([point.loss for point in steps])
+    assert after[trained.id].data.tags["sources"] == record.environment["sources"]
