@@ -16,6 +16,7 @@ from jobs.stopping import Stop, stoppable
 from softprior.errors import UserError
 from softprior.hiding import hidden
 from softprior.lease import locked
+from softprior.provenance import code, named, same_code
 from softprior.storage import Location, local_copy, local_folder, replaced_folder, results_folder, written
 from softprior.study_files import load_spec
 
@@ -126,6 +127,12 @@ def _tell(
         if read["skipped"]:
             rows = f"{read['skipped']} of {read['documents'] + read['skipped']} rows were left out"
             console.print(f"note: {name}: {rows}, first {read['malformed'][0]}", soft_wrap=True)
+    if not same_code(summary):
+        which = f"{named(summary)}; now {named(code())}"
+        console.print(
+            f"note: the store was made by other code ({which}); remove {folder.root} to make it again",
+            soft_wrap=True,
+        )
     found = _known(folder) if options.no_findings else _findings(console, plan, folder)
     if server is not None:
         _track(console, plan, folder, server, summary, found)

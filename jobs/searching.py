@@ -30,7 +30,7 @@ def run(
     uri: str | None,
     cluster: Cluster,
     stop: Stop,
-    again: bool,
+    again: bool = False,
 ) -> bool:
     """Runs a search, or goes on with it; whether no trial and no proposal failed.
 

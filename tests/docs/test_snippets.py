@@ -6,6 +6,7 @@ Blocks of Python run page by page, in order, in a scratch folder that has a fini
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import shlex
 import shutil
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import yaml
 
 from jobs import activations, exchange, pictures, study, tiny, ui
 from softprior.methods import METHODS
@@ -23,6 +23,7 @@ from softprior.specs import StudySpec
 from softprior.studies.plan import resolve
 from softprior.studies.search.space import Space
 from softprior.studies.search.spec import SearchStudy, load
+from softprior.study_files import parse_value
 from softprior.tasks import TASKS
 from softprior.validation import validate
 from tests.builders import Finished, study_file
@@ -107,14 +108,13 @@ def test_python_runs(page: str, finished_study: Finished, tmp_path: Path, monkey
 @pytest.mark.parametrize("block", FILES, ids=lambda block: f"{block.page}:{block.line}")
 def test_a_study_file_is_one(block: Block, tmp_path: Path) -> None:
     """A whole file as it is, a part of one in place of that part of a small one."""
-    given = yaml.safe_load(block.text)
+    given = parse_value(block.text)
     given = {"priors": given} if isinstance(given, list) else given
     ranges = "{search:" in block.text
     file = study_file(tmp_path / "small.yaml", **({"search": {"trials": 3}} if ranges else {}))
     if "name" not in given:
-        given = yaml.safe_load(file.read_text(encoding="utf-8")) | given
-    text = yaml.safe_dump(given)
-    file.write_text(text, encoding="utf-8")
+        given = parse_value(file.read_text(encoding="utf-8")) | given
+    file.write_text(json.dumps(given), encoding="utf-8")
     found = load(file)
     if isinstance(found, SearchStudy):
         corners = Space(found, str(file)).corners()

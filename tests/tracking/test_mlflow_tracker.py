@@ -40,9 +40,8 @@ def steps(client: MlflowClient, run_id: str, name: str) -> list[int]:
     return [metric.step for metric in client.get_metric_history(run_id, name)]
 
 
-def test_points_records_and_repeats_give_one_run_and_each_point_once(ended, tmp_path: Path) -> None:
+def test_points_records_and_repeats_give_one_run_and_each_point_once(ended, uri: str) -> None:
     study, trials, folder, records = ended
-    uri = default_uri(tmp_path)
     trained = next(t for t in trials if t.prior)
     record = records[trained.id]
     points = [{"step": p.step, "train_loss": p.loss, "train_gradient": p.gradient} for p in record.steps]
@@ -77,9 +76,8 @@ def test_points_records_and_repeats_give_one_run_and_each_point_once(ended, tmp_
     assert {f.path for f in client.list_artifacts(mine.info.run_id)} >= {f"{trained.id}.safetensors"}
 
 
-def test_sending_everything_twice_changes_nothing(ended, tmp_path: Path) -> None:
+def test_sending_everything_twice_changes_nothing(ended, uri: str) -> None:
     study, trials, folder, records = ended
-    uri = default_uri(tmp_path)
     MlflowTracker(uri, study, trials, folder).close(records)
     MlflowTracker(uri, study, trials, folder).close(records)
     client = MlflowClient(uri)
@@ -91,9 +89,8 @@ def test_sending_everything_twice_changes_nothing(ended, tmp_path: Path) -> None
     assert steps(client, mine.info.run_id, "train_loss") == list(range(1, 7))
 
 
-def test_a_run_of_another_job_of_the_same_name_is_left_alone(ended, tmp_path: Path) -> None:
+def test_a_run_of_another_job_of_the_same_name_is_left_alone(ended, tmp_path: Path, uri: str) -> None:
     study, trials, folder, records = ended
-    uri = default_uri(tmp_path)
     assert log_run(uri, tmp_path, study.name, "abc", {}, {}, {}, [], whole=True) is None
     for _ in range(2):
         MlflowTracker(uri, study, trials, folder).close(records)
@@ -113,9 +110,8 @@ def statuses(uri: str) -> dict[str, str]:
     return {r.info.run_name: r.info.status for r in client.search_runs([experiment.experiment_id])}
 
 
-def test_an_interrupted_trial_is_killed_then_runs_then_finishes(ended, tmp_path: Path) -> None:
+def test_an_interrupted_trial_is_killed_then_runs_then_finishes(ended, uri: str) -> None:
     study, trials, folder, records = ended
-    uri = default_uri(tmp_path)
     trained = next(t for t in trials if t.prior)
     label = labels(trials)[trained.id]
     others = {i: record for i, record in records.items() if i != trained.id}
@@ -141,14 +137,13 @@ def test_an_interrupted_trial_is_killed_then_runs_then_finishes(ended, tmp_path:
 
 
 def test_two_regularisers_of_one_name_have_parameters_and_metrics_of_one_name_each(
-    ended, tmp_path: Path
+    ended, tmp_path: Path, uri: str
 ) -> None:
     study, _, _, _ = ended
     spec = trial(regularisers=[TowardsDomain(), TowardsDomain(direction="away", weight=0.5)], steps=1)
     folder = StudyFolder(tmp_path / "results" / "small")
     record = run(spec, folder.root)
     write_study(folder, Plan(study, (spec,), ()))
-    uri = default_uri(tmp_path)
     tracker = MlflowTracker(uri, study, (spec,), folder)
     tracker.close({spec.id: record})
     assert tracker.problem is None
@@ -164,9 +159,8 @@ def test_two_regularisers_of_one_name_have_parameters_and_metrics_of_one_name_ea
     assert value == pytest.approx(list(record.steps[0].penalties.values())[away])
 
 
-def test_a_run_is_renamed_when_its_study_grows(ended, tmp_path: Path) -> None:
+def test_a_run_is_renamed_when_its_study_grows(ended, uri: str) -> None:
     study, trials, folder, records = ended
-    uri = default_uri(tmp_path)
     trained = next(t for t in trials if t.prior and t.prior.name == "isotropic")
     MlflowTracker(uri, study, trials, folder).close(records)
     wider = trained.model_copy(
@@ -311,9 +305,8 @@ def test_a_results_folder_of_any_name_keeps_its_artifacts_wherever_it_goes(
     assert send(moved).notes == ()
 
 
-def test_a_deleted_experiment_is_restored(ended, tmp_path: Path) -> None:
+def test_a_deleted_experiment_is_restored(ended, uri: str) -> None:
     study, trials, folder, records = ended
-    uri = default_uri(tmp_path)
     MlflowTracker(uri, study, trials, folder).close(records)
     client = MlflowClient(uri)
     client.delete_experiment(client.get_experiment_by_name("softprior/small").experiment_id)
@@ -324,9 +317,8 @@ def test_a_deleted_experiment_is_restored(ended, tmp_path: Path) -> None:
     assert set(named_runs(uri)) == {"study", *records}
 
 
-def test_trials_of_a_deleted_study_run_go_below_the_new_one(ended, tmp_path: Path) -> None:
+def test_trials_of_a_deleted_study_run_go_below_the_new_one(ended, uri: str) -> None:
     study, trials, folder, records = ended
-    uri = default_uri(tmp_path)
     MlflowTracker(uri, study, trials, folder).close(records)
     MlflowClient(uri).delete_run(named_runs(uri)["study"].info.run_id)
     MlflowTracker(uri, study, trials, folder).close(records)
@@ -335,10 +327,9 @@ def test_trials_of_a_deleted_study_run_go_below_the_new_one(ended, tmp_path: Pat
     assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent}
 
 
-def test_numbers_of_other_code_get_a_run_of_their_own(ended, tmp_path: Path) -> None:
+def test_numbers_of_other_code_get_a_run_of_their_own(ended, uri: str) -> None:
     """As after `--again`: points come for a trial that had finished, then a record with other numbers."""
     study, trials, folder, records = ended
-    uri = default_uri(tmp_path)
     trained = next(t for t in trials if t.prior)
     record = records[trained.id]
     made = {"sources": "0" * 16, "commit": "f" * 40}

@@ -327,7 +327,7 @@ def test_a_search_in_a_database_belongs_to_one_results_folder(tmp_path: Path) ->
 def test_what_is_written_down_of_a_database_has_no_password(tmp_path: Path) -> None:
     address = "postgresql://ray:secret@db.example/optuna"
     plan = planned(tmp_path, search={"trials": 3, "storage": address})
-    assert plan.spec["search"]["storage"] == "postgresql://ray@db.example/optuna"
+    assert plan.spec["search"]["storage"] == "postgresql://ray:***@db.example/optuna"
     assert plan.search.storage == address
 
 
