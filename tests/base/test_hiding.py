@@ -30,7 +30,7 @@ def test_a_secret_is_hidden_and_stays_so(text: str) -> None:
     assert hidden(text) == SECRETS[text]
     assert hidden(hidden(text)) == SECRETS[text]
     assert hidden_in({"a": [text, 1, None]}) == {"a": [SECRETS[text], 1, None]}
-    assert str(UserError(f"x = {text}: no")) == f"x = {SECRETS[text]}: no"
+    assert str(UserError(f"'{text}': no")) == f"'{SECRETS[text]}': no"
     assert "geheim" not in shown("x" * 70 + text), "cut after it is hidden"
 
 

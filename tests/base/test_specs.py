@@ -414,7 +414,7 @@ BROKEN = {
     ),
     "unknown escape": (
         STUDY + 'description: "C:\\qux"\n',
-        "line 9, column 17: not valid YAML",
+        "line 9, column 18: not valid YAML",
     ),
     "unknown anchor": (STUDY + "x: *foo\n", "not valid YAML: found undefined alias 'foo'"),
     "code": (
