@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from softprior.labels import labels
 from softprior.records import Record
@@ -293,6 +294,7 @@ def test_a_results_folder_of_any_name_keeps_its_artifacts_wherever_it_goes(
     moved = root.rename(tmp_path / "moved") / "results"
     client = MlflowClient(default_uri(moved))
     client.delete_run(named_runs(default_uri(moved))[trained].info.run_id)  # whose artifacts are sent anew
+    _artifact_repos_cache.clear()  # as in another process
     tracker = send(moved)
     assert tracker.notes == (
         f"MLflow had its artifacts in {folder.root.parent / 'mlflow-artifacts'}, and now has them in "

@@ -125,8 +125,8 @@ def open_experiment(uri: str, name: str, results: Location) -> Connection:
     artifacts = results / ARTIFACTS
     make_database(uri, artifacts)
     notes = [] if isinstance(results, RemotePath) else follow_artifacts(results)
-    client = MlflowClient(tracking_uri=uri)
     with _no_stray_folder(uri):
+        client = MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(name)
     if found is None:
         # A database keeps artifacts in the working directory unless told otherwise; servers know.

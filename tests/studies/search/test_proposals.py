@@ -222,6 +222,7 @@ def test_a_search_of_other_code_begins_anew_and_the_old_one_is_kept(
     cluster = SimpleNamespace(start=lambda: None)
     environment: dict[str, Any] = {"commit": "f" * 40, "sources": "0" * 16}
     first, old = search_run.run_search(plan, folder, [], cluster)
+    points = [trial.params for trial in first.trials]
     _, same = search_run.run_search(
         planned(tmp_path, **{**STOPPING, "search": {"trials": 2}}), folder, [], cluster
     )
@@ -232,7 +233,7 @@ def test_a_search_of_other_code_begins_anew_and_the_old_one_is_kept(
     assert of_other_code(new.values()) == []
     assert load_records(folder.earlier.records) == old
     assert set(new) == set(old), "the same seed proposes the same points"
-    assert [t.params for t in found.trials] == [t.params for t in first.trials]
+    assert [t.params for t in found.trials] == points
     storage = found._storage
     names = {
         study.study_name: len(storage.get_all_trials(study._study_id)) for study in storage.get_all_studies()
