@@ -5,6 +5,7 @@ import pytest
 from softprior.errors import UserError
 from softprior.hiding import hidden, hidden_in, without_mask
 from softprior.specs import TrackingSpec
+from softprior.storage import location
 from softprior.validation import shown
 
 SECRETS = {
@@ -56,3 +57,10 @@ def test_a_spec_has_the_address_and_writes_it_down_without_its_secret() -> None:
     assert spec.uri == address
     assert "geheim" not in spec.canonical() + str(spec.model_dump(mode="json")) + repr(spec)
     assert without_mask("postgresql://user:***@host/db?password=***&a=1") == "postgresql://user@host/db?a=1"
+
+
+def test_an_address_of_a_bucket_has_no_credentials() -> None:
+    with pytest.raises(
+        UserError, match=r"'s3://key:\*\*\*@bucket/x' holds credentials; put them into the env"
+    ):
+        location("s3://key:geheim@bucket/x")
