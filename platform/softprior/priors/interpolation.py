@@ -31,8 +31,8 @@ RESOLVED = 3.0
 Gaussian that three equally spaced nodes carry is integrated to 1e-6."""
 
 CUTS = (1, 4, 16)
-"""Parts into which panels are cut, in turn, for vectors far off both domains. 300 standard deviations beside them
-the last cut still leaves 1e-4 of -log p, as the integrand's mass is then all at one end."""
+"""Parts into which panels are cut, in turn, for vectors far off both domains. 300 standard deviations beside
+them the last cut still leaves 1e-4 of -log p, as the integrand's mass is then all at one end."""
 
 PANELS = 8192
 """Most panels: seconds of work for twenty vectors of 576 dimensions. Means 9,000 standard deviations apart
