@@ -350,7 +350,8 @@ class TrialSpec(Spec):
         model_fingerprint: identifies the weights themselves, not only their name.
         data_fingerprint: identifies the task's source data.
         prior: null for methods without a trained prompt, and then `rate` and `seed` are null too.
-        prior_fingerprint: identifies what prior and regularisers read from files; null if nothing.
+        prior_fingerprint: identifies what prior and regularisers read from files, and corrections of what
+            they compute; null if there are none.
         regularisers: terms added to the training loss.
     """
 
