@@ -51,12 +51,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m jobs.tiny",
         description="Measure the shipped model `tiny` against its card, or train it again.",
     )
-    parser.add_argument("--train", action="store_true", help="train first (about 20 minutes on two cores)")
+    parser.add_argument("--train", action="store_true", help="train first (about 45 minutes of one core)")
     parser.add_argument(
         "--folder", type=Path, default=SHIPPED, help="where weights and card are (default: as shipped)"
     )
     parser.add_argument(
-        "--threads", type=int, default=2, help="CPU threads; the weights depend on them (default: 2)"
+        "--threads", type=int, default=1, help="CPU threads; the weights depend on them (default: 1)"
     )
     return parser
 
