@@ -124,6 +124,8 @@ def _tell(
         if read["skipped"]:
             rows = f"{read['skipped']} of {read['documents'] + read['skipped']} rows were left out"
             console.print(f"note: {name}: {rows}, first {read['malformed'][0]}", soft_wrap=True)
+    for note in plan.notes:
+        console.print(f"note: {note}", soft_wrap=True)
     found = _known(folder) if options.no_findings else _findings(console, plan, folder)
     if server is not None:
         _track(console, plan, folder, server, summary, found)

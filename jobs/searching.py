@@ -42,6 +42,7 @@ def run(
     from analysis.search_figures import draw_search
     from softprior.files import write_json
     from softprior.records import load_records
+    from softprior.studies.describe import data_notes
     from softprior.studies.progress import Watch
     from softprior.studies.runner import InterruptedStudyError
     from softprior.studies.search.describe import describe
@@ -83,6 +84,8 @@ def run(
             tracker.close(records, metrics)
     failed = {i for i, record in records.items() if record.status == "failed"}
     _report(console, plan, folder, summary, failed)
+    for note in data_notes(records.values()):
+        console.print(f"note: {note}", soft_wrap=True)
     if tracker and tracker.problem:
         console.print(f"note: MLflow at {tracker.uri} could not be written: {tracker.problem}")
         console.print("      the results folder has everything; the same command again sends it")

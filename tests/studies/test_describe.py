@@ -12,7 +12,7 @@ from softprior.methods import METHODS
 from softprior.priors.domain import SAMPLE
 from softprior.records import load_records
 from softprior.specs import ResourcesSpec
-from softprior.studies.describe import at_hand, describe, shortage_notes
+from softprior.studies.describe import at_hand, data_notes, describe
 from softprior.studies.estimate import trials_at_once
 from softprior.studies.fits import fits
 from softprior.studies.plan import Plan, plan_study
@@ -158,7 +158,7 @@ def test_what_a_task_lacks_stands_in_its_records(tmp_path):
     run(trial(METHODS["none"]()), tmp_path)
     records = load_records(tmp_path / "records")
     short = next(r.data["train_short"] for r in records.values() if "train_short" in r.data)
-    assert shortage_notes(records.values()) == [
+    assert data_notes(records.values()) == [
         f"arithmetic(train_examples=9000) has {9000 - short:,} of the 9,000 train_examples asked for"
     ]
 
