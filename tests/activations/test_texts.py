@@ -145,7 +145,7 @@ def test_a_nested_column_in_front_changes_no_part_of_a_table(tmp_path, loaded):
 
 
 def test_a_table_with_a_text_that_is_not_utf8_loses_that_row_alone(tmp_path, loaded):
-    texts, ends = b"Some text.Caf\xe9 au lait.More of it.", [0, 10, 24, 35]
+    texts, ends = b"Some text.Caf\xe9 au lait.More of it.", [0, 10, 23, 34]
     offsets = pa.array(ends, pa.int32()).buffers()[1]
     column = pa.StringArray.from_buffers(3, offsets, pa.py_buffer(texts))
     parquet.write_table(pa.table({"text": column}), tmp_path / "a.parquet")
@@ -230,6 +230,22 @@ def test_shards_of_a_task_keep_documents_together_and_fill_the_budget(loaded):
     assert sum(shard.tokens for shard in shards) == sum(len(text.tokens) for text in read) + 60
     some = TaskTexts.of(task, "arithmetic", "train", 500, loaded)
     assert 400 < sum(shard.tokens for shard in some.shards(10_000)) <= 500
+
+
+def test_malformed_rows_of_a_task_are_noted_in_the_plan(tmp_path):
+    path = tmp_path / "some.jsonl"
+    rows = [json.dumps({"text": f"Document {i} says {i} and so on, at some length."}) for i in range(12)]
+    path.write_text("\n".join([*rows, '{"body": "x"}']))
+    task = {
+        "data": str(path),
+        "length": 16,
+        "train_examples": 2,
+        "validation_examples": 1,
+        "test_examples": 1,
+    }
+    assert plan_activations(spec(tasks=[{"language": task}])).notes == (
+        "language: 1 malformed row left out, the first in some.jsonl, line 13: no 'text'; it has body",
+    )
 
 
 def test_parts_of_a_question_are_its_own_words(loaded):

@@ -43,7 +43,8 @@ class Squad(Task):
 
     Attributes:
         data: `squad-shifts` (training: new Wikipedia articles; evaluation: SQuAD's development set),
-            a SQuAD JSON file, a folder with train.json and dev.json, or `hub:rajpurkar/squad`.
+            a file in SQuAD's JSON or of records as the hub has them (JSON, JSON lines, Parquet), a folder
+            with two such files called train and dev, or `hub:rajpurkar/squad`.
         context_tokens: longest example in tokens, question and answer included; a longer one, or one
             whose control is longer, is dropped and counted, never cut.
     """
