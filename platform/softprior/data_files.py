@@ -13,8 +13,9 @@ import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow.parquet as parquet
 
@@ -208,7 +209,7 @@ def parquet_file(path: Path) -> parquet.ParquetFile:
         raise UserError(f"{path} is damaged or not a Parquet file: {error}") from None
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> gzip.GzipFile | BufferedReader:
     return gzip.open(path, "rb") if is_packed(path) else path.open("rb")
 
 

@@ -128,10 +128,19 @@ class Reading:
         if not isinstance(raw, dict):
             return Malformed("the question is not an object")
         context, text = _filled(paragraph, "context"), _filled(raw, "question")
-        given, title = _name(raw.get("id")) or _name(raw.get("guid")), _title(paragraph, article, context)
-        for found in (context, text, given, title, _number(raw)):
-            if isinstance(found, Malformed):
-                return found
+        if isinstance(context, Malformed):
+            return context
+        if isinstance(text, Malformed):
+            return text
+        given = _name(raw.get("id")) or _name(raw.get("guid"))
+        title = _title(paragraph, article, context)
+        if isinstance(given, Malformed):
+            return given
+        if isinstance(title, Malformed):
+            return title
+        unread = _number(raw)
+        if unread is not None:
+            return unread
         answers = _answers(raw.get("answers"))
         if not answers:
             return Malformed("there are no answers")
@@ -216,12 +225,10 @@ def same_context(context: str) -> str:
     return " ".join(context.lower().split())
 
 
-def _title(
-    paragraph: dict[str, Any], article: dict[str, Any], context: str | Malformed
-) -> str | Malformed | None:
+def _title(paragraph: dict[str, Any], article: dict[str, Any], context: str) -> str | Malformed:
     """What splits keep together: the article's title, a document's id, or else the paragraph itself."""
     title = _name(article.get("title"))
-    if title is not None or isinstance(context, Malformed):
+    if title is not None:
         return title
     document = _name(paragraph.get("document_id")) or _name(article.get("document_id"))
     if isinstance(document, str):
