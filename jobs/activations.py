@@ -127,6 +127,8 @@ def _tell(
         if read["skipped"]:
             rows = f"{read['skipped']} of {read['documents'] + read['skipped']} rows were left out"
             console.print(f"note: {name}: {rows}, first {read['malformed'][0]}", soft_wrap=True)
+    for note in plan.notes:
+        console.print(f"note: {note}", soft_wrap=True)
     if not same_code(summary):
         which = f"{named(summary)}; now {named(code())}"
         console.print(

@@ -18,6 +18,7 @@ BELOW: dict[str, set[str]] = {
     "files": {"errors", "storage"},
     "lease": {"errors", "files", "storage"},
     "seeding": {"errors"},
+    "data_files": {"errors"},
     "geometry": {"errors"},
     "specs": {"errors", "hiding"},
     "validation": {"errors", "hiding", "specs"},

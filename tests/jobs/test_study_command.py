@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import subprocess
 import sys
@@ -35,6 +36,17 @@ def test_a_dry_run_lists_trials_and_costs_and_writes_nothing(tmp_path: Path, cap
     assert "p = 0.5 at best" in output
     assert "positions trained" in output
     assert not (tmp_path / "results").exists()
+
+
+def test_a_dry_run_opens_the_data(tmp_path: Path, capsys) -> None:
+    data = tmp_path / "pairs.json"
+    data.write_text(json.dumps([{"question": f"Is it {i}?", "answer": "no"} for i in range(20)]))
+    file = study_file(tmp_path / "small.yaml", tasks=[{"squad": {"data": str(data)}}])
+    assert command.main([str(file), "--dry-run", "--results", str(tmp_path / "results")]) == 2
+    error = capsys.readouterr().err
+    assert f"{file}: tasks[0]: a SQuAD file has at least one usable question, and {data} has none" in error
+    assert "20 malformed rows, the first in pairs.json, [0]: no 'context'; it has question, answer" in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(("encoding", "dot"), [("ascii", "?"), ("latin-1", "·")])

@@ -179,6 +179,7 @@ def _check_parts(parts: Parts, shape: Shape | None, where: str) -> None:
             _located(f"{where}: methods[{i}]", partial(_require_room, method, parts.tasks, shape))
     for i, task in enumerate(parts.tasks):
         _located(f"{where}: tasks[{i}]", task.fingerprint)
+        _located(f"{where}: tasks[{i}]", task.check_data)
     for i, several in enumerate(parts.regularisers):
         for regulariser in several:
             _located(f"{where}: regularisers[{i}]", regulariser.contents)
