@@ -65,9 +65,10 @@ def _plain(name: str, found: Mapping[str, Any]) -> Ratio | None:
 
 def _accuracy(found: Mapping[str, Any]) -> Ratio | None:
     values = found.get("probe") or {}
-    if values.get("accuracy") is None or values.get("low") is None:
+    if values.get("accuracy") is None:
         return None
-    return Ratio(values["accuracy"], values["low"], values["high"])
+    low, high = (math.nan if values.get(end) is None else values[end] for end in ("low", "high"))
+    return Ratio(values["accuracy"], low, high)
 
 
 CURVES = (

@@ -16,7 +16,7 @@ from scipy.stats import kurtosis
 from sklearn.metrics import pairwise_distances
 
 from softprior.activations.collector import Collector, Sinks, base_sites, batch_of
-from softprior.activations.findings.claims import between, over_null
+from softprior.activations.findings.claims import between, over_null, sentences
 from softprior.activations.findings.groups import group_findings
 from softprior.activations.findings.pairs import pair_findings
 from softprior.activations.findings.sites import site_findings
@@ -28,6 +28,7 @@ from softprior.activations.texts import shuffled
 from softprior.errors import UserError
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
+from softprior.seeding import torch_generator
 from softprior.statistics.store import load_tables
 from softprior.tasks.prepare import Text
 from softprior.testing.families import random_model
@@ -93,13 +94,78 @@ def test_two_clusters_are_told_apart_and_one_law_is_not(tmp_path: Path) -> None:
     far = pair_findings(tmp_path, "a", "c", SITE, seed=0, permutations=199)
     same = pair_findings(tmp_path, "a", "b", SITE, seed=0, permutations=199)
     assert far.separation.ratio_low > 5
-    assert far.separation.p == 1 / 200
+    assert far.swaps.p == 1 / 200
     assert far.probe.low > 0.85
     assert same.separation.ratio_low < 1
-    assert same.separation.p > 0.05
+    assert same.swaps.p > 0.05
     assert same.probe.low < 0.5 < same.probe.high
-    assert far.probe.p < 0.02
-    assert same.probe.p > 0.05
+    assert far.probe.swaps.p < 0.02
+    assert same.probe.swaps.p > 0.05
+
+
+def words(task: int) -> torch.Tensor:
+    """Ids of tokens: two thirds of each task's are its own."""
+    drawn = torch.randint(0, 12, (DOCUMENTS, TOKENS), generator=torch_generator(task, "words"))
+    return torch.where(drawn < 4, drawn, drawn + 20 * task)
+
+
+def test_words_that_differ_are_not_the_models_doing(tmp_path: Path) -> None:
+    """States that are the word and noise are apart, and not within words; a shift of one task is."""
+    table = 3 * normal(60, WIDTH, seed="table")
+    shift = torch.zeros(WIDTH)
+    shift[0] = 2
+    for task, number, moved in (("a", 0, 0), ("b", 1, 0), ("c", 1, 1)):
+        ids = words(number)
+        write(tmp_path, task, SITE, table[ids] + texts(task) + moved * shift, words=ids)
+    same, shifted = (
+        pair_findings(tmp_path, "a", task, SITE, seed=0, permutations=199) for task in ("b", "c")
+    )
+    for found in (same, shifted):
+        assert found.swaps.p == 1 / 200
+        assert found.probe.accuracy > 0.6
+        assert found.lexical.ids == 4
+        assert found.lexical.shared == pytest.approx((1 / 3, 1 / 3), abs=0.05)
+        assert found.lexical.unigram == pytest.approx(1 - 1 / 6, abs=0.05)  # those of both tasks tell nothing
+    assert same.lexical.swaps.p > 0.05
+    assert same.lexical.probe.low < 0.5
+    assert same.lexical.probe.swaps.p > 0.05
+    assert shifted.lexical.swaps.p == 1 / 200
+    assert shifted.lexical.probe.low > 0.7
+
+
+def test_a_store_without_token_ids_says_what_it_takes(tmp_path: Path) -> None:
+    for task in ("a", "b"):
+        write(tmp_path, task, SITE, texts(task))
+        path = tmp_path / task / f"{SITE}.safetensors"
+        with safe_open(path, framework="pt") as file:
+            tensors = {n: file.get_tensor(n) for n in file.keys() if not n.endswith("facts/token")}  # noqa: SIM118
+            header = file.metadata()
+        save_file(tensors, path, header)
+    found = pair_findings(tmp_path, "a", "b", SITE, seed=0, permutations=9)
+    assert found.lexical.note.startswith("the store does not say which tokens its sample has")
+    assert found.swaps.p > 0
+
+
+def test_a_dip_that_was_not_rejected_is_not_the_largest_of_the_rejected() -> None:
+    site = {
+        "dips": [0.03, 0.09],
+        "dip_holm": [0.001, 0.4],
+        "dip_p_low": [0.0, 0.1],
+        "dip_p_high": [0.01, 0.9],
+    }
+    found = {"tasks": {"a": {"resid.1": site}}, "pairs": {}, "groups": {}}
+    [line] = [line for line in sentences(found) if line.startswith("claim 11")]
+    assert (
+        "rejected at 1 of 1 sites, undecided at 0; largest rejected dip 0.030 at resid.1, component 1 (p 0.0"
+        in line
+    )
+    site["dip_holm"] = [0.6, 0.4]
+    [line] = [line for line in sentences(found) if line.startswith("claim 11")]
+    assert (
+        "rejected at 0 of 1 sites, undecided at 1; largest dip, not rejected, 0.090 at resid.1, component 2"
+        in line
+    )
+    assert "on its own 0.1 to 0.9 with one token a document" in line
 
 
 def test_steps_of_a_random_walk_are_shorter_than_of_the_same_tokens_shuffled(tmp_path: Path) -> None:
@@ -329,8 +395,8 @@ def test_p_values_are_corrected_over_sites(found: dict) -> None:
             assert adjusted == pytest.approx(min(1, largest))
 
     for own in found["pairs"].values():
-        check([(site["separation"]["p"], site["holm"]) for site in own.values()])
-        check([(site["probe"]["p"], site["probe_holm"]) for site in own.values()])
+        check([(site["swaps"]["p"], site["holm"]) for site in own.values()])
+        check([(site["probe"]["swaps"]["p"], site["probe_holm"]) for site in own.values()])
     check([(site["p"], site["holm"]) for site in found["nearest"].values()])
     squad = found["tasks"]["squad"].values()
     check([(p, q) for site in squad for p, q in zip(site["dip_p"], site["dip_holm"], strict=True)])

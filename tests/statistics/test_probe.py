@@ -12,8 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from softprior.seeding import numpy_generator, torch_generator
-from softprior.statistics.clusters import Points
 from softprior.statistics.documents import held_out
+from softprior.statistics.points import Points
 from softprior.statistics.probe import probe
 
 
@@ -44,31 +44,31 @@ def test_accuracy_equals_scikit_learns():
     assert found.accuracy == pytest.approx(balanced_accuracy_score(task[held], predicted), abs=1e-12)
     assert (found.tokens, found.documents, found.note) == ((9 * 5, 6 * 9), (9, 6), "")
     assert found.low < found.accuracy < found.high
-    assert found.p == 1  # only the observed one
+    assert found.swaps.p == 1  # only the observed one
 
 
 def test_tasks_apart_are_told_apart():
     found = probe(of_documents(20, 5, "a"), of_documents(20, 5, "b", offset=4.0), seed=0)
     assert (found.accuracy, found.low, found.high) == (1, 1, 1)
-    assert found.p < 0.05
+    assert found.swaps.p < 0.05
 
 
 def test_p_survives_a_correction_over_sites_where_tasks_differ():
     a, b = of_documents(100, 1, "many"), of_documents(100, 12, "long", offset=0.7)
     found = probe(a, dataclasses.replace(b, positions=torch.zeros_like(b.positions)), seed=0)
-    assert found.p == 1 / 1000
-    assert 15 < found.independent <= 30
+    assert found.swaps.p == 1 / 1000
+    assert found.swaps.pairs == 30
 
 
 def test_p_keeps_its_level_whatever_the_tokens_a_document():
     """40 documents of a token against 16 of 12, of one law; the level is 10%."""
     reached = 0
-    for trial in range(60):
+    for trial in range(25):
         a, b = of_documents(40, 1, f"a {trial}", 2.0), of_documents(16, 12, f"b {trial}", 2.0)
         b = dataclasses.replace(b, positions=torch.zeros_like(b.positions))
-        reached += probe(a, b, seed=trial, share=0.5, permutations=99, resamples=2).p <= 0.1
-    # Binomial(60, 0.1) is above 12 with probability 0.6%.
-    assert reached <= 12
+        reached += probe(a, b, seed=trial, share=0.5, permutations=99, resamples=2).swaps.p <= 0.1
+    # Binomial(25, 0.1) is above 7 with probability 0.2%.
+    assert reached <= 7
 
 
 def test_knowing_the_documents_does_not_help():
@@ -86,7 +86,7 @@ def test_knowing_the_documents_does_not_help():
 def test_alike_tasks_are_not_significant_and_the_same_seed_gives_the_same():
     a, b = of_documents(20, 5, "a"), of_documents(25, 4, "b")
     found = probe(a, b, seed=0, permutations=30)
-    assert found.p > 0.05
+    assert found.swaps.p > 0.05
     assert found.low < 0.5 < found.high
     assert found == probe(a, b, seed=0, permutations=30)
     assert found != probe(a, b, seed=1, permutations=30)

@@ -1,5 +1,7 @@
 """The dip test against its bootstrap and known laws; Holm against its literal form."""
 
+import math
+
 import diptest
 import numpy as np
 import pytest
@@ -7,8 +9,9 @@ import torch
 from scipy.stats import kstest
 
 from softprior.errors import UserError
-from softprior.seeding import torch_generator
-from softprior.statistics.unimodality import dip_test, holm, over_sites, unimodality
+from softprior.seeding import numpy_generator, torch_generator
+from softprior.statistics.documents import one_of_each
+from softprior.statistics.unimodality import DRAWS, dip_test, holm, over_sites, unimodality
 
 
 def normal(count: int, *names: str | int) -> torch.Tensor:
@@ -82,6 +85,31 @@ def test_p_stands_on_one_token_a_document():
     words = sample[:30].repeat(4, 1)
     repeated = unimodality(words, torch.ones(1, 1), torch.arange(120), seed=0, distinct=True)
     assert (repeated.vectors, repeated.independent) == (30, 30)
+
+
+def test_p_combines_draws_of_one_token_a_document():
+    documents = torch.arange(40).repeat(12)
+    sample = (0.5 * normal(40, "centres")[documents] + mixture(480))[:, None]
+    found = unimodality(sample, torch.ones(1, 1), documents, seed=5)
+    generator = numpy_generator(5, "dips")
+    drawn = [dip_test(sample[one_of_each(documents.numpy(), generator), 0]) for _ in range(DRAWS)]
+    values = [math.tan(math.pi * (0.5 - min(max(p, 1e-15), 0.99))) for _, p in drawn]
+    assert float(found.p[0]) == pytest.approx(0.5 - math.atan(np.mean(values)) / math.pi)
+    assert (float(found.p_low[0]), float(found.p_high[0])) == (
+        min(p for _, p in drawn),
+        max(p for _, p in drawn),
+    )
+
+
+def test_the_verdict_does_not_depend_on_which_tokens_were_drawn():
+    """Single draws say anything between a hundredth and a half here."""
+    documents = torch.arange(60).repeat(10)
+    sample = (0.3 * normal(60, "own")[documents] + 0.85 * mixture(600))[:, None]
+    found = [unimodality(sample, torch.ones(1, 1), documents, seed) for seed in range(6)]
+    p = [float(own.p[0]) for own in found]
+    assert min(float(own.p_low[0]) for own in found) < 0.05 < max(float(own.p_high[0]) for own in found)
+    assert max(p) <= 0.05  # those of single draws say both
+    assert all(float(own.p_low[0]) <= q <= float(own.p_high[0]) for own, q in zip(found, p, strict=True))
 
 
 def literal_holm(p: list[float]) -> list[float]:

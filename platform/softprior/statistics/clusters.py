@@ -1,91 +1,25 @@
 """Do the tokens of two tasks form clusters of their own: kernel distance between tasks, by document.
 
-Two tasks whose texts differ in length differ in position too, which a model writes into its activations;
-`matched` takes that away first. They differ in tokens a document as well, and a permutation of documents
-takes those as exchangeable: p-values stand on one token a document (`independent`).
+Here are sizes of effects; whether tasks differ at all is tested in `swaps`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float
 
 from softprior.seeding import numpy_generator
-from softprior.statistics.documents import interval, one_of_each, resampled
+from softprior.statistics.documents import RESAMPLES, bca, bootstrap, resampled
 from softprior.statistics.kernels import by_document, gaussian_kernel, mmd2
+from softprior.statistics.points import Points, matched
 
 DOCUMENTS = 4
 """Documents a task must have: two in each half, since only pairs of different documents count."""
-
-
-@dataclass(frozen=True)
-class Points:
-    """Token vectors of one task at one site.
-
-    Attributes:
-        vectors: the activations.
-        documents: the document of each token, any integers.
-        positions: each token's position in its text.
-    """
-
-    vectors: Float[Tensor, "N D"]
-    documents: Int[Tensor, "N"]
-    positions: Int[Tensor, "N"]
-
-    def take(self, indices: Int[np.ndarray, "M"]) -> Points:
-        """Some of the tokens."""
-        return Points(self.vectors[indices], self.documents[indices], self.positions[indices])
-
-
-def matched(tasks: Sequence[Points], seed: int) -> list[Points]:
-    """Equally many tokens of all tasks in each bin of positions; empty where they share no bin."""
-    chosen = _alike([points.positions.numpy() for points in tasks], numpy_generator(seed, "matched"))
-    return [points.take(own) for points, own in zip(tasks, chosen, strict=True)]
-
-
-def independent(tasks: Sequence[Points], generator: np.random.Generator) -> list[Int[np.ndarray, "M"]]:
-    """Indices of at most one token of each document, at like positions in all tasks.
-
-    Under one law of tokens at a position these tokens could be of either task, however many tokens each
-    task's documents have. Matched again, since the longer documents had more tokens in each bin.
-    """
-    own = [one_of_each(points.documents.numpy(), generator) for points in tasks]
-    positions = [points.positions.numpy()[some] for points, some in zip(tasks, own, strict=True)]
-    return [some[kept] for some, kept in zip(own, _alike(positions, generator), strict=True)]
-
-
-def _alike(
-    positions: Sequence[Int[np.ndarray, "_"]], generator: np.random.Generator, bins: int = 20
-) -> list[Int[np.ndarray, "M"]]:
-    """Indices of equally many of each task's positions in each bin.
-
-    Bins end at the quantiles of each task's own positions, all tasks' together: quantiles of the pooled
-    positions would put most of a task of short texts into one bin.
-
-    Args:
-        bins: quantile bins a task, or fewer for few tokens: a bin that one task has no token in is lost.
-    """
-    least = min(map(len, positions))
-    if not least:
-        return [np.empty(0, np.int64) for _ in positions]
-    steps = np.linspace(0, 1, min(bins, max(1, least // 10)) + 1)
-    edges = np.concatenate([np.quantile(own, steps) for own in positions])
-    # A bin ends behind each task's last position: what lies beyond has nothing to be matched with.
-    edges = np.unique(np.append(edges, [own.max() + 1 for own in positions]))
-    places = [np.searchsorted(edges, own, side="right") for own in positions]
-    chosen: list[list[np.ndarray]] = [[] for _ in positions]
-    for place in range(len(edges) + 1):
-        members = [np.flatnonzero(own == place) for own in places]
-        count = min(map(len, members))
-        for some, own in zip(chosen, members, strict=True):
-            some.append(generator.choice(own, count, replace=False))
-    return [np.sort(np.concatenate(some)) for some in chosen]
 
 
 @dataclass(frozen=True)
@@ -105,8 +39,9 @@ class Separation:
         documents: of each task.
         note: why numbers are nan; empty if none is.
         between: unbiased MMD^2 of the two tasks, at most 2.
-        low: end of its 95% percentile interval over documents. Near MMD^2 = 0 the statistic is degenerate:
-            its law there is not that of its resamples, and whether the interval holds zero decides nothing.
+        low: end of its 95% interval over documents (`bootstrap`). Near MMD^2 = 0 the statistic is degenerate:
+            its distribution there is not that of its resamples, and whether the interval holds zero decides
+            nothing.
         high: the other end.
         within: mean MMD^2 of the halvings of both tasks; near zero.
         scale: root mean square of the same.
@@ -114,9 +49,6 @@ class Separation:
         ratio: between / scale: 1 is as far apart as halves of one task typically appear; may be negative.
         ratio_low: low / scale. The scale is held: it is a unit, not an estimate of interest.
         ratio_high: high / scale.
-        p: share of permutations of the tasks' labels (the observed one included) that reach MMD^2 of one
-            token a document, at like positions (`independent`); exact where tokens have one law.
-        independent: those tokens, equally many of each task; p is nan with fewer than two.
         bandwidth: of the kernel, see `gaussian_kernel`.
     """
 
@@ -132,14 +64,10 @@ class Separation:
     ratio: float = math.nan
     ratio_low: float = math.nan
     ratio_high: float = math.nan
-    p: float = math.nan
-    independent: int = 0
     bandwidth: float = math.nan
 
 
-def separation(
-    a: Points, b: Points, seed: int, permutations: int = 200, halvings: int = 50, resamples: int = 500
-) -> Separation:
+def separation(a: Points, b: Points, seed: int, halvings: int = 50, resamples: int = RESAMPLES) -> Separation:
     """MMD^2 between tasks over that between random halves of one task; call it on `matched` points.
 
     The kernel matrix is computed once, in float64, and summed over pairs of documents: the halves and the
@@ -147,7 +75,6 @@ def separation(
     as two texts.
 
     Args:
-        permutations: draws of the null; p is at least 1 / (permutations + 1).
         halvings: random halvings of each task, by document.
         resamples: bootstrap samples of each task's documents.
     """
@@ -162,9 +89,6 @@ def separation(
         return Separation(tokens, documents, "all vectors are equal")
     index = np.concatenate([index_a, index_b + len(names_a)])
     sums, sizes = by_document(kernel, index), np.bincount(index).astype(np.float64)
-    own, other = independent([a, b], numpy_generator(seed, "independent"))
-    among = np.concatenate([own, other + len(index_a)])
-    p = _permuted(kernel[np.ix_(among, among)], permutations, numpy_generator(seed, "permutations"))
     del kernel
 
     is_a = (np.arange(sum(documents)) < documents[0]).astype(np.float64)[:, None]
@@ -180,11 +104,11 @@ def separation(
     within = float(np.mean(halves))
     scale = float(np.sqrt(np.mean(np.square(halves))))
 
-    generator = numpy_generator(seed, "bootstrap")
-    one, two = (resampled(count, resamples, generator) for count in documents)
-    first = np.concatenate([one, np.zeros_like(one, shape=(documents[1], resamples))])
-    second = np.concatenate([np.zeros_like(two, shape=(documents[0], resamples)), two])
-    low, high = interval(mmd2(sums, sizes, first, second))
+    def resampled_between(weights: Float[np.ndarray, "G R"]) -> Float[np.ndarray, "R"]:
+        return mmd2(sums, sizes, weights * is_a, weights * (1 - is_a))
+
+    groups = is_a[:, 0].astype(np.int64)
+    low, high = bootstrap(resampled_between, groups, numpy_generator(seed, "bootstrap"), resamples)
 
     # Kernels are at most 1 and exact to 1e-15; a scale below is rounding, and a ratio would be noise.
     usable = scale if scale > 1e-12 else math.nan
@@ -201,24 +125,8 @@ def separation(
         ratio=between / usable,
         ratio_low=low / usable,
         ratio_high=high / usable,
-        p=p,
-        independent=len(own),
         bandwidth=bandwidth,
     )
-
-
-def _permuted(kernel: Float[np.ndarray, "N N"], permutations: int, generator: np.random.Generator) -> float:
-    """The p-value of MMD^2 between the first half of the tokens and the second, each its own document."""
-    half = len(kernel) // 2
-    if half < 2:
-        return math.nan
-    labels = np.zeros((2 * half, 1 + permutations))
-    labels[:half] = 1
-    for column in labels.T[1:]:
-        generator.shuffle(column)
-    values = mmd2(kernel, np.ones(2 * half), labels, 1 - labels)
-    # Sums of the same kernels in another order differ by rounding.
-    return int((values >= values[0] - 1e-12).sum()) / (1 + permutations)
 
 
 @dataclass(frozen=True)
@@ -231,7 +139,7 @@ class Nearest:
         between: unbiased MMD^2 of each pair.
         nearest: the pair with the smallest.
         margin: how much larger the next one's is.
-        low: end of its 95% percentile interval, documents of all tasks resampled together.
+        low: end of its 95% interval, documents of all tasks resampled together (`bca`).
         high: the other end.
         p: twice the share of resamples in which another pair is as near, the largest over the other pairs:
             two pairs that are equally near are told apart no more often than p says. Where all pairs are
@@ -275,16 +183,19 @@ def nearest(tasks: Mapping[str, Points], seed: int, resamples: int = 2000, most:
     starts = np.concatenate([[0], np.cumsum(documents)])
     index = np.concatenate([own + start for own, start in zip(indices, starts, strict=False)])
     sums, sizes = by_document(kernel, index), np.bincount(index).astype(np.float64)
-    weights = np.zeros((len(points), len(sizes), 1 + resamples))
+    # The documents as they are, then the resamples, then all but one.
+    weights = np.zeros((len(points), len(sizes), 1 + resamples + len(sizes)))
+    drawn, without = slice(1, 1 + resamples), slice(1 + resamples, None)
     for own, count, start in zip(weights, documents, starts, strict=False):
-        own[start : start + count, 0] = 1  # the documents as they are, then the resamples
-        own[start : start + count, 1:] = resampled(count, resamples, generator)
+        own[start : start + count] = 1
+        own[start : start + count, drawn] = resampled(count, resamples, generator)
+        own[start : start + count, without] -= np.eye(len(sizes))[start : start + count]
     between = np.stack([mmd2(sums, sizes, weights[a], weights[b]) for a, b in pairs])
     least = int(between[:, 0].argmin())
     farther = np.delete(between, least, axis=0) - between[least]
     following = farther[farther[:, 0].argmin()]
-    low, high = interval(following[1:])
-    reached = (1 + (~(farther[:, 1:] > 0)).sum(1).max()) / (1 + resamples)
+    low, high = bca(float(following[0]), following[drawn], np.split(following[without], starts[1:-1]))
+    reached = (1 + (~(farther[:, drawn] > 0)).sum(1).max()) / (1 + resamples)
     return Nearest(
         tokens,
         names,

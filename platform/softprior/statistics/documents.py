@@ -1,15 +1,28 @@
-"""The document as the unit: held-out documents and bootstrap samples of them.
+"""The document as the unit: held-out documents, bootstrap samples of them and intervals.
 
 Tokens of one text are not independent, so splits, resamples and permutations move whole documents.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.stats import norm, t
 
 COVERAGE = 0.95
 """Of every interval."""
+
+RESAMPLES = 1999
+"""Bootstrap samples of an interval: with few documents its ends lie far out."""
+
+LEAST = 4
+"""Documents that an interval takes: resamples of fewer have a handful of values, and cover far less."""
+
+Statistic = Callable[[Float[np.ndarray, "G R"]], Float[np.ndarray, "R"]]
+"""A number of R weighted sets of documents, by how often each document is in each set."""
 
 
 def held_out(
@@ -46,3 +59,98 @@ def interval(values: Float[np.ndarray, "S"]) -> tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.quantile(known, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
     return float(low), float(high)
+
+
+def bootstrap(
+    statistic: Statistic,
+    groups: Int[np.ndarray, "G"],
+    generator: np.random.Generator,
+    resamples: int = RESAMPLES,
+) -> tuple[float, float]:
+    """The BCa interval (Efron 1987) of a statistic of documents, widened for few of them.
+
+    BCa corrects the percentile interval for bias and skewness, not for its being too narrow where documents
+    are few: a resample's variance is (n - 1) / n of the sample's, and a normal quantile is no t quantile.
+    Hesterberg's (2015, "What teachers should know about the bootstrap") expanded level corrects that.
+
+    Args:
+        groups: the group of each document (its task): each is resampled on its own.
+
+    Returns:
+        Both ends; nan where a group has fewer than `LEAST` documents or the statistic is not finite.
+    """
+    counts = np.unique(groups, return_counts=True)[1]
+    if not len(counts) or counts.min() < LEAST:
+        return math.nan, math.nan
+    weights = np.ones((len(groups), 1 + resamples + len(groups)))
+    for group in np.unique(groups):
+        own = np.flatnonzero(groups == group)
+        weights[own, 1 : 1 + resamples] = resampled(len(own), resamples, generator)
+    weights[:, 1 + resamples :] -= np.eye(len(groups))
+    values = statistic(weights)
+    observed, drawn, without = values[0], values[1 : 1 + resamples], values[1 + resamples :]
+    return bca(float(observed), drawn, [without[groups == group] for group in np.unique(groups)])
+
+
+def bca(
+    observed: float,
+    drawn: Float[np.ndarray, "S"],
+    without: list[Float[np.ndarray, "_"]],
+    expanded: bool = True,
+) -> tuple[float, float]:
+    """The interval from what `bootstrap` computes; degenerate resamples, which are nan, are left out.
+
+    Args:
+        without: by group, the statistic without each of its documents.
+        expanded: at the level of the smallest group; otherwise plain BCa, which `scipy.stats.bootstrap` has.
+    """
+    drawn = drawn[~np.isnan(drawn)]
+    if not len(drawn) or math.isnan(observed):
+        return math.nan, math.nan
+    below = ((drawn < observed).sum() + (drawn <= observed).sum()) / (2 * len(drawn))
+    # Where no resample lies on one side there is no more to say than that it is at the end of them.
+    bias = float(norm.ppf(np.clip(below, 0.5 / len(drawn), 1 - 0.5 / len(drawn))))
+    third = second = 0.0
+    for values in without:
+        known = values[~np.isnan(values)]
+        influence = (len(known) - 1) * (known.mean() - known) if len(known) else known
+        third += float((influence**3).sum()) / max(len(known), 1) ** 3
+        second += float((influence**2).sum()) / max(len(known), 1) ** 2
+    acceleration = third / (6 * second**1.5) if second > 0 else 0.0
+    tail = expanded_level(min(map(len, without))) if expanded else (1 - COVERAGE) / 2
+    ends = bias + norm.ppf([tail, 1 - tail])
+    low, high = np.quantile(drawn, norm.cdf(bias + ends / (1 - acceleration * ends)))
+    return float(low), float(high)
+
+
+def expanded_level(count: int) -> float:
+    """Share beyond each end of resamples at which the interval of a mean of `count` is as wide as t's."""
+    quantile = float(t.ppf((1 - COVERAGE) / 2, count - 1))
+    return float(norm.cdf(math.sqrt(count / (count - 1)) * quantile))
+
+
+def mean_interval(
+    values: Float[np.ndarray, "G"], generator: np.random.Generator, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """The studentised bootstrap interval of a mean over documents (Efron and Tibshirani 1993, 12.5).
+
+    Its length is that of resampled t values and not of resampled means, so that it covers with few documents
+    too. Resamples of one document's copies have no t value, and are left out.
+
+    Returns:
+        Both ends; nan for fewer than `LEAST` documents.
+    """
+    count, mean = len(values), values.mean()
+    if count < LEAST:
+        return math.nan, math.nan
+    weights = resampled(count, resamples, generator)
+    centred = values - mean
+    means = centred @ weights / count
+    squares = np.maximum(centred**2 @ weights / count - means**2, 0)
+    error = centred.std(ddof=1) / math.sqrt(count)
+    if error == 0:
+        return float(mean), float(mean)
+    errors = np.sqrt(squares / (count - 1))
+    known = errors > 1e-9 * error
+    high, low = np.quantile(means[known] / errors[known], [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    return float(mean - low * error), float(mean - high * error)

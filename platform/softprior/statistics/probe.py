@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,8 +13,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from softprior.seeding import numpy_generator
-from softprior.statistics.clusters import DOCUMENTS, Points, independent
-from softprior.statistics.documents import held_out, interval, resampled
+from softprior.statistics.clusters import DOCUMENTS
+from softprior.statistics.documents import RESAMPLES, bootstrap, held_out
+from softprior.statistics.points import Points, position_bins
+from softprior.statistics.swaps import Strata, Swaps, mean_swaps
 
 
 @dataclass(frozen=True)
@@ -26,33 +28,30 @@ class Probe:
         documents: held-out documents of each task.
         note: why the numbers are nan, or a warning about them; empty if there is nothing to say.
         accuracy: balanced accuracy (mean over tasks of the share of right tokens), in [0, 1].
-        low: end of its 95% percentile interval over the held-out documents, the probe being held.
+        low: end of its 95% interval over the held-out documents, the probe being held (`bootstrap`).
         high: the other end.
-        p: share of permutations of the labels of held-out documents (the observed one included) that reach
-            the accuracy on one token of each, at like positions (`clusters.independent`). The predictions are
-            held: the probe has not seen these documents, so under one law its predictions say nothing about
-            their labels.
-        independent: those tokens, equally many of each task; p is nan with fewer than two.
+        swaps: the one-sided test that predictions of held-out tokens lean to their task, within bins of
+            positions. The predictions are held: the probe has not seen these documents, so if tasks do not
+            differ its predictions say nothing about their labels.
     """
 
-    tokens: tuple[int, int]
-    documents: tuple[int, int]
-    note: str
+    tokens: tuple[int, int] = (0, 0)
+    documents: tuple[int, int] = (0, 0)
+    note: str = ""
     accuracy: float = math.nan
     low: float = math.nan
     high: float = math.nan
-    p: float = math.nan
-    independent: int = 0
+    swaps: Swaps = field(default_factory=Swaps)
 
 
 def probe(
-    a: Points, b: Points, seed: int, share: float = 0.3, permutations: int = 999, resamples: int = 1000
+    a: Points, b: Points, seed: int, share: float = 0.3, permutations: int = 999, resamples: int = RESAMPLES
 ) -> Probe:
     """Logistic regression on standardised vectors, split by document; call it on `matched` points.
 
     Args:
         share: of each task's documents that are held out.
-        permutations: draws of the null; p is at least 1 / (permutations + 1).
+        permutations: swaps of pairs of documents; p is at least 1 / (permutations + 1).
         resamples: bootstrap samples of the held-out documents of each task.
     """
     task = np.repeat([0, 1], [len(a.documents), len(b.documents)])
@@ -78,11 +77,6 @@ def probe(
     predicted, converged = _fitted_predictions(training, task[~held], testing)
     right, held_index = predicted == labels, index[held]
 
-    once, weights = np.ones((len(names), 1)), np.zeros((len(names), resamples))
-    for label in (0, 1):
-        own = held_documents & (task_of == label)
-        weights[own] = resampled(int(own.sum()), resamples, generator)
-
     def balanced(weights: Float[np.ndarray, "G R"]) -> Float[np.ndarray, "R"]:
         """Mean over tasks of the share of right tokens, each document counting as often as its weight."""
         shares = []
@@ -93,30 +87,27 @@ def probe(
         mean: Float[np.ndarray, "R"] = np.mean(shares, axis=0)
         return mean
 
-    low, high = interval(balanced(weights))
-    parts = [points.take(np.flatnonzero(held[task == label])) for label, points in enumerate((a, b))]
-    one, other = independent(parts, generator)
-    guesses = np.concatenate([predicted[labels == 0][one], predicted[labels == 1][other]])
+    here = np.flatnonzero(held_documents)
+
+    def of_held_out(weights: Float[np.ndarray, "G R"]) -> Float[np.ndarray, "R"]:
+        whole = np.zeros((len(names), weights.shape[1]))
+        whole[here] = weights
+        return balanced(whole)
+
+    low, high = bootstrap(of_held_out, task_of[here], generator, resamples)
+    positions = [points.positions.numpy()[held[task == label]] for label, points in enumerate((a, b))]
+    one, other = (
+        Strata(held_index[labels == label], places) for label, places in enumerate(position_bins(positions))
+    )
     return Probe(
         tokens=_by_task(task[held]),
         documents=_by_task(task_of[held_documents]),
         note="" if converged else "the probe did not converge",
-        accuracy=float(balanced(once)[0]),
+        accuracy=float(balanced(np.ones((len(names), 1)))[0]),
         low=low,
         high=high,
-        p=_permuted(guesses, permutations, generator),
-        independent=len(one),
+        swaps=mean_swaps(one, other, predicted.astype(np.float64), seed, permutations),
     )
-
-
-def _permuted(guesses: Int[np.ndarray, "N"], permutations: int, generator: np.random.Generator) -> float:
-    """The p-value of predictions of tokens whose first half is of the first task."""
-    half = len(guesses) // 2
-    if half < 2:
-        return math.nan
-    # Halves are equal, so balanced accuracy rises with the second task's count in the second half alone.
-    counts = np.array([generator.permutation(guesses)[half:].sum() for _ in range(permutations)])
-    return (1 + int((counts >= guesses[half:].sum()).sum())) / (1 + permutations)
 
 
 def _by_task(labels: Int[np.ndarray, "N"]) -> tuple[int, int]:

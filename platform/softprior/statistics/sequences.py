@@ -17,7 +17,7 @@ from scipy.stats import wilcoxon
 from torch import Tensor
 
 from softprior.seeding import derive, numpy_generator
-from softprior.statistics.documents import interval, resampled
+from softprior.statistics.documents import LEAST, RESAMPLES, mean_interval
 
 BLOCK = 512
 """Tokens of one block on a CPU: its differences stay in the cache. Temporaries of a whole batch cost several
@@ -176,7 +176,7 @@ class TrajectorySummary:
         median_ratio: median over documents of observed / null, in [0, inf].
         mean_log_ratio: mean over documents of the mean natural logarithm of their finite ratios; 0 is "as the
             null".
-        low: end of its 95% percentile interval over documents.
+        low: end of its 95% interval over documents (`mean_interval`).
         high: the other end.
         p: two-sided Wilcoxon signed-rank test that the documents' log ratios are centred at zero.
         note: why numbers are nan; empty if none is.
@@ -199,7 +199,7 @@ def trajectory_summary(
     null: Float[Tensor, "N"],
     documents: Int[Tensor, "N"],
     seed: int,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
 ) -> TrajectorySummary:
     """Paired comparison of traces, steps or answers with those of each text's null.
 
@@ -231,14 +231,14 @@ def trajectory_summary(
     if not len(means):
         return replace(counted, note=f"no text has two positive values ({len(values)} given)")
     counted = replace(counted, mean_log_ratio=float(means.mean()))
-    if len(means) < 2:
-        return replace(counted, note="an interval needs two documents, and there is one")
-    weights = resampled(len(means), resamples, numpy_generator(seed, "documents"))
-    low, high = interval(means @ weights / len(means))
+    if len(centres) < 2:
+        return replace(counted, note=f"an interval needs {LEAST} documents, and there is one")
+    low, high = mean_interval(means, numpy_generator(seed, "documents"), resamples)
     return replace(
         counted,
         low=low,
         high=high,
+        note=f"an interval needs {LEAST} documents, and there are {len(means)}" if math.isnan(low) else "",
         # Without a difference anywhere there is nothing to rank, and nothing against the null.
         p=float(wilcoxon(centres).pvalue) if centres.any() else 1.0,
     )

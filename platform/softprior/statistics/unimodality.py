@@ -1,6 +1,7 @@
 """Hartigan's dip test for unimodality along given directions, corrected for how many are tested.
 
-The test takes values as independent, and tokens of one text are not: p stands on one token a document.
+The test takes values as independent, and tokens of one text are not. So dips are taken of one token a
+document, over many draws of that token, and their p-values are combined.
 """
 
 from __future__ import annotations
@@ -9,13 +10,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import diptest
+import numpy as np
 import torch
+from diptest.consts import Consts
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from softprior.errors import UserError
 from softprior.seeding import numpy_generator
 from softprior.statistics.documents import one_of_each
+
+DRAWS = 50
+"""Of one token a document."""
+
+CERTAIN = 0.99
+"""A draw's p-value counts as this at most: one near 1 would outweigh all others."""
 
 
 @dataclass(frozen=True)
@@ -25,24 +34,23 @@ class Unimodality:
     Attributes:
         dips: largest distance of the empirical distribution from the nearest unimodal one, 0 to 0.25; of the
             whole sample, as the size of the effect.
-        p: p-value of each on its own, of the dip of one token a document.
+        p: p-value of each on its own, of `DRAWS` draws of one token a document (`cauchy`).
+        p_low: the lowest p of a single draw.
+        p_high: the highest.
         vectors: in the sample.
-        independent: one a document, on which p stands.
+        independent: one a document, on which p stands; with `distinct` the fewest of a draw.
     """
 
     dips: Float[Tensor, "K"]
     p: Float[Tensor, "K"]
+    p_low: Float[Tensor, "K"]
+    p_high: Float[Tensor, "K"]
     vectors: int
     independent: int
 
 
 def dip_test(values: Float[Tensor, "N"]) -> tuple[float, float]:
     """The dip and its p-value under unimodality (Hartigan and Hartigan 1985).
-
-    The p-value is read off `diptest`'s table of critical values, linearly in sqrt(N) * dip, without
-    bootstrap and so without randomness. The table is of uniform samples, the least favourable unimodal law:
-    p-values of a Gaussian are near 1. Beyond its last row, N = 72,000, that row stands for all larger N,
-    and the library warns; beyond its last dip p is 0.
 
     Raises:
         UserError: there are fewer than four values, or some are not finite.
@@ -53,8 +61,19 @@ def dip_test(values: Float[Tensor, "N"]) -> tuple[float, float]:
             f"a dip test takes at least 4 values, all finite, got {len(exact)} of which "
             f"{int(exact.isfinite().sum())} are finite; give it a larger sample of finite vectors"
         )
-    dip, p = diptest.diptest(exact.numpy())
-    return dip, p
+    dip = float(diptest.dipstat(exact.numpy()))
+    return dip, dip_p(dip, len(exact))
+
+
+def dip_p(dip: float, count: int) -> float:
+    """The p-value of a dip of so many values.
+
+    It is read off `diptest`'s table of critical values, linearly in sqrt(N) * dip, without bootstrap and so
+    without randomness. The table is of uniform samples, the least favourable unimodal distribution: p-values
+    of a Gaussian are near 1. Beyond its last row, N = 72,000, that row stands for all larger N, and the
+    library warns; beyond its last dip p is 0.
+    """
+    return float(Consts.compute_pval_interpolation(count, dip))
 
 
 def unimodality(
@@ -73,16 +92,41 @@ def unimodality(
     Raises:
         UserError: there are fewer than four vectors or documents.
     """
-    own = sample[one_of_each(documents.numpy(), numpy_generator(seed, "dips"))]
-    if distinct:
-        sample, own = sample.unique(dim=0), own.unique(dim=0)
-    all_scores, own_scores = (vectors.double() @ directions.double().T for vectors in (sample, own))
+    exact, axes = sample.double(), directions.double().T
+    scores = exact @ axes
+    keys = documents.numpy()
+    generator = numpy_generator(seed, "dips")
+    # Another draw of the same tokens says nothing new.
+    draws = DRAWS if len(np.unique(keys)) < len(keys) else 1
+    dips, counts = np.empty((draws, len(directions))), []
+    for own in dips:
+        chosen = torch.from_numpy(one_of_each(keys, generator))
+        values = exact[chosen].unique(dim=0) @ axes if distinct else scores[chosen]
+        counts.append(len(values))
+        own[:] = [dip_test(score)[0] for score in values.T]
+    count = min(counts)
+    single = np.array([[dip_p(dip, n) for dip in own] for own, n in zip(dips, counts, strict=True)])
+    whole = exact.unique(dim=0) @ axes if distinct else scores
     return Unimodality(
-        dips=torch.tensor([dip_test(score)[0] for score in all_scores.T], dtype=torch.float64),
-        p=torch.tensor([dip_test(score)[1] for score in own_scores.T], dtype=torch.float64),
-        vectors=len(sample),
-        independent=len(own),
+        dips=torch.tensor([dip_test(score)[0] for score in whole.T], dtype=torch.float64),
+        p=torch.tensor([cauchy(own) for own in single.T], dtype=torch.float64),
+        p_low=torch.from_numpy(single.min(0)),
+        p_high=torch.from_numpy(single.max(0)),
+        vectors=len(whole),
+        independent=count,
     )
+
+
+def cauchy(p: Float[np.ndarray, "R"]) -> float:
+    """One p-value of many tests of one hypothesis that depend on each other in any way (Liu and Xie 2020).
+
+    Each becomes a Cauchy value, whose mean is nearly Cauchy in its tail however they depend on each other.
+    A mean of p-values has no level, and twice their median finds less than one of them.
+    """
+    if len(p) == 1:
+        return float(p[0])
+    mean = np.tan((0.5 - np.clip(p, 1e-15, CERTAIN)) * np.pi).mean()
+    return float(0.5 - np.arctan(mean) / np.pi)
 
 
 def holm(p: Float[Tensor, "K"]) -> Float[Tensor, "K"]:

@@ -53,6 +53,7 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
         5: [line for task, sites in tasks.items() for line in _trajectories(task, sites)],
         6: [
             *[line for pair, sites in found["pairs"].items() for line in _separated(pair, sites)],
+            *[line for pair, sites in found["pairs"].items() for line in _beyond_words(pair, sites)],
             *_nearest(found.get("nearest", {})),
             *[line for task, sites in found["groups"].items() for line in _groups(task, sites)],
         ],
@@ -100,7 +101,7 @@ def radii(found: Mapping[str, Any]) -> Ratio | None:
 
 
 def between(found: Mapping[str, Any]) -> Ratio | None:
-    """MMD^2 of two tasks at one site, whose zero is "one law"."""
+    """MMD^2 of two tasks at one site, whose zero is "no difference"."""
     values = found.get("separation") or {}
     if values.get("between") is None or values.get("low") is None:
         return None
@@ -146,8 +147,37 @@ def _separated(pair: str, sites: Sites) -> Iterator[str]:
         count = sum(distance.sure for distance in distances.values())
         yield (
             f"{a} is separated from {b} at {count} of {len(distances)} sites, undecided at "
-            f"{len(distances) - count}: MMD^2 {distances[at]} at {at}{halves}"
-            f"{'' if accuracy is None else probe.format(accuracy)}"
+            f"{len(distances) - count}: MMD^2 {distances[at]} at {at}{halves}, p there "
+            f"{_p(sites[at]['swaps'])}{'' if accuracy is None else probe.format(accuracy)}"
+        )
+
+
+def _p(swaps: Mapping[str, Any]) -> str:
+    """A p-value, not corrected, and how it varies with the tokens that were kept."""
+    if swaps.get("p") is None:
+        return "unknown"
+    return f"{swaps['p']:.2g} ({swaps['p_low']:.2g} to {swaps['p_high']:.2g} with half of the tokens)"
+
+
+def _beyond_words(pair: str, sites: Sites) -> Iterator[str]:
+    """What is left of two tasks' distance where tokens of the same ids are compared."""
+    known = {
+        site: found["lexical"]
+        for site, found in sites.items()
+        if (found.get("lexical") or {}).get("swaps", {}).get("p") is not None
+    }
+    if known:
+        at = middle(known)
+        here = known[at]
+        a, b = pair.split(" / ")
+        count = sum(_sure(sites[site].get("lexical_holm")) for site in known)
+        accuracy, told = here["probe"]["accuracy"], here["unigram"]
+        probe = "" if accuracy is None else f"; there a probe of such tokens is right on {accuracy:.0%}"
+        words = "" if told is None else f", ids alone tell {told:.0%} of all tokens"
+        yield (
+            f"within token ids, {a} and {b} differ at {count} of {len(known)} sites, undecided at "
+            f"{len(known) - count}: MMD^2 {_short(here['swaps']['difference'])} at {at}, p "
+            f"there {_p(here['swaps'])}{probe}{words}"
         )
 
 
@@ -190,15 +220,24 @@ def _unimodal(task: str, sites: Sites) -> Iterator[str]:
     known = {site: found for site, found in sites.items() if found.get("dip_holm")}
     if known:
         count = sum(min(found["dip_holm"]) <= LEVEL for found in known.values())
-        dip, p, site, component = max(
+        tests = [
             (dip, p, site, i)
             for site, found in known.items()
-            for i, (dip, p) in enumerate(zip(found["dips"], found["dip_holm"], strict=True), start=1)
-        )
+            for i, (dip, p) in enumerate(zip(found["dips"], found["dip_holm"], strict=True))
+        ]
+        # A dip of many tokens of few documents may be large and not rejected.
+        rejected = [test for test in tests if test[1] <= LEVEL]
+        dip, p, site, component = max(rejected or tests)
+        own = known[site]
+        spread = ""
+        if own.get("dip_p_low"):
+            low, high = own["dip_p_low"][component], own["dip_p_high"][component]
+            spread = f"; on its own {low:.2g} to {high:.2g} with one token a document"
         yield (
             f"{task}: one mode is rejected at {count} of {len(known)} sites, undecided at "
-            f"{len(known) - count}; largest dip {dip:.3f} at {site}, component {component} "
-            f"({'p < 0.001' if p < 0.001 else f'p {p:.2g}'})"
+            f"{len(known) - count}; largest {'rejected dip' if rejected else 'dip, not rejected,'} {dip:.3f} "
+            f"at {site}, component {component + 1} "
+            f"({'p < 0.001' if p < 0.001 else f'p {p:.2g}'}{spread})"
         )
 
 

@@ -13,15 +13,13 @@ from torch import Tensor
 from softprior.activations.findings.common import documents_of
 from softprior.errors import UserError
 from softprior.seeding import numpy_generator, torch_generator
-from softprior.statistics.documents import interval, resampled
+from softprior.statistics.documents import LEAST, bootstrap
 from softprior.statistics.gaussian import fit_gaussian
 from softprior.statistics.moments import Moments
 from softprior.statistics.store import SiteStatistics
 
 PER_DIMENSION = 10
 """Tokens a dimension that a fit needs before radii of its own sample say something."""
-
-RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,8 @@ class RadiiSpread:
 
     Attributes:
         ratio: to the standard deviation of Gaussian data; 1 is "as a Gaussian".
-        low: end of its 95% percentile interval over documents (of Gaussian data over draws), the fits held.
+        low: end of its 95% interval over documents (of Gaussian data over draws), the fits held
+            (`documents.bootstrap`).
         high: the other end.
         note: why numbers are nan; empty if none is.
     """
@@ -58,14 +57,19 @@ def radii_spread(found: SiteStatistics, seed: int) -> RadiiSpread:
     except UserError as error:
         return RadiiSpread(note=str(error))
     documents = documents_of(found)
-    if len(documents.unique()) < 2:
-        return RadiiSpread(note="an interval needs two documents, and there is one")
-    generator = numpy_generator(seed, "radii")
-    values = _deviations(radii, documents, generator) / _deviations(
-        others, torch.arange(len(drawn)), generator
-    )
-    low, high = interval(values[1:])
-    return RadiiSpread(float(values[0]), low, high)
+    if len(documents.unique()) < LEAST:
+        return RadiiSpread(
+            note=f"an interval needs {LEAST} documents, and there are {len(documents.unique())}"
+        )
+    own = _sums(radii, documents)
+    sums = np.concatenate([own, _sums(others, torch.arange(len(drawn)))], axis=1)
+    is_own = np.arange(sums.shape[1]) < own.shape[1]
+
+    def ratio(weights: Float[np.ndarray, "G R"]) -> Float[np.ndarray, "R"]:
+        return _deviation(sums[:, is_own] @ weights[is_own]) / _deviation(sums[:, ~is_own] @ weights[~is_own])
+
+    low, high = bootstrap(ratio, is_own.astype(np.int64), numpy_generator(seed, "radii"))
+    return RadiiSpread(float(ratio(np.ones((len(is_own), 1)))[0]), low, high)
 
 
 def _gaussian_data(found: SiteStatistics, generator: torch.Generator) -> tuple[Float[Tensor, "N D"], Moments]:
@@ -95,15 +99,14 @@ def _gaussian_data(found: SiteStatistics, generator: torch.Generator) -> tuple[F
     return drawn, Moments(rest, mean, spread @ spread.T).merge(Moments.empty(dimension).update(drawn))
 
 
-def _deviations(
-    radii: Float[Tensor, "N"], documents: Int[Tensor, "N"], generator: np.random.Generator
-) -> Float[np.ndarray, "R"]:
-    """The standard deviation, then that of bootstrap samples of the documents."""
+def _sums(radii: Float[Tensor, "N"], documents: Int[Tensor, "N"]) -> Float[np.ndarray, "3 G"]:
+    """Number, sum and sum of squares of each document's radii, less the mean of all."""
     centred = radii.numpy() - float(radii.mean())  # squares cancel less
-    names, index = np.unique(documents.numpy(), return_inverse=True)
-    sums = np.stack([np.bincount(index, weights=centred**power) for power in range(3)])
-    weights = np.ones((len(names), 1 + RESAMPLES))
-    weights[:, 1:] = resampled(len(names), RESAMPLES, generator)
-    number, first, second = sums @ weights
-    deviations: np.ndarray = np.sqrt(np.maximum(second / number - (first / number) ** 2, 0))
-    return deviations
+    index = np.unique(documents.numpy(), return_inverse=True)[1]
+    return np.stack([np.bincount(index, weights=centred**power) for power in range(3)])
+
+
+def _deviation(sums: Float[np.ndarray, "3 R"]) -> Float[np.ndarray, "R"]:
+    number, first, second = sums
+    found: np.ndarray = np.sqrt(np.maximum(second / number - (first / number) ** 2, 0))
+    return found

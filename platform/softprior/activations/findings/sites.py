@@ -49,7 +49,9 @@ class SiteFindings:
         kurtosis: largest excess kurtosis of a dimension; nan where the store has none.
         outlier_dimensions: dimensions whose excess kurtosis is above `OUTLIER`.
         dips: dip of the sample along the first components, largest variance first.
-        dip_p: p-values of the dips of one token a document, not corrected.
+        dip_p: p-values of draws of one token a document, combined, not corrected.
+        dip_p_low: the lowest p of a single draw, by component.
+        dip_p_high: the highest.
         dip_vectors: vectors whose dips these are. At `resid.0` every token enters once: repeated tokens are
             equal vectors, and a dip test takes each heap of them for a mode.
         dip_independent: vectors that the p-values stand on.
@@ -82,6 +84,8 @@ class SiteFindings:
     outlier_dimensions: int
     dips: tuple[float, ...]
     dip_p: tuple[float, ...]
+    dip_p_low: tuple[float, ...]
+    dip_p_high: tuple[float, ...]
     dip_vectors: int
     dip_independent: int
     trace: TrajectorySummary
@@ -118,9 +122,13 @@ def site_findings(store: Path, task: str, site: str, seed: int) -> SiteFindings:
     dip_vectors = dip_independent = 0
     dips: tuple[float, ...] = ()
     dip_p: tuple[float, ...] = ()
+    dip_p_low: tuple[float, ...] = ()
+    dip_p_high: tuple[float, ...] = ()
     try:
         tests = unimodality(found.sample, components.directions, documents_of(found), seed, embedded)
-        dips, dip_p = tuple(tests.dips.tolist()), tuple(tests.p.tolist())
+        dips, dip_p, dip_p_low, dip_p_high = (
+            tuple(values.tolist()) for values in (tests.dips, tests.p, tests.p_low, tests.p_high)
+        )
         dip_vectors, dip_independent = tests.vectors, tests.independent
     except UserError as error:
         notes["dips"] = str(error)
@@ -148,6 +156,8 @@ def site_findings(store: Path, task: str, site: str, seed: int) -> SiteFindings:
         outlier_dimensions=int((kurtosis > OUTLIER).sum()),
         dips=dips,
         dip_p=dip_p,
+        dip_p_low=dip_p_low,
+        dip_p_high=dip_p_high,
         dip_vectors=dip_vectors,
         dip_independent=dip_independent,
         trace=trace,

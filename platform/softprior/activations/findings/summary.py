@@ -47,7 +47,8 @@ def findings(store: Path, report: Report | None = None, seed: int = 0) -> dict[s
     `tasks`, `pairs` ("a / b") and `groups` hold fields by name and site, `nearest` by site (with three tasks
     or more); what could not be computed is null and has a note. p-values are corrected by Holm over the sites
     of one task or pair, dips over its sites and components: `dip_holm`, `trace_holm`, `step_holm`,
-    `answer_holm`; `holm` and `probe_holm` of pairs; `holm` of groups and of the nearest pair.
+    `answer_holm`; `holm`, `probe_holm`, `lexical_holm`, `lexical_probe_holm` of pairs; `holm` of groups and
+    of the nearest pair.
 
     Raises:
         UserError: there is no store.
@@ -82,10 +83,12 @@ def findings(store: Path, report: Report | None = None, seed: int = 0) -> dict[s
         for name in ("trace", "step", "answer"):
             _correct(own, f"{name}_holm", name)
     for own in pairs.values():
-        _correct(own, "holm", "separation")
-        _correct(own, "probe_holm", "probe")
+        _correct(own, "holm", "swaps")
+        _correct(own, "probe_holm", "probe", "swaps")
+        _correct(own, "lexical_holm", "lexical", "swaps")
+        _correct(own, "lexical_probe_holm", "lexical", "probe", "swaps")
     for own in [*groups.values(), closest]:
-        _correct(own, "holm", None)
+        _correct(own, "holm")
     found = finite(
         {"seed": seed, "sites": known, "tasks": tasks, "pairs": pairs, "groups": groups, "nearest": closest}
     )
@@ -110,6 +113,10 @@ def by_depth(found: Mapping[str, Any]) -> dict[str, dict[int, float]]:
             if mmd2 is not None:
                 name = f"{pair.replace(' / ', '-')}/mmd2"
                 numbers.setdefault(name, {})[found["sites"].index(site)] = float(mmd2)
+            lexical = parts.get("lexical", {}).get("swaps", {}).get("difference")
+            if lexical is not None:
+                name = f"{pair.replace(' / ', '-')}/mmd2_within_words"
+                numbers.setdefault(name, {})[found["sites"].index(site)] = float(lexical)
     return numbers
 
 
@@ -127,9 +134,13 @@ def _or_note(compute: Callable[..., Any], *arguments: Any) -> dict[str, Any] | N
     return None if found is None else asdict(found)
 
 
-def _correct(sites: dict[str, Any], name: str, part: str | None) -> None:
-    """Adds Holm's p-values over the sites that have one."""
-    parts = {site: found.get(part, {}) if part else found for site, found in sites.items()}
-    known = {site: [own["p"]] for site, own in parts.items() if not math.isnan(own.get("p", math.nan))}
+def _correct(sites: dict[str, Any], name: str, *path: str) -> None:
+    """Adds Holm's p-values over the sites that have one, `path` leading to the part that holds `p`."""
+    known = {}
+    for site, part in sites.items():
+        for step in path:
+            part = part.get(step, {})
+        if not math.isnan(part.get("p", math.nan)):
+            known[site] = [part["p"]]
     for site, [adjusted] in over_sites(known).items():
         sites[site][name] = adjusted
