@@ -304,6 +304,7 @@ def _trials(
             ),
             rate=rate,
             seed=seed,
+            pairing=study.pairing,
             training=training,
         )
         for start in starts

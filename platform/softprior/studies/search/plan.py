@@ -12,7 +12,6 @@ from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.regularisers import REGULARISERS
 from softprior.specs import StudySpec, TrialSpec
-from softprior.studies.estimate import trial_cost
 from softprior.studies.pairing import can_carry, can_start
 from softprior.studies.plan import plan_study, resolve
 from softprior.studies.search.space import Space
@@ -98,8 +97,8 @@ class SearchPlan:
         self._proposed |= {trial.id: trial for trial in trials}
 
     def largest(self) -> int:
-        """Tokens that the longest trial at the ends trains on."""
-        return max(trial_cost(trial).trained for trial in self.ends)
+        """Steps of the longest trial at the ends."""
+        return max(trial.training.steps for trial in self.ends if trial.training is not None)
 
     def _require_curves(self) -> None:
         """Early stopping needs something to compare before the end.
@@ -122,8 +121,8 @@ class SearchPlan:
             )
         if stopping.asha.grace >= self.largest():
             raise UserError(
-                f"{self._where}: search.early_stopping.asha.grace = {stopping.asha.grace:,} is not before "
-                f"the end of the longest trial, {self.largest():,} tokens; lower it"
+                f"{self._where}: search.early_stopping.asha.grace = {stopping.asha.grace:,} counts steps and is "
+                f"not before the end of the longest trial, {self.largest():,}; lower it"
             )
 
 
