@@ -26,8 +26,8 @@ class StepPoint(Spec):
 
     Attributes:
         step: counted from 1.
-        loss: mean over the step's own label tokens before the update, in nats, whatever the gradient is divided
-            by. Its mean over steps, each weighted with `labels`, is that over all label tokens.
+        loss: mean over the step's own label tokens before the update, in nats, whatever the gradient is
+            divided by. The mean over steps, each weighted with `labels`, is that over all label tokens.
         labels: label tokens of the step; null in records made before they were counted.
         rate: learning rate of the step (before a relative rate's factor).
         gradient: L2 norm of the whole gradient, normalised, before clipping.
@@ -71,9 +71,9 @@ class PlaceGeometry(Spec):
 
     Attributes:
         moved: Euclidean distance from the initial sample.
-        reach: how far the optimizer could have carried a vector; null for reparameterised prompts, which
-            the weights of a network carry along.
-        moved_over_reach: their ratio.
+        reach: how far a constant gradient would have carried a vector (`geometry.reach`), a yardstick and no
+            bound; null for reparameterised prompts, which the weights of a network carry along.
+        moved_over_reach: their ratio; above 1 where gradients grew.
         initial_norm, final_norm: Euclidean norms.
         cosine: mean pairwise cosine of the final vectors, for cut places after the block's norm, for
             keys before rotary.

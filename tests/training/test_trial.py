@@ -62,7 +62,7 @@ def test_files_hold_what_the_record_says(tmp_path: Path) -> None:
     for place, geometry in record.geometry.items():
         start, end = posterior.initial[Place.parse(place)], posterior.final[Place.parse(place)]
         assert geometry.moved == pytest.approx(float((end - start).norm(dim=1).mean()), rel=1e-5)
-        assert 0 < geometry.moved_over_reach <= 1.0 + 1e-6
+        assert geometry.moved_over_reach == pytest.approx(geometry.moved / geometry.reach)
         assert (geometry.final_radius is None) == (Place.parse(place).block > 0)
     assert not folder.checkpoint(spec.id).exists()
 

@@ -9,9 +9,9 @@ from softprior.specs import TrialSpec, without_paths
 def draw_names(trial: TrialSpec, prior: Prior) -> tuple[str, ...]:
     """The names that stand between a trial's seed and the place, for the generator of the place's sample.
 
-    With `pairing: noise` they are the same for every prior. With `none` they are the prior's own: its parameters,
-    and what it reads from files in place of the files' paths. Method, task, rate and regularisers never enter, so
-    trials that differ in these alone start alike.
+    With `pairing: noise` they are the same for every prior. With `none` they are the prior's own: its
+    parameters, and what it reads from files in place of the files' paths. Task, rate and regularisers never
+    enter, so trials that differ in these alone start alike.
 
     Raises:
         UserError: a file that the prior reads is missing or damaged.

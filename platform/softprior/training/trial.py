@@ -32,10 +32,10 @@ from softprior.tasks import TASKS, Task
 from softprior.tasks.batching import batch_size, training_batches
 from softprior.tasks.prepare import Prepared, prepare
 from softprior.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from softprior.training.draws import draw_names
 from softprior.training.environment import environment
 from softprior.training.evaluation import Evaluator
 from softprior.training.failure import require_finite
-from softprior.training.draws import draw_names
 from softprior.training.optimizer import PromptOptimizer, schedule, schedule_sum
 from softprior.training.penalties import Penalties, Start
 from softprior.training.source import PlaceSource, SeenSource, vocabulary

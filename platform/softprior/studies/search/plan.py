@@ -77,8 +77,16 @@ class SearchPlan:
         return len({task.canonical() for task in self.study.tasks}) * len(set(self.study.seeds))
 
     def identity(self) -> str:
-        """What must not change when a search goes on: the ranges, the objectives and the model's weights."""
+        """What must not change when a search goes on: the ranges, the objectives and the model's weights.
+
+        In a search begun before `normalisation` was a choice, steps were divided by their own numbers of
+        labels, and its identity does not say so: `step` is left out of it, and the default written into it.
+        """
         kept = {key: value for key, value in self._template.data.items() if key not in FIXED}
+        training = {"normalisation": self.study.training.normalisation, **kept["training"]}
+        if training["normalisation"] == "step":
+            del training["normalisation"]
+        kept["training"] = training
         kept["objective"] = [objective.model_dump() for objective in self.search.objective]
         kept["model"] = self.ends[0].model_fingerprint
         return json.dumps(kept, sort_keys=True)
@@ -121,8 +129,8 @@ class SearchPlan:
             )
         if stopping.asha.grace >= self.largest():
             raise UserError(
-                f"{self._where}: search.early_stopping.asha.grace = {stopping.asha.grace:,} counts steps and is "
-                f"not before the end of the longest trial, {self.largest():,}; lower it"
+                f"{self._where}: search.early_stopping.asha.grace = {stopping.asha.grace:,} counts steps and "
+                f"is not before the end of the longest trial, {self.largest():,}; lower it"
             )
 
 

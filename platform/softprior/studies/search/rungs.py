@@ -30,8 +30,8 @@ class _Named(NamedTuple):
 class Rungs(FIFOScheduler):
     """Stops trials whose validation loss is not among the best at a rung, and leaves their records.
 
-    Rungs are optimizer steps, the unit of a trial's budget: what the search compares in the end is the loss after
-    so many steps, and tokens would judge a trial with large batches earlier in its schedule than others.
+    Rungs are optimizer steps, the unit of a trial's budget: what the search compares in the end is the loss
+    after so many of them. In tokens a trial with large batches would be judged earlier in its schedule.
 
     Every point of a report is judged in order, so that what is stopped does not depend on how many points
     a report happens to hold. A point is stored with the proposal after it was judged, and after the record

@@ -224,8 +224,8 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec | SearchStudy
             raise UserError(f"{where}: {keys} is a range, and {first} cannot be; write a value")
         if first in ("seeds", "pairing"):
             raise UserError(
-                f"{where}: {keys} is a range, and the best of many draws is luck; write the {first} that every "
-                "proposal runs with"
+                f"{where}: {keys} is a range, and the best of many draws is luck; write the {first} that "
+                "every proposal runs with"
             )
     return SearchStudy(search, data)
 
