@@ -18,10 +18,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     field_validator,
     model_serializer,
     model_validator,
 )
+
+from softprior.hiding import hidden
 
 
 class Spec(BaseModel):
@@ -68,6 +71,9 @@ def _with_words(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_with_words)]
 """A text that says something, kept as it is written."""
+
+Address = Annotated[str, PlainSerializer(hidden, when_used="json")]
+"""An address that may hold a password, which is hidden wherever the spec is written down."""
 
 SpecT = TypeVar("SpecT", bound=Spec)
 
@@ -305,7 +311,7 @@ class TrackingSpec(Spec):
         enabled: false writes the results folder only.
     """
 
-    uri: str | None = None
+    uri: Annotated[Address | None, Field(repr=False)] = None
     enabled: bool = True
 
     @field_validator("uri")
@@ -327,8 +333,7 @@ class StudySpec(Spec):
     """One study: the grid priors x methods x tasks x regularisers x rates x seeds on one frozen model.
 
     Attributes:
-        pairing: `noise`: one seed gives all priors the same random numbers, so that differences by seed vary
-            less and samples are not independent; `none`: they are. Batches are shared either way.
+        pairing: `noise`: one seed gives all priors the same random numbers; `none`: each its own.
     """
 
     name: Name
@@ -355,9 +360,9 @@ class TrialSpec(Spec):
         model_fingerprint: identifies the weights themselves, not only their name.
         data_fingerprint: identifies the task's source data.
         prior: null for methods without a trained prompt, and then `rate` and `seed` are null too.
-        prior_fingerprint: identifies what prior and regularisers read from files; null if nothing.
+        prior_fingerprint: identifies what prior and regularisers read from files, and corrections of what
+            they compute; null if there are none.
         regularisers: terms added to the training loss.
-        pairing: as of a study; `noise` where there is no prior.
     """
 
     model: str
@@ -379,8 +384,7 @@ class TrialSpec(Spec):
     def id(self) -> str:
         """Sixteen hexadecimal digits of the SHA-256 of what decides the result.
 
-        Names and paths of model and data are left out, as their fingerprints say more; so is what all
-        trials had before there was a choice.
+        Names and paths are left out, as fingerprints say more, and what all trials had before a choice.
         """
         value = self.model_dump(mode="json")
         del value["model"]
