@@ -82,7 +82,12 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
         "tasks": [{options.task: tasks[options.task] | sizes}],
         "rates": [RATE],
         "seeds": list(range(options.trials)),
-        "training": {"steps": options.steps, "batch": options.batch, "clip": CLIP},
+        "training": {
+            "steps": options.steps,
+            "batch": options.batch,
+            "clip": CLIP,
+            "normalisation": "step",  # as the loss of transformers, which the peer takes
+        },
         "evaluation": {
             "examples": options.examples,
             "generate": 0,

@@ -19,10 +19,12 @@ def distance_moved(initial: Float[Tensor, "P D"], final: Float[Tensor, "P D"]) -
 
 
 def reach(rate: float, schedule_sum: float, dimension: int) -> float:
-    """How far AdamW can carry a vector: rate × sum of the schedule's factors × sqrt(dimension).
+    """How far a constant gradient carries a vector: rate × sum of the schedule's factors × sqrt(dimension).
 
-    Adam moves a coordinate by about the rate a step at most; without weight decay and with a gradient
-    of constant sign it moves by exactly that.
+    A yardstick that is known before the first step, and no bound. Gradients that change sign carry a vector
+    less far. Those that grow carry it farther, as the second moment remembers small ones for longer: by a
+    tenth with every step, 2.15 times as far in 200 steps. With the default betas no step is longer than 7.3
+    times the rate.
     """
     return rate * schedule_sum * math.sqrt(dimension)
 

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import field_validator
+
 from softprior.errors import UserError
 from softprior.files import write_json
 from softprior.specs import Spec, TrialSpec
@@ -24,15 +26,18 @@ class StepPoint(Spec):
 
     Attributes:
         step: counted from 1.
-        loss: mean over the step's label tokens before the update, in nats.
+        loss: mean over the step's own label tokens before the update, in nats, whatever the gradient is
+            divided by. The mean over steps, each weighted with `labels`, is that over all label tokens.
+        labels: label tokens of the step; null in records made before they were counted.
         rate: learning rate of the step (before a relative rate's factor).
-        gradient: L2 norm of the whole gradient before clipping.
+        gradient: L2 norm of the whole gradient, normalised, before clipping.
         moved: mean distance of the vectors from their start, over places.
         penalties: each regulariser's value times its weight, apart from the loss.
     """
 
     step: int
     loss: float
+    labels: int | None = None
     rate: float
     gradient: float
     moved: float
@@ -66,9 +71,9 @@ class PlaceGeometry(Spec):
 
     Attributes:
         moved: Euclidean distance from the initial sample.
-        reach: how far the optimizer could have carried a vector; null for reparameterised prompts, which
-            the weights of a network carry along.
-        moved_over_reach: their ratio.
+        reach: how far a constant gradient would have carried a vector (`geometry.reach`), a yardstick and no
+            bound; null for reparameterised prompts, which the weights of a network carry along.
+        moved_over_reach: their ratio; above 1 where gradients grew.
         initial_norm, final_norm: Euclidean norms.
         cosine: mean pairwise cosine of the final vectors, for cut places after the block's norm, for
             keys before rotary.
@@ -130,6 +135,14 @@ class Record(Spec):
     data: dict[str, Any] = {}
     predictions: tuple[Prediction, ...] = ()
     environment: dict[str, Any] = {}
+
+    @field_validator("spec", mode="before")
+    @classmethod
+    def _as_trained(cls, spec: Any) -> Any:
+        """Before `normalisation` was a choice, each step divided by its own number of labels."""
+        if isinstance(spec, dict) and isinstance(spec.get("training"), dict):
+            return {**spec, "training": {"normalisation": "step", **spec["training"]}}
+        return spec
 
 
 def save_record(path: Location, record: Record) -> None:

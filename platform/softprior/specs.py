@@ -82,10 +82,11 @@ PATHS = {"statistics", "file"}
 """Parameters of priors and regularisers that say where a file is; its contents have a fingerprint."""
 
 
-def _without_paths(value: Any) -> Any:
+def without_paths(value: Any) -> Any:
+    """Parameters with only whether there is a path in place of each path."""
     if isinstance(value, dict):
-        return {k: v is not None if k in PATHS else _without_paths(v) for k, v in value.items()}
-    return [_without_paths(v) for v in value] if isinstance(value, list) else value
+        return {k: v is not None if k in PATHS else without_paths(v) for k, v in value.items()}
+    return [without_paths(v) for v in value] if isinstance(value, list) else value
 
 
 class Entry(Spec):
@@ -196,10 +197,12 @@ class TrainingSpec(Spec):
     Attributes:
         steps: optimizer steps.
         batch: examples of one forward and backward pass.
-        accumulate: passes per optimizer step; the mean is over all label tokens of the step.
+        accumulate: passes per optimizer step.
+        normalisation: what the sum over a step's label tokens is divided by: the number that a step has on
+            average (`expected`), so that all tokens weigh the same, or the step's own number (`step`).
         schedule: factor on the rate after warm-up: `constant`, `linear` or `cosine` down to zero.
         warmup: steps over which the factor rises linearly to 1.
-        clip: largest L2 norm of the whole gradient; null switches clipping off.
+        clip: largest L2 norm of the whole gradient, after normalisation; null switches clipping off.
         weight_decay: 0 by default, because decay is a hidden prior centred on zero.
         snapshots: posteriors are kept at about this many log-spaced steps, besides first and last.
         curve: validation loss is measured this many times, evenly spaced (the end included).
@@ -210,6 +213,7 @@ class TrainingSpec(Spec):
     steps: Annotated[int, Field(ge=1)]
     batch: Annotated[int, Field(ge=1)]
     accumulate: Annotated[int, Field(ge=1)] = 1
+    normalisation: Literal["expected", "step"] = "expected"
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup: Annotated[int, Field(ge=0)] = 0
     clip: Annotated[float, Field(gt=0)] | None = 1.0
@@ -322,10 +326,15 @@ class TrackingSpec(Spec):
 
 Regularisers = Annotated[tuple[Entry, ...], BeforeValidator(_several)]
 """One value of the axis `regularisers`: `none`, one term, or a list of terms."""
+Pairing = Literal["noise", "none"]
 
 
 class StudySpec(Spec):
-    """One study: the grid priors x methods x tasks x regularisers x rates x seeds on one frozen model."""
+    """One study: the grid priors x methods x tasks x regularisers x rates x seeds on one frozen model.
+
+    Attributes:
+        pairing: `noise`: one seed gives all priors the same random numbers; `none`: each its own.
+    """
 
     name: Name
     description: str = ""
@@ -336,6 +345,7 @@ class StudySpec(Spec):
     regularisers: Annotated[tuple[Regularisers, ...], Field(min_length=1)] = ((),)
     rates: Annotated[tuple[Rate, ...], Field(min_length=1)]
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(min_length=1)]
+    pairing: Pairing = "noise"
     training: TrainingSpec
     evaluation: EvaluationSpec = EvaluationSpec()
     resources: ResourcesSpec = ResourcesSpec()
@@ -366,6 +376,7 @@ class TrialSpec(Spec):
     data_fingerprint: str
     rate: Rate | None
     seed: int | None
+    pairing: Pairing = "noise"
     training: TrainingSpec | None
     evaluation: EvaluationSpec
 
@@ -373,13 +384,17 @@ class TrialSpec(Spec):
     def id(self) -> str:
         """Sixteen hexadecimal digits of the SHA-256 of what decides the result.
 
-        Names and paths of model and data are left out, as their fingerprints say more.
+        Names and paths are left out, as fingerprints say more, and what all trials had before a choice.
         """
         value = self.model_dump(mode="json")
         del value["model"]
         value["task"]["params"].pop("data", None)
-        value["prior"] = _without_paths(value["prior"])
-        value["regularisers"] = _without_paths(value["regularisers"])
-        if value["training"] is not None:
+        value["prior"] = without_paths(value["prior"])
+        value["regularisers"] = without_paths(value["regularisers"])
+        if self.training is not None:
             del value["training"]["checkpoint"]
+            if self.training.normalisation == "step":
+                del value["training"]["normalisation"]
+        if self.pairing == "noise":
+            del value["pairing"]
         return hashlib.sha256(_canonical(value).encode()).hexdigest()[:16]

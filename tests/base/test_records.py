@@ -71,6 +71,19 @@ def test_a_record_survives_its_file_to_the_last_bit(tmp_path):
     assert load_records(path.parent) == {RECORD.id: RECORD}
 
 
+def test_a_record_from_before_a_choice_keeps_its_meaning_and_its_id(tmp_path):
+    """Each step then divided by its own number of labels, which nobody wrote down."""
+    value = RECORD.model_dump(mode="json")
+    del value["spec"]["pairing"], value["spec"]["training"]["normalisation"], value["steps"][0]["labels"]
+    (tmp_path / "a.json").write_text(json.dumps(value))
+    read = load_record(tmp_path / "a.json")
+    assert (read.spec.training.normalisation, read.spec.pairing) == ("step", "noise")
+    assert read.spec.id == "f0aa22e67a1c4498" != SPEC.id
+    assert read.steps == RECORD.steps
+    save_record(tmp_path / "b.json", read)
+    assert load_record(tmp_path / "b.json") == read
+
+
 def test_a_failed_trials_record_survives_too(tmp_path):
     failed = Record(id="a", label="b", spec=SPEC, status="failed", error="step 3: the loss is nan")
     save_record(tmp_path / "a.json", failed)

@@ -71,10 +71,12 @@ def test_the_serialised_form_of_a_trial_is_frozen():
         "data_fingerprint": "d" * 64,
         "rate": {"value": 0.001, "relative": False},
         "seed": 0,
+        "pairing": "noise",
         "training": {
             "steps": 5,
             "batch": 2,
             "accumulate": 1,
+            "normalisation": "expected",
             "schedule": "constant",
             "warmup": 0,
             "clip": 1.0,
@@ -88,7 +90,13 @@ def test_the_serialised_form_of_a_trial_is_frozen():
         },
         "evaluation": {"examples": 256, "generate": 128, "batch": 16, "context_shuffle": True},
     }
-    assert TRIAL.id == "d41ee03eb5b5de3b"
+    assert TRIAL.id == "568ed61cfedd2a89"
+
+
+def test_a_study_file_without_a_choice_has_the_default(load):
+    assert load().training.normalisation == "expected"
+    assert load().pairing == "noise"
+    assert load(STUDY, "training.normalisation=step").training.normalisation == "step"
 
 
 def test_canonical_text_has_sorted_keys_and_no_spaces():
@@ -115,7 +123,8 @@ def test_every_difference_gives_another_id():
         "data_fingerprint": "e" * 64,
         "rate": Rate(value=1e-3, relative=True),
         "seed": 1,
-        "training": TrainingSpec(steps=5, batch=3),
+        "pairing": "none",
+        "training": TrainingSpec(steps=5, batch=2, normalisation="step"),
         "evaluation": EvaluationSpec(batch=8),
     }
     assert set(changes) == set(TrialSpec.model_fields) - {"model"}
@@ -140,6 +149,15 @@ def test_names_paths_and_checkpoints_are_no_part_of_the_id():
     assert TRIAL.training is not None
     often = TRIAL.training.model_copy(update={"checkpoint": 1})
     assert TRIAL.model_copy(update={"training": often}).id == TRIAL.id
+
+
+def test_what_all_trials_once_had_is_no_part_of_the_id():
+    """Ids of before there was a choice: of a trial, and of one without a prompt."""
+    assert TRIAL.training is not None
+    step = TRIAL.training.model_copy(update={"normalisation": "step"})
+    assert TRIAL.model_copy(update={"training": step}).id == "d41ee03eb5b5de3b"
+    untrained = {"prior": None, "rate": None, "seed": None, "training": None}
+    assert TRIAL.model_copy(update=untrained).id == "5f6aa9bf7f3733cf"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from softprior.geometry import reach
 from softprior.methods.base import Reparameterisation
 from softprior.prompt import Place
 from softprior.specs import Rate, TrainingSpec
@@ -64,8 +65,42 @@ def test_restored_state_goes_on_exactly() -> None:
     assert torch.equal(second.vectors[Place(0)], whole.vectors[Place(0)])
 
 
-def test_no_step_moves_a_vector_beyond_reach() -> None:
-    """With a gradient of constant sign Adam moves every coordinate by the rate: reach is attained."""
+def ratio_to_reach(gradients: list[float], **changes: object) -> float:
+    """Distance moved over reach, all coordinates with the same gradients."""
+    spec = training(steps=len(gradients), clip=None, **changes)
+    optimizer = PromptOptimizer({Place(0): torch.zeros(1, 16)}, Rate(value=0.01), spec)
+    for step, gradient in enumerate(gradients):
+        optimizer.step(step, {Place(0): torch.full((1, 16), gradient)})
+    moved = float(optimizer.vectors[Place(0)].norm())
+    return moved / reach(0.01, schedule_sum(len(gradients), spec), 16)
+
+
+@pytest.mark.parametrize(("growth", "expected"), [(1.0, 1.0), (-1.0, 0.0088), (0.8, 0.0866), (1.1, 2.152)])
+def test_reach_is_a_yardstick_and_no_bound(growth: float, expected: float) -> None:
+    """Constant gradients move by it, alternating and shrinking ones by less, and growing ones by more."""
+    found = ratio_to_reach([growth**step for step in range(200)], epsilon=1e-30)
+    assert found == pytest.approx(expected, rel=0.01)
+
+
+def test_no_step_is_longer_than_the_betas_allow() -> None:
+    """Cauchy and Schwarz: (1 - b1) / sqrt((1 - b2) (1 - b1^2 / b2)) times the rate, 7.3 with the defaults.
+
+    It is attained in the limit by gradients that grow by b2 / b1 with every step.
+    """
+    one, two = 0.9, 0.999
+    bound = (1 - one) / math.sqrt((1 - two) * (1 - one**2 / two))
+    assert bound == pytest.approx(7.27, abs=0.01)
+    spec = training(steps=400, clip=None, epsilon=1e-30)
+    optimizer = PromptOptimizer({Place(0): torch.zeros(1, 1)}, Rate(value=1.0), spec)
+    longest, before = 0.0, torch.zeros(1, 1)
+    for step in range(400):
+        optimizer.step(step, {Place(0): torch.tensor([[1e-12 * (two / one) ** step]])})
+        after = optimizer.vectors[Place(0)].clone()
+        longest, before = max(longest, float((after - before).abs())), after
+    assert 1 < longest <= bound
+
+
+def test_reach_is_attained_along_the_schedule() -> None:
     start = {Place(0): torch.zeros(1, 16)}
     spec = training(clip=None, schedule="linear")
     optimizer = PromptOptimizer(start, Rate(value=0.01), spec)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +28,8 @@ from softprior.results import StudyFolder
 from softprior.specs import Rate, TrialSpec
 from softprior.studies.plan import entry_of
 from softprior.tasks import TASKS
+from softprior.tasks.batching import training_batches
+from softprior.training.draws import draw_names
 from softprior.training.failure import TrialFailedError
 from softprior.training.identity import files_fingerprint, found_files
 from softprior.training.penalties import Penalties
@@ -57,7 +62,7 @@ def test_files_hold_what_the_record_says(tmp_path: Path) -> None:
     for place, geometry in record.geometry.items():
         start, end = posterior.initial[Place.parse(place)], posterior.final[Place.parse(place)]
         assert geometry.moved == pytest.approx(float((end - start).norm(dim=1).mean()), rel=1e-5)
-        assert 0 < geometry.moved_over_reach <= 1.0 + 1e-6
+        assert geometry.moved_over_reach == pytest.approx(geometry.moved / geometry.reach)
         assert (geometry.final_radius is None) == (Place.parse(place).block > 0)
     assert not folder.checkpoint(spec.id).exists()
 
@@ -147,6 +152,62 @@ def test_trials_that_differ_in_the_prior_see_the_same_batches(tmp_path: Path) ->
     assert len(set(seen["fitted"])) > 1
 
 
+DRAWN = {
+    "isotropic": PRIORS["isotropic"](scale=0.02),
+    "wider": PRIORS["isotropic"](scale=0.2),
+    "fitted": PRIORS["fitted"](),
+    "exclusion": PRIORS["exclusion"](),
+}
+
+
+def cosine(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Between two samples, of what is left of each without its mean."""
+    one, other = ((v - v.mean(0)).flatten().double() for v in (one, other))
+    return float(one @ other / (one.norm() * other.norm()))
+
+
+def drawn(tmp_path: Path, **changes: Any) -> torch.Tensor:
+    pairing = changes.pop("pairing")
+    spec = trial(method=METHODS["soft"](tokens=20), **changes).model_copy(update={"pairing": pairing})
+    return prepared_trial(spec, tmp_path)._sample()[Place(0)].sample
+
+
+@pytest.mark.parametrize("pair", [("isotropic", "wider"), ("fitted", "exclusion")])
+def test_paired_priors_share_their_noise_and_unpaired_ones_share_nothing(
+    tmp_path: Path, pair: tuple[str, str]
+) -> None:
+    """Of 2,560 independent normal numbers the cosine has a standard deviation of 0.02 if all count alike;
+    a fitted covariance has a fifth as many that count."""
+    for pairing in ("noise", "none"):
+        one, other = (drawn(tmp_path, prior=DRAWN[name], pairing=pairing) for name in pair)
+        found = cosine(one, other)
+        assert found > 0.99 if pairing == "noise" else abs(found) < 0.15
+
+
+def test_unpaired_draws_are_a_priors_own_whatever_it_is_trained_with(tmp_path: Path) -> None:
+    """So rates, tasks and regularisers are still compared from the same start, and seeds still differ."""
+    first = drawn(tmp_path, prior=DRAWN["fitted"], pairing="none")
+    again: list[dict[str, Any]] = [{}, {"rate": Rate(value=0.1)}, {"steps": 7}, {"regularisers": [Spread()]}]
+    for changes in again:
+        assert torch.equal(drawn(tmp_path, prior=DRAWN["fitted"], pairing="none", **changes), first)
+    assert not torch.equal(drawn(tmp_path, prior=DRAWN["fitted"], pairing="none", seed=1), first)
+
+
+def test_unpaired_draws_depend_on_what_a_file_holds_and_not_on_where_it_is(tmp_path: Path) -> None:
+    method = METHODS["soft"](tokens=3)
+    for name, seed in (("one", 0), ("two", 1)):
+        spec = trial(method=method, steps=1, seed=seed)
+        run(spec, tmp_path / name)
+        StudyFolder(tmp_path / name).posterior(spec.id).rename(tmp_path / f"{name}.safetensors")
+    shutil.copy(tmp_path / "one.safetensors", tmp_path / "moved.safetensors")
+    names = {}
+    for file in ("one", "moved", "two"):
+        prior = PRIORS["posterior"](file=tmp_path / f"{file}.safetensors", spread=1.0)
+        spec = trial(method=method, prior=prior).model_copy(update={"pairing": "none"})
+        names[file] = draw_names(spec, prior)
+    assert names["one"] == names["moved"] != names["two"]
+
+
 def prepared_trial(spec: TrialSpec, root: Path) -> Trial:
     loaded = tiny()
     return Trial(spec, loaded.host, loaded.tokenizer, loaded.fingerprint, StudyFolder(root), lambda _: None)
@@ -174,10 +235,56 @@ def test_accumulated_passes_equal_one_pass(tmp_path: Path) -> None:
     spec = trial(task=task)
     one = prepared_trial(spec, tmp_path)
     vectors = {place: start.sample for place, start in one._sample().items()}
-    whole, gradient = one._gradient(vectors, iter([list(range(12))]))
-    parts, summed = one._gradient(vectors, iter([list(range(5)), list(range(5, 12))]))
+    whole, _, gradient = one._gradient(vectors, iter([list(range(12))]))
+    parts, _, summed = one._gradient(vectors, iter([list(range(5)), list(range(5, 12))]))
     assert parts == pytest.approx(whole, rel=1e-6)
     torch.testing.assert_close(summed[Place(0)], gradient[Place(0)], rtol=1e-5, atol=1e-7)
+
+
+UNEVEN = {"modules": ["two_digit_addition", "mul", "div"], "train_examples": 40}
+"""Sums whose answers have from 2 to about 10 label tokens."""
+
+
+def epoch(tmp_path: Path, **training: object) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """The mean of the steps' gradients over an epoch, and the gradient of its mean over label tokens."""
+    spec = trial(task=TASKS["arithmetic"].model_validate(SUMS | UNEVEN), **training)
+    one, place = prepared_trial(spec, tmp_path), Place(0)
+    vectors = {place: one._sample()[place].sample}
+    train, batch = one.prepared.train, min(spec.training.batch, len(one.prepared.train))
+    order = training_batches(train.lengths, batch, 0)
+    steps = len(train) // (batch * spec.training.accumulate)
+    found = [one._gradient(vectors, islice(order, spec.training.accumulate)) for _ in range(steps)]
+    every = collate([train.row(i) for i in range(len(train))])
+    whole = one.host.loss(vectors, every.weighted(every.weights / train.labels), grad=True).gradient
+    assert sum(labels for _, labels, _ in found) == int(every.labels.sum()) == train.labels
+    weighted = sum(loss * labels for loss, labels, _ in found) / train.labels
+    assert weighted == pytest.approx(float(one.host.loss(vectors, every).nll.sum()) / train.labels, rel=1e-5)
+    return torch.stack([g[place] for _, _, g in found]).mean(0), whole[place], len({n for _, n, _ in found})
+
+
+@pytest.mark.parametrize("sizes", [(8, 1), (4, 5), (40, 1), (64, 1)], ids=str)
+def test_the_expected_gradient_is_that_of_the_token_mean(tmp_path: Path, sizes: tuple[int, int]) -> None:
+    """Batches are sorted by length, so their label counts differ; 1e-5 is rounding."""
+    mean, whole, counts = epoch(tmp_path, batch=sizes[0], accumulate=sizes[1])
+    assert counts > 1 or sizes[0] >= 40
+    assert float((mean - whole).norm() / whole.norm()) < 1e-5
+
+
+def test_the_mean_of_each_step_weighs_tokens_unevenly(tmp_path: Path) -> None:
+    mean, whole, _ = epoch(tmp_path, batch=8, normalisation="step")
+    assert float((mean - whole).norm() / whole.norm()) > 0.02
+
+
+def test_what_an_epoch_leaves_out_is_no_part_of_the_expectation(tmp_path: Path) -> None:
+    """Of 40 examples in batches of 12 four are left out, each epoch others: the expectation is over all."""
+    spec = trial(task=TASKS["arithmetic"].model_validate(SUMS | UNEVEN), batch=12, accumulate=2)
+    one = prepared_trial(spec, tmp_path)
+    train = one.prepared.train
+    counts = [sum(train.row(i).labels) for i in range(40)]
+    assert one._divisor(7) == pytest.approx(24 * sum(counts) / 40)
+    drawn = islice(training_batches(train.lengths, 12, 0), 3000)
+    mean = sum(counts[i] for batch in drawn for i in batch) / 3000
+    assert 2 * mean == pytest.approx(one._divisor(7), rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,8 @@ class Setting:
 
 
 class Regulariser(Spec, ABC):
-    """Parameters of a regulariser. The loss is the mean over answer tokens plus weight times the terms.
+    """Parameters of a regulariser. The loss is the mean over answer tokens plus weight times the terms
+    (the gradient of that mean is what steps have on average with `normalisation: expected`).
 
     The terms of all places are added. They are logged apart from the loss, unweighted factors included,
     so that a curve shows what the optimizer saw.

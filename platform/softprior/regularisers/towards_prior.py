@@ -14,9 +14,10 @@ from softprior.regularisers.base import Regulariser, Setting, Term
 class TowardsPrior(Regulariser):
     """-log p(vectors) / N, N being the number of answer tokens in the training split.
 
-    With weight 1 and no weight decay the loss is then the mean over N answer tokens of the negative
-    log-likelihood and the prior: its minimum is the mode of the posterior in the sense of Bayes, and
-    any other weight that of a tempered one. With priors without a finite smooth density it is left out.
+    With weight 1, `normalisation: expected` and no weight decay the loss is then the mean over N answer
+    tokens of the negative log-likelihood and the prior: its minimum is the mode of the posterior in the
+    sense of Bayes, and any other weight that of a tempered one. With priors without a finite smooth density
+    it is left out.
     """
 
     needs: ClassVar[str] = "a finite smooth density everywhere (as isotropic, fitted and interpolation have)"

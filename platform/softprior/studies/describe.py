@@ -8,7 +8,7 @@ import torch
 
 from softprior.labels import counted, labels, names
 from softprior.records import Record
-from softprior.specs import StudySpec
+from softprior.specs import Pairing, StudySpec
 from softprior.studies.cluster import elsewhere
 from softprior.studies.estimate import (
     hours,
@@ -25,6 +25,11 @@ from softprior.tasks.base import Quarantined
 from softprior.tasks.prepare import shortages
 from softprior.tasks.sources import left_out
 from softprior.training.threads import CORE_FLOPS
+
+DRAWS: dict[Pairing, str] = {
+    "noise": "pairing: noise: one seed gives all priors the same random numbers; compare them seed by seed",
+    "none": "pairing: none: the draws of two priors are independent, also of one seed",
+}
 
 
 def describe(plan: Plan, every_trial: bool) -> list[str]:
@@ -47,6 +52,7 @@ def describe(plan: Plan, every_trial: bool) -> list[str]:
             f"  {counted(seeds, 'seed')}: comparing two priors can give p = {smallest:.2g} at best"
             + ("" if smallest <= 0.05 else " (six seeds are the fewest for 0.05)")
         )
+        lines.append(f"  {DRAWS[study.pairing]}")
     return lines
 
 

@@ -324,6 +324,7 @@ def _trials(
             ),
             rate=rate,
             seed=seed,
+            pairing=study.pairing,
             training=training,
         )
         for start in starts

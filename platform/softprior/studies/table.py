@@ -30,6 +30,7 @@ SCHEMA = pa.schema(
         ("rate", pa.float64()),
         ("rate_relative", pa.bool_()),
         ("seed", pa.int64()),
+        ("pairing", pa.string()),
         ("task_parameters", pa.string()),
         ("method_parameters", pa.string()),
         ("prior_parameters", pa.string()),
@@ -137,6 +138,7 @@ def _row(trial: TrialSpec, record: Record | None, baseline: float | None) -> dic
             "rate": trial.rate.value,
             "rate_relative": trial.rate.relative,
             "seed": trial.seed,
+            "pairing": trial.pairing,
         }
     if record is None:
         return row

@@ -10,6 +10,11 @@ WINDOW = 16
 """Batches that are sorted by length together: few enough that every epoch mixes examples anew."""
 
 
+def batch_size(examples: int, batch: int) -> int:
+    """Examples of every training batch."""
+    return min(batch, examples)
+
+
 def training_batches(lengths: Sequence[int], batch: int, seed: int) -> Iterator[list[int]]:
     """Endless batches of indices, epoch after epoch, every batch of the same size.
 
@@ -24,7 +29,7 @@ def training_batches(lengths: Sequence[int], batch: int, seed: int) -> Iterator[
     """
     if not lengths:
         raise ValueError("there are no examples to make batches of")
-    size = min(batch, len(lengths))
+    size = batch_size(len(lengths), batch)
     full = len(lengths) - len(lengths) % size
     epoch = 0
     while True:

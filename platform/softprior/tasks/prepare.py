@@ -7,11 +7,13 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import datasets
+import pyarrow.compute as pc
 from datasets import Dataset, Features, List, Value
 
 from softprior.assets.cache import cache_root, ensure
@@ -75,6 +77,11 @@ class PreparedSplit:
     def __init__(self, rows: Dataset) -> None:
         self._rows = rows
         self.lengths: list[int] = list(rows["length"])
+
+    @cached_property
+    def labels(self) -> int:
+        """Number of answer tokens of all examples together."""
+        return sum(int(pc.sum(pc.list_flatten(masks)).as_py()) for masks in self._rows.data["labels"].chunks)
 
     def __len__(self) -> int:
         return len(self.lengths)

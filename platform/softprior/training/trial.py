@@ -29,9 +29,10 @@ from softprior.results import StudyFolder
 from softprior.seeding import torch_generator
 from softprior.specs import TrialSpec
 from softprior.tasks import TASKS, Task
-from softprior.tasks.batching import training_batches
+from softprior.tasks.batching import batch_size, training_batches
 from softprior.tasks.prepare import Prepared, prepare
 from softprior.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from softprior.training.draws import draw_names
 from softprior.training.environment import environment
 from softprior.training.evaluation import Evaluator
 from softprior.training.failure import require_finite
@@ -89,7 +90,7 @@ class Trial:
             if self.spec.regularisers:
                 self.report({"step": 0, "phase": "preparing regularisers"})
             optimizer = PromptOptimizer(initial, self.spec.rate, self.spec.training, network, self.spec.seed)
-            self._penalties = Penalties(self.spec.regularisers, starts, self._answers())
+            self._penalties = Penalties(self.spec.regularisers, starts, self.prepared.train.labels)
             del starts  # the laws of sixty places may hold a gigabyte of real vectors
             self._resume(optimizer)
         progress = self.progress
@@ -165,13 +166,14 @@ class Trial:
         count, info = self.method.count(), self.host.info()
         save_background(self.folder, self.spec.model_fingerprint, vocabulary(self.host, self.tokenizer))
         starts = {}
+        names = draw_names(self.spec, prior)
         places = self.method.places(info.blocks, info.stack)
         for i, place in enumerate(places, start=1):
             part = {"part": f"place {i} of {len(places)}"} if len(places) > 1 else {}
             self.report({"step": 0, "phase": f"fitting {self.spec.prior.name}", **part})
             source = PlaceSource(self.host, self.tokenizer, place, count, places)
             law = prior.fit(source)
-            sample = law.sample(torch_generator(self.spec.seed, "prior", place.name), count)
+            sample = law.sample(torch_generator(self.spec.seed, *names, place.name), count)
             facts = {**law.record(), "radius_quantiles": self._radii(law, source, sample)}
             starts[place] = Start(source, law if self.spec.regularisers else None, sample, facts)
         return starts
@@ -194,13 +196,6 @@ class Trial:
             return None
         return [round(q, 4) for q in quantiles.tolist()]
 
-    def _answers(self) -> int:
-        """Answer tokens of the training split; only regularisers ask."""
-        if not self.spec.regularisers:
-            return 1
-        train = self.prepared.train
-        return sum(sum(train.row(i).labels) for i in range(len(train)))
-
     def _resume(self, optimizer: PromptOptimizer) -> None:
         found = load_checkpoint(self.folder.checkpoint(self.spec.id), self.spec.id)
         if found is None:
@@ -218,7 +213,7 @@ class Trial:
         assert self.spec.training is not None
         values = _named("train", point, "loss", "gradient", "moved")
         values |= {f"train_penalty_{name}": value for name, value in point.penalties.items()}
-        again = {"resumed": True} if resumed else {}
+        again = {"labels": point.labels} | ({"resumed": True} if resumed else {})
         self.report({"step": point.step, "steps": self.spec.training.steps, **values, **again})
 
     def _report_validation(self, score: Score) -> None:
@@ -237,7 +232,7 @@ class Trial:
         while progress.step < training.steps:
             step = progress.step
             vectors = optimizer.vectors
-            loss, gradient = self._gradient(vectors, islice(batches, training.accumulate))
+            loss, labels, gradient = self._gradient(vectors, islice(batches, training.accumulate))
             require_finite(step + 1, "loss", loss)
             penalties, slopes = self._penalties.values(vectors)
             for name, value in penalties.items():
@@ -260,6 +255,7 @@ class Trial:
             point = StepPoint(
                 step=progress.step,
                 loss=loss,
+                labels=labels,
                 rate=self.spec.rate.value * schedule(step, training),
                 gradient=norm,
                 moved=moved,
@@ -277,20 +273,33 @@ class Trial:
 
     def _gradient(
         self, vectors: Vectors, batches: Iterator[list[int]]
-    ) -> tuple[float, dict[Place, Float[Tensor, "P H"]]]:
-        """Mean loss over all label tokens of the step and its gradient, over accumulated passes."""
+    ) -> tuple[float, int, dict[Place, Float[Tensor, "P H"]]]:
+        """A step's mean loss, its label tokens, and its gradient, over accumulated passes."""
         parts: list[Batch] = [collate([self.prepared.train.row(i) for i in indices]) for indices in batches]
         tokens = sum(int(batch.labels.sum()) for batch in parts)
+        divisor = self._divisor(tokens)
         total = 0.0
         gradient: dict[Place, Float[Tensor, "P H"]] = {}
         for batch in parts:
-            losses = self.host.loss(vectors, batch.weighted(batch.weights / tokens), grad=True)
+            losses = self.host.loss(vectors, batch.weighted(batch.weights / divisor), grad=True)
             alive()
             assert losses.gradient is not None
             total += float(losses.nll.double().sum())
             for place, value in losses.gradient.items():
                 gradient[place] = gradient[place] + value if place in gradient else value
-        return total / tokens, gradient
+        return total / tokens, tokens, gradient
+
+    def _divisor(self, tokens: int) -> float:
+        """What the sum over the labels of a step that has `tokens` of them is divided by.
+
+        A batch holds every example with the same probability, so a step has on average as many labels as that
+        many examples of mean length, whichever examples an epoch leaves out.
+        """
+        training, train = self.spec.training, self.prepared.train
+        assert training is not None
+        if training.normalisation == "step":
+            return tokens
+        return training.accumulate * batch_size(len(train), training.batch) * train.labels / len(train)
 
     def _validate(self, vectors: Vectors, progress: Progress) -> None:
         self.report({"step": progress.step, "phase": "validation"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,7 +38,7 @@ STOPPING: dict[str, Any] = {
     "priors": ["fitted"],
     "methods": [{"soft": {"tokens": 4}}],
     "training": {"steps": 6, "batch": 8, "checkpoint": 1, "curve": 6},
-    "search": {"trials": 6, "early_stopping": {"asha": {"grace": 300, "reduction": 2}}},
+    "search": {"trials": 6, "early_stopping": {"asha": {"grace": 2, "reduction": 2}}},
 }
 LOSSES = [3.0, 2.0, 5.0, 1.0, 4.0, 6.0]
 """Of six proposals, at every step; the third, fifth and sixth are not among the best at their rungs."""
@@ -270,6 +271,48 @@ def test_a_proposal_that_fails_without_a_trial_makes_the_status_1(
     assert run(console, plan, folder, None, cluster, Stop()) is False
     assert "proposal 0 failed: these values do not fit together" in console.export_text()
     assert run(console, plan, folder, None, cluster, Stop()) is False, "again, with nothing left to do"
+
+
+def test_rungs_are_steps_whatever_the_batch(tmp_path: Path) -> None:
+    """Each proposal is worse than all before, so that all but the first are stopped at the first rung."""
+    sizes = {"search": {"choices": [1, 64]}}
+    changes = {**STOPPING, "training": {"steps": 12, "batch": sizes, "curve": 12}}
+    changes["search"] = {"trials": 7, "sampler": "random", "early_stopping": {"asha": {"grace": 5}}}
+    plan, folder = planned(tmp_path, **changes), StudyFolder(tmp_path / "small")
+    asked = Proposals(open_search(plan, folder), plan, folder, lambda _: None)
+    rungs = Rungs(plan, folder, asked)
+    stopped = []
+    while (spec := suggested(asked)) is not None:
+        if spec.training is None:
+            leave(asked, folder, spec)
+            continue
+        (number,) = asked.numbers(spec.id)
+        points = [
+            {"step": step, "validation_loss": 1.0 + number, "examples": 1, "tokens": 1}
+            for step in range(1, 13)
+        ]
+        trial = SimpleNamespace(config={"trial": spec.canonical()})
+        if rungs.on_trial_result(None, trial, {"points": points}) == "STOP":
+            record = load_record(folder.record(spec.id))
+            stopped.append((spec.training.batch, record.validation[-1].step))
+            asked.ended(record)
+        else:
+            leave(asked, folder, spec)
+    assert set(stopped) == {(1, 5), (64, 5)}
+    assert len(stopped) == 6
+
+
+def test_a_search_from_before_a_choice_goes_on_only_as_it_was(tmp_path: Path) -> None:
+    """Its trials divided by their steps' own numbers of labels, and its identity does not say so."""
+    training = {"steps": 6, "batch": 8}
+    old = planned(tmp_path, training=training | {"normalisation": "step"})
+    default = planned(tmp_path, training=training)
+    assert json.loads(old.identity())["training"] == training
+    open_search(old, StudyFolder(tmp_path / "small"))
+    with pytest.raises(UserError, match="was begun with other ranges"):
+        open_search(default, StudyFolder(tmp_path / "small"))
+    given = planned(tmp_path, training=training | {"normalisation": "expected"})
+    assert given.identity() == default.identity()
 
 
 def test_a_repeated_point_keeps_its_curve_for_the_rungs(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ SEARCH: dict[str, Any] = {
     "rates": [{"search": {"low": 0.001, "high": 0.3, "log": True}}],
     "training": {"steps": 12, "batch": 8, "checkpoint": 1, "curve": 6},
     "evaluation": {"examples": 10, "generate": 0, "context_shuffle": False},
-    "search": {"trials": PROPOSALS, "early_stopping": {"asha": {"grace": 300, "reduction": 2}}},
+    "search": {"trials": PROPOSALS, "early_stopping": {"asha": {"grace": 2, "reduction": 2}}},
 }
 
 

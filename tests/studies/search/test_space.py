@@ -150,6 +150,13 @@ WRONG = {
         "validation_loss alone",
     ),
     "stopping without a curve": ({"search": {"trials": 3, "early_stopping": ASHA}}, "training.curve"),
+    "stopping past the end": (
+        {
+            "search": {"trials": 3, "early_stopping": ASHA},
+            "training": {"steps": 6, "batch": {"search": {"choices": [4, 8]}}, "curve": 6},
+        },
+        "grace = 10 counts steps and is not before the end of the longest trial, 6; lower it",
+    ),
     "stopping of several seeds": (
         {"search": {"trials": 3, "early_stopping": ASHA}, "seeds": [0, 1]},
         "one seed",
@@ -159,6 +166,7 @@ WRONG = {
         {"search": {"trials": 3, "storage": "sqlite:////nowhere/optuna.db"}},
         "cannot be opened",
     ),
+    "range of pairings": ({"pairing": {"search": {"choices": ["noise", "none"]}}}, "pairing is a range"),
     "range of seeds": ({"seeds": [{"search": {"low": 1, "high": 3, "int": True}}]}, "seeds[0] is a range"),
     "step across the range": (
         {"rates": [{"search": {"low": 0.01, "high": 0.1, "step": 5}}]},

@@ -13,7 +13,6 @@ from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.regularisers import REGULARISERS
 from softprior.specs import StudySpec, TrialSpec
-from softprior.studies.estimate import trial_cost
 from softprior.studies.pairing import can_carry, can_start
 from softprior.studies.plan import plan_study, resolve
 from softprior.studies.search.space import Space
@@ -76,8 +75,16 @@ class SearchPlan:
         return len({task.canonical() for task in self.study.tasks}) * len(set(self.study.seeds))
 
     def identity(self) -> str:
-        """What must not change when a search goes on: the ranges, the objectives and the model's weights."""
+        """What must not change when a search goes on: the ranges, the objectives and the model's weights.
+
+        In a search begun before `normalisation` was a choice, steps were divided by their own numbers of
+        labels, and its identity does not say so: `step` is left out of it, and the default written into it.
+        """
         kept = {key: value for key, value in self._template.data.items() if key not in FIXED}
+        training = {"normalisation": self.study.training.normalisation, **kept["training"]}
+        if training["normalisation"] == "step":
+            del training["normalisation"]
+        kept["training"] = training
         kept["objective"] = [objective.model_dump() for objective in self.search.objective]
         kept["model"] = self.ends[0].model_fingerprint
         return json.dumps(kept, sort_keys=True)
@@ -96,8 +103,8 @@ class SearchPlan:
         self._proposed |= {trial.id: trial for trial in trials}
 
     def largest(self) -> int:
-        """Tokens that the longest trial at the ends trains on."""
-        return max(trial_cost(trial).trained for trial in self.ends)
+        """Steps of the longest trial at the ends."""
+        return max(trial.training.steps for trial in self.ends if trial.training is not None)
 
     def _require_curves(self) -> None:
         """Early stopping needs something to compare before the end.
@@ -120,8 +127,8 @@ class SearchPlan:
             )
         if stopping.asha.grace >= self.largest():
             raise UserError(
-                f"{self._where}: search.early_stopping.asha.grace = {stopping.asha.grace:,} is not before "
-                f"the end of the longest trial, {self.largest():,} tokens; lower it"
+                f"{self._where}: search.early_stopping.asha.grace = {stopping.asha.grace:,} counts steps and "
+                f"is not before the end of the longest trial, {self.largest():,}; lower it"
             )
 
 

@@ -14,12 +14,11 @@ from softprior.provenance import code
 from softprior.records import Record, Score, StepPoint, save_record
 from softprior.results import StudyFolder
 from softprior.specs import TrialSpec
-from softprior.studies.estimate import trial_cost
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.proposals import Proposals
 from softprior.training.optimizer import schedule
 
-TOKENS, LOSS = "tokens", "validation_loss"
+STEP, LOSS = "step", "validation_loss"
 PENALTY = "train_penalty_"
 
 
@@ -32,6 +31,9 @@ class _Named(NamedTuple):
 class Rungs(FIFOScheduler):
     """Stops trials whose validation loss is not among the best at a rung, and leaves their records.
 
+    Rungs are optimizer steps, the unit of a trial's budget: what the search compares in the end is the loss
+    after so many of them. In tokens a trial with large batches would be judged earlier in its schedule.
+
     Every point of a report is judged in order, so that what is stopped does not depend on how many points
     a report happens to hold. A point is stored with the proposal after it was judged, and after the record
     that a stop leaves: one that was cut off in between comes again, or is read off the record.
@@ -43,7 +45,7 @@ class Rungs(FIFOScheduler):
         assert plan.search.early_stopping is not None
         asha = plan.search.early_stopping.asha
         self._halving = ASHAScheduler(
-            TOKENS,
+            STEP,
             LOSS,
             "min",
             max_t=plan.largest(),
@@ -92,7 +94,7 @@ class Rungs(FIFOScheduler):
         named = _Named(spec.id)
         if spec.id not in self._halving._trial_info:
             self._halving.on_trial_add(None, named)
-        result = {TOKENS: _tokens(spec, step), LOSS: loss}
+        result = {STEP: step, LOSS: loss}
         return bool(self._halving.on_trial_result(None, named, result) == TrialScheduler.STOP)
 
     def _leave_record(self, spec: TrialSpec, last: int) -> None:
@@ -113,11 +115,6 @@ class Rungs(FIFOScheduler):
         self._folder.checkpoint(spec.id).unlink(missing_ok=True)
 
 
-def _tokens(spec: TrialSpec, step: int) -> int:
-    assert spec.training is not None
-    return trial_cost(spec).trained * step // spec.training.steps
-
-
 def _step(spec: TrialSpec, point: dict[str, Any]) -> StepPoint:
     assert spec.training is not None
     assert spec.rate is not None
@@ -125,6 +122,7 @@ def _step(spec: TrialSpec, point: dict[str, Any]) -> StepPoint:
     return StepPoint(
         step=step,
         loss=point["train_loss"],
+        labels=point["labels"],
         rate=spec.rate.value * schedule(step - 1, spec.training),
         gradient=point["train_gradient"],
         moved=point["train_moved"],

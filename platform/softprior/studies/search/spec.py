@@ -115,10 +115,10 @@ class WarmStart(Spec):
 
 
 class Asha(Spec):
-    """Asynchronous successive halving (arXiv 1810.05934), its budget in tokens as the dry run counts them.
+    """Asynchronous successive halving (arXiv 1810.05934), its budget in optimizer steps.
 
     Attributes:
-        grace: tokens before a trial may be stopped, the first rung.
+        grace: steps before a trial may be stopped, the first rung.
         reduction: of the trials at a rung one in so many goes on, and the next rung is so many times as far.
     """
 
@@ -212,10 +212,10 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec | SearchStudy
         first = re.split(r"[.\[]", keys)[0]
         if first in FIXED:
             raise UserError(f"{where}: {keys} is a range, and {first} cannot be; write a value")
-        if first == "seeds":
+        if first in ("seeds", "pairing"):
             raise UserError(
-                f"{where}: {keys} is a range, and the best of many seeds is luck; write the seeds that every "
-                "proposal runs with"
+                f"{where}: {keys} is a range, and the best of many draws is luck; write the {first} that "
+                "every proposal runs with"
             )
     return SearchStudy(search, data)
 
