@@ -224,7 +224,7 @@ def zero_config(model: ModelSpec, folder: Path) -> dict[str, Any]:
     """
     from transformers import AutoConfig
 
-    hidden = AutoConfig.from_pretrained(folder, trust_remote_code=False).hidden_size
+    hidden = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config().hidden_size
     return {
         "train_micro_batch_size_per_gpu": 1,
         "bf16": {"enabled": model.dtype == "bfloat16"},
