@@ -19,7 +19,7 @@ VECTORS = 3
 
 
 def embedding_factor(
-    enter: Callable[[Float[Tensor, "3 P H"]], Float[Tensor, "3 P H"]],
+    enter: Callable[[Float[Tensor, "3 P H"]], Float[Tensor, "3 P H"] | None],
     hidden: int,
     dtype: torch.dtype,
     family: str,
@@ -30,7 +30,8 @@ def embedding_factor(
     gets it as a text does. Vectors of ones then show the factor, and random ones that this is all.
 
     Args:
-        enter: what block 0 receives of three prompts' vectors in front of the input embeddings.
+        enter: what block 0 receives of three prompts' vectors in front of the input embeddings; None where it
+            is wider than they are.
         hidden: H.
         dtype: of the model.
         family: for the error.
@@ -41,7 +42,7 @@ def embedding_factor(
     drawn = torch.randn(VECTORS, hidden, generator=torch.Generator().manual_seed(0))
     probes = torch.stack([torch.zeros_like(drawn), torch.ones_like(drawn), drawn])
     found = enter(probes)
-    if found.shape != probes.shape:
+    if found is None:
         raise _refused(family)
     added, ones, others = found.double().cpu()
     factor = float((ones - added).mean())

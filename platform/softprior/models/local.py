@@ -90,11 +90,11 @@ class LocalLM:
         return embedding_factor(self._enter, self._config.hidden_size, self.dtype, self._family)
 
     @torch.no_grad()
-    def _enter(self, vectors: Float[Tensor, "G P H"]) -> Float[Tensor, "G P H"]:
-        """What block 0 receives of vectors in front of the input embeddings."""
+    def _enter(self, vectors: Float[Tensor, "G P H"]) -> Float[Tensor, "G P H"] | None:
+        """What block 0 receives of vectors in front of the input embeddings; None if those are narrower."""
         token = torch.zeros(1, dtype=torch.long, device=self.device)
         if self._embedding(token).shape[-1] != vectors.shape[2]:
-            return vectors[:, :, :0]  # a projection stands between
+            return None
         count = vectors.shape[0] * vectors.shape[1]
         shown: list[Tensor] = []
         current = Pass(Rows.of(torch.ones_like(token)), prompts=len(vectors))
