@@ -27,8 +27,8 @@ _TYPES: dict[str, PeftType] = {
     "PREFIX_TUNING": "PREFIX_TUNING",
     "P_TUNING": "PROMPT_TUNING",
 }
-"""By PEFT's type, what its saved vectors are. Of P-tuning, and of a prefix with `prefix_projection`, PEFT saves
-what comes out of the network and not the network, so that both are a plain prompt by then."""
+"""By PEFT's type, what its saved vectors are. Of P-tuning, and of a prefix with `prefix_projection`, PEFT
+saves what comes out of the network and not the network, so that both are a plain prompt by then."""
 
 
 class Adapter(NamedTuple):

@@ -70,6 +70,15 @@ def forget_lengths(model: nn.Module) -> None:
                 setattr(module, name, 0)
 
 
+def crossing(regimes: Regimes, family: str) -> UserError:
+    """Refuses a row with cut prompts; nothing of the row is in the sentence, which all ranks say alike."""
+    return UserError(
+        f"the rotary positions of the model family '{family}' depend on the length from {regimes.longest:,} "
+        "positions on, and a row that passes it has other ones in blocks with cut prompt vectors than in those "
+        "without; lower the length of the task, or use the method soft or prefix"
+    )
+
+
 class Part(NamedTuple):
     """Rows that may share a pass.
 
@@ -104,12 +113,6 @@ def apart(
         length = front + tokens
         first, last = regimes.of(length), regimes.of(length + max(ahead - 1, 0))  # the last token is not read
         if cut and first != regimes.of(length + max(ahead - 1, 0) + cut):
-            # Nothing of the row is in the sentence: ranks that have other rows have to refuse alike.
-            raise UserError(
-                f"the rotary positions of the model family '{family}' depend on the length from "
-                f"{regimes.longest:,} positions on, and a row that passes it has other ones in blocks with "
-                f"{cut} cut prompt vectors than in those without; lower the length of the task, or use the "
-                "method soft or prefix"
-            )
+            raise crossing(regimes, family)
         found.setdefault((first, -1) if first == last else (first, row), []).append(row)
     return [Part(torch.tensor(rows), steady=last == -1) for (_, last), rows in found.items()]
