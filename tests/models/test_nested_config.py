@@ -1,4 +1,4 @@
-"""Models that also see keep their decoder's sizes in a config of its own, and run as the text model they contain."""
+"""Models that also see keep the sizes in a config of its own, and run as the text model in it."""
 
 from typing import Any
 
