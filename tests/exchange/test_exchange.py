@@ -14,6 +14,7 @@ from peft import (
     LoraConfig,
     PeftModel,
     PrefixTuningConfig,
+    PromptEncoderConfig,
     PromptTuningConfig,
     get_peft_model,
 )
@@ -126,6 +127,8 @@ def our_nll(host: LocalLM, prompt: Vectors) -> torch.Tensor:
 
 def peft_config(kind: str, **changes: Any) -> Any:
     config = {"soft": PromptTuningConfig, "prefix": PrefixTuningConfig}[kind]
+    if kind == "soft" and "encoder_hidden_size" in changes:
+        config = PromptEncoderConfig
     return config(task_type="CAUSAL_LM", num_virtual_tokens=VECTORS, **changes)
 
 
@@ -359,8 +362,7 @@ NOT_OURS = {
     "a LoRA": (config_with(peft_type="LORA"), "an adapter of type LORA"),
     "no type": (config_with(peft_type=None), "an adapter of type None"),
     "a type that is a list": (config_with(peft_type=["LORA"]), "an adapter of type"),
-    "P-tuning": (config_with(peft_type="P_TUNING"), "an adapter of type P_TUNING"),
-    "a projection": (config_with(prefix_projection=True), "prefix_projection"),
+    "P-tuning of another width": (config_with(peft_type="P_TUNING"), "token_dim = 64"),
     "an encoder-decoder": (
         config_with(task_type="SEQ_2_SEQ_LM", num_transformer_submodules=2),
         "SEQ_2_SEQ_LM",
@@ -417,8 +419,28 @@ def test_adapters_that_peft_saved_otherwise_are_refused(tiny, tmp_path):
     model = ModelSpec(id="tiny", device="cpu")
     get_peft_model(tiny.plain(), LoraConfig(task_type="CAUSAL_LM")).save_pretrained(tmp_path / "lora")
     refused("type LORA", import_adapter, tmp_path / "lora", tmp_path / "a.safetensors", model)
-    peft_adapter(tiny, "prefix", tmp_path / "network", prefix_projection=True, encoder_hidden_size=8)
-    refused("prefix_projection", import_adapter, tmp_path / "network", tmp_path / "a.safetensors", model)
+
+
+@pytest.mark.parametrize("kind", ["p-tuning", "projection"])
+def test_a_prompt_that_a_network_made_is_the_plain_one_that_peft_saved(kind, tiny, tmp_path):
+    method, changes = ("soft", {}) if kind == "p-tuning" else ("prefix", {"prefix_projection": True})
+    adapted = peft_adapter(tiny, method, tmp_path / "adapter", encoder_hidden_size=8, **changes)
+    made = import_adapter(
+        tmp_path / "adapter", tmp_path / "a.safetensors", ModelSpec(id="tiny", device="cpu")
+    )
+    assert (made.method, made.tokens) == (method, VECTORS)
+    ours = our_nll(tiny.host, load_posterior(tmp_path / "a.safetensors").final)
+    torch.testing.assert_close(peft_nll(adapted, tiny.host), ours, rtol=CLOSE, atol=1e-6)
+
+
+def test_a_config_of_the_few_keys_that_a_converter_knows_is_enough(tiny, tmp_path):
+    folder = tmp_path / "adapter"
+    export_adapter(tiny.posterior(tmp_path / "one.safetensors", tiny.prompt("prefix")), folder)
+    kept = {"peft_type": "PREFIX_TUNING", "base_model_name_or_path": "tiny", "inference_mode": True}
+    (folder / "adapter_config.json").write_text(json.dumps(kept))
+    made = import_adapter(folder, tmp_path / "two.safetensors", ModelSpec(id="tiny", device="cpu"))
+    assert (made.method, made.tokens) == ("prefix", VECTORS)
+    assert same(load_posterior(tmp_path / "two.safetensors").final, tiny.prompt("prefix"))
 
 
 def test_an_adapter_of_another_base_model_is_refused(tiny, root, tmp_path):

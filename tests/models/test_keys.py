@@ -4,7 +4,14 @@ from collections import defaultdict
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPTNeoXConfig, LlamaConfig, PreTrainedConfig
+from transformers import (
+    AutoModelForCausalLM,
+    Cohere2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    PreTrainedConfig,
+    SmolLM3Config,
+)
 
 from softprior.errors import UserError
 from softprior.models import keys
@@ -37,6 +44,26 @@ OTHERS: dict[str, PreTrainedConfig] = {
         max_position_embeddings=128,
         rope_parameters=YARN,
         initializer_range=0.3,
+    ),
+    # Turn keys in some blocks alone.
+    "smollm3": SmolLM3Config(
+        **SIZES,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        initializer_range=0.3,
+        no_rope_layers=[1, 0, 1, 0],
+        pad_token_id=0,
+    ),
+    "cohere2": Cohere2Config(
+        **SIZES,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        initializer_range=0.3,
+        sliding_window=6,
+        layer_types=["sliding_attention", "full_attention"] * 2,
+        pad_token_id=0,
     ),
 }
 
@@ -78,6 +105,15 @@ def test_key_sites_are_what_the_familys_own_modules_return(family):
             values = torch.cat(returned["v_proj", block])
         assert_close(seen.by_text(f"key.{block}")[0], keys, f"key.{block}")
         assert_close(seen.by_text(f"value.{block}")[0], values, f"value.{block}")
+
+
+@pytest.mark.parametrize("name", ["smollm3", "cohere2"])
+def test_keys_of_blocks_without_positions_stay_as_they_are(name):
+    torch.manual_seed(0)
+    network = AutoModelForCausalLM.from_config(OTHERS[name], attn_implementation=ATTENTION).eval()
+    host, keys = LocalLM(network, "weights"), torch.randn(4, 16)
+    turned = [not torch.equal(host.rotate(Place(block, "key"), keys), keys) for block in range(4)]
+    assert turned == [True, False, True, False]
 
 
 def test_a_family_whose_rotation_is_not_known_is_refused(monkeypatch):

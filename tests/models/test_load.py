@@ -14,6 +14,7 @@ from transformers import (
     GptOssConfig,
     JambaConfig,
     MambaConfig,
+    OPTConfig,
     PreTrainedTokenizerFast,
     Qwen2MoeConfig,
     Qwen3NextConfig,
@@ -178,9 +179,8 @@ def test_a_family_that_refuses_other_attention_is_turned_away_when_it_is_loaded(
 
 
 def test_a_family_without_rotary_or_learned_positions_takes_no_cut_prompt():
-    network = AutoModelForCausalLM.from_config(
-        FOREIGN["bloom, attention past the interface"], attn_implementation=ATTENTION
-    )
+    config = OPTConfig(**SIZES, num_attention_heads=4, ffn_dim=48, word_embed_proj_dim=32)
+    network = AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION).eval()
     host = LocalLM(network, "weights")
     prompt = {Place(1, after="cut"): torch.zeros(2, 32)}
     with pytest.raises(UserError, match="cut prompts and prefixes have no position"):

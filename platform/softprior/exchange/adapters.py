@@ -22,7 +22,13 @@ from softprior.records import read_header
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 TENSOR = "prompt_embeddings"
 
-_TYPES: dict[str, PeftType] = {"PROMPT_TUNING": "PROMPT_TUNING", "PREFIX_TUNING": "PREFIX_TUNING"}
+_TYPES: dict[str, PeftType] = {
+    "PROMPT_TUNING": "PROMPT_TUNING",
+    "PREFIX_TUNING": "PREFIX_TUNING",
+    "P_TUNING": "PROMPT_TUNING",
+}
+"""By PEFT's type, what its saved vectors are. Of P-tuning, and of a prefix with `prefix_projection`, PEFT
+saves what comes out of the network and not the network, so that both are a plain prompt by then."""
 
 
 class Adapter(NamedTuple):
@@ -84,7 +90,8 @@ def read_adapter(folder: Path) -> Adapter:
     config = read_header(folder / CONFIG)
     peft_type = _peft_type(config, folder)
     embeddings, digest = _embeddings(folder)
-    if config.get("num_virtual_tokens") != len(embeddings):
+    # Converters write the few keys that they know of; the tensor has its own shape.
+    if config.get("num_virtual_tokens") not in (None, len(embeddings)):
         raise UserError(
             f"{folder} is damaged: its config says {config.get('num_virtual_tokens')} vectors and its "
             f"weights hold {len(embeddings)}; save it again"
@@ -96,16 +103,11 @@ def _peft_type(config: dict[str, Any], folder: Path) -> PeftType:
     peft_type = _TYPES.get(str(config.get("peft_type")))
     if peft_type is None:
         raise UserError(
-            f"{folder} is an adapter of type {config.get('peft_type')}, and only {' and '.join(_TYPES)} are "
+            f"{folder} is an adapter of type {config.get('peft_type')}, and only {', '.join(_TYPES)} are "
             "exchanged; choose such an adapter"
         )
-    if config.get("prefix_projection"):
-        raise UserError(
-            f"{folder} has prefix_projection = true, and a prefix behind a network is not exchanged; train "
-            "one without it"
-        )
     task, stacks = config.get("task_type"), config.get("num_transformer_submodules")
-    if task != "CAUSAL_LM" or stacks not in (None, 1):
+    if task not in (None, "CAUSAL_LM") or stacks not in (None, 1):
         raise UserError(
             f"{folder} has task_type = {task} and num_transformer_submodules = {stacks}, and only adapters "
             "for CAUSAL_LM with 1 are exchanged; choose such an adapter"

@@ -23,6 +23,23 @@ def leaving(out: Any) -> Tensor:
 
 
 @contextmanager
+def turning(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """The rotations that modules are handed, in their order, in the passes within; in many families none."""
+    found: list[Tensor] = []
+
+    def note(_: nn.Module, __: tuple, kwargs: dict[str, Any]) -> None:
+        parts = kwargs.get("position_embeddings")
+        found.extend((parts,) if isinstance(parts, Tensor) else parts or ())
+
+    handles = [module.register_forward_pre_hook(note, with_kwargs=True) for module in modules]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
 def showing(inputs: Sequence[Shown], outputs: Sequence[Shown]) -> Iterator[None]:
     """Shows the hidden states at inputs and at outputs of modules, for the passes within.
 

@@ -34,13 +34,14 @@ class KeyGeometry:
     def __init__(self, model: nn.Module, blocks: Blocks) -> None:
         self._model = model
         self._layers = blocks.layers
+        self._hidden = int(model.config.get_text_config().hidden_size)  # type: ignore[union-attr, operator]
         self._calls: dict[int, dict[int, tuple[tuple, dict[str, Any]]]] = {}
-        self._turned: set[tuple[int, int]] = set()
+        self._turned: dict[tuple[int, int], bool] = {}
 
     def width(self, place: Place) -> int:
         """Dimension of the vectors at a place."""
         if place.kind == "residual":
-            return int(self._model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+            return self._hidden
         return self._widths[place.block][0 if place.kind == "key" else 1]
 
     @torch.no_grad()
@@ -66,9 +67,12 @@ class KeyGeometry:
         if kwargs.get("position_embeddings") is None:
             return keys.clone()  # learned positions are in the states already
         if (place.block, count) not in self._turned:
-            self._verify(place.block, count)
-            self._turned.add((place.block, count))
-        return self._turn(place.block, keys, inverse).to(keys)
+            self._turned[place.block, count] = self._turns(place.block, count)
+        return (
+            self._turn(place.block, keys, inverse).to(keys)
+            if self._turned[place.block, count]
+            else keys.clone()
+        )
 
     def _turn(self, block: int, keys: Float[Tensor, "P D"], inverse: bool) -> Float[Tensor, "P D"]:
         _, kwargs = self._called(len(keys))[block]
@@ -88,14 +92,18 @@ class KeyGeometry:
         turned = apply(turned, turned, cos, sin)[1]
         return torch.cat([turned, rest], -1)[0].transpose(0, 1).flatten(1)
 
-    def _verify(self, block: int, count: int) -> None:
-        """Turns keys of random states and compares them with the block's own at positions 0 to P - 1."""
+    def _turns(self, block: int, count: int) -> bool:
+        """Whether the block turns keys at all; some families (SmolLM3, Cohere 2) do so in some blocks alone.
+
+        Turns keys of random states and compares them with the block's own at positions 0 to P - 1.
+        """
         generator = torch.Generator().manual_seed(0)
-        hidden = int(self._model.config.hidden_size)  # type: ignore[union-attr, arg-type]
-        states = torch.randn(count, hidden, generator=generator)
+        states = torch.randn(count, self._hidden, generator=generator)
         args, kwargs = self._called(count)[block]
         own, _ = self._keys_values(block, states, args, kwargs)
         plain = self.project(Place(block, "key"), states)
+        if float((own - plain).abs().max()) <= TOLERANCE[own.dtype] * float(own.abs().max()):
+            return False
         found = self._turn(block, plain, inverse=False).to(own)
         back = self._turn(block, own, inverse=True).to(plain)
         tolerance = TOLERANCE[own.dtype]
@@ -104,6 +112,7 @@ class KeyGeometry:
             raise self._unknown()
         if float((back - plain).abs().max()) > tolerance * float(plain.abs().max()):
             raise self._unknown()
+        return True
 
     def _unknown(self) -> UserError:
         family = self._model.config.model_type  # type: ignore[union-attr]

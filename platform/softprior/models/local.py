@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from softprior.errors import UserError
 from softprior.liveness import alive
 from softprior.models.blocks import Blocks, position_kind, position_table
+from softprior.models.entry import embedding_factor
+from softprior.models.hooks import showing, turning
 from softprior.models.insertion import Insertion
 from softprior.models.keys import KeyGeometry
+from softprior.models.lengths import ALWAYS, Part, Regimes, apart, find_regimes, forget_lengths
 from softprior.models.packing import Cache, Pass, Rows, flattened, running
-from softprior.models.passes import divided, in_passes, one_batch
+from softprior.models.passes import Packed, chosen_rows, divided, in_passes, one_batch
+from softprior.models.places import Places, partner
 from softprior.models.protocol import Comparison, Losses, ModelInfo, Request, StatisticT, Where
 from softprior.models.reductions import compared, differentiated, summed
 from softprior.models.sites import Sites
@@ -41,14 +44,17 @@ class LocalLM:
         """
         self._model = model.eval().requires_grad_(False)
         self._fingerprint = fingerprint
-        self._config: Any = model.config
+        self._family: str = model.config.model_type  # type: ignore[union-attr, assignment]
+        # Models that also see or hear keep the sizes of their decoder in a config of its own.
+        self._config: Any = model.config.get_text_config()  # type: ignore[union-attr, operator]
         self._blocks = Blocks.of(model)
         self._table = position_table(model)
         self._positions: Literal["rotary", "learned", "other"] = position_kind(model)
         self._embedding: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
+        self._places = Places(len(self._blocks.layers), self._positions, self._family)
         self._insertion = Insertion(self._blocks)
         self._geometry = KeyGeometry(self._model, self._blocks)
-        self._sites = Sites(self._blocks, self._geometry)
+        self._sites = Sites(self._blocks, self._geometry, self._embedding)
         self.windows: set[int] = set()
 
     @property
@@ -61,17 +67,63 @@ class LocalLM:
 
     def info(self) -> ModelInfo:
         return ModelInfo(
-            family=self._config.model_type,
+            family=self._family,
             stack="decoder",
             blocks=len(self._blocks.layers),
             hidden=self._config.hidden_size,
             vocabulary=self._model.get_input_embeddings().weight.shape[0],  # type: ignore[operator]
             parameters=sum(p.numel() for p in self._model.parameters()),
-            positions=int(getattr(self._config, "max_position_embeddings", 0) or 2**31 - 1),
+            positions=self._longest,
             embedding=self._positions,
             fingerprint=self._fingerprint,
             dtype=str(self.dtype).removeprefix("torch."),
+            embedding_factor=self._factor,
         )
+
+    @property
+    def _longest(self) -> int:
+        return int(getattr(self._config, "max_position_embeddings", 0) or 2**31 - 1)
+
+    @cached_property
+    def _factor(self) -> float:
+        """See `ModelInfo.embedding_factor`; measured, since families call it by many names."""
+        return embedding_factor(self._enter, self._config.hidden_size, self.dtype, self._family)
+
+    @torch.no_grad()
+    def _enter(self, vectors: Float[Tensor, "G P H"]) -> Float[Tensor, "G P H"] | None:
+        """What block 0 receives of vectors in front of the input embeddings; None if those are narrower."""
+        token = torch.zeros(1, dtype=torch.long, device=self.device)
+        if self._embedding(token).shape[-1] != vectors.shape[2]:
+            return None
+        count = vectors.shape[0] * vectors.shape[1]
+        shown: list[Tensor] = []
+        current = Pass(Rows.of(torch.ones_like(token)), prompts=len(vectors))
+        current.owner = token
+        with showing([(self._blocks.layers[0], lambda states: shown.append(states[0, :count].clone()))], []):
+            self._forward([{Place(0): part} for part in vectors], token, current, keep=token)
+        # The first pass of all measures `_regimes`, in passes of its own.
+        return shown[-1].unflatten(0, vectors.shape[:2])
+
+    @cached_property
+    def _regimes(self) -> Regimes:
+        """Which lengths of a pass have the same rotation."""
+        return ALWAYS if self._positions != "rotary" else find_regimes(self._turned, self._longest)
+
+    @torch.no_grad()
+    def _turned(self, length: int) -> list[Tensor]:
+        """The frequencies of a pass of so many positions, and the rotation of its position 1."""
+        tokens = torch.zeros(2, dtype=torch.long, device=self.device)
+        positions = torch.tensor([1, length - 1], device=self.device)
+        forget_lengths(self._model)
+        with running(Pass(Rows.of(positions.new_tensor([2])))), turning(self._blocks.layers) as shown:
+            self._model(
+                inputs_embeds=self._embedding(tokens)[None],
+                position_ids=positions[None],
+                use_cache=False,
+                logits_to_keep=1,
+            )
+        buffers = [value.clone() for name, value in self._model.named_buffers() if name.endswith("inv_freq")]
+        return buffers + [part[0, 0].clone() for part in shown]
 
     @torch.no_grad()
     def embed(self, ids: Int[Tensor, "T"]) -> Float[Tensor, "T H"]:
@@ -80,14 +132,18 @@ class LocalLM:
     @torch.no_grad()
     def normalise(self, place: Place, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
         norm = self._blocks.norm(place.block)
-        return norm(vectors.to(self.device, self.dtype)).float()
+        return norm(self._scaled(place.block, vectors.to(self.device, self.dtype))).float()
+
+    def _scaled(self, block: int, vectors: Tensor) -> Tensor:
+        """Vectors that join at a block, as it receives them: see `ModelInfo.embedding_factor`."""
+        return vectors if block or self._factor == 1.0 else vectors * self._factor
 
     def width(self, place: Place) -> int:
-        self._check_place(place)
+        self._places.check_place(place)
         return self._geometry.width(place)
 
     def project(self, place: Place, states: Float[Tensor, "N H"]) -> Float[Tensor, "N D"]:
-        return self._geometry.project(place, states)
+        return self._geometry.project(place, self._scaled(place.block, states))
 
     def rotate(
         self, place: Place, keys: Float[Tensor, "P D"], *, inverse: bool = False
@@ -137,10 +193,37 @@ class LocalLM:
         """
         if bool(batch.labels[:, 0].any()):
             raise ValueError("the first token of a row cannot be a label: nothing of the text predicts it")
-        packed = _Packed.of(batch, self.device)
+        owner = torch.repeat_interleave(torch.tensor(counts))
+        parts = self._apart(prompts[0], batch.lengths)
+        if len(parts) == 1:
+            return self._logits_of(prompts, owner, batch)
+        found = []
+        for rows, _ in parts:
+            logits, labels, at = self._logits_of(prompts, owner[rows], chosen_rows(batch, rows))
+            found.append((logits, labels, rows.to(self.device)[at]))
+        logits, labels, at = (torch.cat(column) for column in zip(*found, strict=True))
+        order = at.argsort(stable=True)
+        return logits[order], labels[order], at[order]
+
+    def _apart(self, prompt: Prompt, lengths: Int[Tensor, "B"], ahead: int = 0) -> list[Part]:
+        """The rows of a batch, those together that may share a pass: all, in most families.
+
+        Args:
+            ahead: tokens by which the rows will be continued.
+        """
+        self._places.check(prompt)
+        cut = max((len(vectors) for place, vectors in prompt.items() if place.after == "cut"), default=0)
+        front = max((len(vectors) for place, vectors in prompt.items() if place.after != "cut"), default=0)
+        return apart(self._regimes, lengths.cpu(), front, cut, ahead, self._family)
+
+    def _logits_of(
+        self, prompts: Sequence[Prompt], owner: Int[Tensor, "B"], batch: Batch
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same in one pass; `owner` is the prompt of each row."""
+        packed = Packed.of(batch, self.device)
         current = Pass(packed.rows, prompts=len(prompts))
         if len(prompts) > 1:
-            current.owner = torch.repeat_interleave(torch.tensor(counts)).to(self.device)
+            current.owner = owner.to(self.device) if len(owner) else torch.zeros_like(packed.rows.lengths)
         labels = batch.labels[:, : packed.rows.longest].to(self.device)
         marked = labels.flatten().index_select(0, packed.rows.unpad)
         where = marked.nonzero().squeeze(1)
@@ -155,7 +238,7 @@ class LocalLM:
         """
         assert current.rows is not None
         for prompt in prompts:
-            self._check(prompt)
+            self._places.check(prompt)
         vectors = {
             place: torch.stack([prompt[place].to(self.device, self.dtype) for prompt in prompts])
             for place in prompts[0]
@@ -163,19 +246,21 @@ class LocalLM:
         kept = vectors.get(Place(0))
         cut = {place.block: value for place, value in vectors.items() if place.after == "cut"}
         current.prefix = {
-            place.block: (vectors[place], vectors[_partner(place)])
-            for place in vectors
-            if place.kind == "key"
+            place.block: (vectors[place], vectors[partner(place)]) for place in vectors if place.kind == "key"
         }
         current.kept = 0 if kept is None else kept.shape[1]
         current.cut = {block: value.shape[1] for block, value in cut.items()}
 
-        if 0 in cut and self._table is not None:
-            cut[0] = cut[0] + self._table(torch.arange(cut[0].shape[1], device=self.device))
+        if 0 in cut:
+            cut[0] = self._scaled(0, cut[0])
+            if self._table is not None:
+                cut[0] = cut[0] + self._table(torch.arange(cut[0].shape[1], device=self.device))
         texts = self._embedding(tokens)
         embeddings = texts if kept is None else torch.cat([kept.flatten(0, 1), texts])
         keep = keep.to(self.device) + current.prompts * current.kept
         positions = self._position_ids(current, len(tokens))
+        if self._regimes.each:
+            forget_lengths(self._model)
         with running(current), self._insertion.inserting(cut):
             logits: Tensor = self._model(
                 inputs_embeds=embeddings[None],
@@ -205,47 +290,45 @@ class LocalLM:
         assert len(rows) == tokens
         return torch.cat([before, front, rows])
 
-    def _check(self, prompt: Prompt) -> None:
-        for place in prompt:
-            self._check_place(place)
-        prefix = [place for place in prompt if place.kind != "residual"]
-        if not prefix:
-            return
-        if len(prefix) < len(prompt):
-            raise UserError(
-                "this host takes residual vectors or prefix keys and values, not both in one prompt"
-            )
-        alone = next((place for place in prompt if _partner(place) not in prompt), None)
-        if alone is not None:
-            raise UserError(f"the place {alone.name} needs {_partner(alone).name} beside it")
-        counts = sorted({len(vectors) for vectors in prompt.values()})
-        if len(counts) > 1:
-            raise UserError(f"a prefix has as many vectors at every place, and this one has {counts}")
-
-    def _check_place(self, place: Place) -> None:
-        blocks = len(self._blocks.layers)
-        if place.stack != "decoder":
-            raise UserError(f"this host has no place {place.name}; the model is a decoder alone")
-        if not 0 <= place.block < blocks:
-            raise UserError(f"block {place.block} does not exist: the model has blocks 0 to {blocks - 1}")
-        if place.kind != "residual" and place.after == "cut":
-            raise UserError(f"there is no place {place.name}: keys and values are never in the sequence")
-        if place.kind == "residual" and place.after == "keep" and place.block != 0:
-            raise UserError(
-                f"the place {place.name} cannot keep: vectors stay in the sequence from block 0 only"
-            )
-        if self._positions == "other" and (place.after == "cut" or place.kind != "residual"):
-            raise UserError(
-                f"the model family '{self._config.model_type}' has neither rotary nor GPT-2's learned "
-                "positions, so cut prompts and prefixes have no position in it; use the method soft"
-            )
-
     @torch.no_grad()
     def generate(
         self, prompt: Prompt | None, batch: Batch, *, max_new: int, stop: frozenset[int]
     ) -> list[list[int]]:
         prompt = prompt or {}
-        packed = _Packed.of(batch, self.device)
+        out: list[list[int]] = [[] for _ in range(len(batch))]
+        for rows, steady in self._apart(prompt, batch.lengths, ahead=max_new):
+            whole = len(rows) == len(batch)
+            some = batch if whole else chosen_rows(batch, rows)
+            # A pass for show is at its end with the first token, whatever that is.
+            ends = stop if len(rows) else frozenset(range(self.info().vocabulary))
+            continued = self._continued if steady else self._continued_anew
+            for row, tokens in zip(rows.tolist(), continued(prompt, some, max_new, ends), strict=False):
+                out[row] = tokens
+        return out
+
+    def _continued_anew(
+        self, prompt: Prompt, batch: Batch, max_new: int, stop: frozenset[int]
+    ) -> list[list[int]]:
+        """Continues one row, with a pass over all of it for every token: its keys change on the way."""
+        tokens = Packed.of(batch, self.device).tokens
+        out: list[int] = []
+        over = False
+        for step in range(max_new):
+            alive()
+            current = Pass(Rows.of(tokens.new_tensor([len(tokens)])))
+            found = self._forward([prompt], tokens, current, keep=tokens.new_tensor([len(tokens) - 1]))
+            token = found.argmax(-1)
+            over = over or int(token) in stop
+            if not over:
+                out.append(int(token))
+            if step == max_new - 1 or not self._goes_on(over):
+                break
+            tokens = torch.cat([tokens, token])
+        return [out]
+
+    def _continued(self, prompt: Prompt, batch: Batch, max_new: int, stop: frozenset[int]) -> list[list[int]]:
+        """Continues rows together, with a cache of their keys and values."""
+        packed = Packed.of(batch, self.device)
         cache = Cache()
         lengths = packed.rows.lengths
         prefill = Pass(packed.rows, cache=cache, room=max_new)
@@ -298,33 +381,15 @@ class LocalLM:
     def observe(
         self, prompt: Prompt | None, batch: Batch, sites: Sequence[str], statistic: StatisticT
     ) -> StatisticT:
-        packed = _Packed.of(batch, self.device)
-        within = torch.arange(packed.rows.longest, device=self.device).repeat(len(batch))
-        where = Where(packed.row_of, within.index_select(0, packed.rows.unpad), packed.tokens)
-        with self._sites.feeding(statistic, sites, where):
-            nothing = torch.zeros(1, dtype=torch.long)
-            self._forward([prompt or {}], packed.tokens, Pass(packed.rows), keep=nothing)
+        for rows, _ in self._apart(prompt or {}, batch.lengths):
+            packed = Packed.of(batch if len(rows) == len(batch) else chosen_rows(batch, rows), self.device)
+            within = torch.arange(packed.rows.longest, device=self.device).repeat(packed.rows.count)
+            at = Where(packed.row_of, within.index_select(0, packed.rows.unpad), packed.tokens)
+            # Of a pass for show there is nothing to see.
+            where = (
+                Where(rows.to(self.device)[at.rows], *at[1:]) if len(rows) else Where(*(p[:0] for p in at))
+            )
+            with self._sites.feeding(statistic, sites, where):
+                nothing = torch.zeros(1, dtype=torch.long)
+                self._forward([prompt or {}], packed.tokens, Pass(packed.rows), keep=nothing)
         return statistic
-
-
-@dataclass
-class _Packed:
-    """A batch without its pads: tokens one row after another, and the row of each."""
-
-    rows: Rows
-    tokens: Int[Tensor, "N"]
-    row_of: Int[Tensor, "N"]
-
-    @classmethod
-    def of(cls, batch: Batch, device: torch.device) -> _Packed:
-        lengths = batch.lengths.to(device)
-        longest = int(lengths.max())
-        rows = Rows.of(lengths)
-        tokens = batch.tokens[:, :longest].to(device).flatten().index_select(0, rows.unpad)
-        row_of = torch.arange(len(batch), device=device).repeat_interleave(lengths)
-        return cls(rows, tokens, row_of)
-
-
-def _partner(place: Place) -> Place:
-    """The place of the values that belong to keys, or of the keys that belong to values."""
-    return replace(place, kind="value" if place.kind == "key" else "key")

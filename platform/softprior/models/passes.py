@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from softprior.liveness import alive
+from softprior.models.packing import Rows
 from softprior.models.protocol import Losses, Request
 from softprior.prompt import Batch
 
@@ -22,6 +26,24 @@ class Piece(NamedTuple):
 
     request: int
     rows: tuple[int, int]
+
+
+@dataclass
+class Packed:
+    """A batch without its pads: tokens one row after another, and the row of each."""
+
+    rows: Rows
+    tokens: Int[Tensor, "N"]
+    row_of: Int[Tensor, "N"]
+
+    @classmethod
+    def of(cls, batch: Batch, device: torch.device) -> Packed:
+        lengths = batch.lengths.to(device)
+        longest = int(lengths.max())
+        rows = Rows.of(lengths)
+        tokens = batch.tokens[:, :longest].to(device).flatten().index_select(0, rows.unpad)
+        row_of = torch.arange(len(batch), device=device).repeat_interleave(lengths)
+        return cls(rows, tokens, row_of)
 
 
 def shape(request: Request) -> Hashable:
@@ -111,13 +133,29 @@ def some_rows(batch: Batch, rows: tuple[int, int]) -> Batch:
     )
 
 
+def chosen_rows(batch: Batch, rows: Tensor) -> Batch:
+    """Some rows of a batch; of none, one token without a label, for a pass that only keeps step."""
+    shown = rows if len(rows) else torch.zeros(1, dtype=torch.long)
+    lengths = batch.lengths[shown] if len(rows) else torch.ones(1, dtype=torch.long)
+    width = int(lengths.max())
+    labels, scored = batch.labels[shown, :width], batch.scored[shown, :width]
+    return Batch(
+        ids=tuple(batch.ids[row] for row in shown.tolist()),
+        tokens=batch.tokens[shown, :width],
+        lengths=lengths,
+        labels=labels if len(rows) else torch.zeros_like(labels),
+        scored=scored if len(rows) else torch.zeros_like(scored),
+        weights=batch.weights[shown],
+    )
+
+
 def one_batch(batches: Sequence[Batch]) -> Batch:
     """The rows of all batches, one after another."""
     if len(batches) == 1:
         return batches[0]
     width = max(batch.tokens.shape[1] for batch in batches)
 
-    def table(name: str) -> torch.Tensor:
+    def table(name: str) -> Tensor:
         parts = [getattr(batch, name) for batch in batches]
         return torch.cat([torch.nn.functional.pad(part, (0, width - part.shape[1])) for part in parts])
 

@@ -25,6 +25,7 @@ class ModelInfo(NamedTuple):
         embedding: `rotary` or `learned` positions (or `other`).
         fingerprint: identifies the weights.
         dtype: of weights and activations.
+        embedding_factor: what the model multiplies input embeddings by in front of block 0 (Granite's 12).
     """
 
     family: str
@@ -37,6 +38,7 @@ class ModelInfo(NamedTuple):
     embedding: Literal["rotary", "learned", "other"]
     fingerprint: str
     dtype: str
+    embedding_factor: float = 1.0
 
 
 class Losses(NamedTuple):
@@ -120,7 +122,11 @@ class FrozenLM(Protocol):
         """Sizes and identity."""
 
     def embed(self, ids: Int[Tensor, "T"]) -> Float[Tensor, "T H"]:
-        """What the model's own embedding layer returns, scaling included (site `resid.0`), float32."""
+        """What the model's own embedding layer returns, scaling included (site `resid.0`), float32.
+
+        A residual prompt at block 0 is in these units, kept or cut: what the model does to embeddings behind
+        the layer (a factor, positions), it or the host does to the prompt.
+        """
 
     def width(self, place: Place) -> int:
         """Dimension of the vectors at a place: H, or that of the block's keys or values, heads together.
@@ -130,12 +136,16 @@ class FrozenLM(Protocol):
         """
 
     def normalise(self, place: Place, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
-        """The vectors after the first norm of the place's block: all a cut prompt is seen through."""
+        """The vectors after the first norm of the place's block: all a cut prompt is seen through.
+
+        At block 0 they are multiplied by the `embedding_factor` first.
+        """
 
     def project(self, place: Place, states: Float[Tensor, "N H"]) -> Float[Tensor, "N D"]:
         """The keys (before rotary, after any norm of keys) or values the place's block makes of states.
 
-        The states stand in the residual stream at the block's input (site `resid.block`).
+        The states stand in the residual stream at the block's input (site `resid.block`). Where the model
+        adds positions to embeddings, states at block 0 come with them, though `resid.0` is without.
         """
 
     def rotate(

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, distributed, nn
 
 from softprior.assets.models import ResolvedModel
 from softprior.errors import UserError
 from softprior.models.crossing import on_cpu
+from softprior.models.lengths import Part, crossing
 from softprior.models.load import read_network, verify_packing
 from softprior.models.local import LocalLM
 from softprior.models.protocol import ModelInfo, Where
@@ -133,6 +135,21 @@ class ShardedRank(LocalLM):
         count = sum(weight.ds_numel for weight in self._parameters)  # type: ignore[attr-defined]
         return super().info()._replace(vocabulary=int(rows), parameters=int(count))
 
+    def _apart(self, prompt: Prompt, lengths: Int[Tensor, "B"], ahead: int = 0) -> list[Part]:
+        """As many parts on every rank, and a refusal of one rank's rows is that of all."""
+        if self._regimes.longest is None:
+            return super()._apart(prompt, lengths, ahead)
+        self._places.check(prompt)
+        parts: list[Part] = []
+        with suppress(UserError):
+            parts = super()._apart(prompt, lengths, ahead)
+        agreed = torch.tensor([len(parts), int(not parts)], device=self.device)
+        distributed.all_reduce(agreed, distributed.ReduceOp.MAX)
+        if int(agreed[1]):
+            raise crossing(self._regimes, self._family)
+        nothing = Part(torch.zeros(0, dtype=torch.long))
+        return parts + [nothing] * (int(agreed[0]) - len(parts))
+
     def _goes_on(self, over: bool) -> bool:
         going = torch.tensor([int(not over)], dtype=torch.int32, device=self.device)
         distributed.all_reduce(going, distributed.ReduceOp.MAX)
@@ -224,7 +241,7 @@ def zero_config(model: ModelSpec, folder: Path) -> dict[str, Any]:
     """
     from transformers import AutoConfig
 
-    hidden = AutoConfig.from_pretrained(folder, trust_remote_code=False).hidden_size
+    hidden = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config().hidden_size
     return {
         "train_micro_batch_size_per_gpu": 1,
         "bf16": {"enabled": model.dtype == "bfloat16"},

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from softprior.errors import UserError
 from softprior.models.blocks import Blocks
@@ -18,7 +18,8 @@ from softprior.models.protocol import SiteStatistic, Where
 class Sites:
     """`resid.l`, `final`, `key.l` and `value.l`; `docs/notation.md` says where they are."""
 
-    def __init__(self, blocks: Blocks, geometry: KeyGeometry) -> None:
+    def __init__(self, blocks: Blocks, geometry: KeyGeometry, embedding: nn.Module) -> None:
+        self._embedding = embedding
         self._layers = blocks.layers
         self._final = blocks.final_norm
         self._geometry = geometry
@@ -59,13 +60,13 @@ class Sites:
         }
 
         def give(site: str, states: Tensor) -> None:
-            statistic.update(site, states[0, -count:].float(), where)
+            statistic.update(site, states[0, states.shape[1] - count :].float(), where)
 
         def enter(block: int, states: Tensor) -> None:
-            if f"resid.{block}" in sites:
+            if block and f"resid.{block}" in sites:
                 give(f"resid.{block}", states)
             if block in readers:
-                keys, values = readers[block](states[0, -count:])
+                keys, values = readers[block](states[0, states.shape[1] - count :])
                 for site, vectors in ((f"key.{block}", keys), (f"value.{block}", values)):
                     if site in sites:
                         give(site, vectors[None])
@@ -73,4 +74,7 @@ class Sites:
         inputs: list[Shown] = [(layer, partial(enter, block)) for block, layer in enumerate(self._layers)]
         ends = {f"resid.{blocks}": self._layers[-1], "final": self._final}
         outputs: list[Shown] = [(end, partial(give, site)) for site, end in ends.items() if site in sites]
+        if "resid.0" in sites:
+            # Not what enters block 0: some families multiply that, or have added positions to it.
+            outputs.append((self._embedding, lambda states: give("resid.0", states.flatten(0, -2)[None])))
         return showing(inputs, outputs)

@@ -26,6 +26,7 @@ from softprior.errors import UserError, nearest
 from softprior.files import write_atomically
 from softprior.statistics.moments import DimensionMoments, Moments, packed, unpacked
 from softprior.statistics.norms import NormSketch
+from softprior.statistics.units import require_embeddings
 
 FORMAT = 2
 KEY = "softprior-statistics"
@@ -198,6 +199,7 @@ def load_statistics(folder: Path, task: str, site: str, tokens: str, model: str 
         UserError: there is no such file or class, it is damaged, or it is of another model.
     """
     path = find_statistics(folder, task, site)
+    require_embeddings(path)
     try:
         with safe_open(path, framework="pt") as file:
             header = _header(file.metadata(), path, model)
@@ -255,6 +257,7 @@ def statistics_width(folder: Path, task: str, site: str, tokens: str, model: str
         UserError: as `load_statistics`, as far as the header says.
     """
     path = find_statistics(folder, task, site)
+    require_embeddings(path)
     try:
         with safe_open(path, framework="pt") as file:
             first = _classes(_header(file.metadata(), path, model), path, tokens)[0]

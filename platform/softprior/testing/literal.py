@@ -37,6 +37,8 @@ def literal_logits(model: nn.Module, prompt: Prompt | None, tokens: list[int]) -
     if Place(0) in prompt:
         states = torch.cat([prompt[Place(0)].to(states), states])
     first_cut = prompt.get(Place(0, after="cut"))
+    states = states * _multiplier(model)
+    first_cut = None if first_cut is None else first_cut * _multiplier(model)
     if learned:
         whole = states if first_cut is None else torch.cat([first_cut.to(states), states])
         whole = whole + decoder.wpe(torch.arange(len(whole)))
@@ -59,9 +61,19 @@ def literal_logits(model: nn.Module, prompt: Prompt | None, tokens: list[int]) -
         out = (out[0] if isinstance(out, tuple) else out)[0]
         states = out if cut is None else out[len(cut) :]
 
-    states = blocks.final_norm(states[-len(tokens) :])
-    logits: Tensor = model.get_output_embeddings()(states)  # type: ignore[operator]
-    cap = getattr(model.config, "final_logit_softcapping", None)
+    return _logits(model, blocks.final_norm(states[-len(tokens) :]))
+
+
+def _multiplier(model: Any) -> float:
+    """What Granite multiplies its embeddings by."""
+    return float(getattr(model.config, "embedding_multiplier", 1.0))
+
+
+def _logits(model: Any, states: Float[Tensor, "T H"]) -> Float[Tensor, "T V"]:
+    config = model.config.get_text_config()
+    # What Granite divides its logits by, and Gemma's cap.
+    logits: Tensor = model.get_output_embeddings()(states) / getattr(config, "logits_scaling", 1.0)
+    cap = getattr(config, "final_logit_softcapping", None)
     return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
@@ -70,7 +82,7 @@ def _prefixed_logits(model: Any, prompt: Prompt, tokens: list[int]) -> Float[Ten
     decoder: Any = model.get_decoder()
     learned = position_kind(model) == "learned"
     count = max(len(vectors) for vectors in prompt.values())
-    states = model.get_input_embeddings()(torch.tensor(tokens))
+    states = model.get_input_embeddings()(torch.tensor(tokens)) * _multiplier(model)
     positions = torch.arange(count, count + len(tokens))[None]
     if learned:
         states = states + decoder.wpe(positions[0])
@@ -90,10 +102,7 @@ def _prefixed_logits(model: Any, prompt: Prompt, tokens: list[int]) -> Float[Ten
         arguments["attention_mask"] = mask[:, :, front:]
         out = layer(states[None], **arguments)
         states = (out[0] if isinstance(out, tuple) else out)[0]
-    states = Blocks.of(model).final_norm(states)
-    logits: Tensor = model.get_output_embeddings()(states)
-    cap = getattr(model.config, "final_logit_softcapping", None)
-    return logits if cap is None else torch.tanh(logits / cap) * cap
+    return _logits(model, Blocks.of(model).final_norm(states))
 
 
 class _Preset:

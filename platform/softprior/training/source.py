@@ -52,9 +52,8 @@ class PlaceSource:
         if self.place.kind == "residual" or not ids:
             return self._host.embed(torch.tensor(ids, dtype=torch.long)).cpu()
         row = Row("text", ids, [False] * len(ids), [False] * len(ids))
-        site = f"resid.{self.place.block}"
-        states = self._host.observe(None, collate([row]), [site], _States()).states
-        return self._host.project(self.place, states).cpu()
+        site = f"{self.place.kind}.{self.place.block}"
+        return self._host.observe(None, collate([row]), [site], _States()).states.cpu()
 
     def unplaced(self, vectors: Float[Tensor, "P H"]) -> Float[Tensor, "P H"]:
         return self._host.rotate(self.place, vectors, inverse=True) if self.place.kind == "key" else vectors

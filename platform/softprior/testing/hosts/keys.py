@@ -13,6 +13,7 @@ from softprior.models.protocol import FrozenLM
 from softprior.prompt import Place
 from softprior.testing.hosts.closeness import assert_close, assert_refused
 from softprior.testing.hosts.examples import MAX_NEW, example_batch, example_prompts, padded, plain
+from softprior.testing.hosts.oracle import with_positions
 from softprior.testing.hosts.recorder import Recorder
 
 
@@ -32,13 +33,14 @@ def check_keys_values(host: FrozenLM, oracle: Any) -> None:
 
 
 @torch.no_grad()
-def check_projections(host: FrozenLM, oracle: nn.Module) -> None:  # noqa: ARG001  same signature
+def check_projections(host: FrozenLM, oracle: nn.Module) -> None:
     """Projected states, keys turned to their positions, are what the block attends to; and back again."""
     ids = example_batch(host.info()).tokens[2]
     attended = host.keys_values(ids, range(host.info().blocks))
     states = host.observe(None, plain(ids), [f"resid.{block}" for block in attended], Recorder())
     for block, (keys, values) in attended.items():
-        here = states.by_text(f"resid.{block}")[0]
+        here, where = states.by_text(f"resid.{block}")
+        here = here if block else with_positions(oracle, {}, here, where.positions)
         key, value = Place(block, "key"), Place(block, "value")
         turned = host.rotate(key, host.project(key, here))
         assert turned.shape == (len(ids), host.width(key))
@@ -49,7 +51,7 @@ def check_projections(host: FrozenLM, oracle: nn.Module) -> None:  # noqa: ARG00
 
 
 @torch.no_grad()
-def check_key_sites(host: FrozenLM, oracle: nn.Module) -> None:  # noqa: ARG001  same signature
+def check_key_sites(host: FrozenLM, oracle: nn.Module) -> None:
     """`key.l` and `value.l` are what `project` makes of `resid.l`, under every prompt, token by token."""
     batch = padded(example_batch(host.info()), 2, fill=5)
     blocks = range(host.info().blocks)
@@ -63,11 +65,12 @@ def check_key_sites(host: FrozenLM, oracle: nn.Module) -> None:  # noqa: ARG001 
         for block in blocks:
             states, where = seen.by_text(f"resid.{block}")
             assert_close(states, alone.by_text(f"resid.{block}")[0], f"{name}, resid.{block}")
+            entering = states if block else with_positions(oracle, prompt, states, where.positions)
             for place in (Place(block, "key"), Place(block, "value")):
                 site = f"{place.kind}.{block}"
                 found, at = seen.by_text(site)
                 assert found.dtype == torch.float32
-                assert_close(found, host.project(place, states), f"{name}, {site}")
+                assert_close(found, host.project(place, entering), f"{name}, {site}")
                 assert [part.tolist() for part in at] == [part.tolist() for part in where], f"{name}, {site}"
     one = host.observe(None, batch, [made[-1]], Recorder())
     assert list(one.updates) == [made[-1]]

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from softprior.models.blocks import Blocks
+from softprior.models.blocks import Blocks, position_table
 from softprior.prompt import Batch, Place, Prompt
 from softprior.testing.hosts.examples import firsts, texts
 from softprior.testing.literal import literal_logits
@@ -69,6 +69,25 @@ def positions(site: str, text: list[int], first: int) -> range:
     """Positions of the tokens that pass a site: an encoder's stand before `first`, its decoder's do not."""
     start = first if site.startswith("decoder.") else 0
     return range(start, first if site.startswith("encoder.") else len(text))
+
+
+def at_sites(
+    oracle: Any, states: dict[str, Float[Tensor, "N H"]], text: list[int]
+) -> dict[str, Float[Tensor, "N H"]]:
+    """States of one text as sites have them: `resid.0` is what the embedding layer returns."""
+    return states | ({"resid.0": embedding(oracle)(torch.tensor(text))} if "resid.0" in states else {})
+
+
+def with_positions(
+    oracle: Any, prompt: Prompt, states: Float[Tensor, "N H"], positions: Int[Tensor, "N"]
+) -> Float[Tensor, "N H"]:
+    """States at `resid.0`, with the learned positions that a model may add to them behind a prompt."""
+    table = position_table(oracle)
+    front = sum(
+        len(vectors) for place, vectors in prompt.items() if place.block == 0 and place.kind == "residual"
+    )
+    front += max((len(vectors) for place, vectors in prompt.items() if place.kind == "key"), default=0)
+    return states if table is None else states + table(positions + front).to(states)
 
 
 def hidden_states(oracle: Any, text: list[int], first: int) -> dict[str, Float[Tensor, "N H"]]:

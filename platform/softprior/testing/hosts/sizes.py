@@ -11,7 +11,9 @@ from softprior.models.blocks import position_kind
 from softprior.models.protocol import FrozenLM
 from softprior.prompt import Place
 from softprior.testing.hosts.closeness import assert_close
+from softprior.testing.hosts.examples import plain
 from softprior.testing.hosts.oracle import embedding, first_norm, hidden_states, stacks
+from softprior.testing.hosts.recorder import Recorder
 
 
 def check_info(host: FrozenLM, oracle: Any) -> None:
@@ -32,13 +34,20 @@ def check_info(host: FrozenLM, oracle: Any) -> None:
 
 @torch.no_grad()
 def check_embed(host: FrozenLM, oracle: nn.Module) -> None:
-    """Embeddings are what the embedding layer returns and, without learned positions, block 0 receives."""
-    ids = torch.arange(host.info().vocabulary)
+    """Embeddings are what the layer returns, what `resid.0` has and, times a factor, what block 0 receives.
+
+    A family may add positions to them on the way, which no site has.
+    """
+    info, first = host.info(), host.sites()[0]
+    ids = torch.arange(info.vocabulary)
     found = host.embed(ids)
     assert found.dtype == torch.float32
     assert_close(found, embedding(oracle)(ids))
-    if host.info().embedding != "learned":
-        assert_close(found[:9], hidden_states(oracle, ids[:9].tolist(), first=9)[host.sites()[0]])
+    states = host.observe(None, plain(ids[:9]), [first], Recorder()).by_text(first)[0]
+    assert_close(states, found[:9])
+    if info.embedding == "rotary" or info.stack == "encoder":
+        entering = hidden_states(oracle, ids[:9].tolist(), first=9)[first]
+        assert_close(info.embedding_factor * found[:9], entering)
 
 
 @torch.no_grad()
@@ -49,4 +58,5 @@ def check_normalise(host: FrozenLM, oracle: nn.Module) -> None:
     for block in range(info.blocks):
         found = host.normalise(Place(block, after="cut", stack=info.stack), vectors)
         assert found.dtype == torch.float32
-        assert_close(found, first_norm(oracle, block)(vectors.to(embedding(oracle).weight)))
+        entering = vectors if block else info.embedding_factor * vectors
+        assert_close(found, first_norm(oracle, block)(entering.to(embedding(oracle).weight)))

@@ -8,7 +8,14 @@ from torch import nn
 from softprior.models.protocol import FrozenLM
 from softprior.testing.hosts.closeness import assert_close
 from softprior.testing.hosts.examples import example_batch, example_prompts, firsts, padded, texts
-from softprior.testing.hosts.oracle import embedding, hidden_states, passing_states, positions, stacks
+from softprior.testing.hosts.oracle import (
+    at_sites,
+    embedding,
+    hidden_states,
+    passing_states,
+    positions,
+    stacks,
+)
 from softprior.testing.hosts.recorder import Recorder
 
 
@@ -25,7 +32,7 @@ def check_states(host: FrozenLM, oracle: nn.Module) -> None:
     sites = list(passing_states(oracle, {}, *rows[0]))
     assert [site for site in host.sites() if not site.startswith(("key.", "value."))] == sites
     for name, prompt in example_prompts(host).items():
-        literal = [passing_states(oracle, prompt, *row) for row in rows]
+        literal = [at_sites(oracle, passing_states(oracle, prompt, *row), row[0]) for row in rows]
         seen = host.observe(prompt, padded(batch, 2, fill=5), sites, Recorder())
         assert set(seen.updates) == set(sites)
         for site in sites:
@@ -41,7 +48,7 @@ def check_states(host: FrozenLM, oracle: nn.Module) -> None:
             assert_close(states, torch.cat([one[site] for one in literal]), f"{name}, {site}")
 
     seen = host.observe(None, batch, sites, Recorder())
-    own = [hidden_states(oracle, *row) for row in rows]
+    own = [at_sites(oracle, hidden_states(oracle, *row), row[0]) for row in rows]
     for site in own[0]:
         assert_close(seen.by_text(site)[0], torch.cat([one[site] for one in own]), site)
     for stack, blocks in stacks(oracle).items():

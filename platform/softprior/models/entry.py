@@ -1,0 +1,63 @@
+"""What a model does to its input embeddings before block 0: nothing, a factor, positions; or more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from softprior.errors import UserError
+
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+"""Of what enters block 0 against the factor times the vectors, relative to the largest: a rounding or two."""
+
+VECTORS = 3
+"""Probes of each kind: what is added may depend on the position."""
+
+
+def embedding_factor(
+    enter: Callable[[Float[Tensor, "3 P H"]], Float[Tensor, "3 P H"] | None],
+    hidden: int,
+    dtype: torch.dtype,
+    family: str,
+) -> float:
+    """The factor between the input embeddings and the input of block 0: 1 for most families, Granite's 12.
+
+    Vectors of zeros show what is added at each position, which is the model's own affair: a prompt at block 0
+    gets it as a text does. Vectors of ones then show the factor, and random ones that this is all.
+
+    Args:
+        enter: what block 0 receives of three prompts' vectors in front of the input embeddings; None where it
+            is wider than they are.
+        hidden: H.
+        dtype: of the model.
+        family: for the error.
+
+    Raises:
+        UserError: block 0 receives neither the vectors nor a multiple of them, positions left out.
+    """
+    drawn = torch.randn(VECTORS, hidden, generator=torch.Generator().manual_seed(0))
+    probes = torch.stack([torch.zeros_like(drawn), torch.ones_like(drawn), drawn])
+    found = enter(probes)
+    if found is None:
+        raise _refused(family)
+    added, ones, others = found.double().cpu()
+    factor = float((ones - added).mean())
+    tolerance = TOLERANCE[dtype]
+    if math.isclose(factor, 1.0, rel_tol=tolerance):
+        factor = 1.0
+    error = torch.stack([ones - added - factor, others - added - factor * drawn.double()]).abs().max()
+    if not math.isfinite(factor) or factor == 0.0 or not float(error) <= tolerance * float(found.abs().max()):
+        raise _refused(family)
+    return factor
+
+
+def _refused(family: str) -> UserError:
+    return UserError(
+        f"the model family '{family}' does more to its embeddings in front of block 0 than to multiply them "
+        "and to add positions, so a prompt there has no unit in which softprior could draw it; choose "
+        "another model"
+    )

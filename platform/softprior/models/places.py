@@ -1,0 +1,67 @@
+"""Places of a decoder: which there are, and which go together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from softprior.errors import UserError
+from softprior.prompt import Place, Prompt
+
+
+@dataclass(frozen=True)
+class Places:
+    """What a decoder of one stack has.
+
+    Attributes:
+        blocks: L.
+        positions: how it knows positions, see `ModelInfo.embedding`.
+        family: for errors.
+    """
+
+    blocks: int
+    positions: Literal["rotary", "learned", "other"]
+    family: str
+
+    def check(self, prompt: Prompt) -> None:
+        """Raises a `UserError` for a prompt that the model cannot take."""
+        for place in prompt:
+            self.check_place(place)
+        prefix = [place for place in prompt if place.kind != "residual"]
+        if not prefix:
+            return
+        if len(prefix) < len(prompt):
+            raise UserError(
+                "this host takes residual vectors or prefix keys and values, not both in one prompt"
+            )
+        alone = next((place for place in prompt if partner(place) not in prompt), None)
+        if alone is not None:
+            raise UserError(f"the place {alone.name} needs {partner(alone).name} beside it")
+        counts = sorted({len(vectors) for vectors in prompt.values()})
+        if len(counts) > 1:
+            raise UserError(f"a prefix has as many vectors at every place, and this one has {counts}")
+
+    def check_place(self, place: Place) -> None:
+        """Raises a `UserError` for a place that the model does not have."""
+        if place.stack != "decoder":
+            raise UserError(f"this host has no place {place.name}; the model is a decoder alone")
+        if not 0 <= place.block < self.blocks:
+            raise UserError(
+                f"block {place.block} does not exist: the model has blocks 0 to {self.blocks - 1}"
+            )
+        if place.kind != "residual" and place.after == "cut":
+            raise UserError(f"there is no place {place.name}: keys and values are never in the sequence")
+        if place.kind == "residual" and place.after == "keep" and place.block != 0:
+            raise UserError(
+                f"the place {place.name} cannot keep: vectors stay in the sequence from block 0 only"
+            )
+        if self.positions == "other" and (place.after == "cut" or place.kind != "residual"):
+            raise UserError(
+                f"the model family '{self.family}' has neither rotary nor GPT-2's learned "
+                "positions, so cut prompts and prefixes have no position in it; use the method soft"
+            )
+
+
+def partner(place: Place) -> Place:
+    """The place of the values that belong to keys, or of the keys that belong to values."""
+    return replace(place, kind="value" if place.kind == "key" else "key")

@@ -1,0 +1,61 @@
+"""Whether a store's vectors at block 0 are in the units of embeddings, as prompts are."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from softprior.errors import UserError
+
+CLOSE = 2e-2
+"""Of two vectors of one token, relative to their size: one may have been rounded to bfloat16."""
+
+
+def require_embeddings(path: Path) -> None:
+    """Sees to it that vectors at `resid.0` are what the embedding layer returns.
+
+    Stores were once written with what enters block 0, which some families multiply, or add positions to. The
+    run's vocabulary stands beside it and shows which they are.
+
+    Raises:
+        UserError: they are not.
+    """
+    beside = path.parent.parent / "vocabulary" / path.name
+    if path.stem.removeprefix("encoder.") != "resid.0" or path == beside or not beside.is_file():
+        return
+    _compare_tokens(path, beside, path.stat().st_mtime_ns)
+
+
+@lru_cache
+def _compare_tokens(path: Path, beside: Path, changed: int) -> None:  # noqa: ARG001  written anew, compared anew
+    try:
+        (tokens, vectors), (known, embeddings) = _sampled_tokens(path), _sampled_tokens(beside)
+    except (SafetensorError, ValueError, KeyError, TypeError, OSError):
+        return  # whoever reads it says so
+    order = known.argsort()
+    at = order[torch.searchsorted(known[order], tokens).clamp(max=len(order) - 1)] if len(order) else order
+    both = (known[at] == tokens) if len(order) else torch.zeros(0, dtype=torch.bool)
+    if not bool(both.any()):
+        return
+    found, expected = vectors[both], embeddings[at[both]]
+    if float((found - expected).norm()) > CLOSE * float(expected.norm()):
+        raise UserError(
+            f"{path} has at resid.0 what enters block 0, as older versions of softprior wrote it, and this "
+            "model's family changes embeddings on the way there, so a prior fitted on it would be in other "
+            "units than a prompt; run the activation job again"
+        )
+
+
+def _sampled_tokens(path: Path) -> tuple[Int[Tensor, "N"], Float[Tensor, "N D"]]:
+    """The tokens and vectors that a file has of all its classes."""
+    with safe_open(path, framework="pt") as file:
+        names = [n.removesuffix("/facts/token") for n in file.keys() if n.endswith("/facts/token")]  # noqa: SIM118
+        if not names:
+            return torch.zeros(0, dtype=torch.long), torch.zeros(0, 0)
+        tokens = torch.cat([file.get_tensor(f"{name}/facts/token") for name in names])
+        return tokens, torch.cat([file.get_tensor(f"{name}/sample").float() for name in names])
