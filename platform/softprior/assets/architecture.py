@@ -8,12 +8,34 @@ from typing import Any, NamedTuple
 
 from softprior.errors import UserError
 
+ENCODER_DECODERS = ("t5", "mt5", "umt5")
+"""transformers' `model_type` of T5, T5 v1.1, Flan-T5, ByT5 (t5), mT5 and UMT5.
+
+Their positions are relative alone, so vectors in front move no token, and what a row computes depends
+on nothing beside it. Named, because neither shows in two short rows: LongT5 attends in blocks counted
+from the sequence's start, and the experts of Switch Transformers drop tokens once they are full.
+"""
+
 _TEXT_NAMES = {
     r"^(?:model\.)?language_model\.model\.": "model.",
     r"^model\.language_model\.": "model.",
     r"^(?:model\.)?language_model\.lm_head\.": "lm_head.",
 }
 """Names that tensors of a text model have inside a multimodal one, and their own."""
+
+
+def require_family(config: Any) -> None:
+    """Lets models of the T5 kind pass.
+
+    Raises:
+        UserError: the encoder-decoder model is of another family.
+    """
+    if config.model_type not in ENCODER_DECODERS:
+        raise UserError(
+            "the encoder-decoder models softprior can run are those of the families "
+            f"{', '.join(ENCODER_DECODERS)} and this one is of the family '{config.model_type}'; choose a T5 "
+            "or a decoder-only model"
+        )
 
 
 class Architecture(NamedTuple):
@@ -51,7 +73,8 @@ def architecture(folder: Path) -> Architecture:
     """The architecture that a folder's config.json asks for; of a multimodal one that of its text model.
 
     Raises:
-        UserError: transformers does not know it, or has no text model of it.
+        UserError: transformers does not know it or has no text model of it, or it has an encoder and is
+            no T5.
     """
     from transformers import (
         MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -67,6 +90,7 @@ def architecture(folder: Path) -> Architecture:
             f"{folder / 'config.json'} cannot be used ({line(error)}); correct it, or choose another model"
         ) from None
     if config.is_encoder_decoder:
+        require_family(config)
         return Architecture(config, AutoModelForSeq2SeqLM, None, None)
     text = config.get_text_config(decoder=True)
     if type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING:
