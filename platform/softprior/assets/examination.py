@@ -55,7 +55,8 @@ def examine(checkpoint: Checkpoint) -> Examination:
         memo.write_text(json.dumps(_examined(checkpoint)), encoding="utf-8")
 
     notes, parameters = json.loads(ensure(f"examined/{state}", build, shared=False).read_text("utf-8"))
-    return Examination(tuple(notes), parameters)
+    unread = [f"{name} in {checkpoint.folder} is not read" for name in checkpoint.unread]
+    return Examination((*unread, *notes), parameters)
 
 
 def _examined(checkpoint: Checkpoint) -> Examination:
@@ -65,15 +66,13 @@ def _examined(checkpoint: Checkpoint) -> Examination:
     if outline is not None:
         _require_plain_attention(made, outline.model)
     _require_plain_weights(checkpoint)
-    notes = [f"{name} in {folder} is not read" for name in checkpoint.unread]
     if outline is None:
         # The family's classes cannot do without numbers; loading them will tell.
-        return Examination(tuple(notes), sum(math.prod(tensor.shape) for tensor in tensors.values()))
+        return Examination((), sum(math.prod(tensor.shape) for tensor in tensors.values()))
     require_complete(outline.found, f"the model in {folder}")
     left = sorted(outline.found["unexpected_keys"])
     _require_floats(folder, {name: tensor for name, tensor in tensors.items() if name not in left})
-    if left:
-        notes.append(_left_over(folder, made, left))
+    notes = [_left_over(folder, made, left)] if left else []
     rows = int(outline.model.get_input_embeddings().weight.shape[0])
     notes += _tokenizer_notes(folder, rows)
     return Examination(tuple(notes), sum(weight.numel() for weight in outline.model.parameters()))
