@@ -102,7 +102,8 @@ def architecture(folder: Path) -> Architecture:
     if text is config:
         return Architecture(config, AutoModelForCausalLM, None, None)
     # The whole model says whether its output layer is its embedding table.
-    text.tie_word_embeddings = getattr(config, "tie_word_embeddings", text.tie_word_embeddings)
+    if hasattr(config, "tie_word_embeddings"):
+        text.tie_word_embeddings = config.tie_word_embeddings
     return Architecture(text, AutoModelForCausalLM, _TEXT_NAMES, config.model_type)
 
 

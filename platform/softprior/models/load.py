@@ -92,7 +92,7 @@ def read_network(model: ModelSpec, resolved: ResolvedModel) -> nn.Module:
             f"the family of model {model.id} has an attention of its own, past transformers' interface, so "
             "softprior cannot run it; choose a decoder-only attention model"
         ) from None
-    except (ValueError, OSError, RuntimeError, ImportError, SafetensorError) as error:
+    except (ValueError, OSError, ImportError, SafetensorError) as error:
         raise UserError(f"model {model.id} cannot be loaded from {resolved.folder}: {line(error)}") from None
     require_complete(found, f"the model in {resolved.folder}")
     return network
