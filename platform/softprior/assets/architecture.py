@@ -43,13 +43,13 @@ class Architecture(NamedTuple):
 
     Attributes:
         config: transformers' config of the text model.
-        factory: `AutoModelForCausalLM` or `AutoModelForSeq2SeqLM`.
+        kind: transformers' class of the model.
         names: patterns of stored names and what they become; None where they are the model's own.
         whole: the multimodal family of which the text model is a part.
     """
 
     config: Any
-    factory: Any
+    kind: Any
     names: Mapping[str, str] | None
     whole: str | None
 
@@ -59,13 +59,8 @@ class Architecture(NamedTuple):
         Args:
             folder: None for a model of the state dict among the options.
         """
-        return self.factory.from_pretrained(
-            folder,
-            config=self.config,
-            key_mapping=self.names,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **options,
+        return self.kind.from_pretrained(
+            folder, config=self.config, key_mapping=self.names, output_loading_info=True, **options
         )
 
 
@@ -78,9 +73,8 @@ def architecture(folder: Path) -> Architecture:
     """
     from transformers import (
         MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
         AutoConfig,
-        AutoModelForCausalLM,
-        AutoModelForSeq2SeqLM,
     )
 
     try:
@@ -91,7 +85,7 @@ def architecture(folder: Path) -> Architecture:
         ) from None
     if config.is_encoder_decoder:
         require_family(config)
-        return Architecture(config, AutoModelForSeq2SeqLM, None, None)
+        return Architecture(config, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[type(config)], None, None)
     text = config.get_text_config(decoder=True)
     if type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         part = f", whose text model {text.model_type} is none on its own" if text is not config else ""
@@ -99,12 +93,13 @@ def architecture(folder: Path) -> Architecture:
             f"the family '{config.model_type}' of {folder} is no language model that transformers can load "
             f"as one{part}; choose a decoder-only or T5 model"
         )
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(text)]
     if text is config:
-        return Architecture(config, AutoModelForCausalLM, None, None)
+        return Architecture(config, kind, None, None)
     # The whole model says whether its output layer is its embedding table.
     if hasattr(config, "tie_word_embeddings"):
         text.tie_word_embeddings = config.tie_word_embeddings
-    return Architecture(text, AutoModelForCausalLM, _TEXT_NAMES, config.model_type)
+    return Architecture(text, kind, _TEXT_NAMES, config.model_type)
 
 
 def line(error: Exception) -> str:
