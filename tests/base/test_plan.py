@@ -1,5 +1,6 @@
 """The grid: every combination once, baselines once and always, and the same ids in any order."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any

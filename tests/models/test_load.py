@@ -166,7 +166,7 @@ def test_the_reason_is_named_where_attention_has_sinks():
     network = AutoModelForCausalLM.from_config(
         FOREIGN["gpt_oss, sinks beside the keys"], attn_implementation=ATTENTION
     )
-    with pytest.raises(UserError, match=r"'gpt_oss' .* attention has learned sinks in its softmax, which"):
+    with pytest.raises(UserError, match=r"'gpt_oss' .* attention has learned sinks in its softmax: packed"):
         verify_packing(network, LocalLM(network, "weights"))
 
 

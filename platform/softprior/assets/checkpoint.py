@@ -45,20 +45,20 @@ class Checkpoint(NamedTuple):
     Attributes:
         config: what config.json says.
         weights: the safetensors files that are read, and no others.
-        index: which names them, if there are several.
+        listing: the index that names them, if there are several.
         unread: names of safetensors files beside them.
     """
 
     folder: Path
     config: dict[str, Any]
     weights: tuple[Path, ...]
-    index: Path | None
+    listing: Path | None
     unread: tuple[str, ...]
 
     def identifying(self) -> list[Path]:
         """All files on which weights, config and tokenizer depend."""
-        index = [self.index] if self.index is not None else []
-        return [*beside(self.folder), *self.weights, *index]
+        listing = [self.listing] if self.listing is not None else []
+        return [*beside(self.folder), *self.weights, *listing]
 
     def tensors(self) -> dict[str, Tensor]:
         """The stored tensors by name.

@@ -214,7 +214,7 @@ def attend(
     current = _current.get()
     for name, what in _LACKING.items():
         if kwargs.get(name) is not None:
-            raise RuntimeError(f"its attention has {what}, which packed attention does not compute")
+            raise RuntimeError(f"its attention has {what}: packed attention cannot do this")
     if current is None or attention_mask is not None or dropout:
         raise RuntimeError("packed attention cannot do this: a mask, dropout or no pass")
     block = int(module.layer_idx)  # type: ignore[arg-type]
