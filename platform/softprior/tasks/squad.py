@@ -69,10 +69,15 @@ class Squad(Task):
         """`exact_match`, `f1`, and the `precision` and `recall` whose harmonic mean that F1 is."""
         return {"exact_match": exact_match(prediction, answers), **overlap(prediction, answers)._asdict()}
 
-    def question(self, example: Example) -> tuple[int, int] | None:
+    def question(self, example: Example) -> tuple[int, int]:
         """What stands between "Question: " and the last line."""
         start = example.input.rindex(_QUESTION) + len(_QUESTION)
         return start, len(example.input) - len(_ANSWER)
+
+    def template(self, example: Example) -> tuple[tuple[int, int], ...]:
+        """What introduces the question, and the last line."""
+        first, last = self.question(example)
+        return (first - len(_QUESTION), first), (last, len(example.input))
 
     def document(self, example: Example) -> str:
         """The article: its questions share paragraphs, and its paragraphs a subject."""
