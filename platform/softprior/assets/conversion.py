@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+from softprior.assets.checkpoint import first, require_complete, require_content
 from softprior.assets.progress import say
 from softprior.errors import UserError
 
@@ -15,6 +16,49 @@ CONVERSION_VERSION = 1
 """Raised whenever `convert_gguf` writes other weights for the same file: fingerprints contain it."""
 
 PROVENANCE = "provenance.json"
+
+
+def check_gguf(path: Path) -> None:
+    """Lets a GGUF file pass that is whole, as far as its header says.
+
+    Raises:
+        UserError: it is cut, one part of several, lacks blocks, or transformers cannot read it.
+    """
+    from transformers.integrations.gguf.reader import GgufHeader, read_gguf_metadata
+    from transformers.integrations.gguf.utils import is_gguf_arch_supported
+
+    require_content(path)
+    try:
+        facts, tensors = read_gguf_metadata(str(path))
+        family = facts["general.architecture"]
+        stored = GgufHeader.from_file(str(path)) if is_gguf_arch_supported(family) else None
+    except (ValueError, KeyError, OverflowError, MemoryError, struct.error) as error:
+        raise _unreadable(path, error) from None
+    parts = facts.get("split.count", 0)
+    if parts > 1:
+        raise UserError(
+            f"{path} is one of {parts} parts of a model; join them with llama.cpp's "
+            "llama-gguf-split --merge, and give the file that it makes"
+        )
+    if stored is not None:
+        end = stored.data_start + max((part.offset + part.nbytes for part in stored.tensors), default=0)
+        if end > path.stat().st_size:
+            raise UserError(f"{path} is cut: it has {path.stat().st_size:,} of {end:,} bytes; copy it again")
+    wanted = [f"blk.{block}." for block in range(facts.get(f"{family}.block_count", 0))]
+    missing = [start for start in wanted if not any(name.startswith(start) for name in tensors)]
+    if missing:
+        raise UserError(
+            f"{path} lacks {len(missing)} of its {len(wanted)} blocks ({first(missing)}); convert the model "
+            "again"
+        )
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    return UserError(
+        f"the GGUF file {path} cannot be read by transformers {version('transformers')} ({reason}); "
+        "use a folder of safetensors instead"
+    )
 
 
 def convert_gguf(path: Path, folder: Path, source: Mapping[str, str]) -> None:
@@ -26,22 +70,25 @@ def convert_gguf(path: Path, folder: Path, source: Mapping[str, str]) -> None:
         source: where the file came from, for `provenance.json`.
 
     Raises:
-        UserError: transformers cannot read the file.
+        UserError: transformers cannot read the file, or it lacks tensors.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     say(f"converting {path.name} to safetensors, once; this takes about half a minute for 135M parameters")
     where = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
     try:
-        model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+        # Where its kernels are installed, transformers would leave the weights packed.
+        model, found = AutoModelForCausalLM.from_pretrained(
+            **where,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(dequantize=True),
+            output_loading_info=True,
+        )
         tokenizer = AutoTokenizer.from_pretrained(**where)
     except (ValueError, KeyError, NotImplementedError, OSError, RuntimeError, struct.error) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(
-            f"the GGUF file {path} cannot be read by transformers {version('transformers')} ({reason}); "
-            f"use a folder of safetensors instead"
-        ) from None
+        raise _unreadable(path, error) from None
+    require_complete(found, f"the GGUF file {path}")
     # The weights are plain float32 now, but save_pretrained refuses as long as these say otherwise.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):

@@ -19,7 +19,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from softprior.assets import fingerprints
 from softprior.assets.cache import cache_root
+from softprior.assets.checkpoint import listed
 from softprior.errors import UserError
 
 _FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt", "vocab.txt"]
@@ -90,6 +92,22 @@ def hub_model(repo: str, revision: str) -> HubModel:
         folder = _snapshot(repo, str(info.sha))
         licence = info.card_data.get("license") if info.card_data else None
         return HubModel(folder, str(info.sha), str(licence or "not stated"))
+
+
+def require_intact(folder: Path) -> None:
+    """Lets a snapshot pass whose large files are what the hub has.
+
+    Its files are links to others that are named after the SHA-256 of what they should hold.
+
+    Raises:
+        UserError: one holds something else.
+    """
+    for path in listed(folder, "*.safetensors"):
+        name = path.resolve().name
+        if re.fullmatch(r"[0-9a-f]{64}", name) and fingerprints.of_file(path) != name:
+            raise UserError(
+                f"{path} is damaged: it is not what the hub has; delete {path.resolve()} and fetch it again"
+            )
 
 
 def _instead(names: list[str]) -> str:

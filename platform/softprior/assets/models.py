@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from safetensors import safe_open
 
 import softprior
 from softprior.assets import fingerprints
 from softprior.assets.archives import extract
 from softprior.assets.cache import ensure
 from softprior.assets.catalogue import Asset, PackageFolder, RegistryFile, Sizes, catalogue
-from softprior.assets.conversion import CONVERSION_VERSION, convert_gguf
-from softprior.assets.hub import hub_commit, hub_model
+from softprior.assets.checkpoint import INDEX, listed, read_checkpoint
+from softprior.assets.conversion import CONVERSION_VERSION, check_gguf, convert_gguf
+from softprior.assets.examination import Examination, examine
+from softprior.assets.hub import hub_commit, hub_model, require_intact
 from softprior.assets.registry import fetch
 from softprior.errors import UserError, nearest
 from softprior.prompt import Place, Stack
 from softprior.specs import ModelSpec
 
 _HUB = "hub:"
-_IDENTIFYING = (
-    *("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json"),
-    *("tokenizer*", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.*", "merges.txt", "*.model", "*.jinja"),
-)
 
 
 class ResolvedModel(NamedTuple):
@@ -47,17 +40,22 @@ def resolve_model(model: ModelSpec) -> ResolvedModel:
     """The model on this machine, fetched and converted first where needed.
 
     Raises:
-        UserError: the id is unknown, the files are missing or of a refused kind, or they cannot be fetched.
+        UserError: the id is unknown, the files are missing, damaged or of a refused kind, or they cannot be
+            fetched.
     """
     if model.id in catalogue().models:
         asset = catalogue().models[model.id]
-        return ResolvedModel(_catalogue_folder(model.id, asset), _of_catalogue(asset), asset.licence)
-    if model.id.startswith(_HUB):
-        found = hub_model(model.id.removeprefix(_HUB), model.revision)
-        return ResolvedModel(found.folder, found.commit, found.licence)
-    weights = _local_weights(model.id)
-    folder = weights if weights.is_dir() else _converted(weights)
-    return ResolvedModel(folder, _of_local(weights), "not stated")
+        found = ResolvedModel(_catalogue_folder(model.id, asset), _of_catalogue(asset), asset.licence)
+    elif model.id.startswith(_HUB):
+        snapshot = hub_model(model.id.removeprefix(_HUB), model.revision)
+        require_intact(snapshot.folder)
+        found = ResolvedModel(snapshot.folder, snapshot.commit, snapshot.licence)
+    else:
+        weights = _local_weights(model.id)
+        folder = weights if weights.is_dir() else _converted(weights)
+        found = ResolvedModel(folder, _of_local(weights), "not stated")
+    examine(read_checkpoint(found.folder))
+    return found
 
 
 def model_fingerprint(model: ModelSpec) -> str:
@@ -66,8 +64,9 @@ def model_fingerprint(model: ModelSpec) -> str:
     Only the branch or tag of a hub model needs the network, to learn its commit.
 
     Raises:
-        UserError: the id is unknown, or local files are missing or of a refused kind.
+        UserError: the id is unknown, or local files are missing, damaged or of a refused kind.
     """
+    _examined(model)
     if model.id in catalogue().models:
         return _of_catalogue(catalogue().models[model.id])
     if model.id.startswith(_HUB):
@@ -76,19 +75,47 @@ def model_fingerprint(model: ModelSpec) -> str:
 
 
 def parameter_count(model: ModelSpec) -> int | None:
-    """Number of weights, as far as it is known without fetching anything."""
+    """Number of weights, as far as it is known without fetching or converting anything."""
     sizes = _sizes(model)
     if sizes is not None and sizes.parameters is not None:
         return sizes.parameters
+    found = _examined(model)
+    return None if found is None else found.parameters
+
+
+def model_notes(model: ModelSpec) -> tuple[str, ...]:
+    """What the model leaves unused of its files, one sentence each, as far as it is known by now.
+
+    Raises:
+        UserError: as `model_fingerprint`.
+    """
+    found = _examined(model)
+    return () if found is None else found.notes
+
+
+def _examined(model: ModelSpec) -> Examination | None:
+    """What headers say of a model; None where it has to be fetched or converted first.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    weights = _here(model)
+    if weights is None:
+        return None
+    if weights.is_file():
+        check_gguf(weights)
+        return None
+    return examine(read_checkpoint(weights))
+
+
+def _here(model: ModelSpec) -> Path | None:
+    """Where a model is that needs no fetching, as a folder or a GGUF file."""
     if model.id.startswith(_HUB):
         return None
     asset = catalogue().models.get(model.id)
-    weights = _shipped(asset.source) if asset is not None else _local_weights(model.id)
-    shapes = []
-    for path in weights.glob("*.safetensors"):
-        with safe_open(path, framework="numpy") as file:
-            shapes += [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118  no mapping
-    return sum(math.prod(shape) for shape in shapes) or None
+    if asset is None:
+        return _local_weights(model.id)
+    return None if isinstance(asset.source, RegistryFile) else _shipped(asset.source)
 
 
 def _sizes(model: ModelSpec) -> Sizes | None:
@@ -128,22 +155,17 @@ def model_shape(model: ModelSpec) -> Shape | None:
     if sizes is not None and sizes.blocks is not None:
         others = {name: getattr(sizes, name) for name in ("hidden", "keys", "positions", "vocabulary")}
         return Shape(sizes.blocks, **others)
-    if model.id.startswith(_HUB):
+    weights = _here(model)
+    if weights is None or weights.is_file():
         return None
-    asset = catalogue().models.get(model.id)
-    weights = _shipped(asset.source) if asset is not None else _local_weights(model.id)
-    config = weights / "config.json"
-    if not config.is_file():
-        return None  # a GGUF file
-    try:
-        facts = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{config} is damaged: {error}; save the model again") from None
-    return _config_shape(facts)
+    return _config_shape(read_checkpoint(weights).config)
 
 
 def _config_shape(facts: dict[str, Any]) -> Shape | None:
-    """The sizes that a config.json says, whatever its family calls them."""
+    """The sizes that a config.json says, whatever its family calls them; of a multimodal one its text's."""
+    nested = facts.get("text_config")
+    if isinstance(nested, dict):
+        return _config_shape({"is_encoder_decoder": facts.get("is_encoder_decoder"), **nested})
 
     def size(*names: str) -> int | None:
         return next((facts[name] for name in names if type(facts.get(name)) is int), None)
@@ -203,14 +225,15 @@ def _converted(gguf: Path) -> Path:
         folder.mkdir()
         convert_gguf(gguf, folder, {"file": str(gguf), "sha256": fingerprints.of_file(gguf)})
 
-    return ensure(f"models/{gguf.stem}-{_of_local(gguf)[:12]}", build)
+    check_gguf(gguf)
+    # Another place than before conversions were checked: what stands there may lack tensors of its file.
+    return ensure(f"models/{gguf.stem}-{fingerprints.combined('complete', _of_local(gguf))[:12]}", build)
 
 
 def _of_local(weights: Path) -> str:
     if weights.is_file():
         return fingerprints.combined(fingerprints.of_file(weights), f"conversion {CONVERSION_VERSION}")
-    found = {path for pattern in _IDENTIFYING for path in weights.glob(pattern) if path.is_file()}
-    return fingerprints.of_files(found)
+    return fingerprints.of_files(read_checkpoint(weights).identifying())
 
 
 def _local_weights(id: str) -> Path:
@@ -228,24 +251,18 @@ def _local_weights(id: str) -> Path:
         if path.suffix != ".gguf":
             raise UserError(f"a model is a folder or a .gguf file, not {path}; give the folder it stands in")
         return path
-    if any(path.glob("*.safetensors")):
-        _check_complete(path)
+    if listed(path, "*.safetensors", INDEX):
         return path
-    ggufs = sorted(path.glob("*.gguf"))
+    ggufs = listed(path, "*.gguf")
     if len(ggufs) == 1:
         return ggufs[0]
     raise UserError(f"a model folder must hold safetensors or one GGUF file, and {path} {_lack(path, ggufs)}")
 
 
-def _check_complete(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise UserError(f"a model folder must hold config.json, and {folder} does not; copy it there")
-    if not any(any(folder.glob(name)) for name in ("tokenizer*", "*.model", "vocab.*")):
-        raise UserError(f"a model folder must hold its tokenizer, and {folder} has none; save it there")
-
-
 def _lack(folder: Path, ggufs: list[Path]) -> str:
     if ggufs:
+        for path in ggufs:
+            check_gguf(path)  # parts of one model are no choice
         return f"has {len(ggufs)} of the latter; give the path of one, such as {ggufs[0]}"
     if any(folder.glob("*.bin")):
         return "has .bin files, which can run code when they are read; save the model again as safetensors"

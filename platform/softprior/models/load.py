@@ -7,9 +7,12 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
+from softprior.assets.architecture import architecture, line
+from softprior.assets.checkpoint import require_complete
+from softprior.assets.examination import read_tokenizer
 from softprior.assets.models import ResolvedModel, resolve_model
 from softprior.errors import UserError
 from softprior.models.encoder_decoder import EncoderDecoderLM, require_family
@@ -45,8 +48,7 @@ def load_tokenizer(model: ModelSpec) -> LoadedTokenizer:
         UserError: the model cannot be had.
     """
     resolved = resolve_model(model)
-    tokenizer = AutoTokenizer.from_pretrained(resolved.folder, trust_remote_code=False)
-    return LoadedTokenizer(tokenizer, resolved.fingerprint)
+    return LoadedTokenizer(read_tokenizer(resolved.folder), resolved.fingerprint)
 
 
 @lru_cache(maxsize=1)
@@ -58,8 +60,9 @@ def load_local(model: ModelSpec) -> Loaded:
     """
     resolved = resolve_model(model)
     device = device_of(model)
-    tokenizer = AutoTokenizer.from_pretrained(resolved.folder, trust_remote_code=False)
+    tokenizer = read_tokenizer(resolved.folder)
     network: Any = read_network(model, resolved).to(device)
+    require_finite(network, model)
     if network.config.is_encoder_decoder:
         host = EncoderDecoderLM(network, resolved.fingerprint)
         verify_padding(network, host)
@@ -73,19 +76,17 @@ def read_network(model: ModelSpec, resolved: ResolvedModel) -> nn.Module:
     """The model's weights as transformers loads them, with packed attention if it is a decoder.
 
     Raises:
-        UserError: they cannot be loaded, or the family is not supported.
+        UserError: they cannot be loaded, some are missing, or the family is not supported.
     """
-    weights = {"dtype": getattr(torch, model.dtype), "use_safetensors": True, "trust_remote_code": False}
-    network: nn.Module
+    made = architecture(resolved.folder)
+    weights: dict[str, Any] = {"dtype": getattr(torch, model.dtype), "use_safetensors": True}
+    if made.config.is_encoder_decoder:
+        require_family(made.config)  # before gigabytes of weights are read
+    else:
+        weights["attn_implementation"] = ATTENTION
     try:
-        config = AutoConfig.from_pretrained(resolved.folder, trust_remote_code=False)
-        if config.is_encoder_decoder:
-            require_family(config)  # before gigabytes of weights are read
-            network = AutoModelForSeq2SeqLM.from_pretrained(resolved.folder, **weights)
-        else:
-            network = AutoModelForCausalLM.from_pretrained(
-                resolved.folder, attn_implementation=ATTENTION, **weights
-            )
+        network: nn.Module
+        network, found = made.load(resolved.folder, **weights)
     except KeyError as error:
         if error.args != (ATTENTION,):
             raise
@@ -93,9 +94,31 @@ def read_network(model: ModelSpec, resolved: ResolvedModel) -> nn.Module:
             f"the family of model {model.id} has an attention of its own, past transformers' interface, so "
             "softprior cannot run it; choose a decoder-only attention model"
         ) from None
-    except (ValueError, OSError) as error:
-        raise UserError(f"model {model.id} cannot be loaded from {resolved.folder}: {_line(error)}") from None
+    except (ValueError, OSError, RuntimeError, ImportError, SafetensorError) as error:
+        raise UserError(f"model {model.id} cannot be loaded from {resolved.folder}: {line(error)}") from None
+    require_complete(found, f"the model in {resolved.folder}")
     return network
+
+
+def require_finite(network: nn.Module, model: ModelSpec) -> None:
+    """Lets weights pass that are numbers.
+
+    Raises:
+        UserError: one is infinite or not a number.
+    """
+    for name, weight in network.named_parameters():
+        if not bool(weight.isfinite().all()):
+            raise not_finite(model, name)
+
+
+def not_finite(model: ModelSpec, name: str) -> UserError:
+    """The refusal of a weight by its name."""
+    remedy = "give another copy"
+    if model.dtype == "float16":
+        remedy += ", or model.dtype bfloat16, which has the range of float32"
+    return UserError(
+        f"the weights of model {model.id} are not all finite in {model.dtype}, {name} first; {remedy}"
+    )
 
 
 def device_of(model: ModelSpec) -> torch.device:
@@ -109,10 +132,6 @@ def device_of(model: ModelSpec) -> torch.device:
     if model.device == "cuda" and not torch.cuda.is_available():
         raise UserError("model.device = 'cuda', but torch sees no GPU here; use 'auto' or 'cpu'")
     return torch.device(model.device)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def verify_packing(network: Any, host: LocalLM) -> None:
@@ -130,7 +149,7 @@ def verify_packing(network: Any, host: LocalLM) -> None:
         same = _as_alone(network, host, _causal, (1, 1))
     except Exception as error:  # a family may fail in any way of its own at what it was not written for
         raise UserError(
-            f"the model family '{family}' fails with packed attention ({_line(error)}), so softprior cannot "
+            f"the model family '{family}' fails with packed attention ({line(error)}), so softprior cannot "
             "run it; choose a decoder-only attention model"
         ) from error
     window = getattr(network.config, "sliding_window", None)
@@ -166,7 +185,7 @@ def verify_padding(network: Any, host: EncoderDecoderLM) -> None:
         same = _as_alone(network, host, own, (6, 2))
     except Exception as error:  # as above
         raise UserError(
-            f"the model family '{info.family}' fails with padded rows ({_line(error)}), so softprior cannot "
+            f"the model family '{info.family}' fails with padded rows ({line(error)}), so softprior cannot "
             "run it; choose another T5 or a decoder-only model"
         ) from error
     if not same:

@@ -176,6 +176,14 @@ def _visible(query: Tensor, key: Tensor, window: int | None) -> Tensor:
     return (back >= 0) if window is None else (back >= 0) & (back < window)
 
 
+_LACKING = {
+    "s_aux": "learned sinks in its softmax",
+    "position_bias": "a bias of positions",
+    "indexer_mask": "an indexer that picks keys",
+}
+"""Arguments of transformers' attention functions, and what a family that gives them does."""
+
+
 @contextmanager
 def running(current: Pass) -> Iterator[Pass]:
     """Makes `current` the pass that attention reads."""
@@ -204,9 +212,11 @@ def attend(
         RuntimeError: outside of a pass, or for a feature that packed attention does not have.
     """
     current = _current.get()
-    unknown = [name for name in ("position_bias", "s_aux", "indexer_mask") if kwargs.get(name) is not None]
-    if current is None or attention_mask is not None or dropout or unknown:
-        raise RuntimeError(f"packed attention cannot do this: mask, dropout, {unknown} or no pass")
+    for name, what in _LACKING.items():
+        if kwargs.get(name) is not None:
+            raise RuntimeError(f"its attention has {what}, which packed attention does not compute")
+    if current is None or attention_mask is not None or dropout:
+        raise RuntimeError("packed attention cannot do this: a mask, dropout or no pass")
     block = int(module.layer_idx)  # type: ignore[arg-type]
     if sliding_window is not None:
         current.windows.add(sliding_window)

@@ -16,10 +16,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, distributed, nn
 
+from softprior.assets.architecture import architecture
 from softprior.assets.models import ResolvedModel
 from softprior.errors import UserError
 from softprior.models.crossing import on_cpu
-from softprior.models.load import read_network, verify_packing
+from softprior.models.load import not_finite, read_network, verify_packing
 from softprior.models.local import LocalLM
 from softprior.models.protocol import ModelInfo, Where
 from softprior.models.ranks import Call, Member, Reply, bounded, put, take
@@ -210,10 +211,31 @@ def _loaded(member: Member, job: Job) -> ShardedRank:
     network.requires_grad_(False)
     engine, *_ = deepspeed.initialize(model=network, config=config)
     del alive
+    _require_finite(engine.module, job.model, member)
     host = ShardedRank(engine.module, job.resolved.fingerprint, engine.optimizer)
     verify_packing(engine.module, host)
     host.release()
     return host
+
+
+def _require_finite(network: nn.Module, model: ModelSpec, member: Member) -> None:
+    """As for a whole model, all ranks with one answer, or some would wait for others in vain.
+
+    Raises:
+        UserError: a weight is infinite or not a number, on whichever rank.
+    """
+    names = [name for name, _ in network.named_parameters()]
+    wrong = len(names)
+    for index, weight in enumerate(network.parameters()):
+        shard: Tensor = weight.ds_tensor.flatten()  # type: ignore[attr-defined]
+        own = weight.ds_numel - member.rank * shard.numel()  # type: ignore[attr-defined]
+        # What fills up the last rank's share was never written.
+        if wrong == len(names) and not bool(shard[: max(0, own)].isfinite().all()):
+            wrong = index
+    first = torch.tensor([wrong], device=next(network.parameters()).device)
+    distributed.all_reduce(first, distributed.ReduceOp.MIN)
+    if int(first) < len(names):
+        raise not_finite(model, names[int(first)])
 
 
 def zero_config(model: ModelSpec, folder: Path) -> dict[str, Any]:
@@ -222,9 +244,7 @@ def zero_config(model: ModelSpec, folder: Path) -> dict[str, Any]:
     Norms stay on every rank. Neither prefetch nor reuse: both follow the order of the last pass, and
     requests of different kinds follow one another here.
     """
-    from transformers import AutoConfig
-
-    hidden = AutoConfig.from_pretrained(folder, trust_remote_code=False).hidden_size
+    hidden = architecture(folder).config.hidden_size
     return {
         "train_micro_batch_size_per_gpu": 1,
         "bf16": {"enabled": model.dtype == "bfloat16"},

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import AutoConfig
 
+from softprior.assets.architecture import architecture
 from softprior.assets.models import resolve_model
 from softprior.errors import UserError
 from softprior.models.crossing import sent
@@ -236,8 +236,7 @@ def load_sharded(
             "pip install -c requirements.lock -e '.[deepspeed]'"
         )
     resolved = resolve_model(model)
-    config = AutoConfig.from_pretrained(resolved.folder, trust_remote_code=False)
-    if config.is_encoder_decoder:
+    if architecture(resolved.folder).config.is_encoder_decoder:
         raise UserError(
             f"model {model.id} has an encoder and a decoder, and only decoders can be sharded; load it whole"
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from softprior.assets.models import Shape, model_fingerprint, model_shape
+from softprior.assets.models import Shape, model_fingerprint, model_notes, model_shape
 from softprior.errors import UserError, nearest
 from softprior.labels import names as names_of
 from softprior.methods import METHODS, Method
@@ -59,7 +59,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     fingerprint = _located(f"{where}: model", lambda: model_fingerprint(study.model))
     shape = _located(f"{where}: model", lambda: model_shape(study.model))
     _check_parts(parts, shape, where)
-    notes += _shortages(parts.tasks, fingerprint)
+    notes += [*model_notes(study.model), *_shortages(parts.tasks, fingerprint)]
     starts = [
         Start(prior, several, _located(f"{where}: priors[{i}]", partial(files_fingerprint, prior, several)))
         for i, prior in enumerate(parts.priors)

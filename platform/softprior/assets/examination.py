@@ -1,0 +1,202 @@
+"""What can be known of a model folder without reading its weights: that it loads, and what it leaves out."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from softprior.assets.architecture import Architecture, architecture, line
+from softprior.assets.cache import ensure
+from softprior.assets.checkpoint import Checkpoint, Tensor, first, require_complete
+from softprior.assets.fingerprints import combined
+from softprior.errors import UserError
+
+EXAMINATION_VERSION = 1
+"""Raised whenever `examine` looks at more, so that what it has remembered is looked at again."""
+
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+class Examination(NamedTuple):
+    """What came of it.
+
+    Attributes:
+        notes: what the model leaves unused, one sentence each.
+        parameters: number of weights.
+    """
+
+    notes: tuple[str, ...]
+    parameters: int
+
+
+def examine(checkpoint: Checkpoint) -> Examination:
+    """Loads a model from the headers of its files, by transformers' own path, and its tokenizer.
+
+    The outcome is remembered for as long as the files keep size and time.
+
+    Raises:
+        UserError: tensors are missing or have other shapes than the config says, the weights are quantised,
+            the architecture is not supported, or the tokenizer is damaged or not the model's.
+    """
+    files = [(path.name, path.stat()) for path in checkpoint.identifying()]
+    state = combined(
+        f"examination {EXAMINATION_VERSION}, transformers {version('transformers')}",
+        str(checkpoint.folder),
+        *(f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in files),
+    )
+
+    def build(memo: Path) -> None:
+        memo.write_text(json.dumps(_examined(checkpoint)), encoding="utf-8")
+
+    notes, parameters = json.loads(ensure(f"examined/{state}", build, shared=False).read_text("utf-8"))
+    return Examination(tuple(notes), parameters)
+
+
+def _examined(checkpoint: Checkpoint) -> Examination:
+    folder, tensors = checkpoint.folder, checkpoint.tensors()
+    made = architecture(folder)
+    outline = _outline(made, tensors)
+    if outline is not None:
+        _require_plain_attention(made, outline.model)
+    _require_plain_weights(checkpoint)
+    notes = [f"{name} in {folder} is not read" for name in checkpoint.unread]
+    if outline is None:
+        # The family's classes cannot do without numbers; loading them will tell.
+        return Examination(tuple(notes), sum(math.prod(tensor.shape) for tensor in tensors.values()))
+    require_complete(outline.found, f"the model in {folder}")
+    left = sorted(outline.found["unexpected_keys"])
+    _require_floats(folder, {name: tensor for name, tensor in tensors.items() if name not in left})
+    if left:
+        notes.append(_left_over(folder, made, left))
+    rows = int(outline.model.get_input_embeddings().weight.shape[0])
+    notes += _tokenizer_notes(folder, rows)
+    return Examination(tuple(notes), sum(weight.numel() for weight in outline.model.parameters()))
+
+
+def _left_over(folder: Path, made: Architecture, left: list[str]) -> str:
+    if made.whole is not None:
+        return (
+            f"{folder} is of the multimodal family '{made.whole}', and only its text model is used: "
+            f"{len(left)} tensors are left out ({first(left)})"
+        )
+    return f"the weights in {folder} hold {len(left)} tensors that the model has no place for ({first(left)})"
+
+
+class _Outline(NamedTuple):
+    """A model without numbers, and what transformers found of its tensors."""
+
+    model: Any
+    found: Mapping[str, Any]
+
+
+def _outline(made: Architecture, tensors: Mapping[str, Tensor]) -> _Outline | None:
+    """The model as it is loaded, every tensor on the meta device; None if its classes cannot do that."""
+    import torch
+
+    config = copy.deepcopy(made.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    stored = {name: torch.empty(tensor.shape, device="meta") for name, tensor in tensors.items()}
+    try:
+        with _quiet():
+            return _Outline(
+                *made._replace(config=config).load(
+                    None, state_dict=stored, device_map="meta", ignore_mismatched_sizes=True
+                )
+            )
+    except Exception:  # whatever a family does with its tensors while they are loaded
+        return None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps transformers' own bars and reports from the screen."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _require_plain_attention(made: Architecture, model: Any) -> None:
+    if any(name.endswith(".sinks") for name, _ in model.named_parameters()):
+        raise UserError(
+            f"the family '{made.config.model_type}' adds learned sinks to every softmax of its attention, "
+            "which packed attention does not compute; choose a decoder-only model without attention sinks"
+        )
+
+
+def _require_plain_weights(checkpoint: Checkpoint) -> None:
+    nested = checkpoint.config.get("text_config")
+    for config in (checkpoint.config, nested if isinstance(nested, dict) else {}):
+        found = config.get("quantization_config")
+        if found:
+            method = found.get("quant_method") if isinstance(found, dict) else None
+            raise UserError(
+                f"the model in {checkpoint.folder} is quantised ({method or 'bitsandbytes'}), and only plain "
+                "weights are read; give the unquantised model, or a GGUF file, which is unpacked"
+            )
+
+
+def _require_floats(folder: Path, used: Mapping[str, Tensor]) -> None:
+    packed = [name for name, tensor in used.items() if tensor.dtype not in _FLOATS]
+    packed = [name for name in packed if name.endswith(".weight")]  # masks and indices are no weights
+    if packed:
+        raise UserError(
+            f"the model in {folder} has {packed[0]} stored as {used[packed[0]].dtype}, which is quantised, "
+            "and only plain weights are read; give the unquantised model"
+        )
+
+
+def _tokenizer_notes(folder: Path, rows: int) -> list[str]:
+    """What the tokenizer has past the embedding table, where texts do not get at it.
+
+    Raises:
+        UserError: it cannot be read, or texts can have tokens past the table.
+    """
+    tokenizer = read_tokenizer(folder)
+    past = {token: number for token, number in tokenizer.get_vocab().items() if number >= rows}
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    # A special token stands in no text but where it is written out, and we place BOS and EOS alone.
+    placed = (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    loose = [n for n in past.values() if n in placed or n not in added or not added[n].special]
+    names = first(sorted(past, key=lambda token: past[token]))
+    if loose:
+        raise UserError(
+            f"the tokenizer in {folder} has {len(past)} tokens past the model's embedding table of {rows:,} "
+            f"rows ({names}); give the tokenizer that the model was trained with, or resize the table"
+        )
+    if not past:
+        return []
+    return [
+        f"the tokenizer in {folder} has {len(past)} special tokens past the embedding table of {rows:,} rows "
+        f"({names}), which no text may hold"
+    ]
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """A model's tokenizer.
+
+    Raises:
+        UserError: transformers cannot read it.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # of Python's and Rust's readers of several formats
+        raise UserError(
+            f"the tokenizer in {folder} cannot be read ({line(error)}); copy or save it again"
+        ) from None
