@@ -346,10 +346,13 @@ class TrialSpec(Spec):
         prior: null for methods without a trained prompt, and then `rate` and `seed` are null too.
         prior_fingerprint: identifies what prior and regularisers read from files; null if nothing.
         regularisers: terms added to the training loss.
+        tokenizer: what rows and vocabulary are now, where they once were wrong for the model's tokenizer; null
+            where they are as they were.
     """
 
     model: str
     model_fingerprint: str
+    tokenizer: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"]
     method: Entry
     prior: Entry | None
@@ -370,6 +373,8 @@ class TrialSpec(Spec):
         """
         value = self.model_dump(mode="json")
         del value["model"]
+        if value["tokenizer"] is None:
+            del value["tokenizer"]
         value["task"]["params"].pop("data", None)
         value["prior"] = _without_paths(value["prior"])
         value["regularisers"] = _without_paths(value["regularisers"])

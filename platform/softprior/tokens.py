@@ -1,4 +1,4 @@
-"""From texts to tokens: what a tokenizer puts around a text, how an answer joins its input, chunks, table rows."""
+"""From texts to tokens: what a tokenizer puts around a text, how an answer joins its input, and chunks."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _BRACKETED = re.compile(r"<.+>|\[.+\]|>>.+<<|\|\|\|.+\|\|\|", re.DOTALL)
 
 
 class EncoderTokenizer:
-    """A tokenizer whose inputs an encoder reads on their own, closed as texts are; a decoder reads the answers.
+    """A tokenizer whose inputs an encoder reads on their own, closed as texts are.
 
-    Everything else is the tokenizer's own.
+    A decoder reads the answers. Everything else is the tokenizer's own.
     """
 
     def __init__(self, inner: Any) -> None:
@@ -69,13 +69,13 @@ def around(tokenizer: Any) -> Around:
         if plain and whole[start : start + len(plain)] == plain:
             return Around(tuple(whole[:start]), tuple(whole[start + len(plain) :]))
     raise UserError(
-        f"a tokenizer puts special tokens around a text, and this model's makes {whole} of 'a' with them and "
-        f"{plain} without; save the tokenizer again with a post-processor that only adds tokens"
+        f"a tokenizer puts special tokens around a text, and this model's makes {whole} of 'a' with them "
+        f"and {plain} without; save the tokenizer again with a post-processor that only adds tokens"
     )
 
 
 def opened(tokenizer: Any, text: str) -> list[int]:
-    """The tokens of a text that goes on: as the tokenizer begins a text, and without what it ends one with."""
+    """The tokens of a text that goes on: begun as the tokenizer begins a text, and not ended."""
     ids: list[int] = tokenizer(text, verbose=False)["input_ids"]
     return ids[: len(ids) - len(around(tokenizer).closing)]
 
@@ -183,6 +183,19 @@ def reserved(tokenizer: Any) -> frozenset[int]:
     """
     names: Sequence[str | None] = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     return frozenset(i for i, name in enumerate(names) if name is None or _is_reserved(name))
+
+
+def vocabulary_ids(tokenizer: Any, rows: int) -> list[int]:
+    """Ids of the tokens that may stand in a text, in order.
+
+    Embedding tables are often longer than the vocabulary, and vocabularies hold reserved tokens; rows of
+    either were never trained.
+
+    Args:
+        rows: of the embedding table.
+    """
+    left = reserved(tokenizer)
+    return [i for i in range(min(len(tokenizer), rows)) if i not in left]
 
 
 def _is_reserved(name: str) -> bool:

@@ -21,6 +21,7 @@ BELOW: dict[str, set[str]] = {
     "validation": {"errors", "specs"},
     "study_files": {"errors", "specs", "validation"},
     "prompt": {"errors"},
+    "tokens": {"errors"},
     "statistics": {"errors", "files", "geometry", "seeding"},
     "posteriors": {"errors", "files", "prompt", "storage"},
     "labels": {"specs"},
@@ -37,6 +38,7 @@ BELOW: dict[str, set[str]] = {
         "storage",
         "validation",
         "study_files",
+        "tokens",
     },
 }
 """The base layer: what each may import."""

@@ -8,8 +8,8 @@ from softprior.prompt import Row
 from softprior.tasks.base import Example, Task
 
 PARTS = ("input", "question", "answer", "template")
-"""Every token has exactly one. `template` is what the task writes around its data ("\\nAnswer:"), `input` what is
-none of the others: context, a sentence, whole texts."""
+"""Every token has exactly one. `template` is what the task writes around its data ("Answer:"), `input` what
+is none of the others: context, a sentence, whole texts."""
 
 INPUT, QUESTION, ANSWER, TEMPLATE = range(len(PARTS))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -20,6 +21,7 @@ from softprior.tasks.squad_metrics import exact_match, overlap
 from softprior.tasks.squad_source import Question, Reading
 
 _QUESTION, _ANSWER = "\nQuestion: ", "\nAnswer:"
+_RESPACED = "-respaced"
 
 
 class Squad(Task):
@@ -50,12 +52,17 @@ class Squad(Task):
         return check_source(data, ["squad-shifts"], hub=True)
 
     def fingerprint(self) -> str:
-        """Of the catalogue's entry, the local files' contents, or the hub's commit."""
+        """Of the catalogue's entry, the local files' contents, or the hub's commit.
+
+        Marked where an answer may go over several lines. Such answers were once trained as they are, and
+        results of those rows must not be taken for results of these.
+        """
         if is_path(self.data):
-            return contents_fingerprint(self._files())
+            found = contents_fingerprint(self._files())
+            return found + (_RESPACED if _over_lines(self.data, found) else "")
         if self.data.startswith("hub:"):
             repo, _, revision = self.data.removeprefix("hub:").partition("@")
-            return f"{repo}@{hub_dataset_commit(repo, revision or 'main')}"
+            return f"{repo}@{hub_dataset_commit(repo, revision or 'main')}{_RESPACED}"
         return data_fingerprint(self.data)
 
     def positions(self) -> int:
@@ -137,6 +144,13 @@ class Squad(Task):
                 f"{self.data} has {len(titles)}; add articles or choose other data"
             )
         return split_in_halves(titles) if evaluation else split_in_order(titles)
+
+
+@lru_cache(maxsize=16)
+def _over_lines(data: str, contents: str) -> bool:  # noqa: ARG001  other contents have another answer
+    """Whether an answer that local data train on goes over several lines."""
+    training, evaluation = Squad(data=data)._read(Reading())
+    return any("\n" in question.answers[0] for question in (*training, *evaluation))
 
 
 def _same(context: str) -> str:

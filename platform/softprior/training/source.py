@@ -13,6 +13,7 @@ from softprior.models.protocol import FrozenLM, Where
 from softprior.priors.domain import SAMPLE, Domain, Shrinkage, fit_domain, sampled
 from softprior.prompt import Place, Row, collate
 from softprior.statistics.reference import Reference
+from softprior.tokens import require_rows, reserved, vocabulary_ids
 
 
 class PlaceSource:
@@ -38,7 +39,9 @@ class PlaceSource:
     @property
     def fingerprint(self) -> str:
         at = "embeddings" if self.place.kind == "residual" else f"{self.place.kind}.{self.place.block}"
-        return f"{self.model}-{self._host.info().dtype}-{len(self._tokenizer)}-{at}"
+        left = len(reserved(self._tokenizer))
+        tokens = f"{len(self._tokenizer)}-less-{left}" if left else f"{len(self._tokenizer)}"
+        return f"{self.model}-{self._host.info().dtype}-{tokens}-{at}"
 
     def vocabulary(self) -> Float[Tensor, "V H"]:
         """All tokens' embeddings; of keys and values those of at most `SAMPLE` tokens, always the same."""
@@ -49,6 +52,7 @@ class PlaceSource:
 
     def text(self, text: str) -> Float[Tensor, "T H"]:
         ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        require_rows(ids, self._host.info().vocabulary, f"the words of '{text[:40]}'")
         if self.place.kind == "residual" or not ids:
             return self._host.embed(torch.tensor(ids, dtype=torch.long)).cpu()
         row = Row("text", ids, [False] * len(ids), [False] * len(ids))
@@ -100,10 +104,9 @@ class _States:
 
 
 def vocabulary(host: FrozenLM, tokenizer: Any) -> Float[Tensor, "V H"]:
-    """What the embedding layer returns for every token of the tokenizer, asked of a host once."""
+    """What the embedding layer returns for every token that may stand in a text, asked of a host once."""
     if host not in _tables:
-        # Embedding tables are often longer than the vocabulary; rows of no token were never trained.
-        ids: Int[Tensor, "V"] = torch.arange(min(len(tokenizer), host.info().vocabulary))
+        ids: Int[Tensor, "V"] = torch.tensor(vocabulary_ids(tokenizer, host.info().vocabulary))
         _tables[host] = host.embed(ids).cpu()
     return _tables[host]
 
