@@ -18,6 +18,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     field_validator,
     model_serializer,
     model_validator,
@@ -346,7 +347,7 @@ class TrialSpec(Spec):
         prior: null for methods without a trained prompt, and then `rate` and `seed` are null too.
         prior_fingerprint: identifies what prior and regularisers read from files; null if nothing.
         regularisers: terms added to the training loss.
-        tokenizer: what rows and vocabulary are now, where they once were wrong for the model's tokenizer; null
+        tokenizer: what rows and vocabulary are where they once were wrong for the model's tokenizer; null
             where they are as they were.
     """
 
@@ -365,6 +366,12 @@ class TrialSpec(Spec):
     training: TrainingSpec | None
     evaluation: EvaluationSpec
 
+    @model_serializer(mode="wrap")
+    def _to_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `tokenizer` where it is null, so that ids from before it existed stay as they are."""
+        found: dict[str, Any] = handler(self)
+        return {key: value for key, value in found.items() if (key, value) != ("tokenizer", None)}
+
     @property
     def id(self) -> str:
         """Sixteen hexadecimal digits of the SHA-256 of what decides the result.
@@ -373,8 +380,6 @@ class TrialSpec(Spec):
         """
         value = self.model_dump(mode="json")
         del value["model"]
-        if value["tokenizer"] is None:
-            del value["tokenizer"]
         value["task"]["params"].pop("data", None)
         value["prior"] = _without_paths(value["prior"])
         value["regularisers"] = _without_paths(value["regularisers"])

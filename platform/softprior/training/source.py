@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from softprior.models.protocol import FrozenLM, Where
@@ -105,10 +105,16 @@ class _States:
 
 def vocabulary(host: FrozenLM, tokenizer: Any) -> Float[Tensor, "V H"]:
     """What the embedding layer returns for every token that may stand in a text, asked of a host once."""
-    if host not in _tables:
-        ids: Int[Tensor, "V"] = torch.tensor(vocabulary_ids(tokenizer, host.info().vocabulary))
-        _tables[host] = host.embed(ids).cpu()
-    return _tables[host]
+    ids = tuple(vocabulary_ids(tokenizer, host.info().vocabulary))
+    known = _tables.get(host)
+    if known is None or known.ids != ids:
+        _tables[host] = known = _Table(ids, host.embed(torch.tensor(ids)).cpu())
+    return known.vectors
 
 
-_tables: WeakKeyDictionary[FrozenLM, Tensor] = WeakKeyDictionary()
+class _Table(NamedTuple):
+    ids: tuple[int, ...]
+    vectors: Float[Tensor, "V H"]
+
+
+_tables: WeakKeyDictionary[FrozenLM, _Table] = WeakKeyDictionary()
