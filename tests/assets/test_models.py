@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -55,11 +56,22 @@ def llama(saved: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def gguf_file(tmp_path: Path) -> Path:
-    path = tmp_path / "small.gguf"
+    return write_gguf(tmp_path / "small.gguf")
+
+
+def write_gguf(path: Path, leave_out: str = "nothing", parts: int = 0, blocks: int = 1) -> Path:
+    """A random Llama of one block as a GGUF file, without the tensors of a name's start.
+
+    Args:
+        parts: how many files it says the model has; 0 to say nothing.
+        blocks: how many blocks it says the model has.
+    """
     writer = gguf.GGUFWriter(path, "llama")
+    if parts:
+        writer.add_uint16("split.count", parts)
     writer.add_context_length(32)
     writer.add_embedding_length(8)
-    writer.add_block_count(1)
+    writer.add_block_count(blocks)
     writer.add_feed_forward_length(16)
     writer.add_head_count(2)
     writer.add_head_count_kv(2)
@@ -79,7 +91,8 @@ def gguf_file(tmp_path: Path) -> Path:
     shapes |= {f"blk.0.{name}": (8,) for name in ("attn_norm", "ffn_norm")}
     shapes |= {"blk.0.ffn_gate": wide, "blk.0.ffn_up": wide, "blk.0.ffn_down": narrow}
     for name, shape in shapes.items():
-        writer.add_tensor(f"{name}.weight", torch.randn(shape, generator=generator).numpy())
+        if not name.startswith(leave_out):
+            writer.add_tensor(f"{name}.weight", torch.randn(shape, generator=generator).numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -132,10 +145,39 @@ def test_a_folder_with_one_gguf_file_is_that_file(gguf_file: Path, tmp_path: Pat
         resolve_model(ModelSpec(id=str(folder)))
 
 
-def test_a_file_that_is_no_gguf_is_said(tmp_path: Path) -> None:
-    (tmp_path / "bad.gguf").write_bytes(b"GGUF but not really")
-    with pytest.raises(UserError, match="cannot be read by transformers"):
-        resolve_model(ModelSpec(id=str(tmp_path / "bad.gguf")))
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda path: path.write_bytes(b"GGUF but not really"), "cannot be read by transformers"),
+        (lambda path: path.write_bytes(b""), "is empty; copy it again"),
+        (lambda path: path.write_text("version https://git-lfs/spec/v1\n"), "is a Git LFS pointer"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-8]), r"is cut: it has [\d,]+ of [\d,]+ bytes"),
+        (lambda path: write_gguf(path, parts=3), "is one of 3 parts of a model; join them"),
+        (lambda path: write_gguf(path, blocks=2), r"lacks 1 of its 2 blocks \(blk\.1\.\)"),
+    ],
+)
+def test_a_gguf_file_that_is_not_whole_is_refused_by_a_plan(
+    gguf_file: Path, spoil: Callable[[Path], Any], sentence: str
+) -> None:
+    spoil(gguf_file)
+    for ask in (model_fingerprint, resolve_model):
+        with pytest.raises(UserError, match=sentence):
+            ask(ModelSpec(id=str(gguf_file)))
+
+
+def test_a_tensor_that_a_gguf_file_lacks_is_named_when_it_is_converted(tmp_path: Path, cache: Path) -> None:
+    path = write_gguf(tmp_path / "small.gguf", leave_out="blk.0.ffn_up")
+    with pytest.raises(UserError, match=r"lacks 1 of the tensors .*\(model\.layers\.0\.mlp\.up_proj"):
+        resolve_model(ModelSpec(id=str(path)))
+    assert not list((cache / "models").iterdir())
+
+
+def test_parts_of_a_gguf_file_are_no_choice(gguf_file: Path) -> None:
+    for part in (1, 2):
+        write_gguf(gguf_file.with_name(f"large-0000{part}-of-00002.gguf"), parts=2)
+    gguf_file.unlink()
+    with pytest.raises(UserError, match="is one of 2 parts of a model; join them"):
+        model_fingerprint(ModelSpec(id=str(gguf_file.parent)))
 
 
 @pytest.mark.parametrize(
@@ -208,6 +250,27 @@ def test_a_hub_model_is_taken_from_the_cache_without_network(
     assert model_fingerprint(ModelSpec(id="hub:owner/name", revision=COMMIT)) == COMMIT
 
 
+def test_a_file_of_the_hub_that_is_not_what_its_name_says_is_damaged(
+    llama: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub's cache names a large file after the SHA-256 of what it holds, and links to it."""
+    for name in ("HF_HOME", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    stored = cache / "hub" / "models--owner--name"
+    weights = Path(shutil.copytree(llama, stored / "snapshots" / COMMIT)) / "model.safetensors"
+    content = weights.read_bytes()
+    blob = stored / "blobs" / hashlib.sha256(content).hexdigest()
+    blob.parent.mkdir()
+    weights.rename(blob)
+    weights.symlink_to(blob)
+    spec = ModelSpec(id="hub:owner/name", revision=COMMIT)
+    assert resolve_model(spec).fingerprint == COMMIT
+    blob.write_bytes(content[:-4] + b"\0\0\0\0")
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged: it is not what the hub has"):
+        resolve_model(spec)
+
+
 KINDS = (Place(0), Place(0, "key"), Place(0, "value"))
 
 
@@ -238,6 +301,14 @@ CONFIGS: list[tuple[dict[str, Any], Shape | None]] = [
     ),
     (
         {
+            "model_type": "gemma3",
+            "vision_config": {"hidden_size": 1152, "num_hidden_layers": 27},
+            "text_config": {"hidden_size": 2560, "num_hidden_layers": 34, "vocab_size": 262208},
+        },
+        Shape(34, "decoder", 2560, None, None, 262208),
+    ),
+    (
+        {
             "num_layers": 6,
             "d_model": 512,
             "n_positions": 512,
@@ -247,7 +318,7 @@ CONFIGS: list[tuple[dict[str, Any], Shape | None]] = [
         Shape(6, "encoder", 512, vocabulary=32128),
     ),
 ]
-"""What files say: nothing, too little, GPT-2's, Llama-3.2-1B's, T5-small's."""
+"""What files say: nothing, too little, GPT-2's, Llama-3.2-1B's, Gemma-3-4b's, T5-small's."""
 
 
 @pytest.mark.parametrize(("facts", "shape"), CONFIGS)

@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import save_file
 from scipy.stats import wilcoxon
 
 from softprior.methods import METHODS
@@ -12,6 +10,7 @@ from softprior.specs import Entry, EvaluationSpec, ModelSpec, Rate, StudySpec, T
 from softprior.studies.estimate import GPU_FLOPS, Cost, hours, smallest_p, total_cost, trial_cost
 from softprior.studies.plan import Plan, entry_of
 from softprior.tasks import TASKS
+from softprior.testing.families import random_model, save_model
 from softprior.training.threads import CORE_FLOPS
 from softprior.validation import validate
 
@@ -82,11 +81,10 @@ def test_hours_of_a_known_model():
 
 
 def test_hours_of_a_folder_and_of_a_model_that_is_not_here(tmp_path: Path):
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "tokenizer.json").write_text("{}")
-    save_file({"a": torch.zeros(10, 30), "b": torch.zeros(700)}, tmp_path / "model.safetensors")
-    found = hours(Cost(0, 10**9), ModelSpec(id=str(tmp_path)), 1, 0.0)
-    assert found == pytest.approx(2 * 1000 * 10**9 / CORE_FLOPS / 3600)
+    model = random_model("llama")
+    found = hours(Cost(0, 10**9), ModelSpec(id=str(save_model(model, tmp_path))), 1, 0.0)
+    count = sum(weight.numel() for weight in model.parameters())
+    assert found == pytest.approx(2 * count * 10**9 / CORE_FLOPS / 3600)
     assert hours(Cost(1, 1), ModelSpec(id="hub:owner/name"), 1, 0.0) is None
 
 

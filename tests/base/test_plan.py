@@ -1,13 +1,12 @@
 """The grid: every combination once, baselines once and always, and the same ids in any order."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from softprior.assets.models import model_fingerprint
 from softprior.errors import UserError
@@ -21,18 +20,31 @@ from softprior.statistics.store import SiteStatistics, save_statistics
 from softprior.studies.plan import Plan, entry_of, plan_study, resolve
 from softprior.tasks import TASKS
 from softprior.tasks.prepare import prepare
+from softprior.testing.families import save_model
 from softprior.validation import validate
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    """What identifies a model: config, weights and a tokenizer. Planning reads no more of it."""
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    (folder / "tokenizer.json").write_text("{}")
-    save_file({"weight": torch.zeros(2, 3)}, folder / "model.safetensors")
-    return folder
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with room for every text here."""
+    return saved(tmp_path_factory.mktemp("model"), positions=2000)
+
+
+def saved(folder: Path, positions: int, seed: int = 0) -> Path:
+    """A random model of 4 blocks of width 8, keys of width 4, and 50 tokens."""
+    config = LlamaConfig(
+        vocab_size=50,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=positions,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    torch.manual_seed(seed)
+    return save_model(LlamaForCausalLM(config), folder)
 
 
 @pytest.fixture
@@ -129,10 +141,11 @@ def test_what_decides_a_result_changes_every_trained_id(plan):
     assert not ids & {t.id for t in plan(evaluation={"examples": 7}).trials}
 
 
-def test_other_weights_under_the_same_name_are_other_trials(plan, model):
-    before = {t.id for t in plan().trials}
-    save_file({"weight": torch.ones(2, 3)}, model / "model.safetensors")
-    assert not before & {t.id for t in plan().trials}
+def test_other_weights_under_the_same_name_are_other_trials(plan, tmp_path):
+    changes = {"model": str(saved(tmp_path, positions=2000))}
+    before = {t.id for t in plan(**changes).trials}
+    saved(tmp_path, positions=2000, seed=1)
+    assert not before & {t.id for t in plan(**changes).trials}
 
 
 def test_trials_carry_the_fingerprints_of_model_and_data(plan, model):
@@ -253,13 +266,10 @@ def test_names_that_do_not_exist_get_one_helpful_sentence(plan, changes, sentenc
     assert "\n" not in str(caught.value)
 
 
-@pytest.fixture
-def complete(model: Path) -> Path:
-    """The model with sizes: 4 blocks of width 8, keys of width 4, 60 positions, 50 tokens."""
-    sizes = {"num_hidden_layers": 4, "hidden_size": 8, "num_attention_heads": 2, "num_key_value_heads": 1}
-    sizes |= {"max_position_embeddings": 60, "vocab_size": 50}
-    (model / "config.json").write_text(json.dumps(sizes))
-    return model
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model with 60 positions."""
+    return saved(tmp_path_factory.mktemp("complete"), positions=60)
 
 
 SHORT = {"arithmetic": {"modules": ["two_digit_addition"], "max_new_tokens": 5}}
@@ -289,7 +299,7 @@ SHORT = {"arithmetic": {"modules": ["two_digit_addition"], "max_new_tokens": 5}}
     ],
 )
 def test_a_prompt_and_the_longest_text_have_to_fit_the_positions(plan, complete, changes, sentence):
-    fitting = {"tasks": [SHORT, {"language": {"length": 40}}], "methods": ["soft"]}
+    fitting = {"model": str(complete), "tasks": [SHORT, {"language": {"length": 40}}], "methods": ["soft"]}
     assert plan(**fitting).trials
     with pytest.raises(UserError, match=re.escape(sentence)):
         plan(**{**fitting, **changes})
@@ -306,7 +316,8 @@ def test_a_posterior_that_does_not_fit_is_refused_with_its_place(plan, complete,
     path = posterior(tmp_path / "posteriors" / "a.safetensors", complete, {Place(0): torch.zeros(3, 8)})
 
     def planned(method: dict, file: Path = path) -> Plan:
-        return plan(tasks=[SHORT], methods=[method], priors=["isotropic", {"posterior": {"file": str(file)}}])
+        priors = ["isotropic", {"posterior": {"file": str(file)}}]
+        return plan(model=str(complete), tasks=[SHORT], methods=[method], priors=priors)
 
     assert planned({"soft": {"tokens": 3}}).trials
     assert planned({"soft": {"tokens": 3}}, tmp_path).trials
@@ -317,7 +328,7 @@ def test_a_posterior_that_does_not_fit_is_refused_with_its_place(plan, complete,
     posterior(path.with_name("b.safetensors"), complete, {Place(0): torch.ones(3, 8)})
     with pytest.raises(UserError, match=r"priors\[1\]: 2 of the 2 posteriors .* exactly one is needed"):
         planned({"soft": {"tokens": 3}}, tmp_path)
-    (complete / "tokenizer.json").write_text("another")
+    saved(complete, positions=60, seed=1)
     with pytest.raises(UserError, match=r"priors\[1\]: .* was trained on another model"):
         planned({"soft": {"tokens": 3}})
 
@@ -330,7 +341,13 @@ def test_a_store_that_does_not_fit_is_refused_with_its_place(plan, complete, tmp
 
     def planned(**changes: Any) -> Plan:
         return plan(
-            **{"tasks": [SHORT], "methods": [{"soft": {"tokens": 3}}], "priors": ["isotropic"], **changes}
+            **{
+                "model": str(complete),
+                "tasks": [SHORT],
+                "methods": [{"soft": {"tokens": 3}}],
+                "priors": ["isotropic"],
+                **changes,
+            }
         )
 
     assert planned(priors=[{"fitted": store}], regularisers=[{"domain": store}]).trials
@@ -346,7 +363,7 @@ def test_a_store_that_does_not_fit_is_refused_with_its_place(plan, complete, tmp
         planned(priors=[{"fitted": {**store, "site": "resid.0"}}], methods=[{"prefix": {"tokens": 3}}])
 
 
-def test_a_part_with_too_few_tokens_is_refused_with_its_place(plan, complete):
+def test_a_part_with_too_few_tokens_is_refused_with_its_place(plan):
     with pytest.raises(
         UserError, match=r"priors\[0\]: part = \[0\.0, 0\.02\] of 50 tokens holds 1; a fit needs"
     ):

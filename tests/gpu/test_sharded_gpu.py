@@ -12,7 +12,7 @@ from softprior.models.packing import ATTENTION
 from softprior.models.ranks import Limits
 from softprior.models.sharded import load_sharded
 from softprior.specs import ModelSpec
-from softprior.testing.families import random_model
+from softprior.testing.families import random_model, save_model
 from softprior.testing.hosts import example_batch, example_prompts
 
 pytestmark = [
@@ -28,8 +28,7 @@ CLOSE = 2e-2
 def test_equals_a_local_host(ranks, tmp_path):
     if torch.cuda.device_count() < ranks:
         pytest.skip(f"needs {ranks} GPUs, and there are {torch.cuda.device_count()}")
-    random_model("llama", ATTENTION).bfloat16().save_pretrained(tmp_path)
-    (tmp_path / "tokenizer.json").write_text("{}")
+    save_model(random_model("llama", ATTENTION).bfloat16(), tmp_path)
     local = LocalLM(random_model("llama", ATTENTION).bfloat16().cuda(), "weights")
     spec = ModelSpec(id=str(tmp_path), dtype="bfloat16", device="cuda")
     host = load_sharded(spec, ranks, limits=Limits(request=120.0, loading=600.0))

@@ -2,28 +2,30 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from peft import PromptTuningConfig, get_peft_model
 from transformers import (
     AutoModelForSeq2SeqLM,
+    AutoTokenizer,
     BartConfig,
     LongT5Config,
     SwitchTransformersConfig,
     T5Config,
 )
 
+from softprior.assets.architecture import ENCODER_DECODERS as T5S
+from softprior.assets.models import resolve_model
 from softprior.errors import UserError
 from softprior.methods import METHODS
-from softprior.models.encoder_decoder import FAMILIES, PLACE, EncoderDecoderLM
+from softprior.models.encoder_decoder import PLACE, EncoderDecoderLM
 from softprior.models.load import load_local, verify_padding
 from softprior.posteriors import load_posterior
 from softprior.prompt import Place
 from softprior.results import StudyFolder
 from softprior.specs import ModelSpec
-from softprior.testing.families import ENCODER_DECODERS, random_model
+from softprior.testing.families import ENCODER_DECODERS, random_model, save_model
 from softprior.testing.hosts import Recorder, example_batch, example_prompts
 from softprior.testing.hosts.examples import firsts, padded, texts, unlabelled
 from softprior.training.trial import Trial
@@ -150,20 +152,9 @@ def test_a_decoder_without_start_token_is_refused():
     assert EncoderDecoderLM(model, "weights").start == 7
 
 
-TOKENIZER = Path(__file__).parents[2] / "platform" / "softprior" / "tiny" / "weights"
-
-
-def save(model, folder):
-    """A folder as a user has it: the weights, and the tokenizer of the model that is shipped."""
-    model.save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (folder / name).write_bytes((TOKENIZER / name).read_bytes())
-    return folder
-
-
 @every_family
 def test_a_saved_model_loads_as_an_encoder_decoder(family, tmp_path):
-    folder = save(random_model(family), tmp_path)
+    folder = save_model(random_model(family), tmp_path)
     if family == "t5 v1.1":
         # As checkpoints of T5 v1.1 and Flan-T5 say it.
         config = json.loads((folder / "config.json").read_text())
@@ -181,7 +172,7 @@ def test_a_saved_model_loads_as_an_encoder_decoder(family, tmp_path):
 @pytest.mark.parametrize(("dtype", "bits"), [("bfloat16", 8), ("float16", 11)])
 def test_a_model_of_reduced_precision_is_close_to_the_full_one(family, dtype, bits, tmp_path):
     """In units of the dtype's rounding, 2 to the minus bits, as for the models of the packed host."""
-    folder = save(random_model(family), tmp_path)
+    folder = save_model(random_model(family), tmp_path)
     full = load_local(ModelSpec(id=str(folder), device="cpu")).host
     short = load_local(ModelSpec(id=str(folder), device="cpu", dtype=dtype)).host
     assert short.info().dtype == dtype
@@ -210,11 +201,11 @@ FOREIGN = {
 
 @pytest.mark.parametrize("family", sorted(FOREIGN))
 def test_other_encoder_decoder_families_are_turned_away_before_their_weights_are_read(family, tmp_path):
-    folder = save(random_model("t5"), tmp_path)
+    folder = save_model(random_model("t5"), tmp_path)
     FOREIGN[family].save_pretrained(folder)
     said = one_sentence(load_local, ModelSpec(id=str(folder), device="cpu"))
     assert f"'{family}'" in said
-    assert ", ".join(FAMILIES) in said
+    assert ", ".join(T5S) in said
 
 
 def test_verification_notices_a_row_that_sees_another():
@@ -242,7 +233,8 @@ def test_verification_says_in_one_sentence_what_a_family_fails_with():
 def test_a_soft_prompt_in_front_of_the_encoder_is_trained_end_to_end(tmp_path):
     config = T5Config.from_dict(ENCODER_DECODERS["t5"].to_dict() | {"vocab_size": 1024})
     torch.manual_seed(0)
-    folder = save(AutoModelForSeq2SeqLM.from_config(config), tmp_path / "model")
+    folder = save_model(AutoModelForSeq2SeqLM.from_config(config), tmp_path / "model")
+    AutoTokenizer.from_pretrained(resolve_model(ModelSpec(id="tiny")).folder).save_pretrained(folder)
     loaded = load_local(ModelSpec(id=str(folder), device="cpu"))
 
     def run(**parts):

@@ -4,17 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
 from transformers import (
+    CONFIG_MAPPING,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     BloomConfig,
     DiffLlamaConfig,
     FalconConfig,
     GptOssConfig,
     JambaConfig,
     MambaConfig,
-    PreTrainedTokenizerFast,
     Qwen2MoeConfig,
     Qwen3NextConfig,
     RecurrentGemmaConfig,
@@ -26,7 +25,7 @@ from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.prompt import Place
 from softprior.specs import ModelSpec
-from softprior.testing.families import FAMILIES, random_model
+from softprior.testing.families import FAMILIES, random_model, save_model
 from softprior.testing.hosts import example_batch, example_prompts
 
 SIZES = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "initializer_range": 0.3}
@@ -81,16 +80,9 @@ FOREIGN = {
 }
 
 
-def save(model: torch.nn.Module, folder: Path) -> Path:
-    model.save_pretrained(folder)
-    words = Tokenizer(WordLevel({"<unk>": 0, **{f"w{i}": i for i in range(1, 97)}}, unk_token="<unk>"))
-    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>").save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save(random_model("llama"), tmp_path_factory.mktemp("llama"))
+    return save_model(random_model("llama"), tmp_path_factory.mktemp("llama"))
 
 
 @pytest.fixture(autouse=True)
@@ -170,9 +162,92 @@ def test_a_family_that_cannot_be_packed_is_turned_away_in_one_sentence(family):
     assert ". " not in str(refused.value)
 
 
+def test_the_reason_is_named_where_attention_has_sinks():
+    network = AutoModelForCausalLM.from_config(
+        FOREIGN["gpt_oss, sinks beside the keys"], attn_implementation=ATTENTION
+    )
+    with pytest.raises(UserError, match=r"'gpt_oss' .* attention has learned sinks in its softmax, which"):
+        verify_packing(network, LocalLM(network, "weights"))
+
+
+@pytest.mark.parametrize(("number", "dtype"), [(float("nan"), "float32"), (1e6, "float16")])
+def test_a_weight_that_is_not_finite_is_named(number, dtype, tmp_path):
+    model = random_model("llama")
+    model.model.embed_tokens.weight.data[90, 3] = number  # a row that no check reads
+    spec = ModelSpec(id=str(save_model(model, tmp_path)), device="cpu", dtype=dtype)
+    said = rf"not all finite in {dtype}, model\.embed_tokens\.weight first; give another copy"
+    with pytest.raises(UserError, match=said) as refused:
+        load_local(spec)
+    assert ("bfloat16" in str(refused.value)) == (dtype == "float16")
+
+
+TEXT = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+}
+VISION = {
+    **{key: TEXT[key] for key in ("hidden_size", "intermediate_size", "num_attention_heads")},
+    "num_hidden_layers": 1,
+    "image_size": 28,
+    "patch_size": 14,
+}
+MULTIMODAL = {
+    "gemma3": {
+        "text_config": {**TEXT, "model_type": "gemma3_text", "sliding_window": 6},
+        "vision_config": {**VISION, "model_type": "siglip_vision_model"},
+        "mm_tokens_per_image": 4,
+    },
+    "mistral3": {
+        "text_config": {**TEXT, "model_type": "mistral", "sliding_window": None},
+        "vision_config": {**VISION, "model_type": "pixtral"},
+    },
+    "llava": {
+        "text_config": {**TEXT, "model_type": "llama"},
+        "vision_config": {**VISION, "model_type": "clip_vision_model"},
+    },
+}
+
+
+@pytest.mark.parametrize("family", MULTIMODAL)
+def test_a_multimodal_model_runs_as_the_text_model_it_holds(family, tmp_path):
+    torch.manual_seed(0)
+    whole = AutoModelForImageTextToText.from_config(CONFIG_MAPPING[family](**MULTIMODAL[family])).eval()
+    host = load_local(ModelSpec(id=str(save_model(whole, tmp_path)), device="cpu")).host
+    batch = example_batch(host.info())
+    found = host.loss(None, batch)
+    for row in range(len(batch)):
+        tokens, labels = batch.tokens[row, : batch.lengths[row]], batch.labels[row, : batch.lengths[row]]
+        with torch.no_grad():
+            logits = whole(input_ids=tokens[None]).logits[0].roll(1, 0)
+        expected = torch.nn.functional.cross_entropy(logits[labels], tokens[labels], reduction="sum")
+        torch.testing.assert_close(found.nll[row], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_multimodal_model_without_a_text_model_of_its_own_is_said(tmp_path):
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
+    config = CONFIG_MAPPING["qwen2_5_vl"](
+        text_config={**TEXT, "model_type": "qwen2_5_vl_text", "rope_parameters": rope},
+        vision_config={
+            "depth": 1,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+        },
+    )
+    save_model(AutoModelForImageTextToText.from_config(config), tmp_path)
+    with pytest.raises(UserError, match=r"'qwen2_5_vl' .* is no language model that transformers can load"):
+        load_local(ModelSpec(id=str(tmp_path), device="cpu"))
+
+
 def test_a_family_that_refuses_other_attention_is_turned_away_when_it_is_loaded(tmp_path):
     config = FalconConfig(vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4)
-    folder = save(AutoModelForCausalLM.from_config(config), tmp_path)
+    folder = save_model(AutoModelForCausalLM.from_config(config), tmp_path)
     with pytest.raises(UserError, match="attention of its own"):
         load_local(ModelSpec(id=str(folder), device="cpu"))
 

@@ -15,7 +15,7 @@ from softprior.models.packing import ATTENTION
 from softprior.models.ranks import Limits, RanksLostError
 from softprior.models.sharded import ShardedLM
 from softprior.specs import ModelSpec
-from softprior.testing.families import random_model
+from softprior.testing.families import random_model, save_model
 from softprior.testing.hosts import example_batch, example_prompts
 
 pytestmark = [
@@ -33,8 +33,7 @@ def test_actors_are_ranks(tmp_path):
     from softprior.models.ray_ranks import Actors
 
     model = random_model("llama", ATTENTION)
-    model.save_pretrained(tmp_path)
-    (tmp_path / "tokenizer.json").write_text("{}")
+    save_model(model, tmp_path)
     spec = ModelSpec(id=str(tmp_path), device="cpu")
     local = LocalLM(model, "weights")
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)

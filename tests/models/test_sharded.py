@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from softprior.errors import UserError
@@ -22,7 +24,7 @@ from softprior.models.schedule import Call, Scheduler
 from softprior.models.sharded import load_sharded, shared
 from softprior.prompt import Place, Prompt
 from softprior.specs import ModelSpec
-from softprior.testing.families import random_model, with_uneven_norms
+from softprior.testing.families import random_model, save_model, with_uneven_norms
 from softprior.testing.hosts import CHECKS, Recorder, example_batch, example_prompts
 from softprior.testing.hosts.examples import picked
 
@@ -36,8 +38,7 @@ LIMITS = Limits(request=60.0, loading=300.0)
 
 def saved(family: str, folder: Path, uneven: bool = True) -> ModelSpec:
     model = random_model(family, ATTENTION)
-    (with_uneven_norms(model) if uneven else model).save_pretrained(folder)
-    (folder / "tokenizer.json").write_text("{}")
+    save_model(with_uneven_norms(model) if uneven else model, folder)
     return ModelSpec(id=str(folder), device="cpu")
 
 
@@ -206,7 +207,21 @@ def test_what_cannot_be_sharded_is_said(llama, tmp_path):
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="torch sees no GPU"):
             load_sharded(llama.model_copy(update={"device": "cuda"}), 2)
-    random_model("t5").save_pretrained(tmp_path)
-    (tmp_path / "tokenizer.json").write_text("{}")
+    save_model(random_model("t5"), tmp_path / "t5")
     with pytest.raises(UserError, match="only decoders can be sharded"):
-        load_sharded(ModelSpec(id=str(tmp_path), device="cpu"), 2)
+        load_sharded(ModelSpec(id=str(tmp_path / "t5"), device="cpu"), 2)
+    path = Path(shutil.copytree(llama.id, tmp_path / "llama")) / "model.safetensors"
+    tensors = load_file(path)
+    tensors.pop("model.norm.weight")
+    save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(UserError, match=r"lacks 1 of the tensors of its architecture \(model\.norm"):
+        load_sharded(ModelSpec(id=str(path.parent), device="cpu"), 2)
+
+
+def test_a_weight_that_is_not_finite_is_refused_by_all_ranks(tmp_path):
+    """In the second rank's share alone, the last in a row of the table that no check reads."""
+    model = random_model("llama")
+    model.model.embed_tokens.weight.data[96, 31] = float("inf")
+    save_model(model, tmp_path)
+    with pytest.raises(UserError, match=r"not all finite in float32, model\.embed_tokens\.weight first"):
+        load_sharded(ModelSpec(id=str(tmp_path), device="cpu"), 2, limits=LIMITS)

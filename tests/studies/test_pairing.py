@@ -1,32 +1,25 @@
 """Combinations that cannot be are left out of a grid with a note, and refused where nothing is left."""
 
-import json
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from softprior.errors import UserError
 from softprior.specs import StudySpec
 from softprior.studies.plan import Plan, plan_study
+from softprior.testing.families import random_model, save_model
 from softprior.validation import validate
 
 
-def planner(folder: Path, config: dict[str, Any]) -> Callable[..., Plan]:
-    """Plans small studies of a model of which the config says all that is known."""
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "tokenizer.json").write_text("{}")
-    save_file({"weight": torch.zeros(2, 3)}, folder / "model.safetensors")
+def planner(model: Any) -> Callable[..., Plan]:
+    """Plans small studies of a model."""
 
     def plan(**changes: Any) -> Plan:
         study = {
             "name": "small",
-            "model": str(folder),
+            "model": model,
             "priors": ["isotropic", "fitted"],
             "methods": ["soft", {"deep": {"tokens": 5}}],
             "tasks": ["arithmetic"],
@@ -40,15 +33,15 @@ def planner(folder: Path, config: dict[str, Any]) -> Callable[..., Plan]:
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Callable[..., Plan]:
+def plan() -> Callable[..., Plan]:
     """Of a model whose blocks are not known."""
-    return planner(tmp_path / "model", {})
+    return planner({"id": "hub:owner/name", "revision": "0" * 40})
 
 
-@pytest.fixture
-def sized(tmp_path: Path) -> Callable[..., Plan]:
+@pytest.fixture(scope="module")
+def sized(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Plan]:
     """Of a model with four blocks."""
-    return planner(tmp_path / "model", {"num_hidden_layers": 4})
+    return planner(str(save_model(random_model("llama"), tmp_path_factory.mktemp("model"))))
 
 
 def combinations(found: Plan) -> set[tuple[str, ...]]:

@@ -8,6 +8,14 @@ from typing import Any, NamedTuple
 
 from softprior.errors import UserError
 
+ENCODER_DECODERS = ("t5", "mt5", "umt5")
+"""transformers' `model_type` of T5, T5 v1.1, Flan-T5, ByT5 (t5), mT5 and UMT5.
+
+Their positions are relative alone, so vectors in front move no token, and what a row computes depends
+on nothing beside it. Named, because neither shows in two short rows: LongT5 attends in blocks counted
+from the sequence's start, and the experts of Switch Transformers drop tokens once they are full.
+"""
+
 _TEXT_NAMES = {
     r"^(?:model\.)?language_model\.model\.": "model.",
     r"^model\.language_model\.": "model.",
@@ -16,18 +24,32 @@ _TEXT_NAMES = {
 """Names that tensors of a text model have inside a multimodal one, and their own."""
 
 
+def require_family(config: Any) -> None:
+    """Lets models of the T5 kind pass.
+
+    Raises:
+        UserError: the encoder-decoder model is of another family.
+    """
+    if config.model_type not in ENCODER_DECODERS:
+        raise UserError(
+            "the encoder-decoder models softprior can run are those of the families "
+            f"{', '.join(ENCODER_DECODERS)} and this one is of the family '{config.model_type}'; choose a T5 "
+            "or a decoder-only model"
+        )
+
+
 class Architecture(NamedTuple):
     """How a folder is loaded.
 
     Attributes:
         config: transformers' config of the text model.
-        factory: `AutoModelForCausalLM` or `AutoModelForSeq2SeqLM`.
+        kind: transformers' class of the model.
         names: patterns of stored names and what they become; None where they are the model's own.
         whole: the multimodal family of which the text model is a part.
     """
 
     config: Any
-    factory: Any
+    kind: Any
     names: Mapping[str, str] | None
     whole: str | None
 
@@ -37,13 +59,8 @@ class Architecture(NamedTuple):
         Args:
             folder: None for a model of the state dict among the options.
         """
-        return self.factory.from_pretrained(
-            folder,
-            config=self.config,
-            key_mapping=self.names,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **options,
+        return self.kind.from_pretrained(
+            folder, config=self.config, key_mapping=self.names, output_loading_info=True, **options
         )
 
 
@@ -51,13 +68,13 @@ def architecture(folder: Path) -> Architecture:
     """The architecture that a folder's config.json asks for; of a multimodal one that of its text model.
 
     Raises:
-        UserError: transformers does not know it, or has no text model of it.
+        UserError: transformers does not know it or has no text model of it, or it has an encoder and is
+            no T5.
     """
     from transformers import (
         MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
         AutoConfig,
-        AutoModelForCausalLM,
-        AutoModelForSeq2SeqLM,
     )
 
     try:
@@ -67,7 +84,8 @@ def architecture(folder: Path) -> Architecture:
             f"{folder / 'config.json'} cannot be used ({line(error)}); correct it, or choose another model"
         ) from None
     if config.is_encoder_decoder:
-        return Architecture(config, AutoModelForSeq2SeqLM, None, None)
+        require_family(config)
+        return Architecture(config, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[type(config)], None, None)
     text = config.get_text_config(decoder=True)
     if type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         part = f", whose text model {text.model_type} is none on its own" if text is not config else ""
@@ -75,11 +93,13 @@ def architecture(folder: Path) -> Architecture:
             f"the family '{config.model_type}' of {folder} is no language model that transformers can load "
             f"as one{part}; choose a decoder-only or T5 model"
         )
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(text)]
     if text is config:
-        return Architecture(config, AutoModelForCausalLM, None, None)
+        return Architecture(config, kind, None, None)
     # The whole model says whether its output layer is its embedding table.
-    text.tie_word_embeddings = getattr(config, "tie_word_embeddings", text.tie_word_embeddings)
-    return Architecture(text, AutoModelForCausalLM, _TEXT_NAMES, config.model_type)
+    if hasattr(config, "tie_word_embeddings"):
+        text.tie_word_embeddings = config.tie_word_embeddings
+    return Architecture(text, kind, _TEXT_NAMES, config.model_type)
 
 
 def line(error: Exception) -> str:

@@ -56,28 +56,29 @@ def examine(checkpoint: Checkpoint) -> Examination:
         memo.write_text(json.dumps(_examined(checkpoint)), encoding="utf-8")
 
     notes, parameters = json.loads(ensure(f"examined/{state}", build, shared=False).read_text("utf-8"))
-    return Examination(tuple(notes), parameters)
+    unread = [f"{name} in {checkpoint.folder} is not read" for name in checkpoint.unread]
+    return Examination((*unread, *notes), parameters)
 
 
 def _examined(checkpoint: Checkpoint) -> Examination:
     folder, tensors = checkpoint.folder, checkpoint.tensors()
     made = architecture(folder)
-    outline = _outline(made, tensors)
-    if outline is not None:
-        _require_plain_attention(made, outline.model)
+    try:
+        model, found = _outline(made, tensors)
+    except Exception as error:  # whatever a family does with its tensors while they are loaded
+        _require_plain_weights(checkpoint)
+        read_tokenizer(folder)
+        note = f"whether the weights in {folder} are complete shows when they are loaded ({line(error)})"
+        return Examination((note,), sum(math.prod(tensor.shape) for tensor in tensors.values()))
+    _require_plain_attention(made, model)
     _require_plain_weights(checkpoint)
-    notes = [f"{name} in {folder} is not read" for name in checkpoint.unread]
-    if outline is None:
-        # The family's classes cannot do without numbers; loading them will tell.
-        return Examination(tuple(notes), sum(math.prod(tensor.shape) for tensor in tensors.values()))
-    require_complete(outline.found, f"the model in {folder}")
-    left = sorted(outline.found["unexpected_keys"])
+    require_complete(found, f"the model in {folder}")
+    left = sorted(found["unexpected_keys"])
     _require_floats(folder, {name: tensor for name, tensor in tensors.items() if name not in left})
-    if left:
-        notes.append(_left_over(folder, made, left))
-    rows = int(outline.model.get_input_embeddings().weight.shape[0])
+    notes = [_left_over(folder, made, left)] if left else []
+    rows = int(model.get_input_embeddings().weight.shape[0])
     notes += _tokenizer_notes(folder, rows)
-    return Examination(tuple(notes), sum(weight.numel() for weight in outline.model.parameters()))
+    return Examination(tuple(notes), sum(weight.numel() for weight in model.parameters()))
 
 
 def _left_over(folder: Path, made: Architecture, left: list[str]) -> str:
@@ -89,30 +90,17 @@ def _left_over(folder: Path, made: Architecture, left: list[str]) -> str:
     return f"the weights in {folder} hold {len(left)} tensors that the model has no place for ({first(left)})"
 
 
-class _Outline(NamedTuple):
-    """A model without numbers, and what transformers found of its tensors."""
-
-    model: Any
-    found: Mapping[str, Any]
-
-
-def _outline(made: Architecture, tensors: Mapping[str, Tensor]) -> _Outline | None:
-    """The model as it is loaded, every tensor on the meta device; None if its classes cannot do that."""
+def _outline(made: Architecture, tensors: Mapping[str, Tensor]) -> tuple[Any, dict[str, Any]]:
+    """The model as it is loaded, every tensor on the meta device, and what transformers tells of them."""
     import torch
 
     config = copy.deepcopy(made.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
+    options = {"device_map": "meta", "ignore_mismatched_sizes": True}
     stored = {name: torch.empty(tensor.shape, device="meta") for name, tensor in tensors.items()}
-    try:
-        with _quiet():
-            return _Outline(
-                *made._replace(config=config).load(
-                    None, state_dict=stored, device_map="meta", ignore_mismatched_sizes=True
-                )
-            )
-    except Exception:  # whatever a family does with its tensors while they are loaded
-        return None
+    with _quiet():
+        return made._replace(config=config).load(None, state_dict=stored, **options)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from softprior.assets.architecture import require_family
 from softprior.errors import UserError
 from softprior.liveness import alive
 from softprior.models.hooks import Shown, showing
@@ -28,29 +29,8 @@ from softprior.models.protocol import (
 from softprior.models.reductions import compared, differentiated, summed
 from softprior.prompt import Batch, Place, Prompt
 
-FAMILIES = ("t5", "mt5", "umt5")
-"""transformers' `model_type` of T5, T5 v1.1, Flan-T5, ByT5 (t5), mT5 and UMT5.
-
-Their positions are relative alone, so vectors in front move no token, and what a row computes depends
-on nothing beside it. Named, because neither shows in two short rows: LongT5 attends in blocks counted
-from the sequence's start, and the experts of Switch Transformers drop tokens once they are full.
-"""
-
 PLACE = Place(0, stack="encoder")
 """The only place there is: vectors in front of the encoder's input embeddings."""
-
-
-def require_family(config: Any) -> None:
-    """Lets models of the T5 kind pass.
-
-    Raises:
-        UserError: the encoder-decoder model is of another family.
-    """
-    if config.model_type not in FAMILIES:
-        raise UserError(
-            f"the encoder-decoder models softprior can run are those of the families {', '.join(FAMILIES)} "
-            f"and this one is of the family '{config.model_type}'; choose a T5 or a decoder-only model"
-        )
 
 
 class EncoderDecoderLM:

@@ -15,7 +15,7 @@ from softprior.assets.checkpoint import require_complete
 from softprior.assets.examination import read_tokenizer
 from softprior.assets.models import ResolvedModel, resolve_model
 from softprior.errors import UserError
-from softprior.models.encoder_decoder import EncoderDecoderLM, require_family
+from softprior.models.encoder_decoder import EncoderDecoderLM
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.prompt import Row, collate
@@ -80,9 +80,7 @@ def read_network(model: ModelSpec, resolved: ResolvedModel) -> nn.Module:
     """
     made = architecture(resolved.folder)
     weights: dict[str, Any] = {"dtype": getattr(torch, model.dtype), "use_safetensors": True}
-    if made.config.is_encoder_decoder:
-        require_family(made.config)  # before gigabytes of weights are read
-    else:
+    if not made.config.is_encoder_decoder:
         weights["attn_implementation"] = ATTENTION
     try:
         network: nn.Module
@@ -94,7 +92,7 @@ def read_network(model: ModelSpec, resolved: ResolvedModel) -> nn.Module:
             f"the family of model {model.id} has an attention of its own, past transformers' interface, so "
             "softprior cannot run it; choose a decoder-only attention model"
         ) from None
-    except (ValueError, OSError, RuntimeError, ImportError, SafetensorError) as error:
+    except (ValueError, OSError, ImportError, SafetensorError) as error:
         raise UserError(f"model {model.id} cannot be loaded from {resolved.folder}: {line(error)}") from None
     require_complete(found, f"the model in {resolved.folder}")
     return network

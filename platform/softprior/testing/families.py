@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -16,6 +19,7 @@ from transformers import (
     LlamaConfig,
     MT5Config,
     PreTrainedConfig,
+    PreTrainedTokenizerFast,
     Qwen3Config,
     T5Config,
     UMT5Config,
@@ -105,6 +109,21 @@ def random_model(family: str, attention: str | None = "eager", seed: int = 0) ->
             # transformers builds all of them tied, and unties what a checkpoint holds apart.
             model.lm_head.weight = nn.Parameter(torch.randn(97, 32))
     return model.eval()
+
+
+def save_model(model: nn.Module, folder: Path) -> Path:
+    """Writes a model as users have it, with a tokenizer of one word for each row of its table.
+
+    The words are w1, w2, and so on, their tokens 1, 2, and so on; any other word is token 0.
+    """
+    network: Any = model
+    network.save_pretrained(folder)
+    rows = network.get_input_embeddings().num_embeddings
+    words = {"<unk>": 0, **{f"w{i}": i for i in range(1, rows)}}
+    unknown = {"unk_token": "<unk>"}
+    inner = Tokenizer(WordLevel(words, **unknown))
+    PreTrainedTokenizerFast(tokenizer_object=inner, **unknown).save_pretrained(folder)
+    return folder
 
 
 def with_uneven_norms(model: nn.Module) -> nn.Module:
