@@ -109,7 +109,7 @@ def test_the_store_has_every_site_and_the_vocabulary(plan, undisturbed):
     assert summary["tasks"]["arithmetic"]["documents"] == 45
     assert summary["failed"] == {}
     assert not undisturbed.parts.exists()
-    both = load_statistics(undisturbed.store, "arithmetic", "resid.3", "all+sinks", None)
+    both = load_statistics(undisturbed.store, "arithmetic", "resid.3", "all+template+sinks", None)
     assert both.moments.count == summary["tasks"]["arithmetic"]["tokens"]
     alone = load_statistics(undisturbed.store, "arithmetic", "resid.3", "all", None)
     sinks = load_statistics(undisturbed.store, "arithmetic", "resid.3", "sinks", None)
