@@ -119,8 +119,6 @@ class Worker:
             return self._read_vocabulary(shard)
         source, spec = self._sources[shard.source], self._spec
         reading = source.read(shard)
-        ids = (token for text in reading.texts for token in text.tokens)
-        require_rows(ids, self._host.info().vocabulary, f"the texts of {source.name}")
         state = self._load(source)
         sinks = Sinks(self._medians(source), spec.massive, self._bases)
         collector = Collector(state, self._sites, sinks, spec.seed)
@@ -166,6 +164,8 @@ class Worker:
         return state, facts
 
     def _observe(self, shard: Shard, texts: list[Text], statistic: SiteStatistic) -> None:
+        ids = (token for text in texts for token in text.tokens)
+        require_rows(ids, self._host.info().vocabulary, f"the texts of {shard.source}")
         self._host.observe(self._prompt, batch_of(texts), self._observed, statistic)
         self._done += sum(len(text.tokens) for text in texts)
         if time.monotonic() - self._beat > self._folder.pause:
