@@ -19,6 +19,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    SerializerFunctionWrapHandler,
     field_validator,
     model_serializer,
     model_validator,
@@ -363,10 +364,13 @@ class TrialSpec(Spec):
         prior_fingerprint: identifies what prior and regularisers read from files, and corrections of what
             they compute; null if there are none.
         regularisers: terms added to the training loss.
+        tokenizer: what rows and vocabulary are where they once were wrong for the model's tokenizer; null
+            where they are as they were.
     """
 
     model: str
     model_fingerprint: str
+    tokenizer: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"]
     method: Entry
     prior: Entry | None
@@ -379,6 +383,12 @@ class TrialSpec(Spec):
     pairing: Pairing = "noise"
     training: TrainingSpec | None
     evaluation: EvaluationSpec
+
+    @model_serializer(mode="wrap")
+    def _to_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `tokenizer` where it is null, so that ids from before it existed stay as they are."""
+        found: dict[str, Any] = handler(self)
+        return {key: value for key, value in found.items() if (key, value) != ("tokenizer", None)}
 
     @property
     def id(self) -> str:

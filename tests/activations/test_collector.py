@@ -15,7 +15,7 @@ from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.seeding import derive, torch_generator
 from softprior.statistics.sequences import random_span
-from softprior.tasks.parts import ANSWER, PARTS
+from softprior.tasks.parts import ANSWER, PARTS, TEMPLATE
 from softprior.tasks.prepare import Text
 from softprior.testing.families import FAMILIES, random_model
 
@@ -39,6 +39,8 @@ def texts(count: int = 23) -> list[Text]:
         tokens = torch.randint(3, FAMILIES["llama"].vocab_size, (length,), generator=generator).tolist()
         parts = [0] * (length - 3) + [2, 2, 2]
         parts[1] = 1
+        if length >= 9:
+            parts[3] = parts[length - 4] = TEMPLATE
         found.append(Text(f"text-{i}", f"document-{i // 3}", "ab"[i % 2], tokens, parts))
     return found
 
@@ -107,11 +109,12 @@ def test_every_sum_is_that_of_all_states(host, site, exact):
             assert found.norms.quantile(share) == pytest.approx(
                 np.quantile(own, share, method="lower"), rel=0.011
             )
+    data = ~sink & (part != TEMPLATE)
     means = np.stack(
         [
-            states[[t is text for t in order] & ~sink].mean(0)
+            states[[t is text for t in order] & data].mean(0)
             for text in given
-            if any([t is text for t in order] & ~sink)
+            if any([t is text for t in order] & data)
         ]
     )
     found = state.sites[site].classes["mean"].moments.moments
@@ -120,7 +123,7 @@ def test_every_sum_is_that_of_all_states(host, site, exact):
     last = np.array([i for i in range(len(order)) if i + 1 == len(order) or order[i + 1] is not order[i]])
     near(state.sites[site].classes["last"].moments.moments.mean, states[last[~sink[last]]].mean(0), tolerance)
     for group in ("a", "b"):
-        mask = ~sink & np.array([text.group == group for text in order])
+        mask = data & np.array([text.group == group for text in order])
         index = ("a", "b").index(group)
         assert state.sites[site].group_counts[index] == mask.sum()
         near(state.sites[site].group_sums[index] / mask.sum(), states[mask].mean(0), tolerance)
@@ -181,20 +184,22 @@ def test_trajectories_and_spans_are_those_of_each_text(host):
     for i, text in enumerate(ordered):
         everything = Everything()
         host.observe(None, batch_of([text]), ["resid.0", "resid.2"], everything)
-        alone = everything.of("resid.2")
-        assert rows["tokens"][i] == len(text.tokens) - 1  # the first is a sink
+        alone, is_data = everything.of("resid.2"), np.array(text.parts) != TEMPLATE
+        steps = np.linalg.norm(np.diff(alone[1:], axis=0), axis=1)[is_data[1:-1] & is_data[2:]]
+        alone = alone[is_data]
+        assert rows["tokens"][i] == len(alone) - 1  # the first is a sink
         near(rows["trace"][i], np.trace(np.cov(alone[1:].T)), 1e-4)
-        near(rows["step"][i], np.linalg.norm(np.diff(alone[1:], axis=0), axis=1).mean(), 1e-4)
+        near(rows["step"][i], steps.mean(), 1e-4)
         near(rows["answer"][i], np.trace(np.cov(alone[-3:].T)), 1e-4)
         assert rows["document"][i] == key_of(text.document)
-        room, length, key = (torch.tensor([n]) for n in (len(text.tokens) - 4, 3, key_of(text.id)))
+        room, length, key = (torch.tensor([n]) for n in (len(alone) - 4, 3, key_of(text.id)))
         seeds = [derive(3, "span", number) for number in range(SPANS)]
         starts = [1 + int(random_span(room, length, key, seed)) for seed in seeds]
         if all(starts):
             logs = [np.log(np.trace(np.cov(alone[start : start + 3].T))) for start in starts]
             near(rows["span"][i], np.exp(np.mean(logs)), 1e-4)
         else:
-            assert len(text.tokens) < 7
+            assert len(alone) < 7
             assert rows["span"][i].isnan()
     path = state.sites["resid.2"].paths
     assert path["position"].tolist() == list(range(1, len(given[4].tokens)))

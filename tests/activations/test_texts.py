@@ -259,7 +259,8 @@ def test_parts_of_a_question_are_its_own_words(loaded):
         words = {n: loaded.tokenizer.decode([t for t, p in pairs if PARTS[p] == n]) for n in PARTS}
         assert words["question"].strip().startswith("What is")
         assert words["question"].strip().endswith("?")
-        assert words["input"].strip() == "Answer:"
+        assert words["template"].strip() == "Answer:"
+        assert words["input"] == ""
         numbers = [int(word) for word in words["question"].strip(" ?").split() if word.isdecimal()]
         assert int(words["answer"]) == sum(numbers)
 

@@ -24,6 +24,7 @@ BELOW: dict[str, set[str]] = {
     "validation": {"errors", "hiding", "specs"},
     "study_files": {"errors", "specs", "validation"},
     "prompt": {"errors"},
+    "tokens": {"errors"},
     "statistics": {"errors", "files", "geometry", "seeding"},
     "posteriors": {"errors", "files", "prompt", "storage"},
     "labels": {"specs"},
@@ -40,6 +41,7 @@ BELOW: dict[str, set[str]] = {
         "storage",
         "validation",
         "study_files",
+        "tokens",
     },
 }
 """The base layer: what each may import."""

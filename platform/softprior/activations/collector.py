@@ -17,7 +17,7 @@ from softprior.activations.texts import key_of
 from softprior.models.protocol import Where
 from softprior.prompt import Batch, Row, collate
 from softprior.statistics.keyed_sample import hash_keys
-from softprior.tasks.parts import ANSWER, PARTS
+from softprior.tasks.parts import ANSWER, PARTS, TEMPLATE
 from softprior.tasks.prepare import Text
 
 LAST, MEAN, SINKS = "last", "mean", "sinks"
@@ -109,6 +109,8 @@ def base_sites(known: Sequence[str]) -> dict[str, str]:
 class Collector:
     """A statistic for `FrozenLM.observe` that adds up into the state of a task.
 
+    The task's template is a class of its own and counts in no mean of a text or group: it is no data.
+
     Before each batch `begin` takes its texts.
     """
 
@@ -138,7 +140,7 @@ class Collector:
         self._add(found, SINKS, (~kept).nonzero()[:, 0], states, norms, tokens)
         last = tokens.last[kept[tokens.last]]
         self._add(found, LAST, last, states, norms, tokens)
-        self._add_means(found, kept, states, tokens)
+        self._add_means(found, kept & (tokens.parts != TEMPLATE), states, tokens)
 
     def _add(
         self,
@@ -159,7 +161,7 @@ class Collector:
     def _add_means(
         self, found: SiteState, kept: Bool[Tensor, "N"], states: Float[Tensor, "N H"], tokens: _Tokens
     ) -> None:
-        """Means over a text's tokens, and sums over those of a group."""
+        """Means over a text's kept tokens, and sums over those of a group."""
         count = len(self._texts)
         rows, where = tokens.rows[kept], kept.nonzero()[:, 0]
         numbers = torch.bincount(rows, minlength=count)

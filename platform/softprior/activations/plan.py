@@ -15,8 +15,10 @@ from softprior.assets import fingerprints
 from softprior.assets.models import model_fingerprint, model_shape
 from softprior.assets.named import here
 from softprior.errors import UserError
+from softprior.labels import counted
 from softprior.models.load import load_tokenizer
 from softprior.posteriors import load_posterior
+from softprior.tokens import reserved
 
 PATHS = 8
 """Texts of a task whose states are kept whole, for figures; all are of one shard."""
@@ -77,7 +79,11 @@ def plan_activations(spec: ActivationsSpec, where: str = "activations") -> Plan:
             raise UserError(f"{where}: prompt: {error}") from None
         _check_prompt(spec, path, identity["model"], where)
         identity["prompt"] = fingerprints.of_file(path)
-    known = sources(spec, load_tokenizer(spec.model), where)
+    loaded = load_tokenizer(spec.model)
+    left = len(reserved(loaded.tokenizer))
+    if left:
+        identity[f"data.{VOCABULARY}"] = f"less {counted(left, 'reserved token')}"
+    known = sources(spec, loaded, where)
     shards = [Shard(f"{VOCABULARY}-00000", VOCABULARY, "", 0, 0, 0, 1)]
     for source in known.values():
         identity[f"data.{source.name}"] = source.fingerprint

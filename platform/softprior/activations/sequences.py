@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from softprior.activations.collector import Sinks
@@ -14,7 +14,7 @@ from softprior.activations.texts import key_of
 from softprior.models.protocol import Where
 from softprior.seeding import derive
 from softprior.statistics.sequences import random_span, row_statistics
-from softprior.tasks.parts import ANSWER
+from softprior.tasks.parts import ANSWER, TEMPLATE
 from softprior.tasks.prepare import Text
 
 SPANS = 8
@@ -26,7 +26,8 @@ class Sequences:
 
     Rows have the keys of the text and of its document, `shuffled`, `tokens` (those that count), `trace`,
     `step`, and, of the answer and of random spans of the same length before it, `answer` and `span`: half the
-    mean squared distance between two of their tokens, of the spans the geometric mean. Sinks do not count.
+    mean squared distance between two of their tokens, of the spans the geometric mean. Sinks do not count,
+    nor does the task's template, which is no data: a path breaks off there, and a span goes on behind it.
 
     Attributes:
         paths: ids of texts whose states are kept whole, for figures.
@@ -38,6 +39,7 @@ class Sequences:
         self._sinks = sinks
         self._seed = seed
         self._texts: Sequence[Text] = ()
+        self._parts = torch.zeros(0, 0, dtype=torch.long)
         self._shuffled = False
         self.paths: frozenset[str] = frozenset()
 
@@ -45,6 +47,8 @@ class Sequences:
         """The texts of the batch that is observed next, in its order."""
         self._texts = texts
         self._shuffled = shuffled
+        longest = max(len(text.tokens) for text in texts)
+        self._parts = torch.tensor([text.parts + [0] * (longest - len(text.parts)) for text in texts])
 
     def update(self, site: str, states: Float[Tensor, "N H"], where: Where) -> None:
         if site.startswith("decoder."):
@@ -52,8 +56,10 @@ class Sequences:
         kept = ~self._sinks(site, states.norm(dim=1), where)
         if site not in self._sites:
             return
+        data = self._parts[where.rows.cpu(), where.positions.cpu()] != TEMPLATE
+        counted = kept & data.to(kept.device)
         rows, count = where.rows.to(states.device), len(self._texts)
-        whole = row_statistics(states, rows, kept, count)
+        whole = row_statistics(states, rows, counted, count)
         found = {
             "text": torch.tensor([key_of(text.id) for text in self._texts]),
             "document": torch.tensor([key_of(text.document) for text in self._texts]),
@@ -62,21 +68,27 @@ class Sequences:
             "trace": whole.trace,
             "step": whole.step,
         }
-        found["answer"], found["span"] = self._answers(states, where, kept)
+        found["answer"], found["span"] = self._answers(states, where, counted, data)
         state = self._state.site(site, states.shape[1])
         state.sequences = appended(state.sequences, {k: v.cpu() for k, v in found.items()})
         if not self._shuffled:
             self._keep_paths(state, states, where, kept.cpu())
 
     def _answers(
-        self, states: Float[Tensor, "N H"], where: Where, kept: Bool[Tensor, "N"]
+        self,
+        states: Float[Tensor, "N H"],
+        where: Where,
+        counted: Bool[Tensor, "N"],
+        data: Bool[Tensor, "N"],
     ) -> tuple[Float[Tensor, "R"], Float[Tensor, "R"]]:
         """Traces of the answers, and geometric means of those of random spans; nan where there is none."""
         count = len(self._texts)
         if self._shuffled:
             none = torch.full((count,), float("nan"), dtype=torch.float64)
             return none, none
-        rows, positions = where.rows.cpu(), where.positions.cpu()
+        rows = where.rows.cpu()
+        # Positions in the text without its template, so that a span of its data is a range of them.
+        positions = _ranks(rows, data)
         first = torch.tensor([_answer_start(text) for text in self._texts])
         lengths = torch.tensor([text.parts.count(ANSWER) for text in self._texts])
         keys = torch.tensor([key_of(text.id) for text in self._texts])
@@ -87,7 +99,7 @@ class Sequences:
             starts.append(torch.where(start < 0, len(rows), 1 + start))
         chosen, owners = [], []
         for number, start in enumerate(starts):
-            inside = (positions >= start[rows]) & (positions < (start + lengths)[rows]) & kept.cpu()
+            inside = (positions >= start[rows]) & (positions < (start + lengths)[rows]) & counted.cpu()
             chosen.append(inside.nonzero()[:, 0])
             owners.append(number * count + rows[inside])
         of, owner = torch.cat(chosen).to(states.device), torch.cat(owners).to(states.device)
@@ -118,4 +130,15 @@ class Sequences:
 
 
 def _answer_start(text: Text) -> int:
-    return text.parts.index(ANSWER) if ANSWER in text.parts else len(text.parts)
+    """Number of tokens before the answer, those of the template left out."""
+    end = text.parts.index(ANSWER) if ANSWER in text.parts else len(text.parts)
+    return sum(part != TEMPLATE for part in text.parts[:end])
+
+
+def _ranks(rows: Int[Tensor, "N"], counted: Bool[Tensor, "N"]) -> Int[Tensor, "N"]:
+    """Which of the counted tokens of its row each token is, from 0; of others the rank of the one before."""
+    before = counted.long().cumsum(0)
+    starts = torch.ones_like(counted)
+    starts[1:] = rows[1:] != rows[:-1]
+    offset = (before - counted.long())[starts]
+    return before - 1 - offset[starts.long().cumsum(0) - 1]

@@ -10,7 +10,7 @@ import torch
 from softprior.activations.collector import SINKS
 from softprior.activations.state import ClassState, SiteState, Tensors
 from softprior.statistics.store import SiteStatistics, Tables, save_statistics
-from softprior.tasks.parts import PARTS
+from softprior.tasks.parts import DATA
 
 
 def write_site(
@@ -42,7 +42,7 @@ def write_site(
     )
     facts = {"data": identity.get(f"data.{task}"), "prompt": identity.get("prompt"), "documents": documents}
     facts["sample"] = state.sample
-    merged = {"all": [name for name in PARTS if name in classes]}
+    merged = {"all": [name for name in DATA if name in classes]}
     return save_statistics(folder, task, site, identity["model"], classes, merged, tables, facts)
 
 

@@ -20,8 +20,9 @@ from softprior.seeding import derive, numpy_generator
 from softprior.tasks import TASKS, Task
 from softprior.tasks.base import Split
 from softprior.tasks.parts import ANSWER
-from softprior.tasks.prepare import PreparedSplit, Text, prepare
+from softprior.tasks.prepare import FORMAT, PreparedSplit, Text, prepare
 from softprior.tasks.sources import left_out, local_path
+from softprior.tokens import around, chunks
 from softprior.validation import validate
 
 VOCABULARY = "vocabulary"
@@ -149,7 +150,8 @@ class TaskTexts:
         groups = tuple(sorted(set(prepared.column("group")[:count])))
         few = groups if 1 < len(groups) <= MOST_GROUPS else ()
         notes = left_out(name, whole.quarantined, whole.quarantine)
-        return cls(name, prepared, tuple(order), few, task.fingerprint(), tuple(notes))
+        # Of the data, and of how it is made into tokens with parts.
+        return cls(name, prepared, tuple(order), few, f"{task.fingerprint()}-{FORMAT}", tuple(notes))
 
     def shards(self, tokens: int) -> list[Shard]:
         documents = self.split.column("document")
@@ -199,7 +201,9 @@ class FileTexts:
         ]
         # Their first documents once began with the mark, or were lost: those stores hold other numbers.
         facts += [f"{path} without its mark" for path in self.files() if has_mark(path)]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+        found = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+        # Once the chunks of tokenizers with special tokens were others: only a document's ends had them.
+        return f"{found}-chunks" if any(around(self.tokenizer)) else found
 
     @property
     def _pattern(self) -> Path:
@@ -258,16 +262,15 @@ class FileTexts:
             if isinstance(found, Malformed):
                 skipped.append(f"{name}: {found.reason}")
                 continue
-            pieces = [found[at : at + self.spec.length] for at in range(0, len(found), self.spec.length)]
             texts += [
                 Text(f"{name}-{i}", name, "", piece, [0] * len(piece))
-                for i, piece in enumerate(pieces)
+                for i, piece in enumerate(found)
                 if len(piece) >= LEAST
             ]
         return Reading(texts, skipped)
 
-    def _documents(self, shard: Shard) -> Iterator[tuple[str, list[int] | Malformed]]:
-        """The tokens of each document, by a name that says where it stands."""
+    def _documents(self, shard: Shard) -> Iterator[tuple[str, list[list[int]] | Malformed]]:
+        """The chunks of each document, by a name that says where it stands."""
         path, folder = Path(shard.file), _fixed_folder(self._pattern)
         for place, document in rows(path, self.spec.column, shard.first, shard.last):
             # Not the base name alone: folders often hold files of one name.
@@ -275,11 +278,11 @@ class FileTexts:
             if isinstance(document, Malformed):
                 yield name, document
                 continue
-            tokens = self.tokenizer(document, verbose=False)["input_ids"]
-            if len(tokens) >= LEAST:
-                yield name, tokens
+            pieces = chunks(self.tokenizer, document, self.spec.length)
+            if pieces and len(pieces[0]) >= LEAST:
+                yield name, pieces
             else:
-                number = counted(len(tokens), "token")
+                number = counted(len(pieces[0]) if pieces else 0, "token")
                 yield name, Malformed(f"{number}, and a text has {LEAST} or more")
 
 

@@ -31,6 +31,7 @@ from softprior.statistics.keyed_sample import hash_keys
 from softprior.storage import local_copy, location
 from softprior.tasks.parts import PARTS
 from softprior.tasks.prepare import Text
+from softprior.tokens import require_rows, vocabulary_ids
 
 ATTEMPTS = 2
 """How often a worker tries a shard that fails."""
@@ -56,7 +57,7 @@ class Worker:
         limit_threads(self._spec.resources.cpus)
         loaded = load_local(self._spec.model)
         self._host = loaded.host
-        self._vocabulary = len(loaded.tokenizer)
+        self._vocabulary = vocabulary_ids(loaded.tokenizer, loaded.host.info().vocabulary)
         self._sources = sources(self._spec, loaded)
         self._folder = RunFolder(location(folder))
         self._name = uuid.uuid4().hex[:12]
@@ -141,11 +142,11 @@ class Worker:
         return state, facts
 
     def _read_vocabulary(self, shard: Shard) -> tuple[TaskState, dict[str, Any]]:
-        """The embedding of every token, as if each were a text of its own."""
+        """The embedding of every token that may stand in a text, as if each were a text of its own."""
         info, spec = self._host.info(), self._spec
         state = TaskState(VOCABULARY, spec.sample, spec.exact, ())
         site = state.site("encoder.resid.0" if info.stack == "encoder" else "resid.0", info.hidden)
-        for ids in torch.arange(self._vocabulary).split(spec.batch_tokens):
+        for ids in torch.tensor(self._vocabulary).split(spec.batch_tokens):
             vectors = self._host.embed(ids)
             none = torch.full_like(ids, -1)
             facts = {
@@ -157,12 +158,14 @@ class Worker:
             }
             keys = hash_keys(spec.seed, ids.numpy(), none.numpy())
             site.of(PARTS[0]).add(vectors, vectors.norm(dim=1).cpu(), keys, facts)
-        number = self._vocabulary
+        number = len(self._vocabulary)
         facts = {"texts": number, "tokens": number, "documents": number, "skipped": 0, "reasons": []}
         state.end_shard(shard.name, facts)
         return state, facts
 
     def _observe(self, shard: Shard, texts: list[Text], statistic: SiteStatistic) -> None:
+        ids = (token for text in texts for token in text.tokens)
+        require_rows(ids, self._host.info().vocabulary, f"the texts of {shard.source}")
         self._host.observe(self._prompt, batch_of(texts), self._observed, statistic)
         self._done += sum(len(text.tokens) for text in texts)
         if time.monotonic() - self._beat > self._folder.pause:

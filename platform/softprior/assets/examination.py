@@ -16,6 +16,7 @@ from softprior.assets.cache import ensure
 from softprior.assets.checkpoint import Checkpoint, Tensor, first, require_complete
 from softprior.assets.fingerprints import combined
 from softprior.errors import UserError
+from softprior.tokens import EncoderTokenizer
 
 EXAMINATION_VERSION = 1
 """Raised whenever `examine` looks at more, so that what it has remembered is looked at again."""
@@ -175,7 +176,7 @@ def _tokenizer_notes(folder: Path, rows: int) -> list[str]:
 
 
 def read_tokenizer(folder: Path) -> Any:
-    """A model's tokenizer.
+    """A model's tokenizer, which says where an encoder reads the inputs.
 
     Raises:
         UserError: transformers cannot read it.
@@ -183,8 +184,25 @@ def read_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # of Python's and Rust's readers of several formats
         raise UserError(
             f"the tokenizer in {folder} cannot be read ({line(error)}); copy or save it again"
+        ) from None
+    return EncoderTokenizer(tokenizer) if architecture(folder).config.is_encoder_decoder else tokenizer
+
+
+def read_gguf_tokenizer(path: Path) -> Any:
+    """The tokenizer in a GGUF file, as it is converted.
+
+    Raises:
+        UserError: transformers cannot read it.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    except Exception as error:  # as above
+        raise UserError(
+            f"the tokenizer in {path} cannot be read ({line(error)}); use a folder of safetensors instead"
         ) from None

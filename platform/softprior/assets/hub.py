@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,6 +92,28 @@ def hub_model(repo: str, revision: str) -> HubModel:
         folder = _snapshot(repo, str(info.sha))
         licence = info.card_data.get("license") if info.card_data else None
         return HubModel(folder, str(info.sha), str(licence or "not stated"))
+
+
+def hub_tokenizer(repo: str, revision: str) -> Path | None:
+    """A folder with the model's config and tokenizer: its snapshot, or these files fetched alone.
+
+    Returns:
+        None where neither is to be had, which fetching the model itself explains.
+    """
+    with suppress(LocalEntryNotFoundError):
+        return _snapshot(repo, revision, local_files_only=True)
+    try:
+        folder = snapshot_download(
+            repo,
+            revision=revision,
+            allow_patterns=[name for name in _FILES if not name.endswith(".safetensors")],
+            # Apart from whole snapshots, which are taken to be whole where there is no network.
+            cache_dir=cache_root() / "tokenizers" / "hub",
+            token=_token(),
+        )
+    except (OSError, ValueError, httpx2.HTTPError):
+        return None
+    return Path(folder)
 
 
 def require_intact(folder: Path) -> None:

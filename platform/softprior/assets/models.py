@@ -12,8 +12,8 @@ from softprior.assets.cache import ensure
 from softprior.assets.catalogue import Asset, PackageFolder, RegistryFile, Sizes, catalogue
 from softprior.assets.checkpoint import INDEX, listed, read_checkpoint
 from softprior.assets.conversion import CONVERSION_VERSION, check_gguf, convert_gguf
-from softprior.assets.examination import Examination, examine
-from softprior.assets.hub import hub_commit, hub_model, require_intact
+from softprior.assets.examination import Examination, examine, read_gguf_tokenizer, read_tokenizer
+from softprior.assets.hub import hub_commit, hub_model, hub_tokenizer, require_intact
 from softprior.assets.registry import fetch
 from softprior.errors import UserError, nearest
 from softprior.prompt import Place, Stack
@@ -106,6 +106,21 @@ def _examined(model: ModelSpec) -> Examination | None:
         check_gguf(weights)
         return None
     return examine(read_checkpoint(weights))
+
+
+def tokenizer_here(model: ModelSpec) -> Any | None:
+    """The model's tokenizer, of a hub model fetched without the rest; None if that is out of reach.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if model.id.startswith(_HUB):
+        folder = hub_tokenizer(model.id.removeprefix(_HUB), model.revision)
+        return None if folder is None else read_tokenizer(folder)
+    weights = _here(model)
+    if weights is None:
+        return None
+    return read_gguf_tokenizer(weights) if weights.is_file() else read_tokenizer(weights)
 
 
 def _here(model: ModelSpec) -> Path | None:

@@ -309,7 +309,7 @@ def _classes(header: dict[str, Any], path: Path, tokens: str) -> list[str]:
         if name not in known and name not in merged:
             raise UserError(f"{path} has no token class '{name}'; {nearest(name, [*merged, *known])}")
         found += merged.get(name, [name])
-    whole = {name for names in merged.values() for name in names} | {"sinks"}
+    whole = {name for names in merged.values() for name in names} | ({"sinks", "template"} & set(known))
     if len(set(found)) < len(found) or (len(found) > 1 and not whole >= set(found)):
         raise UserError(
             f"'{tokens}' adds token classes that share tokens; add some of {', '.join(sorted(whole))}"

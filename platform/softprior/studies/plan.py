@@ -17,7 +17,7 @@ from softprior.specs import Entry, Spec, SpecT, StudySpec, TrialSpec
 from softprior.studies.pairing import can_carry, can_start, carry_notes
 from softprior.tasks import TASKS, Task
 from softprior.tasks.prepare import known_notes, shortages
-from softprior.training.identity import files_fingerprint
+from softprior.training.identity import files_fingerprint, tokenizer_facts
 from softprior.validation import validate
 
 T = TypeVar("T")
@@ -58,6 +58,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     notes = _axis_notes(study, parts)
     fingerprint = _located(f"{where}: model", lambda: model_fingerprint(study.model))
     shape = _located(f"{where}: model", lambda: model_shape(study.model))
+    facts = _located(f"{where}: model", lambda: tokenizer_facts(study.model, fingerprint))
     _check_parts(parts, shape, where)
     notes += [*model_notes(study.model), *_shortages(parts.tasks, fingerprint)]
     starts = [
@@ -77,7 +78,8 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
                 if can_start(start.prior, method, shape)
                 and can_carry(start.prior, method, start.regularisers, shape)
             ]
-            for trial in _trials(study, method, task, able, fingerprint):
+            tokenizer = facts.identity(task, method.trained)
+            for trial in _trials(study, method, task, able, fingerprint, tokenizer):
                 trials.setdefault(trial.id, trial)
     if any(method.trained for method in parts.methods) and all(t.training is None for t in trials.values()):
         raise UserError(f"{where}: priors: none of them can start any of the methods; {'; '.join(notes)}")
@@ -293,6 +295,7 @@ def _trials(
     task: Task,
     starts: Sequence[Start],
     fingerprint: str,
+    tokenizer: str | None,
 ) -> list[TrialSpec]:
     task_entry, data = entry_of(TASKS, task), task.fingerprint()
     if isinstance(method, Instruction):
@@ -303,6 +306,7 @@ def _trials(
             {
                 "model": study.model.id,
                 "model_fingerprint": fingerprint,
+                "tokenizer": tokenizer,
                 "dtype": study.model.dtype,
                 "method": entry_of(METHODS, method),
                 "task": task_entry,

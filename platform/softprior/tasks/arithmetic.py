@@ -63,6 +63,10 @@ class Arithmetic(Task):
         """All but the last line."""
         return 0, example.input.rindex("\n")
 
+    def template(self, example: Example) -> tuple[tuple[int, int], ...]:
+        """The last line."""
+        return ((example.input.rindex("\n"), len(example.input)),)
+
     def splits(self) -> Splits:
         """Generates the questions, or reads them from the cache."""
         counts = {split: -(-self.examples_of(split) // len(self.modules)) for split in SPLITS}

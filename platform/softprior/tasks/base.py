@@ -13,6 +13,7 @@ from pydantic import Field
 from softprior.errors import UserError
 from softprior.prompt import Row
 from softprior.specs import Spec
+from softprior.tokens import joined
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -157,6 +158,19 @@ class Task(Spec, ABC):
         """Where in the input the question stands, as characters from, to; None where there is none."""
         return None
 
+    def template(self, example: Example) -> tuple[tuple[int, int], ...]:  # noqa: ARG002
+        """Where in the input stands what the task itself has put there, as characters from, to."""
+        return ()
+
+    def trained_answer(self, example: Example) -> str:
+        """The answer that is trained on: the first one, and of one that would be cut off at `stop` its words.
+
+        An answer is generated up to the first of the stop texts. One over several lines is written as
+        metrics read it, with single spaces, or a perfect model could not give it.
+        """
+        answer = example.answers[0]
+        return " ".join(answer.split()) if any(text in answer for text in self.stop) else answer
+
     def document(self, example: Example) -> str:
         """What an example's tokens share with those of others, so that they are not independent of them."""
         return example.id
@@ -170,8 +184,12 @@ class Task(Spec, ABC):
         }[split]
 
     def row(self, example: Example, tokenizer: Any) -> Row | None:
-        """The example as tokens, or None where it does not fit."""
-        return answer_row(example.id, example.input, example.answers[0], tokenizer)
+        """The example as tokens, or None where it does not fit.
+
+        Raises:
+            UserError: the tokenizer cannot write it; `NotJointError` leaves out this example alone.
+        """
+        return answer_row(example.id, example.input, self.trained_answer(example), tokenizer)
 
     def rows(self, example: Example, tokenizer: Any) -> list[Row]:
         """All rows of an example: one, or none where it does not fit, unless the task cuts it up."""
@@ -186,23 +204,22 @@ class Task(Spec, ABC):
 
 
 def answer_row(name: str, text: str, answer: str, tokenizer: Any) -> Row:
-    """Input tokens, then the tokens of " " + answer and the end-of-sequence token.
+    """The tokens of an input and, behind a space, its answer as one text, and one end-of-sequence token.
 
-    The answer is tokenised apart from the input, so the same answer has the same labels after every
-    input. The end-of-sequence token is a label (a prompt must learn to stop) but is not scored.
+    The end-of-sequence token is a label (a prompt must learn to stop) but is not scored.
 
     Raises:
-        UserError: the tokenizer has no end-of-sequence token, or makes no token of the input.
+        UserError: the tokenizer has no end-of-sequence token, or makes no token of the input; as
+            `NotJointError`, the tokens of input and answer are not those of the joined text.
     """
     if tokenizer.eos_token_id is None:
         raise UserError(
             "answers end with the end-of-sequence token, and this model's tokenizer has none; "
             "set eos_token in its tokenizer_config.json"
         )
-    before = tokenizer(text, verbose=False)["input_ids"]
+    before, after = joined(tokenizer, text, answer)
     if not before:
         raise UserError(f"an input needs at least one token, and the tokenizer makes none of {text[:40]!r}")
-    after = tokenizer(f" {answer}", add_special_tokens=False)["input_ids"]
     return Row(
         id=name,
         tokens=[*before, *after, tokenizer.eos_token_id],

@@ -19,6 +19,7 @@ from softprior.tasks.language_source import JSON_LINES, Document, c4, local, loc
 from softprior.tasks.partition import keyed_order, keys_for, split_in_order, split_of
 from softprior.tasks.sources import check_source, is_path, local_path, where
 from softprior.tasks.squad_metrics import exact_match, overlap
+from softprior.tokens import chunks
 
 _SHORTEST = 16
 """Tokens. A document's last chunk is left out if it is shorter: too little context to learn from."""
@@ -141,6 +142,10 @@ class Language(Task):
         tables = {split: table(examples[split]) for split in SPLITS}
         return Splits(**tables, quarantined=quarantined, notes=dict(+notes))
 
+    def template(self, example: Example) -> tuple[tuple[int, int], ...]:
+        """In cloze the last line."""
+        return ((example.input.rindex("\n"), len(example.input)),) if self.mode == "cloze" else ()
+
     def document(self, example: Example) -> str:
         """The document, whose chunks or sentences these are."""
         return example.group if self.mode == "cloze" else example.id
@@ -157,18 +162,12 @@ class Language(Task):
 
         Cut here and not in `splits`, because a chunk is counted in tokens and only here is there a
         tokenizer: passages cut by characters beforehand would end at other places for every model,
-        and mostly be too short or too long. Where the tokenizer begins a text with a
-        beginning-of-sequence token, so does every chunk, since models read poorly without theirs.
+        and mostly be too short or too long.
         """
         if self.mode == "cloze":
             return super().rows(example, tokenizer)
-        begin = [token for token in tokenizer("")["input_ids"] if token == tokenizer.bos_token_id]
-        # `verbose` off: a document longer than the model's context is no reason to warn, it is cut.
-        tokens = tokenizer(example.input, add_special_tokens=False, verbose=False)["input_ids"]
-        step = self.length - len(begin)
-        chunks = [begin + tokens[start : start + step] for start in range(0, len(tokens), step)]
         rows = {}
-        for i, chunk in enumerate(chunks):
+        for i, chunk in enumerate(chunks(tokenizer, example.input, self.length)):
             if len(chunk) >= _SHORTEST:
                 labels = [False] + [True] * (len(chunk) - 1)
                 rows[f"{example.id}-{i}"] = Row(f"{example.id}-{i}", chunk, labels=labels, scored=labels)

@@ -1,4 +1,4 @@
-"""Which part of an example a token belongs to: input, question or answer."""
+"""Which part of an example a token belongs to: input, question, answer, or the task's own template."""
 
 from __future__ import annotations
 
@@ -7,25 +7,41 @@ from typing import Any
 from softprior.prompt import Row
 from softprior.tasks.base import Example, Task
 
-PARTS = ("input", "question", "answer")
-"""Every token has exactly one; `input` is what is neither of the others (context, "Answer:", whole texts)."""
+PARTS = ("input", "question", "answer", "template")
+"""Every token has exactly one. `template` is what the task writes around its data ("Answer:"), `input` what
+is none of the others: context, a sentence, whole texts."""
 
-INPUT, QUESTION, ANSWER = range(len(PARTS))
+INPUT, QUESTION, ANSWER, TEMPLATE = range(len(PARTS))
+
+DATA = tuple(name for name in PARTS if name != "template")
+"""The parts that are text of the source; together they are all of it."""
 
 
 def parts_of(task: Task, example: Example, row: Row, tokenizer: Any) -> list[int]:
     """The part of each token of a row, as an index into `PARTS`.
 
-    The end-of-sequence label is no token of the answer. A tokenizer without offsets cannot say where the
-    question stands; its tokens then count as input.
+    The end-of-sequence label is no token of the answer. A token across a boundary counts as question before
+    it counts as input, and as template only if nothing else but spaces is in it. A tokenizer without offsets
+    cannot say where a part stands; its tokens then count as input.
     """
     answered = bool(example.answers)
     parts = [ANSWER if answered and scored else INPUT for scored in row.scored]
-    question = task.question(example)
-    if question is not None and tokenizer.is_fast:
-        first, last = question
-        offsets = tokenizer(example.input, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-        for index, (start, end) in enumerate(offsets):
-            if start < end and start < last and end > first:
-                parts[index] = QUESTION
+    question, template = task.question(example), task.template(example)
+    if (question is None and not template) or not tokenizer.is_fast:
+        return parts
+    offsets = tokenizer(example.input, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    for index, (start, end) in enumerate(offsets):
+        if start == end:
+            continue
+        if question is not None and start < question[1] and end > question[0]:
+            parts[index] = QUESTION
+        elif any(_within(example.input, start, end, span) for span in template):
+            parts[index] = TEMPLATE
     return parts
+
+
+def _within(text: str, start: int, end: int, span: tuple[int, int]) -> bool:
+    """Whether a token lies in a span, spaces at its ends aside."""
+    first, last = span
+    outside = text[start : max(first, start)] + text[min(last, end) : end]
+    return start < last and end > first and not outside.strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
@@ -23,8 +24,9 @@ from softprior.provenance import edits
 from softprior.tasks.base import SPLITS, Example, Quarantined, Split, Task
 from softprior.tasks.partition import round_robin
 from softprior.tasks.parts import parts_of
+from softprior.tokens import NotJointError
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever the same task and tokenizer give other tables."""
 
 FACTS = "facts.json"
@@ -130,6 +132,7 @@ class Prepared:
         quarantined: number of malformed rows of the source; `quarantine` names each.
         notes: further counts of the task, and `<split>_short` where a split has so many examples less
             than the task asks for.
+        largest: the largest token id of any row.
         path: the folder in the cache.
     """
 
@@ -140,13 +143,15 @@ class Prepared:
     quarantined: int
     notes: dict[str, int]
     quarantine: tuple[Quarantined, ...]
+    largest: int
     path: Path
 
 
 def prepare(task: Task, tokenizer: Any, tokenizer_fingerprint: str) -> Prepared:
     """Tokenises a task's examples, unless the cache has them for this task, data and tokenizer.
 
-    Each split takes the first examples that fit, as many as the task asks for, in the task's order.
+    Each split takes the first examples that fit, as many as the task asks for, in the task's order. An
+    example whose tokens are not those of the joined text is left out like one that does not fit.
 
     Raises:
         UserError: the source data cannot be had, or no example of a split fits.
@@ -164,6 +169,7 @@ def prepare(task: Task, tokenizer: Any, tokenizer_fingerprint: str) -> Prepared:
         quarantined=len(quarantine),
         notes=facts["notes"],
         quarantine=quarantine,
+        largest=facts["largest"],
         path=folder,
     )
 
@@ -202,42 +208,82 @@ def _relative(task: Task, tokenizer_fingerprint: str) -> str:
 
 def _write(task: Task, tokenizer: Any, folder: Path) -> None:
     splits = task.splits()
-    notes, dropped = dict(splits.notes), 0
+    notes, dropped, largest = Counter(splits.notes), 0, 0
     for split in SPLITS:
         taken = _take(task, getattr(splits, split), tokenizer, split)
         dropped += taken.dropped
+        notes += taken.notes
+        largest = max(largest, *(max(_ids(record)) for record in taken.records))
         missing = task.examples_of(split) - len(taken.records)
         if missing > 0:
             notes[f"{split}_short"] = missing
         with _quiet():
             Dataset.from_list(taken.records, features=_FEATURES).save_to_disk(str(folder / split))
-    facts = {"dropped": dropped, "notes": notes, "quarantine": [astuple(row) for row in splits.quarantined]}
+    facts = {
+        "dropped": dropped,
+        "notes": dict(notes),
+        "quarantine": [astuple(row) for row in splits.quarantined],
+        "largest": largest,
+    }
     (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+
+
+def _ids(record: dict[str, Any]) -> list[int]:
+    """The tokens of an example and of its control."""
+    return [*record["tokens"], *(record["control_tokens"] or ())]
 
 
 class _Taken(NamedTuple):
     records: list[dict[str, Any]]
     dropped: int
+    notes: Counter[str]
 
 
 def _take(task: Task, pool: Dataset, tokenizer: Any, split: Split) -> _Taken:
     wanted, dropped = task.examples_of(split), 0
+    notes: Counter[str] = Counter()
+    reason = ""
     firsts: list[dict[str, Any]] = []
     others: list[list[dict[str, Any]]] = []
     for example in map(Example.of, pool):
         if len(firsts) == wanted:
             break
-        records = _records(task, example, tokenizer)
+        try:
+            records = _records(task, example, tokenizer)
+        except NotJointError as error:
+            notes["not_joint"] += 1
+            reason = reason or f"; {error}"
+            records = []
         firsts += records[:1]
         others.append(records[1:])
         dropped += not records
+        if records and example.answers:
+            notes += _answer_notes(task, example, records[0], tokenizer)
     if not firsts:
         raise UserError(
             f"every split needs an example, and none of the {len(pool)} for {split} fits "
-            f"({task.canonical()}); allow longer examples or add data"
+            f"({task.canonical()}); allow longer examples or add data{reason}"
         )
     # Second chunks of documents only once every document has given its first, and so on.
-    return _Taken(list(islice([*firsts, *round_robin(others)], wanted)), dropped)
+    return _Taken(list(islice([*firsts, *round_robin(others)], wanted)), dropped, notes)
+
+
+def _answer_notes(task: Task, example: Example, record: dict[str, Any], tokenizer: Any) -> Counter[str]:
+    """What is to be known of how an answer is trained.
+
+    `answers_respaced`: over several lines, and trained with single spaces. `answers_not_regained`: a model
+    that writes exactly what it was trained on does not have full marks, since the tokenizer has no tokens
+    for the answer or generation stops within it.
+    """
+    labels = [token for token, scored in zip(record["tokens"], record["scored"], strict=True) if scored]
+    written = tokenizer.decode(labels, skip_special_tokens=True)
+    ends = [end for text in task.stop if (end := written.find(text)) >= 0]
+    regained = task.score(written[: min(ends, default=len(written))].strip(), example.answers)
+    found = {
+        "answers_respaced": task.trained_answer(example) != example.answers[0],
+        "answers_not_regained": regained.get(task.headline, 1.0) < 1,
+    }
+    return Counter({name: 1 for name, holds in found.items() if holds})
 
 
 def _records(task: Task, example: Example, tokenizer: Any) -> list[dict[str, Any]]:
@@ -245,6 +291,8 @@ def _records(task: Task, example: Example, tokenizer: Any) -> list[dict[str, Any
     control = task.control_row(example, tokenizer) if rows else None
     if example.control is not None and control is None:
         return []
+    if control is not None and _labelled(control) != _labelled(rows[0]):
+        raise NotJointError("the tokenizer makes other tokens of an answer behind another context")
     return [
         {
             "id": row.id,
@@ -262,6 +310,10 @@ def _records(task: Task, example: Example, tokenizer: Any) -> list[dict[str, Any
         }
         for row in rows
     ]
+
+
+def _labelled(row: Row) -> list[int]:
+    return [token for token, label in zip(row.tokens, row.labels, strict=True) if label]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -30,6 +31,7 @@ from softprior.tasks.squad_source import Question, Reading, same_context, survey
 _ARTICLES = len(SPLITS)
 """Fewest articles that can be divided."""
 _QUESTION, _ANSWER = "\nQuestion: ", "\nAnswer:"
+_RESPACED = "-respaced"
 
 
 class Squad(Task):
@@ -61,14 +63,19 @@ class Squad(Task):
         return check_source(data, ["squad-shifts"], hub=True)
 
     def fingerprint(self) -> str:
-        """Of the catalogue's entry, the local files' contents, or the hub's commit."""
+        """Of the catalogue's entry, the local files' contents, or the hub's commit.
+
+        Marked where an answer may go over several lines. Such answers were once trained as they are, and
+        results of those rows must not be taken for results of these.
+        """
         if is_path(self.data):
             files = self._files()
             found = contents_fingerprint(files)
-            return found + (REREAD if survey(files, _ARTICLES).admitted else "")
+            found += REREAD if survey(files, _ARTICLES).admitted else ""
+            return found + (_RESPACED if _over_lines(self.data, found) else "")
         if self.data.startswith("hub:"):
             repo, _, revision = self.data.removeprefix("hub:").partition("@")
-            return f"{repo}@{hub_dataset_commit(repo, revision or 'main')}"
+            return f"{repo}@{hub_dataset_commit(repo, revision or 'main')}{_RESPACED}"
         return data_fingerprint(self.data)
 
     def check_data(self) -> None:
@@ -88,10 +95,15 @@ class Squad(Task):
         """`exact_match`, `f1`, and the `precision` and `recall` whose harmonic mean that F1 is."""
         return {"exact_match": exact_match(prediction, answers), **overlap(prediction, answers)._asdict()}
 
-    def question(self, example: Example) -> tuple[int, int] | None:
+    def question(self, example: Example) -> tuple[int, int]:
         """What stands between "Question: " and the last line."""
         start = example.input.rindex(_QUESTION) + len(_QUESTION)
         return start, len(example.input) - len(_ANSWER)
+
+    def template(self, example: Example) -> tuple[tuple[int, int], ...]:
+        """What introduces the question, and the last line."""
+        first, last = self.question(example)
+        return (first - len(_QUESTION), first), (last, len(example.input))
 
     def document(self, example: Example) -> str:
         """The article: its questions share paragraphs, and its paragraphs a subject."""
@@ -154,6 +166,13 @@ class Squad(Task):
                 f"splits are made by article, which takes at least {least} articles to divide, and "
                 f"{self.data} has {number}{lost}; add articles or choose other data"
             )
+
+
+@lru_cache(maxsize=16)
+def _over_lines(data: str, contents: str) -> bool:  # noqa: ARG001  other contents have another answer
+    """Whether an answer that local data train on goes over several lines."""
+    training, evaluation = Squad(data=data)._read(Reading())
+    return any("\n" in question.answers[0] for question in (*training, *evaluation))
 
 
 def _examples(questions: Sequence[Question]) -> Iterable[Example]:

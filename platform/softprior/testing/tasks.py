@@ -379,7 +379,9 @@ def _check_row(task: Task, example: Example, row: Row, tokenizer: Any) -> None:
     assert row.tokens[:end] == tokenizer(example.input)["input_ids"]
     assert row.tokens[-1] == tokenizer.eos_token_id
     assert row.scored == [*row.labels[:-1], False]
-    assert tokenizer.decode(row.tokens[end:-1]) == f" {example.answers[0]}", "the answer is not whole"
+    answer = task.trained_answer(example)
+    assert row.tokens[:-1] == tokenizer(f"{example.input} {answer}")["input_ids"], "they are not one text"
+    assert tokenizer.decode(row.tokens[end:-1]) == f" {answer}", "the answer is not whole"
 
 
 def _check_shortage(task: Task, prepared: Prepared) -> None:

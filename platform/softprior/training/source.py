@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from softprior.models.protocol import FrozenLM, Where
 from softprior.priors.domain import SAMPLE, Domain, Shrinkage, fit_domain, sampled
 from softprior.prompt import Place, Row, collate
 from softprior.statistics.reference import Reference
+from softprior.tokens import require_rows, reserved, vocabulary_ids
 
 
 class PlaceSource:
@@ -38,7 +39,9 @@ class PlaceSource:
     @property
     def fingerprint(self) -> str:
         at = "embeddings" if self.place.kind == "residual" else f"{self.place.kind}.{self.place.block}"
-        return f"{self.model}-{self._host.info().dtype}-{len(self._tokenizer)}-{at}"
+        left = len(reserved(self._tokenizer))
+        tokens = f"{len(self._tokenizer)}-less-{left}" if left else f"{len(self._tokenizer)}"
+        return f"{self.model}-{self._host.info().dtype}-{tokens}-{at}"
 
     def vocabulary(self) -> Float[Tensor, "V H"]:
         """All tokens' embeddings; of keys and values those of at most `SAMPLE` tokens, always the same."""
@@ -49,6 +52,7 @@ class PlaceSource:
 
     def text(self, text: str) -> Float[Tensor, "T H"]:
         ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        require_rows(ids, self._host.info().vocabulary, f"the words of '{text[:40]}'")
         if self.place.kind == "residual" or not ids:
             return self._host.embed(torch.tensor(ids, dtype=torch.long)).cpu()
         row = Row("text", ids, [False] * len(ids), [False] * len(ids))
@@ -99,12 +103,17 @@ class _States:
 
 
 def vocabulary(host: FrozenLM, tokenizer: Any) -> Float[Tensor, "V H"]:
-    """What the embedding layer returns for every token of the tokenizer, asked of a host once."""
-    if host not in _tables:
-        # Embedding tables are often longer than the vocabulary; rows of no token were never trained.
-        ids: Int[Tensor, "V"] = torch.arange(min(len(tokenizer), host.info().vocabulary))
-        _tables[host] = host.embed(ids).cpu()
-    return _tables[host]
+    """What the embedding layer returns for every token that may stand in a text, asked of a host once."""
+    ids = tuple(vocabulary_ids(tokenizer, host.info().vocabulary))
+    known = _tables.get(host)
+    if known is None or known.ids != ids:
+        _tables[host] = known = _Table(ids, host.embed(torch.tensor(ids)).cpu())
+    return known.vectors
 
 
-_tables: WeakKeyDictionary[FrozenLM, Tensor] = WeakKeyDictionary()
+class _Table(NamedTuple):
+    ids: tuple[int, ...]
+    vectors: Float[Tensor, "V H"]
+
+
+_tables: WeakKeyDictionary[FrozenLM, _Table] = WeakKeyDictionary()

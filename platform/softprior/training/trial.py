@@ -31,6 +31,7 @@ from softprior.specs import TrialSpec
 from softprior.tasks import TASKS, Task
 from softprior.tasks.batching import batch_size, training_batches
 from softprior.tasks.prepare import Prepared, prepare
+from softprior.tokens import in_front, require_rows
 from softprior.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from softprior.training.draws import draw_names
 from softprior.training.environment import environment
@@ -134,7 +135,7 @@ class Trial:
     def _prefix(self) -> list[int]:
         """Tokens of a written instruction."""
         text = self.method.text(self.task.instruction)
-        return self.tokenizer(f"{text}\n", add_special_tokens=False)["input_ids"] if text else []
+        return in_front(self.tokenizer, text) if text else []
 
     @cached_property
     def _evaluator(self) -> Evaluator:
@@ -144,8 +145,11 @@ class Trial:
         """Every text the trial will read or write has to fit the model's positions, prompt included.
 
         Raises:
-            UserError: the longest does not.
+            UserError: the longest does not, or one has a token that the embedding table does not have.
         """
+        rows = self.host.info().vocabulary
+        require_rows([self.prepared.largest], rows, f"the texts of task {self.spec.task.name}")
+        require_rows(self._prefix, rows, "the words of the instruction")
         splits = (self.prepared.train, self.prepared.validation, self.prepared.test)
         longest = max(max(split.lengths) for split in splits)
         written = self.task.max_new_tokens if self.task.generates else 0

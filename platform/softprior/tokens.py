@@ -1,0 +1,215 @@
+"""From texts to tokens: what a tokenizer puts around a text, how an answer joins its input, and chunks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from softprior.errors import UserError
+
+_ANSWERS = ("46", "-3/4", "word", "Two words", '"quoted"', "(a) b", "Äpfel", "世界")
+"""Kinds of answers that tokenizers treat in different ways behind a space."""
+_INPUT = "What is 12 + 34?\nAnswer:"
+
+_RESERVED = re.compile(
+    r"""
+      .*(unused|reserved|place.?holder|dummy).*\d.*   # <unused7>, [unused1], <|reserved_special_token_3|>
+    | <special_\d+>                                   # Mistral's and Nemotron's
+    | <\|extra_(id_)?\d+(_token)?\|>                 # with bars: T5's <extra_id_0> are trained
+    """,
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
+_BRACKETED = re.compile(r"<.+>|\[.+\]|>>.+<<|\|\|\|.+\|\|\|", re.DOTALL)
+
+
+class EncoderTokenizer:
+    """A tokenizer whose inputs an encoder reads on their own, closed as texts are.
+
+    A decoder reads the answers. Everything else is the tokenizer's own.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self._inner(*args, **options)
+
+    def __len__(self) -> int:
+        return len(self._inner)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_inner":  # asked by copy and pickle before there is an inner one
+            raise AttributeError(name)
+        return getattr(self._inner, name)
+
+
+class NotJointError(UserError):
+    """The tokens of an input and its answer are not those of the joined text."""
+
+
+class Around(NamedTuple):
+    """Special tokens that a tokenizer puts in front of a text and behind it."""
+
+    opening: tuple[int, ...]
+    closing: tuple[int, ...]
+
+
+@lru_cache(maxsize=8)
+def around(tokenizer: Any) -> Around:
+    """What the tokenizer puts around every text.
+
+    Raises:
+        UserError: its tokens of a text are others with special tokens than without.
+    """
+    whole = list(tokenizer("a")["input_ids"])
+    plain = list(tokenizer("a", add_special_tokens=False)["input_ids"])
+    for start in range(len(whole) - len(plain) + 1):
+        if plain and whole[start : start + len(plain)] == plain:
+            return Around(tuple(whole[:start]), tuple(whole[start + len(plain) :]))
+    raise UserError(
+        f"a tokenizer puts special tokens around a text, and this model's makes {whole} of 'a' with them "
+        f"and {plain} without; save the tokenizer again with a post-processor that only adds tokens"
+    )
+
+
+def opened(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of a text that goes on: begun as the tokenizer begins a text, and not ended."""
+    ids: list[int] = tokenizer(text, verbose=False)["input_ids"]
+    return ids[: len(ids) - len(around(tokenizer).closing)]
+
+
+class Joined(NamedTuple):
+    """An input and its answer as tokens.
+
+    Attributes:
+        before: the input; what stands in front of it too, and behind it where an encoder reads it.
+        after: the answer, without the end-of-sequence token.
+    """
+
+    before: list[int]
+    after: list[int]
+
+
+def joined(tokenizer: Any, text: str, answer: str) -> Joined:
+    """The tokens of an input, a space and an answer as one text, cut where the input ends.
+
+    The input's tokens are those of the input alone, since that is what an answer is generated from. The
+    answer's are the rest. A decoder reads both one after another, so nothing ends the input; an encoder
+    reads an input that is ended as its texts are.
+
+    Raises:
+        NotJointError: the tokenizer joins the end of the input with the answer, or makes its
+            end-of-sequence token of a part of the answer.
+    """
+    before, whole = opened(tokenizer, text), opened(tokenizer, f"{text} {answer}")
+    after = whole[len(before) :]
+    if whole[: len(before)] != before or not after:
+        raise NotJointError(
+            f"the tokenizer makes other tokens of the end of {text[-20:]!r} when the answer {answer[:20]!r} "
+            "follows; choose a model whose tokenizer keeps words apart"
+        )
+    if tokenizer.eos_token_id in after:
+        raise NotJointError(
+            f"the answer {answer[:40]!r} holds the text of the end-of-sequence token, at which it would end; "
+            "take the row out"
+        )
+    closing = around(tokenizer).closing if isinstance(tokenizer, EncoderTokenizer) else ()
+    return Joined([*before, *closing], after)
+
+
+def in_front(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of a text and a line break, to be put between a row's opening and its input.
+
+    A tokenizer that marks the beginning of every text as a word's has marked the input's, which then reads
+    as if a space stood behind the line break.
+
+    Raises:
+        UserError: these and an input's tokens are not those of both as one text.
+    """
+
+    def plain(words: str) -> list[int]:
+        return list(tokenizer(words, add_special_tokens=False)["input_ids"])
+
+    tokens = plain(f"{text}\n")
+    for following in (_INPUT, "The answer", "46"):
+        both = tokens + plain(following)
+        if both not in (plain(f"{text}\n{following}"), plain(f"{text}\n {following}")):
+            raise UserError(
+                f"a text in front of the input keeps its tokens, and this model's tokenizer makes others of "
+                f"{text[-20:]!r} when {following[:20]!r} follows on the next line; write another text, or "
+                "leave the method out"
+            )
+    return tokens
+
+
+def chunks(tokenizer: Any, document: str, length: int) -> list[list[int]]:
+    """A document cut into texts of at most `length` tokens, in order.
+
+    Every one begins with the tokenizer's beginning-of-sequence token if its texts do, since models read
+    poorly without theirs; nothing ends one.
+    """
+    begin = [token for token in around(tokenizer).opening if token == tokenizer.bos_token_id]
+    # `verbose` off: a document longer than the model's context is no reason to warn, it is cut.
+    tokens = tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"]
+    step = length - len(begin)
+    return [begin + tokens[start : start + step] for start in range(0, len(tokens), step)]
+
+
+def require_rows(tokens: Iterable[int], rows: int, what: str) -> None:
+    """Lets tokens pass that the embedding table has.
+
+    Args:
+        rows: of the table.
+        what: whose tokens they are, as the start of a sentence.
+
+    Raises:
+        UserError: there is one beyond the table.
+    """
+    largest = max(tokens, default=0)
+    if largest >= rows:
+        raise UserError(
+            f"{what} have token {largest}, and the model's embedding table ends at {rows - 1}; give the "
+            "tokenizer that belongs to the model, or save the model again after resizing its embeddings"
+        )
+
+
+@lru_cache(maxsize=8)
+def reserved(tokenizer: Any) -> frozenset[int]:
+    """Ids below the tokenizer's size that stand for no text: reserved for later use, or without a token.
+
+    Their vectors were never trained, or to be alike. They are told by their names, such as `<unused7>`.
+    """
+    names: Sequence[str | None] = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    return frozenset(i for i, name in enumerate(names) if name is None or _is_reserved(name))
+
+
+def vocabulary_ids(tokenizer: Any, rows: int) -> list[int]:
+    """Ids of the tokens that may stand in a text, in order.
+
+    Embedding tables are often longer than the vocabulary, and vocabularies hold reserved tokens; rows of
+    either were never trained.
+
+    Args:
+        rows: of the embedding table.
+    """
+    left = reserved(tokenizer)
+    return [i for i in range(min(len(tokenizer), rows)) if i not in left]
+
+
+def _is_reserved(name: str) -> bool:
+    return bool(_BRACKETED.fullmatch(name) and _RESERVED.fullmatch(name))
+
+
+def answers_changed(tokenizer: Any) -> bool:
+    """Whether rows with answers are others than those of before format 3, which were made of two texts."""
+
+    def apart(answer: str) -> tuple[list[int], list[int]]:
+        before = tokenizer(_INPUT)["input_ids"]
+        return before, tokenizer(f" {answer}", add_special_tokens=False)["input_ids"]
+
+    try:
+        return any(tuple(joined(tokenizer, _INPUT, answer)) != apart(answer) for answer in _ANSWERS)
+    except NotJointError:
+        return True
