@@ -113,6 +113,7 @@ class Table:
         self.hidden = rows.shape[1]
         self.model = "table"
         self.fingerprint = hashlib.sha256(rows.numpy().tobytes()).hexdigest()
+        self.view = ""
         self._rows = rows
 
     def vocabulary(self) -> Float[Tensor, "V H"]:
@@ -122,6 +123,9 @@ class Table:
         return self._rows[[derive(0, word) % len(self._rows) for word in text.split()]]
 
     def unplaced(self, vectors: Float[Tensor, "P H"]) -> Float[Tensor, "P H"]:
+        return vectors
+
+    def seen(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
         return vectors
 
     def reference(self) -> Reference:
