@@ -130,6 +130,10 @@ class Distribution(ABC):
         """Facts about the fit that stand with every result (JSON values)."""
         return {}
 
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about a fit that is not what it should be, told while the study runs."""
+        return ()
+
 
 class Prior(Spec, ABC):
     """Parameters of a prior. `fit` makes the distribution; a prior itself holds no data."""

@@ -171,6 +171,8 @@ class Trial:
             self.report({"step": 0, "phase": f"fitting {self.spec.prior.name}", **part})
             source = PlaceSource(self.host, self.tokenizer, place, count, places)
             law = prior.fit(source)
+            for sentence in law.warnings():
+                self.report({"step": 0, "phase": f"fitting {self.spec.prior.name}", "warning": sentence})
             sample = law.sample(torch_generator(self.spec.seed, "prior", place.name), count)
             facts = {**law.record(), **self._radii(prior.at(place), law, source, sample)}
             starts[place] = Start(source, law if self.spec.regularisers else None, sample, facts)
