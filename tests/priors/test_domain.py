@@ -284,7 +284,7 @@ def test_moments_are_of_all_tokens_and_radii_of_those_kept(tmp_path):
     distribution = PRIORS["fitted"](statistics=tmp_path, task="squad", shrinkage=0.0).fit(TableSource())
     np.testing.assert_allclose(distribution.fit.gaussian.mean, data.double().mean(0), rtol=1e-10)
     own = distribution.fit.gaussian.radius(data[::4]).sort().values
-    # Each without itself: (n / (n - 1))^2 q / (1 - n q / (n - 1)^2), with q its square under the others' scatter.
+    # Each without itself: (n / (n - 1))^2 q / (1 - n q / (n - 1)^2), with q its square under the others'
     square = own.square() * 399 / 400
     expected = 400 / 399 * (square / (1 - 400 / 399**2 * square)).sqrt()
     torch.testing.assert_close(distribution.reference().radii, expected, rtol=1e-9, atol=0)

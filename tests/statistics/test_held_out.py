@@ -1,7 +1,5 @@
 """Held-out radii against fits that really are made without the document, and against fresh data."""
 
-import math
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -56,7 +54,8 @@ def without(vectors: torch.Tensor, documents: torch.Tensor, fit: GaussianFit) ->
 def test_radii_are_those_of_fits_without_the_document(sizes, dimension, shrinkage, jitter, seed):
     documents = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
     documents = documents[torch.randperm(len(documents), generator=torch_generator(seed))]
-    vectors = noise(len(documents), dimension, seed=seed) + noise(len(sizes), dimension, seed="means")[documents]
+    means = noise(len(sizes), dimension, seed="means")
+    vectors = noise(len(documents), dimension, seed=seed) + means[documents]
     if len(vectors) - max(sizes) < 2:
         return
     data = statistics(vectors + 5, documents)
@@ -152,4 +151,4 @@ def test_the_effective_rank_is_the_number_of_directions_in_which_data_vary(rank)
     data = statistics(vectors, None)
     found = held_out_radii(data, fit_gaussian(data.moments, shrinkage=1e-6))
     assert found.effective_rank == pytest.approx(rank, rel=0.01)
-    assert math.sqrt(found.effective_rank) == pytest.approx(float(found.radii.square().mean().sqrt()), rel=0.02)
+    assert found.effective_rank == pytest.approx(float(found.radii.square().mean()), rel=0.04)

@@ -45,7 +45,8 @@ def test_at_cut_places_the_length_of_a_vector_does_not_matter(store: Path, name:
     params |= {"steps": 1, "width": 8} if name == "vae" else {}
     seen, found, draws = reference(PRIORS[name](**params), CUT)
     assert found is not None
-    assert found.source == f"{'squad all at resid.2' if stored else 'vocabulary 0-0.5'}, behind the norm of block 2"
+    data = "squad all at resid.2" if stored else "vocabulary 0-0.5"
+    assert found.source == f"{data}, behind the norm of block 2"
     one, other = (found.quantiles(seen.seen(scale * draws)) for scale in (1.0, 3.0))
     torch.testing.assert_close(one, other, rtol=0, atol=0.01)
     assert float(found.quantiles(3 * seen.seen(draws)).mean()) > float(one.mean()) + 0.01
@@ -68,7 +69,11 @@ def test_the_data_behind_the_norm_stand_evenly_among_themselves(store: Path) -> 
         ({"isotropic": {}}, Place(0), "vocabulary"),
         ({"fitted": {}}, CUT, "vocabulary, behind the norm of block 2"),
         ({"isotropic": {}}, Place(2, "value"), "vocabulary"),
-        ({"by_place": {"default": "isotropic", "blocks": {2: "fitted"}}}, CUT, "vocabulary, behind the norm of block 2"),
+        (
+            {"by_place": {"default": "isotropic", "blocks": {2: "fitted"}}},
+            CUT,
+            "vocabulary, behind the norm of block 2",
+        ),
     ],
 )
 def test_priors_without_data_stand_among_the_vocabulary_where_it_is_known(prior, place, data):

@@ -183,8 +183,8 @@ class Prior(Spec, ABC):
     def contents(self) -> tuple[str, ...]:
         """Fingerprints of what decides its draws besides parameters, model and seed: the files it reads.
 
-        They belong to a trial's identity; paths do not. Draws that come out otherwise than in earlier releases
-        have a mark here, so that earlier results are not taken for theirs.
+        They belong to a trial's identity; paths do not. Draws that come out otherwise than in earlier
+        releases have a mark here, so that earlier results are not taken for theirs.
 
         Raises:
             UserError: a file is missing or damaged.

@@ -191,8 +191,9 @@ class Shrinkage(Spec):
 
     Attributes:
         shrinkage: `oas` estimates the weight of the scaled identity; a number in [0, 1] fixes it.
-        jitter: variance added to every coordinate. The paper's code adds 1e-3, 9.9% of the fitted variance of a
-            coordinate of SmolLM2's vocabulary (0.01014), which is no rounding matter; hence 0 unless asked for.
+        jitter: variance added to every coordinate. The paper's code adds 1e-3, 9.9% of the fitted variance of
+            a coordinate of SmolLM2's vocabulary (0.01014), which is no rounding matter; hence 0 unless asked
+            for.
     """
 
     shrinkage: Literal["oas"] | Annotated[float, Field(ge=0, le=1)] = "oas"
@@ -205,7 +206,8 @@ class FittedDomain(NamedTuple):
     Attributes:
         reference: with radii that fresh vectors of the domain have as well.
         facts: source, counts, shrinkage, jitter, condition number; `dimension` and `effective_rank`
-            (see `HeldOutRadii`), `median_distance` of a vector from the mean (Euclidean), and `radii_without`.
+            (see `HeldOutRadii`), `median_distance` of a vector from the mean (Euclidean), and
+            `radii_without`.
     """
 
     gaussian: Gaussian
@@ -250,7 +252,7 @@ def fit_domain(domain: Domain, estimate: Shrinkage, source: PriorSource) -> Fitt
 
 
 def _median_distance(data: SiteStatistics) -> float:
-    """Median Euclidean distance of the sampled vectors from the mean; in blocks, to keep no copy of them all."""
+    """Median Euclidean distance of the sampled vectors from the mean; in blocks, to keep no second copy."""
     blocks = data.sample.split(BLOCK)
     return float(torch.cat([(block - data.moments.mean).norm(dim=1) for block in blocks]).median())
 

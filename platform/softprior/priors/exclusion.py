@@ -25,8 +25,9 @@ HELD_OUT = "shell among held-out radii"
 """In a shell's identity: until radii were held out, the same parameters meant a smaller radius."""
 
 OUTSIDE = 0.8
-"""A shell meant to lie outside has at least this share of the data's median distance from the mean. The median
-radius of SmolLM2's tokens is 0.95 of a Gaussian's, so a share of 1 would refuse shells just beyond it."""
+"""A shell meant to lie outside has at least this share of the data's median distance from the mean. The
+median radius of SmolLM2's tokens is 0.95 of a Gaussian's, so a share of 1 would refuse shells just beyond
+it."""
 
 BISECTIONS = 60
 """Halvings of an interval of radii: to the last bits of a float64."""
@@ -85,16 +86,16 @@ class Exclusion(Domain, Shrinkage, Prior):
         if fit.reference.without != "document":
             raise UserError(
                 f"a shell needs radii of held-out documents, and the {facts['documents']} documents of "
-                f"{facts['source']} with {facts['tokens']} tokens of {facts['dimension']} dimensions are too few, "
-                "or the store does not say which vectors share one; read more documents, or keep all tokens of "
-                "the class (sample in the activations file)"
+                f"{facts['source']} with {facts['tokens']} tokens of {facts['dimension']} dimensions are too "
+                "few, or the store does not say which vectors share one; read more documents, or keep all "
+                "tokens of the class (sample in the activations file)"
             )
         if outside and shell.distance < OUTSIDE * facts["median_distance"]:
             raise UserError(
                 f"the shell at radius {radius:.3g} would lie inside {facts['source']}, at "
-                f"{shell.distance / facts['median_distance']:.2f} of its vectors' median distance from their mean: "
-                f"they vary in {facts['effective_rank']:.0f} of {facts['dimension']} dimensions only; give a "
-                "domain of more distinct vectors, or set the radius by a larger multiple"
+                f"{shell.distance / facts['median_distance']:.2f} of its vectors' median distance from their "
+                f"mean: they vary in {facts['effective_rank']:.0f} of {facts['dimension']} dimensions only; give "
+                "a domain of more distinct vectors, or set the radius by a larger multiple"
             )
         return shell
 

@@ -42,8 +42,8 @@ FEWEST = 100
 """Vectors below which there is nothing to train on."""
 
 LIKE_THE_DATA = (0.8, 1.25)
-"""Spread of draws over the data's within which a vae counts as a fit of them; of SmolLM2's vocabulary 0.96, of
-20,000 activations at resid.15 0.84, of 1,000 of them 1.51."""
+"""Spread of draws over the data's within which a vae counts as a fit of them; of SmolLM2's vocabulary 0.96,
+of 20,000 activations at resid.15 0.84, of 1,000 of them 1.51."""
 
 FITS = "fits"
 """The verdict on such a vae; that on another is a sentence."""
@@ -149,9 +149,9 @@ def verdict(spread: float, count: int, dimension: int) -> str:
     if low <= spread <= high:
         return FITS
     return (
-        f"the vae is no fit of its data: its draws have {spread:.2f} of their variance ({low:g} to {high:g} would "
-        f"do), from {count:,} vectors of {dimension} dimensions; give it more vectors (sample in the activations "
-        "file, 20,000 at most), other sizes, or use fitted"
+        f"the vae is no fit of its data: its draws have {spread:.2f} of their variance ({low:g} to {high:g} "
+        f"would do), from {count:,} vectors of {dimension} dimensions; give it more vectors (sample in the "
+        f"activations file; {SAMPLE:,} at most), other sizes, or use fitted"
     )
 
 

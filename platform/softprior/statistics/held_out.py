@@ -1,10 +1,11 @@
 """Radii of a fit's own vectors as if their documents had not been in the fit.
 
-A Gaussian lies close to what it was fitted on: radii of its own data are too small, and those of fresh data are
-larger, unless there are tens of vectors and documents for each dimension. So every radius is measured under the
-covariance without the vector's document. That covariance differs by as many directions as the document has
-vectors, so nothing is fitted again: one eigendecomposition serves every document. Folds would leave out more than
-a fresh document lacks, and would refit the shrinkage to fewer vectors (docs/decisions/0014-held-out-radii.md).
+A Gaussian lies close to what it was fitted on: radii of its own data are too small, and those of fresh data
+are larger, unless there are tens of vectors and documents for each dimension. So every radius is measured
+under the covariance without the vector's document. That covariance differs by as many directions as the
+document has vectors, so nothing is fitted again: one eigendecomposition serves every document. Folds would
+leave out more than a fresh document lacks, and would refit the shrinkage to fewer vectors
+(docs/decisions/0014-held-out-radii.md).
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ NOTHING_LEFT = 1e-10
 
 MOST_ESTIMATED = 0.1
 """Share of a squared radius that may lie in what the rest of its document added to the covariance, if that is
-estimated from a sample. Up to here the median fresh vector is within 0.05 of the median radius; at 0.15 with 50
-vectors a dimension it stood at quantile 0.63."""
+estimated from a sample. Up to here the median fresh vector is within 0.05 of the median radius; at 0.15 with
+50 vectors a dimension it stood at quantile 0.63."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class HeldOutRadii:
     Attributes:
         radii: in the order of the sample, float64.
         without: what the covariance behind them is without.
-        effective_rank: tr(Sigma^-1 S), the mean squared radius of the data under the fit itself. It is about D, or
-            the number of directions in which the data vary at all.
+        effective_rank: tr(Sigma^-1 S), the mean squared radius of the data under the fit itself. It is about
+            D, or the number of directions in which the data vary at all.
     """
 
     radii: Float[Tensor, "N"]
@@ -53,9 +54,10 @@ class HeldOutRadii:
 def held_out_radii(data: SiteStatistics, fit: GaussianFit) -> HeldOutRadii:
     """Radii of the sampled vectors, each without its document.
 
-    Shrinkage and the scale of its target stay those of the whole fit, whose metric it is. Radii are exact where
-    the sample is all that was fitted, or each vector is its own document. Otherwise what a document's other
-    vectors added is estimated from the pairs and triples of the sample that share a document, alike for all.
+    Shrinkage and the scale of its target stay those of the whole fit, whose metric it is. Radii are exact
+    where the sample is all that was fitted, or each vector is its own document. Otherwise what a document's
+    other vectors added is estimated from the pairs and triples of the sample that share a document, alike for
+    all.
 
     Args:
         data: as many documents as tokens mean that each vector is its own; of others the fact `document` says
@@ -126,7 +128,8 @@ class _Whole:
     def without_each(self, vectors: Float[Tensor, "N D"]) -> Float[Tensor, "N"] | None:
         """Radii without the vector itself; None where too little is left.
 
-        Without x the scatter lacks n / (n - 1) times the outer product of x - mean, and the mean moves away from
+        Without x the scatter lacks n / (n - 1) times the outer product of x - mean, and the mean moves away
+        from
         x: the inverse is that of Sherman and Morrison (1950).
         """
         rest = self.count - 1
@@ -161,9 +164,10 @@ class _Whole:
     ) -> Float[Tensor, "N"] | None:
         """Radii without the vector's document, of which a sample is there; None where that says too little.
 
-        The inverse is a power series in what the document added. Its own vector's part is exact. Of the others'
-        the first two terms are sums over pairs and triples, which a sample estimates without bias; the rest is
-        taken to be geometric, as it is for documents with a few strong directions beside noise. All are means
+        The inverse is a power series in what the document added. Its own vector's part is exact. Of the
+        others' the first two terms are sums over pairs and triples, which a sample estimates without bias;
+        the rest is taken to be geometric, as it is for documents with a few strong directions beside noise.
+        All are means
         over vectors: a single one's are noise.
         """
         sample, size = len(vectors), self.count / max(count, 1)

@@ -12,8 +12,8 @@ from softprior.geometry import quantile_among
 from softprior.statistics.gaussian import Gaussian
 
 Without = Literal["document", "vector", "nothing"]
-"""What the covariance behind a radius is without: the vector's document; the vector alone, where its document is
-not known or too little of it is; or nothing, where the rest would be singular."""
+"""What the covariance behind a radius is without: the vector's document; the vector alone, where its document
+is not known or too little of it is; or nothing, where the rest would be singular."""
 
 
 @dataclass(frozen=True)

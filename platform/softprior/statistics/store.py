@@ -80,7 +80,8 @@ class SiteStatistics:
         if "document" in facts:
             documents = len(facts["document"].unique())
         else:  # without facts the documents are known to be the vectors, or not known
-            documents = len(rows) if self.documents == self.moments.count else min(self.documents, len(rows) - 1)
+            alone = self.documents == self.moments.count
+            documents = len(rows) if alone else min(self.documents, len(rows) - 1)
         moments = Moments.empty(vectors.shape[1]).update(vectors)
         return SiteStatistics(moments, documents, self.sinks, vectors.float(), facts)
 

@@ -100,8 +100,8 @@ class SeenSource(PlaceSource):
     def reference_of(self, prior: Prior, law: Distribution) -> Reference | None:
         """The radii of the data that a prior was fitted on, as the model sees them.
 
-        For a prior that was fitted on nothing, or on several domains, those of the vocabulary, or None where the
-        vocabulary's vectors are no data for the place.
+        For a prior that was fitted on nothing, or on several domains, those of the vocabulary, or None where
+        the vocabulary's vectors are no data for the place.
 
         Args:
             prior: at this place, see `Prior.at`.
