@@ -94,8 +94,8 @@ class Exclusion(Domain, Shrinkage, Prior):
             raise UserError(
                 f"the shell at radius {radius:.3g} would lie inside {facts['source']}, at "
                 f"{shell.distance / facts['median_distance']:.2f} of its vectors' median distance from their "
-                f"mean: they vary in {facts['effective_rank']:.0f} of {facts['dimension']} dimensions only; give "
-                "a domain of more distinct vectors, or set the radius by a larger multiple"
+                f"mean: they vary in {facts['effective_rank']:.0f} of {facts['dimension']} dimensions only; "
+                "give a domain of more distinct vectors, or set the radius by a larger multiple"
             )
         return shell
 
