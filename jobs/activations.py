@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from jobs.screen import screen, tell_unsent
 from jobs.stopping import Stop, stoppable
 from softprior.errors import UserError
+from softprior.hiding import hidden
 from softprior.lease import locked
+from softprior.provenance import code, named, same_code
 from softprior.storage import Location, local_copy, local_folder, replaced_folder, results_folder, written
 from softprior.study_files import load_spec
 
@@ -34,7 +37,7 @@ LOG_WIDTH = 160
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     options = _parser().parse_intermixed_args(arguments)
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
+    console = screen(LOG_WIDTH)
     with stoppable(STOPPED, STOPPING) as stop:
         try:
             return _run(console, options, stop)
@@ -124,6 +127,14 @@ def _tell(
         if read["skipped"]:
             rows = f"{read['skipped']} of {read['documents'] + read['skipped']} rows were left out"
             console.print(f"note: {name}: {rows}, first {read['malformed'][0]}", soft_wrap=True)
+    for note in plan.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    if not same_code(summary):
+        which = f"{named(summary)}; now {named(code())}"
+        console.print(
+            f"note: the store was made by other code ({which}); remove {folder.root} to make it again",
+            soft_wrap=True,
+        )
     found = _known(folder) if options.no_findings else _findings(console, plan, folder)
     if server is not None:
         _track(console, plan, folder, server, summary, found)
@@ -205,8 +216,7 @@ def _track(
             uri, results, spec.name, plan.key, facts, given, by_depth(found), files, whole=whole
         )
     if problem:
-        console.print(f"note: MLflow at {uri} could not be written: {problem}", soft_wrap=True)
-        console.print("      the results folder has everything; the same command again sends it")
+        tell_unsent(console, hidden(uri), problem)
 
 
 def _newer(path: Location, than: Location) -> bool:

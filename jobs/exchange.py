@@ -6,12 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from jobs.screen import printable
 from softprior.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exports or imports; returns 2 where the user has to mend something."""
     options = _parser().parse_args(arguments)
+    printable()
     try:
         return _export(options) if options.command == "export" else _import(options)
     except UserError as error:

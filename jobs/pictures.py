@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from jobs.screen import printable
 from softprior.assets.cache import VARIABLE
 from softprior.errors import UserError
 from softprior.training.threads import limit_threads
@@ -20,6 +21,27 @@ WIDE = 2048
 
 def main(arguments: list[str] | None = None) -> int:
     """Draws, and on demand measures; returns 2 where the user has to mend something."""
+    options = _parser().parse_args(arguments)
+    printable()
+    limit_threads(options.threads)
+    try:
+        for name in ("model", "wide"):
+            given = getattr(options, name)
+            if given is not None and not options.radii:
+                raise UserError(
+                    f"--{name} {given} has no effect on pictures in a plane; add --radii, or leave it out"
+                )
+        _draw(options.folder)
+        if options.radii:
+            wide = WIDE if options.wide is None else options.wide
+            _measure(options.model or MODEL, wide, options.folder)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m jobs.pictures",
         description="Draw every prior in a plane and, with --radii, measure each in high dimension.",
@@ -45,23 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         f"(default: {WIDE})",
     )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    options = parser.parse_args(arguments)
-    limit_threads(options.threads)
-    try:
-        for name in ("model", "wide"):
-            given = getattr(options, name)
-            if given is not None and not options.radii:
-                raise UserError(
-                    f"--{name} {given} has no effect on pictures in a plane; add --radii, or leave it out"
-                )
-        _draw(options.folder)
-        if options.radii:
-            wide = WIDE if options.wide is None else options.wide
-            _measure(options.model or MODEL, wide, options.folder)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return parser
 
 
 def _draw(folder: Path) -> None:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from jobs.screen import tell_tracking
 from jobs.stopping import Stop, how_to_go_on
 from softprior.errors import InUseError
 from softprior.labels import counted
 from softprior.results import StudyFolder
+from softprior.studies.again import reused_note
 from softprior.studies.cluster import Cluster
 
 if TYPE_CHECKING:
@@ -28,11 +30,13 @@ def run(
     uri: str | None,
     cluster: Cluster,
     stop: Stop,
+    again: bool = False,
 ) -> bool:
     """Runs a search, or goes on with it; whether no trial and no proposal failed.
 
     Args:
         uri: MLflow's; None for no tracking.
+        again: begins it anew where other code had a part in it.
 
     Raises:
         UserError: it cannot run or go on.
@@ -42,6 +46,7 @@ def run(
     from analysis.search_figures import draw_search
     from softprior.files import write_json
     from softprior.records import load_records
+    from softprior.studies.describe import data_notes
     from softprior.studies.progress import Watch
     from softprior.studies.runner import InterruptedStudyError
     from softprior.studies.search.describe import describe
@@ -50,6 +55,10 @@ def run(
     from softprior.tracking.mlflow_tracker import MlflowTracker
 
     console.print("\n".join(describe(plan)))
+    records = {} if again else load_records(folder.records)
+    note = reused_note(records.values(), "begins the search anew")
+    if note:
+        console.print(note)
     stop.orderly = True
     study = plan.study
     illustrator, tracker = Illustrator(folder, plan.trials), None
@@ -57,11 +66,11 @@ def run(
         tracker = MlflowTracker(uri, study, plan.trials, folder)
     metrics: dict[str, float] = {}
     try:
-        done = len(load_records(folder.records))
+        done = len(records)
         total = len(plan.baselines) + plan.search.trials * plan.members
         with Watch(console, plan.trials, done, total=total) as watch:
             observers: list[SearchObserver] = [illustrator, *([tracker] if tracker else []), watch]
-            found, _ = run_search(plan, folder, observers, cluster)
+            found, _ = run_search(plan, folder, observers, cluster, again)
         summary = summarise(found)
         write_json(folder.search / "summary.json", _json(summary))
         draw_search(summary, folder, study.name)
@@ -83,9 +92,12 @@ def run(
             tracker.close(records, metrics)
     failed = {i for i, record in records.items() if record.status == "failed"}
     _report(console, plan, folder, summary, failed)
-    if tracker and tracker.problem:
-        console.print(f"note: MLflow at {tracker.uri} could not be written: {tracker.problem}")
-        console.print("      the results folder has everything; the same command again sends it")
+    for line in data_notes(records.values()):
+        console.print(f"note: {line}", soft_wrap=True)
+    if tracker:
+        tell_tracking(console, tracker)
+    if note:
+        console.print(note)
     return bool(summary.best) and not failed and all(point.state != "fail" for point in summary.points)
 
 

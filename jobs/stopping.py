@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
+from softprior.hiding import hidden
 from softprior.storage import JOB
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -43,7 +44,7 @@ def how_to_go_on() -> str:
     """What to do after a study was stopped: the command again or, in a Ray job, the same submission."""
     if JOB in os.environ:
         return "the same submission again goes on"
-    return f"go on with:\n  {sys.executable} -m jobs.study {shlex.join(sys.argv[1:])}"
+    return f"go on with:\n  {sys.executable} -m jobs.study {hidden(shlex.join(sys.argv[1:]))}"
 
 
 @contextmanager

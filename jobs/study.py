@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from jobs.screen import screen, tell_tracking
 from jobs.stopping import Stop, how_to_go_on, stoppable
 from softprior.errors import InUseError, UserError
+from softprior.labels import counted
 from softprior.results import StudyFolder
 from softprior.specs import StudySpec
 from softprior.storage import results_folder
+from softprior.studies.again import AGAIN, known_records, of_other_code, reused_note
 from softprior.studies.cluster import Cluster, elsewhere
 from softprior.studies.search.spec import SearchStudy, load
 from softprior.tracking.client import tracking_uri
 
 if TYPE_CHECKING:
+    from softprior.studies.observers import Observer
     from softprior.tracking.mlflow_tracker import MlflowTracker
 
 FINISHED, FAILED, WRONG = 0, 1, 2
@@ -42,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _main(options: argparse.Namespace, stop: Stop) -> int:
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else ENDLESS)
+    console = screen(ENDLESS)
     try:
         found = load(options.study, tuple(options.override))
         if isinstance(found, SearchStudy):
@@ -56,7 +61,7 @@ def _main(options: argparse.Namespace, stop: Stop) -> int:
         if not folder.table.exists():
             cluster.start()  # a first run surely needs Ray, which gets ready while we import and plan
         try:
-            return _run(console, study, folder, uri, cluster, str(options.study), stop)
+            return _run(console, study, folder, uri, cluster, options, stop)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)  # before the cluster takes its time to stop
             return WRONG
@@ -85,6 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("study", type=Path, help="the study file (YAML)")
     parser.add_argument("override", nargs="*", help="values to change: key.path=value, as training.steps=50")
     parser.add_argument("--dry-run", action="store_true", help="list the trials and their cost; run nothing")
+    parser.add_argument(
+        AGAIN,
+        action="store_true",
+        help="also run finished trials again that other code made, another commit or edits; what they had is "
+        "kept until the new record is whole (a search begins anew)",
+    )
     parser.add_argument(
         "--results",
         metavar="DIR",
@@ -117,7 +128,7 @@ def _search(console: Console, template: SearchStudy, options: argparse.Namespace
 
     cluster = Cluster(plan.study.resources, plan.study.placement)
     try:
-        return FINISHED if run(console, plan, folder, uri, cluster, stop) else FAILED
+        return FINISHED if run(console, plan, folder, uri, cluster, stop, again=options.again) else FAILED
     finally:
         cluster.stop()
 
@@ -150,25 +161,32 @@ def _run(
     folder: StudyFolder,
     uri: str | None,
     cluster: Cluster,
-    file: str,
+    options: argparse.Namespace,
     stop: Stop,
 ) -> int:
     # These bring in torch, Ray and MLflow; a dry run or a wrong key should not wait for all of them.
     from analysis.illustrator import Illustrator
     from softprior.records import load_records
-    from softprior.studies.describe import describe, shortage_notes
+    from softprior.studies.describe import data_notes, describe
     from softprior.studies.plan import plan_study
     from softprior.studies.progress import Watch
     from softprior.studies.runner import InterruptedStudyError, run_study
     from softprior.tracking.mlflow_tracker import MlflowTracker
 
-    plan = plan_study(study, file)
-    records = load_records(folder.records)
+    plan = plan_study(study, str(options.study))
     wanted = [trial.id for trial in plan.trials]
-    done = sum(i in records and records[i].status == "finished" for i in wanted)
+    kept = {i: r for i, r in known_records(folder).items() if i in wanted and r.status == "finished"}
+    if options.again:
+        others = of_other_code(kept.values())
+        console.print(f"study {study.name}: {counted(len(others), 'finished trial')} of other code run again")
+        kept = {i: r for i, r in kept.items() if r not in others}
+    done = len(kept)
     if done:
         console.print(f"study {study.name}: {done} of {len(wanted)} trials are finished already")
-    missing = [t for t in plan.trials if t.id not in records or records[t.id].status != "finished"]
+    note = reused_note(kept.values(), "runs them again")
+    if note:
+        console.print(note)
+    missing = [trial for trial in plan.trials if trial.id not in kept]
     if missing:
         console.print("\n".join(describe(plan._replace(trials=tuple(missing)), every_trial=False)))
 
@@ -178,7 +196,8 @@ def _run(
         tracker = MlflowTracker(uri, study, plan.trials, folder)
     try:
         with Watch(console, plan.trials, done) as watch:
-            run_study(plan, folder, [illustrator, *([tracker] if tracker else []), watch], cluster)
+            observers: list[Observer] = [illustrator, *([tracker] if tracker else []), watch]
+            run_study(plan, folder, observers, cluster, options.again)
     except InUseError:
         tracker = None  # the runs are another process's
         raise
@@ -192,9 +211,11 @@ def _run(
         if tracker and folder.study.exists():
             tracker.close(records)
     status = _report(console, folder, tracker, sum(r.status == "failed" for r in records.values()))
-    for note in shortage_notes(records.values()):
-        if not missing or note not in plan.notes:  # which have been printed if anything was missing
-            console.print(f"note: {note}")
+    for found in data_notes(records.values()):
+        if not missing or found not in plan.notes:  # which have been printed if anything was missing
+            console.print(f"note: {found}", soft_wrap=True)
+    if note and missing:  # the table above has them among the new ones
+        console.print(note)
     return status
 
 
@@ -208,13 +229,13 @@ def _report(console: Console, folder: StudyFolder, tracker: MlflowTracker | None
         console.print(failures)
     console.print(f"results  {folder.root}")
     console.print(f"figures  {folder.root / 'figures'}")
-    if tracker and tracker.problem:
-        console.print(f"note: MLflow at {tracker.uri} could not be written: {tracker.problem}")
-        console.print("      the results folder has everything; the same command again sends it")
-    elif tracker and tracker.uri.startswith("http"):
+    if tracker:
+        tell_tracking(console, tracker)
+    if tracker and not tracker.problem and tracker.uri.startswith("http"):
         console.print(f"compare  {tracker.uri}")
-    elif tracker:
-        console.print(f"compare  {sys.executable} -m jobs.ui --results {folder.root.parent}", soft_wrap=True)
+    elif tracker and not tracker.problem:
+        where = shlex.quote(str(folder.root.parent))
+        console.print(f"compare  {sys.executable} -m jobs.ui --results {where}", soft_wrap=True)
     if failed:
         console.print(f"{failed} of {len(trials)} trials failed; the same command again tries them again")
     return FAILED if failed or (trials.status != "finished").any() else FINISHED

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import softprior
+from jobs.screen import printable
 from softprior.errors import UserError
 from softprior.files import write_json
 from softprior.training.threads import limit_threads
@@ -16,18 +17,8 @@ SHIPPED = Path(softprior.__file__).parent / "tiny" / "weights"
 
 def main(arguments: list[str] | None = None) -> int:
     """Trains on demand, measures, prints the card; returns 1 where a promise of the card does not hold."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jobs.tiny",
-        description="Measure the shipped model `tiny` against its card, or train it again.",
-    )
-    parser.add_argument("--train", action="store_true", help="train first (about 20 minutes on two cores)")
-    parser.add_argument(
-        "--folder", type=Path, default=SHIPPED, help="where weights and card are (default: as shipped)"
-    )
-    parser.add_argument(
-        "--threads", type=int, default=2, help="CPU threads; the weights depend on them (default: 2)"
-    )
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
+    printable()
     limit_threads(options.threads)
 
     def say(text: str) -> None:
@@ -53,6 +44,21 @@ def main(arguments: list[str] | None = None) -> int:
         write_json(options.folder / "card.json", card.model_dump())
     say("the card holds" if not broken else "the card does not hold")
     return 1 if broken else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.tiny",
+        description="Measure the shipped model `tiny` against its card, or train it again.",
+    )
+    parser.add_argument("--train", action="store_true", help="train first (about 45 minutes of one core)")
+    parser.add_argument(
+        "--folder", type=Path, default=SHIPPED, help="where weights and card are (default: as shipped)"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=1, help="CPU threads; the weights depend on them (default: 1)"
+    )
+    return parser
 
 
 if __name__ == "__main__":

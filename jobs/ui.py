@@ -12,9 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+from jobs.screen import printable
 from softprior.errors import UserError
 from softprior.storage import location
-from softprior.tracking.client import default_uri
+from softprior.tracking.client import ARTIFACTS, DATABASE, default_uri, follow_artifacts
 
 PATIENCE = 5.0
 """Seconds that server processes have to end by themselves."""
@@ -22,6 +23,24 @@ PATIENCE = 5.0
 
 def main(arguments: list[str] | None = None) -> int:
     """Serves until Ctrl-C, SIGTERM or the terminal's end; returns 2 where there is nothing to show."""
+    options = _parser().parse_args(arguments)
+    printable()
+    try:
+        results = _folder(options.results)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for note in follow_artifacts(results):
+        print(f"note: {note}", flush=True)
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", default_uri(results)]
+    command += ["--default-artifact-root", (results / ARTIFACTS).as_uri()]
+    command += ["--host", options.host, "--port", str(options.port)]
+    print(f"open http://{options.host}:{options.port} (Ctrl-C stops)", flush=True)
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return _serve(command, environment)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m jobs.ui", description="Serve MLflow's pages on the results."
     )
@@ -30,18 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
     )
     parser.add_argument("--port", type=int, default=5000, help="default: 5000")
-    options = parser.parse_args(arguments)
-    try:
-        results = _folder(options.results)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", default_uri(results)]
-    command += ["--default-artifact-root", (results / "mlflow-artifacts").as_uri()]
-    command += ["--host", options.host, "--port", str(options.port)]
-    print(f"open http://{options.host}:{options.port} (Ctrl-C stops)", flush=True)
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    return _serve(command, environment)
+    return parser
 
 
 def _folder(text: str) -> Path:
@@ -56,7 +64,7 @@ def _folder(text: str) -> Path:
             f"--results = '{text}' is a bucket, which holds no database of runs; open the tracking server "
             "of its studies (tracking.uri) in a browser"
         )
-    if not (results / "mlflow.db").exists():
+    if not (results / DATABASE).exists():
         raise UserError(f"{results} has no mlflow.db; run a study first, or give its --results folder")
     return results
 

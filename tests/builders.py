@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from softprior.methods import METHODS
 from softprior.models.load import Loaded, load_local
@@ -13,7 +14,9 @@ from softprior.records import Record
 from softprior.regularisers import REGULARISERS
 from softprior.results import StudyFolder
 from softprior.specs import EvaluationSpec, ModelSpec, Rate, Spec, TrainingSpec, TrialSpec
-from softprior.studies.plan import entry_of
+from softprior.studies.plan import Plan, entry_of, plan_study
+from softprior.studies.table import write_study, write_table
+from softprior.study_files import load_study
 from softprior.tasks import TASKS
 from softprior.training.trial import Trial
 
@@ -72,6 +75,35 @@ def run(spec: TrialSpec, root: Path, report: Any = None) -> Record:
     return Trial(
         spec, loaded.host, loaded.tokenizer, loaded.fingerprint, StudyFolder(root), report or (lambda _: None)
     ).run()
+
+
+class Finished(NamedTuple):
+    """A study that has ended: its file, its plan, its folder `results/small` and its records by trial."""
+
+    file: Path
+    plan: Plan
+    folder: StudyFolder
+    records: dict[str, Record]
+
+    def copy(self, root: Path) -> StudyFolder:
+        """The folder again in `root/results`, with a file in place of each figure."""
+        folder = StudyFolder(root / "results" / "small")
+        shutil.copytree(self.folder.root, folder.root)
+        for trial in self.records:
+            folder.figure(trial).parent.mkdir(exist_ok=True)
+            folder.figure(trial).write_bytes(b"a picture")
+        return folder
+
+
+def finish_study(root: Path) -> Finished:
+    """Runs the study of `study_file` in this process, without Ray."""
+    file = study_file(root / "small.yaml")
+    plan = plan_study(load_study(file))
+    folder = StudyFolder(root / "results" / "small")
+    records = {trial.id: run(trial, folder.root) for trial in plan.trials}
+    write_study(folder, plan)
+    write_table(folder, plan, records)
+    return Finished(file, plan, folder, records)
 
 
 def study_file(path: Path, **changes: Any) -> Path:

@@ -6,6 +6,7 @@ import os
 import tempfile
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 # Before torch is imported, here or in a process that a test starts: two threads in each of several
 # processes slow each other down tenfold, and sums in another order are other numbers.
@@ -101,3 +102,11 @@ def _answers(address: str, settings: PipSettings) -> bool:
     except requests.RequestException:
         return False
     return True
+
+
+@pytest.fixture(scope="session")
+def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A small study whose trials have all run, without Ray: a `builders.Finished`, to be read or copied."""
+    from tests.builders import finish_study
+
+    return finish_study(tmp_path_factory.mktemp("finished"))

@@ -1,11 +1,17 @@
 """Errors that several parts know: the one a user is meant to read, and the loss of a host."""
 
+from softprior.hiding import hidden
+
 
 class UserError(Exception):
     """Something the user can mend: the rule, the value received and the remedy, in one sentence.
 
-    Entry points print the sentence without a traceback and exit with status 2.
+    Entry points print the sentence without a traceback and exit with status 2. Passwords in addresses are
+    hidden in it.
     """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(hidden(sentence))
 
 
 class InUseError(UserError):

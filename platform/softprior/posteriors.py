@@ -19,7 +19,7 @@ from torch import Tensor
 from softprior.errors import UserError
 from softprior.files import finite, write_atomically
 from softprior.prompt import Place
-from softprior.storage import Location, local_copy
+from softprior.storage import Location, local_copy, location
 
 FORMAT = 1
 """Version of the layout; a reader refuses a newer one."""
@@ -58,13 +58,17 @@ def save_posterior(path: Location, posterior: Posterior) -> None:
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata={"softprior": header}))
 
 
-def load_posterior(path: Location) -> Posterior:
+def load_posterior(path: Location | str) -> Posterior:
     """Reads a posterior file.
+
+    Args:
+        path: a path, or an address in a bucket.
 
     Raises:
         UserError: the file is missing or damaged, not a posterior file of a known format, or holds
             numbers that are not finite, which nothing can start from.
     """
+    path = location(path) if isinstance(path, str) else path
     try:
         with local_copy(path) as here, safe_open(here, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("softprior", "null"))

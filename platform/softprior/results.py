@@ -33,6 +33,11 @@ class StudyFolder:
         return self.root / "records"
 
     @property
+    def earlier(self) -> StudyFolder:
+        """What trials had that are run again, until the new record is whole."""
+        return StudyFolder(self.root / "earlier")
+
+    @property
     def lock(self) -> Location:
         """Held by the process that runs the study."""
         return self.root / ".lock"

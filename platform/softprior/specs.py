@@ -18,10 +18,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     field_validator,
     model_serializer,
     model_validator,
 )
+
+from softprior.hiding import hidden
 
 
 class Spec(BaseModel):
@@ -68,6 +71,9 @@ def _with_words(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_with_words)]
 """A text that says something, kept as it is written."""
+
+Address = Annotated[str, PlainSerializer(hidden, when_used="json")]
+"""An address that may hold a password, which is hidden wherever the spec is written down."""
 
 SpecT = TypeVar("SpecT", bound=Spec)
 
@@ -301,7 +307,7 @@ class TrackingSpec(Spec):
         enabled: false writes the results folder only.
     """
 
-    uri: str | None = None
+    uri: Annotated[Address | None, Field(repr=False)] = None
     enabled: bool = True
 
     @field_validator("uri")
@@ -344,7 +350,8 @@ class TrialSpec(Spec):
         model_fingerprint: identifies the weights themselves, not only their name.
         data_fingerprint: identifies the task's source data.
         prior: null for methods without a trained prompt, and then `rate` and `seed` are null too.
-        prior_fingerprint: identifies what prior and regularisers read from files; null if nothing.
+        prior_fingerprint: identifies what prior and regularisers read from files, and corrections of what
+            they compute; null if there are none.
         regularisers: terms added to the training loss.
     """
 

@@ -210,6 +210,10 @@ def location(text: str | Path) -> Location:
         raise UserError(
             f"results go to a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER, not to '{text}'; correct it"
         )
+    if "@" in rest.partition("/")[0]:
+        raise UserError(
+            f"'{text}' holds credentials; put them into the environment, and give {scheme}://BUCKET/FOLDER"
+        )
     return RemotePath(str(text).rstrip("/"))
 
 

@@ -10,10 +10,32 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import ValidationError
 
 from softprior.errors import UserError, nearest
+from softprior.hiding import hidden
 from softprior.specs import Spec, SpecT
 
-NUMBER = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$")
+NUMBER = re.compile(r"[-+]?(?!0\d)(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$")
 """A number as YAML 1.2 writes it; YAML 1.1 reads 1e-3 as text."""
+
+
+class Written(float):
+    """A number in words of its own, as `1e3`: errors show what was written, and where.
+
+    Attributes:
+        text: as it was written.
+        line: of the file; 0 if it was not in one.
+    """
+
+    text: str
+    line: int
+
+    @classmethod
+    def of(cls, text: str, line: int) -> float:
+        """The number of a text; a plain one where Python would write the same."""
+        value = cls(text.replace(".inf", "inf").replace(".nan", "nan"))
+        if repr(float(value)) == text:
+            return float(value)
+        value.text, value.line = text, line
+        return value
 
 
 class InnerError(ValueError):
@@ -71,8 +93,10 @@ def _parsed(kind: type[SpecT], data: Any) -> SpecT:
 
 
 def _plain(data: Any) -> Any:
-    """Data as JSON has them, with which pydantic's errors agree: all keys are texts."""
-    return json.loads(json.dumps(data))
+    """Data with the keys that JSON has, with which pydantic's errors agree: all are texts."""
+    if isinstance(data, dict):
+        return {k if isinstance(k, str) else json.dumps(k): _plain(inner) for k, inner in data.items()}
+    return [_plain(inner) for inner in data] if isinstance(data, list | tuple) else data
 
 
 def _errors(error: ValidationError) -> list[Any]:
@@ -81,7 +105,7 @@ def _errors(error: ValidationError) -> list[Any]:
 
 _RULES = {
     "missing": "is required and has no default; add it",
-    "int_type": "must be a whole number, written without a point",
+    "int_type": "must be a whole number, written without a point or exponent",
     "int_parsing": "must be a whole number, such as 0",
     "float_type": "must be a number",
     "finite_number": "must be a finite number",
@@ -140,7 +164,7 @@ def _written(data: Any, keys: list[Any], given: Any) -> tuple[list[Any], Any]:
         if not held:
             return keys[:i], node
         node = node[key]
-    return keys, given
+    return keys, node if isinstance(node, Written) else given
 
 
 def _rule(error: Any, found: Any) -> str:
@@ -161,7 +185,11 @@ def path_of(keys: list[Any]) -> str:
 
 
 def shown(value: Any) -> str:
-    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    """A value in a sentence, as it was written."""
+    if isinstance(value, Written):
+        return f"{value.text} (line {value.line})" if value.line else value.text
+    # Hidden before it is cut: half an address no longer looks like one.
+    text = hidden(json.dumps(value) if value is None or isinstance(value, bool) else repr(value))
     return text if len(text) < 80 else text[:77] + "..."
 
 

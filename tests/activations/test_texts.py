@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from pathlib import Path
 
@@ -98,12 +99,90 @@ def test_malformed_rows_are_told_and_the_rest_is_read(tmp_path, loaded):
     (shard,) = files.shards(10_000)
     reading = files.read(shard)
     assert len(reading.texts) == 2
-    wanted = ["byte 28: no text but 3", "byte 40: not an object", "byte 44: no 'text'; it has no"]
+    wanted = ["byte 28: no text but 3", "byte 40: not an object but [1]", "byte 44: no 'text'; it has no"]
     assert reading.skipped[:3] == [f"some.jsonl:{reason}" for reason in wanted]
     assert "not valid JSON" in reading.skipped[3]
     assert "not UTF-8" in reading.skipped[4]
     assert reading.skipped[5] == "some.jsonl:byte 79: 1 token, and a text has 2 or more"
     assert len(reading.skipped) == 6
+
+
+def test_a_damaged_archive_is_read_up_to_the_damage(tmp_path, loaded):
+    path = tmp_path / "rows.jsonl.gz"
+    # Numbers that repeat nowhere, so that the archive is no single block.
+    rows = [f"{i * 7919 % 10007} and {i * 104729 % 99991} of many." for i in range(2000)]
+    whole = gzip.compress("".join(json.dumps({"text": row}) + "\n" for row in rows).encode())
+    path.write_bytes(whole[: len(whole) // 2])
+    files = FileTexts(FilesSpec(name="mine", path=str(path)), loaded.tokenizer)
+    (shard,) = files.shards(10_000)
+    reading = files.read(shard)
+    found = [loaded.tokenizer.decode(text.tokens) for text in reading.texts]
+    assert found == rows[: len(found)]
+    assert 800 < len(found) < 1200
+    (skipped,) = reading.skipped
+    assert "the file is damaged from here on (Compressed file ended" in skipped
+
+
+def test_a_nested_column_in_front_changes_no_part_of_a_table(tmp_path, loaded):
+    """Chunks of a Parquet file belong to leaves, and a struct or a list of them has other numbers of them."""
+    table = {"text": ["A line of some words, and a few more of them. " * 9] * 60}
+    parquet.write_table(pa.table(table), tmp_path / "plain.parquet", row_group_size=5, compression="none")
+    nested = {"meta": [{"id": i, "tags": [{"a": 1, "b": 2}]} for i in range(60)], **table}
+    parquet.write_table(pa.table(nested), tmp_path / "nested.parquet", row_group_size=5, compression="none")
+    plain, same = (
+        [
+            (shard.first, shard.last, shard.tokens)
+            for shard in FileTexts(
+                FilesSpec(name="mine", path=str(tmp_path / f"{name}.parquet")), loaded.tokenizer
+            ).shards(200)
+        ]
+        for name in ("plain", "nested")
+    )
+    assert same == plain
+    files = FileTexts(FilesSpec(name="m", path=str(tmp_path / "nested.parquet"), column="meta"), None)
+    with pytest.raises(UserError, match=r"column 'meta' of .*nested.parquet is no text but struct<"):
+        files.shards(200)
+
+
+def test_a_table_with_a_text_that_is_not_utf8_loses_that_row_alone(tmp_path, loaded):
+    texts, ends = b"Some text.Caf\xe9 au lait.More of it.", [0, 10, 23, 34]
+    offsets = pa.array(ends, pa.int32()).buffers()[1]
+    column = pa.StringArray.from_buffers(3, offsets, pa.py_buffer(texts))
+    parquet.write_table(pa.table({"text": column}), tmp_path / "a.parquet")
+    files = FileTexts(FilesSpec(name="m", path=str(tmp_path / "a.parquet")), loaded.tokenizer)
+    reading = files.read(*files.shards(200))
+    assert len(reading.texts) == 2
+    assert reading.skipped == ["a.parquet:group 0 row 1: not UTF-8 (invalid continuation byte at its byte 3)"]
+
+
+def test_a_path_that_exists_is_taken_as_it_is(tmp_path, loaded):
+    folder = tmp_path / "data [v1]"
+    folder.mkdir()
+    (folder / "plain [a].txt").write_text("A line of text.\n")
+    (folder / "._plain.txt").write_bytes(b"\0\5\x16\7 of macOS")
+    for name in ("plain [a].txt", "*.txt"):
+        files = FileTexts(FilesSpec(name="mine", path=str(folder / name)), loaded.tokenizer)
+        assert files.files() == [folder / "plain [a].txt"]
+        reading = files.read(*files.shards(100))
+        assert [text.id for text in reading.texts] == ["plain [a].txt:byte 0-0"]
+
+
+def test_a_mark_is_passed_over_and_another_store_is_made(tmp_path, loaded):
+    found = {}
+    for name, mark in (("plain", b""), ("marked", b"\xef\xbb\xbf")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.jsonl").write_bytes(mark + b'{"text": "First of all."}\n{"text": "Second."}\n')
+        (tmp_path / name / "a.txt").write_bytes(mark + b"First of all.\nSecond.\n")
+        for kind in ("jsonl", "txt"):
+            files = FileTexts(FilesSpec(name="m", path=str(tmp_path / name / f"a.{kind}")), loaded.tokenizer)
+            reading = files.read(*files.shards(100))
+            assert reading.skipped == []
+            found[name, kind] = [text.tokens for text in reading.texts]
+            path = files.files()[0]
+            facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns)]
+            old = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+            assert (files.fingerprint == old) == (not mark)
+    assert len(set(map(str, found.values()))) == 1
 
 
 @pytest.mark.parametrize(
@@ -114,12 +193,13 @@ def test_malformed_rows_are_told_and_the_rest_is_read(tmp_path, loaded):
         ("empty.txt", "text", r"files\.mine: the files of .* are empty; give documents"),
         ("blank.txt", "text", "are empty; give documents"),
         ("short.txt", "text", r"have no text \(short\.txt:byte 1: 1 token, and a text has 2 or more\)"),
-        ("numbers.jsonl", "text", r"have no text \(numbers\.jsonl:byte 0: not an object\); give documents"),
+        ("numbers.jsonl", "text", r"have no text \(numbers\.jsonl:byte 0: not an object but 3\)"),
         ("good.parquet", "number", r"have no text \(good\.parquet:group 0 row 0: no text but 3\)"),
         ("folder", "text", r"/folder' is a folder; name the files in it, as '.*folder/\*"),
         ("https://host/a.txt", "text", "path = 'https://host/a.txt' is an address; fetch the file"),
         ("good.parquet", "body", r"has no column 'body'; it has text, number"),
         ("broken.parquet", "text", "is damaged or not a Parquet file"),
+        ("wide.txt", "text", "text is read as UTF-8, and .*wide.txt is UTF-16; convert it"),
     ],
 )
 def test_files_that_cannot_be_read_are_refused_before_anything_runs(tmp_path, loaded, name, column, sentence):
@@ -128,6 +208,7 @@ def test_files_that_cannot_be_read_are_refused_before_anything_runs(tmp_path, lo
     (tmp_path / "blank.txt").write_text("\n  \n\n")
     (tmp_path / "short.txt").write_text("\na\n")
     (tmp_path / "numbers.jsonl").write_text("3\n4\n")
+    (tmp_path / "wide.txt").write_text("A line.\nAnother one.\n", encoding="utf-16")
     (tmp_path / "folder").mkdir()
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and so on")
     parquet.write_table(pa.table({"text": ["Some text."], "number": [3]}), tmp_path / "good.parquet")
@@ -149,6 +230,22 @@ def test_shards_of_a_task_keep_documents_together_and_fill_the_budget(loaded):
     assert sum(shard.tokens for shard in shards) == sum(len(text.tokens) for text in read) + 60
     some = TaskTexts.of(task, "arithmetic", "train", 500, loaded)
     assert 400 < sum(shard.tokens for shard in some.shards(10_000)) <= 500
+
+
+def test_malformed_rows_of_a_task_are_noted_in_the_plan(tmp_path):
+    path = tmp_path / "some.jsonl"
+    rows = [json.dumps({"text": f"Document {i} says {i} and so on, at some length."}) for i in range(12)]
+    path.write_text("\n".join([*rows, '{"body": "x"}']))
+    task = {
+        "data": str(path),
+        "length": 16,
+        "train_examples": 2,
+        "validation_examples": 1,
+        "test_examples": 1,
+    }
+    assert plan_activations(spec(tasks=[{"language": task}])).notes == (
+        "language: 1 malformed row left out, the first in some.jsonl, line 13: no 'text'; it has body",
+    )
 
 
 def test_parts_of_a_question_are_its_own_words(loaded):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 import torch
 from safetensors import safe_open
@@ -219,10 +220,17 @@ def test_a_task_of_which_nothing_is_left_is_told(tmp_path, plan):
         _finish(plan, folder, failed)
 
 
+def damaged_table(path):
+    """A Parquet file whose footer is whole and whose rows are not."""
+    parquet.write_table(pa.table({"text": [f"Line {i} of many." for i in range(500)]}), path)
+    whole = bytearray(path.read_bytes())
+    whole[4:2000] = bytes(1996)
+    path.write_bytes(whole)
+    return path
+
+
 def test_a_task_of_which_nothing_could_be_read_costs_the_others_nothing(tmp_path):
-    path = tmp_path / "rows.jsonl.gz"
-    whole = gzip.compress(b"".join(b'{"text": "Line %d of many."}\n' % i for i in range(500)))
-    path.write_bytes(whole[: len(whole) // 2])
+    path = damaged_table(tmp_path / "rows.parquet")
     both = plan_activations(spec(files=[{"name": "rows", "path": str(path)}]))
     folder = RunFolder(tmp_path / "run")
     outcomes = read(worker(both, folder), both, *range(len(both.shards)))
@@ -356,13 +364,10 @@ def test_an_encoder_decoder_has_sites_of_both_stacks(tmp_path):
 
 
 def test_a_damaged_first_shard_costs_the_others_nothing(tmp_path):
-    lines = "".join(
-        f'{{"text": "there are {n} apples and {n + 1} pears on the table"}}\n' for n in range(300)
-    )
-    whole = gzip.compress(lines.encode())
-    (tmp_path / "a.jsonl.gz").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "b.jsonl").write_text(lines)
-    files = [{"name": "fruit", "path": str(tmp_path / "*.jsonl*")}]
+    damaged_table(tmp_path / "a.parquet")
+    lines = (f'{{"text": "there are {n} apples and {n + 1} pears on the table"}}\n' for n in range(300))
+    (tmp_path / "b.jsonl").write_text("".join(lines))
+    files = [{"name": "fruit", "path": str(tmp_path / "*.*")}]
     damaged = plan_activations(spec(tasks=[], files=files, sites=["resid.2"], shard_tokens=2000))
     folder = RunFolder(tmp_path / "run")
     outcomes = read(worker(damaged, folder), damaged, *range(len(damaged.shards)))

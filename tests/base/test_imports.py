@@ -10,15 +10,18 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 BELOW: dict[str, set[str]] = {
-    "errors": set(),
+    "hiding": set(),
+    "errors": {"hiding"},
     "liveness": set(),
+    "provenance": set(),
     "storage": {"errors"},
     "files": {"errors", "storage"},
     "lease": {"errors", "files", "storage"},
     "seeding": {"errors"},
+    "data_files": {"errors"},
     "geometry": {"errors"},
-    "specs": {"errors"},
-    "validation": {"errors", "specs"},
+    "specs": {"errors", "hiding"},
+    "validation": {"errors", "hiding", "specs"},
     "study_files": {"errors", "specs", "validation"},
     "prompt": {"errors"},
     "statistics": {"errors", "files", "geometry", "seeding"},

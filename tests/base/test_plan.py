@@ -101,9 +101,15 @@ def test_the_same_thing_said_twice_is_one_trial(plan):
         tasks=["arithmetic", "arithmetic"],
         rates=[1e-3, 0.001, {"value": 0.001}],
         seeds=[0, 0],
+        regularisers=["none", "spread", ["spread"]],
     )
-    assert [t.id for t in twice.trials] == [t.id for t in once.trials]
+    untied = [t.id for t in twice.trials if not t.regularisers]
+    assert untied == [t.id for t in once.trials]
     assert len(once.trials) == 2
+    pairs = [("priors", 1, 0), ("methods", 1, 0), ("methods", 3, 2), ("tasks", 1, 0), ("regularisers", 2, 1)]
+    pairs += [("rates", 1, 0), ("rates", 2, 0), ("seeds", 1, 0)]
+    said = [f"{a}[{i}] is the same as {a}[{j}] and counts once; take it away" for a, i, j in pairs]
+    assert [note for note in twice.notes if "the same" in note] == said
 
 
 def test_ids_do_not_depend_on_order_name_description_or_place(plan):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +22,7 @@ from softprior.specs import ModelSpec
 from softprior.studies.plan import plan_study
 from softprior.studies.table import write_study, write_table
 from softprior.study_files import load_study
-from tests.builders import study_file
+from tests.builders import Finished, study_file
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,6 +36,35 @@ def test_a_dry_run_lists_trials_and_costs_and_writes_nothing(tmp_path: Path, cap
     assert "p = 0.5 at best" in output
     assert "positions trained" in output
     assert not (tmp_path / "results").exists()
+
+
+def test_a_dry_run_opens_the_data(tmp_path: Path, capsys) -> None:
+    data = tmp_path / "pairs.json"
+    data.write_text(json.dumps([{"question": f"Is it {i}?", "answer": "no"} for i in range(20)]))
+    file = study_file(tmp_path / "small.yaml", tasks=[{"squad": {"data": str(data)}}])
+    assert command.main([str(file), "--dry-run", "--results", str(tmp_path / "results")]) == 2
+    error = capsys.readouterr().err
+    assert f"{file}: tasks[0]: a SQuAD file has at least one usable question, and {data} has none" in error
+    assert "20 malformed rows, the first in pairs.json, [0]: no 'context'; it has question, answer" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("encoding", "dot"), [("ascii", "?"), ("latin-1", "·")])
+def test_a_terminal_without_the_characters_gets_others(
+    encoding: str, dot: str, finished_study: Finished, tmp_path: Path, monkeypatch
+) -> None:
+    """A study that is whole already ends with its table, whose arrow is in neither encoding."""
+    finished_study.copy(tmp_path)
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    results = str(tmp_path / "results")
+    assert command.main([str(finished_study.file), "tracking.enabled=false", "--results", results]) == 0
+    stream.flush()
+    said = stream.buffer.getvalue().decode(encoding)
+    assert re.search(r"soft +\|fitted .* \d\.\d+ \? \d\.\d+", said)
+    assert command.main([str(finished_study.file), "--dry-run"]) == 0
+    stream.flush()
+    assert f"arithmetic {dot} soft" in stream.buffer.getvalue().decode(encoding)
 
 
 FILES = [path.name for path in sorted((ROOT / "jobs" / "studies").glob("*.yaml"))]

@@ -81,6 +81,14 @@ def test_another_process_reads_the_file():
     assert json.loads(found.stdout) == first.tolist()
 
 
+def test_an_edited_tree_has_fits_of_its_own(fitted, monkeypatch):
+    """Clean commits share theirs, and so do equal edits."""
+    for edits, count in (((), 1), ((), 1), (("a",), 2), (("a",), 2), (("b",), 3), ((), 3)):
+        monkeypatch.setattr(module, "edits", lambda edits=edits: edits)
+        sample()
+        assert len(fitted) == count
+
+
 def test_priors_on_the_same_domain_share_a_fit(fitted):
     for name in ("fitted", "exclusion", "low_density"):
         sample(name)

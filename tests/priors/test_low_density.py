@@ -7,7 +7,7 @@ from scipy.spatial.distance import cdist
 
 from softprior.errors import UserError
 from softprior.priors import PRIORS
-from softprior.priors.low_density import TRIALS, neighbour_distance
+from softprior.priors.low_density import TRIALS, distinct, neighbour_distance
 from softprior.seeding import torch_generator
 from softprior.testing.priors import TableSource
 from softprior.validation import validate
@@ -77,9 +77,50 @@ def test_a_higher_quantile_accepts_less_and_a_wider_gaussian_more():
     assert by_spread == sorted(by_spread)
 
 
+class Repeated(TableSource):
+    """A table whose rows stand there several times, as answers do at the embedding level."""
+
+    def __init__(self, times: int, noise: float, size: int = 300) -> None:
+        super().__init__(size=size)
+        self.times, self.noise = times, noise
+
+    def vocabulary(self):
+        table = super().vocabulary()
+        jitter = self.noise * torch.randn(self.times * len(table), 4, generator=torch_generator(3))
+        jitter[: len(table)] = 0
+        return table.repeat(self.times, 1) + jitter
+
+    @property
+    def fingerprint(self):
+        return f"{super().fingerprint}-{self.times}-{self.noise}"
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-7])
+def test_copies_are_no_neighbours(noise):
+    prior = PRIORS["low_density"](quantile=0.6, spread=1.5)
+    found = prior.fit(Repeated(12, noise)).record()
+    once = prior.fit(TableSource(size=300)).record()
+    assert (found["distinct"], once["distinct"], found["tokens"]) == (300, 300, 3600)
+    assert found["threshold"] == pytest.approx(once["threshold"], rel=1e-6)
+    assert 0.05 < found["acceptance"] < 0.95
+
+
+def test_vectors_without_copies_stay_as_they_are():
+    data = TableSource(size=300).vocabulary()
+    assert torch.equal(distinct(data), data)
+    assert torch.equal(distinct(torch.cat([data, data[:40].flip(0)])), data)
+
+
+def test_a_threshold_near_zero_is_refused():
+    # Pairs a thousandth of the spread apart are two vectors each, and no neighbours worth the name.
+    sentence = r"^low_density keeps a distance of .* from vocabulary with quantile = 0\.5 and "
+    with pytest.raises(UserError, match=sentence + "neighbours = 1, less than 1% of their own spread"):
+        PRIORS["low_density"](neighbours=1, quantile=0.5).fit(Repeated(2, 2e-3))
+
+
 def test_more_neighbours_than_vectors_are_refused():
     PRIORS["low_density"](neighbours=29, quantile=0.5).fit(TableSource(size=30))
-    sentence = r"^neighbours = 30 needs more vectors than the 30 of vocabulary; lower it$"
+    sentence = r"^neighbours = 30 needs more distinct vectors than the 30 of vocabulary; lower it$"
     with pytest.raises(UserError, match=sentence):
         PRIORS["low_density"](neighbours=30, quantile=0.5).fit(TableSource(size=30))
 

@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
+from softprior.assets import fingerprints
 from softprior.errors import UserError
 from softprior.posteriors import Posterior, save_posterior
 from softprior.priors import PRIORS
 from softprior.prompt import Place
+from softprior.regularisers import REGULARISERS
 from softprior.seeding import torch_generator
 from softprior.testing.priors import DRAWS, TableSource, check_moments, outline_of
+from softprior.training.identity import files_fingerprint
 from softprior.validation import validate
 
 
@@ -74,13 +76,32 @@ def test_a_spread_is_of_the_vectors_root_mean_square(tmp_path):
     check_moments(noise, torch.zeros(4).double(), scale**2 * torch.eye(4).double(), 1e-6, 1e-6)
 
 
-def test_the_density_around_the_vectors_is_an_even_mixture_of_normals(tmp_path):
+def test_the_density_is_that_of_each_vector_around_its_own_centre(tmp_path):
     distribution = prior(save(tmp_path / "a.safetensors"), 0.3).fit(TableSource())
     scale = distribution.record()["scale"]
-    points = 0.5 + torch.randn(50, 4, generator=torch_generator(2)).double()
-    parts = [multivariate_normal(centre, scale**2).logpdf(points) for centre in vectors().double().numpy()]
-    expected = logsumexp(parts, axis=0) - math.log(6)
+    points = 0.5 + torch.randn(12, 4, generator=torch_generator(2)).double()
+    centres = vectors().double().repeat(2, 1).numpy()
+    expected = [multivariate_normal(c, scale**2).logpdf(p) for c, p in zip(centres, points, strict=True)]
     np.testing.assert_allclose(distribution.log_prob(points), expected, rtol=1e-10)
+
+
+def test_a_prompt_with_two_vectors_swapped_is_less_likely(tmp_path):
+    """What samples cannot be, the penalty of towards_prior must not take for as good."""
+    distribution = prior(save(tmp_path / "a.safetensors"), 0.01).fit(TableSource())
+    sample = distribution.sample(torch_generator(0), 6)
+    swapped = sample[[1, 0, 2, 3, 4, 5]]
+    assert float(distribution.log_prob(swapped).sum()) < float(distribution.log_prob(sample).sum()) - 1000
+
+
+def test_trials_that_ask_for_the_density_are_not_those_of_the_old_one(tmp_path):
+    around, exact = prior(save(tmp_path / "a.safetensors"), 0.3), prior(save(tmp_path / "a.safetensors"))
+    towards, spread = REGULARISERS["towards_prior"](), REGULARISERS["spread"]()
+    before = fingerprints.combined(*around.contents())
+    assert files_fingerprint(around, []) == files_fingerprint(around, [spread]) == before
+    assert files_fingerprint(around, [towards]) != before
+    assert files_fingerprint(exact, []) == before
+    both = PRIORS["mixture"](priors=[{"posterior": around.model_dump(mode="json")}, "isotropic"])
+    assert both.corrections(density=True) == around.corrections(density=True) != ()
 
 
 def test_only_a_spread_has_a_smooth_density(tmp_path):

@@ -34,11 +34,11 @@ WORDS = "answer shortly now"
 FOLDER = tempfile.TemporaryDirectory(prefix="softprior-posteriors-")
 
 
-def tuned(hidden: int) -> str:
-    """A posterior file of the contract's table, of six vectors."""
-    path = Path(FOLDER.name) / f"{hidden}.safetensors"
+def tuned(hidden: int, count: int = 6) -> str:
+    """A posterior file of the contract's table, of as many vectors as a prompt has."""
+    path = Path(FOLDER.name) / f"{hidden}-{count}.safetensors"
     if not path.exists():
-        vectors = {Place(0): 0.5 + torch.randn(6, hidden, generator=torch_generator(5))}
+        vectors = {Place(0): 0.5 + torch.randn(count, hidden, generator=torch_generator(5))}
         header = {"trial": "earlier", "model": {"fingerprint": "table"}}
         save_posterior(path, Posterior(header, vectors, vectors, {}))
     return str(path)
@@ -132,8 +132,8 @@ REFERENCES = {
 """Log-densities of other libraries or by definition, where there are; and how far they may be off."""
 
 
-def make(case: str, hidden: int = 4, **params: object) -> Prior:
-    given = {key: tuned(hidden) if value == "TUNED" else value for key, value in CASES[case].items()}
+def make(case: str, hidden: int = 4, tokens: int = 6, **params: object) -> Prior:
+    given = {key: tuned(hidden, tokens) if value == "TUNED" else value for key, value in CASES[case].items()}
     return validate(PRIORS[case.partition(",")[0]], {**given, **params}, "contract")
 
 
@@ -196,14 +196,15 @@ def test_draws_lie_in_the_support(case):
 
 WITH_DENSITY = [case for case in CASES if density(case)]
 IN_TWO_DIMENSIONS = [case for case in WITH_DENSITY if case != "interpolation"]
-"""Without 512 nodes on a million points; one dimension and the reference in four say the same."""
+"""Without 128 nodes on a million points; one dimension and the reference in four say the same."""
 
 
 @pytest.mark.parametrize(
     ("case", "hidden"), [*((case, 1) for case in WITH_DENSITY), *((case, 2) for case in IN_TWO_DIMENSIONS)]
 )
 def test_the_density_is_that_of_the_samples(case, hidden):
-    check_integral(make(case, hidden), TableSource(hidden))
+    # A prompt of one vector, since each may have a density of its own.
+    check_integral(make(case, hidden, tokens=1), TableSource(hidden, tokens=1))
 
 
 @pytest.mark.parametrize("case", SUPPORT)

@@ -12,6 +12,7 @@ import pytest
 
 from softprior.errors import UserError
 from softprior.specs import ResourcesSpec
+from softprior.studies import cluster
 from softprior.studies.cluster import Cluster
 from softprior.training.threads import thread_environment
 from tests.ray_head import free_ports
@@ -104,3 +105,28 @@ def test_a_ray_that_cannot_be_imported_is_an_error_and_no_wait_without_end(
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError), Cluster(ResourcesSpec(cpus=1)):
         pytest.fail("Ray is not there")
+
+
+def test_a_long_folder_for_temporary_files_has_room_for_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = "/tmp/" + 5 * "verylongdirectoryname"
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", "/tmp")
+    assert cluster._short_folder() == {}
+    monkeypatch.setattr("tempfile.tempdir", long)
+    assert cluster._short_folder() == {"_temp_dir": f"/tmp/ray-{os.getuid()}"}
+    monkeypatch.setenv("RAY_TMPDIR", long)
+    with pytest.raises(
+        UserError, match=r"RAY_TMPDIR = .* has 110 characters, and .* at most 38; set it to a shorter"
+    ):
+        cluster._short_folder()
+
+
+def test_ray_does_not_hear_passwords_of_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private import utils
+
+    monkeypatch.setattr(
+        utils, "get_entrypoint_name", lambda: "python -m jobs.study tracking.uri=http://u:geheim@h"
+    )
+    with cluster._hidden_command():
+        assert utils.get_entrypoint_name() == "python -m jobs.study tracking.uri=http://u:***@h"
+    assert "geheim" in utils.get_entrypoint_name()

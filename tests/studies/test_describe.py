@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from softprior.methods import METHODS
 from softprior.priors.domain import SAMPLE
 from softprior.records import load_records
 from softprior.specs import ResourcesSpec
-from softprior.studies.describe import at_hand, describe, shortage_notes
+from softprior.studies.describe import at_hand, data_notes, describe
 from softprior.studies.estimate import trials_at_once
 from softprior.studies.fits import fits
 from softprior.studies.plan import Plan, plan_study
@@ -158,8 +159,20 @@ def test_what_a_task_lacks_stands_in_its_records(tmp_path):
     run(trial(METHODS["none"]()), tmp_path)
     records = load_records(tmp_path / "records")
     short = next(r.data["train_short"] for r in records.values() if "train_short" in r.data)
-    assert shortage_notes(records.values()) == [
+    assert data_notes(records.values()) == [
         f"arithmetic(train_examples=9000) has {9000 - short:,} of the 9,000 train_examples asked for"
+    ]
+
+
+def test_malformed_rows_stand_in_the_closing_lines(tmp_path):
+    path = tmp_path / "some.jsonl"
+    rows = [json.dumps({"text": f"Document {i} says {i} and so on, at some length."}) for i in range(12)]
+    path.write_text("\n".join([*rows[:5], '{"body": "x"}', "{", *rows[5:]]))
+    counts = {"train_examples": 2, "validation_examples": 1, "test_examples": 1, "length": 16}
+    task = TASKS["language"].model_validate({"data": str(path), **counts})
+    run(trial(METHODS["none"](), task=task), tmp_path)
+    assert data_notes(load_records(tmp_path / "records").values()) == [
+        "language: 2 malformed rows left out, the first in some.jsonl, line 6: no 'text'; it has body"
     ]
 
 

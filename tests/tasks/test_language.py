@@ -10,6 +10,7 @@ from softprior.errors import UserError
 from softprior.tasks import Language
 from softprior.tasks.base import SPLITS, Example
 from softprior.tasks.prepare import prepare
+from softprior.tasks.sources import contents_fingerprint
 from softprior.validation import validate
 
 
@@ -58,8 +59,123 @@ def test_malformed_lines_are_set_aside_and_named(tmp_path, tokenizer):
     assert [row.index for row in prepared.quarantine] == [f"line {i}" for i in range(3, 8)]
     assert prepared.quarantine[0].file == str(path)
     assert "not valid JSON" in prepared.quarantine[0].reason
-    assert {row.reason for row in prepared.quarantine[1:4]} == {"'text' is missing or not a text"}
-    assert prepared.quarantine[4].reason == "'text' is empty"
+    assert [row.reason for row in prepared.quarantine[1:]] == [
+        "no 'text'; it has body",
+        "no text but 3",
+        "not an object but ['text']",
+        "'text' is empty",
+    ]
+
+
+ODD = {
+    "not UTF-8": b'{"text": "caf\xe9 au lait"}',
+    "half a character": rb'{"text": "Half \ud83d of it."}',
+    "half a character twice": rb'{"text": "As bytes \udcc3\udca9 of it."}',
+    "more than 4,300 digits": b'{"text": "Long.", "n": ' + b"9" * 5000 + b"}",
+    "nested deeper than 500 levels": b'{"text": "Deep.", "n": ' + b"[" * 501 + b"]" * 501 + b"}",
+    "nested deeper than 500 levels again": b'{"text": "Open.", "n": ' + b"[" * 200_000 + b"}",
+}
+
+
+def test_one_odd_row_costs_that_row_alone(tmp_path):
+    path = tmp_path / "odd.jsonl"
+    good = [json.dumps({"text": sentence(i), "brackets": "[{" * 400}).encode() for i in range(6)]
+    path.write_bytes(b"\n".join([*good[:3], *ODD.values(), *good[3:]]))
+    splits = Language(data=str(path)).splits()
+    assert {text for split in SPLITS for text in getattr(splits, split)["input"]} == set(
+        map(sentence, range(6))
+    )
+    assert [row.index for row in splits.quarantined] == [f"line {i}" for i in range(4, 10)]
+    for row, reason in zip(splits.quarantined, ODD, strict=True):
+        assert reason.removesuffix(" twice").removesuffix(" again") in row.reason
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_a_damaged_archive_is_read_up_to_the_damage(tmp_path, damage):
+    path = tmp_path / "damaged.json.gz"
+    rows = [f"Row {i * 7919 % 10007} of {i * 104729 % 99991} is this one." for i in range(2000)]
+    whole = gzip.compress("".join(json.dumps({"text": row}) + "\n" for row in rows).encode())
+    half = len(whole) // 2
+    path.write_bytes(whole[:half] + (b"" if damage == "cut" else bytes(len(whole) - half)))
+    splits = Language(data=str(path)).splits()
+    found = {text for split in SPLITS for text in getattr(splits, split)["input"]}
+    assert found == set(rows[: len(found)])
+    assert 500 < len(found) < 1500
+    # What is changed is unpacked as garbage for a while before it cannot be unpacked.
+    *garbage, last = splits.quarantined
+    assert bool(garbage) == (damage == "changed")
+    assert last.index == f"line {len(found) + 1}" or garbage
+    assert "damaged from here on" in last.reason
+
+
+def test_a_mark_is_no_part_of_a_document_and_another_trial_has_it(tmp_path):
+    for name, lines in {
+        "a.txt": "\n\n".join(map(sentence, range(5))),
+        "a.jsonl": "".join(json.dumps({"text": sentence(i)}) + "\n" for i in range(5)),
+    }.items():
+        path = tmp_path / name
+        path.write_text(lines)
+        plain = Language(data=str(path))
+        wanted, known = texts(plain), plain.fingerprint()
+        assert known == contents_fingerprint([path])
+        path.write_text(lines, encoding="utf-8-sig")
+        assert texts(plain) == wanted
+        assert plain.splits().quarantined == []
+        assert plain.fingerprint() == f"{contents_fingerprint([path])}-2"
+
+
+def test_a_folder_says_which_file_is_wrong_and_passes_over_hidden_ones(tmp_path):
+    for i in range(4):
+        (tmp_path / f"{i}.txt").write_text(sentence(i))
+    task = Language(data=str(tmp_path))
+    known = task.fingerprint()
+    (tmp_path / "._0.txt").write_bytes(b"\0\5\x16\7\xb0")
+    (tmp_path / ".hidden.txt").write_text("Not the user's.")
+    assert texts(task) == set(map(sentence, range(4)))
+    assert task.fingerprint() == known
+    (tmp_path / "bad.txt").write_bytes(b"Caf\xe9.")
+    splits = task.splits()
+    assert sum(len(getattr(splits, split)) for split in SPLITS) == 4
+    assert [(row.file, row.reason) for row in splits.quarantined] == [
+        (str(tmp_path / "bad.txt"), "not UTF-8 (invalid continuation byte at its byte 3)")
+    ]
+    (tmp_path / "wide.txt").write_text("Wide.", encoding="utf-16")
+    with pytest.raises(UserError, match=r"read as UTF-8, and .*wide\.txt is UTF-16; convert it"):
+        task.splits()
+
+
+def test_lines_end_as_they_always_did(tmp_path):
+    path = tmp_path / "ends.jsonl"
+    rows = [json.dumps({"text": sentence(i)}) for i in range(4)]
+    path.write_bytes("\r".join([*rows[:2], "\r\n", *rows[2:]]).encode() + b"\r\n")
+    splits = Language(data=str(path)).splits()
+    assert splits.quarantined == []
+    found = {
+        text: name
+        for split in SPLITS
+        for text, name in zip(*(getattr(splits, split)[c] for c in ("input", "group")), strict=True)
+    }
+    with path.open(encoding="utf-8") as lines:
+        wanted = {json.loads(line)["text"]: f"{path}:{n}" for n, line in enumerate(lines) if line.strip()}
+    assert found == wanted
+
+
+def test_a_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.txt").write_text("\n\n".join(map(sentence, range(5))))
+    task = Language(data="~/mine.txt")
+    task.check_data()
+    assert texts(task) == set(map(sentence, range(5)))
+    assert task.fingerprint() == Language(data=str(tmp_path / "mine.txt")).fingerprint()
+    with pytest.raises(UserError, match="no home folder for '~nobody-of-this-name"):
+        Language(data="~nobody-of-this-name/a.txt").fingerprint()
+
+
+def test_a_look_reads_no_further_than_it_has_to(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    rows = [json.dumps({"text": sentence(i)}).encode() for i in range(3)]
+    path.write_bytes(gzip.compress(b"\n".join(rows) + b"\n" * 5000)[:-9])
+    Language(data=str(path.rename(tmp_path / "cut.jsonl.gz"))).check_data()
 
 
 def test_a_repeated_document_counts_once(tmp_path):
@@ -135,7 +251,14 @@ def test_few_chunks_still_come_from_many_documents(documents, tokenizer):
         ("table.csv", "a,b", "not from .*table.csv"),
         ("missing.txt", None, "is not there"),
         ("empty", "folder", "holds .txt files, and .* has none"),
-        ("broken.json.gz", "not gzip", "cannot be read"),
+        ("broken.json.gz", "not gzip", "has 0 .1 malformed row left out, the first in .*, line 1: .*damaged"),
+        (
+            "stack.jsonl",
+            '{"content": "x", "id": 1}\n' * 9,
+            "9 malformed rows .*: no 'text'; it has content, id",
+        ),
+        ("array.json", '[{"text": "x"}]', r"line 1: not an object but \[.*an object a line, the text under"),
+        ("nul.txt", "a\0b\0c\0", "nul.txt is full of NUL bytes, as UTF-16 is"),
     ],
 )
 def test_sources_that_cannot_be_used(tmp_path, name, content, sentence):
@@ -144,8 +267,9 @@ def test_sources_that_cannot_be_used(tmp_path, name, content, sentence):
         path.mkdir()
     elif content is not None:
         path.write_text(content)
-    with pytest.raises(UserError, match=sentence):
-        Language(data=str(path)).splits()
+    for read in (Language.check_data, Language.splits):
+        with pytest.raises(UserError, match=sentence):
+            read(Language(data=str(path)))
 
 
 def test_an_unknown_source():

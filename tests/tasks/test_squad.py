@@ -1,6 +1,7 @@
 """SQuAD: reading, quarantine, splits by article, order, dropping."""
 
 import copy
+import itertools
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from softprior.errors import UserError
 from softprior.tasks import Squad
 from softprior.tasks.base import SPLITS
 from softprior.tasks.prepare import prepare
+from softprior.tasks.sources import contents_fingerprint
 from softprior.validation import validate
 
 QUESTIONS = Path(__file__).parents[1] / "data" / "questions.json"
@@ -114,7 +116,7 @@ def test_malformed_rows_are_set_aside_and_named(source, write):
         {**good},
         {"id": "d", "answers": good["answers"]},
         "not a question",
-        {**good, "id": 7},
+        {**good, "id": 7, "question": 7},
     ]
     paragraphs.append({"context": "No questions."})
     source["data"].append({"title": "No paragraphs"})
@@ -127,11 +129,11 @@ def test_malformed_rows_are_set_aside_and_named(source, write):
         (f"{at}[4]", "there are no answers"),
         (f"{at}[5]", "no answer's text stands in the context"),
         (f"{at}[6]", f"the id '{good['id']}' stands there twice"),
-        (f"{at}[7]", "'question' is missing or not a text"),
+        (f"{at}[7]", "no 'question'; it has id, answers"),
         (f"{at}[8]", "the question is not an object"),
-        (f"{at}[9]", "'id' is missing or not a text"),
-        ("data[0].paragraphs[2]", "the paragraph has no list 'qas'"),
-        ("data[12]", "the article has no list 'paragraphs'"),
+        (f"{at}[9]", "'question' is no text but 7"),
+        ("data[0].paragraphs[2]", "the paragraph has no list 'qas'; it has context"),
+        ("data[12]", "the article has no list 'paragraphs'; it has title"),
     ]
 
 
@@ -180,14 +182,211 @@ def test_nothing_fits(tokenizer):
     ("content", "sentence"),
     [
         ("{", "is JSON, and .*mine.json is not"),
-        ([1, 2], "list under the key 'data'"),
-        ({"data": {"a": 1}}, "list under the key 'data'"),
-        ({"data": [{"text": "an article"}]}, "has none .1 rows were malformed, the first at data.0."),
+        ({"data": {"a": 1}}, "list under the key 'data', and .* has none; it has data"),
+        ([1, 2], r"has none \(2 malformed rows, the first in mine.json, \[0\]: the article has no list"),
+        (
+            {"data": [{"text": "x"}]},
+            r"1 malformed row, the first in .*data\[0\]: the article .*; it has text",
+        ),
+        ([{"question": "Who?", "answer": "I"}] * 9, r"\[0\]: no 'context'; it has question, answer"),
+        (
+            '{"question": "Who?"}\n{"question": "I?"}\n',
+            "2 malformed rows, .* line 1: no 'context'; it has quest",
+        ),
+        ("[" * 9999, "is not .it is nested too deep"),
     ],
 )
 def test_a_file_that_is_not_squad(write, content, sentence):
-    with pytest.raises(UserError, match=sentence):
-        Squad(data=write(content)).splits()
+    for read in (Squad.check_data, Squad.splits):
+        with pytest.raises(UserError, match=sentence):
+            read(Squad(data=write(content)))
+
+
+def records(source):
+    """One record a question, as the hub has SQuAD."""
+    return [
+        {
+            "id": question["id"],
+            "title": article["title"],
+            "context": paragraph["context"],
+            "question": question["question"],
+            "answers": {
+                "text": [answer["text"] for answer in question["answers"]],
+                "answer_start": [answer["answer_start"] for answer in question["answers"]],
+            },
+        }
+        for article in source["data"]
+        for paragraph in article["paragraphs"]
+        for question in paragraph["qas"]
+    ]
+
+
+def nested(change):
+    """SQuAD's own file with every question changed."""
+
+    def make(source):
+        for article in source["data"]:
+            for paragraph in article["paragraphs"]:
+                paragraph["qas"] = [change(question) for question in paragraph["qas"]]
+        return source
+
+    return make
+
+
+def lines(source):
+    return "".join(json.dumps(row) + "\n" for row in records(source))
+
+
+def renamed(question):
+    return {"guid": question["id"], **{key: value for key, value in question.items() if key != "id"}}
+
+
+def of_lists(question):
+    answers = question["answers"]
+    lists = {key: [answer[key] for answer in answers] for key in ("text", "answer_start")}
+    return {**question, "answers": lists}
+
+
+LAYOUTS = {
+    "guid": ("mine.json", nested(renamed)),
+    "answers of two lists": ("mine.json", nested(of_lists)),
+    "records under data": ("mine.json", lambda source: {"version": "1", "data": records(source)}),
+    "a list of records": ("mine.json", records),
+    "lines": ("mine.jsonl", lines),
+    "lines called JSON": ("mine.json", lines),
+    "a mark": ("mine.json", lambda source: "\ufeff" + json.dumps(source)),
+    "lines with a mark": ("mine.jsonl", lambda source: "\ufeff" + lines(source)),
+    "pretty": ("mine.json", lambda source: json.dumps(source, indent=2)),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_squad_as_the_world_writes_it(source, write, layout):
+    wanted = plain_splits(Squad(data=write(source, "sound.json")).splits())
+    name, make = LAYOUTS[layout]
+    task = Squad(data=write(make(source), name))
+    task.check_data()
+    splits = task.splits()
+    assert splits.quarantined == []
+    assert splits.notes == {}
+    assert plain_splits(splits) == wanted
+
+
+def plain_splits(splits):
+    return {split: getattr(splits, split).to_list() for split in SPLITS}
+
+
+def test_records_in_parquet_and_a_folder_of_them(source, write, tmp_path):
+    wanted = plain_splits(Squad(data=write(source, "sound.json")).splits())
+    Dataset.from_list(records(source)).to_parquet(tmp_path / "mine.parquet")
+    task = Squad(data=str(tmp_path / "mine.parquet"))
+    task.check_data()
+    assert plain_splits(task.splits()) == wanted
+    Dataset.from_list([{"question": "Who?", "answer": "I"}]).to_parquet(tmp_path / "other.parquet")
+    with pytest.raises(UserError, match="no column 'context'; it has question, answer; SQuAD"):
+        Squad(data=str(tmp_path / "other.parquet")).check_data()
+    parts = {"train": {"data": source["data"][:7]}, "validation": {"data": source["data"][7:]}}
+    for name, part in parts.items():
+        write(part, f"nested/{ {'train': 'train', 'validation': 'dev'}[name] }.json")
+        (tmp_path / "tables").mkdir(exist_ok=True)
+        Dataset.from_list(records(part)).to_parquet(tmp_path / "tables" / f"{name}.parquet")
+    one, two = (Squad(data=str(tmp_path / name)).splits() for name in ("nested", "tables"))
+    assert plain_splits(one) == plain_splits(two)
+
+
+def test_numbers_are_ids_and_a_paragraph_without_a_title_is_an_article(source, write):
+    number = itertools.count(30_000)
+    sound = Squad(data=write(source, "sound.json")).splits()
+    for article in source["data"]:
+        del article["title"]
+        for paragraph in article["paragraphs"]:
+            for question in paragraph["qas"]:
+                question["id"] = next(number)
+    splits = Squad(data=write(source)).splits()
+    total = sum(len(getattr(sound, split)) for split in SPLITS)
+    assert sum(len(getattr(splits, split)) for split in SPLITS) == total
+    assert splits.notes == {"titles_made": total}
+    paragraphs = sum(len(article["paragraphs"]) for article in source["data"])
+    assert len(set.union(*groups(splits).values())) == paragraphs
+    assert {one["id"] for split in SPLITS for one in getattr(splits, split)} == {
+        str(30_000 + i) for i in range(total)
+    }
+    for i, article in enumerate(source["data"]):
+        for paragraph in article["paragraphs"]:
+            paragraph["document_id"] = i // 2
+    assert set.union(*groups(Squad(data=write(source)).splits()).values()) == {
+        f"document {i}" for i in range(len(source["data"]) // 2)
+    }
+
+
+@pytest.mark.parametrize("restart", ["in every paragraph", "everywhere", "none"])
+def test_ids_that_repeat_are_made_from_their_place(source, write, restart):
+    sound = Squad(data=write(source, "sound.json")).splits()
+    for article in source["data"]:
+        for paragraph in article["paragraphs"]:
+            for i, question in enumerate(paragraph["qas"]):
+                question["id"] = {"in every paragraph": str(i), "everywhere": "same", "none": None}[restart]
+    copied = source["data"][0]["paragraphs"][0]["qas"]
+    copied.append(dict(copied[1]))
+    splits = Squad(data=write(source)).splits()
+    assert [row.index for row in splits.quarantined] == [f"data[0].paragraphs[0].qas[{len(copied) - 1}]"]
+    assert "there twice" in splits.quarantined[0].reason
+    ids = [one["id"] for split in SPLITS for one in getattr(splits, split)]
+    assert len(set(ids)) == len(ids) == sum(len(getattr(sound, split)) for split in SPLITS)
+    kept = {"in every paragraph": len(copied) - 1, "everywhere": 1, "none": 0}[restart]
+    assert splits.notes["ids_made"] == len(ids) - kept
+    assert groups(splits) == groups(sound)
+
+
+def test_ids_that_two_files_share_are_told_apart(source, write, tmp_path):
+    for name, articles in (("train", source["data"][:6]), ("dev", source["data"][6:])):
+        part = copy.deepcopy({"data": articles})
+        for article in part["data"]:
+            for paragraph in article["paragraphs"]:
+                for question in paragraph["qas"]:
+                    question["id"] = "same"
+        write(part, f"both/{name}.json")
+    splits = Squad(data=str(tmp_path / "both")).splits()
+    ids = [one["id"] for split in SPLITS for one in getattr(splits, split)]
+    assert len(set(ids)) == len(ids)
+    assert splits.quarantined == []
+
+
+def test_only_files_that_are_read_otherwise_have_another_fingerprint(source, write):
+    """Trials of files that were read before keep their ids, malformed rows and all."""
+    qas = source["data"][0]["paragraphs"][0]["qas"]
+    qas += [{**qas[0], "question": " "}, dict(qas[0]), {**qas[0], "id": "x", "answers": []}]
+    path = Path(write(source))
+    assert Squad(data=str(path)).fingerprint() == contents_fingerprint([path])
+    qas.append({**qas[0], "id": 7})
+    path = Path(write(source))
+    assert Squad(data=str(path)).fingerprint() == f"{contents_fingerprint([path])}-2"
+
+
+def test_one_odd_row_costs_that_row_alone(source, write):
+    rows = records(source)
+    total = sum(len(getattr(Squad(data=write(source)).splits(), split)) for split in SPLITS)
+    odd = {
+        "digits": json.dumps({**rows[0], "id": "a", "n": 0}).replace('"n": 0', '"n": ' + "9" * 5000),
+        "deeper": json.dumps({**rows[0], "id": "b", "n": 0}).replace('"n": 0', '"n": ' + "[" * 9999),
+        "half a character": json.dumps({**rows[0], "id": "c", "question": "Who \ud800?"}),
+        "not valid JSON": '{"id": ',
+    }
+    good = [json.dumps(row) for row in rows]
+    content = "\n".join([*good[:3], *odd.values(), *good[3:]])
+    splits = Squad(data=write(content, "mine.jsonl")).splits()
+    assert [row.index for row in splits.quarantined] == [f"line {i}" for i in range(4, 8)]
+    assert all(word in row.reason for word, row in zip(odd, splits.quarantined, strict=True))
+    assert sum(len(getattr(splits, split)) for split in SPLITS) == total
+    # In SQuAD's own file too, as far as it can be read at all.
+    qas = source["data"][0]["paragraphs"][0]["qas"]
+    qas += [{**qas[0], "id": "a", "n": [{"n": 1234567}]}, {**qas[0], "id": "b", "question": "Who \ud800?"}]
+    splits = Squad(data=write(json.dumps(source).replace("1234567", "9" * 5000))).splits()
+    assert [row.reason.partition(" (")[0] for row in splits.quarantined] == [
+        "a number has more than 4,300 digits",
+        "'question' is half a character",
+    ]
+    assert sum(len(getattr(splits, split)) for split in SPLITS) == total
 
 
 def test_too_few_articles(source, write):
@@ -218,26 +417,10 @@ def test_the_fingerprint_follows_the_contents(source, write):
 
 
 def test_rows_of_the_hub_give_the_same_questions(source, monkeypatch):
-    def rows(articles):
-        return Dataset.from_list(
-            [
-                {
-                    "id": question["id"],
-                    "title": article["title"],
-                    "context": paragraph["context"],
-                    "question": question["question"],
-                    "answers": {
-                        "text": [answer["text"] for answer in question["answers"]],
-                        "answer_start": [answer["answer_start"] for answer in question["answers"]],
-                    },
-                }
-                for article in articles
-                for paragraph in article["paragraphs"]
-                for question in paragraph["qas"]
-            ]
-        )
-
-    parts = {"train": rows(source["data"][:8]), "validation": rows(source["data"][8:])}
+    parts = {
+        "train": Dataset.from_list(records({"data": source["data"][:8]})),
+        "validation": Dataset.from_list(records({"data": source["data"][8:]})),
+    }
 
     def load_dataset(path, config, split, streaming, revision):
         assert (path, config, streaming, revision) == ("rajpurkar/squad", None, False, None)

@@ -9,34 +9,31 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from softprior.labels import labels
 from softprior.records import Record
 from softprior.regularisers.domain import TowardsDomain
 from softprior.results import StudyFolder
 from softprior.specs import Entry, StudySpec, TrialSpec
-from softprior.studies.plan import Plan, plan_study
+from softprior.studies.plan import Plan
 from softprior.studies.table import write_study
-from softprior.study_files import load_study
 from softprior.tracking.client import default_uri, make_database
 from softprior.tracking.mlflow_tracker import PARENT, MlflowTracker
 from softprior.tracking.runs import KEY, log_run
-from tests.builders import run, study_file, trial
+from tests.builders import Finished, run, trial
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def ended(
-    tmp_path_factory: pytest.TempPathFactory,
+    finished_study: Finished,
 ) -> tuple[StudySpec, tuple[TrialSpec, ...], StudyFolder, dict[str, Record]]:
     """A study whose trials have all run, without Ray."""
-    root = tmp_path_factory.mktemp("tracking")
-    plan = plan_study(load_study(study_file(root / "small.yaml")))
-    folder = StudyFolder(root / "results" / "small")
-    records = {trial.id: run(trial, folder.root) for trial in plan.trials}
-    write_study(folder, plan)
+    _, plan, folder, records = finished_study
     return plan.study, plan.trials, folder, records
 
 
@@ -44,9 +41,8 @@ def steps(client: MlflowClient, run_id: str, name: str) -> list[int]:
     return [metric.step for metric in client.get_metric_history(run_id, name)]
 
 
-def test_points_records_and_repeats_give_one_run_and_each_point_once(ended, tmp_path: Path) -> None:
+def test_points_records_and_repeats_give_one_run_and_each_point_once(ended, uri: str) -> None:
     study, trials, folder, records = ended
-    uri = default_uri(tmp_path)
     trained = next(t for t in trials if t.prior)
     record = records[trained.id]
     points = [{"step": p.step, "train_loss": p.loss, "train_gradient": p.gradient} for p in record.steps]
@@ -81,9 +77,8 @@ def test_points_records_and_repeats_give_one_run_and_each_point_once(ended, tmp_
     assert {f.path for f in client.list_artifacts(mine.info.run_id)} >= {f"{trained.id}.safetensors"}
 
 
-def test_sending_everything_twice_changes_nothing(ended, tmp_path: Path) -> None:
+def test_sending_everything_twice_changes_nothing(ended, uri: str) -> None:
     study, trials, folder, records = ended
-    uri = default_uri(tmp_path)
     MlflowTracker(uri, study, trials, folder).close(records)
     MlflowTracker(uri, study, trials, folder).close(records)
     client = MlflowClient(uri)
@@ -95,9 +90,8 @@ def test_sending_everything_twice_changes_nothing(ended, tmp_path: Path) -> None
     assert steps(client, mine.info.run_id, "train_loss") == list(range(1, 7))
 
 
-def test_a_run_of_another_job_of_the_same_name_is_left_alone(ended, tmp_path: Path) -> None:
+def test_a_run_of_another_job_of_the_same_name_is_left_alone(ended, tmp_path: Path, uri: str) -> None:
     study, trials, folder, records = ended
-    uri = default_uri(tmp_path)
     assert log_run(uri, tmp_path, study.name, "abc", {}, {}, {}, [], whole=True) is None
     for _ in range(2):
         MlflowTracker(uri, study, trials, folder).close(records)
@@ -117,9 +111,8 @@ def statuses(uri: str) -> dict[str, str]:
     return {r.info.run_name: r.info.status for r in client.search_runs([experiment.experiment_id])}
 
 
-def test_an_interrupted_trial_is_killed_then_runs_then_finishes(ended, tmp_path: Path) -> None:
+def test_an_interrupted_trial_is_killed_then_runs_then_finishes(ended, uri: str) -> None:
     study, trials, folder, records = ended
-    uri = default_uri(tmp_path)
     trained = next(t for t in trials if t.prior)
     label = labels(trials)[trained.id]
     others = {i: record for i, record in records.items() if i != trained.id}
@@ -145,14 +138,13 @@ def test_an_interrupted_trial_is_killed_then_runs_then_finishes(ended, tmp_path:
 
 
 def test_two_regularisers_of_one_name_have_parameters_and_metrics_of_one_name_each(
-    ended, tmp_path: Path
+    ended, tmp_path: Path, uri: str
 ) -> None:
     study, _, _, _ = ended
     spec = trial(regularisers=[TowardsDomain(), TowardsDomain(direction="away", weight=0.5)], steps=1)
     folder = StudyFolder(tmp_path / "results" / "small")
     record = run(spec, folder.root)
     write_study(folder, Plan(study, (spec,), ()))
-    uri = default_uri(tmp_path)
     tracker = MlflowTracker(uri, study, (spec,), folder)
     tracker.close({spec.id: record})
     assert tracker.problem is None
@@ -168,9 +160,8 @@ def test_two_regularisers_of_one_name_have_parameters_and_metrics_of_one_name_ea
     assert value == pytest.approx(list(record.steps[0].penalties.values())[away])
 
 
-def test_a_run_is_renamed_when_its_study_grows(ended, tmp_path: Path) -> None:
+def test_a_run_is_renamed_when_its_study_grows(ended, uri: str) -> None:
     study, trials, folder, records = ended
-    uri = default_uri(tmp_path)
     trained = next(t for t in trials if t.prior and t.prior.name == "isotropic")
     MlflowTracker(uri, study, trials, folder).close(records)
     wider = trained.model_copy(
@@ -271,3 +262,94 @@ def test_a_database_killed_in_the_making_is_made_again(tmp_path: Path) -> None:
     make_database(uri, artifacts)
     assert (tmp_path / "mlflow.db").stat().st_ino == before, "one that is there is left alone"
     assert client.get_experiment(experiment).name == "one"
+
+
+def named_runs(uri: str) -> dict[str, Any]:
+    """MLflow's active runs by trial id, the study's own as `study`."""
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("softprior/small")
+    runs = client.search_runs([experiment.experiment_id])
+    found = {run.data.tags.get("softprior.trial", "study"): run for run in runs}
+    assert len(found) == len(runs)
+    return found
+
+
+def test_a_results_folder_of_any_name_keeps_its_artifacts_wherever_it_goes(
+    finished_study: Finished, tmp_path: Path
+) -> None:
+    _, plan, _, records = finished_study
+    root = tmp_path / "100%25 a?b é#&"
+    folder = finished_study.copy(root)
+    trained = next(trial.id for trial in plan.trials if trial.prior)
+
+    def send(results: Path) -> MlflowTracker:
+        tracker = MlflowTracker(default_uri(results), plan.study, plan.trials, StudyFolder(results / "small"))
+        tracker.close(records)
+        assert tracker.problem is None
+        return tracker
+
+    assert send(root / "results").notes == ()
+    assert [path.name for path in tmp_path.iterdir()] == [root.name], "nothing beside it"
+    assert (root / "results" / "mlflow.db").exists()
+    moved = root.rename(tmp_path / "moved") / "results"
+    client = MlflowClient(default_uri(moved))
+    client.delete_run(named_runs(default_uri(moved))[trained].info.run_id)  # whose artifacts are sent anew
+    _artifact_repos_cache.clear()  # as in another process
+    tracker = send(moved)
+    assert tracker.notes == (
+        f"MLflow had its artifacts in {folder.root.parent / 'mlflow-artifacts'}, and now has them in "
+        f"{moved / 'mlflow-artifacts'}",
+    )
+    assert not root.exists()
+    for name, found in named_runs(default_uri(moved)).items():
+        files = {file.path for file in client.list_artifacts(found.info.run_id)}
+        assert {"study.json"} <= files if name == "study" else {f"{name}.json"} <= files, name
+    assert send(moved).notes == ()
+
+
+def test_a_deleted_experiment_is_restored(ended, uri: str) -> None:
+    study, trials, folder, records = ended
+    MlflowTracker(uri, study, trials, folder).close(records)
+    client = MlflowClient(uri)
+    client.delete_experiment(client.get_experiment_by_name("softprior/small").experiment_id)
+    back = MlflowTracker(uri, study, trials, folder)
+    back.close(records)
+    assert back.problem is None
+    assert back.notes == ("the experiment softprior/small had been deleted in MLflow, and is restored",)
+    assert set(named_runs(uri)) == {"study", *records}
+
+
+def test_trials_of_a_deleted_study_run_go_below_the_new_one(ended, uri: str) -> None:
+    study, trials, folder, records = ended
+    MlflowTracker(uri, study, trials, folder).close(records)
+    MlflowClient(uri).delete_run(named_runs(uri)["study"].info.run_id)
+    MlflowTracker(uri, study, trials, folder).close(records)
+    runs = named_runs(uri)
+    parent = runs.pop("study").info.run_id
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent}
+
+
+def test_numbers_of_other_code_get_a_run_of_their_own(ended, uri: str) -> None:
+    """As after `--again`: points come for a trial that had finished, then a record with other numbers."""
+    study, trials, folder, records = ended
+    trained = next(t for t in trials if t.prior)
+    record = records[trained.id]
+    made = {"sources": "0" * 16, "commit": "f" * 40}
+    old = record.model_copy(update={"environment": record.environment | made})
+    MlflowTracker(uri, study, trials, folder).close(records | {trained.id: old})
+    before = named_runs(uri)
+    assert before[trained.id].data.tags["sources"] == "0" * 16
+    assert before[trained.id].data.tags["commit"] == "f" * 40
+    steps = tuple(point.model_copy(update={"loss": point.loss + 1}) for point in record.steps)
+    new = record.model_copy(update={"steps": steps})
+    tracker = MlflowTracker(uri, study, trials, folder)
+    tracker.progress(trained, [{"step": point.step, "train_loss": point.loss} for point in steps[:3]])
+    tracker.ended(new)
+    tracker.close(records | {trained.id: new})
+    assert tracker.problem is None
+    after = named_runs(uri)
+    same = {name for name in after if after[name].info.run_id == before[name].info.run_id}
+    assert same == set(after) - {trained.id}
+    history = MlflowClient(uri).get_metric_history(after[trained.id].info.run_id, "train_loss")
+    assert [point.value for point in history] == pytest.approx([point.loss for point in steps])
+    assert after[trained.id].data.tags["sources"] == record.environment["sources"]

@@ -25,9 +25,9 @@ def send(tmp_path, key: str = "a", whole: bool = True, **metrics: dict[int, floa
     )
 
 
-def test_a_run_is_written_once_and_with_other_numbers_anew(tmp_path):
+def test_a_run_is_written_once_and_with_other_numbers_anew(tmp_path, uri):
     assert send(tmp_path, whole=False, **{"squad/ratio": {0: 1.0}, "squad/gone": {0: 1.0}}) is None
-    client = MlflowClient(tracking_uri=default_uri(tmp_path))
+    client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("softprior/small")
     assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FAILED"]
     for _ in range(2):
@@ -42,10 +42,10 @@ def test_a_run_is_written_once_and_with_other_numbers_anew(tmp_path):
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["depth.png"]
 
 
-def test_other_work_is_another_run(tmp_path):
+def test_other_work_is_another_run(tmp_path, uri):
     assert send(tmp_path, "a") is None
     assert send(tmp_path, "b") is None
-    client = MlflowClient(tracking_uri=default_uri(tmp_path))
+    client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("softprior/small")
     assert len(client.search_runs([experiment.experiment_id])) == 2
 

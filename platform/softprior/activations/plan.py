@@ -31,12 +31,14 @@ class Plan:
         identity: fingerprints of the model, of every source by name, and of the prompt.
         groups: of every source, names of the groups that get a mean of their own.
         shards: every part of every source.
+        notes: rows of tasks that are left out, one sentence a task.
     """
 
     spec: ActivationsSpec
     identity: dict[str, str]
     groups: dict[str, tuple[str, ...]]
     shards: tuple[Shard, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -81,7 +83,8 @@ def plan_activations(spec: ActivationsSpec, where: str = "activations") -> Plan:
         identity[f"data.{source.name}"] = source.fingerprint
         shards += _with_sequences(source, spec)
     groups = {VOCABULARY: (), **{name: source.groups for name, source in known.items()}}
-    return Plan(spec, identity, groups, tuple(shards))
+    notes = tuple(note for source in known.values() for note in source.notes)
+    return Plan(spec, identity, groups, tuple(shards), notes)
 
 
 def _with_sequences(source: Source, spec: ActivationsSpec) -> Iterable[Shard]:

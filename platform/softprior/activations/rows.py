@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as parquet
+import pyarrow as pa
 
+from softprior.data_files import (
+    Malformed,
+    is_packed,
+    kind_of,
+    lines,
+    parquet_file,
+    parsed,
+    require_utf8,
+    text_at,
+    text_of,
+)
 from softprior.errors import UserError
 
 KINDS = (".jsonl", ".json", ".txt", ".parquet")
@@ -23,30 +30,19 @@ TOGETHER = 1024
 """Rows of a Parquet file that are held at once."""
 
 
-@dataclass(frozen=True)
-class Malformed:
-    """A row that is no document, and why."""
-
-    reason: str
-
-
-def kind_of(path: Path) -> str:
-    """The file's ending, without the `.gz` of a packed one."""
-    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix
-
-
 def parts_of_file(path: Path, column: str, tokens: int) -> list[tuple[int, int, int]]:
     """The file in parts of about so many tokens: first, last (excluded), and how many tokens, about.
 
     Parts are of bytes, of a Parquet file of row groups. A packed file is one part.
 
     Raises:
-        UserError: a Parquet file is damaged or has no such column.
+        UserError: a Parquet file is damaged or has no such column of texts, or a text is not UTF-8.
     """
     if kind_of(path) == ".parquet":
         return _row_groups(path, column, tokens)
+    require_utf8(path)
     size = path.stat().st_size
-    step = size if path.suffix == ".gz" else tokens * BYTES_PER_TOKEN
+    step = size if is_packed(path) else tokens * BYTES_PER_TOKEN
     return [
         (start, min(start + step, size), min(step, size - start) // BYTES_PER_TOKEN)
         for start in range(0, size, max(step, 1))
@@ -55,53 +51,50 @@ def parts_of_file(path: Path, column: str, tokens: int) -> list[tuple[int, int, 
 
 def rows(path: Path, column: str, first: int, last: int) -> Iterator[tuple[str, str | Malformed]]:
     """Where each row of a part stands, and its document; empty ones are passed over."""
-    if kind_of(path) == ".parquet":
-        file = parquet.ParquetFile(path)
-        for group in range(first, last):
-            row = count()
-            for batch in file.iter_batches(TOGETHER, row_groups=[group], columns=[column]):
-                for value in batch.column(0).to_pylist():
-                    yield from _checked(f"group {group} row {next(row)}", value)
-        return
-    for start, line in _lines(path, first, last):
+    found = _table_rows if kind_of(path) == ".parquet" else _line_rows
+    for place, document in found(path, column, first, last):
+        if isinstance(document, Malformed) or document.strip():
+            yield place, document
+
+
+def _line_rows(path: Path, column: str, first: int, last: int) -> Iterator[tuple[str, str | Malformed]]:
+    for at, line in lines(path, first, last):
+        document = line if isinstance(line, Malformed) else line.strip()
+        if isinstance(document, str) and document and kind_of(path) != ".txt":
+            value = parsed(document)
+            document = value if isinstance(value, Malformed) else text_at(value, column)
+        yield f"byte {at}", document
+
+
+def _table_rows(path: Path, column: str, first: int, last: int) -> Iterator[tuple[str, str | Malformed]]:
+    file = parquet_file(path)
+    for group in range(first, last):
+        row = count()
+        for batch in file.iter_batches(TOGETHER, row_groups=[group], columns=[column]):
+            for value in _values(batch.column(0)):
+                yield f"group {group} row {next(row)}", value
+
+
+def _values(column: pa.Array) -> Iterator[str | Malformed]:
+    """The texts of a column; nobody checks that what a Parquet file calls text is UTF-8."""
+    for value in column:
         try:
-            text = line.decode("utf-8").strip()
+            yield text_of(value.as_py())
         except UnicodeDecodeError as error:
-            yield f"byte {start}", Malformed(f"not UTF-8 ({error.reason} at its byte {error.start})")
-            continue
-        if kind_of(path) == ".txt" or not text:
-            yield from _checked(f"byte {start}", text)
-            continue
-        try:
-            value = json.loads(text)
-        except ValueError as error:
-            yield f"byte {start}", Malformed(f"not valid JSON ({error})")
-            continue
-        if not isinstance(value, dict):
-            yield f"byte {start}", Malformed("not an object")
-        elif column not in value:
-            known = ", ".join(value) or "nothing"
-            yield f"byte {start}", Malformed(f"no '{column}'; it has {known}")
-        else:
-            yield from _checked(f"byte {start}", value[column])
-
-
-def _checked(place: str, value: Any) -> Iterator[tuple[str, str | Malformed]]:
-    if not isinstance(value, str):
-        yield place, Malformed(f"no text but {str(value)[:40]}")
-    elif value.strip():
-        yield place, value
+            yield Malformed(f"not UTF-8 ({error.reason} at its byte {error.start})")
 
 
 def _row_groups(path: Path, column: str, tokens: int) -> list[tuple[int, int, int]]:
-    try:
-        facts = parquet.ParquetFile(path).metadata
-        names = facts.schema.to_arrow_schema().names
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged or not a Parquet file: {error}") from None
-    if column not in names:
-        raise UserError(f"{path} has no column '{column}'; it has {', '.join(names)}")
-    at = names.index(column)
+    facts = parquet_file(path).metadata
+    schema = facts.schema.to_arrow_schema()
+    if column not in schema.names:
+        raise UserError(f"{path} has no column '{column}'; it has {', '.join(schema.names)}")
+    # Chunks of data belong to leaves, of which a nested column in front has several.
+    leaves = [facts.schema.column(i).path for i in range(len(facts.schema))]
+    if column not in leaves:
+        kind = schema.field(column).type
+        raise UserError(f"the column '{column}' of {path} is no text but {kind}; give a column of texts")
+    at = leaves.index(column)
     sizes = [facts.row_group(g).column(at).total_uncompressed_size for g in range(facts.num_row_groups)]
     parts, first, filled = [], 0, 0
     for group, size in enumerate(sizes):
@@ -110,17 +103,3 @@ def _row_groups(path: Path, column: str, tokens: int) -> list[tuple[int, int, in
             parts.append((first, group + 1, filled))
             first, filled = group + 1, 0
     return parts
-
-
-def _lines(path: Path, first: int, last: int) -> Iterator[tuple[int, bytes]]:
-    """The lines that start at a byte from `first` to before `last`, and where."""
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        if path.suffix == ".gz":
-            last = 2**63
-        elif first:
-            file.seek(first - 1)
-            file.readline()  # the end of a line that starts in the shard before
-        at = file.tell()
-        while at < last and (line := file.readline()):
-            yield at, line
-            at += len(line)

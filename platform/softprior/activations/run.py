@@ -20,9 +20,10 @@ from softprior.activations.texts import VOCABULARY, Shard
 from softprior.errors import UserError
 from softprior.files import write_json
 from softprior.lease import locked
+from softprior.provenance import code
 from softprior.statistics.store import site_order
 from softprior.storage import RemotePath, local_copy, remove_folder, replaced_folder
-from softprior.training.environment import commit, versions
+from softprior.training.environment import versions
 
 ROUNDS = 3
 """How often shards that were lost with their worker are given out again."""
@@ -266,7 +267,7 @@ def _finish(plan: Plan, folder: RunFolder, failed: dict[str, str]) -> dict[str, 
         "failed": failed,
         "missing_tokens": sum(shard.tokens for shard in plan.shards if shard.name in failed),
         "versions": versions(),
-        "commit": commit(),
+        **code(),
     }
     write_json(folder.summary, summary)
     if not failed:

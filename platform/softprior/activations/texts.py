@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from glob import glob
-from itertools import takewhile
+from glob import escape, glob
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from softprior.activations.rows import KINDS, Malformed, kind_of, parts_of_file, rows
+from softprior.activations.rows import KINDS, parts_of_file, rows
 from softprior.activations.spec import ActivationsSpec, FilesSpec
+from softprior.data_files import Malformed, has_mark, kind_of
 from softprior.errors import UserError
 from softprior.labels import counted
 from softprior.seeding import derive, numpy_generator
@@ -22,6 +21,7 @@ from softprior.tasks import TASKS, Task
 from softprior.tasks.base import Split
 from softprior.tasks.parts import ANSWER
 from softprior.tasks.prepare import PreparedSplit, Text, prepare
+from softprior.tasks.sources import left_out, local_path
 from softprior.validation import validate
 
 VOCABULARY = "vocabulary"
@@ -33,8 +33,8 @@ MOST_GROUPS = 16
 LEAST = 2
 """Tokens of a text: the first one is a sink."""
 
-UNREADABLE = (OSError, EOFError, ValueError, zlib.error)
-"""What reading a damaged file raises."""
+UNREADABLE = (OSError, ValueError)
+"""What reading a damaged Parquet file raises, or one on a failing disk."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,10 @@ class Source(Protocol):
     def fingerprint(self) -> str:
         """Identifies the data."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is left out of the data, as far as it is known before they are read."""
+
     def shards(self, tokens: int) -> list[Shard]:
         """The whole in parts of about so many tokens, no document in two of them."""
 
@@ -127,11 +131,13 @@ class TaskTexts:
     order: tuple[int, ...]
     groups: tuple[str, ...]
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, task: Task, name: str, split: Split, budget: int | None, loaded: Tokenizer) -> TaskTexts:
         """The task's first examples, as many as fit into the budget, and at least one."""
-        prepared: PreparedSplit = getattr(prepare(task, loaded.tokenizer, loaded.fingerprint), split)
+        whole = prepare(task, loaded.tokenizer, loaded.fingerprint)
+        prepared: PreparedSplit = getattr(whole, split)
         count, total = 0, 0
         for length in prepared.lengths:
             total += length
@@ -142,7 +148,8 @@ class TaskTexts:
         order = sorted(range(count), key=lambda index: documents[index])
         groups = tuple(sorted(set(prepared.column("group")[:count])))
         few = groups if 1 < len(groups) <= MOST_GROUPS else ()
-        return cls(name, prepared, tuple(order), few, task.fingerprint())
+        notes = left_out(name, whole.quarantined, whole.quarantine)
+        return cls(name, prepared, tuple(order), few, task.fingerprint(), tuple(notes))
 
     def shards(self, tokens: int) -> list[Shard]:
         documents = self.split.column("document")
@@ -181,14 +188,22 @@ class FileTexts:
         return ()
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        return ()
+
+    @property
     def fingerprint(self) -> str:
         """Of names, sizes and times; hashing files of any size would take as long as reading them."""
-        facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in self.files()]
+        facts: list[Any] = [
+            (str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in self.files()
+        ]
+        # Their first documents once began with the mark, or were lost: those stores hold other numbers.
+        facts += [f"{path} without its mark" for path in self.files() if has_mark(path)]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
     @property
     def _pattern(self) -> Path:
-        return Path(self.spec.path).expanduser()
+        return local_path(self.spec.path)
 
     def files(self) -> list[Path]:
         """The files that the pattern names.
@@ -201,7 +216,11 @@ class FileTexts:
             raise UserError(f"{given} is an address; fetch the file, and give a path that all workers see")
         if self._pattern.is_dir():
             raise UserError(f"{given} is a folder; name the files in it, as '{self._pattern / '*.jsonl'}'")
-        found = sorted(Path(path) for path in glob(str(self._pattern)) if Path(path).is_file())
+        # What is there is taken as it is, be there brackets in its name.
+        folder = _fixed_folder(self._pattern)
+        rest = self._pattern.relative_to(folder)
+        pattern = Path(escape(str(folder))) / (escape(str(rest)) if self._pattern.is_file() else rest)
+        found = sorted(Path(path) for path in glob(str(pattern)) if Path(path).is_file())
         if not found:
             raise UserError(f"{given} names no file; check the path")
         for path in found:
@@ -318,8 +337,12 @@ def shuffled(text: Text, seed: int, keep_answer: bool = False) -> Text:
 
 def _fixed_folder(pattern: Path) -> Path:
     """The innermost folder that all files of a pattern are in, whichever there are."""
-    fixed = takewhile(lambda part: not set("*?[") & set(part), pattern.parent.parts)
-    return Path(*fixed)
+    fixed = Path()
+    for part in pattern.parent.parts:
+        if set("*?[") & set(part) and not (fixed / part).is_dir():
+            break
+        fixed /= part
+    return fixed
 
 
 def batches(texts: Sequence[Text], tokens: int) -> Iterator[list[Text]]:

@@ -11,8 +11,9 @@ from softprior.exchange.adapters import Adapter, check_target, read_adapter, wri
 from softprior.exchange.layout import PeftType, config_sizes, peft_form, places_of, sizes_of
 from softprior.models.load import load_local
 from softprior.posteriors import Posterior, load_posterior, save_posterior
+from softprior.provenance import code
 from softprior.specs import ModelSpec
-from softprior.training.environment import commit, versions
+from softprior.training.environment import versions
 
 _HUB = "hub:"
 
@@ -89,7 +90,7 @@ def import_adapter(folder: Path, posterior: Path, model: ModelSpec) -> Exchanged
             "config": adapter.config,
         },
         "model": load_local(model).host.info()._asdict(),
-        "environment": {"versions": versions(), "commit": commit()},
+        "environment": {"versions": versions(), **code()},
     }
     try:
         save_posterior(posterior, Posterior(header, vectors, vectors, {}))

@@ -100,6 +100,9 @@ region, on a shell of one Mahalanobis radius, on finitely many points."""
 class Distribution(ABC):
     """A prior at a place, ready to sample.
 
+    The vectors of a sample are independent. Most distributions draw all of them alike; one may have
+    a distribution for each place in the order.
+
     Attributes:
         support: where there is mass.
         has_density: whether `log_prob` exists.
@@ -116,6 +119,8 @@ class Distribution(ABC):
 
     def log_prob(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N"]:  # noqa: ARG002
         """Log-density of each vector in nats, float64; -inf outside of the support.
+
+        Row i is the density of the i-th vector of a sample, so a prompt has the sum of its rows.
 
         Raises:
             ValueError: when `has_density` is False.
@@ -188,5 +193,15 @@ class Prior(Spec, ABC):
 
         Raises:
             UserError: a file is missing or damaged.
+        """
+        return ()
+
+    def corrections(self, density: bool) -> tuple[str, ...]:  # noqa: ARG002
+        """Corrections since which equal parameters give other samples or, if `density`, other densities.
+
+        They belong to the identity of the trials they concern, so that no result from before is reused.
+
+        Args:
+            density: whether the trial asks for `log_prob`, and not for samples alone.
         """
         return ()

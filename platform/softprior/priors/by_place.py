@@ -49,7 +49,7 @@ class ByPlace(Prior):
         return frozenset(kind for kind, entry in named.items() if entry is not None)
 
     def smooth(self) -> bool:
-        return all(component(COMPONENTS, entry).smooth() for entry in self._entries())
+        return all(prior.smooth() for prior in self._priors())
 
     def fit(self, source: PriorSource) -> Distribution:
         return self.at(source.place).fit(source)
@@ -64,8 +64,11 @@ class ByPlace(Prior):
         return {"key": self.keys, "value": self.values}.get(kind) or self.default
 
     def contents(self) -> tuple[str, ...]:
-        return tuple(part for entry in self._entries() for part in component(COMPONENTS, entry).contents())
+        return tuple(part for prior in self._priors() for part in prior.contents())
 
-    def _entries(self) -> list[Entry]:
+    def corrections(self, density: bool) -> tuple[str, ...]:
+        return tuple(part for prior in self._priors() for part in prior.corrections(density))
+
+    def _priors(self) -> list[Prior]:
         entries = [self.default, self.keys, self.values, *self.blocks.values()]
-        return [entry for entry in entries if entry is not None]
+        return [component(COMPONENTS, entry) for entry in entries if entry is not None]

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from softprior.assets.cache import ensure, lock
+from softprior.provenance import edits
 
 VERSION = 7
 """Raised when a fit of the same data would come out otherwise."""
@@ -37,9 +38,10 @@ def cached_fit(kind: str, key: dict[str, Any], build: Callable[[], Fit]) -> Fit:
     """The fit of this kind for this key, built if no process has built it yet.
 
     Args:
-        key: JSON values that decide the result: parameters, and fingerprints of the data.
+        key: JSON values that decide the result: parameters, and fingerprints of the data. An edited tree has
+            fits of its own: who edits code does not raise `VERSION` first.
     """
-    text = json.dumps([VERSION, kind, key], sort_keys=True)
+    text = json.dumps([VERSION, kind, key, *edits()], sort_keys=True)
     relative = f"fits/{kind}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
 
     def write(path: Path) -> None:

@@ -21,6 +21,13 @@ from softprior.statistics.reference import Reference
 NEIGHBOURS_AMONG = 4096
 """Vectors of the domain that distances are taken to; a draw then costs milliseconds."""
 
+SAME = 1e-3
+"""Distance, over the data's root mean square from their mean, up to which two vectors are one: the same
+token in the same context leaves copies that differ by rounding, and a copy is no neighbour."""
+
+NEAR_ZERO = 1e-2
+"""Threshold, over the same root mean square, below which the prior is refused: it would accept every draw."""
+
 TRIALS = 1000
 """Draws of the test that says how often one is accepted."""
 
@@ -31,7 +38,8 @@ RAREST = 0.01
 class LowDensity(Domain, Shrinkage, Prior):
     """The domain's Gaussian, widened, given that the distance to the k-th nearest vector is large.
 
-    The density of a data set near a point falls with the distance to its k-th neighbour. A draw from
+    The density of a data set near a point falls with the distance to its k-th neighbour, among vectors
+    that are distinct: of those that repeat (answers at `resid.0`), one counts. A draw from
     N(mu, spread^2 Sigma) is accepted if that distance is at least the given quantile of the same
     distance between the data's own vectors. The paper planned this prior and never tried it.
 
@@ -50,14 +58,22 @@ class LowDensity(Domain, Shrinkage, Prior):
         fit = fit_domain(self, self, source)
 
         def build() -> Fit:
-            data = sampled(self.load(source).sample, NEIGHBOURS_AMONG).float().cpu()
+            data = distinct(sampled(self.load(source).sample, NEIGHBOURS_AMONG).float().cpu())
             self._require_neighbours(len(data), source.place)
             own = neighbour_distance(data, data, self.neighbours + 1)  # the nearest is the vector itself
             return Fit({"data": data, "distances": own.sort().values}, {})
 
-        key = {**self.key(source), "neighbours": self.neighbours}
+        key = {**self.key(source), "neighbours": self.neighbours, "among": "distinct vectors"}
         tensors, _ = cached_fit("neighbours", key, build)
         threshold = float(tensors["distances"].quantile(self.quantile))
+        size = _root_mean_square(tensors["data"])
+        if threshold < NEAR_ZERO * size:
+            raise UserError(
+                f"low_density keeps a distance of {threshold:.2g} from {self.name(source.place)} "
+                f"with quantile = {self.quantile:g} and neighbours = {self.neighbours}, less than "
+                f"{NEAR_ZERO:.0%} of their own spread ({size:.2g}), so it would accept every draw; raise the "
+                "quantile or neighbours, or use fitted"
+            )
         law = _LowDensity(fit, tensors["data"], self.neighbours, threshold, self.spread)
         if law.acceptance < RAREST:
             raise UserError(
@@ -65,6 +81,9 @@ class LowDensity(Domain, Shrinkage, Prior):
                 f"and spread = {self.spread:g}; lower the quantile or raise the spread"
             )
         return law
+
+    def corrections(self, density: bool) -> tuple[str, ...]:  # noqa: ARG002  samples are concerned
+        return ("low_density: distances between distinct vectors",)
 
     def check_outline(self, outline: Outline) -> None:
         Domain.check_outline(self, outline)
@@ -75,9 +94,23 @@ class LowDensity(Domain, Shrinkage, Prior):
     def _require_neighbours(self, count: int, place: Place) -> None:
         if count <= self.neighbours:
             raise UserError(
-                f"neighbours = {self.neighbours} needs more vectors than the {count} of "
+                f"neighbours = {self.neighbours} needs more distinct vectors than the {count} of "
                 f"{self.name(place)}; lower it"
             )
+
+
+def distinct(vectors: Float[Tensor, "N D"]) -> Float[Tensor, "M D"]:
+    """The vectors without those that are `SAME` as an earlier one, in their order."""
+    size = _root_mean_square(vectors)
+    exact = vectors.double() - vectors.double().mean(0)  # so that products do not cancel
+    apart = torch.cdist(exact, exact)
+    return vectors[~(apart <= SAME * size).tril(-1).any(1)]
+
+
+def _root_mean_square(vectors: Float[Tensor, "N D"]) -> float:
+    """Root mean square distance of the vectors from their mean."""
+    exact = vectors.double()
+    return float((exact - exact.mean(0)).square().sum(1).mean().sqrt())
 
 
 def neighbour_distance(
@@ -135,4 +168,9 @@ class _LowDensity(Distribution):
         return self.fit.reference
 
     def record(self) -> dict[str, Any]:
-        return {**self.fit.facts, "threshold": self.threshold, "acceptance": self.acceptance}
+        return {
+            **self.fit.facts,
+            "distinct": len(self.centred),
+            "threshold": self.threshold,
+            "acceptance": self.acceptance,
+        }

@@ -68,7 +68,10 @@ class Mixture(Prior):
         return tuple(component(SIMPLE, entry) for entry in self.priors)
 
     def contents(self) -> tuple[str, ...]:
-        return tuple(part for entry in self.priors for part in component(SIMPLE, entry).contents())
+        return tuple(part for prior in self.components() for part in prior.contents())
+
+    def corrections(self, density: bool) -> tuple[str, ...]:
+        return tuple(part for prior in self.components() for part in prior.corrections(density))
 
 
 class _Mixture(Distribution):

@@ -47,6 +47,9 @@ class PosteriorPrior(Prior):
         """Of model and final vectors: who trained them, where and how long makes no difference."""
         return tuple(sorted(_fingerprint(load_posterior(path)) for path in self._candidates()))
 
+    def corrections(self, density: bool) -> tuple[str, ...]:
+        return ("posterior: a density around each vector",) if density and self.spread > 0 else ()
+
     def smooth(self) -> bool:
         return self.spread > 0
 
@@ -168,14 +171,17 @@ class _Copies(Distribution):
         self.trial = trial
 
     def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "P H"]:  # noqa: ARG002
-        return self.vectors[torch.arange(count) % len(self.vectors)].clone()
+        return self._centres(count)
+
+    def _centres(self, count: int) -> Float[Tensor, "P H"]:
+        return self.vectors[torch.arange(count) % len(self.vectors)]
 
     def record(self) -> dict[str, Any]:
         return {"earlier_trial": self.trial}
 
 
 class _Around(_Copies):
-    """Each vector has its own centre; `log_prob` is that of a vector whose centre is not known."""
+    """Each vector has its own centre, in their order."""
 
     support = "everywhere"
     has_density = True
@@ -189,11 +195,9 @@ class _Around(_Copies):
         return super().sample(generator, count) + self.scale * noise
 
     def log_prob(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N"]:
-        centred = vectors.double()[:, None] - self.vectors.double()[None]
-        squares = (centred / self.scale).square().sum(2)
-        count, dimension = self.vectors.shape
-        constant = dimension * math.log(self.scale * math.sqrt(2 * math.pi)) + math.log(count)
-        return torch.logsumexp(-squares / 2, 1) - constant
+        centred = vectors.double() - self._centres(len(vectors)).double()
+        squares = (centred / self.scale).square().sum(1)
+        return -squares / 2 - self.vectors.shape[1] * math.log(self.scale * math.sqrt(2 * math.pi))
 
     def record(self) -> dict[str, Any]:
         return {**super().record(), "scale": self.scale}

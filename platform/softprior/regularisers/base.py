@@ -44,9 +44,11 @@ class Regulariser(Spec, ABC):
     Attributes:
         weight: factor on the term.
         needs: what a prior must have for it, as after "needs a prior with".
+        uses_density: whether it asks the prior for densities.
     """
 
     needs: ClassVar[str] = "anything"
+    uses_density: ClassVar[bool] = False
 
     weight: Annotated[float, Field(ge=0)] = 1.0
 

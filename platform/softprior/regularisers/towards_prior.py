@@ -20,6 +20,7 @@ class TowardsPrior(Regulariser):
     """
 
     needs: ClassVar[str] = "a finite smooth density everywhere (as isotropic, fitted and interpolation have)"
+    uses_density: ClassVar[bool] = True
 
     def suits(self, prior: Prior) -> bool:
         return prior.smooth()

@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 import yaml
 
 from softprior.errors import UserError
+from softprior.hiding import hidden
 from softprior.specs import PlacementSpec, ResourcesSpec
 from softprior.studies.placement import logical_cpus, require_room, trial_threads
 from softprior.studies.reach import nobody, other_versions, require_reachable, resolved
@@ -150,6 +152,9 @@ def _own_sigterm() -> Iterator[None]:
 
 LOCAL = "local"
 
+LONGEST = 38
+"""Characters of a temporary folder below which Ray's sockets find room, `/ray/session_.../sockets/...`."""
+
 LAUNCHER = Path("~/ray_bootstrap_config.yaml").expanduser()
 """What `ray up` leaves on the head."""
 
@@ -170,13 +175,14 @@ def _connect(resources: ResourcesSpec, placement: PlacementSpec) -> list[dict[st
     options: dict[str, Any]
     if address == LOCAL:
         options = {"include_dashboard": False, "object_store_memory": 256 * 2**20}
-        options |= {"num_cpus": logical_cpus(resources, placement)}
+        options |= {"num_cpus": logical_cpus(resources, placement), **_short_folder()}
     else:
         require_reachable(address)
         variables = {"RAY_CHDIR_TO_TRIAL_DIR": "0"} | thread_environment(trial_threads(resources, placement))
         options = {"runtime_env": {"env_vars": variables}}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
+        with _hidden_command():
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
     except (ConnectionError, ValueError) as error:
         if address == LOCAL:
             raise
@@ -195,6 +201,35 @@ def _connect(resources: ResourcesSpec, placement: PlacementSpec) -> list[dict[st
     nodes = alive if address == LOCAL else _at_largest(alive)
     require_room(nodes, resources, placement)
     return nodes
+
+
+@contextmanager
+def _hidden_command() -> Iterator[None]:
+    """Keeps passwords of the command line from Ray, which keeps and shows the command of every driver."""
+    from ray._private import utils
+
+    command = utils.get_entrypoint_name
+    utils.get_entrypoint_name = lambda: hidden(command())
+    try:
+        yield
+    finally:
+        utils.get_entrypoint_name = command
+
+
+def _short_folder() -> dict[str, str]:
+    """A folder of our own where Ray's choice is too long: a socket's path has 107 characters at most.
+
+    Raises:
+        UserError: RAY_TMPDIR is too long.
+    """
+    own = os.environ.get("RAY_TMPDIR")
+    if own is not None and len(own) > LONGEST:
+        raise UserError(
+            f"RAY_TMPDIR = {own} has {len(own)} characters, and Ray's sockets need a folder of at most "
+            f"{LONGEST}; set it to a shorter one, such as /tmp"
+        )
+    long = own is None and len(tempfile.gettempdir()) > LONGEST
+    return {"_temp_dir": f"/tmp/ray-{os.getuid()}"} if long else {}  # noqa: S108  a folder of one's own
 
 
 def _at_largest(alive: list[dict[str, float]]) -> list[dict[str, float]]:

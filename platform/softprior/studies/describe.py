@@ -21,7 +21,9 @@ from softprior.studies.fits import fits
 from softprior.studies.placement import concurrent, machine_cpus, room, shared, trial_threads
 from softprior.studies.plan import Plan
 from softprior.tasks import TASKS
+from softprior.tasks.base import Quarantined
 from softprior.tasks.prepare import shortages
+from softprior.tasks.sources import left_out
 from softprior.training.threads import CORE_FLOPS
 
 
@@ -113,17 +115,17 @@ def fitting(plan: Plan) -> list[str]:
     return [f"not counted: {count}{tokens} ({what}), made once for all trials, then cached: {_guess(time)}"]
 
 
-def shortage_notes(records: Iterable[Record]) -> list[str]:
-    """Which tasks had fewer examples than asked for, as their trials found; one sentence a split."""
-    data = {record.spec.task.canonical(): record for record in records if record.data}
-    named = names(record.spec.task for record in data.values())
-    return [
-        note
-        for text, record in data.items()
-        for note in shortages(
-            named[text], TASKS[record.spec.task.name].model_validate(record.spec.task.params), record.data
-        )
-    ]
+def data_notes(records: Iterable[Record]) -> list[str]:
+    """What trials found of their tasks' data: malformed rows, and fewer examples than asked for."""
+    found = {record.spec.task.canonical(): record for record in records if record.data}
+    named = names(record.spec.task for record in found.values())
+    notes = []
+    for text, record in found.items():
+        task, data = TASKS[record.spec.task.name].model_validate(record.spec.task.params), record.data
+        quarantine = [Quarantined(**row) for row in data.get("quarantine", ())]
+        notes += left_out(named[text], data.get("quarantined", 0), quarantine)
+        notes += shortages(named[text], task, data)
+    return notes
 
 
 def _guess(time: float | None) -> str:

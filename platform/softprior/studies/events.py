@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ray import tune
 
 from softprior.errors import UserError
+from softprior.provenance import code
 from softprior.records import load_record, save_record
 from softprior.results import StudyFolder
 from softprior.specs import TrialSpec
@@ -114,13 +115,13 @@ class Events(tune.Callback):
         if path.exists():
             record = load_record(path)
         else:
-            record = failed(spec, self._why(spec), {})
+            record = failed(spec, self._why(spec), code())
             try:
                 save_record(path, record)
             except (OSError, UserError) as error:
                 self.unwritten = self.unwritten or self._cannot_write(error)
                 reason = f"{record.error}; its record cannot be written ({error}): it runs again next time"
-                record = failed(spec, reason, {})
+                record = failed(spec, reason, code())
         for observer in self._observers:
             with _guarded(observer):
                 observer.ended(record)

@@ -142,10 +142,29 @@ def _axis_notes(study: StudySpec, parts: Parts) -> list[str]:
         notes.append("the no-prompt baseline of every task is added")
     if not any(method.trained for method in parts.methods):
         notes.append("no method has a trained prompt, so priors, rates and seeds have no effect")
-    for axis, values in (("seeds", study.seeds), ("rates", study.rates)):
-        if len(set(values)) < len(values):
-            notes.append(f"{axis} names a value twice; it counts once")
+    axes: dict[str, Sequence[object]] = {
+        "priors": [prior.canonical() for prior in _entries(PRIORS, parts.priors)],
+        "methods": [method.canonical() for method in _entries(METHODS, parts.methods[-parts.named :])],
+        "tasks": [task.canonical() for task in _entries(TASKS, parts.tasks)],
+        "regularisers": [
+            sorted(term.canonical() for term in _entries(REGULARISERS, several))
+            for several in parts.regularisers
+        ],
+        "rates": study.rates,
+        "seeds": study.seeds,
+    }
+    for axis, values in axes.items():
+        notes += [
+            f"{axis}[{i}] is the same as {axis}[{values.index(value)}] and counts once; take it away"
+            for i, value in enumerate(values)
+            if values.index(value) < i
+        ]
     return notes
+
+
+def _entries(table: Mapping[str, type[SpecT]], components: Sequence[SpecT]) -> list[Entry]:
+    """Components as entries, every parameter written out: equal however they were named."""
+    return [entry_of(table, component) for component in components]
 
 
 def _check_parts(parts: Parts, shape: Shape | None, where: str) -> None:
@@ -160,6 +179,7 @@ def _check_parts(parts: Parts, shape: Shape | None, where: str) -> None:
             _located(f"{where}: methods[{i}]", partial(_require_room, method, parts.tasks, shape))
     for i, task in enumerate(parts.tasks):
         _located(f"{where}: tasks[{i}]", task.fingerprint)
+        _located(f"{where}: tasks[{i}]", task.check_data)
     for i, several in enumerate(parts.regularisers):
         for regulariser in several:
             _located(f"{where}: regularisers[{i}]", regulariser.contents)

@@ -14,6 +14,7 @@ from softprior.records import Record, load_records
 from softprior.results import StudyFolder
 from softprior.specs import StudySpec, TrialSpec
 from softprior.storage import RemotePath
+from softprior.studies.again import of_other_code, set_aside, settle
 from softprior.studies.cluster import Cluster
 from softprior.studies.deaths import every_death_is_one
 from softprior.studies.observers import Observer
@@ -54,12 +55,17 @@ class InterruptedStudyError(Exception):
 
 
 def run_study(
-    plan: Plan, folder: StudyFolder, observers: Sequence[Observer], cluster: Cluster | None = None
+    plan: Plan,
+    folder: StudyFolder,
+    observers: Sequence[Observer],
+    cluster: Cluster | None = None,
+    again: bool = False,
 ) -> dict[str, Record]:
     """Runs what is missing and returns the records of all trials of the plan, by id.
 
     Args:
         cluster: one whose start has begun already, to save time; whoever began it stops it.
+        again: also runs finished trials whose records other code has made.
 
     Raises:
         UserError: another process runs this study, the folder is another study's, or a record cannot be
@@ -68,8 +74,13 @@ def run_study(
     """
     with locked(folder.lock):
         write_study(folder, plan)
+        settle(folder)
         wanted = {trial.id: trial for trial in plan.trials}
         known = {i: r for i, r in load_records(folder.records).items() if i in wanted}
+        if again:
+            others = {r.id for r in of_other_code(r for r in known.values() if r.status == "finished")}
+            set_aside(folder, others)
+            known = {i: r for i, r in known.items() if i not in others}
         missing = [trial for i, trial in wanted.items() if i not in known or known[i].status != "finished"]
         interrupted = False
         if missing:
@@ -78,6 +89,8 @@ def run_study(
                 run_trials(plan.study, missing, folder, observers, own)
             except KeyboardInterrupt:
                 interrupted = True
+            finally:
+                settle(folder)
         records = {i: r for i, r in load_records(folder.records).items() if i in wanted}
         write_table(folder, plan, records)
         if interrupted:

@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 from softprior.errors import UserError
 from softprior.files import write_atomically, write_json
 from softprior.labels import labels
+from softprior.provenance import code
 from softprior.records import Record, read_header
 from softprior.results import StudyFolder
 from softprior.specs import StudySpec, TrialSpec
-from softprior.training.environment import commit, versions
+from softprior.training.environment import versions
 
 STUDY_FORMAT = 1
 
@@ -90,7 +91,7 @@ def write_study(folder: StudyFolder, plan: Planned) -> None:
         "model_fingerprint": plan.trials[0].model_fingerprint,
         "data_fingerprints": {_task_key(trial): trial.data_fingerprint for trial in plan.trials},
         "versions": versions(),
-        "commit": commit(),
+        **code(),
     }
     write_json(folder.study, value)
 

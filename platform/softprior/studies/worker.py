@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from softprior.errors import UserError
 from softprior.files import write_atomically
+from softprior.hiding import hidden
 from softprior.labels import labels
 from softprior.liveness import alive, waiting
+from softprior.provenance import code
 from softprior.records import Record, save_record
 from softprior.results import StudyFolder
 from softprior.specs import ModelSpec, TrialSpec
@@ -83,6 +85,7 @@ def run_trial(config: dict[str, Any], shared: SharedModel | None = None) -> None
     from softprior.training.trial import Trial
 
     limit_threads(config["cpus"])
+    code()  # known before anybody edits it
     spec = TrialSpec.model_validate_json(config["trial"])
     folder = StudyFolder(location(config["folder"]))
     reporter = Reporter(tune.report)
@@ -120,9 +123,9 @@ def run_trial(config: dict[str, Any], shared: SharedModel | None = None) -> None
 
 def _unexpected(error: Exception, trace: Location) -> str:
     """A failure nobody has thought of, in one line; its traceback goes to a file."""
-    text = "".join(traceback.format_exception(error))
+    text = hidden("".join(traceback.format_exception(error)))
     write_atomically(trace, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    return f"{type(error).__name__}: {error} (unexpected; please report {trace})"
+    return f"{type(error).__name__}: {hidden(str(error))} (unexpected; please report {trace})"
 
 
 def _require_same(what: str, found: str, planned: str) -> None:

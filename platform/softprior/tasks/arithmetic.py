@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, field_validator
 
 from softprior.assets.cache import ensure
+from softprior.provenance import edits
 from softprior.tasks.arithmetic_source import NINE, Difficulty, Module, Sum, draw, source_fingerprint
 from softprior.tasks.base import SPLITS, Example, Splits, Task, table
 from softprior.tasks.partition import donors, round_robin
@@ -65,7 +66,7 @@ class Arithmetic(Task):
     def splits(self) -> Splits:
         """Generates the questions, or reads them from the cache."""
         counts = {split: -(-self.examples_of(split) // len(self.modules)) for split in SPLITS}
-        key = json.dumps([self.modules, self.difficulty, counts, self.fingerprint()])
+        key = json.dumps([self.modules, self.difficulty, counts, self.fingerprint(), *edits()])
         name = hashlib.sha256(key.encode()).hexdigest()[:16]
 
         def build(path: Path) -> None:

@@ -124,6 +124,15 @@ class Task(Spec, ABC):
             UserError: a local file is missing.
         """
 
+    def check_data(self) -> None:
+        """Opens local data as far as it takes to see that there is a row to use. Fetches nothing.
+
+        Raises:
+            UserError: what `splits` would raise of a local path: another layout, a missing column, no
+                usable row, too little to divide.
+        """
+        return
+
     @abstractmethod
     def splits(self) -> Splits:
         """Reads or generates the examples, fetching the source data if it is not in the cache.

@@ -5,19 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from softprior.assets.data import data_fingerprint
 from softprior.errors import UserError
+from softprior.labels import counted
 from softprior.prompt import Row
 from softprior.tasks.base import SPLITS, Example, Quarantined, Splits, Task, table
 from softprior.tasks.cloze import cloze_examples
-from softprior.tasks.language_source import Document, c4, local, local_files, wikipedia
+from softprior.tasks.language_source import JSON_LINES, Document, c4, local, local_fingerprint, wikipedia
 from softprior.tasks.partition import keyed_order, keys_for, split_in_order, split_of
-from softprior.tasks.sources import check_source, contents_fingerprint, is_path
+from softprior.tasks.sources import check_source, is_path, local_path, where
 from softprior.tasks.squad_metrics import exact_match, overlap
 
 _SHORTEST = 16
@@ -89,8 +89,20 @@ class Language(Task):
     def fingerprint(self) -> str:
         """Of the catalogue's entry or of the local files' contents."""
         if is_path(self.data):
-            return contents_fingerprint(local_files(Path(self.data)))
+            return local_fingerprint(local_path(self.data))
         return data_fingerprint(self.data)
+
+    def check_data(self) -> None:
+        """Reads a local path as far as its first documents, so many as every split needs one."""
+        if not is_path(self.data):
+            return
+        quarantined: list[Quarantined] = []
+        keys = set()
+        for document in local(local_path(self.data), self._number(), quarantined):
+            keys.add(_key(document.text))
+            if len(keys) == len(SPLITS):
+                return
+        raise self._too_few(len(keys), quarantined)
 
     def positions(self) -> int:
         """Nearly all chunks are full; a sentence of Wikipedia with its answer has 35 tokens on average."""
@@ -111,10 +123,7 @@ class Language(Task):
         found = self._documents(quarantined)
         texts = {_key(document.text): document for document in found}
         if len(texts) < len(SPLITS):
-            raise UserError(
-                f"splits are made by document, which takes at least 3 different documents, and {self.data} "
-                f"has {len(texts)}; add documents or choose other data"
-            )
+            raise self._too_few(len(texts), quarantined)
         # A document of a large collection goes by its own hash, so that reading more of them leaves the
         # tested ones where they are; in a small one that could leave a split empty.
         large = len(texts) >= _LARGE
@@ -169,11 +178,26 @@ class Language(Task):
     def _documents(self, quarantined: list[Quarantined]) -> list[Document]:
         if self.data == "wikipedia-106":
             return wikipedia()
-        # Every document makes a chunk unless it is very short; the margin is for those, and for chance.
-        number = 100 + 5 * keys_for({split: self.examples_of(split) for split in SPLITS}) // 4
         if self.data == "c4":
-            return c4(number, quarantined)
-        return local(Path(self.data), number, quarantined)
+            return c4(self._number(), quarantined)
+        return list(local(local_path(self.data), self._number(), quarantined))
+
+    def _number(self) -> int:
+        """Documents to read of data that have no end in sight."""
+        # Every document makes a chunk unless it is very short; the margin is for those, and for chance.
+        return 100 + 5 * keys_for({split: self.examples_of(split) for split in SPLITS}) // 4
+
+    def _too_few(self, number: int, quarantined: list[Quarantined]) -> UserError:
+        lost = ""
+        if quarantined:
+            lost = (
+                f" ({counted(len(quarantined), 'malformed row')} left out, the first {where(quarantined[0])})"
+            )
+        more = " (an object a line, the text under 'text')" if self.data.endswith(JSON_LINES) else ""
+        return UserError(
+            f"splits are made by document, which takes at least 3 different documents, and {self.data} has "
+            f"{number}{lost}; add documents{more} or choose other data"
+        )
 
 
 def _key(text: str) -> str:

@@ -1,19 +1,19 @@
-"""Reading documents: Wikipedia, C4, text files and JSON lines, malformed lines set aside."""
+"""Reading documents: Wikipedia, C4, text files and JSON lines, malformed ones set aside."""
 
 from __future__ import annotations
 
-import gzip
-import json
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from softprior.assets.catalogue import HubDataset, data_asset
 from softprior.assets.data import wikipedia_articles
+from softprior.data_files import Malformed, contents, has_mark, lines, parsed, sound, text_at
 from softprior.errors import UserError
 from softprior.tasks.base import Quarantined
-from softprior.tasks.sources import hub_rows, require
+from softprior.tasks.sources import REREAD, contents_fingerprint, hub_rows, require
 
 JSON_LINES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 
@@ -48,7 +48,8 @@ def local_files(path: Path) -> list[Path]:
         UserError: it is none of these.
     """
     if require(path).is_dir():
-        files = sorted(path.glob("*.txt"))
+        # Hidden ones are not the user's: macOS puts a ._ file beside each file of an archive.
+        files = sorted(file for file in path.glob("*.txt") if not file.name.startswith("."))
         if not files:
             raise UserError(f"a folder of documents holds .txt files, and {path} has none; add some")
         return files
@@ -60,8 +61,19 @@ def local_files(path: Path) -> list[Path]:
     return [path]
 
 
-def local(path: Path, number: int, quarantined: list[Quarantined]) -> list[Document]:
-    """The documents of a local path.
+def local_fingerprint(path: Path) -> str:
+    """Of the contents of a local path's files.
+
+    Raises:
+        UserError: it is none that documents are read from.
+    """
+    files = local_files(path)
+    # A byte-order mark was once the first document's first character, or cost a first line.
+    return contents_fingerprint(files) + (REREAD if any(map(has_mark, files)) else "")
+
+
+def local(path: Path, number: int, quarantined: list[Quarantined]) -> Iterator[Document]:
+    """The documents of a local path, read as they are asked for, malformed ones appended to `quarantined`.
 
     Every file of a folder is one document. In a single text file blank lines separate documents. In a
     JSON lines file (gzipped or not) every line is an object with the document under `text`, as in C4;
@@ -70,19 +82,20 @@ def local(path: Path, number: int, quarantined: list[Quarantined]) -> list[Docum
     Raises:
         UserError: the path is of none of these layouts, or cannot be read.
     """
-    files = local_files(path)
-    try:
-        if path.is_dir():
-            return [Document(file.name, file.read_text(encoding="utf-8")) for file in files]
-        if path.name.endswith(".txt"):
-            blocks = path.read_text(encoding="utf-8").split("\n\n")
-            return [Document(f"{path.name}:{i}", text) for i, text in enumerate(blocks) if text.strip()]
-        with _opened(path) as lines:
-            return list(documents(islice(_parsed(lines), number), str(path), quarantined))
-    except (UnicodeDecodeError, OSError, EOFError) as error:
-        raise UserError(
-            f"documents are UTF-8 text, and {path} cannot be read ({error}); mend the file"
-        ) from None
+    for file in local_files(path):
+        try:
+            if path.is_dir():
+                yield from _checked([(file.name, "the whole file", contents(file))], file, quarantined)
+            elif path.suffix == ".txt":
+                blocks = enumerate(contents(path).split("\n\n"))
+                texts = (
+                    (f"{path.name}:{i}", f"document {i + 1}", text) for i, text in blocks if text.strip()
+                )
+                yield from _checked(texts, file, quarantined)
+            else:
+                yield from documents(islice(_rows(path), number), str(path), quarantined)
+        except OSError as error:
+            raise UserError(f"{file} cannot be read ({error}); check the file and its disk") from None
 
 
 def documents(
@@ -90,29 +103,34 @@ def documents(
 ) -> Iterator[Document]:
     """The texts of numbered rows in C4's layout, rows without one appended to `quarantined`."""
     for number, row in rows:
-        reason = None
-        if isinstance(row, json.JSONDecodeError):
-            reason = f"not valid JSON: {row.msg}"
-        elif not isinstance(row, dict) or not isinstance(row.get("text"), str):
-            reason = "'text' is missing or not a text"
-        elif not row["text"].strip():
-            reason = "'text' is empty"
-        if reason is None:
-            yield Document(f"{source}:{number}", row["text"])
+        found = row if isinstance(row, Malformed) else text_at(row, "text")
+        if not isinstance(found, Malformed) and not found.strip():
+            found = Malformed("'text' is empty")
+        if isinstance(found, Malformed):
+            quarantined.append(Quarantined(source, f"line {number + 1}", found.reason))
         else:
-            quarantined.append(Quarantined(source, f"line {number + 1}", reason))
+            yield Document(f"{source}:{number}", found)
 
 
-def _opened(path: Path) -> IO[str]:
-    return (
-        gzip.open(path, "rt", encoding="utf-8") if path.name.endswith(".gz") else path.open(encoding="utf-8")
-    )
+def _checked(
+    texts: Iterable[tuple[str, str, str]], file: Path, quarantined: list[Quarantined]
+) -> Iterator[Document]:
+    """Documents of a file by name, the place of each and its text, those that are not UTF-8 set aside."""
+    for name, place, text in texts:
+        found = sound(text)
+        if isinstance(found, Malformed):
+            quarantined.append(Quarantined(str(file), place, found.reason))
+        else:
+            yield Document(name, found)
 
 
-def _parsed(lines: Iterable[str]) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(lines):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except json.JSONDecodeError as error:
-                yield number, error
+def _rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """The rows of JSON lines that are not blank, by number. A carriage return alone ends a line too."""
+    number = 0
+    for _, line in lines(path):
+        for row in [line] if isinstance(line, Malformed) else re.split("\r(?!\n)", line):
+            if isinstance(row, Malformed):
+                yield number, row
+            elif row.strip():
+                yield number, parsed(row)
+            number += 1

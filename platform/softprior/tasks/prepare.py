@@ -17,6 +17,7 @@ from datasets import Dataset, Features, List, Value
 from softprior.assets.cache import cache_root, ensure
 from softprior.errors import UserError
 from softprior.prompt import Row
+from softprior.provenance import edits
 from softprior.tasks.base import SPLITS, Example, Quarantined, Split, Task
 from softprior.tasks.partition import round_robin
 from softprior.tasks.parts import parts_of
@@ -187,7 +188,7 @@ def shortages(name: str, task: Task, notes: Mapping[str, Any]) -> list[str]:
 def _relative(task: Task, tokenizer_fingerprint: str) -> str:
     """Where the cache has a task's examples in a tokenizer's tokens."""
     key = json.dumps(
-        [FORMAT, type(task).__name__, task.canonical(), task.fingerprint(), tokenizer_fingerprint]
+        [FORMAT, type(task).__name__, task.canonical(), task.fingerprint(), tokenizer_fingerprint, *edits()]
     )
     return f"prepared/{type(task).__name__.lower()}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets import load_dataset
 
 from softprior.errors import UserError, nearest
+from softprior.labels import counted
+from softprior.tasks.base import Quarantined
+
+REREAD = "-2"
+"""What a fingerprint ends with where the same bytes once gave other examples: rows that were left out then
+are read now. Files that are read as ever have no such end, and their trials the ids they had."""
 
 
 def is_path(data: str) -> bool:
@@ -33,6 +39,18 @@ def check_source(data: str, known: list[str], hub: bool) -> str:
     raise ValueError(f"is not a source of data; {nearest(data, known)}; or {also}")
 
 
+def local_path(data: str) -> Path:
+    """The path that a user wrote, `~` resolved.
+
+    Raises:
+        UserError: it begins with the home of a user who does not exist.
+    """
+    try:
+        return Path(data).expanduser()
+    except RuntimeError:
+        raise UserError(f"there is no home folder for '{data}'; write the path out") from None
+
+
 def require(path: Path) -> Path:
     """The path itself, once it is known to exist.
 
@@ -53,6 +71,24 @@ def contents_fingerprint(files: Iterable[Path]) -> str:
         with require(file).open("rb") as stream:
             whole.update(f"{file.name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\0".encode())
     return whole.hexdigest()[:16]
+
+
+def left_out(name: str, number: int, quarantine: Sequence[Quarantined]) -> list[str]:
+    """A sentence about the malformed rows of a task's data, if there are any.
+
+    Args:
+        name: the task's.
+        number: of malformed rows.
+        quarantine: the first of them, one at least.
+    """
+    if not number:
+        return []
+    return [f"{name}: {counted(number, 'malformed row')} left out, the first {where(quarantine[0])}"]
+
+
+def where(row: Quarantined) -> str:
+    """A malformed row and what is wrong with it, for a sentence."""
+    return f"in {Path(row.file).name}, {row.index}: {row.reason}"
 
 
 def hub_rows(name: str, config: str | None, split: str, streaming: bool) -> Iterator[dict[str, Any]]:

@@ -15,10 +15,20 @@ from softprior.errors import UserError
 from softprior.prompt import Row
 from softprior.tasks.base import SPLITS, Example, Split, Splits, Task, table
 from softprior.tasks.partition import donors, keyed_order, round_robin, split_in_halves, split_in_order
-from softprior.tasks.sources import check_source, contents_fingerprint, hub_rows, is_path
+from softprior.tasks.sources import (
+    REREAD,
+    check_source,
+    contents_fingerprint,
+    hub_rows,
+    is_path,
+    local_path,
+)
+from softprior.tasks.squad_files import part_files
 from softprior.tasks.squad_metrics import exact_match, overlap
-from softprior.tasks.squad_source import Question, Reading
+from softprior.tasks.squad_source import Question, Reading, same_context, survey
 
+_ARTICLES = len(SPLITS)
+"""Fewest articles that can be divided."""
 _QUESTION, _ANSWER = "\nQuestion: ", "\nAnswer:"
 
 
@@ -33,7 +43,8 @@ class Squad(Task):
 
     Attributes:
         data: `squad-shifts` (training: new Wikipedia articles; evaluation: SQuAD's development set),
-            a SQuAD JSON file, a folder with train.json and dev.json, or `hub:rajpurkar/squad`.
+            a file in SQuAD's JSON or of records as the hub has them (JSON, JSON lines, Parquet), a folder
+            with two such files called train and dev, or `hub:rajpurkar/squad`.
         context_tokens: longest example in tokens, question and answer included; a longer one, or one
             whose control is longer, is dropped and counted, never cut.
     """
@@ -52,11 +63,19 @@ class Squad(Task):
     def fingerprint(self) -> str:
         """Of the catalogue's entry, the local files' contents, or the hub's commit."""
         if is_path(self.data):
-            return contents_fingerprint(self._files())
+            files = self._files()
+            found = contents_fingerprint(files)
+            return found + (REREAD if survey(files, _ARTICLES).admitted else "")
         if self.data.startswith("hub:"):
             repo, _, revision = self.data.removeprefix("hub:").partition("@")
             return f"{repo}@{hub_dataset_commit(repo, revision or 'main')}"
         return data_fingerprint(self.data)
+
+    def check_data(self) -> None:
+        """Reads local files as far as it takes to find enough articles."""
+        if is_path(self.data):
+            found = survey(self._files(), _ARTICLES)
+            self._require_articles(found.titles[-1], len(found.titles) == 2, found.lost)
 
     def positions(self) -> int:
         """SQuAD's examples have 180 tokens on average; those below a low limit come close to it."""
@@ -87,7 +106,7 @@ class Squad(Task):
         """Reads the source and divides it by article."""
         reading = Reading()
         training, evaluation = self._read(reading)
-        places = self._places(training, evaluation)
+        places = self._places(training, evaluation, reading.lost())
         pools: dict[Split, list[Question]] = {split: [] for split in SPLITS}
         for question in evaluation:
             pools[places[question.title]].append(question)
@@ -100,15 +119,14 @@ class Squad(Task):
         taken: set[str] = set()
         tables: dict[Split, Dataset] = {}
         for split in reversed(SPLITS):
-            own = [question for question in pools[split] if _same(question.context) not in taken]
+            own = [question for question in pools[split] if same_context(question.context) not in taken]
             reading.notes["shared_context"] += len(pools[split]) - len(own)
-            taken |= {_same(question.context) for question in own}
+            taken |= {same_context(question.context) for question in own}
             tables[split] = table(_examples(own))
         return Splits(**tables, quarantined=reading.quarantined, notes=dict(+reading.notes))
 
     def _files(self) -> list[Path]:
-        path = Path(self.data)
-        return [path / "train.json", path / "dev.json"] if path.is_dir() else [path]
+        return part_files(local_path(self.data))
 
     def _read(self, reading: Reading) -> tuple[list[Question], list[Question]]:
         """Questions to train on and to evaluate on; the second is empty where there is only one part."""
@@ -118,25 +136,24 @@ class Squad(Task):
             training, evaluation = (reading.rows(part, self.data) for part in parts)
             return training, evaluation
         if is_path(self.data):
-            found = [reading.file(path) for path in self._files()]
+            found = [list(reading.file(path)) for path in self._files()]
             return found[0], found[1] if len(found) == 2 else []
         files = squad_shifts_files()
-        return reading.file(files["new_wiki"]), reading.file(files["squaddev"])
+        return list(reading.file(files["new_wiki"])), list(reading.file(files["squaddev"]))
 
-    def _places(self, training: list[Question], evaluation: list[Question]) -> dict[str, Split]:
+    def _places(self, training: list[Question], evaluation: list[Question], lost: str) -> dict[str, Split]:
         titles = {question.title for question in evaluation or training}
-        least = 2 if evaluation else 3
-        if len(titles) < least:
-            raise UserError(
-                f"splits are made by article, which takes at least {least} articles to divide, and "
-                f"{self.data} has {len(titles)}; add articles or choose other data"
-            )
+        self._require_articles(len(titles), bool(evaluation), lost)
         return split_in_halves(titles) if evaluation else split_in_order(titles)
 
-
-def _same(context: str) -> str:
-    """What two copies of a paragraph have in common, whatever their case and spacing."""
-    return " ".join(context.lower().split())
+    def _require_articles(self, number: int, divided: bool, lost: str) -> None:
+        """Enough articles for each split to have one; where training has its own file, for two of them."""
+        least = _ARTICLES - divided
+        if number < least:
+            raise UserError(
+                f"splits are made by article, which takes at least {least} articles to divide, and "
+                f"{self.data} has {number}{lost}; add articles or choose other data"
+            )
 
 
 def _examples(questions: Sequence[Question]) -> Iterable[Example]:

@@ -1,17 +1,21 @@
-"""Reading question-answer pairs in the layout of SQuAD v1.1, malformed rows set aside."""
+"""Reading question-answer pairs in the layouts of SQuAD v1.1, malformed rows set aside."""
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from softprior.data_files import Malformed, sound, text_at
 from softprior.errors import UserError
+from softprior.labels import counted
 from softprior.tasks.base import Quarantined
-from softprior.tasks.sources import require
+from softprior.tasks.sources import require, where
+from softprior.tasks.squad_files import LAYOUT, is_nested, items
 
 
 class Question(NamedTuple):
@@ -30,99 +34,142 @@ class Reading:
 
     Attributes:
         notes: `answer_start_mended` counts answers that stand elsewhere than their row says,
-            `answers_removed` answers that stand nowhere, beside others that do.
+            `answers_removed` answers that stand nowhere, beside others that do, `ids_made` questions
+            without an id of their own, `titles_made` those without a title.
+        ids: of all questions so far.
+        seen: their own ids, if they have any, texts and paragraphs.
+        admitted: questions that only SQuAD v1.1 to the letter would leave out.
     """
 
     quarantined: list[Quarantined] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
     ids: set[str] = field(default_factory=set)
+    seen: set[tuple[str | None, str, str]] = field(default_factory=set)
+    admitted: int = 0
 
-    def file(self, path: Path) -> list[Question]:
-        """The questions of one SQuAD JSON file.
+    def file(self, path: Path) -> Iterator[Question]:
+        """The questions of one local file; it is read as they are asked for where it has one a row.
 
         Raises:
-            UserError: the file is missing, is not JSON, or is JSON of another layout.
+            UserError: the file is missing, is not JSON or Parquet, is of another layout, or has no
+                usable question.
         """
-        layout = 'SQuAD v1.1 is {"data": [{"title": ..., "paragraphs": [{"context": ..., "qas": [...]}]}]}'
-        try:
-            articles = json.loads(require(path).read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise UserError(f"a SQuAD file is JSON, and {path} is not ({error}); {layout}") from None
-        except OSError as error:
-            raise UserError(f"a SQuAD file must be readable, and {path} is not ({error})") from None
-        if not isinstance(articles, dict) or not isinstance(articles.get("data"), list):
-            raise UserError(f"a SQuAD file has a list under the key 'data', and {path} has none; {layout}")
-        questions = list(self._articles(articles["data"], str(path)))
-        if not questions:
+        count = 0
+        for at, item in items(path):
+            for question in self._item(item, str(path), at):
+                count += 1
+                yield question
+        if not count:
             raise UserError(
-                f"a SQuAD file has at least one usable question, and {path} has none "
-                f"({len(self.quarantined)} rows were malformed{self._first_reason()}); {layout}"
+                f"a SQuAD file has at least one usable question, and {path} has none{self.lost()}; {LAYOUT}"
             )
-        return questions
 
     def rows(self, rows: Iterable[dict[str, Any]], source: str) -> list[Question]:
         """The questions of a table with one question a row, as SQuAD has on the Hugging Face hub.
 
         Raises:
-            UserError: no row has the columns id, title, context, question and answers.
+            UserError: no row has the columns context, question and answers.
         """
-        questions = []
-        for number, row in enumerate(rows):
-            answers = row.get("answers")
-            if isinstance(answers, dict):
-                starts = answers.get("answer_start") or []
-                texts = answers.get("text") or []
-                answers = [{"text": t, "answer_start": s} for t, s in zip(texts, starts, strict=False)]
-            found = self._question({**row, "answers": answers}, row.get("title"), row.get("context"))
-            questions += self._kept(found, source, f"row {number}")
+        questions = [
+            question
+            for number, row in enumerate(rows)
+            for question in self._kept(row, row, row, source, f"row {number}")
+        ]
         if not questions:
             raise UserError(
                 f"the data '{source}' must have the columns id, title, context, question and answers "
-                f"of SQuAD v1.1, and no row of it does{self._first_reason()}; choose another dataset"
+                f"of SQuAD v1.1, and no row of it does{self.lost()}; choose another dataset"
             )
         return questions
 
-    def _articles(self, articles: list[Any], file: str) -> Iterator[Question]:
-        for a, article in enumerate(articles):
-            at = f"data[{a}]"
-            if not isinstance(article, dict) or not isinstance(article.get("paragraphs"), list):
-                self.quarantined.append(Quarantined(file, at, "the article has no list 'paragraphs'"))
-                continue
-            for p, paragraph in enumerate(article["paragraphs"]):
-                at = f"data[{a}].paragraphs[{p}]"
+    def lost(self) -> str:
+        """How many rows are malformed, and what is wrong with the first; empty where there are none."""
+        if not self.quarantined:
+            return ""
+        return f" ({counted(len(self.quarantined), 'malformed row')}, the first {where(self.quarantined[0])})"
+
+    def _item(self, item: Any, file: str, at: str) -> Iterator[Question]:
+        """The questions of an article, or of a record, which is article, paragraph and question in one."""
+        if (
+            isinstance(item, dict)
+            and not {"paragraphs", "qas"} & set(item)
+            and {"context", "question"} & set(item)
+        ):
+            yield from self._kept(item, item, item, file, at)
+        elif isinstance(item, Malformed):
+            self._set_aside(file, at, item.reason)
+        elif not isinstance(item, dict) or not isinstance(item.get("paragraphs"), list):
+            self._set_aside(file, at, f"the article has no list 'paragraphs'{_keys(item)}")
+        else:
+            for p, paragraph in enumerate(item["paragraphs"]):
+                place = f"{at}.paragraphs[{p}]"
                 if not isinstance(paragraph, dict) or not isinstance(paragraph.get("qas"), list):
-                    self.quarantined.append(Quarantined(file, at, "the paragraph has no list 'qas'"))
+                    self._set_aside(file, place, f"the paragraph has no list 'qas'{_keys(paragraph)}")
                     continue
                 for q, raw in enumerate(paragraph["qas"]):
-                    found = self._question(raw, article.get("title"), paragraph.get("context"))
-                    yield from self._kept(found, file, f"{at}.qas[{q}]")
+                    yield from self._kept(raw, paragraph, item, file, f"{place}.qas[{q}]")
 
-    def _kept(self, found: Question | str, file: str, at: str) -> list[Question]:
-        if isinstance(found, str):
-            self.quarantined.append(Quarantined(file, at, found))
+    def _kept(self, raw: Any, paragraph: Any, article: Any, file: str, at: str) -> list[Question]:
+        found = self._question(raw, paragraph, article, file, at)
+        if isinstance(found, Malformed):
+            self._set_aside(file, at, found.reason)
             return []
         return [found]
 
-    def _question(self, raw: Any, title: Any, context: Any) -> Question | str:
+    def _set_aside(self, file: str, at: str, reason: str) -> None:
+        self.quarantined.append(Quarantined(file, at, reason))
+
+    def _question(
+        self, raw: Any, paragraph: dict[str, Any], article: dict[str, Any], file: str, at: str
+    ) -> Question | Malformed:
         """The question, or the reason why the row is none."""
+        if isinstance(raw, Malformed):
+            return raw
         if not isinstance(raw, dict):
-            return "the question is not an object"
-        texts = {"title": title, "context": context, "id": raw.get("id"), "question": raw.get("question")}
-        for key, text in texts.items():
-            if not isinstance(text, str):
-                return f"'{key}' is missing or not a text"
-            if not text.strip():
-                return f"'{key}' is empty"
-        if not isinstance(raw.get("answers"), list) or not raw["answers"]:
-            return "there are no answers"
-        if raw["id"] in self.ids:
-            return f"the id '{raw['id']}' stands there twice"
-        answers = [text for answer in raw["answers"] if (text := self._answer(answer, context))]
+            return Malformed("the question is not an object")
+        context, text = _filled(paragraph, "context"), _filled(raw, "question")
+        if isinstance(context, Malformed):
+            return context
+        if isinstance(text, Malformed):
+            return text
+        given = _name(raw.get("id")) or _name(raw.get("guid"))
+        title = _title(paragraph, article, context)
+        if isinstance(given, Malformed):
+            return given
+        if isinstance(title, Malformed):
+            return title
+        unread = _number(raw)
+        if unread is not None:
+            return unread
+        answers = _answers(raw.get("answers"))
         if not answers:
-            return "no answer's text stands in the context"
-        self.notes["answers_removed"] += len(raw["answers"]) - len(answers)
-        self.ids.add(raw["id"])
-        return Question(raw["id"], title, context.strip(), raw["question"].strip(), tuple(answers))
+            return Malformed("there are no answers")
+        key = (given, text, context)
+        if key in self.seen:
+            return Malformed(f"the id '{given}' stands there twice" if given else "it stands there twice")
+        usable = [found for answer in answers if (found := self._answer(answer, context))]
+        if not usable:
+            return Malformed("no answer's text stands in the context")
+        name = self._own_id(given, file, at)
+        self.seen.add(key)
+        self.ids.add(name)
+        self.notes["answers_removed"] += len(answers) - len(usable)
+        self.notes["ids_made"] += name != given
+        self.notes["titles_made"] += _name(article.get("title")) is None
+        nested = raw is not article
+        self.admitted += not (
+            nested
+            and name == raw.get("id")
+            and title == article.get("title")
+            and isinstance(raw["answers"], list)
+        )
+        return Question(name, title, context.strip(), text.strip(), tuple(usable))
+
+    def _own_id(self, given: str | None, file: str, at: str) -> str:
+        """The id that the row has, or where it stands if it has none or another question's."""
+        places = (at, f"{at} of {Path(file).name}")
+        made = places if given is None else (given, *(f"{given} at {place}" for place in places))
+        return next((name for name in made if name not in self.ids), f"{made[-1]} ({len(self.ids)})")
 
     def _answer(self, answer: Any, context: str) -> str | None:
         text = answer.get("text") if isinstance(answer, dict) else None
@@ -133,8 +180,98 @@ class Reading:
             self.notes["answer_start_mended"] += 1
         return text.strip()
 
-    def _first_reason(self) -> str:
-        if not self.quarantined:
-            return ""
-        first = self.quarantined[0]
-        return f", the first at {first.index}: {first.reason}"
+
+class Survey(NamedTuple):
+    """What there is to know of a source's files before they are read for good.
+
+    Attributes:
+        titles: number of different articles of each file, or as many as were asked for.
+        admitted: whether a nested file has questions that only SQuAD v1.1 to the letter would leave out.
+        lost: the malformed rows that were met, in words.
+    """
+
+    titles: tuple[int, ...]
+    admitted: bool
+    lost: str
+
+
+def survey(files: Sequence[Path], enough: int) -> Survey:
+    """Looks at files: at nested JSON whole, at one row after the other until there are enough articles.
+
+    Raises:
+        UserError: a file is missing, of another layout, or without a usable question.
+    """
+    facts = [require(file).stat() for file in files]
+    versions = tuple((fact.st_size, fact.st_mtime_ns) for fact in facts)
+    return _survey(tuple(files), versions, enough)
+
+
+@lru_cache
+def _survey(files: tuple[Path, ...], versions: tuple[tuple[int, int], ...], enough: int) -> Survey:  # noqa: ARG001
+    reading, counts, nested = Reading(), [], False
+    for file in files:
+        whole, titles = is_nested(file), set()
+        for question in reading.file(file):
+            titles.add(question.title)
+            if not whole and len(titles) >= enough:
+                break
+        nested |= whole
+        counts.append(len(titles))
+    return Survey(tuple(counts), nested and reading.admitted > 0, reading.lost())
+
+
+def same_context(context: str) -> str:
+    """What two copies of a paragraph have in common, whatever their case and spacing."""
+    return " ".join(context.lower().split())
+
+
+def _title(paragraph: dict[str, Any], article: dict[str, Any], context: str) -> str | Malformed:
+    """What splits keep together: the article's title, a document's id, or else the paragraph itself."""
+    title = _name(article.get("title"))
+    if title is not None:
+        return title
+    document = _name(paragraph.get("document_id")) or _name(article.get("document_id"))
+    if isinstance(document, str):
+        return f"document {document}"
+    return document or f"context {hashlib.sha256(same_context(context).encode()).hexdigest()[:16]}"
+
+
+def _filled(holder: dict[str, Any], key: str) -> str | Malformed:
+    found = text_at(holder, key)
+    if isinstance(found, Malformed):
+        return Malformed(f"'{key}' is {found.reason}") if key in holder else found
+    return found if found.strip() else Malformed(f"'{key}' is empty")
+
+
+def _name(value: Any) -> str | Malformed | None:
+    """An id or a title, which may be a number; None where there is none."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or value != value:
+        return None
+    text = str(value)
+    return sound(text) if text.strip() else None
+
+
+def _answers(given: Any) -> list[Any]:
+    """Answers as objects; the hub has one object of two lists."""
+    if not isinstance(given, dict):
+        return given if isinstance(given, list) else []
+    texts, starts = given.get("text"), given.get("answer_start")
+    if not isinstance(texts, list):
+        return [given]
+    starts = starts if isinstance(starts, list) else [None] * len(texts)
+    return [{"text": t, "answer_start": s} for t, s in zip(texts, starts, strict=False)]
+
+
+def _number(raw: dict[str, Any]) -> Malformed | None:
+    """What `items` could not read inside of a row of nested JSON, if anything."""
+    values = list(raw.values())
+    while values:
+        value = values.pop()
+        if isinstance(value, Malformed):
+            return value
+        values += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return None
+
+
+def _keys(item: Any) -> str:
+    return f"; it has {', '.join(map(str, item)) or 'nothing'}" if isinstance(item, dict) else ""

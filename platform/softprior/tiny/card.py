@@ -28,7 +28,7 @@ TASK: dict[str, Any] = {
     "max_new_tokens": 6,
 }
 TRAINING = TrainingSpec(steps=300, batch=32, schedule="linear", snapshots=0, checkpoint=300)
-RATE = 0.02
+RATE = 0.01
 PRIOR = Entry(name="fitted")
 
 

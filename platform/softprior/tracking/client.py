@@ -1,31 +1,84 @@
-"""Connections to MLflow: a server, or a database that is made whole."""
+"""Connections to MLflow: a server, or a database that is made whole, and the experiment of a study in it."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from filelock import FileLock
 
 from softprior.errors import UserError
 from softprior.files import write_atomically
+from softprior.hiding import hidden
 from softprior.specs import TrackingSpec
-from softprior.storage import Location
+from softprior.storage import Location, RemotePath
 
 ARTIFACTS = "mlflow-artifacts"
 """Folder beside an SQLite database."""
+
+DATABASE = "mlflow.db"
+"""The database beside the results folders of all studies."""
 
 BATCH, PARAMETERS = 1000, 100
 """Metrics and parameters that one `log_batch` takes."""
 
 SQLITE = "sqlite:///"
 
+PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+)
+"""Where MLflow's database has absolute addresses of artifacts."""
+
+
+class Connection(NamedTuple):
+    """An open database or server.
+
+    Attributes:
+        client: an `MlflowClient`.
+        experiment: its id.
+        notes: what a user should know of it, one sentence each.
+    """
+
+    client: Any
+    experiment: str
+    notes: tuple[str, ...]
+
+
+def sqlite_uri(path: Path) -> str:
+    """The address of a database file; `?` and `%` have a meaning in addresses."""
+    return SQLITE + str(path).replace("%", "%25").replace("?", "%3F")
+
+
+def _file(uri: str) -> Path:
+    """The database file of an SQLite address."""
+    return Path(unquote(uri.removeprefix(SQLITE).partition("?")[0]))
+
+
+@contextmanager
+def _no_stray_folder(uri: str) -> Iterator[None]:
+    """Removes the folder that MLflow makes for a path as it stands in an address, `%25` and all."""
+    raw = Path(uri.removeprefix(SQLITE))
+    made = []
+    if uri.startswith(SQLITE) and raw != _file(uri):
+        made = [folder for folder in raw.parents if not folder.exists()]
+    yield
+    for folder in made:
+        with suppress(OSError):  # somebody uses it
+            folder.rmdir()
+
 
 def default_uri(results: Path) -> str:
     """An SQLite database beside the results folders of all studies."""
-    return f"sqlite:///{results.resolve()}/mlflow.db"
+    return sqlite_uri(results.resolve() / DATABASE)
 
 
 def tracking_uri(tracking: TrackingSpec, results: Location) -> str | None:
@@ -46,19 +99,80 @@ def tracking_uri(tracking: TrackingSpec, results: Location) -> str | None:
     return tracking.uri
 
 
+def problem_of(error: Exception) -> str:
+    """Why MLflow could not be written, in one line."""
+    first = hidden((str(error).splitlines() or [""])[0])
+    return first if isinstance(error, UserError) else f"{type(error).__name__}: {first}"
+
+
+def open_experiment(uri: str, name: str, results: Location) -> Connection:
+    """Connects to a server or database, which is made if it is not there, and finds or makes an experiment.
+
+    Args:
+        results: the folder that holds the results folders of all jobs.
+
+    Raises:
+        UserError: the experiment is deleted, and cannot be restored.
+    """
+    # Retries are for a moment's trouble; a server that is away must not hold the work up.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow import MlflowClient
+
+    for module in ("alembic", "mlflow"):  # MLflow sets its own as it is imported
+        logging.getLogger(module).setLevel(logging.WARNING)
+    artifacts = results / ARTIFACTS
+    make_database(uri, artifacts)
+    notes = [] if isinstance(results, RemotePath) else follow_artifacts(results)
+    with _no_stray_folder(uri):
+        client = MlflowClient(tracking_uri=uri)
+        found = client.get_experiment_by_name(name)
+    if found is None:
+        # A database keeps artifacts in the working directory unless told otherwise; servers know.
+        local = None if uri.startswith("http") else artifacts.as_uri()
+        return Connection(client, str(client.create_experiment(name, artifact_location=local)), tuple(notes))
+    if found.lifecycle_stage == "deleted":
+        notes.append(_restored(client, found))
+    if found.artifact_location.startswith("file:") and found.artifact_location != artifacts.as_uri():
+        there = unquote(found.artifact_location.removeprefix("file://"))
+        notes.append(f"MLflow's experiment {name} keeps its artifacts in {there}, not beside these results")
+    return Connection(client, str(found.experiment_id), tuple(notes))
+
+
+def _restored(client: Any, experiment: Any) -> str:
+    """Takes a deleted experiment up again: one of the same name cannot be made.
+
+    Raises:
+        UserError: MLflow does not let us.
+    """
+    try:
+        client.restore_experiment(experiment.experiment_id)
+    except Exception as error:  # whatever a server or database raises
+        raise UserError(
+            f"its experiment {experiment.name} is deleted and could not be restored ({problem_of(error)}); "
+            f"restore it with: mlflow experiments restore --experiment-id {experiment.experiment_id}"
+        ) from None
+    return f"the experiment {experiment.name} had been deleted in MLflow, and is restored"
+
+
 def make_database(uri: str, artifacts: Location) -> None:
     """Makes an SQLite database whole or not at all; other databases and servers are left alone.
 
     MLflow makes its tables one migration after another. Killed in between it leaves a file that it can
     never open again, and two studies that begin at once get into each other's way.
     """
-    path = Path(uri.removeprefix(SQLITE))
-    if not uri.startswith(SQLITE) or path.exists():
+    if not uri.startswith(SQLITE):
+        return
+    path = _file(uri)
+    if path.exists():
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     def build(temporary: Path) -> None:
-        SqlAlchemyStore(f"{SQLITE}{temporary}", artifacts.as_uri()).engine.dispose()
+        address = sqlite_uri(temporary)
+        with _no_stray_folder(address):
+            SqlAlchemyStore(address, artifacts.as_uri()).engine.dispose()
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
@@ -66,15 +180,36 @@ def make_database(uri: str, artifacts: Location) -> None:
             write_atomically(path, build)
 
 
-def connect(uri: str, artifacts: Location) -> Any:
-    """An `MlflowClient` of a server or database; the database is made if it is not there."""
-    # Retries are for a moment's trouble; a server that is away must not hold the work up.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    from mlflow import MlflowClient
+def follow_artifacts(results: Path) -> list[str]:
+    """Makes the database of a results folder look for artifacts where the folder is now.
 
-    for name in ("alembic", "mlflow"):  # MLflow sets its own as it is imported
-        logging.getLogger(name).setLevel(logging.WARNING)
-    make_database(uri, artifacts)
-    return MlflowClient(tracking_uri=uri)
+    MLflow keeps absolute addresses, so that in a folder that was moved it would find none of the old
+    artifacts, and write new ones to where the folder was.
+
+    Returns:
+        A sentence for every place that was given up.
+    """
+    path, here = results / DATABASE, results / ARTIFACTS
+    if not path.exists():
+        return []
+    with closing(sqlite3.connect(path, timeout=30)) as database, database:
+        known = [row[0] for row in database.execute("SELECT artifact_location FROM experiments")]
+        matches = [re.match(rf"file://.*?/{ARTIFACTS}(?=/|$)", address or "") for address in known]
+        places = dict.fromkeys(match[0] for match in matches if match)
+        gone = [place for place in places if place != here.as_uri() and _left(place, here)]
+        for place in gone:
+            for table, column in PLACES:
+                database.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "  # noqa: S608  our own words
+                    f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                    (here.as_uri(), len(place) + 1, place, len(place) + 1, f"{place}/"),
+                )
+    return [
+        f"MLflow had its artifacts in {unquote(place.removeprefix('file://'))}, and now has them in {here}"
+        for place in gone
+    ]
+
+
+def _left(place: str, here: Path) -> bool:
+    """Whether artifacts that were in another place are here now: moved with the results, or copied."""
+    return here.exists() or not Path(unquote(place.removeprefix("file://"))).exists()

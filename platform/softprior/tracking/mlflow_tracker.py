@@ -14,13 +14,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from softprior.hiding import hidden
 from softprior.labels import labels, numbered
+from softprior.provenance import SOURCES, code
 from softprior.records import Record
 from softprior.results import StudyFolder
 from softprior.specs import Spec, StudySpec, TrialSpec
 from softprior.storage import Location, listed, local_copy
-from softprior.tracking.client import ARTIFACTS, BATCH, PARAMETERS, connect
-from softprior.training.environment import commit, versions
+from softprior.tracking.client import BATCH, PARAMETERS, open_experiment, problem_of
+from softprior.training.environment import versions
 
 STUDY = "study"
 PARENT = "softprior.study"
@@ -30,13 +32,21 @@ STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
 
 class MlflowTracker:
-    """An observer of a study that writes to MLflow from a thread of its own."""
+    """An observer of a study that writes to MLflow from a thread of its own.
+
+    Attributes:
+        uri: where to, without a password, to be shown.
+        problem: what could not be sent, if anything.
+        notes: what a user should know, one sentence each.
+    """
 
     def __init__(
         self, uri: str, study: StudySpec, trials: tuple[TrialSpec, ...], folder: StudyFolder
     ) -> None:
-        self.uri = uri
+        self.uri = hidden(uri)
         self.problem: str | None = None
+        self.notes: tuple[str, ...] = ()
+        self._address = uri
         self._study = study
         self._trials = trials
         self._folder = folder
@@ -73,11 +83,13 @@ class MlflowTracker:
                 # After a failure only the end is tried again: every call to a server that is away
                 # waits for its retries, and the records hold everything.
                 if self.problem is None or kind == "close":
-                    writer = writer or _Writer(self.uri, self._study, self._trials, self._folder)
+                    if writer is None:
+                        writer = _Writer(self._address, self._study, self._trials, self._folder)
+                        self.notes = tuple(dict.fromkeys((*self.notes, *writer.notes)))
                     writer.take(kind, value)
                     self.problem = None
             except Exception as error:
-                self.problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+                self.problem = problem_of(error)
                 writer = None
             if kind == "close":
                 return
@@ -85,11 +97,12 @@ class MlflowTracker:
 
 @dataclass
 class _Run:
-    """What MLflow has of one trial: the run, its name and status, and the last steps it was sent."""
+    """What MLflow has of one trial: the run, its name and status, sources of the code, last steps sent."""
 
     id: str
     name: str
     status: str
+    sources: str | None
     trained: int = 0
     validated: int = -1
 
@@ -100,19 +113,19 @@ class _Writer:
     def __init__(
         self, uri: str, study: StudySpec, trials: tuple[TrialSpec, ...], folder: StudyFolder
     ) -> None:
-        self._client = connect(uri, folder.root.parent / ARTIFACTS)
+        name = f"softprior/{study.name}"
+        self._client, self._experiment, self.notes = open_experiment(uri, name, folder.root.parent)
         self._study = study
         self._trials = trials
         self._folder = folder
-        self._experiment = self._find_experiment(uri)
         self._labels = labels(trials)
         self._existing = self._find_runs()
         self._rename()
         self._runs: dict[str, _Run] = {}
         known = self._existing.get(STUDY)
-        self._parent = known.id if known else self._create_run(STUDY, study.name, {PARENT: study.name})
+        self._parent = known.id if known else self._new_parent()
         self._client.update_run(self._parent, status="RUNNING")
-        self._tag(self._parent, {**self._facts(), "mlflow.note.content": study.description})
+        self._tag(self._parent, {**self._facts(), **_made({}), "mlflow.note.content": study.description})
 
     def take(self, kind: str, value: Any) -> None:
         """Handles one message of the queue."""
@@ -129,7 +142,8 @@ class _Writer:
         self._rename()
         for record in records.values():
             known = self._runs.get(record.id) or self._existing.get(record.id)
-            if known is None or known.status != STATUS[record.status]:
+            sent = known is not None and known.sources == record.environment.get("sources")
+            if known is None or not sent or known.status != STATUS[record.status]:
                 self._record(record)
         pending = {trial.id for trial in self._trials} - set(records)
         for trial in pending & set(self._existing):
@@ -145,15 +159,6 @@ class _Writer:
         status = "KILLED" if pending else "FAILED" if failed else "FINISHED"
         self._client.set_terminated(self._parent, status=status)
 
-    def _find_experiment(self, uri: str) -> str:
-        name = f"softprior/{self._study.name}"
-        found = self._client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        # A database keeps artifacts in the working directory unless told otherwise; servers know.
-        local = None if uri.startswith("http") else (self._folder.root.parent / ARTIFACTS).as_uri()
-        return str(self._client.create_experiment(name, artifact_location=local))
-
     def _find_runs(self) -> dict[str, _Run]:
         """The runs of this study by trial id, and the study's own under `STUDY`.
 
@@ -167,14 +172,23 @@ class _Writer:
                 tags = run.data.tags
                 name = tags.get("softprior.trial") or (STUDY if PARENT in tags else None)
                 if name is not None:
-                    found[name] = _Run(run.info.run_id, run.info.run_name, run.info.status)
+                    info = run.info
+                    found[name] = _Run(info.run_id, info.run_name, info.status, tags.get("sources"))
             token = page.token
             if not token:
                 return found
 
     def _create_run(self, key: str, name: str, tags: dict[str, str]) -> str:
         run = str(self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id)
-        self._existing[key] = _Run(run, name, "RUNNING")
+        self._existing[key] = _Run(run, name, "RUNNING", tags.get("sources"))
+        return run
+
+    def _new_parent(self) -> str:
+        """The study's run; trials whose former one somebody has deleted go below the new one."""
+        orphans = list(self._existing.values())
+        run = self._create_run(STUDY, self._study.name, {PARENT: self._study.name})
+        for orphan in orphans:
+            self._client.set_tag(orphan.id, "mlflow.parentRunId", run)
         return run
 
     def _rename(self) -> None:
@@ -187,18 +201,26 @@ class _Writer:
 
     def _facts(self) -> dict[str, str]:
         """What stands with every run."""
-        study = self._study
-        tags = {f"version.{name}": value for name, value in versions().items()}
-        tags |= {"commit": commit() or "unknown", "model": study.model.id, "dtype": study.model.dtype}
+        tags = {"model": self._study.model.id, "dtype": self._study.model.dtype}
         return tags | {"model_fingerprint": self._trials[0].model_fingerprint}
 
-    def _trial(self, trial: TrialSpec) -> _Run:
-        """A trial's run: found or made, described, and with what it has been sent."""
+    def _trial(self, trial: TrialSpec, sources: str | None) -> _Run:
+        """A trial's run: found or made, described, and with what it has been sent.
+
+        MLflow keeps old points beside new ones, so a run with other code's numbers is made anew.
+
+        Args:
+            sources: of the code whose numbers are to be sent.
+        """
         if trial.id in self._runs:
             return self._runs[trial.id]
         known = self._existing.get(trial.id)
+        if known is not None and known.sources != sources:
+            self._client.delete_run(known.id)
+            known = None
         if known is None:
             tags = {"softprior.trial": trial.id, "mlflow.parentRunId": self._parent}
+            tags |= {} if sources is None else {"sources": sources}
             self._parameters(self._create_run(trial.id, self._labels[trial.id], tags), _flat(trial))
             known = self._existing[trial.id]
         self._tag(known.id, {**self._facts(), "data_fingerprint": trial.data_fingerprint})
@@ -215,7 +237,7 @@ class _Writer:
         run.status = status
 
     def _points(self, trial: TrialSpec, points: list[dict[str, Any]]) -> None:
-        run = self._trial(trial)
+        run = self._trial(trial, SOURCES)
         if run.status != "RUNNING":
             self._client.update_run(run.id, status="RUNNING")
             run.status = "RUNNING"
@@ -227,7 +249,9 @@ class _Writer:
 
     def _record(self, record: Record) -> None:
         """Everything of a trial that has ended and was not sent yet."""
-        run = self._trial(record.spec)
+        run = self._trial(record.spec, record.environment.get("sources"))
+        run.sources = record.environment.get("sources")
+        self._tag(run.id, _made(record.environment))
         values: list[tuple[str, float | None, int]] = []
         for point in record.steps:
             parts = {"loss": point.loss, "gradient": point.gradient, "moved": point.moved}
@@ -241,7 +265,7 @@ class _Writer:
             self._log(
                 run.id, [(name, value, record.test.step) for name, value in _end_metrics(record).items()]
             )
-        self._tag(run.id, {"error": (record.error or "")[:5000]})
+        self._tag(run.id, {"error": hidden(record.error or "")[:5000]})
         folder = self._folder
         for path in (folder.posterior(record.id), folder.figure(record.id), folder.record(record.id)):
             if path.exists():
@@ -276,9 +300,17 @@ class _Writer:
     def _parameters(self, run: str, values: dict[str, Any]) -> None:
         from mlflow.entities import Param
 
-        found = [Param(name, str(value)[:6000]) for name, value in values.items()]
+        found = [Param(name, hidden(str(value))[:6000]) for name, value in values.items()]
         for start in range(0, len(found), PARAMETERS):
             self._client.log_batch(run, params=found[start : start + PARAMETERS])
+
+
+def _made(environment: Mapping[str, Any]) -> dict[str, str]:
+    """Versions and code as tags: a record's, or where there is nothing yet those of this process."""
+    known = environment or {"versions": versions(), **code()}
+    tags = {f"version.{name}": value for name, value in known.get("versions", {}).items()}
+    tags["commit"] = known.get("commit") or "unknown"
+    return tags | ({"sources": known["sources"]} if "sources" in known else {})
 
 
 def _end_metrics(record: Record) -> dict[str, float | None]:

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from softprior.hiding import hidden
 from softprior.storage import Location
-from softprior.tracking.client import ARTIFACTS, BATCH, connect
+from softprior.tracking.client import BATCH, open_experiment, problem_of
 
 KEY = "softprior.run"
 NUMBERS = "softprior.numbers"
@@ -45,38 +46,32 @@ def log_run(
         What went wrong, or None. The results folder has everything, so nobody need stop for it.
     """
     try:
-        client = connect(uri, results / ARTIFACTS)
+        client, experiment, _ = open_experiment(uri, f"softprior/{name}", results)
         digest = hashlib.sha256(json.dumps(metrics, sort_keys=True).encode()).hexdigest()
-        run = _found(client, uri, results, name, {KEY: key, NUMBERS: digest})
+        run = _found(client, experiment, name, {KEY: key, NUMBERS: digest})
         client.update_run(run, status="RUNNING")
         for tag, value in facts.items():
             client.set_tag(run, tag, value)
         known = client.get_run(run).data.params
         for parameter, value in parameters.items():
             if parameter not in known:
-                client.log_param(run, parameter, str(value)[:6000])
+                client.log_param(run, parameter, hidden(str(value))[:6000])
         _log_metrics(client, run, metrics)
         for path in files:
             (client.log_artifacts if path.is_dir() else client.log_artifact)(run, str(path))
         client.set_terminated(run, status="FINISHED" if whole else "FAILED")
     except Exception as error:  # MLflow raises whatever its database, its server or the network raise
-        return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        return problem_of(error)
     return None
 
 
-def _found(client: Any, uri: str, results: Location, name: str, tags: dict[str, str]) -> str:
+def _found(client: Any, experiment: str, name: str, tags: dict[str, str]) -> str:
     """The run with these tags; those of the same work with other numbers are deleted."""
-    experiment = client.get_experiment_by_name(f"softprior/{name}")
-    if experiment is None:
-        local = None if uri.startswith("http") else (results / ARTIFACTS).as_uri()
-        number = str(client.create_experiment(f"softprior/{name}", artifact_location=local))
-    else:
-        number = str(experiment.experiment_id)
-    for run in client.search_runs([number], filter_string=f"tags.`{KEY}` = '{tags[KEY]}'"):
+    for run in client.search_runs([experiment], filter_string=f"tags.`{KEY}` = '{tags[KEY]}'"):
         if run.data.tags.get(NUMBERS) == tags[NUMBERS]:
             return str(run.info.run_id)
         client.delete_run(run.info.run_id)
-    return str(client.create_run(number, run_name=name, tags=tags).info.run_id)
+    return str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
 
 
 def _log_metrics(client: Any, run: str, metrics: Mapping[str, Mapping[int, float]]) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from softprior.files import write_atomically
 from softprior.posteriors import Vectors
 from softprior.prompt import Place
+from softprior.provenance import SOURCES
 from softprior.records import Score, StepPoint
 from softprior.storage import Location, local_copy
 
@@ -26,6 +27,7 @@ class Progress:
         steps, validation: the curves so far.
         snapshots: vectors after so many steps.
         seconds: working time, over all attempts.
+        sources: of all code that has trained it (`provenance.SOURCES`).
     """
 
     step: int = 0
@@ -33,6 +35,7 @@ class Progress:
     validation: list[Score] = field(default_factory=list)
     snapshots: dict[int, Vectors] = field(default_factory=dict)
     seconds: float = 0.0
+    sources: list[str] = field(default_factory=lambda: [SOURCES])
 
 
 def save_checkpoint(path: Location, trial: str, progress: Progress, optimizer: dict[str, Tensor]) -> None:
@@ -44,6 +47,7 @@ def save_checkpoint(path: Location, trial: str, progress: Progress, optimizer: d
         "trial": trial,
         "step": progress.step,
         "seconds": progress.seconds,
+        "sources": progress.sources,
         "steps": [point.model_dump() for point in progress.steps],
         "validation": [score.model_dump() for score in progress.validation],
     }
@@ -81,6 +85,7 @@ def _parsed(
         validation=[Score.model_validate(score) for score in header["validation"]],
         snapshots=snapshots,
         seconds=header["seconds"],
+        sources=list(dict.fromkeys([*header.get("sources", ["unknown"]), SOURCES])),
     )
     own = {name.removeprefix("optimizer/"): t for name, t in tensors.items() if name.startswith("optimizer/")}
     return progress, own

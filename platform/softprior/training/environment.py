@@ -1,17 +1,17 @@
-"""What stands with every result: versions, commit, machine."""
+"""What stands with every result: versions, code, machine."""
 
 from __future__ import annotations
 
 import platform
-import subprocess
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import torch
 
 import softprior
+from softprior.provenance import SOURCES, code
 
 PACKAGES = (
     "torch",
@@ -38,28 +38,16 @@ def versions() -> dict[str, str]:
     return found
 
 
-@lru_cache(maxsize=1)
-def commit() -> str | None:
-    """The commit of the checkout that softprior runs from, `+` if it has changes; None outside of one."""
-    here = Path(__file__).parent
+def environment(seconds: float, sources: Sequence[str] = (SOURCES,)) -> dict[str, Any]:
+    """Versions, code and machine of this process, and how long the trial worked.
 
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(here), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603  fixed words
-
-    try:
-        return git("rev-parse", "HEAD") + (
-            "+" if git("status", "--porcelain", "--untracked-files=no") else ""
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def environment(seconds: float) -> dict[str, Any]:
-    """Versions, commit and machine of this process, and how long the trial worked."""
+    Args:
+        sources: of all code that had a part in it, where a trial went on from another's checkpoint.
+    """
     return {
         "versions": versions(),
-        "commit": commit(),
+        **code(),
+        "sources": "+".join(sources),
         "machine": platform.node(),
         "threads": torch.get_num_threads(),
         "seconds": round(seconds, 2),

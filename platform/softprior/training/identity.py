@@ -13,10 +13,13 @@ from softprior.specs import TrialSpec
 def files_fingerprint(prior: Prior, regularisers: Sequence[Regulariser]) -> str | None:
     """Identifies the contents of all that a prior and regularisers read from files; None if they read none.
 
+    Corrections that concern the trial count too: its parameters mean something else since.
+
     Raises:
         UserError: a file is missing or damaged.
     """
-    parts = [*prior.contents(), *(part for term in regularisers for part in term.contents())]
+    corrections = prior.corrections(density=any(term.uses_density for term in regularisers))
+    parts = [*prior.contents(), *(part for term in regularisers for part in term.contents()), *corrections]
     return fingerprints.combined(*parts) if parts else None
 
 

@@ -358,7 +358,7 @@ class Trial:
             prior=facts,
             data=data | prepared.notes,
             predictions=tuple(predictions),
-            environment=environment(self.progress.seconds),
+            environment=environment(self.progress.seconds, self.progress.sources),
         )
 
 

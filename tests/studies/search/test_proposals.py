@@ -16,9 +16,11 @@ from rich.console import Console
 from jobs.searching import run
 from jobs.stopping import Stop
 from softprior.errors import UserError
-from softprior.records import Record, Score, save_record
+from softprior.provenance import code
+from softprior.records import Record, Score, load_record, load_records, save_record
 from softprior.results import StudyFolder
 from softprior.specs import TrialSpec
+from softprior.studies.again import of_other_code
 from softprior.studies.cluster import Cluster
 from softprior.studies.search import run as search_run
 from softprior.studies.search.plan import SearchPlan
@@ -204,6 +206,43 @@ def test_an_end_that_cannot_be_told_ends_the_search_and_is_told_next_time(
         assert suggested(asked) == handed[0]
 
 
+def test_a_search_of_other_code_begins_anew_and_the_old_one_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, folder = planned(tmp_path, **{**STOPPING, "search": {"trials": 2}}), StudyFolder(tmp_path / "small")
+
+    def run_trials(*arguments: Any) -> None:
+        asked = arguments[-1].searcher
+        while (spec := suggested(asked)) is not None:
+            leave(asked, folder, spec)
+            made = load_record(folder.record(spec.id)).model_copy(update={"environment": environment})
+            save_record(folder.record(spec.id), made)
+
+    monkeypatch.setattr(search_run, "run_trials", run_trials)
+    cluster = SimpleNamespace(start=lambda: None)
+    environment: dict[str, Any] = {"commit": "f" * 40, "sources": "0" * 16}
+    first, old = search_run.run_search(plan, folder, [], cluster)
+    points = [trial.params for trial in first.trials]
+    _, same = search_run.run_search(
+        planned(tmp_path, **{**STOPPING, "search": {"trials": 2}}), folder, [], cluster
+    )
+    assert same == old, "without the option it is as it was"
+    environment = code()
+    fresh = planned(tmp_path, **{**STOPPING, "search": {"trials": 2}})
+    found, new = search_run.run_search(fresh, folder, [], cluster, again=True)
+    assert of_other_code(new.values()) == []
+    assert load_records(folder.earlier.records) == old
+    assert set(new) == set(old), "the same seed proposes the same points"
+    assert [t.params for t in found.trials] == points
+    storage = found._storage
+    names = {
+        study.study_name: len(storage.get_all_trials(study._study_id)) for study in storage.get_all_studies()
+    }
+    assert names == {"small": 2, "small before 1": 2}
+    again, _ = search_run.run_search(fresh, folder, [], cluster, again=True)
+    assert again._study_id == found._study_id, "of this code already"
+
+
 def test_a_proposal_that_fails_without_a_trial_makes_the_status_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,7 +328,7 @@ def test_a_search_in_a_database_belongs_to_one_results_folder(tmp_path: Path) ->
 def test_what_is_written_down_of_a_database_has_no_password(tmp_path: Path) -> None:
     address = "postgresql://ray:secret@db.example/optuna"
     plan = planned(tmp_path, search={"trials": 3, "storage": address})
-    assert plan.spec["search"]["storage"] == "postgresql://ray@db.example/optuna"
+    assert plan.spec["search"]["storage"] == "postgresql://ray:***@db.example/optuna"
     assert plan.search.storage == address
 
 

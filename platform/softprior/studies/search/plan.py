@@ -8,6 +8,7 @@ from typing import Any
 
 from softprior.assets.models import model_shape
 from softprior.errors import UserError
+from softprior.hiding import hidden_in
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.regularisers import REGULARISERS
@@ -16,7 +17,7 @@ from softprior.studies.estimate import trial_cost
 from softprior.studies.pairing import can_carry, can_start
 from softprior.studies.plan import plan_study, resolve
 from softprior.studies.search.space import Space
-from softprior.studies.search.spec import FIXED, SearchSpec, SearchStudy, without_password
+from softprior.studies.search.spec import FIXED, SearchSpec, SearchStudy
 from softprior.validation import validate
 
 
@@ -66,11 +67,8 @@ class SearchPlan:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The file, with its ranges, and without the password of a database."""
-        search = self.search.model_dump(mode="json")
-        if self.search.storage is not None:
-            search["storage"] = without_password(self.search.storage)
-        return {**self._template.data, "search": search}
+        """The file, with its ranges, and without the passwords in its addresses."""
+        return {**hidden_in(self._template.data), "search": self.search.model_dump(mode="json")}
 
     @property
     def members(self) -> int:

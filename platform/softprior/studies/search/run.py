@@ -12,18 +12,27 @@ from softprior.lease import locked
 from softprior.records import Record, load_records
 from softprior.results import StudyFolder
 from softprior.specs import TrialSpec
+from softprior.studies.again import of_other_code, set_aside
 from softprior.studies.cluster import Cluster
 from softprior.studies.observers import SearchObserver
 from softprior.studies.runner import InterruptedStudyError, Search, run_trials
 from softprior.studies.search.plan import SearchPlan
-from softprior.studies.search.storage import open_search
+from softprior.studies.search.storage import begin_anew, open_search
 from softprior.studies.table import write_study, write_table
 
 
 def run_search(
-    plan: SearchPlan, folder: StudyFolder, observers: Sequence[SearchObserver], cluster: Cluster
+    plan: SearchPlan,
+    folder: StudyFolder,
+    observers: Sequence[SearchObserver],
+    cluster: Cluster,
+    again: bool = False,
 ) -> tuple[Study, dict[str, Record]]:
     """Runs what is missing; returns the Optuna study and the records of all trials, by id.
+
+    Args:
+        again: begins a search anew in which other code had a part: what it proposed follows from what it was
+            told. Its records go to the folder `earlier`, and its storage keeps it under another name.
 
     Raises:
         UserError: another process runs this search, or it cannot go on in this folder or storage.
@@ -36,6 +45,10 @@ def run_search(
 
     with locked(folder.lock):
         study = open_search(plan, folder)
+        earlier = load_records(folder.records) if again else {}
+        if of_other_code(earlier.values()):
+            study = begin_anew(study, plan, folder)
+            set_aside(folder, earlier)
         if not folder.table.exists():
             cluster.start()  # a first run surely needs Ray, which gets ready while we import
         write_study(folder, plan)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from softprior.labels import labels
+from softprior.provenance import code
 from softprior.records import Record, Score, StepPoint, save_record
 from softprior.results import StudyFolder
 from softprior.specs import TrialSpec
@@ -106,6 +107,7 @@ class Rungs(FIFOScheduler):
             error=f"stopped early at step {last}: others had a lower validation loss by then",
             steps=tuple(_step(spec, point) for point in kept if "train_loss" in point),
             validation=tuple(_score(point) for point in kept if LOSS in point),
+            environment=code(),
         )
         save_record(self._folder.record(spec.id), record)
         self._folder.checkpoint(spec.id).unlink(missing_ok=True)

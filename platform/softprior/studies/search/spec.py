@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from softprior.errors import UserError
-from softprior.specs import Spec, StudySpec
+from softprior.specs import Address, Spec, StudySpec
 from softprior.study_files import read_data
 from softprior.validation import path_of, validate
 
@@ -134,14 +132,6 @@ class EarlyStopping(Spec):
     asha: Asha
 
 
-def without_password(url: str) -> str:
-    """A database's address as it may be written down: study files and MLflow are read by many."""
-    try:
-        return make_url(url)._replace(password=None).render_as_string()
-    except ArgumentError:
-        return url  # none that could be opened
-
-
 class SearchSpec(Spec):
     """The block `search:` of a study file.
 
@@ -165,7 +155,7 @@ class SearchSpec(Spec):
     warm_start: WarmStart | None = None
     early_stopping: EarlyStopping | None = None
     concurrent: Annotated[int, Field(ge=1)] = 1
-    storage: str | None = None
+    storage: Annotated[Address | None, Field(repr=False)] = None
 
     @field_validator("storage")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from softprior.errors import UserError
+from softprior.hiding import without_mask
 from softprior.records import read_header
 from softprior.results import StudyFolder
 from softprior.storage import location
@@ -76,6 +78,19 @@ def open_search(plan: SearchPlan, folder: StudyFolder) -> Study:
     return study
 
 
+def begin_anew(study: Study, plan: SearchPlan, folder: StudyFolder) -> Study:
+    """A new Optuna study of this name; the storage keeps the one there was, under the name `... before N`."""
+    storage = _storage(plan.search.storage, folder)
+    taken = optuna.get_all_study_names(storage)
+    names = (f"{plan.study.name} before {number}" for number in count(1))
+    kept = next(name for name in names if name not in taken)
+    optuna.copy_study(
+        from_study_name=study.study_name, from_storage=storage, to_storage=storage, to_study_name=kept
+    )
+    optuna.delete_study(study_name=study.study_name, storage=storage)
+    return open_search(plan, folder)
+
+
 def _require_folder(study: Study, plan: SearchPlan, folder: StudyFolder) -> None:
     """A database may serve several results folders, but a search has its records in one of them."""
     if plan.search.storage is None:
@@ -85,7 +100,7 @@ def _require_folder(study: Study, plan: SearchPlan, folder: StudyFolder) -> None
         study.set_user_attr(RESULTS, here)
     elif known != here:
         raise UserError(
-            f"the search '{plan.study.name}' in {_hidden(plan.search.storage)} has its results in {known}, "
+            f"the search '{plan.study.name}' in {plan.search.storage} has its results in {known}, "
             f"not in {here}; give that folder's parent as --results, or choose another name"
         )
 
@@ -101,7 +116,8 @@ def read_search(folder: str | Path) -> Study:
     spec = header.get("spec", {}).get("search")
     if spec is None or (spec.get("storage") is None and not found.journal.exists()):
         raise UserError(f"{folder} has no search; name the results folder of one")
-    return optuna.load_study(study_name=header["spec"]["name"], storage=_storage(spec.get("storage"), found))
+    address = None if spec.get("storage") is None else without_mask(spec["storage"])
+    return optuna.load_study(study_name=header["spec"]["name"], storage=_storage(address, found))
 
 
 def require_storage(url: str | None, folder: StudyFolder) -> None:
@@ -129,14 +145,8 @@ def _storage(url: str | None, folder: StudyFolder) -> BaseStorage:
     except (SQLAlchemyError, OptunaError, ImportError) as error:
         first = str(error).splitlines()[0]
         raise UserError(
-            f"search.storage = {_hidden(url)} cannot be opened ({first}); start it or correct the address"
+            f"search.storage = {url} cannot be opened ({first}); start it or correct the address"
         ) from None
-
-
-def _hidden(url: str) -> str:
-    """An address without user and password."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 def _mend(journal: Path) -> None:

@@ -1,0 +1,47 @@
+"""What commands print, on any terminal: characters that it cannot have are replaced."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from softprior.tracking.mlflow_tracker import MlflowTracker
+
+
+def printable() -> None:
+    """Lets a terminal or file in an encoding such as Latin-1 show `?` for what it does not have."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
+
+
+def screen(width: int) -> Console:
+    """The console of a command.
+
+    Args:
+        width: characters on a line of a file, where there is no window to fit in.
+    """
+    printable()
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else width)
+
+
+def tell_tracking(console: Console, tracker: MlflowTracker) -> None:
+    """Says what MLflow did not get, and what else a user should know of it."""
+    for note in tracker.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    if tracker.problem:
+        tell_unsent(console, tracker.uri, tracker.problem)
+
+
+def tell_unsent(console: Console, uri: str, problem: str) -> None:
+    """Says that MLflow could not be written, and what to do.
+
+    Args:
+        uri: where to, without a password.
+    """
+    console.print(f"note: MLflow at {uri} could not be written: {problem}", soft_wrap=True)
+    console.print("      the results folder has everything; the same command again sends it", soft_wrap=True)

@@ -1,0 +1,236 @@
+"""Users' data files: text, JSON lines and Parquet, packed or not, and what in them cannot be read.
+
+Everything that reads documents or questions from files opens them here, so that a byte-order mark, an
+odd row or a damaged archive is the same to every task and job.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as parquet
+
+from softprior.errors import UserError
+
+DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
+"""What unpacking a damaged gzip file raises. A disk that fails raises others, which are not the file's."""
+
+DEEPEST = 500
+"""Levels of a JSON row. Python's own limit counts the calls around it, so that one process would read a row
+that another refuses."""
+
+_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+"""Byte-order marks; that of UTF-16 is the beginning of UTF-32's, which therefore stands first."""
+
+_START = 4096
+"""Bytes of a file that its encoding is read from."""
+
+_NULS = 0.3
+"""Share of them from which on a text is no UTF-8: UTF-16 of Latin letters has a half."""
+
+_SHOWN = 12
+"""Keys of a row that a reason names."""
+
+_STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[{\]}]')
+_LONE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Malformed:
+    """A row that cannot be used, and why."""
+
+    reason: str
+
+
+class Line(NamedTuple):
+    """A line of a file.
+
+    Attributes:
+        at: its first byte; in a packed file that of its contents.
+        text: with its line break.
+    """
+
+    at: int
+    text: str | Malformed
+
+
+def kind_of(path: Path) -> str:
+    """The file's ending, without the `.gz` of a packed one."""
+    return (path.with_suffix("") if is_packed(path) else path).suffix
+
+
+def is_packed(path: Path) -> bool:
+    """Whether it is a gzip file by its name."""
+    return path.suffix == ".gz"
+
+
+def require_utf8(path: Path) -> None:
+    """Refuses text in another Unicode encoding; single bytes that are not UTF-8 are a row's affair.
+
+    Raises:
+        UserError: the file is UTF-16 or UTF-32.
+    """
+    start = _start(path)
+    found = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
+    if found is None and start and start.count(0) / len(start) > _NULS:
+        found = "full of NUL bytes, as UTF-16 is"
+    if found is not None:
+        raise UserError(
+            f"text is read as UTF-8, and {path} is {found}; convert it, as with iconv -f UTF-16 -t UTF-8"
+        )
+
+
+def has_mark(path: Path) -> bool:
+    """Whether it begins with the byte-order mark of UTF-8, which is passed over."""
+    return _start(path).startswith(codecs.BOM_UTF8)
+
+
+def lines(path: Path, first: int = 0, last: int = 2**63) -> Iterator[Line]:
+    """The lines that start at a byte from `first` to before `last`; all of a packed file.
+
+    What a damaged gzip file holds before the damage is read; the rest is one malformed line.
+
+    Raises:
+        UserError: the file is UTF-16 or UTF-32.
+        OSError: it cannot be read.
+    """
+    require_utf8(path)
+    with _opened(path) as file:
+        if is_packed(path):
+            last = 2**63
+        elif first:
+            file.seek(first - 1)
+            file.readline()  # the end of a line that starts before
+        at = file.tell()
+        while at < last:
+            try:
+                line = file.readline()
+            except DAMAGE as error:
+                yield Line(at, Malformed(f"the file is damaged from here on ({_plain(str(error))})"))
+                return
+            if not line:
+                return
+            yield Line(at, decoded(line.removeprefix(codecs.BOM_UTF8) if at == 0 else line))
+            at += len(line)
+
+
+def contents(path: Path) -> str:
+    """A whole text, its line breaks as \\n. Bytes that are not UTF-8 stand in it as lone surrogates.
+
+    Raises:
+        UserError: it is UTF-16 or UTF-32, or a damaged gzip file.
+        OSError: it cannot be read.
+    """
+    require_utf8(path)
+    try:
+        with _opened(path) as file:
+            whole = file.read()
+    except DAMAGE as error:
+        raise UserError(f"{path} is a damaged gzip file ({_plain(str(error))}); fetch it again") from None
+    text = whole.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def decoded(line: bytes) -> str | Malformed:
+    """UTF-8 as text."""
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return Malformed(f"not UTF-8 ({error.reason} at its byte {error.start})")
+
+
+def sound(text: str) -> str | Malformed:
+    """The text, unless there are lone surrogates in it, which no tokenizer takes."""
+    found = None if text.isascii() else _LONE.search(text)
+    if found is None:
+        return text
+    try:
+        # As `contents` shows bytes; a row of JSON may also spell them out, and then they are no bytes.
+        byte = decoded(text.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        byte = text
+    if isinstance(byte, Malformed):
+        return byte
+    return Malformed(f"half a character ('\\u{ord(found.group()):04x}', a lone surrogate)")
+
+
+def parsed(text: str) -> Any:
+    """A row of JSON, or why it is none as `Malformed`."""
+    if text.count("[") + text.count("{") > DEEPEST and _too_deep(text):
+        return Malformed(f"nested deeper than {DEEPEST} levels")
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        return Malformed(f"not valid JSON ({error.msg}, character {error.pos})")
+    except RecursionError:
+        return Malformed("nested too deep")
+    except ValueError:  # what Python says of an integer of more digits than it turns into a number
+        return Malformed("not valid JSON (a number has more than 4,300 digits)")
+
+
+def text_at(row: Any, column: str) -> str | Malformed:
+    """The text of a row's column, which may be empty."""
+    if not isinstance(row, dict):
+        return Malformed(_plain(f"not an object but {str(row)[:40]}"))
+    if column not in row:
+        names = ", ".join([str(name) for name in row][:_SHOWN]) or "nothing"
+        return Malformed(_plain(f"no '{column}'; it has {names}"))
+    return text_of(row[column])
+
+
+def text_of(value: Any) -> str | Malformed:
+    """A value that has to be a text, which may be empty."""
+    return sound(value) if isinstance(value, str) else Malformed(_plain(f"no text but {str(value)[:40]}"))
+
+
+def parquet_file(path: Path) -> parquet.ParquetFile:
+    """A Parquet file, opened.
+
+    Raises:
+        UserError: it is damaged or none.
+    """
+    try:
+        return parquet.ParquetFile(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged or not a Parquet file: {error}") from None
+
+
+def _opened(path: Path) -> gzip.GzipFile | BufferedReader:
+    return gzip.open(path, "rb") if is_packed(path) else path.open("rb")
+
+
+def _start(path: Path) -> bytes:
+    """The first bytes, as far as they can be unpacked."""
+    try:
+        with _opened(path) as file:
+            return file.read(_START)
+    except DAMAGE:
+        return b""
+
+
+def _too_deep(text: str) -> bool:
+    depth = 0
+    for found in _STRUCTURE.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(found.group(), 0)
+        if depth > DEEPEST:
+            return True
+    return False
+
+
+def _plain(text: str) -> str:
+    """On one line, and such that it can be written anywhere."""
+    return " ".join(text.encode("utf-8", "backslashreplace").decode("utf-8").split())

@@ -1,0 +1,88 @@
+"""Results of other code: the line that says that they are reused, and running their trials again.
+
+What a trial had lies in the folder `earlier` until its new record is whole, and is put back where none comes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+
+from softprior.files import write_atomically
+from softprior.labels import counted
+from softprior.provenance import code, named, same_code
+from softprior.records import Record, load_records
+from softprior.results import StudyFolder
+from softprior.storage import Location, local_copy
+
+AGAIN = "--again"
+"""The option of `python -m jobs.study`."""
+
+
+def known_records(folder: StudyFolder) -> dict[str, Record]:
+    """The records of a results folder by trial id, with those that a run which was killed had set aside."""
+    return load_records(folder.earlier.records) | load_records(folder.records)
+
+
+def of_other_code(records: Iterable[Record]) -> list[Record]:
+    """Those that were made by code other than this process runs."""
+    return [record for record in records if not same_code(record.environment)]
+
+
+def reused_note(reused: Iterable[Record], remedy: str) -> str | None:
+    """The line about reused records of other code; None where there are none.
+
+    Args:
+        remedy: what the option does: `runs them again`.
+    """
+    records = list(reused)
+    others = of_other_code(records)
+    if not others:
+        return None
+    made = list(dict.fromkeys(named(record.environment) for record in others))
+    more = f" and {counted(len(made) - 1, 'other')}" if len(made) > 1 else ""
+    which = (
+        f"{len(others)} of {counted(len(records), 'reused trial')} {'was' if len(others) == 1 else 'were'}"
+    )
+    return f"note: {which} made by other code ({made[0]}{more}; now {named(code())}); {AGAIN} {remedy}"
+
+
+def set_aside(folder: StudyFolder, trials: Iterable[str]) -> None:
+    """Moves what trials have to the folder `earlier`, the record last there and first gone here."""
+    for trial in trials:
+        pairs = _files(folder, folder.earlier, trial)
+        for here, there in pairs:
+            _copy(here, there)
+        for here, _ in reversed(pairs):
+            here.unlink(missing_ok=True)
+
+
+def settle(folder: StudyFolder) -> None:
+    """Puts back what was set aside of trials without a new record, and drops it once that is whole.
+
+    What a trial had that then failed stays in the folder `earlier`.
+    """
+    aside = load_records(folder.earlier.records)
+    records = load_records(folder.records) if aside else {}
+    for trial in aside:
+        pairs = _files(folder.earlier, folder, trial)
+        if trial not in records:
+            for here, there in pairs:
+                _copy(here, there)
+        elif records[trial].status != "finished":
+            continue
+        for here, _ in reversed(pairs):
+            here.unlink(missing_ok=True)
+
+
+def _files(of: StudyFolder, to: StudyFolder, trial: str) -> list[tuple[Location, Location]]:
+    """A trial's files in two folders, its record last."""
+    paths = [(f.posterior(trial), f.figure(trial), f.record(trial)) for f in (of, to)]
+    return list(zip(*paths, strict=True))
+
+
+def _copy(source: Location, target: Location) -> None:
+    with suppress(FileNotFoundError), local_copy(source) as here:  # untrained methods have a record alone
+        if here.exists():
+            write_atomically(target, lambda temporary: shutil.copyfile(here, temporary))

@@ -1,0 +1,138 @@
+"""Files of question-answer pairs: SQuAD's nested JSON, and records as the Hugging Face hub has them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from softprior.data_files import Malformed, contents, kind_of, lines, parquet_file, parsed
+from softprior.errors import UserError
+from softprior.tasks.sources import require
+
+LAYOUT = (
+    'SQuAD v1.1 is {"data": [{"title": ..., "paragraphs": [{"context": ..., "qas": [...]}]}]}, or records '
+    "(an object a line, or Parquet) with id, title, context, question and answers"
+)
+
+PARTS = (("train",), ("dev", "validation"))
+"""What the files of a folder are called, to train on and to evaluate on."""
+
+ENDINGS = (".json", ".jsonl", ".parquet", ".json.gz", ".jsonl.gz")
+
+NEEDED = ("context", "question", "answers")
+"""Columns without which a row of a table is no question."""
+
+USED = ("id", "guid", "title", "document_id", *NEEDED)
+
+_TOGETHER = 1024
+"""Rows of a Parquet file that are held at once."""
+
+
+class Item(NamedTuple):
+    """An article or a record, or why it is neither, and where it stands."""
+
+    at: str
+    value: Any
+
+
+def part_files(path: Path) -> list[Path]:
+    """The file that a path names, or a folder's two: one to train on and one to evaluate on."""
+    if not path.is_dir():
+        return [path]
+    return [
+        next(
+            (file for name in names for ending in ENDINGS if (file := path / f"{name}{ending}").is_file()),
+            path / f"{names[0]}.json",
+        )
+        for names in PARTS
+    ]
+
+
+def is_nested(path: Path) -> bool:
+    """Whether it is one JSON value, which is read whole, and no row for itself."""
+    if kind_of(path) in (".jsonl", ".parquet"):
+        return False
+    try:
+        filled = (line.text for line in lines(path) if isinstance(line.text, Malformed) or line.text.strip())
+        first, second = next(filled, ""), next(filled, None)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    # Pretty-printed JSON has no whole value on its first line.
+    return second is None or not isinstance(first, str) or not isinstance(parsed(first), dict)
+
+
+def items(path: Path) -> Iterator[Item]:
+    """The articles or records of a file, read as they are asked for where it has one a row.
+
+    Raises:
+        UserError: the file is missing, cannot be read, or is of another layout.
+    """
+    require(path)
+    if kind_of(path) == ".parquet":
+        return _table(path)
+    return _nested(path) if is_nested(path) else _lines(path)
+
+
+def _nested(path: Path) -> Iterator[Item]:
+    try:
+        whole = json.loads(contents(path), parse_int=_integer)
+    except (json.JSONDecodeError, RecursionError) as error:
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else error
+        raise UserError(f"a SQuAD file is JSON, and {path} is not ({reason}); {LAYOUT}") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if isinstance(whole, list):
+        return (Item(f"[{i}]", value) for i, value in enumerate(whole))
+    if not isinstance(whole, dict) or not isinstance(whole.get("data"), list):
+        keys = f"; it has {', '.join(whole)}" if isinstance(whole, dict) and whole else ""
+        raise UserError(f"a SQuAD file has a list under the key 'data', and {path} has none{keys}; {LAYOUT}")
+    return (Item(f"data[{i}]", value) for i, value in enumerate(whole["data"]))
+
+
+def _lines(path: Path) -> Iterator[Item]:
+    try:
+        for number, (_, line) in enumerate(lines(path)):
+            if isinstance(line, Malformed):
+                yield Item(f"line {number + 1}", line)
+            elif line.strip():
+                yield Item(f"line {number + 1}", parsed(line))
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _table(path: Path) -> Iterator[Item]:
+    file = parquet_file(path)
+    names = file.schema_arrow.names
+    missing = next((name for name in NEEDED if name not in names), None)
+    if missing is not None:
+        raise UserError(f"{path} has no column '{missing}'; it has {', '.join(names)}; {LAYOUT}")
+    number = 0
+    try:
+        for batch in file.iter_batches(_TOGETHER, columns=[name for name in USED if name in names]):
+            for row in range(batch.num_rows):
+                yield Item(f"row {number}", _record(batch, row))
+                number += 1
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged at row {number} ({error}); fetch it again") from None
+
+
+def _record(batch: Any, row: int) -> Any:
+    """A row of a table; nobody checks that what a Parquet file calls text is UTF-8."""
+    try:
+        return {name: batch.column(name)[row].as_py() for name in batch.schema.names}
+    except UnicodeDecodeError as error:
+        return Malformed(f"not UTF-8 ({error.reason})")
+
+
+def _integer(digits: str) -> Any:
+    """The number, unless it has more digits than Python turns into one: one row is no reason to stop."""
+    try:
+        return int(digits)
+    except ValueError:
+        return Malformed("a number has more than 4,300 digits")
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"a SQuAD file must be readable, and {path} is not ({error})")
