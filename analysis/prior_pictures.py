@@ -113,6 +113,7 @@ class Table:
         self.hidden = rows.shape[1]
         self.model = "table"
         self.fingerprint = hashlib.sha256(rows.numpy().tobytes()).hexdigest()
+        self.view = ""
         self._rows = rows
 
     def vocabulary(self) -> Float[Tensor, "V H"]:
@@ -122,6 +123,9 @@ class Table:
         return self._rows[[derive(0, word) % len(self._rows) for word in text.split()]]
 
     def unplaced(self, vectors: Float[Tensor, "P H"]) -> Float[Tensor, "P H"]:
+        return vectors
+
+    def seen(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
         return vectors
 
     def reference(self) -> Reference:
@@ -289,8 +293,8 @@ def measure(source: PriorSource, laws: dict[str, tuple[str, dict]], say: Callabl
     chosen = torch.randperm(len(table), generator=torch_generator(0, "compared"))[:COMPARED]
     between = geometry.nearest(table[chosen], table, 2)[0][:, 1].median()
 
-    def far(name: str, vectors: Tensor, near: Tensor, facts: dict[str, Any]) -> Far:
-        radii = reference.gaussian.radius(vectors).quantile(torch.tensor([0.05, 0.5, 0.95]).double())
+    def far(name: str, vectors: Tensor, found: Tensor, near: Tensor, facts: dict[str, Any]) -> Far:
+        radii = found.quantile(torch.tensor([0.05, 0.5, 0.95]).double())
         shares = geometry.quantile_among(radii, reference.radii)
         norm = float(vectors.double().norm(dim=1).median())
         row = Far(name, tuple(radii.tolist()), tuple(shares.tolist()), norm, float(near / between), facts)
@@ -298,7 +302,7 @@ def measure(source: PriorSource, laws: dict[str, tuple[str, dict]], say: Callabl
         return row
 
     sample = table[torch.randperm(len(table), generator=torch_generator(0, "tokens"))[: 4 * MEASURED]]
-    rows = [far("tokens", sample, between, {"nearest": float(between)})]
+    rows = [far("tokens", sample, reference.radii, between, {"nearest": float(between)})]
     for name, (prior, params) in laws.items():
         try:
             spec = validate(PRIORS[prior], params, prior)
@@ -311,7 +315,7 @@ def measure(source: PriorSource, laws: dict[str, tuple[str, dict]], say: Callabl
             continue
         draws = law.sample(torch_generator(0, "radii"), MEASURED)
         near = geometry.nearest(draws[:COMPARED], table)[0].median()
-        rows.append(far(name, draws, near, law.record()))
+        rows.append(far(name, draws, reference.gaussian.radius(draws), near, law.record()))
     return rows
 
 

@@ -1,5 +1,6 @@
 """What a prior is fitted on: parts of the vocabulary, a statistics store, and how a covariance is shrunk."""
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -282,8 +283,12 @@ def test_moments_are_of_all_tokens_and_radii_of_those_kept(tmp_path):
     save(tmp_path, "squad", "resid.0", all=SiteStatistics(moments, 7, 3, data[::4].contiguous()))
     distribution = PRIORS["fitted"](statistics=tmp_path, task="squad", shrinkage=0.0).fit(TableSource())
     np.testing.assert_allclose(distribution.fit.gaussian.mean, data.double().mean(0), rtol=1e-10)
-    expected = distribution.fit.gaussian.radius(data[::4]).sort().values
-    torch.testing.assert_close(distribution.reference().radii, expected, rtol=1e-12, atol=0)
+    own = distribution.fit.gaussian.radius(data[::4]).sort().values
+    # Each without itself: (n / (n - 1))^2 q / (1 - n q / (n - 1)^2), with q its square under the others'
+    square = own.square() * 399 / 400
+    expected = 400 / 399 * (square / (1 - 400 / 399**2 * square)).sqrt()
+    torch.testing.assert_close(distribution.reference().radii, expected, rtol=1e-9, atol=0)
+    assert distribution.reference().without == "vector"  # the store does not say whose vectors they are
     record = distribution.record()
     assert (record["tokens"], record["documents"], record["sinks"]) == (400, 7, 3)
     assert record["source"] == "squad all at resid.0"
@@ -306,6 +311,28 @@ def test_radii_are_of_at_most_so_many_vectors(tmp_path):
     assert len(fit.reference.radii) == SAMPLE
     assert fit.facts["tokens"] == SAMPLE + 50
     assert bool((fit.reference.radii.diff() >= 0).all())
+
+
+@pytest.mark.parametrize("ratio", [1000 / 576, 4000 / 576, 10_000 / 576, 50_000 / 576])
+@pytest.mark.parametrize("name", ["fitted", "exclusion"])
+def test_fresh_data_have_the_radii_of_the_data_at_every_size(tmp_path, ratio, name):
+    """Standard deviations span a decade, as the vocabulary's do; vectors for each dimension 1.7 to 87."""
+    hidden, count = 48, round(48 * ratio)
+    spread = torch.logspace(0, -1, hidden)
+    data, fresh = (
+        torch.randn(number, hidden, generator=torch_generator(4, part, count)) * spread + 1
+        for part, number in (("data", count), ("fresh", 4000))
+    )
+    save(tmp_path, "squad", "resid.0", all=SiteStatistics.of(data))
+    params = {"quantile": 0.95} if name == "exclusion" else {}
+    law = PRIORS[name](statistics=tmp_path, task="squad", **params).fit(TableSource(hidden=hidden))
+    reference, record = law.reference(), law.record()
+    # With the radii of the data in their own fit: 0.99, 0.74, 0.61 and 0.52 or so.
+    assert float(reference.quantiles(fresh).median()) == pytest.approx(0.5, abs=0.05)
+    within = float((reference.gaussian.radius(fresh) <= record.get("radius", math.nan)).double().mean())
+    assert name == "fitted" or within == pytest.approx(0.95, abs=0.025)
+    assert (record["radii_without"], record["dimension"]) == ("document", hidden)
+    assert 0.5 * hidden < record["effective_rank"] < hidden
 
 
 sizes = st.tuples(st.integers(2, 60), st.integers(2, 12), st.integers(0, 2**32))

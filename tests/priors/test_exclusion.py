@@ -1,6 +1,7 @@
 """The exclusion law against its own definition by rejection, the published numbers, and the shells."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from softprior.priors.exclusion import _Exclusion
 from softprior.seeding import torch_generator
 from softprior.statistics.gaussian import Gaussian
 from softprior.statistics.reference import Reference
+from softprior.statistics.store import SiteStatistics, save_statistics
 from softprior.testing.priors import TableSource
 from softprior.validation import validate
 
@@ -149,6 +151,50 @@ def test_a_multiple_is_that_of_the_datas_median_radius(multiple):
 def test_wrong_parameters(params, sentence):
     with pytest.raises(UserError, match=rf"^study\.yaml: {sentence}$"):
         validate(PRIORS["exclusion"], params, "study.yaml")
+
+
+def shelled(folder, statistics: SiteStatistics, **params: object):
+    save_statistics(folder, "sums", "resid.0", "table", {"all": statistics})
+    hidden = statistics.sample.shape[1]
+    return PRIORS["exclusion"](statistics=folder, task="sums", **params).fit(TableSource(hidden=hidden))
+
+
+def test_a_shell_that_would_lie_inside_its_data_is_refused(tmp_path):
+    """A few distinct vectors, as answers of digits at the embedding level, vary in few of many dimensions."""
+    words = torch.randn(12, 60, generator=torch_generator(0, "words"))
+    few = SiteStatistics.of(words[torch.randint(0, 12, (900,), generator=torch_generator(1))])
+    sentence = (
+        r"^the shell at radius 3\.\d+ would lie inside sums all at resid\.0, at 0\.4\d of its vectors' "
+        r"median distance from their mean: they vary in 11 of 60 dimensions only; give a domain of more "
+    )
+    with pytest.raises(UserError, match=sentence):
+        shelled(tmp_path, few, quantile=0.95)
+    assert shelled(tmp_path, few, quantile=0.3).record()["effective_rank"] == pytest.approx(11, abs=0.2)
+    far = shelled(tmp_path, few, multiple=5.0)
+    assert far.record()["distance"] > 1.5 * far.record()["median_distance"]
+    distances = (far.sample(torch_generator(0), 500) - few.sample.mean(0)).square().sum(1)
+    assert float(distances.mean().sqrt()) == pytest.approx(far.record()["distance"], rel=0.05)
+
+
+def test_a_shell_needs_radii_of_held_out_documents(tmp_path):
+    vectors = torch.randn(200, 5, generator=torch_generator(0))
+    unknown = SiteStatistics.of(vectors, documents=20)
+    sentence = "a shell needs radii of held-out documents, and the 20 documents of sums all at resid.0 "
+    for params in ({"quantile": 0.95}, {"multiple": 2.0}):
+        with pytest.raises(UserError, match=sentence):
+            shelled(tmp_path, unknown, **params)
+    assert shelled(tmp_path, unknown).record()["radii_without"] == "vector"
+    known = replace(unknown, facts={"document": torch.arange(200) // 10})
+    assert shelled(tmp_path, known, quantile=0.95).record()["radii_without"] == "document"
+
+
+def test_only_shells_have_another_identity_since_radii_are_held_out():
+    assert PRIORS["exclusion"]().contents() == PRIORS["exclusion"](c=7.0).contents() == ()
+    assert not any(PRIORS[name]().contents() for name in ("fitted", "low_density", "vae", "interpolation"))
+    shell = PRIORS["exclusion"](quantile=0.5)
+    assert shell.contents() == PRIORS["exclusion"](multiple=2.0).contents() == ("shell among held-out radii",)
+    within = PRIORS["mixture"](priors=["isotropic", {"exclusion": {"quantile": 0.5}}])
+    assert within.contents() == shell.contents()
 
 
 def test_a_shell_says_why_it_has_no_density():

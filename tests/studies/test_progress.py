@@ -71,3 +71,21 @@ def test_that_a_trial_starts_again_is_said_at_once() -> None:
     first, second = console.file.getvalue().splitlines()
     assert first.endswith("loading the model")
     assert second.endswith("seed 0  its process died")
+
+
+def test_a_warning_about_a_fit_is_said_at_once(tmp_path: Path) -> None:
+    points: list[dict] = []
+    prior = PRIORS["vae"](steps=1, width=8, latent=1)
+    record = run(trial(prior=prior, steps=1), tmp_path, points.append)
+    (facts,) = record.prior.values()
+    warned = [point for point in points if "warning" in point]
+    assert [point["warning"] for point in warned] == (
+        [] if facts["verdict"] == "fits" else [facts["verdict"]]
+    )
+    spec = trial()
+    console = Console(file=io.StringIO(), width=1000)
+    with Watch(console, [spec], done=0, quiet=600) as watch:
+        watch.progress(
+            spec, [{"step": 0, "phase": "fitting vae", "warning": "the vae is no fit of its data"}]
+        )
+    assert console.file.getvalue().splitlines()[0].endswith("seed 0  the vae is no fit")

@@ -40,7 +40,8 @@ class ActivationsSpec(Spec):
         split: the split of the tasks. Priors should be fitted on `train` alone.
         tokens: most tokens of each task, in its own order; null takes all. Files are read whole.
         sites: `residual` is every `resid.l` and `final`; `all` has keys and values too; or a list.
-        sample: vectors kept of every token class at every site.
+        sample: vectors kept of every token class at every site: what findings need. Moments are of all
+            tokens, so `fitted` needs no more; a `vae` trains on the sample and needs some 20,000.
         sequences: texts of each task that are also read with their words shuffled, for trajectories.
         massive: a token is massive where its norm is over so many times its site's median.
         exact: products in float64 instead of float32; twice as slow and for oracles.

@@ -30,6 +30,7 @@ class PriorSource(Protocol):
         tokens: P, how many vectors the prompt has at the place (xavier's bound depends on it).
         model: fingerprint of the frozen weights.
         fingerprint: identifies the vectors of `vocabulary`: equal where they are.
+        view: what `seen` does to vectors, as it enters records and keys; empty where it leaves them alone.
     """
 
     @property
@@ -50,6 +51,9 @@ class PriorSource(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
+    @property
+    def view(self) -> str: ...
+
     def vocabulary(self) -> Float[Tensor, "V H"]:
         """The vector of every token of the vocabulary."""
 
@@ -62,6 +66,9 @@ class PriorSource(Protocol):
 
     def unplaced(self, vectors: Float[Tensor, "P H"]) -> Float[Tensor, "P H"]:
         """Vectors of a prompt at this place as priors see them: keys before rotary, others unchanged."""
+
+    def seen(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
+        """Vectors of the place, as a store has them, in the coordinates of this source (see `view`)."""
 
     def reference(self) -> Reference:
         """The vocabulary's own radii, for priors that were fitted on nothing."""
@@ -128,6 +135,10 @@ class Distribution(ABC):
         """Facts about the fit that stand with every result (JSON values)."""
         return {}
 
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about a fit that is not what it should be, told while the study runs."""
+        return ()
+
 
 class Prior(Spec, ABC):
     """Parameters of a prior. `fit` makes the distribution; a prior itself holds no data."""
@@ -175,7 +186,10 @@ class Prior(Spec, ABC):
         return False
 
     def contents(self) -> tuple[str, ...]:
-        """Fingerprints of what it reads from files, which belong to a trial's identity; paths do not.
+        """Fingerprints of what decides its draws besides parameters, model and seed: the files it reads.
+
+        They belong to a trial's identity; paths do not. Draws that come out otherwise than in earlier
+        releases have a mark here, so that earlier results are not taken for theirs.
 
         Raises:
             UserError: a file is missing or damaged.

@@ -16,7 +16,7 @@ from torch import Tensor
 from softprior.assets.cache import ensure, lock
 from softprior.provenance import edits
 
-VERSION = 6
+VERSION = 7
 """Raised when a fit of the same data would come out otherwise."""
 
 KEPT = 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -20,6 +21,7 @@ from softprior.prompt import Place
 from softprior.seeding import torch_generator
 from softprior.specs import Spec
 from softprior.statistics.gaussian import Gaussian, fit_gaussian
+from softprior.statistics.held_out import BLOCK, each_its_own, held_out_radii
 from softprior.statistics.reference import Reference
 from softprior.statistics.store import (
     RUN_PLAN,
@@ -33,9 +35,6 @@ from softprior.storage import RemotePath
 
 SAMPLE = 20_000
 """Vectors kept of a vocabulary where single ones are asked for; the paper subsamples as many."""
-
-BLOCK = 128
-"""Vectors whose radii are computed at a time. At H = 2048 larger ones leave 300 MB with the allocator."""
 
 
 class Domain(Spec):
@@ -88,10 +87,13 @@ class Domain(Spec):
             "model": source.model,
             "tokens": self.tokens,
             "hidden": source.hidden,
+            "view": source.view,
         }
 
     def load(self, source: PriorSource) -> SiteStatistics:
-        """The vectors' moments, and vectors themselves: all of a part of the vocabulary.
+        """The vectors' moments, and vectors themselves: all of a part of the vocabulary, some of a store.
+
+        Of a source with a view they are of the vectors as it shows them, and of a store of its sample alone.
 
         Raises:
             UserError: the store does not have them, or they have another dimension than the place.
@@ -102,7 +104,10 @@ class Domain(Spec):
         site = self.site or site_of(source.place)
         found = load_statistics(self._store(self.task), self.task, site, self.tokens, source.model)
         self._require_width(len(found.moments.mean), source)
-        return found
+        if not source.view:
+            return found
+        # Moments of what a norm makes of vectors do not follow from theirs, so only the sample is left.
+        return found.of_sample(torch.arange(len(found.sample)), source.seen(found.sample))
 
     def check_outline(self, outline: Outline) -> None:
         """Whether there are vectors for the place, from the store's headers: see `Prior.check_outline`."""
@@ -186,8 +191,9 @@ class Shrinkage(Spec):
 
     Attributes:
         shrinkage: `oas` estimates the weight of the scaled identity; a number in [0, 1] fixes it.
-        jitter: variance added to every coordinate. The paper's code adds 1e-3, which at SmolLM2's
-            spread (variance 0.018) is no rounding matter; hence 0 unless asked for.
+        jitter: variance added to every coordinate. The paper's code adds 1e-3, 9.9% of the fitted variance of
+            a coordinate of SmolLM2's vocabulary (0.01014), which is no rounding matter; hence 0 unless asked
+            for.
     """
 
     shrinkage: Literal["oas"] | Annotated[float, Field(ge=0, le=1)] = "oas"
@@ -198,7 +204,10 @@ class FittedDomain(NamedTuple):
     """A Gaussian fitted to a domain.
 
     Attributes:
-        facts: source, counts, shrinkage, jitter, condition number.
+        reference: with radii that fresh vectors of the domain have as well.
+        facts: source, counts, shrinkage, jitter, condition number; `dimension` and `effective_rank`
+            (see `HeldOutRadii`), `median_distance` of a vector from the mean (Euclidean), and
+            `radii_without`.
     """
 
     gaussian: Gaussian
@@ -217,22 +226,35 @@ def fit_domain(domain: Domain, estimate: Shrinkage, source: PriorSource) -> Fitt
         data = domain.load(source)
         weight = None if estimate.shrinkage == "oas" else estimate.shrinkage
         fit = fit_gaussian(data.moments, weight, estimate.jitter)
-        # In blocks: all of them would take more memory than the fit itself.
-        blocks = sample_rows(len(data.sample), SAMPLE).split(BLOCK)
-        radii = torch.cat([fit.gaussian.radius(data.sample[rows]) for rows in blocks])
+        rows = sample_rows(len(data.sample), SAMPLE)
+        if each_its_own(data):
+            data = replace(data, sample=data.sample[rows], facts={})
+            rows = torch.arange(len(rows))
+        held = held_out_radii(data, fit)
         facts = {
             "source": domain.name(source.place),
             "documents": data.documents,
             "sinks": data.sinks,
             **fit.record(),
+            "dimension": len(fit.gaussian.mean),
+            "effective_rank": held.effective_rank,
+            "median_distance": _median_distance(data),
+            "radii_without": held.without,
         }
-        tensors = {"mean": fit.gaussian.mean, "factor": fit.gaussian.factor, "radii": radii.sort().values}
-        return Fit(tensors, facts)
+        radii = held.radii[rows].sort().values
+        return Fit({"mean": fit.gaussian.mean, "factor": fit.gaussian.factor, "radii": radii}, facts)
 
     key = {**domain.key(source), **estimate.model_dump(mode="json", include={"shrinkage", "jitter"})}
     tensors, facts = cached_fit("gaussian", key, build)
     gaussian = Gaussian(tensors["mean"], tensors["factor"])
-    return FittedDomain(gaussian, Reference(gaussian, tensors["radii"]), facts)
+    name = f"{facts['source']}{source.view and f', {source.view}'}"
+    return FittedDomain(gaussian, Reference(gaussian, tensors["radii"], facts["radii_without"], name), facts)
+
+
+def _median_distance(data: SiteStatistics) -> float:
+    """Median Euclidean distance of the sampled vectors from the mean; in blocks, to keep no second copy."""
+    blocks = data.sample.split(BLOCK)
+    return float(torch.cat([(block - data.moments.mean).norm(dim=1) for block in blocks]).median())
 
 
 def sampled(vectors: Float[Tensor, "N D"], count: int) -> Float[Tensor, "M D"]:

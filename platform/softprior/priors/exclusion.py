@@ -13,12 +13,21 @@ from pydantic import Field, model_validator
 from scipy.stats import chi2
 from torch import Tensor
 
+from softprior.errors import UserError
 from softprior.priors.base import Distribution, Prior, PriorSource
 from softprior.priors.domain import Domain, FittedDomain, Shrinkage, fit_domain
 from softprior.statistics.reference import Reference
 
 CLASSIC = 5.0
 """The paper's c."""
+
+HELD_OUT = "shell among held-out radii"
+"""In a shell's identity: until radii were held out, the same parameters meant a smaller radius."""
+
+OUTSIDE = 0.8
+"""A shell meant to lie outside has at least this share of the data's median distance from the mean. The
+median radius of SmolLM2's tokens is 0.95 of a Gaussian's, so a share of 1 would refuse shells just beyond
+it."""
 
 BISECTIONS = 60
 """Halvings of an interval of radii: to the last bits of a float64."""
@@ -35,8 +44,8 @@ class Exclusion(Domain, Shrinkage, Prior):
 
     Attributes:
         c: ratio of the two Gaussians' normalising constants; nearer to 1 they cancel in float64.
-        quantile: all vectors at the radius below which this share of the data lies.
-        multiple: all vectors at this multiple of the data's median radius.
+        quantile: all vectors at the radius below which this share of fresh data lies.
+        multiple: all vectors at this multiple of fresh data's median radius.
     """
 
     c: Annotated[float, Field(ge=1.001)] = CLASSIC
@@ -51,13 +60,44 @@ class Exclusion(Domain, Shrinkage, Prior):
             raise ValueError("c is of the paper's law and has no effect on a shell; leave it out")
         return self
 
+    def contents(self) -> tuple[str, ...]:
+        shell = self.quantile is not None or self.multiple is not None
+        return (*Domain.contents(self), *((HELD_OUT,) if shell else ()))
+
     def fit(self, source: PriorSource) -> Distribution:
         fit = fit_domain(self, self, source)
+        radii = fit.reference.radii
         if self.quantile is not None:
-            return _Shell(fit, float(fit.reference.radii.quantile(self.quantile)))
+            return self._shell(fit, float(radii.quantile(self.quantile)), self.quantile > 1 / 2)
         if self.multiple is not None:
-            return _Shell(fit, self.multiple * float(fit.reference.radii.median()))
+            return self._shell(fit, self.multiple * float(radii.median()), self.multiple > 1)
         return _Exclusion(fit, self.c)
+
+    def _shell(self, fit: FittedDomain, radius: float, outside: bool) -> _Shell:
+        """A shell of one radius.
+
+        Args:
+            outside: whether it is meant to lie farther out than half of the data.
+
+        Raises:
+            UserError: the radii are not those of fresh data, or the shell is not where it is meant to be.
+        """
+        facts, shell = fit.facts, _Shell(fit, radius)
+        if fit.reference.without != "document":
+            raise UserError(
+                f"a shell needs radii of held-out documents, and the {facts['documents']} documents of "
+                f"{facts['source']} with {facts['tokens']} tokens of {facts['dimension']} dimensions are too "
+                "few, or the store does not say which vectors share one; read more documents, or keep all "
+                "tokens of the class (sample in the activations file)"
+            )
+        if outside and shell.distance < OUTSIDE * facts["median_distance"]:
+            raise UserError(
+                f"the shell at radius {radius:.3g} would lie inside {facts['source']}, at "
+                f"{shell.distance / facts['median_distance']:.2f} of its vectors' median distance from their "
+                f"mean: they vary in {facts['effective_rank']:.0f} of {facts['dimension']} dimensions only; "
+                "give a domain of more distinct vectors, or set the radius by a larger multiple"
+            )
+        return shell
 
 
 class _Radial(Distribution):
@@ -131,9 +171,11 @@ class _Shell(_Radial):
     def __init__(self, fit: FittedDomain, radius: float) -> None:
         super().__init__(fit)
         self.radius = radius
+        self.distance = radius * float(fit.gaussian.factor.square().sum() / self.dimension) ** 0.5
+        """Root mean square distance of draws from the mean, Euclidean."""
 
     def radii(self, generator: torch.Generator, count: int) -> Float[Tensor, "P"]:  # noqa: ARG002
         return torch.full((count,), self.radius, dtype=torch.float64)
 
     def record(self) -> dict[str, Any]:
-        return {**self.fit.facts, "radius": self.radius}
+        return {**self.fit.facts, "radius": self.radius, "distance": self.distance}

@@ -98,6 +98,9 @@ class _Mixture(Distribution):
         ]
         return torch.logsumexp(torch.stack(parts), 0)
 
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(sentence for part in self.parts for sentence in part.warnings())
+
     def record(self) -> dict[str, Any]:
         return {
             f"{i}_{name}": {"weight": float(weight), **part.record()}

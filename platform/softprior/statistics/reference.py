@@ -1,14 +1,19 @@
-"""How far out vectors lie against data: Mahalanobis radii as quantiles of the data's own."""
+"""How far out vectors lie against data: Mahalanobis radii as quantiles of the data's."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
 from softprior.geometry import quantile_among
 from softprior.statistics.gaussian import Gaussian
+
+Without = Literal["document", "vector", "nothing"]
+"""What the covariance behind a radius is without: the vector's document; the vector alone, where its document
+is not known or too little of it is; or nothing, where the rest would be singular."""
 
 
 @dataclass(frozen=True)
@@ -17,10 +22,17 @@ class Reference:
 
     "Expect sqrt(D)" holds for draws of that Gaussian only; real tokens spread much wider, so a radius
     says something next to theirs alone.
+
+    Attributes:
+        radii: as `softprior.statistics.held_out` measures them, so that fresh data have the same.
+        without: what was held out.
+        source: the data, for records.
     """
 
     gaussian: Gaussian
     radii: Float[Tensor, "N"]
+    without: Without = "nothing"
+    source: str = ""
 
     def quantiles(self, vectors: Float[Tensor, "P D"]) -> Float[Tensor, "P"]:
         """Share of the data that lies at most as far out as each vector, in [0, 1]."""

@@ -70,6 +70,22 @@ class SiteStatistics:
         moments = Moments.empty(vectors.shape[1]).update(vectors)
         return cls(moments, len(vectors) if documents is None else documents, 0, vectors.float())
 
+    def of_sample(self, rows: Int[Tensor, "M"], vectors: Float[Tensor, "M D"]) -> SiteStatistics:
+        """Sampled vectors as data of their own.
+
+        Args:
+            rows: of the sample.
+            vectors: what these rows are, or what a block's norm makes of them.
+        """
+        facts = {name: column[rows] for name, column in self.facts.items()}
+        if "document" in facts:
+            documents = len(facts["document"].unique())
+        else:  # without facts the documents are known to be the vectors, or not known
+            alone = self.documents == self.moments.count
+            documents = len(rows) if alone else min(self.documents, len(rows) - 1)
+        moments = Moments.empty(vectors.shape[1]).update(vectors)
+        return SiteStatistics(moments, documents, self.sinks, vectors.float(), facts)
+
     def merge(self, other: SiteStatistics, size: int) -> SiteStatistics:
         """Both classes together. They may share documents, so that `documents` is an upper bound.
 

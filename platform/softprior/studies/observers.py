@@ -13,7 +13,10 @@ class Observer(Protocol):
     """Hears what happens in a study, in the driver; must not block for long."""
 
     def progress(self, trial: TrialSpec, points: list[dict[str, Any]]) -> None:
-        """Points of a running trial, in order, each once an attempt; `notice` begins another attempt."""
+        """Points of a running trial, in order, each once an attempt; `notice` begins another attempt.
+
+        `warning` is a sentence about what the trial starts from.
+        """
 
     def ended(self, record: Record) -> None:
         """A trial has ended; its record is in the folder, unless none can be written there."""

@@ -81,6 +81,8 @@ class Watch:
             if "notice" in point:
                 self._announce(trial, point["notice"])
                 continue
+            if "warning" in point:
+                self._announce(trial, point["warning"])
             if "train_loss" in point:
                 note = f"loss {point['train_loss']:.3f}"
             elif "validation_loss" in point:

@@ -80,6 +80,13 @@ class TableSource:
         return f"table-{self.hidden}-{self.size}"
 
     @property
+    def view(self) -> str:
+        return ""
+
+    def seen(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
+        return vectors
+
+    @property
     def model(self) -> str:
         return "table"
 

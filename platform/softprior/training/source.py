@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softprior.models.protocol import FrozenLM, Where
+from softprior.priors import Distribution, Prior
 from softprior.priors.domain import SAMPLE, Domain, Shrinkage, fit_domain, sampled
 from softprior.prompt import Place, Row, collate
 from softprior.statistics.reference import Reference
@@ -35,6 +36,10 @@ class PlaceSource:
         self.tokens = tokens
         self.hidden = host.width(place)
         self.model = host.info().fingerprint
+
+    @property
+    def view(self) -> str:
+        return ""
 
     @property
     def fingerprint(self) -> str:
@@ -66,27 +71,51 @@ class PlaceSource:
         """The inverse of `unplaced`: vectors as a prior draws them, as the prompt has them."""
         return self._host.rotate(self.place, vectors) if self.place.kind == "key" else vectors
 
+    def seen(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
+        return vectors
+
     def reference(self) -> Reference:
         return fit_domain(Domain(), Shrinkage(), self).reference
 
 
 class SeenSource(PlaceSource):
-    """The vocabulary as a place's vectors are seen: of cut prompts, after the block's norm."""
+    """The place's vectors as the model sees them: of cut prompts, behind the block's norm.
+
+    A cut prompt enters through that norm alone, so lengths before it mean nothing. Radii of every prior and
+    of every trained prompt are therefore measured here.
+    """
 
     @property
-    def _normed(self) -> bool:
-        return self.place.after == "cut"
+    def view(self) -> str:
+        return f"behind the norm of block {self.place.block}" if self.place.after == "cut" else ""
 
     @property
     def fingerprint(self) -> str:
-        return super().fingerprint + (f"-norm.{self.place.block}" if self._normed else "")
+        return super().fingerprint + (f"-norm.{self.place.block}" if self.view else "")
 
     def vocabulary(self) -> Float[Tensor, "V H"]:
         return self.seen(super().vocabulary())
 
     def seen(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
         """Vectors as priors see them, as the model sees them."""
-        return self._host.normalise(self.place, vectors).cpu() if self._normed else vectors
+        return self._host.normalise(self.place, vectors).cpu() if self.view else vectors
+
+    def reference_of(self, prior: Prior, law: Distribution) -> Reference | None:
+        """The radii of the data that a prior was fitted on, as the model sees them.
+
+        For a prior that was fitted on nothing, or on several domains, those of the vocabulary, or None where
+        the vocabulary's vectors are no data for the place.
+
+        Args:
+            prior: at this place, see `Prior.at`.
+            law: what it has been fitted to.
+        """
+        reference = law.reference()
+        if reference is not None and not self.view:
+            return reference
+        if isinstance(prior, Domain):
+            return fit_domain(prior, Shrinkage(), self).reference
+        return self.reference() if self.known else None
 
     def quantiles(self, vectors: Float[Tensor, "P H"]) -> Float[Tensor, "P"]:
         """Share of the vocabulary that lies at most as far out as each vector."""

@@ -22,7 +22,7 @@ from softprior.liveness import alive
 from softprior.methods import METHODS, Method
 from softprior.models.protocol import FrozenLM
 from softprior.posteriors import Posterior, Vectors, save_posterior
-from softprior.priors import PRIORS, Distribution
+from softprior.priors import PRIORS, Distribution, Prior
 from softprior.prompt import Batch, Place, collate
 from softprior.records import PlaceGeometry, Prediction, Record, Score, StepPoint, save_record
 from softprior.results import StudyFolder
@@ -177,28 +177,24 @@ class Trial:
             self.report({"step": 0, "phase": f"fitting {self.spec.prior.name}", **part})
             source = PlaceSource(self.host, self.tokenizer, place, count, places)
             law = prior.fit(source)
+            for sentence in law.warnings():
+                self.report({"step": 0, "phase": f"fitting {self.spec.prior.name}", "warning": sentence})
             sample = law.sample(torch_generator(self.spec.seed, *names, place.name), count)
-            facts = {**law.record(), "radius_quantiles": self._radii(law, source, sample)}
+            facts = {**law.record(), **self._radii(prior.at(place), law, source, sample)}
             starts[place] = Start(source, law if self.spec.regularisers else None, sample, facts)
         return starts
 
     def _radii(
-        self, law: Distribution, source: PlaceSource, sample: Float[Tensor, "P H"]
-    ) -> list[float] | None:
-        """Each vector's Mahalanobis radius as a quantile of the data's.
-
-        The data are those that the law was fitted on; for a law without data the vocabulary, as the
-        model sees it at the place, or nothing where the vocabulary says nothing.
-        """
-        reference = law.reference()
-        if reference is not None:
-            quantiles = reference.quantiles(sample)
-        elif source.known:
-            seen = SeenSource(self.host, self.tokenizer, source.place, source.tokens)
-            quantiles = seen.quantiles(sample)
-        else:
-            return None
-        return [round(q, 4) for q in quantiles.tolist()]
+        self, prior: Prior, law: Distribution, source: PlaceSource, sample: Float[Tensor, "P H"]
+    ) -> dict[str, Any]:
+        """Each vector's Mahalanobis radius as a quantile of the data's, and which data these are."""
+        seen = SeenSource(self.host, self.tokenizer, source.place, source.tokens)
+        reference = seen.reference_of(prior, law)
+        if reference is None:
+            return {"radius_quantiles": None}
+        quantiles = [round(q, 4) for q in reference.quantiles(seen.seen(sample)).tolist()]
+        named = {"data": reference.source, "without": reference.without}
+        return {"radius_quantiles": quantiles, "radius_reference": named}
 
     def _resume(self, optimizer: PromptOptimizer) -> None:
         found = load_checkpoint(self.folder.checkpoint(self.spec.id), self.spec.id)
