@@ -169,6 +169,10 @@ class Prior(Spec, ABC):
         """The prior that stands at a place: itself, unless it chooses others by place."""
         return self
 
+    def draws(self, place: Place) -> str:
+        """Names the random numbers of a place; places with one name draw with the same."""
+        return place.name
+
     def kinds(self) -> frozenset[Kind]:
         """The kinds of places it can start, in some block; a study leaves it out for methods with others."""
         return frozenset(get_args(Kind))

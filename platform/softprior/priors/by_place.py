@@ -60,6 +60,9 @@ class ByPlace(Prior):
     def at(self, place: Place) -> Prior:
         return component(COMPONENTS, self.blocks.get(place.block) or self._by_kind(place.kind))
 
+    def draws(self, place: Place) -> str:
+        return self.at(place).draws(place)
+
     def _by_kind(self, kind: Kind) -> Entry:
         return {"key": self.keys, "value": self.values}.get(kind) or self.default
 

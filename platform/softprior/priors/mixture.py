@@ -15,10 +15,11 @@ from torch import Tensor
 from softprior.priors.base import Distribution, Outline, Prior, PriorSource, Support
 from softprior.priors.nested import checked, component
 from softprior.priors.simple import SIMPLE
-from softprior.prompt import Kind
+from softprior.prompt import Kind, Place
 from softprior.specs import Entry
 
 Part = Annotated[Entry, AfterValidator(partial(checked, SIMPLE))]
+VALUE = Place(0, "value")
 EXACT = 1e-6
 """How far from 1 weights may sum: decimals that people write are not exact in binary."""
 
@@ -44,6 +45,15 @@ class Mixture(Prior):
             raise ValueError(f"{len(self.weights)} weights for {len(self.priors)} priors; give one each")
         if abs(sum(self.weights) - 1) > EXACT:
             raise ValueError(f"weights sum to {sum(self.weights):g}; they must sum to 1")
+        return self
+
+    @model_validator(mode="after")
+    def _unpaired(self) -> Mixture:
+        if any(prior.draws(VALUE) != VALUE.name for prior in self.components()):
+            raise ValueError(
+                "has a component with pairs, whose keys and values cannot be drawn apart from those of the "
+                "others; take pairs away, or use vocabulary by itself"
+            )
         return self
 
     def kinds(self) -> frozenset[Kind]:

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import torch
 from jaxtyping import Float
+from pydantic import model_serializer
 from torch import Tensor
 
 from softprior.errors import UserError
 from softprior.priors.base import Distribution, Prior, PriorSource
+from softprior.prompt import Place
 
 
 class Vocabulary(Prior):
-    """Distinct tokens drawn uniformly from the vocabulary (Lester et al. 2021)."""
+    """Distinct tokens drawn uniformly from the vocabulary (Lester et al. 2021).
+
+    Attributes:
+        pairs: whether a `prefix` has the key and the value of the same token in each block. Without it
+            the key of one token goes with the value of another. Without effect at residual places.
+    """
+
+    pairs: bool = False
+
+    @model_serializer(mode="wrap")
+    def _to_json(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Without the default, so that ids from before there was a choice stay as they are."""
+        return {key: value for key, value in handler(self).items() if (key, value) != ("pairs", False)}
+
+    def draws(self, place: Place) -> str:
+        paired = self.pairs and place.kind == "value"
+        return (replace(place, kind="key") if paired else place).name
 
     def fit(self, source: PriorSource) -> Distribution:
         vocabulary = source.vocabulary()

@@ -179,7 +179,7 @@ class Trial:
             law = prior.fit(source)
             for sentence in law.warnings():
                 self.report({"step": 0, "phase": f"fitting {self.spec.prior.name}", "warning": sentence})
-            sample = law.sample(torch_generator(self.spec.seed, *names, place.name), count)
+            sample = law.sample(torch_generator(self.spec.seed, *names, prior.draws(place)), count)
             facts = {**law.record(), **self._radii(prior.at(place), law, source, sample)}
             starts[place] = Start(source, law if self.spec.regularisers else None, sample, facts)
         return starts

@@ -70,7 +70,7 @@ def lexical_findings(
     if words_a is None or words_b is None:
         return Lexical(note=MISSING)
     ids = [words_a.numpy(), words_b.numpy()]
-    common = np.intersect1d(*ids)
+    common = np.intersect1d(ids[0], ids[1])
     documents = [own.documents.numpy() for own in (one, other)]
     unigram = unigram_accuracy(documents, ids, seed)
     strata = _strata(ids, [own.positions.numpy() for own in (one, other)])
@@ -82,16 +82,16 @@ def lexical_findings(
         return Lexical(len(common), shares, unigram, note="all vectors are equal")
     joined = np.unique(np.concatenate([own[some] for own, some in zip(strata, kept, strict=True)]))
     places = [np.searchsorted(joined, own[some]) for own, some in zip(strata, kept, strict=True)]
-    sides = [Strata(own[some], at) for own, some, at in zip(documents, kept, places, strict=True)]
+    first, second = (Strata(own[some], at) for own, some, at in zip(documents, kept, places, strict=True))
     among = np.concatenate([kept[0], len(ids[0]) + kept[1]])
     chosen = balanced(places, numpy_generator(seed, "lexical"))
-    points = [own.take(some[few]) for own, some, few in zip((one, other), kept, chosen, strict=True)]
+    left, right = (own.take(some[few]) for own, some, few in zip((one, other), kept, chosen, strict=True))
     return Lexical(
         ids=len(common),
         shared=shares,
         unigram=unigram,
-        swaps=kernel_swaps(*sides, kernel[np.ix_(among, among)], seed, permutations),
-        probe=probe(*points, seed, permutations=permutations),
+        swaps=kernel_swaps(first, second, kernel[np.ix_(among, among)], seed, permutations),
+        probe=probe(left, right, seed, permutations=permutations),
     )
 
 

@@ -47,19 +47,19 @@ def pair_findings(
         UserError: a file is missing or damaged, or does not say where its vectors come from.
     """
     (one, words), (other, other_words) = (_points(store, task, site) for task in (a, b))
-    alike = matched([one, other], seed)
+    left, right = matched([one, other], seed)
     kernel, bandwidth = gaussian_kernel(np.concatenate([one.vectors.numpy(), other.vectors.numpy()]))
     swaps = Swaps(note="all vectors are equal")
     if not math.isnan(bandwidth):
         bins = position_bins([own.positions.numpy() for own in (one, other)])
-        strata = [
+        first, second = (
             Strata(own.documents.numpy(), places) for own, places in zip((one, other), bins, strict=True)
-        ]
-        swaps = kernel_swaps(*strata, kernel, seed, permutations)
+        )
+        swaps = kernel_swaps(first, second, kernel, seed, permutations)
     return PairFindings(
-        separation(*alike, seed),
+        separation(left, right, seed),
         swaps,
-        probe(*alike, seed, permutations=permutations),
+        probe(left, right, seed, permutations=permutations),
         lexical_findings((one, words), (other, other_words), kernel, seed, permutations),
     )
 
