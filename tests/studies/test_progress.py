@@ -85,7 +85,5 @@ def test_a_warning_about_a_fit_is_said_at_once(tmp_path: Path) -> None:
     spec = trial()
     console = Console(file=io.StringIO(), width=1000)
     with Watch(console, [spec], done=0, quiet=600) as watch:
-        watch.progress(
-            spec, [{"step": 0, "phase": "fitting vae", "warning": "the vae is no fit of its data"}]
-        )
+        watch.progress(spec, [{"step": 0, "phase": "fitting vae", "warning": "the vae is no fit"}])
     assert console.file.getvalue().splitlines()[0].endswith("seed 0  the vae is no fit")
