@@ -19,6 +19,7 @@ from softprior.statistics.gaussian import Gaussian
 from softprior.statistics.reference import Reference
 from softprior.statistics.store import SiteStatistics, save_statistics
 from softprior.testing.priors import TableSource
+from softprior.training.identity import files_fingerprint
 from softprior.validation import validate
 
 LEVEL = 1e-3
@@ -189,12 +190,18 @@ def test_a_shell_needs_radii_of_held_out_documents(tmp_path):
 
 
 def test_only_shells_have_another_identity_since_radii_are_held_out():
-    assert PRIORS["exclusion"]().contents() == PRIORS["exclusion"](c=7.0).contents() == ()
-    assert not any(PRIORS[name]().contents() for name in ("fitted", "low_density", "vae", "interpolation"))
+    for prior in (PRIORS["exclusion"](), PRIORS["exclusion"](c=7.0), PRIORS["fitted"](), PRIORS["vae"]()):
+        assert prior.corrections(density=True) == ()
+    mark = ("exclusion: shells among held-out radii",)
     shell = PRIORS["exclusion"](quantile=0.5)
-    assert shell.contents() == PRIORS["exclusion"](multiple=2.0).contents() == ("shell among held-out radii",)
+    assert (
+        shell.corrections(density=False)
+        == PRIORS["exclusion"](multiple=2.0).corrections(density=True)
+        == mark
+    )
     within = PRIORS["mixture"](priors=["isotropic", {"exclusion": {"quantile": 0.5}}])
-    assert within.contents() == shell.contents()
+    assert within.corrections(density=False) == mark
+    assert files_fingerprint(shell, []) is not None
 
 
 def test_a_shell_says_why_it_has_no_density():

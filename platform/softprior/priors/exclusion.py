@@ -21,9 +21,6 @@ from softprior.statistics.reference import Reference
 CLASSIC = 5.0
 """The paper's c."""
 
-HELD_OUT = "shell among held-out radii"
-"""In a shell's identity: until radii were held out, the same parameters meant a smaller radius."""
-
 OUTSIDE = 0.8
 """A shell meant to lie outside has at least this share of the data's median distance from the mean. The
 median radius of SmolLM2's tokens is 0.95 of a Gaussian's, so a share of 1 would refuse shells just beyond
@@ -60,9 +57,9 @@ class Exclusion(Domain, Shrinkage, Prior):
             raise ValueError("c is of the paper's law and has no effect on a shell; leave it out")
         return self
 
-    def contents(self) -> tuple[str, ...]:
+    def corrections(self, density: bool) -> tuple[str, ...]:  # noqa: ARG002  samples are concerned
         shell = self.quantile is not None or self.multiple is not None
-        return (*Domain.contents(self), *((HELD_OUT,) if shell else ()))
+        return ("exclusion: shells among held-out radii",) if shell else ()
 
     def fit(self, source: PriorSource) -> Distribution:
         fit = fit_domain(self, self, source)
