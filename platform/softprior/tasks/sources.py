@@ -59,8 +59,9 @@ def require(path: Path) -> Path:
     """
     if path.exists():
         return path
-    beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
-    hint = nearest(path.name, beside[:20]) if beside else f"there is no folder {path.parent} either"
+    folder = path.parent
+    beside = sorted(p.name for p in folder.iterdir() if p.name[0] != ".") if folder.is_dir() else []
+    hint = nearest(path.name, beside[:20]) if beside else f"there is no folder {folder} either"
     raise UserError(f"data must be an existing file or folder, and {path} is not there; {hint}")
 
 
