@@ -149,3 +149,13 @@ def test_a_store_of_before_that_is_in_other_units_is_refused(tmp_path):
                 UserError, match=r"at resid\.0 what enters block 0.*; run the activation job again"
             ):
                 read(tmp_path, task, "resid.0", "all", "weights")
+    beside = tmp_path / "vocabulary" / "resid.0.safetensors"
+    beside.write_bytes(beside.read_bytes()[:200])
+    with pytest.raises(UserError, match=f"^{beside} is damaged .*run the activation job again"):
+        load_statistics(tmp_path, "same", "resid.0", "all", "weights")
+    beside.unlink()
+    with pytest.raises(UserError, match=f"is of an activation run and {beside} is not there"):
+        load_statistics(tmp_path, "multiplied", "resid.0", "all", "weights")
+    load_statistics(tmp_path, "multiplied", "resid.0", "all", None)  # of no model's units
+    save_statistics(tmp_path, "arrays", "resid.0", "weights", {"all": whole})
+    load_statistics(tmp_path, "arrays", "resid.0", "all", "weights")

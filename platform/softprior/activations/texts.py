@@ -17,6 +17,7 @@ from softprior.data_files import Malformed, has_mark, kind_of
 from softprior.errors import UserError
 from softprior.labels import counted
 from softprior.seeding import derive, numpy_generator
+from softprior.statistics.units import VOCABULARY
 from softprior.tasks import TASKS, Task
 from softprior.tasks.base import Split
 from softprior.tasks.parts import ANSWER
@@ -24,9 +25,6 @@ from softprior.tasks.prepare import FORMAT, PreparedSplit, Text, prepare
 from softprior.tasks.sources import left_out, local_path
 from softprior.tokens import around, chunks
 from softprior.validation import validate
-
-VOCABULARY = "vocabulary"
-"""The task of the store that holds the embedding of every token."""
 
 MOST_GROUPS = 16
 """Groups (modules, articles) of a task that get a mean of their own, if there are no more of them."""
