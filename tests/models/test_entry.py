@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from softprior.errors import UserError
+from softprior.models.entry import embeddings_change
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.priors.fitted import Fitted
@@ -85,6 +86,7 @@ def test_what_a_store_has_at_block_0_is_what_the_embedding_layer_returns(name, t
     config, factor = FAMILIES[name]
     host = LocalLM(model(config), "weights")
     assert host.info().embedding_factor == factor
+    assert embeddings_change(config) == (factor != 1 or name in ("opt", "gpt2"))
     seen = host.observe({Place(0): torch.ones(3, 32)}, example_batch(host.info()), ["resid.0"], Recorder())
     states, where = seen.by_text("resid.0")
     assert torch.equal(states, host.embed(where.tokens))
