@@ -157,7 +157,7 @@ def _how_far(plan: Plan, folder: RunFolder) -> str:
 
 
 def _findings(console: Console, plan: Plan, folder: RunFolder) -> dict[str, Any]:
-    """Computes and draws what is older than the store or of other code, shows the numbers and returns them."""
+    """Computes and draws what is older than the store or of other code, shows and returns the numbers."""
     from analysis.activation_figures import draw_activations
     from analysis.activation_figures_depth import DEPTH
     from analysis.activation_tables import task_table

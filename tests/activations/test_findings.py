@@ -116,7 +116,7 @@ def test_of_a_large_sample_every_document_gives_its_share(tmp_path: Path) -> Non
     order = torch.randperm(len(documents), generator=torch_generator(0))
     keys = torch.randperm(len(documents), generator=torch_generator(1))
     points = Points(keys[:, None].float(), documents, documents)
-    kept, words = _some(_Sampled(points, documents, keys))
+    kept, _ = _some(_Sampled(points, documents, keys))
     assert len(kept.documents) == MOST
     share = MOST / len(documents)
     counts = torch.bincount(kept.documents, minlength=len(sizes))

@@ -318,7 +318,7 @@ def test_the_plan_hangs_on_what_decides_the_result_alone():
 
 
 def test_a_store_of_before_in_other_units_is_of_another_run(tmp_path):
-    """Granite's `resid.0` was 12 times its embeddings; a plan has the config alone, and no other family moves."""
+    """Granite's `resid.0` was 12 times its embeddings; a plan has the config alone, and Llama's stays."""
     (tmp_path / "some.txt").write_text("An even line of it.\n" * 9)
     own = {"tasks": [], "files": [{"name": "some", "path": str(tmp_path / "some.txt"), "length": 5}]}
     sizes = {"vocab_size": len(load_tokenizer(TINY).tokenizer), "hidden_size": 8, "num_hidden_layers": 1}
@@ -338,7 +338,7 @@ def test_a_store_of_before_in_other_units_is_of_another_run(tmp_path):
 
 
 def test_a_task_is_other_data_only_where_its_texts_are_others_since(tmp_path, loaded):
-    """A template is a part of its own since; running text of a tokenizer without special tokens is as it was."""
+    """A template is a part of its own since; running text without special tokens is as it was."""
     path = tmp_path / "some.txt"
     path.write_text("\n\n".join(f"Document {i} has a sentence of {i} words." for i in range(60)))
     few = {"train_examples": 2, "validation_examples": 2, "test_examples": 2}

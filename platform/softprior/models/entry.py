@@ -73,10 +73,10 @@ def embedding_factor(
 
 
 def embeddings_change(config: Any) -> bool:
-    """Whether a text model's config says that block 0 receives other vectors than its embedding layer returns.
+    """Whether block 0 receives other vectors than the embedding layer returns, by a text model's config.
 
-    Without weights there is nothing to measure; families call their factors by several names, and those that add
-    positions do not say so.
+    Without weights there is nothing to measure; families call their factors by several names, and those that
+    add positions do not say so.
     """
     factors = [getattr(config, name, None) for name in FACTORS]
     return any(factor not in (None, 1) for factor in factors) or config.model_type in POSITIONS_ADDED

@@ -19,7 +19,7 @@ RESAMPLES = 1999
 """Bootstrap samples of an interval: with few documents its ends lie far out."""
 
 CELLS = 2**24
-"""Weights of documents that a statistic gets at once: with 20,000 documents all of them would take 3.5 GB. Two
+"""Weights of documents that a statistic gets at once: of 20,000 documents all of them would take 3.5 GB. Two
 tasks of 1,000 documents take one part."""
 
 LEAST = 4
@@ -94,7 +94,7 @@ def bootstrap(
 def _weights(
     groups: Int[np.ndarray, "G"], resamples: int, generator: np.random.Generator
 ) -> Iterator[Float[np.ndarray, "G R"]]:
-    """How often each document counts: in the sample, in each resample, and without one document after another.
+    """How often each document counts: in the sample, in each resample, and without one after another.
 
     All at once, or in parts of at most `CELLS` numbers.
     """

@@ -114,7 +114,7 @@ class Watch:
             self._bars.remove_task(task)
 
     def _warn(self, trial: TrialSpec, sentence: str) -> None:
-        """Prints a warning about a prior once: other places and trials differ in numbers, which records have."""
+        """Prints a warning about a prior once: records have the numbers of other places and trials."""
         kind = ("" if trial.prior is None else trial.prior.model_dump_json(), NUMBER.sub("#", sentence))
         if kind not in self._warned:
             self._warned.add(kind)

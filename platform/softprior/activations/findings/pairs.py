@@ -114,8 +114,8 @@ def _points(store: Path, task: str, site: str) -> _Sampled:
 def _some(found: _Sampled) -> tuple[Points, Tensor | None]:
     """At most `MOST` of the tokens and their ids, always the same.
 
-    Of a document its share, rounded up or down: its tokens, in the order of their keys, stand at even steps from
-    a random start of its own, and those are kept that stand lowest.
+    Of a document its share, rounded up or down: its tokens, in the order of their keys, stand at even steps
+    from a random start of its own, and those are kept that stand lowest.
     """
     points, words, keys = found
     if len(points.documents) <= MOST:
