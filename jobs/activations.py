@@ -144,7 +144,7 @@ def _tell(
 def _how_far(plan: Plan, folder: RunFolder) -> str:
     """What is on disk when it was stopped."""
     from softprior.activations.run import kept
-    from softprior.activations.texts import VOCABULARY
+    from softprior.statistics.units import VOCABULARY
 
     if folder.summary.exists() and not folder.parts.exists():
         return f"stopped; the store {folder.store} is whole, and the same again goes on with what follows it"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from softprior.activations.spec import ActivationsSpec
-from softprior.activations.texts import VOCABULARY, Shard, Source, sources
+from softprior.activations.texts import Shard, Source, sources
 from softprior.assets import fingerprints
 from softprior.assets.architecture import architecture
 from softprior.assets.models import model_fingerprint, model_shape, resolve_model
@@ -20,6 +20,7 @@ from softprior.labels import counted
 from softprior.models.entry import embeddings_change
 from softprior.models.load import load_tokenizer
 from softprior.posteriors import load_posterior
+from softprior.statistics.units import VOCABULARY
 from softprior.tokens import reserved
 
 PATHS = 8

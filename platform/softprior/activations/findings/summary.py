@@ -18,12 +18,12 @@ from softprior.activations.findings.common import PERMUTATIONS
 from softprior.activations.findings.groups import group_findings
 from softprior.activations.findings.pairs import nearest_findings, pair_findings
 from softprior.activations.findings.sites import site_findings
-from softprior.activations.texts import VOCABULARY
 from softprior.errors import UserError
 from softprior.files import finite, write_json
 from softprior.provenance import code
 from softprior.statistics.store import stored
 from softprior.statistics.unimodality import over_sites
+from softprior.statistics.units import VOCABULARY
 from softprior.storage import Location
 
 Report = Callable[[int, int, str], None]
