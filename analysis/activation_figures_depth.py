@@ -26,7 +26,7 @@ from analysis.activation_figures_common import (
 )
 from analysis.figures import PATH
 from softprior.activations.findings.claims import Ratio, between, over_null, radii
-from softprior.activations.texts import VOCABULARY
+from softprior.statistics.units import VOCABULARY
 
 LABELS = 7
 """Sites that are named below an axis."""

@@ -28,9 +28,9 @@ from analysis.activation_figures_common import (
     tidy,
 )
 from softprior.activations.findings.common import ALL
-from softprior.activations.texts import VOCABULARY
 from softprior.seeding import derive
 from softprior.statistics.store import load_statistics, load_tables
+from softprior.statistics.units import VOCABULARY
 from softprior.tasks.parts import ANSWER
 
 POINTS = 300

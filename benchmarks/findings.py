@@ -20,7 +20,6 @@ from softprior.seeding import numpy_generator
 from softprior.statistics.documents import (
     bca,
     bootstrap,
-    interval,
     mean_interval,
     one_of_each,
     resampled,
@@ -160,7 +159,7 @@ def intervals(trials: int) -> None:
                     return values @ weights / weights.sum(0)
 
                 found = [
-                    interval(means),
+                    np.quantile(means, [0.025, 0.975]),
                     bca(values.mean(), means, without, expanded=False),
                     bootstrap(mean, np.zeros(count, dtype=np.int64), rng),
                     mean_interval(values, rng),

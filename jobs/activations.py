@@ -144,7 +144,7 @@ def _tell(
 def _how_far(plan: Plan, folder: RunFolder) -> str:
     """What is on disk when it was stopped."""
     from softprior.activations.run import kept
-    from softprior.activations.texts import VOCABULARY
+    from softprior.statistics.units import VOCABULARY
 
     if folder.summary.exists() and not folder.parts.exists():
         return f"stopped; the store {folder.store} is whole, and the same again goes on with what follows it"
@@ -157,7 +157,7 @@ def _how_far(plan: Plan, folder: RunFolder) -> str:
 
 
 def _findings(console: Console, plan: Plan, folder: RunFolder) -> dict[str, Any]:
-    """Computes and draws what is older than the store, shows the numbers and returns them."""
+    """Computes and draws what is older than the store or of other code, shows and returns the numbers."""
     from analysis.activation_figures import draw_activations
     from analysis.activation_figures_depth import DEPTH
     from analysis.activation_tables import task_table
@@ -167,9 +167,9 @@ def _findings(console: Console, plan: Plan, folder: RunFolder) -> dict[str, Any]
 
     limit_threads(plan.spec.resources.cpus * plan.spec.workers)
     path, figures = folder.root / "findings.json", folder.root / "figures"
-    if not _newer(path, folder.summary) or not _newer(figures / DEPTH, path):
+    if not _known(folder) or not _newer(figures / DEPTH, path):
         with locked(folder.lock), local_folder(folder.store) as store:
-            if not _newer(path, folder.summary):
+            if not _known(folder):
                 with Steps(console, "findings") as steps:
                     save_findings(path, findings(store, steps))
             with replaced_folder(figures) as new, Steps(console, "figures") as steps:
@@ -184,9 +184,10 @@ def _findings(console: Console, plan: Plan, folder: RunFolder) -> dict[str, Any]
 
 
 def _known(folder: RunFolder) -> dict[str, Any]:
-    """What was found earlier in the store as it is; nothing if nothing was."""
+    """What this code has found in the store as it is; nothing if nothing was."""
     path = folder.root / "findings.json"
-    return json.loads(path.read_text(encoding="utf-8")) if _newer(path, folder.summary) else {}
+    found = json.loads(path.read_text(encoding="utf-8")) if _newer(path, folder.summary) else {}
+    return found if same_code(found) else {}
 
 
 def _track(

@@ -130,8 +130,8 @@ def write(
 
 
 def write_vocabulary(folder: Path, count: int = 300) -> None:
-    """The vocabulary, as the job writes it."""
-    ids = torch.arange(count)
+    """The vocabulary, as the job writes it, of no token that a task's texts have."""
+    ids = torch.arange(count) + 10**6
     facts = {"document": ids, "position": 0 * ids - 1, "part": 0 * ids, "token": ids, "group": 0 * ids - 1}
     found = {"input": statistics(normal(count, WIDTH, seed="vocabulary"), facts)}
     save_statistics(folder, "vocabulary", "resid.0", "model", found, {"all": ["input"]})

@@ -18,7 +18,7 @@ from sklearn.metrics import pairwise_distances
 from softprior.activations.collector import Collector, Sinks, base_sites, batch_of
 from softprior.activations.findings.claims import between, over_null, sentences
 from softprior.activations.findings.groups import group_findings
-from softprior.activations.findings.pairs import pair_findings
+from softprior.activations.findings.pairs import MOST, _Sampled, _some, pair_findings
 from softprior.activations.findings.sites import site_findings
 from softprior.activations.findings.summary import findings, residual_sites, save_findings
 from softprior.activations.sequences import Sequences
@@ -29,6 +29,7 @@ from softprior.errors import UserError
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.seeding import torch_generator
+from softprior.statistics.points import Points
 from softprior.statistics.store import load_tables
 from softprior.tasks.prepare import Text
 from softprior.testing.families import random_model
@@ -107,6 +108,24 @@ def words(task: int) -> torch.Tensor:
     """Ids of tokens: two thirds of each task's are its own."""
     drawn = torch.randint(0, 12, (DOCUMENTS, TOKENS), generator=torch_generator(task, "words"))
     return torch.where(drawn < 4, drawn, drawn + 20 * task)
+
+
+def test_of_a_large_sample_every_document_gives_its_share(tmp_path: Path) -> None:
+    sizes = torch.tensor([1] * 600 + [30] * 80 + [1000] * 2)
+    documents = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+    order = torch.randperm(len(documents), generator=torch_generator(0))
+    keys = torch.randperm(len(documents), generator=torch_generator(1))
+    points = Points(keys[:, None].float(), documents, documents)
+    kept, _ = _some(_Sampled(points, documents, keys))
+    assert len(kept.documents) == MOST
+    share = MOST / len(documents)
+    counts = torch.bincount(kept.documents, minlength=len(sizes))
+    assert ((counts - share * sizes).abs() <= 1.01).all()
+    assert float(counts[:600].sum()) == pytest.approx(600 * share, abs=5 * (600 * share * (1 - share)) ** 0.5)
+    moved, _ = _some(_Sampled(points.take(order.numpy()), documents[order], keys[order]))
+    assert set(moved.vectors[:, 0].tolist()) == set(kept.vectors[:, 0].tolist())
+    few = points.take(np.arange(MOST))
+    assert _some(_Sampled(few, None, None))[0] is few
 
 
 def test_words_that_differ_are_not_the_models_doing(tmp_path: Path) -> None:

@@ -10,13 +10,24 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from jobs.activations import FINISHED, main
+from jobs.activations import FINISHED, _known, main
+from softprior.activations.findings.summary import save_findings
+from softprior.activations.folder import RunFolder
+from softprior.provenance import code
 from softprior.tracking.client import default_uri
 from tests.activations.test_worker import spec
 
-pytestmark = pytest.mark.ray
+
+def test_findings_of_other_code_are_not_shown(tmp_path: Path) -> None:
+    """What older versions wrote does not name its code."""
+    folder = RunFolder(tmp_path)
+    folder.summary.write_text("{}")
+    for made, known in ((code(), True), ({**code(), "sources": "another"}, False), ({}, False)):
+        save_findings(tmp_path / "findings.json", {"sentences": [], **made})
+        assert bool(_known(folder)) == known
 
 
+@pytest.mark.ray
 def test_findings_and_figures_are_made_once_and_again_after_a_new_run(tmp_path: Path, capsys) -> None:
     file = tmp_path / "small.yaml"
     file.write_text(yaml.safe_dump(spec().model_dump(mode="json", exclude_defaults=True)))

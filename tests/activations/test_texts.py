@@ -12,6 +12,7 @@ import pyarrow.parquet as parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, GPT2Config, GraniteConfig, LlamaConfig
 
 from softprior.activations.plan import plan_activations
 from softprior.activations.spec import ActivationsSpec, FilesSpec
@@ -20,6 +21,7 @@ from softprior.errors import UserError
 from softprior.models.load import load_tokenizer
 from softprior.specs import ModelSpec
 from softprior.tasks.arithmetic import Arithmetic
+from softprior.tasks.language import Language
 from softprior.tasks.parts import PARTS
 from softprior.tasks.prepare import Text
 
@@ -313,6 +315,36 @@ def test_the_plan_hangs_on_what_decides_the_result_alone():
     assert one.key != plan_activations(spec(sample=7)).key
     assert one.shuffled_tokens > 0
     assert sum(shard.sequences for shard in one.shards if shard.source == "arithmetic") == 256
+
+
+def test_a_store_of_before_in_other_units_is_of_another_run(tmp_path):
+    """Granite's `resid.0` was 12 times its embeddings; a plan has the config alone, and Llama's stays."""
+    (tmp_path / "some.txt").write_text("An even line of it.\n" * 9)
+    own = {"tasks": [], "files": [{"name": "some", "path": str(tmp_path / "some.txt"), "length": 5}]}
+    sizes = {"vocab_size": len(load_tokenizer(TINY).tokenizer), "hidden_size": 8, "num_hidden_layers": 1}
+    sizes |= {"intermediate_size": 8, "num_attention_heads": 2, "num_key_value_heads": 2}
+    configs = {
+        "granite": GraniteConfig(**sizes, embedding_multiplier=12.0),
+        "llama": LlamaConfig(**sizes),
+        "gpt2": GPT2Config(vocab_size=sizes["vocab_size"], n_embd=8, n_layer=1, n_head=2),
+    }
+    for name, config in configs.items():
+        folder = str(tmp_path / name)
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+        load_tokenizer(TINY).tokenizer.save_pretrained(folder)
+        found = plan_activations(spec(model=folder, **own)).identity
+        assert found.get("resid.0") == (None if name == "llama" else "embeddings")
+    assert "resid.0" not in plan_activations(spec(model=folder, sites=["resid.1"], **own)).identity
+
+
+def test_a_task_is_other_data_only_where_its_texts_are_others_since(tmp_path, loaded):
+    """A template is a part of its own since; running text without special tokens is as it was."""
+    path = tmp_path / "some.txt"
+    path.write_text("\n\n".join(f"Document {i} has a sentence of {i} words." for i in range(60)))
+    few = {"train_examples": 2, "validation_examples": 2, "test_examples": 2}
+    for task, mark in ((Language(data=str(path), length=16, **few), ""), (Arithmetic(**few), "-template")):
+        texts = TaskTexts.of(task, "a", "test", 100, loaded)
+        assert texts.fingerprint == f"{task.fingerprint()}{mark}"
 
 
 def test_texts_to_shuffle_are_dealt_in_proportion(tmp_path):

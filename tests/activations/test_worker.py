@@ -22,7 +22,7 @@ from softprior.activations.folder import RunFolder
 from softprior.activations.plan import Plan, plan_activations
 from softprior.activations.run import _finish, _full_disk_told, _missing, kept
 from softprior.activations.spec import ActivationsSpec
-from softprior.activations.texts import VOCABULARY, TaskTexts
+from softprior.activations.texts import TaskTexts
 from softprior.activations.worker import Worker
 from softprior.errors import UserError
 from softprior.models.load import load_local
@@ -32,6 +32,7 @@ from softprior.prompt import Place
 from softprior.seeding import torch_generator
 from softprior.specs import ModelSpec
 from softprior.statistics.store import KEY, load_statistics, load_tables, stored, token_classes
+from softprior.statistics.units import VOCABULARY
 from softprior.testing.families import random_model
 from softprior.training.source import PlaceSource
 from tests.disk import disk_of

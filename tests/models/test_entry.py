@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from softprior.errors import UserError
+from softprior.models.entry import embeddings_change
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.priors.fitted import Fitted
@@ -85,6 +86,7 @@ def test_what_a_store_has_at_block_0_is_what_the_embedding_layer_returns(name, t
     config, factor = FAMILIES[name]
     host = LocalLM(model(config), "weights")
     assert host.info().embedding_factor == factor
+    assert embeddings_change(config) == (factor != 1 or name in ("opt", "gpt2"))
     seen = host.observe({Place(0): torch.ones(3, 32)}, example_batch(host.info()), ["resid.0"], Recorder())
     states, where = seen.by_text("resid.0")
     assert torch.equal(states, host.embed(where.tokens))
@@ -149,3 +151,13 @@ def test_a_store_of_before_that_is_in_other_units_is_refused(tmp_path):
                 UserError, match=r"at resid\.0 what enters block 0.*; run the activation job again"
             ):
                 read(tmp_path, task, "resid.0", "all", "weights")
+    beside = tmp_path / "vocabulary" / "resid.0.safetensors"
+    beside.write_bytes(beside.read_bytes()[:200])
+    with pytest.raises(UserError, match=f"^{beside} is damaged .*run the activation job again"):
+        load_statistics(tmp_path, "same", "resid.0", "all", "weights")
+    beside.unlink()
+    with pytest.raises(UserError, match=f"is of an activation run and {beside} is not there"):
+        load_statistics(tmp_path, "multiplied", "resid.0", "all", "weights")
+    load_statistics(tmp_path, "multiplied", "resid.0", "all", None)  # of no model's units
+    save_statistics(tmp_path, "arrays", "resid.0", "weights", {"all": whole})
+    load_statistics(tmp_path, "arrays", "resid.0", "all", "weights")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from softprior.errors import UserError
 from softprior.priors import domain
 from softprior.prompt import Place
 from softprior.seeding import torch_generator
+from softprior.statistics.store import SiteStatistics
 from softprior.storage import RemotePath, location
 from softprior.testing.priors import TableSource, outline_of
 from tests.object_store import bucket
@@ -67,6 +70,20 @@ def test_statistics(bucket: str, tmp_path: Path) -> None:
     missing = test_domain.domain(None, statistics=remote, task="poems")
     with pytest.raises(UserError, match=f"there is nothing at {remote}/poems; Known: other, squad"):
         missing.contents()
+
+
+def test_statistics_of_before_are_refused_by_the_vocabulary_beside_them(bucket: str, tmp_path: Path) -> None:
+    local, embedded = tmp_path / "store", torch.randn(40, 4, generator=torch_generator(0))
+    for task, states in {"vocabulary": embedded, "granite": 12 * embedded, "same": embedded}.items():
+        found = replace(SiteStatistics.of(states), facts={"token": torch.arange(40)})
+        test_domain.save(local, task, "resid.0", all=found)
+    remote = uploaded(local, f"{bucket}/stores/units")
+    for task in ("granite", "same"):
+        given = test_domain.domain(None, statistics=remote, task=task)
+        source = test_domain.at(Place(0))
+        for read in (given.load, lambda source, given=given: given.check_outline(outline_of(source))):
+            with nullcontext() if task == "same" else pytest.raises(UserError, match="enters block 0"):
+                read(source)
 
 
 def test_posteriors(bucket: str, tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from scipy import stats
 
 from softprior.seeding import numpy_generator
 from softprior.statistics.documents import (
+    CELLS,
     bca,
     bootstrap,
     expanded_level,
     held_out,
-    interval,
     mean_interval,
     one_of_each,
     resampled,
@@ -45,11 +45,6 @@ def test_resamples_are_draws_with_replacement():
     # Counts are nearly Poisson(1): five standard errors.
     assert weights.mean(1) == pytest.approx(1, abs=5 / math.sqrt(4000))
     assert (weights == 0).mean() == pytest.approx((1 - 1 / 50) ** 50, abs=0.01)
-
-
-def test_intervals_leave_out_nans():
-    assert interval(np.array([*range(101), math.nan], dtype=float)) == pytest.approx((2.5, 97.5))
-    assert all(map(math.isnan, interval(np.array([math.nan]))))
 
 
 def test_bca_is_scipys_on_the_same_resamples():
@@ -95,6 +90,23 @@ def test_a_bootstrap_resamples_each_group_on_its_own():
     assert all(map(math.isnan, bootstrap(difference, np.arange(20) // 17, numpy_generator(1), 500)))
 
 
+def test_a_bootstrap_of_many_documents_goes_in_parts():
+    count, resamples = 6000, 50
+    values = numpy_generator(0, "values").exponential(size=count)
+    shapes = []
+
+    def mean(weights: np.ndarray) -> np.ndarray:
+        shapes.append(weights.shape)
+        return values @ weights / weights.sum(0)
+
+    found = bootstrap(mean, np.zeros(count, np.int64), numpy_generator(1), resamples)
+    assert [rows * columns <= CELLS for rows, columns in shapes] == [True] * 3
+    assert sum(columns for _, columns in shapes) == 1 + resamples + count
+    drawn = values @ resampled(count, resamples, numpy_generator(1)) / count
+    without = (values.sum() - values) / (count - 1)
+    assert found == pytest.approx(bca(values.mean(), drawn, [without]), rel=1e-9)
+
+
 def test_the_expanded_level_is_that_of_t():
     """A resample's standard deviation is sqrt((n - 1) / n) of the sample's."""
     for count in (4, 6, 48):
@@ -110,7 +122,8 @@ def test_intervals_of_a_mean_cover_with_six_documents_too():
     for trial, own in enumerate(values):
         low, high = mean_interval(own, numpy_generator(trial), 400)
         held += low <= 0 <= high
-        low, high = interval(own @ resampled(6, 400, numpy_generator(trial)) / 6)
+        means = own @ resampled(6, 400, numpy_generator(trial)) / 6
+        low, high = np.quantile(means, [0.025, 0.975])
         percentile += low <= 0 <= high
     # Four standard errors of 400 trials are 0.044.
     assert 0.906 < held / 400 < 0.985

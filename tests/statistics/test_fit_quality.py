@@ -8,7 +8,7 @@ import torch
 from scipy.stats import chi, kstest, multivariate_normal
 
 from softprior.seeding import numpy_generator, torch_generator
-from softprior.statistics.documents import held_out
+from softprior.statistics.documents import bootstrap, held_out
 from softprior.statistics.fit_quality import fit_quality, held_out_fit
 from softprior.statistics.gaussian import fit_gaussian
 from softprior.statistics.moments import Moments
@@ -67,8 +67,15 @@ def test_the_interval_is_over_documents():
     found, single = (fit_quality(fit, vectors, some, seed=0) for some in (numbers, torch.arange(300)))
     assert found.log_likelihood == single.log_likelihood
     assert found.high - found.low > 1.5 * (single.high - single.low)
-    one = fit_quality(fit, vectors, torch.zeros(300, dtype=torch.int64), seed=0)
-    assert math.isnan(one.low)
+    few = fit_quality(fit, vectors, torch.arange(300) // 100, seed=0)
+    assert math.isnan(few.low)
+    own = fit.gaussian.log_prob(vectors).numpy().reshape(30, 10) / 8
+    literal = bootstrap(
+        lambda weights: own.sum(1) @ weights / (10 * weights.sum(0)),
+        np.zeros(30, np.int64),
+        numpy_generator(0, "fit quality"),
+    )
+    assert (found.low, found.high) == pytest.approx(literal)
 
 
 def test_the_held_out_documents_take_no_part_in_the_fit():

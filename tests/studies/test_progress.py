@@ -85,5 +85,14 @@ def test_a_warning_about_a_fit_is_said_at_once(tmp_path: Path) -> None:
     spec = trial()
     console = Console(file=io.StringIO(), width=1000)
     with Watch(console, [spec], done=0, quiet=600) as watch:
-        watch.progress(spec, [{"step": 0, "phase": "fitting vae", "warning": "the vae is no fit"}])
-    assert console.file.getvalue().splitlines()[0].endswith("seed 0  the vae is no fit")
+        for spread in ("0.31", "1.51", "0.31"):  # two places, and a retry
+            sentence = f"the vae is no fit: {spread} of the variance"
+            watch.progress(spec, [{"step": 0, "phase": "fitting vae", "warning": sentence}])
+        watch.progress(spec, [{"step": 0, "phase": "fitting vae", "warning": "another"}])
+    said = [
+        line for line in console.file.getvalue().splitlines() if "seed 0" in line and "fitting" not in line
+    ]
+    assert [line.partition("seed 0  ")[2] for line in said] == [
+        "the vae is no fit: 0.31 of the variance",
+        "another",
+    ]

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from softprior.activations.spec import ActivationsSpec
-from softprior.activations.texts import VOCABULARY, Shard, Source, sources
+from softprior.activations.texts import Shard, Source, sources
 from softprior.assets import fingerprints
-from softprior.assets.models import model_fingerprint, model_shape
+from softprior.assets.architecture import architecture
+from softprior.assets.models import model_fingerprint, model_shape, resolve_model
 from softprior.assets.named import here
 from softprior.errors import UserError
 from softprior.labels import counted
+from softprior.models.entry import embeddings_change
 from softprior.models.load import load_tokenizer
 from softprior.posteriors import load_posterior
+from softprior.statistics.units import VOCABULARY
 from softprior.tokens import reserved
 
 PATHS = 8
@@ -30,7 +33,8 @@ class Plan:
 
     Attributes:
         spec: the file, as read.
-        identity: fingerprints of the model, of every source by name, and of the prompt.
+        identity: fingerprints of the model, of every source by name, and of the prompt; `resid.0` where
+            the family does something to embeddings in front of block 0.
         groups: of every source, names of the groups that get a mean of their own.
         shards: every part of every source.
         notes: rows of tasks that are left out, one sentence a task.
@@ -83,6 +87,10 @@ def plan_activations(spec: ActivationsSpec, where: str = "activations") -> Plan:
     left = len(reserved(loaded.tokenizer))
     if left:
         identity[f"data.{VOCABULARY}"] = f"less {counted(left, 'reserved token')}"
+    if (isinstance(spec.sites, str) or "resid.0" in spec.sites) and embeddings_change(
+        architecture(resolve_model(spec.model).folder).config
+    ):
+        identity["resid.0"] = "embeddings"  # it once was what entered block 0
     known = sources(spec, loaded, where)
     shards = [Shard(f"{VOCABULARY}-00000", VOCABULARY, "", 0, 0, 0, 1)]
     for source in known.values():

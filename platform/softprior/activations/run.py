@@ -16,12 +16,13 @@ from softprior.activations.folder import RunFolder
 from softprior.activations.plan import Plan
 from softprior.activations.state import Partial, merged_site
 from softprior.activations.store import write_site
-from softprior.activations.texts import VOCABULARY, Shard
+from softprior.activations.texts import Shard
 from softprior.errors import UserError
 from softprior.files import write_json
 from softprior.lease import locked
 from softprior.provenance import code
 from softprior.statistics.store import site_order
+from softprior.statistics.units import VOCABULARY
 from softprior.storage import RemotePath, local_copy, remove_folder, replaced_folder
 from softprior.training.environment import versions
 

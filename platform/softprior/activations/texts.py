@@ -19,14 +19,12 @@ from softprior.labels import counted
 from softprior.seeding import derive, numpy_generator
 from softprior.tasks import TASKS, Task
 from softprior.tasks.base import Split
-from softprior.tasks.parts import ANSWER
-from softprior.tasks.prepare import FORMAT, PreparedSplit, Text, prepare
+from softprior.tasks.parts import ANSWER, TEMPLATE
+from softprior.tasks.prepare import PreparedSplit, Text, prepare
 from softprior.tasks.sources import left_out, local_path
 from softprior.tokens import around, chunks
+from softprior.training.identity import TokenizerFacts
 from softprior.validation import validate
-
-VOCABULARY = "vocabulary"
-"""The task of the store that holds the embedding of every token."""
 
 MOST_GROUPS = 16
 """Groups (modules, articles) of a task that get a mean of their own, if there are no more of them."""
@@ -150,8 +148,11 @@ class TaskTexts:
         groups = tuple(sorted(set(prepared.column("group")[:count])))
         few = groups if 1 < len(groups) <= MOST_GROUPS else ()
         notes = left_out(name, whole.quarantined, whole.quarantine)
-        # Of the data, and of how it is made into tokens with parts.
-        return cls(name, prepared, tuple(order), few, f"{task.fingerprint()}-{FORMAT}", tuple(notes))
+        # Once the template was part of the input, and texts were not joined as they are now.
+        marks = ["template"] if TEMPLATE in prepared.text(order[0]).parts else []
+        joint = TokenizerFacts.of(loaded.tokenizer).identity(task, trained=False)
+        found = "-".join([task.fingerprint(), *marks, *([joint] if joint else [])])
+        return cls(name, prepared, tuple(order), few, found, tuple(notes))
 
     def shards(self, tokens: int) -> list[Shard]:
         documents = self.split.column("document")

@@ -19,7 +19,7 @@ from softprior.activations.passes import Observer, followed, passes
 from softprior.activations.sequences import Sequences
 from softprior.activations.spec import ActivationsSpec
 from softprior.activations.state import Partial, TaskState
-from softprior.activations.texts import VOCABULARY, Shard, Source, batches, sources
+from softprior.activations.texts import Shard, Source, batches, sources
 from softprior.assets import fingerprints
 from softprior.assets.named import here
 from softprior.errors import UserError, nearest
@@ -28,6 +28,7 @@ from softprior.models.protocol import SiteStatistic
 from softprior.posteriors import load_posterior
 from softprior.prompt import Prompt
 from softprior.statistics.keyed_sample import hash_keys
+from softprior.statistics.units import VOCABULARY
 from softprior.storage import local_copy, location
 from softprior.tasks.parts import PARTS
 from softprior.tasks.prepare import Text

@@ -49,23 +49,38 @@ def here(path: Location) -> Path:
     return path.expanduser() if isinstance(path, Path) else _copied(path)
 
 
+def here_with(path: RemotePath, other: str) -> Path:
+    """The copy of what a bucket has at a path, and beside it that of another one below its parent, if any.
+
+    Raises:
+        UserError: as `here`.
+    """
+    return _copied(path, other)
+
+
 @lru_cache
-def _copied(path: RemotePath) -> Path:
+def _copied(path: RemotePath, other: str = "") -> Path:
+    """The copy of what is at a path, with what is at `other` below its parent (nothing: `path` alone)."""
     found = path.listing()
     if not found:
         inside = path.uri.count("/") > 2
         beside = {name.split("/")[1] for name, *_ in path.parent.listing()} if inside else set()
         what = nearest(path.name, sorted(beside)) if beside else "make it first, or correct the address"
         raise UserError(f"there is nothing at {path}; {what}")
-    version = hashlib.sha256(json.dumps([path.uri, found]).encode()).hexdigest()[:16]
+    beside = path.parent / other
+    others = beside.listing() if other else []
+    version = hashlib.sha256(json.dumps([path.uri, found, *others]).encode()).hexdigest()[:16]
 
-    def build(target: Path) -> None:
-        if found[0][0] == path.name:
-            path.download(target)
+    def copy(source: RemotePath, listing: list[tuple[str, int, str]], target: Path) -> None:
+        if listing[0][0] == source.name:
+            source.download(target)
         else:
-            path.download_folder(target)
-        if path.listing() != found:
-            raise UserError(f"{path} changed while it was copied; wait until what writes it has ended")
+            source.download_folder(target)
+        if source.listing() != listing:
+            raise UserError(f"{source} changed while it was copied; wait until what writes it has ended")
 
     # Under its address, which then stands in what is said of the copy.
-    return ensure(f"named/{version}/{path.uri.partition('://')[2]}", build, shared=False)
+    where = f"named/{version}/{path.parent.uri.partition('://')[2]}"
+    if others:
+        ensure(f"{where}/{other}", lambda target: copy(beside, others, target), shared=False)
+    return ensure(f"{where}/{path.name}", lambda target: copy(path, found, target), shared=False)

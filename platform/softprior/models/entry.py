@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,22 @@ from softprior.errors import UserError
 
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Of what enters block 0 against the factor times the vectors, relative to the largest: a rounding or two."""
+
+FACTORS = ("embedding_multiplier", "embedding_scale")
+"""What configs of transformers call the factor in front of block 0."""
+
+POSITIONS_ADDED = (
+    "biogpt",
+    "ctrl",
+    "gpt2",
+    "gpt_bigcode",
+    "gpt_neo",
+    "imagegpt",
+    "openai-gpt",
+    "opt",
+    "xglm",
+)
+"""transformers' `model_type` of decoders that add positions to their embeddings."""
 
 VECTORS = 3
 """Probes of each kind: what is added may depend on the position."""
@@ -53,6 +70,16 @@ def embedding_factor(
     if not math.isfinite(factor) or factor == 0.0 or not float(error) <= tolerance * float(found.abs().max()):
         raise _refused(family)
     return factor
+
+
+def embeddings_change(config: Any) -> bool:
+    """Whether block 0 receives other vectors than the embedding layer returns, by a text model's config.
+
+    Without weights there is nothing to measure; families call their factors by several names, and those that
+    add positions do not say so.
+    """
+    factors = [getattr(config, name, None) for name in FACTORS]
+    return any(factor not in (None, 1) for factor in factors) or config.model_type in POSITIONS_ADDED
 
 
 def _refused(family: str) -> UserError:

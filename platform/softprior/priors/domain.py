@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from softprior.assets import fingerprints
-from softprior.assets.named import Named, here
+from softprior.assets.named import Named, here, here_with
 from softprior.errors import UserError
 from softprior.priors.base import Outline, PriorSource
 from softprior.priors.cache import Fit, cached_fit
@@ -31,6 +31,7 @@ from softprior.statistics.store import (
     load_statistics,
     statistics_width,
 )
+from softprior.statistics.units import VOCABULARY
 from softprior.storage import RemotePath
 
 SAMPLE = 20_000
@@ -119,11 +120,11 @@ class Domain(Spec):
         self._require_width(statistics_width(folder, self.task, site, self.tokens, outline.model), outline)
 
     def _store(self, task: str) -> Path:
-        """The folder of the statistics; of those in a bucket a copy with this task's alone."""
+        """The folder of the statistics; of those in a bucket a copy with this task's, and the vocabulary."""
         assert self.statistics is not None
         if isinstance(self.statistics, RemotePath):
             _require_whole(self.statistics)
-            return here(self.statistics / task).parent
+            return here_with(self.statistics / task, VOCABULARY).parent
         return here(self.statistics)
 
     def known_vectors(self, outline: Outline) -> int | None:

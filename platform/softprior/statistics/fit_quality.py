@@ -13,7 +13,7 @@ from torch import Tensor
 
 from softprior.errors import UserError
 from softprior.seeding import numpy_generator, torch_generator
-from softprior.statistics.documents import held_out, interval, resampled
+from softprior.statistics.documents import RESAMPLES, bootstrap, held_out
 from softprior.statistics.gaussian import GaussianFit, fit_gaussian
 from softprior.statistics.moments import Moments
 
@@ -34,7 +34,7 @@ class FitQuality:
         tokens: held-out vectors.
         documents: held-out documents.
         log_likelihood: mean log-density of the held-out vectors over D, in nats a dimension.
-        low: end of its 95% percentile interval over held-out documents; nan for one document.
+        low: end of its 95% interval over held-out documents (`documents.bootstrap`); nan for few of them.
         high: the other end.
         own: the same mean for the Gaussian's own draws, exactly: minus its entropy over D. The two are equal
             for data of *any* law whose mean and covariance are the fit's: their difference shows a wrong
@@ -60,7 +60,7 @@ def fit_quality(
     vectors: Float[Tensor, "N D"],
     documents: Int[Tensor, "N"],
     seed: int,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
 ) -> FitQuality:
     """Measures a fit on vectors of documents that it was not fitted on.
 
@@ -75,11 +75,13 @@ def fit_quality(
     law = chi(dimension)
 
     names, index = np.unique(documents.numpy(), return_inverse=True)
-    low = high = math.nan
-    if len(names) > 1:
-        weights = resampled(len(names), resamples, numpy_generator(seed, "fit quality"))
-        sums = np.bincount(index, weights=densities)
-        low, high = interval((sums @ weights) / (np.bincount(index) @ weights))
+    sums, sizes = np.bincount(index, weights=densities), np.bincount(index)
+    low, high = bootstrap(
+        lambda weights: (sums @ weights) / (sizes @ weights),
+        np.zeros(len(names), np.int64),
+        numpy_generator(seed, "fit quality"),
+        resamples,
+    )
     log_det = float(fit.gaussian.factor.diagonal().log().sum())
     return FitQuality(
         tokens=len(vectors),

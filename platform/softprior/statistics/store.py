@@ -209,13 +209,14 @@ def load_statistics(folder: Path, task: str, site: str, tokens: str, model: str 
 
     Args:
         tokens: a token class, or several with `+` between them (`all+sinks`).
-        model: fingerprint that the statistics must be of; None takes those of any model.
+        model: fingerprint that the statistics must be of, in the units of its embeddings at block 0; None
+            takes those of any model.
 
     Raises:
         UserError: there is no such file or class, it is damaged, or it is of another model.
     """
     path = find_statistics(folder, task, site)
-    require_embeddings(path)
+    require_embeddings(path, known=model is not None)
     try:
         with safe_open(path, framework="pt") as file:
             header = _header(file.metadata(), path, model)
@@ -273,7 +274,7 @@ def statistics_width(folder: Path, task: str, site: str, tokens: str, model: str
         UserError: as `load_statistics`, as far as the header says.
     """
     path = find_statistics(folder, task, site)
-    require_embeddings(path)
+    require_embeddings(path, known=model is not None)
     try:
         with safe_open(path, framework="pt") as file:
             first = _classes(_header(file.metadata(), path, model), path, tokens)[0]

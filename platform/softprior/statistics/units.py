@@ -16,27 +16,58 @@ CLOSE = 2e-2
 """Of two vectors of one token, relative to their size: one may have been rounded to bfloat16."""
 
 
-def require_embeddings(path: Path) -> None:
+VOCABULARY = "vocabulary"
+"""The task of a run's store that holds what the embedding layer returns."""
+
+DAMAGED = (SafetensorError, ValueError, KeyError, TypeError, OSError)
+
+
+def require_embeddings(path: Path, known: bool) -> None:
     """Sees to it that vectors at `resid.0` are what the embedding layer returns.
 
     Stores were once written with what enters block 0, which some families multiply, or add positions to. The
-    run's vocabulary stands beside it and shows which they are.
+    run's vocabulary stands beside it and shows which they are. A store of a user's own arrays names no tokens
+    and has no vocabulary; it is taken at its word.
+
+    Args:
+        known: whether units count, as they do for a prior: a run's store without its vocabulary is refused.
 
     Raises:
-        UserError: they are not.
+        UserError: they are not, the vocabulary is damaged, or it is missing from a run's store.
     """
-    beside = path.parent.parent / "vocabulary" / path.name
-    if path.stem.removeprefix("encoder.") != "resid.0" or path == beside or not beside.is_file():
+    beside = path.parent.parent / VOCABULARY / path.name
+    if path.stem.removeprefix("encoder.") != "resid.0" or path == beside:
         return
-    _compare_tokens(path, beside, path.stat().st_mtime_ns)
+    if beside.is_file():
+        _compare_tokens(path, beside, path.stat().st_mtime_ns, beside.stat().st_mtime_ns)
+    elif known and _names_tokens(path):
+        raise UserError(
+            f"{path} is of an activation run and {beside} is not there, so that nothing shows whether its "
+            "vectors are in the units of embeddings, as a prompt is; put the vocabulary of the same run "
+            "there, or run the activation job again"
+        )
+
+
+def _names_tokens(path: Path) -> bool:
+    try:
+        return bool(len(_sampled_tokens(path)[0]))
+    except DAMAGED:
+        return False  # whoever reads it says so
 
 
 @lru_cache
-def _compare_tokens(path: Path, beside: Path, changed: int) -> None:  # noqa: ARG001  written anew, compared anew
+def _compare_tokens(path: Path, beside: Path, *changed: int) -> None:  # noqa: ARG001  written anew, compared anew
     try:
-        (tokens, vectors), (known, embeddings) = _sampled_tokens(path), _sampled_tokens(beside)
-    except (SafetensorError, ValueError, KeyError, TypeError, OSError):
+        tokens, vectors = _sampled_tokens(path)
+    except DAMAGED:
         return  # whoever reads it says so
+    try:
+        known, embeddings = _sampled_tokens(beside)
+    except DAMAGED as error:
+        raise UserError(
+            f"{beside} is damaged ({error}), and shows whether {path} is in the units of embeddings; put the "
+            "run's own there, or run the activation job again"
+        ) from None
     order = known.argsort()
     at = order[torch.searchsorted(known[order], tokens).clamp(max=len(order) - 1)] if len(order) else order
     both = (known[at] == tokens) if len(order) else torch.zeros(0, dtype=torch.bool)

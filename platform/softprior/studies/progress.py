@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -16,6 +17,9 @@ from softprior.specs import TrialSpec
 
 QUIET = 15.0
 """Seconds between lines of one running trial where there is no terminal."""
+
+
+NUMBER = re.compile(r"\d[\d.,]*")
 
 
 class Watch:
@@ -44,6 +48,7 @@ class Watch:
         self._tasks: dict[str, TaskID] = {}
         self._said: dict[str, float] = {}
         self._unsaid: dict[str, str] = {}
+        self._warned: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
         self._left = threading.Event()
         self._clock = threading.Thread(target=self._watch_clock, name="watch", daemon=True)
@@ -82,7 +87,7 @@ class Watch:
                 self._announce(trial, point["notice"])
                 continue
             if "warning" in point:
-                self._announce(trial, point["warning"])
+                self._warn(trial, point["warning"])
             if "train_loss" in point:
                 note = f"loss {point['train_loss']:.3f}"
             elif "validation_loss" in point:
@@ -107,6 +112,13 @@ class Watch:
         task = self._tasks.pop(record.id, None)
         if task is not None:
             self._bars.remove_task(task)
+
+    def _warn(self, trial: TrialSpec, sentence: str) -> None:
+        """Prints a warning about a prior once: records have the numbers of other places and trials."""
+        kind = ("" if trial.prior is None else trial.prior.model_dump_json(), NUMBER.sub("#", sentence))
+        if kind not in self._warned:
+            self._warned.add(kind)
+            self._announce(trial, sentence)
 
     def _announce(self, trial: TrialSpec, notice: str) -> None:
         """Prints at once what should not be lost among other news."""

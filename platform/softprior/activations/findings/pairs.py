@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from softprior.activations.findings.common import ALL, PERMUTATIONS
 from softprior.activations.findings.lexical import Lexical, lexical_findings
 from softprior.errors import UserError
+from softprior.seeding import numpy_generator
 from softprior.statistics.clusters import Nearest, Separation, nearest, separation
 from softprior.statistics.kernels import gaussian_kernel
 from softprior.statistics.points import Points, matched, position_bins
@@ -20,18 +22,25 @@ from softprior.statistics.probe import Probe, probe
 from softprior.statistics.store import load_statistics
 from softprior.statistics.swaps import Strata, Swaps, kernel_swaps
 
+MOST = 2000
+"""Tokens of each task that are compared: the kernel has the square of both tasks' (128 MB)."""
+
 
 @dataclass(frozen=True)
 class PairFindings:
     """Two tasks at one site.
 
     Attributes:
+        compared: tokens of each task that take part: all of its sample, or `MOST` of them (`_some`).
+        sampled: tokens of each task's sample.
         separation: how far apart they are, on equally many tokens at like positions (`points.matched`).
-        swaps: whether they differ at all, on all tokens of the sample, within bins of positions.
+        swaps: whether they differ at all, on all tokens compared, within bins of positions.
         probe: whether a linear probe tells their tokens apart, on the matched ones.
         lexical: both again within token ids, so that the words themselves tell nothing.
     """
 
+    compared: tuple[int, int]
+    sampled: tuple[int, int]
     separation: Separation
     swaps: Swaps
     probe: Probe
@@ -46,7 +55,8 @@ def pair_findings(
     Raises:
         UserError: a file is missing or damaged, or does not say where its vectors come from.
     """
-    (one, words), (other, other_words) = (_points(store, task, site) for task in (a, b))
+    whole = [_points(store, task, site) for task in (a, b)]
+    (one, words), (other, other_words) = map(_some, whole)
     left, right = matched([one, other], seed)
     kernel, bandwidth = gaussian_kernel(np.concatenate([one.vectors.numpy(), other.vectors.numpy()]))
     swaps = Swaps(note="all vectors are equal")
@@ -57,6 +67,8 @@ def pair_findings(
         )
         swaps = kernel_swaps(first, second, kernel, seed, permutations)
     return PairFindings(
+        (len(one.documents), len(other.documents)),
+        (len(whole[0].points.documents), len(whole[1].points.documents)),
         separation(left, right, seed),
         swaps,
         probe(left, right, seed, permutations=permutations),
@@ -76,12 +88,19 @@ def nearest_findings(
         UserError: as of `pair_findings`.
     """
     return nearest(
-        {task: _points(store, task, site)[0] for task in tasks}, seed, resamples=2 * permutations + 1
+        {task: _points(store, task, site).points for task in tasks}, seed, resamples=2 * permutations + 1
     )
 
 
-def _points(store: Path, task: str, site: str) -> tuple[Points, Tensor | None]:
-    """The sampled tokens and their ids, which a store made from arrays does not have."""
+class _Sampled(NamedTuple):
+    """The sampled tokens of a task; their ids, which a store made from arrays does not have, and keys."""
+
+    points: Points
+    words: Tensor | None
+    keys: Tensor | None
+
+
+def _points(store: Path, task: str, site: str) -> _Sampled:
     found = load_statistics(store, task, site, ALL, None)
     if not {"document", "position"} <= set(found.facts):
         raise UserError(
@@ -89,4 +108,23 @@ def _points(store: Path, task: str, site: str) -> tuple[Points, Tensor | None]:
             "make them with python -m jobs.activations"
         )
     points = Points(found.sample, found.facts["document"], found.facts["position"])
-    return points, found.facts.get("token")
+    return _Sampled(points, found.facts.get("token"), found.facts.get("key"))
+
+
+def _some(found: _Sampled) -> tuple[Points, Tensor | None]:
+    """At most `MOST` of the tokens and their ids, always the same.
+
+    Of a document its share, rounded up or down: its tokens, in the order of their keys, stand at even steps
+    from a random start of its own, and those are kept that stand lowest.
+    """
+    points, words, keys = found
+    if len(points.documents) <= MOST:
+        return points, words
+    order = np.arange(len(points.documents)) if keys is None else keys.numpy()
+    _, index, counts = np.unique(points.documents.numpy(), return_inverse=True, return_counts=True)
+    by_document = np.lexsort([order, index])
+    rank = np.empty(len(index), np.int64)
+    rank[by_document] = np.arange(len(index)) - (np.cumsum(counts) - counts)[index[by_document]]
+    starts = numpy_generator(0, "pair tokens").random(len(counts))
+    kept = np.sort(np.argsort((rank + starts[index]) / counts[index], kind="stable")[:MOST])
+    return points.take(kept), None if words is None else words[kept]

@@ -18,11 +18,12 @@ from softprior.activations.findings.common import PERMUTATIONS
 from softprior.activations.findings.groups import group_findings
 from softprior.activations.findings.pairs import nearest_findings, pair_findings
 from softprior.activations.findings.sites import site_findings
-from softprior.activations.texts import VOCABULARY
 from softprior.errors import UserError
 from softprior.files import finite, write_json
+from softprior.provenance import code
 from softprior.statistics.store import stored
 from softprior.statistics.unimodality import over_sites
+from softprior.statistics.units import VOCABULARY
 from softprior.storage import Location
 
 Report = Callable[[int, int, str], None]
@@ -48,7 +49,7 @@ def findings(store: Path, report: Report | None = None, seed: int = 0) -> dict[s
     or more); what could not be computed is null and has a note. p-values are corrected by Holm over the sites
     of one task or pair, dips over its sites and components: `dip_holm`, `trace_holm`, `step_holm`,
     `answer_holm`; `holm`, `probe_holm`, `lexical_holm`, `lexical_probe_holm` of pairs; `holm` of groups and
-    of the nearest pair.
+    of the nearest pair. `commit` and `sources` say which code found them.
 
     Raises:
         UserError: there is no store.
@@ -92,7 +93,7 @@ def findings(store: Path, report: Report | None = None, seed: int = 0) -> dict[s
     found = finite(
         {"seed": seed, "sites": known, "tasks": tasks, "pairs": pairs, "groups": groups, "nearest": closest}
     )
-    return {**found, "sentences": sentences(found)}
+    return {**found, "sentences": sentences(found), **code()}
 
 
 def by_depth(found: Mapping[str, Any]) -> dict[str, dict[int, float]]:
