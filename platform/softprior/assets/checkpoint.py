@@ -141,7 +141,7 @@ def _weights(folder: Path, config: Mapping[str, Any]) -> tuple[tuple[Path, ...],
     index = _json(chosen, "copy it again")
     places = index.get("weight_map")
     if not isinstance(places, dict) or not isinstance(index.get("metadata"), dict) or not places:
-        raise UserError(f"{chosen} is no index of weights: it needs weight_map and metadata; copy it again")
+        raise UserError(f"{chosen} is not a weight index: it needs weight_map and metadata; copy it again")
     shards = sorted({str(name) for name in places.values()})
     missing = [name for name in shards if not (folder / name).is_file()]
     if missing:

@@ -65,6 +65,8 @@ def _examined(checkpoint: Checkpoint) -> Examination:
     made = architecture(folder)
     try:
         model, found = _outline(made, tensors)
+    except (MemoryError, OSError):  # of this moment, which is not to be remembered
+        raise
     except Exception as error:  # whatever a family does with its tensors while they are loaded
         _require_plain_weights(checkpoint)
         read_tokenizer(folder)
