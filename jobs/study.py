@@ -93,8 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         AGAIN,
         action="store_true",
-        help="also rerun finished trials that were made by other code (another commit, or edits); what they had "
-        "is kept until the new record is complete (a search starts over)",
+        help="also rerun finished trials that other code made (another commit, or edits); what they had is "
+        "kept until the new record is complete (a search starts over)",
     )
     parser.add_argument(
         "--results",
