@@ -1,8 +1,8 @@
 """Users' data files: text, JSON lines and Parquet, packed or not, and what in them cannot be read.
 
 Everything that reads documents or questions from files opens them here, so that a byte-order mark, an
-odd row or a damaged archive is the same to every task and job. A line ends with \\n or \\r\\n; a carriage return
-alone is a character like others.
+odd row or a damaged archive is the same to every task and job. A line ends with \\n or \\r\\n; a carriage
+return alone is a character like any other.
 """
 
 from __future__ import annotations

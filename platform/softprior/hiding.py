@@ -10,8 +10,8 @@ MASK = "***"
 _SCHEME = r"\b[A-Za-z][A-Za-z0-9+.-]*:/{1,3}"
 
 _WEB = r"\b(?:https?|s3|gs|hf|ray):/{1,3}"
-"""Here a host ends at the first /, so that digits in front of that are a port. Of a database's address the host
-is what stands behind the last @."""
+"""Here a host ends at the first /, so digits in front of that are a port. In a database's address the host is
+what follows the last @."""
 
 _PORT = r"\d{1,5}(?:[/?#\s'\",;)]|$)"
 

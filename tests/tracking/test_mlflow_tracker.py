@@ -317,10 +317,8 @@ def test_a_results_folder_of_any_name_keeps_its_artifacts_wherever_it_goes(
 def test_a_database_that_two_results_folders_use_keeps_the_artifacts_of_both(tmp_path: Path) -> None:
     a, b, copied = tmp_path / "a", tmp_path / "b", tmp_path / "copied"
     client = open_experiment(default_uri(a), "of a", a).client
-    experiments = [
-        open_experiment(default_uri(a), f"of {folder.name}", folder).experiment for folder in (a, b)
-    ]
-    runs = [client.create_run(experiment) for experiment in experiments]
+    opened = [open_experiment(default_uri(a), f"of {folder.name}", folder) for folder in (a, b)]
+    runs = [client.create_run(connection.experiment) for connection in opened]
     for made in runs:
         client.log_text(made.info.run_id, "text", "file.txt")
     addresses = [made.info.artifact_uri for made in runs]

@@ -210,7 +210,7 @@ def follow_artifacts(results: Path) -> list[str]:
 
 
 def _left(place: str, here: Path, runs: Iterable[str]) -> bool:
-    """Whether another place is gone, or every folder that a run has there is here too: copied with the results."""
+    """Whether another place is gone, or was copied: every folder that a run has there is here too."""
     if not _path(place).exists():
         return True
     inside = [_path(run).relative_to(_path(place)) for run in runs if run.startswith(f"{place}/")]
