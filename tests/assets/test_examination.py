@@ -164,9 +164,7 @@ def test_a_head_of_its_own_and_a_decoder_are_missed(damaged, tmp_path):
 def test_a_shard_that_is_not_there_is_named(damaged):
     folder = damaged("shards")
     first_weights(folder).unlink()
-    with pytest.raises(
-        UserError, match=r"names \d files of weights, and 1 of them are not there, model-00001"
-    ):
+    with pytest.raises(UserError, match=r"names \d weight files, and 1 of them are missing, model-00001"):
         model_fingerprint(spec(folder))
     (folder / INDEX).write_text(json.dumps({"weight_map": {}}))
     with pytest.raises(UserError, match="is not a weight index"):

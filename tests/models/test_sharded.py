@@ -92,7 +92,9 @@ def test_contract(check, host, monkeypatch):
     for name, module in list(sys.modules.items()):
         if name.startswith("softprior.testing.hosts.") and "examples" not in name:
             monkeypatch.setattr(module, "example_prompts", few, raising=False)
-    check(host, with_uneven_norms(random_model("llama")))
+    oracle = with_uneven_norms(random_model("llama"))
+    oracle.config.max_position_embeddings = LONGEST
+    check(host, oracle)
 
 
 @pytest.fixture(scope="module")

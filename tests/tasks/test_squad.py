@@ -128,7 +128,7 @@ def test_malformed_rows_are_set_aside_and_named(source, write):
         (f"{at}[3]", "'question' is empty"),
         (f"{at}[4]", "there are no answers"),
         (f"{at}[5]", "no answer's text stands in the context"),
-        (f"{at}[6]", f"the id '{good['id']}' stands there twice"),
+        (f"{at}[6]", f"the id '{good['id']}' appears twice"),
         (f"{at}[7]", "no 'question'; it has id, answers"),
         (f"{at}[8]", "the question is not an object"),
         (f"{at}[9]", "'question' is not a text: 7"),
@@ -351,7 +351,7 @@ def test_ids_that_repeat_are_made_from_their_place(source, write, restart):
     copied.append(dict(copied[1]))
     splits = Squad(data=write(source)).splits()
     assert [row.index for row in splits.quarantined] == [f"data[0].paragraphs[0].qas[{len(copied) - 1}]"]
-    assert "there twice" in splits.quarantined[0].reason
+    assert "appears twice" in splits.quarantined[0].reason
     ids = [one["id"] for split in SPLITS for one in getattr(splits, split)]
     assert len(set(ids)) == len(ids) == sum(len(getattr(sound, split)) for split in SPLITS)
     kept = {"in every paragraph": len(copied) - 1, "everywhere": 1, "none": 0}[restart]

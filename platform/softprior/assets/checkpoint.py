@@ -146,7 +146,7 @@ def _weights(folder: Path, config: Mapping[str, Any]) -> tuple[tuple[Path, ...],
     missing = [name for name in shards if not (folder / name).is_file()]
     if missing:
         raise UserError(
-            f"{chosen} names {len(shards)} files of weights, and {len(missing)} of them are not there, "
+            f"{chosen} names {len(shards)} weight files, and {len(missing)} of them are missing, "
             f"{missing[0]} first; copy them there"
         )
     return tuple(folder / name for name in shards), chosen
