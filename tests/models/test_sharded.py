@@ -129,7 +129,7 @@ def test_equals_a_local_host(host, local, rows):
             assert torch.allclose(a, b.to(a), rtol=CLOSE, atol=1e-7)
 
 
-@pytest.mark.parametrize("lengths", [(9, 44, 50, 12, 44), (41, 52, 60), (45,), (39, 7)])
+@pytest.mark.parametrize("lengths", [(9, 44, 50, 12, 44), (39,)])
 def test_rows_that_turn_differently_run_apart_on_all_ranks(host, local, lengths):
     """Ranks with other numbers of parts, one with none, and rows that pass the length on their way."""
     assert local._regimes == Regimes(LONGEST, each=True)
