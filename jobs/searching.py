@@ -36,7 +36,7 @@ def run(
 
     Args:
         uri: MLflow's; None for no tracking.
-        again: begins it anew where other code had a part in it.
+        again: starts it over if other code contributed to it.
 
     Raises:
         UserError: it cannot run or go on.
@@ -56,7 +56,7 @@ def run(
 
     console.print("\n".join(describe(plan)))
     records = {} if again else load_records(folder.records)
-    note = reused_note(records.values(), "begins the search anew")
+    note = reused_note(records.values(), "starts the search over")
     if note:
         console.print(note)
     stop.orderly = True

@@ -93,8 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         AGAIN,
         action="store_true",
-        help="also run finished trials again that other code made, another commit or edits; what they had is "
-        "kept until the new record is whole (a search begins anew)",
+        help="also rerun finished trials that other code made (another commit, or edits); what they had is "
+        "kept until the new record is complete (a search starts over)",
     )
     parser.add_argument(
         "--results",
@@ -177,13 +177,15 @@ def _run(
     wanted = [trial.id for trial in plan.trials]
     kept = {i: r for i, r in known_records(folder).items() if i in wanted and r.status == "finished"}
     if options.again:
-        others = of_other_code(kept.values())
-        console.print(f"study {study.name}: {counted(len(others), 'finished trial')} of other code run again")
-        kept = {i: r for i, r in kept.items() if r not in others}
+        others = {record.id for record in of_other_code(kept.values())}
+        if others:
+            which = f"{counted(len(others), 'finished trial')} made by other code"
+            console.print(f"study {study.name}: {which} will run again")
+        kept = {i: r for i, r in kept.items() if i not in others}
     done = len(kept)
     if done:
         console.print(f"study {study.name}: {done} of {len(wanted)} trials are finished already")
-    note = reused_note(kept.values(), "runs them again")
+    note = reused_note(kept.values())
     if note:
         console.print(note)
     missing = [trial for trial in plan.trials if trial.id not in kept]

@@ -1,7 +1,8 @@
 """Users' data files: text, JSON lines and Parquet, packed or not, and what in them cannot be read.
 
 Everything that reads documents or questions from files opens them here, so that a byte-order mark, an
-odd row or a damaged archive is the same to every task and job.
+odd row or a damaged archive is the same to every task and job. A line ends with \\n or \\r\\n; a carriage
+return alone is a character like any other.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ def contents(path: Path) -> str:
     except DAMAGE as error:
         raise UserError(f"{path} is a damaged gzip file ({_plain(str(error))}); fetch it again") from None
     text = whole.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.replace("\r\n", "\n")
 
 
 def decoded(line: bytes) -> str | Malformed:
@@ -194,7 +195,7 @@ def text_at(row: Any, column: str) -> str | Malformed:
 
 def text_of(value: Any) -> str | Malformed:
     """A value that has to be a text, which may be empty."""
-    return sound(value) if isinstance(value, str) else Malformed(_plain(f"no text but {str(value)[:40]}"))
+    return sound(value) if isinstance(value, str) else Malformed(_plain(f"not a text: {str(value)[:40]}"))
 
 
 def parquet_file(path: Path) -> parquet.ParquetFile:

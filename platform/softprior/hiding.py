@@ -9,11 +9,21 @@ MASK = "***"
 
 _SCHEME = r"\b[A-Za-z][A-Za-z0-9+.-]*:/{1,3}"
 
-_PAIR = re.compile(rf"(?P<front>{_SCHEME}[^\s/?#:@'\"]*):(?!\d{{1,5}}(?:[/?#\s'\",;)]|$))[^\s'\"]*@")
+_WEB = r"\b(?:https?|s3|gs|hf|ray):/{1,3}"
+"""Here a host ends at the first /, so digits in front of that are a port. In a database's address the host is
+what follows the last @."""
+
+_PORT = r"\d{1,5}(?:[/?#\s'\",;)]|$)"
+
+_PAIR = re.compile(rf"(?P<front>(?!(?:[\w.-]*\+)?{_WEB}){_SCHEME}[^\s/?#:@'\"]*):[^\s'\"]*@", re.IGNORECASE)
 """`postgresql://USER:PASSWORD@`, up to the last @: a password may hold any character."""
 
-_BARE = re.compile(r"(?P<front>(?<![\w/:.-])(?!hub:)[\w.+%-]+):(?!/)[^\s/@'\"]+@(?=[\w\[])")
-"""`USER:PASSWORD@HOST`, where the scheme was forgotten."""
+_WEB_PAIR = re.compile(rf"(?P<front>{_WEB}[^\s/?#:@'\"]*):(?!{_PORT})[^\s'\"]*@", re.IGNORECASE)
+
+_BARE = re.compile(
+    r"(?P<front>(?<![\w/:.-])(?!hub:)(?!\d)(?!\w+\.[\w.]+:\d{1,4}@)[\w.+%-]+):(?!/)[^\s/@'\"]+@(?=[\w\[])"
+)
+"""`USER:PASSWORD@HOST`, where the scheme was forgotten; neither `10:30@noon` nor `training.steps:5@x`."""
 
 _ALONE = re.compile(r"(?P<front>\b(?:https?|s3|gs|hf|ray)://)[^\s/?#:@'\"]+@")
 """`https://TOKEN@HOST`: what stands alone in front of a host may be a token; of a database it is a user."""
@@ -29,10 +39,10 @@ _QUERY = re.compile(
 def hidden(text: str) -> str:
     """A text with `***` for every secret in an address: `postgresql://user:***@host/db`.
 
-    Written down twice it stays as it is. Whoever needs the address itself takes it from the study file.
+    Applying it twice changes nothing. Whoever needs the address itself takes it from the study file.
     """
-    text = _PAIR.sub(rf"\g<front>:{MASK}@", text)
-    text = _BARE.sub(rf"\g<front>:{MASK}@", text)
+    for pattern in (_PAIR, _WEB_PAIR, _BARE):
+        text = pattern.sub(rf"\g<front>:{MASK}@", text)
     text = _ALONE.sub(rf"\g<front>{MASK}@", text)
     return _QUERY.sub(rf"\g<front>{MASK}", text)
 

@@ -35,7 +35,7 @@ class _Loader(yaml.SafeLoader):
             if alias.anchor in self._inside:
                 name = alias.anchor
                 raise UserError(
-                    f"{_line(alias)}: the alias *{name} stands inside of its own anchor &{name}; write it out"
+                    f"{_line(alias)}: the alias *{name} is inside its own anchor &{name}; write it out"
                 )
         return super().compose_node(parent, index)
 
@@ -54,12 +54,12 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 raise UserError(f"{_line(key)}: a key must be a word, not a list or a mapping")
             if key.value in seen:
-                raise UserError(f"{_line(key)}: the key {key.value!r} stands there twice; remove one")
+                raise UserError(f"{_line(key)}: the key {key.value!r} appears twice; remove one")
             unseen = next((c for c in key.value if c != " " and unicodedata.category(c) in INVISIBLE), None)
             if unseen is not None:
                 name = unicodedata.name(unseen, "a control character").lower()
                 raise UserError(
-                    f"{_line(key)}: the key {key.value!a} holds a character that nobody sees, "
+                    f"{_line(key)}: the key {key.value!a} holds an invisible character, "
                     f"U+{ord(unseen):04X} ({name}); replace it, in front of a key by spaces"
                 )
             seen.add(key.value)

@@ -72,7 +72,7 @@ def validate(kind: type[SpecT], data: Any, where: str, at: str = "") -> SpecT:
     except TypeError as error:
         raise UserError(f"{where}: {error}; write such values as strings") from None
     except ValueError:
-        raise UserError(f"{where}: an alias (*) stands inside of its own anchor (&); write it out") from None
+        raise UserError(f"{where}: an alias (*) is inside its own anchor (&); write it out") from None
 
 
 def validate_inner(kind: type[SpecT], data: Any, key: str) -> SpecT:

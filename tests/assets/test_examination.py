@@ -164,12 +164,10 @@ def test_a_head_of_its_own_and_a_decoder_are_missed(damaged, tmp_path):
 def test_a_shard_that_is_not_there_is_named(damaged):
     folder = damaged("shards")
     first_weights(folder).unlink()
-    with pytest.raises(
-        UserError, match=r"names \d files of weights, and 1 of them are not there, model-00001"
-    ):
+    with pytest.raises(UserError, match=r"names \d weight files, and 1 of them are missing, model-00001"):
         model_fingerprint(spec(folder))
     (folder / INDEX).write_text(json.dumps({"weight_map": {}}))
-    with pytest.raises(UserError, match="is no index of weights"):
+    with pytest.raises(UserError, match="is not a weight index"):
         model_fingerprint(spec(folder))
 
 
@@ -202,6 +200,20 @@ def test_a_multimodal_model_is_counted_as_the_text_model_it_holds(kinds):
         tensor for name, tensor in load_file(folder / SINGLE).items() if name.startswith("language_model.")
     ]
     assert parameter_count(spec(folder)) == sum(tensor.numel() for tensor in text)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(5, "Input/output error")])
+def test_trouble_of_a_moment_is_not_remembered(error, damaged, monkeypatch):
+    folder = damaged("llama")
+    with monkeypatch.context() as during:
+
+        def fail(*_: Any) -> None:
+            raise error
+
+        during.setattr("softprior.assets.examination._outline", fail)
+        with pytest.raises(type(error)):
+            model_notes(spec(folder))
+    assert model_notes(spec(folder)) == ()
 
 
 def test_an_adapter_beside_the_weights_is_refused_whatever_it_holds(damaged):

@@ -19,7 +19,14 @@ from transformers import (
 )
 
 import softprior
-from softprior.assets.models import Shape, model_fingerprint, model_shape, parameter_count, resolve_model
+from softprior.assets.models import (
+    Shape,
+    model_fingerprint,
+    model_shape,
+    parameter_count,
+    resolve_model,
+    tokenizer_here,
+)
 from softprior.errors import UserError
 from softprior.models.load import load_local
 from softprior.prompt import Place
@@ -248,6 +255,26 @@ def test_a_hub_model_is_taken_from_the_cache_without_network(
     assert (model.folder, model.fingerprint) == (stored / "snapshots" / COMMIT, COMMIT)
     assert model_fingerprint(spec) == COMMIT
     assert model_fingerprint(ModelSpec(id="hub:owner/name", revision=COMMIT)) == COMMIT
+
+
+def test_the_tokenizer_of_a_hub_model_is_that_of_its_commit(
+    llama: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A branch has moved since its snapshot on this machine was fetched."""
+    for name in ("HF_HOME", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    stored, moved = cache / "hub" / "models--owner--name", "c" * 40
+    for commit in (COMMIT, moved):
+        shutil.copytree(llama, stored / "snapshots" / commit)
+    path = stored / "snapshots" / moved / "tokenizer.json"
+    path.write_text(path.read_text().replace('"a"', '"new"'))
+    (stored / "refs").mkdir()
+    (stored / "refs" / "main").write_text(COMMIT)
+    monkeypatch.setattr("softprior.assets.models.hub_commit", lambda *_: moved)
+    tokenizer = tokenizer_here(ModelSpec(id="hub:owner/name"))
+    assert tokenizer is not None
+    assert "new" in tokenizer.get_vocab()
 
 
 def test_a_file_of_the_hub_that_is_not_what_its_name_says_is_damaged(

@@ -19,6 +19,10 @@ SECRETS = {
     "https://h/x?api_key=geheim&b=1": "https://h/x?api_key=***&b=1",
     "s3://bucket/k?X-Amz-Signature=geheim": "s3://bucket/k?X-Amz-Signature=***",
     "postgresql:/u:geheim@h/db": "postgresql:/u:***@h/db",
+    "postgresql://u:12345/6@h": "postgresql://u:***@h",
+    "the storage mysql+pymysql://u:1/geheim@h:3306/db": "the storage mysql+pymysql://u:***@h:3306/db",
+    "HTTPS://u:geheim@h:5000": "HTTPS://u:***@h:5000",
+    "is u.v:geheim@h": "is u.v:***@h",
     "tracking.uri=u:geheim@h": "tracking.uri=u:***@h",
     "request to https://u:geheim@h/api failed: 'http://v:geheim@x'": (
         "request to https://u:***@h/api failed: 'http://v:***@x'"
@@ -39,6 +43,9 @@ def test_a_secret_is_hidden_and_stays_so(text: str) -> None:
     "text",
     [
         "http://host:5000/a@b",
+        "pip install git+https://host:5000/a@b",
+        "model at 10:30@noon",
+        "'training.steps:5@x' is no setting",
         "sqlite:////tmp/a@b.db",
         "mysql://root@host/db",
         "hub:owner/name@main",

@@ -121,7 +121,7 @@ def test_the_same_thing_said_twice_is_one_trial(plan):
     assert len(once.trials) == 2
     pairs = [("priors", 1, 0), ("methods", 1, 0), ("methods", 3, 2), ("tasks", 1, 0), ("regularisers", 2, 1)]
     pairs += [("rates", 1, 0), ("rates", 2, 0), ("seeds", 1, 0)]
-    said = [f"{a}[{i}] is the same as {a}[{j}] and counts once; take it away" for a, i, j in pairs]
+    said = [f"{a}[{i}] is the same as {a}[{j}] and counts once; remove it" for a, i, j in pairs]
     assert [note for note in twice.notes if "the same" in note] == said
 
 

@@ -402,8 +402,8 @@ def test_a_wrong_value_gets_one_helpful_sentence(load, tmp_path, line):
 
 
 BROKEN = {
-    "key twice": (STUDY + "name: other\n", "study.yaml, line 9: the key 'name' stands there twice"),
-    "inner key twice": (STUDY.replace("batch: 2", "steps: 6"), "line 8: the key 'steps' stands there twice"),
+    "key twice": (STUDY + "name: other\n", "study.yaml, line 9: the key 'name' appears twice"),
+    "inner key twice": (STUDY.replace("batch: 2", "steps: 6"), "line 8: the key 'steps' appears twice"),
     "key is a list": (STUDY + "? [a, b]\n: 3\n", "line 9: a key must be a word"),
     "unclosed list": (STUDY + "x: [1, 2\n", "line 10, column 1: not valid YAML"),
     "tab": (STUDY + "\tx: 1\n", "line 9, column 1: not valid YAML"),
@@ -421,7 +421,7 @@ BROKEN = {
     ),
     "no-break space": (
         STUDY.replace("training: {", "training:\n\u00a0\u00a0steps: 2\nx: {"),
-        r"line 9: the key '\xa0\xa0steps' holds a character that nobody sees, U+00A0 (no-break space)",
+        r"line 9: the key '\xa0\xa0steps' holds an invisible character, U+00A0 (no-break space)",
     ),
     "zero-width space": (
         STUDY.replace("seeds:", "see\u200bds:"),

@@ -128,7 +128,7 @@ def test_a_cut_vector_at_block_0_is_seen_as_the_embedding_that_it_equals():
     ids=lambda config: config.model_type,
 )
 def test_a_family_that_does_something_else_to_embeddings_is_refused_by_name(config):
-    said = f"^the model family '{config.model_type}' does more to its embeddings in front of block 0"
+    said = f"^the model family '{config.model_type}' does more to its embeddings before block 0"
     with pytest.raises(UserError, match=said):
         LocalLM(model(config), "weights").info()
 

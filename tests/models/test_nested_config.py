@@ -23,7 +23,7 @@ VISION = SiglipVisionConfig(
 )
 
 
-def test_gemma_3_with_eyes_runs_as_the_text_model_in_it():
+def test_gemma_3_with_vision_runs_as_the_text_model_in_it():
     text: Any = random_model("gemma3", ATTENTION)
     config = Gemma3Config(
         text_config=FAMILIES["gemma3"].to_dict(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -16,13 +17,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from softprior.errors import UserError
-from softprior.models.local import LocalLM
+from softprior.models.lengths import Regimes
+from softprior.models.load import load_local
 from softprior.models.packing import ATTENTION
 from softprior.models.protocol import FrozenLM, PackingLM, Request
 from softprior.models.ranks import Limits, RanksLostError
 from softprior.models.schedule import Call, Scheduler
 from softprior.models.sharded import load_sharded, shared
-from softprior.prompt import Place, Prompt
+from softprior.prompt import Place, Prompt, Row, collate
 from softprior.specs import ModelSpec
 from softprior.testing.families import random_model, save_model, with_uneven_norms
 from softprior.testing.hosts import CHECKS, Recorder, example_batch, example_prompts
@@ -32,6 +34,12 @@ pytestmark = pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspee
 
 CLOSE = 1e-5
 """Relative to the largest number: ranks add in another order."""
+
+LONGEST = 40
+DYNAMIC = {
+    "max_position_embeddings": LONGEST,
+    "rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0},
+}
 
 LIMITS = Limits(request=60.0, loading=300.0)
 
@@ -44,7 +52,11 @@ def saved(family: str, folder: Path, uneven: bool = True) -> ModelSpec:
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory):
-    return saved("llama", tmp_path_factory.mktemp("llama"))
+    """With a rotation that is the plain one up to `LONGEST` positions, and beyond depends on the length."""
+    spec = saved("llama", tmp_path_factory.mktemp("llama"))
+    path = Path(spec.id) / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | DYNAMIC))
+    return spec
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +68,7 @@ def host(llama):
 
 @pytest.fixture(scope="module")
 def local(llama):
-    return LocalLM(with_uneven_norms(random_model("llama", ATTENTION)), "weights")
+    return load_local(llama).host
 
 
 def close(found: Tensor, expected: Tensor) -> None:
@@ -80,7 +92,9 @@ def test_contract(check, host, monkeypatch):
     for name, module in list(sys.modules.items()):
         if name.startswith("softprior.testing.hosts.") and "examples" not in name:
             monkeypatch.setattr(module, "example_prompts", few, raising=False)
-    check(host, with_uneven_norms(random_model("llama")))
+    oracle = with_uneven_norms(random_model("llama"))
+    oracle.config.max_position_embeddings = LONGEST
+    check(host, oracle)
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +127,34 @@ def test_equals_a_local_host(host, local, rows):
         assert host.generate(prompt, batch, **how) == local.generate(prompt, batch, **how)
         for a, b in zip(host.compare(prompt, None, batch), local.compare(prompt, None, batch), strict=True):
             assert torch.allclose(a, b.to(a), rtol=CLOSE, atol=1e-7)
+
+
+@pytest.mark.parametrize("lengths", [(9, 44, 50, 12, 44), (39,)])
+def test_rows_that_turn_differently_run_apart_on_all_ranks(host, local, lengths):
+    """Ranks with other numbers of parts, one with none, and rows that pass the length on their way."""
+    assert local._regimes == Regimes(LONGEST, each=True)
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for n in lengths:
+        tokens, labels = torch.randint(97, (n,), generator=generator).tolist(), [False] + [True] * (n - 1)
+        rows.append(Row(str(len(rows)), tokens, labels, labels))
+    batch = collate(rows).weighted(torch.linspace(0.5, 1.5, len(rows)))
+    prompt = {Place(0): torch.randn(3, 32, generator=generator)}
+    found, expected = host.loss(prompt, batch, grad=True), local.loss(prompt, batch, grad=True)
+    close(found.nll, expected.nll)
+    close(found.gradient[Place(0)], expected.gradient[Place(0)])
+    how = {"max_new": 3, "stop": frozenset({7, 8})}
+    assert host.generate(prompt, batch, **how) == local.generate(prompt, batch, **how)
+
+
+def test_one_ranks_row_across_the_length_is_refused_by_all(host, local):
+    """The rank with the other row would wait in vain."""
+    cut = {Place(0, after="cut"): torch.randn(3, 32)}
+    rows = [Row(f"{n}", [5] * n, *[[False] + [True] * (n - 1)] * 2) for n in (38, 9)]
+    for model in (local, host):
+        with pytest.raises(UserError, match="depend on the length from 40 positions on"):
+            model.loss(cut, collate(rows))
+    close(host.loss(cut, collate(rows[1:])).nll, local.loss(cut, collate(rows[1:])).nll)
 
 
 def test_each_rank_does_its_part(local):

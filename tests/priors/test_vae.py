@@ -110,7 +110,7 @@ def test_a_vae_whose_draws_are_not_spread_as_the_data_says_so(tmp_path):
     record = law.record()
     assert not 0.8 <= record["spread_over_data"] <= 1.25
     assert law.warnings() == (record["verdict"],)
-    sentence = f"the vae is no fit of its data: its draws have {record['spread_over_data']:.2f} of their "
+    sentence = f"the vae does not fit its data: its draws have {record['spread_over_data']:.2f} of their "
     assert record["verdict"].startswith(sentence)
     assert "from 120 vectors of 30 dimensions; give it more vectors" in record["verdict"]
     mixed = PRIORS["mixture"](priors=["isotropic", {"vae": prior(tmp_path, steps=2).model_dump(mode="json")}])

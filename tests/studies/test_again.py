@@ -45,14 +45,18 @@ def contents(folder: StudyFolder) -> dict[str, bytes]:
 
 def test_the_line_counts_them_and_names_the_option(finished_study: Finished, folder: StudyFolder) -> None:
     records = load_records(folder.records)
-    note = reused_note(records.values(), "runs them again")
+    note = reused_note(records.values())
     assert note is not None
     assert note.startswith(
         "note: 2 of 3 reused trials were made by other code (commit fffffff (sources 00000000)"
     )
     assert f"(sources {SOURCES[:8]})); --again runs them again" in note
     assert {record.id for record in of_other_code(records.values())} == set(others(finished_study))
-    assert reused_note(finished_study.records.values(), "") is None
+    assert reused_note(finished_study.records.values()) is None
+    one = reused_note([records[others(finished_study)[0]]])
+    assert one is not None
+    assert one.startswith("note: 1 of 1 reused trial was made by other code (")
+    assert one.endswith("; --again runs it again")
 
 
 def test_what_a_trial_had_is_put_back_until_its_new_record_is_whole(
@@ -124,6 +128,18 @@ def test_the_command_says_so_and_hides_passwords(
     for path in Path(results).rglob("*"):
         assert path.is_dir() or b"geheim" not in path.read_bytes(), path
     assert b"user:***@127" in Path(folder.study).read_bytes()
+
+
+def test_the_option_is_silent_where_no_trial_is_of_other_code(
+    finished_study: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    monkeypatch.setattr(Cluster, "start", lambda _: pytest.fail("nothing is to be run"))
+    results = str(finished_study.copy(tmp_path).root.parent)
+    options = ["tracking.enabled=false", "--again", "--results", results]
+    assert command.main([str(finished_study.file), *options]) == 0
+    out = capsys.readouterr().out
+    assert "3 of 3 trials are finished already" in out
+    assert "other code" not in out
 
 
 def test_a_record_says_which_code_made_it(finished_study: Finished) -> None:

@@ -6,6 +6,7 @@ import json
 import pytest
 from datasets import load_dataset
 
+from softprior.activations.rows import rows as activation_rows
 from softprior.errors import UserError
 from softprior.tasks import Language
 from softprior.tasks.base import SPLITS, Example
@@ -61,7 +62,7 @@ def test_malformed_lines_are_set_aside_and_named(tmp_path, tokenizer):
     assert "not valid JSON" in prepared.quarantine[0].reason
     assert [row.reason for row in prepared.quarantine[1:]] == [
         "no 'text'; it has body",
-        "no text but 3",
+        "not a text: 3",
         "not an object but ['text']",
         "'text' is empty",
     ]
@@ -144,20 +145,29 @@ def test_a_folder_says_which_file_is_wrong_and_passes_over_hidden_ones(tmp_path)
         task.splits()
 
 
-def test_lines_end_as_they_always_did(tmp_path):
+def test_a_carriage_return_alone_ends_no_line_of_any_reader(tmp_path):
+    rows = [json.dumps({"text": sentence(i)}) for i in range(6)]
     path = tmp_path / "ends.jsonl"
-    rows = [json.dumps({"text": sentence(i)}) for i in range(4)]
-    path.write_bytes("\r".join([*rows[:2], "\r\n", *rows[2:]]).encode() + b"\r\n")
-    splits = Language(data=str(path)).splits()
-    assert splits.quarantined == []
+    lines = [rows[0], rows[1].replace(":", ":\r"), "\r".join(rows[2:4]), *rows[4:]]
+    path.write_bytes("\r\n".join([*lines, "\r\n"]).encode())
+    task = Language(data=str(path))
+    splits = task.splits()
+    assert [row.index for row in splits.quarantined] == ["line 3"]
     found = {
         text: name
         for split in SPLITS
         for text, name in zip(*(getattr(splits, split)[c] for c in ("input", "group")), strict=True)
     }
-    with path.open(encoding="utf-8") as lines:
-        wanted = {json.loads(line)["text"]: f"{path}:{n}" for n, line in enumerate(lines) if line.strip()}
-    assert found == wanted
+    assert found == {sentence(i): f"{path}:{n}" for i, n in {0: 0, 1: 1, 4: 3, 5: 4}.items()}
+    read = [text for _, text in activation_rows(path, "text", 0, path.stat().st_size)]
+    assert [text for text in read if isinstance(text, str)] == [sentence(i) for i in (0, 1, 4, 5)]
+    assert task.fingerprint() == f"{contents_fingerprint([path])}-2", "they were other documents once"
+    path.write_bytes("\r\n".join(rows).encode())
+    assert task.fingerprint() == contents_fingerprint([path])
+    path = tmp_path / "ends.txt"
+    path.write_bytes("\r\n\r\n".join([*map(sentence, range(4)), "a\r\rb"]).encode())
+    assert Language(data=str(path)).fingerprint() == f"{contents_fingerprint([path])}-2"
+    assert "a\r\rb" in texts(Language(data=str(path)))
 
 
 def test_a_home_folder_is_found(tmp_path, monkeypatch):

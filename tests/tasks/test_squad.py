@@ -128,10 +128,10 @@ def test_malformed_rows_are_set_aside_and_named(source, write):
         (f"{at}[3]", "'question' is empty"),
         (f"{at}[4]", "there are no answers"),
         (f"{at}[5]", "no answer's text stands in the context"),
-        (f"{at}[6]", f"the id '{good['id']}' stands there twice"),
+        (f"{at}[6]", f"the id '{good['id']}' appears twice"),
         (f"{at}[7]", "no 'question'; it has id, answers"),
         (f"{at}[8]", "the question is not an object"),
-        (f"{at}[9]", "'question' is no text but 7"),
+        (f"{at}[9]", "'question' is not a text: 7"),
         ("data[0].paragraphs[2]", "the paragraph has no list 'qas'; it has context"),
         ("data[12]", "the article has no list 'paragraphs'; it has title"),
     ]
@@ -237,6 +237,10 @@ def lines(source):
     return "".join(json.dumps(row) + "\n" for row in records(source))
 
 
+def articles_on_lines(source):
+    return '{"data": [\n' + "\n,".join(map(json.dumps, source["data"])) + "\n]}"
+
+
 def renamed(question):
     return {"guid": question["id"], **{key: value for key, value in question.items() if key != "id"}}
 
@@ -254,6 +258,7 @@ LAYOUTS = {
     "a list of records": ("mine.json", records),
     "lines": ("mine.jsonl", lines),
     "lines called JSON": ("mine.json", lines),
+    "articles on lines": ("mine.json", articles_on_lines),
     "a mark": ("mine.json", lambda source: "\ufeff" + json.dumps(source)),
     "lines with a mark": ("mine.jsonl", lambda source: "\ufeff" + lines(source)),
     "pretty": ("mine.json", lambda source: json.dumps(source, indent=2)),
@@ -270,6 +275,22 @@ def test_squad_as_the_world_writes_it(source, write, layout):
     assert splits.quarantined == []
     assert splits.notes == {}
     assert plain_splits(splits) == wanted
+
+
+@pytest.mark.parametrize("bad", ['{"id": 1, "context": "cut', "[1]", b"\xff"])
+def test_a_bad_first_line_costs_that_line_alone(source, tmp_path, bad):
+    """Whatever the file is called."""
+    first = bad if isinstance(bad, bytes) else bad.encode()
+    found = []
+    for name in ("mine.json", "mine.jsonl"):
+        path = tmp_path / name
+        path.write_bytes(first + b"\n" + lines(source).encode())
+        task = Squad(data=str(path))
+        task.check_data()
+        splits = task.splits()
+        assert [row.index for row in splits.quarantined] == ["line 1"]
+        found.append((plain_splits(splits), task.fingerprint()[16:]))
+    assert found[0] == found[1]
 
 
 def plain_splits(splits):
@@ -330,7 +351,7 @@ def test_ids_that_repeat_are_made_from_their_place(source, write, restart):
     copied.append(dict(copied[1]))
     splits = Squad(data=write(source)).splits()
     assert [row.index for row in splits.quarantined] == [f"data[0].paragraphs[0].qas[{len(copied) - 1}]"]
-    assert "there twice" in splits.quarantined[0].reason
+    assert "appears twice" in splits.quarantined[0].reason
     ids = [one["id"] for split in SPLITS for one in getattr(splits, split)]
     assert len(set(ids)) == len(ids) == sum(len(getattr(sound, split)) for split in SPLITS)
     kept = {"in every paragraph": len(copied) - 1, "everywhere": 1, "none": 0}[restart]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,7 +23,13 @@ from softprior.results import StudyFolder
 from softprior.specs import Entry, StudySpec, TrialSpec
 from softprior.studies.plan import Plan
 from softprior.studies.table import write_study
-from softprior.tracking.client import default_uri, make_database
+from softprior.tracking.client import (
+    ARTIFACTS,
+    default_uri,
+    follow_artifacts,
+    make_database,
+    open_experiment,
+)
 from softprior.tracking.mlflow_tracker import PARENT, MlflowTracker
 from softprior.tracking.runs import KEY, log_run
 from tests.builders import Finished, run, trial
@@ -305,6 +312,27 @@ def test_a_results_folder_of_any_name_keeps_its_artifacts_wherever_it_goes(
         files = {file.path for file in client.list_artifacts(found.info.run_id)}
         assert {"study.json"} <= files if name == "study" else {f"{name}.json"} <= files, name
     assert send(moved).notes == ()
+
+
+def test_a_database_that_two_results_folders_use_keeps_the_artifacts_of_both(tmp_path: Path) -> None:
+    a, b, copied = tmp_path / "a", tmp_path / "b", tmp_path / "copied"
+    client = open_experiment(default_uri(a), "of a", a).client
+    opened = [open_experiment(default_uri(a), f"of {folder.name}", folder) for folder in (a, b)]
+    runs = [client.create_run(connection.experiment) for connection in opened]
+    for made in runs:
+        client.log_text(made.info.run_id, "text", "file.txt")
+    addresses = [made.info.artifact_uri for made in runs]
+    assert follow_artifacts(a) == []
+    assert [client.get_run(made.info.run_id).info.artifact_uri for made in runs] == addresses
+    assert addresses[1].startswith(b.as_uri())
+
+    shutil.copytree(a, copied)  # the old place is still there
+    assert follow_artifacts(copied) == [
+        f"MLflow had its artifacts in {a / ARTIFACTS}, and now has them in {copied / ARTIFACTS}"
+    ]
+    there = MlflowClient(default_uri(copied))
+    found = [there.get_run(made.info.run_id).info.artifact_uri for made in runs]
+    assert found == [addresses[0].replace(a.as_uri(), copied.as_uri()), addresses[1]]
 
 
 def test_a_deleted_experiment_is_restored(ended, uri: str) -> None:

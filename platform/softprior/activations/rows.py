@@ -93,7 +93,7 @@ def _row_groups(path: Path, column: str, tokens: int) -> list[tuple[int, int, in
     leaves = [facts.schema.column(i).path for i in range(len(facts.schema))]
     if column not in leaves:
         kind = schema.field(column).type
-        raise UserError(f"the column '{column}' of {path} is no text but {kind}; give a column of texts")
+        raise UserError(f"the column '{column}' of {path} holds {kind}, not text; give a column of texts")
     at = leaves.index(column)
     sizes = [facts.row_group(g).column(at).total_uncompressed_size for g in range(facts.num_row_groups)]
     parts, first, filled = [], 0, 0

@@ -221,7 +221,7 @@ class FileTexts:
             raise UserError(f"{given} is an address; fetch the file, and give a path that all workers see")
         if self._pattern.is_dir():
             raise UserError(f"{given} is a folder; name the files in it, as '{self._pattern / '*.jsonl'}'")
-        # What is there is taken as it is, be there brackets in its name.
+        # What is there is taken as it is, even if its name has brackets.
         folder = _fixed_folder(self._pattern)
         rest = self._pattern.relative_to(folder)
         pattern = Path(escape(str(folder))) / (escape(str(rest)) if self._pattern.is_file() else rest)

@@ -88,7 +88,9 @@ def architecture(folder: Path) -> Architecture:
         return Architecture(config, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[type(config)], None, None)
     text = config.get_text_config(decoder=True)
     if type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        part = f", whose text model {text.model_type} is none on its own" if text is not config else ""
+        part = (
+            f", whose text model {text.model_type} cannot be loaded on its own" if text is not config else ""
+        )
         raise UserError(
             f"the family '{config.model_type}' of {folder} is no language model that transformers can load "
             f"as one{part}; choose a decoder-only or T5 model"

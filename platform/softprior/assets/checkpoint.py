@@ -141,12 +141,12 @@ def _weights(folder: Path, config: Mapping[str, Any]) -> tuple[tuple[Path, ...],
     index = _json(chosen, "copy it again")
     places = index.get("weight_map")
     if not isinstance(places, dict) or not isinstance(index.get("metadata"), dict) or not places:
-        raise UserError(f"{chosen} is no index of weights: it needs weight_map and metadata; copy it again")
+        raise UserError(f"{chosen} is not a weight index: it needs weight_map and metadata; copy it again")
     shards = sorted({str(name) for name in places.values()})
     missing = [name for name in shards if not (folder / name).is_file()]
     if missing:
         raise UserError(
-            f"{chosen} names {len(shards)} files of weights, and {len(missing)} of them are not there, "
+            f"{chosen} names {len(shards)} weight files, and {len(missing)} of them are missing, "
             f"{missing[0]} first; copy them there"
         )
     return tuple(folder / name for name in shards), chosen

@@ -65,10 +65,12 @@ def _examined(checkpoint: Checkpoint) -> Examination:
     made = architecture(folder)
     try:
         model, found = _outline(made, tensors)
+    except (MemoryError, OSError):  # of this moment, which is not to be remembered
+        raise
     except Exception as error:  # whatever a family does with its tensors while they are loaded
         _require_plain_weights(checkpoint)
         read_tokenizer(folder)
-        note = f"whether the weights in {folder} are complete shows when they are loaded ({line(error)})"
+        note = f"the weights in {folder} can be checked only when they are loaded ({line(error)})"
         return Examination((note,), sum(math.prod(tensor.shape) for tensor in tensors.values()))
     _require_plain_attention(made, model)
     _require_plain_weights(checkpoint)

@@ -94,18 +94,21 @@ def hub_model(repo: str, revision: str) -> HubModel:
         return HubModel(folder, str(info.sha), str(licence or "not stated"))
 
 
-def hub_tokenizer(repo: str, revision: str) -> Path | None:
+def hub_tokenizer(repo: str, commit: str) -> Path | None:
     """A folder with the model's config and tokenizer: its snapshot, or these files fetched alone.
+
+    Args:
+        commit: no branch, of which the snapshot here may be an old one.
 
     Returns:
         None where neither is to be had, which fetching the model itself explains.
     """
     with suppress(LocalEntryNotFoundError):
-        return _snapshot(repo, revision, local_files_only=True)
+        return _snapshot(repo, commit, local_files_only=True)
     try:
         folder = snapshot_download(
             repo,
-            revision=revision,
+            revision=commit,
             allow_patterns=[name for name in _FILES if not name.endswith(".safetensors")],
             # Apart from whole snapshots, which are taken to be whole where there is no network.
             cache_dir=cache_root() / "tokenizers" / "hub",

@@ -115,7 +115,9 @@ def tokenizer_here(model: ModelSpec) -> Any | None:
         UserError: it cannot be read.
     """
     if model.id.startswith(_HUB):
-        folder = hub_tokenizer(model.id.removeprefix(_HUB), model.revision)
+        repo = model.id.removeprefix(_HUB)
+        # Of a branch that moved, the snapshot on this machine is another commit's.
+        folder = hub_tokenizer(repo, hub_commit(repo, model.revision))
         return None if folder is None else read_tokenizer(folder)
     weights = _here(model)
     if weights is None:

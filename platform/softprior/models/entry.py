@@ -84,7 +84,7 @@ def embeddings_change(config: Any) -> bool:
 
 def _refused(family: str) -> UserError:
     return UserError(
-        f"the model family '{family}' does more to its embeddings in front of block 0 than to multiply them "
-        "and to add positions, so a prompt there has no unit in which softprior could draw it; choose "
+        f"the model family '{family}' does more to its embeddings before block 0 than multiply them "
+        "and add positions, so the units of a prompt there are unknown; choose "
         "another model"
     )

@@ -74,8 +74,8 @@ def crossing(regimes: Regimes, family: str) -> UserError:
     """Refuses a row with cut prompts; nothing of the row is in the sentence, which all ranks say alike."""
     return UserError(
         f"the rotary positions of the model family '{family}' depend on the length from {regimes.longest:,} "
-        "positions on, and a row that passes it has other ones in blocks with cut prompt vectors than in "
-        "those without; lower the length of the task, or use the method soft or prefix"
+        "positions on, and a row that crosses it would have different ones in blocks with cut prompt vectors "
+        "and in those without; lower the length of the task, or use the method soft or prefix"
     )
 
 

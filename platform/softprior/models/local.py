@@ -299,7 +299,7 @@ class LocalLM:
         for rows, steady in self._apart(prompt, batch.lengths, ahead=max_new):
             whole = len(rows) == len(batch)
             some = batch if whole else chosen_rows(batch, rows)
-            # A pass for show is at its end with the first token, whatever that is.
+            # A dummy pass is at its end with the first token, whatever that is.
             ends = stop if len(rows) else frozenset(range(self.info().vocabulary))
             continued = self._continued if steady else self._continued_anew
             for row, tokens in zip(rows.tolist(), continued(prompt, some, max_new, ends), strict=False):
@@ -385,7 +385,7 @@ class LocalLM:
             packed = Packed.of(batch if len(rows) == len(batch) else chosen_rows(batch, rows), self.device)
             within = torch.arange(packed.rows.longest, device=self.device).repeat(packed.rows.count)
             at = Where(packed.row_of, within.index_select(0, packed.rows.unpad), packed.tokens)
-            # Of a pass for show there is nothing to see.
+            # Of a dummy pass there is nothing to see.
             where = (
                 Where(rows.to(self.device)[at.rows], *at[1:]) if len(rows) else Where(*(p[:0] for p in at))
             )

@@ -39,12 +39,14 @@ class Places:
             raise UserError(f"the place {alone.name} needs {partner(alone).name} beside it")
         counts = sorted({len(vectors) for vectors in prompt.values()})
         if len(counts) > 1:
-            raise UserError(f"a prefix has as many vectors at every place, and this one has {counts}")
+            raise UserError(
+                f"a prefix has the same number of vectors at every place, and this one has {counts}"
+            )
 
     def check_place(self, place: Place) -> None:
         """Raises a `UserError` for a place that the model does not have."""
         if place.stack != "decoder":
-            raise UserError(f"this host has no place {place.name}; the model is a decoder alone")
+            raise UserError(f"this host has no place {place.name}; the model is decoder-only")
         if not 0 <= place.block < self.blocks:
             raise UserError(
                 f"block {place.block} does not exist: the model has blocks 0 to {self.blocks - 1}"

@@ -157,7 +157,7 @@ class ShardedRank(LocalLM):
         return bool(going.item())
 
     def finish(self, prompt: Prompt | None, batch: Batch, *, max_new: int) -> list[list[int]]:
-        """`generate` of a rank that has rows for show only: they end at once, and it keeps step."""
+        """`generate` of a rank that has only dummy rows: they end at once, and it keeps step."""
         everything = frozenset(range(self.info().vocabulary))
         return self.generate(prompt, batch, max_new=max_new, stop=everything)
 

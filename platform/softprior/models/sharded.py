@@ -34,7 +34,7 @@ class Share(NamedTuple):
 
     Attributes:
         rows: rows of the whole batch, in the order of `batch`.
-        batch: these rows; where there are none, one token for show, that the rank may keep step.
+        batch: these rows; where there are none, one dummy token, so that the rank keeps step.
     """
 
     rows: Int[Tensor, "R"]

@@ -52,7 +52,7 @@ class Mixture(Prior):
         if any(prior.draws(VALUE) != VALUE.name for prior in self.components()):
             raise ValueError(
                 "has a component with pairs, whose keys and values cannot be drawn apart from those of the "
-                "others; take pairs away, or use vocabulary by itself"
+                "others; remove pairs, or use vocabulary by itself"
             )
         return self
 

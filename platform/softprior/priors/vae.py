@@ -149,7 +149,7 @@ def verdict(spread: float, count: int, dimension: int) -> str:
     if low <= spread <= high:
         return FITS
     return (
-        f"the vae is no fit of its data: its draws have {spread:.2f} of their variance ({low:g} to {high:g} "
+        f"the vae does not fit its data: its draws have {spread:.2f} of their variance ({low:g} to {high:g} "
         f"would do), from {count:,} vectors of {dimension} dimensions; give it more vectors (sample in the "
         f"activations file; {SAMPLE:,} at most), other sizes, or use fitted"
     )

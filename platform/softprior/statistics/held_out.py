@@ -129,8 +129,7 @@ class _Whole:
         """Radii without the vector itself; None where too little is left.
 
         Without x the scatter lacks n / (n - 1) times the outer product of x - mean, and the mean moves away
-        from
-        x: the inverse is that of Sherman and Morrison (1950).
+        from x: the inverse is that of Sherman and Morrison (1950).
         """
         rest = self.count - 1
         if rest < 2:
@@ -167,8 +166,7 @@ class _Whole:
         The inverse is a power series in what the document added. Its own vector's part is exact. Of the
         others' the first two terms are sums over pairs and triples, which a sample estimates without bias;
         the rest is taken to be geometric, as it is for documents with a few strong directions beside noise.
-        All are means
-        over vectors: a single one's are noise.
+        All are means over vectors: a single one's are noise.
         """
         sample, size = len(vectors), self.count / max(count, 1)
         if count < 2 or sample < 3 or self.count - size < 2:

@@ -130,7 +130,7 @@ def _with_draws(a: Strata, b: Strata, tested: Test, seed: int, draws: int) -> Sw
     documents = tuple(len(np.unique(own.documents)) for own in (a, b))
     if min(documents) < 2:
         return Swaps(
-            note=f"pairs take two documents of each task, and there are {documents[0]} and {documents[1]}"
+            note=f"pairs need two documents of each task, and there are {documents[0]} and {documents[1]}"
         )
     units = paired(a, b)
     weights = pair_weights(a, b, units)

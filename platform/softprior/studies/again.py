@@ -30,11 +30,11 @@ def of_other_code(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if not same_code(record.environment)]
 
 
-def reused_note(reused: Iterable[Record], remedy: str) -> str | None:
+def reused_note(reused: Iterable[Record], remedy: str = "") -> str | None:
     """The line about reused records of other code; None where there are none.
 
     Args:
-        remedy: what the option does: `runs them again`.
+        remedy: what the option does, if it does more than to run them again.
     """
     records = list(reused)
     others = of_other_code(records)
@@ -42,10 +42,10 @@ def reused_note(reused: Iterable[Record], remedy: str) -> str | None:
         return None
     made = list(dict.fromkeys(named(record.environment) for record in others))
     more = f" and {counted(len(made) - 1, 'other')}" if len(made) > 1 else ""
-    which = (
-        f"{len(others)} of {counted(len(records), 'reused trial')} {'was' if len(others) == 1 else 'were'}"
-    )
-    return f"note: {which} made by other code ({made[0]}{more}; now {named(code())}); {AGAIN} {remedy}"
+    were, them = ("was", "it") if len(others) == 1 else ("were", "them")
+    which = f"{len(others)} of {counted(len(records), 'reused trial')} {were} made by other code"
+    remedy = remedy or f"runs {them} again"
+    return f"note: {which} ({made[0]}{more}; now {named(code())}); {AGAIN} {remedy}"
 
 
 def set_aside(folder: StudyFolder, trials: Iterable[str]) -> None:

@@ -28,7 +28,7 @@ from softprior.training.threads import CORE_FLOPS
 
 DRAWS: dict[Pairing, str] = {
     "noise": "pairing: noise: one seed gives all priors the same random numbers; compare them seed by seed",
-    "none": "pairing: none: the draws of two priors are independent, also of one seed",
+    "none": "pairing: none: the draws of two priors are independent, even for one seed",
 }
 
 

@@ -157,7 +157,7 @@ def _axis_notes(study: StudySpec, parts: Parts) -> list[str]:
     }
     for axis, values in axes.items():
         notes += [
-            f"{axis}[{i}] is the same as {axis}[{values.index(value)}] and counts once; take it away"
+            f"{axis}[{i}] is the same as {axis}[{values.index(value)}] and counts once; remove it"
             for i, value in enumerate(values)
             if values.index(value) < i
         ]

@@ -90,7 +90,7 @@ class Language(Task):
     def fingerprint(self) -> str:
         """Of the catalogue's entry or of the local files' contents."""
         if is_path(self.data):
-            return local_fingerprint(local_path(self.data))
+            return local_fingerprint(local_path(self.data), self._number())
         return data_fingerprint(self.data)
 
     def check_data(self) -> None:

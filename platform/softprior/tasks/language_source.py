@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -61,15 +60,20 @@ def local_files(path: Path) -> list[Path]:
     return [path]
 
 
-def local_fingerprint(path: Path) -> str:
+def local_fingerprint(path: Path, number: int) -> str:
     """Of the contents of a local path's files.
+
+    Args:
+        number: lines that are read of a file of JSON lines.
 
     Raises:
         UserError: it is none that documents are read from.
     """
     files = local_files(path)
-    # A byte-order mark was once the first document's first character, or cost a first line.
-    return contents_fingerprint(files) + (REREAD if any(map(has_mark, files)) else "")
+    # A byte-order mark was once the first document's first character, or cost a first line; a carriage return
+    # alone was once a line break.
+    reread = any(has_mark(file) or _has_lone_return(file, number) for file in files)
+    return contents_fingerprint(files) + (REREAD if reread else "")
 
 
 def local(path: Path, number: int, quarantined: list[Quarantined]) -> Iterator[Document]:
@@ -125,12 +129,21 @@ def _checked(
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """The rows of JSON lines that are not blank, by number. A carriage return alone ends a line too."""
-    number = 0
-    for _, line in lines(path):
-        for row in [line] if isinstance(line, Malformed) else re.split("\r(?!\n)", line):
-            if isinstance(row, Malformed):
-                yield number, row
-            elif row.strip():
-                yield number, parsed(row)
-            number += 1
+    """The rows of JSON lines that are not blank, by number."""
+    for number, line in _filled(path):
+        yield number, line if isinstance(line, Malformed) else parsed(line)
+
+
+def _filled(path: Path) -> Iterator[tuple[int, str | Malformed]]:
+    """The lines that are not blank, by number."""
+    for number, (_, line) in enumerate(lines(path)):
+        if isinstance(line, Malformed) or line.strip():
+            yield number, line
+
+
+def _has_lone_return(path: Path, number: int) -> bool:
+    """Whether what is read of a file has a carriage return that no line feed follows."""
+    if path.suffix == ".txt":
+        return "\r" in contents(path)
+    read = islice(_filled(path), number)
+    return any(isinstance(line, str) and "\r" in line.replace("\r\n", "\n") for _, line in read)

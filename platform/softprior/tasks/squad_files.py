@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,9 @@ NEEDED = ("context", "question", "answers")
 """Columns without which a row of a table is no question."""
 
 USED = ("id", "guid", "title", "document_id", *NEEDED)
+
+_LOOKED_AT = 8
+"""Lines that tell records from one JSON value, blank ones left out: the first may be damaged."""
 
 _TOGETHER = 1024
 """Rows of a Parquet file that are held at once."""
@@ -51,16 +55,19 @@ def part_files(path: Path) -> list[Path]:
 
 
 def is_nested(path: Path) -> bool:
-    """Whether it is one JSON value, which is read whole, and no row for itself."""
+    """Whether it is one JSON value, which is read whole, rather than one on each line."""
     if kind_of(path) in (".jsonl", ".parquet"):
         return False
     try:
         filled = (line.text for line in lines(path) if isinstance(line.text, Malformed) or line.text.strip())
-        first, second = next(filled, ""), next(filled, None)
+        begin = list(islice(filled, _LOOKED_AT))
     except OSError as error:
         raise _unreadable(path, error) from None
-    # Pretty-printed JSON has no whole value on its first line.
-    return second is None or not isinstance(first, str) or not isinstance(parsed(first), dict)
+    if len(begin) < 2:
+        return True
+    objects = [isinstance(text, str) and isinstance(parsed(text), dict) for text in begin]
+    # A line of one JSON value can be an object too, the last article of a list; its first line cannot.
+    return not any(objects) or (not objects[0] and _is_json(path))
 
 
 def items(path: Path) -> Iterator[Item]:
@@ -73,6 +80,16 @@ def items(path: Path) -> Iterator[Item]:
     if kind_of(path) == ".parquet":
         return _table(path)
     return _nested(path) if is_nested(path) else _lines(path)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(contents(path), parse_int=_integer)
+    except (json.JSONDecodeError, RecursionError, UserError):
+        return False
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    return True
 
 
 def _nested(path: Path) -> Iterator[Item]:

@@ -146,7 +146,7 @@ class Reading:
             return Malformed("there are no answers")
         key = (given, text, context)
         if key in self.seen:
-            return Malformed(f"the id '{given}' stands there twice" if given else "it stands there twice")
+            return Malformed(f"the id '{given}' appears twice" if given else "it appears twice")
         usable = [found for answer in answers if (found := self._answer(answer, context))]
         if not usable:
             return Malformed("no answer's text stands in the context")

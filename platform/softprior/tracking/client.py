@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,7 +135,7 @@ def open_experiment(uri: str, name: str, results: Location) -> Connection:
     if found.lifecycle_stage == "deleted":
         notes.append(_restored(client, found))
     if found.artifact_location.startswith("file:") and found.artifact_location != artifacts.as_uri():
-        there = unquote(found.artifact_location.removeprefix("file://"))
+        there = _path(found.artifact_location)
         notes.append(f"MLflow's experiment {name} keeps its artifacts in {there}, not beside these results")
     return Connection(client, str(found.experiment_id), tuple(notes))
 
@@ -184,7 +184,8 @@ def follow_artifacts(results: Path) -> list[str]:
     """Makes the database of a results folder look for artifacts where the folder is now.
 
     MLflow keeps absolute addresses, so that in a folder that was moved it would find none of the old
-    artifacts, and write new ones to where the folder was.
+    artifacts, and write new ones to where the folder was. Other results folders may use the same database,
+    and keep their artifacts beside themselves.
 
     Returns:
         A sentence for every place that was given up.
@@ -196,7 +197,8 @@ def follow_artifacts(results: Path) -> list[str]:
         known = [row[0] for row in database.execute("SELECT artifact_location FROM experiments")]
         matches = [re.match(rf"file://.*?/{ARTIFACTS}(?=/|$)", address or "") for address in known]
         places = dict.fromkeys(match[0] for match in matches if match)
-        gone = [place for place in places if place != here.as_uri() and _left(place, here)]
+        runs = [row[0] or "" for row in database.execute("SELECT artifact_uri FROM runs")]
+        gone = [place for place in places if place != here.as_uri() and _left(place, here, runs)]
         for place in gone:
             for table, column in PLACES:
                 database.execute(
@@ -204,12 +206,18 @@ def follow_artifacts(results: Path) -> list[str]:
                     f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
                     (here.as_uri(), len(place) + 1, place, len(place) + 1, f"{place}/"),
                 )
-    return [
-        f"MLflow had its artifacts in {unquote(place.removeprefix('file://'))}, and now has them in {here}"
-        for place in gone
-    ]
+    return [f"MLflow had its artifacts in {_path(place)}, and now has them in {here}" for place in gone]
 
 
-def _left(place: str, here: Path) -> bool:
-    """Whether artifacts that were in another place are here now: moved with the results, or copied."""
-    return here.exists() or not Path(unquote(place.removeprefix("file://"))).exists()
+def _left(place: str, here: Path, runs: Iterable[str]) -> bool:
+    """Whether another place is gone, or was copied: every folder that a run has there is here too."""
+    if not _path(place).exists():
+        return True
+    inside = [_path(run).relative_to(_path(place)) for run in runs if run.startswith(f"{place}/")]
+    there = [folder for folder in inside if (_path(place) / folder).exists()]
+    return bool(there) and all((here / folder).exists() for folder in there)
+
+
+def _path(address: str) -> Path:
+    """The path of a `file://` address."""
+    return Path(unquote(address.removeprefix("file://")))

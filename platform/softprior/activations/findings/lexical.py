@@ -26,7 +26,8 @@ SHARE = 0.3
 """Of the documents, held out when ids alone tell tasks apart."""
 
 MISSING = (
-    "the store does not say which tokens its sample has; this needs a store of python -m jobs.activations"
+    "the store does not say which tokens its sample has; this needs a store made by "
+    "python -m jobs.activations"
 )
 
 

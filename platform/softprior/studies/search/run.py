@@ -31,8 +31,8 @@ def run_search(
     """Runs what is missing; returns the Optuna study and the records of all trials, by id.
 
     Args:
-        again: begins a search anew in which other code had a part: what it proposed follows from what it was
-            told. Its records go to the folder `earlier`, and its storage keeps it under another name.
+        again: starts the search over if other code contributed to it: what it proposed follows from what it
+            was told. Its records go to the folder `earlier`, and its storage keeps it under another name.
 
     Raises:
         UserError: another process runs this search, or it cannot go on in this folder or storage.
