@@ -102,8 +102,8 @@ def run_trial(config: dict[str, Any], shared: SharedModel | None = None) -> None
         ):
             trial = Trial(spec, given.host, given.tokenizer, given.fingerprint, folder, reporter)
             _require_same("the model", given.fingerprint, spec.model_fingerprint)
-            facts = ModelFacts.of(given.tokenizer, given.host.info())
-            corrections = facts.corrections(trial.method, trial.task)
+            known = ModelFacts.of(given.tokenizer, given.host.info())
+            corrections = known.corrections(trial.method, trial.task)
             _require_same("what is known of the model", ", ".join(corrections), ", ".join(spec.corrections))
             _require_same("the task's data", trial.task.fingerprint(), spec.data_fingerprint)
             _require_same("a file of the prior", found_files(spec) or "", spec.prior_fingerprint or "")
