@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,4 +124,29 @@ def study_file(path: Path, **changes: Any) -> Path:
         "resources": {"cpus": 1},
     }
     path.write_text(yaml.safe_dump(study | changes), encoding="utf-8")
+    return path
+
+
+def questions(folder: Path, answer: Callable[[int], str]) -> Path:
+    """Twelve articles of one question."""
+    articles = [
+        {
+            "title": f"Article {i}",
+            "paragraphs": [
+                {
+                    "context": f"Of article {i} one may {answer(i)} read.",
+                    "qas": [
+                        {
+                            "id": f"q{i}",
+                            "question": "What?",
+                            "answers": [{"text": answer(i), "answer_start": 0}],
+                        }
+                    ],
+                }
+            ],
+        }
+        for i in range(12)
+    ]
+    path = folder / "questions.json"
+    path.write_text(json.dumps({"data": articles}), encoding="utf-8")
     return path

@@ -364,13 +364,13 @@ class TrialSpec(Spec):
         prior_fingerprint: identifies what prior and regularisers read from files, and corrections of what
             they compute; null if there are none.
         regularisers: terms added to the training loss.
-        tokenizer: what rows and vocabulary are where they once were wrong for the model's tokenizer; null
-            where they are as they were.
+        corrections: what has changed since for the trial's model, method and task and not for others, so
+            that a record from before is not taken for this trial's; empty where all is as it was.
     """
 
     model: str
     model_fingerprint: str
-    tokenizer: str | None = None
+    corrections: tuple[str, ...] = ()
     dtype: Literal["float32", "bfloat16", "float16"]
     method: Entry
     prior: Entry | None
@@ -386,9 +386,9 @@ class TrialSpec(Spec):
 
     @model_serializer(mode="wrap")
     def _to_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `tokenizer` where it is null, so that ids from before it existed stay as they are."""
+        """Without `corrections` where there are none, so that ids from before there were any stay."""
         found: dict[str, Any] = handler(self)
-        return {key: value for key, value in found.items() if (key, value) != ("tokenizer", None)}
+        return {key: value for key, value in found.items() if key != "corrections" or value}
 
     @property
     def id(self) -> str:

@@ -114,7 +114,7 @@ def test_a_trial_survives_its_own_json():
 def test_every_difference_gives_another_id():
     changes = {
         "model_fingerprint": "e" * 64,
-        "tokenizer": "joint",
+        "corrections": ("joint tokens",),
         "dtype": "bfloat16",
         "method": Entry(name="soft", params={"tokens": 21}),
         "prior": Entry(name="isotropic", params={"scale": 0.03}),

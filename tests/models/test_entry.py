@@ -37,7 +37,7 @@ from softprior.testing.hosts import (
     example_batch,
 )
 from softprior.testing.hosts.closeness import assert_close
-from softprior.training.source import PlaceSource
+from softprior.training.source import PlaceSource, SeenSource
 
 SIZES = {
     "vocab_size": 97,
@@ -96,6 +96,16 @@ def test_what_a_store_has_at_block_0_is_what_the_embedding_layer_returns(name, t
     drawn = prior.fit(PlaceSource(host, words(), Place(0), 20)).sample(torch_generator(0), 20)
     size = float(drawn.square().mean() / host.embed(torch.arange(97)).square().mean())
     assert 0.5 < size < 2  # a store in the units of block 0 starts a prior of Granite at 144
+
+
+@pytest.mark.parametrize("place", [Place(0, "key"), Place(1, "key"), Place(0, after="cut"), Place(0)])
+def test_fits_to_what_was_once_not_scaled_have_a_key_of_their_own(place):
+    """They are cached, and those of keys and of cut prompts were fitted to vectors without the factor."""
+    found = SeenSource(LocalLM(model(FAMILIES["granite"][0]), "weights"), words(), place, 20).fingerprint
+    concerned = place.block == 0 and place != Place(0)
+    assert found.endswith("-times-12") is concerned
+    plain = SeenSource(LocalLM(model(FAMILIES["llama"][0]), "weights"), words(), place, 20).fingerprint
+    assert found == plain + "-times-12" * concerned
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +33,7 @@ from softprior.tokens import (
     vocabulary_ids,
 )
 from softprior.training.evaluation import Evaluator
+from tests.builders import questions
 
 TEXT = (Path(__file__).parents[1] / "data" / "questions.json").read_text(encoding="utf-8")
 SPECIAL = ["<unk>", "<s>", "</s>"]
@@ -264,31 +264,6 @@ def test_examples_whose_answer_cannot_be_joined_are_left_out_and_counted(tokeniz
     path = questions(tmp_path, lambda i: f"see </s> here {i}")
     with pytest.raises(UserError, match=r"for train fits .* holds the text of the end-of-sequence"):
         prepare(Squad(data=str(path)), tokenizer, "t")
-
-
-def questions(folder: Path, answer: Callable[[int], str]) -> Path:
-    """Twelve articles of one question."""
-    articles = [
-        {
-            "title": f"Article {i}",
-            "paragraphs": [
-                {
-                    "context": f"Of article {i} one may {answer(i)} read.",
-                    "qas": [
-                        {
-                            "id": f"q{i}",
-                            "question": "What?",
-                            "answers": [{"text": answer(i), "answer_start": 0}],
-                        }
-                    ],
-                }
-            ],
-        }
-        for i in range(12)
-    ]
-    path = folder / "questions.json"
-    path.write_text(json.dumps({"data": articles}), encoding="utf-8")
-    return path
 
 
 def test_an_answer_over_two_lines_is_trained_as_the_metric_reads_it(tokenizer, tmp_path):

@@ -98,12 +98,14 @@ class Asset(Sizes):
         licence: of the asset itself, not of the package that carries it.
         source: where it comes from.
         members: what is taken out of an archive; everything else in it is left alone.
+        end: the text of a model's end-of-sequence token.
     """
 
     about: str
     licence: str
     source: Annotated[RegistryFile | PackageFolder | Generator | HubDataset, Field(discriminator="kind")]
     members: tuple[str, ...] = ()
+    end: str | None = None
 
     @model_validator(mode="after")
     def _members_of_archives(self) -> Asset:

@@ -208,3 +208,19 @@ def read_gguf_tokenizer(path: Path) -> Any:
         raise UserError(
             f"the tokenizer in {path} cannot be read ({line(error)}); use a folder of safetensors instead"
         ) from None
+
+
+def read_gguf_config(path: Path) -> Any:
+    """The config in a GGUF file, as it is converted.
+
+    Raises:
+        UserError: transformers cannot read it.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+    except Exception as error:  # as above
+        raise UserError(
+            f"the config in {path} cannot be read ({line(error)}); use a folder of safetensors instead"
+        ) from None

@@ -7,12 +7,19 @@ from typing import Any, NamedTuple
 
 import softprior
 from softprior.assets import fingerprints
+from softprior.assets.architecture import architecture
 from softprior.assets.archives import extract
 from softprior.assets.cache import ensure
 from softprior.assets.catalogue import Asset, PackageFolder, RegistryFile, Sizes, catalogue
 from softprior.assets.checkpoint import INDEX, listed, read_checkpoint
 from softprior.assets.conversion import CONVERSION_VERSION, check_gguf, convert_gguf
-from softprior.assets.examination import Examination, examine, read_gguf_tokenizer, read_tokenizer
+from softprior.assets.examination import (
+    Examination,
+    examine,
+    read_gguf_config,
+    read_gguf_tokenizer,
+    read_tokenizer,
+)
 from softprior.assets.hub import hub_commit, hub_model, hub_tokenizer, require_intact
 from softprior.assets.registry import fetch
 from softprior.errors import UserError, nearest
@@ -123,6 +130,21 @@ def tokenizer_here(model: ModelSpec) -> Any | None:
     if weights is None:
         return None
     return read_gguf_tokenizer(weights) if weights.is_file() else read_tokenizer(weights)
+
+
+def config_here(model: ModelSpec) -> Any | None:
+    """The config of the model's decoder, as transformers reads it; None where `tokenizer_here` has none.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if model.id.startswith(_HUB):
+        folder = hub_tokenizer(model.id.removeprefix(_HUB), model.revision)
+        return None if folder is None else architecture(folder).config
+    weights = _here(model)
+    if weights is None:
+        return None
+    return read_gguf_config(weights) if weights.is_file() else architecture(weights).config
 
 
 def _here(model: ModelSpec) -> Path | None:

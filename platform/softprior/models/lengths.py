@@ -7,7 +7,7 @@ row's result would change with what stands beside it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Int
@@ -57,6 +57,23 @@ def find_regimes(turned: Callable[[int], Sequence[Tensor]], limit: int) -> Regim
         below, above = (middle, above) if same(middle) else (below, middle)
     beyond = zip(turned(far), turned(2 * far), strict=True)
     return Regimes(below, each=not all(torch.equal(a, b) for a, b in beyond))
+
+
+def steady_length(config: Any) -> int | None:
+    """What `find_regimes` measures as `longest`, as a transformers config has it; None for a steady rotation.
+
+    Args:
+        config: of the text model. Some families have a rotation for each kind of their layers.
+    """
+    whole = getattr(config, "rope_parameters", None) or {}
+    found = []
+    for part in (whole, *(value for value in whole.values() if isinstance(value, dict))):
+        kind = part.get("rope_type", "default")
+        if kind == "longrope":
+            found.append(part.get("original_max_position_embeddings", config.max_position_embeddings))
+        elif "dynamic" in kind:
+            found.append(config.max_position_embeddings)
+    return min(found, default=None)
 
 
 def forget_lengths(model: nn.Module) -> None:

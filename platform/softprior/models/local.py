@@ -16,7 +16,7 @@ from softprior.models.entry import embedding_factor
 from softprior.models.hooks import showing, turning
 from softprior.models.insertion import Insertion
 from softprior.models.keys import KeyGeometry
-from softprior.models.lengths import ALWAYS, Part, Regimes, apart, find_regimes, forget_lengths
+from softprior.models.lengths import ALWAYS, Part, Regimes, apart, find_regimes, forget_lengths, steady_length
 from softprior.models.packing import Cache, Pass, Rows, flattened, running
 from softprior.models.passes import Packed, chosen_rows, divided, in_passes, one_batch
 from softprior.models.places import Places, partner
@@ -78,6 +78,7 @@ class LocalLM:
             fingerprint=self._fingerprint,
             dtype=str(self.dtype).removeprefix("torch."),
             embedding_factor=self._factor,
+            steady=steady_length(self._config),
         )
 
     @property

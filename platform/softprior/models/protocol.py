@@ -26,6 +26,7 @@ class ModelInfo(NamedTuple):
         fingerprint: identifies the weights.
         dtype: of weights and activations.
         embedding_factor: what the model multiplies input embeddings by in front of block 0 (Granite's 12).
+        steady: longest sequence whose rotation is that of a short one; None where length plays no part.
     """
 
     family: str
@@ -39,6 +40,7 @@ class ModelInfo(NamedTuple):
     fingerprint: str
     dtype: str
     embedding_factor: float = 1.0
+    steady: int | None = None
 
 
 class Losses(NamedTuple):

@@ -17,7 +17,8 @@ from softprior.specs import Entry, Spec, SpecT, StudySpec, TrialSpec
 from softprior.studies.pairing import can_carry, can_start, carry_notes
 from softprior.tasks import TASKS, Task
 from softprior.tasks.prepare import known_notes, shortages
-from softprior.training.identity import files_fingerprint, tokenizer_facts
+from softprior.training.corrections import model_facts
+from softprior.training.identity import files_fingerprint
 from softprior.validation import validate
 
 T = TypeVar("T")
@@ -58,7 +59,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     notes = _axis_notes(study, parts)
     fingerprint = _located(f"{where}: model", lambda: model_fingerprint(study.model))
     shape = _located(f"{where}: model", lambda: model_shape(study.model))
-    facts = _located(f"{where}: model", lambda: tokenizer_facts(study.model, fingerprint))
+    facts = _located(f"{where}: model", lambda: model_facts(study.model, fingerprint))
     _check_parts(parts, shape, where)
     notes += [*model_notes(study.model), *_shortages(parts.tasks, fingerprint)]
     starts = [
@@ -78,8 +79,8 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
                 if can_start(start.prior, method, shape)
                 and can_carry(start.prior, method, start.regularisers, shape)
             ]
-            tokenizer = facts.identity(task, method.trained)
-            for trial in _trials(study, method, task, able, fingerprint, tokenizer):
+            corrections = facts.corrections(method, task)
+            for trial in _trials(study, method, task, able, fingerprint, corrections):
                 trials.setdefault(trial.id, trial)
     if any(method.trained for method in parts.methods) and all(t.training is None for t in trials.values()):
         raise UserError(f"{where}: priors: none of them can start any of the methods; {'; '.join(notes)}")
@@ -295,7 +296,7 @@ def _trials(
     task: Task,
     starts: Sequence[Start],
     fingerprint: str,
-    tokenizer: str | None,
+    corrections: tuple[str, ...],
 ) -> list[TrialSpec]:
     task_entry, data = entry_of(TASKS, task), task.fingerprint()
     if isinstance(method, Instruction):
@@ -306,7 +307,7 @@ def _trials(
             {
                 "model": study.model.id,
                 "model_fingerprint": fingerprint,
-                "tokenizer": tokenizer,
+                "corrections": corrections,
                 "dtype": study.model.dtype,
                 "method": entry_of(METHODS, method),
                 "task": task_entry,

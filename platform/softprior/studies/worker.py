@@ -78,9 +78,10 @@ def run_trial(config: dict[str, Any], shared: SharedModel | None = None) -> None
     """
     from ray import tune
 
+    from softprior.training.corrections import ModelFacts
     from softprior.training.environment import environment
     from softprior.training.failure import TrialFailedError, shortage
-    from softprior.training.identity import TokenizerFacts, found_files
+    from softprior.training.identity import found_files
     from softprior.training.threads import limit_threads
     from softprior.training.trial import Trial
 
@@ -101,8 +102,9 @@ def run_trial(config: dict[str, Any], shared: SharedModel | None = None) -> None
         ):
             trial = Trial(spec, given.host, given.tokenizer, given.fingerprint, folder, reporter)
             _require_same("the model", given.fingerprint, spec.model_fingerprint)
-            tokenizer = TokenizerFacts.of(given.tokenizer).identity(trial.task, spec.prior is not None)
-            _require_same("what is known of the tokenizer", tokenizer or "", spec.tokenizer or "")
+            known = ModelFacts.of(given.tokenizer, given.host.info())
+            corrections = known.corrections(trial.method, trial.task)
+            _require_same("what is known of the model", ", ".join(corrections), ", ".join(spec.corrections))
             _require_same("the task's data", trial.task.fingerprint(), spec.data_fingerprint)
             _require_same("a file of the prior", found_files(spec) or "", spec.prior_fingerprint or "")
             trial.run()

@@ -171,6 +171,10 @@ class Task(Spec, ABC):
         answer = example.answers[0]
         return " ".join(answer.split()) if any(text in answer for text in self.stop) else answer
 
+    def spells(self, token: str) -> bool:  # noqa: ARG002
+        """Whether a trained answer of local data holds a special token's text; other data hold none."""
+        return False
+
     def document(self, example: Example) -> str:
         """What an example's tokens share with those of others, so that they are not independent of them."""
         return example.id

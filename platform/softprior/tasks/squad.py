@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -70,18 +69,18 @@ class Squad(Task):
         """
         if is_path(self.data):
             files = self._files()
-            found = contents_fingerprint(files)
-            found += REREAD if survey(files, _ARTICLES).admitted else ""
-            return found + (_RESPACED if _over_lines(self.data, found) else "")
+            found, seen = contents_fingerprint(files), survey(files)
+            found += REREAD if seen.admitted else ""
+            return found + (_RESPACED if any("\n" in answer for answer in seen.odd) else "")
         if self.data.startswith("hub:"):
             repo, _, revision = self.data.removeprefix("hub:").partition("@")
             return f"{repo}@{hub_dataset_commit(repo, revision or 'main')}{_RESPACED}"
         return data_fingerprint(self.data)
 
     def check_data(self) -> None:
-        """Reads local files as far as it takes to find enough articles."""
+        """Reads local files, once for all that planning asks of them."""
         if is_path(self.data):
-            found = survey(self._files(), _ARTICLES)
+            found = survey(self._files())
             self._require_articles(found.titles[-1], len(found.titles) == 2, found.lost)
 
     def positions(self) -> int:
@@ -104,6 +103,9 @@ class Squad(Task):
         """What introduces the question, and the last line."""
         first, last = self.question(example)
         return (first - len(_QUESTION), first), (last, len(example.input))
+
+    def spells(self, token: str) -> bool:
+        return is_path(self.data) and any(token in answer for answer in survey(self._files()).odd)
 
     def document(self, example: Example) -> str:
         """The article: its questions share paragraphs, and its paragraphs a subject."""
@@ -166,13 +168,6 @@ class Squad(Task):
                 f"splits are made by article, which takes at least {least} articles to divide, and "
                 f"{self.data} has {number}{lost}; add articles or choose other data"
             )
-
-
-@lru_cache(maxsize=16)
-def _over_lines(data: str, contents: str) -> bool:  # noqa: ARG001  other contents have another answer
-    """Whether an answer that local data train on goes over several lines."""
-    training, evaluation = Squad(data=data)._read(Reading())
-    return any("\n" in question.answers[0] for question in (*training, *evaluation))
 
 
 def _examples(questions: Sequence[Question]) -> Iterable[Example]:

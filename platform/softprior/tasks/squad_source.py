@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from softprior.labels import counted
 from softprior.tasks.base import Quarantined
 from softprior.tasks.sources import require, where
 from softprior.tasks.squad_files import LAYOUT, is_nested, items
+
+_ODD = re.compile(r"[\n<\[{]")
 
 
 class Question(NamedTuple):
@@ -185,39 +188,41 @@ class Survey(NamedTuple):
     """What there is to know of a source's files before they are read for good.
 
     Attributes:
-        titles: number of different articles of each file, or as many as were asked for.
+        titles: number of different articles of each file.
         admitted: whether a nested file has questions that only SQuAD v1.1 to the letter would leave out.
         lost: the malformed rows that were met, in words.
+        odd: trained answers that go over several lines or have a bracket, as texts of special tokens do.
     """
 
     titles: tuple[int, ...]
     admitted: bool
     lost: str
+    odd: frozenset[str]
 
 
-def survey(files: Sequence[Path], enough: int) -> Survey:
-    """Looks at files: at nested JSON whole, at one row after the other until there are enough articles.
+def survey(files: Sequence[Path]) -> Survey:
+    """Looks at files once for as long as they stay what they are.
 
     Raises:
         UserError: a file is missing, of another layout, or without a usable question.
     """
     facts = [require(file).stat() for file in files]
     versions = tuple((fact.st_size, fact.st_mtime_ns) for fact in facts)
-    return _survey(tuple(files), versions, enough)
+    return _survey(tuple(files), versions)
 
 
 @lru_cache
-def _survey(files: tuple[Path, ...], versions: tuple[tuple[int, int], ...], enough: int) -> Survey:  # noqa: ARG001
-    reading, counts, nested = Reading(), [], False
+def _survey(files: tuple[Path, ...], versions: tuple[tuple[int, int], ...]) -> Survey:  # noqa: ARG001
+    reading, counts, odd = Reading(), [], set()
     for file in files:
-        whole, titles = is_nested(file), set()
+        titles = set()
         for question in reading.file(file):
             titles.add(question.title)
-            if not whole and len(titles) >= enough:
-                break
-        nested |= whole
+            if _ODD.search(question.answers[0]):
+                odd.add(question.answers[0])
         counts.append(len(titles))
-    return Survey(tuple(counts), nested and reading.admitted > 0, reading.lost())
+    nested = any(is_nested(file) for file in files)
+    return Survey(tuple(counts), nested and reading.admitted > 0, reading.lost(), frozenset(odd))
 
 
 def same_context(context: str) -> str:

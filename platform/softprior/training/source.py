@@ -43,10 +43,18 @@ class PlaceSource:
 
     @property
     def fingerprint(self) -> str:
-        at = "embeddings" if self.place.kind == "residual" else f"{self.place.kind}.{self.place.block}"
+        at = "embeddings"
+        if self.place.kind != "residual":
+            at = f"{self.place.kind}.{self.place.block}{self._factor}"
         left = len(reserved(self._tokenizer))
         tokens = f"{len(self._tokenizer)}-less-{left}" if left else f"{len(self._tokenizer)}"
         return f"{self.model}-{self._host.info().dtype}-{tokens}-{at}"
+
+    @property
+    def _factor(self) -> str:
+        """What fits know of a factor in front of block 0, which once was left out."""
+        factor = self._host.info().embedding_factor
+        return "" if self.place.block or factor == 1.0 else f"-times-{factor:g}"
 
     def vocabulary(self) -> Float[Tensor, "V H"]:
         """All tokens' embeddings; of keys and values those of at most `SAMPLE` tokens, always the same."""
@@ -91,7 +99,7 @@ class SeenSource(PlaceSource):
 
     @property
     def fingerprint(self) -> str:
-        return super().fingerprint + (f"-norm.{self.place.block}" if self.view else "")
+        return super().fingerprint + (f"-norm.{self.place.block}{self._factor}" if self.view else "")
 
     def vocabulary(self) -> Float[Tensor, "V H"]:
         return self.seen(super().vocabulary())

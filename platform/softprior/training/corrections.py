@@ -1,0 +1,145 @@
+"""What has been corrected for some models alone, told before a trial runs: it belongs to the trial's id."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from softprior.assets import fingerprints
+from softprior.assets.cache import cache_root, ensure
+from softprior.assets.catalogue import catalogue
+from softprior.assets.models import config_here, tokenizer_here
+from softprior.methods import Method
+from softprior.models.lengths import steady_length
+from softprior.models.protocol import ModelInfo
+from softprior.specs import ModelSpec
+from softprior.tasks import Task
+from softprior.tokens import answers_changed, around, reserved
+
+
+class TokenizerFacts(NamedTuple):
+    """In what a tokenizer's tokens differ from those of rows before format 3, which two texts made.
+
+    Attributes:
+        answers: whether rows with answers do: it ends texts, or marks their beginning.
+        chunks: whether rows of running text do.
+        reserved: tokens that stand for no text, which belonged to the vocabulary.
+        end: the text of the end-of-sequence token. Rows whose answers hold it are left out since.
+    """
+
+    answers: bool = False
+    chunks: bool = False
+    reserved: int = 0
+    end: str | None = None
+
+    @classmethod
+    @lru_cache(maxsize=8)
+    def of(cls, tokenizer: Any) -> TokenizerFacts:
+        """The facts of a tokenizer."""
+        chunks = tokenizer.bos_token_id in around(tokenizer).closing
+        return cls(answers_changed(tokenizer), chunks, len(reserved(tokenizer)), tokenizer.eos_token)
+
+    def corrections(self, task: Task, trained: bool) -> Iterator[str]:
+        """What of it concerns a trial.
+
+        Args:
+            trained: whether the trial starts from a prior, and so asks for the vocabulary.
+        """
+        if self.answers if task.generates else self.chunks:
+            yield "joint tokens"
+        if self.end and task.spells(self.end):
+            yield f"no answers with {self.end}"
+        if trained and self.reserved:
+            yield f"{self.reserved} reserved tokens left out"
+
+
+class HostFacts(NamedTuple):
+    """In what passes of a model's family differ from those before rows were kept apart and scaled.
+
+    Attributes:
+        steady: longest sequence whose rotation is that of a short one; None where length plays no part.
+            Rows beyond once changed with what stood beside them.
+        scaled: whether embeddings are multiplied in front of block 0, as cut prompts there once were not.
+        blocks: number of blocks.
+    """
+
+    steady: int | None = None
+    scaled: bool = False
+    blocks: int = 0
+
+    @classmethod
+    def of_config(cls, config: Any) -> HostFacts:
+        """The facts of a transformers config, which is at hand before the weights are."""
+        if config.is_encoder_decoder:
+            return cls()
+        factor = getattr(config, "embedding_multiplier", 1.0)
+        return cls(steady_length(config), factor != 1.0, config.num_hidden_layers)
+
+    @classmethod
+    def of(cls, info: ModelInfo) -> HostFacts:
+        """The facts of a model that is loaded."""
+        return cls(info.steady, info.embedding_factor != 1.0, info.blocks)
+
+    def corrections(self, method: Method, task: Task) -> Iterator[str]:
+        """What of it concerns a trial."""
+        if self.steady is not None and _most_positions(method, task) > self.steady:
+            yield f"rows of more than {self.steady} positions apart"
+        places = method.places(self.blocks) if self.scaled and method.trained else ()
+        if any(place.block == 0 and (place.kind != "residual" or place.after == "cut") for place in places):
+            yield "scaled at block 0"
+
+
+class ModelFacts(NamedTuple):
+    """All that corrections are decided from."""
+
+    tokenizer: TokenizerFacts = TokenizerFacts()
+    host: HostFacts = HostFacts()
+
+    @classmethod
+    def of(cls, tokenizer: Any, info: ModelInfo) -> ModelFacts:
+        """The facts of a model that is loaded."""
+        return cls(TokenizerFacts.of(tokenizer), HostFacts.of(info))
+
+    def corrections(self, method: Method, task: Task) -> tuple[str, ...]:
+        """`TrialSpec.corrections` of a trial."""
+        return (*self.tokenizer.corrections(task, method.trained), *self.host.corrections(method, task))
+
+
+def model_facts(model: ModelSpec, fingerprint: str) -> ModelFacts:
+    """The facts of a model without its weights, read once for each fingerprint.
+
+    Where a hub model's files are neither here nor can be fetched, none are known; a trial then says so.
+
+    Raises:
+        UserError: the tokenizer or the config is damaged.
+    """
+    if model.id in catalogue().models:  # ordinary Llamas, and tests say so
+        return ModelFacts(TokenizerFacts(end=catalogue().models[model.id].end))
+    key = fingerprints.combined("facts 2", f"transformers {version('transformers')}", fingerprint)
+    relative = f"tokenizers/{key[:16]}.json"
+    found: ModelFacts | None = None
+
+    def build(path: Path) -> None:
+        path.write_text(json.dumps(found), encoding="utf-8")
+
+    if not (cache_root() / relative).exists():
+        tokenizer, config = tokenizer_here(model), config_here(model)
+        if tokenizer is None or config is None:
+            return ModelFacts()
+        found = ModelFacts(TokenizerFacts.of(tokenizer), HostFacts.of_config(config))
+    tokens, host = json.loads(ensure(relative, build).read_text(encoding="utf-8"))
+    return ModelFacts(TokenizerFacts(*tokens), HostFacts(*host))
+
+
+def _most_positions(method: Method, task: Task) -> float:
+    """No row of a trial takes more positions: what stands in front, the text, and what is generated."""
+    longest = task.longest()
+    if longest is None:
+        return float("inf")
+    words = method.text(task.instruction)
+    before = len(f"{words}\n".encode()) if words else 0  # a token has a byte at least
+    return method.count() + before + longest + (task.max_new_tokens if task.generates else 0)
