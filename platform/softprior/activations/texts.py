@@ -23,7 +23,7 @@ from softprior.tasks.parts import ANSWER, TEMPLATE
 from softprior.tasks.prepare import PreparedSplit, Text, prepare
 from softprior.tasks.sources import left_out, local_path
 from softprior.tokens import around, chunks
-from softprior.training.identity import TokenizerFacts
+from softprior.training.corrections import TokenizerFacts
 from softprior.validation import validate
 
 MOST_GROUPS = 16
@@ -150,8 +150,8 @@ class TaskTexts:
         notes = left_out(name, whole.quarantined, whole.quarantine)
         # Once the template was part of the input, and texts were not joined as they are now.
         marks = ["template"] if TEMPLATE in prepared.text(order[0]).parts else []
-        joint = TokenizerFacts.of(loaded.tokenizer).identity(task, trained=False)
-        found = "-".join([task.fingerprint(), *marks, *([joint] if joint else [])])
+        corrections = TokenizerFacts.of(loaded.tokenizer).corrections(task, trained=False)
+        found = "-".join([task.fingerprint(), *marks, *corrections])
         return cls(name, prepared, tuple(order), few, found, tuple(notes))
 
     def shards(self, tokens: int) -> list[Shard]:

@@ -67,8 +67,8 @@ def _copied(path: RemotePath, other: str = "") -> Path:
         beside = {name.split("/")[1] for name, *_ in path.parent.listing()} if inside else set()
         what = nearest(path.name, sorted(beside)) if beside else "make it first, or correct the address"
         raise UserError(f"there is nothing at {path}; {what}")
-    beside = path.parent / other
-    others = beside.listing() if other else []
+    companion = path.parent / other
+    others = companion.listing() if other else []
     version = hashlib.sha256(json.dumps([path.uri, found, *others]).encode()).hexdigest()[:16]
 
     def copy(source: RemotePath, listing: list[tuple[str, int, str]], target: Path) -> None:
@@ -82,5 +82,5 @@ def _copied(path: RemotePath, other: str = "") -> Path:
     # Under its address, which then stands in what is said of the copy.
     where = f"named/{version}/{path.parent.uri.partition('://')[2]}"
     if others:
-        ensure(f"{where}/{other}", lambda target: copy(beside, others, target), shared=False)
+        ensure(f"{where}/{other}", lambda target: copy(companion, others, target), shared=False)
     return ensure(f"{where}/{path.name}", lambda target: copy(path, found, target), shared=False)
