@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,6 +95,7 @@ def hub_model(repo: str, revision: str) -> HubModel:
         return HubModel(folder, str(info.sha), str(licence or "not stated"))
 
 
+@lru_cache
 def hub_tokenizer(repo: str, commit: str) -> Path | None:
     """A folder with the model's config and tokenizer: its snapshot, or these files fetched alone.
 
@@ -106,6 +108,9 @@ def hub_tokenizer(repo: str, commit: str) -> Path | None:
     with suppress(LocalEntryNotFoundError):
         return _snapshot(repo, commit, local_files_only=True)
     try:
+        # Asked first, as a download tries again and again where there is no network.
+        if _info(repo, commit) is None:
+            return None
         folder = snapshot_download(
             repo,
             revision=commit,

@@ -122,9 +122,7 @@ def tokenizer_here(model: ModelSpec) -> Any | None:
         UserError: it cannot be read.
     """
     if model.id.startswith(_HUB):
-        repo = model.id.removeprefix(_HUB)
-        # Of a branch that moved, the snapshot on this machine is another commit's.
-        folder = hub_tokenizer(repo, hub_commit(repo, model.revision))
+        folder = _small_files(model)
         return None if folder is None else read_tokenizer(folder)
     weights = _here(model)
     if weights is None:
@@ -139,12 +137,19 @@ def config_here(model: ModelSpec) -> Any | None:
         UserError: it cannot be read.
     """
     if model.id.startswith(_HUB):
-        folder = hub_tokenizer(model.id.removeprefix(_HUB), model.revision)
+        folder = _small_files(model)
         return None if folder is None else architecture(folder).config
     weights = _here(model)
     if weights is None:
         return None
     return read_gguf_config(weights) if weights.is_file() else architecture(weights).config
+
+
+def _small_files(model: ModelSpec) -> Path | None:
+    """Config and tokenizer of a hub model, if they are to be had."""
+    repo = model.id.removeprefix(_HUB)
+    # Of a branch that moved, the snapshot on this machine is another commit's.
+    return hub_tokenizer(repo, hub_commit(repo, model.revision))
 
 
 def _here(model: ModelSpec) -> Path | None:
