@@ -442,7 +442,7 @@ BROKEN = {
     ),
     "anchor within itself": (
         STUDY.replace("[0, 1]", "&s [*s]"),
-        "line 7: the alias *s stands inside",
+        "line 7: the alias *s is inside",
     ),
     "bytes": (STUDY + "description: !!binary aGVsbG8=\n", "write such values as strings"),
     "control character": (
