@@ -41,7 +41,7 @@ def find_regimes(turned: Callable[[int], Sequence[Tensor]], limit: int) -> Regim
     """Measures a model's regimes.
 
     Args:
-        turned: the rotation of position 1 in a pass of so many positions, two at least.
+        turned: the rotation of position 1 in a pass of a given length, at least two.
         limit: length that the model was built for; a family that tells lengths apart does so by its double.
     """
     short, far = turned(2), 2 * max(limit, 2)

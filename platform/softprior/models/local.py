@@ -112,7 +112,7 @@ class LocalLM:
 
     @torch.no_grad()
     def _turned(self, length: int) -> list[Tensor]:
-        """The frequencies of a pass of so many positions, and the rotation of its position 1."""
+        """The frequencies of a pass of a given length, and the rotation of its position 1."""
         tokens = torch.zeros(2, dtype=torch.long, device=self.device)
         positions = torch.tensor([1, length - 1], device=self.device)
         forget_lengths(self._model)

@@ -127,7 +127,7 @@ class _Interpolation(Distribution):
         return grid, np.concatenate([[0.0], np.cumsum(steps)])
 
     def _rule(self, cut: int) -> _Rule:
-        """Panels of equal information length, each cut into so many parts."""
+        """Panels of equal information length, each cut into `cut` parts."""
         if self.low == self.high:
             return _Rule(np.array([self.low]), np.array([1.0]))
         if cut in self._rules:

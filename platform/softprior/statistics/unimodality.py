@@ -66,7 +66,7 @@ def dip_test(values: Float[Tensor, "N"]) -> tuple[float, float]:
 
 
 def dip_p(dip: float, count: int) -> float:
-    """The p-value of a dip of so many values.
+    """The p-value of a dip, given the number of values.
 
     It is read off `diptest`'s table of critical values, linearly in sqrt(N) * dip, without bootstrap and so
     without randomness. The table is of uniform samples, the least favourable unimodal distribution: p-values

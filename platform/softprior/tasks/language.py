@@ -94,7 +94,7 @@ class Language(Task):
         return data_fingerprint(self.data)
 
     def check_data(self) -> None:
-        """Reads a local path as far as its first documents, so many as every split needs one."""
+        """Reads a local path as far as its first documents, enough for every split to have one."""
         if not is_path(self.data):
             return
         quarantined: list[Quarantined] = []
