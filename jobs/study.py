@@ -49,6 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _main(options: argparse.Namespace, stop: Stop) -> int:
     console = screen(ENDLESS)
     try:
+        for path in options.code:
+            from softprior.studies.own_code import read_code, use_code
+
+            use_code(read_code(path))
         found = load(options.study, tuple(options.override))
         if isinstance(found, SearchStudy):
             return _search(console, found, options, stop)
@@ -89,6 +93,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("study", type=Path, help="the study file (YAML)")
     parser.add_argument("override", nargs="*", help="values to change: key.path=value, as training.steps=50")
+    parser.add_argument(
+        "--code",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a Python file with priors, methods, tasks or regularisers of your own (runs it, here and on "
+        "the workers)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="list the trials and their cost; run nothing")
     parser.add_argument(
         AGAIN,

@@ -15,7 +15,7 @@ from softprior.records import Record
 from softprior.regularisers import REGULARISERS
 from softprior.results import StudyFolder
 from softprior.specs import EvaluationSpec, ModelSpec, Rate, Spec, TrainingSpec, TrialSpec
-from softprior.studies.plan import Plan, entry_of, plan_study
+from softprior.studies.plan import Plan, plan_study
 from softprior.studies.table import write_study, write_table
 from softprior.study_files import load_study
 from softprior.tasks import TASKS
@@ -56,10 +56,10 @@ def trial(
         model="tiny",
         model_fingerprint=tiny().fingerprint,
         dtype="float32",
-        method=entry_of(METHODS, method),
-        prior=entry_of(PRIORS, prior or PRIORS["fitted"]()) if trained else None,
-        regularisers=tuple(entry_of(REGULARISERS, regulariser) for regulariser in regularisers),
-        task=entry_of(TASKS, task),
+        method=METHODS.entry(method),
+        prior=PRIORS.entry(prior or PRIORS["fitted"]()) if trained else None,
+        regularisers=tuple(REGULARISERS.entry(regulariser) for regulariser in regularisers),
+        task=TASKS.entry(task),
         data_fingerprint=task.fingerprint(),
         rate=(rate or Rate(value=0.05)) if trained else None,
         seed=seed if trained else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -59,6 +59,30 @@ class Place:
 
 Prompt = Mapping[Place, Float[Tensor, "_ _"]]
 """The trained vectors of each place. `{Place(0): x}` is ordinary soft prompt-tuning."""
+
+
+class Shape(NamedTuple):
+    """What a prompt has to fit in a model; None where that is not known.
+
+    Attributes:
+        blocks: number of blocks of the stack that reads the input.
+        stack: `encoder` if the model has one.
+        hidden: width of the residual stream.
+        keys: width of a block's keys, and of its values, heads side by side.
+        positions: longest sequence, prompt vectors included; an encoder of T5's kind has no limit.
+        vocabulary: rows of the embedding table.
+    """
+
+    blocks: int
+    stack: Stack = "decoder"
+    hidden: int | None = None
+    keys: int | None = None
+    positions: int | None = None
+    vocabulary: int | None = None
+
+    def width(self, place: Place) -> int | None:
+        """Dimension of the vectors at a place."""
+        return self.hidden if place.kind == "residual" else self.keys
 
 
 @dataclass(frozen=True)

@@ -79,15 +79,12 @@ Address = Annotated[str, PlainSerializer(hidden, when_used="json")]
 SpecT = TypeVar("SpecT", bound=Spec)
 
 
-PATHS = {"statistics", "file"}
-"""Parameters of priors and regularisers that say where a file is; its contents have a fingerprint."""
+class SaysWhere:
+    """Marks, in the type of a parameter, that its value says where a file is.
 
-
-def without_paths(value: Any) -> Any:
-    """Parameters with only whether there is a path in place of each path."""
-    if isinstance(value, dict):
-        return {k: v is not None if k in PATHS else without_paths(v) for k, v in value.items()}
-    return [without_paths(v) for v in value] if isinstance(value, list) else value
+    Contents have fingerprints, so where they are does not belong to a trial's identity:
+    `Annotated[str, SaysWhere()]`.
+    """
 
 
 class Entry(Spec):
@@ -354,6 +351,10 @@ class StudySpec(Spec):
     tracking: TrackingSpec = TrackingSpec()
 
 
+_SPELLED = {"statistics", "file"}
+"""What paths of priors and regularisers are called in trials without `paths`."""
+
+
 class TrialSpec(Spec):
     """What decides a trial's result, and so its id. Where it runs is not in here.
 
@@ -364,6 +365,9 @@ class TrialSpec(Spec):
         prior_fingerprint: identifies what prior and regularisers read from files, and corrections of what
             they compute; null if there are none.
         regularisers: terms added to the training loss.
+        paths: keys of the parameters that say where a file is, as `prior.params.statistics`; null in trials
+            planned before types said so, in which they are called `data`, `statistics` and `file`.
+        code: packages and files beside softprior that its components come from, each with its version.
         corrections: what has changed since for the trial's model, method and task and not for others, so
             that a record from before is not taken for this trial's; empty where all is as it was.
     """
@@ -371,6 +375,8 @@ class TrialSpec(Spec):
     model: str
     model_fingerprint: str
     corrections: tuple[str, ...] = ()
+    paths: tuple[str, ...] | None = None
+    code: tuple[str, ...] = ()
     dtype: Literal["float32", "bfloat16", "float16"]
     method: Entry
     prior: Entry | None
@@ -386,9 +392,33 @@ class TrialSpec(Spec):
 
     @model_serializer(mode="wrap")
     def _to_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `corrections` where there are none, so that ids from before there were any stay."""
+        """Without what trials once had no field for, where it is empty, so that their texts stay."""
         found: dict[str, Any] = handler(self)
-        return {key: value for key, value in found.items() if key != "corrections" or value}
+        empty = {"corrections": (), "code": (), "paths": None}
+        absent = {key for key, value in empty.items() if getattr(self, key) == value}
+        return {key: value for key, value in found.items() if key not in absent}
+
+    def without_paths(self) -> dict[str, Any]:
+        """The trial as JSON, without paths of data, and of other paths only whether there is one."""
+        value = self.model_dump(mode="json")
+        value.pop("paths", None)
+
+        def is_path(key: str) -> bool:
+            if self.paths is None:
+                return key == "task.params.data" or key.rpartition(".")[2] in _SPELLED
+            return key in self.paths
+
+        def without(node: Any, at: str) -> Any:
+            if isinstance(node, list):
+                return [without(inner, f"{at}.{i}") for i, inner in enumerate(node)]
+            if not isinstance(node, dict):
+                return node
+            keys = {key: f"{at}.{key}" for key in node}
+            return {k: v is not None if is_path(keys[k]) else without(v, keys[k]) for k, v in node.items()}
+
+        data = {key for key in self.task.params if is_path(f"task.params.{key}")}
+        value["task"]["params"] = {k: v for k, v in value["task"]["params"].items() if k not in data}
+        return value | {axis: without(value[axis], axis) for axis in ("prior", "regularisers")}
 
     @property
     def id(self) -> str:
@@ -396,11 +426,8 @@ class TrialSpec(Spec):
 
         Names and paths are left out, as fingerprints say more, and what all trials had before a choice.
         """
-        value = self.model_dump(mode="json")
+        value = self.without_paths()
         del value["model"]
-        value["task"]["params"].pop("data", None)
-        value["prior"] = without_paths(value["prior"])
-        value["regularisers"] = without_paths(value["regularisers"])
         if self.training is not None:
             del value["training"]["checkpoint"]
             if self.training.normalisation == "step":

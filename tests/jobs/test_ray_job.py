@@ -28,14 +28,14 @@ WHERE = """
 import json, subprocess, sys
 from pathlib import Path
 import ray, softprior
-from softprior.assets.models import model_fingerprint
+from softprior.assets.models import known_model
 from softprior.specs import ModelSpec
 
 @ray.remote(num_cpus=0)
 def worker():
     code = "import softprior; print(softprior.__file__)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return softprior.__file__, found.stdout.strip(), model_fingerprint(ModelSpec(id="tiny"))
+    return softprior.__file__, found.stdout.strip(), known_model(ModelSpec(id="tiny")).fingerprint
 
 ray.init(log_to_driver=False)
 packages = [softprior.__file__, *ray.get(worker.remote())]

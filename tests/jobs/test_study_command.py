@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from jobs import study as command
-from softprior.assets.models import model_fingerprint, model_shape
+from softprior.assets.models import known_model
 from softprior.methods import METHODS
 from softprior.posteriors import Posterior, save_posterior
 from softprior.results import StudyFolder
@@ -75,11 +75,11 @@ def test_every_study_of_the_repository_plans(name: str, capsys, tmp_path: Path, 
     # What every_prior.yaml starts from: the results of tuned.yaml, which are in nobody's clone.
     monkeypatch.chdir(tmp_path)
     model = ModelSpec(id="tiny")
-    shape = model_shape(model)
+    shape = known_model(model).shape
     for method in (METHODS["soft"](tokens=8), METHODS["deep"](tokens=8, last=2), METHODS["prefix"](tokens=8)):
         places = method.places(shape.blocks)
         vectors = {place: torch.zeros(8, shape.width(place)) for place in places}
-        header = {"trial": "a", "model": {"fingerprint": model_fingerprint(model)}}
+        header = {"trial": "a", "model": {"fingerprint": known_model(model).fingerprint}}
         path = tmp_path / "results" / "tuned" / "posteriors" / f"{len(places)}.safetensors"
         save_posterior(path, Posterior(header, vectors, vectors, {}))
     assert command.main([str(ROOT / "jobs" / "studies" / name), "--dry-run"]) == 0

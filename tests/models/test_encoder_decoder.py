@@ -238,7 +238,7 @@ def test_a_soft_prompt_in_front_of_the_encoder_is_trained_end_to_end(tmp_path):
     loaded = load_local(ModelSpec(id=str(folder), device="cpu"))
 
     def run(**parts):
-        identity = {"model": str(folder), "model_fingerprint": loaded.fingerprint}
+        identity = {"model": str(folder), "known_model": loaded.fingerprint}
         spec = trial(**parts).model_copy(update=identity)
         results = StudyFolder(tmp_path / "results")
         running = Trial(spec, loaded.host, loaded.tokenizer, loaded.fingerprint, results, lambda _: None)

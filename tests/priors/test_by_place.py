@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from softprior.errors import UserError
-from softprior.priors import PRIORS
+from softprior.priors import PRIORS, assignment
 from softprior.prompt import Place
 from softprior.seeding import torch_generator
 from softprior.testing.priors import TableSource
@@ -80,10 +80,10 @@ def test_smooth_where_every_prior_is():
 
 def test_the_prior_at_a_place_is_the_one_it_gets():
     prior = validate(PRIORS["by_place"], {**ALL, "values": "zeros"}, "study.yaml")
-    assert prior.at(Place(0)) == PRIORS["isotropic"](scale=1.0)
-    assert prior.at(Place(3, "value")) == PRIORS["zeros"]()
-    assert prior.at(Place(5, "value")) == PRIORS["isotropic"](scale=5.0)
-    assert PRIORS["zeros"]().at(Place(0)) == PRIORS["zeros"]()
+    assert assignment(prior).at(Place(0)) == PRIORS["isotropic"](scale=1.0)
+    assert assignment(prior).at(Place(3, "value")) == PRIORS["zeros"]()
+    assert assignment(prior).at(Place(5, "value")) == PRIORS["isotropic"](scale=5.0)
+    assert assignment(PRIORS["zeros"]()).at(Place(0)) == PRIORS["zeros"]()
 
 
 @pytest.mark.parametrize(

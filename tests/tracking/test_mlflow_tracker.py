@@ -21,7 +21,6 @@ from softprior.records import Record
 from softprior.regularisers.domain import TowardsDomain
 from softprior.results import StudyFolder
 from softprior.specs import Entry, StudySpec, TrialSpec
-from softprior.studies.plan import Plan
 from softprior.studies.table import write_study
 from softprior.tracking.client import (
     ARTIFACTS,
@@ -145,13 +144,13 @@ def test_an_interrupted_trial_is_killed_then_runs_then_finishes(ended, uri: str)
 
 
 def test_two_regularisers_of_one_name_have_parameters_and_metrics_of_one_name_each(
-    ended, tmp_path: Path, uri: str
+    finished_study: Finished, tmp_path: Path, uri: str
 ) -> None:
-    study, _, _, _ = ended
+    study = finished_study.plan.study
     spec = trial(regularisers=[TowardsDomain(), TowardsDomain(direction="away", weight=0.5)], steps=1)
     folder = StudyFolder(tmp_path / "results" / "small")
     record = run(spec, folder.root)
-    write_study(folder, Plan(study, (spec,), ()))
+    write_study(folder, finished_study.plan._replace(trials=(spec,)))
     tracker = MlflowTracker(uri, study, (spec,), folder)
     tracker.close({spec.id: record})
     assert tracker.problem is None

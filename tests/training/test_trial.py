@@ -26,7 +26,6 @@ from softprior.regularisers.spread import Spread
 from softprior.regularisers.towards_prior import TowardsPrior
 from softprior.results import StudyFolder
 from softprior.specs import Rate, TrialSpec
-from softprior.studies.plan import entry_of
 from softprior.tasks import TASKS
 from softprior.tasks.batching import training_batches
 from softprior.training.draws import draw_names
@@ -427,7 +426,7 @@ def test_the_penaltys_gradient_is_that_of_its_value(tmp_path: Path, method: str)
     one = prepared_trial(trial(method=METHODS[method](tokens=2), regularisers=terms), tmp_path)
     starts = one._sample()
     penalties = Penalties(
-        [entry_of(REGULARISERS, TowardsPrior()), entry_of(REGULARISERS, Spread())], starts, answers=50
+        [REGULARISERS.entry(TowardsPrior()), REGULARISERS.entry(Spread())], starts, answers=50
     )
     vectors = {p: start.source.placed(start.sample).double() + 0.1 for p, start in starts.items()}
     _, gradient = penalties.values(vectors)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from softprior.activations.plan import Plan
-from softprior.assets.models import model_notes, model_shape, parameter_count
 from softprior.labels import counted
 from softprior.training.threads import CORE_FLOPS
 
@@ -32,8 +31,8 @@ def describe(plan: Plan, with_findings: bool) -> list[str]:
             lines.append(f"  {task}: {about}{counted(tokens, 'token')} in {counted(len(shards), 'shard')}")
     if plan.shuffled_tokens:
         lines.append(f"  and about {plan.shuffled_tokens:,} tokens again with their words shuffled")
-    lines += [f"  note: {note}" for note in model_notes(spec.model)]
-    parameters, shape = parameter_count(spec.model), model_shape(spec.model)
+    lines += [f"  note: {note}" for note in plan.model.notes]
+    parameters, shape = plan.model.parameters, plan.model.shape
     speed = spec.resources.cpus * CORE_FLOPS * spec.workers
     workers = counted(spec.workers, "worker")
     if parameters is not None and not spec.resources.gpus:

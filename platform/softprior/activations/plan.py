@@ -13,13 +13,14 @@ from softprior.activations.spec import ActivationsSpec
 from softprior.activations.texts import Shard, Source, sources
 from softprior.assets import fingerprints
 from softprior.assets.architecture import architecture
-from softprior.assets.models import model_fingerprint, model_shape, resolve_model
+from softprior.assets.models import KnownModel, known_model, resolve_model
 from softprior.assets.named import here
 from softprior.errors import UserError
 from softprior.labels import counted
 from softprior.models.entry import embeddings_change
 from softprior.models.load import load_tokenizer
 from softprior.posteriors import load_posterior
+from softprior.prompt import Shape
 from softprior.statistics.units import VOCABULARY
 from softprior.tokens import reserved
 
@@ -37,10 +38,12 @@ class Plan:
             the family does something to embeddings in front of block 0.
         groups: of every source, names of the groups that get a mean of their own.
         shards: every part of every source.
-        notes: rows of tasks that are left out, one sentence a task.
+        model: what is known of the model.
+        notes: rows of tasks that are left out, one sentence per task.
     """
 
     spec: ActivationsSpec
+    model: KnownModel
     identity: dict[str, str]
     groups: dict[str, tuple[str, ...]]
     shards: tuple[Shard, ...]
@@ -74,14 +77,15 @@ def plan_activations(spec: ActivationsSpec, where: str = "activations") -> Plan:
     Raises:
         UserError: a task, file, site or prompt does not exist or does not fit the model.
     """
-    _check_sites(spec, where)
-    identity = {"model": model_fingerprint(spec.model)}
+    model = known_model(spec.model)
+    _check_sites(spec, model.shape, where)
+    identity = {"model": model.fingerprint}
     if spec.prompt is not None:
         try:
             path = here(spec.prompt)
         except UserError as error:
             raise UserError(f"{where}: prompt: {error}") from None
-        _check_prompt(spec, path, identity["model"], where)
+        _check_prompt(spec, path, model, where)
         identity["prompt"] = fingerprints.of_file(path)
     loaded = load_tokenizer(spec.model)
     left = len(reserved(loaded.tokenizer))
@@ -98,7 +102,7 @@ def plan_activations(spec: ActivationsSpec, where: str = "activations") -> Plan:
         shards += _with_sequences(source, spec)
     groups = {VOCABULARY: (), **{name: source.groups for name, source in known.items()}}
     notes = tuple(note for source in known.values() for note in source.notes)
-    return Plan(spec, identity, groups, tuple(shards), notes)
+    return Plan(spec, model, identity, groups, tuple(shards), notes)
 
 
 def _with_sequences(source: Source, spec: ActivationsSpec) -> Iterable[Shard]:
@@ -117,13 +121,13 @@ def _with_sequences(source: Source, spec: ActivationsSpec) -> Iterable[Shard]:
     ]
 
 
-def _check_prompt(spec: ActivationsSpec, path: Path, model: str, where: str) -> None:
-    posterior, shape = load_posterior(path), model_shape(spec.model)
+def _check_prompt(spec: ActivationsSpec, path: Path, model: KnownModel, where: str) -> None:
+    posterior, shape = load_posterior(path), model.shape
     trained = (posterior.header.get("model") or {}).get("fingerprint")
-    if trained is not None and trained != model:
+    if trained is not None and trained != model.fingerprint:
         raise UserError(
             f"{where}: prompt = {path} was trained for another model ({trained[:12]} instead of "
-            f"{model[:12]}); give a posterior of {spec.model.id}"
+            f"{model.fingerprint[:12]}); give a posterior of {spec.model.id}"
         )
     for place, vectors in posterior.final.items():
         width = None if shape is None else shape.width(place)
@@ -134,8 +138,7 @@ def _check_prompt(spec: ActivationsSpec, path: Path, model: str, where: str) -> 
             )
 
 
-def _check_sites(spec: ActivationsSpec, where: str) -> None:
-    shape = model_shape(spec.model)
+def _check_sites(spec: ActivationsSpec, shape: Shape | None, where: str) -> None:
     if isinstance(spec.sites, str) or shape is None:
         return
     for site in spec.sites:

@@ -23,10 +23,26 @@ from softprior.assets.examination import (
 from softprior.assets.hub import hub_commit, hub_model, hub_tokenizer, require_intact
 from softprior.assets.registry import fetch
 from softprior.errors import UserError, nearest
-from softprior.prompt import Place, Stack
+from softprior.prompt import Shape
 from softprior.specs import ModelSpec
 
 _HUB = "hub:"
+
+
+class KnownModel(NamedTuple):
+    """What is known of a model without fetching or converting anything.
+
+    Attributes:
+        fingerprint: the one that `resolve_model` gives.
+        shape: its sizes; None where they are not known.
+        parameters: number of weights, likewise.
+        notes: what it leaves unused of its files, one sentence each, as far as that is known.
+    """
+
+    fingerprint: str
+    shape: Shape | None
+    parameters: int | None
+    notes: tuple[str, ...]
 
 
 class ResolvedModel(NamedTuple):
@@ -65,39 +81,27 @@ def resolve_model(model: ModelSpec) -> ResolvedModel:
     return found
 
 
-def model_fingerprint(model: ModelSpec) -> str:
-    """The fingerprint `resolve_model` would give, without fetching or converting anything.
+def known_model(model: ModelSpec) -> KnownModel:
+    """What a plan may know of a model.
 
     Only the branch or tag of a hub model needs the network, to learn its commit.
 
     Raises:
         UserError: the id is unknown, or local files are missing, damaged or of a refused kind.
     """
-    _examined(model)
+    examined, sizes = _examined(model), _sizes(model)
+    parameters = None if sizes is None else sizes.parameters
+    if parameters is None and examined is not None:
+        parameters = examined.parameters
+    return KnownModel(_fingerprint(model), _shape(model), parameters, examined.notes if examined else ())
+
+
+def _fingerprint(model: ModelSpec) -> str:
     if model.id in catalogue().models:
         return _of_catalogue(catalogue().models[model.id])
     if model.id.startswith(_HUB):
         return hub_commit(model.id.removeprefix(_HUB), model.revision)
     return _of_local(_local_weights(model.id))
-
-
-def parameter_count(model: ModelSpec) -> int | None:
-    """Number of weights, as far as it is known without fetching or converting anything."""
-    sizes = _sizes(model)
-    if sizes is not None and sizes.parameters is not None:
-        return sizes.parameters
-    found = _examined(model)
-    return None if found is None else found.parameters
-
-
-def model_notes(model: ModelSpec) -> tuple[str, ...]:
-    """What the model leaves unused of its files, one sentence each, as far as it is known by now.
-
-    Raises:
-        UserError: as `model_fingerprint`.
-    """
-    found = _examined(model)
-    return () if found is None else found.notes
 
 
 def _examined(model: ModelSpec) -> Examination | None:
@@ -169,32 +173,7 @@ def _sizes(model: ModelSpec) -> Sizes | None:
     return catalogue().models.get(model.id)
 
 
-class Shape(NamedTuple):
-    """What a prompt has to fit in a model; None where that is not known.
-
-    Attributes:
-        blocks: number of blocks of the stack that reads the input.
-        stack: `encoder` if the model has one.
-        hidden: width of the residual stream.
-        keys: width of a block's keys, and of its values, heads side by side.
-        positions: longest sequence, prompt vectors included; an encoder of T5's kind has no limit.
-        vocabulary: rows of the embedding table.
-    """
-
-    blocks: int
-    stack: Stack = "decoder"
-    hidden: int | None = None
-    keys: int | None = None
-    positions: int | None = None
-    vocabulary: int | None = None
-
-    def width(self, place: Place) -> int | None:
-        """Dimension of the vectors at a place."""
-        return self.hidden if place.kind == "residual" else self.keys
-
-
-def model_shape(model: ModelSpec) -> Shape | None:
-    """The model's sizes, as far as they are known without fetching or converting anything."""
+def _shape(model: ModelSpec) -> Shape | None:
     sizes = _sizes(model)
     if sizes is not None and sizes.blocks is not None:
         others = {name: getattr(sizes, name) for name in ("hidden", "keys", "positions", "vocabulary")}

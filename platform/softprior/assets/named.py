@@ -12,6 +12,7 @@ from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from softprior.assets.cache import ensure
 from softprior.errors import UserError, nearest
+from softprior.specs import SaysWhere
 from softprior.storage import STORES, Location, RemotePath, location
 
 
@@ -34,6 +35,7 @@ Named = Annotated[
     PlainValidator(_named),
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string"}),
+    SaysWhere(),
 ]
 """A path in a spec, kept as it is written, or an address as s3://BUCKET/FOLDER."""
 

@@ -45,6 +45,14 @@ class Method(Spec, ABC):
         """A text put in front of every input; `default` is the task's own instruction."""
         return ""
 
+    def of_task(self, instruction: str) -> Method:  # noqa: ARG002
+        """The method with what it takes from a task written out.
+
+        Args:
+            instruction: the task's own.
+        """
+        return self
+
     def network(self) -> Reparameterisation | None:
         """The network through which the vectors are trained, if any."""
         return None

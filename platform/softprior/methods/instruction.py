@@ -22,5 +22,8 @@ class Instruction(Method):
     def places(self, blocks: int, stack: Stack = "decoder") -> tuple[Place, ...]:  # noqa: ARG002
         return ()
 
+    def of_task(self, instruction: str) -> Method:
+        return Instruction(written=self.text(instruction))
+
     def text(self, default: str) -> str:
         return default if self.written is None else self.written

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softprior.prompt import Kind, Place
+from softprior.prompt import Kind, Place, Shape
 from softprior.specs import Spec
 from softprior.statistics.reference import Reference
 
@@ -140,6 +140,20 @@ class Distribution(ABC):
         return ()
 
 
+class FitKey(NamedTuple):
+    """Identifies a fit in a plan: trials that have the same share it.
+
+    Attributes:
+        kind: of fit, with what else decides it.
+        vectors: what it is fitted to.
+        store: whether these are of a statistics store, and not of the model's vocabulary.
+    """
+
+    kind: str
+    vectors: str
+    store: bool = False
+
+
 class Prior(Spec, ABC):
     """Parameters of a prior. `fit` makes the distribution; a prior itself holds no data."""
 
@@ -161,13 +175,13 @@ class Prior(Spec, ABC):
             UserError: the place cannot have this prior with these parameters.
         """
 
-    def components(self) -> tuple[Prior, ...]:
-        """The priors that it mixes at every place: itself, unless it mixes others."""
-        return (self,)
+    def work(self, place: Place, shape: Shape) -> dict[FitKey, float | None]:  # noqa: ARG002
+        """What `fit` computes once for all trials at a place, and the operations that takes.
 
-    def at(self, place: Place) -> Prior:  # noqa: ARG002
-        """The prior that stands at a place: itself, unless it chooses others by place."""
-        return self
+        Args:
+            shape: of the model; the operations are None where they depend on a size that is not known.
+        """
+        return {}
 
     def draws(self, place: Place) -> str:
         """Names the random numbers of a place; places with one name draw with the same."""
@@ -176,14 +190,6 @@ class Prior(Spec, ABC):
     def kinds(self) -> frozenset[Kind]:
         """The kinds of places it can start, in some block; a study leaves it out for methods with others."""
         return frozenset(get_args(Kind))
-
-    def named_blocks(self) -> frozenset[int]:
-        """Blocks that parameters name; where no method has vectors, they have no effect."""
-        return frozenset()
-
-    def named_kinds(self) -> frozenset[Kind]:
-        """Kinds of places that parameters name, in the same way."""
-        return frozenset()
 
     def smooth(self) -> bool:
         """Whether the density is finite and differentiable everywhere, to pull a prompt from anywhere."""

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Annotated, get_args
+from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field, PlainSerializer, PlainValidator
 
-from softprior.priors.base import Distribution, Outline, Prior, PriorSource
+from softprior.components import Table
+from softprior.priors.assignment import Assignment
+from softprior.priors.base import Distribution, FitKey, Outline, Prior, PriorSource
 from softprior.priors.mixture import Mixture
-from softprior.priors.nested import checked, component
 from softprior.priors.simple import SIMPLE
-from softprior.prompt import Kind, Place
-from softprior.specs import Entry
+from softprior.prompt import Kind, Place, Shape
 
-COMPONENTS: dict[str, type[Prior]] = {**SIMPLE, "mixture": Mixture}
-Part = Annotated[Entry, AfterValidator(partial(checked, COMPONENTS))]
+COMPONENTS: Table[Prior] = Table(
+    Prior,  # type: ignore[type-abstract]
+    "priors",
+    {**SIMPLE.kinds, "mixture": Mixture},
+)
+"""What may stand at a place."""
+
+Part = Annotated[Prior, PlainValidator(COMPONENTS.inside), PlainSerializer(COMPONENTS.written)]
 
 
 class ByPlace(Prior):
@@ -32,46 +37,32 @@ class ByPlace(Prior):
     values: Part | None = None
     blocks: dict[Annotated[int, Field(ge=0)], Part] = {}
 
-    def kinds(self) -> frozenset[Kind]:
-        blocks = [component(COMPONENTS, entry).kinds() for entry in self.blocks.values()]
-        kinds: tuple[Kind, ...] = get_args(Kind)
-        return frozenset(
-            kind
-            for kind in kinds
-            if any(kind in found for found in (component(COMPONENTS, self._by_kind(kind)).kinds(), *blocks))
-        )
-
-    def named_blocks(self) -> frozenset[int]:
-        return frozenset(self.blocks)
-
-    def named_kinds(self) -> frozenset[Kind]:
-        named: dict[Kind, Entry | None] = {"key": self.keys, "value": self.values}
-        return frozenset(kind for kind, entry in named.items() if entry is not None)
-
-    def smooth(self) -> bool:
-        return all(prior.smooth() for prior in self._priors())
+    def assignment(self) -> Assignment:
+        """The same, unfolded."""
+        named: dict[Kind, Prior | None] = {"key": self.keys, "value": self.values}
+        kinds = {kind: prior for kind, prior in named.items() if prior is not None}
+        return Assignment(self.default, kinds, self.blocks)
 
     def fit(self, source: PriorSource) -> Distribution:
-        return self.at(source.place).fit(source)
+        return self.assignment().at(source.place).fit(source)
 
     def check_outline(self, outline: Outline) -> None:
-        self.at(outline.place).check_outline(outline)
-
-    def at(self, place: Place) -> Prior:
-        return component(COMPONENTS, self.blocks.get(place.block) or self._by_kind(place.kind))
-
-    def draws(self, place: Place) -> str:
-        return self.at(place).draws(place)
-
-    def _by_kind(self, kind: Kind) -> Entry:
-        return {"key": self.keys, "value": self.values}.get(kind) or self.default
+        self.assignment().at(outline.place).check_outline(outline)
 
     def contents(self) -> tuple[str, ...]:
-        return tuple(part for prior in self._priors() for part in prior.contents())
+        return self.assignment().contents()
+
+    def work(self, place: Place, shape: Shape) -> dict[FitKey, float | None]:
+        return self.assignment().at(place).work(place, shape)
+
+    def draws(self, place: Place) -> str:
+        return self.assignment().at(place).draws(place)
+
+    def kinds(self) -> frozenset[Kind]:
+        return self.assignment().can_start()
+
+    def smooth(self) -> bool:
+        return all(prior.smooth() for prior in self.assignment().priors)
 
     def corrections(self, density: bool) -> tuple[str, ...]:
-        return tuple(part for prior in self._priors() for part in prior.corrections(density))
-
-    def _priors(self) -> list[Prior]:
-        entries = [self.default, self.keys, self.values, *self.blocks.values()]
-        return [component(COMPONENTS, entry) for entry in entries if entry is not None]
+        return self.assignment().corrections(density)

@@ -15,9 +15,9 @@ from torch import Tensor
 from softprior.assets import fingerprints
 from softprior.assets.named import Named, here, here_with
 from softprior.errors import UserError
-from softprior.priors.base import Outline, PriorSource
+from softprior.priors.base import FitKey, Outline, PriorSource
 from softprior.priors.cache import Fit, cached_fit
-from softprior.prompt import Place
+from softprior.prompt import Place, Shape
 from softprior.seeding import torch_generator
 from softprior.specs import Spec
 from softprior.statistics.gaussian import Gaussian, fit_gaussian
@@ -118,6 +118,23 @@ class Domain(Spec):
         site = self.site or site_of(outline.place)
         folder = self._store(self.task)
         self._require_width(statistics_width(folder, self.task, site, self.tokens, outline.model), outline)
+
+    def work(self, place: Place, shape: Shape) -> dict[FitKey, float | None]:
+        """The Gaussian of the domain: see `Prior.work`."""
+        key = FitKey("gaussian", self.vectors(place), self.statistics is not None)
+        width, tokens = shape.width(place), shape.vocabulary
+        if width is None or tokens is None:
+            return {key: None}
+        share = self.part[1] - self.part[0] if self.statistics is None else 0.0  # a store has moments
+        rows = share * vectors_at(place, tokens)
+        # Moments of all vectors and radii of a sample, in float64, which takes twice as long.
+        return {key: 2.0 * width**2 * (2 * rows + min(rows, SAMPLE))}
+
+    def vectors(self, place: Place) -> str:
+        """Names what the domain has at a place; equal where the vectors are."""
+        if self.statistics is not None:
+            return f"{self.statistics} {self.task} {self.tokens} {self.site or site_of(place)}"
+        return f"{self.part} {'embeddings' if place.kind == 'residual' else place.name}"
 
     def _store(self, task: str) -> Path:
         """The folder of the statistics; of those in a bucket a copy with this task's, and the vocabulary."""

@@ -13,8 +13,9 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from softprior.errors import UserError
-from softprior.priors.base import Distribution, Outline, Prior, PriorSource
+from softprior.priors.base import Distribution, FitKey, Outline, Prior, PriorSource
 from softprior.priors.domain import Domain, FittedDomain, Shrinkage, fit_domain
+from softprior.prompt import Place, Shape
 
 NODES = 8
 """Gauss-Legendre nodes of a panel of the integral over the weight."""
@@ -68,6 +69,9 @@ class Interpolation(Shrinkage, Prior):
     def check_outline(self, outline: Outline) -> None:
         self.first.check_outline(outline)
         self.second.check_outline(outline)
+
+    def work(self, place: Place, shape: Shape) -> dict[FitKey, float | None]:
+        return self.first.work(place, shape) | self.second.work(place, shape)
 
     def contents(self) -> tuple[str, ...]:
         return (*self.first.contents(), *self.second.contents())

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 from torch import Tensor
 
-from softprior.priors.base import Distribution, Outline, Prior, PriorSource, Support
-from softprior.priors.nested import checked, component
+from softprior.priors.base import Distribution, FitKey, Outline, Prior, PriorSource, Support
 from softprior.priors.simple import SIMPLE
-from softprior.prompt import Kind, Place
-from softprior.specs import Entry
+from softprior.prompt import Kind, Place, Shape
 
-Part = Annotated[Entry, AfterValidator(partial(checked, SIMPLE))]
+Part = Annotated[Prior, PlainValidator(SIMPLE.inside), PlainSerializer(SIMPLE.written)]
+"""A component of a mixture; in study files and in JSON it is an entry."""
+
 VALUE = Place(0, "value")
 EXACT = 1e-6
 """How far from 1 weights may sum: decimals that people write are not exact in binary."""
@@ -49,7 +48,7 @@ class Mixture(Prior):
 
     @model_validator(mode="after")
     def _unpaired(self) -> Mixture:
-        if any(prior.draws(VALUE) != VALUE.name for prior in self.components()):
+        if any(prior.draws(VALUE) != VALUE.name for prior in self.priors):
             raise ValueError(
                 "has a component with pairs, whose keys and values cannot be drawn apart from those of the "
                 "others; remove pairs, or use vocabulary by itself"
@@ -57,31 +56,31 @@ class Mixture(Prior):
         return self
 
     def kinds(self) -> frozenset[Kind]:
-        return frozenset.intersection(*(component(SIMPLE, entry).kinds() for entry in self.priors))
+        return frozenset.intersection(*(prior.kinds() for prior in self.priors))
 
     def smooth(self) -> bool:
-        return all(component(SIMPLE, entry).smooth() for entry in self.priors)
+        return all(prior.smooth() for prior in self.priors)
 
     def fit(self, source: PriorSource) -> Distribution:
         weights = self.weights or (1 / len(self.priors),) * len(self.priors)
         return _Mixture(
-            tuple(e.name for e in self.priors),
-            [component(SIMPLE, e).fit(source) for e in self.priors],
+            tuple(SIMPLE.name(prior) for prior in self.priors),
+            [prior.fit(source) for prior in self.priors],
             weights,
         )
 
     def check_outline(self, outline: Outline) -> None:
-        for part in self.components():
-            part.check_outline(outline)
+        for prior in self.priors:
+            prior.check_outline(outline)
 
-    def components(self) -> tuple[Prior, ...]:
-        return tuple(component(SIMPLE, entry) for entry in self.priors)
+    def work(self, place: Place, shape: Shape) -> dict[FitKey, float | None]:
+        return {key: cost for prior in self.priors for key, cost in prior.work(place, shape).items()}
 
     def contents(self) -> tuple[str, ...]:
-        return tuple(part for prior in self.components() for part in prior.contents())
+        return tuple(part for prior in self.priors for part in prior.contents())
 
     def corrections(self, density: bool) -> tuple[str, ...]:
-        return tuple(part for prior in self.components() for part in prior.corrections(density))
+        return tuple(part for prior in self.priors for part in prior.corrections(density))
 
 
 class _Mixture(Distribution):

@@ -1,5 +1,6 @@
 """The priors that are not made of others. One file each, listed here."""
 
+from softprior.components import Table
 from softprior.priors.base import Prior
 from softprior.priors.exclusion import Exclusion
 from softprior.priors.fitted import Fitted
@@ -13,17 +14,21 @@ from softprior.priors.vocabulary import Vocabulary
 from softprior.priors.xavier import Xavier
 from softprior.priors.zeros import Zeros
 
-SIMPLE: dict[str, type[Prior]] = {
-    "zeros": Zeros,
-    "isotropic": Isotropic,
-    "xavier": Xavier,
-    "fitted": Fitted,
-    "exclusion": Exclusion,
-    "interpolation": Interpolation,
-    "low_density": LowDensity,
-    "vae": VAE,
-    "vocabulary": Vocabulary,
-    "instruction": Instruction,
-    "posterior": PosteriorPrior,
-}
+SIMPLE: Table[Prior] = Table(
+    Prior,  # type: ignore[type-abstract]
+    "priors",
+    {
+        "zeros": Zeros,
+        "isotropic": Isotropic,
+        "xavier": Xavier,
+        "fitted": Fitted,
+        "exclusion": Exclusion,
+        "interpolation": Interpolation,
+        "low_density": LowDensity,
+        "vae": VAE,
+        "vocabulary": Vocabulary,
+        "instruction": Instruction,
+        "posterior": PosteriorPrior,
+    },
+)
 """By the name they have in study files, also inside of the priors that are made of others."""

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from softprior.errors import UserError
 from softprior.geometry import participation_ratio
-from softprior.priors.base import Distribution, Outline, Prior, PriorSource
+from softprior.priors.base import Distribution, FitKey, Outline, Prior, PriorSource
 from softprior.priors.cache import Fit, cached_fit
 from softprior.priors.domain import SAMPLE, Domain, sample_rows, sampled
-from softprior.prompt import Place
+from softprior.prompt import Place, Shape
 from softprior.seeding import torch_generator
 from softprior.statistics.gaussian import Gaussian, fit_gaussian
 from softprior.statistics.held_out import held_out_radii
@@ -24,6 +24,9 @@ from softprior.statistics.reference import Reference
 from softprior.statistics.store import SiteStatistics
 
 BATCH = 256
+STEP = 8
+"""Operations per vector and weight of a step: with `CORE_FLOPS` the 25 s measured for 3,000 at H = 576."""
+
 RATE = 1e-3
 ACTIVE = 0.1
 """Variance of a latent unit's posterior mean over the data above which it is in use (0.05 nats). Burda et
@@ -86,6 +89,13 @@ class VAE(Domain, Prior):
         count = self.known_vectors(outline)
         if count is not None:
             self._require_enough(count, outline.place)
+
+    def work(self, place: Place, shape: Shape) -> dict[FitKey, float | None]:
+        key = FitKey(self.canonical(), self.vectors(place), self.statistics is not None)
+        width = shape.width(place)
+        # Steps on batches through two layers down and two up.
+        weights = None if width is None else self.width * (2 * width + 3 * self.latent)
+        return {key: None if weights is None else float(STEP * BATCH * self.steps * weights)}
 
     def _require_enough(self, count: int, place: Place) -> None:
         if count < FEWEST:

@@ -34,20 +34,20 @@ DRAWS: dict[Pairing, str] = {
 
 def describe(plan: Plan, every_trial: bool) -> list[str]:
     """Lines for the terminal; with `every_trial` one line for each."""
-    study, cost = plan.study, total_cost(plan.trials)
+    study, cost = plan.study, total_cost(plan)
     count = len(plan.trials)
     lines = [f"study {study.name}: {counted(count, 'trial')} on {study.model.id}"]
     if every_trial:
         known = labels(plan.trials)
         for trial in plan.trials:
-            own = trial_cost(trial)
+            own = trial_cost(trial, plan.components)
             lines.append(f"  {trial.id}  {known[trial.id]}  {own.trained + own.evaluated:,} positions")
     lines += [f"  note: {note}" for note in plan.notes]
     lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated")
     lines.append(f"  {running(plan)}")
     lines += [f"  {line}" for line in fitting(plan)]
     if any(trial.prior is not None for trial in plan.trials):
-        smallest, seeds = smallest_p(plan), len(set(study.seeds))
+        smallest, seeds = smallest_p(study), len(set(study.seeds))
         lines.append(
             f"  {counted(seeds, 'seed')}: comparing two priors can give p = {smallest:.2g} at best"
             + ("" if smallest <= 0.05 else " (six seeds are the fewest for 0.05)")
@@ -63,7 +63,7 @@ def running(plan: Plan) -> str:
         return _sharing(plan)
     each = f"each trial takes {counted(resources.cpus, 'CPU')}"
     each += f" and {counted(resources.gpus, 'GPU')}" if resources.gpus else ""
-    alone = hours(total_cost(plan.trials), plan.study.model, resources.cpus, resources.gpus)
+    alone = hours(total_cost(plan), plan.model.parameters, resources.cpus, resources.gpus)
     if elsewhere():
         most = "" if resources.concurrent is None else f", at most {resources.concurrent}"
         return f"{each}; the cluster decides how many run at a time{most}: {_guess(alone)} one after another"
@@ -98,7 +98,7 @@ def _sharing(plan: Plan) -> str:
         who = f"{copies} copies of the model, each on {what}, serve"
     passes = "" if placement.tokens is None else f", at most {placement.tokens:,} positions in a pass"
     line = f"{who} up to {counted(together, 'trial')} at a time{passes}"
-    alone = hours(total_cost(plan.trials), study.model, placement.cpus, placement.gpus)
+    alone = hours(total_cost(plan), plan.model.parameters, placement.cpus, placement.gpus)
     guess = _guess(None if alone is None else alone / min(copies, together))
     if not elsewhere():
         here = room([{"CPU": machine_cpus(), "GPU": torch.cuda.device_count()}], study.resources, placement)
@@ -127,7 +127,7 @@ def data_notes(records: Iterable[Record]) -> list[str]:
     named = names(record.spec.task for record in found.values())
     notes = []
     for text, record in found.items():
-        task, data = TASKS[record.spec.task.name].model_validate(record.spec.task.params), record.data
+        task, data = TASKS.component(record.spec.task), record.data
         quarantine = [Quarantined(**row) for row in data.get("quarantine", ())]
         notes += left_out(named[text], data.get("quarantined", 0), quarantine)
         notes += shortages(named[text], task, data)

@@ -7,12 +7,10 @@ from typing import NamedTuple
 
 import torch
 
-from softprior.assets.models import parameter_count
-from softprior.methods import METHODS
-from softprior.specs import ModelSpec, ResourcesSpec, TrialSpec
+from softprior.specs import ResourcesSpec, StudySpec, TrialSpec
+from softprior.studies.components import Components
 from softprior.studies.placement import machine_cpus
 from softprior.studies.plan import Plan
-from softprior.tasks import TASKS
 from softprior.training.threads import CORE_FLOPS
 
 GPU_FLOPS = 100e12
@@ -40,10 +38,9 @@ class Cost(NamedTuple):
         return 2.0 * parameters * (2 * self.trained + self.evaluated)
 
 
-def trial_cost(trial: TrialSpec) -> Cost:
-    """Positions of a trial: its texts, and one prompt a pass (rows of a batch share it)."""
-    task = TASKS[trial.task.name].model_validate(trial.task.params)
-    prompt = METHODS[trial.method.name].model_validate(trial.method.params).count()
+def trial_cost(trial: TrialSpec, components: Components) -> Cost:
+    """Positions of a trial: its texts, and one prompt per pass (rows of a batch share it)."""
+    task, prompt = components.task(trial), components.method(trial).count()
     length, evaluation = task.positions(), trial.evaluation
     loss = min(evaluation.examples, task.test_examples) * length
     answers = evaluation.generate * (length + task.max_new_tokens // 2) if task.generates else 0
@@ -55,14 +52,13 @@ def trial_cost(trial: TrialSpec) -> Cost:
     return Cost(trained, (2 + training.curve) * loss + control + answers)
 
 
-def total_cost(trials: tuple[TrialSpec, ...]) -> Cost:
+def total_cost(plan: Plan) -> Cost:
     """Work of all trials."""
-    return sum(map(trial_cost, trials), Cost(0, 0))
+    return sum((trial_cost(trial, plan.components) for trial in plan.trials), Cost(0, 0))
 
 
-def hours(cost: Cost, model: ModelSpec, cpus: int, gpus: float) -> float | None:
+def hours(cost: Cost, parameters: int | None, cpus: int, gpus: float) -> float | None:
     """Hours of the machine for this work; None while the model's size is not known here."""
-    parameters = parameter_count(model)
     if parameters is None:
         return None
     speed = gpus * GPU_FLOPS if gpus else cpus * CORE_FLOPS
@@ -77,9 +73,9 @@ def trials_at_once(resources: ResourcesSpec) -> int:
     return room if resources.concurrent is None else min(room, resources.concurrent)
 
 
-def smallest_p(plan: Plan) -> float:
+def smallest_p(study: StudySpec) -> float:
     """The smallest two-sided p-value that comparing two priors over these seeds can give.
 
     The unit is a seed and the test flips signs of paired differences: 2 / 2^seeds, at most 1.
     """
-    return min(1.0, 2.0 / 2 ** len(set(plan.study.seeds)))
+    return min(1.0, 2.0 / 2 ** len(set(study.seeds)))

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from softprior.assets.models import Shape
 from softprior.errors import UserError
 from softprior.methods import Method
-from softprior.priors import Prior
+from softprior.priors import Assignment
+from softprior.prompt import Shape
 from softprior.regularisers import Regulariser
 
 
-def can_start(prior: Prior, method: Method, shape: Shape | None) -> bool:
+def can_start(prior: Assignment, method: Method, shape: Shape | None) -> bool:
     """Whether a prior can start every place of a method, as far as these are known."""
     if shape is None:
-        return method.kinds <= prior.kinds()
+        return method.kinds <= prior.can_start()
     return all(p.kind in prior.at(p).kinds() for p in method.places(shape.blocks, shape.stack))
 
 
-def can_carry(prior: Prior, method: Method, terms: Iterable[Regulariser], shape: Shape | None) -> bool:
+def can_carry(prior: Assignment, method: Method, terms: Iterable[Regulariser], shape: Shape | None) -> bool:
     """Whether a prior suits regularisers at every place of a method, in the same way."""
-    parts = [prior]
+    parts = list(prior.priors)
     if shape is not None:
         parts = [prior.at(place) for place in method.places(shape.blocks, shape.stack)]
     return all(term.suits(part) for term in terms for part in parts)
 
 
 def carry_notes(
-    priors: Mapping[str, Prior],
+    priors: Mapping[str, Assignment],
     methods: Mapping[str, Method],
     terms: Mapping[str, Regulariser],
     shape: Shape | None,

@@ -18,6 +18,7 @@ from softprior.studies.again import of_other_code, set_aside, settle
 from softprior.studies.cluster import Cluster
 from softprior.studies.deaths import every_death_is_one
 from softprior.studies.observers import Observer
+from softprior.studies.own_code import in_use
 from softprior.studies.placement import concurrent, placed_model, replicas, trial_resources, trial_threads
 from softprior.studies.plan import Plan
 from softprior.studies.table import write_study, write_table
@@ -124,6 +125,7 @@ def run_trials(
             "folder": str(folder.root),
             "cpus": trial_threads(study.resources, study.placement),
             "patience": study.resources.patience,
+            "code": [list(code) for code in in_use()],
         }
         most, options = concurrent(study.resources, study.placement), {}
         if search is None:

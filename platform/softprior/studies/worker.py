@@ -73,11 +73,13 @@ def run_trial(config: dict[str, Any], shared: SharedModel | None = None) -> None
     """The trainable: runs one trial and leaves its record, whatever happens.
 
     Args:
-        config: `trial` and `model` as JSON, `folder` as a path, `cpus`, `patience`.
+        config: `trial` and `model` as JSON, `folder` as a path, `cpus`, `patience`, and `code`, the names and
+            texts of the user's own files.
         shared: the model, if the trial is not to load its own.
     """
     from ray import tune
 
+    from softprior.studies.own_code import OwnCode, use_code
     from softprior.training.corrections import ModelFacts
     from softprior.training.environment import environment
     from softprior.training.failure import TrialFailedError, shortage
@@ -96,6 +98,8 @@ def run_trial(config: dict[str, Any], shared: SharedModel | None = None) -> None
         return  # this is a retry of a trial that had ended before its process did
     trial: Trial | None = None
     try:
+        for name, text in config["code"]:
+            use_code(OwnCode(name, text))
         with (
             watched(config["patience"], folder.stalls(spec.id), reporter.where),
             host_of(ModelSpec.model_validate_json(config["model"]), shared) as given,

@@ -1,12 +1,17 @@
 """Tasks: what a prompt is trained for. One file each, all of them in `TASKS`."""
 
+from softprior.components import Table
 from softprior.tasks.arithmetic import Arithmetic
 from softprior.tasks.base import Task
 from softprior.tasks.language import Language
 from softprior.tasks.squad import Squad
 
-TASKS: dict[str, type[Task]] = {
-    "squad": Squad,
-    "arithmetic": Arithmetic,
-    "language": Language,
-}
+TASKS: Table[Task] = Table(
+    Task,  # type: ignore[type-abstract]
+    "tasks",
+    {
+        "squad": Squad,
+        "arithmetic": Arithmetic,
+        "language": Language,
+    },
+)

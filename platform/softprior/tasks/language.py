@@ -13,6 +13,7 @@ from softprior.assets.data import data_fingerprint
 from softprior.errors import UserError
 from softprior.labels import counted
 from softprior.prompt import Row
+from softprior.specs import SaysWhere
 from softprior.tasks.base import SPLITS, Example, Quarantined, Splits, Task, table
 from softprior.tasks.cloze import cloze_examples
 from softprior.tasks.language_source import JSON_LINES, Document, c4, local, local_fingerprint, wikipedia
@@ -52,7 +53,7 @@ class Language(Task):
         max_new_tokens: in cloze 12 by default; without effect in `continue`.
     """
 
-    data: str = "wikipedia-106"
+    data: Annotated[str, SaysWhere()] = "wikipedia-106"
     length: Annotated[int, Field(ge=_SHORTEST)] = 128
     mode: Literal["continue", "cloze"] = "continue"
 

@@ -13,6 +13,7 @@ from softprior.assets.data import data_fingerprint, squad_shifts_files
 from softprior.assets.hub import hub_dataset_commit
 from softprior.errors import UserError
 from softprior.prompt import Row
+from softprior.specs import SaysWhere
 from softprior.tasks.base import SPLITS, Example, Split, Splits, Task, table
 from softprior.tasks.partition import donors, keyed_order, round_robin, split_in_halves, split_in_order
 from softprior.tasks.sources import (
@@ -53,7 +54,7 @@ class Squad(Task):
     headline: ClassVar[str] = "f1"
     instruction: ClassVar[str] = "Answer the question with a few words taken from the text."
 
-    data: str = "squad-shifts"
+    data: Annotated[str, SaysWhere()] = "squad-shifts"
     context_tokens: Annotated[int, Field(ge=16)] = 384
 
     @field_validator("data")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from softprior.priors import Prior
-from softprior.specs import TrialSpec, without_paths
+from softprior.specs import Entry, TrialSpec
 
 
 def draw_names(trial: TrialSpec, prior: Prior) -> tuple[str, ...]:
@@ -18,5 +18,5 @@ def draw_names(trial: TrialSpec, prior: Prior) -> tuple[str, ...]:
     """
     if trial.pairing == "noise" or trial.prior is None:
         return ("prior",)
-    own = trial.prior.model_copy(update={"params": without_paths(trial.prior.params)})
+    own = Entry.model_validate(trial.without_paths()["prior"])
     return ("prior", own.canonical(), *prior.contents())

@@ -27,6 +27,6 @@ def found_files(trial: TrialSpec) -> str | None:
     """The fingerprint of what a trial's files hold now, for comparison with `prior_fingerprint`."""
     if trial.prior is None:
         return None
-    prior = PRIORS[trial.prior.name].model_validate(trial.prior.params)
-    terms = [REGULARISERS[e.name].model_validate(e.params) for e in trial.regularisers]
+    prior = PRIORS.component(trial.prior)
+    terms = [REGULARISERS.component(entry) for entry in trial.regularisers]
     return files_fingerprint(prior, terms)

@@ -41,7 +41,7 @@ class Penalties:
         self._sources = {place: start.source for place, start in starts.items()}
         self._terms: list[tuple[str, float, dict[Place, Term]]] = []
         for name, entry in zip(numbered([entry.name for entry in entries]), entries, strict=True):
-            regulariser = REGULARISERS[entry.name].model_validate(entry.params)
+            regulariser = REGULARISERS.component(entry)
             terms = {}
             for place, start in starts.items():
                 assert start.distribution is not None

@@ -22,7 +22,7 @@ from softprior.liveness import alive
 from softprior.methods import METHODS, Method
 from softprior.models.protocol import FrozenLM
 from softprior.posteriors import Posterior, Vectors, save_posterior
-from softprior.priors import PRIORS, Distribution, Prior
+from softprior.priors import PRIORS, Distribution, Prior, assignment
 from softprior.prompt import Batch, Place, collate
 from softprior.records import PlaceGeometry, Prediction, Record, Score, StepPoint, save_record
 from softprior.results import StudyFolder
@@ -121,11 +121,11 @@ class Trial:
 
     @cached_property
     def task(self) -> Task:
-        return TASKS[self.spec.task.name].model_validate(self.spec.task.params)
+        return TASKS.component(self.spec.task)
 
     @cached_property
     def method(self) -> Method:
-        return METHODS[self.spec.method.name].model_validate(self.spec.method.params)
+        return METHODS.component(self.spec.method)
 
     @cached_property
     def prepared(self) -> Prepared:
@@ -166,7 +166,7 @@ class Trial:
         """A draw of the prior at every place, for the trial's seed."""
         if self.spec.prior is None or self.spec.seed is None:
             return {}
-        prior = PRIORS[self.spec.prior.name].model_validate(self.spec.prior.params)
+        prior = PRIORS.component(self.spec.prior)
         count, info = self.method.count(), self.host.info()
         save_background(self.folder, self.spec.model_fingerprint, vocabulary(self.host, self.tokenizer))
         starts = {}
@@ -176,11 +176,12 @@ class Trial:
             part = {"part": f"place {i} of {len(places)}"} if len(places) > 1 else {}
             self.report({"step": 0, "phase": f"fitting {self.spec.prior.name}", **part})
             source = PlaceSource(self.host, self.tokenizer, place, count, places)
-            law = prior.fit(source)
+            there = assignment(prior).at(place)
+            law = there.fit(source)
             for sentence in law.warnings():
                 self.report({"step": 0, "phase": f"fitting {self.spec.prior.name}", "warning": sentence})
-            sample = law.sample(torch_generator(self.spec.seed, *names, prior.draws(place)), count)
-            facts = {**law.record(), **self._radii(prior.at(place), law, source, sample)}
+            sample = law.sample(torch_generator(self.spec.seed, *names, there.draws(place)), count)
+            facts = {**law.record(), **self._radii(there, law, source, sample)}
             starts[place] = Start(source, law if self.spec.regularisers else None, sample, facts)
         return starts
 

@@ -6,7 +6,6 @@ from itertools import cycle, islice
 
 from softprior.studies.describe import fitting, running
 from softprior.studies.estimate import total_cost
-from softprior.studies.plan import Plan
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.space import in_words
 
@@ -24,15 +23,15 @@ def describe(plan: SearchPlan) -> list[str]:
         lines.append(f"  {name}: {in_words(distribution)}{where}")
     lines += [f"  note: {note}" for note in plan.notes]
     taken = tuple(islice(cycle(_spread(plan)), count))
-    whole = Plan(study, (*plan.baselines, *taken), ())
-    cost = total_cost(whole.trials)
+    whole = plan.whole._replace(trials=(*plan.baselines, *taken))
+    cost = total_cost(whole)
     stopped = "" if search.early_stopping is None else ", fewer with early stopping"
     lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated{stopped}")
     limits = [n for n in (search.concurrent * plan.members, study.resources.concurrent) if n is not None]
     resources = study.resources.model_copy(update={"concurrent": min(limits)})
     limited = study.model_copy(update={"resources": resources})
     lines.append(f"  {running(whole._replace(study=limited))}")
-    lines += [f"  {line}" for line in fitting(Plan(study, (*plan.baselines, *plan.ends), ()))]
+    lines += [f"  {line}" for line in fitting(plan.whole)]
     return lines
 
 

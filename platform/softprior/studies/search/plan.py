@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from typing import Any
 
-from softprior.assets.models import model_shape
 from softprior.errors import UserError
 from softprior.hiding import hidden_in
 from softprior.methods import METHODS
-from softprior.priors import PRIORS
-from softprior.regularisers import REGULARISERS
+from softprior.priors import PRIORS, assignment
 from softprior.specs import StudySpec, TrialSpec
 from softprior.studies.pairing import can_carry, can_start
-from softprior.studies.plan import plan_study, resolve
+from softprior.studies.plan import Plan, plan_study
 from softprior.studies.search.space import Space
 from softprior.studies.search.spec import FIXED, SearchSpec, SearchStudy
 from softprior.validation import validate
@@ -30,6 +30,7 @@ class SearchPlan:
         space: what to search over.
         baselines: trials without a prompt, which run once.
         ends: trials of the grid that the ends of all ranges make; some of them the search may propose.
+        whole: the study of the baselines and the ends.
         notes: as of a study's plan.
     """
 
@@ -45,8 +46,8 @@ class SearchPlan:
         self.space = Space(template, where)
         corners = [validate(StudySpec, data, where) for data in self.space.corners()]
         plans = [plan_study(corner, where) for corner in corners]
-        for corner in corners:
-            _require_pairs(corner, where)
+        for plan in plans:
+            _require_pairs(plan, where)
         self.study = corners[0]
         self.notes = tuple(dict.fromkeys(note for plan in plans for note in plan.notes))
         planned = {trial.id: trial for plan in plans for trial in plan.trials}
@@ -56,6 +57,8 @@ class SearchPlan:
             raise UserError(
                 f"{where}: methods: none of them trains a prompt, so there is nothing to search over"
             )
+        components = reduce(or_, (plan.components for plan in plans))
+        self.whole = plans[0]._replace(trials=(*self.baselines, *self.ends), components=components)
         self._proposed: dict[str, TrialSpec] = {}
         self._require_curves()
 
@@ -132,26 +135,24 @@ class SearchPlan:
             )
 
 
-def _require_pairs(study: StudySpec, where: str) -> None:
+def _require_pairs(plan: Plan, where: str) -> None:
     """A grid leaves out what cannot be joined; a sampler would go on proposing it.
 
     Raises:
         UserError: a prior cannot start a method or carry a list of regularisers.
     """
-    shape = model_shape(study.model)
-    for i, method_entry in enumerate(study.methods):
-        method = resolve(METHODS, method_entry, where, f"methods[{i}]")
-        for j, prior_entry in enumerate(study.priors if method.trained else ()):
-            prior = resolve(PRIORS, prior_entry, where, f"priors[{j}]")
+    parts, shape = plan.parts, plan.model.shape
+    for i, method in enumerate(parts.methods[-parts.named :]):
+        for j, named in enumerate(parts.priors if method.trained else ()):
+            prior = assignment(named)
             if not can_start(prior, method, shape):
                 raise UserError(
-                    f"{where}: priors[{j}] = {prior_entry.name} cannot start methods[{i}] = "
-                    f"{method_entry.name}, and a search joins any two; take one of them away"
+                    f"{where}: priors[{j}] = {PRIORS.name(named)} cannot start methods[{i}] = "
+                    f"{METHODS.name(method)}, and a search joins any two; take one of them away"
                 )
-            for k, several in enumerate(study.regularisers):
-                terms = [resolve(REGULARISERS, entry, where, f"regularisers[{k}]") for entry in several]
+            for k, terms in enumerate(parts.regularisers):
                 if not can_carry(prior, method, terms, shape):
                     raise UserError(
-                        f"{where}: priors[{j}] = {prior_entry.name} does not suit regularisers[{k}], and a "
+                        f"{where}: priors[{j}] = {PRIORS.name(named)} does not suit regularisers[{k}], and a "
                         "search joins any two; take one of them away"
                     )

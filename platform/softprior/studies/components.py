@@ -1,0 +1,55 @@
+"""The components that the trials of a plan name, resolved once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from softprior.methods import METHODS, Method
+from softprior.priors import PRIORS, Assignment, assignment
+from softprior.specs import Entry, TrialSpec
+from softprior.tasks import TASKS, Task
+
+
+@dataclass(frozen=True)
+class Components:
+    """Tasks, methods and priors by the canonical text of their entries."""
+
+    tasks: Mapping[str, Task]
+    methods: Mapping[str, Method]
+    priors: Mapping[str, Assignment]
+
+    @classmethod
+    def of(cls, trials: Iterable[TrialSpec]) -> Components:
+        """Those of trials that were planned elsewhere."""
+        tasks: dict[str, Entry] = {}
+        methods: dict[str, Entry] = {}
+        priors: dict[str, Entry] = {}
+        for trial in trials:
+            tasks.setdefault(trial.task.canonical(), trial.task)
+            methods.setdefault(trial.method.canonical(), trial.method)
+            if trial.prior is not None:
+                priors.setdefault(trial.prior.canonical(), trial.prior)
+        return cls(
+            {text: TASKS.component(entry) for text, entry in tasks.items()},
+            {text: METHODS.component(entry) for text, entry in methods.items()},
+            {text: assignment(PRIORS.component(entry)) for text, entry in priors.items()},
+        )
+
+    def __or__(self, other: Components) -> Components:
+        """Both."""
+        return Components(
+            {**self.tasks, **other.tasks}, {**self.methods, **other.methods}, {**self.priors, **other.priors}
+        )
+
+    def task(self, trial: TrialSpec) -> Task:
+        """The task of a trial."""
+        return self.tasks[trial.task.canonical()]
+
+    def method(self, trial: TrialSpec) -> Method:
+        """The method of a trial."""
+        return self.methods[trial.method.canonical()]
+
+    def prior(self, trial: TrialSpec) -> Assignment | None:
+        """The priors of a trial's places; None without a trained prompt."""
+        return None if trial.prior is None else self.priors[trial.prior.canonical()]

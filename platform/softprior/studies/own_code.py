@@ -1,0 +1,107 @@
+"""A user's own components: classes in a Python file that the command line names, for a quick idea.
+
+A study file alone never makes code run. What the file defines belongs to the identity of trials by the hash of
+its text, and the text travels to the workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from softprior.components import Offered, Table, offer
+from softprior.errors import UserError
+from softprior.methods import METHODS
+from softprior.priors import PRIORS
+from softprior.regularisers import REGULARISERS
+from softprior.tasks import TASKS
+
+TABLES: tuple[Table, ...] = (PRIORS, METHODS, TASKS, REGULARISERS)
+
+
+class OwnCode(NamedTuple):
+    """A Python file.
+
+    Attributes:
+        name: the file's.
+        text: what it holds.
+    """
+
+    name: str
+    text: str
+
+    @property
+    def origin(self) -> str:
+        """Identifies the file's contents."""
+        return f"{self.name} {hashlib.sha256(self.text.encode()).hexdigest()[:16]}"
+
+
+_IN_USE: list[OwnCode] = []
+
+
+def in_use() -> tuple[OwnCode, ...]:
+    """The files whose components are known, in order."""
+    return tuple(_IN_USE)
+
+
+def read_code(path: Path) -> OwnCode:
+    """The file.
+
+    Raises:
+        UserError: it is not there or no Python file.
+    """
+    if path.suffix != ".py":
+        raise UserError(f"--code takes a Python file, and {path} does not end with .py")
+    try:
+        return OwnCode(path.name, path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--code {path} cannot be read ({error}); check the path") from None
+
+
+def use_code(code: OwnCode) -> dict[str, list[str]]:
+    """Runs the file and makes its components known; their names by axis.
+
+    A component is called as its class, in small letters: `SpiralPrior` is `spiral_prior`.
+
+    Raises:
+        UserError: the file fails, or defines no component.
+    """
+    module = ModuleType(f"softprior_own_{re.sub(r'[^A-Za-z0-9_]', '_', code.origin)}")
+    if module.__name__ not in sys.modules:
+        sys.modules[module.__name__] = module  # where annotations look for names
+        try:
+            exec(compile(code.text, code.name, "exec"), module.__dict__)  # noqa: S102  the user asks for it
+        except Exception as error:
+            del sys.modules[module.__name__]
+            raise UserError(f"--code {code.name} fails: {_reason(error, code.name)}") from error
+    module = sys.modules[module.__name__]
+    found: dict[str, list[str]] = {}
+    for table in TABLES:
+        for kind in vars(module).values():
+            own = isinstance(kind, type) and kind.__module__ == module.__name__
+            if own and issubclass(kind, table.base) and not getattr(kind, "__abstractmethods__", None):
+                name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
+                offer(table.axis, name, Offered(kind, code.origin))
+                found.setdefault(table.axis, []).append(name)
+    if not found:
+        bases = " or ".join(f"{table.base.__module__}.{table.base.__name__}" for table in TABLES)
+        raise UserError(f"--code {code.name} defines no component; derive a class from {bases}")
+    if code not in _IN_USE:
+        _IN_USE.append(code)
+    return found
+
+
+def _reason(error: Exception, file: str) -> str:
+    """What went wrong, with the line of the user's file."""
+    line = error.lineno if isinstance(error, SyntaxError) else None
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == file:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    where = "" if line is None else f"line {line}: "
+    return f"{where}{type(error).__name__}: {error}"

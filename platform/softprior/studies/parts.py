@@ -1,0 +1,134 @@
+"""What a study file names: its components in order, each checked by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+from softprior.components import Table
+from softprior.errors import UserError, nearest
+from softprior.methods import METHODS, Method
+from softprior.priors import PRIORS, Prior
+from softprior.prompt import Shape
+from softprior.regularisers import REGULARISERS, Regulariser
+from softprior.specs import SpecT, StudySpec
+from softprior.tasks import TASKS, Task
+
+T = TypeVar("T")
+
+
+class Parts(NamedTuple):
+    """The components that a study names, parameters checked.
+
+    Attributes:
+        methods: with the baseline `none` in front if the study does not name it.
+        regularisers: of every value of the axis, one or several together.
+        named: number of methods that the study names itself.
+    """
+
+    methods: list[Method]
+    priors: list[Prior]
+    tasks: list[Task]
+    regularisers: list[list[Regulariser]]
+    named: int
+
+
+def resolve(study: StudySpec, where: str) -> Parts:
+    """The components by their names.
+
+    Raises:
+        UserError: a name is unknown, or a parameter is wrong.
+    """
+    priors = PRIORS.components(study.priors, where, "priors")
+    methods = METHODS.components(study.methods, where, "methods")
+    tasks = TASKS.components(study.tasks, where, "tasks")
+    regularisers = [
+        REGULARISERS.components(several, where, f"regularisers[{i}]")
+        if len(several) > 1
+        else [REGULARISERS.component(entry, where, f"regularisers[{i}]") for entry in several]
+        for i, several in enumerate(study.regularisers)
+    ]
+    names = [entry.name for entry in study.tasks]
+    for name in study.training.by_task:
+        if name not in names:
+            raise UserError(
+                f"{where}: training.by_task.{name} is no task of this study; {nearest(name, names)}"
+            )
+    if not any(entry.name == "none" for entry in study.methods):
+        methods.insert(0, METHODS["none"]())
+    return Parts(methods, priors, tasks, regularisers, len(study.methods))
+
+
+def repeated(study: StudySpec, parts: Parts) -> list[str]:
+    """A sentence for every value of an axis that the study gives twice."""
+    axes: dict[str, Sequence[object]] = {
+        "priors": _identities(PRIORS, parts.priors),
+        "methods": _identities(METHODS, parts.methods[-parts.named :]),
+        "tasks": _identities(TASKS, parts.tasks),
+        "regularisers": [sorted(_identities(REGULARISERS, several)) for several in parts.regularisers],
+        "rates": study.rates,
+        "seeds": study.seeds,
+    }
+    return [
+        f"{axis}[{i}] is the same as {axis}[{values.index(value)}] and counts once; remove it"
+        for axis, values in axes.items()
+        for i, value in enumerate(values)
+        if values.index(value) < i
+    ]
+
+
+def check(parts: Parts, shape: Shape | None, where: str) -> None:
+    """Each component on its own, against the model's sizes and the files there are.
+
+    Raises:
+        UserError: a method does not fit the model, or a file is missing or damaged.
+    """
+    if shape is not None:
+        for i, method in enumerate(parts.methods[-parts.named :]):
+            located(f"{where}: methods[{i}]", partial(method.places, shape.blocks, shape.stack))
+            located(f"{where}: methods[{i}]", partial(_require_room, method, parts.tasks, shape))
+    for i, task in enumerate(parts.tasks):
+        located(f"{where}: tasks[{i}]", task.fingerprint)
+        located(f"{where}: tasks[{i}]", task.check_data)
+    for i, several in enumerate(parts.regularisers):
+        for regulariser in several:
+            located(f"{where}: regularisers[{i}]", regulariser.contents)
+
+
+def located(where: str, find: Callable[[], T]) -> T:
+    """What is found, or the same error with the file and key in front."""
+    try:
+        return find()
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+def _identities(table: Table[SpecT], components: Sequence[SpecT]) -> list[str]:
+    """Equal for equal components, however they were named."""
+    return [table.entry(component).canonical() for component in components]
+
+
+def _require_room(method: Method, tasks: Sequence[Task], shape: Shape) -> None:
+    """The prompt and the longest text of every task have to fit the model's positions, as in the trial.
+
+    Raises:
+        UserError: they do not.
+    """
+    if shape.positions is None:
+        return
+    name, count = METHODS.name(method), method.count()
+    if count >= shape.positions:
+        raise UserError(
+            f"{name}.tokens = {count} leaves no room for a text in the {shape.positions:,} positions of the "
+            "model; use fewer"
+        )
+    for task in tasks:
+        longest, written = task.longest() or 1, task.max_new_tokens if task.generates else 0
+        if count + longest + written > shape.positions:
+            text = "any text" if task.longest() is None else f"a text of up to {longest}"
+            raise UserError(
+                f"{name} with {count} prompt vectors, {text} and {written} new tokens of the task "
+                f"{TASKS.name(task)} takes {count + longest + written:,} positions, and the model "
+                f"has {shape.positions:,}; lower the length of the task or the prompt's tokens"
+            )

@@ -1,0 +1,153 @@
+"""Components of other packages and of a user's own file: found, run on workers, and part of the ids."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from softprior import components
+from softprior.errors import UserError
+from softprior.priors import PRIORS
+from softprior.records import load_records
+from softprior.studies import own_code
+from softprior.studies.own_code import OwnCode, read_code, use_code
+from softprior.studies.plan import Plan, plan_study
+from softprior.study_files import load_study
+from softprior.testing.priors import TableSource, check_samples
+from tests.builders import study_file
+from tests.studies.runs import finish, start
+
+PRIOR = """
+from __future__ import annotations
+
+import torch
+
+from softprior.priors import Distribution, Prior, PriorSource
+
+
+class {name}(Prior):
+    file: str = "{file}"
+    scale: float = 0.5
+
+    def fit(self, source: PriorSource) -> Distribution:
+        return Draws(self.scale, source.hidden)
+
+
+class Draws(Distribution):
+    has_density = False
+
+    def __init__(self, scale: float, hidden: int) -> None:
+        self.scale, self.hidden = scale, hidden
+
+    def sample(self, generator, count):
+        return {sign}self.scale * torch.rand(count, self.hidden, generator=generator)
+"""
+
+
+def spiral(file: str = "a", sign: str = "") -> OwnCode:
+    return OwnCode("spiral.py", PRIOR.format(name="SpiralPrior", file=file, sign=sign))
+
+
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """Code that a test makes known is not known to the next one."""
+    yield
+    components._OWN.clear()
+    own_code._IN_USE.clear()
+
+
+def planned(path: Path, *priors: object) -> Plan:
+    return plan_study(load_study(study_file(path / "study.yaml", priors=list(priors))))
+
+
+def ids(plan: Plan) -> list[str]:
+    return [trial.id for trial in plan.trials if trial.prior is not None]
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a package that offers a prior, installed."""
+    root, target = tmp_path_factory.mktemp("package"), tmp_path_factory.mktemp("installed")
+    (root / "ring_prior.py").write_text(PRIOR.format(name="Ring", file="b", sign="-"))
+    (root / "pyproject.toml").write_text(
+        '[project]\nname = "ring-prior"\nversion = "1.2"\n'
+        '[project.entry-points."softprior.priors"]\nring = "ring_prior:Ring"\n'
+        '[tool.setuptools]\npy-modules = ["ring_prior"]\n'
+    )
+    options = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--target", str(target)]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, str(root)], check=True)
+    return target
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_a_package_and_a_file_offer_priors_that_workers_run(package, tmp_path):
+    code = tmp_path / "spiral.py"
+    code.write_text(spiral().text)
+    mixed = {"mixture": {"priors": ["ring", "isotropic"]}}
+    study = study_file(tmp_path / "study.yaml", priors=["spiral_prior", "ring", mixed])
+    status, output = finish(start(study, tmp_path / "results", "--code", str(code), PYTHONPATH=str(package)))
+    assert status == 0, output
+    records = load_records(tmp_path / "results" / "small" / "records").values()
+    origins = {r.spec.prior.name: r.spec.code for r in records if r.spec.prior is not None}
+    assert origins == {
+        "spiral_prior": (spiral().origin,),
+        "ring": ("ring-prior 1.2",),
+        "mixture": ("ring-prior 1.2",),
+    }
+    assert all(record.status == "finished" for record in records)
+    status, output = finish(start(study, tmp_path / "results", "--dry-run", PYTHONPATH=str(package)))
+    assert status == 2
+    assert "priors[0] = 'spiral_prior' does not exist" in output
+
+
+def test_own_code_counts_in_the_ids_of_its_trials_alone(tmp_path, forgotten):
+    isotropic = ids(planned(tmp_path, "isotropic"))
+    use_code(spiral())
+    before = ids(planned(tmp_path, "isotropic", "spiral_prior"))
+    assert before[:1] == isotropic
+    components._OWN.clear()
+    use_code(spiral(sign="-"))
+    after = ids(planned(tmp_path, "isotropic", "spiral_prior"))
+    assert after[:1] == isotropic
+    assert after[1] != before[1]
+
+
+def test_a_parameter_is_a_path_by_its_type_and_not_by_its_name(tmp_path, forgotten):
+    use_code(spiral())
+    one, other = ({"spiral_prior": {"file": file}} for file in ("a", "b"))
+    assert len(set(ids(planned(tmp_path, one, other)))) == 2
+
+
+def test_a_prior_of_ones_own_passes_the_contract(forgotten):
+    assert use_code(spiral()) == {"priors": ["spiral_prior"]}
+    check_samples(PRIORS["spiral_prior"](), TableSource())
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("x = 1", "--code mine.py defines no component; derive a class from softprior.priors.base.Prior"),
+        ("x = 1\ny = x / 0\n", "--code mine.py fails: line 2: ZeroDivisionError: division by zero"),
+        ("x = (\n", r"--code mine.py fails: line 1: SyntaxError: '\(' was never closed"),
+        (
+            PRIOR.format(name="Fitted", file="", sign=""),
+            r"mine.py \w{16} offers 'fitted' among priors, and softprior has its own; give it another name",
+        ),
+    ],
+)
+def test_code_that_cannot_be_used_gets_one_sentence(text, sentence, forgotten):
+    with pytest.raises(UserError, match=sentence):
+        use_code(OwnCode("mine.py", text))
+        list(PRIORS)
+
+
+def test_files_that_are_no_code_are_refused(tmp_path):
+    with pytest.raises(UserError, match="takes a Python file, and .*study.yaml does not end with .py"):
+        read_code(tmp_path / "study.yaml")
+    with pytest.raises(UserError, match="nothing.py cannot be read"):
+        read_code(tmp_path / "nothing.py")
