@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+WORKERS ?= 2
 STUDY ?= jobs/studies/quickstart.yaml
 
 .PHONY: help quickstart test test-faults check lint types format ui clean
@@ -12,8 +13,8 @@ help:  ## list the targets
 quickstart: $(READY)  ## run the quickstart study (about eight minutes on two idle cores, once everything is fetched)
 	$(BIN)/python -m jobs.study $(STUDY)
 
-test: $(READY)  ## run the whole test suite
-	$(BIN)/python -m pytest
+test: $(READY)  ## run the whole test suite, in two processes
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations 25
 
 test-faults: $(READY)  ## run the long tests too, which kill things for minutes
 	$(BIN)/python -m pytest -m faults

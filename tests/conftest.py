@@ -43,6 +43,18 @@ def pytest_configure() -> None:
     _use_cache(_SESSIONS.name)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Lets two processes share the suite: one has all tests that start Ray, and each other file is whole.
+
+    Two clusters at a time would find each other, and a file's fixtures are then made once. The Ray tests
+    begin, as they take longest.
+    """
+    for item in items:
+        group = "ray" if item.get_closest_marker("ray") else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+
+
 def pytest_unconfigure() -> None:
     _use_cache(_USERS)
     _SESSIONS.cleanup()

@@ -29,17 +29,6 @@ _OWN: dict[str, dict[str, Offered]] = {}
 """What the user's own code offers, by axis and name."""
 
 
-def offer(axis: str, name: str, offered: Offered) -> None:
-    """Makes a kind of component known to the tables of an axis.
-
-    Raises:
-        UserError: other code has offered the name.
-    """
-    before = _OWN.setdefault(axis, {}).setdefault(name, offered)
-    if before.origin != offered.origin:
-        raise UserError(f"{before.origin} and {offered.origin} both offer '{name}'; rename one of them")
-
-
 @lru_cache
 def installed(group: str) -> Mapping[str, Offered]:
     """What installed packages offer as entry points of a group.
@@ -85,26 +74,41 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
     def __len__(self) -> int:
         return len({**self.kinds, **self._others})
 
+    def offer(self, name: str, offered: Offered) -> None:
+        """Makes a kind of component known, to this table and to others of the axis.
+
+        Raises:
+            UserError: the name is taken.
+        """
+        known = {**self._others, **{name: Offered(kind, "softprior") for name, kind in self.kinds.items()}}
+        before = known.get(name, offered)
+        if before.origin != offered.origin:
+            raise UserError(
+                f"{offered.origin} and {before.origin} both have '{name}' among {self.axis}; give yours "
+                "another name"
+            )
+        _OWN.setdefault(self.axis, {})[name] = offered
+
     @property
     def _others(self) -> Mapping[str, Offered]:
         """What packages and own code offer.
 
         Raises:
-            UserError: a name is softprior's own, or what it stands for is of another kind.
+            UserError: a package offers a name that softprior has, or something else than a component.
         """
-        found = {**installed(f"softprior.{self.axis}"), **_OWN.get(self.axis, {})}
-        for name, offered in found.items():
-            if name in self.kinds and offered.kind is not self.kinds[name]:
+        packages = installed(f"softprior.{self.axis}")
+        for name, offered in packages.items():
+            if name in self.kinds:
                 raise UserError(
-                    f"{offered.origin} offers '{name}' among {self.axis}, and softprior has its own; give it "
-                    "another name"
+                    f"{offered.origin} offers '{name}' among {self.axis}, and softprior has its own; "
+                    "uninstall it"
                 )
             if not (isinstance(offered.kind, type) and issubclass(offered.kind, self.base)):
                 raise UserError(
                     f"{offered.origin} offers '{name}' among {self.axis}, and it is no subclass of "
-                    f"{self.base.__module__}.{self.base.__name__}; derive it from that"
+                    f"{self.base.__module__}.{self.base.__name__}; mend or uninstall it"
                 )
-        return found
+        return {**packages, **_OWN.get(self.axis, {})}
 
     def component(self, entry: Entry, where: str | None = None, at: str = "") -> SpecT:
         """The component that an entry names, with its parameters checked.

@@ -65,9 +65,9 @@ def test_a_task_that_generates_nothing_costs_only_its_loss():
 
 def test_costs_add_up():
     trials = (trial(), trial("deep"), trial("none"))
-    total = total_cost(trials)
-    assert total == tuple(map(sum, zip(*map(trial_cost, trials), strict=True)))
-    assert total_cost(()) == Cost(0, 0)
+    total = total_cost(trials, Components.of(trials))
+    assert total == tuple(map(sum, zip(*map(cost, trials), strict=True)))
+    assert total_cost((), Components.of(())) == Cost(0, 0)
 
 
 def test_a_trained_position_costs_twice_an_evaluated_one():

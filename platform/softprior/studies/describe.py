@@ -34,7 +34,7 @@ DRAWS: dict[Pairing, str] = {
 
 def describe(plan: Plan, every_trial: bool) -> list[str]:
     """Lines for the terminal; with `every_trial` one line for each."""
-    study, cost = plan.study, total_cost(plan)
+    study, cost = plan.study, total_cost(plan.trials, plan.components)
     count = len(plan.trials)
     lines = [f"study {study.name}: {counted(count, 'trial')} on {study.model.id}"]
     if every_trial:
@@ -63,7 +63,9 @@ def running(plan: Plan) -> str:
         return _sharing(plan)
     each = f"each trial takes {counted(resources.cpus, 'CPU')}"
     each += f" and {counted(resources.gpus, 'GPU')}" if resources.gpus else ""
-    alone = hours(total_cost(plan), plan.model.parameters, resources.cpus, resources.gpus)
+    alone = hours(
+        total_cost(plan.trials, plan.components), plan.model.parameters, resources.cpus, resources.gpus
+    )
     if elsewhere():
         most = "" if resources.concurrent is None else f", at most {resources.concurrent}"
         return f"{each}; the cluster decides how many run at a time{most}: {_guess(alone)} one after another"
@@ -98,7 +100,9 @@ def _sharing(plan: Plan) -> str:
         who = f"{copies} copies of the model, each on {what}, serve"
     passes = "" if placement.tokens is None else f", at most {placement.tokens:,} positions in a pass"
     line = f"{who} up to {counted(together, 'trial')} at a time{passes}"
-    alone = hours(total_cost(plan), plan.model.parameters, placement.cpus, placement.gpus)
+    alone = hours(
+        total_cost(plan.trials, plan.components), plan.model.parameters, placement.cpus, placement.gpus
+    )
     guess = _guess(None if alone is None else alone / min(copies, together))
     if not elsewhere():
         here = room([{"CPU": machine_cpus(), "GPU": torch.cuda.device_count()}], study.resources, placement)

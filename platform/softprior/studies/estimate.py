@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,6 @@ import torch
 from softprior.specs import ResourcesSpec, StudySpec, TrialSpec
 from softprior.studies.components import Components
 from softprior.studies.placement import machine_cpus
-from softprior.studies.plan import Plan
 from softprior.training.threads import CORE_FLOPS
 
 GPU_FLOPS = 100e12
@@ -52,9 +52,9 @@ def trial_cost(trial: TrialSpec, components: Components) -> Cost:
     return Cost(trained, (2 + training.curve) * loss + control + answers)
 
 
-def total_cost(plan: Plan) -> Cost:
+def total_cost(trials: Iterable[TrialSpec], components: Components) -> Cost:
     """Work of all trials."""
-    return sum((trial_cost(trial, plan.components) for trial in plan.trials), Cost(0, 0))
+    return sum((trial_cost(trial, components) for trial in trials), Cost(0, 0))
 
 
 def hours(cost: Cost, parameters: int | None, cpus: int, gpus: float) -> float | None:

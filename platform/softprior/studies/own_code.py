@@ -1,7 +1,7 @@
 """A user's own components: classes in a Python file that the command line names, for a quick idea.
 
-A study file alone never makes code run. What the file defines belongs to the identity of trials by the hash of
-its text, and the text travels to the workers.
+A study file alone never makes code run. The hash of the file's text belongs to the identity of the trials
+that use it, and the text travels to the workers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from softprior.components import Offered, Table, offer
+from softprior.components import Offered, Table
 from softprior.errors import UserError
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
@@ -85,7 +85,7 @@ def use_code(code: OwnCode) -> dict[str, list[str]]:
             own = isinstance(kind, type) and kind.__module__ == module.__name__
             if own and issubclass(kind, table.base) and not getattr(kind, "__abstractmethods__", None):
                 name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
-                offer(table.axis, name, Offered(kind, code.origin))
+                table.offer(name, Offered(kind, code.origin))
                 found.setdefault(table.axis, []).append(name)
     if not found:
         bases = " or ".join(f"{table.base.__module__}.{table.base.__name__}" for table in TABLES)

@@ -24,7 +24,7 @@ def describe(plan: SearchPlan) -> list[str]:
     lines += [f"  note: {note}" for note in plan.notes]
     taken = tuple(islice(cycle(_spread(plan)), count))
     whole = plan.whole._replace(trials=(*plan.baselines, *taken))
-    cost = total_cost(whole)
+    cost = total_cost(whole.trials, whole.components)
     stopped = "" if search.early_stopping is None else ", fewer with early stopping"
     lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated{stopped}")
     limits = [n for n in (search.concurrent * plan.members, study.resources.concurrent) if n is not None]
