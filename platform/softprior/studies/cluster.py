@@ -181,7 +181,7 @@ def _connect(resources: ResourcesSpec, placement: PlacementSpec) -> list[dict[st
         variables = {"RAY_CHDIR_TO_TRIAL_DIR": "0"} | thread_environment(trial_threads(resources, placement))
         options = {"runtime_env": {"env_vars": variables}}
     try:
-        with _hidden_command():
+        with _hidden_command(), _no_autoscaler(address):
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
     except (ConnectionError, ValueError) as error:
         if address == LOCAL:
@@ -214,6 +214,24 @@ def _hidden_command() -> Iterator[None]:
         yield
     finally:
         utils.get_entrypoint_name = command
+
+
+@contextmanager
+def _no_autoscaler(address: str) -> Iterator[None]:
+    """Leaves out the autoscaler of a cluster of our own, which never grows.
+
+    A signal to all processes of a command reaches it too, as `timeout` and batch systems send it, and it puts
+    a traceback on the driver's screen.
+    """
+    from ray._private.node import Node
+
+    start = Node.start_monitor
+    if address == LOCAL:
+        Node.start_monitor = lambda _: None
+    try:
+        yield
+    finally:
+        Node.start_monitor = start
 
 
 def _short_folder() -> dict[str, str]:
