@@ -167,7 +167,7 @@ def _run(
     # These bring in torch, Ray and MLflow; a dry run or a wrong key should not wait for all of them.
     from analysis.illustrator import Illustrator
     from softprior.records import load_records
-    from softprior.studies.describe import data_notes, describe
+    from softprior.studies.describe import closing_notes, describe
     from softprior.studies.plan import plan_study
     from softprior.studies.progress import Watch
     from softprior.studies.runner import InterruptedStudyError, run_study
@@ -213,7 +213,7 @@ def _run(
         if tracker and folder.study.exists():
             tracker.close(records)
     status = _report(console, folder, tracker, sum(r.status == "failed" for r in records.values()))
-    for found in data_notes(records.values()):
+    for found in closing_notes(records.values()):
         if not missing or found not in plan.notes:  # which have been printed if anything was missing
             console.print(f"note: {found}", soft_wrap=True)
     if note and missing:  # the table above has them among the new ones

@@ -25,6 +25,7 @@ from softprior.tasks.base import Quarantined
 from softprior.tasks.prepare import shortages
 from softprior.tasks.sources import left_out
 from softprior.training.threads import CORE_FLOPS
+from softprior.training.trial import STILL
 
 DRAWS: dict[Pairing, str] = {
     "noise": "pairing: noise: one seed gives all priors the same random numbers; compare them seed by seed",
@@ -119,6 +120,21 @@ def fitting(plan: Plan) -> list[str]:
     time = None if made.flops is None else made.flops / threads / CORE_FLOPS / 3600
     count = counted(made.number, "fit")
     return [f"not counted: {count}{tokens} ({what}), made once for all trials, then cached: {_guess(time)}"]
+
+
+def closing_notes(records: Iterable[Record]) -> list[str]:
+    """What is to be known of trials that have ended, beside their numbers."""
+    known = list(records)
+    return [*data_notes(known), *_still(known)]
+
+
+def _still(records: Iterable[Record]) -> list[str]:
+    """Which trials had a gradient of exactly zero to begin with."""
+    found = [record.spec for record in records if record.steps and record.steps[0].gradient == 0]
+    if not found:
+        return []
+    others = f" and {counted(len(found) - 1, 'other trial')}" if len(found) > 1 else ""
+    return [f"{labels(found)[found[0].id]}{others}: {STILL}"]
 
 
 def data_notes(records: Iterable[Record]) -> list[str]:

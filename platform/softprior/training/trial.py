@@ -44,6 +44,12 @@ from softprior.training.source import PlaceSource, SeenSource, vocabulary
 QUARANTINE = 100
 """Malformed rows that a record names; all of them are counted."""
 
+STILL = (
+    "the gradient of the first step is exactly zero: the loss does not depend on the vectors there; choose "
+    "other blocks, another method or another prior"
+)
+"""What is said of a trial that nothing moves but a regulariser or weight decay, if anything."""
+
 Report = Callable[[dict[str, Any]], None]
 """Receives progress: `step`, `steps`, and metrics by name, after every step and evaluation; and `phase`, what
 begins now, with `part` where it has several."""
@@ -263,6 +269,8 @@ class Trial:
             )
             progress.steps.append(point)
             self._report_step(point)
+            if step == 0 and norm == 0:
+                self.report({"step": progress.step, "phase": "training", "warning": STILL})
             if progress.step in kept:
                 progress.snapshots[progress.step] = {
                     p: v.detach().clone() for p, v in optimizer.vectors.items()
