@@ -45,7 +45,7 @@ def test_a_dry_run_opens_the_data(tmp_path: Path, capsys) -> None:
     assert command.main([str(file), "--dry-run", "--results", str(tmp_path / "results")]) == 2
     error = capsys.readouterr().err
     assert f"{file}: tasks[0]: a SQuAD file has at least one usable question, and {data} has none" in error
-    assert "20 malformed rows, the first in pairs.json, [0]: no 'context'; it has question, answer" in error
+    assert "20 malformed rows left out, the first in pairs.json, [0]: no 'context'; it has quest" in error
     assert error.count("\n") == 1
 
 

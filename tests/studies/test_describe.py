@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -13,7 +14,7 @@ from softprior.methods import METHODS
 from softprior.priors.domain import SAMPLE
 from softprior.records import load_records
 from softprior.specs import ResourcesSpec
-from softprior.studies.describe import at_hand, data_notes, describe
+from softprior.studies.describe import at_hand, closing_notes, data_notes, describe
 from softprior.studies.estimate import trials_at_once
 from softprior.studies.fits import fits
 from softprior.studies.plan import Plan, plan_study
@@ -174,6 +175,22 @@ def test_malformed_rows_stand_in_the_closing_lines(tmp_path):
     assert data_notes(load_records(tmp_path / "records").values()) == [
         "language: 2 malformed rows left out, the first in some.jsonl, line 6: no 'text'; it has body"
     ]
+
+
+def test_the_rest_of_a_damaged_file_is_no_row(tmp_path):
+    """It is told apart, also where more rows in front of it are malformed than a record names."""
+    path = tmp_path / "some.jsonl.gz"
+    good = [
+        json.dumps({"text": f"Document {i * 7919 % 10007} says {i}, at some length."}) for i in range(600)
+    ]
+    whole = gzip.compress("\n".join([*['{"body": "x"}'] * 110, *good]).encode())
+    path.write_bytes(whole[: len(whole) // 2])
+    counts = {"train_examples": 400, "validation_examples": 1, "test_examples": 1, "length": 16}
+    task = TASKS["language"].model_validate({"data": str(path), **counts})
+    run(trial(METHODS["none"](), task=task), tmp_path)
+    rows, lost, *_ = closing_notes(load_records(tmp_path / "records").values())
+    assert rows.startswith("language: 110 malformed rows left out, the first in some.jsonl.gz, line 1: no")
+    assert re.fullmatch(r"language: in some\.jsonl\.gz, line \d+: .* lost; fetch it again", lost)
 
 
 def test_the_cluster_at_hand_is_told_by_what_it_has_room_for(plan):

@@ -297,8 +297,9 @@ def _merge(plan: Plan, folder: RunFolder, store: Path, failed: dict[str, str]) -
                 state = merged_site(here, site)
                 write_site(store, task, site, state, groups, total["documents"], plan.identity)
         reasons = [reason for name in sorted(shards) for reason in shards[name]["reasons"]]
+        lost = [reason for name in sorted(shards) for reason in shards[name].get("lost", [])]
         seconds = round(sum(facts.get("seconds", 0) for facts in shards.values()), 1)
-        tasks[task] = {**total, "seconds": seconds, "sites": sites, "malformed": reasons[:10]}
+        tasks[task] = {**total, "seconds": seconds, "sites": sites, "malformed": reasons[:10], "lost": lost}
     if none and tasks.keys() <= {VOCABULARY}:
         task, reason = list(none.items())[-1]
         raise UserError(f"nothing of {task} could be read: {reason}")

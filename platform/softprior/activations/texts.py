@@ -86,10 +86,12 @@ class Reading(NamedTuple):
 
     Attributes:
         skipped: malformed rows that were left out: which, and why.
+        lost: the same of files of which the rest cannot be read.
     """
 
     texts: list[Text]
     skipped: list[str]
+    lost: list[str]
 
 
 class Source(Protocol):
@@ -172,7 +174,7 @@ class TaskTexts:
         return shards
 
     def read(self, shard: Shard) -> Reading:
-        return Reading([self.split.text(index) for index in self.order[shard.first : shard.last]], [])
+        return Reading([self.split.text(index) for index in self.order[shard.first : shard.last]], [], [])
 
 
 @dataclass(frozen=True)
@@ -258,17 +260,19 @@ class FileTexts:
         raise UserError(f"files.{self.name}: the files of '{self.spec.path}' {problem}; give documents")
 
     def read(self, shard: Shard) -> Reading:
-        texts, skipped = [], []
+        texts: list[Text] = []
+        skipped: list[str] = []
+        lost: list[str] = []
         for name, found in self._documents(shard):
             if isinstance(found, Malformed):
-                skipped.append(f"{name}: {found.reason}")
+                (lost if found.rest else skipped).append(f"{name}: {found.reason}")
                 continue
             texts += [
                 Text(f"{name}-{i}", name, "", piece, [0] * len(piece))
                 for i, piece in enumerate(found)
                 if len(piece) >= LEAST
             ]
-        return Reading(texts, skipped)
+        return Reading(texts, skipped, lost)
 
     def _documents(self, shard: Shard) -> Iterator[tuple[str, list[list[int]] | Malformed]]:
         """The chunks of each document, by a name that says where it stands."""

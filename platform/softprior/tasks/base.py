@@ -56,11 +56,16 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class Quarantined:
-    """A malformed row that was left out: where it stands and what is wrong with it."""
+    """A malformed row that was left out: where it stands and what is wrong with it.
+
+    Attributes:
+        rest: whether it is no row, but all that follows in the file.
+    """
 
     file: str
     index: str
     reason: str
+    rest: bool = False
 
 
 @dataclass(frozen=True)
