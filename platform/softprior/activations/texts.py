@@ -150,6 +150,7 @@ class TaskTexts:
         groups = tuple(sorted(set(prepared.column("group")[:count])))
         few = groups if 1 < len(groups) <= MOST_GROUPS else ()
         notes = left_out(name, whole.quarantined, whole.quarantine)
+        notes += [f"{name}: {sentence}" for sentence in task.told(whole.notes)]
         # Once the template was part of the input, and texts were not joined as they are now.
         marks = ["template"] if TEMPLATE in prepared.text(order[0]).parts else []
         corrections = TokenizerFacts.of(loaded.tokenizer).corrections(task, trained=False)

@@ -20,10 +20,8 @@ from softprior.studies.estimate import (
 from softprior.studies.fits import fits
 from softprior.studies.placement import concurrent, machine_cpus, room, shared, trial_threads
 from softprior.studies.plan import Plan
-from softprior.tasks import TASKS
-from softprior.tasks.base import Quarantined
-from softprior.tasks.prepare import shortages
-from softprior.tasks.sources import left_out
+from softprior.tasks import TASKS, prepare
+from softprior.tasks.base import Look, Quarantined
 from softprior.training.threads import CORE_FLOPS
 from softprior.training.trial import STILL
 
@@ -144,9 +142,9 @@ def data_notes(records: Iterable[Record]) -> list[str]:
     notes = []
     for text, record in found.items():
         task, data = TASKS[record.spec.task.name].model_validate(record.spec.task.params), record.data
-        quarantine = [Quarantined(**row) for row in data.get("quarantine", ())]
-        notes += left_out(named[text], data.get("quarantined", 0), quarantine)
-        notes += shortages(named[text], task, data)
+        quarantine = tuple(Quarantined(**row) for row in data.get("quarantine", ()))
+        look = Look(data.get("quarantined", 0), quarantine, data)
+        notes += prepare.data_notes(named[text], task, look)
     return notes
 
 

@@ -16,7 +16,7 @@ from softprior.regularisers import REGULARISERS, Regulariser
 from softprior.specs import Entry, Spec, SpecT, StudySpec, TrialSpec
 from softprior.studies.pairing import can_carry, can_start, carry_notes
 from softprior.tasks import TASKS, Task
-from softprior.tasks.prepare import known_notes, shortages
+from softprior.tasks.prepare import data_notes, look
 from softprior.training.corrections import model_facts
 from softprior.training.identity import files_fingerprint
 from softprior.validation import validate
@@ -61,7 +61,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     shape = _located(f"{where}: model", lambda: model_shape(study.model))
     facts = _located(f"{where}: model", lambda: model_facts(study.model, fingerprint))
     _check_parts(parts, shape, where)
-    notes += [*model_notes(study.model), *_shortages(parts.tasks, fingerprint)]
+    notes += [*model_notes(study.model), *_data_notes(parts.tasks, fingerprint)]
     starts = [
         Start(prior, several, _located(f"{where}: priors[{i}]", partial(files_fingerprint, prior, several)))
         for i, prior in enumerate(parts.priors)
@@ -188,12 +188,10 @@ def _check_parts(parts: Parts, shape: Shape | None, where: str) -> None:
             _located(f"{where}: regularisers[{i}]", regulariser.contents)
 
 
-def _shortages(tasks: Sequence[Task], fingerprint: str) -> list[str]:
-    """Which tasks are known to have fewer examples than asked for."""
+def _data_notes(tasks: Sequence[Task], fingerprint: str) -> list[str]:
+    """What is known of the tasks' data: malformed rows, and fewer examples than asked for."""
     named = _named(TASKS, tasks)
-    return [
-        note for name, task in named.items() for note in shortages(name, task, known_notes(task, fingerprint))
-    ]
+    return [note for name, task in named.items() for note in data_notes(name, task, look(task, fingerprint))]
 
 
 def _start_notes(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from softprior.data_files import Malformed, sound, text_at
 from softprior.errors import UserError
-from softprior.tasks.base import Quarantined
+from softprior.tasks.base import Look, Quarantined
 from softprior.tasks.sources import in_brackets, require
 from softprior.tasks.squad_files import LAYOUT, is_nested, items
 
@@ -87,6 +87,12 @@ class Reading:
     def lost(self) -> str:
         """How many rows are malformed, and what is wrong with the first; empty where there are none."""
         return in_brackets(self.quarantined)
+
+    def look(self) -> Look:
+        """What was found beside questions, with as many malformed rows as are named."""
+        rows = [row for row in self.quarantined if not row.rest][:1]
+        damaged = [row for row in self.quarantined if row.rest]
+        return Look(len(self.quarantined), (*rows, *damaged), dict(+self.notes))
 
     def _item(self, item: Any, file: str, at: str) -> Iterator[Question]:
         """The questions of an article, or of a record, which is article, paragraph and question in one."""
@@ -189,12 +195,14 @@ class Survey(NamedTuple):
         titles: number of different articles of each file.
         admitted: whether a nested file has questions that only SQuAD v1.1 to the letter would leave out.
         lost: the malformed rows that were met, in words.
+        look: the same and the notes of `Reading`, for the plan.
         odd: trained answers that go over several lines or have a bracket, as texts of special tokens do.
     """
 
     titles: tuple[int, ...]
     admitted: bool
     lost: str
+    look: Look
     odd: frozenset[str]
 
 
@@ -220,7 +228,8 @@ def _survey(files: tuple[Path, ...], versions: tuple[tuple[int, int], ...]) -> S
                 odd.add(question.answers[0])
         counts.append(len(titles))
     nested = any(is_nested(file) for file in files)
-    return Survey(tuple(counts), nested and reading.admitted > 0, reading.lost(), frozenset(odd))
+    admitted = nested and reading.admitted > 0
+    return Survey(tuple(counts), admitted, reading.lost(), reading.look(), frozenset(odd))
 
 
 def same_context(context: str) -> str:
