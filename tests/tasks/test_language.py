@@ -166,7 +166,7 @@ def test_a_carriage_return_alone_ends_no_line_of_any_reader(tmp_path):
         for text, name in zip(*(getattr(splits, split)[c] for c in ("input", "group")), strict=True)
     }
     assert found == {sentence(i): f"{path}:{n}" for i, n in {0: 0, 1: 1, 4: 3, 5: 4}.items()}
-    read = [text for _, text in activation_rows(path, "text", 0, path.stat().st_size)]
+    read = [row.document for row in activation_rows(path, "text", 0, path.stat().st_size)]
     assert [text for text in read if isinstance(text, str)] == [sentence(i) for i in (0, 1, 4, 5)]
     assert task.fingerprint() == f"{contents_fingerprint([path])}-2", "they were other documents once"
     path.write_bytes("\r\n".join(rows).encode())

@@ -11,7 +11,7 @@ from glob import escape, glob
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from softprior.activations.rows import KINDS, parts_of_file, rows
+from softprior.activations.rows import KINDS, parts_of_file, place_of, rows
 from softprior.activations.spec import ActivationsSpec, FilesSpec
 from softprior.data_files import Malformed, has_mark, kind_of
 from softprior.errors import UserError
@@ -276,20 +276,25 @@ class FileTexts:
         return Reading(texts, skipped, lost)
 
     def _documents(self, shard: Shard) -> Iterator[tuple[str, list[list[int]] | Malformed]]:
-        """The chunks of each document, by a name that says where it stands."""
-        path, folder = Path(shard.file), _fixed_folder(self._pattern)
-        for place, document in rows(path, self.spec.column, shard.first, shard.last):
-            # Not the base name alone: folders often hold files of one name.
-            name = f"{path.relative_to(folder).as_posix()}:{place}"
-            if isinstance(document, Malformed):
-                yield name, document
-                continue
-            pieces = chunks(self.tokenizer, document, self.spec.length)
-            if pieces and len(pieces[0]) >= LEAST:
-                yield name, pieces
+        """The chunks of each document, by its name; of malformed rows why, by where they stand."""
+        path = Path(shard.file)
+        # Not the base name alone: folders often hold files of one name.
+        file = path.relative_to(_fixed_folder(self._pattern)).as_posix()
+        for row in rows(path, self.spec.column, shard.first, shard.last):
+            found = self._chunks(row.document)
+            if isinstance(found, Malformed):
+                yield f"{file}, {place_of(row, path, shard.first)}", found
             else:
-                number = counted(len(pieces[0]) if pieces else 0, "token")
-                yield name, Malformed(f"{number}, and a text has {LEAST} or more")
+                yield f"{file}:{row.name}", found
+
+    def _chunks(self, document: str | Malformed) -> list[list[int]] | Malformed:
+        if isinstance(document, Malformed):
+            return document
+        pieces = chunks(self.tokenizer, document, self.spec.length)
+        if pieces and len(pieces[0]) >= LEAST:
+            return pieces
+        number = counted(len(pieces[0]) if pieces else 0, "token")
+        return Malformed(f"{number}, and a text has {LEAST} or more")
 
 
 class Tokenizer(Protocol):
