@@ -15,7 +15,7 @@ from jobs.screen import screen, tell_unsent
 from jobs.stopping import Stop, stoppable
 from softprior.errors import UserError
 from softprior.hiding import hidden
-from softprior.labels import counted
+from softprior.labels import by_number, counted
 from softprior.lease import locked
 from softprior.provenance import code, named, same_code
 from softprior.storage import Location, local_copy, local_folder, replaced_folder, results_folder, written
@@ -144,10 +144,9 @@ def _left_out(tasks: dict[str, Any]) -> list[str]:
     for name, read in tasks.items():
         if read["skipped"]:
             rows = counted(read["documents"] + read["skipped"], "row")
-            were = "was" if read["skipped"] == 1 else "were"
-            notes.append(
-                f"{name}: {read['skipped']:,} of {rows} {were} left out, the first {read['malformed'][0]}"
-            )
+            were = by_number(read["skipped"], "was", "were")
+            left = f"{read['skipped']:,} of {rows} {were} left out"
+            notes.append(f"{name}: {left}, the first {read['malformed'][0]}")
         notes += [f"{name}: {lost}; fetch it again" for lost in read.get("lost", ())]
     return notes
 
@@ -162,8 +161,8 @@ def _how_far(plan: Plan, folder: RunFolder) -> str:
     done = kept(plan, folder)
     tokens = sum(done.get(shard.name, 0) for shard in plan.shards if shard.source != VOCABULARY)
     return (
-        f"stopped with {len(done)} of {len(plan.shards)} shards on disk ({tokens:,} of about {plan.tokens:,} "
-        "tokens); the same again goes on from there"
+        f"stopped with {len(done)} of {counted(len(plan.shards), 'shard')} on disk ({tokens:,} of about "
+        f"{counted(plan.tokens, 'token')}); the same again goes on from there"
     )
 
 

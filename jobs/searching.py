@@ -82,7 +82,7 @@ def run(
         raise
     except InterruptedStudyError as stopped:
         ended = len(stopped.records)
-        console.print(f"stopped with {ended} trials done; {how_to_go_on()}", soft_wrap=True)
+        console.print(f"stopped with {counted(ended, 'trial')} done; {how_to_go_on()}", soft_wrap=True)
         raise KeyboardInterrupt from None
     finally:
         wanted = {trial.id for trial in plan.trials}

@@ -13,7 +13,7 @@ from rich.console import Console
 from jobs.screen import screen, tell_tracking
 from jobs.stopping import Stop, how_to_go_on, stoppable
 from softprior.errors import InUseError, UserError
-from softprior.labels import counted
+from softprior.labels import by_number, counted
 from softprior.results import StudyFolder
 from softprior.specs import StudySpec
 from softprior.storage import results_folder
@@ -184,7 +184,8 @@ def _run(
         kept = {i: r for i, r in kept.items() if i not in others}
     done = len(kept)
     if done:
-        console.print(f"study {study.name}: {done} of {len(wanted)} trials are finished already")
+        of = f"{done} of {counted(len(wanted), 'trial')} {by_number(done, 'is', 'are')}"
+        console.print(f"study {study.name}: {of} finished already")
     note = reused_note(kept.values())
     if note:
         console.print(note)
@@ -204,7 +205,7 @@ def _run(
         tracker = None  # the runs are another process's
         raise
     except InterruptedStudyError as stopped:
-        ended = f"{len(stopped.records)} of {len(wanted)} trials done"
+        ended = f"{len(stopped.records)} of {counted(len(wanted), 'trial')} done"
         console.print(f"stopped with {ended}; {how_to_go_on()}", soft_wrap=True)
         raise KeyboardInterrupt from None
     finally:
@@ -239,7 +240,9 @@ def _report(console: Console, folder: StudyFolder, tracker: MlflowTracker | None
         where = shlex.quote(str(folder.root.parent))
         console.print(f"compare  {sys.executable} -m jobs.ui --results {where}", soft_wrap=True)
     if failed:
-        console.print(f"{failed} of {len(trials)} trials failed; the same command again tries them again")
+        them = by_number(failed, "it", "them")
+        of = f"{failed} of {counted(len(trials), 'trial')}"
+        console.print(f"{of} failed; the same command again tries {them} again")
     return FAILED if failed or (trials.status != "finished").any() else FINISHED
 
 

@@ -164,7 +164,7 @@ def test_a_head_of_its_own_and_a_decoder_are_missed(damaged, tmp_path):
 def test_a_shard_that_is_not_there_is_named(damaged):
     folder = damaged("shards")
     first_weights(folder).unlink()
-    with pytest.raises(UserError, match=r"names \d weight files, and 1 of them are missing, model-00001"):
+    with pytest.raises(UserError, match=r"names \d weight files, and 1 of them is missing, model-00001"):
         model_fingerprint(spec(folder))
     (folder / INDEX).write_text(json.dumps({"weight_map": {}}))
     with pytest.raises(UserError, match="is not a weight index"):
@@ -189,7 +189,7 @@ def test_tensors_without_a_place_get_a_note(damaged):
     folder = damaged("llama")
     edited(folder, lambda tensors: tensors.update({"value_head.weight": torch.zeros(2, 2)}))
     (note,) = model_notes(spec(folder))
-    assert "hold 1 tensors that the model has no place for (value_head.weight)" in note
+    assert "hold 1 tensor that the model has no place for (value_head.weight)" in note
 
 
 def test_a_multimodal_model_is_counted_as_the_text_model_it_holds(kinds):
@@ -269,8 +269,8 @@ def test_tokens_past_the_table_are_refused_where_texts_get_at_them(special, dama
     tokenizer.save_pretrained(folder)
     if special:
         (note,) = model_notes(spec(folder))
-        assert "1 special tokens past the embedding table of 97 rows (<image>)" in note
+        assert "1 special token past the embedding table of 97 rows (<image>)" in note
         tokenizer.eos_token = "<image>"
         tokenizer.save_pretrained(folder)
-    with pytest.raises(UserError, match=r"1 tokens past the model's embedding table of 97 rows \(<image>\)"):
+    with pytest.raises(UserError, match=r"1 token past the model's embedding table of 97 rows \(<image>\)"):
         model_fingerprint(spec(folder))

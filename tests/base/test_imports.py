@@ -34,6 +34,7 @@ BELOW: dict[str, set[str]] = {
     "assets": {
         "errors",
         "files",
+        "labels",
         "liveness",
         "prompt",
         "seeding",

@@ -16,6 +16,7 @@ from softprior.assets.cache import ensure
 from softprior.assets.checkpoint import Checkpoint, Tensor, first, require_complete
 from softprior.assets.fingerprints import combined
 from softprior.errors import UserError
+from softprior.labels import counted
 from softprior.tokens import EncoderTokenizer
 
 EXAMINATION_VERSION = 1
@@ -86,10 +87,11 @@ def _examined(checkpoint: Checkpoint) -> Examination:
 def _left_over(folder: Path, made: Architecture, left: list[str]) -> str:
     if made.whole is not None:
         return (
-            f"{folder} is of the multimodal family '{made.whole}', and only its text model is used: "
-            f"{len(left)} tensors are left out ({first(left)})"
+            f"{folder} is of the multimodal family '{made.whole}', and only its text model is used, "
+            f"without {counted(len(left), 'tensor')} ({first(left)})"
         )
-    return f"the weights in {folder} hold {len(left)} tensors that the model has no place for ({first(left)})"
+    tensors = counted(len(left), "tensor")
+    return f"the weights in {folder} hold {tensors} that the model has no place for ({first(left)})"
 
 
 def _outline(made: Architecture, tensors: Mapping[str, Tensor]) -> tuple[Any, dict[str, Any]]:
@@ -165,15 +167,16 @@ def _tokenizer_notes(folder: Path, rows: int) -> list[str]:
     loose = [n for n in past.values() if n in placed or n not in added or not added[n].special]
     names = first(sorted(past, key=lambda token: past[token]))
     if loose:
+        tokens = f"{counted(len(past), 'token')} past the model's embedding table of {rows:,} rows ({names})"
         raise UserError(
-            f"the tokenizer in {folder} has {len(past)} tokens past the model's embedding table of {rows:,} "
-            f"rows ({names}); give the tokenizer that the model was trained with, or resize the table"
+            f"the tokenizer in {folder} has {tokens}; give the tokenizer that the model was trained with, or "
+            "resize the table"
         )
     if not past:
         return []
     return [
-        f"the tokenizer in {folder} has {len(past)} special tokens past the embedding table of {rows:,} rows "
-        f"({names}), which no text may hold"
+        f"the tokenizer in {folder} has {counted(len(past), 'special token')} past the embedding table of "
+        f"{rows:,} rows ({names}), which no text may hold"
     ]
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
+from softprior.labels import counted
 from softprior.priors.base import Distribution, Outline, Prior, PriorSource, Support
 from softprior.priors.nested import checked, component
 from softprior.priors.simple import SIMPLE
@@ -42,7 +43,8 @@ class Mixture(Prior):
         if self.weights is None:
             return self
         if len(self.weights) != len(self.priors):
-            raise ValueError(f"{len(self.weights)} weights for {len(self.priors)} priors; give one each")
+            weights, priors = counted(len(self.weights), "weight"), counted(len(self.priors), "prior")
+            raise ValueError(f"{weights} for {priors}; give one each")
         if abs(sum(self.weights) - 1) > EXACT:
             raise ValueError(f"weights sum to {sum(self.weights):g}; they must sum to 1")
         return self

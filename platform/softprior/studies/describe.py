@@ -95,7 +95,9 @@ def _sharing(plan: Plan) -> str:
     who = f"one copy of the model on {what} serves"
     if copies > 1:
         who = f"{copies} copies of the model, each on {what}, serve"
-    passes = "" if placement.tokens is None else f", at most {placement.tokens:,} positions in a pass"
+    passes = ""
+    if placement.tokens is not None:
+        passes = f", at most {counted(placement.tokens, 'position')} in a pass"
     line = f"{who} up to {counted(together, 'trial')} at a time{passes}"
     alone = hours(total_cost(plan.trials), study.model, placement.cpus, placement.gpus)
     guess = _guess(None if alone is None else alone / min(copies, together))
@@ -112,7 +114,7 @@ def fitting(plan: Plan) -> list[str]:
     if not made.number:
         return []
     what = ", ".join(("radii", *made.priors))
-    tokens = "" if made.tokens is None else f" to vectors of {made.tokens:,} tokens"
+    tokens = "" if made.tokens is None else f" to vectors of {counted(made.tokens, 'token')}"
     tokens += " and of statistics" if tokens and made.stores else ""
     threads = trial_threads(plan.study.resources, plan.study.placement)
     time = None if made.flops is None else made.flops / threads / CORE_FLOPS / 3600

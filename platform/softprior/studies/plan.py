@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from softprior.assets.models import Shape, model_fingerprint, model_notes, model_shape
 from softprior.errors import UserError, nearest
+from softprior.labels import counted
 from softprior.labels import names as names_of
 from softprior.methods import METHODS, Method
 from softprior.methods.instruction import Instruction
@@ -274,9 +275,9 @@ def _require_room(method: Method, tasks: Sequence[Task], shape: Shape) -> None:
         if count + longest + written > shape.positions:
             text = "any text" if task.longest() is None else f"a text of up to {longest}"
             raise UserError(
-                f"{name} with {count} prompt vectors, {text} and {written} new tokens of the task "
-                f"{entry_of(TASKS, task).name} takes {count + longest + written:,} positions, and the model "
-                f"has {shape.positions:,}; lower the length of the task or the prompt's tokens"
+                f"{name} with {counted(count, 'prompt vector')}, {text} and {counted(written, 'new token')} "
+                f"of the task {entry_of(TASKS, task).name} takes {count + longest + written:,} positions, "
+                f"and the model has {shape.positions:,}; lower the length of the task or the prompt's tokens"
             )
 
 

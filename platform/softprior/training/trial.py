@@ -17,7 +17,7 @@ from torch import Tensor
 from softprior import geometry
 from softprior.background import save_background
 from softprior.errors import UserError
-from softprior.labels import labels
+from softprior.labels import counted, labels
 from softprior.liveness import alive
 from softprior.methods import METHODS, Method
 from softprior.models.protocol import FrozenLM
@@ -163,9 +163,9 @@ class Trial:
         limit = self.host.info().positions
         if need > limit:
             raise UserError(
-                f"the longest example ({longest} tokens) with prompt and {written} new tokens takes "
-                f"{need} positions; {self.spec.model} has {limit}; lower the length of task "
-                f"{self.spec.task.name} or the prompt's tokens"
+                f"the longest example ({counted(longest, 'token')}) with prompt and "
+                f"{counted(written, 'new token')} takes {need} positions; {self.spec.model} has {limit}; "
+                f"lower the length of task {self.spec.task.name} or the prompt's tokens"
             )
 
     def _sample(self) -> dict[Place, Start]:
