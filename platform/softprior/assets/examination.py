@@ -11,9 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from softprior.assets.architecture import Architecture, architecture, line
+from softprior.assets.architecture import Architecture, architecture
 from softprior.assets.cache import ensure
 from softprior.assets.checkpoint import Checkpoint, Tensor, first, require_complete
+from softprior.assets.configs import line, why
 from softprior.assets.fingerprints import combined
 from softprior.errors import UserError
 from softprior.labels import counted
@@ -71,7 +72,7 @@ def _examined(checkpoint: Checkpoint) -> Examination:
     except Exception as error:  # whatever a family does with its tensors while they are loaded
         _require_plain_weights(checkpoint)
         read_tokenizer(folder)
-        note = f"the weights in {folder} can be checked only when they are loaded ({line(error)})"
+        note = f"the weights in {folder} can be checked only when they are loaded ({why(folder, error)})"
         return Examination((note,), sum(math.prod(tensor.shape) for tensor in tensors.values()))
     _require_plain_attention(made, model)
     _require_plain_weights(checkpoint)
