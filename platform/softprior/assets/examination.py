@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from softprior.assets.architecture import Architecture, architecture
 from softprior.assets.cache import ensure
@@ -22,6 +22,8 @@ from softprior.tokens import EncoderTokenizer
 
 EXAMINATION_VERSION = 1
 """Raised whenever `examine` looks at more, so that what it has remembered is looked at again."""
+
+Part = Literal["tokenizer", "config"]
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
@@ -187,44 +189,24 @@ def read_tokenizer(folder: Path) -> Any:
     Raises:
         UserError: transformers cannot read it.
     """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # of Python's and Rust's readers of several formats
-        raise UserError(
-            f"the tokenizer in {folder} cannot be read ({line(error)}); copy or save it again"
-        ) from None
+    tokenizer = _read("tokenizer", folder, "copy or save it again", folder, trust_remote_code=False)
     return EncoderTokenizer(tokenizer) if architecture(folder).config.is_encoder_decoder else tokenizer
 
 
-def read_gguf_tokenizer(path: Path) -> Any:
-    """The tokenizer in a GGUF file, as it is converted.
+def read_gguf(path: Path, part: Part) -> Any:
+    """The tokenizer or the config in a GGUF file, as it is converted.
 
     Raises:
         UserError: transformers cannot read it.
     """
-    from transformers import AutoTokenizer
+    return _read(part, path, "use a folder of safetensors instead", path.parent, gguf_file=path.name)
 
+
+def _read(part: Part, where: Path, remedy: str, folder: Path, **options: Any) -> Any:
+    from transformers import AutoConfig, AutoTokenizer
+
+    kind = AutoTokenizer if part == "tokenizer" else AutoConfig
     try:
-        return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    except Exception as error:  # as above
-        raise UserError(
-            f"the tokenizer in {path} cannot be read ({line(error)}); use a folder of safetensors instead"
-        ) from None
-
-
-def read_gguf_config(path: Path) -> Any:
-    """The config in a GGUF file, as it is converted.
-
-    Raises:
-        UserError: transformers cannot read it.
-    """
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
-    except Exception as error:  # as above
-        raise UserError(
-            f"the config in {path} cannot be read ({line(error)}); use a folder of safetensors instead"
-        ) from None
+        return kind.from_pretrained(folder, **options)
+    except Exception as error:  # of Python's and Rust's readers of several formats
+        raise UserError(f"the {part} in {where} cannot be read ({line(error)}); {remedy}") from None
