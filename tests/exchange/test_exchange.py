@@ -456,7 +456,9 @@ def test_a_model_with_an_encoder_or_without_heads_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
     refused("attention model", sizes_of, tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "none such"}')
-    refused("attention model", sizes_of, tmp_path)
+    refused("config.json cannot be used (model_type = 'none such': ", sizes_of, tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "num_attention_heads": 0}')
+    refused("config.json cannot be used (num_attention_heads = 0: must be at least 1)", sizes_of, tmp_path)
 
 
 def test_an_import_overwrites_nothing(tiny, tmp_path):
