@@ -10,6 +10,7 @@ from rich.text import Text
 
 from analysis.activation_figures_common import spread_over
 from softprior.activations.findings.claims import Ratio, over_null, radii
+from softprior.labels import counted
 
 ROWS = 8
 """Sites of a table at most; the file has all."""
@@ -38,7 +39,7 @@ def task_table(task: str, sites: Mapping[str, Any]) -> Table:
     tokens = max((found["tokens"] for found in known.values()), default=0)
     left_out = [f"{site}: {found['note']}" for site, found in sites.items() if "note" in found]
     table = Table(
-        title=f"{task}: {tokens:,} tokens a site",
+        title=f"{task}: {counted(tokens, 'token')} a site",
         title_justify="left",
         caption="\n".join(left_out) or None,
         caption_justify="left",

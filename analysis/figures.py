@@ -12,6 +12,7 @@ from sklearn.decomposition import PCA
 
 from softprior.background import load_background
 from softprior.files import write_atomically
+from softprior.labels import counted
 from softprior.posteriors import Posterior, load_posterior
 from softprior.prompt import Place
 from softprior.records import Record
@@ -57,7 +58,7 @@ def draw_trial(record: Record, folder: StudyFolder, label: str) -> Location | No
     axes[0].legend(loc="best", fontsize=8, frameon=False)
     loss = f"test loss {record.test.loss:.3f}" if record.test else ""
     left_out = len(posterior.initial) - len(places)
-    more = f" · {left_out} more places" if left_out else ""
+    more = f" · {counted(left_out, 'more place')}" if left_out else ""
     title = wrap(f"{label} · {loss}{more}", LETTERS * columns, break_on_hyphens=False)
     figure.suptitle("\n".join(title), fontsize=10)
     target = folder.figure(record.id)

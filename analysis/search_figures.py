@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from softprior.files import write_atomically
+from softprior.labels import counted
 from softprior.results import StudyFolder
 from softprior.storage import Location
 from softprior.studies.search.summary import Point, Summary
@@ -75,7 +76,7 @@ def _history(summary: Summary, told: list[Point], name: str) -> Figure:
         panel.set_xlabel("proposal")
         panel.set_ylabel(objective)
     axes[0].legend(loc="best", fontsize=8, frameon=False)
-    figure.suptitle(f"{name} · {len(told)} proposals", fontsize=10)
+    figure.suptitle(f"{name} · {counted(len(told), 'proposal')}", fontsize=10)
     return figure
 
 

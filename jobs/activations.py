@@ -15,6 +15,7 @@ from jobs.screen import screen, tell_unsent
 from jobs.stopping import Stop, stoppable
 from softprior.errors import UserError
 from softprior.hiding import hidden
+from softprior.labels import by_number, counted
 from softprior.lease import locked
 from softprior.provenance import code, named, same_code
 from softprior.storage import Location, local_copy, local_folder, replaced_folder, results_folder, written
@@ -123,11 +124,7 @@ def _tell(
     """Says what was left out, finds and draws what the store says, and how to use it."""
     for name, reason in summary["failed"].items():
         console.print(f"failed  {name}: {reason}", soft_wrap=True)
-    for name, read in summary["tasks"].items():
-        if read["skipped"]:
-            rows = f"{read['skipped']} of {read['documents'] + read['skipped']} rows were left out"
-            console.print(f"note: {name}: {rows}, first {read['malformed'][0]}", soft_wrap=True)
-    for note in plan.notes:
+    for note in (*_left_out(summary["tasks"]), *plan.notes):
         console.print(f"note: {note}", soft_wrap=True)
     if not same_code(summary):
         which = f"{named(summary)}; now {named(code())}"
@@ -141,6 +138,19 @@ def _tell(
     _next(console, folder, summary)
 
 
+def _left_out(tasks: dict[str, Any]) -> list[str]:
+    """Which rows of files were malformed, and which files are damaged, by what the summary says of each."""
+    notes = []
+    for name, read in tasks.items():
+        if read["skipped"]:
+            rows = counted(read["documents"] + read["skipped"], "row")
+            were = by_number(read["skipped"], "was", "were")
+            left = f"{read['skipped']:,} of {rows} {were} left out"
+            notes.append(f"{name}: {left}, the first {read['malformed'][0]}")
+        notes += [f"{name}: {lost}; fetch it again" for lost in read.get("lost", ())]
+    return notes
+
+
 def _how_far(plan: Plan, folder: RunFolder) -> str:
     """What is on disk when it was stopped."""
     from softprior.activations.run import kept
@@ -151,8 +161,8 @@ def _how_far(plan: Plan, folder: RunFolder) -> str:
     done = kept(plan, folder)
     tokens = sum(done.get(shard.name, 0) for shard in plan.shards if shard.source != VOCABULARY)
     return (
-        f"stopped with {len(done)} of {len(plan.shards)} shards on disk ({tokens:,} of about {plan.tokens:,} "
-        "tokens); the same again goes on from there"
+        f"stopped with {len(done)} of {counted(len(plan.shards), 'shard')} on disk ({tokens:,} of about "
+        f"{counted(plan.tokens, 'token')}); the same again goes on from there"
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jobs.screen import printable
 from softprior.errors import UserError
+from softprior.labels import counted
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,7 +63,8 @@ def _export(options: argparse.Namespace) -> int:
     # Without a dtype transformers takes that of the file, in which the same prompt gives other numbers.
     named = {"revision": made.revision, "dtype": made.dtype}
     of = ", ".join([f'"{made.base}"', *(f'{key}="{value}"' for key, value in named.items() if value)])
-    print(f"wrote {options.folder}: {made.tokens} vectors of the method {made.method}; load it with:")
+    vectors = counted(made.tokens, "vector")
+    print(f"wrote {options.folder}: {vectors} of the method {made.method}; load it with:")
     print(f"  model = AutoModelForCausalLM.from_pretrained({of})")
     print(f'  model = PeftModel.from_pretrained(model, "{options.folder}")')
     return 0
@@ -75,7 +77,8 @@ def _import(options: argparse.Namespace) -> int:
     # What is stored does not depend on the device, and the CPU is always there.
     model = ModelSpec(id=options.model, revision=options.revision, device="cpu")
     made = import_adapter(options.folder, options.posterior, model)
-    print(f"wrote {options.posterior}: {made.tokens} vectors; start a study of this model from them with:")
+    vectors = counted(made.tokens, "vector")
+    print(f"wrote {options.posterior}: {vectors}; start a study of this model from them with:")
     print(f"  priors: [{{posterior: {{file: {options.posterior}}}}}]")
     print(f"  methods: [{{{made.method}: {{tokens: {made.tokens}}}}}]")
     return 0

@@ -46,7 +46,7 @@ def run(
     from analysis.search_figures import draw_search
     from softprior.files import write_json
     from softprior.records import load_records
-    from softprior.studies.describe import data_notes
+    from softprior.studies.describe import closing_notes
     from softprior.studies.progress import Watch
     from softprior.studies.runner import InterruptedStudyError
     from softprior.studies.search.describe import describe
@@ -82,7 +82,7 @@ def run(
         raise
     except InterruptedStudyError as stopped:
         ended = len(stopped.records)
-        console.print(f"stopped with {ended} trials done; {how_to_go_on()}", soft_wrap=True)
+        console.print(f"stopped with {counted(ended, 'trial')} done; {how_to_go_on()}", soft_wrap=True)
         raise KeyboardInterrupt from None
     finally:
         wanted = {trial.id for trial in plan.trials}
@@ -92,7 +92,7 @@ def run(
             tracker.close(records, metrics)
     failed = {i for i, record in records.items() if record.status == "failed"}
     _report(console, plan, folder, summary, failed)
-    for line in data_notes(records.values()):
+    for line in closing_notes(records.values()):
         console.print(f"note: {line}", soft_wrap=True)
     if tracker:
         tell_tracking(console, tracker)

@@ -13,7 +13,7 @@ from rich.console import Console
 from jobs.screen import screen, tell_tracking
 from jobs.stopping import Stop, how_to_go_on, stoppable
 from softprior.errors import InUseError, UserError
-from softprior.labels import counted
+from softprior.labels import by_number, counted
 from softprior.results import StudyFolder
 from softprior.specs import StudySpec
 from softprior.storage import results_folder
@@ -180,7 +180,7 @@ def _run(
     # These bring in torch, Ray and MLflow; a dry run or a wrong key should not wait for all of them.
     from analysis.illustrator import Illustrator
     from softprior.records import load_records
-    from softprior.studies.describe import data_notes, describe
+    from softprior.studies.describe import closing_notes, describe
     from softprior.studies.plan import plan_study
     from softprior.studies.progress import Watch
     from softprior.studies.runner import InterruptedStudyError, run_study
@@ -197,7 +197,8 @@ def _run(
         kept = {i: r for i, r in kept.items() if i not in others}
     done = len(kept)
     if done:
-        console.print(f"study {study.name}: {done} of {len(wanted)} trials are finished already")
+        of = f"{done} of {counted(len(wanted), 'trial')} {by_number(done, 'is', 'are')}"
+        console.print(f"study {study.name}: {of} finished already")
     note = reused_note(kept.values())
     if note:
         console.print(note)
@@ -217,7 +218,7 @@ def _run(
         tracker = None  # the runs are another process's
         raise
     except InterruptedStudyError as stopped:
-        ended = f"{len(stopped.records)} of {len(wanted)} trials done"
+        ended = f"{len(stopped.records)} of {counted(len(wanted), 'trial')} done"
         console.print(f"stopped with {ended}; {how_to_go_on()}", soft_wrap=True)
         raise KeyboardInterrupt from None
     finally:
@@ -226,7 +227,7 @@ def _run(
         if tracker and folder.study.exists():
             tracker.close(records)
     status = _report(console, folder, tracker, sum(r.status == "failed" for r in records.values()))
-    for found in data_notes(records.values()):
+    for found in closing_notes(records.values()):
         if not missing or found not in plan.notes:  # which have been printed if anything was missing
             console.print(f"note: {found}", soft_wrap=True)
     if note and missing:  # the table above has them among the new ones
@@ -252,7 +253,9 @@ def _report(console: Console, folder: StudyFolder, tracker: MlflowTracker | None
         where = shlex.quote(str(folder.root.parent))
         console.print(f"compare  {sys.executable} -m jobs.ui --results {where}", soft_wrap=True)
     if failed:
-        console.print(f"{failed} of {len(trials)} trials failed; the same command again tries them again")
+        them = by_number(failed, "it", "them")
+        of = f"{failed} of {counted(len(trials), 'trial')}"
+        console.print(f"{of} failed; the same command again tries {them} again")
     return FAILED if failed or (trials.status != "finished").any() else FINISHED
 
 

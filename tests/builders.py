@@ -31,6 +31,16 @@ SUMS: dict[str, Any] = {
     "max_new_tokens": 5,
 }
 
+SIZES: dict[str, Any] = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+"""Of a random decoder of most families."""
+
 SIX_STEPS: dict[str, Any] = {"steps": 6, "batch": 8, "checkpoint": 1, "curve": 2}
 
 

@@ -52,9 +52,14 @@ _LONE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Malformed:
-    """A row that cannot be used, and why."""
+    """A row that cannot be used, and why.
+
+    Attributes:
+        rest: whether all that follows in the file is lost with it.
+    """
 
     reason: str
+    rest: bool = False
 
 
 class Line(NamedTuple):
@@ -121,7 +126,8 @@ def lines(path: Path, first: int = 0, last: int = 2**63) -> Iterator[Line]:
             try:
                 line = file.readline()
             except DAMAGE as error:
-                yield Line(at, Malformed(f"the file is damaged from here on ({_plain(str(error))})"))
+                reason = f"the file is damaged here ({_plain(str(error))}), and the rest of it is lost"
+                yield Line(at, Malformed(reason, rest=True))
                 return
             if not line:
                 return

@@ -138,3 +138,8 @@ def _entries(value: Any) -> Iterator[Entry]:
 def counted(number: float, what: str) -> str:
     """A number of things: `1 CPU`, `0.5 GPUs`, `1,200 trials`."""
     return f"{number:,.10g} {what}{'s' * (number != 1)}"
+
+
+def by_number(number: float, one: str, several: str) -> str:
+    """The word that goes with a number of things, as `is` or `are`."""
+    return one if number == 1 else several

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -300,12 +301,25 @@ class PlacementSpec(Spec):
         return self
 
 
+_DATABASE = re.compile(r"sqlite:////[^/?]|(postgresql|mysql)(\+\w+)?://")
+
+
+def _is_server(uri: str) -> bool:
+    """Whether it is an address with a host and, if there is a colon, a port."""
+    try:
+        parts = urlsplit(uri)
+        port = parts.port  # raises where it is none
+    except ValueError:
+        return False
+    return uri.startswith(("http://", "https://")) and bool(parts.hostname) and port != 0 and " " not in uri
+
+
 class TrackingSpec(Spec):
     """Where MLflow records go.
 
     Attributes:
-        uri: an MLflow server (`http://...`) or database (`sqlite:////absolute/path.db`); null is
-            `mlflow.db` beside the study's results folder.
+        uri: an MLflow server (`http://...`) or database (`sqlite:////absolute/path.db`, `postgresql://...`,
+            `mysql://...`); null is `mlflow.db` beside the study's results folder.
         enabled: false writes the results folder only.
     """
 
@@ -315,10 +329,11 @@ class TrackingSpec(Spec):
     @field_validator("uri")
     @classmethod
     def _absolute(cls, uri: str | None) -> str | None:
-        if uri is None or uri.startswith(("http://", "https://", "sqlite:////", "postgresql", "mysql")):
+        if uri is None or _DATABASE.match(uri) or _is_server(uri):
             return uri
         raise ValueError(
-            "must be an MLflow server (http://HOST:PORT) or a database (sqlite:////absolute/path.db)"
+            "must be an MLflow server (http://HOST:PORT) or a database (sqlite:////absolute/path.db, "
+            "postgresql://... or mysql://...)"
         )
 
 

@@ -175,13 +175,13 @@ def test_a_dip_that_was_not_rejected_is_not_the_largest_of_the_rejected() -> Non
     found = {"tasks": {"a": {"resid.1": site}}, "pairs": {}, "groups": {}}
     [line] = [line for line in sentences(found) if line.startswith("claim 11")]
     assert (
-        "rejected at 1 of 1 sites, undecided at 0; largest rejected dip 0.030 at resid.1, component 1 (p 0.0"
+        "rejected at 1 of 1 site, undecided at 0; largest rejected dip 0.030 at resid.1, component 1 (p 0.0"
         in line
     )
     site["dip_holm"] = [0.6, 0.4]
     [line] = [line for line in sentences(found) if line.startswith("claim 11")]
     assert (
-        "rejected at 0 of 1 sites, undecided at 1; largest dip, not rejected, 0.090 at resid.1, component 2"
+        "rejected at 0 of 1 site, undecided at 1; largest dip, not rejected, 0.090 at resid.1, component 2"
         in line
     )
     assert "on its own 0.1 to 0.9 with one token a document" in line

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -101,12 +102,31 @@ def test_malformed_rows_are_told_and_the_rest_is_read(tmp_path, loaded):
     (shard,) = files.shards(10_000)
     reading = files.read(shard)
     assert len(reading.texts) == 2
-    wanted = ["byte 28: not a text: 3", "byte 40: not an object but [1]", "byte 44: no 'text'; it has no"]
-    assert reading.skipped[:3] == [f"some.jsonl:{reason}" for reason in wanted]
+    wanted = ["line 2: not a text: 3", "line 3: not an object but [1]", "line 4: no 'text'; it has no"]
+    assert reading.skipped[:3] == [f"some.jsonl, {reason}" for reason in wanted]
     assert "not valid JSON" in reading.skipped[3]
     assert "not UTF-8" in reading.skipped[4]
-    assert reading.skipped[5] == "some.jsonl:byte 79: 1 token, and a text has 2 or more"
+    assert reading.skipped[5] == "some.jsonl, line 7: 1 token, and a text has 2 or more"
     assert len(reading.skipped) == 6
+
+
+def test_a_malformed_row_has_the_line_that_an_editor_shows(tmp_path, loaded, monkeypatch):
+    """Whichever part it is in, whatever line breaks there are; far into a large file its byte will do."""
+    path = tmp_path / "some.jsonl"
+    lines = [json.dumps({"text": f"Document {i}, and what it says."}) for i in range(40)]
+    for number in (3, 17, 40):
+        lines[number - 1] = "{broken"
+    lines[9] = ""
+    path.write_bytes("\ufeff".encode() + "\r\n".join(lines).encode())
+    files = FileTexts(FilesSpec(name="mine", path=str(path)), loaded.tokenizer)
+    shards = files.shards(20)
+    assert len(shards) > 9
+    places = [line.partition(": ")[0] for shard in shards for line in files.read(shard).skipped]
+    assert places == [f"some.jsonl, line {number}" for number in (3, 17, 40)]
+    monkeypatch.setattr("softprior.activations.rows.COUNTED", 200)
+    places = [line.partition(": ")[0] for shard in shards for line in files.read(shard).skipped]
+    assert places[0] == "some.jsonl, line 3"
+    assert [place.partition(" byte ")[0] for place in places[1:]] == ["some.jsonl,"] * 2
 
 
 def test_a_damaged_archive_is_read_up_to_the_damage(tmp_path, loaded):
@@ -121,8 +141,9 @@ def test_a_damaged_archive_is_read_up_to_the_damage(tmp_path, loaded):
     found = [loaded.tokenizer.decode(text.tokens) for text in reading.texts]
     assert found == rows[: len(found)]
     assert 800 < len(found) < 1200
-    (skipped,) = reading.skipped
-    assert "the file is damaged from here on (Compressed file ended" in skipped
+    assert reading.skipped == []
+    (lost,) = reading.lost
+    assert re.search(r"the file is damaged here \(Compressed .*\), and the rest of it is lost", lost)
 
 
 def test_a_nested_column_in_front_changes_no_part_of_a_table(tmp_path, loaded):
@@ -154,7 +175,9 @@ def test_a_table_with_a_text_that_is_not_utf8_loses_that_row_alone(tmp_path, loa
     files = FileTexts(FilesSpec(name="m", path=str(tmp_path / "a.parquet")), loaded.tokenizer)
     reading = files.read(*files.shards(200))
     assert len(reading.texts) == 2
-    assert reading.skipped == ["a.parquet:group 0 row 1: not UTF-8 (invalid continuation byte at its byte 3)"]
+    assert reading.skipped == [
+        "a.parquet, group 0 row 1: not UTF-8 (invalid continuation byte at its byte 3)"
+    ]
 
 
 def test_a_path_that_exists_is_taken_as_it_is(tmp_path, loaded):
@@ -194,9 +217,9 @@ def test_a_mark_is_passed_over_and_another_store_is_made(tmp_path, loaded):
         ("data.csv", "text", "is of no known kind"),
         ("empty.txt", "text", r"files\.mine: the files of .* are empty; give documents"),
         ("blank.txt", "text", "are empty; give documents"),
-        ("short.txt", "text", r"have no text \(short\.txt:byte 1: 1 token, and a text has 2 or more\)"),
-        ("numbers.jsonl", "text", r"have no text \(numbers\.jsonl:byte 0: not an object but 3\)"),
-        ("good.parquet", "number", r"have no text \(good\.parquet:group 0 row 0: not a text: 3\)"),
+        ("short.txt", "text", r"have no text \(short\.txt, line 2: 1 token, and a text has 2 or more\)"),
+        ("numbers.jsonl", "text", r"have no text \(numbers\.jsonl, line 1: not an object but 3\)"),
+        ("good.parquet", "number", r"have no text \(good\.parquet, group 0 row 0: not a text: 3\)"),
         ("folder", "text", r"/folder' is a folder; name the files in it, as '.*folder/\*"),
         ("https://host/a.txt", "text", "path = 'https://host/a.txt' is an address; fetch the file"),
         ("good.parquet", "body", r"has no column 'body'; it has text, number"),

@@ -164,7 +164,7 @@ def test_a_head_of_its_own_and_a_decoder_are_missed(damaged, tmp_path):
 def test_a_shard_that_is_not_there_is_named(damaged):
     folder = damaged("shards")
     first_weights(folder).unlink()
-    with pytest.raises(UserError, match=r"names \d weight files, and 1 of them are missing, model-00001"):
+    with pytest.raises(UserError, match=r"names \d weight files, and 1 of them is missing, model-00001"):
         known_model(spec(folder))
     (folder / INDEX).write_text(json.dumps({"weight_map": {}}))
     with pytest.raises(UserError, match="is not a weight index"):
@@ -189,7 +189,7 @@ def test_tensors_without_a_place_get_a_note(damaged):
     folder = damaged("llama")
     edited(folder, lambda tensors: tensors.update({"value_head.weight": torch.zeros(2, 2)}))
     (note,) = known_model(spec(folder)).notes
-    assert "hold 1 tensors that the model has no place for (value_head.weight)" in note
+    assert "hold 1 tensor that the model has no place for (value_head.weight)" in note
 
 
 def test_a_multimodal_model_is_counted_as_the_text_model_it_holds(kinds):

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 import softprior
+from softprior.assets.examination import read_gguf
 from softprior.assets.models import Shape, known_model, resolve_model, tokenizer_here
 from softprior.errors import UserError
 from softprior.models.load import load_local
@@ -133,6 +134,16 @@ def test_a_gguf_file_is_converted_once(gguf_file: Path) -> None:
     changed = (model.folder / "model.safetensors").stat().st_mtime_ns
     assert resolve_model(spec) == model
     assert (model.folder / "model.safetensors").stat().st_mtime_ns == changed
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "config"])
+def test_what_cannot_be_read_of_a_gguf_file_is_told_with_the_remedy(part: Any, gguf_file: Path) -> None:
+    assert read_gguf(gguf_file, "config").num_hidden_layers == 1
+    gguf_file.write_bytes(gguf_file.read_bytes()[:200])
+    sentence = rf"the {part} in {gguf_file} cannot be read \(.+\); use a folder of safetensors instead$"
+    with pytest.raises(UserError, match=sentence) as refused:
+        read_gguf(gguf_file, part)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_folder_with_one_gguf_file_is_that_file(gguf_file: Path, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ BELOW: dict[str, set[str]] = {
     "assets": {
         "errors",
         "files",
+        "labels",
         "liveness",
         "prompt",
         "seeding",

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softprior.labels import counted, labels, names, numbered, short_ids
+from softprior.labels import by_number, counted, labels, names, numbered, short_ids
 from softprior.specs import Entry, EvaluationSpec, Rate, TrainingSpec, TrialSpec
 
 
@@ -158,3 +158,4 @@ def test_words_are_numbered_from_the_second_on(words: list[str], found: list[str
 )
 def test_numbers_of_things(number: float, words: str) -> None:
     assert counted(number, "trial") == words
+    assert by_number(number, "is", "are") == ("is" if words.startswith("1 ") else "are")

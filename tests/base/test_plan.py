@@ -296,7 +296,7 @@ SHORT = {"arithmetic": {"modules": ["two_digit_addition"], "max_new_tokens": 5}}
         ),
         (
             {"tasks": [SHORT, {"squad": {"context_tokens": 40, "max_new_tokens": 1}}]},
-            "methods[0]: soft with 20 prompt vectors, a text of up to 40 and 1 new tokens of the task squad "
+            "methods[0]: soft with 20 prompt vectors, a text of up to 40 and 1 new token of the task squad "
             "takes 61 positions",
         ),
         (

@@ -370,7 +370,7 @@ NOT_OURS = {
     "a classifier": (config_with(task_type="SEQ_CLS"), "SEQ_CLS"),
     "two stacks": (config_with(num_transformer_submodules=2), "num_transformer_submodules = 2"),
     "more modules": (config_with(modules_to_save=["lm_head"]), "lm_head"),
-    "another P": (config_with(num_virtual_tokens=9), "9 vectors"),
+    "another P": (config_with(num_virtual_tokens=9), "num_virtual_tokens = 9 and its weights"),
     "another D": (config_with(token_dim=32), "token_dim = 32"),
     "other blocks": (config_with(num_layers=8), "num_layers = 8"),
     "other heads": (config_with(num_attention_heads=4), "num_attention_heads = 4"),
@@ -456,7 +456,9 @@ def test_a_model_with_an_encoder_or_without_heads_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
     refused("attention model", sizes_of, tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "none such"}')
-    refused("attention model", sizes_of, tmp_path)
+    refused("config.json cannot be used (model_type = 'none such': ", sizes_of, tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "num_attention_heads": 0}')
+    refused("config.json cannot be used (num_attention_heads = 0: must be at least 1)", sizes_of, tmp_path)
 
 
 def test_an_import_overwrites_nothing(tiny, tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.activations import FINISHED, WRONG, main
+from jobs.activations import FINISHED, WRONG, _left_out, main
 from tests.activations.test_worker import spec
 
 
@@ -44,6 +44,18 @@ def test_a_dry_run_says_what_findings_take(tmp_path: Path, capsys) -> None:
     assert "  about 1 minute more for findings and figures" in capsys.readouterr().out
     assert main([str(file), "--dry-run", 'sites=["key.2"]']) == FINISHED
     assert "findings" not in capsys.readouterr().out
+
+
+def test_what_was_left_out_is_said_as_what_it_is() -> None:
+    """A row, rows, and the rest of a file, which is no row."""
+    one = {"documents": 40, "skipped": 1, "malformed": ["a.jsonl, line 3: no 'text'"], "lost": []}
+    two = {"documents": 4000, "skipped": 2, "malformed": ["b.jsonl, line 1: no 'text'"]}  # as once written
+    cut = {"documents": 9, "skipped": 0, "malformed": [], "lost": ["c.jsonl.gz, line 10: it is damaged"]}
+    assert _left_out({"one": one, "two": two, "cut": cut}) == [
+        "one: 1 of 41 rows was left out, the first a.jsonl, line 3: no 'text'",
+        "two: 2 of 4,002 rows were left out, the first b.jsonl, line 1: no 'text'",
+        "cut: c.jsonl.gz, line 10: it is damaged; fetch it again",
+    ]
 
 
 def test_a_dry_run_says_what_it_would_run_on(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:

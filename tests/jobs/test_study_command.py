@@ -45,7 +45,7 @@ def test_a_dry_run_opens_the_data(tmp_path: Path, capsys) -> None:
     assert command.main([str(file), "--dry-run", "--results", str(tmp_path / "results")]) == 2
     error = capsys.readouterr().err
     assert f"{file}: tasks[0]: a SQuAD file has at least one usable question, and {data} has none" in error
-    assert "20 malformed rows, the first in pairs.json, [0]: no 'context'; it has question, answer" in error
+    assert "20 malformed rows left out, the first in pairs.json, [0]: no 'context'; it has quest" in error
     assert error.count("\n") == 1
 
 
@@ -101,6 +101,10 @@ WRONG = {
         "squad",
     ),
     "relative database": ({"tracking": {"uri": "sqlite:///mlflow.db"}}, "absolute"),
+    "misspelt server": ({"tracking": {"uri": "htp://x"}}, "tracking.uri = 'htp://x': must be"),
+    "no port": ({"tracking": {"uri": "http://host:abc"}}, "tracking.uri = 'http://host:abc': must be"),
+    "no host": ({"tracking": {"uri": "http:///mlflow"}}, "must be an MLflow server"),
+    "no address": ({"tracking": {"uri": "postgresql"}}, "postgresql://..."),
     "name with a path": ({"name": "../elsewhere"}, "../elsewhere"),
     "missing text": ({"priors": ["instruction"]}, "text"),
     "unknown module": ({"tasks": [{"arithmetic": {"modules": ["mull"]}}]}, "did you mean 'mul'"),
@@ -111,13 +115,28 @@ WRONG = {
 def test_a_wrong_file_gets_one_helpful_sentence(case: str, tmp_path: Path, capsys) -> None:
     changes, hint = WRONG[case]
     file = study_file(tmp_path / "wrong.yaml", **changes)
-    assert command.main([str(file), "--results", str(tmp_path / "results")]) == 2
-    captured = capsys.readouterr()
-    assert captured.err.count("\n") == 1
-    assert captured.err.startswith("error: ")
-    assert "wrong.yaml" in captured.err
-    assert hint in captured.err
+    said = []
+    for dry in ([], ["--dry-run"]):
+        assert command.main([str(file), *dry, "--results", str(tmp_path / "results")]) == 2
+        said.append(capsys.readouterr().err)
+    assert said[0] == said[1]
+    assert said[0].count("\n") == 1
+    assert said[0].startswith("error: ")
+    assert "wrong.yaml" in said[0]
+    assert hint in said[0]
     assert not (tmp_path / "results").exists()
+
+
+def test_a_folder_is_no_database_and_a_plan_says_so_too(tmp_path: Path, capsys) -> None:
+    """MLflow would try for minutes to open it, after the last trial."""
+    uri = f"sqlite:///{tmp_path}"
+    ranges = {"rates": [{"search": {"low": 0.01, "high": 0.1}}], "search": {"trials": 2}}
+    for changes in ({}, ranges):
+        file = study_file(tmp_path / "small.yaml", tracking={"uri": uri}, **changes)
+        for dry in ([], ["--dry-run"]):
+            assert command.main([str(file), *dry, "--results", str(tmp_path / "results")]) == 2
+            sentence = f"error: tracking.uri names a database file, and {uri} is a folder; name a file in it"
+            assert capsys.readouterr().err == f"{sentence}, as {uri}/mlflow.db\n"
 
 
 def test_a_required_key_that_is_missing_is_named(tmp_path: Path, capsys) -> None:

@@ -18,20 +18,12 @@ from softprior.testing.hosts import Recorder
 from softprior.testing.hosts.closeness import CLOSE, assert_close
 from softprior.testing.hosts.examples import picked
 from softprior.testing.literal import literal_logits
+from tests.builders import SIZES
 
 LONGEST = 16
 LENGTHS = (9, 24, 12, 30, 20, 14)
 NEW = 5
-SIZES = {
-    "vocab_size": 97,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "initializer_range": 0.3,
-    "pad_token_id": 0,
-}
+DRAWN = {**SIZES, "initializer_range": 0.3, "pad_token_id": 0}
 LONGROPE = {
     "rope_type": "longrope",
     "rope_theta": 1e4,
@@ -44,13 +36,13 @@ YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_pos
 
 KINDS: dict[str, PreTrainedConfig] = {
     "longrope": Phi3Config(
-        **SIZES,
+        **DRAWN,
         max_position_embeddings=64,
         original_max_position_embeddings=LONGEST,
         rope_parameters=LONGROPE,
     ),
-    "dynamic": LlamaConfig(**SIZES, max_position_embeddings=LONGEST, rope_parameters=DYNAMIC),
-    "yarn": LlamaConfig(**SIZES, max_position_embeddings=64, rope_parameters=YARN),
+    "dynamic": LlamaConfig(**DRAWN, max_position_embeddings=LONGEST, rope_parameters=DYNAMIC),
+    "yarn": LlamaConfig(**DRAWN, max_position_embeddings=64, rope_parameters=YARN),
 }
 every_kind = pytest.mark.parametrize("kind", ["longrope", "dynamic"])
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from functools import cache
 from pathlib import Path
 
+import psutil
 import pytest
 
 from softprior.errors import UserError
@@ -43,6 +45,33 @@ def test_more_cpus_than_any_node_has_are_refused_and_ray_is_stopped(monkeypatch:
         assert os.environ["OMP_NUM_THREADS"] == "1"
     assert not ray.is_initialized()
     assert ours() == before
+
+
+def test_a_cluster_of_our_own_has_no_autoscaler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal to the whole process group would reach it, and its traceback would reach the screen."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with Cluster(ResourcesSpec(cpus=1)):
+        commands = [" ".join(child.cmdline()) for child in psutil.Process().children()]
+    assert any("gcs_server" in command for command in commands)
+    assert not any("monitor.py" in command and "log_monitor" not in command for command in commands)
+
+
+def test_what_a_quiet_backend_says_first_is_not_on_the_screen() -> None:
+    """In a process of its own, since the backend says it once; what others say meanwhile is kept."""
+    code = (
+        "import os\n"
+        "from ray import _raylet\n"
+        "from softprior.specs import ResourcesSpec\n"
+        "from softprior.studies.cluster import Cluster\n"
+        "begin = _raylet.CoreWorker\n"
+        "_raylet.CoreWorker = lambda *given: (os.write(2, b'a warning\\n'), begin(*given))[1]\n"
+        "with Cluster(ResourcesSpec(cpus=1), quiet=True):\n"
+        "    os.write(2, b'connected\\n')\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.splitlines() == ["a warning", "connected"]
 
 
 @pytest.mark.parametrize("address", ["nonsense:abc", "127.0.0.1"])

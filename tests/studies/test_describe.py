@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -9,18 +10,20 @@ from typing import Any
 
 import pytest
 
+from softprior.activations.texts import TaskTexts
 from softprior.methods import METHODS
+from softprior.models.load import load_tokenizer
 from softprior.priors.domain import SAMPLE
 from softprior.records import load_records
-from softprior.specs import ResourcesSpec
-from softprior.studies.describe import at_hand, data_notes, describe
+from softprior.specs import ModelSpec, ResourcesSpec
+from softprior.studies.describe import at_hand, closing_notes, data_notes, describe
 from softprior.studies.estimate import trials_at_once
 from softprior.studies.fits import fits
 from softprior.studies.plan import Plan, plan_study
 from softprior.study_files import load_study
-from softprior.tasks import TASKS
+from softprior.tasks import TASKS, Squad
 from softprior.training.threads import CORE_FLOPS
-from tests.builders import SUMS, run, study_file, trial
+from tests.builders import SUMS, questions, run, study_file, trial
 
 
 @pytest.fixture(autouse=True)
@@ -170,6 +173,47 @@ def test_malformed_rows_stand_in_the_closing_lines(tmp_path):
     assert data_notes(load_records(tmp_path / "records").values()) == [
         "language: 2 malformed rows left out, the first in some.jsonl, line 6: no 'text'; it has body"
     ]
+
+
+def test_ids_and_titles_that_were_made_are_told_before_and_after(plan, tmp_path):
+    path = questions(tmp_path, lambda i: f"word{i}")
+    data = json.loads(path.read_text())
+    for i, article in enumerate(data["data"]):
+        if i < 3:
+            del article["title"]
+        if i < 1:
+            del article["paragraphs"][0]["qas"][0]["id"]
+    data["data"].append({"title": "None"})
+    path.write_text(json.dumps(data))
+    squad = {"data": str(path), "train_examples": 2, "validation_examples": 1, "test_examples": 1}
+    said = [
+        "squad: 1 malformed row left out, the first in questions.json, data[12]: the article has no list "
+        "'paragraphs'; it has title",
+        "squad: 1 question without an id, or with another's, got one from the place in the file",
+        "squad: 3 questions without a title got the document, or the paragraph, as the article",
+    ]
+    assert [note for note in plan(tasks=[{"squad": squad}]).notes if note.startswith("squad")] == said
+    run(trial(METHODS["none"](), task=TASKS["squad"].model_validate(squad)), tmp_path)
+    assert closing_notes(load_records(tmp_path / "records").values()) == said
+    assert [note for note in plan(tasks=[{"squad": squad}]).notes if note.startswith("squad")] == said
+    tiny = load_tokenizer(ModelSpec(id="tiny"))
+    assert TaskTexts.of(Squad(**squad), "squad", "train", None, tiny).notes == tuple(said)
+
+
+def test_the_rest_of_a_damaged_file_is_no_row(tmp_path):
+    """It is told apart, also where more rows in front of it are malformed than a record names."""
+    path = tmp_path / "some.jsonl.gz"
+    good = [
+        json.dumps({"text": f"Document {i * 7919 % 10007} says {i}, at some length."}) for i in range(600)
+    ]
+    whole = gzip.compress("\n".join([*['{"body": "x"}'] * 110, *good]).encode())
+    path.write_bytes(whole[: len(whole) // 2])
+    counts = {"train_examples": 400, "validation_examples": 1, "test_examples": 1, "length": 16}
+    task = TASKS["language"].model_validate({"data": str(path), **counts})
+    run(trial(METHODS["none"](), task=task), tmp_path)
+    rows, lost, *_ = closing_notes(load_records(tmp_path / "records").values())
+    assert rows.startswith("language: 110 malformed rows left out, the first in some.jsonl.gz, line 1: no")
+    assert re.fullmatch(r"language: in some\.jsonl\.gz, line \d+: .* lost; fetch it again", lost)
 
 
 def test_the_cluster_at_hand_is_told_by_what_it_has_room_for(plan):

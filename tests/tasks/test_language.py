@@ -2,16 +2,18 @@
 
 import gzip
 import json
+import re
 
 import pytest
 from datasets import load_dataset
 
 from softprior.activations.rows import rows as activation_rows
 from softprior.errors import UserError
+from softprior.labels import counted
 from softprior.tasks import Language
 from softprior.tasks.base import SPLITS, Example
 from softprior.tasks.prepare import prepare
-from softprior.tasks.sources import contents_fingerprint
+from softprior.tasks.sources import contents_fingerprint, left_out
 from softprior.validation import validate
 
 
@@ -106,7 +108,12 @@ def test_a_damaged_archive_is_read_up_to_the_damage(tmp_path, damage):
     *garbage, last = splits.quarantined
     assert bool(garbage) == (damage == "changed")
     assert last.index == f"line {len(found) + 1}" or garbage
-    assert "damaged from here on" in last.reason
+    assert re.fullmatch(r"the file is damaged here \(.+\), and the rest of it is lost", last.reason)
+    *rows, lost = left_out("language", len(splits.quarantined), splits.quarantined)
+    assert lost == f"language: in damaged.json.gz, {last.index}: {last.reason}; fetch it again"
+    assert [row.split(" left out")[0] for row in rows] == (
+        [f"language: {counted(len(garbage), 'malformed row')}"] if garbage else []
+    )
 
 
 def test_a_mark_is_no_part_of_a_document_and_another_trial_has_it(tmp_path):
@@ -159,7 +166,7 @@ def test_a_carriage_return_alone_ends_no_line_of_any_reader(tmp_path):
         for text, name in zip(*(getattr(splits, split)[c] for c in ("input", "group")), strict=True)
     }
     assert found == {sentence(i): f"{path}:{n}" for i, n in {0: 0, 1: 1, 4: 3, 5: 4}.items()}
-    read = [text for _, text in activation_rows(path, "text", 0, path.stat().st_size)]
+    read = [row.document for row in activation_rows(path, "text", 0, path.stat().st_size)]
     assert [text for text in read if isinstance(text, str)] == [sentence(i) for i in (0, 1, 4, 5)]
     assert task.fingerprint() == f"{contents_fingerprint([path])}-2", "they were other documents once"
     path.write_bytes("\r\n".join(rows).encode())
@@ -261,7 +268,7 @@ def test_few_chunks_still_come_from_many_documents(documents, tokenizer):
         ("table.csv", "a,b", "not from .*table.csv"),
         ("missing.txt", None, "is not there"),
         ("empty", "folder", "holds .txt files, and .* has none"),
-        ("broken.json.gz", "not gzip", "has 0 .1 malformed row left out, the first in .*, line 1: .*damaged"),
+        ("broken.json.gz", "not gzip", r"has 0 \(in .*, line 1: .*damaged here .* lost; fetch it again\)"),
         (
             "stack.jsonl",
             '{"content": "x", "id": 1}\n' * 9,

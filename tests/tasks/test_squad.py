@@ -183,15 +183,15 @@ def test_nothing_fits(tokenizer):
     [
         ("{", "is JSON, and .*mine.json is not"),
         ({"data": {"a": 1}}, "list under the key 'data', and .* has none; it has data"),
-        ([1, 2], r"has none \(2 malformed rows, the first in mine.json, \[0\]: the article has no list"),
+        ([1, 2], r"has none \(2 malformed rows left out, the first in mine.json, \[0\]: the article has no"),
         (
             {"data": [{"text": "x"}]},
-            r"1 malformed row, the first in .*data\[0\]: the article .*; it has text",
+            r"1 malformed row left out, the first in .*data\[0\]: the article .*; it has text",
         ),
         ([{"question": "Who?", "answer": "I"}] * 9, r"\[0\]: no 'context'; it has question, answer"),
         (
             '{"question": "Who?"}\n{"question": "I?"}\n',
-            "2 malformed rows, .* line 1: no 'context'; it has quest",
+            "2 malformed rows .* line 1: no 'context'; it has quest",
         ),
         ("[" * 9999, "is not .it is nested too deep"),
     ],

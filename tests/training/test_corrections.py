@@ -29,21 +29,12 @@ from softprior.tasks.prepare import prepare
 from softprior.training.corrections import HostFacts, ModelFacts, TokenizerFacts, model_facts
 from softprior.training.source import PlaceSource
 from softprior.training.trial import Trial
-from tests.builders import questions, tiny, trial
+from tests.builders import SIZES, questions, tiny, trial
 
 WEIGHTS = Path(softprior.__file__).parent / "tiny" / "weights"
 SOFT = ({"soft": {"tokens": 4}},)
 OURS = ("arithmetic", "language")
-SIZES = {
-    "vocab_size": 97,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-}
+SHORT = {**SIZES, "max_position_embeddings": 64, "pad_token_id": 0}
 ROPE = {"rope_theta": 1e4, "factor": 2.0}
 
 
@@ -176,10 +167,10 @@ def test_ids_change_where_prompts_are_scaled(model):
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (GraniteConfig(**SIZES, embedding_multiplier=12.0), HostFacts(None, True, 2)),
-        (GraniteConfig(**SIZES, embedding_multiplier=1.0), HostFacts(None, False, 2)),
-        (LlamaConfig(**SIZES, rope_parameters={**ROPE, "rope_type": "dynamic"}), HostFacts(64, False, 2)),
-        (LlamaConfig(**SIZES, rope_parameters={**ROPE, "rope_type": "linear"}), HostFacts(None, False, 2)),
+        (GraniteConfig(**SHORT, embedding_multiplier=12.0), HostFacts(None, True, 2)),
+        (GraniteConfig(**SHORT, embedding_multiplier=1.0), HostFacts(None, False, 2)),
+        (LlamaConfig(**SHORT, rope_parameters={**ROPE, "rope_type": "dynamic"}), HostFacts(64, False, 2)),
+        (LlamaConfig(**SHORT, rope_parameters={**ROPE, "rope_type": "linear"}), HostFacts(None, False, 2)),
     ],
 )
 def test_a_config_says_what_the_loaded_model_does(config, expected):

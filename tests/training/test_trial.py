@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,23 +17,25 @@ import torch
 from softprior.errors import UserError
 from softprior.methods import METHODS
 from softprior.methods.base import Reparameterisation
+from softprior.models.local import LocalLM
 from softprior.posteriors import load_posterior
 from softprior.priors import PRIORS, Prior
 from softprior.prompt import Batch, Place, Row, collate
-from softprior.records import load_record
+from softprior.records import load_record, load_records
 from softprior.regularisers import REGULARISERS
 from softprior.regularisers.domain import TowardsDomain
 from softprior.regularisers.spread import Spread
 from softprior.regularisers.towards_prior import TowardsPrior
 from softprior.results import StudyFolder
 from softprior.specs import Rate, TrialSpec
+from softprior.studies.describe import closing_notes
 from softprior.tasks import TASKS
 from softprior.tasks.batching import training_batches
 from softprior.training.draws import draw_names
 from softprior.training.failure import TrialFailedError
 from softprior.training.identity import files_fingerprint, found_files
 from softprior.training.penalties import Penalties
-from softprior.training.trial import Trial
+from softprior.training.trial import STILL, Trial
 from tests.builders import QUESTIONS, SUMS, run, tiny, trial
 
 
@@ -298,6 +301,21 @@ def test_numbers_that_are_not_finite_fail_the_trial_with_step_and_cause(
         run(spec, tmp_path)
     assert "lower the" in str(caught.value)
     assert not StudyFolder(tmp_path).posterior(spec.id).exists()
+
+
+def test_vectors_without_influence_are_told(tmp_path: Path) -> None:
+    """A prefix in a block whose attention adds nothing to the stream."""
+    loaded = tiny()
+    network = deepcopy(loaded.host._model)
+    network.model.layers[3].self_attn.o_proj.weight.data.zero_()
+    points: list[dict[str, Any]] = []
+    spec = trial(method=METHODS["prefix"](tokens=2, blocks=(3,)), steps=2)
+    host, folder = LocalLM(network, "weights"), StudyFolder(tmp_path)
+    Trial(spec, host, loaded.tokenizer, loaded.fingerprint, folder, points.append).run()
+    run(trial(), tmp_path)
+    assert [point["warning"] for point in points if "warning" in point] == [STILL]
+    notes = closing_notes(load_records(tmp_path / "records").values())
+    assert notes == [f"arithmetic · prefix · fitted · 0.05 · seed 0: {STILL}"]
 
 
 def test_a_relative_rate_moves_places_in_their_own_units(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def describe(plan: Plan, with_findings: bool) -> list[str]:
             about = "" if shards[0].file == "" else "about "
             lines.append(f"  {task}: {about}{counted(tokens, 'token')} in {counted(len(shards), 'shard')}")
     if plan.shuffled_tokens:
-        lines.append(f"  and about {plan.shuffled_tokens:,} tokens again with their words shuffled")
+        lines.append(f"  and about {counted(plan.shuffled_tokens, 'token')} again with their words shuffled")
     lines += [f"  note: {note}" for note in plan.model.notes]
     parameters, shape = plan.model.parameters, plan.model.shape
     speed = spec.resources.cpus * CORE_FLOPS * spec.workers

@@ -146,7 +146,7 @@ def _check_sites(spec: ActivationsSpec, shape: Shape | None, where: str) -> None
         last = shape.blocks if "resid." in site else shape.blocks - 1
         if number.isdecimal() and int(number) > last:
             raise UserError(
-                f"{where}: sites names {site}, and {spec.model.id} has {shape.blocks} blocks: resid.0 to "
-                f"resid.{shape.blocks}, key.0 to key.{shape.blocks - 1} and value.0 to "
+                f"{where}: sites names {site}, and {spec.model.id} has {counted(shape.blocks, 'block')}: "
+                f"resid.0 to resid.{shape.blocks}, key.0 to key.{shape.blocks - 1} and value.0 to "
                 f"value.{shape.blocks - 1}, final"
             )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -30,6 +32,10 @@ TOGETHER = 1024
 """Rows of a Parquet file that are held at once."""
 
 
+COUNTED = 2**26
+"""Bytes of a file in which lines are counted to name one: a moment's work, for each part again."""
+
+
 def parts_of_file(path: Path, column: str, tokens: int) -> list[tuple[int, int, int]]:
     """The file in parts of about so many tokens: first, last (excluded), and how many tokens, about.
 
@@ -49,30 +55,63 @@ def parts_of_file(path: Path, column: str, tokens: int) -> list[tuple[int, int, 
     ]
 
 
-def rows(path: Path, column: str, first: int, last: int) -> Iterator[tuple[str, str | Malformed]]:
-    """Where each row of a part stands, and its document; empty ones are passed over."""
+class Row(NamedTuple):
+    """A row of a part of a file.
+
+    Attributes:
+        name: where it stands, as it enters the name of its document, by which samples are drawn.
+        line: its line in the part, from 1; None in a table.
+        document: what it says.
+    """
+
+    name: str
+    line: int | None
+    document: str | Malformed
+
+
+def rows(path: Path, column: str, first: int, last: int) -> Iterator[Row]:
+    """The rows of a part; empty ones are passed over."""
     found = _table_rows if kind_of(path) == ".parquet" else _line_rows
-    for place, document in found(path, column, first, last):
-        if isinstance(document, Malformed) or document.strip():
-            yield place, document
+    for row in found(path, column, first, last):
+        if isinstance(row.document, Malformed) or row.document.strip():
+            yield row
 
 
-def _line_rows(path: Path, column: str, first: int, last: int) -> Iterator[tuple[str, str | Malformed]]:
-    for at, line in lines(path, first, last):
+def place_of(row: Row, path: Path, first: int) -> str:
+    """Where a row of the part from `first` on stands, for people: its line, unless that takes long to count.
+
+    The place in a table is its name.
+    """
+    if row.line is None or first > COUNTED:
+        return row.name
+    return f"line {_lines_before(path, first) + row.line}"
+
+
+@lru_cache
+def _lines_before(path: Path, first: int) -> int:
+    """How many lines start in front of a byte."""
+    if not first:
+        return 0
+    with path.open("rb") as file:
+        return 1 + file.read(first - 1).count(b"\n")
+
+
+def _line_rows(path: Path, column: str, first: int, last: int) -> Iterator[Row]:
+    for number, (at, line) in enumerate(lines(path, first, last), start=1):
         document = line if isinstance(line, Malformed) else line.strip()
         if isinstance(document, str) and document and kind_of(path) != ".txt":
             value = parsed(document)
             document = value if isinstance(value, Malformed) else text_at(value, column)
-        yield f"byte {at}", document
+        yield Row(f"byte {at}", number, document)
 
 
-def _table_rows(path: Path, column: str, first: int, last: int) -> Iterator[tuple[str, str | Malformed]]:
+def _table_rows(path: Path, column: str, first: int, last: int) -> Iterator[Row]:
     file = parquet_file(path)
     for group in range(first, last):
         row = count()
         for batch in file.iter_batches(TOGETHER, row_groups=[group], columns=[column]):
             for value in _values(batch.column(0)):
-                yield f"group {group} row {next(row)}", value
+                yield Row(f"group {group} row {next(row)}", None, value)
 
 
 def _values(column: pa.Array) -> Iterator[str | Malformed]:

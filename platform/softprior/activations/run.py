@@ -19,6 +19,7 @@ from softprior.activations.store import write_site
 from softprior.activations.texts import Shard
 from softprior.errors import UserError
 from softprior.files import write_json
+from softprior.labels import by_number, counted
 from softprior.lease import locked
 from softprior.provenance import code
 from softprior.statistics.store import site_order
@@ -96,9 +97,9 @@ def _full_disk_told(plan: Plan, folder: RunFolder) -> Iterator[None]:
 
 def _unwritable(plan: Plan, folder: RunFolder, problem: str) -> UserError:
     kept = len(plan.shards) - len(_missing(plan, folder))
+    shards = f"{kept} of {counted(len(plan.shards), 'shard')} {by_number(kept, 'is', 'are')} kept"
     return UserError(
-        f"{folder.root} cannot be written ({problem}); {kept} of {len(plan.shards)} shards are kept, so free "
-        "some space and run the command again"
+        f"{folder.root} cannot be written ({problem}); {shards}, so free some space and run the command again"
     )
 
 
@@ -297,8 +298,9 @@ def _merge(plan: Plan, folder: RunFolder, store: Path, failed: dict[str, str]) -
                 state = merged_site(here, site)
                 write_site(store, task, site, state, groups, total["documents"], plan.identity)
         reasons = [reason for name in sorted(shards) for reason in shards[name]["reasons"]]
+        lost = [reason for name in sorted(shards) for reason in shards[name].get("lost", [])]
         seconds = round(sum(facts.get("seconds", 0) for facts in shards.values()), 1)
-        tasks[task] = {**total, "seconds": seconds, "sites": sites, "malformed": reasons[:10]}
+        tasks[task] = {**total, "seconds": seconds, "sites": sites, "malformed": reasons[:10], "lost": lost}
     if none and tasks.keys() <= {VOCABULARY}:
         task, reason = list(none.items())[-1]
         raise UserError(f"nothing of {task} could be read: {reason}")

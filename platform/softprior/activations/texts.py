@@ -11,7 +11,7 @@ from glob import escape, glob
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from softprior.activations.rows import KINDS, parts_of_file, rows
+from softprior.activations.rows import KINDS, parts_of_file, place_of, rows
 from softprior.activations.spec import ActivationsSpec, FilesSpec
 from softprior.data_files import Malformed, has_mark, kind_of
 from softprior.errors import UserError
@@ -86,10 +86,12 @@ class Reading(NamedTuple):
 
     Attributes:
         skipped: malformed rows that were left out: which, and why.
+        lost: the same of files of which the rest cannot be read.
     """
 
     texts: list[Text]
     skipped: list[str]
+    lost: list[str]
 
 
 class Source(Protocol):
@@ -148,6 +150,7 @@ class TaskTexts:
         groups = tuple(sorted(set(prepared.column("group")[:count])))
         few = groups if 1 < len(groups) <= MOST_GROUPS else ()
         notes = left_out(name, whole.quarantined, whole.quarantine)
+        notes += [f"{name}: {sentence}" for sentence in task.told(whole.notes)]
         # Once the template was part of the input, and texts were not joined as they are now.
         marks = ["template"] if TEMPLATE in prepared.text(order[0]).parts else []
         corrections = TokenizerFacts.of(loaded.tokenizer).corrections(task, trained=False)
@@ -172,7 +175,7 @@ class TaskTexts:
         return shards
 
     def read(self, shard: Shard) -> Reading:
-        return Reading([self.split.text(index) for index in self.order[shard.first : shard.last]], [])
+        return Reading([self.split.text(index) for index in self.order[shard.first : shard.last]], [], [])
 
 
 @dataclass(frozen=True)
@@ -258,33 +261,40 @@ class FileTexts:
         raise UserError(f"files.{self.name}: the files of '{self.spec.path}' {problem}; give documents")
 
     def read(self, shard: Shard) -> Reading:
-        texts, skipped = [], []
+        texts: list[Text] = []
+        skipped: list[str] = []
+        lost: list[str] = []
         for name, found in self._documents(shard):
             if isinstance(found, Malformed):
-                skipped.append(f"{name}: {found.reason}")
+                (lost if found.rest else skipped).append(f"{name}: {found.reason}")
                 continue
             texts += [
                 Text(f"{name}-{i}", name, "", piece, [0] * len(piece))
                 for i, piece in enumerate(found)
                 if len(piece) >= LEAST
             ]
-        return Reading(texts, skipped)
+        return Reading(texts, skipped, lost)
 
     def _documents(self, shard: Shard) -> Iterator[tuple[str, list[list[int]] | Malformed]]:
-        """The chunks of each document, by a name that says where it stands."""
-        path, folder = Path(shard.file), _fixed_folder(self._pattern)
-        for place, document in rows(path, self.spec.column, shard.first, shard.last):
-            # Not the base name alone: folders often hold files of one name.
-            name = f"{path.relative_to(folder).as_posix()}:{place}"
-            if isinstance(document, Malformed):
-                yield name, document
-                continue
-            pieces = chunks(self.tokenizer, document, self.spec.length)
-            if pieces and len(pieces[0]) >= LEAST:
-                yield name, pieces
+        """The chunks of each document, by its name; of malformed rows why, by where they stand."""
+        path = Path(shard.file)
+        # Not the base name alone: folders often hold files of one name.
+        file = path.relative_to(_fixed_folder(self._pattern)).as_posix()
+        for row in rows(path, self.spec.column, shard.first, shard.last):
+            found = self._chunks(row.document)
+            if isinstance(found, Malformed):
+                yield f"{file}, {place_of(row, path, shard.first)}", found
             else:
-                number = counted(len(pieces[0]) if pieces else 0, "token")
-                yield name, Malformed(f"{number}, and a text has {LEAST} or more")
+                yield f"{file}:{row.name}", found
+
+    def _chunks(self, document: str | Malformed) -> list[list[int]] | Malformed:
+        if isinstance(document, Malformed):
+            return document
+        pieces = chunks(self.tokenizer, document, self.spec.length)
+        if pieces and len(pieces[0]) >= LEAST:
+            return pieces
+        number = counted(len(pieces[0]) if pieces else 0, "token")
+        return Malformed(f"{number}, and a text has {LEAST} or more")
 
 
 class Tokenizer(Protocol):

@@ -137,6 +137,7 @@ class Worker:
             "documents": len({text.document for text in reading.texts}),
             "skipped": len(reading.skipped),
             "reasons": reading.skipped[:REASONS],
+            "lost": reading.lost,
             "seconds": round(time.monotonic() - started, 2),
         }
         state.end_shard(shard.name, facts)

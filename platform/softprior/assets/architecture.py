@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from softprior.assets.configs import require_values, unusable, why
 from softprior.errors import UserError
 
 ENCODER_DECODERS = ("t5", "mt5", "umt5")
@@ -68,9 +69,10 @@ def architecture(folder: Path) -> Architecture:
     """The architecture that a folder's config.json asks for; of a multimodal one that of its text model.
 
     Raises:
-        UserError: transformers does not know it or has no text model of it, or it has an encoder and is
-            no T5.
+        UserError: transformers does not know it or has no text model of it, a value is none that it can
+            have, or it has an encoder and is no T5.
     """
+    require_values(folder)
     from transformers import (
         MODEL_FOR_CAUSAL_LM_MAPPING,
         MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
@@ -80,9 +82,7 @@ def architecture(folder: Path) -> Architecture:
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # each family checks its config in its own way
-        raise UserError(
-            f"{folder / 'config.json'} cannot be used ({line(error)}); correct it, or choose another model"
-        ) from None
+        raise unusable(folder, why(folder, error)) from None
     if config.is_encoder_decoder:
         require_family(config)
         return Architecture(config, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[type(config)], None, None)
@@ -102,8 +102,3 @@ def architecture(folder: Path) -> Architecture:
     if hasattr(config, "tie_word_embeddings"):
         text.tie_word_embeddings = config.tie_word_embeddings
     return Architecture(text, kind, _TEXT_NAMES, config.model_type)
-
-
-def line(error: Exception) -> str:
-    """The first line of what an error says, or its name."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError, safe_open
 
 from softprior.errors import UserError
+from softprior.labels import by_number, counted
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 """One file with all weights, which comes first, and the index of several."""
@@ -146,8 +147,8 @@ def _weights(folder: Path, config: Mapping[str, Any]) -> tuple[tuple[Path, ...],
     missing = [name for name in shards if not (folder / name).is_file()]
     if missing:
         raise UserError(
-            f"{chosen} names {len(shards)} weight files, and {len(missing)} of them are missing, "
-            f"{missing[0]} first; copy them there"
+            f"{chosen} names {counted(len(shards), 'weight file')}, and {len(missing)} of them "
+            f"{by_number(len(missing), 'is', 'are')} missing, {missing[0]} first; copy what is missing there"
         )
     return tuple(folder / name for name in shards), chosen
 
@@ -184,13 +185,14 @@ def require_complete(found: Mapping[str, Iterable[Any]], where: str) -> None:
     if missing:
         has = f", and has {len(other)} of other names ({first(other)})" if other else ""
         raise UserError(
-            f"{where} lacks {len(missing)} of the tensors of its architecture ({first(missing)}){has}; they "
-            "would be random numbers, so complete the weights or correct config.json"
+            f"{where} lacks {len(missing)} of the tensors of its architecture ({first(missing)}){has}; what "
+            "is missing would be random numbers, so complete the weights or correct config.json"
         )
     shapes = sorted((name, list(stored), list(wanted)) for name, stored, wanted in found["mismatched_keys"])
     if shapes:
         name, stored, wanted = shapes[0]
-        more = f", and {len(shapes) - 1} more differ" if len(shapes) > 1 else ""
+        others = len(shapes) - 1
+        more = f", and {others} more {by_number(others, 'differs', 'differ')}" if others else ""
         raise UserError(
             f"{where} has {name} of shape {stored} in its weights and {wanted} by its config.json{more}; "
             "correct config.json, or save the model again"

@@ -9,17 +9,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from softprior.assets.architecture import Architecture, architecture, line
+from softprior.assets.architecture import Architecture, architecture
 from softprior.assets.cache import ensure
 from softprior.assets.checkpoint import Checkpoint, Tensor, first, require_complete
+from softprior.assets.configs import line, why
 from softprior.assets.fingerprints import combined
 from softprior.errors import UserError
+from softprior.labels import counted
 from softprior.tokens import EncoderTokenizer
 
 EXAMINATION_VERSION = 1
 """Raised whenever `examine` looks at more, so that what it has remembered is looked at again."""
+
+Part = Literal["tokenizer", "config"]
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
@@ -70,7 +74,7 @@ def _examined(checkpoint: Checkpoint) -> Examination:
     except Exception as error:  # whatever a family does with its tensors while they are loaded
         _require_plain_weights(checkpoint)
         read_tokenizer(folder)
-        note = f"the weights in {folder} can be checked only when they are loaded ({line(error)})"
+        note = f"the weights in {folder} can be checked only when they are loaded ({why(folder, error)})"
         return Examination((note,), sum(math.prod(tensor.shape) for tensor in tensors.values()))
     _require_plain_attention(made, model)
     _require_plain_weights(checkpoint)
@@ -86,10 +90,11 @@ def _examined(checkpoint: Checkpoint) -> Examination:
 def _left_over(folder: Path, made: Architecture, left: list[str]) -> str:
     if made.whole is not None:
         return (
-            f"{folder} is of the multimodal family '{made.whole}', and only its text model is used: "
-            f"{len(left)} tensors are left out ({first(left)})"
+            f"{folder} is of the multimodal family '{made.whole}', and only its text model is used, "
+            f"without {counted(len(left), 'tensor')} ({first(left)})"
         )
-    return f"the weights in {folder} hold {len(left)} tensors that the model has no place for ({first(left)})"
+    tensors = counted(len(left), "tensor")
+    return f"the weights in {folder} hold {tensors} that the model has no place for ({first(left)})"
 
 
 def _outline(made: Architecture, tensors: Mapping[str, Tensor]) -> tuple[Any, dict[str, Any]]:
@@ -165,15 +170,16 @@ def _tokenizer_notes(folder: Path, rows: int) -> list[str]:
     loose = [n for n in past.values() if n in placed or n not in added or not added[n].special]
     names = first(sorted(past, key=lambda token: past[token]))
     if loose:
+        tokens = f"{counted(len(past), 'token')} past the model's embedding table of {rows:,} rows ({names})"
         raise UserError(
-            f"the tokenizer in {folder} has {len(past)} tokens past the model's embedding table of {rows:,} "
-            f"rows ({names}); give the tokenizer that the model was trained with, or resize the table"
+            f"the tokenizer in {folder} has {tokens}; give the tokenizer that the model was trained with, or "
+            "resize the table"
         )
     if not past:
         return []
     return [
-        f"the tokenizer in {folder} has {len(past)} special tokens past the embedding table of {rows:,} rows "
-        f"({names}), which no text may hold"
+        f"the tokenizer in {folder} has {counted(len(past), 'special token')} past the embedding table of "
+        f"{rows:,} rows ({names}), which no text may hold"
     ]
 
 
@@ -183,44 +189,24 @@ def read_tokenizer(folder: Path) -> Any:
     Raises:
         UserError: transformers cannot read it.
     """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # of Python's and Rust's readers of several formats
-        raise UserError(
-            f"the tokenizer in {folder} cannot be read ({line(error)}); copy or save it again"
-        ) from None
+    tokenizer = _read("tokenizer", folder, "copy or save it again", folder, trust_remote_code=False)
     return EncoderTokenizer(tokenizer) if architecture(folder).config.is_encoder_decoder else tokenizer
 
 
-def read_gguf_tokenizer(path: Path) -> Any:
-    """The tokenizer in a GGUF file, as it is converted.
+def read_gguf(path: Path, part: Part) -> Any:
+    """The tokenizer or the config in a GGUF file, as it is converted.
 
     Raises:
         UserError: transformers cannot read it.
     """
-    from transformers import AutoTokenizer
+    return _read(part, path, "use a folder of safetensors instead", path.parent, gguf_file=path.name)
 
+
+def _read(part: Part, where: Path, remedy: str, folder: Path, **options: Any) -> Any:
+    from transformers import AutoConfig, AutoTokenizer
+
+    kind = AutoTokenizer if part == "tokenizer" else AutoConfig
     try:
-        return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    except Exception as error:  # as above
-        raise UserError(
-            f"the tokenizer in {path} cannot be read ({line(error)}); use a folder of safetensors instead"
-        ) from None
-
-
-def read_gguf_config(path: Path) -> Any:
-    """The config in a GGUF file, as it is converted.
-
-    Raises:
-        UserError: transformers cannot read it.
-    """
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
-    except Exception as error:  # as above
-        raise UserError(
-            f"the config in {path} cannot be read ({line(error)}); use a folder of safetensors instead"
-        ) from None
+        return kind.from_pretrained(folder, **options)
+    except Exception as error:  # of Python's and Rust's readers of several formats
+        raise UserError(f"the {part} in {where} cannot be read ({line(error)}); {remedy}") from None

@@ -13,13 +13,7 @@ from softprior.assets.cache import ensure
 from softprior.assets.catalogue import Asset, PackageFolder, RegistryFile, Sizes, catalogue
 from softprior.assets.checkpoint import INDEX, listed, read_checkpoint
 from softprior.assets.conversion import CONVERSION_VERSION, check_gguf, convert_gguf
-from softprior.assets.examination import (
-    Examination,
-    examine,
-    read_gguf_config,
-    read_gguf_tokenizer,
-    read_tokenizer,
-)
+from softprior.assets.examination import Examination, examine, read_gguf, read_tokenizer
 from softprior.assets.hub import hub_commit, hub_model, hub_tokenizer, require_intact
 from softprior.assets.registry import fetch
 from softprior.errors import UserError, nearest
@@ -131,7 +125,7 @@ def tokenizer_here(model: ModelSpec) -> Any | None:
     weights = _here(model)
     if weights is None:
         return None
-    return read_gguf_tokenizer(weights) if weights.is_file() else read_tokenizer(weights)
+    return read_gguf(weights, "tokenizer") if weights.is_file() else read_tokenizer(weights)
 
 
 def config_here(model: ModelSpec) -> Any | None:
@@ -146,7 +140,7 @@ def config_here(model: ModelSpec) -> Any | None:
     weights = _here(model)
     if weights is None:
         return None
-    return read_gguf_config(weights) if weights.is_file() else architecture(weights).config
+    return read_gguf(weights, "config") if weights.is_file() else architecture(weights).config
 
 
 def _small_files(model: ModelSpec) -> Path | None:

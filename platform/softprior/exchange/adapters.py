@@ -17,6 +17,7 @@ from torch import Tensor
 from softprior.errors import UserError
 from softprior.exchange.layout import PeftType
 from softprior.files import write_atomically, write_json
+from softprior.labels import counted
 from softprior.records import read_header
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -93,8 +94,8 @@ def read_adapter(folder: Path) -> Adapter:
     # Converters write the few keys that they know of; the tensor has its own shape.
     if config.get("num_virtual_tokens") not in (None, len(embeddings)):
         raise UserError(
-            f"{folder} is damaged: its config says {config.get('num_virtual_tokens')} vectors and its "
-            f"weights hold {len(embeddings)}; save it again"
+            f"{folder} is damaged: its config says num_virtual_tokens = {config.get('num_virtual_tokens')} "
+            f"and its weights hold {counted(len(embeddings), 'vector')}; save it again"
         )
     return Adapter(folder, peft_type, config, embeddings, digest)
 

@@ -15,8 +15,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import AutoConfig
 
+from softprior.assets.architecture import architecture
+from softprior.assets.configs import line
 from softprior.errors import UserError
 from softprior.posteriors import Vectors
 from softprior.prompt import Place
@@ -46,22 +47,20 @@ def sizes_of(folder: Path) -> Sizes:
     Raises:
         UserError: its config cannot be read, or is not that of a decoder-only attention model.
     """
+    config: Any = architecture(folder).config
+    if config.is_encoder_decoder:
+        raise UserError(
+            f"the model in {folder} has an encoder, and only prompts of decoder-only models are exchanged; "
+            "choose one of these"
+        )
     try:
-        config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
-        if config.is_encoder_decoder:
-            raise UserError(
-                f"the model in {folder} has an encoder, and only prompts of decoder-only models are "
-                "exchanged; choose one of these"
-            )
         blocks, queries = int(config.num_hidden_layers), int(config.num_attention_heads)
         each = getattr(config, "per_layer_config", None)  # where blocks differ, as in Gemma 4
         keys = tuple(_keys(config if each is None else each[block]) for block in range(blocks))
         return Sizes(blocks, int(config.hidden_size), queries, keys)
-    except (AttributeError, ValueError, OSError) as error:
-        # transformers explains in several sentences, of which the first says it.
-        first = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
+    except (AttributeError, TypeError, ValueError) as error:
         raise UserError(
-            f"the config.json in {folder} does not give the sizes of an attention model ({first}); "
+            f"the config.json in {folder} does not give the sizes of an attention model ({line(error)}); "
             "choose another model"
         ) from None
 

@@ -10,8 +10,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from softprior.assets.architecture import architecture, line
+from softprior.assets.architecture import architecture
 from softprior.assets.checkpoint import require_complete
+from softprior.assets.configs import line
 from softprior.assets.examination import read_tokenizer
 from softprior.assets.models import ResolvedModel, resolve_model
 from softprior.errors import UserError

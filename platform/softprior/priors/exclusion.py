@@ -14,6 +14,7 @@ from scipy.stats import chi2
 from torch import Tensor
 
 from softprior.errors import UserError
+from softprior.labels import counted
 from softprior.priors.base import Distribution, Prior, PriorSource
 from softprior.priors.domain import Domain, FittedDomain, Shrinkage, fit_domain
 from softprior.statistics.reference import Reference
@@ -82,10 +83,10 @@ class Exclusion(Domain, Shrinkage, Prior):
         facts, shell = fit.facts, _Shell(fit, radius)
         if fit.reference.without != "document":
             raise UserError(
-                f"a shell needs radii of held-out documents, and the {facts['documents']} documents of "
-                f"{facts['source']} with {facts['tokens']} tokens of {facts['dimension']} dimensions are too "
-                "few, or the store does not say which vectors share one; read more documents, or keep all "
-                "tokens of the class (sample in the activations file)"
+                f"a shell needs radii of held-out documents, and {facts['source']} has too few "
+                f"({counted(facts['documents'], 'document')} with {counted(facts['tokens'], 'token')} of "
+                f"{facts['dimension']} dimensions), or the store does not say which vectors share one; read "
+                "more documents, or keep all tokens of the class (sample in the activations file)"
             )
         if outside and shell.distance < OUTSIDE * facts["median_distance"]:
             raise UserError(

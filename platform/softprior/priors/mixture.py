@@ -11,6 +11,7 @@ from jaxtyping import Float
 from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 from torch import Tensor
 
+from softprior.labels import counted
 from softprior.priors.base import Distribution, FitKey, Outline, Prior, PriorSource, Support
 from softprior.priors.simple import SIMPLE
 from softprior.prompt import Kind, Place, Shape
@@ -41,7 +42,8 @@ class Mixture(Prior):
         if self.weights is None:
             return self
         if len(self.weights) != len(self.priors):
-            raise ValueError(f"{len(self.weights)} weights for {len(self.priors)} priors; give one each")
+            weights, priors = counted(len(self.weights), "weight"), counted(len(self.priors), "prior")
+            raise ValueError(f"{weights} for {priors}; give one each")
         if abs(sum(self.weights) - 1) > EXACT:
             raise ValueError(f"weights sum to {sum(self.weights):g}; they must sum to 1")
         return self

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from softprior.assets.named import Named, here
 from softprior.errors import UserError
+from softprior.labels import counted
 from softprior.posteriors import Posterior, load_posterior
 from softprior.priors.base import Distribution, Outline, Prior, PriorSource, Support
 from softprior.prompt import Place
@@ -107,9 +108,9 @@ class PosteriorPrior(Prior):
         if len(fitting) == 1:
             return fitting[0]
         raise UserError(
-            f"{len(fitting)} of the {len(candidates)} posteriors of {self.file} have {source.tokens} vectors "
-            f"of this model at the places of this trial ({source.place.name}, ...), and exactly one is "
-            "needed; give the file of one trial"
+            f"{len(fitting)} of the {len(candidates)} posteriors of {self.file} have "
+            f"{counted(source.tokens, 'vector')} of this model at the places of this trial "
+            f"({source.place.name}, ...), and exactly one is needed; give the file of one trial"
         )
 
 
@@ -157,7 +158,7 @@ def _require_fits(path: Path, source: PriorSource | Outline) -> None:
     hidden = width if source.hidden is None else source.hidden
     if (count, width) != (source.tokens, hidden):
         raise UserError(
-            f"{path} holds {count} vectors of {width} dimensions at {source.place.name} "
+            f"{path} holds {counted(count, 'vector')} of {width} dimensions at {source.place.name} "
             f"and this trial has {source.tokens} of {hidden}; use as many tokens"
         )
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from softprior.files import write_atomically
-from softprior.labels import counted
+from softprior.labels import by_number, counted
 from softprior.provenance import code, named, same_code
 from softprior.records import Record, load_records
 from softprior.results import StudyFolder
@@ -42,9 +42,9 @@ def reused_note(reused: Iterable[Record], remedy: str = "") -> str | None:
         return None
     made = list(dict.fromkeys(named(record.environment) for record in others))
     more = f" and {counted(len(made) - 1, 'other')}" if len(made) > 1 else ""
-    were, them = ("was", "it") if len(others) == 1 else ("were", "them")
+    were = by_number(len(others), "was", "were")
     which = f"{len(others)} of {counted(len(records), 'reused trial')} {were} made by other code"
-    remedy = remedy or f"runs {them} again"
+    remedy = remedy or f"runs {by_number(len(others), 'it', 'them')} again"
     return f"note: {which} ({made[0]}{more}; now {named(code())}); {AGAIN} {remedy}"
 
 

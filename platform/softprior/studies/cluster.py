@@ -152,6 +152,9 @@ def _own_sigterm() -> Iterator[None]:
 
 LOCAL = "local"
 
+STDERR = 2
+"""Its file descriptor."""
+
 LONGEST = 38
 """Characters of a temporary folder below which Ray's sockets find room, `/ray/session_.../sockets/...`."""
 
@@ -181,7 +184,7 @@ def _connect(resources: ResourcesSpec, placement: PlacementSpec) -> list[dict[st
         variables = {"RAY_CHDIR_TO_TRIAL_DIR": "0"} | thread_environment(trial_threads(resources, placement))
         options = {"runtime_env": {"env_vars": variables}}
     try:
-        with _hidden_command():
+        with _hidden_command(), _no_autoscaler(address), _level_unsaid():
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
     except (ConnectionError, ValueError) as error:
         if address == LOCAL:
@@ -214,6 +217,70 @@ def _hidden_command() -> Iterator[None]:
         yield
     finally:
         utils.get_entrypoint_name = command
+
+
+@contextmanager
+def _no_autoscaler(address: str) -> Iterator[None]:
+    """Leaves out the autoscaler of a cluster of our own, which never grows.
+
+    A signal to all processes of a command reaches it too, as `timeout` and batch systems send it, and it puts
+    a traceback on the driver's screen.
+    """
+    from ray._private.node import Node
+
+    start = Node.start_monitor
+    if address == LOCAL:
+        Node.start_monitor = lambda _: None
+    try:
+        yield
+    finally:
+        Node.start_monitor = start
+
+
+LEVEL_SAID = b"Set ray log level from environment variable"
+
+
+@contextmanager
+def _level_unsaid() -> Iterator[None]:
+    """Keeps the line off the screen with which Ray's backend confirms the level that it was asked for.
+
+    It says that before it heeds the level, in C++ and straight to the file descriptor.
+    """
+    from ray import _raylet  # compiled, so without types
+
+    backend: Any = _raylet
+    begin = backend.CoreWorker
+
+    def begun(*arguments: Any) -> Any:
+        with _held_back(LEVEL_SAID):
+            return begin(*arguments)
+
+    backend.CoreWorker = begun
+    try:
+        yield
+    finally:
+        backend.CoreWorker = begin
+
+
+@contextmanager
+def _held_back(unwanted: bytes) -> Iterator[None]:
+    """Holds back what is written to stderr, and then passes on the lines without certain words."""
+    try:
+        screen = os.dup(STDERR)
+    except OSError:  # it is closed
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(screen, STDERR)
+            os.close(screen)
+            held.seek(0)
+            for line in held:
+                if unwanted not in line:
+                    os.write(STDERR, line)
 
 
 def _short_folder() -> dict[str, str]:

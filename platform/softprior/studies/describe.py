@@ -20,11 +20,10 @@ from softprior.studies.estimate import (
 from softprior.studies.fits import fits
 from softprior.studies.placement import concurrent, machine_cpus, room, shared, trial_threads
 from softprior.studies.plan import Plan
-from softprior.tasks import TASKS
-from softprior.tasks.base import Quarantined
-from softprior.tasks.prepare import shortages
-from softprior.tasks.sources import left_out
+from softprior.tasks import TASKS, prepare
+from softprior.tasks.base import Look, Quarantined
 from softprior.training.threads import CORE_FLOPS
+from softprior.training.trial import STILL
 
 DRAWS: dict[Pairing, str] = {
     "noise": "pairing: noise: one seed gives all priors the same random numbers; compare them seed by seed",
@@ -98,7 +97,9 @@ def _sharing(plan: Plan) -> str:
     who = f"one copy of the model on {what} serves"
     if copies > 1:
         who = f"{copies} copies of the model, each on {what}, serve"
-    passes = "" if placement.tokens is None else f", at most {placement.tokens:,} positions in a pass"
+    passes = ""
+    if placement.tokens is not None:
+        passes = f", at most {counted(placement.tokens, 'position')} in a pass"
     line = f"{who} up to {counted(together, 'trial')} at a time{passes}"
     alone = hours(
         total_cost(plan.trials, plan.components), plan.model.parameters, placement.cpus, placement.gpus
@@ -117,12 +118,27 @@ def fitting(plan: Plan) -> list[str]:
     if not made.number:
         return []
     what = ", ".join(("radii", *made.priors))
-    tokens = "" if made.tokens is None else f" to vectors of {made.tokens:,} tokens"
+    tokens = "" if made.tokens is None else f" to vectors of {counted(made.tokens, 'token')}"
     tokens += " and of statistics" if tokens and made.stores else ""
     threads = trial_threads(plan.study.resources, plan.study.placement)
     time = None if made.flops is None else made.flops / threads / CORE_FLOPS / 3600
     count = counted(made.number, "fit")
     return [f"not counted: {count}{tokens} ({what}), made once for all trials, then cached: {_guess(time)}"]
+
+
+def closing_notes(records: Iterable[Record]) -> list[str]:
+    """What is to be known of trials that have ended, beside their numbers."""
+    known = list(records)
+    return [*data_notes(known), *_still(known)]
+
+
+def _still(records: Iterable[Record]) -> list[str]:
+    """Which trials had a gradient of exactly zero to begin with."""
+    found = [record.spec for record in records if record.steps and record.steps[0].gradient == 0]
+    if not found:
+        return []
+    others = f" and {counted(len(found) - 1, 'other trial')}" if len(found) > 1 else ""
+    return [f"{labels(found)[found[0].id]}{others}: {STILL}"]
 
 
 def data_notes(records: Iterable[Record]) -> list[str]:
@@ -132,9 +148,9 @@ def data_notes(records: Iterable[Record]) -> list[str]:
     notes = []
     for text, record in found.items():
         task, data = TASKS.component(record.spec.task), record.data
-        quarantine = [Quarantined(**row) for row in data.get("quarantine", ())]
-        notes += left_out(named[text], data.get("quarantined", 0), quarantine)
-        notes += shortages(named[text], task, data)
+        quarantine = tuple(Quarantined(**row) for row in data.get("quarantine", ()))
+        look = Look(data.get("quarantined", 0), quarantine, data)
+        notes += prepare.data_notes(named[text], task, look)
     return notes
 
 

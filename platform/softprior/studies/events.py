@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ray import tune
 
 from softprior.errors import UserError
+from softprior.labels import counted
 from softprior.provenance import code
 from softprior.records import load_record, save_record
 from softprior.results import StudyFolder
@@ -100,7 +101,7 @@ class Events(tune.Callback):
         said = _last_error(trial)
         if len(hung) > self._stalls.get(spec.id, 0):
             self._stalls[spec.id] = len(hung)
-            loss = Loss(f"no sign of life for {self._patience:g} minutes", hung[-1] or where)
+            loss = Loss(f"no sign of life for {counted(self._patience or 0, 'minute')}", hung[-1] or where)
         elif "low on memory" in said:
             loss = Loss(STARVED, where)
         elif "Traceback (most recent call last)" in said:

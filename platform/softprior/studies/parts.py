@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from softprior.components import Table
 from softprior.errors import UserError, nearest
+from softprior.labels import counted
 from softprior.methods import METHODS, Method
 from softprior.priors import PRIORS, Prior
 from softprior.prompt import Shape
@@ -128,7 +129,7 @@ def _require_room(method: Method, tasks: Sequence[Task], shape: Shape) -> None:
         if count + longest + written > shape.positions:
             text = "any text" if task.longest() is None else f"a text of up to {longest}"
             raise UserError(
-                f"{name} with {count} prompt vectors, {text} and {written} new tokens of the task "
-                f"{TASKS.name(task)} takes {count + longest + written:,} positions, and the model "
-                f"has {shape.positions:,}; lower the length of the task or the prompt's tokens"
+                f"{name} with {counted(count, 'prompt vector')}, {text} and {counted(written, 'new token')} "
+                f"of the task {TASKS.name(task)} takes {count + longest + written:,} positions, "
+                f"and the model has {shape.positions:,}; lower the length of the task or the prompt's tokens"
             )

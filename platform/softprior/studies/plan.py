@@ -20,7 +20,7 @@ from softprior.studies.components import Components
 from softprior.studies.pairing import can_carry, can_start, carry_notes
 from softprior.studies.parts import Parts, check, located, repeated, resolve
 from softprior.tasks import TASKS, Task
-from softprior.tasks.prepare import known_notes, shortages
+from softprior.tasks.prepare import data_notes, look
 from softprior.training.corrections import model_facts
 from softprior.training.identity import files_fingerprint
 
@@ -75,7 +75,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     model = located(f"{where}: model", lambda: known_model(study.model))
     facts = located(f"{where}: model", lambda: model_facts(study.model, model.fingerprint))
     check(parts, model.shape, where)
-    notes += [*model.notes, *_shortages(parts.tasks, model.fingerprint)]
+    notes += [*model.notes, *_data_notes(parts.tasks, model.fingerprint)]
     starts = [
         Start(prior, several, located(f"{where}: priors[{i}]", partial(files_fingerprint, prior, several)))
         for i, prior in enumerate(parts.priors)
@@ -131,12 +131,10 @@ def _axis_notes(parts: Parts) -> list[str]:
     return notes
 
 
-def _shortages(tasks: Sequence[Task], fingerprint: str) -> list[str]:
-    """Which tasks are known to have fewer examples than asked for."""
+def _data_notes(tasks: Sequence[Task], fingerprint: str) -> list[str]:
+    """What is known of the tasks' data: malformed rows, and fewer examples than asked for."""
     named = _named(TASKS, tasks)
-    return [
-        note for name, task in named.items() for note in shortages(name, task, known_notes(task, fingerprint))
-    ]
+    return [note for name, task in named.items() for note in data_notes(name, task, look(task, fingerprint))]
 
 
 def _start_notes(parts: Parts, model: KnownModel, where: str) -> list[str]:

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from softprior.labels import counted
 from softprior.liveness import alive, silence
 from softprior.storage import Location, RemotePath
 
@@ -92,7 +93,7 @@ def _watch(
             faulthandler.dump_traceback_later(limit + GRACE, file=file, exit=True)
             if silence() > limit:
                 faulthandler.dump_traceback_later(GRACE, file=file, exit=True)
-                _leave(path, file, f"{STALL}{minutes:g} minutes: {where()}\n")
+                _leave(path, file, f"{STALL}{counted(minutes, 'minute')}: {where()}\n")
                 os._exit(1)
     finally:
         faulthandler.cancel_dump_traceback_later()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
@@ -56,11 +56,16 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class Quarantined:
-    """A malformed row that was left out: where it stands and what is wrong with it."""
+    """A malformed row that was left out: where it stands and what is wrong with it.
+
+    Attributes:
+        rest: whether it is no row, but all that follows in the file.
+    """
 
     file: str
     index: str
     reason: str
+    rest: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,20 @@ class Splits:
     test: Dataset
     quarantined: list[Quarantined] = field(default_factory=list)
     notes: dict[str, int] = field(default_factory=dict)
+
+
+class Look(NamedTuple):
+    """What is known of a task's data before they are prepared, or from when they were.
+
+    Attributes:
+        quarantined: number of malformed rows and damaged files.
+        quarantine: as many of them as are named: the first row, if there is one, and all files.
+        notes: as those of `Splits`, by name.
+    """
+
+    quarantined: int = 0
+    quarantine: tuple[Quarantined, ...] = ()
+    notes: Mapping[str, int] = {}
 
 
 def table(examples: Iterable[Example]) -> Dataset:
@@ -133,6 +152,14 @@ class Task(Spec, ABC):
                 usable row, too little to divide.
         """
         return
+
+    def look(self) -> Look:
+        """What `check_data` has found in local data; nothing of those that it does not read to their end."""
+        return Look()
+
+    def told(self, notes: Mapping[str, int]) -> list[str]:  # noqa: ARG002
+        """Sentences about those of the task's own notes that change how its results are to be read."""
+        return []
 
     @abstractmethod
     def splits(self) -> Splits:

@@ -11,14 +11,13 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 
 from softprior.assets.data import data_fingerprint
 from softprior.errors import UserError
-from softprior.labels import counted
 from softprior.prompt import Row
 from softprior.specs import SaysWhere
 from softprior.tasks.base import SPLITS, Example, Quarantined, Splits, Task, table
 from softprior.tasks.cloze import cloze_examples
 from softprior.tasks.language_source import JSON_LINES, Document, c4, local, local_fingerprint, wikipedia
 from softprior.tasks.partition import keyed_order, keys_for, split_in_order, split_of
-from softprior.tasks.sources import check_source, is_path, local_path, where
+from softprior.tasks.sources import check_source, in_brackets, is_path, local_path
 from softprior.tasks.squad_metrics import exact_match, overlap
 from softprior.tokens import chunks
 
@@ -188,15 +187,10 @@ class Language(Task):
         return 100 + 5 * keys_for({split: self.examples_of(split) for split in SPLITS}) // 4
 
     def _too_few(self, number: int, quarantined: list[Quarantined]) -> UserError:
-        lost = ""
-        if quarantined:
-            lost = (
-                f" ({counted(len(quarantined), 'malformed row')} left out, the first {where(quarantined[0])})"
-            )
         more = " (an object a line, the text under 'text')" if self.data.endswith(JSON_LINES) else ""
         return UserError(
             f"splits are made by document, which takes at least 3 different documents, and {self.data} has "
-            f"{number}{lost}; add documents{more} or choose other data"
+            f"{number}{in_brackets(quarantined)}; add documents{more} or choose other data"
         )
 
 

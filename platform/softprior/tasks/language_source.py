@@ -111,7 +111,7 @@ def documents(
         if not isinstance(found, Malformed) and not found.strip():
             found = Malformed("'text' is empty")
         if isinstance(found, Malformed):
-            quarantined.append(Quarantined(source, f"line {number + 1}", found.reason))
+            quarantined.append(Quarantined(source, f"line {number + 1}", found.reason, found.rest))
         else:
             yield Document(f"{source}:{number}", found)
 

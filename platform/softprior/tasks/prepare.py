@@ -21,9 +21,10 @@ from softprior.assets.cache import cache_root, ensure
 from softprior.errors import UserError
 from softprior.prompt import Row
 from softprior.provenance import edits
-from softprior.tasks.base import SPLITS, Example, Quarantined, Split, Task
+from softprior.tasks.base import SPLITS, Example, Look, Quarantined, Split, Task
 from softprior.tasks.partition import round_robin
 from softprior.tasks.parts import parts_of
+from softprior.tasks.sources import left_out
 from softprior.tokens import NotJointError
 
 FORMAT = 3
@@ -174,22 +175,30 @@ def prepare(task: Task, tokenizer: Any, tokenizer_fingerprint: str) -> Prepared:
     )
 
 
-def known_notes(task: Task, tokenizer_fingerprint: str) -> dict[str, int]:
-    """The notes that `prepare` would give if the cache has them already; otherwise none."""
+def look(task: Task, tokenizer_fingerprint: str) -> Look:
+    """What `prepare` has found if the cache has it already; otherwise what the task can say."""
     path = cache_root() / _relative(task, tokenizer_fingerprint) / FACTS
     if not path.is_file():
-        return {}
-    notes: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))["notes"]
-    return notes
+        return task.look()
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    quarantine = tuple(Quarantined(*row) for row in facts["quarantine"])
+    return Look(len(quarantine), quarantine, facts["notes"])
 
 
-def shortages(name: str, task: Task, notes: Mapping[str, Any]) -> list[str]:
-    """One sentence for every split that has fewer examples than asked for.
+def data_notes(name: str, task: Task, found: Look) -> list[str]:
+    """What there is to say of a task's data: what is left out, what is made up, which splits are short.
 
     Args:
-        name: the task's, in the sentence.
-        notes: those of `prepare`, or a record's `data`, which has them among others.
+        name: the task's, in the sentences.
+        found: its notes may be a record's `data`, which has them among others.
     """
+    told = [f"{name}: {sentence}" for sentence in task.told(found.notes)]
+    lost = left_out(name, found.quarantined, found.quarantine)
+    return [*lost, *told, *_shortages(name, task, found.notes)]
+
+
+def _shortages(name: str, task: Task, notes: Mapping[str, int]) -> list[str]:
+    """One sentence for every split that has fewer examples than asked for."""
     return [
         f"{name} has {task.examples_of(split) - missing:,} of the {task.examples_of(split):,} "
         f"{split}_examples asked for"

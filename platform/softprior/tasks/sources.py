@@ -75,16 +75,28 @@ def contents_fingerprint(files: Iterable[Path]) -> str:
 
 
 def left_out(name: str, number: int, quarantine: Sequence[Quarantined]) -> list[str]:
-    """A sentence about the malformed rows of a task's data, if there are any.
+    """Sentences about the malformed rows of a task's data and the files that are damaged, if there are any.
 
     Args:
         name: the task's.
-        number: of malformed rows.
-        quarantine: the first of them, one at least.
+        number: of malformed rows and damaged files.
+        quarantine: the first of the rows, one at least if there are any, and all of the files.
     """
-    if not number:
-        return []
-    return [f"{name}: {counted(number, 'malformed row')} left out, the first {where(quarantine[0])}"]
+    return [f"{name}: {part}" for part in _lost(number, quarantine)]
+
+
+def in_brackets(quarantine: Sequence[Quarantined]) -> str:
+    """The same inside of a sentence; empty where nothing is lost."""
+    parts = _lost(len(quarantine), quarantine)
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def _lost(number: int, quarantine: Sequence[Quarantined]) -> list[str]:
+    damaged = [row for row in quarantine if row.rest]
+    rows = [row for row in quarantine if not row.rest]
+    single = number - len(damaged)
+    parts = [f"{counted(single, 'malformed row')} left out, the first {where(rows[0])}"] if single else []
+    return parts + [f"{where(row)}; fetch it again" for row in damaged]
 
 
 def where(row: Quarantined) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -12,9 +12,10 @@ from pydantic import Field, field_validator
 from softprior.assets.data import data_fingerprint, squad_shifts_files
 from softprior.assets.hub import hub_dataset_commit
 from softprior.errors import UserError
+from softprior.labels import counted
 from softprior.prompt import Row
 from softprior.specs import SaysWhere
-from softprior.tasks.base import SPLITS, Example, Split, Splits, Task, table
+from softprior.tasks.base import SPLITS, Example, Look, Split, Splits, Task, table
 from softprior.tasks.partition import donors, keyed_order, round_robin, split_in_halves, split_in_order
 from softprior.tasks.sources import (
     REREAD,
@@ -83,6 +84,19 @@ class Squad(Task):
         if is_path(self.data):
             found = survey(self._files())
             self._require_articles(found.titles[-1], len(found.titles) == 2, found.lost)
+
+    def look(self) -> Look:
+        return survey(self._files()).look if is_path(self.data) else Look()
+
+    def told(self, notes: Mapping[str, int]) -> list[str]:
+        """Which of its questions have an id, and which an article, that the file does not give."""
+        made = {
+            "ids_made": "without an id, or with another's, got one from the place in the file",
+            "titles_made": "without a title got the document, or the paragraph, as the article",
+        }
+        return [
+            f"{counted(notes[name], 'question')} {what}" for name, what in made.items() if notes.get(name)
+        ]
 
     def positions(self) -> int:
         """SQuAD's examples have 180 tokens on average; those below a low limit come close to it."""

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 from softprior.data_files import Malformed, sound, text_at
 from softprior.errors import UserError
-from softprior.labels import counted
-from softprior.tasks.base import Quarantined
-from softprior.tasks.sources import require, where
+from softprior.tasks.base import Look, Quarantined
+from softprior.tasks.sources import in_brackets, require
 from softprior.tasks.squad_files import LAYOUT, is_nested, items
 
 _ODD = re.compile(r"[\n<\[{]")
@@ -87,9 +86,13 @@ class Reading:
 
     def lost(self) -> str:
         """How many rows are malformed, and what is wrong with the first; empty where there are none."""
-        if not self.quarantined:
-            return ""
-        return f" ({counted(len(self.quarantined), 'malformed row')}, the first {where(self.quarantined[0])})"
+        return in_brackets(self.quarantined)
+
+    def look(self) -> Look:
+        """What was found beside questions, with as many malformed rows as are named."""
+        rows = [row for row in self.quarantined if not row.rest][:1]
+        damaged = [row for row in self.quarantined if row.rest]
+        return Look(len(self.quarantined), (*rows, *damaged), dict(+self.notes))
 
     def _item(self, item: Any, file: str, at: str) -> Iterator[Question]:
         """The questions of an article, or of a record, which is article, paragraph and question in one."""
@@ -100,14 +103,15 @@ class Reading:
         ):
             yield from self._kept(item, item, item, file, at)
         elif isinstance(item, Malformed):
-            self._set_aside(file, at, item.reason)
+            self._set_aside(file, at, item)
         elif not isinstance(item, dict) or not isinstance(item.get("paragraphs"), list):
-            self._set_aside(file, at, f"the article has no list 'paragraphs'{_keys(item)}")
+            self._set_aside(file, at, Malformed(f"the article has no list 'paragraphs'{_keys(item)}"))
         else:
             for p, paragraph in enumerate(item["paragraphs"]):
                 place = f"{at}.paragraphs[{p}]"
                 if not isinstance(paragraph, dict) or not isinstance(paragraph.get("qas"), list):
-                    self._set_aside(file, place, f"the paragraph has no list 'qas'{_keys(paragraph)}")
+                    reason = f"the paragraph has no list 'qas'{_keys(paragraph)}"
+                    self._set_aside(file, place, Malformed(reason))
                     continue
                 for q, raw in enumerate(paragraph["qas"]):
                     yield from self._kept(raw, paragraph, item, file, f"{place}.qas[{q}]")
@@ -115,12 +119,12 @@ class Reading:
     def _kept(self, raw: Any, paragraph: Any, article: Any, file: str, at: str) -> list[Question]:
         found = self._question(raw, paragraph, article, file, at)
         if isinstance(found, Malformed):
-            self._set_aside(file, at, found.reason)
+            self._set_aside(file, at, found)
             return []
         return [found]
 
-    def _set_aside(self, file: str, at: str, reason: str) -> None:
-        self.quarantined.append(Quarantined(file, at, reason))
+    def _set_aside(self, file: str, at: str, found: Malformed) -> None:
+        self.quarantined.append(Quarantined(file, at, found.reason, found.rest))
 
     def _question(
         self, raw: Any, paragraph: dict[str, Any], article: dict[str, Any], file: str, at: str
@@ -191,12 +195,14 @@ class Survey(NamedTuple):
         titles: number of different articles of each file.
         admitted: whether a nested file has questions that only SQuAD v1.1 to the letter would leave out.
         lost: the malformed rows that were met, in words.
+        look: the same and the notes of `Reading`, for the plan.
         odd: trained answers that go over several lines or have a bracket, as texts of special tokens do.
     """
 
     titles: tuple[int, ...]
     admitted: bool
     lost: str
+    look: Look
     odd: frozenset[str]
 
 
@@ -222,7 +228,8 @@ def _survey(files: tuple[Path, ...], versions: tuple[tuple[int, int], ...]) -> S
                 odd.add(question.answers[0])
         counts.append(len(titles))
     nested = any(is_nested(file) for file in files)
-    return Survey(tuple(counts), nested and reading.admitted > 0, reading.lost(), frozenset(odd))
+    admitted = nested and reading.admitted > 0
+    return Survey(tuple(counts), admitted, reading.lost(), reading.look(), frozenset(odd))
 
 
 def same_context(context: str) -> str:

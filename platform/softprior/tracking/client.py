@@ -85,10 +85,16 @@ def tracking_uri(tracking: TrackingSpec, results: Location) -> str | None:
     """Where runs are recorded: what the study says, or a database beside its results; None if nowhere.
 
     Raises:
-        UserError: results are in an object store, which can hold no database, and there is no server.
+        UserError: results are in an object store, which can hold no database, and there is no server; or the
+            database is a folder.
     """
     if not tracking.enabled:
         return None
+    if tracking.uri is not None and tracking.uri.startswith(SQLITE) and _file(tracking.uri).is_dir():
+        raise UserError(
+            f"tracking.uri names a database file, and {tracking.uri} is a folder; name a file in it, as "
+            f"{sqlite_uri(_file(tracking.uri) / DATABASE)}"
+        )
     if isinstance(results, Path):
         return tracking.uri or default_uri(results)
     if tracking.uri is None or not tracking.uri.startswith("http"):

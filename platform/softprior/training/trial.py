@@ -17,7 +17,7 @@ from torch import Tensor
 from softprior import geometry
 from softprior.background import save_background
 from softprior.errors import UserError
-from softprior.labels import labels
+from softprior.labels import counted, labels
 from softprior.liveness import alive
 from softprior.methods import METHODS, Method
 from softprior.models.protocol import FrozenLM
@@ -43,6 +43,12 @@ from softprior.training.source import PlaceSource, SeenSource, vocabulary
 
 QUARANTINE = 100
 """Malformed rows that a record names; all of them are counted."""
+
+STILL = (
+    "the gradient of the first step is exactly zero: the loss does not depend on the vectors there; choose "
+    "other blocks, another method or another prior"
+)
+"""What is said of a trial that nothing moves but a regulariser or weight decay, if anything."""
 
 Report = Callable[[dict[str, Any]], None]
 """Receives progress: `step`, `steps`, and metrics by name, after every step and evaluation; and `phase`, what
@@ -157,9 +163,9 @@ class Trial:
         limit = self.host.info().positions
         if need > limit:
             raise UserError(
-                f"the longest example ({longest} tokens) with prompt and {written} new tokens takes "
-                f"{need} positions; {self.spec.model} has {limit}; lower the length of task "
-                f"{self.spec.task.name} or the prompt's tokens"
+                f"the longest example ({counted(longest, 'token')}) with prompt and "
+                f"{counted(written, 'new token')} takes {need} positions; {self.spec.model} has {limit}; "
+                f"lower the length of task {self.spec.task.name} or the prompt's tokens"
             )
 
     def _sample(self) -> dict[Place, Start]:
@@ -264,6 +270,8 @@ class Trial:
             )
             progress.steps.append(point)
             self._report_step(point)
+            if step == 0 and norm == 0:
+                self.report({"step": progress.step, "phase": "training", "warning": STILL})
             if progress.step in kept:
                 progress.snapshots[progress.step] = {
                     p: v.detach().clone() for p, v in optimizer.vectors.items()
@@ -357,7 +365,9 @@ class Trial:
         data: dict[str, Any] = {
             name: len(getattr(prepared, name)) for name in ("train", "validation", "test")
         }
-        quarantine = [asdict(row) for row in prepared.quarantine[:QUARANTINE]]
+        # Where a file is damaged stands behind its rows, and says most of what is lost.
+        first = sorted(prepared.quarantine, key=lambda row: not row.rest)[:QUARANTINE]
+        quarantine = [asdict(row) for row in first]
         data |= {"dropped": prepared.dropped, "quarantined": prepared.quarantined, "quarantine": quarantine}
         return Record(
             id=self.spec.id,

@@ -7,6 +7,8 @@ from itertools import combinations
 from math import exp
 from typing import Any, NamedTuple
 
+from softprior.labels import counted
+
 LEVEL = 0.05
 """Corrected p-values up to this one count."""
 
@@ -146,7 +148,7 @@ def _separated(pair: str, sites: Sites) -> Iterator[str]:
         probe = f"; a held-out probe tells them apart at {told}, right on {{:.0%}} of tokens at {at}"
         count = sum(distance.sure for distance in distances.values())
         yield (
-            f"{a} is separated from {b} at {count} of {len(distances)} sites, undecided at "
+            f"{a} is separated from {b} at {count} of {counted(len(distances), 'site')}, undecided at "
             f"{len(distances) - count}: MMD^2 {distances[at]} at {at}{halves}, p there "
             f"{_p(sites[at]['swaps'])}{'' if accuracy is None else probe.format(accuracy)}"
         )
@@ -175,7 +177,7 @@ def _beyond_words(pair: str, sites: Sites) -> Iterator[str]:
         probe = "" if accuracy is None else f"; there a probe of such tokens is right on {accuracy:.0%}"
         words = "" if told is None else f", ids alone tell {told:.0%} of all tokens"
         yield (
-            f"within token ids, {a} and {b} differ at {count} of {len(known)} sites, undecided at "
+            f"within token ids, {a} and {b} differ at {count} of {counted(len(known), 'site')}, undecided at "
             f"{len(known) - count}: MMD^2 {_short(here['swaps']['difference'])} at {at}, p "
             f"there {_p(here['swaps'])}{probe}{words}"
         )
@@ -195,8 +197,8 @@ def _nearest(sites: Sites) -> Iterator[str]:
         )
         margin = Ratio(here["margin"], here["low"], here["high"])
         yield (
-            f"nearest of all pairs at {len(known)} sites: {', '.join(counts)}; MMD^2 of {numbers} with one "
-            f"kernel at {at}, where the second smallest exceeds the smallest by {margin}"
+            f"nearest of all pairs at {counted(len(known), 'site')}: {', '.join(counts)}; MMD^2 of "
+            f"{numbers} with one kernel at {at}, where the second smallest exceeds the smallest by {margin}"
         )
 
 
@@ -209,10 +211,10 @@ def _groups(task: str, sites: Sites) -> Iterator[str]:
         count = sum(_sure(found.get("holm")) for found in known.values())
         a, b = max(combinations(range(len(names)), 2), key=lambda pair: distances[pair[0]][pair[1]])
         yield (
-            f"groups of {task} lie apart at {count} of {len(known)} sites: they hold {here['share']:.0%} of "
-            f"the variance of text means at {at}, {here['null']:.1%} when shuffled (95% below "
-            f"{here['null_high']:.1%}); farthest are {names[a]} and {names[b]}, {distances[a][b]:.2g} of a "
-            "token's distance from the mean"
+            f"groups of {task} lie apart at {count} of {counted(len(known), 'site')}: they hold "
+            f"{here['share']:.0%} of the variance of text means at {at}, {here['null']:.1%} when shuffled "
+            f"(95% below {here['null_high']:.1%}); farthest are {names[a]} and {names[b]}, "
+            f"{distances[a][b]:.2g} of a token's distance from the mean"
         )
 
 
@@ -234,7 +236,7 @@ def _unimodal(task: str, sites: Sites) -> Iterator[str]:
             low, high = own["dip_p_low"][component], own["dip_p_high"][component]
             spread = f"; on its own {low:.2g} to {high:.2g} with one token a document"
         yield (
-            f"{task}: one mode is rejected at {count} of {len(known)} sites, undecided at "
+            f"{task}: one mode is rejected at {count} of {counted(len(known), 'site')}, undecided at "
             f"{len(known) - count}; largest {'rejected dip' if rejected else 'dip, not rejected,'} {dip:.3f} "
             f"at {site}, component {component + 1} "
             f"({'p < 0.001' if p < 0.001 else f'p {p:.2g}'}{spread})"
@@ -266,4 +268,4 @@ def _verdict(ratios: Mapping[str, Ratio], below: str, above: str) -> str:
     low = sum(ratio.high < 1 and ratio.sure for ratio in ratios.values())
     high = sum(ratio.low > 1 and ratio.sure for ratio in ratios.values())
     rest = len(ratios) - low - high
-    return f"{below} at {low} of {len(ratios)} sites, {above} at {high}, undecided at {rest}"
+    return f"{below} at {low} of {counted(len(ratios), 'site')}, {above} at {high}, undecided at {rest}"

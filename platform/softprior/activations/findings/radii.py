@@ -12,6 +12,7 @@ from torch import Tensor
 
 from softprior.activations.findings.common import documents_of
 from softprior.errors import UserError
+from softprior.labels import by_number, counted
 from softprior.seeding import numpy_generator, torch_generator
 from softprior.statistics.documents import LEAST, bootstrap
 from softprior.statistics.gaussian import fit_gaussian
@@ -47,9 +48,8 @@ class RadiiSpread:
 def radii_spread(found: SiteStatistics, seed: int) -> RadiiSpread:
     count, dimension = found.moments.count, len(found.moments.mean)
     if count < PER_DIMENSION * dimension:
-        return RadiiSpread(
-            note=f"{count} tokens are fewer than {PER_DIMENSION} for each of {dimension} dimensions"
-        )
+        tokens = f"{counted(count, 'token')} {by_number(count, 'is', 'are')} fewer"
+        return RadiiSpread(note=f"{tokens} than {PER_DIMENSION} for each of {dimension} dimensions")
     drawn, moments = _gaussian_data(found, torch_generator(seed, "radii"))
     try:
         radii = fit_gaussian(found.moments).gaussian.radius(found.sample)

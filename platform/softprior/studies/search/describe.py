@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import cycle, islice
 
+from softprior.labels import counted
 from softprior.studies.describe import fitting, running
 from softprior.studies.estimate import total_cost
 from softprior.studies.search.plan import SearchPlan
@@ -16,7 +17,8 @@ def describe(plan: SearchPlan) -> list[str]:
     count = search.trials * plan.members
     objective = " and ".join(o.label for o in search.objective)
     each = "" if plan.members == 1 else f", {plan.members} trials each (tasks and seeds)"
-    lines = [f"search {study.name}: {search.trials} proposals by {search.sampler}{each} on {study.model.id}"]
+    proposals = f"{counted(search.trials, 'proposal')} by {search.sampler}{each}"
+    lines = [f"search {study.name}: {proposals} on {study.model.id}"]
     lines.append(f"  for the lowest {objective} on the validation split, {search.concurrent} at a time")
     for name, distribution, condition in plan.space.parameters:
         where = "" if condition is None else f", where {condition[0]} is {condition[1]}"

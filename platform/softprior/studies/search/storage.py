@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from softprior.errors import UserError
 from softprior.hiding import without_mask
+from softprior.labels import counted
 from softprior.records import read_header
 from softprior.results import StudyFolder
 from softprior.storage import location
@@ -173,8 +174,8 @@ def _warm(study: Study, plan: SearchPlan, folder: str, points: int) -> None:
     fits = [trial.params for trial in order if _contained(trial, plan)]
     if not fits:
         raise UserError(
-            f"search.warm_start: none of the {len(earlier)} points of {folder} lies inside of this study's "
-            "ranges; widen them, or leave warm_start out"
+            f"search.warm_start: {folder} has {counted(len(earlier), 'point')}, of which none lies inside of "
+            "this study's ranges; widen them, or leave warm_start out"
         )
     for params in fits[:points]:
         study.enqueue_trial(params, skip_if_exists=True)
