@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -70,6 +71,14 @@ def test_a_terminal_without_the_characters_gets_others(
 FILES = [path.name for path in sorted((ROOT / "jobs" / "studies").glob("*.yaml"))]
 
 
+IDS = {
+    "quickstart.yaml": (8, "4d5ee7c641c55589"),
+    "every_prior.yaml": (41, "f72a9a0f58bfd0c9"),
+    "paper.yaml": (993, "8b95c97bc71224cb"),
+}
+"""Number and hash of trial ids. They change where results do, and with nothing else: finished studies stay so."""
+
+
 @pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("activations")])
 def test_every_study_of_the_repository_plans(name: str, capsys, tmp_path: Path, monkeypatch) -> None:
     # What every_prior.yaml starts from: the results of tuned.yaml, which are in nobody's clone.
@@ -83,7 +92,11 @@ def test_every_study_of_the_repository_plans(name: str, capsys, tmp_path: Path, 
         path = tmp_path / "results" / "tuned" / "posteriors" / f"{len(places)}.safetensors"
         save_posterior(path, Posterior(header, vectors, vectors, {}))
     assert command.main([str(ROOT / "jobs" / "studies" / name), "--dry-run"]) == 0
-    assert "positions trained" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "positions trained" in said
+    ids = re.findall(r"^  ([0-9a-f]{16})  ", said, re.MULTILINE)
+    if name in IDS:
+        assert (len(ids), hashlib.sha256(" ".join(ids).encode()).hexdigest()[:16]) == IDS[name]
 
 
 WRONG = {
