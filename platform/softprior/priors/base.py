@@ -161,6 +161,13 @@ class Prior(Spec, ABC):
             UserError: the place cannot have this prior with these parameters.
         """
 
+    def outline_notes(self, outline: Outline) -> tuple[str, ...]:  # noqa: ARG002
+        """What a user should know of a fit to come at this place, asked after `check_outline`.
+
+        Of a prior made of others the components are asked, each at its places.
+        """
+        return ()
+
     def components(self) -> tuple[Prior, ...]:
         """The priors that it mixes at every place: itself, unless it mixes others."""
         return (self,)

@@ -26,8 +26,10 @@ from softprior.statistics.reference import Reference
 from softprior.statistics.store import (
     RUN_PLAN,
     RUN_SUMMARY,
+    Kept,
     SiteStatistics,
     find_statistics,
+    kept,
     load_statistics,
     statistics_width,
 )
@@ -118,6 +120,13 @@ class Domain(Spec):
         site = self.site or site_of(outline.place)
         folder = self._store(self.task)
         self._require_width(statistics_width(folder, self.task, site, self.tokens, outline.model), outline)
+
+    def kept_vectors(self, outline: Outline) -> Kept | None:
+        """How many vectors its store keeps, of how many tokens; None of the vocabulary."""
+        if self.statistics is None or self.task is None:
+            return None
+        site = self.site or site_of(outline.place)
+        return kept(self._store(self.task), self.task, site, self.tokens, outline.model)
 
     def _store(self, task: str) -> Path:
         """The folder of the statistics; of those in a bucket a copy with this task's, and the vocabulary."""

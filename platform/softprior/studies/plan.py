@@ -69,6 +69,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
         for several in parts.regularisers
     ]
     notes += _start_notes(study, parts, shape, fingerprint, where)
+    notes += _fit_notes(parts, shape, fingerprint)
     notes += _carry_notes(parts, shape, where)
     notes += _idle_notes(parts, shape)
     trials: dict[str, TrialSpec] = {}
@@ -217,6 +218,26 @@ def _start_notes(
         if names:
             what = f"the prior {', '.join(dict.fromkeys(names))}"
             notes.append(f"{what} cannot start the method {entry_of(METHODS, method).name}; left out there")
+    return notes
+
+
+def _fit_notes(parts: Parts, shape: Shape | None, fingerprint: str) -> list[str]:
+    """What is known of the fits to come: of each prior the first thing, and how many are alike."""
+    if shape is None:
+        return []
+    notes = []
+    for i, prior in enumerate(parts.priors):
+        methods = [m for m in parts.methods if m.trained and can_start(prior, m, shape)]
+        outlines = [outline for method in methods for outline in _outlines(method, shape, fingerprint)]
+        told = [
+            note
+            for outline in outlines
+            for part in prior.at(outline.place).components()
+            for note in part.outline_notes(outline)
+        ]
+        others = len(set(told)) - 1
+        alike = f"; {counted(others, 'other fit')} alike" if others > 0 else ""
+        notes += [f"priors[{i}]: {note}{alike}" for note in told[:1]]
     return notes
 
 
