@@ -89,7 +89,8 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
     results = results_folder(options.results)
     server = tracking_uri(spec.tracking, results)
     plan = plan_activations(spec, str(options.file))
-    console.print("\n".join(describe(plan, with_findings=not options.no_findings)), soft_wrap=True)
+    lines = [*describe(plan, with_findings=not options.no_findings), *_for_a_vae(plan)]
+    console.print("\n".join(lines), soft_wrap=True)
     if options.dry_run:
         if elsewhere():
             with Cluster(spec.resources, quiet=True):
@@ -111,6 +112,20 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
         console.print(_how_far(plan, folder), soft_wrap=True)
         raise
     return FAILED if summary["failed"] else FINISHED
+
+
+def _for_a_vae(plan: Plan) -> list[str]:
+    """A line about the sample where a prior would be fitted on more of it, though none need be."""
+    from softprior.priors.vae import SAMPLE, few
+
+    sample = plan.spec.sample
+    tokens = [sum(s.tokens for s in plan.shards if s.source == task) for task in plan.groups]
+    if not few(sample, max(tokens)):
+        return []
+    return [
+        f"  note: a vae is trained on the sample and takes up to {SAMPLE:,} vectors, and sample = {sample:,} "
+        "keeps fewer; raise it if one is to be fitted, and name the sites that it needs"
+    ]
 
 
 def _tell(

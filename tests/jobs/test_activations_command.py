@@ -46,6 +46,21 @@ def test_a_dry_run_says_what_findings_take(tmp_path: Path, capsys) -> None:
     assert "findings" not in capsys.readouterr().out
 
 
+def test_a_dry_run_says_what_a_vae_takes(tmp_path: Path, capsys) -> None:
+    """Unless the sample holds as many vectors as it takes, or as there are."""
+    file = tmp_path / "small.yaml"
+    (tmp_path / "lines.txt").write_text("A line of text.\n" * 400)
+    files = [{"name": "one", "path": str(tmp_path / "lines.txt")}]
+    run = spec(files=files, tasks=[]).model_dump(mode="json", exclude_defaults=True)
+    file.write_text(yaml.safe_dump(run))
+    assert main([str(file), "--dry-run", "sample=1599"]) == FINISHED
+    said = "  note: a vae is trained on the sample and takes up to 20,000 vectors, and sample = 1,599 keeps"
+    assert said in capsys.readouterr().out
+    for enough in (20_000, 1600):
+        assert main([str(file), "--dry-run", f"sample={enough}"]) == FINISHED
+        assert "vae" not in capsys.readouterr().out
+
+
 def test_what_was_left_out_is_said_as_what_it_is() -> None:
     """A row, rows, and the rest of a file, which is no row."""
     one = {"documents": 40, "skipped": 1, "malformed": ["a.jsonl, line 3: no 'text'"], "lost": []}

@@ -1,6 +1,7 @@
 """The bound against its literal form, what is learnt of a linear model, and collapse."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,9 +9,11 @@ from torch.distributions import Normal, kl_divergence
 
 from softprior.errors import UserError
 from softprior.priors import PRIORS
+from softprior.priors.base import Outline
 from softprior.priors.vae import ACTIVE, FEWEST, Autoencoder, divergence_from_prior
+from softprior.prompt import Place
 from softprior.seeding import torch_generator
-from softprior.statistics.store import SiteStatistics, save_statistics
+from softprior.statistics.store import SiteStatistics, kept, load_statistics, save_statistics
 from softprior.testing.priors import TableSource
 from softprior.validation import validate
 
@@ -157,6 +160,37 @@ def test_too_few_vectors_are_refused():
     sentence = r"^a vae needs at least 100 vectors and vocabulary has 99; give more or use fitted$"
     with pytest.raises(UserError, match=sentence):
         PRIORS["vae"](steps=1, width=8).fit(TableSource(size=FEWEST - 1))
+
+
+@pytest.mark.parametrize(("size", "keyed"), [(500, True), (1600, True), (500, False)])
+def test_a_plan_says_how_few_vectors_a_store_keeps(size, keyed, store, tmp_path):
+    """Of one token class and of two, whose samples are joined by their keys if they have any."""
+    outline = Outline(Place(0), (Place(0),), 4, "table", DIMENSION)
+    assert prior(store[0]).outline_notes(outline) == (), "it keeps all there are"
+    facts = {"key": torch.arange(500)} if keyed else {}
+    classes = {
+        name: replace(SiteStatistics.of(torch.zeros(n, 3)), sample=torch.zeros(500, 3), facts=facts)
+        for name, n in (("a", 700), ("b", 900))
+    }
+    union = {"all": ["a", "b"]}
+    save_statistics(tmp_path, "few", "resid.0", "table", classes, union, facts={"sample": size})
+    for tokens, of in (("all", 1600), ("a", 700)):
+        read = len(load_statistics(tmp_path, "few", "resid.0", tokens, "table").sample)
+        assert kept(tmp_path, "few", "resid.0", tokens, "table") == (read, of)
+        (note,) = prior(tmp_path, task="few", tokens=tokens).outline_notes(outline)
+        assert f"on {read:,} of the {of:,} vectors of few {tokens} at resid.0, since the store keeps" in note
+        assert "takes up to 20,000" in note
+
+
+def test_a_plan_refuses_a_sample_as_the_fit_does(tmp_path):
+    few = replace(SiteStatistics.of(torch.zeros(500, 3)), sample=torch.zeros(FEWEST - 1, 3))
+    save_statistics(tmp_path, "few", "resid.0", "table", {"all": few})
+    outline = Outline(Place(0), (Place(0),), 4, "table", 3)
+    source = TableSource(hidden=3)
+    vae = prior(tmp_path, task="few")
+    for refuse in (lambda: vae.check_outline(outline), lambda: vae.fit(source)):
+        with pytest.raises(UserError, match=r"^a vae needs at least 100 vectors and few all .* has 99;"):
+            refuse()
 
 
 def test_there_is_no_density():

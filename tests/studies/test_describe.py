@@ -5,17 +5,21 @@ from __future__ import annotations
 import gzip
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from softprior.activations.texts import TaskTexts
+from softprior.assets.models import model_fingerprint
 from softprior.methods import METHODS
 from softprior.models.load import load_tokenizer
 from softprior.priors.domain import SAMPLE
 from softprior.records import load_records
 from softprior.specs import ModelSpec, ResourcesSpec
+from softprior.statistics.store import SiteStatistics, save_statistics
 from softprior.studies.describe import at_hand, closing_notes, data_notes, describe
 from softprior.studies.estimate import trials_at_once
 from softprior.studies.fits import fits
@@ -198,6 +202,24 @@ def test_ids_and_titles_that_were_made_are_told_before_and_after(plan, tmp_path)
     assert [note for note in plan(tasks=[{"squad": squad}]).notes if note.startswith("squad")] == said
     tiny = load_tokenizer(ModelSpec(id="tiny"))
     assert TaskTexts.of(Squad(**squad), "squad", "train", None, tiny).notes == tuple(said)
+
+
+def test_a_plan_says_what_a_vae_will_be_trained_on(plan, tmp_path):
+    """Of the first place, and how many are alike; wherever in another prior it is."""
+    model = model_fingerprint(ModelSpec(id="tiny"))
+    kept = replace(SiteStatistics.of(torch.zeros(300, 128)), sample=torch.zeros(200, 128))
+    for block in (0, 2, 3):
+        save_statistics(tmp_path, "text", f"resid.{block}", model, {"all": kept})
+    vae = {"vae": {"statistics": str(tmp_path), "task": "text"}}
+    mixture = {"mixture": {"priors": ["isotropic", vae]}}
+    methods = [{"deep": {"tokens": 4, "last": 2}}]
+    notes = plan(priors=["fitted", vae, mixture], methods=methods).notes
+    start = (
+        "the vae will be trained on 200 of the 300 vectors of text all at resid.0, since the store keeps no"
+    )
+    told = [note for note in notes if start in note]
+    assert [note.partition(": ")[0] for note in told] == ["priors[1]", "priors[2]"]
+    assert all(note.endswith("; 2 other fits alike") for note in told)
 
 
 def test_the_rest_of_a_damaged_file_is_no_row(tmp_path):

@@ -175,6 +175,10 @@ class Prior(Spec, ABC):
             UserError: the place cannot have this prior with these parameters.
         """
 
+    def outline_notes(self, outline: Outline) -> tuple[str, ...]:  # noqa: ARG002
+        """What a user should know of a fit to come at this place, asked after `check_outline`."""
+        return ()
+
     def work(self, place: Place, shape: Shape) -> dict[FitKey, float | None]:  # noqa: ARG002
         """What `fit` computes once for all trials at a place, and the operations that takes.
 

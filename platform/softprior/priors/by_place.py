@@ -49,6 +49,9 @@ class ByPlace(Prior):
     def check_outline(self, outline: Outline) -> None:
         self.assignment().at(outline.place).check_outline(outline)
 
+    def outline_notes(self, outline: Outline) -> tuple[str, ...]:
+        return self.assignment().at(outline.place).outline_notes(outline)
+
     def contents(self) -> tuple[str, ...]:
         return self.assignment().contents()
 

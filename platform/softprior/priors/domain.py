@@ -26,8 +26,10 @@ from softprior.statistics.reference import Reference
 from softprior.statistics.store import (
     RUN_PLAN,
     RUN_SUMMARY,
+    Kept,
     SiteStatistics,
     find_statistics,
+    kept,
     load_statistics,
     statistics_width,
 )
@@ -135,6 +137,13 @@ class Domain(Spec):
         if self.statistics is not None:
             return f"{self.statistics} {self.task} {self.tokens} {self.site or site_of(place)}"
         return f"{self.part} {'embeddings' if place.kind == 'residual' else place.name}"
+
+    def kept_vectors(self, outline: Outline) -> Kept | None:
+        """How many vectors its store keeps, of how many tokens; None of the vocabulary."""
+        if self.statistics is None or self.task is None:
+            return None
+        site = self.site or site_of(outline.place)
+        return kept(self._store(self.task), self.task, site, self.tokens, outline.model)
 
     def _store(self, task: str) -> Path:
         """The folder of the statistics; of those in a bucket a copy with this task's, and the vocabulary."""

@@ -75,6 +75,9 @@ class Mixture(Prior):
         for prior in self.priors:
             prior.check_outline(outline)
 
+    def outline_notes(self, outline: Outline) -> tuple[str, ...]:
+        return tuple(note for prior in self.priors for note in prior.outline_notes(outline))
+
     def work(self, place: Place, shape: Shape) -> dict[FitKey, float | None]:
         return {key: cost for prior in self.priors for key, cost in prior.work(place, shape).items()}
 

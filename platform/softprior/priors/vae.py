@@ -86,7 +86,8 @@ class VAE(Domain, Prior):
 
     def check_outline(self, outline: Outline) -> None:
         Domain.check_outline(self, outline)
-        count = self.known_vectors(outline)
+        stored = self.kept_vectors(outline)
+        count = self.known_vectors(outline) if stored is None else stored.sample
         if count is not None:
             self._require_enough(count, outline.place)
 
@@ -96,6 +97,16 @@ class VAE(Domain, Prior):
         # Steps on batches through two layers down and two up.
         weights = None if width is None else self.width * (2 * width + 3 * self.latent)
         return {key: None if weights is None else float(STEP * BATCH * self.steps * weights)}
+
+    def outline_notes(self, outline: Outline) -> tuple[str, ...]:
+        stored = self.kept_vectors(outline)
+        if stored is None or not few(stored.sample, stored.tokens):
+            return ()
+        return (
+            f"the vae will be trained on {stored.sample:,} of the {stored.tokens:,} vectors of "
+            f"{self.name(outline.place)}, since the store keeps no more; it takes up to {SAMPLE:,} and may "
+            "not fit so few, so make the store with a larger sample in the activations file",
+        )
 
     def _require_enough(self, count: int, place: Place) -> None:
         if count < FEWEST:
@@ -145,6 +156,11 @@ class VAE(Domain, Prior):
         tensors |= {"mean": mean, "scale": scale, "radii": radii}
         tensors |= {"data_mean": fit.gaussian.mean, "data_factor": fit.gaussian.factor}
         return Fit(tensors, facts)
+
+
+def few(sample: int, tokens: int) -> bool:
+    """Whether a store keeps fewer vectors of so many tokens than a vae would be trained on."""
+    return sample < min(tokens, SAMPLE)
 
 
 def verdict(spread: float, count: int, dimension: int) -> str:

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -281,6 +281,34 @@ def statistics_width(folder: Path, task: str, site: str, tokens: str, model: str
             return math.prod(file.get_slice(f"{first}/mean").get_shape())
     except DAMAGED as error:
         raise UserError(f"{path} is damaged or not a statistics file: {error}") from None
+
+
+class Kept(NamedTuple):
+    """How many vectors a store keeps, and of how many tokens."""
+
+    sample: int
+    tokens: int
+
+
+def kept(folder: Path, task: str, site: str, tokens: str, model: str | None) -> Kept:
+    """The size of the sample that `load_statistics` would read, from the file's header alone.
+
+    Raises:
+        UserError: as `load_statistics`, as far as the header says.
+    """
+    path = find_statistics(folder, task, site)
+    require_embeddings(path, known=model is not None)
+    try:
+        with safe_open(path, framework="pt") as file:
+            header, names = _header(file.metadata(), path, model), set(file.keys())
+            classes = _classes(header, path, tokens)
+            sizes = [file.get_slice(f"{name}/sample").get_shape()[0] for name in classes]
+    except DAMAGED as error:
+        raise UserError(f"{path} is damaged or not a statistics file: {error}") from None
+    total = sum(int(header["classes"][name]["tokens"]) for name in classes)
+    if len(classes) == 1 or any(f"{name}/facts/key" not in names for name in classes):
+        return Kept(sum(sizes), total)
+    return Kept(min(sum(sizes), int(header.get("sample", max(sizes)))), total)
 
 
 def stored(folder: Path) -> dict[str, list[str]]:

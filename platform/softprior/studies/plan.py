@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from softprior.assets.models import KnownModel, known_model
 from softprior.components import Table
 from softprior.errors import UserError
+from softprior.labels import counted
 from softprior.labels import names as names_of
 from softprior.methods import METHODS, Method
 from softprior.priors import PRIORS, Outline, Prior, assignment
@@ -82,6 +83,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
         for several in parts.regularisers
     ]
     notes += _start_notes(parts, model, where)
+    notes += _fit_notes(parts, model)
     notes += _carry_notes(parts, model.shape, where)
     notes += _idle_notes(parts, model.shape)
     trials: dict[str, TrialSpec] = {}
@@ -162,6 +164,22 @@ def _start_notes(parts: Parts, model: KnownModel, where: str) -> list[str]:
         if left:
             what = f"the prior {', '.join(dict.fromkeys(left))}"
             notes.append(f"{what} cannot start the method {METHODS.name(method)}; left out there")
+    return notes
+
+
+def _fit_notes(parts: Parts, model: KnownModel) -> list[str]:
+    """What is known of the fits to come: of each prior the first thing, and how many are alike."""
+    shape = model.shape
+    if shape is None:
+        return []
+    notes = []
+    for i, prior in enumerate(map(assignment, parts.priors)):
+        methods = [m for m in parts.methods if m.trained and can_start(prior, m, shape)]
+        outlines = [outline for method in methods for outline in _outlines(method, shape, model.fingerprint)]
+        told = [note for outline in outlines for note in prior.at(outline.place).outline_notes(outline)]
+        others = len(set(told)) - 1
+        alike = f"; {counted(others, 'other fit')} alike" if others > 0 else ""
+        notes += [f"priors[{i}]: {note}{alike}" for note in told[:1]]
     return notes
 
 
