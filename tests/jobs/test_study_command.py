@@ -76,7 +76,7 @@ IDS = {
     "every_prior.yaml": (41, "f72a9a0f58bfd0c9"),
     "paper.yaml": (993, "8b95c97bc71224cb"),
 }
-"""Number and hash of trial ids. They change where results do, and with nothing else: finished studies stay so."""
+"""Number and hash of trial ids. They change with results alone, so finished studies stay so."""
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("activations")])

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from softprior.activations.texts import TaskTexts
-from softprior.assets.models import model_fingerprint
+from softprior.assets.models import known_model
 from softprior.methods import METHODS
 from softprior.models.load import load_tokenizer
 from softprior.priors.domain import SAMPLE
@@ -206,7 +206,7 @@ def test_ids_and_titles_that_were_made_are_told_before_and_after(plan, tmp_path)
 
 def test_a_plan_says_what_a_vae_will_be_trained_on(plan, tmp_path):
     """Of the first place, and how many are alike; wherever in another prior it is."""
-    model = model_fingerprint(ModelSpec(id="tiny"))
+    model = known_model(ModelSpec(id="tiny")).fingerprint
     kept = replace(SiteStatistics.of(torch.zeros(300, 128)), sample=torch.zeros(200, 128))
     for block in (0, 2, 3):
         save_statistics(tmp_path, "text", f"resid.{block}", model, {"all": kept})
