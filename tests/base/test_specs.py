@@ -115,6 +115,7 @@ def test_every_difference_gives_another_id():
     changes = {
         "model_fingerprint": "e" * 64,
         "corrections": ("joint tokens",),
+        "code": ("ring-prior 1.2",),
         "dtype": "bfloat16",
         "method": Entry(name="soft", params={"tokens": 21}),
         "prior": Entry(name="isotropic", params={"scale": 0.03}),
@@ -128,7 +129,7 @@ def test_every_difference_gives_another_id():
         "training": TrainingSpec(steps=5, batch=2, normalisation="step"),
         "evaluation": EvaluationSpec(batch=8),
     }
-    assert set(changes) == set(TrialSpec.model_fields) - {"model"}
+    assert set(changes) == set(TrialSpec.model_fields) - {"model", "paths"}
     ids = {TRIAL.model_copy(update={key: value}).id for key, value in changes.items()}
     assert len(ids | {TRIAL.id}) == len(changes) + 1
 
@@ -150,6 +151,16 @@ def test_names_paths_and_checkpoints_are_no_part_of_the_id():
     assert TRIAL.training is not None
     often = TRIAL.training.model_copy(update={"checkpoint": 1})
     assert TRIAL.model_copy(update={"training": often}).id == TRIAL.id
+
+
+def test_a_trial_says_which_parameters_are_paths_and_its_id_stays():
+    mixed = {"priors": [{"name": "fitted", "params": {"statistics": "./here", "task": "squad"}}]}
+    data = Entry(name="squad", params={"data": "./x.json", "context_tokens": 9})
+    before = TRIAL.model_copy(update={"prior": Entry(name="mixture", params=mixed), "task": data})
+    paths = ("task.params.data", "prior.params.priors.0.params.statistics")
+    assert before.model_copy(update={"paths": paths}).id == before.id
+    assert before.model_copy(update={"paths": paths[:1]}).id != before.id
+    assert "paths" not in before.canonical()
 
 
 def test_what_all_trials_once_had_is_no_part_of_the_id():

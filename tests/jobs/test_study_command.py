@@ -72,7 +72,7 @@ FILES = [path.name for path in sorted((ROOT / "jobs" / "studies").glob("*.yaml")
 
 
 IDS = {
-    "quickstart.yaml": (8, "4d5ee7c641c55589"),
+    "quickstart.yaml": (8, "d5e801a46b5d925c"),
     "every_prior.yaml": (41, "f72a9a0f58bfd0c9"),
     "paper.yaml": (993, "8b95c97bc71224cb"),
 }

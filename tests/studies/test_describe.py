@@ -16,7 +16,9 @@ from softprior.activations.texts import TaskTexts
 from softprior.assets.models import known_model
 from softprior.methods import METHODS
 from softprior.models.load import load_tokenizer
+from softprior.priors import PRIORS
 from softprior.priors.domain import SAMPLE
+from softprior.prompt import Place, Shape
 from softprior.records import load_records
 from softprior.specs import ModelSpec, ResourcesSpec
 from softprior.statistics.store import SiteStatistics, save_statistics
