@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ def pytest_configure() -> None:
     _use_cache(_SESSIONS.name)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Lets two processes share the suite: one has all tests that start Ray, and each other file is whole.
 
     Two clusters at a time would find each other, and a file's fixtures are then made once. The Ray tests
@@ -52,6 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         group = "ray" if item.get_closest_marker("ray") else item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group(group))
+    yield
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
 
 
