@@ -14,7 +14,7 @@ quickstart: $(READY)  ## run the quickstart study (five to ten minutes on two co
 	$(BIN)/python -m jobs.study $(STUDY)
 
 test: $(READY)  ## run the whole test suite, in two processes
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations 25
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations 25
 
 test-faults: $(READY)  ## run the long tests too, which kill things for minutes
 	$(BIN)/python -m pytest -m faults
