@@ -269,8 +269,8 @@ def test_tokens_past_the_table_are_refused_where_texts_get_at_them(special, dama
     tokenizer.save_pretrained(folder)
     if special:
         (note,) = known_model(spec(folder)).notes
-        assert "1 special tokens past the embedding table of 97 rows (<image>)" in note
+        assert "1 special token past the embedding table of 97 rows (<image>)" in note
         tokenizer.eos_token = "<image>"
         tokenizer.save_pretrained(folder)
-    with pytest.raises(UserError, match=r"1 tokens past the model's embedding table of 97 rows \(<image>\)"):
+    with pytest.raises(UserError, match=r"1 token past the model's embedding table of 97 rows \(<image>\)"):
         known_model(spec(folder))

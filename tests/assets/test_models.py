@@ -20,7 +20,7 @@ from transformers import (
 
 import softprior
 from softprior.assets.examination import read_gguf
-from softprior.assets.models import Shape, known_model, resolve_model, tokenizer_here
+from softprior.assets.models import Shape, known_model, model_shape, resolve_model, tokenizer_here
 from softprior.errors import UserError
 from softprior.models.load import load_local
 from softprior.prompt import Place
@@ -150,7 +150,7 @@ def test_a_folder_with_one_gguf_file_is_that_file(gguf_file: Path, tmp_path: Pat
     folder = tmp_path / "folder"
     folder.mkdir()
     shutil.copy(gguf_file, folder / "a.gguf")
-    assert known_model(ModelSpec(id=str(folder))) == known_model(ModelSpec(id=str(gguf_file))).fingerprint
+    assert known_model(ModelSpec(id=str(folder))) == known_model(ModelSpec(id=str(gguf_file)))
     shutil.copy(gguf_file, folder / "b.gguf")
     with pytest.raises(UserError, match=r"has 2 of the latter; give the path of one"):
         resolve_model(ModelSpec(id=str(folder)))
@@ -355,7 +355,7 @@ CONFIGS: list[tuple[dict[str, Any], Shape | None]] = [
 @pytest.mark.parametrize(("facts", "shape"), CONFIGS)
 def test_sizes_are_read_whatever_a_family_calls_them(facts: dict, shape: Shape | None, llama: Path) -> None:
     (llama / "config.json").write_text(json.dumps(facts))
-    assert known_model(ModelSpec(id=str(llama))).shape == shape
+    assert model_shape(ModelSpec(id=str(llama))) == shape
 
 
 @pytest.mark.network("smollm2-135m-instruct-q4_1")
@@ -379,10 +379,10 @@ def test_the_default_model_completes_a_sentence(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_papers_model_has_its_sizes_before_it_is_fetched() -> None:
-    model = ModelSpec(id="hub:meta-llama/Llama-3.2-1B")
+    model = ModelSpec(id="hub:meta-llama/Llama-3.2-1B", revision=COMMIT)
     shape = known_model(model).shape
     assert shape == (16, "decoder", 2048, 512, 131072, 128256)
     hidden, inner = shape.hidden, 8192  # Llama's layers, with tied embeddings
     block = 2 * hidden**2 + 2 * hidden * shape.keys + 3 * hidden * inner + 2 * hidden
     assert known_model(model).parameters == shape.vocabulary * hidden + shape.blocks * block + hidden
-    assert known_model(ModelSpec(id="hub:somebody/something")).parameters is None
+    assert known_model(ModelSpec(id="hub:somebody/something", revision=COMMIT)).parameters is None

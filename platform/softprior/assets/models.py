@@ -87,7 +87,7 @@ def known_model(model: ModelSpec) -> KnownModel:
     parameters = None if sizes is None else sizes.parameters
     if parameters is None and examined is not None:
         parameters = examined.parameters
-    return KnownModel(_fingerprint(model), _shape(model), parameters, examined.notes if examined else ())
+    return KnownModel(_fingerprint(model), model_shape(model), parameters, examined.notes if examined else ())
 
 
 def _fingerprint(model: ModelSpec) -> str:
@@ -167,7 +167,8 @@ def _sizes(model: ModelSpec) -> Sizes | None:
     return catalogue().models.get(model.id)
 
 
-def _shape(model: ModelSpec) -> Shape | None:
+def model_shape(model: ModelSpec) -> Shape | None:
+    """The model's sizes, as far as they are known without fetching or converting anything."""
     sizes = _sizes(model)
     if sizes is not None and sizes.blocks is not None:
         others = {name: getattr(sizes, name) for name in ("hidden", "keys", "positions", "vocabulary")}
