@@ -10,6 +10,7 @@ import json
 import re
 import shlex
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.regularisers import REGULARISERS
 from softprior.specs import StudySpec
+from softprior.studies.own_code import TABLES
 from softprior.studies.search.space import Space
 from softprior.studies.search.spec import SearchStudy, load
 from softprior.study_files import parse_value
@@ -79,9 +81,16 @@ def commands() -> list[tuple[str, str]]:
 
 
 def test_all_blocks_are_of_a_kind_that_is_tried() -> None:
-    assert {block.language for block in BLOCKS} <= {"python", "yaml", "sh"}
+    assert {block.language for block in BLOCKS} <= {"python", "yaml", "sh", "toml"}
     assert PYTHON
     assert FILES
+
+
+def test_entry_points_are_of_the_groups_that_are_read() -> None:
+    named = [tomllib.loads(block.text) for block in BLOCKS if block.language == "toml"]
+    groups = {group for block in named for group in block["project"]["entry-points"]}
+    assert groups
+    assert groups <= {f"softprior.{table.axis}" for table in TABLES}
 
 
 @pytest.mark.parametrize("page", PYTHON)

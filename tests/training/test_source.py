@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from softprior.methods import METHODS
-from softprior.priors import PRIORS, Prior
+from softprior.priors import PRIORS, Prior, assignment
 from softprior.prompt import Place
 from softprior.seeding import torch_generator
 from softprior.statistics.reference import Reference
