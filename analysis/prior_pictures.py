@@ -156,7 +156,7 @@ def draw_priors(folder: Path, panels: tuple[Panel, ...] = PANELS) -> list[Path]:
     Raises:
         KeyError: a prior has no panel.
     """
-    missing = set(PRIORS) - {panel.prior for panel in panels}
+    missing = set(PRIORS.kinds) - {panel.prior for panel in panels}
     if missing:
         raise KeyError(f"no panel for {', '.join(sorted(missing))}: list it in PANELS")
     rows = plane()

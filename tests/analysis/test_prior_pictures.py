@@ -37,7 +37,7 @@ def test_every_prior_is_drawn_and_measured() -> None:
 
 
 def test_a_prior_without_a_panel_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PRIORS, "new", PRIORS["zeros"])
+    monkeypatch.setitem(PRIORS.kinds, "new", PRIORS["zeros"])
     with pytest.raises(KeyError, match="no panel for new"):
         draw_priors(tmp_path)
 
