@@ -169,6 +169,18 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
         """
         return tuple(_paths(component, f"{at}.params"))
 
+    def names_files(self, component: SpecT) -> bool:
+        """Whether one of the parameters that say where a file is has a value."""
+        written = {"params": component.model_dump(mode="json")}
+
+        def value(path: str) -> Any:
+            node: Any = written
+            for key in path.split(".")[1:]:
+                node = node[int(key) if isinstance(node, list) else key]
+            return node
+
+        return any(value(path) is not None for path in self.paths(component, "entry"))
+
     def origins(self, component: SpecT) -> tuple[str, ...]:
         """Where it, and what is inside of it, comes from, as far as that is not softprior."""
         others = {offered.kind: offered.origin for offered in self._others.values()}

@@ -159,7 +159,7 @@ class VAE(Domain, Prior):
 
 
 def few(sample: int, tokens: int) -> bool:
-    """Whether a store keeps fewer vectors of so many tokens than a vae would be trained on."""
+    """Whether a store keeps fewer of its tokens' vectors than a vae would be trained on."""
     return sample < min(tokens, SAMPLE)
 
 

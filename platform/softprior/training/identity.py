@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from softprior.assets import fingerprints
+from softprior.components import Table
+from softprior.errors import UserError
 from softprior.priors import PRIORS, Prior
 from softprior.regularisers import REGULARISERS, Regulariser
 from softprior.specs import TrialSpec
@@ -16,11 +18,22 @@ def files_fingerprint(prior: Prior, regularisers: Sequence[Regulariser]) -> str 
     Corrections that concern the trial count too: its parameters mean something else since.
 
     Raises:
-        UserError: a file is missing or damaged.
+        UserError: a file is missing or damaged, or a component does not give the contents of a file it names.
     """
+    _require_contents(PRIORS, prior)
+    for term in regularisers:
+        _require_contents(REGULARISERS, term)
     corrections = prior.corrections(density=any(term.uses_density for term in regularisers))
     parts = [*prior.contents(), *(part for term in regularisers for part in term.contents()), *corrections]
     return fingerprints.combined(*parts) if parts else None
+
+
+def _require_contents(table: Table, component: Prior | Regulariser) -> None:
+    if table.names_files(component) and not component.contents():
+        raise UserError(
+            f"{table.name(component)} has a parameter that says where a file is, and its contents() gives no "
+            "fingerprint of it, so that another file would reuse its results; return one"
+        )
 
 
 def found_files(trial: TrialSpec) -> str | None:
