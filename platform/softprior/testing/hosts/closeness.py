@@ -16,10 +16,16 @@ vector mixed up shows as 1e-2 or more."""
 
 def assert_close(found: Tensor, expected: Tensor, what: str = "") -> None:
     """The same shape, and numbers within `CLOSE`."""
-    found, expected = found.detach().cpu().double(), expected.detach().double()
+    found, expected = found.detach().cpu().double(), expected.detach().cpu().double()
     assert found.shape == expected.shape, f"{what}: {tuple(found.shape)}, not {tuple(expected.shape)}"
     error = float((found - expected).abs().max()) / max(float(expected.abs().max()), 1e-6)
     assert error <= CLOSE, f"{what}: off by {error:.1e} of the largest number"
+
+
+def apart(found: Tensor, expected: Tensor) -> float:
+    """Norm of the difference relative to that of what is expected, wherever the two are."""
+    found, expected = found.detach().cpu().double(), expected.detach().cpu().double()
+    return float((found - expected).norm() / expected.norm())
 
 
 def assert_refused(call: Callable[..., object], *args: object, **kwargs: object) -> str:
