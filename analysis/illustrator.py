@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from softprior.events import Event
 from softprior.labels import labels
 from softprior.records import Record
 from softprior.results import StudyFolder
@@ -22,7 +22,7 @@ class Illustrator:
         """Takes in the trials that a search has added."""
         self._labels = labels(trials)
 
-    def progress(self, trial: TrialSpec, points: list[dict[str, Any]]) -> None:
+    def progress(self, trial: TrialSpec, events: Sequence[Event]) -> None:
         """Nothing to draw yet."""
 
     def ended(self, record: Record) -> None:

@@ -31,6 +31,7 @@ BELOW: dict[str, set[str]] = {
     "labels": {"specs"},
     "records": {"errors", "files", "specs", "storage"},
     "results": {"storage"},
+    "events": {"records"},
     "background": {"files", "results", "seeding", "storage"},
     "assets": {
         "errors",

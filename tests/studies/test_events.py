@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from softprior.records import Record, load_record
+from softprior.events import Event, Failed, Notice, Phase, Step
+from softprior.records import Record, StepPoint, load_record
 from softprior.results import StudyFolder
 from softprior.specs import TrialSpec
 from softprior.studies.events import Events
+from softprior.studies.worker import EVENTS
 from tests.builders import trial
 
 RAISED = "Failure # 1 (occurred at noon)\nTraceback (most recent call last):\n  File ...\nOSError: no\n"
@@ -22,11 +25,11 @@ class Heard:
     """An observer that keeps what it hears."""
 
     def __init__(self) -> None:
-        self.points: list[dict[str, Any]] = []
+        self.told: list[Event] = []
         self.records: list[Record] = []
 
-    def progress(self, _: TrialSpec, points: list[dict[str, Any]]) -> None:
-        self.points += points
+    def progress(self, _: TrialSpec, events: Sequence[Event]) -> None:
+        self.told += events
 
     def ended(self, record: Record) -> None:
         self.records.append(record)
@@ -46,8 +49,8 @@ class Attempts:
     def tell(self, event: str, **more: Any) -> None:
         getattr(self.events, f"on_trial_{event}")(iteration=1, trials=[], trial=self._trial, **more)
 
-    def report(self, point: dict[str, Any]) -> None:
-        self.tell("result", result={"points": [point]})
+    def report(self, event: Event) -> None:
+        self.tell("result", result={EVENTS: [event]})
 
     def hang(self, line: str) -> None:
         path = self.folder.stalls(self.spec.id)
@@ -71,17 +74,17 @@ def attempts(tmp_path: Path) -> Attempts:
 
 
 def test_deaths_and_hangs_are_told_apart_and_counted(attempts: Attempts) -> None:
-    attempts.report({"step": 7, "train_loss": 1.0})
+    attempts.report(Step(StepPoint(step=7, loss=1.0, rate=0.1, gradient=1.0, moved=0.1), 30))
     attempts.tell("recover")
     attempts.tell("start")
     attempts.hang("no sign of life for 5 minutes: step 12")
     attempts.tell("recover")
     again = "started again from its last checkpoint"
-    assert [point["notice"] for point in attempts.heard.points if "notice" in point] == [
+    assert [event.text for event in attempts.heard.told if isinstance(event, Notice)] == [
         f"its process died (step 7); {again} (attempt 2 of 3)",
         f"no sign of life for 5 minutes (step 12); {again} (attempt 3 of 3)",
     ]
-    attempts.report({"step": 20, "phase": "test"})
+    attempts.report(Phase(20, "test"))
     attempts.hang("Timeout (0:05:10)!")
     said = "its process died (step 7), once and no sign of life for 5 minutes (step 20, test), twice; see "
     assert attempts.reason() == f"{said}{attempts.folder.stalls(attempts.spec.id)}"
@@ -107,7 +110,7 @@ def test_what_ray_says_is_passed_on(attempts: Attempts, error: str, said: str) -
 
 
 def test_a_trial_that_cannot_write_its_record_tells_the_driver(attempts: Attempts) -> None:
-    attempts.report({"step": 0, "phase": "failed", "reason": "step 3: the disk is full"})
+    attempts.report(Failed(0, "step 3: the disk is full"))
     assert attempts.reason() == "step 3: the disk is full"
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from softprior.events import Event, Notice, Phase, Step
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.studies.progress import Watch
-from softprior.studies.worker import Reporter
+from softprior.studies.worker import EVENTS, Reporter
 from tests.builders import run, trial
 
 
@@ -21,13 +22,13 @@ def test_what_begins_right_after_a_line_is_said_although_nothing_follows(tmp_pat
     console = Console(file=io.StringIO(), width=1000)
     with Watch(console, trials, done=0, quiet=0.5) as watch:
         for spec in trials:
-            watch.progress(spec, [{"step": 0, "phase": "loading the model"}])
-        watch.progress(trials[1], [{"step": 0, "phase": "fitting vae", "part": "place 2 of 30"}])
+            watch.progress(spec, [Phase(0, "loading the model")])
+        watch.progress(trials[1], [Phase(0, "fitting vae", "place 2 of 30")])
         deadline = time.monotonic() + 60
         while "fitting" not in console.file.getvalue():
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        watch.progress(trials[1], [{"step": 3, "steps": 6, "train_loss": 1.5}])
+        watch.progress(trials[1], [Step(record.steps[2], 6)])
         watch.ended(record)
     first, second, third, last = console.file.getvalue().splitlines()
     assert first.endswith("soft · isotropic(scale=0.02) · 0.05 · seed 0  loading the model")
@@ -39,25 +40,26 @@ def test_what_begins_right_after_a_line_is_said_although_nothing_follows(tmp_pat
 
 
 def test_a_new_phase_is_passed_on_at_once_and_the_rest_once_a_second() -> None:
-    sent: list[list[dict]] = []
-    reporter = Reporter(lambda message: sent.append(message["points"]))
-    reporter({"step": 0, "phase": "loading the model"})
-    reporter({"step": 0, "phase": "fitting vae"})
+    sent: list[list[Event]] = []
+    reporter = Reporter(lambda message: sent.append(message[EVENTS]))
+    reporter(Phase(0, "loading the model"))
+    reporter(Phase(0, "fitting vae"))
     assert len(sent) == 2
     for part in range(50):
-        reporter({"step": 0, "phase": "fitting vae", "part": f"place {part} of 50"})
+        reporter(Phase(0, "fitting vae", f"place {part} of 50"))
     assert len(sent) < 50
-    reporter({"step": 0, "phase": "training"})
-    assert [point["phase"] for point in sent[-1]][-1] == "training"
+    reporter(Phase(0, "training"))
+    assert sent[-1][-1] == Phase(0, "training")
     assert sum(map(len, sent)) == 53
 
 
 def test_a_trial_tells_its_stages_in_order(tmp_path: Path) -> None:
-    points: list[dict] = []
-    run(trial(method=METHODS["deep"](tokens=2)), tmp_path, points.append)
-    phases = list(dict.fromkeys(point["phase"] for point in points if "phase" in point))
+    events: list[Event] = []
+    run(trial(method=METHODS["deep"](tokens=2)), tmp_path, events.append)
+    began = [event for event in events if isinstance(event, Phase)]
+    phases = list(dict.fromkeys(event.name for event in began))
     assert phases == ["reading arithmetic", "fitting fitted", "validation", "training", "test"]
-    parts = [point["part"] for point in points if "part" in point]
+    parts = [event.part for event in began if event.part]
     assert parts == [f"place {i} of {len(parts)}" for i in range(1, len(parts) + 1)]
     assert len(parts) > 1
 
@@ -66,29 +68,27 @@ def test_that_a_trial_starts_again_is_said_at_once() -> None:
     spec = trial()
     console = Console(file=io.StringIO(), width=1000)
     with Watch(console, [spec], done=0, quiet=600) as watch:
-        watch.progress(spec, [{"step": 0, "phase": "loading the model"}])
-        watch.progress(spec, [{"step": 0, "phase": "starting again", "notice": "its process died"}])
+        watch.progress(spec, [Phase(0, "loading the model")])
+        watch.progress(spec, [Notice(0, "its process died", again=True)])
     first, second = console.file.getvalue().splitlines()
     assert first.endswith("loading the model")
     assert second.endswith("seed 0  its process died")
 
 
 def test_a_warning_about_a_fit_is_said_at_once(tmp_path: Path) -> None:
-    points: list[dict] = []
+    events: list[Event] = []
     prior = PRIORS["vae"](steps=1, width=8, latent=1)
-    record = run(trial(prior=prior, steps=1), tmp_path, points.append)
+    record = run(trial(prior=prior, steps=1), tmp_path, events.append)
     (facts,) = record.prior.values()
-    warned = [point for point in points if "warning" in point]
-    assert [point["warning"] for point in warned] == (
-        [] if facts["verdict"] == "fits" else [facts["verdict"]]
-    )
+    told = [event.text for event in events if isinstance(event, Notice)]
+    assert told == ([] if facts["verdict"] == "fits" else [facts["verdict"]])
     spec = trial()
     console = Console(file=io.StringIO(), width=1000)
     with Watch(console, [spec], done=0, quiet=600) as watch:
         for spread in ("0.31", "1.51", "0.31"):  # two places, and a retry
             sentence = f"the vae is no fit: {spread} of the variance"
-            watch.progress(spec, [{"step": 0, "phase": "fitting vae", "warning": sentence}])
-        watch.progress(spec, [{"step": 0, "phase": "fitting vae", "warning": "another"}])
+            watch.progress(spec, [Notice(0, sentence)])
+        watch.progress(spec, [Notice(0, "another")])
     said = [
         line for line in console.file.getvalue().splitlines() if "seed 0" in line and "fitting" not in line
     ]

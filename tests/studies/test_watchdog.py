@@ -11,6 +11,8 @@ import pytest
 
 from softprior.activations.spec import ActivationsSpec
 from softprior.errors import UserError
+from softprior.events import Phase, Step
+from softprior.records import StepPoint
 from softprior.studies.plan import plan_study
 from softprior.studies.watchdog import stalls
 from softprior.studies.worker import Reporter
@@ -77,9 +79,9 @@ def test_work_waiting_and_building_are_no_hang(tmp_path: Path) -> None:
 def test_a_trial_says_what_it_was_at() -> None:
     reporter = Reporter(lambda _: None)
     assert reporter.where() == "step 0"
-    reporter({"step": 0, "phase": "fitting vae", "part": "place 2 of 30"})
+    reporter(Phase(0, "fitting vae", "place 2 of 30"))
     assert reporter.where() == "step 0, fitting vae place 2 of 30"
-    reporter({"step": 20, "train_loss": 1.0})
+    reporter(Step(StepPoint(step=20, loss=1.0, rate=0.1, gradient=1.0, moved=0.1), 30))
     assert reporter.where() == "step 20"
 
 

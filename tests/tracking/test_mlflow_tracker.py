@@ -16,8 +16,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
+from softprior.events import Phase, Step
 from softprior.labels import labels
-from softprior.records import Record
+from softprior.records import Record, StepPoint
 from softprior.regularisers.domain import TowardsDomain
 from softprior.results import StudyFolder
 from softprior.specs import Entry, StudySpec, TrialSpec
@@ -51,10 +52,10 @@ def test_points_records_and_repeats_give_one_run_and_each_point_once(ended, uri:
     study, trials, folder, records = ended
     trained = next(t for t in trials if t.prior)
     record = records[trained.id]
-    points = [{"step": p.step, "train_loss": p.loss, "train_gradient": p.gradient} for p in record.steps]
+    points = [Step(point, len(record.steps)) for point in record.steps]
 
     first = MlflowTracker(uri, study, trials, folder)
-    first.progress(trained, [{"step": 0, "phase": "loading"}, *points[:4]])
+    first.progress(trained, [Phase(0, "loading"), *points[:4]])
     first.close({})  # the driver stops here
     assert set(statuses(uri).values()) == {"KILLED"}
     second = MlflowTracker(uri, study, trials, folder)
@@ -124,12 +125,12 @@ def test_an_interrupted_trial_is_killed_then_runs_then_finishes(ended, uri: str)
     others = {i: record for i, record in records.items() if i != trained.id}
 
     first = MlflowTracker(uri, study, trials, folder)
-    first.progress(trained, [{"step": 1, "train_loss": 1.0}])
+    first.progress(trained, [Step(StepPoint(step=1, loss=1.0, rate=0.1, gradient=1.0, moved=0.1), 6)])
     first.close(others)
     assert statuses(uri)[label] == "KILLED"
     assert statuses(uri)["small"] == "KILLED"
     again = MlflowTracker(uri, study, trials, folder)
-    again.progress(trained, [{"step": 2, "train_loss": 1.0}])
+    again.progress(trained, [Step(StepPoint(step=2, loss=1.0, rate=0.1, gradient=1.0, moved=0.1), 6)])
     deadline = time.monotonic() + 60
     while statuses(uri)[label] != "RUNNING":
         assert time.monotonic() < deadline
@@ -191,7 +192,7 @@ def test_a_server_that_is_away_is_said_and_gets_everything_later(ended, tmp_path
     study, trials, folder, records = ended
     uri = f"http://127.0.0.1:{port}"
     away = MlflowTracker(uri, study, trials, folder)
-    away.progress(trials[-1], [{"step": 1, "train_loss": 1.0}])
+    away.progress(trials[-1], [Step(StepPoint(step=1, loss=1.0, rate=0.1, gradient=1.0, moved=0.1), 6)])
     away.close(records)
     assert away.problem
 
@@ -370,7 +371,7 @@ def test_numbers_of_other_code_get_a_run_of_their_own(ended, uri: str) -> None:
     steps = tuple(point.model_copy(update={"loss": point.loss + 1}) for point in record.steps)
     new = record.model_copy(update={"steps": steps})
     tracker = MlflowTracker(uri, study, trials, folder)
-    tracker.progress(trained, [{"step": point.step, "train_loss": point.loss} for point in steps[:3]])
+    tracker.progress(trained, [Step(point, len(steps)) for point in steps[:3]])
     tracker.ended(new)
     tracker.close(records | {trained.id: new})
     assert tracker.problem is None

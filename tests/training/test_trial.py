@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from softprior.errors import UserError
+from softprior.events import Event, Notice, Phase, Step
 from softprior.methods import METHODS
 from softprior.methods.base import Reparameterisation
 from softprior.models.local import LocalLM
@@ -90,11 +91,11 @@ def test_stopped_anywhere_and_resumed_it_ends_bit_identical(tmp_path: Path, step
     class StopError(Exception):
         pass
 
-    def stop(point: dict) -> None:
+    def stop(event: Event) -> None:
         # The step after the checkpoint of `step` was taken and is lost; the end has no such step.
-        if point.get("train_loss") and point["step"] == step + 1:
+        if isinstance(event, Step) and event.step == step + 1:
             raise StopError
-        if step == 6 and point.get("phase") == "test":
+        if step == 6 and event == Phase(6, "test"):
             raise StopError
 
     with pytest.raises(StopError):
@@ -102,9 +103,9 @@ def test_stopped_anywhere_and_resumed_it_ends_bit_identical(tmp_path: Path, step
     assert StudyFolder(tmp_path / "parts").checkpoint(spec.id).exists()
     steps: list[int] = []
 
-    def note(point: dict) -> None:
-        if "train_loss" in point and "resumed" not in point:
-            steps.append(point["step"])
+    def note(event: Event) -> None:
+        if isinstance(event, Step) and not event.resumed:
+            steps.append(event.step)
 
     resumed = run(spec, tmp_path / "parts", note)
     assert steps == list(range(step + 1, 7))
@@ -308,12 +309,12 @@ def test_vectors_without_influence_are_told(tmp_path: Path) -> None:
     loaded = tiny()
     network = deepcopy(loaded.host._model)
     network.model.layers[3].self_attn.o_proj.weight.data.zero_()
-    points: list[dict[str, Any]] = []
+    events: list[Event] = []
     spec = trial(method=METHODS["prefix"](tokens=2, blocks=(3,)), steps=2)
     host, folder = LocalLM(network, "weights"), StudyFolder(tmp_path)
-    Trial(spec, host, loaded.tokenizer, loaded.fingerprint, folder, points.append).run()
+    Trial(spec, host, loaded.tokenizer, loaded.fingerprint, folder, events.append).run()
     run(trial(), tmp_path)
-    assert [point["warning"] for point in points if "warning" in point] == [STILL]
+    assert [event.text for event in events if isinstance(event, Notice)] == [STILL]
     notes = closing_notes(load_records(tmp_path / "records").values())
     assert notes == [f"arithmetic · prefix · fitted · 0.05 · seed 0: {STILL}"]
 
@@ -422,19 +423,19 @@ def test_a_prefix_from_a_text_is_the_texts_own_keys_and_values(tmp_path: Path) -
 
 
 def test_regularisers_are_logged_apart_and_move_the_prompt(tmp_path: Path) -> None:
-    points: list[dict] = []
+    events: list[Event] = []
     plain = run(trial(steps=20), tmp_path / "plain")
     held = run(
         trial(steps=20, regularisers=[TowardsPrior(weight=300.0), Spread(weight=0.0)]),
         tmp_path / "held",
-        points.append,
+        events.append,
     )
     assert set(held.steps[0].penalties) == {"towards_prior", "spread"}
     assert all(step.penalties["spread"] == 0 for step in held.steps)
     assert held.steps[0].loss == plain.steps[0].loss, "the loss is the same sum as without them"
     assert held.steps[-1].penalties["towards_prior"] < held.steps[0].penalties["towards_prior"]
     assert held.steps[-1].loss > plain.steps[-1].loss, "a weight of 300 outweighs the task"
-    assert any("train_penalty_towards_prior" in point for point in points)
+    assert any("towards_prior" in event.point.penalties for event in events if isinstance(event, Step))
 
 
 @pytest.mark.parametrize("method", ["soft", "deep", "prefix"])

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ray import tune
 
 from softprior.errors import UserError
+from softprior.events import Event, Failed, Notice
 from softprior.labels import counted
 from softprior.provenance import code
 from softprior.records import load_record, save_record
@@ -19,7 +20,7 @@ from softprior.results import StudyFolder
 from softprior.specs import TrialSpec
 from softprior.studies.observers import Observer
 from softprior.studies.watchdog import stalls
-from softprior.studies.worker import at, failed
+from softprior.studies.worker import EVENTS, at, failed
 
 logger = logging.getLogger(__name__)
 
@@ -67,19 +68,20 @@ class Events(tune.Callback):
             self._stalls[spec.id] = len(stalls(self._folder.stalls(spec.id)))
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:  # noqa: ARG002
-        spec, points = _spec(trial), result.get("points", [])
-        if points:
-            self._at[spec.id] = at(points[-1])
-            if "reason" in points[-1]:
-                self._said[spec.id] = points[-1]["reason"]
-        self._tell(spec, points)
+        spec, events = _spec(trial), result.get(EVENTS, [])
+        for event in events:
+            if isinstance(event, Failed):
+                self._said[spec.id] = event.reason
+            if not isinstance(event, Notice):
+                self._at[spec.id] = at(event)
+        self._tell(spec, events)
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:  # noqa: ARG002
         spec = _spec(trial)
         loss = self._note_loss(spec, trial)
         attempt = f"{len(self._lost[spec.id]) + 1} of {self._retries + 1}"
         notice = f"{loss.why} ({loss.at}); started again from its last checkpoint (attempt {attempt})"
-        self._tell(spec, [{"step": 0, "phase": "starting again", "notice": notice}])
+        self._tell(spec, [Notice(0, notice, again=True)])
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:  # noqa: ARG002
         self._ended(_spec(trial))
@@ -89,10 +91,10 @@ class Events(tune.Callback):
         self._note_loss(spec, trial)
         self._ended(spec)
 
-    def _tell(self, spec: TrialSpec, points: list[dict[str, Any]]) -> None:
+    def _tell(self, spec: TrialSpec, events: Sequence[Event]) -> None:
         for observer in self._observers:
             with _guarded(observer):
-                observer.progress(spec, points)
+                observer.progress(spec, events)
 
     def _note_loss(self, spec: TrialSpec, trial: Any) -> Loss:
         """Why a trial's process, or what ran in it, is gone."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
+from softprior.events import Event
 from softprior.records import Record
 from softprior.specs import TrialSpec
 
@@ -12,11 +13,8 @@ from softprior.specs import TrialSpec
 class Observer(Protocol):
     """Hears what happens in a study, in the driver; must not block for long."""
 
-    def progress(self, trial: TrialSpec, points: list[dict[str, Any]]) -> None:
-        """Points of a running trial, in order, each once an attempt; `notice` begins another attempt.
-
-        `warning` is a sentence about what the trial starts from.
-        """
+    def progress(self, trial: TrialSpec, events: Sequence[Event]) -> None:
+        """What a running trial tells, in order, each event once per attempt."""
 
     def ended(self, record: Record) -> None:
         """A trial has ended; its record is in the folder, unless none can be written there."""

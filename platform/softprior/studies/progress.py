@@ -6,11 +6,11 @@ import re
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from softprior.events import Event, Failed, Notice, Phase, Step, Validation
 from softprior.labels import labels, short_ids
 from softprior.records import Record
 from softprior.specs import TrialSpec
@@ -81,20 +81,21 @@ class Watch:
         self._labels = labels(trials)
         self._ids = short_ids([trial.id for trial in trials])
 
-    def progress(self, trial: TrialSpec, points: list[dict[str, Any]]) -> None:
-        for point in points:
-            if "notice" in point:
-                self._announce(trial, point["notice"])
-                continue
-            if "warning" in point:
-                self._warn(trial, point["warning"])
-            if "train_loss" in point:
-                note = f"loss {point['train_loss']:.3f}"
-            elif "validation_loss" in point:
-                note = f"validation {point['validation_loss']:.3f}"
-            else:
-                note = f"{point['phase']} {point.get('part', '')}".rstrip()
-            self._show(trial, point["step"], point.get("steps"), note)
+    def progress(self, trial: TrialSpec, events: Sequence[Event]) -> None:
+        for event in events:
+            match event:
+                case Notice(again=True):
+                    self._announce(trial, event.text)
+                case Notice():
+                    self._warn(trial, event.text)
+                case Step():
+                    self._show(trial, event.step, event.steps, f"loss {event.point.loss:.3f}")
+                case Validation():
+                    self._show(trial, event.step, None, f"validation {event.score.loss:.3f}")
+                case Phase():
+                    self._show(trial, event.step, None, f"{event.name} {event.part}".rstrip())
+                case Failed():
+                    self._show(trial, event.step, None, "failed")
 
     def ended(self, record: Record) -> None:
         self._done += 1

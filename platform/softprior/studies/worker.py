@@ -7,6 +7,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from softprior.errors import UserError
+from softprior.events import Event, Failed, Notice, Phase, Validation
 from softprior.files import write_atomically
 from softprior.hiding import hidden
 from softprior.labels import labels
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from softprior.training.checkpoint import Progress
     from softprior.training.trial import Trial
 
+EVENTS = "events"
+"""The key of the events in a report to Tune."""
+
 EVERY = 1.0
 """Seconds between reports: each one costs the driver some milliseconds."""
 
@@ -31,31 +35,32 @@ class Reporter:
     """Gathers a trial's progress and passes it on about once a second, nothing left out.
 
     A new phase is passed on at once: nothing may follow it for minutes. So is a validation: a search may
-    stop the trial for it, and training waits for the answer. Each point is a sign of life.
+    stop the trial for it, and training waits for the answer. Each event is a sign of life.
     """
 
     def __init__(self, send: Any) -> None:
         self._send = send
-        self._points: list[dict[str, Any]] = []
+        self._events: list[Event] = []
         self._last = 0.0
-        self._phase: str | None = None
-        self._at: dict[str, Any] = {"step": 0}
+        self._at: Event = Phase(0, "")
 
-    def __call__(self, point: dict[str, Any]) -> None:
+    def __call__(self, event: Event) -> None:
         alive()
-        self._at = point
-        self._points.append(point)
-        before, self._phase = self._phase, point.get("phase")
-        at_once = self._phase not in (None, before) or "validation_loss" in point
+        before = self._at
+        if not isinstance(event, Notice):
+            self._at = event
+        self._events.append(event)
+        begins = isinstance(event, Phase) and not (isinstance(before, Phase) and before.name == event.name)
+        at_once = begins or isinstance(event, Validation | Failed)
         if at_once or time.monotonic() - self._last >= EVERY:
             self.flush()
 
     def flush(self) -> None:
         """Sends what has gathered."""
-        if self._points:
+        if self._events:
             with waiting():  # for the driver, which takes reports one after another
-                self._send({"points": self._points})
-            self._points = []
+                self._send({EVENTS: self._events})
+            self._events = []
             self._last = time.monotonic()
 
     def where(self) -> str:
@@ -63,10 +68,10 @@ class Reporter:
         return at(self._at)
 
 
-def at(point: dict[str, Any]) -> str:
-    """Where a trial is that reports a point: `step 20`, or `step 0, fitting vae place 2 of 30`."""
-    words = [str(point[key]) for key in ("phase", "part") if key in point]
-    return ", ".join([f"step {point['step']}", *([" ".join(words)] if words else [])])
+def at(event: Event) -> str:
+    """Where a trial is that tells of an event: `step 20`, or `step 0, fitting vae place 2 of 30`."""
+    words = f"{event.name} {event.part}".strip() if isinstance(event, Phase) else ""
+    return f"step {event.step}, {words}" if words else f"step {event.step}"
 
 
 def run_trial(config: dict[str, Any], shared: SharedModel | None = None) -> None:
@@ -93,7 +98,7 @@ def run_trial(config: dict[str, Any], shared: SharedModel | None = None) -> None
     folder = StudyFolder(location(config["folder"]))
     reporter = Reporter(tune.report)
     started = time.monotonic()
-    reporter({"step": 0, "phase": "loading the model"})
+    reporter(Phase(0, "loading the model"))
     if folder.record(spec.id).exists():
         return  # this is a retry of a trial that had ended before its process did
     trial: Trial | None = None
@@ -125,7 +130,7 @@ def run_trial(config: dict[str, Any], shared: SharedModel | None = None) -> None
     try:
         save_record(folder.record(spec.id), record)
     except (OSError, UserError):  # the driver tries again, and says so if it cannot either
-        reporter({"step": 0, "phase": "failed", "reason": reason})
+        reporter(Failed(0, reason))
     reporter.flush()
 
 

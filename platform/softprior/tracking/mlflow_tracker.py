@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from softprior.events import Event, Step, Validation
 from softprior.hiding import hidden
 from softprior.labels import labels, numbered
 from softprior.provenance import SOURCES, code
-from softprior.records import Record
+from softprior.records import Record, Score, StepPoint
 from softprior.results import StudyFolder
 from softprior.specs import Spec, StudySpec, TrialSpec
 from softprior.storage import Location, listed, local_copy
@@ -50,19 +51,19 @@ class MlflowTracker:
         self._study = study
         self._trials = trials
         self._folder = folder
-        self._queue: queue.Queue[tuple[str, Any]] = queue.Queue()
+        self._queue: queue.Queue[_Message] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
-    def progress(self, trial: TrialSpec, points: list[dict[str, Any]]) -> None:
-        self._queue.put(("points", (trial, points)))
+    def progress(self, trial: TrialSpec, events: Sequence[Event]) -> None:
+        self._queue.put(_Told(trial, events))
 
     def ended(self, record: Record) -> None:
-        self._queue.put(("record", record))
+        self._queue.put(_Ended(record))
 
     def added(self, trials: Sequence[TrialSpec]) -> None:
         self._trials = tuple(trials)
-        self._queue.put(("trials", self._trials))
+        self._queue.put(_Added(self._trials))
 
     def close(self, records: dict[str, Record], metrics: Mapping[str, float] | None = None) -> None:
         """Sends whatever is missing, ends the study's run, and waits for it.
@@ -72,27 +73,61 @@ class MlflowTracker:
         Args:
             metrics: of the whole study, as a search's lowest value.
         """
-        self._queue.put(("close", (records, metrics or {})))
+        self._queue.put(_Close(records, metrics or {}))
         self._thread.join()
 
     def _work(self) -> None:
         writer: _Writer | None = None
         while True:
-            kind, value = self._queue.get()
+            message = self._queue.get()
+            last = isinstance(message, _Close)
             try:
                 # After a failure only the end is tried again: every call to a server that is away
                 # waits for its retries, and the records hold everything.
-                if self.problem is None or kind == "close":
+                if self.problem is None or last:
                     if writer is None:
                         writer = _Writer(self._address, self._study, self._trials, self._folder)
                         self.notes = tuple(dict.fromkeys((*self.notes, *writer.notes)))
-                    writer.take(kind, value)
+                    writer.take(message)
                     self.problem = None
             except Exception as error:
                 self.problem = problem_of(error)
                 writer = None
-            if kind == "close":
+            if last:
                 return
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What a running trial told."""
+
+    trial: TrialSpec
+    events: Sequence[Event]
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """A trial has ended."""
+
+    record: Record
+
+
+@dataclass(frozen=True)
+class _Added:
+    """All trials of a search so far."""
+
+    trials: tuple[TrialSpec, ...]
+
+
+@dataclass(frozen=True)
+class _Close:
+    """The study has ended: all records, and what was measured of all together."""
+
+    records: Mapping[str, Record]
+    metrics: Mapping[str, float]
+
+
+_Message = _Told | _Ended | _Added | _Close
 
 
 @dataclass
@@ -127,18 +162,19 @@ class _Writer:
         self._client.update_run(self._parent, status="RUNNING")
         self._tag(self._parent, {**self._facts(), **_made({}), "mlflow.note.content": study.description})
 
-    def take(self, kind: str, value: Any) -> None:
+    def take(self, message: _Message) -> None:
         """Handles one message of the queue."""
-        if kind == "points":
-            self._points(*value)
-        elif kind == "record":
-            self._record(value)
-        elif kind == "trials":
-            self._trials, self._labels = value, labels(value)
-        else:
-            self._close(*value)
+        match message:
+            case _Told():
+                self._told(message.trial, message.events)
+            case _Ended():
+                self._record(message.record)
+            case _Added():
+                self._trials, self._labels = message.trials, labels(message.trials)
+            case _Close():
+                self._close(message.records, message.metrics)
 
-    def _close(self, records: dict[str, Record], metrics: Mapping[str, float]) -> None:
+    def _close(self, records: Mapping[str, Record], metrics: Mapping[str, float]) -> None:
         self._rename()
         for record in records.values():
             known = self._runs.get(record.id) or self._existing.get(record.id)
@@ -236,31 +272,21 @@ class _Writer:
         self._client.set_terminated(run.id, status=status)
         run.status = status
 
-    def _points(self, trial: TrialSpec, points: list[dict[str, Any]]) -> None:
+    def _told(self, trial: TrialSpec, events: Sequence[Event]) -> None:
         run = self._trial(trial, SOURCES)
         if run.status != "RUNNING":
             self._client.update_run(run.id, status="RUNNING")
             run.status = "RUNNING"
-        values = []
-        for point in points:
-            numbers = {k: v for k, v in point.items() if k.startswith(("train_", "validation_"))}
-            values += [(name, value, point["step"]) for name, value in numbers.items()]
-        self._metrics(run, values)
+        points = [event.point for event in events if isinstance(event, Step)]
+        scores = [event.score for event in events if isinstance(event, Validation)]
+        self._metrics(run, _curves(points, scores))
 
     def _record(self, record: Record) -> None:
         """Everything of a trial that has ended and was not sent yet."""
         run = self._trial(record.spec, record.environment.get("sources"))
         run.sources = record.environment.get("sources")
         self._tag(run.id, _made(record.environment))
-        values: list[tuple[str, float | None, int]] = []
-        for point in record.steps:
-            parts = {"loss": point.loss, "gradient": point.gradient, "moved": point.moved}
-            parts |= {f"penalty_{name}": value for name, value in point.penalties.items()}
-            values += [(f"train_{name}", value, point.step) for name, value in parts.items()]
-        for score in record.validation:
-            values.append(("validation_loss", score.loss, score.step))
-            values.append(("validation_accuracy", score.accuracy, score.step))
-        self._metrics(run, values)
+        self._metrics(run, _curves(record.steps, record.validation))
         if record.test is not None:
             self._log(
                 run.id, [(name, value, record.test.step) for name, value in _end_metrics(record).items()]
@@ -311,6 +337,19 @@ def _made(environment: Mapping[str, Any]) -> dict[str, str]:
     tags = {f"version.{name}": value for name, value in known.get("versions", {}).items()}
     tags["commit"] = known.get("commit") or "unknown"
     return tags | ({"sources": known["sources"]} if "sources" in known else {})
+
+
+def _curves(points: Sequence[StepPoint], scores: Sequence[Score]) -> list[tuple[str, float | None, int]]:
+    """Steps and validations as metrics: name, value, step."""
+    values: list[tuple[str, float | None, int]] = []
+    for point in points:
+        parts = {"loss": point.loss, "gradient": point.gradient, "moved": point.moved}
+        parts |= {f"penalty_{name}": value for name, value in point.penalties.items()}
+        values += [(f"train_{name}", value, point.step) for name, value in parts.items()]
+    for score in scores:
+        values.append(("validation_loss", score.loss, score.step))
+        values.append(("validation_accuracy", score.accuracy, score.step))
+    return values
 
 
 def _end_metrics(record: Record) -> dict[str, float | None]:

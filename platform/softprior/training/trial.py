@@ -17,6 +17,7 @@ from torch import Tensor
 from softprior import geometry
 from softprior.background import save_background
 from softprior.errors import UserError
+from softprior.events import Event, Notice, Phase, Step, Validation
 from softprior.labels import counted, labels
 from softprior.liveness import alive
 from softprior.methods import METHODS, Method
@@ -50,9 +51,8 @@ STILL = (
 )
 """What is said of a trial that nothing moves but a regulariser or weight decay, if anything."""
 
-Report = Callable[[dict[str, Any]], None]
-"""Receives progress: `step`, `steps`, and metrics by name, after every step and evaluation; and `phase`, what
-begins now, with `part` where it has several."""
+Report = Callable[[Event], None]
+"""Hears what a trial tells: what begins, every step and every evaluation."""
 
 
 @dataclass
@@ -85,7 +85,7 @@ class Trial:
             UserError: task, prior and model do not fit together.
         """
         started = time.monotonic()
-        self.report({"step": 0, "phase": f"reading {self.spec.task.name}"})
+        self.report(Phase(0, f"reading {self.spec.task.name}"))
         self._check_lengths()
         starts = self._sample()
         initial = {place: start.source.placed(start.sample) for place, start in starts.items()}
@@ -95,7 +95,7 @@ class Trial:
             assert self.spec.seed is not None
             network = self.method.network()
             if self.spec.regularisers:
-                self.report({"step": 0, "phase": "preparing regularisers"})
+                self.report(Phase(0, "preparing regularisers"))
             optimizer = PromptOptimizer(initial, self.spec.rate, self.spec.training, network, self.spec.seed)
             self._penalties = Penalties(self.spec.regularisers, starts, self.prepared.train.labels)
             del starts  # the laws of sixty places may hold a gigabyte of real vectors
@@ -105,13 +105,13 @@ class Trial:
         if not progress.validation:
             self._validate(initial, progress)
         if optimizer is not None:
-            self.report({"step": progress.step, "phase": "training"})
+            self.report(Phase(progress.step, "training"))
             for _ in self._training(optimizer, initial, progress):
                 progress.seconds = before + time.monotonic() - started
                 self._checkpoint(optimizer, progress)
         final = initial if optimizer is None else optimizer.vectors
 
-        self.report({"step": progress.step, "phase": "test"})
+        self.report(Phase(progress.step, "test"))
         test, predictions = self._evaluator.full(final, self.prepared.test, progress.step)
         untrained = None if optimizer is None else self._evaluator.loss(initial, self.prepared.test, 0)
         progress.seconds = before + time.monotonic() - started
@@ -179,13 +179,13 @@ class Trial:
         names = draw_names(self.spec, prior)
         places = self.method.places(info.blocks, info.stack)
         for i, place in enumerate(places, start=1):
-            part = {"part": f"place {i} of {len(places)}"} if len(places) > 1 else {}
-            self.report({"step": 0, "phase": f"fitting {self.spec.prior.name}", **part})
+            part = f"place {i} of {len(places)}" if len(places) > 1 else ""
+            self.report(Phase(0, f"fitting {self.spec.prior.name}", part))
             source = PlaceSource(self.host, self.tokenizer, place, count, places)
             there = assignment(prior).at(place)
             law = there.fit(source)
             for sentence in law.warnings():
-                self.report({"step": 0, "phase": f"fitting {self.spec.prior.name}", "warning": sentence})
+                self.report(Notice(0, sentence))
             sample = law.sample(torch_generator(self.spec.seed, *names, there.draws(place)), count)
             facts = {**law.record(), **self._radii(there, law, source, sample)}
             starts[place] = Start(source, law if self.spec.regularisers else None, sample, facts)
@@ -214,18 +214,11 @@ class Trial:
         for point in self.progress.steps:
             self._report_step(point, resumed=True)
         for score in self.progress.validation:
-            self._report_validation(score)
+            self.report(Validation(score))
 
     def _report_step(self, point: StepPoint, resumed: bool = False) -> None:
         assert self.spec.training is not None
-        values = _named("train", point, "loss", "gradient", "moved")
-        values |= {f"train_penalty_{name}": value for name, value in point.penalties.items()}
-        again = {"labels": point.labels} | ({"resumed": True} if resumed else {})
-        self.report({"step": point.step, "steps": self.spec.training.steps, **values, **again})
-
-    def _report_validation(self, score: Score) -> None:
-        counts = {"examples": score.examples, "tokens": score.tokens}
-        self.report({"step": score.step, **_named("validation", score, "loss", "accuracy"), **counts})
+        self.report(Step(point, self.spec.training.steps, resumed))
 
     def _training(self, optimizer: PromptOptimizer, initial: Vectors, progress: Progress) -> Iterator[None]:
         """Runs the remaining steps; yields after each."""
@@ -271,7 +264,7 @@ class Trial:
             progress.steps.append(point)
             self._report_step(point)
             if step == 0 and norm == 0:
-                self.report({"step": progress.step, "phase": "training", "warning": STILL})
+                self.report(Notice(progress.step, STILL))
             if progress.step in kept:
                 progress.snapshots[progress.step] = {
                     p: v.detach().clone() for p, v in optimizer.vectors.items()
@@ -311,10 +304,10 @@ class Trial:
         return training.accumulate * batch_size(len(train), training.batch) * train.labels / len(train)
 
     def _validate(self, vectors: Vectors, progress: Progress) -> None:
-        self.report({"step": progress.step, "phase": "validation"})
+        self.report(Phase(progress.step, "validation"))
         score = self._evaluator.loss(vectors, self.prepared.validation, progress.step)
         progress.validation.append(score)
-        self._report_validation(score)
+        self.report(Validation(score))
 
     def _checkpoint(self, optimizer: PromptOptimizer, progress: Progress) -> None:
         training = self.spec.training
@@ -384,10 +377,6 @@ class Trial:
             predictions=tuple(predictions),
             environment=environment(self.progress.seconds, self.progress.sources),
         )
-
-
-def _named(prefix: str, source: StepPoint | Score, *names: str) -> dict[str, float]:
-    return {f"{prefix}_{name}": getattr(source, name) for name in names if getattr(source, name) is not None}
 
 
 def _or_none(value: float) -> float | None:

@@ -17,6 +17,7 @@ from rich.console import Console
 from jobs.searching import run
 from jobs.stopping import Stop
 from softprior.errors import UserError
+from softprior.events import Validation
 from softprior.provenance import code
 from softprior.records import Record, Score, load_record, load_records, save_record
 from softprior.results import StudyFolder
@@ -30,7 +31,7 @@ from softprior.studies.search.rungs import Rungs
 from softprior.studies.search.spec import load
 from softprior.studies.search.storage import TRIALS, open_search
 from softprior.studies.table import write_study
-from softprior.studies.worker import failed
+from softprior.studies.worker import EVENTS, failed
 from tests.builders import study_file
 from tests.studies.search.test_space import RANGES
 
@@ -104,6 +105,10 @@ def test_a_trial_that_repeats_a_live_one_makes_no_room_for_more(tmp_path: Path) 
     assert [t.state for t in study.get_trials()] == [TrialState.COMPLETE] * 3
 
 
+def validation(step: int, loss: float) -> Validation:
+    return Validation(Score(step=step, loss=loss, accuracy=None, examples=1, tokens=1))
+
+
 def searched_through(plan: SearchPlan, folder: StudyFolder) -> Study:
     """Goes on with a search whose trials report losses of ours, until it has ended or something raises."""
     study = open_search(plan, folder)
@@ -119,8 +124,7 @@ def searched_through(plan: SearchPlan, folder: StudyFolder) -> Study:
         status = "finished"
         for step in range(1, 7):
             curve.append(Score(step=step, loss=LOSSES[number], accuracy=None, examples=1, tokens=1))
-            point = {"step": step, "validation_loss": LOSSES[number], "examples": 1, "tokens": 1}
-            if rungs.on_trial_result(None, trial, {"points": [point]}) == "STOP":
+            if rungs.on_trial_result(None, trial, {EVENTS: [Validation(curve[-1])]}) == "STOP":
                 status = "stopped"
                 break
         record = Record(id=spec.id, label="any", spec=spec, status=status, validation=tuple(curve))
@@ -287,12 +291,9 @@ def test_rungs_are_steps_whatever_the_batch(tmp_path: Path) -> None:
             leave(asked, folder, spec)
             continue
         (number,) = asked.numbers(spec.id)
-        points = [
-            {"step": step, "validation_loss": 1.0 + number, "examples": 1, "tokens": 1}
-            for step in range(1, 13)
-        ]
+        events = [validation(step, 1.0 + number) for step in range(1, 13)]
         trial = SimpleNamespace(config={"trial": spec.canonical()})
-        if rungs.on_trial_result(None, trial, {"points": points}) == "STOP":
+        if rungs.on_trial_result(None, trial, {EVENTS: events}) == "STOP":
             record = load_record(folder.record(spec.id))
             stopped.append((spec.training.batch, record.validation[-1].step))
             asked.ended(record)
@@ -326,11 +327,9 @@ def test_a_repeated_point_keeps_its_curve_for_the_rungs(tmp_path: Path) -> None:
     while (spec := suggested(asked)) is not None:
         if spec.training is not None:
             reported[spec.id] = dict.fromkeys(range(1, 7), 1.0)
-            points = [
-                {"step": step, "validation_loss": 1.0, "examples": 1, "tokens": 1} for step in range(1, 7)
-            ]
+            events = [validation(step, 1.0) for step in range(1, 7)]
             trial = SimpleNamespace(config={"trial": spec.canonical()})
-            assert rungs.on_trial_result(None, trial, {"points": points}) == "CONTINUE"
+            assert rungs.on_trial_result(None, trial, {EVENTS: events}) == "CONTINUE"
         leave(asked, folder, spec)
     assert len(reported) == 2
     assert len(study.get_trials()) == 6
@@ -352,9 +351,8 @@ def test_a_storage_that_fails_at_a_report_lets_the_trial_go_on(
         raise StorageInternalError("the database is gone")
 
     monkeypatch.setattr(Proposals, "report", away)
-    point = {"step": 1, "validation_loss": 1.0, "examples": 1, "tokens": 1}
     trial = SimpleNamespace(config={"trial": spec.canonical()})
-    assert rungs.on_trial_result(None, trial, {"points": [point]}) == "CONTINUE"
+    assert rungs.on_trial_result(None, trial, {EVENTS: [validation(1, 1.0)]}) == "CONTINUE"
     assert str(asked.error) == "the database is gone"
     assert asked.suggest("any") == "FINISHED"
 

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from softprior.errors import UserError
+from softprior.events import Event
 from softprior.records import Record, load_record
 from softprior.results import StudyFolder
 from softprior.specs import TrialSpec
@@ -80,7 +81,7 @@ class Proposals(Searcher):
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the storage and the records hold everything."""
 
-    def progress(self, trial: TrialSpec, points: list[dict[str, Any]]) -> None:
+    def progress(self, trial: TrialSpec, events: Sequence[Event]) -> None:
         """Nothing: rungs read reports before Tune goes on."""
 
     def ended(self, record: Record) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
+from softprior.events import Event, Step, Validation
 from softprior.labels import labels
 from softprior.provenance import code
 from softprior.records import Record, Score, StepPoint, save_record
@@ -16,10 +17,10 @@ from softprior.results import StudyFolder
 from softprior.specs import TrialSpec
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.proposals import Proposals
-from softprior.training.optimizer import schedule
+from softprior.studies.worker import EVENTS
 
 STEP, LOSS = "step", "validation_loss"
-PENALTY = "train_penalty_"
+"""What Tune's successive halving is told."""
 
 
 class _Named(NamedTuple):
@@ -55,7 +56,8 @@ class Rungs(FIFOScheduler):
         )
         self._folder = folder
         self._proposals = proposals
-        self._points: dict[str, dict[int, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
+        self._steps: dict[str, dict[int, StepPoint]] = defaultdict(dict)
+        self._curves: dict[str, dict[int, Score]] = defaultdict(dict)
         specs = {trial.id: trial for trial in plan.trials}
         for trial, curve in proposals.curves().items():
             for step in sorted(curve) if trial in specs else ():
@@ -67,18 +69,22 @@ class Rungs(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:  # noqa: ARG002
         spec = TrialSpec.model_validate_json(trial.config["trial"])
         try:
-            stop = self._hears(spec, result.get("points", []))
+            stop = self._hears(spec, result.get(EVENTS, []))
         except Exception as error:  # of a storage or a disk; Tune would end every trial for it
             self._proposals.give_up(error)
             stop = False
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
 
-    def _hears(self, spec: TrialSpec, points: Sequence[dict[str, Any]]) -> bool:
+    def _hears(self, spec: TrialSpec, events: Sequence[Event]) -> bool:
         """Judges a trial's new points; whether one of them stops it."""
-        for point in points:
-            self._points[spec.id][point["step"]] |= point
-            loss, step = point.get(LOSS), point["step"]
-            if spec.training is None or loss is None or not step or not math.isfinite(loss):
+        for event in events:
+            if isinstance(event, Step):
+                self._steps[spec.id][event.step] = event.point
+            if not isinstance(event, Validation):
+                continue
+            self._curves[spec.id][event.step] = event.score
+            loss, step = event.score.loss, event.step
+            if spec.training is None or not step or not math.isfinite(loss):
                 continue
             stop = self._judge(spec, step, loss) and step < spec.training.steps
             if stop:
@@ -99,42 +105,16 @@ class Rungs(FIFOScheduler):
 
     def _leave_record(self, spec: TrialSpec, last: int) -> None:
         """The record of a trial that its process will not write any more: it waits for our word to go on."""
-        points = self._points.pop(spec.id)
-        kept = [point for step, point in sorted(points.items()) if step <= last]
+        steps, curve = self._steps.pop(spec.id, {}), self._curves.pop(spec.id)
         record = Record(
             id=spec.id,
             label=labels([spec])[spec.id],
             spec=spec,
             status="stopped",
             error=f"stopped early at step {last}: others had a lower validation loss by then",
-            steps=tuple(_step(spec, point) for point in kept if "train_loss" in point),
-            validation=tuple(_score(point) for point in kept if LOSS in point),
+            steps=tuple(steps[step] for step in sorted(steps) if step <= last),
+            validation=tuple(curve[step] for step in sorted(curve) if step <= last),
             environment=code(),
         )
         save_record(self._folder.record(spec.id), record)
         self._folder.checkpoint(spec.id).unlink(missing_ok=True)
-
-
-def _step(spec: TrialSpec, point: dict[str, Any]) -> StepPoint:
-    assert spec.training is not None
-    assert spec.rate is not None
-    step = point["step"]
-    return StepPoint(
-        step=step,
-        loss=point["train_loss"],
-        labels=point["labels"],
-        rate=spec.rate.value * schedule(step - 1, spec.training),
-        gradient=point["train_gradient"],
-        moved=point["train_moved"],
-        penalties={k.removeprefix(PENALTY): v for k, v in point.items() if k.startswith(PENALTY)},
-    )
-
-
-def _score(point: dict[str, Any]) -> Score:
-    return Score(
-        step=point["step"],
-        loss=point[LOSS],
-        accuracy=point.get("validation_accuracy"),
-        examples=point["examples"],
-        tokens=point["tokens"],
-    )
