@@ -1,17 +1,17 @@
-"""Draws the trials of a running study as they end."""
+"""Draws the trials of a running study as they end, and a search at its end."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from softprior.events import Event
+from softprior.events import Observer
 from softprior.labels import labels
 from softprior.records import Record
 from softprior.results import StudyFolder
 from softprior.specs import TrialSpec
 
 
-class Illustrator:
+class Illustrator(Observer):
     """An observer of a study that draws every trial as it ends."""
 
     def __init__(self, folder: StudyFolder, trials: Sequence[TrialSpec]) -> None:
@@ -22,16 +22,18 @@ class Illustrator:
         """Takes in the trials that a search has added."""
         self._labels = labels(trials)
 
-    def progress(self, trial: TrialSpec, events: Sequence[Event]) -> None:
-        """Nothing to draw yet."""
-
     def ended(self, record: Record) -> None:
         from analysis.figures import draw_trial  # matplotlib and scikit-learn: no trial should wait for them
 
         draw_trial(record, self._folder, self._labels[record.id])
 
-    def complete(self, records: dict[str, Record]) -> None:
-        """Draws what was not drawn when it ended, because the driver had died by then."""
+    def close(self, records: Mapping[str, Record], metrics: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
+        """Draws a search that has ended, and trials whose end the driver did not live to see."""
         for record in records.values():
             if not self._folder.figure(record.id).exists():
                 self.ended(record)
+        if self._folder.summary.exists():
+            from analysis.search_figures import draw_search
+            from softprior.studies.search.summary import load_summary
+
+            draw_search(load_summary(self._folder), self._folder, self._folder.root.name)

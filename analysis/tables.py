@@ -16,7 +16,6 @@ from rich.text import Text
 
 from softprior.labels import names, short_ids
 from softprior.specs import Entry
-from softprior.storage import Location, local_copy
 
 MEASURES = ("no prompt", "untrained", "trained", "answers", "moved/reach", "radius quantile")
 
@@ -25,12 +24,6 @@ GAP, INDENT = 2, 4
 
 WHY = 100
 """Characters on a line that say why a trial failed."""
-
-
-def load_trials(path: Location) -> pd.DataFrame:
-    """trials.parquet as a data frame, one row a trial."""
-    with local_copy(path) as here:
-        return pd.read_parquet(here)
 
 
 def results_table(trials: pd.DataFrame, title: str, width: int) -> RenderableType:

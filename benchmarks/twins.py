@@ -30,7 +30,7 @@ from softprior.specs import TrialSpec
 from softprior.studies.plan import plan_study
 from softprior.study_files import load_study
 from softprior.training.checkpoint import Progress
-from softprior.training.penalties import Start
+from softprior.training.starts import Start
 from softprior.training.trial import Trial
 
 QUICKSTART = Path(__file__).parents[1] / "jobs" / "studies" / "quickstart.yaml"

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from jobs.exits import FAILED, FINISHED, status_of
 from jobs.screen import screen, tell_unsent
 from jobs.stopping import Stop, stoppable
-from softprior.errors import UserError
 from softprior.hiding import hidden
 from softprior.labels import by_number, counted
 from softprior.lease import locked
@@ -24,9 +24,6 @@ from softprior.study_files import load_spec
 if TYPE_CHECKING:
     from softprior.activations.folder import RunFolder
     from softprior.activations.plan import Plan
-
-FINISHED, FAILED, WRONG = 0, 1, 2
-"""Exit statuses: everything was read, something failed, the user's mistake. Ctrl-C gives 130, SIGTERM 143."""
 
 STOPPED = "stopped before anything was read"
 STOPPING = "stopping; what is on disk stays, and the same again goes on from there (again ends it at once)"
@@ -41,10 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = screen(LOG_WIDTH)
     with stoppable(STOPPED, STOPPING) as stop:
         try:
-            return _run(console, options, stop)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return WRONG
+            return status_of(lambda: _run(console, options, stop))
         except KeyboardInterrupt:
             return stop.status
 

@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from jobs.exits import status_of
 from jobs.screen import printable
-from softprior.errors import UserError
 from softprior.labels import counted
 
 
@@ -15,11 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Exports or imports; returns 2 where the user has to mend something."""
     options = _parser().parse_args(arguments)
     printable()
-    try:
-        return _export(options) if options.command == "export" else _import(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return status_of(lambda: _export(options) if options.command == "export" else _import(options))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from jobs.exits import FINISHED, status_of
 from jobs.screen import printable
 from softprior.assets.cache import VARIABLE
 from softprior.errors import UserError
@@ -24,21 +25,21 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     printable()
     limit_threads(options.threads)
-    try:
-        for name in ("model", "wide"):
-            given = getattr(options, name)
-            if given is not None and not options.radii:
-                raise UserError(
-                    f"--{name} {given} has no effect on pictures in a plane; add --radii, or leave it out"
-                )
-        _draw(options.folder)
-        if options.radii:
-            wide = WIDE if options.wide is None else options.wide
-            _measure(options.model or MODEL, wide, options.folder)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return status_of(lambda: _pictures(options))
+
+
+def _pictures(options: argparse.Namespace) -> int:
+    for name in ("model", "wide"):
+        given = getattr(options, name)
+        if given is not None and not options.radii:
+            raise UserError(
+                f"--{name} {given} has no effect on pictures in a plane; add --radii, or leave it out"
+            )
+    _draw(options.folder)
+    if options.radii:
+        wide = WIDE if options.wide is None else options.wide
+        _measure(options.model or MODEL, wide, options.folder)
+    return FINISHED
 
 
 def _parser() -> argparse.ArgumentParser:

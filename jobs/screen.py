@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import TYPE_CHECKING
 
 from rich.console import Console
-
-if TYPE_CHECKING:
-    from softprior.tracking.mlflow_tracker import MlflowTracker
 
 
 def printable() -> None:
@@ -27,14 +23,6 @@ def screen(width: int) -> Console:
     """
     printable()
     return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else width)
-
-
-def tell_tracking(console: Console, tracker: MlflowTracker) -> None:
-    """Says what MLflow did not get, and what else a user should know of it."""
-    for note in tracker.notes:
-        console.print(f"note: {note}", soft_wrap=True)
-    if tracker.problem:
-        tell_unsent(console, tracker.uri, tracker.problem)
 
 
 def tell_unsent(console: Console, uri: str, problem: str) -> None:

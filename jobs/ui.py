@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+from jobs.exits import status_of
 from jobs.screen import printable
 from softprior.errors import UserError
 from softprior.storage import location
@@ -25,11 +26,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Serves until Ctrl-C, SIGTERM or the terminal's end; returns 2 where there is nothing to show."""
     options = _parser().parse_args(arguments)
     printable()
-    try:
-        results = _folder(options.results)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return status_of(lambda: _show(options))
+
+
+def _show(options: argparse.Namespace) -> int:
+    results = _folder(options.results)
     for note in follow_artifacts(results):
         print(f"note: {note}", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", default_uri(results)]

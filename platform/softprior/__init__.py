@@ -1,3 +1,91 @@
-"""softprior: how far does the prior of a trained prompt decide its posterior?"""
+"""softprior: how much does the prior of a trained prompt determine its posterior?
+
+`import softprior as sp` imports nothing heavy: each name below is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from softprior.errors import UserError
+    from softprior.events import Observer
+    from softprior.library.model import Model, Neighbour, States, load_model
+    from softprior.library.results import Results
+    from softprior.library.studies import load_study, plan, run
+    from softprior.methods import METHODS, Method
+    from softprior.posteriors import Posterior, load_posterior, save_posterior
+    from softprior.priors import PRIORS, Distribution, Prior
+    from softprior.prompt import Batch, Place, collate
+    from softprior.records import Record
+    from softprior.regularisers import REGULARISERS, Regulariser
+    from softprior.specs import ModelSpec, StudySpec, TrialSpec
+    from softprior.studies.observers import Work
+    from softprior.studies.runner import InterruptedStudyError
+    from softprior.tasks import TASKS, Task
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "softprior.errors": ("UserError",),
+    "softprior.events": ("Observer",),
+    "softprior.library.model": ("Model", "Neighbour", "States", "load_model"),
+    "softprior.library.results": ("Results",),
+    "softprior.library.studies": ("load_study", "plan", "run"),
+    "softprior.methods": ("METHODS", "Method"),
+    "softprior.posteriors": ("Posterior", "load_posterior", "save_posterior"),
+    "softprior.priors": ("PRIORS", "Distribution", "Prior"),
+    "softprior.prompt": ("Batch", "Place", "collate"),
+    "softprior.records": ("Record",),
+    "softprior.regularisers": ("REGULARISERS", "Regulariser"),
+    "softprior.specs": ("ModelSpec", "StudySpec", "TrialSpec"),
+    "softprior.studies.observers": ("Work",),
+    "softprior.studies.runner": ("InterruptedStudyError",),
+    "softprior.tasks": ("TASKS", "Task"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "METHODS",
+    "PRIORS",
+    "REGULARISERS",
+    "TASKS",
+    "Batch",
+    "Distribution",
+    "InterruptedStudyError",
+    "Method",
+    "Model",
+    "ModelSpec",
+    "Neighbour",
+    "Observer",
+    "Place",
+    "Posterior",
+    "Prior",
+    "Record",
+    "Regulariser",
+    "Results",
+    "States",
+    "StudySpec",
+    "Task",
+    "TrialSpec",
+    "UserError",
+    "Work",
+    "collate",
+    "load_model",
+    "load_posterior",
+    "load_study",
+    "plan",
+    "run",
+    "save_posterior",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'softprior' has no attribute '{name}'")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

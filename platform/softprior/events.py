@@ -1,10 +1,12 @@
-"""What a running trial tells: typed events, from the trial to the driver's observers."""
+"""What a running trial tells, and who may listen: typed events, from the trial to the driver's observers."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from softprior.records import Score, StepPoint
+from softprior.records import Record, Score, StepPoint
+from softprior.specs import TrialSpec
 
 
 @dataclass(frozen=True)
@@ -73,3 +75,27 @@ class Failed:
 
 
 Event = Phase | Step | Validation | Notice | Failed
+
+
+class Observer:
+    """Hears what happens in a study, in the driver.
+
+    A subclass overrides what it needs, and never blocks for long.
+    """
+
+    def added(self, trials: Sequence[TrialSpec]) -> None:
+        """A search has added trials: all of it so far, the new ones among them."""
+
+    def progress(self, trial: TrialSpec, events: Sequence[Event]) -> None:
+        """What a running trial tells, in order, each event once per attempt."""
+
+    def ended(self, record: Record) -> None:
+        """A trial has ended; its record is in the folder, unless none can be written there."""
+
+    def close(self, records: Mapping[str, Record], metrics: Mapping[str, float] | None = None) -> None:
+        """The run is over, was stopped or broke off; nothing follows.
+
+        Args:
+            records: of all trials of the study that have ended, by trial id.
+            metrics: of the whole study, as a search's lowest value.
+        """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -165,9 +166,9 @@ def load_record(path: Location) -> Record:
         ) from None
 
 
-def load_records(folder: Location) -> dict[str, Record]:
-    """All records of a folder by trial id."""
-    paths = listed(folder, "*.json")
+def load_records(folder: Location, known: Collection[str] = ()) -> dict[str, Record]:
+    """All records of a folder by trial id, but for those of the trials that are known."""
+    paths = [path for path in listed(folder, "*.json") if path.stem not in known]
     if isinstance(folder, Path):
         return {path.stem: load_record(path) for path in paths}
     with ThreadPoolExecutor(READERS) as pool:  # a request each, of which nearly all is waiting

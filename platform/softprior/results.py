@@ -57,6 +57,11 @@ class StudyFolder:
         """Figures and tables of a search."""
         return self.root / "search"
 
+    @property
+    def summary(self) -> Location:
+        """What a search found, once it has ended."""
+        return self.search / "summary.json"
+
     def background(self, fingerprint: str) -> Location:
         """A sample of a model's vocabulary, for figures."""
         return self.root / "vocabulary" / f"{fingerprint[:16]}.safetensors"

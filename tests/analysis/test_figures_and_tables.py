@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from analysis.figures import draw_trial
-from analysis.tables import failures_table, load_trials, results_table
+from analysis.tables import failures_table, results_table
 from softprior.methods import METHODS
 from softprior.results import StudyFolder
 from softprior.studies.plan import plan_study
@@ -51,7 +51,7 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     records = {spec.id: run(spec, folder.root) for spec in finished}
     records[last.id] = failed(last, "step 3: the loss is nan", {})
     write_table(folder, plan, records)
-    return load_trials(folder.table)
+    return Results(folder.root).trials
 
 
 def printed(table: RenderableType, width: int) -> str:

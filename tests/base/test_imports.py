@@ -31,7 +31,7 @@ BELOW: dict[str, set[str]] = {
     "labels": {"specs"},
     "records": {"errors", "files", "specs", "storage"},
     "results": {"storage"},
-    "events": {"records"},
+    "events": {"records", "specs"},
     "background": {"files", "results", "seeding", "storage"},
     "assets": {
         "errors",
@@ -67,6 +67,7 @@ BELOW["tracking"] = BASE | {"training"}
 BELOW["activations"] = BASE | {"tasks", "models", "training"}
 BELOW["exchange"] = BASE | {"models", "training"}
 BELOW["studies"] = BASE | {"priors", "methods", "tasks", "models", "regularisers", "training"}
+BELOW["library"] = set(BELOW) - {"testing", "tiny", "activations", "exchange"}
 BELOW["analysis"] = set(BELOW) - {"testing"}
 BELOW["jobs"] = set(BELOW) - {"testing"}
 
@@ -136,8 +137,9 @@ def part_of(module: str) -> str:
 @pytest.mark.parametrize("module", sorted(SOURCES))
 def test_imports_point_downwards(module):
     part = part_of(module)
-    if part == "softprior":
-        assert imports(SOURCES[module]) == []
+    if part == "softprior":  # its names are imported when they are used
+        found = {name.split(".")[0] for _, name in imports(SOURCES[module], top_level_only=True)}
+        assert found <= {"__future__", "importlib", "typing"}
         return
     assert part in BELOW, f"{part} is new: give it a place in BELOW"
     for line, name in imports(SOURCES[module]):
@@ -152,6 +154,7 @@ def test_modules_have_no_cycles(top_level_only):
     graph = {
         module: {module_of(name) for _, name in imports(path, top_level_only)} - {None, module}
         for module, path in SOURCES.items()
+        if module != "softprior"
     }
     try:
         list(TopologicalSorter(graph).static_order())

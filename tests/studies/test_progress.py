@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -11,16 +13,24 @@ from rich.console import Console
 from softprior.events import Event, Notice, Phase, Step
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
+from softprior.specs import TrialSpec
 from softprior.studies.progress import Watch
 from softprior.studies.worker import EVENTS, Reporter
 from tests.builders import run, trial
+
+
+@contextmanager
+def watching(console: Console, trials: list[TrialSpec], quiet: float) -> Iterator[Watch]:
+    watch = Watch(console, trials, done=0, quiet=quiet)
+    yield watch
+    watch.close({})
 
 
 def test_what_begins_right_after_a_line_is_said_although_nothing_follows(tmp_path: Path) -> None:
     trials = [trial(prior=PRIORS["isotropic"](scale=scale)) for scale in (0.02, 0.1)]
     record = run(trials[1], tmp_path)
     console = Console(file=io.StringIO(), width=1000)
-    with Watch(console, trials, done=0, quiet=0.5) as watch:
+    with watching(console, trials, quiet=0.5) as watch:
         for spec in trials:
             watch.progress(spec, [Phase(0, "loading the model")])
         watch.progress(trials[1], [Phase(0, "fitting vae", "place 2 of 30")])
@@ -67,7 +77,7 @@ def test_a_trial_tells_its_stages_in_order(tmp_path: Path) -> None:
 def test_that_a_trial_starts_again_is_said_at_once() -> None:
     spec = trial()
     console = Console(file=io.StringIO(), width=1000)
-    with Watch(console, [spec], done=0, quiet=600) as watch:
+    with watching(console, [spec], quiet=600) as watch:
         watch.progress(spec, [Phase(0, "loading the model")])
         watch.progress(spec, [Notice(0, "its process died", again=True)])
     first, second = console.file.getvalue().splitlines()
@@ -84,7 +94,7 @@ def test_a_warning_about_a_fit_is_said_at_once(tmp_path: Path) -> None:
     assert told == ([] if facts["verdict"] == "fits" else [facts["verdict"]])
     spec = trial()
     console = Console(file=io.StringIO(), width=1000)
-    with Watch(console, [spec], done=0, quiet=600) as watch:
+    with watching(console, [spec], quiet=600) as watch:
         for spread in ("0.31", "1.51", "0.31"):  # two places, and a retry
             sentence = f"the vae is no fit: {spread} of the variance"
             watch.progress(spec, [Notice(0, sentence)])

@@ -151,6 +151,11 @@ class EncoderDecoderLM:
 
         return differentiated(losses, [Request(prompt, batch, grad)])[0]
 
+    @torch.no_grad()
+    def logits(self, prompt: Prompt | None, batch: Batch) -> Float[Tensor, "N V"]:
+        """What the model predicts each label of the batch with, row by row."""
+        return self._label_logits(prompt or {}, _Parts.of(batch, self.device))
+
     def _label_logits(self, prompt: Prompt, parts: _Parts) -> Tensor:
         """Logits [N V] of the model at every label of the batch."""
         encoded, seen = self._encode(prompt, parts)
@@ -273,6 +278,16 @@ class EncoderDecoderLM:
                 with self._keeping(torch.zeros(0, dtype=torch.long, device=self.device)):
                     self._decode(encoded, seen, self._read(parts))
         return statistic
+
+    def prompt_states(
+        self,
+        prompt: Prompt,  # noqa: ARG002
+        sites: Sequence[str],  # noqa: ARG002
+    ) -> dict[str, Float[Tensor, "_ H"]]:
+        raise UserError(
+            "an encoder reads its prompt together with the text, so the states of the prompt's vectors are "
+            "others in front of every text; observe the texts, or choose a decoder-only model"
+        )
 
     def _feeding(
         self, statistic: SiteStatistic, sites: Sequence[str], parts: _Parts

@@ -119,6 +119,9 @@ class HostedLM:
     ) -> StatisticT:
         return self._ask("observe", prompt, batch, list(sites), statistic)
 
+    def prompt_states(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Float[Tensor, "_ H"]]:
+        return self._ask("prompt_states", prompt, list(sites))
+
     def _known(self, name: str, *arguments: Any) -> Any:
         """An answer that never changes, asked for once."""
         key = repr((name, arguments))

@@ -172,6 +172,11 @@ class LocalLM:
         """See `PackingLM`."""
         return in_passes(self._together, requests, tokens)
 
+    @torch.no_grad()
+    def logits(self, prompt: Prompt | None, batch: Batch) -> Float[Tensor, "N V"]:
+        """What the model predicts each label of the batch with, row by row."""
+        return self._label_logits([prompt or {}], [len(batch)], batch)[0]
+
     def _together(self, requests: list[Request]) -> list[Losses]:
         """Losses of requests of one shape, in one pass."""
         batch = one_batch([request.batch for request in requests])
@@ -394,3 +399,21 @@ class LocalLM:
                 nothing = torch.zeros(1, dtype=torch.long)
                 self._forward([prompt or {}], packed.tokens, Pass(packed.rows), keep=nothing)
         return statistic
+
+    @torch.no_grad()
+    def prompt_states(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Float[Tensor, "_ H"]]:
+        self._sites.require_residual(sites)
+        kept = prompt.get(Place(0))
+        found: dict[str, Tensor] = {}
+        if kept is not None:
+            token = torch.zeros(1, dtype=torch.long, device=self.device)
+            with self._sites.fronts(found, sites, len(kept)):
+                self._forward([prompt], token, Pass(Rows.of(torch.ones_like(token))), keep=token)
+            if "resid.0" in sites:  # not what enters block 0, as for texts
+                found["resid.0"] = kept.to(self.device).float()
+        for place, vectors in prompt.items():
+            site = f"resid.{place.block}"
+            if place.after == "cut" and site in sites:
+                parts = [vectors.to(self.device).float(), *([found[site]] if site in found else [])]
+                found[site] = torch.cat(parts)
+        return {site: found[site] for site in sites if site in found}

@@ -183,6 +183,16 @@ class FrozenLM(Protocol):
     ) -> StatisticT:
         """Feeds the states of all real text tokens at the sites to a statistic and returns it."""
 
+    def prompt_states(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Float[Tensor, "_ H"]]:
+        """The states of the prompt's own vectors at residual sites, float32; no text changes them.
+
+        At `resid.l` these are the vectors cut at block l, and behind them what has become of the vectors kept
+        from block 0 on. A site where the prompt has neither is left out; keys and values are no states.
+
+        Raises:
+            UserError: there is no such residual site, or the model reads a prompt together with the text.
+        """
+
 
 @runtime_checkable
 class PackingLM(FrozenLM, Protocol):

@@ -205,6 +205,9 @@ class ShardedLM:
             )
         return statistic
 
+    def prompt_states(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Float[Tensor, "_ H"]]:
+        return self._first("prompt_states", sent(prompt) or {}, list(sites))
+
     def memory(self) -> list[Memory]:
         """What each rank holds now."""
         return self._everyone("memory")

@@ -78,3 +78,35 @@ class Sites:
             # Not what enters block 0: some families multiply that, or have added positions to it.
             outputs.append((self._embedding, lambda states: give("resid.0", states.flatten(0, -2)[None])))
         return showing(inputs, outputs)
+
+    def require_residual(self, sites: Sequence[str]) -> None:
+        """Lets sites pass that are in the residual stream.
+
+        Raises:
+            UserError: one is not.
+        """
+        blocks = len(self._layers)
+        known = {"final", *(f"resid.{block}" for block in range(blocks + 1))}
+        unknown = [site for site in sites if site not in known]
+        if unknown:
+            raise UserError(
+                f"a prompt's vectors have states at resid.0 to resid.{blocks} and at final, and not at "
+                f"'{unknown[0]}'"
+            )
+
+    def fronts(
+        self, found: dict[str, Tensor], sites: Sequence[str], front: int
+    ) -> AbstractContextManager[None]:
+        """Puts the states of a packed sequence's first `front` vectors at residual sites into `found`."""
+        blocks = len(self._layers)
+
+        def keep(site: str, states: Tensor) -> None:
+            found[site] = states[0, :front].float()
+
+        inputs = {f"resid.{block}": layer for block, layer in enumerate(self._layers)}
+        outputs = {f"resid.{blocks}": self._layers[-1], "final": self._final}
+
+        def shown(modules: dict[str, nn.Module]) -> list[Shown]:
+            return [(module, partial(keep, site)) for site, module in modules.items() if site in sites]
+
+        return showing(shown(inputs), shown(outputs))

@@ -20,11 +20,6 @@ AGAIN = "--again"
 """The option of `python -m jobs.study`."""
 
 
-def known_records(folder: StudyFolder) -> dict[str, Record]:
-    """The records of a results folder by trial id, with those that a run which was killed had set aside."""
-    return load_records(folder.earlier.records) | load_records(folder.records)
-
-
 def of_other_code(records: Iterable[Record]) -> list[Record]:
     """Those that were made by code other than this process runs."""
     return [record for record in records if not same_code(record.environment)]

@@ -12,13 +12,12 @@ from typing import Any, NamedTuple
 from ray import tune
 
 from softprior.errors import UserError
-from softprior.events import Event, Failed, Notice
+from softprior.events import Event, Failed, Notice, Observer
 from softprior.labels import counted
 from softprior.provenance import code
 from softprior.records import load_record, save_record
 from softprior.results import StudyFolder
 from softprior.specs import TrialSpec
-from softprior.studies.observers import Observer
 from softprior.studies.watchdog import stalls
 from softprior.studies.worker import EVENTS, at, failed
 

@@ -1,27 +1,83 @@
-"""Who may listen to a study, in the driver."""
+"""A run of a study and those who listen to it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
-from softprior.events import Event
-from softprior.records import Record
+from softprior.events import Observer
+from softprior.records import Record, load_records
+from softprior.results import StudyFolder
 from softprior.specs import TrialSpec
+from softprior.studies.table import Planned
 
 
-class Observer(Protocol):
-    """Hears what happens in a study, in the driver; must not block for long."""
+@dataclass(frozen=True)
+class Work:
+    """What a run of a study finds, and what it is about to do.
 
-    def progress(self, trial: TrialSpec, events: Sequence[Event]) -> None:
-        """What a running trial tells, in order, each event once per attempt."""
+    Attributes:
+        trials: all trials of the study; of a search those that are known so far.
+        kept: records of trials that ended in an earlier run and do not run again, by trial id.
+        superseded: finished trials that do run again, because other code made their records.
+        total: number of trials there will be, with those that a search has yet to propose.
+    """
 
-    def ended(self, record: Record) -> None:
-        """A trial has ended; its record is in the folder, unless none can be written there."""
+    trials: tuple[TrialSpec, ...]
+    kept: Mapping[str, Record]
+    superseded: tuple[str, ...]
+    total: int
+
+    @property
+    def missing(self) -> tuple[TrialSpec, ...]:
+        """The known trials that will run."""
+        return tuple(trial for trial in self.trials if trial.id not in self.kept)
 
 
-class SearchObserver(Observer, Protocol):
-    """Hears also of the trials that a search adds while it runs."""
+Listen = Callable[[Work], Sequence[Observer]]
+"""Makes the observers of a run, once nobody else can run the study and it is known what will run."""
+
+
+def nobody(work: Work) -> Sequence[Observer]:  # noqa: ARG001  same signature
+    """No observers."""
+    return ()
+
+
+class Listeners(Observer):
+    """The observers of one run, told of what a search adds, and the records that the run leaves.
+
+    Attributes:
+        observers: in the order in which they are told.
+        metrics: of the whole study, set by a search at its end.
+    """
+
+    def __init__(self, observers: Sequence[Observer], plan: Planned, work: Work, folder: StudyFolder) -> None:
+        self.observers = tuple(observers)
+        self.metrics: Mapping[str, float] = {}
+        self._plan = plan
+        self._work = work
+        self._folder = folder
 
     def added(self, trials: Sequence[TrialSpec]) -> None:
-        """All trials of the search so far, the new ones among them."""
+        for observer in self.observers:
+            observer.added(trials)
+
+    def records(self) -> dict[str, Record]:
+        """The records of the trials that have ended so far; those of earlier runs are not read again."""
+        new = load_records(self._folder.records, known=self._work.kept)
+        wanted = {trial.id for trial in self._plan.trials}
+        return {i: r for i, r in {**self._work.kept, **new}.items() if i in wanted}
+
+
+@contextmanager
+def listening(listen: Listen, plan: Planned, work: Work, folder: StudyFolder) -> Iterator[Listeners]:
+    """Makes the observers, and closes every one of them at the end, whatever happens, in their order."""
+    listeners = Listeners(listen(work), plan, work, folder)
+    try:
+        yield listeners
+    finally:
+        records = listeners.records()
+        with ExitStack() as ending:
+            for observer in reversed(listeners.observers):
+                ending.callback(observer.close, records, listeners.metrics)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from softprior.events import Event, Failed, Notice, Phase, Step, Validation
+from softprior.events import Event, Failed, Notice, Observer, Phase, Step, Validation
 from softprior.labels import labels, short_ids
 from softprior.records import Record
 from softprior.specs import TrialSpec
@@ -22,7 +22,7 @@ QUIET = 15.0
 NUMBER = re.compile(r"\d[\d.,]*")
 
 
-class Watch:
+class Watch(Observer):
     """An observer that shows the study and its running trials."""
 
     def __init__(
@@ -62,14 +62,13 @@ class Watch:
         )
         self._study = self._bars.add_task("study", total=self._total, completed=done, note="")
 
-    def __enter__(self) -> Watch:
         if self._live:
             self._bars.start()
         else:
             self._clock.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self, records: Mapping[str, Record], metrics: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
+        """Leaves the terminal to others."""
         if self._live:
             self._bars.stop()
         else:

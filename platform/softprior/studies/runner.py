@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from softprior.events import Observer
 from softprior.lease import locked
 from softprior.records import Record, load_records
 from softprior.results import StudyFolder
@@ -17,7 +18,7 @@ from softprior.storage import RemotePath
 from softprior.studies.again import of_other_code, set_aside, settle
 from softprior.studies.cluster import Cluster
 from softprior.studies.deaths import every_death_is_one
-from softprior.studies.observers import Observer
+from softprior.studies.observers import Listen, Work, listening, nobody
 from softprior.studies.own_code import in_use
 from softprior.studies.placement import concurrent, placed_model, replicas, trial_resources, trial_threads
 from softprior.studies.plan import Plan
@@ -58,13 +59,14 @@ class InterruptedStudyError(Exception):
 def run_study(
     plan: Plan,
     folder: StudyFolder,
-    observers: Sequence[Observer],
+    listen: Listen = nobody,
     cluster: Cluster | None = None,
     again: bool = False,
 ) -> dict[str, Record]:
     """Runs what is missing and returns the records of all trials of the plan, by id.
 
     Args:
+        listen: makes the observers, once the folder is locked.
         cluster: one whose start has begun already, to save time; whoever began it stops it.
         again: also runs finished trials whose records other code has made.
 
@@ -76,27 +78,36 @@ def run_study(
     with locked(folder.lock):
         write_study(folder, plan)
         settle(folder)
-        wanted = {trial.id: trial for trial in plan.trials}
-        known = {i: r for i, r in load_records(folder.records).items() if i in wanted}
-        if again:
-            others = {r.id for r in of_other_code(r for r in known.values() if r.status == "finished")}
-            set_aside(folder, others)
-            known = {i: r for i, r in known.items() if i not in others}
-        missing = [trial for i, trial in wanted.items() if i not in known or known[i].status != "finished"]
-        interrupted = False
-        if missing:
-            try:
-                own = cluster or Cluster(plan.study.resources, plan.study.placement)
-                run_trials(plan.study, missing, folder, observers, own)
-            except KeyboardInterrupt:
-                interrupted = True
-            finally:
-                settle(folder)
-        records = {i: r for i, r in load_records(folder.records).items() if i in wanted}
-        write_table(folder, plan, records)
+        work = _work(plan, folder, again)
+        with listening(listen, plan, work, folder) as listeners:
+            interrupted = False
+            set_aside(folder, work.superseded)
+            if work.missing:
+                try:
+                    own = cluster or Cluster(plan.study.resources, plan.study.placement)
+                    run_trials(plan.study, list(work.missing), folder, listeners.observers, own)
+                except KeyboardInterrupt:
+                    interrupted = True
+                finally:
+                    settle(folder)
+            records = listeners.records()
+            write_table(folder, plan, records)
         if interrupted:
             raise InterruptedStudyError(records)
         return records
+
+
+def _work(plan: Plan, folder: StudyFolder, again: bool) -> Work:
+    """Which trials are finished, and which of those run again."""
+    wanted = {trial.id for trial in plan.trials}
+    finished = {
+        i: record
+        for i, record in load_records(folder.records).items()
+        if i in wanted and record.status == "finished"
+    }
+    superseded = tuple(record.id for record in of_other_code(finished.values())) if again else ()
+    kept = {i: record for i, record in finished.items() if i not in superseded}
+    return Work(plan.trials, kept, superseded, len(plan.trials))
 
 
 def run_trials(

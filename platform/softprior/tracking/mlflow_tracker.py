@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from softprior.events import Event, Step, Validation
+from softprior.events import Event, Observer, Step, Validation
 from softprior.hiding import hidden
 from softprior.labels import labels, numbered
 from softprior.provenance import SOURCES, code
@@ -32,7 +32,7 @@ PARENT = "softprior.study"
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
 
-class MlflowTracker:
+class MlflowTracker(Observer):
     """An observer of a study that writes to MLflow from a thread of its own.
 
     Attributes:
@@ -65,13 +65,10 @@ class MlflowTracker:
         self._trials = tuple(trials)
         self._queue.put(_Added(self._trials))
 
-    def close(self, records: dict[str, Record], metrics: Mapping[str, float] | None = None) -> None:
+    def close(self, records: Mapping[str, Record], metrics: Mapping[str, float] | None = None) -> None:
         """Sends whatever is missing, ends the study's run, and waits for it.
 
         Afterwards `problem` says what could not be sent, if anything.
-
-        Args:
-            metrics: of the whole study, as a search's lowest value.
         """
         self._queue.put(_Close(records, metrics or {}))
         self._thread.join()

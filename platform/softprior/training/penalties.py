@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from softprior.labels import numbered
-from softprior.priors import Distribution
 from softprior.prompt import Place
 from softprior.regularisers import REGULARISERS, Setting, Term
 from softprior.specs import Entry
-from softprior.training.source import PlaceSource
-
-
-class Start(NamedTuple):
-    """Where the vectors of one place come from.
-
-    Attributes:
-        source: the model, seen from the place.
-        distribution: the prior's law there; None if no regulariser will ask for it.
-        sample: the draw, keys before rotary.
-        facts: for the record.
-    """
-
-    source: PlaceSource
-    distribution: Distribution | None
-    sample: Float[Tensor, "P H"]
-    facts: dict[str, Any]
+from softprior.training.starts import Start
 
 
 class Penalties:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -23,11 +22,10 @@ from softprior.liveness import alive
 from softprior.methods import METHODS, Method
 from softprior.models.protocol import FrozenLM
 from softprior.posteriors import Posterior, Vectors, save_posterior
-from softprior.priors import PRIORS, Distribution, Prior, assignment
+from softprior.priors import PRIORS, assignment
 from softprior.prompt import Batch, Place, collate
 from softprior.records import PlaceGeometry, Prediction, Record, Score, StepPoint, save_record
 from softprior.results import StudyFolder
-from softprior.seeding import torch_generator
 from softprior.specs import TrialSpec
 from softprior.tasks import TASKS, Task
 from softprior.tasks.batching import batch_size, training_batches
@@ -39,8 +37,10 @@ from softprior.training.environment import environment
 from softprior.training.evaluation import Evaluator
 from softprior.training.failure import require_finite
 from softprior.training.optimizer import PromptOptimizer, schedule, schedule_sum
-from softprior.training.penalties import Penalties, Start
-from softprior.training.source import PlaceSource, SeenSource, vocabulary
+from softprior.training.penalties import Penalties
+from softprior.training.source import SeenSource, vocabulary
+from softprior.training.starts import Start, start_at
+from softprior.training.travel import place_geometry
 
 QUARANTINE = 100
 """Malformed rows that a record names; all of them are counted."""
@@ -88,7 +88,7 @@ class Trial:
         self.report(Phase(0, f"reading {self.spec.task.name}"))
         self._check_lengths()
         starts = self._sample()
-        initial = {place: start.source.placed(start.sample) for place, start in starts.items()}
+        initial = {place: start.vectors for place, start in starts.items()}
         facts = {place.name: start.facts for place, start in starts.items()}
         optimizer = None
         if self.spec.training is not None and self.spec.rate is not None:
@@ -181,27 +181,14 @@ class Trial:
         for i, place in enumerate(places, start=1):
             part = f"place {i} of {len(places)}" if len(places) > 1 else ""
             self.report(Phase(0, f"fitting {self.spec.prior.name}", part))
-            source = PlaceSource(self.host, self.tokenizer, place, count, places)
-            there = assignment(prior).at(place)
-            law = there.fit(source)
-            for sentence in law.warnings():
+            there, seed = assignment(prior).at(place), self.spec.seed
+            start = start_at(
+                self.host, self.tokenizer, there, place, count, seed=seed, places=places, names=names
+            )
+            for sentence in start.warnings:
                 self.report(Notice(0, sentence))
-            sample = law.sample(torch_generator(self.spec.seed, *names, there.draws(place)), count)
-            facts = {**law.record(), **self._radii(there, law, source, sample)}
-            starts[place] = Start(source, law if self.spec.regularisers else None, sample, facts)
+            starts[place] = start if self.spec.regularisers else start._replace(distribution=None)
         return starts
-
-    def _radii(
-        self, prior: Prior, law: Distribution, source: PlaceSource, sample: Float[Tensor, "P H"]
-    ) -> dict[str, Any]:
-        """Each vector's Mahalanobis radius as a quantile of the data's, and which data these are."""
-        seen = SeenSource(self.host, self.tokenizer, source.place, source.tokens)
-        reference = seen.reference_of(prior, law)
-        if reference is None:
-            return {"radius_quantiles": None}
-        quantiles = [round(q, 4) for q in reference.quantiles(seen.seen(sample)).tolist()]
-        named = {"data": reference.source, "without": reference.without}
-        return {"radius_quantiles": quantiles, "radius_reference": named}
 
     def _resume(self, optimizer: PromptOptimizer) -> None:
         found = load_checkpoint(self.folder.checkpoint(self.spec.id), self.spec.id)
@@ -324,26 +311,13 @@ class Trial:
         training = self.spec.training
         assert training is not None
         factors = schedule_sum(training.steps, training)
+        direct = self.method.network() is None
         result = {}
         for place, start in initial.items():
             end = final[place]
-            moved = float(geometry.distance_moved(start, end).mean())
-            direct = self.method.network() is None
             reach = geometry.reach(optimizer.rates[place], factors, end.shape[1]) if direct else None
             source = SeenSource(self.host, self.tokenizer, place, len(end))
-            start, end = source.unplaced(start), source.unplaced(end)
-            seen = source.seen(end)
-            result[place.name] = PlaceGeometry(
-                moved=moved,
-                reach=reach,
-                moved_over_reach=None if reach is None else moved / reach,
-                initial_norm=float(start.double().norm(dim=1).mean()),
-                final_norm=float(end.double().norm(dim=1).mean()),
-                cosine=_or_none(geometry.mean_pairwise_cosine(seen)),
-                participation=_or_none(geometry.participation_ratio(seen)),
-                initial_radius=float(source.quantiles(start).mean()) if source.known else None,
-                final_radius=float(source.quantiles(end).mean()) if source.known else None,
-            )
+            result[place.name] = place_geometry(source, start, end, reach)
         return result
 
     def _record(
@@ -377,10 +351,6 @@ class Trial:
             predictions=tuple(predictions),
             environment=environment(self.progress.seconds, self.progress.sources),
         )
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _evenly(steps: int, count: int) -> set[int]:

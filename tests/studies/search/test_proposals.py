@@ -14,16 +14,18 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from rich.console import Console
 
-from jobs.searching import run
-from jobs.stopping import Stop
+from jobs.exits import FAILED
+from jobs.reports import report
 from softprior.errors import UserError
-from softprior.events import Validation
+from softprior.events import Observer, Validation
+from softprior.library.studies import run
 from softprior.provenance import code
 from softprior.records import Record, Score, load_record, load_records, save_record
 from softprior.results import StudyFolder
 from softprior.specs import TrialSpec
 from softprior.studies.again import of_other_code
 from softprior.studies.cluster import Cluster
+from softprior.studies.observers import Work, nobody
 from softprior.studies.search import run as search_run
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.proposals import Proposals
@@ -201,7 +203,7 @@ def test_an_end_that_cannot_be_told_ends_the_search_and_is_told_next_time(
     cluster = SimpleNamespace(start=lambda: None)
     said = "stopped answering .the database is gone." if lost == "storage" else "records cannot be written"
     with pytest.raises(UserError, match=said):
-        search_run.run_search(plan, folder, [], cluster)
+        search_run.run_search(plan, folder, nobody, cluster)
     (left,) = open_search(plan, folder).get_trials()
     assert left.state == TrialState.RUNNING
     asked = Proposals(open_search(plan, folder), plan, folder, lambda _: None)
@@ -226,15 +228,15 @@ def test_a_search_of_other_code_begins_anew_and_the_old_one_is_kept(
     monkeypatch.setattr(search_run, "run_trials", run_trials)
     cluster = SimpleNamespace(start=lambda: None)
     environment: dict[str, Any] = {"commit": "f" * 40, "sources": "0" * 16}
-    first, old = search_run.run_search(plan, folder, [], cluster)
+    first, old = search_run.run_search(plan, folder, nobody, cluster)
     points = [trial.params for trial in first.trials]
     _, same = search_run.run_search(
-        planned(tmp_path, **{**STOPPING, "search": {"trials": 2}}), folder, [], cluster
+        planned(tmp_path, **{**STOPPING, "search": {"trials": 2}}), folder, nobody, cluster
     )
     assert same == old, "without the option it is as it was"
     environment = code()
     fresh = planned(tmp_path, **{**STOPPING, "search": {"trials": 2}})
-    found, new = search_run.run_search(fresh, folder, [], cluster, again=True)
+    found, new = search_run.run_search(fresh, folder, nobody, cluster, again=True)
     assert of_other_code(new.values()) == []
     assert load_records(folder.earlier.records) == old
     assert set(new) == set(old), "the same seed proposes the same points"
@@ -244,14 +246,15 @@ def test_a_search_of_other_code_begins_anew_and_the_old_one_is_kept(
         study.study_name: len(storage.get_all_trials(study._study_id)) for study in storage.get_all_studies()
     }
     assert names == {"small": 2, "small before 1": 2}
-    again, _ = search_run.run_search(fresh, folder, [], cluster, again=True)
+    again, _ = search_run.run_search(fresh, folder, nobody, cluster, again=True)
     assert again._study_id == found._study_id, "of this code already"
 
 
 def test_a_proposal_that_fails_without_a_trial_makes_the_status_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = planned(tmp_path, **{**STOPPING, "search": {"trials": 3}})
+    changes = {**STOPPING, "search": {"trials": 3}, "tracking": {"enabled": False}}
+    plan = planned(tmp_path, **changes)
     folder = StudyFolder(tmp_path / "results" / "small")
     at, refused = plan.at, []
 
@@ -268,13 +271,18 @@ def test_a_proposal_that_fails_without_a_trial_makes_the_status_1(
 
     monkeypatch.setattr(plan, "at", picky)
     monkeypatch.setattr(search_run, "run_trials", run_trials)
-    monkeypatch.setattr("analysis.illustrator.Illustrator.complete", lambda *_: None)
     monkeypatch.setattr(Cluster, "start", lambda _: None)
     console = Console(width=200, record=True, file=io.StringIO())
-    cluster = Cluster(plan.study.resources, plan.study.placement)
-    assert run(console, plan, folder, None, cluster, Stop()) is False
-    assert "proposal 0 failed: these values do not fit together" in console.export_text()
-    assert run(console, plan, folder, None, cluster, Stop()) is False, "again, with nothing left to do"
+    works: list[Work] = []
+
+    def listen(work: Work) -> list[Observer]:
+        works.append(work)
+        return []
+
+    for _ in range(2):  # again, with nothing left to do
+        results = run(plan, tmp_path / "results", listen=listen)
+        assert report(console, plan, works[-1], results) == FAILED
+        assert "proposal 0 failed: these values do not fit together" in console.export_text()
 
 
 def test_rungs_are_steps_whatever_the_batch(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from optuna import Study
 from optuna.exceptions import StorageInternalError
 
@@ -11,26 +9,27 @@ from softprior.errors import UserError
 from softprior.lease import locked
 from softprior.records import Record, load_records
 from softprior.results import StudyFolder
-from softprior.specs import TrialSpec
 from softprior.studies.again import of_other_code, set_aside
 from softprior.studies.cluster import Cluster
-from softprior.studies.observers import SearchObserver
+from softprior.studies.observers import Listen, Listeners, Work, listening
 from softprior.studies.runner import InterruptedStudyError, Search, run_trials
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.storage import begin_anew, open_search
+from softprior.studies.search.summary import lowest, save_summary, summarise
 from softprior.studies.table import write_study, write_table
 
 
 def run_search(
     plan: SearchPlan,
     folder: StudyFolder,
-    observers: Sequence[SearchObserver],
+    listen: Listen,
     cluster: Cluster,
     again: bool = False,
 ) -> tuple[Study, dict[str, Record]]:
     """Runs what is missing; returns the Optuna study and the records of all trials, by id.
 
     Args:
+        listen: makes the observers, once the folder is locked.
         again: starts the search over if other code contributed to it: what it proposed follows from what it
             was told. Its records go to the folder `earlier`, and its storage keeps it under another name.
 
@@ -38,44 +37,57 @@ def run_search(
         UserError: another process runs this search, or it cannot go on in this folder or storage.
         InterruptedStudyError: Ctrl-C, or another signal whose handler raises KeyboardInterrupt.
     """
-
-    def added(trials: Sequence[TrialSpec]) -> None:
-        for observer in observers:
-            observer.added(trials)
-
     with locked(folder.lock):
         study = open_search(plan, folder)
-        earlier = load_records(folder.records) if again else {}
-        if of_other_code(earlier.values()):
+        kept = load_records(folder.records)
+        superseded: tuple[str, ...] = ()
+        if again and of_other_code(kept.values()):
             study = begin_anew(study, plan, folder)
-            set_aside(folder, earlier)
+            set_aside(folder, kept)
+            kept, superseded = {}, tuple(kept)
         if not folder.table.exists():
             cluster.start()  # a first run surely needs Ray, which gets ready while we import
         write_study(folder, plan)
-        from softprior.studies.search.proposals import Proposals
-        from softprior.studies.search.rungs import Rungs
-
+        samples = len(plan.baselines) + plan.search.trials * plan.members
+        work = Work(plan.trials, kept, superseded, samples)
         interrupted = False
-        try:
-            proposals = Proposals(study, plan, folder, added)
-            if not proposals.finished:
-                rungs = None if plan.search.early_stopping is None else Rungs(plan, folder, proposals)
-                samples = len(plan.baselines) + plan.search.trials * plan.members
-                search = Search(proposals, rungs, samples, plan.search.concurrent * plan.members)
-                run_trials(plan.study, [], folder, [proposals, *observers], cluster, search)
-            if proposals.error is not None:
-                raise proposals.error
-        except KeyboardInterrupt:
-            interrupted = True
-        except StorageInternalError as error:
-            raise UserError(
-                f"the search's storage stopped answering ({str(error).splitlines()[0]}); the same command "
-                "again goes on"
-            ) from None
-        wanted = {trial.id for trial in plan.trials}
-        records = {i: r for i, r in load_records(folder.records).items() if i in wanted}
-        write_study(folder, plan)
-        write_table(folder, plan, records)
+        with listening(listen, plan, work, folder) as listeners:
+            try:
+                _propose(study, plan, folder, listeners, cluster, samples)
+            except KeyboardInterrupt:
+                interrupted = True
+            except StorageInternalError as error:
+                raise UserError(
+                    f"the search's storage stopped answering ({str(error).splitlines()[0]}); the same "
+                    "command again goes on"
+                ) from None
+            records = listeners.records()
+            write_study(folder, plan)
+            write_table(folder, plan, records)
+            if not interrupted:
+                summary = summarise(study)
+                save_summary(folder, summary)
+                listeners.metrics = lowest(summary)
         if interrupted:
             raise InterruptedStudyError(records)
         return study, records
+
+
+def _propose(
+    study: Study, plan: SearchPlan, folder: StudyFolder, listeners: Listeners, cluster: Cluster, samples: int
+) -> None:
+    """Runs what the search proposes until it has proposed everything.
+
+    Raises:
+        Exception: what kept a trial's end from being told to the search.
+    """
+    from softprior.studies.search.proposals import Proposals
+    from softprior.studies.search.rungs import Rungs
+
+    proposals = Proposals(study, plan, folder, listeners.added)
+    if not proposals.finished:
+        rungs = None if plan.search.early_stopping is None else Rungs(plan, folder, proposals)
+        search = Search(proposals, rungs, samples, plan.search.concurrent * plan.members)
+        run_trials(plan.study, [], folder, [proposals, *listeners.observers], cluster, search)
+    if proposals.error is not None:
+        raise proposals.error

@@ -10,6 +10,10 @@ from optuna import Study
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from softprior.errors import UserError
+from softprior.files import write_json
+from softprior.records import read_header
+from softprior.results import StudyFolder
 from softprior.studies.search.storage import REASON, TRIALS
 
 FEWEST = 4
@@ -56,6 +60,55 @@ class Summary(NamedTuple):
     best: tuple[Point, ...]
     importances: tuple[dict[str, float], ...]
     logs: frozenset[str]
+
+
+def lowest(summary: Summary) -> dict[str, float]:
+    """The lowest value of every objective among a search's best points."""
+    if not summary.best:
+        return {}
+    values = zip(*(point.values for point in summary.best), strict=True)
+    named = zip(summary.objectives, values, strict=True)
+    return {f"lowest_{name.replace(' ', '_')}": min(own) for name, own in named}
+
+
+def save_summary(folder: StudyFolder, summary: Summary) -> None:
+    """Writes `search/summary.json`, the best points by their numbers."""
+    value = {
+        "objectives": summary.objectives,
+        "best": [point.number for point in summary.best],
+        "importances": dict(zip(summary.objectives, summary.importances, strict=True)),
+        "points": [point._asdict() for point in summary.points],
+        "logs": sorted(summary.logs),
+    }
+    write_json(folder.summary, value)
+
+
+def load_summary(folder: StudyFolder) -> Summary:
+    """Reads it back.
+
+    Raises:
+        FileNotFoundError: there is none, in the folder of a grid or of a search that has not ended.
+        UserError: it is damaged.
+    """
+    value = read_header(folder.summary)
+    try:
+        points = {point["number"]: _read(point) for point in value["points"]}
+        return Summary(
+            tuple(value["objectives"]),
+            tuple(points.values()),
+            tuple(points[number] for number in value["best"]),
+            tuple(value["importances"][objective] for objective in value["objectives"]),
+            frozenset(value.get("logs", ())),
+        )
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder.summary} is damaged ({error}); the same search again writes it anew"
+        ) from None
+
+
+def _read(point: dict[str, Any]) -> Point:
+    tuples = {name: tuple(point[name]) for name in ("values", "trials")}
+    return Point(**{**point, **tuples})
 
 
 def summarise(study: Study) -> Summary:

@@ -37,7 +37,7 @@ from softprior.testing.hosts.recorder import Recorder
 from softprior.testing.hosts.refusals import check_refusals
 from softprior.testing.hosts.several import check_several
 from softprior.testing.hosts.sizes import check_embed, check_info, check_normalise
-from softprior.testing.hosts.states import check_states
+from softprior.testing.hosts.states import check_no_prompt_states, check_prompt_states, check_states
 
 __all__ = [
     "CHECKS",
@@ -58,10 +58,12 @@ __all__ = [
     "check_labels",
     "check_losses",
     "check_no_keys",
+    "check_no_prompt_states",
     "check_normalise",
     "check_padding_and_order",
     "check_prefix_of_a_text",
     "check_projections",
+    "check_prompt_states",
     "check_refusals",
     "check_several",
     "check_states",
@@ -92,8 +94,15 @@ _ANY: tuple[_Check, ...] = (
 )
 
 CHECKS: dict[Stack, tuple[_Check, ...]] = {
-    "decoder": (*_ANY, check_keys_values, check_projections, check_key_sites, check_prefix_of_a_text),
-    "encoder": (*_ANY, check_no_keys),
+    "decoder": (
+        *_ANY,
+        check_prompt_states,
+        check_keys_values,
+        check_projections,
+        check_key_sites,
+        check_prefix_of_a_text,
+    ),
+    "encoder": (*_ANY, check_no_keys, check_no_prompt_states),
 }
 """The suite for a host of any dtype, by the stack where its prompts stand; `check_finite_differences`
 comes on top for float64."""

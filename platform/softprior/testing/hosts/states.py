@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from contextlib import ExitStack
 
+import torch
+from torch import Tensor, nn
+
+from softprior.models.blocks import Blocks
+from softprior.models.hooks import leaving
 from softprior.models.protocol import FrozenLM
-from softprior.testing.hosts.closeness import assert_close
+from softprior.prompt import Place, Prompt
+from softprior.testing.hosts.closeness import assert_close, assert_refused
 from softprior.testing.hosts.examples import example_batch, example_prompts, firsts, padded, texts
 from softprior.testing.hosts.oracle import (
     at_sites,
@@ -17,6 +22,7 @@ from softprior.testing.hosts.oracle import (
     stacks,
 )
 from softprior.testing.hosts.recorder import Recorder
+from softprior.testing.literal import literal_logits
 
 
 @torch.no_grad()
@@ -61,3 +67,60 @@ def check_states(host: FrozenLM, oracle: nn.Module) -> None:
     host.loss(None, batch)
     assert list(one.updates) == [sites[1]]
     assert sum(len(states) for states, _ in one.updates[sites[1]]) == len(seen.by_text(sites[1])[0])
+
+
+@torch.no_grad()
+def check_prompt_states(host: FrozenLM, oracle: nn.Module) -> None:
+    """States of prompt vectors are those of the literal form in front of any text; other sites have none."""
+    info, batch = host.info(), example_batch(host.info())
+    sites = [*(f"resid.{block}" for block in range(info.blocks + 1)), "final"]
+    for name, prompt in example_prompts(host).items():
+        found = host.prompt_states(prompt, sites)
+        for text in texts(batch)[:2]:
+            expected = _literal_fronts(oracle, prompt, text)
+            assert set(found) == set(expected), name
+            for site, states in expected.items():
+                assert found[site].dtype == torch.float32
+                assert_close(found[site], states, f"{name}, {site}")
+    kept = {Place(0): torch.ones(1, info.hidden)}
+    assert set(host.prompt_states(kept, ["final"])) == {"final"}
+    assert_refused(host.prompt_states, kept, [f"resid.{info.blocks + 1}"])
+    assert_refused(host.prompt_states, kept, ["key.0"])
+
+
+def check_no_prompt_states(host: FrozenLM, oracle: nn.Module) -> None:  # noqa: ARG001  same signature
+    """An encoder reads its prompt with the text, so there is nothing to give."""
+    vectors = torch.ones(1, host.info().hidden)
+    assert_refused(host.prompt_states, {Place(0, stack="encoder"): vectors}, ["encoder.final"])
+
+
+def _literal_fronts(oracle: nn.Module, prompt: Prompt, text: list[int]) -> dict[str, Tensor]:
+    """What stands in front of a text at every residual site: vectors cut at the block, then kept ones."""
+    blocks = Blocks.of(oracle)
+    count = len(blocks.layers)
+    kept = len(prompt.get(Place(0), ()))
+    found: dict[str, Tensor] = {}
+
+    def keep(site: str, states: Tensor) -> None:
+        flat = states.reshape(-1, states.shape[-1])
+        found[site] = flat[: len(flat) - len(text)]
+
+    with ExitStack() as hooks:
+        for block, layer in enumerate(blocks.layers):
+            site = f"resid.{block}"
+            handle = layer.register_forward_pre_hook(lambda _, args, site=site: keep(site, args[0]))
+            hooks.callback(handle.remove)
+        last = lambda _, __, out: keep(f"resid.{count}", leaving(out))  # noqa: E731
+        hooks.callback(blocks.layers[-1].register_forward_hook(last).remove)
+        literal_logits(oracle, prompt, text)
+    found = {site: states for site, states in found.items() if not any(p.kind == "key" for p in prompt)}
+    if f"resid.{count}" in found:
+        end = found[f"resid.{count}"]
+        found[f"resid.{count}"] = end[len(end) - kept :]
+        found["final"] = blocks.final_norm(found[f"resid.{count}"])
+    # What a learned table or a factor adds on the way to block 0 belongs to no site.
+    found["resid.0"] = torch.cat(
+        [embedding(oracle).weight[:0]]
+        + [prompt[place] for place in (Place(0, after="cut"), Place(0)) if place in prompt]
+    )
+    return {site: states for site, states in found.items() if len(states)}

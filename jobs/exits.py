@@ -1,0 +1,40 @@
+"""Exit statuses of the commands, and the one place that turns errors into them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from softprior.errors import UserError
+
+FINISHED, FAILED, WRONG = 0, 1, 2
+"""Everything asked for is done; some trials failed; the user has to mend something.
+
+Ctrl-C gives 130, SIGTERM 143.
+"""
+
+
+def status_of(work: Callable[[], int], where: str | None = None) -> int:
+    """Does the work and returns its status; a mistake of the user's becomes a sentence on stderr.
+
+    Args:
+        where: the folder that is written to, for the sentence about a full disk.
+    """
+    try:
+        return work()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG
+    except Exception as error:
+        reason = _full_disk(error) if where is not None else None
+        if reason is None:
+            raise
+        kept = "finished trials and checkpoints are kept, so free some space and run the command again"
+        print(f"error: {where} cannot be written ({reason}); {kept}", file=sys.stderr)
+        return WRONG
+
+
+def _full_disk(error: Exception) -> str | None:
+    from softprior.training.failure import full_disk  # brings in torch
+
+    return full_disk(error)

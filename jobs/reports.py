@@ -1,0 +1,114 @@
+"""What a study or a search prints when it has ended, and the exit status that this gives."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from analysis.search_tables import best_table, importance_table
+from analysis.tables import failures_table, results_table
+from jobs.exits import FAILED, FINISHED
+from jobs.screen import tell_unsent
+from softprior.labels import by_number, counted
+from softprior.library.results import Results, Tracked
+from softprior.studies.again import reused_note
+from softprior.studies.describe import closing_notes
+from softprior.studies.observers import Work
+from softprior.studies.plan import Plan
+from softprior.studies.search.plan import SearchPlan
+from softprior.studies.search.summary import Summary
+
+
+def report(console: Console, planned: Plan | SearchPlan, work: Work, results: Results) -> int:
+    """Prints tables, places and notes; the status."""
+    if isinstance(planned, SearchPlan):
+        assert results.summary is not None
+        status = _search(console, planned, results, results.summary)
+    else:
+        status = _study(console, results)
+    told = planned.notes if work.missing and not isinstance(planned, SearchPlan) else ()
+    for line in closing_notes(results.records.values()):
+        if line not in told:  # which were printed with what would run
+            console.print(f"note: {line}", soft_wrap=True)
+    if isinstance(planned, SearchPlan):
+        _tracking(console, results.tracked)
+    note = reused_note(
+        work.kept.values(), "starts the search over" if isinstance(planned, SearchPlan) else ""
+    )
+    if note and (work.missing or isinstance(planned, SearchPlan)):  # the table has them among the new ones
+        console.print(note)
+    return status
+
+
+def _study(console: Console, results: Results) -> int:
+    trials, folder = results.trials, results.folder
+    console.print(results_table(trials, folder.root.name, console.width))
+    _failures(console, results)
+    console.print(f"results  {folder.root}")
+    console.print(f"figures  {folder.root / 'figures'}")
+    _tracking(console, results.tracked)
+    tracked = results.tracked
+    if tracked and not tracked.problem and tracked.uri.startswith("http"):
+        console.print(f"compare  {tracked.uri}")
+    elif tracked and not tracked.problem:
+        where = shlex.quote(str(folder.root.parent))
+        console.print(f"compare  {sys.executable} -m jobs.ui --results {where}", soft_wrap=True)
+    failed = int((trials.status == "failed").sum())
+    if failed:
+        them = by_number(failed, "it", "them")
+        of = f"{failed} of {counted(len(trials), 'trial')}"
+        console.print(f"{of} failed; the same command again tries {them} again")
+    return FAILED if (trials.status != "finished").any() else FINISHED
+
+
+def _search(console: Console, planned: SearchPlan, results: Results, summary: Summary) -> int:
+    folder, objective = results.folder, " and ".join(summary.objectives)
+    what = "lowest" if len(summary.objectives) == 1 else "beaten by none in"
+    console.print(best_table(summary, f"{planned.study.name}: {what} {objective}"))
+    importances = importance_table(summary)
+    if importances is not None:
+        console.print(importances)
+    _failures(console, results)
+    states = [point.state for point in summary.points]
+    counts = {"finished": "complete", "stopped early": "pruned", "failed": "fail"}
+    shown = [f"{states.count(state)} {words}" for words, state in counts.items() if state in states]
+    console.print(f"proposals {len(states)}: {', '.join(shown)}")
+    console.print(f"results   {folder.root}")
+    console.print(f"figures   {folder.search} and {folder.root / 'figures'}")
+    if planned.search.storage is None:
+        console.print(f"dashboard {_dashboard()} {folder.journal}", soft_wrap=True)
+    failed = {i for i, record in results.records.items() if record.status == "failed"}
+    for point in summary.points:
+        if point.state == "fail" and failed.isdisjoint(point.trials):
+            console.print(f"proposal {point.number} failed: {point.reason}", soft_wrap=True)
+    if failed:
+        lost = counted(len(failed), "trial")
+        console.print(f"{lost} failed; the sampler knows, and a search tries none of them again")
+    whole = bool(summary.best) and not failed and "fail" not in states
+    return FINISHED if whole else FAILED
+
+
+def _failures(console: Console, results: Results) -> None:
+    failures = failures_table(results.trials)
+    if failures is not None:
+        console.print(failures)
+
+
+def _tracking(console: Console, tracked: Tracked | None) -> None:
+    """What MLflow did not get, and what else a user should know of it."""
+    if tracked is None:
+        return
+    for note in tracked.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    if tracked.problem:
+        tell_unsent(console, tracked.uri, tracked.problem)
+
+
+def _dashboard() -> str:
+    """Optuna's own, as a shell finds it: it stands beside Python where it is installed."""
+    name = "optuna-dashboard"
+    return shutil.which(name, path=str(Path(sys.executable).parent)) or name

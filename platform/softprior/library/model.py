@@ -1,0 +1,283 @@
+"""A frozen model for a loop of one's own: a loss that autograd can differentiate, draws of priors, states."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from softprior import geometry
+from softprior.errors import UserError
+from softprior.methods import METHODS
+from softprior.models.load import Loaded, load_local
+from softprior.models.protocol import ModelInfo, Where
+from softprior.priors import PRIORS, Prior, assignment
+from softprior.prompt import Batch, Place, Prompt, Row, collate
+from softprior.specs import Entry, ModelSpec
+from softprior.tasks import TASKS, Task
+from softprior.tasks.prepare import Prepared, prepare
+from softprior.tokens import joined, opened, vocabulary_ids
+from softprior.training.source import vocabulary
+from softprior.training.starts import start_at
+from softprior.validation import validate
+
+Vectors = Tensor | Mapping[Place, Tensor]
+"""A prompt: the vectors [P H] in front of the input, or those of each place."""
+
+Named = str | Mapping[str, Any]
+"""A component as a study file has it: `fitted`, or `{"isotropic": {"scale": 0.02}}`."""
+
+
+class Neighbour(NamedTuple):
+    """A token near a vector.
+
+    Attributes:
+        text: of the token.
+        id: of the token.
+        distance: Euclidean, between the vector and the token's embedding.
+    """
+
+    text: str
+    id: int
+    distance: float
+
+
+class States(NamedTuple):
+    """The states of real text tokens at a site.
+
+    Attributes:
+        vectors: float32, one row per token.
+        rows: row of the batch.
+        positions: position in the row's text, from 0.
+        tokens: token id.
+    """
+
+    vectors: Float[Tensor, "N H"]
+    rows: Int[Tensor, "N"]
+    positions: Int[Tensor, "N"]
+    tokens: Int[Tensor, "N"]
+
+
+class Model:
+    """A frozen model in this process, with its tokenizer.
+
+    Attributes:
+        host: the model behind softprior's seam; everything here goes through it.
+        tokenizer: transformers' own.
+        fingerprint: of weights and tokenizer together.
+    """
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.host, self.tokenizer, self.fingerprint = loaded
+
+    def __repr__(self) -> str:
+        info = self.info
+        return f"Model({info.family}, {info.blocks} blocks, {info.hidden} wide, {info.dtype})"
+
+    @property
+    def info(self) -> ModelInfo:
+        """Sizes and identity."""
+        return self.host.info()
+
+    @property
+    def front(self) -> Place:
+        """Where a plain soft prompt stands: in front of the input, at block 0."""
+        return Place(0, stack=self.info.stack)
+
+    def batch(self, texts: Sequence[str], answers: Sequence[str] | None = None) -> Batch:
+        """Texts as a batch.
+
+        Args:
+            answers: what is to be predicted behind each text, joined with a space and ended by the
+                end-of-sequence token, as tasks do it. Without them every token but the first is predicted.
+
+        Raises:
+            UserError: the tokenizer makes other tokens of a text when its answer follows, or the model has an
+                encoder, which needs answers.
+        """
+        if answers is None:
+            if self.info.stack == "encoder":
+                raise UserError("a model with an encoder predicts answers; give them beside the texts")
+            return collate([self._text(str(i), text) for i, text in enumerate(texts)])
+        pairs = zip(texts, answers, strict=True)
+        return collate([self._answered(str(i), text, answer) for i, (text, answer) in enumerate(pairs)])
+
+    def examples(self, task: Named | Task) -> Prepared:
+        """A task's three splits as tokens; `examples.train.row(0)` is one, `sp.collate` makes batches.
+
+        Raises:
+            UserError: the task cannot be had.
+        """
+        component = task if isinstance(task, Task) else TASKS.component(_entry(task, "task"))
+        return prepare(component, self.tokenizer, self.fingerprint)
+
+    def loss(self, prompt: Vectors | None, batch: Batch) -> Float[Tensor, ""]:
+        """Mean negative log-likelihood of the batch's labels, in nats; autograd reaches the prompt's vectors.
+
+        The gradient is computed with the loss, in one pass, if a vector requires one, and cannot be
+        differentiated again. Rows count by their number of labels times their weight.
+        """
+        vectors = self._prompt(prompt)
+        weights = batch.weights / float((batch.weights * batch.labels.sum(1)).sum())
+        found: Tensor = _Loss.apply(self.host, batch.weighted(weights), tuple(vectors), *vectors.values())
+        return found
+
+    def logits(self, prompt: Vectors | None, batch: Batch) -> Float[Tensor, "N V"]:
+        """What the model predicts each of the batch's labels with, row by row."""
+        return self.host.logits(self._prompt(prompt), batch)
+
+    def generate(self, prompt: Vectors | None, texts: Sequence[str], max_new: int = 20) -> list[str]:
+        """Greedy continuations of texts, up to the end-of-sequence token."""
+        rows = [self._unlabelled(str(i), opened(self.tokenizer, text)) for i, text in enumerate(texts)]
+        stop = frozenset([self.tokenizer.eos_token_id])
+        found = self.host.generate(self._prompt(prompt), collate(rows), max_new=max_new, stop=stop)
+        return [self.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in found]
+
+    def sample(
+        self, prior: Named | Prior, tokens: int, *, seed: int = 0, place: Place | None = None
+    ) -> Float[Tensor, "P H"]:
+        """Fits a prior at a place and draws vectors: what a trial of that seed starts from.
+
+        Args:
+            place: by default in front of the input. Keys come turned to their positions.
+
+        Raises:
+            UserError: the place cannot have this prior.
+        """
+        return self._start(prior, tokens, seed, place or self.front, ())
+
+    def prompt(self, method: Named, prior: Named | Prior, *, seed: int = 0) -> dict[Place, Tensor]:
+        """The vectors that a trial of a method, a prior and a seed starts from, at every place.
+
+        Raises:
+            UserError: the prior cannot start the method.
+        """
+        component = METHODS.component(_entry(method, "method"))
+        places = component.places(self.info.blocks, self.info.stack)
+        return {place: self._start(prior, component.count(), seed, place, places) for place in places}
+
+    def nearest(self, vectors: Float[Tensor, "P H"], count: int = 1) -> list[list[Neighbour]]:
+        """The tokens whose embeddings are nearest to each vector, the nearest first."""
+        table = vocabulary(self.host, self.tokenizer)
+        ids = vocabulary_ids(self.tokenizer, self.info.vocabulary)
+        distances, found = geometry.nearest(vectors.detach().cpu(), table, count)
+        return [
+            [
+                Neighbour(self.tokenizer.decode([ids[i]]), ids[i], distance)
+                for i, distance in zip(indices, row, strict=True)
+            ]
+            for indices, row in zip(found.tolist(), distances.tolist(), strict=True)
+        ]
+
+    def states(self, prompt: Vectors | None, batch: Batch, sites: Sequence[str]) -> dict[str, States]:
+        """The states of a batch's text tokens at sites, such as `resid.3` (see docs/notation.md)."""
+        kept = self.host.observe(self._prompt(prompt), batch, list(sites), _Kept())
+        return {site: kept.states(site) for site in sites}
+
+    def prompt_states(
+        self, prompt: Vectors, sites: Sequence[str] | None = None
+    ) -> dict[str, Float[Tensor, "P H"]]:
+        """What becomes of a prompt's own vectors at residual sites (all of them by default).
+
+        Raises:
+            UserError: the model has an encoder, where they depend on the text.
+        """
+        if sites is None:
+            sites = [site for site in self.host.sites() if not site.startswith(("key.", "value."))]
+        return self.host.prompt_states(self._prompt(prompt), sites)
+
+    def _start(
+        self, prior: Named | Prior, tokens: int, seed: int, place: Place, places: tuple[Place, ...]
+    ) -> Tensor:
+        component = prior if isinstance(prior, Prior) else PRIORS.component(_entry(prior, "prior"))
+        there = assignment(component).at(place)
+        return start_at(self.host, self.tokenizer, there, place, tokens, seed=seed, places=places).vectors
+
+    def _prompt(self, prompt: Vectors | None) -> Prompt:
+        if prompt is None:
+            return {}
+        return {self.front: prompt} if isinstance(prompt, Tensor) else prompt
+
+    def _text(self, name: str, text: str) -> Row:
+        tokens = opened(self.tokenizer, text)
+        if len(tokens) < 2:
+            raise UserError(f"the text {text!r} has no token behind its first to predict; give a longer one")
+        marks = [False, *[True] * (len(tokens) - 1)]
+        return Row(name, tokens, marks, marks)
+
+    def _answered(self, name: str, text: str, answer: str) -> Row:
+        before, after = joined(self.tokenizer, text, answer)
+        nothing = [False] * len(before)
+        return Row(
+            name,
+            [*before, *after, self.tokenizer.eos_token_id],
+            [*nothing, *[True] * (len(after) + 1)],
+            [*nothing, *[True] * len(after), False],
+        )
+
+    def _unlabelled(self, name: str, tokens: list[int]) -> Row:
+        nothing = [False] * len(tokens)
+        return Row(name, tokens, nothing, nothing)
+
+
+class _Loss(torch.autograd.Function):
+    """The weighted loss of a batch, with the gradient that the host has computed beside it."""
+
+    @staticmethod
+    def forward(ctx: Any, host: Any, batch: Batch, places: tuple[Place, ...], *vectors: Tensor) -> Tensor:
+        asked = any(ctx.needs_input_grad)
+        losses = host.loss(dict(zip(places, vectors, strict=True)), batch, grad=asked)
+        if asked:
+            gradients = [losses.gradient[place].to(v) for place, v in zip(places, vectors, strict=True)]
+            ctx.save_for_backward(*gradients)
+        total = (losses.nll.double() * batch.weights.to(losses.nll.device).double()).sum()
+        return total.float()
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # as it is under create_graph alone
+            raise UserError(
+                "the gradient of a frozen model's loss cannot be differentiated again; leave out "
+                "create_graph=True, or take second derivatives by finite differences"
+            )
+        return (None, None, None, *(slope.to(gradient) * gradient for gradient in ctx.saved_tensors))
+
+
+class _Kept:
+    """A statistic that keeps every state it is given."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[tuple[Tensor, Where]]] = defaultdict(list)
+
+    def update(self, site: str, states: Float[Tensor, "N H"], where: Where) -> None:
+        self._parts[site].append((states.cpu(), Where(*(part.cpu() for part in where))))
+
+    def states(self, site: str) -> States:
+        """Those of a site by row and position."""
+        vectors = torch.cat([states for states, _ in self._parts[site]])
+        rows, positions, tokens = (torch.cat(c) for c in zip(*(w for _, w in self._parts[site]), strict=True))
+        order = (rows * (int(positions.max()) + 1) + positions).argsort(stable=True)
+        return States(vectors[order], rows[order], positions[order], tokens[order])
+
+
+def load_model(model: str | ModelSpec, **options: Any) -> Model:
+    """Loads a frozen model into this process; the same one again costs nothing.
+
+    Args:
+        model: as `model.id` in a study file: `tiny`, a name of the catalogue, a folder or `hub:OWNER/NAME`.
+        options: the other keys of `model`, such as `dtype` and `device`.
+
+    Raises:
+        UserError: the model cannot be had, or its family is not supported.
+    """
+    if isinstance(model, ModelSpec):
+        return Model(load_local(model))
+    return Model(load_local(validate(ModelSpec, {"id": model, **options}, "load_model")))
+
+
+def _entry(named: Named, what: str) -> Entry:
+    return validate(Entry, named if isinstance(named, str) else dict(named), what)

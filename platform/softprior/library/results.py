@@ -1,0 +1,181 @@
+"""The results of a study, for people and notebooks: tidy tables, records, curves and posteriors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from softprior.errors import UserError
+from softprior.labels import labels
+from softprior.records import Record, load_records, read_header
+from softprior.results import StudyFolder
+from softprior.storage import Location, local_copy, location
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from softprior.posteriors import Posterior
+    from softprior.studies.search.summary import Summary
+
+
+class Tracked(NamedTuple):
+    """How writing to MLflow went.
+
+    Attributes:
+        uri: where to, without a password.
+        problem: what could not be sent; None if nothing is missing.
+        notes: what a user should know, one sentence each.
+    """
+
+    uri: str
+    problem: str | None
+    notes: tuple[str, ...]
+
+
+class Results:
+    """A study's results folder. Tables and records are read when first asked for, and once.
+
+    Attributes:
+        folder: what stands where.
+        tracked: how writing to MLflow went, if this process has just run the study.
+    """
+
+    def __init__(self, folder: str | Path | Location, tracked: Tracked | None = None) -> None:
+        """Opens `results/<study name>`, a path or an address in a bucket.
+
+        Raises:
+            UserError: no study has been run there.
+        """
+        self.folder = StudyFolder(location(folder) if isinstance(folder, str) else folder)
+        self.tracked = tracked
+        if not self.folder.study.exists():
+            raise UserError(
+                f"{self.folder.root} holds no results of a study (it has no study.json); "
+                "give the folder results/NAME of a study that was run"
+            )
+
+    def __repr__(self) -> str:
+        return f"Results({str(self.folder.root)!r})"
+
+    @cached_property
+    def study(self) -> dict[str, Any]:
+        """study.json: spec, trial ids, fingerprints, versions and commit."""
+        return read_header(self.folder.study)
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """trials.parquet: one row per trial; docs/results.md says what each column means.
+
+        Raises:
+            UserError: the first run of the study has not ended.
+        """
+        import pandas as pd
+
+        try:
+            with local_copy(self.folder.table) as here:
+                return pd.read_parquet(here)
+        except FileNotFoundError:
+            raise UserError(
+                f"{self.folder.table} is not there yet; wait for the study's run to end, or read the records"
+            ) from None
+
+    @cached_property
+    def records(self) -> Mapping[str, Record]:
+        """Everything that is known about each trial that has ended, by trial id."""
+        wanted = self.study["trials"]
+        found = load_records(self.folder.records)
+        return {trial: found[trial] for trial in wanted if trial in found}
+
+    @cached_property
+    def labels(self) -> Mapping[str, str]:
+        """What to call each trial that has ended, by trial id: whatever tells it from the others."""
+        return labels([record.spec for record in self.records.values()])
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """One row per trial and step: training loss, gradient, distance moved, and validation if any.
+
+        Columns: trial, label, step, loss, rate, gradient, moved, validation_loss, validation_accuracy. Step 0
+        has the untrained sample's validation alone.
+        """
+        import pandas as pd
+
+        rows = [row for record in self.records.values() for row in _curve(record, self.labels[record.id])]
+        return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """The generated answers of the test split: columns trial, label, example, answer."""
+        import pandas as pd
+
+        rows = [
+            (record.id, self.labels[record.id], found.example, found.answer)
+            for record in self.records.values()
+            for found in record.predictions
+        ]
+        return pd.DataFrame(rows, columns=["trial", "label", "example", "answer"])
+
+    @cached_property
+    def posteriors(self) -> Mapping[str, Posterior]:
+        """Where each trained trial's vectors started, passed and ended, by trial id; read when asked for."""
+        return _Posteriors(self.folder, [i for i, record in self.records.items() if _trained(record)])
+
+    @cached_property
+    def summary(self) -> Summary | None:
+        """What a search found; None for a grid, or until the search has ended."""
+        from softprior.studies.search.summary import load_summary
+
+        return load_summary(self.folder) if self.folder.summary.exists() else None
+
+
+_COLUMNS = (
+    "trial",
+    "label",
+    "step",
+    "loss",
+    "rate",
+    "gradient",
+    "moved",
+    "validation_loss",
+    "validation_accuracy",
+)
+
+
+def _curve(record: Record, label: str) -> Iterator[dict[str, Any]]:
+    points = {point.step: point for point in record.steps}
+    scores = {score.step: score for score in record.validation}
+    for step in sorted({*points, *scores}):
+        row: dict[str, Any] = {"trial": record.id, "label": label, "step": step}
+        if step in points:
+            point = points[step]
+            row |= {name: getattr(point, name) for name in ("loss", "rate", "gradient", "moved")}
+        if step in scores:
+            row |= {"validation_loss": scores[step].loss, "validation_accuracy": scores[step].accuracy}
+        yield row
+
+
+def _trained(record: Record) -> bool:
+    return record.status == "finished" and record.spec.training is not None
+
+
+class _Posteriors(Mapping[str, "Posterior"]):
+    """Posterior files by trial id."""
+
+    def __init__(self, folder: StudyFolder, trials: list[str]) -> None:
+        self._folder = folder
+        self._trials = trials
+
+    def __getitem__(self, trial: str) -> Posterior:
+        from softprior.posteriors import load_posterior
+
+        if trial not in self._trials:
+            raise KeyError(trial)
+        return load_posterior(self._folder.posterior(trial))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._trials)
+
+    def __len__(self) -> int:
+        return len(self._trials)

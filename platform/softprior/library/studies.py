@@ -1,0 +1,105 @@
+"""Studies from Python: read a file, plan it, run it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from softprior.events import Observer
+from softprior.library.results import Results, Tracked
+from softprior.results import StudyFolder
+from softprior.specs import StudySpec
+from softprior.storage import Location, results_folder
+from softprior.studies.cluster import Cluster
+from softprior.studies.observers import Listen, Work, nobody
+from softprior.studies.search.spec import SearchStudy, load
+from softprior.tracking.client import tracking_uri
+
+if TYPE_CHECKING:
+    from softprior.studies.plan import Plan
+    from softprior.studies.search.plan import SearchPlan
+
+
+def load_study(path: str | Path, *overrides: str) -> StudySpec | SearchStudy:
+    """Reads a study file.
+
+    Args:
+        overrides: values to change, as `training.steps=50`.
+
+    Raises:
+        UserError: something is wrong with the file; the sentence names the key.
+    """
+    return load(Path(path), overrides)
+
+
+def plan(study: StudySpec | SearchStudy, where: str = "study") -> Plan | SearchPlan:
+    """The trials of a study, checked as far as they can be before anything runs.
+
+    Args:
+        where: what sentences about mistakes call the study, such as its file.
+
+    Raises:
+        UserError: the study cannot run.
+    """
+    from softprior.studies.plan import plan_study
+    from softprior.studies.search.plan import SearchPlan
+
+    return SearchPlan(study, where) if isinstance(study, SearchStudy) else plan_study(study, where)
+
+
+def run(
+    planned: Plan | SearchPlan,
+    results: str | Path = "results",
+    *,
+    listen: Listen = nobody,
+    again: bool = False,
+    cluster: Cluster | None = None,
+) -> Results:
+    """Runs the trials of a plan that have no finished record yet, and returns what the study has then.
+
+    Figures are drawn by `analysis.illustrator`, which the command passes as an observer.
+
+    Args:
+        results: where study folders go: a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER.
+        listen: makes observers, once nobody else can run the study and it is known what will run. MLflow is
+            written beside them if the study asks for it.
+        again: also runs finished trials whose records other code has made; a search starts over.
+        cluster: one whose start has begun already; whoever began it stops it.
+
+    Raises:
+        UserError: the study cannot run here, or another process runs it.
+        InterruptedStudyError: it was stopped, by Ctrl-C or another signal that raises KeyboardInterrupt.
+    """
+    from softprior.studies.runner import run_study
+    from softprior.studies.search.plan import SearchPlan
+    from softprior.tracking.mlflow_tracker import MlflowTracker
+
+    at = results_folder(str(results))
+    folder = StudyFolder(at / planned.study.name)
+    uri = tracking_uri(planned.study.tracking, at)
+    trackers: list[MlflowTracker] = []
+
+    def everyone(work: Work) -> list[Observer]:
+        told = list(listen(work))
+        if uri is not None:
+            trackers.append(MlflowTracker(uri, planned.study, work.trials, folder))
+        return [*told, *trackers]
+
+    own = cluster or Cluster(planned.study.resources, planned.study.placement)
+    try:
+        if isinstance(planned, SearchPlan):
+            from softprior.studies.search.run import run_search
+
+            run_search(planned, folder, everyone, own, again)
+        else:
+            run_study(planned, folder, everyone, own, again)
+    finally:
+        if cluster is None:
+            own.stop()
+    tracked = [Tracked(tracker.uri, tracker.problem, tracker.notes) for tracker in trackers]
+    return Results(folder.root, tracked[0] if tracked else None)
+
+
+def study_folder(study: StudySpec, results: str | Path = "results") -> Location:
+    """Where the results of a study are, or will be."""
+    return results_folder(str(results)) / study.name

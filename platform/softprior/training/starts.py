@@ -1,0 +1,76 @@
+"""Where a prompt starts: a draw of its prior at every place, and how far out among the data it lies."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+from softprior.models.protocol import FrozenLM
+from softprior.priors import Distribution, Prior
+from softprior.prompt import Place
+from softprior.seeding import torch_generator
+from softprior.training.source import PlaceSource, SeenSource
+
+
+class Start(NamedTuple):
+    """Where the vectors of one place come from.
+
+    Attributes:
+        source: the model, seen from the place.
+        distribution: the prior fitted there; None once it is not needed any more: it may hold real vectors.
+        sample: the draw, keys before rotary.
+        facts: for the record: those of the fit, and `radius_quantiles`.
+        warnings: sentences about a fit that is not what it should be.
+    """
+
+    source: PlaceSource
+    distribution: Distribution | None
+    sample: Float[Tensor, "P H"]
+    facts: dict[str, Any]
+    warnings: tuple[str, ...]
+
+    @property
+    def vectors(self) -> Float[Tensor, "P H"]:
+        """The draw as the prompt has it, keys turned to their positions."""
+        return self.source.placed(self.sample)
+
+
+def start_at(
+    host: FrozenLM,
+    tokenizer: Any,
+    prior: Prior,
+    place: Place,
+    tokens: int,
+    *,
+    seed: int,
+    places: tuple[Place, ...] = (),
+    names: tuple[str, ...] = ("prior",),
+) -> Start:
+    """Fits a prior at a place and draws `tokens` vectors.
+
+    Args:
+        prior: the one at this place, see `Assignment.at`.
+        places: all places of the prompt; this one alone by default.
+        names: what stands between the seed and the place, see `draw_names`.
+
+    Raises:
+        UserError: the place cannot have this prior.
+    """
+    source = PlaceSource(host, tokenizer, place, tokens, places)
+    law = prior.fit(source)
+    sample = law.sample(torch_generator(seed, *names, prior.draws(place)), tokens)
+    seen = SeenSource(host, tokenizer, place, tokens)
+    facts = {**law.record(), **_radii(prior, law, seen, sample)}
+    return Start(source, law, sample, facts, law.warnings())
+
+
+def _radii(prior: Prior, law: Distribution, seen: SeenSource, sample: Float[Tensor, "P H"]) -> dict[str, Any]:
+    """Each vector's Mahalanobis radius as a quantile of the data's, and which data these are."""
+    reference = seen.reference_of(prior, law)
+    if reference is None:
+        return {"radius_quantiles": None}
+    quantiles = [round(q, 4) for q in reference.quantiles(seen.seen(sample)).tolist()]
+    named = {"data": reference.source, "without": reference.without}
+    return {"radius_quantiles": quantiles, "radius_reference": named}

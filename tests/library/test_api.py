@@ -1,0 +1,48 @@
+"""docs/api.md runs as it stands there, and names everything that softprior offers."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import softprior
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.ray
+def test_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "jobs").symlink_to(ROOT / "jobs")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for match in re.finditer(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL):
+        line = PAGE.count("\n", 0, match.start()) + 1
+        exec(compile("\n" * line + match[1], "docs/api.md", "exec"), names)
+    said = capsys.readouterr().out
+    assert said.startswith("3 trials on tiny")
+    assert said.count(" finished\n") == 3
+    assert names["results"].trials.status.eq("finished").all()
+
+
+def test_the_page_names_everything() -> None:
+    named = set(re.findall(r"\bsp\.(\w+)", PAGE))
+    assert named == set(softprior.__all__)
+
+
+def test_names_come_when_they_are_used_and_not_before() -> None:
+    script = (
+        "import sys, softprior as sp\n"
+        "assert not {'torch', 'ray', 'pandas', 'pydantic', 'transformers'} & set(sys.modules)\n"
+        "assert set(sp.__all__) <= set(dir(sp))\n"
+        "assert all(getattr(sp, name) is not None for name in sp.__all__)\n"
+        "assert not hasattr(sp, 'nothing')\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -1,0 +1,135 @@
+"""A model for loops of one's own: a loss under autograd, states, and draws that are those of trials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from softprior.errors import UserError
+from softprior.library.model import Model, load_model
+from softprior.models.encoder_decoder import EncoderDecoderLM
+from softprior.models.load import Loaded
+from softprior.models.local import LocalLM
+from softprior.posteriors import load_posterior
+from softprior.prompt import Place, collate
+from softprior.results import StudyFolder
+from softprior.testing.families import random_model
+from softprior.testing.literal import literal_logits
+from tests.builders import SUMS, run, trial
+
+QUESTIONS, ANSWERS = ["What is 12 + 34?\nAnswer:", "What is 5 + 6?\nAnswer:"], ["46", "11"]
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load_model("tiny", device="cpu")
+
+
+def test_the_loss_is_the_mean_and_autograd_reaches_every_place(model: Model) -> None:
+    batch = model.batch(QUESTIONS, ANSWERS)
+    prompt = model.prompt({"deep": {"tokens": 3}}, "vocabulary", seed=1)
+    leaves = {place: vectors.clone().requires_grad_() for place, vectors in prompt.items()}
+    loss = model.loss(leaves, batch)
+    direct = model.host.loss(prompt, batch, grad=True)
+    labels = int(batch.labels.sum())
+    assert loss.item() == pytest.approx(float(direct.nll.sum()) / labels, rel=1e-6)
+    (3 * loss).backward()
+    for place, leaf in leaves.items():
+        torch.testing.assert_close(leaf.grad, 3 * direct.gradient[place] / labels, rtol=1e-4, atol=1e-7)
+
+
+def test_what_stands_before_the_loss_is_differentiated_too(model: Model) -> None:
+    """A low-rank prompt: the chain rule through vectors that are no leaves."""
+    batch = model.batch(QUESTIONS, ANSWERS)
+    left = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    right = torch.randn(2, model.info.hidden, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    model.loss(0.1 * left @ right, batch).backward()
+    vectors = (0.1 * left @ right).detach()
+    gradient = model.host.loss({Place(0): vectors}, batch, grad=True).gradient[Place(0)]
+    gradient = gradient / int(batch.labels.sum())
+    torch.testing.assert_close(left.grad, 0.1 * gradient @ right.detach().T, rtol=1e-4, atol=1e-6)
+
+
+def test_weights_of_rows_count_and_second_derivatives_are_refused(model: Model) -> None:
+    batch = model.batch(QUESTIONS, ANSWERS)
+    first = model.batch(QUESTIONS[:1], ANSWERS[:1])
+    prompt = model.sample("fitted", tokens=2).requires_grad_()
+    alone = model.loss(prompt, batch.weighted(torch.tensor([2.0, 0.0])))
+    assert alone.item() == pytest.approx(model.loss(prompt, first).item(), rel=1e-5)
+    with pytest.raises(UserError, match="cannot be differentiated again"):
+        torch.autograd.grad(model.loss(prompt, batch), prompt, create_graph=True)
+    with torch.no_grad():
+        assert not model.loss(prompt, batch).requires_grad
+
+
+def test_logits_are_those_of_the_literal_form() -> None:
+    oracle = random_model("llama")
+    host = LocalLM(random_model("llama", "softprior_packed"), "weights")
+    model = Model(Loaded(host, None, ""))
+    prompt = {Place(0): torch.randn(3, 32)}
+    batch = collate([_row("a", [5, 6, 7, 8], 2), _row("b", [9, 3], 1)])
+    expected = [literal_logits(oracle, prompt, [5, 6, 7, 8])[1:3], literal_logits(oracle, prompt, [9, 3])[:1]]
+    torch.testing.assert_close(model.logits(prompt, batch), torch.cat(expected), rtol=1e-4, atol=1e-4)
+
+
+def _row(name, tokens, first):
+    from softprior.prompt import Row
+
+    marks = [i >= first for i in range(len(tokens))]
+    return Row(name, tokens, marks, marks)
+
+
+def test_a_draw_is_what_a_trial_of_that_seed_starts_from(model: Model, tmp_path: Path) -> None:
+    spec = trial(seed=7)
+    run(spec, tmp_path)
+    start = load_posterior(StudyFolder(tmp_path).posterior(spec.id)).initial[Place(0)]
+    assert model.sample("fitted", tokens=4, seed=7).equal(start)
+    assert model.prompt({"soft": {"tokens": 4}}, "fitted", seed=7)[Place(0)].equal(start)
+    assert not model.sample("fitted", tokens=4, seed=8).equal(start)
+
+
+def test_nearest_tokens_of_a_tokens_own_vector_are_itself(model: Model) -> None:
+    ids = model.tokenizer("What is 12", add_special_tokens=False)["input_ids"]
+    vectors = model.host.embed(torch.tensor(ids))
+    found = model.nearest(vectors, count=2)
+    assert [row[0].id for row in found] == ids
+    assert all(row[0].distance == 0 < row[1].distance for row in found)
+    assert found[0][0].text == model.tokenizer.decode([ids[0]])
+
+
+def test_states_are_sorted_and_of_text_alone(model: Model) -> None:
+    batch = model.batch(QUESTIONS, ANSWERS)
+    found = model.states(model.sample("fitted", tokens=2), batch, ["resid.0", "final"])
+    states = found["resid.0"]
+    assert states.tokens.tolist() == [
+        t for row, n in zip(batch.tokens, batch.lengths, strict=True) for t in row[:n]
+    ]
+    assert states.vectors.equal(model.host.embed(states.tokens))
+    assert len(found["final"].vectors) == batch.positions
+
+
+def test_texts_without_answers_predict_every_token_but_the_first(model: Model) -> None:
+    batch = model.batch(["What is 12 + 34?"])
+    assert batch.labels[0].tolist() == [False] + [True] * (batch.positions - 1)
+    with pytest.raises(UserError, match="no token behind its first"):
+        model.batch([""])
+
+
+def test_a_task_is_prepared_as_trials_have_it_and_mistakes_are_sentences(model: Model) -> None:
+    assert len(model.examples({"arithmetic": SUMS}).train) == SUMS["train_examples"]
+    with pytest.raises(UserError, match="'isotopic' does not exist"):
+        model.sample("isotopic", tokens=4)
+    with pytest.raises(UserError, match="scale"):
+        model.sample({"isotropic": {"scale": -1}}, tokens=4)
+    with pytest.raises(UserError, match=r"load_model: .*dtype"):
+        load_model("tiny", dtype="int8")
+
+
+def test_an_encoder_needs_answers() -> None:
+    host = EncoderDecoderLM(random_model("t5"), "weights")
+    model = Model(Loaded(host, None, ""))
+    assert model.front == Place(0, stack="encoder")
+    with pytest.raises(UserError, match="give them beside the texts"):
+        model.batch(["a text"])
