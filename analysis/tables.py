@@ -19,6 +19,9 @@ from softprior.specs import Entry
 
 MEASURES = ("no prompt", "untrained", "trained", "answers", "moved/reach", "radius quantile")
 
+SHORT = {"exact_match": "EM", "f1": "F1"}
+"""What tables call metrics that have a common short name."""
+
 GAP, INDENT = 2, 4
 """Blanks between columns, and in front of what a trial's own lines say."""
 
@@ -152,8 +155,8 @@ def _number(value: float) -> str:
 
 
 def _answers(row: dict[str, Any]) -> str:
-    """Exact match in percent, and F1 for tasks that have it."""
-    exact, f1 = row["exact_match"], row["f1"]
-    if pd.isna(exact):
+    """The headline metric of the row's task in percent; nothing where no answers are generated."""
+    name = row["headline"]
+    if name not in row or pd.isna(row[name]):
         return ""
-    return f"EM {exact:.0%}" if pd.isna(f1) else f"EM {exact:.0%} F1 {f1:.0%}"
+    return f"{SHORT.get(name, name.replace('_', ' '))} {row[name]:.0%}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -12,13 +13,16 @@ from rich.console import Console, RenderableType
 
 from analysis.figures import draw_trial
 from analysis.tables import failures_table, results_table
+from softprior.errors import UserError
+from softprior.library.results import Results
 from softprior.methods import METHODS
 from softprior.results import StudyFolder
 from softprior.studies.plan import plan_study
-from softprior.studies.table import write_table
+from softprior.studies.table import write_study, write_table
 from softprior.studies.worker import failed
 from softprior.study_files import load_study
-from tests.builders import run, study_file, trial
+from softprior.tasks import TASKS
+from tests.builders import SUMS, run, study_file, trial
 
 
 @pytest.mark.parametrize("method", ["soft", "deep"])
@@ -50,6 +54,7 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     *finished, last = plan.trials
     records = {spec.id: run(spec, folder.root) for spec in finished}
     records[last.id] = failed(last, "step 3: the loss is nan", {})
+    write_study(folder, plan)
     write_table(folder, plan, records)
     return Results(folder.root).trials
 
@@ -91,3 +96,42 @@ def test_no_word_of_the_results_is_cut_however_narrow_the_window(trials: pd.Data
     } <= words
     assert {row["trial"][:6] for row in trials.to_dict("records") if row["status"] == "finished"} <= words
     assert "…" not in text
+
+
+def test_a_task_with_a_metric_of_its_own_is_in_the_table_and_on_the_screen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Digits(TASKS["arithmetic"]):
+        """Additions, with the share of right digits."""
+
+        headline = "right_digits"
+
+        @property
+        def metrics(self) -> tuple[str, ...]:
+            return ("right_digits", "exact_match")
+
+        def score(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:
+            found = zip(prediction.strip(), answers[0], strict=False)
+            right = sum(a == b for a, b in found) / len(answers[0])
+            return {"right_digits": right, **super().score(prediction, answers)}
+
+    monkeypatch.setitem(TASKS.kinds, "digits", Digits)
+    plan = plan_study(
+        load_study(study_file(tmp_path / "small.yaml", tasks=[{"digits": SUMS}, {"arithmetic": SUMS}]))
+    )
+    folder = StudyFolder(tmp_path / "small")
+    records = {spec.id: run(spec, folder.root) for spec in plan.trials if spec.prior is None}
+    write_study(folder, plan)
+    write_table(folder, plan, records)
+    found = Results(folder.root).trials.set_index("trial")
+    for record in records.values():
+        own = found.loc[record.id]
+        assert own.headline == ("right_digits" if own.task == "digits" else "exact_match")
+        assert own.exact_match == record.test.metrics["exact_match"]
+        assert pd.isna(own.right_digits) == (own.task == "arithmetic")
+    (digits,) = found[(found.task == "digits") & (found.status == "finished")].right_digits
+    text = printed(results_table(found.reset_index(), "small", 1000), 1000)
+    assert f"right digits {digits:.0%}" in text
+    monkeypatch.setattr(Digits, "metrics", ("seed", "right_digits"))
+    with pytest.raises(UserError, match="tasks: the task digits has a metric 'seed'"):
+        plan_study(load_study(tmp_path / "small.yaml"))

@@ -20,6 +20,7 @@ from softprior.specs import SpecT, StudySpec, TrialSpec
 from softprior.studies.components import Components
 from softprior.studies.pairing import can_carry, can_start, carry_notes
 from softprior.studies.parts import Parts, check, located, repeated, resolve
+from softprior.studies.table import columns
 from softprior.tasks import TASKS, Task
 from softprior.tasks.prepare import data_notes, look
 from softprior.training.corrections import model_facts
@@ -72,6 +73,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
         UserError: a name is unknown, a parameter is wrong, or a setting refers to nothing.
     """
     parts = resolve(study, where)
+    located(f"{where}: tasks", partial(columns, parts.tasks))
     notes = _axis_notes(parts) + repeated(study, parts)
     model = located(f"{where}: model", lambda: known_model(study.model))
     facts = located(f"{where}: model", lambda: model_facts(study.model, model.fingerprint))

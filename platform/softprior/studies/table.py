@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -14,51 +15,67 @@ from softprior.provenance import code
 from softprior.records import Record, read_header
 from softprior.results import StudyFolder
 from softprior.specs import StudySpec, TrialSpec
+from softprior.tasks import TASKS, Task
 from softprior.training.environment import versions
 
 STUDY_FORMAT = 1
 
-SCHEMA = pa.schema(
-    [
-        ("trial", pa.string()),
-        ("label", pa.string()),
-        ("status", pa.string()),
-        ("error", pa.string()),
-        ("task", pa.string()),
-        ("method", pa.string()),
-        ("prior", pa.string()),
-        ("rate", pa.float64()),
-        ("rate_relative", pa.bool_()),
-        ("seed", pa.int64()),
-        ("pairing", pa.string()),
-        ("task_parameters", pa.string()),
-        ("method_parameters", pa.string()),
-        ("prior_parameters", pa.string()),
-        ("regularisers", pa.string()),
-        ("model", pa.string()),
-        ("model_fingerprint", pa.string()),
-        ("data_fingerprint", pa.string()),
-        ("steps", pa.int64()),
-        ("baseline_loss", pa.float64()),
-        ("initial_validation_loss", pa.float64()),
-        ("validation_loss", pa.float64()),
-        ("untrained_loss", pa.float64()),
-        ("test_loss", pa.float64()),
-        ("test_accuracy", pa.float64()),
-        ("shuffled_loss", pa.float64()),
-        ("exact_match", pa.float64()),
-        ("f1", pa.float64()),
-        ("precision", pa.float64()),
-        ("recall", pa.float64()),
-        ("moved", pa.float64()),
-        ("reach", pa.float64()),
-        ("moved_over_reach", pa.float64()),
-        ("initial_radius_quantile", pa.float64()),
-        ("final_radius_quantile", pa.float64()),
-        ("seconds", pa.float64()),
-    ]
+BEFORE = (
+    ("trial", pa.string()),
+    ("label", pa.string()),
+    ("status", pa.string()),
+    ("error", pa.string()),
+    ("task", pa.string()),
+    ("method", pa.string()),
+    ("prior", pa.string()),
+    ("rate", pa.float64()),
+    ("rate_relative", pa.bool_()),
+    ("seed", pa.int64()),
+    ("pairing", pa.string()),
+    ("task_parameters", pa.string()),
+    ("method_parameters", pa.string()),
+    ("prior_parameters", pa.string()),
+    ("regularisers", pa.string()),
+    ("model", pa.string()),
+    ("model_fingerprint", pa.string()),
+    ("data_fingerprint", pa.string()),
+    ("steps", pa.int64()),
+    ("baseline_loss", pa.float64()),
+    ("initial_validation_loss", pa.float64()),
+    ("validation_loss", pa.float64()),
+    ("untrained_loss", pa.float64()),
+    ("test_loss", pa.float64()),
+    ("test_accuracy", pa.float64()),
+    ("shuffled_loss", pa.float64()),
+    ("headline", pa.string()),
 )
-"""Columns of trials.parquet; docs/results.md says what each means. Missing values are null."""
+AFTER = (
+    ("moved", pa.float64()),
+    ("reach", pa.float64()),
+    ("moved_over_reach", pa.float64()),
+    ("initial_radius_quantile", pa.float64()),
+    ("final_radius_quantile", pa.float64()),
+    ("seconds", pa.float64()),
+)
+"""Columns of trials.parquet; docs/results.md says what each means. Missing values are null. In the middle
+stand the metrics of the study's tasks."""
+
+
+def columns(tasks: Iterable[Task]) -> pa.Schema:
+    """The columns of a study's table.
+
+    Raises:
+        UserError: a task's metric has the name of a column.
+    """
+    found = {metric: task for task in tasks for metric in task.metrics}
+    taken = found.keys() & {name for name, _ in (*BEFORE, *AFTER)}
+    if taken:
+        name = min(taken)
+        raise UserError(
+            f"the task {TASKS.name(found[name])} has a metric '{name}', and trials.parquet has another "
+            "column of that name; give the metric another name"
+        )
+    return pa.schema([*BEFORE, *((metric, pa.float64()) for metric in found), *AFTER])
 
 
 class Planned(Protocol):
@@ -105,11 +122,13 @@ def write_table(folder: StudyFolder, plan: Planned, records: dict[str, Record]) 
         if trial.method.name == "none" and (record := records.get(trial.id)) and record.test
     }
     known = labels(plan.trials)
-    rows = [
-        {"label": known[trial.id], **_row(trial, records.get(trial.id), baselines.get(_task_key(trial)))}
-        for trial in plan.trials
-    ]
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    tasks = {key: TASKS.component(task) for key, task in {_task_key(t): t.task for t in plan.trials}.items()}
+    rows = []
+    for trial in plan.trials:
+        key = _task_key(trial)
+        row = _row(trial, records.get(trial.id), baselines.get(key))
+        rows.append({"label": known[trial.id], "headline": tasks[key].headline, **row})
+    table = pa.Table.from_pylist(rows, schema=columns(tasks.values()))
     write_atomically(folder.table, lambda temporary: pq.write_table(table, temporary))
 
 
@@ -152,7 +171,7 @@ def _row(trial: TrialSpec, record: Record | None, baseline: float | None) -> dic
             "test_loss": record.test.loss,
             "test_accuracy": record.test.accuracy,
             "shuffled_loss": record.test.shuffled_loss,
-            **{name: record.test.metrics.get(name) for name in ("exact_match", "f1", "precision", "recall")},
+            **record.test.metrics,
         }
     return row | _geometry(record)
 

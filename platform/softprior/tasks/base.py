@@ -117,7 +117,7 @@ class Task(Spec, ABC):
     nothing is ever cut off an answer; the source data is identified without being fetched.
 
     Attributes:
-        headline: the metric of `score` that tables show; `loss` where nothing is generated.
+        headline: the metric of `score` that the printed table shows; `loss` where nothing is generated.
         generates: whether answers are generated and scored, or only their loss is measured.
         stop: texts at which a generated answer ends, besides the end-of-sequence token.
         train_examples: most examples to train on.
@@ -135,6 +135,11 @@ class Task(Spec, ABC):
     validation_examples: Count = 256
     test_examples: Count = 256
     max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = 32
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of what `score` gives: the columns of trials.parquet."""
+        return (self.headline,) if self.generates else ()
 
     @abstractmethod
     def fingerprint(self) -> str:

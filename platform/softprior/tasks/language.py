@@ -18,7 +18,7 @@ from softprior.tasks.cloze import cloze_examples
 from softprior.tasks.language_source import JSON_LINES, Document, c4, local, local_fingerprint, wikipedia
 from softprior.tasks.partition import keyed_order, keys_for, split_in_order, split_of
 from softprior.tasks.sources import check_source, in_brackets, is_path, local_path
-from softprior.tasks.squad_metrics import exact_match, overlap
+from softprior.tasks.squad_metrics import METRICS, exact_match, overlap
 from softprior.tokens import chunks
 
 _SHORTEST = 16
@@ -111,6 +111,10 @@ class Language(Task):
 
     def longest(self) -> int:
         return self.length
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return METRICS if self.generates else ()
 
     def score(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:
         """In cloze what SQuAD has; else nothing is generated, so there is nothing to score."""

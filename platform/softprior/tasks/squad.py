@@ -26,7 +26,7 @@ from softprior.tasks.sources import (
     local_path,
 )
 from softprior.tasks.squad_files import part_files
-from softprior.tasks.squad_metrics import exact_match, overlap
+from softprior.tasks.squad_metrics import METRICS, exact_match, overlap
 from softprior.tasks.squad_source import Question, Reading, same_context, survey
 
 _ARTICLES = len(SPLITS)
@@ -104,6 +104,10 @@ class Squad(Task):
 
     def longest(self) -> int:
         return self.context_tokens
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return METRICS
 
     def score(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:
         """`exact_match`, `f1`, and the `precision` and `recall` whose harmonic mean that F1 is."""

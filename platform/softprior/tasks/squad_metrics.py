@@ -12,6 +12,10 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
+METRICS = ("exact_match", "f1", "precision", "recall")
+"""Of tasks whose answers are compared in words."""
+
+
 class Overlap(NamedTuple):
     """Multiset overlap of words, each value in [0, 1]; `f1` is the harmonic mean of the others."""
 

@@ -236,12 +236,14 @@ def check_scores(task: Task, wrong: str = "zebra crossing") -> None:
     """
     if not task.generates:
         assert task.score("anything", ("42",)) == {}
+        assert task.metrics == ()
         return
     with _empty_cache():
         found = examples(task)["test"]
     for example in found:
         names = set(task.score(wrong, example.answers))
         assert task.headline in names
+        assert names == set(task.metrics)
         assert set(task.score(wrong, example.answers).values()) == {0.0}
         for accepted in example.answers:
             perfect = task.score(f" {accepted}", example.answers)
