@@ -14,9 +14,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 from jaxtyping import install_import_hook
 
-# Shapes and types of every public function of these modules are checked while tests run.
+SHAPES = "SOFTPRIOR_TESTS_SHAPES"
+"""Set, it has the shapes and types of every public function of these modules checked while tests run. That
+takes twice the time, so `test_shapes` runs a part of the suite with it."""
 _CHECKED = ("geometry", "models", "posteriors", "priors", "prompt", "statistics")
-install_import_hook([f"softprior.{name}" for name in _CHECKED], "beartype.beartype")
+if SHAPES in os.environ:
+    install_import_hook([f"softprior.{name}" for name in _CHECKED], "beartype.beartype")
 
 import pytest
 import requests

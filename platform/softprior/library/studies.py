@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softprior.events import Observer
 from softprior.library.results import Results, Tracked
 from softprior.results import StudyFolder
 from softprior.specs import StudySpec
@@ -16,6 +15,7 @@ from softprior.studies.search.spec import SearchStudy, load
 from softprior.tracking.client import tracking_uri
 
 if TYPE_CHECKING:
+    from softprior.events import Observer
     from softprior.studies.plan import Plan
     from softprior.studies.search.plan import SearchPlan
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field, model_validator
-from scipy.stats import chi2
+from scipy.special import chdtrc, chdtri
 from torch import Tensor
 
 from softprior.errors import UserError
@@ -133,14 +133,15 @@ class _Exclusion(_Radial):
 
     def _above(self, square: np.ndarray) -> np.ndarray:
         """Mass of pdf_wide - pdf beyond a squared radius of at least `inner`."""
-        beyond: np.ndarray = chi2.sf(square / self.widening, self.dimension) - chi2.sf(square, self.dimension)
+        outer, inner = square / self.widening, square
+        beyond: np.ndarray = chdtrc(self.dimension, outer) - chdtrc(self.dimension, inner)
         return beyond
 
     def radii(self, generator: torch.Generator, count: int) -> Float[Tensor, "P"]:
         share = torch.rand(count, generator=generator, dtype=torch.float64).numpy() * self.acceptance
         low = np.full(count, self.inner)
         # Beyond this the wide Gaussian has less mass than a float64 can tell from none.
-        high = np.full(count, self.widening * chi2.isf(1e-300, self.dimension))
+        high = np.full(count, self.widening * chdtri(self.dimension, 1e-300))
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
             beyond = self._above(middle) > share

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from softprior.events import Observer
 from softprior.records import Record, load_records
 from softprior.results import StudyFolder
-from softprior.specs import TrialSpec
-from softprior.studies.table import Planned
+from softprior.specs import StudySpec, TrialSpec
+
+
+class Planned(Protocol):
+    """A plan, of a study or of a search."""
+
+    @property
+    def study(self) -> StudySpec: ...
+    @property
+    def trials(self) -> tuple[TrialSpec, ...]: ...
+    @property
+    def spec(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +14,8 @@ from softprior.labels import labels
 from softprior.provenance import code
 from softprior.records import Record, read_header
 from softprior.results import StudyFolder
-from softprior.specs import StudySpec, TrialSpec
+from softprior.specs import TrialSpec
+from softprior.studies.observers import Planned
 from softprior.tasks import TASKS, Task
 from softprior.training.environment import versions
 
@@ -76,17 +77,6 @@ def columns(tasks: Iterable[Task]) -> pa.Schema:
             "column of that name; give the metric another name"
         )
     return pa.schema([*BEFORE, *((metric, pa.float64()) for metric in found), *AFTER])
-
-
-class Planned(Protocol):
-    """A plan, of a study or of a search."""
-
-    @property
-    def study(self) -> StudySpec: ...
-    @property
-    def trials(self) -> tuple[TrialSpec, ...]: ...
-    @property
-    def spec(self) -> dict[str, Any]: ...
 
 
 def write_study(folder: StudyFolder, plan: Planned) -> None:
