@@ -5,7 +5,7 @@ READY := .venv/.ready
 WORKERS ?= 2
 STUDY ?= jobs/studies/quickstart.yaml
 
-.PHONY: help quickstart test test-faults check lint types format ui clean
+.PHONY: help quickstart demo test test-fast test-faults check lint types format ui clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -13,8 +13,14 @@ help:  ## list the targets
 quickstart: $(READY)  ## run the quickstart study (five to ten minutes on two cores, once everything is fetched)
 	$(BIN)/python -m jobs.study $(STUDY)
 
+demo: $(READY)  ## run a study of the model that comes with softprior (nothing to fetch, under a minute)
+	$(BIN)/python -m jobs.study jobs/studies/demo.yaml
+
 test: $(READY)  ## run the whole test suite, in two processes
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations 25
+
+test-fast: $(READY)  ## run the tests that need neither Ray nor the network
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder -m "not ray and not network and not faults"
 
 test-faults: $(READY)  ## run the long tests too, which kill things for minutes
 	$(BIN)/python -m pytest -m faults

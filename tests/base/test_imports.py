@@ -77,7 +77,6 @@ ONLY_IN = {
         "platform/softprior/studies/",
         "platform/softprior/activations/run.py",
         "platform/softprior/models/hosted.py",
-        "platform/softprior/models/ray_ranks.py",
         "platform/softprior/models/replica.py",
     ],
     "ddsketch": ["platform/softprior/statistics/norms.py"],

@@ -132,7 +132,7 @@ def test_refusals_say_what_is_there():
     assert PLACE.name in said
     said = one_sentence(host.observe, None, batch, ["final"], Recorder())
     assert "encoder.resid.0 to 2 and decoder.resid.0 to 3" in said
-    assert "no keys and values" in one_sentence(host.keys_values, torch.tensor([1, 2]), [0])
+    assert "no keys and values" in one_sentence(host.project, PLACE, torch.zeros(2, host.info().hidden))
 
 
 def test_a_label_without_input_before_it_is_refused():

@@ -37,6 +37,7 @@ from softprior.testing.hosts import (
     example_batch,
 )
 from softprior.testing.hosts.closeness import assert_close
+from softprior.testing.hosts.keys import attended
 from softprior.training.source import PlaceSource, SeenSource
 
 SIZES = {
@@ -126,7 +127,9 @@ def test_a_cut_vector_at_block_0_is_seen_as_the_embedding_that_it_equals():
     host = LocalLM(model(FAMILIES["granite"][0]), "weights")
     ids = torch.tensor([5, 8, 13])
     keys = host.project(Place(0, "key"), host.embed(ids))
-    assert_close(host.rotate(Place(0, "key"), keys), host.keys_values(ids, [0])[0][0])
+    assert_close(
+        host.rotate(Place(0, "key"), keys), attended(model(FAMILIES["granite"][0], "eager"), ids)[0][0]
+    )
 
 
 @pytest.mark.parametrize(

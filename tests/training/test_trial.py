@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
+from softprior.assets.models import resolve_model
 from softprior.errors import UserError
 from softprior.events import Event, Notice, Phase, Step
 from softprior.methods import METHODS
@@ -28,10 +30,11 @@ from softprior.regularisers.domain import TowardsDomain
 from softprior.regularisers.spread import Spread
 from softprior.regularisers.towards_prior import TowardsPrior
 from softprior.results import StudyFolder
-from softprior.specs import Rate, TrialSpec
+from softprior.specs import ModelSpec, Rate, TrialSpec
 from softprior.studies.describe import closing_notes
 from softprior.tasks import TASKS
 from softprior.tasks.batching import training_batches
+from softprior.testing.hosts.keys import attended
 from softprior.training.draws import draw_names
 from softprior.training.failure import TrialFailedError
 from softprior.training.identity import files_fingerprint, found_files
@@ -415,8 +418,9 @@ def test_a_prefix_from_a_text_is_the_texts_own_keys_and_values(tmp_path: Path) -
     spec = trial(method=method, prior=PRIORS["instruction"](text=text), steps=1)
     run(spec, tmp_path)
     initial = load_posterior(StudyFolder(tmp_path).posterior(spec.id)).initial
-    blocks = range(loaded.host.info().blocks)
-    for block, (keys, values) in loaded.host.keys_values(torch.tensor(ids), blocks).items():
+    folder = resolve_model(ModelSpec(id="tiny")).folder
+    oracle = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
+    for block, (keys, values) in attended(oracle, torch.tensor(ids)).items():
         # Keys have their positions taken off and put on again.
         torch.testing.assert_close(initial[Place(block, "key")], keys, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(initial[Place(block, "value")], values, rtol=1e-4, atol=1e-5)

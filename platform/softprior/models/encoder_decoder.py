@@ -128,13 +128,6 @@ class EncoderDecoderLM:
     ) -> Float[Tensor, "P D"]:
         raise self._no_keys(f"the place {place.name}")
 
-    def keys_values(
-        self,
-        ids: Int[Tensor, "T"],  # noqa: ARG002
-        blocks: Sequence[int],
-    ) -> dict[int, tuple[Float[Tensor, "T D"], Float[Tensor, "T D"]]]:
-        raise self._no_keys(f"keys and values of blocks {list(blocks)}")
-
     def _no_keys(self, asked: str) -> UserError:
         return UserError(
             f"the host of encoder-decoder models has no keys and values to give, and {asked} was asked for; "

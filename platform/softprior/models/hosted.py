@@ -95,11 +95,6 @@ class HostedLM:
     ) -> Float[Tensor, "P D"]:
         return self._ask("rotate", place, keys, inverse=inverse)
 
-    def keys_values(
-        self, ids: Int[Tensor, "T"], blocks: Sequence[int]
-    ) -> dict[int, tuple[Float[Tensor, "T D"], Float[Tensor, "T D"]]]:
-        return self._ask("keys_values", ids, blocks)
-
     def loss(self, prompt: Prompt | None, batch: Batch, *, grad: bool = False) -> Losses:
         return self._ask(Request(prompt, batch, grad))
 

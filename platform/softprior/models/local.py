@@ -17,7 +17,7 @@ from softprior.models.hooks import showing, turning
 from softprior.models.insertion import Insertion
 from softprior.models.keys import KeyGeometry
 from softprior.models.lengths import ALWAYS, Part, Regimes, apart, find_regimes, forget_lengths, steady_length
-from softprior.models.packing import Cache, Pass, Rows, flattened, running
+from softprior.models.packing import Cache, Pass, Rows, running
 from softprior.models.passes import Packed, chosen_rows, divided, in_passes, one_batch
 from softprior.models.places import Places, partner
 from softprior.models.protocol import Comparison, Losses, ModelInfo, Request, StatisticT, Where
@@ -150,20 +150,6 @@ class LocalLM:
         self, place: Place, keys: Float[Tensor, "P D"], *, inverse: bool = False
     ) -> Float[Tensor, "P D"]:
         return self._geometry.rotate(place, keys, inverse)
-
-    @torch.no_grad()
-    def keys_values(
-        self, ids: Int[Tensor, "T"], blocks: Sequence[int]
-    ) -> dict[int, tuple[Float[Tensor, "T D"], Float[Tensor, "T D"]]]:
-        lengths = torch.tensor([len(ids)], device=self.device)
-        current = Pass(Rows.of(lengths), cache=Cache())
-        self._forward([{}], ids.to(self.device), current, keep=torch.zeros(1, dtype=torch.long))
-        assert current.cache is not None
-        cache = current.cache
-        return {
-            block: (flattened(cache.keys[block]).float(), flattened(cache.values[block]).float())
-            for block in blocks
-        }
 
     def loss(self, prompt: Prompt | None, batch: Batch, *, grad: bool = False) -> Losses:
         return self._together([Request(prompt, batch, grad)])[0]

@@ -159,11 +159,6 @@ class FrozenLM(Protocol):
             UserError: the model's family turns keys in a way the host does not know.
         """
 
-    def keys_values(
-        self, ids: Int[Tensor, "T"], blocks: Sequence[int]
-    ) -> dict[int, tuple[Float[Tensor, "T D"], Float[Tensor, "T D"]]]:
-        """A text's attended keys (after rotary) and values per block, heads flattened."""
-
     def loss(self, prompt: Prompt | None, batch: Batch, *, grad: bool = False) -> Losses:
         """Negative log-likelihood of the labels, and on demand the gradient at the prompt."""
 

@@ -123,11 +123,6 @@ class ShardedLM:
     ) -> Float[Tensor, "P D"]:
         return self._first("rotate", place, keys.detach().cpu(), inverse=inverse)
 
-    def keys_values(
-        self, ids: Int[Tensor, "T"], blocks: Sequence[int]
-    ) -> dict[int, tuple[Float[Tensor, "T D"], Float[Tensor, "T D"]]]:
-        return self._first("keys_values", ids.cpu(), list(blocks))
-
     def loss(self, prompt: Prompt | None, batch: Batch, *, grad: bool = False) -> Losses:
         return self._together([Request(prompt, batch, grad)])[0]
 

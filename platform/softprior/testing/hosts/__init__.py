@@ -26,7 +26,6 @@ from softprior.testing.hosts.generation import (
 from softprior.testing.hosts.gradients import check_finite_differences, check_gradients, check_weights
 from softprior.testing.hosts.keys import (
     check_key_sites,
-    check_keys_values,
     check_no_keys,
     check_prefix_of_a_text,
     check_projections,
@@ -54,7 +53,6 @@ __all__ = [
     "check_host",
     "check_info",
     "check_key_sites",
-    "check_keys_values",
     "check_labels",
     "check_losses",
     "check_no_keys",
@@ -97,7 +95,6 @@ CHECKS: dict[Stack, tuple[_Check, ...]] = {
     "decoder": (
         *_ANY,
         check_prompt_states,
-        check_keys_values,
         check_projections,
         check_key_sites,
         check_prefix_of_a_text,

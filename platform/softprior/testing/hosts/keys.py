@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import DynamicCache
 
@@ -18,32 +19,29 @@ from softprior.testing.hosts.recorder import Recorder
 
 
 @torch.no_grad()
-def check_keys_values(host: FrozenLM, oracle: Any) -> None:
-    """Keys (after rotary and norms) and values are those that transformers' own cache holds."""
-    ids = example_batch(host.info()).tokens[2]
+def attended(oracle: Any, ids: Int[Tensor, "T"]) -> dict[int, tuple[Tensor, Tensor]]:
+    """A text's keys (after rotary and norms) and values [T D] by block, from transformers' cache."""
     cache = DynamicCache()
     oracle(input_ids=ids[None], past_key_values=cache, use_cache=True)
-    asked = [host.info().blocks - 1, 0]
-    found = host.keys_values(ids, asked)
-    assert set(found) == set(asked)
-    for block, (keys, values) in found.items():
-        assert keys.dtype == values.dtype == torch.float32
-        assert_close(keys, cache.layers[block].keys[0].transpose(0, 1).flatten(1))
-        assert_close(values, cache.layers[block].values[0].transpose(0, 1).flatten(1))
+    return {
+        block: tuple(part[0].transpose(0, 1).flatten(1) for part in (layer.keys, layer.values))
+        for block, layer in enumerate(cache.layers)
+    }
 
 
 @torch.no_grad()
 def check_projections(host: FrozenLM, oracle: nn.Module) -> None:
-    """Projected states, keys turned to their positions, are what the block attends to; and back again."""
+    """Projected states, keys turned to their positions, are what transformers' cache holds; and back."""
     ids = example_batch(host.info()).tokens[2]
-    attended = host.keys_values(ids, range(host.info().blocks))
-    states = host.observe(None, plain(ids), [f"resid.{block}" for block in attended], Recorder())
-    for block, (keys, values) in attended.items():
+    own = attended(oracle, ids)
+    states = host.observe(None, plain(ids), [f"resid.{block}" for block in own], Recorder())
+    for block, (keys, values) in own.items():
         here, where = states.by_text(f"resid.{block}")
         here = here if block else with_positions(oracle, {}, here, where.positions)
         key, value = Place(block, "key"), Place(block, "value")
         turned = host.rotate(key, host.project(key, here))
         assert turned.shape == (len(ids), host.width(key))
+        assert turned.dtype == torch.float32
         assert_close(turned, keys, key.name)
         assert_close(host.project(value, here), values, value.name)
         assert_close(host.rotate(key, keys, inverse=True), host.project(key, here), key.name)
@@ -77,12 +75,12 @@ def check_key_sites(host: FrozenLM, oracle: nn.Module) -> None:
 
 
 @torch.no_grad()
-def check_prefix_of_a_text(host: FrozenLM, oracle: nn.Module) -> None:  # noqa: ARG001  same signature
+def check_prefix_of_a_text(host: FrozenLM, oracle: nn.Module) -> None:
     """A prefix made of a text's own keys and values gives what the text in front of the rows gives."""
     batch = example_batch(host.info())
     front = batch.tokens[2, :5]
     prompt: dict[Place, Tensor] = {}
-    for block, (keys, values) in host.keys_values(front, range(host.info().blocks)).items():
+    for block, (keys, values) in attended(oracle, front).items():
         prompt |= {Place(block, "key"): keys, Place(block, "value"): values}
     longer = replace(
         batch,
@@ -103,4 +101,3 @@ def check_no_keys(host: FrozenLM, oracle: nn.Module) -> None:  # noqa: ARG001  s
     for place in (Place(0, "key", stack="encoder"), Place(0, "value", stack="encoder")):
         assert_refused(host.project, place, vectors)
         assert_refused(host.rotate, place, vectors)
-    assert_refused(host.keys_values, torch.tensor([1, 2]), [0])
