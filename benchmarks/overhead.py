@@ -178,7 +178,7 @@ def dry_run(trials: int) -> float:
     seeds = -(-trials // (RATES * len(PRIORS)))
     axes = {"priors": PRIORS, "rates": [1e-3 * (i + 1) for i in range(RATES)], "seeds": list(range(seeds))}
     with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
-        arguments = [*command(Path(folder), study(trials) | axes), "--dry-run"]
+        arguments = [*command(Path(folder), study(trials) | axes), "--dry-run", "--all"]
         started = time.perf_counter()
         done = subprocess.run(arguments, capture_output=True, text=True, check=False)  # noqa: S603  our own
         seconds = time.perf_counter() - started

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from softprior.studies.observers import Work
     from softprior.studies.plan import Plan
     from softprior.studies.search.plan import SearchPlan
+    from softprior.studies.search.spec import SearchStudy
 
 STOPPED = "stopped before any trial was started"
 STOPPING = "stopping; running trials go on from their last checkpoint next time (again ends it at once)"
@@ -63,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         "the workers)",
     )
     parser.add_argument("--dry-run", action="store_true", help="list the trials and their cost; run nothing")
+    parser.add_argument("--all", action="store_true", help="with --dry-run: list every trial, however many")
     parser.add_argument(
         AGAIN,
         action="store_true",
@@ -92,7 +95,12 @@ def _main(options: argparse.Namespace, stop: Stop) -> int:
             ending.callback(cluster.stop)
             cluster.start()  # a first run surely needs Ray, which gets ready while we import and plan
         # Inside, so that an error is printed before the cluster takes its time to stop.
-        return status_of(lambda: _planned(console, options, stop, plan(found, str(options.study)), cluster))
+        return status_of(lambda: _planned(console, options, stop, _plan(console, found, options), cluster))
+
+
+def _plan(console: Console, study: StudySpec | SearchStudy, options: argparse.Namespace) -> Plan | SearchPlan:
+    with console.status("planning the study"):  # seconds, most of them imports
+        return plan(study, str(options.study))
 
 
 def _first_run(study: StudySpec, results: str) -> bool:
@@ -109,8 +117,12 @@ def _planned(
     folder = StudyFolder(study_folder(planned.study, options.results))
     tracking_uri(planned.study.tracking, folder.root.parent)
     if options.dry_run:
+        from softprior.studies.describe import FEW
+
         _require_storage(planned, folder)
-        console.print("\n".join([*_described(planned, every_trial=True), *_at_hand(planned.study)]))
+        console.print(
+            "\n".join([*_described(planned, inf if options.all else FEW), *_at_hand(planned.study)])
+        )
         return FINISHED
     # These bring in torch, Ray and MLflow; a dry run or a wrong key should not wait for all of them.
     from analysis.illustrator import Illustrator
@@ -138,15 +150,15 @@ def _planned(
     return report(console, planned, told[0], results)
 
 
-def _described(planned: Plan | SearchPlan, every_trial: bool) -> list[str]:
-    """The plan in words."""
+def _described(planned: Plan | SearchPlan, most: float = 0) -> list[str]:
+    """The plan in words; see `describe`."""
     from softprior.studies.describe import describe
     from softprior.studies.search import describe as searches
     from softprior.studies.search.plan import SearchPlan
 
     if isinstance(planned, SearchPlan):
         return searches.describe(planned)
-    return describe(planned, every_trial=every_trial)
+    return describe(planned, most)
 
 
 def _announce(console: Console, planned: Plan | SearchPlan, work: Work) -> None:
@@ -162,9 +174,9 @@ def _announce(console: Console, planned: Plan | SearchPlan, work: Work) -> None:
         of = f"{done} of {counted(len(work.trials), 'trial')} {by_number(done, 'is', 'are')}"
         console.print(f"study {name}: {of} finished already")
     if isinstance(planned, SearchPlan):
-        console.print("\n".join(_described(planned, every_trial=False)))
+        console.print("\n".join(_described(planned)))
     elif work.missing:
-        console.print("\n".join(_described(planned._replace(trials=work.missing), every_trial=False)))
+        console.print("\n".join(_described(planned._replace(trials=work.missing))))
     note = reused_note(work.kept.values(), "starts the search over" if search else "")
     if note:
         console.print(note)

@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from softprior.prompt import Place, Shape
 from softprior.records import load_records
 from softprior.specs import ModelSpec, ResourcesSpec
 from softprior.statistics.store import SiteStatistics, save_statistics
-from softprior.studies.describe import at_hand, closing_notes, data_notes, describe
-from softprior.studies.estimate import trials_at_once
+from softprior.studies.describe import FEW, at_hand, closing_notes, data_notes, describe
+from softprior.studies.estimate import total_cost, trials_at_once
 from softprior.studies.fits import fits
 from softprior.studies.plan import Plan, plan_study
 from softprior.study_files import load_study
@@ -48,7 +49,7 @@ def plan(tmp_path: Path):
 
 
 def line(plan: Plan, start: str) -> str:
-    (found,) = [line.strip() for line in describe(plan, every_trial=False) if line.strip().startswith(start)]
+    (found,) = [line.strip() for line in describe(plan) if line.strip().startswith(start)]
     return found
 
 
@@ -246,3 +247,17 @@ def test_the_cluster_at_hand_is_told_by_what_it_has_room_for(plan):
     assert at_hand(nodes, own) == "the cluster has 2 nodes with 7 CPUs and 1 GPU: room for 3 trials at a time"
     copies = plan(placement={"hosts": "shared", "cpus": 1, "gpus": 0.5, "replicas": 2}).study
     assert at_hand(nodes, copies).endswith("room for 2 copies of the model")
+
+
+def test_a_dry_run_of_many_trials_is_a_summary_unless_all_are_asked_for(plan) -> None:
+    whole = plan(seeds=list(range(21)))
+    cost = total_cost([t for t in whole.trials if t.seed is not None], whole.components)
+    said = describe(whole, FEW)
+    positions = cost.trained + cost.evaluated
+    assert f"  arithmetic · soft: 42 trials (2 priors, 21 seeds), {positions:,} positions" in said
+    assert sum(line.startswith("  arithmetic · none: 1 trial, ") for line in said) == 1
+    assert "  --all lists every trial" in said
+    listed = describe(whole, inf)
+    assert all(sum(trial.id in line for line in listed) == 1 for trial in whole.trials)
+    few = plan()
+    assert describe(few, FEW) == describe(few, inf)

@@ -8,7 +8,7 @@ import torch
 
 from softprior.labels import counted, labels, names
 from softprior.records import Record
-from softprior.specs import Pairing, StudySpec
+from softprior.specs import Pairing, StudySpec, TrialSpec
 from softprior.studies.cluster import elsewhere
 from softprior.studies.estimate import (
     hours,
@@ -31,16 +31,21 @@ DRAWS: dict[Pairing, str] = {
 }
 
 
-def describe(plan: Plan, every_trial: bool) -> list[str]:
-    """Lines for the terminal; with `every_trial` one line for each."""
+FEW = 40
+"""Trials that a dry run lists one by one unless it is asked for all."""
+
+
+def describe(plan: Plan, most: float = 0) -> list[str]:
+    """Lines for the terminal.
+
+    Args:
+        most: trials that are listed one by one; of more there is one line for each task and method.
+    """
     study, cost = plan.study, total_cost(plan.trials, plan.components)
     count = len(plan.trials)
     lines = [f"study {study.name}: {counted(count, 'trial')} on {study.model.id}"]
-    if every_trial:
-        known = labels(plan.trials)
-        for trial in plan.trials:
-            own = trial_cost(trial, plan.components)
-            lines.append(f"  {trial.id}  {known[trial.id]}  {own.trained + own.evaluated:,} positions")
+    if most:
+        lines += [f"  {line}" for line in (_every(plan) if count <= most else _summary(plan))]
     lines += [f"  note: {note}" for note in plan.notes]
     lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated")
     lines.append(f"  {running(plan)}")
@@ -53,6 +58,39 @@ def describe(plan: Plan, every_trial: bool) -> list[str]:
         )
         lines.append(f"  {DRAWS[study.pairing]}")
     return lines
+
+
+def _every(plan: Plan) -> list[str]:
+    known = labels(plan.trials)
+    costs = [trial_cost(trial, plan.components) for trial in plan.trials]
+    return [
+        f"{trial.id}  {known[trial.id]}  {cost.trained + cost.evaluated:,} positions"
+        for trial, cost in zip(plan.trials, costs, strict=True)
+    ]
+
+
+def _summary(plan: Plan) -> list[str]:
+    """The number of trials of each task and method, and of the values on their other axes."""
+    cells: dict[tuple[str, str], list[TrialSpec]] = {}
+    tasks = names(trial.task for trial in plan.trials)
+    methods = names(trial.method for trial in plan.trials)
+    for trial in plan.trials:
+        cell = tasks[trial.task.canonical()], methods[trial.method.canonical()]
+        cells.setdefault(cell, []).append(trial)
+    lines = []
+    for (task, method), trials in cells.items():
+        axes: dict[str, set[object]] = {
+            "prior": {trial.prior.canonical() for trial in trials if trial.prior is not None},
+            "regulariser choice": {tuple(e.canonical() for e in trial.regularisers) for trial in trials},
+            "rate": {trial.rate for trial in trials if trial.rate is not None},
+            "seed": {trial.seed for trial in trials if trial.seed is not None},
+        }
+        several = [counted(len(values), axis) for axis, values in axes.items() if len(values) > 1]
+        of = f" ({', '.join(several)})"
+        cost = total_cost(trials, plan.components)
+        what = f"{counted(len(trials), 'trial')}{of if several else ''}"
+        lines.append(f"{task} · {method}: {what}, {cost.trained + cost.evaluated:,} positions")
+    return [*lines, "--all lists every trial"]
 
 
 def running(plan: Plan) -> str:

@@ -60,7 +60,9 @@ class Watch(Observer):
             TextColumn("{task.fields[note]}"),
             console=console,
         )
-        self._study = self._bars.add_task("study", total=self._total, completed=done, note="")
+        # Its processes need seconds, and no trial tells anything before they are there.
+        waiting = "starting Ray" if done < self._total else ""
+        self._study = self._bars.add_task("study", total=self._total, completed=done, note=waiting)
 
         if self._live:
             self._bars.start()
@@ -81,6 +83,7 @@ class Watch(Observer):
         self._ids = short_ids([trial.id for trial in trials])
 
     def progress(self, trial: TrialSpec, events: Sequence[Event]) -> None:
+        self._bars.update(self._study, note="")
         for event in events:
             match event:
                 case Notice(again=True):
