@@ -27,8 +27,10 @@ class Illustrator(Observer):
 
         draw_trial(record, self._folder, self._labels[record.id])
 
-    def close(self, records: Mapping[str, Record], metrics: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
+    def close(self, records: Mapping[str, Record] | None, metrics: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
         """Draws a search that has ended, and trials whose end the driver did not live to see."""
+        if records is None:
+            return
         for record in records.values():
             if not self._folder.figure(record.id).exists():
                 self.ended(record)

@@ -131,7 +131,7 @@ class Bench:
     def operations(self, batch: Batch, prompts: int = 1) -> float:
         """Operations that a `soft` step needs: products forward, and backward at what is not frozen.
 
-        Two a weight and position forward and two for the gradient at the input; logits at labels alone;
+        Two per weight and position forward and two for the gradient at the input; logits at labels alone;
         causal attention twice forward (scores and their sum of values) and four times backward.
         """
         lengths = batch.lengths.double()

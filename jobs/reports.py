@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +16,7 @@ from jobs.exits import FAILED, FINISHED
 from jobs.screen import tell_unsent
 from softprior.labels import by_number, counted
 from softprior.library.results import Results, Tracked
-from softprior.studies.again import reused_note
+from softprior.studies.again import STARTS_OVER, reused_note
 from softprior.studies.describe import closing_notes
 from softprior.studies.observers import Work
 from softprior.studies.plan import Plan
@@ -28,20 +29,24 @@ def report(console: Console, planned: Plan | SearchPlan, work: Work, results: Re
     if isinstance(planned, SearchPlan):
         assert results.summary is not None
         status = _search(console, planned, results, results.summary)
+        _notes(console, results, told=())
+        _tracking(console, results.tracked)
+        reused = reused_note(work.kept.values(), STARTS_OVER)
     else:
         status = _study(console, results)
-    told = planned.notes if work.missing and not isinstance(planned, SearchPlan) else ()
-    for line in closing_notes(results.records.values()):
-        if line not in told:  # which were printed with what would run
-            console.print(f"note: {line}", soft_wrap=True)
-    if isinstance(planned, SearchPlan):
-        _tracking(console, results.tracked)
-    note = reused_note(
-        work.kept.values(), "starts the search over" if isinstance(planned, SearchPlan) else ""
-    )
-    if note and (work.missing or isinstance(planned, SearchPlan)):  # the table has them among the new ones
-        console.print(note)
+        _notes(console, results, told=planned.notes if work.missing else ())
+        # The table above has reused trials among the new ones, if there are any.
+        reused = reused_note(work.kept.values()) if work.missing else None
+    if reused:
+        console.print(reused)
     return status
+
+
+def _notes(console: Console, results: Results, told: Sequence[str]) -> None:
+    """What is to be known of the trials, but for what was said with what would run."""
+    for line in closing_notes(results.records.values()):
+        if line not in told:
+            console.print(f"note: {line}", soft_wrap=True)
 
 
 def _study(console: Console, results: Results) -> int:

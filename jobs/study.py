@@ -16,10 +16,11 @@ from jobs.exits import FINISHED, status_of
 from jobs.screen import screen
 from jobs.stopping import Stop, how_to_go_on, stoppable
 from softprior.labels import by_number, counted
-from softprior.library.studies import load_study, plan, run, study_folder
+from softprior.library.studies import load_study, plan, run, study_folder, use_code
 from softprior.results import StudyFolder
 from softprior.specs import StudySpec
-from softprior.studies.again import AGAIN, reused_note
+from softprior.storage import results_folder
+from softprior.studies.again import AGAIN, STARTS_OVER, reused_note
 from softprior.studies.cluster import Cluster, elsewhere
 from softprior.tracking.client import tracking_uri
 
@@ -84,18 +85,39 @@ def _parser() -> argparse.ArgumentParser:
 def _main(options: argparse.Namespace, stop: Stop) -> int:
     console = screen(ENDLESS)
     for path in options.code:
-        from softprior.studies.own_code import read_code, use_code
-
-        use_code(read_code(path))
+        use_code(path)
     found = load_study(options.study, *options.override)
     with ExitStack() as ending:
         cluster = None
-        if isinstance(found, StudySpec) and not options.dry_run and _first_run(found, options.results):
-            cluster = Cluster(found.resources, found.placement)
-            ending.callback(cluster.stop)
-            cluster.start()  # a first run surely needs Ray, which gets ready while we import and plan
-        # Inside, so that an error is printed before the cluster takes its time to stop.
-        return status_of(lambda: _planned(console, options, stop, _plan(console, found, options), cluster))
+        if isinstance(found, StudySpec):
+            _require_tracking(found, options.results)
+            cluster = _cluster(found, ending)
+            if not options.dry_run and not StudyFolder(study_folder(found, options.results)).table.exists():
+                cluster.start()  # a first run surely needs Ray, which gets ready while we import and plan
+
+        def rest() -> int:
+            planned = _plan(console, found, options)
+            if options.dry_run:
+                return _dry_run(console, planned, options)
+            own = cluster or _cluster(planned.study, ending)
+            return _run(console, options, stop, planned, own)
+
+        return status_of(rest)  # prints an error before the cluster takes its time to stop
+
+
+def _cluster(study: StudySpec, ending: ExitStack) -> Cluster:
+    cluster = Cluster(study.resources, study.placement)
+    ending.callback(cluster.stop)
+    return cluster
+
+
+def _require_tracking(study: StudySpec, results: str) -> None:
+    """Looks whether MLflow can be where the study says.
+
+    Raises:
+        UserError: it cannot.
+    """
+    tracking_uri(study.tracking, results_folder(results))
 
 
 def _plan(console: Console, study: StudySpec | SearchStudy, options: argparse.Namespace) -> Plan | SearchPlan:
@@ -107,33 +129,30 @@ def _first_run(study: StudySpec, results: str) -> bool:
     return not StudyFolder(study_folder(study, results)).table.exists()
 
 
-def _planned(
-    console: Console,
-    options: argparse.Namespace,
-    stop: Stop,
-    planned: Plan | SearchPlan,
-    cluster: Cluster | None,
-) -> int:
-    folder = StudyFolder(study_folder(planned.study, options.results))
-    tracking_uri(planned.study.tracking, folder.root.parent)
-    if options.dry_run:
-        from softprior.studies.describe import FEW
+def _dry_run(console: Console, planned: Plan | SearchPlan, options: argparse.Namespace) -> int:
+    from softprior.studies.describe import FEW
 
-        _require_storage(planned, folder)
-        console.print(
-            "\n".join([*_described(planned, inf if options.all else FEW), *_at_hand(planned.study)])
-        )
-        return FINISHED
+    _require_tracking(planned.study, options.results)
+    _require_storage(planned, StudyFolder(study_folder(planned.study, options.results)))
+    lines = _described(planned, inf if options.all else FEW)
+    console.print("\n".join([*lines, *_at_hand(planned.study)]))
+    return FINISHED
+
+
+def _run(
+    console: Console, options: argparse.Namespace, stop: Stop, planned: Plan | SearchPlan, cluster: Cluster
+) -> int:
     # These bring in torch, Ray and MLflow; a dry run or a wrong key should not wait for all of them.
     from analysis.illustrator import Illustrator
     from jobs.reports import report
     from softprior.studies.progress import Watch
     from softprior.studies.runner import InterruptedStudyError
 
-    told: list[Work] = []
+    folder = StudyFolder(study_folder(planned.study, options.results))
+    began: list[Work] = []
 
     def listen(work: Work) -> Sequence[Observer]:
-        told.append(work)
+        began.append(work)
         _announce(console, planned, work)
         stop.orderly = True
         return [
@@ -144,10 +163,10 @@ def _planned(
     try:
         results = run(planned, options.results, listen=listen, again=options.again, cluster=cluster)
     except InterruptedStudyError as stopped:
-        ended = f"{len(stopped.records)} of {counted(told[0].total, 'trial')} done"
+        ended = f"{len(stopped.records)} of {counted(began[0].total, 'trial')} done"
         console.print(f"stopped with {ended}; {how_to_go_on()}", soft_wrap=True)
         raise KeyboardInterrupt from None
-    return report(console, planned, told[0], results)
+    return report(console, planned, began[0], results)
 
 
 def _described(planned: Plan | SearchPlan, most: float = 0) -> list[str]:
@@ -177,7 +196,7 @@ def _announce(console: Console, planned: Plan | SearchPlan, work: Work) -> None:
         console.print("\n".join(_described(planned)))
     elif work.missing:
         console.print("\n".join(_described(planned._replace(trials=work.missing))))
-    note = reused_note(work.kept.values(), "starts the search over" if search else "")
+    note = reused_note(work.kept.values(), STARTS_OVER if search else "")
     if note:
         console.print(note)
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from softprior.errors import UserError
-    from softprior.events import Observer
+    from softprior.events import Failed, Notice, Observer, Phase, Step, Validation
     from softprior.library.model import Model, Neighbour, States, load_model
     from softprior.library.results import Results
-    from softprior.library.studies import load_study, plan, run
+    from softprior.library.studies import load_study, plan, run, use_code
     from softprior.methods import METHODS, Method
     from softprior.posteriors import Posterior, load_posterior, save_posterior
     from softprior.priors import PRIORS, Distribution, Prior
-    from softprior.prompt import Batch, Place, collate
+    from softprior.prompt import Batch, Place, Row, collate
     from softprior.records import Record
     from softprior.regularisers import REGULARISERS, Regulariser
     from softprior.specs import ModelSpec, StudySpec, TrialSpec
@@ -29,14 +29,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "softprior.errors": ("UserError",),
-    "softprior.events": ("Observer",),
+    "softprior.events": ("Failed", "Notice", "Observer", "Phase", "Step", "Validation"),
     "softprior.library.model": ("Model", "Neighbour", "States", "load_model"),
     "softprior.library.results": ("Results",),
-    "softprior.library.studies": ("load_study", "plan", "run"),
+    "softprior.library.studies": ("load_study", "plan", "run", "use_code"),
     "softprior.methods": ("METHODS", "Method"),
     "softprior.posteriors": ("Posterior", "load_posterior", "save_posterior"),
     "softprior.priors": ("PRIORS", "Distribution", "Prior"),
-    "softprior.prompt": ("Batch", "Place", "collate"),
+    "softprior.prompt": ("Batch", "Place", "Row", "collate"),
     "softprior.records": ("Record",),
     "softprior.regularisers": ("REGULARISERS", "Regulariser"),
     "softprior.specs": ("ModelSpec", "StudySpec", "TrialSpec"),
@@ -53,23 +53,29 @@ __all__ = [
     "TASKS",
     "Batch",
     "Distribution",
+    "Failed",
     "InterruptedStudyError",
     "Method",
     "Model",
     "ModelSpec",
     "Neighbour",
+    "Notice",
     "Observer",
+    "Phase",
     "Place",
     "Posterior",
     "Prior",
     "Record",
     "Regulariser",
     "Results",
+    "Row",
     "States",
+    "Step",
     "StudySpec",
     "Task",
     "TrialSpec",
     "UserError",
+    "Validation",
     "Work",
     "collate",
     "load_model",
@@ -78,6 +84,7 @@ __all__ = [
     "plan",
     "run",
     "save_posterior",
+    "use_code",
 ]
 
 

@@ -1,4 +1,4 @@
-"""What a running trial tells, and who may listen: typed events, from the trial to the driver's observers."""
+"""Events that a running trial reports, and the interface of those who observe a study."""
 
 from __future__ import annotations
 
@@ -92,10 +92,11 @@ class Observer:
     def ended(self, record: Record) -> None:
         """A trial has ended; its record is in the folder, unless none can be written there."""
 
-    def close(self, records: Mapping[str, Record], metrics: Mapping[str, float] | None = None) -> None:
+    def close(self, records: Mapping[str, Record] | None, metrics: Mapping[str, float] | None = None) -> None:
         """The run is over, was stopped or broke off; nothing follows.
 
         Args:
-            records: of all trials of the study that have ended, by trial id.
+            records: of all trials of the study that have ended, by trial id; None if another process has
+                taken over the study, so that nothing more may be written.
             metrics: of the whole study, as a search's lowest value.
         """

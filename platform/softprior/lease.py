@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 
 from softprior.errors import InUseError, UserError
 from softprior.files import held
@@ -26,18 +26,27 @@ SETTLED = 2.0
 """Seconds after which of several drivers that began together the one that wrote last is known to all."""
 
 
-def locked(path: Location) -> AbstractContextManager[None]:
+@contextmanager
+def locked(path: Location) -> Iterator[threading.Event]:
     """Keeps other processes from working in the folder of a lock while the context is open.
 
+    Yields:
+        An event that is set once another driver has taken over, which can happen in an object store alone.
+
     Raises:
-        InUseError: on entering: another process holds the lock.
+        InUseError: another process holds the lock, on entering, or has taken it over, on leaving.
         UserError: the folder cannot be written.
     """
-    return leased(path) if isinstance(path, RemotePath) else held(path)
+    if isinstance(path, RemotePath):
+        with leased(path) as lost:
+            yield lost
+    else:
+        with held(path):
+            yield threading.Event()
 
 
 @contextmanager
-def leased(path: RemotePath) -> Iterator[None]:
+def leased(path: RemotePath) -> Iterator[threading.Event]:
     """Holds an object that says who works in its folder and is written again every few seconds.
 
     Two drivers could both run only if one gave no sign of life for half a minute and then went on. It
@@ -68,7 +77,7 @@ def leased(path: RemotePath) -> Iterator[None]:
     thread = threading.Thread(target=beat, name="lease", daemon=True)
     thread.start()
     try:
-        yield
+        yield lost
     finally:
         left.set()
         thread.join()

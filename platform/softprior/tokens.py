@@ -80,6 +80,16 @@ def opened(tokenizer: Any, text: str) -> list[int]:
     return ids[: len(ids) - len(around(tokenizer).closing)]
 
 
+def asked(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of an input that an answer follows.
+
+    A decoder reads both one after another, so nothing ends the input; an encoder reads an input that is ended
+    as its texts are.
+    """
+    closing = around(tokenizer).closing if isinstance(tokenizer, EncoderTokenizer) else ()
+    return [*opened(tokenizer, text), *closing]
+
+
 class Joined(NamedTuple):
     """An input and its answer as tokens.
 
@@ -96,8 +106,7 @@ def joined(tokenizer: Any, text: str, answer: str) -> Joined:
     """The tokens of an input, a space and an answer as one text, cut where the input ends.
 
     The input's tokens are those of the input alone, since that is what an answer is generated from. The
-    answer's are the rest. A decoder reads both one after another, so nothing ends the input; an encoder
-    reads an input that is ended as its texts are.
+    answer's are the rest.
 
     Raises:
         NotJointError: the tokenizer joins the end of the input with the answer, or makes its
@@ -115,8 +124,7 @@ def joined(tokenizer: Any, text: str, answer: str) -> Joined:
             f"the answer {answer[:40]!r} holds the text of the end-of-sequence token, at which it would end; "
             "take the row out"
         )
-    closing = around(tokenizer).closing if isinstance(tokenizer, EncoderTokenizer) else ()
-    return Joined([*before, *closing], after)
+    return Joined(asked(tokenizer, text), after)
 
 
 def in_front(tokenizer: Any, text: str) -> list[int]:

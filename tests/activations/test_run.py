@@ -118,13 +118,13 @@ def shards_on_disk(folder: RunFolder) -> int:
     )
 
 
-def test_killed_at_three_moments_it_ends_the_same(undisturbed, tmp_path):
+def test_killed_at_two_moments_it_ends_the_same(undisturbed, tmp_path):
     """SIGKILL to the driver and everything it started, as losing the machine would be."""
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(spec().model_dump(mode="json", exclude_defaults=True) | {"name": "small"}))
     folder = RunFolder(tmp_path / "small")
     seen = []
-    for wanted in (0, 1, 3):
+    for wanted in (0, 3):
         process = started(file, tmp_path)
         while shards_on_disk(folder) < wanted or not folder.plan.exists():
             assert process.poll() is None, process.stdout.read().decode()

@@ -17,12 +17,16 @@ from softprior.errors import UserError
 from softprior.library.results import Results
 from softprior.methods import METHODS
 from softprior.results import StudyFolder
+from softprior.specs import EvaluationSpec
 from softprior.studies.plan import plan_study
 from softprior.studies.table import write_study, write_table
 from softprior.studies.worker import failed
 from softprior.study_files import load_study
 from softprior.tasks import TASKS
-from tests.builders import SUMS, run, study_file, trial
+from softprior.tasks.prepare import prepare
+from softprior.tracking.mlflow_tracker import _end_metrics
+from softprior.training.evaluation import Evaluator
+from tests.builders import SUMS, run, study_file, tiny, trial
 
 
 @pytest.mark.parametrize("method", ["soft", "deep"])
@@ -132,6 +136,42 @@ def test_a_task_with_a_metric_of_its_own_is_in_the_table_and_on_the_screen(
     (digits,) = found[(found.task == "digits") & (found.status == "finished")].right_digits
     text = printed(results_table(found.reset_index(), "small", 1000), 1000)
     assert f"right digits {digits:.0%}" in text
-    monkeypatch.setattr(Digits, "metrics", ("seed", "right_digits"))
-    with pytest.raises(UserError, match="tasks: the task digits has a metric 'seed'"):
-        plan_study(load_study(tmp_path / "small.yaml"))
+    (own,) = [r for r in records.values() if r.spec.task.name == "digits"]
+    assert dict(_end_metrics(own))["test_right_digits"] == digits, "MLflow has it too"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"metrics": ("seed", "exact_match")}, "has a metric 'seed', and results have another"),
+        ({"metrics": ("accuracy", "exact_match")}, "has a metric 'accuracy', and results have another"),
+        (
+            {"headline": "f1", "metrics": ("exact_match",)},
+            r"headline of the task digits must be one of its metrics \(exact_match\)",
+        ),
+        ({"generates": False}, "headline of the task digits must be 'loss', and is 'exact_match'"),
+    ],
+)
+def test_metrics_that_cannot_be_columns_are_refused_when_a_study_is_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], said: str
+) -> None:
+    class Digits(TASKS["arithmetic"]):
+        """Additions under another name."""
+
+    for name, value in changes.items():
+        setattr(Digits, name, value)
+    monkeypatch.setitem(TASKS.kinds, "digits", Digits)
+    with pytest.raises(UserError, match=said):
+        plan_study(load_study(study_file(tmp_path / "small.yaml", tasks=[{"digits": SUMS}])))
+
+
+def test_a_score_that_is_not_declared_fails_the_trial(tmp_path: Path) -> None:
+    class Undeclared(TASKS["arithmetic"]):
+        def score(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:
+            return {**super().score(prediction, answers), "seconds": 1.0}
+
+    task = Undeclared.model_validate(SUMS)
+    evaluator = Evaluator(tiny().host, tiny().tokenizer, task, EvaluationSpec(examples=4, generate=2), [])
+    prepared = prepare(TASKS["arithmetic"].model_validate(SUMS), tiny().tokenizer, tiny().fingerprint)
+    with pytest.raises(UserError, match="its `score` gives exact_match, seconds; declare what it gives"):
+        evaluator.full(None, prepared.test, 0)

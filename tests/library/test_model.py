@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
 from softprior.errors import UserError
 from softprior.library.model import Model, load_model
@@ -15,8 +20,10 @@ from softprior.models.local import LocalLM
 from softprior.posteriors import load_posterior
 from softprior.prompt import Place, collate
 from softprior.results import StudyFolder
+from softprior.specs import ModelSpec
 from softprior.testing.families import random_model
 from softprior.testing.literal import literal_logits
+from softprior.tokens import EncoderTokenizer
 from tests.builders import SUMS, run, trial
 
 QUESTIONS, ANSWERS = ["What is 12 + 34?\nAnswer:", "What is 5 + 6?\nAnswer:"], ["46", "11"]
@@ -68,7 +75,7 @@ def test_logits_are_those_of_the_literal_form() -> None:
     oracle = random_model("llama")
     host = LocalLM(random_model("llama", "softprior_packed"), "weights")
     model = Model(Loaded(host, None, ""))
-    prompt = {Place(0): torch.randn(3, 32)}
+    prompt = {Place(0): torch.randn(3, 32, generator=torch.Generator().manual_seed(0))}
     batch = collate([_row("a", [5, 6, 7, 8], 2), _row("b", [9, 3], 1)])
     expected = [literal_logits(oracle, prompt, [5, 6, 7, 8])[1:3], literal_logits(oracle, prompt, [9, 3])[:1]]
     torch.testing.assert_close(model.logits(prompt, batch), torch.cat(expected), rtol=1e-4, atol=1e-4)
@@ -99,15 +106,15 @@ def test_nearest_tokens_of_a_tokens_own_vector_are_itself(model: Model) -> None:
     assert found[0][0].text == model.tokenizer.decode([ids[0]])
 
 
-def test_states_are_sorted_and_of_text_alone(model: Model) -> None:
+def test_states_are_of_text_alone(model: Model) -> None:
     batch = model.batch(QUESTIONS, ANSWERS)
     found = model.states(model.sample("fitted", tokens=2), batch, ["resid.0", "final"])
     states = found["resid.0"]
-    assert states.tokens.tolist() == [
-        t for row, n in zip(batch.tokens, batch.lengths, strict=True) for t in row[:n]
-    ]
+    rows = list(zip(batch.tokens, batch.lengths, strict=True))
+    assert states.tokens.tolist() == [token for row, length in rows for token in row[:length]]
+    assert states.positions.tolist() == [i for _, length in rows for i in range(length)]
     assert states.vectors.equal(model.host.embed(states.tokens))
-    assert len(found["final"].vectors) == batch.positions
+    assert found["final"].tokens.equal(states.tokens)
 
 
 def test_texts_without_answers_predict_every_token_but_the_first(model: Model) -> None:
@@ -127,9 +134,57 @@ def test_a_task_is_prepared_as_trials_have_it_and_mistakes_are_sentences(model: 
         load_model("tiny", dtype="int8")
 
 
-def test_an_encoder_needs_answers() -> None:
-    host = EncoderDecoderLM(random_model("t5"), "weights")
-    model = Model(Loaded(host, None, ""))
-    assert model.front == Place(0, stack="encoder")
+def test_options_of_a_spec_are_not_ignored_and_a_batch_without_labels_is_refused(model: Model) -> None:
+    exact = load_model(ModelSpec(id="tiny", device="cpu"), dtype="bfloat16")
+    assert exact.info.dtype == "bfloat16"
+    unlabelled = collate([_row("a", [5, 6], 2)])
+    for batch in (unlabelled, model.batch(QUESTIONS, ANSWERS).weighted(torch.zeros(2))):
+        with pytest.raises(UserError, match="none with a weight above 0"):
+            model.loss(None, batch)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    network = random_model("t5")
+    tokenizer = closing_tokenizer()
+    return Model(Loaded(EncoderDecoderLM(network, "weights"), EncoderTokenizer(tokenizer), "weights"))
+
+
+def closing_tokenizer() -> PreTrainedTokenizerFast:
+    """Words w0, w1, ..., each its number; texts end with </s>, token 1."""
+    inner = Tokenizer(
+        WordLevel({"<unk>": 0, "</s>": 1, **{f"w{i}": i for i in range(2, 97)}}, unk_token="<unk>")
+    )
+    inner.pre_tokenizer = WhitespaceSplit()
+    inner.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", eos_token="</s>")
+
+
+def test_an_encoder_reads_inputs_as_its_texts_end(encoder: Model) -> None:
+    """What is generated from is what answers are trained behind, and logits are the model's own forward."""
+    batch = encoder.batch(["w5 w6"], ["w7"])
+    assert batch.tokens[0].tolist() == [5, 6, 1, 7, 1]
+    asked: list[list[int]] = []
+    host = encoder.host
+
+    class Heard:
+        def generate(self, _, batch, **__):
+            asked.extend(batch.tokens.tolist())
+            return [[7]]
+
+    encoder.host = Heard()
+    try:
+        assert encoder.generate({}, ["w5 w6"]) == ["w7"]
+    finally:
+        encoder.host = host
+    assert asked == [[5, 6, 1]]
+    own = host._model(
+        input_ids=torch.tensor([[5, 6, 1]]), decoder_input_ids=torch.tensor([[host.start, 7]])
+    ).logits[0]
+    torch.testing.assert_close(encoder.logits({}, batch), own, rtol=1e-4, atol=1e-4)
+
+
+def test_an_encoder_needs_answers(encoder: Model) -> None:
+    assert encoder.front == Place(0, stack="encoder")
     with pytest.raises(UserError, match="give them beside the texts"):
-        model.batch(["a text"])
+        encoder.batch(["a text"])

@@ -43,5 +43,5 @@ def test_a_folder_without_a_study_is_refused(tmp_path: Path, finished_study: Fin
         Results(tmp_path)
     folder = finished_study.copy(tmp_path)
     folder.table.unlink()
-    with pytest.raises(UserError, match="not there yet"):
+    with pytest.raises(UserError, match="does not exist yet"):
         _ = Results(folder.root).trials

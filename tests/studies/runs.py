@@ -29,6 +29,8 @@ from tests.ray_head import ROOT
 
 STARTED: list[subprocess.Popen[str]] = []
 
+ONE = ("resources.concurrent=1",)
+
 STATES = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 """Of MLflow's runs, by the status of a record."""
 
@@ -51,9 +53,12 @@ def hear_ctrl_c() -> None:
 
 
 def start(study: Path, results: Path | str, *overrides: str, **variables: str) -> subprocess.Popen[str]:
-    """A study in a process (and process group) of its own, as a user starts it."""
+    """A study in a process (and process group) of its own, as a user starts it, one trial at a time.
+
+    A second worker would import torch and transformers once more.
+    """
     environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "PYTHONPATH")} | variables
-    command = [sys.executable, "-m", "jobs.study", str(study), *overrides, "--results", str(results)]
+    command = [sys.executable, "-m", "jobs.study", str(study), *ONE, *overrides, "--results", str(results)]
     STARTED.append(
         subprocess.Popen(
             command,

@@ -172,6 +172,7 @@ def assert_as_alone(shared: Record, root: Path) -> None:
         assert shared.test.loss == pytest.approx(own.test.loss, rel=1e-3)
 
 
+@pytest.mark.faults  # the search below proves the same of two copies
 @pytest.mark.ray
 @pytest.mark.timeout(300)
 def test_a_study_on_one_copy_of_the_model_has_the_losses_of_one_with_many(tmp_path):

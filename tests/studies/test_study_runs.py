@@ -15,10 +15,10 @@ from filelock import FileLock
 from softprior.records import load_records, save_record
 from softprior.results import StudyFolder
 from softprior.studies.plan import plan_study
-from softprior.studies.table import SCHEMA
 from softprior.studies.worker import failed
 from softprior.study_files import load_study
-from tests.builders import study_file
+from softprior.tasks import TASKS
+from tests.builders import SUMS, study_file
 from tests.ray_head import ROOT
 from tests.studies.runs import (
     Undisturbed,
@@ -31,7 +31,6 @@ from tests.studies.runs import (
     tracked,
     undisturbed,
     wait_for,
-    wait_for_checkpoint,
 )
 
 __all__ = ["nothing_is_left_running", "undisturbed"]  # fixtures
@@ -56,7 +55,7 @@ def test_failed_trials_do_not_stop_the_others_and_nothing_runs_twice(tmp_path: P
     assert "Traceback" not in output
 
     table = pq.read_table(folder.table)
-    assert table.schema.equals(SCHEMA)
+    assert table.schema.equals(columns([TASKS["arithmetic"].model_validate(SUMS)]))
     rows = {row["trial"]: row for row in table.to_pylist()}
     baseline = next(row["test_loss"] for row in rows.values() if row["method"] == "none")
     assert all(row["baseline_loss"] == baseline for row in rows.values())
@@ -75,38 +74,25 @@ def test_failed_trials_do_not_stop_the_others_and_nothing_runs_twice(tmp_path: P
     assert len(tracked(results)[1]) == 3
 
 
-def test_killed_and_repeated_it_completes_without_loss_or_duplicates(
+def test_killed_and_stopped_it_goes_on_without_loss_or_duplicates(
     tmp_path: Path, undisturbed: Undisturbed
 ) -> None:
-    # Long enough that the worker, which outlives the driver by a moment, cannot end before Ray stops it.
+    """SIGKILL of everything, Ctrl-C and SIGTERM, each in the middle of the trial; then to the end."""
+    # Long enough that the worker, which outlives a killed driver by a moment, cannot end before Ray stops it.
     training = {"steps": 400, "batch": 8, "checkpoint": 1}
-    study = study_file(tmp_path / "small.yaml", priors=["fitted"], training=training)
-    results = tmp_path / "results"
-    folder = StudyFolder(results / "small")
-    process = start(study, results)
-    wait_for_checkpoint(process, folder)
-    kill(process)
-    before = load_records(folder.records)
-    assert all(record.spec.prior is None for record in before.values()), "the trial ended before the kill"
-
-    code, output = finish(start(study, results))
-    assert code == 0, output
-    records = load_records(folder.records)
-    assert set(before) < set(records)
-    assert_as_undisturbed(folder, records, undisturbed)
-    assert_tracked(results, records)
-
-
-def test_signals_stop_cleanly_and_the_same_command_goes_on(tmp_path: Path, undisturbed: Undisturbed) -> None:
-    training = {"steps": 200, "batch": 8, "checkpoint": 1}
     study = study_file(tmp_path / "small.yaml", priors=["fitted"], training=training)
     results = tmp_path / "results"
     folder = StudyFolder(results / "small")
     trained = next(spec.id for spec in plan_study(load_study(study)).trials if spec.prior)
     checkpoint, written = folder.checkpoint(trained), 0
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
         process = start(study, results)
         wait_for(lambda: checkpoint.exists() and checkpoint.stat().st_mtime_ns != written, process)  # noqa: B023
+        if number == signal.SIGKILL:
+            kill(process)
+            assert trained not in load_records(folder.records), "the trial ended before the kill"
+            written = checkpoint.stat().st_mtime_ns
+            continue
         process.send_signal(number)
         code, output = finish(process)
         assert code == 128 + number, output

@@ -1,4 +1,4 @@
-"""A frozen model for a loop of one's own: a loss that autograd can differentiate, draws of priors, states."""
+"""A frozen model for custom training loops: a differentiable loss, draws of priors, states."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from softprior.priors import PRIORS, Prior, assignment
 from softprior.prompt import Batch, Place, Prompt, Row, collate
 from softprior.specs import Entry, ModelSpec
 from softprior.tasks import TASKS, Task
+from softprior.tasks.base import answer_row
 from softprior.tasks.prepare import Prepared, prepare
-from softprior.tokens import joined, opened, vocabulary_ids
+from softprior.tokens import asked, opened, vocabulary_ids
 from softprior.training.source import vocabulary
 from softprior.training.starts import start_at
 from softprior.validation import validate
 
-Vectors = Tensor | Mapping[Place, Tensor]
+PromptLike = Tensor | Mapping[Place, Tensor]
 """A prompt: the vectors [P H] in front of the input, or those of each place."""
 
-Named = str | Mapping[str, Any]
+Component = str | Mapping[str, Any]
 """A component as a study file has it: `fitted`, or `{"isotropic": {"scale": 0.02}}`."""
 
 
@@ -106,7 +107,7 @@ class Model:
         pairs = zip(texts, answers, strict=True)
         return collate([self._answered(str(i), text, answer) for i, (text, answer) in enumerate(pairs)])
 
-    def examples(self, task: Named | Task) -> Prepared:
+    def examples(self, task: Component | Task) -> Prepared:
         """A task's three splits as tokens; `examples.train.row(0)` is one, `sp.collate` makes batches.
 
         Raises:
@@ -115,42 +116,48 @@ class Model:
         component = task if isinstance(task, Task) else TASKS.component(_entry(task, "task"))
         return prepare(component, self.tokenizer, self.fingerprint)
 
-    def loss(self, prompt: Vectors | None, batch: Batch) -> Float[Tensor, ""]:
+    def loss(self, prompt: PromptLike | None, batch: Batch) -> Float[Tensor, ""]:
         """Mean negative log-likelihood of the batch's labels, in nats; autograd reaches the prompt's vectors.
 
         The gradient is computed with the loss, in one pass, if a vector requires one, and cannot be
         differentiated again. Rows count by their number of labels times their weight.
         """
         vectors = self._prompt(prompt)
-        weights = batch.weights / float((batch.weights * batch.labels.sum(1)).sum())
-        found: Tensor = _Loss.apply(self.host, batch.weighted(weights), tuple(vectors), *vectors.values())
+        labels = float((batch.weights * batch.labels.sum(1)).sum())
+        if labels <= 0:
+            raise UserError("the mean is over labels, and this batch has none with a weight above 0")
+        weighted = batch.weighted(batch.weights / labels)
+        grad = torch.is_grad_enabled() and any(v.requires_grad for v in vectors.values())
+        found: Tensor = _Loss.apply(self.host, weighted, grad, tuple(vectors), *vectors.values())
         return found
 
-    def logits(self, prompt: Vectors | None, batch: Batch) -> Float[Tensor, "N V"]:
+    def logits(self, prompt: PromptLike | None, batch: Batch) -> Float[Tensor, "N V"]:
         """What the model predicts each of the batch's labels with, row by row."""
         return self.host.logits(self._prompt(prompt), batch)
 
-    def generate(self, prompt: Vectors | None, texts: Sequence[str], max_new: int = 20) -> list[str]:
+    def generate(self, prompt: PromptLike | None, texts: Sequence[str], max_new: int = 20) -> list[str]:
         """Greedy continuations of texts, up to the end-of-sequence token."""
-        rows = [self._unlabelled(str(i), opened(self.tokenizer, text)) for i, text in enumerate(texts)]
+        rows = [self._unlabelled(str(i), asked(self.tokenizer, text)) for i, text in enumerate(texts)]
         stop = frozenset([self.tokenizer.eos_token_id])
         found = self.host.generate(self._prompt(prompt), collate(rows), max_new=max_new, stop=stop)
         return [self.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in found]
 
     def sample(
-        self, prior: Named | Prior, tokens: int, *, seed: int = 0, place: Place | None = None
+        self, prior: Component | Prior, tokens: int, *, seed: int = 0, place: Place | None = None
     ) -> Float[Tensor, "P H"]:
-        """Fits a prior at a place and draws vectors: what a trial of that seed starts from.
+        """Fits a prior at one place and draws vectors: what a trial with that seed starts from there.
+
+        For a method with several places use `prompt`: a prior may read all of them.
 
         Args:
-            place: by default in front of the input. Keys come turned to their positions.
+            place: by default in front of the input. Keys are returned with rotary positions applied.
 
         Raises:
             UserError: the place cannot have this prior.
         """
         return self._start(prior, tokens, seed, place or self.front, ())
 
-    def prompt(self, method: Named, prior: Named | Prior, *, seed: int = 0) -> dict[Place, Tensor]:
+    def prompt(self, method: Component, prior: Component | Prior, *, seed: int = 0) -> dict[Place, Tensor]:
         """The vectors that a trial of a method, a prior and a seed starts from, at every place.
 
         Raises:
@@ -173,15 +180,18 @@ class Model:
             for indices, row in zip(found.tolist(), distances.tolist(), strict=True)
         ]
 
-    def states(self, prompt: Vectors | None, batch: Batch, sites: Sequence[str]) -> dict[str, States]:
+    def states(self, prompt: PromptLike | None, batch: Batch, sites: Sequence[str]) -> dict[str, States]:
         """The states of a batch's text tokens at sites, such as `resid.3` (see docs/notation.md)."""
         kept = self.host.observe(self._prompt(prompt), batch, list(sites), _Kept())
         return {site: kept.states(site) for site in sites}
 
     def prompt_states(
-        self, prompt: Vectors, sites: Sequence[str] | None = None
-    ) -> dict[str, Float[Tensor, "P H"]]:
+        self, prompt: PromptLike, sites: Sequence[str] | None = None
+    ) -> dict[str, Float[Tensor, "_ H"]]:
         """What becomes of a prompt's own vectors at residual sites (all of them by default).
+
+        Where a model's rotation depends on the length of the text, these are the states in front of a short
+        one.
 
         Raises:
             UserError: the model has an encoder, where they depend on the text.
@@ -191,13 +201,13 @@ class Model:
         return self.host.prompt_states(self._prompt(prompt), sites)
 
     def _start(
-        self, prior: Named | Prior, tokens: int, seed: int, place: Place, places: tuple[Place, ...]
+        self, prior: Component | Prior, tokens: int, seed: int, place: Place, places: tuple[Place, ...]
     ) -> Tensor:
         component = prior if isinstance(prior, Prior) else PRIORS.component(_entry(prior, "prior"))
         there = assignment(component).at(place)
         return start_at(self.host, self.tokenizer, there, place, tokens, seed=seed, places=places).vectors
 
-    def _prompt(self, prompt: Vectors | None) -> Prompt:
+    def _prompt(self, prompt: PromptLike | None) -> Prompt:
         if prompt is None:
             return {}
         return {self.front: prompt} if isinstance(prompt, Tensor) else prompt
@@ -210,14 +220,7 @@ class Model:
         return Row(name, tokens, marks, marks)
 
     def _answered(self, name: str, text: str, answer: str) -> Row:
-        before, after = joined(self.tokenizer, text, answer)
-        nothing = [False] * len(before)
-        return Row(
-            name,
-            [*before, *after, self.tokenizer.eos_token_id],
-            [*nothing, *[True] * (len(after) + 1)],
-            [*nothing, *[True] * len(after), False],
-        )
+        return answer_row(name, text, answer, self.tokenizer)
 
     def _unlabelled(self, name: str, tokens: list[int]) -> Row:
         nothing = [False] * len(tokens)
@@ -228,10 +231,11 @@ class _Loss(torch.autograd.Function):
     """The weighted loss of a batch, with the gradient that the host has computed beside it."""
 
     @staticmethod
-    def forward(ctx: Any, host: Any, batch: Batch, places: tuple[Place, ...], *vectors: Tensor) -> Tensor:
-        asked = any(ctx.needs_input_grad)
-        losses = host.loss(dict(zip(places, vectors, strict=True)), batch, grad=asked)
-        if asked:
+    def forward(
+        ctx: Any, host: Any, batch: Batch, grad: bool, places: tuple[Place, ...], *vectors: Tensor
+    ) -> Tensor:
+        losses = host.loss(dict(zip(places, vectors, strict=True)), batch, grad=grad)
+        if grad:
             gradients = [losses.gradient[place].to(v) for place, v in zip(places, vectors, strict=True)]
             ctx.save_for_backward(*gradients)
         total = (losses.nll.double() * batch.weights.to(losses.nll.device).double()).sum()
@@ -244,7 +248,7 @@ class _Loss(torch.autograd.Function):
                 "the gradient of a frozen model's loss cannot be differentiated again; leave out "
                 "create_graph=True, or take second derivatives by finite differences"
             )
-        return (None, None, None, *(slope.to(gradient) * gradient for gradient in ctx.saved_tensors))
+        return (None, None, None, None, *(slope.to(gradient) * gradient for gradient in ctx.saved_tensors))
 
 
 class _Kept:
@@ -265,7 +269,7 @@ class _Kept:
 
 
 def load_model(model: str | ModelSpec, **options: Any) -> Model:
-    """Loads a frozen model into this process; the same one again costs nothing.
+    """Loads a frozen model into this process; loading the same one twice in a row costs nothing.
 
     Args:
         model: as `model.id` in a study file: `tiny`, a name of the catalogue, a folder or `hub:OWNER/NAME`.
@@ -274,10 +278,9 @@ def load_model(model: str | ModelSpec, **options: Any) -> Model:
     Raises:
         UserError: the model cannot be had, or its family is not supported.
     """
-    if isinstance(model, ModelSpec):
-        return Model(load_local(model))
-    return Model(load_local(validate(ModelSpec, {"id": model, **options}, "load_model")))
+    given = model.model_dump(mode="json") if isinstance(model, ModelSpec) else {"id": model}
+    return Model(load_local(validate(ModelSpec, {**given, **options}, "load_model")))
 
 
-def _entry(named: Named, what: str) -> Entry:
+def _entry(named: Component, what: str) -> Entry:
     return validate(Entry, named if isinstance(named, str) else dict(named), what)

@@ -42,14 +42,23 @@ class Results:
         tracked: how writing to MLflow went, if this process has just run the study.
     """
 
-    def __init__(self, folder: str | Path | Location, tracked: Tracked | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | Path | Location,
+        records: Mapping[str, Record] | None = None,
+        tracked: Tracked | None = None,
+    ) -> None:
         """Opens `results/<study name>`, a path or an address in a bucket.
+
+        Args:
+            records: of the study's trials, if they have been read already.
 
         Raises:
             UserError: no study has been run there.
         """
         self.folder = StudyFolder(location(folder) if isinstance(folder, str) else folder)
         self.tracked = tracked
+        self._known = records
         if not self.folder.study.exists():
             raise UserError(
                 f"{self.folder.root} holds no results of a study (it has no study.json); "
@@ -78,24 +87,26 @@ class Results:
                 return pd.read_parquet(here)
         except FileNotFoundError:
             raise UserError(
-                f"{self.folder.table} is not there yet; wait for the study's run to end, or read the records"
+                f"{self.folder.table} does not exist yet; wait for the run to end, or read the records"
             ) from None
 
     @cached_property
     def records(self) -> Mapping[str, Record]:
         """Everything that is known about each trial that has ended, by trial id."""
         wanted = self.study["trials"]
-        found = load_records(self.folder.records)
+        found = load_records(self.folder.records) if self._known is None else self._known
         return {trial: found[trial] for trial in wanted if trial in found}
 
     @cached_property
     def labels(self) -> Mapping[str, str]:
-        """What to call each trial that has ended, by trial id: whatever tells it from the others."""
+        """What each trial is called within the study, by trial id, as in `trials`."""
+        if self.folder.table.exists():
+            return dict(zip(self.trials.trial, self.trials.label, strict=True))
         return labels([record.spec for record in self.records.values()])
 
     @cached_property
     def curves(self) -> pd.DataFrame:
-        """One row per trial and step: training loss, gradient, distance moved, and validation if any.
+        """One row per trial and step: loss, gradient, distance moved, and validation if any.
 
         Columns: trial, label, step, loss, rate, gradient, moved, validation_loss, validation_accuracy. Step 0
         has the untrained sample's validation alone.

@@ -10,7 +10,7 @@ from softprior.results import StudyFolder
 from softprior.specs import StudySpec
 from softprior.storage import Location, results_folder
 from softprior.studies.cluster import Cluster
-from softprior.studies.observers import Listen, Work, nobody
+from softprior.studies.observers import Listen, Work, no_observers
 from softprior.studies.search.spec import SearchStudy, load
 from softprior.tracking.client import tracking_uri
 
@@ -51,7 +51,7 @@ def run(
     planned: Plan | SearchPlan,
     results: str | Path = "results",
     *,
-    listen: Listen = nobody,
+    listen: Listen = no_observers,
     again: bool = False,
     cluster: Cluster | None = None,
 ) -> Results:
@@ -61,7 +61,7 @@ def run(
 
     Args:
         results: where study folders go: a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER.
-        listen: makes observers, once nobody else can run the study and it is known what will run. MLflow is
+        listen: makes observers; called after the folder is locked and the missing trials are known. MLflow is
             written beside them if the study asks for it.
         again: also runs finished trials whose records other code has made; a search starts over.
         cluster: one whose start has begun already; whoever began it stops it.
@@ -80,24 +80,37 @@ def run(
     trackers: list[MlflowTracker] = []
 
     def everyone(work: Work) -> list[Observer]:
-        told = list(listen(work))
         if uri is not None:
             trackers.append(MlflowTracker(uri, planned.study, work.trials, folder))
-        return [*told, *trackers]
+        return [*listen(work), *trackers]
 
     own = cluster or Cluster(planned.study.resources, planned.study.placement)
     try:
         if isinstance(planned, SearchPlan):
             from softprior.studies.search.run import run_search
 
-            run_search(planned, folder, everyone, own, again)
+            records = run_search(planned, folder, everyone, own, again)[1]
         else:
-            run_study(planned, folder, everyone, own, again)
+            records = run_study(planned, folder, everyone, own, again)
     finally:
         if cluster is None:
             own.stop()
     tracked = [Tracked(tracker.uri, tracker.problem, tracker.notes) for tracker in trackers]
-    return Results(folder.root, tracked[0] if tracked else None)
+    return Results(folder.root, records, tracked[0] if tracked else None)
+
+
+def use_code(path: str | Path) -> None:
+    """Makes the components of a Python file known, here and on the workers of studies that run after it.
+
+    What `--code` does on the command line: the file is run, and its hash counts in the ids of trials that
+    use it.
+
+    Raises:
+        UserError: it is no Python file, or fails when it is run.
+    """
+    from softprior.studies import own_code
+
+    own_code.use_code(own_code.read_code(Path(path)))
 
 
 def study_folder(study: StudySpec, results: str | Path = "results") -> Location:

@@ -278,8 +278,8 @@ class EncoderDecoderLM:
         sites: Sequence[str],  # noqa: ARG002
     ) -> dict[str, Float[Tensor, "_ H"]]:
         raise UserError(
-            "an encoder reads its prompt together with the text, so the states of the prompt's vectors are "
-            "others in front of every text; observe the texts, or choose a decoder-only model"
+            "an encoder reads its prompt together with the text, so the prompt's states depend on the text; "
+            "observe the texts, or choose a decoder-only model"
         )
 
     def _feeding(

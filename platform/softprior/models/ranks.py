@@ -80,7 +80,7 @@ class Reply(NamedTuple):
 
 @runtime_checkable
 class Transport(Protocol):
-    """How ranks are started and reached: as processes of this machine, or by Ray on several."""
+    """How ranks are started and reached."""
 
     def start(self, limits: Limits) -> None:
         """Starts all ranks, whose first reply comes without a request once the model is loaded."""

@@ -80,10 +80,10 @@ class Sites:
         return showing(inputs, outputs)
 
     def require_residual(self, sites: Sequence[str]) -> None:
-        """Lets sites pass that are in the residual stream.
+        """Refuses sites outside of the residual stream.
 
         Raises:
-            UserError: one is not.
+            UserError: there is one.
         """
         blocks = len(self._layers)
         known = {"final", *(f"resid.{block}" for block in range(blocks + 1))}

@@ -19,6 +19,9 @@ from softprior.storage import Location, local_copy
 AGAIN = "--again"
 """The option of `python -m jobs.study`."""
 
+STARTS_OVER = "starts the search over"
+"""What it does to a search."""
+
 
 def of_other_code(records: Iterable[Record]) -> list[Record]:
     """Those that were made by code other than this process runs."""

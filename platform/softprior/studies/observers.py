@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
+from softprior.errors import UserError
 from softprior.events import Observer
 from softprior.records import Record, load_records
 from softprior.results import StudyFolder
 from softprior.specs import StudySpec, TrialSpec
+
+logger = logging.getLogger(__name__)
 
 
 class Planned(Protocol):
@@ -47,16 +53,16 @@ class Work:
 
 
 Listen = Callable[[Work], Sequence[Observer]]
-"""Makes the observers of a run, once nobody else can run the study and it is known what will run."""
+"""Makes the observers of a run; called after the folder is locked and the missing trials are known."""
 
 
-def nobody(work: Work) -> Sequence[Observer]:  # noqa: ARG001  same signature
-    """No observers."""
+def no_observers(work: Work) -> Sequence[Observer]:  # noqa: ARG001  same signature
+    """Nobody listens."""
     return ()
 
 
-class Listeners(Observer):
-    """The observers of one run, told of what a search adds, and the records that the run leaves.
+class Listeners:
+    """The observers of one run, and the records that it leaves.
 
     Attributes:
         observers: in the order in which they are told.
@@ -67,28 +73,45 @@ class Listeners(Observer):
         self.observers = tuple(observers)
         self.metrics: Mapping[str, float] = {}
         self._plan = plan
-        self._work = work
+        self._kept = work.kept
         self._folder = folder
 
     def added(self, trials: Sequence[TrialSpec]) -> None:
+        """Tells the observers of the trials that a search has added."""
         for observer in self.observers:
             observer.added(trials)
 
     def records(self) -> dict[str, Record]:
         """The records of the trials that have ended so far; those of earlier runs are not read again."""
-        new = load_records(self._folder.records, known=self._work.kept)
+        new = load_records(self._folder.records, known=self._kept)
         wanted = {trial.id for trial in self._plan.trials}
-        return {i: r for i, r in {**self._work.kept, **new}.items() if i in wanted}
+        return {i: r for i, r in {**self._kept, **new}.items() if i in wanted}
+
+    @cached_property
+    def last(self) -> dict[str, Record]:
+        """The records at the end; those of earlier runs alone if the new ones cannot be read."""
+        try:
+            return self.records()
+        except (OSError, UserError):
+            logger.exception("the records of this run cannot be read")
+            return dict(self._kept)
 
 
 @contextmanager
-def listening(listen: Listen, plan: Planned, work: Work, folder: StudyFolder) -> Iterator[Listeners]:
-    """Makes the observers, and closes every one of them at the end, whatever happens, in their order."""
+def listening(
+    listen: Listen, plan: Planned, work: Work, folder: StudyFolder, lost: threading.Event
+) -> Iterator[Listeners]:
+    """Makes the observers, and closes every one of them at the end, whatever happens, in their order.
+
+    Args:
+        lost: set if another process has taken over the study.
+    """
     listeners = Listeners(listen(work), plan, work, folder)
-    try:
+
+    def close(observer: Observer) -> None:
+        observer.close(None if lost.is_set() else listeners.last, listeners.metrics)
+
+    with ExitStack() as ending:
+        for observer in reversed(listeners.observers):
+            ending.callback(close, observer)
         yield listeners
-    finally:
-        records = listeners.records()
-        with ExitStack() as ending:
-            for observer in reversed(listeners.observers):
-                ending.callback(observer.close, records, listeners.metrics)

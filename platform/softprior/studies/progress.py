@@ -69,7 +69,7 @@ class Watch(Observer):
         else:
             self._clock.start()
 
-    def close(self, records: Mapping[str, Record], metrics: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
+    def close(self, records: Mapping[str, Record] | None, metrics: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
         """Leaves the terminal to others."""
         if self._live:
             self._bars.stop()

@@ -18,7 +18,7 @@ from softprior.storage import RemotePath
 from softprior.studies.again import of_other_code, set_aside, settle
 from softprior.studies.cluster import Cluster
 from softprior.studies.deaths import every_death_is_one
-from softprior.studies.observers import Listen, Work, listening, nobody
+from softprior.studies.observers import Listen, Work, listening, no_observers
 from softprior.studies.own_code import in_use
 from softprior.studies.placement import concurrent, placed_model, replicas, trial_resources, trial_threads
 from softprior.studies.plan import Plan
@@ -59,7 +59,7 @@ class InterruptedStudyError(Exception):
 def run_study(
     plan: Plan,
     folder: StudyFolder,
-    listen: Listen = nobody,
+    listen: Listen = no_observers,
     cluster: Cluster | None = None,
     again: bool = False,
 ) -> dict[str, Record]:
@@ -75,12 +75,13 @@ def run_study(
             written.
         InterruptedStudyError: Ctrl-C, or another signal whose handler raises KeyboardInterrupt.
     """
-    with locked(folder.lock):
+    with locked(folder.lock) as lost:
         write_study(folder, plan)
         settle(folder)
         work = _work(plan, folder, again)
-        with listening(listen, plan, work, folder) as listeners:
+        with listening(listen, plan, work, folder, lost) as listeners:
             interrupted = False
+            folder.summary.unlink(missing_ok=True)  # of a search that this folder held before
             set_aside(folder, work.superseded)
             if work.missing:
                 try:

@@ -1,8 +1,8 @@
-"""The study's own files: study.json, and trials.parquet with one row a trial and declared columns."""
+"""The study's own files: study.json, and trials.parquet with one row per trial and declared columns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ from softprior.training.environment import versions
 
 STUDY_FORMAT = 1
 
-BEFORE = (
+FIRST_COLUMNS = (
     ("trial", pa.string()),
     ("label", pa.string()),
     ("status", pa.string()),
@@ -50,7 +50,9 @@ BEFORE = (
     ("shuffled_loss", pa.float64()),
     ("headline", pa.string()),
 )
-AFTER = (
+"""Columns in front of the tasks' metrics; docs/results.md says what each means. Missing values are null."""
+
+LAST_COLUMNS = (
     ("moved", pa.float64()),
     ("reach", pa.float64()),
     ("moved_over_reach", pa.float64()),
@@ -58,25 +60,34 @@ AFTER = (
     ("final_radius_quantile", pa.float64()),
     ("seconds", pa.float64()),
 )
-"""Columns of trials.parquet; docs/results.md says what each means. Missing values are null. In the middle
-stand the metrics of the study's tasks."""
+"""Columns behind them."""
+
+IN_MLFLOW = {"loss", "accuracy", "shuffled_loss"}
+"""Names that MLflow's `test_NAME` has already."""
 
 
 def columns(tasks: Iterable[Task]) -> pa.Schema:
     """The columns of a study's table.
 
     Raises:
-        UserError: a task's metric has the name of a column.
+        UserError: a task's metric has a name that is taken, or its headline is none of its metrics.
     """
-    found = {metric: task for task in tasks for metric in task.metrics}
-    taken = found.keys() & {name for name, _ in (*BEFORE, *AFTER)}
-    if taken:
-        name = min(taken)
-        raise UserError(
-            f"the task {TASKS.name(found[name])} has a metric '{name}', and trials.parquet has another "
-            "column of that name; give the metric another name"
-        )
-    return pa.schema([*BEFORE, *((metric, pa.float64()) for metric in found), *AFTER])
+    tasks = list(tasks)
+    taken = IN_MLFLOW | {name for name, _ in (*FIRST_COLUMNS, *LAST_COLUMNS)}
+    for task in tasks:
+        name = TASKS.name(task)
+        headline = getattr(task, "headline", None)
+        if headline not in (task.metrics if task.generates else ("loss",)):
+            what = f"one of its metrics ({', '.join(task.metrics)})" if task.generates else "'loss'"
+            raise UserError(f"the headline of the task {name} must be {what}, and is {headline!r}")
+        for metric in task.metrics:
+            if metric in taken:
+                raise UserError(
+                    f"the task {name} has a metric '{metric}', and results have another column of that name; "
+                    "give the metric another name"
+                )
+    metrics = dict.fromkeys(metric for task in tasks for metric in task.metrics)
+    return pa.schema([*FIRST_COLUMNS, *((metric, pa.float64()) for metric in metrics), *LAST_COLUMNS])
 
 
 def write_study(folder: StudyFolder, plan: Planned) -> None:
@@ -116,7 +127,7 @@ def write_table(folder: StudyFolder, plan: Planned, records: dict[str, Record]) 
     rows = []
     for trial in plan.trials:
         key = _task_key(trial)
-        row = _row(trial, records.get(trial.id), baselines.get(key))
+        row = _row(trial, records.get(trial.id), baselines.get(key), tasks[key].metrics)
         rows.append({"label": known[trial.id], "headline": tasks[key].headline, **row})
     table = pa.Table.from_pylist(rows, schema=columns(tasks.values()))
     write_atomically(folder.table, lambda temporary: pq.write_table(table, temporary))
@@ -126,7 +137,9 @@ def _task_key(trial: TrialSpec) -> str:
     return trial.task.canonical()
 
 
-def _row(trial: TrialSpec, record: Record | None, baseline: float | None) -> dict[str, Any]:
+def _row(
+    trial: TrialSpec, record: Record | None, baseline: float | None, metrics: Sequence[str]
+) -> dict[str, Any]:
     row: dict[str, Any] = {
         "trial": trial.id,
         "status": "pending" if record is None else record.status,
@@ -161,7 +174,7 @@ def _row(trial: TrialSpec, record: Record | None, baseline: float | None) -> dic
             "test_loss": record.test.loss,
             "test_accuracy": record.test.accuracy,
             "shuffled_loss": record.test.shuffled_loss,
-            **record.test.metrics,
+            **{name: record.test.metrics.get(name) for name in metrics},
         }
     return row | _geometry(record)
 

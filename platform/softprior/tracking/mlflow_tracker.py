@@ -65,18 +65,20 @@ class MlflowTracker(Observer):
         self._trials = tuple(trials)
         self._queue.put(_Added(self._trials))
 
-    def close(self, records: Mapping[str, Record], metrics: Mapping[str, float] | None = None) -> None:
-        """Sends whatever is missing, ends the study's run, and waits for it.
+    def close(self, records: Mapping[str, Record] | None, metrics: Mapping[str, float] | None = None) -> None:
+        """Sends whatever is missing, ends the study's run, and waits for it; see `Observer.close`.
 
         Afterwards `problem` says what could not be sent, if anything.
         """
-        self._queue.put(_Close(records, metrics or {}))
+        self._queue.put(_Detach() if records is None else _Close(records, metrics or {}))
         self._thread.join()
 
     def _work(self) -> None:
         writer: _Writer | None = None
         while True:
             message = self._queue.get()
+            if isinstance(message, _Detach):
+                return
             last = isinstance(message, _Close)
             try:
                 # After a failure only the end is tried again: every call to a server that is away
@@ -124,7 +126,12 @@ class _Close:
     metrics: Mapping[str, float]
 
 
-_Message = _Told | _Ended | _Added | _Close
+@dataclass(frozen=True)
+class _Detach:
+    """The runs are another process's now."""
+
+
+_Message = _Told | _Ended | _Added | _Close | _Detach
 
 
 @dataclass

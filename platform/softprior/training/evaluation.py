@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from softprior.errors import UserError
 from softprior.liveness import alive
 from softprior.models.protocol import FrozenLM
 from softprior.prompt import Prompt, Row, collate
@@ -103,6 +104,12 @@ class Evaluator:
             for i, tokens in zip(indices, outputs, strict=True):
                 answers[i] = self._tokenizer.decode(tokens, skip_special_tokens=True).strip()
         scores = [self._task.score(answer, split.answers(i)) for i, answer in enumerate(answers)]
+        unlike = next((score for score in scores if set(score) != set(self._task.metrics)), None)
+        if unlike is not None:
+            raise UserError(
+                f"the task's `metrics` are {', '.join(self._task.metrics)}, and its `score` gives "
+                f"{', '.join(unlike) or 'nothing'}; declare what it gives"
+            )
         means = {name: sum(score[name] for score in scores) / count for name in scores[0]}
         predictions = [Prediction(example=row.id, answer=a) for row, a in zip(rows, answers, strict=True)]
         return predictions, means

@@ -59,16 +59,18 @@ def start_at(
         UserError: the place cannot have this prior.
     """
     source = PlaceSource(host, tokenizer, place, tokens, places)
-    law = prior.fit(source)
-    sample = law.sample(torch_generator(seed, *names, prior.draws(place)), tokens)
+    distribution = prior.fit(source)
+    sample = distribution.sample(torch_generator(seed, *names, prior.draws(place)), tokens)
     seen = SeenSource(host, tokenizer, place, tokens)
-    facts = {**law.record(), **_radii(prior, law, seen, sample)}
-    return Start(source, law, sample, facts, law.warnings())
+    facts = {**distribution.record(), **_radii(prior, distribution, seen, sample)}
+    return Start(source, distribution, sample, facts, distribution.warnings())
 
 
-def _radii(prior: Prior, law: Distribution, seen: SeenSource, sample: Float[Tensor, "P H"]) -> dict[str, Any]:
+def _radii(
+    prior: Prior, distribution: Distribution, seen: SeenSource, sample: Float[Tensor, "P H"]
+) -> dict[str, Any]:
     """Each vector's Mahalanobis radius as a quantile of the data's, and which data these are."""
-    reference = seen.reference_of(prior, law)
+    reference = seen.reference_of(prior, distribution)
     if reference is None:
         return {"radius_quantiles": None}
     quantiles = [round(q, 4) for q in reference.quantiles(seen.seen(sample)).tolist()]

@@ -25,7 +25,8 @@ from softprior.results import StudyFolder
 from softprior.specs import TrialSpec
 from softprior.studies.again import of_other_code
 from softprior.studies.cluster import Cluster
-from softprior.studies.observers import Work, nobody
+from softprior.studies.observers import Work, no_observers
+from softprior.studies.runner import InterruptedStudyError
 from softprior.studies.search import run as search_run
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.proposals import Proposals
@@ -203,7 +204,7 @@ def test_an_end_that_cannot_be_told_ends_the_search_and_is_told_next_time(
     cluster = SimpleNamespace(start=lambda: None)
     said = "stopped answering .the database is gone." if lost == "storage" else "records cannot be written"
     with pytest.raises(UserError, match=said):
-        search_run.run_search(plan, folder, nobody, cluster)
+        search_run.run_search(plan, folder, no_observers, cluster)
     (left,) = open_search(plan, folder).get_trials()
     assert left.state == TrialState.RUNNING
     asked = Proposals(open_search(plan, folder), plan, folder, lambda _: None)
@@ -228,15 +229,15 @@ def test_a_search_of_other_code_begins_anew_and_the_old_one_is_kept(
     monkeypatch.setattr(search_run, "run_trials", run_trials)
     cluster = SimpleNamespace(start=lambda: None)
     environment: dict[str, Any] = {"commit": "f" * 40, "sources": "0" * 16}
-    first, old = search_run.run_search(plan, folder, nobody, cluster)
+    first, old = search_run.run_search(plan, folder, no_observers, cluster)
     points = [trial.params for trial in first.trials]
     _, same = search_run.run_search(
-        planned(tmp_path, **{**STOPPING, "search": {"trials": 2}}), folder, nobody, cluster
+        planned(tmp_path, **{**STOPPING, "search": {"trials": 2}}), folder, no_observers, cluster
     )
     assert same == old, "without the option it is as it was"
     environment = code()
     fresh = planned(tmp_path, **{**STOPPING, "search": {"trials": 2}})
-    found, new = search_run.run_search(fresh, folder, nobody, cluster, again=True)
+    found, new = search_run.run_search(fresh, folder, no_observers, cluster, again=True)
     assert of_other_code(new.values()) == []
     assert load_records(folder.earlier.records) == old
     assert set(new) == set(old), "the same seed proposes the same points"
@@ -246,7 +247,7 @@ def test_a_search_of_other_code_begins_anew_and_the_old_one_is_kept(
         study.study_name: len(storage.get_all_trials(study._study_id)) for study in storage.get_all_studies()
     }
     assert names == {"small": 2, "small before 1": 2}
-    again, _ = search_run.run_search(fresh, folder, nobody, cluster, again=True)
+    again, _ = search_run.run_search(fresh, folder, no_observers, cluster, again=True)
     assert again._study_id == found._study_id, "of this code already"
 
 
@@ -395,3 +396,27 @@ def test_several_objectives_start_warm_from_the_front(tmp_path: Path) -> None:
     begun = open_search(planned(tmp_path, search=warm), folder)
     fixed = [trial.system_attrs["fixed_params"] for trial in begun.get_trials()]
     assert fixed == [study.trials[0].params, study.trials[2].params]
+
+
+def test_a_baseline_that_failed_runs_again_and_its_new_record_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, folder = planned(tmp_path, **{**STOPPING, "search": {"trials": 2}}), StudyFolder(tmp_path / "small")
+
+    def run_trials(*arguments: Any) -> None:
+        asked = arguments[-1].searcher
+        while (spec := suggested(asked)) is not None:
+            leave(asked, folder, spec)
+
+    monkeypatch.setattr(search_run, "run_trials", run_trials)
+    cluster = SimpleNamespace(start=lambda: None)
+    (baseline,) = plan.baselines
+    save_record(folder.record(baseline.id), failed(baseline, "the node was lost", {}))
+    _, records = search_run.run_search(plan, folder, no_observers, cluster)
+    assert records[baseline.id].status == "finished"
+    assert folder.summary.exists()
+    more = planned(tmp_path, **{**STOPPING, "search": {"trials": 3}})
+    monkeypatch.setattr(search_run, "run_trials", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(InterruptedStudyError):
+        search_run.run_search(more, folder, no_observers, cluster)
+    assert not folder.summary.exists(), "it was of fewer proposals"

@@ -37,9 +37,9 @@ def run_search(
         UserError: another process runs this search, or it cannot go on in this folder or storage.
         InterruptedStudyError: Ctrl-C, or another signal whose handler raises KeyboardInterrupt.
     """
-    with locked(folder.lock):
+    with locked(folder.lock) as lost:
         study = open_search(plan, folder)
-        kept = load_records(folder.records)
+        kept = {i: r for i, r in load_records(folder.records).items() if not _runs_again(r)}
         superseded: tuple[str, ...] = ()
         if again and of_other_code(kept.values()):
             study = begin_anew(study, plan, folder)
@@ -51,7 +51,7 @@ def run_search(
         samples = len(plan.baselines) + plan.search.trials * plan.members
         work = Work(plan.trials, kept, superseded, samples)
         interrupted = False
-        with listening(listen, plan, work, folder) as listeners:
+        with listening(listen, plan, work, folder, lost) as listeners:
             try:
                 _propose(study, plan, folder, listeners, cluster, samples)
             except KeyboardInterrupt:
@@ -73,6 +73,11 @@ def run_search(
         return study, records
 
 
+def _runs_again(record: Record) -> bool:
+    """Whether it is a baseline that failed; a search does not try what it has proposed again."""
+    return record.status == "failed" and record.spec.training is None
+
+
 def _propose(
     study: Study, plan: SearchPlan, folder: StudyFolder, listeners: Listeners, cluster: Cluster, samples: int
 ) -> None:
@@ -86,6 +91,7 @@ def _propose(
 
     proposals = Proposals(study, plan, folder, listeners.added)
     if not proposals.finished:
+        folder.summary.unlink(missing_ok=True)  # of fewer proposals, or of a search that starts over
         rungs = None if plan.search.early_stopping is None else Rungs(plan, folder, proposals)
         search = Search(proposals, rungs, samples, plan.search.concurrent * plan.members)
         run_trials(plan.study, [], folder, [proposals, *listeners.observers], cluster, search)
