@@ -17,12 +17,12 @@ from softprior.files import write_atomically
 matplotlib.use("Agg")
 
 COLOURS = (START, END, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's, one a task; after the last they start again."""
+"""Okabe and Ito's colours, one per task; after the last they start again."""
 
 VOCABULARY_COLOUR = TOKENS
 
 MARKERS = ("o", "^", "s", "D", "v", "P")
-"""One a task too, for print without colours."""
+"""Also one per task, for print without colours."""
 
 PANELS = 6
 """Sites that a figure of planes shows at most."""
@@ -59,7 +59,7 @@ def sites_of_groups(sites: Mapping[str, Any]) -> list[str]:
 
 
 def tidy(panel: Axes) -> None:
-    """Letters of one size, and no frame where there is no axis."""
+    """Sets one size of letters, and removes the frame where there is no axis."""
     panel.tick_params(which="both", labelsize=SMALL)
     for side in ("top", "right"):
         panel.spines[side].set_visible(False)

@@ -1,4 +1,4 @@
-"""Findings over depth, one curve a task or pair of tasks, and the means of a task's groups."""
+"""Findings over depth, one curve per task or pair of tasks, and the means of a task's groups."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class Curve(NamedTuple):
 
     Attributes:
         title: what it shows.
-        pairs: curves are of pairs of tasks, not of tasks.
+        pairs: whether curves are for pairs of tasks and not for tasks.
         number: at one site, with its interval if it has one.
         second: another number without interval, drawn dotted.
-        null: what there is to compare with.
+        null: the value to compare with.
         logarithmic: the axis.
     """
 

@@ -31,16 +31,16 @@ from softprior.statistics.store import load_statistics, load_tables
 COLUMNS = 3
 
 TEXTS = 400
-"""Means of texts that a panel shows at most: more hide one another."""
+"""Most means of texts in a panel: more hide one another."""
 
 BEYOND = 0.01
-"""Share of the texts' means that may lie outside of a panel at each side: a few would shrink all others."""
+"""Share of the texts' means that may lie outside a panel at each side: a few would shrink all others."""
 
 MARGIN = 0.08
-"""Of a panel, around what it shows."""
+"""Margin around what a panel shows, as a share of that."""
 
 SHAPES = (*MARKERS, "X", "*", "<", "p", ">", "h")
-"""One a group, for print without colours; after the last they start again in other colours."""
+"""One per group, for print without colours; after the last they start again in other colours."""
 
 
 class Plane(NamedTuple):
@@ -154,7 +154,7 @@ def _draw(panel: Axes, plane: Plane, names: Sequence[str]) -> None:
 
 
 def _limits(groups: Float[np.ndarray, "G"], texts: Float[np.ndarray, "N"]) -> tuple[float, float]:
-    """All groups and nearly all texts."""
+    """Limits that show all groups and nearly all texts."""
     ends = [groups.min(), groups.max()]
     if len(texts):
         ends += np.quantile(texts, [BEYOND, 1 - BEYOND]).tolist()

@@ -34,13 +34,13 @@ from softprior.statistics.units import VOCABULARY
 from softprior.tasks.parts import ANSWER
 
 POINTS = 300
-"""Sampled tokens of a task that a panel shows at most: more hide one another, and t-SNE takes longer."""
+"""Most sampled tokens of a task in a panel: more hide one another, and t-SNE takes longer."""
 
 LEAST = 3
 """Points that a plane needs."""
 
 STEPS = 12
-"""Tokens of a path at most, its last ones: the answer stands at the end."""
+"""Most tokens of a path, its last ones: the answer is at the end."""
 
 COLUMNS = 3
 

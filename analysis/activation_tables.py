@@ -13,7 +13,7 @@ from softprior.activations.findings.claims import Ratio, over_null, radii
 from softprior.labels import counted
 
 ROWS = 8
-"""Sites of a table at most; the file has all."""
+"""Most sites in a table; the file has all."""
 
 COLUMNS = (
     "site",
@@ -30,7 +30,7 @@ COLUMNS = (
 
 
 def task_table(task: str, sites: Mapping[str, Any]) -> Table:
-    """One row a site, at most `ROWS` of them, the first and the last among them.
+    """One row per site, at most `ROWS` of them, the first and the last among them.
 
     Args:
         sites: the task's part of the findings' `tasks`.
@@ -39,7 +39,7 @@ def task_table(task: str, sites: Mapping[str, Any]) -> Table:
     tokens = max((found["tokens"] for found in known.values()), default=0)
     left_out = [f"{site}: {found['note']}" for site, found in sites.items() if "note" in found]
     table = Table(
-        title=f"{task}: {counted(tokens, 'token')} a site",
+        title=f"{task}: {counted(tokens, 'token')} per site",
         title_justify="left",
         caption="\n".join(left_out) or None,
         caption_justify="left",

@@ -22,17 +22,17 @@ from softprior.storage import Location
 matplotlib.use("Agg")
 
 PANELS, COLUMNS = 6, 4
-"""Places that one figure shows at most, and how many stand side by side."""
+"""Most places in one figure, and how many are side by side."""
 
 LETTERS = 55
-"""Of a title above one panel."""
+"""Most letters in a title above one panel."""
 
 START, PATH, END, TOKENS = "#0072B2", "#999999", "#D55E00", "#CCCCCC"
 """Okabe and Ito's palette: told apart by colour-blind readers and in grey print."""
 
 
 def draw_trial(record: Record, folder: StudyFolder, label: str) -> Location | None:
-    """Draws prior and posterior of a finished trial, one panel a place; returns the file.
+    """Draws prior and posterior of a finished trial, one panel per place; returns the file.
 
     The plane is spanned by the first two principal components of the vocabulary (at the model's
     input) and the prompt's own vectors together.
@@ -67,7 +67,7 @@ def draw_trial(record: Record, folder: StudyFolder, label: str) -> Location | No
 
 
 def _shown(places: list[Place]) -> list[Place]:
-    """At most `PANELS` places, from the first to the last; of prefixes keys and values of the same blocks."""
+    """At most `PANELS` places from first to last; for prefixes, keys and values of the same blocks."""
     if len(places) <= PANELS:
         return places
     blocks = sorted({place.block for place in places})

@@ -19,7 +19,7 @@ class Illustrator(Observer):
         self._labels = labels(trials)
 
     def added(self, trials: Sequence[TrialSpec]) -> None:
-        """Takes in the trials that a search has added."""
+        """Registers the trials that a search has added."""
         self._labels = labels(trials)
 
     def ended(self, record: Record) -> None:

@@ -38,7 +38,7 @@ WINDOW = (-0.52, 0.48, -0.48, 0.52)
 """Left, right, bottom and top of every panel."""
 
 MASSES = (0.5, 0.9)
-"""A density's contours hold these shares of it, in the smallest area."""
+"""A density's contours enclose these shares of it, in the smallest area."""
 
 GRID, WIDER = 400, 2
 """Points along a side of the grid that densities are drawn on, which is so much wider than the window: four
@@ -59,7 +59,7 @@ class Panel(NamedTuple):
         params: its parameters.
         title: what differs from the defaults.
         tokens: P.
-        places: where it is drawn, a colour each.
+        places: where it is drawn, one colour each.
         zoom: how much wider than `WINDOW` it is.
     """
 
@@ -192,16 +192,16 @@ def _draw(at: Axes, panel: Panel, rows: Float[Tensor, "V 2"], tuned: Path) -> No
     window = [panel.zoom * edge for edge in WINDOW]
     at.scatter(rows[:, 0], rows[:, 1], s=3, color=TOKENS, linewidths=0)
     for place, colour, marker in zip(panel.places, (START, END), ("o", "^"), strict=False):
-        law = prior.fit(Table(rows, panel.tokens, place))
-        draws = law.sample(torch_generator(0, "picture"), DRAWS)
+        distribution = prior.fit(Table(rows, panel.tokens, place))
+        draws = distribution.sample(torch_generator(0, "picture"), DRAWS)
         different = draws.unique(dim=0)
         few = len(different) < DRAWS / 10
         label = f"block {place.block}" if len(panel.places) > 1 else None
         x, y = (different if few else draws).T
         size = 34 if few else 6
         at.scatter(x, y, s=size, color=colour, marker=marker, linewidths=0, label=label)
-        if law.has_density:
-            _contours(at, law, window)
+        if distribution.has_density:
+            _contours(at, distribution, window)
     if len(panel.places) > 1:
         at.legend(loc="lower left", fontsize=7, frameon=False)
     at.set_title(panel.prior + (f"  ({panel.title})" if panel.title else ""), fontsize=9)
@@ -214,12 +214,12 @@ def _draw(at: Axes, panel: Panel, rows: Float[Tensor, "V 2"], tuned: Path) -> No
     at.tick_params(labelsize=7)
 
 
-def _contours(at: Axes, law: Distribution, window: list[float]) -> None:
-    """The smallest areas that hold `MASSES` of the density."""
+def _contours(at: Axes, distribution: Distribution, window: list[float]) -> None:
+    """Draws the smallest areas that contain `MASSES` of the density."""
     left, right, bottom, top = (WIDER * edge for edge in window)
     x, y = np.linspace(left, right, GRID), np.linspace(bottom, top, GRID)
     points = torch.from_numpy(np.stack(np.meshgrid(x, y), -1).reshape(-1, 2))
-    density = law.log_prob(points).exp().numpy()
+    density = distribution.log_prob(points).exp().numpy()
     ordered = np.sort(density)[::-1]
     held = ordered.cumsum() / ordered.sum()
     levels = {float(ordered[held.searchsorted(mass)]) for mass in MASSES}
@@ -287,7 +287,7 @@ class Far(NamedTuple):
 
 
 def measure(source: PriorSource, laws: dict[str, tuple[str, dict]], say: Callable[[str], None]) -> list[Far]:
-    """Tokens first, then every law; one that refuses the source has no numbers and says why."""
+    """Tokens first, then every prior; one that refuses the source has no numbers and says why."""
     table = source.vocabulary()
     reference = source.reference()
     chosen = torch.randperm(len(table), generator=torch_generator(0, "compared"))[:COMPARED]
@@ -308,14 +308,14 @@ def measure(source: PriorSource, laws: dict[str, tuple[str, dict]], say: Callabl
             spec = validate(PRIORS[prior], params, prior)
             # Priors of keys and values alone are measured among the same vectors, called values.
             here = source.place.kind in spec.kinds()
-            law = spec.fit(source if here else Table(table, source.tokens, Place(0, "value")))
+            distribution = spec.fit(source if here else Table(table, source.tokens, Place(0, "value")))
         except UserError as error:
             rows.append(Far(name, (), (), math.nan, math.nan, {"refused": str(error)}))
             say(f"{name}: refused, {error}")
             continue
-        draws = law.sample(torch_generator(0, "radii"), MEASURED)
+        draws = distribution.sample(torch_generator(0, "radii"), MEASURED)
         near = geometry.nearest(draws[:COMPARED], table)[0].median()
-        rows.append(far(name, draws, reference.gaussian.radius(draws), near, law.record()))
+        rows.append(far(name, draws, reference.gaussian.radius(draws), near, distribution.record()))
     return rows
 
 
@@ -323,8 +323,8 @@ def wider(source: PriorSource, hidden: int) -> Float[Tensor, "V D"]:
     """A synthetic vocabulary of another width with the spectrum and spread of radii of a real one.
 
     In the coordinates of the principal directions: the logarithms of the real covariance's eigenvalues,
-    in order, are interpolated to `hidden` of them and scaled to the real mean variance a coordinate; so
-    is the squared whitened mean, scaled to the real mean a coordinate. Row i is the mean plus a Gaussian
+    in order, are interpolated to `hidden` of them and scaled to the real mean variance per coordinate; so
+    is the squared whitened mean, scaled to the real mean per coordinate. Row i is the mean plus a Gaussian
     direction (uniform in the whitened coordinates) times the real token i's Mahalanobis radius, scaled by
     sqrt(hidden / H). There are no words and no clusters in it, and directions are independent of radii.
     """
@@ -367,7 +367,7 @@ def markdown(rows: list[Far]) -> str:
 
 
 def draw_radii(folder: Path, tables: dict[str, list[Far]]) -> Path:
-    """Radii of every law, one panel a table, the central 90% of the tokens' as a band behind."""
+    """Draws radii of every prior, one panel per table, the central 90% of the tokens' as a band behind."""
     figure = Figure(figsize=(9.3, 4.0), layout="constrained")
     axes = figure.subplots(1, len(tables), squeeze=False).flatten()
     for at, (title, rows) in zip(axes, tables.items(), strict=True):

@@ -24,7 +24,7 @@ COLUMNS = 4
 """Panels side by side."""
 
 LETTERS = 18
-"""Of a choice below an axis."""
+"""Longest label of a choice below an axis."""
 
 
 def draw_search(summary: Summary, folder: StudyFolder, name: str) -> list[Location]:

@@ -20,7 +20,7 @@ from softprior.specs import Entry
 MEASURES = ("no prompt", "untrained", "trained", "answers", "moved/reach", "radius quantile")
 
 SHORT = {"exact_match": "EM", "f1": "F1"}
-"""What tables call metrics that have a common short name."""
+"""Common short names of metrics in tables."""
 
 GAP, INDENT = 2, 4
 """Blanks between columns, and in front of what a trial's own lines say."""
@@ -32,8 +32,8 @@ WHY = 100
 def results_table(trials: pd.DataFrame, title: str, width: int) -> RenderableType:
     """Every finished trial: losses on the same test examples, answers, and how far it moved.
 
-    A table of one line a trial. Where `width` characters are too few, cells wrap between words; where they
-    are too few for the longest words of all columns, every trial has lines of its own. Words stay whole.
+    A table of one line per trial. If `width` characters are too few, cells wrap between words; if they are
+    too few for the longest words of all columns, every trial has lines of its own. Words stay whole.
     """
     finished = trials[trials.status == "finished"].sort_values(["task", "method", "prior", "rate", "seed"])
     rows = finished.to_dict("records")

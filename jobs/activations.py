@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from softprior.activations.plan import Plan
 
 STOPPED = "stopped before anything was read"
-STOPPING = "stopping; what is on disk stays, and the same again goes on from there (again ends it at once)"
+STOPPING = (
+    "stopping; what is on disk stays, and the same command continues from there (again ends it at once)"
+)
 
 LOG_WIDTH = 160
 """Columns of a table that goes to a file, where there is no window to ask."""
@@ -47,11 +49,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m jobs.activations",
         description="Compute statistics of a frozen model's activations over tasks and files. Running it "
-        "again goes on where it stopped.",
+        "again continues where it stopped.",
         epilog="Example: python -m jobs.activations jobs/studies/activations.yaml tokens=20000 --dry-run",
     )
     parser.add_argument("file", type=Path, help="what to read (YAML)")
-    parser.add_argument("override", nargs="*", help="values to change: key.path=value, as sample=500")
+    parser.add_argument("override", nargs="*", help="values to change: key.path=value, such as sample=500")
     parser.add_argument("--dry-run", action="store_true", help="say what would be read and what it costs")
     parser.add_argument(
         "--no-findings", action="store_true", help="only the store: no comparisons of tasks, no figures"
@@ -95,7 +97,7 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
             )
         return FINISHED
     folder = RunFolder(results / spec.name)
-    # Ray warns of every pool of actors that arguments might be lost, which a new round would mend.
+    # Ray warns of every pool of actors that arguments might be lost, which a new round would fix.
     cluster = Cluster(spec.resources, quiet=True)
     stop.orderly = True
     try:
@@ -109,7 +111,7 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
 
 
 def _for_a_vae(plan: Plan) -> list[str]:
-    """A line about the sample where a prior would be fitted on more of it, though none need be."""
+    """A line about a sample that is smaller than a prior fitted on it would use, if any is to be fitted."""
     from softprior.priors.vae import SAMPLE, few
 
     sample = plan.spec.sample
@@ -117,7 +119,7 @@ def _for_a_vae(plan: Plan) -> list[str]:
     if not few(sample, max(tokens)):
         return []
     return [
-        f"  note: a vae is trained on the sample and takes up to {SAMPLE:,} vectors, and sample = {sample:,} "
+        f"  note: a vae is trained on the sample and takes up to {SAMPLE:,} vectors, but sample = {sample:,} "
         "keeps fewer; raise it if one is to be fitted, and name the sites that it needs"
     ]
 
@@ -130,7 +132,7 @@ def _tell(
     server: str | None,
     summary: dict[str, Any],
 ) -> None:
-    """Says what was left out, finds and draws what the store says, and how to use it."""
+    """Says what was left out, computes and draws findings, and says how to use the store."""
     for name, reason in summary["failed"].items():
         console.print(f"failed  {name}: {reason}", soft_wrap=True)
     for note in (*_left_out(summary["tasks"]), *plan.notes):
@@ -161,22 +163,24 @@ def _left_out(tasks: dict[str, Any]) -> list[str]:
 
 
 def _how_far(plan: Plan, folder: RunFolder) -> str:
-    """What is on disk when it was stopped."""
+    """What is on disk after it was stopped."""
     from softprior.activations.run import kept
     from softprior.statistics.units import VOCABULARY
 
     if folder.summary.exists() and not folder.parts.exists():
-        return f"stopped; the store {folder.store} is whole, and the same again goes on with what follows it"
+        return (
+            f"stopped; the store {folder.store} is complete; run the same command again for what follows it"
+        )
     done = kept(plan, folder)
     tokens = sum(done.get(shard.name, 0) for shard in plan.shards if shard.source != VOCABULARY)
     return (
         f"stopped with {len(done)} of {counted(len(plan.shards), 'shard')} on disk ({tokens:,} of about "
-        f"{counted(plan.tokens, 'token')}); the same again goes on from there"
+        f"{counted(plan.tokens, 'token')}); run the same command again to continue"
     )
 
 
 def _findings(console: Console, plan: Plan, folder: RunFolder) -> dict[str, Any]:
-    """Computes and draws what is older than the store or of other code, shows and returns the numbers."""
+    """Computes and draws what is older than the store or made by other code; shows, returns the numbers."""
     from analysis.activation_figures import draw_activations
     from analysis.activation_figures_depth import DEPTH
     from analysis.activation_tables import task_table
@@ -203,7 +207,7 @@ def _findings(console: Console, plan: Plan, folder: RunFolder) -> dict[str, Any]
 
 
 def _known(folder: RunFolder) -> dict[str, Any]:
-    """What this code has found in the store as it is; nothing if nothing was."""
+    """What this code has found in the store as it is now; nothing if it has not looked yet."""
     path = folder.root / "findings.json"
     found = json.loads(path.read_text(encoding="utf-8")) if _newer(path, folder.summary) else {}
     return found if same_code(found) else {}

@@ -12,7 +12,7 @@ from softprior.labels import counted
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exports or imports; returns 2 where the user has to mend something."""
+    """Exports or imports; returns 2 if the user has to fix something."""
     options = _parser().parse_args(arguments)
     printable()
     return status_of(lambda: _export(options) if options.command == "export" else _import(options))

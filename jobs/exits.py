@@ -8,14 +8,14 @@ from collections.abc import Callable
 from softprior.errors import UserError
 
 FINISHED, FAILED, WRONG = 0, 1, 2
-"""Everything asked for is done; some trials failed; the user has to mend something.
+"""Everything requested is done; some trials failed; the user has to fix something.
 
 Ctrl-C gives 130, SIGTERM 143.
 """
 
 
 def status_of(work: Callable[[], int], where: str | None = None) -> int:
-    """Does the work and returns its status; a mistake of the user's becomes a sentence on stderr.
+    """Does the work and returns its status; a user's mistake becomes a sentence on stderr.
 
     Args:
         where: the folder that is written to, for the sentence about a full disk.

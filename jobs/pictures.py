@@ -21,7 +21,7 @@ WIDE = 2048
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Draws, and on demand measures; returns 2 where the user has to mend something."""
+    """Draws, and on demand measures; returns 2 if the user has to fix something."""
     options = _parser().parse_args(arguments)
     printable()
     limit_threads(options.threads)
@@ -91,7 +91,9 @@ def _measure(model: str, wide: int, folder: Path) -> None:
         source = PlaceSource(loaded.host, loaded.tokenizer, Place(0), tokens=20)
         tables = {f"{model}, H = {source.hidden}": measure(source, LAWS, _say)}
         if wide:
-            laws = {name: law for name, law in LAWS.items() if law[0] != "instruction"}  # there are no words
+            laws = {
+                name: prior for name, prior in LAWS.items() if prior[0] != "instruction"
+            }  # it has no words
             made = Table(wider(source, wide), source.tokens, source.place)
             tables[f"synthetic, H = {wide}"] = measure(made, laws, _say)
     for title, found in tables.items():

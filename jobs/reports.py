@@ -35,7 +35,7 @@ def report(console: Console, planned: Plan | SearchPlan, work: Work, results: Re
     else:
         status = _study(console, results)
         _notes(console, results, told=planned.notes if work.missing else ())
-        # The table above has reused trials among the new ones, if there are any.
+        # The table above lists reused trials among the new ones, if there are any.
         reused = reused_note(work.kept.values()) if work.missing else None
     if reused:
         console.print(reused)
@@ -43,7 +43,7 @@ def report(console: Console, planned: Plan | SearchPlan, work: Work, results: Re
 
 
 def _notes(console: Console, results: Results, told: Sequence[str]) -> None:
-    """What is to be known of the trials, but for what was said with what would run."""
+    """What users should know about the trials, except what was said before they ran."""
     for line in closing_notes(results.records.values()):
         if line not in told:
             console.print(f"note: {line}", soft_wrap=True)
@@ -66,7 +66,7 @@ def _study(console: Console, results: Results) -> int:
     if failed:
         them = by_number(failed, "it", "them")
         of = f"{failed} of {counted(len(trials), 'trial')}"
-        console.print(f"{of} failed; the same command again tries {them} again")
+        console.print(f"{of} failed; run the same command again to retry {them}")
     return FAILED if (trials.status != "finished").any() else FINISHED
 
 
@@ -92,7 +92,7 @@ def _search(console: Console, planned: SearchPlan, results: Results, summary: Su
             console.print(f"proposal {point.number} failed: {point.reason}", soft_wrap=True)
     if failed:
         lost = counted(len(failed), "trial")
-        console.print(f"{lost} failed; the sampler knows, and a search tries none of them again")
+        console.print(f"{lost} failed; the sampler knows, and a search does not retry them")
     whole = bool(summary.best) and not failed and "fail" not in states
     return FINISHED if whole else FAILED
 
@@ -104,7 +104,7 @@ def _failures(console: Console, results: Results) -> None:
 
 
 def _tracking(console: Console, tracked: Tracked | None) -> None:
-    """What MLflow did not get, and what else a user should know of it."""
+    """What MLflow did not get, and what else a user should know about it."""
     if tracked is None:
         return
     for note in tracked.notes:
@@ -114,6 +114,6 @@ def _tracking(console: Console, tracked: Tracked | None) -> None:
 
 
 def _dashboard() -> str:
-    """Optuna's own, as a shell finds it: it stands beside Python where it is installed."""
+    """Optuna's dashboard command as a shell finds it: it is beside Python where it is installed."""
     name = "optuna-dashboard"
     return shutil.which(name, path=str(Path(sys.executable).parent)) or name

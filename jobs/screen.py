@@ -1,4 +1,4 @@
-"""What commands print, on any terminal: characters that it cannot have are replaced."""
+"""What commands print, on any terminal: characters that it cannot show are replaced."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.console import Console
 
 
 def printable() -> None:
-    """Lets a terminal or file in an encoding such as Latin-1 show `?` for what it does not have."""
+    """Makes a terminal or file in an encoding such as Latin-1 show `?` for characters it lacks."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")
@@ -32,4 +32,6 @@ def tell_unsent(console: Console, uri: str, problem: str) -> None:
         uri: where to, without a password.
     """
     console.print(f"note: MLflow at {uri} could not be written: {problem}", soft_wrap=True)
-    console.print("      the results folder has everything; the same command again sends it", soft_wrap=True)
+    console.print(
+        "      the results folder has everything; run the same command again to send it", soft_wrap=True
+    )

@@ -43,16 +43,16 @@ class Stop:
 def how_to_go_on() -> str:
     """What to do after a study was stopped: the command again or, in a Ray job, the same submission."""
     if JOB in os.environ:
-        return "the same submission again goes on"
-    return f"go on with:\n  {sys.executable} -m jobs.study {hidden(shlex.join(sys.argv[1:]))}"
+        return "submit the same job again to continue"
+    return f"continue with:\n  {sys.executable} -m jobs.study {hidden(shlex.join(sys.argv[1:]))}"
 
 
 @contextmanager
 def stoppable(early: str, late: str) -> Iterator[Stop]:
     """Inside, a signal prints a sentence at once and stops the command.
 
-    As long as the command is not `orderly` the process ends there: an exception in the midst of imports
-    leaves half modules behind, at which other threads stumble. Later, the first signal raises
+    As long as the command is not `orderly` the process ends there: an exception in the middle of imports
+    leaves half-imported modules behind, which break other threads. Later, the first signal raises
     KeyboardInterrupt, and another ends the process. A signal that is ignored, as Ctrl-C is by commands in
     the background of a script, stays so.
 

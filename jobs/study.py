@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from softprior.studies.search.spec import SearchStudy
 
 STOPPED = "stopped before any trial was started"
-STOPPING = "stopping; running trials go on from their last checkpoint next time (again ends it at once)"
+STOPPING = "stopping; running trials will continue from their last checkpoint next time (again ends it now)"
 
 ENDLESS = 10_000
 """Characters on a line of a file, where there is no window to fit in."""
@@ -51,11 +51,13 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m jobs.study",
-        description="Run the trials of a study file. Running it again goes on where it stopped.",
+        description="Run the trials of a study file. Running it again continues where it stopped.",
         epilog="Example: python -m jobs.study jobs/studies/quickstart.yaml seeds=[0,1,2] --dry-run",
     )
     parser.add_argument("study", type=Path, help="the study file (YAML)")
-    parser.add_argument("override", nargs="*", help="values to change: key.path=value, as training.steps=50")
+    parser.add_argument(
+        "override", nargs="*", help="values to change: key.path=value, such as training.steps=50"
+    )
     parser.add_argument(
         "--code",
         type=Path,
@@ -112,7 +114,7 @@ def _cluster(study: StudySpec, ending: ExitStack) -> Cluster:
 
 
 def _require_tracking(study: StudySpec, results: str) -> None:
-    """Looks whether MLflow can be where the study says.
+    """Checks that MLflow can be where the study says.
 
     Raises:
         UserError: it cannot.
@@ -202,7 +204,7 @@ def _announce(console: Console, planned: Plan | SearchPlan, work: Work) -> None:
 
 
 def _require_storage(planned: Plan | SearchPlan, folder: StudyFolder) -> None:
-    """Looks whether a search can write down what it proposes, and read what it starts from.
+    """Checks that a search can write down what it proposes, and read what it starts from.
 
     Raises:
         UserError: it cannot.
@@ -217,7 +219,7 @@ def _require_storage(planned: Plan | SearchPlan, folder: StudyFolder) -> None:
 
 
 def _at_hand(study: StudySpec) -> list[str]:
-    """A line about the cluster that the study would run on, if it is there already.
+    """A line about the cluster that the study would run on, if it exists already.
 
     Raises:
         UserError: the study could not run on it.

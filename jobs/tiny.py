@@ -16,7 +16,7 @@ SHIPPED = Path(softprior.__file__).parent / "tiny" / "weights"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Trains on demand, measures, prints the card; returns 1 where a promise of the card does not hold."""
+    """Trains on demand, measures, prints the card; returns 1 if a promise of the card does not hold."""
     options = _parser().parse_args(arguments)
     printable()
     limit_threads(options.threads)

@@ -19,7 +19,7 @@ from softprior.storage import location
 from softprior.tracking.client import ARTIFACTS, DATABASE, default_uri, follow_artifacts
 
 PATIENCE = 5.0
-"""Seconds that server processes have to end by themselves."""
+"""Seconds that server processes have to exit by themselves."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,7 +62,7 @@ def _folder(text: str) -> Path:
     results = location(text)
     if not isinstance(results, Path):
         raise UserError(
-            f"--results = '{text}' is a bucket, which holds no database of runs; open the tracking server "
+            f"--results = '{text}' is a bucket, which contains no database of runs; open the tracking server "
             "of its studies (tracking.uri) in a browser"
         )
     if not (results / DATABASE).exists():

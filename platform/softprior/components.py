@@ -43,8 +43,8 @@ def installed(group: str) -> Mapping[str, Offered]:
             found[point.name] = Offered(point.load(), origin)
         except Exception as error:  # whatever a package does when it is imported
             raise UserError(
-                f"{origin} offers '{point.name}' and cannot be imported ({type(error).__name__}: {error}); "
-                "mend or uninstall it"
+                f"{origin} offers '{point.name}' but cannot be imported ({type(error).__name__}: {error}); "
+                "fix or uninstall it"
             ) from error
     return found
 
@@ -100,13 +100,13 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
         for name, offered in packages.items():
             if name in self.kinds:
                 raise UserError(
-                    f"{offered.origin} offers '{name}' among {self.axis}, and softprior has its own; "
+                    f"{offered.origin} offers '{name}' among {self.axis}, but softprior has its own; "
                     "uninstall it"
                 )
             if not (isinstance(offered.kind, type) and issubclass(offered.kind, self.base)):
                 raise UserError(
-                    f"{offered.origin} offers '{name}' among {self.axis}, and it is no subclass of "
-                    f"{self.base.__module__}.{self.base.__name__}; mend or uninstall it"
+                    f"{offered.origin} offers '{name}' among {self.axis}, but it is not a subclass of "
+                    f"{self.base.__module__}.{self.base.__name__}; fix or uninstall it"
                 )
         return {**packages, **_OWN.get(self.axis, {})}
 
@@ -150,11 +150,11 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
         except ValidationError as error:
             raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
         if entry.name not in self:
-            raise ValueError(f"'{entry.name}' cannot stand here; {nearest(entry.name, list(self))}")
+            raise ValueError(f"'{entry.name}' cannot be used here; {nearest(entry.name, list(self))}")
         return validate_inner(self[entry.name], entry.params, entry.name)
 
     def written(self, component: SpecT) -> dict[str, Any]:
-        """The entry of a component inside of another, as JSON."""
+        """The entry of a component inside another, as JSON."""
         return self.entry(component).model_dump(mode="json")
 
     def entry(self, component: SpecT) -> Entry:
@@ -162,7 +162,7 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
         return Entry(name=self.name(component), params=component.model_dump(mode="json"))
 
     def paths(self, component: SpecT, at: str) -> tuple[str, ...]:
-        """Keys of a component's parameters that say where a file is, as they stand in its entry.
+        """Keys of a component's parameters that say where a file is, as they are in its entry.
 
         Args:
             at: the keys that lead to the entry.
@@ -182,7 +182,7 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
         return any(value(path) is not None for path in self.paths(component, "entry"))
 
     def origins(self, component: SpecT) -> tuple[str, ...]:
-        """Where it, and what is inside of it, comes from, as far as that is not softprior."""
+        """Where it and the components inside it come from, if not from softprior."""
         others = {offered.kind: offered.origin for offered in self._others.values()}
         kinds = [type(part) for part in _parts(component)]
         return tuple(sorted({others[kind] for kind in kinds if kind in others}))
@@ -204,7 +204,7 @@ def _paths(spec: Spec, at: str) -> Iterator[str]:
 
 def _paths_inside(value: Any, written: Any, at: str) -> Iterator[str]:
     if isinstance(value, Spec):
-        # A component stands in another one as its entry.
+        # A component is in another one as its entry.
         entry = set(written) == {"name", "params"} and "params" not in type(value).model_fields
         yield from _paths(value, f"{at}.params" if entry else at)
     elif isinstance(value, Mapping):
@@ -216,7 +216,7 @@ def _paths_inside(value: Any, written: Any, at: str) -> Iterator[str]:
 
 
 def _says_where(parts: Iterable[Any]) -> bool:
-    """Whether a type, or one inside of it, is marked with `SaysWhere`."""
+    """Whether a type, or one inside it, is marked with `SaysWhere`."""
     return any(
         isinstance(part, SaysWhere) or _says_where([*get_args(part), *getattr(part, "__metadata__", ())])
         for part in parts
@@ -224,7 +224,7 @@ def _says_where(parts: Iterable[Any]) -> bool:
 
 
 def _parts(value: Any) -> Iterator[Spec]:
-    """A spec and all specs inside of it."""
+    """A spec and all specs inside it."""
     if isinstance(value, Spec):
         yield value
         value = [getattr(value, name) for name in type(value).model_fields]

@@ -1,7 +1,7 @@
-"""Users' data files: text, JSON lines and Parquet, packed or not, and what in them cannot be read.
+"""Users' data files: text, JSON lines and Parquet, packed or not, and what cannot be read in them.
 
-Everything that reads documents or questions from files opens them here, so that a byte-order mark, an
-odd row or a damaged archive is the same to every task and job. A line ends with \\n or \\r\\n; a carriage
+Everything that reads documents or questions from files opens them here, so that every task and job treats
+byte-order marks, odd rows and damaged archives the same way. A line ends with \\n or \\r\\n; a carriage
 return alone is a character like any other.
 """
 
@@ -23,11 +23,11 @@ import pyarrow.parquet as parquet
 from softprior.errors import UserError
 
 DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
-"""What unpacking a damaged gzip file raises. A disk that fails raises others, which are not the file's."""
+"""What unpacking a damaged gzip file raises. A failing disk raises others, which do not concern the file."""
 
 DEEPEST = 500
-"""Levels of a JSON row. Python's own limit counts the calls around it, so that one process would read a row
-that another refuses."""
+"""Maximum nesting of a JSON row. Python's own limit counts the calls around it, so that one process would
+read a row that another rejects."""
 
 _MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
@@ -38,13 +38,13 @@ _MARKS = {
 """Byte-order marks; that of UTF-16 is the beginning of UTF-32's, which therefore stands first."""
 
 _START = 4096
-"""Bytes of a file that its encoding is read from."""
+"""Number of bytes of a file from which its encoding is detected."""
 
 _NULS = 0.3
-"""Share of them from which on a text is no UTF-8: UTF-16 of Latin letters has a half."""
+"""Share of NUL bytes from which a text is not UTF-8: in UTF-16 of Latin letters it is a half."""
 
 _SHOWN = 12
-"""Keys of a row that a reason names."""
+"""Number of keys of a row that a reason names."""
 
 _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[{\]}]')
 _LONE = re.compile("[\ud800-\udfff]")
@@ -66,7 +66,7 @@ class Line(NamedTuple):
     """A line of a file.
 
     Attributes:
-        at: its first byte; in a packed file that of its contents.
+        at: position of its first byte; in a packed file, within the contents.
         text: with its line break.
     """
 
@@ -85,7 +85,7 @@ def is_packed(path: Path) -> bool:
 
 
 def require_utf8(path: Path) -> None:
-    """Refuses text in another Unicode encoding; single bytes that are not UTF-8 are a row's affair.
+    """Rejects text in another Unicode encoding; single bytes that are not UTF-8 only concern their row.
 
     Raises:
         UserError: the file is UTF-16 or UTF-32.
@@ -96,19 +96,19 @@ def require_utf8(path: Path) -> None:
         found = "full of NUL bytes, as UTF-16 is"
     if found is not None:
         raise UserError(
-            f"text is read as UTF-8, and {path} is {found}; convert it, as with iconv -f UTF-16 -t UTF-8"
+            f"text must be UTF-8, but {path} is {found}; convert it, such as with iconv -f UTF-16 -t UTF-8"
         )
 
 
 def has_mark(path: Path) -> bool:
-    """Whether it begins with the byte-order mark of UTF-8, which is passed over."""
+    """Whether it begins with the byte-order mark of UTF-8, which is skipped."""
     return _start(path).startswith(codecs.BOM_UTF8)
 
 
 def lines(path: Path, first: int = 0, last: int = 2**63) -> Iterator[Line]:
-    """The lines that start at a byte from `first` to before `last`; all of a packed file.
+    """The lines that start at a byte from `first` to before `last`; all lines of a packed file.
 
-    What a damaged gzip file holds before the damage is read; the rest is one malformed line.
+    What comes before the damage in a damaged gzip file is read; the rest is one malformed line.
 
     Raises:
         UserError: the file is UTF-16 or UTF-32.
@@ -136,7 +136,7 @@ def lines(path: Path, first: int = 0, last: int = 2**63) -> Iterator[Line]:
 
 
 def contents(path: Path) -> str:
-    """A whole text, its line breaks as \\n. Bytes that are not UTF-8 stand in it as lone surrogates.
+    """A whole text with line breaks as \\n. Bytes that are not UTF-8 become lone surrogates.
 
     Raises:
         UserError: it is UTF-16 or UTF-32, or a damaged gzip file.
@@ -161,7 +161,7 @@ def decoded(line: bytes) -> str | Malformed:
 
 
 def sound(text: str) -> str | Malformed:
-    """The text, unless there are lone surrogates in it, which no tokenizer takes."""
+    """The text, unless it contains lone surrogates, which no tokenizer accepts."""
     found = None if text.isascii() else _LONE.search(text)
     if found is None:
         return text
@@ -176,7 +176,7 @@ def sound(text: str) -> str | Malformed:
 
 
 def parsed(text: str) -> Any:
-    """A row of JSON, or why it is none as `Malformed`."""
+    """A row of JSON, or as `Malformed` why it is not one."""
     if text.count("[") + text.count("{") > DEEPEST and _too_deep(text):
         return Malformed(f"nested deeper than {DEEPEST} levels")
     try:
@@ -200,7 +200,7 @@ def text_at(row: Any, column: str) -> str | Malformed:
 
 
 def text_of(value: Any) -> str | Malformed:
-    """A value that has to be a text, which may be empty."""
+    """A value that must be a text, which may be empty."""
     return sound(value) if isinstance(value, str) else Malformed(_plain(f"not a text: {str(value)[:40]}"))
 
 
@@ -208,7 +208,7 @@ def parquet_file(path: Path) -> parquet.ParquetFile:
     """A Parquet file, opened.
 
     Raises:
-        UserError: it is damaged or none.
+        UserError: it is damaged or not a Parquet file.
     """
     try:
         return parquet.ParquetFile(path)
@@ -239,5 +239,5 @@ def _too_deep(text: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    """On one line, and such that it can be written anywhere."""
+    """The text on one line, in a form that can be written anywhere."""
     return " ".join(text.encode("utf-8", "backslashreplace").decode("utf-8").split())

@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Writes files so that nobody ever sees half of one."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def write_atomically(path: Location, write: Callable[[Path], object]) -> None:
 
 
 def write_json(path: Location, value: Any) -> None:
-    """Writes a JSON file atomically; numbers that are not finite become null."""
+    """Writes a JSON file atomically; NaN and infinite values become null."""
     text = json.dumps(finite(value), indent=1, allow_nan=False, ensure_ascii=False)
     write_atomically(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
 
@@ -76,7 +76,7 @@ def held(path: Path) -> Iterator[None]:
 
 
 def finite(value: Any) -> Any:
-    """The same value with null for every float that JSON cannot hold."""
+    """The same value with null for every float that JSON cannot represent."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

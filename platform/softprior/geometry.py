@@ -14,17 +14,17 @@ from torch import Tensor
 
 
 def distance_moved(initial: Float[Tensor, "P D"], final: Float[Tensor, "P D"]) -> Float[Tensor, "P"]:
-    """Euclidean distance each vector has travelled."""
+    """The Euclidean distance each vector has moved."""
     return (final.double() - initial.double()).norm(dim=1)
 
 
 def reach(rate: float, schedule_sum: float, dimension: int) -> float:
     """How far a constant gradient carries a vector: rate × sum of the schedule's factors × sqrt(dimension).
 
-    A yardstick that is known before the first step, and no bound. Gradients that change sign carry a vector
-    less far. Those that grow carry it farther, as the second moment remembers small ones for longer: by a
-    tenth with every step, 2.15 times as far in 200 steps. With the default betas no step is longer than 7.3
-    times the rate.
+    A yardstick that is known before the first step, not a bound. Gradients that change sign carry a vector
+    less far. Those that grow carry it farther, as the second moment remembers small ones for longer: growing
+    by a tenth with every step, 2.15 times as far in 200 steps. With the default betas no step is longer than
+    7.3 times the rate.
     """
     return rate * schedule_sum * math.sqrt(dimension)
 

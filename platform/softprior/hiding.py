@@ -1,4 +1,4 @@
-"""Passwords, tokens and keys in addresses, hidden wherever an address is shown or written down."""
+"""Hides passwords, tokens and keys in addresses, wherever an address is shown or written down."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ what follows the last @."""
 _PORT = r"\d{1,5}(?:[/?#\s'\",;)]|$)"
 
 _PAIR = re.compile(rf"(?P<front>(?!(?:[\w.-]*\+)?{_WEB}){_SCHEME}[^\s/?#:@'\"]*):[^\s'\"]*@", re.IGNORECASE)
-"""`postgresql://USER:PASSWORD@`, up to the last @: a password may hold any character."""
+"""`postgresql://USER:PASSWORD@`, up to the last @: a password may contain any character."""
 
 _WEB_PAIR = re.compile(rf"(?P<front>{_WEB}[^\s/?#:@'\"]*):(?!{_PORT})[^\s'\"]*@", re.IGNORECASE)
 
@@ -48,7 +48,7 @@ def hidden(text: str) -> str:
 
 
 def hidden_in(value: Any) -> Any:
-    """The same for every text inside of JSON values."""
+    """The same for every text inside JSON values."""
     if isinstance(value, str):
         return hidden(value)
     if isinstance(value, dict):
@@ -57,7 +57,7 @@ def hidden_in(value: Any) -> Any:
 
 
 def without_mask(address: str) -> str:
-    """An address as it was written down, without what stands for its secrets."""
+    """An address as it was written down, without the masks of its secrets."""
     address = address.replace(f":{MASK}@", "@")
     front, mark, query = address.partition("?")
     kept = "&".join(part for part in query.split("&") if not part.endswith(f"={MASK}"))

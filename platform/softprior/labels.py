@@ -1,4 +1,4 @@
-"""Words for people: what trials are called, by what tells them apart, and numbers of things."""
+"""Words for people: labels of trials by what tells them apart, and numbers of things."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Any
 from softprior.specs import Entry, TrialSpec
 
 LONG = 24
-"""Characters above which a text is shown in part, where that keeps it apart from the others."""
+"""Characters above which a text is abbreviated, if it can then still be told from the others."""
 
 SHORTEST = 6
-"""Characters of an id that are shown at least."""
+"""Fewest characters of an id that are shown."""
 
 
 def labels(trials: Sequence[TrialSpec]) -> dict[str, str]:
     """Task, method, prior, regularisers, rate and seed of every trial, by trial id.
 
-    Parameters stand where trials of the same names differ in them, and only those:
+    Parameters are shown only where trials of the same names differ in them:
     `arithmetic · soft · isotropic(scale=0.1) · 0.005 · seed 0`.
     """
     tasks = names(trial.task for trial in trials)
-    # Within a task: what a written instruction says follows from the task, which the label names.
+    # Within a task: the text of a written instruction follows from the task, which the label names.
     methods = {task: names(t.method for t in trials if t.task.canonical() == task) for task in tasks}
     priors = names(trial.prior for trial in trials if trial.prior is not None)
     terms = names(term for trial in trials for term in trial.regularisers)
@@ -41,7 +41,7 @@ def labels(trials: Sequence[TrialSpec]) -> dict[str, str]:
 
 
 def names(entries: Iterable[Entry]) -> dict[str, str]:
-    """A name for every entry, by its canonical text, with the parameters in which entries of one name differ.
+    """A name for every entry, by its canonical text, with the parameters that entries of one name differ in.
 
     A parameter that is null is left out. Different entries have different names.
     """
@@ -86,7 +86,7 @@ def _apart(alike: dict[str, Entry]) -> dict[str, str]:
 
 
 def _texts(values: list[Any]) -> list[str]:
-    """One parameter's values in words; long texts without what they have in common."""
+    """One parameter's values in words; long texts without their common beginning."""
     inner = names(entry for value in values for entry in _entries(value))
     full = [_text(value, inner) for value in values]
     long = [text for text, value in zip(full, values, strict=True) if isinstance(value, str)]

@@ -1,4 +1,4 @@
-"""Who works in a results folder: a file lock, or in an object store, which has none, signs of life."""
+"""Exclusive use of a results folder: by a file lock or, in an object store, by signs of life."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from softprior.storage import Location, RemotePath
 logger = logging.getLogger(__name__)
 
 BEAT, STALE = 8.0, 30.0
-"""Seconds between a driver's signs of life, and after which one that gave none is taken for dead."""
+"""Seconds between a driver's signs of life, and seconds without one after which it is taken for dead."""
 
 SETTLED = 2.0
-"""Seconds after which of several drivers that began together the one that wrote last is known to all."""
+"""Seconds after which drivers that began together all know which of them wrote last."""
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def locked(path: Location) -> Iterator[threading.Event]:
     """Keeps other processes from working in the folder of a lock while the context is open.
 
     Yields:
-        An event that is set once another driver has taken over, which can happen in an object store alone.
+        An event that is set once another driver has taken over, which can happen only in an object store.
 
     Raises:
         InUseError: another process holds the lock, on entering, or has taken it over, on leaving.
@@ -107,7 +107,7 @@ def _wait_for_end(path: RemotePath) -> None:
     first, deadline = path.modified(), time.monotonic() + STALE
     if first is not None:
         logger.warning(
-            "waiting up to %g seconds for a sign of life of who last ran in %s", STALE, path.parent
+            "waiting up to %g seconds for a sign of life from the last driver in %s", STALE, path.parent
         )
     while first is not None and time.monotonic() < deadline:
         time.sleep(1)

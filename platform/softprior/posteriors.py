@@ -1,4 +1,4 @@
-"""The posterior file: where a trial's vectors started, passed and ended. Safetensors, never pickled.
+"""The posterior file: where a trial's vectors started, went and ended, as safetensors and never pickled.
 
 Tensors are named `initial/PLACE`, `step-000012/PLACE` and `final/PLACE`, PLACE being `Place.name`,
 all float32 `[P, H]`. The header is one JSON object under the metadata key `softprior`.
@@ -35,7 +35,7 @@ class Posterior:
         header: trial id and spec, fit record, versions, model fingerprint.
         initial: the sample of the prior.
         final: the trained vectors.
-        snapshots: vectors after so many steps, in order.
+        snapshots: vectors by the number of steps taken, in order.
     """
 
     header: dict[str, Any]
@@ -65,8 +65,8 @@ def load_posterior(path: Location | str) -> Posterior:
         path: a path, or an address in a bucket.
 
     Raises:
-        UserError: the file is missing or damaged, not a posterior file of a known format, or holds
-            numbers that are not finite, which nothing can start from.
+        UserError: the file is missing or damaged, not a posterior file of a known format, or contains
+            NaN or infinite values, which nothing can start from.
     """
     path = location(path) if isinstance(path, str) else path
     try:
@@ -84,7 +84,7 @@ def load_posterior(path: Location | str) -> Posterior:
     moments: dict[str, Vectors] = {}
     for name, tensor in tensors.items():
         if not bool(tensor.isfinite().all()):
-            raise UserError(f"{path} holds numbers that are not finite, in {name}; give another file")
+            raise UserError(f"{path} contains NaN or infinite values in {name}; give another file")
         moment, _, place = name.partition("/")
         try:
             moments.setdefault(moment, {})[Place.parse(place)] = tensor

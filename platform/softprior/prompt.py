@@ -91,7 +91,7 @@ class Batch:
 
     Attributes:
         ids: stable names of the examples.
-        tokens: token ids; what stands at or after a row's length is ignored.
+        tokens: token ids; those at or after a row's length are ignored.
         lengths: number of real tokens of each row, at least 1.
         labels: True where the token is to be predicted (from everything before it). Never at 0.
         scored: the labels that also count in accuracy; the end-of-sequence label does not.

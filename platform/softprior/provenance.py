@@ -1,7 +1,7 @@
 """Which code made a result: the commit of softprior's checkout, and a hash of its sources.
 
-Neither is part of a trial's id, so that a refactoring costs nobody their results. Both stand in every
-record, and a record of other code is reused only with a line that says so.
+Neither is part of a trial's id, so that no refactoring invalidates results. Both are in every record,
+and a record of other code is reused only with a line that says so.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ edited meanwhile."""
 
 @lru_cache(maxsize=1)
 def commit() -> str | None:
-    """The commit of the checkout that softprior runs from, `+` if it is edited; None outside of one."""
+    """The commit of the checkout that softprior runs from, with `+` if it is edited; None outside one."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(PACKAGE), *arguments]
@@ -46,7 +46,7 @@ def commit() -> str | None:
 
 
 def edits() -> tuple[str, ...]:
-    """What keeps apart the caches of code that no commit has: its sources' hash; nothing for a clean commit.
+    """Separates the caches of code that is in no commit: its sources' hash; nothing for a clean commit.
 
     Clean commits share what is cached: format numbers say where they differ.
     """
@@ -55,7 +55,7 @@ def edits() -> tuple[str, ...]:
 
 
 def code() -> dict[str, str | None]:
-    """The code of this process, as it stands in records."""
+    """The code of this process, as written in records."""
     return {"commit": commit(), "sources": SOURCES}
 
 
@@ -63,8 +63,8 @@ def same_code(made: Mapping[str, Any]) -> bool:
     """Whether this process runs the code that made something.
 
     Args:
-        made: `code()` as it was then. What older versions wrote has no sources and goes by its commit, which
-            says nothing of the edits it had.
+        made: `code()` as it was then. What older versions wrote has no sources and is identified by its
+            commit, which says nothing about edits.
     """
     if "sources" in made:
         return bool(made["sources"] == SOURCES)

@@ -1,4 +1,4 @@
-"""The record of a trial: what ran, what came out, and with which versions. One JSON file a trial."""
+"""The record of a trial: what ran, what came out, and with which versions. One JSON file per trial."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RECORD_FORMAT = 1
 """Version of the layout, also written out in `Record.format`."""
 
 READERS = 16
-"""Objects of an object store that are read at a time."""
+"""Number of objects that are read from an object store at a time."""
 
 
 class StepPoint(Spec):
@@ -54,7 +54,7 @@ class Score(Spec):
         accuracy: teacher-forced first choices that were right, over scored tokens.
         shuffled_loss: the loss with contexts swapped between examples; null for tasks without.
         metrics: means of the task's metrics over generated answers.
-        examples, tokens, generated: what the numbers rest on.
+        examples, tokens, generated: what the numbers are based on.
     """
 
     step: int
@@ -72,8 +72,8 @@ class PlaceGeometry(Spec):
 
     Attributes:
         moved: Euclidean distance from the initial sample.
-        reach: how far a constant gradient would have carried a vector (`geometry.reach`), a yardstick and no
-            bound; null for reparameterised prompts, which the weights of a network carry along.
+        reach: how far a constant gradient would have carried a vector (`geometry.reach`), a yardstick, not
+            a bound; null for reparameterised prompts, which the weights of a network carry along.
         moved_over_reach: their ratio; above 1 where gradients grew.
         initial_norm, final_norm: Euclidean norms.
         cosine: mean pairwise cosine of the final vectors, for cut places after the block's norm, for
@@ -106,7 +106,7 @@ class Record(Spec):
     """Everything known about one trial.
 
     Attributes:
-        label: the trial's axes in words, without what tells it from other trials of a study.
+        label: the trial's axes in words, without what distinguishes it from other trials of a study.
         status: `finished`, `failed`, or `stopped` by a search before its end (no test, no posterior); a trial
             without a record has not ended.
         error: why it failed or was stopped, with the step.
@@ -167,7 +167,7 @@ def load_record(path: Location) -> Record:
 
 
 def load_records(folder: Location, known: Collection[str] = ()) -> dict[str, Record]:
-    """All records of a folder by trial id, but for those of the trials that are known."""
+    """All records of a folder by trial id, except for those of the trials that are known."""
     paths = [path for path in listed(folder, "*.json") if path.stem not in known]
     if isinstance(folder, Path):
         return {path.stem: load_record(path) for path in paths}
@@ -179,12 +179,12 @@ def read_header(path: Location) -> dict[str, Any]:
     """A JSON object from a file, for headers such as study.json.
 
     Raises:
-        UserError: the file is no JSON object.
+        UserError: the file is not a JSON object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise UserError(f"{path} is damaged: it should hold a JSON object")
+        raise UserError(f"{path} is damaged: it must contain a JSON object")
     return value

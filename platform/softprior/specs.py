@@ -30,7 +30,7 @@ from softprior.hiding import hidden
 
 
 class Spec(BaseModel):
-    """A frozen value with checked fields; the base of everything that stands in a study file."""
+    """A frozen value with checked fields; the base of everything in a study file."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -75,7 +75,7 @@ Text = Annotated[str, AfterValidator(_with_words)]
 """A text that says something, kept as it is written."""
 
 Address = Annotated[str, PlainSerializer(hidden, when_used="json")]
-"""An address that may hold a password, which is hidden wherever the spec is written down."""
+"""An address that may contain a password, which is hidden wherever the spec is written down."""
 
 SpecT = TypeVar("SpecT", bound=Spec)
 
@@ -122,8 +122,8 @@ def _several(value: Any) -> Any:
         )
     if any(entry in _NONE for entry in value):
         raise ValueError(
-            "none is no regulariser and cannot stand in a list of some; leave it out, or write none instead "
-            "of the list"
+            "none means no regulariser and cannot be in a list with others; leave it out, or write none "
+            "instead of the list"
         )
     return tuple(value)
 
@@ -205,7 +205,7 @@ class TrainingSpec(Spec):
         weight_decay: 0 by default, because decay is a hidden prior centred on zero.
         snapshots: posteriors are kept at about this many log-spaced steps, besides first and last.
         curve: validation loss is measured this many times, evenly spaced (the end included).
-        checkpoint: a resumable checkpoint is written every so many steps.
+        checkpoint: number of steps between two resumable checkpoints.
         by_task: steps and batch of single tasks, by task name; the others keep those above.
     """
 
@@ -225,7 +225,7 @@ class TrainingSpec(Spec):
     by_task: dict[str, Steps] = {}
 
     def for_task(self, task: str) -> TrainingSpec:
-        """The same with the task's own steps and batch, and nothing left of other tasks."""
+        """The same with the task's own steps and batch, and without those of other tasks."""
         own = self.by_task.get(task)
         update: dict[str, Any] = {"by_task": {}}
         if own is not None:
@@ -295,7 +295,7 @@ class PlacementSpec(Spec):
             raise ValueError(f"{idle[0]} belongs to shared hosts and has no effect; write hosts: shared")
         if 0 < self.gpus < self.ranks > 1:
             raise ValueError(
-                f"has {self.ranks} ranks, each of which needs a GPU of its own, and {self.gpus:g} for a "
+                f"has {self.ranks} ranks, each of which needs a GPU of its own, but {self.gpus:g} for a "
                 "replica; raise gpus, or write gpus: 0 for ranks on CPUs"
             )
         return self
@@ -367,11 +367,11 @@ class StudySpec(Spec):
 
 
 _SPELLED = {"statistics", "file"}
-"""What paths of priors and regularisers are called in trials without `paths`."""
+"""Names of the path parameters of priors and regularisers in trials without `paths`."""
 
 
 class TrialSpec(Spec):
-    """What decides a trial's result, and so its id. Where it runs is not in here.
+    """What decides a trial's result, and so its id. Where it runs is not part of it.
 
     Attributes:
         model_fingerprint: identifies the weights themselves, not only their name.
@@ -407,7 +407,7 @@ class TrialSpec(Spec):
 
     @model_serializer(mode="wrap")
     def _to_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what trials once had no field for, where it is empty, so that their texts stay."""
+        """Leaves out empty fields that trials once did not have, so that their texts stay the same."""
         found: dict[str, Any] = handler(self)
         empty = {"corrections": (), "code": (), "paths": None}
         absent = {key for key, value in empty.items() if getattr(self, key) == value}

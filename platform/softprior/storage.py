@@ -1,4 +1,4 @@
-"""Where results go: a folder of this machine (or one that all machines mount), or an object store."""
+"""Where results go: a folder on this machine (or one that all machines mount), or an object store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STORES = ("s3", "gs")
 """Schemes of the object stores that pyarrow opens."""
 
 NO_BUCKET = re.compile("NO_SUCH_BUCKET|bucket does not exist")
-"""What S3 and Google say of a bucket that is not there."""
+"""What S3 and Google say about a bucket that does not exist."""
 
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray for the command of a submitted job."""
@@ -31,7 +31,7 @@ JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 class RemotePath:
     """The part of pathlib's `Path` that results need, for an object store.
 
-    An object is written in one step, so nobody sees half of one, and folders need not be made. Only the
+    An object is written in one step, so nobody sees half of one, and folders need not be created. Only the
     address is kept, never credentials: those are in the environment of every process that opens it.
 
     Attributes:
@@ -71,7 +71,7 @@ class RemotePath:
             return bytes(stream.readall())
 
     def read_start(self, count: int) -> bytes:
-        """The first bytes, so many or as many as there are."""
+        """The first `count` bytes, or all if there are fewer."""
         with self._explained(), self._store.open_input_file(self._key) as stream:
             return bytes(stream.read_at(count, 0))
 
@@ -84,14 +84,14 @@ class RemotePath:
             stream.write(content)
 
     def download(self, path: Path) -> None:
-        """Copies the object to a file of this machine."""
+        """Copies the object to a file on this machine."""
         from pyarrow.fs import LocalFileSystem, copy_files
 
         with self._explained():
             copy_files(self._key, str(path), self._store, LocalFileSystem())
 
     def upload(self, path: Path) -> None:
-        """Puts a file of this machine in place, in one step for readers."""
+        """Uploads a file of this machine, in one step for readers."""
         from pyarrow.fs import LocalFileSystem, copy_files
 
         with self._explained(writing=True):
@@ -106,7 +106,7 @@ class RemotePath:
                     raise
 
     def glob(self, pattern: str) -> Iterator[RemotePath]:
-        """Objects directly below this one by their names, `*.json`."""
+        """Objects directly below this one whose names match a pattern such as `*.json`."""
         from pyarrow.fs import FileSelector, FileType
 
         with self._explained():
@@ -118,7 +118,7 @@ class RemotePath:
         )
 
     def download_folder(self, folder: Path) -> None:
-        """Copies all objects below this one to a folder of this machine."""
+        """Copies all objects below this one to a folder on this machine."""
         for name, *_ in self.listing():
             inner = PurePosixPath(name).relative_to(self.name)
             if ".." in inner.parts:
@@ -128,7 +128,7 @@ class RemotePath:
             (self.parent / name).download(target)
 
     def upload_folder(self, folder: Path) -> None:
-        """Puts all files of a folder of this machine in place, in the order in which they were written."""
+        """Uploads all files of a folder of this machine, in the order in which they were written."""
         files = [path for path in folder.rglob("*") if path.is_file()]
         for path in sorted(files, key=lambda path: path.stat().st_mtime_ns):
             (self / path.relative_to(folder).as_posix()).upload(path)
@@ -140,7 +140,7 @@ class RemotePath:
                 self._store.delete_dir(self._key)
 
     def listing(self) -> list[tuple[str, int, str]]:
-        """Of the object, or of all below: name below the parent, bytes, and when it was written; sorted."""
+        """Name below the parent, size and time of the object, or of all objects below it; sorted."""
         from pyarrow.fs import FileSelector, FileType
 
         with self._explained():
@@ -166,7 +166,7 @@ class RemotePath:
 
     @contextmanager
     def _explained(self, writing: bool = False) -> Iterator[None]:
-        """Makes a sentence of what the store says, but for an object that is not there."""
+        """Turns the store's errors into one sentence, except for an object that does not exist."""
         try:
             yield
         except OSError as error:
@@ -174,7 +174,7 @@ class RemotePath:
             # An object needs no folder, so what is missing when one is written is the bucket.
             if NO_BUCKET.search(str(error)) or (missing and writing):
                 raise UserError(
-                    f"{self.uri} is in no bucket there is; make it or correct the address"
+                    f"the bucket of {self.uri} does not exist; create it or correct the address"
                 ) from None
             if missing:
                 raise
@@ -208,11 +208,11 @@ def location(text: str | Path) -> Location:
         return Path(text).expanduser().resolve()
     if scheme not in STORES or not re.fullmatch(r"[^/?#]+(/(?!\.\.?(/|$))[^/?#]+)*/?", rest):
         raise UserError(
-            f"results go to a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER, not to '{text}'; correct it"
+            f"'{text}' is not a valid location; give a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
         )
     if "@" in rest.partition("/")[0]:
         raise UserError(
-            f"'{text}' holds credentials; put them into the environment, and give {scheme}://BUCKET/FOLDER"
+            f"'{text}' contains credentials; put them into the environment, and give {scheme}://BUCKET/FOLDER"
         )
     return RemotePath(str(text).rstrip("/"))
 
@@ -225,27 +225,27 @@ def results_folder(text: str) -> Location:
     """
     if JOB in os.environ and "://" not in text and not Path(text).expanduser().is_absolute():
         raise UserError(
-            f"the working folder of a Ray job is thrown away, and --results = '{text}' lies in it; give an "
-            "absolute path that all nodes share, or s3://BUCKET/FOLDER"
+            f"--results = '{text}' is in the working folder of a Ray job, which is deleted after the job; "
+            "give an absolute path that all nodes share, or s3://BUCKET/FOLDER"
         )
     return location(text)
 
 
 def listed(folder: Location, pattern: str) -> list[Location]:
-    """Files directly in a folder by their names, `*.json`, sorted."""
+    """Files directly in a folder whose names match a pattern such as `*.json`, sorted."""
     found: list[Location] = [*folder.glob(pattern)]
     return sorted(found, key=str)
 
 
 def written(path: Location) -> datetime | None:
-    """When a file was written, by the clock of where it is; None if there is none."""
+    """When a file was written, by the clock of the place where it is; None if there is none."""
     if isinstance(path, RemotePath):
         return path.modified()
     return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else None
 
 
 def remove_folder(folder: Location) -> None:
-    """Removes a folder and all in it, as far as it is there."""
+    """Removes a folder and everything in it, if it exists."""
     if isinstance(folder, RemotePath):
         folder.remove_folder()
     elif folder.exists():
@@ -254,7 +254,7 @@ def remove_folder(folder: Location) -> None:
 
 @contextmanager
 def local_folder(folder: Location) -> Iterator[Path]:
-    """The folder itself, or for as long as the context lasts a copy of it on this machine."""
+    """The folder itself, or a copy of it on this machine for as long as the context lasts."""
     if isinstance(folder, Path):
         yield folder
         return
@@ -265,9 +265,9 @@ def local_folder(folder: Location) -> Iterator[Path]:
 
 @contextmanager
 def replaced_folder(folder: Location) -> Iterator[Path]:
-    """A new folder of this machine, which takes the old one's place when the context ends well.
+    """A new folder on this machine, which replaces the old one when the context ends without an error.
 
-    In a bucket files are put in place one after another, and of the old ones those stay that have no new one.
+    In a bucket, files are uploaded one after another, and old files without a new version remain.
     """
     if isinstance(folder, RemotePath):
         with tempfile.TemporaryDirectory(prefix="softprior-") as filled:
@@ -284,10 +284,10 @@ def replaced_folder(folder: Location) -> Iterator[Path]:
 
 @contextmanager
 def local_copy(path: Location) -> Iterator[Path]:
-    """The file itself, or for as long as the context lasts a copy of the same name on this machine.
+    """The file itself, or a copy of the same name on this machine for as long as the context lasts.
 
     Raises:
-        FileNotFoundError: it is in an object store, and not there.
+        FileNotFoundError: it is in an object store and does not exist.
     """
     if isinstance(path, Path):
         yield path

@@ -1,4 +1,4 @@
-"""Reading study files and those of other jobs: strict YAML, and overrides from the command line."""
+"""Reads study files and those of other jobs: strict YAML, and overrides from the command line."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from softprior.specs import Spec, SpecT, StudySpec
 from softprior.validation import NUMBER, Written, path_of, shown, validate
 
 INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Zs"}
-"""Unicode categories of characters that look like nothing, or like a space."""
+"""Unicode categories of characters that are invisible, or look like a space."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which numbers are those of YAML 1.2 and a key stands once.
+    """Safe YAML in which numbers are those of YAML 1.2 and a key occurs once.
 
     In YAML 1.1, which PyYAML reads, `1e-3` is a text, `010` is 8, `1:30` is 90 and `2024-01-01` a date.
     """
@@ -59,14 +59,14 @@ class _Loader(yaml.SafeLoader):
             if unseen is not None:
                 name = unicodedata.name(unseen, "a control character").lower()
                 raise UserError(
-                    f"{_line(key)}: the key {key.value!a} holds an invisible character, "
-                    f"U+{ord(unseen):04X} ({name}); replace it, in front of a key by spaces"
+                    f"{_line(key)}: the key {key.value!a} contains an invisible character, "
+                    f"U+{ord(unseen):04X} ({name}); replace it, or indent the key with spaces"
                 )
             seen.add(key.value)
         return node
 
     def construct_scalar(self, node: Any) -> str:
-        """The text of a scalar. An escaped character beyond U+FFFF has two halves in JSON, and so here.
+        """The text of a scalar. An escaped character beyond U+FFFF has two halves, as in JSON.
 
         Raises:
             UserError: there is only one half.
@@ -76,11 +76,11 @@ class _Loader(yaml.SafeLoader):
             return text.encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
             raise UserError(
-                f"{_line(node)}: {text!a} holds half a character; write the character itself, or both halves"
+                f"{_line(node)}: {text!a} contains half a character; write the character, or both halves"
             ) from None
 
     def construct_padded(self, node: Any) -> Any:
-        """Refuses a number such as 010.
+        """Rejects a number such as 010.
 
         Raises:
             UserError: always.
@@ -88,17 +88,17 @@ class _Loader(yaml.SafeLoader):
         text = str(node.value)
         plain = re.sub(r"^([-+]?)0+(?=\d)", r"\1", text)
         raise UserError(
-            f"{_line(node)}: {text} begins with a zero, and readers of YAML disagree on what that means; "
+            f"{_line(node)}: {text} begins with a zero, which YAML parsers read in different ways; "
             f"write {plain}, or '{text}' in quotes if it is a text"
         )
 
     def construct_number(self, node: Any) -> float:
-        """A float, which knows how it was written."""
+        """A float that remembers how it was written."""
         return Written.of(str(node.value), node.start_mark.line + 1)
 
 
 def _line(at: Any) -> str:
-    """The line of a node or event, as sentences name it."""
+    """The line of a node or event, as errors name it."""
     return f"line {at.start_mark.line + 1}"
 
 
@@ -148,10 +148,10 @@ def load_spec(kind: type[SpecT], path: Path, overrides: tuple[str, ...] = ()) ->
 
 
 def read_data(kind: type[Spec], path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The same as plain data, before its keys and values are looked at.
+    """The same as plain data, before its keys and values are checked.
 
     Raises:
-        UserError: the file is missing or is no mapping in YAML, or an override has no place in it.
+        UserError: the file is missing or is not a mapping in YAML, or an override has no place in it.
     """
     text = ""
     try:
@@ -159,7 +159,7 @@ def read_data(kind: type[Spec], path: Path, overrides: tuple[str, ...] = ()) -> 
         data = yaml.load(text, _Loader)  # noqa: S506  a subclass of SafeLoader
     except FileNotFoundError:
         beside = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        hint = nearest(path.name, beside) if beside else "no study files stand there"
+        hint = nearest(path.name, beside) if beside else "there are no study files in that folder"
         raise UserError(f"there is no study file {path}; {hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
@@ -169,7 +169,7 @@ def read_data(kind: type[Spec], path: Path, overrides: tuple[str, ...] = ()) -> 
     except yaml.YAMLError as error:
         raise UserError(f"{path}, {_problem(error, text)}") from None
     if not isinstance(data, dict):
-        raise UserError(f"{path}: a study file is a mapping with the keys {', '.join(kind.model_fields)}")
+        raise UserError(f"{path} must be a mapping with the keys {', '.join(kind.model_fields)}")
     for override in overrides:
         _apply(data, override)
     return data
@@ -179,10 +179,10 @@ def _problem(error: yaml.YAMLError, text: str) -> str:
     """Where a text is not YAML, and why."""
     if isinstance(error, ReaderError):
         line, unseen = text.count("\n", 0, error.position) + 1, f"U+{error.character:04X}"
-        return f"line {line}: not valid YAML: it holds the control character {unseen}; remove it"
+        return f"line {line}: not valid YAML: it contains the control character {unseen}; remove it"
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     if problem == "but found another document":
-        problem = "a second document begins here; a study file is one, so put the other into its own file"
+        problem = "a second document begins here; put it into its own file"
     where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
     return f"{where}not valid YAML: {problem or 'it cannot be parsed'}"
 
@@ -191,7 +191,9 @@ def _apply(data: dict[str, Any], override: str) -> None:
     path, separator, text = override.partition("=")
     parts = re.sub(r"\[(\d+)\]", r".\1", path).split(".")  # priors[0].isotropic is priors.0.isotropic
     if not separator or not all(parts):
-        raise UserError(f"the override '{override}' must have the form key.path=value, as training.steps=5")
+        raise UserError(
+            f"the override '{override}' must have the form key.path=value, such as training.steps=5"
+        )
     try:
         value = parse_value(text)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""From texts to tokens: what a tokenizer puts around a text, how an answer joins its input, and chunks."""
+"""From texts to tokens: special tokens around a text, answers joined to their inputs, and chunks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from softprior.errors import UserError
 
 _ANSWERS = ("46", "-3/4", "word", "Two words", '"quoted"', "(a) b", "Äpfel", "世界")
-"""Kinds of answers that tokenizers treat in different ways behind a space."""
+"""Kinds of answers that tokenizers treat in different ways after a space."""
 _INPUT = "What is 12 + 34?\nAnswer:"
 
 _RESERVED = re.compile(
@@ -50,7 +50,7 @@ class NotJointError(UserError):
 
 
 class Around(NamedTuple):
-    """Special tokens that a tokenizer puts in front of a text and behind it."""
+    """Special tokens that a tokenizer puts before and after a text."""
 
     opening: tuple[int, ...]
     closing: tuple[int, ...]
@@ -61,7 +61,7 @@ def around(tokenizer: Any) -> Around:
     """What the tokenizer puts around every text.
 
     Raises:
-        UserError: its tokens of a text are others with special tokens than without.
+        UserError: its tokens of a text differ with and without special tokens.
     """
     whole = list(tokenizer("a")["input_ids"])
     plain = list(tokenizer("a", add_special_tokens=False)["input_ids"])
@@ -69,13 +69,13 @@ def around(tokenizer: Any) -> Around:
         if plain and whole[start : start + len(plain)] == plain:
             return Around(tuple(whole[:start]), tuple(whole[start + len(plain) :]))
     raise UserError(
-        f"a tokenizer puts special tokens around a text, and this model's makes {whole} of 'a' with them "
-        f"and {plain} without; save the tokenizer again with a post-processor that only adds tokens"
+        f"this model's tokenizer changes a text when it adds special tokens ('a' is {whole} with them and "
+        f"{plain} without); save the tokenizer again with a post-processor that only adds tokens"
     )
 
 
 def opened(tokenizer: Any, text: str) -> list[int]:
-    """The tokens of a text that goes on: begun as the tokenizer begins a text, and not ended."""
+    """The tokens of a text that continues: with the tokenizer's opening tokens, without closing ones."""
     ids: list[int] = tokenizer(text, verbose=False)["input_ids"]
     return ids[: len(ids) - len(around(tokenizer).closing)]
 
@@ -83,8 +83,8 @@ def opened(tokenizer: Any, text: str) -> list[int]:
 def asked(tokenizer: Any, text: str) -> list[int]:
     """The tokens of an input that an answer follows.
 
-    A decoder reads both one after another, so nothing ends the input; an encoder reads an input that is ended
-    as its texts are.
+    A decoder reads both one after another, so nothing closes the input; an encoder reads an input that is
+    closed as its texts are.
     """
     closing = around(tokenizer).closing if isinstance(tokenizer, EncoderTokenizer) else ()
     return [*opened(tokenizer, text), *closing]
@@ -94,7 +94,7 @@ class Joined(NamedTuple):
     """An input and its answer as tokens.
 
     Attributes:
-        before: the input; what stands in front of it too, and behind it where an encoder reads it.
+        before: the input with the tokens that open it, and those that close it if an encoder reads it.
         after: the answer, without the end-of-sequence token.
     """
 
@@ -109,20 +109,20 @@ def joined(tokenizer: Any, text: str, answer: str) -> Joined:
     answer's are the rest.
 
     Raises:
-        NotJointError: the tokenizer joins the end of the input with the answer, or makes its
-            end-of-sequence token of a part of the answer.
+        NotJointError: the tokenizer merges the end of the input with the answer, or encodes a part of
+            the answer as its end-of-sequence token.
     """
     before, whole = opened(tokenizer, text), opened(tokenizer, f"{text} {answer}")
     after = whole[len(before) :]
     if whole[: len(before)] != before or not after:
         raise NotJointError(
-            f"the tokenizer makes other tokens of the end of {text[-20:]!r} when the answer {answer[:20]!r} "
+            f"the tokenizer encodes the end of {text[-20:]!r} differently when the answer {answer[:20]!r} "
             "follows; choose a model whose tokenizer keeps words apart"
         )
     if tokenizer.eos_token_id in after:
         raise NotJointError(
-            f"the answer {answer[:40]!r} holds the text of the end-of-sequence token, at which it would end; "
-            "take the row out"
+            f"the answer {answer[:40]!r} contains the text of the end-of-sequence token, where it would end; "
+            "remove the row"
         )
     return Joined(asked(tokenizer, text), after)
 
@@ -130,8 +130,8 @@ def joined(tokenizer: Any, text: str, answer: str) -> Joined:
 def in_front(tokenizer: Any, text: str) -> list[int]:
     """The tokens of a text and a line break, to be put between a row's opening and its input.
 
-    A tokenizer that marks the beginning of every text as a word's has marked the input's, which then reads
-    as if a space stood behind the line break.
+    A tokenizer that marks the beginning of every text as that of a word has marked the input's, which then
+    reads as if a space followed the line break.
 
     Raises:
         UserError: these and an input's tokens are not those of both as one text.
@@ -145,9 +145,9 @@ def in_front(tokenizer: Any, text: str) -> list[int]:
         both = tokens + plain(following)
         if both not in (plain(f"{text}\n{following}"), plain(f"{text}\n {following}")):
             raise UserError(
-                f"a text in front of the input keeps its tokens, and this model's tokenizer makes others of "
-                f"{text[-20:]!r} when {following[:20]!r} follows on the next line; write another text, or "
-                "leave the method out"
+                f"a text in front of the input must keep its tokens, but this model's tokenizer encodes "
+                f"{text[-20:]!r} differently when {following[:20]!r} follows on the next line; write another "
+                "text, or leave the method out"
             )
     return tokens
 
@@ -155,8 +155,8 @@ def in_front(tokenizer: Any, text: str) -> list[int]:
 def chunks(tokenizer: Any, document: str, length: int) -> list[list[int]]:
     """A document cut into texts of at most `length` tokens, in order.
 
-    Every one begins with the tokenizer's beginning-of-sequence token if its texts do, since models read
-    poorly without theirs; nothing ends one.
+    Each begins with the tokenizer's beginning-of-sequence token if its texts do, since models perform
+    poorly without it; none has a closing token.
     """
     begin = [token for token in around(tokenizer).opening if token == tokenizer.bos_token_id]
     # `verbose` off: a document longer than the model's context is no reason to warn, it is cut.
@@ -166,7 +166,7 @@ def chunks(tokenizer: Any, document: str, length: int) -> list[list[int]]:
 
 
 def require_rows(tokens: Iterable[int], rows: int, what: str) -> None:
-    """Lets tokens pass that the embedding table has.
+    """Checks that the embedding table has a row for each token.
 
     Args:
         rows: of the table.
@@ -187,7 +187,7 @@ def require_rows(tokens: Iterable[int], rows: int, what: str) -> None:
 def reserved(tokenizer: Any) -> frozenset[int]:
     """Ids below the tokenizer's size that stand for no text: reserved for later use, or without a token.
 
-    Their vectors were never trained, or to be alike. They are told by their names, such as `<unused7>`.
+    Their vectors were not trained, or only to be alike. They are recognised by names such as `<unused7>`.
     """
     names: Sequence[str | None] = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     return frozenset(i for i, name in enumerate(names) if name is None or _is_reserved(name))
@@ -196,7 +196,7 @@ def reserved(tokenizer: Any) -> frozenset[int]:
 def vocabulary_ids(tokenizer: Any, rows: int) -> list[int]:
     """Ids of the tokens that may stand in a text, in order.
 
-    Embedding tables are often longer than the vocabulary, and vocabularies hold reserved tokens; rows of
+    Embedding tables are often longer than the vocabulary, and vocabularies contain reserved tokens; rows of
     either were never trained.
 
     Args:
@@ -211,7 +211,7 @@ def _is_reserved(name: str) -> bool:
 
 
 def answers_changed(tokenizer: Any) -> bool:
-    """Whether rows with answers are others than those of before format 3, which were made of two texts."""
+    """Whether rows with answers differ from those before format 3, which were made from two texts."""
 
     def apart(answer: str) -> tuple[list[int], list[int]]:
         before = tokenizer(_INPUT)["input_ids"]

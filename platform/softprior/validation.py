@@ -1,4 +1,4 @@
-"""Turning plain data into specs, or into one sentence that says what is wrong with it."""
+"""Turns plain data into specs, or into one sentence that says what is wrong with it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NUMBER = re.compile(r"[-+]?(?!0\d)(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?$|[-+]?\.(in
 
 
 class Written(float):
-    """A number in words of its own, as `1e3`: errors show what was written, and where.
+    """A number that remembers how it was written, such as `1e3`: errors show that, and where.
 
     Attributes:
         text: as it was written.
@@ -30,7 +30,7 @@ class Written(float):
 
     @classmethod
     def of(cls, text: str, line: int) -> float:
-        """The number of a text; a plain one where Python would write the same."""
+        """The number in a text; a plain one if Python would write the same."""
         value = cls(text.replace(".inf", "inf").replace(".nan", "nan"))
         if repr(float(value)) == text:
             return float(value)
@@ -39,10 +39,10 @@ class Written(float):
 
 
 class InnerError(ValueError):
-    """A component inside of a spec is wrong: raised in a validator, told with the whole path by `validate`.
+    """A component inside a spec is wrong: raised in a validator, reported with the whole path by `validate`.
 
     Attributes:
-        key: what stands between the spec's own key and the component's parameters: its name.
+        key: what comes between the spec's own key and the component's parameters: its name.
         kind, data, errors: as they failed.
     """
 
@@ -58,7 +58,7 @@ def validate(kind: type[SpecT], data: Any, where: str, at: str = "") -> SpecT:
     """`data` as a spec of the given kind, strictly typed.
 
     Args:
-        where: what stands before the sentence, usually the file.
+        where: what comes before the sentence, usually the file.
         at: the keys that lead to `data` in the file, as `priors[0].isotropic`; paths start with them.
 
     Raises:
@@ -76,7 +76,7 @@ def validate(kind: type[SpecT], data: Any, where: str, at: str = "") -> SpecT:
 
 
 def validate_inner(kind: type[SpecT], data: Any, key: str) -> SpecT:
-    """The same for a component inside of a spec, while that is validated.
+    """The same for a component inside a spec, while that is validated.
 
     Raises:
         InnerError: something is wrong with it.
@@ -93,7 +93,7 @@ def _parsed(kind: type[SpecT], data: Any) -> SpecT:
 
 
 def _plain(data: Any) -> Any:
-    """Data with the keys that JSON has, with which pydantic's errors agree: all are texts."""
+    """Data with the keys that they have in JSON and in pydantic's errors: all are strings."""
     if isinstance(data, dict):
         return {k if isinstance(k, str) else json.dumps(k): _plain(inner) for k, inner in data.items()}
     return [_plain(inner) for inner in data] if isinstance(data, list | tuple) else data
@@ -113,14 +113,14 @@ _RULES = {
     "string_type": "must be a text; put it in quotes",
     "dict_type": "must be a mapping of keys to values",
     "too_short": "must have {min_length} or more entries; add one",
-    "too_long": "must have at most {max_length} entries; take some away",
+    "too_long": "must have at most {max_length} entries; remove some",
     "greater_than": "must be greater than {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
     "literal_error": "must be {expected}",
 }
-"""What pydantic's errors say here, by their type."""
+"""The wording of pydantic's errors, by their type."""
 
 
 def _sentence(kind: type[Spec], data: Any, errors: list[Any], at: list[Any]) -> str:
@@ -157,7 +157,7 @@ def _sentence(kind: type[Spec], data: Any, errors: list[Any], at: list[Any]) -> 
 
 
 def _written(data: Any, keys: list[Any], given: Any) -> tuple[list[Any], Any]:
-    """The keys as far as somebody wrote them, and the value there: a rate of 0 has no key `value`."""
+    """The keys as far as they were written, and the value there: a rate of 0 has no key `value`."""
     node = data
     for i, key in enumerate(keys):
         held = key in node if isinstance(node, dict) else isinstance(node, list)
@@ -180,7 +180,7 @@ def _rule(error: Any, found: Any) -> str:
 
 
 def path_of(keys: list[Any]) -> str:
-    """Keys as errors show them and overrides take them: `priors[0].isotropic.scale`."""
+    """Keys as errors show them and overrides accept them: `priors[0].isotropic.scale`."""
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
 
 
@@ -209,7 +209,7 @@ def _trace(kind: type[Spec], loc: tuple[Any, ...]) -> tuple[list[Any], Any]:
 
 
 def _inside(annotation: Any, part: Any) -> Any:
-    """The type of a key or entry of a type; None where it has no such one."""
+    """The type of a key or entry of a type; None if it has none."""
     arguments = get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, Spec):
         field = annotation.model_fields.get(part)

@@ -161,7 +161,7 @@ def test_a_store_without_token_ids_says_what_it_takes(tmp_path: Path) -> None:
             header = file.metadata()
         save_file(tensors, path, header)
     found = pair_findings(tmp_path, "a", "b", SITE, seed=0, permutations=9)
-    assert found.lexical.note.startswith("the store does not say which tokens its sample has")
+    assert found.lexical.note.startswith("the store does not say which tokens its sample contains")
     assert found.swaps.p > 0
 
 

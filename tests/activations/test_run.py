@@ -50,7 +50,7 @@ def test_a_finished_run_is_not_repeated_and_another_needs_its_own_folder(undistu
     before = {path: path.stat().st_mtime_ns for path in undisturbed.store.rglob("*.safetensors")}
     assert run(undisturbed)["tasks"]["arithmetic"]["texts"] == 45
     assert {path: path.stat().st_mtime_ns for path in undisturbed.store.rglob("*.safetensors")} == before
-    with pytest.raises(UserError, match="holds another run"):
+    with pytest.raises(UserError, match="contains another run"):
         run(undisturbed, sample=41)
 
 
@@ -153,7 +153,7 @@ def test_a_signal_ends_it_in_order(tmp_path):
     output = process.communicate()[0].decode()
     assert process.returncode == 128 + signal.SIGTERM, output
     assert "stopping; what is on disk stays" in output
-    pattern = r"^stopped with (\d+) of (\d+) shards on disk \((\S+) of about \S+ tokens\); the same"
+    pattern = r"^stopped with (\d+) of (\d+) shards on disk \((\S+) of about \S+ tokens\); run the same"
     said = re.search(pattern, output, re.M)
     assert int(said[1]) == shards_on_disk(RunFolder(tmp_path / "small")), output
     assert "Traceback" not in output

@@ -106,7 +106,7 @@ def test_malformed_rows_are_told_and_the_rest_is_read(tmp_path, loaded):
     assert reading.skipped[:3] == [f"some.jsonl, {reason}" for reason in wanted]
     assert "not valid JSON" in reading.skipped[3]
     assert "not UTF-8" in reading.skipped[4]
-    assert reading.skipped[5] == "some.jsonl, line 7: 1 token, and a text has 2 or more"
+    assert reading.skipped[5] == "some.jsonl, line 7: 1 token, but a text has 2 or more"
     assert len(reading.skipped) == 6
 
 
@@ -163,7 +163,7 @@ def test_a_nested_column_in_front_changes_no_part_of_a_table(tmp_path, loaded):
     )
     assert same == plain
     files = FileTexts(FilesSpec(name="m", path=str(tmp_path / "nested.parquet"), column="meta"), None)
-    with pytest.raises(UserError, match=r"column 'meta' of .*nested.parquet holds struct<.*>, not text"):
+    with pytest.raises(UserError, match=r"column 'meta' of .*nested.parquet contains struct<.*>, not text"):
         files.shards(200)
 
 
@@ -214,17 +214,17 @@ def test_a_mark_is_passed_over_and_another_store_is_made(tmp_path, loaded):
     ("name", "column", "sentence"),
     [
         ("none.jsonl", "text", "names no file"),
-        ("data.csv", "text", "is of no known kind"),
+        ("data.csv", "text", "is of an unknown kind"),
         ("empty.txt", "text", r"files\.mine: the files of .* are empty; give documents"),
         ("blank.txt", "text", "are empty; give documents"),
-        ("short.txt", "text", r"have no text \(short\.txt, line 2: 1 token, and a text has 2 or more\)"),
+        ("short.txt", "text", r"have no text \(short\.txt, line 2: 1 token, but a text has 2 or more\)"),
         ("numbers.jsonl", "text", r"have no text \(numbers\.jsonl, line 1: not an object but 3\)"),
         ("good.parquet", "number", r"have no text \(good\.parquet, group 0 row 0: not a text: 3\)"),
-        ("folder", "text", r"/folder' is a folder; name the files in it, as '.*folder/\*"),
+        ("folder", "text", r"/folder' is a folder; name the files in it, such as '.*folder/\*"),
         ("https://host/a.txt", "text", "path = 'https://host/a.txt' is an address; fetch the file"),
         ("good.parquet", "body", r"has no column 'body'; it has text, number"),
         ("broken.parquet", "text", "is damaged or not a Parquet file"),
-        ("wide.txt", "text", "text is read as UTF-8, and .*wide.txt is UTF-16; convert it"),
+        ("wide.txt", "text", "text must be UTF-8, but .*wide.txt is UTF-16; convert it"),
     ],
 )
 def test_files_that_cannot_be_read_are_refused_before_anything_runs(tmp_path, loaded, name, column, sentence):
@@ -305,8 +305,8 @@ def spec(**changes) -> ActivationsSpec:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"sites": ["resid.5"]}, r"sites names resid\.5, and tiny has 4 blocks"),
-        ({"sites": ["key.4"]}, r"sites names key\.4, and tiny has 4 blocks"),
+        ({"sites": ["resid.5"]}, r"sites names resid\.5, but tiny has 4 blocks"),
+        ({"sites": ["key.4"]}, r"sites names key\.4, but tiny has 4 blocks"),
         ({"tasks": ["arithmetics"]}, r"tasks\[0\] = 'arithmetics' does not exist"),
         ({"prompt": "none.safetensors"}, "there is no posterior file none.safetensors"),
     ],
@@ -322,7 +322,7 @@ def test_what_cannot_be_is_said_while_planning(changes, sentence):
         ({"tasks": []}, "tasks and files are both empty"),
         ({"tasks": ["squad", "squad"]}, "name 'squad' twice"),
         ({"sites": []}, "is empty; name a site, such as resid.0, or write residual"),
-        ({"sites": ["resid0"]}, "names 'resid0', which is no site"),
+        ({"sites": ["resid0"]}, "names 'resid0', which is not a site"),
         ({"sites": ["resid.1", "resid.1"]}, "names a site twice"),
         ({"files": [{"name": "vocabulary", "path": "x"}]}, "the name vocabulary"),
     ],

@@ -143,13 +143,13 @@ def test_a_task_with_a_metric_of_its_own_is_in_the_table_and_on_the_screen(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"metrics": ("seed", "exact_match")}, "has a metric 'seed', and results have another"),
-        ({"metrics": ("accuracy", "exact_match")}, "has a metric 'accuracy', and results have another"),
+        ({"metrics": ("seed", "exact_match")}, "has a metric 'seed', but results have another"),
+        ({"metrics": ("accuracy", "exact_match")}, "has a metric 'accuracy', but results have another"),
         (
             {"headline": "f1", "metrics": ("exact_match",)},
             r"headline of the task digits must be one of its metrics \(exact_match\)",
         ),
-        ({"generates": False}, "headline of the task digits must be 'loss', and is 'exact_match'"),
+        ({"generates": False}, "headline of the task digits must be 'loss', not 'exact_match'"),
     ],
 )
 def test_metrics_that_cannot_be_columns_are_refused_when_a_study_is_planned(
@@ -173,5 +173,5 @@ def test_a_score_that_is_not_declared_fails_the_trial(tmp_path: Path) -> None:
     task = Undeclared.model_validate(SUMS)
     evaluator = Evaluator(tiny().host, tiny().tokenizer, task, EvaluationSpec(examples=4, generate=2), [])
     prepared = prepare(TASKS["arithmetic"].model_validate(SUMS), tiny().tokenizer, tiny().fingerprint)
-    with pytest.raises(UserError, match="its `score` gives exact_match, seconds; declare what it gives"):
+    with pytest.raises(UserError, match="its `score` returns exact_match, seconds; declare what it returns"):
         evaluator.full(None, prepared.test, 0)

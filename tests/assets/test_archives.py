@@ -42,15 +42,15 @@ def test_only_the_named_members_are_written(tmp_path: Path, wheel: Path) -> None
 
 @pytest.mark.parametrize("member", ["../out.txt", "/etc/out.txt", "a/../../out.txt", "C:\\out.txt", ""])
 def test_names_that_lead_out_are_refused(tmp_path: Path, wheel: Path, member: str) -> None:
-    with pytest.raises(UserError, match="must not lead out"):
+    with pytest.raises(UserError, match="leads out of the archive"):
         extract(wheel, (member,), tmp_path / "folder")
     source = sdist(tmp_path / "a-1.tar.gz", **{member: b"out"})
-    with pytest.raises(UserError, match="must not lead out"):
+    with pytest.raises(UserError, match="leads out of the archive"):
         extract(source, (member,), tmp_path / "folder")
 
 
 def test_links_are_refused(tmp_path: Path, wheel: Path) -> None:
-    with pytest.raises(UserError, match="must be a regular file"):
+    with pytest.raises(UserError, match="is not a regular file"):
         extract(wheel, ("a/link.txt",), tmp_path / "folder")
     source = tmp_path / "a-1.tar.gz"
     for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE):
@@ -59,7 +59,7 @@ def test_links_are_refused(tmp_path: Path, wheel: Path) -> None:
             info.type = kind
             info.linkname = "/etc/passwd"
             archive.addfile(info)
-        with pytest.raises(UserError, match="must be a regular file"):
+        with pytest.raises(UserError, match="is not a regular file"):
             extract(source, ("a-1/link",), tmp_path / "folder")
     assert list((tmp_path / "folder").iterdir()) == []
 

@@ -54,7 +54,7 @@ def test_a_relative_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unwritable_folder_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SOFTPRIOR_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="is not writable"):
         ensure("thing", lambda path: path.write_text("") and None)
 
 

@@ -25,5 +25,5 @@ def test_an_unknown_data_set_is_named_with_the_nearest() -> None:
 def test_a_file_of_another_version_is_refused() -> None:
     entry = catalogue().data["squad-shifts"].model_dump(mode="json")
     entry["source"]["version"] = "1.0.1"
-    with pytest.raises(UserError, match=r"is not of bigbench 1\.0\.1"):
+    with pytest.raises(UserError, match=r"does not belong to bigbench 1\.0\.1"):
         validate(Catalogue, {"models": {}, "data": {"squad-shifts": entry}}, "catalogue.yaml")

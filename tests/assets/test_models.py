@@ -152,18 +152,21 @@ def test_a_folder_with_one_gguf_file_is_that_file(gguf_file: Path, tmp_path: Pat
     shutil.copy(gguf_file, folder / "a.gguf")
     assert known_model(ModelSpec(id=str(folder))) == known_model(ModelSpec(id=str(gguf_file)))
     shutil.copy(gguf_file, folder / "b.gguf")
-    with pytest.raises(UserError, match=r"has 2 of the latter; give the path of one"):
+    with pytest.raises(UserError, match=r"contains 2 GGUF files; give the path of one"):
         resolve_model(ModelSpec(id=str(folder)))
 
 
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (lambda path: path.write_bytes(b"GGUF but not really"), "cannot be read by transformers"),
+        (lambda path: path.write_bytes(b"GGUF but not really"), "cannot read the GGUF file"),
         (lambda path: path.write_bytes(b""), "is empty; copy it again"),
         (lambda path: path.write_text("version https://git-lfs/spec/v1\n"), "is a Git LFS pointer"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-64]), r"is cut: it has [\d,]+ of [\d,]+ bytes"),
-        (lambda path: write_gguf(path, parts=3), "is one of 3 parts of a model; join them"),
+        (
+            lambda path: path.write_bytes(path.read_bytes()[:-64]),
+            r"is truncated: it has [\d,]+ of [\d,]+ bytes",
+        ),
+        (lambda path: write_gguf(path, parts=3), "is one of 3 parts of a model; merge them"),
         (lambda path: write_gguf(path, blocks=2), r"lacks 1 of its 2 blocks \(blk\.1\.\)"),
     ],
 )
@@ -187,7 +190,7 @@ def test_parts_of_a_gguf_file_are_no_choice(gguf_file: Path) -> None:
     for part in (1, 2):
         write_gguf(gguf_file.with_name(f"large-0000{part}-of-00002.gguf"), parts=2)
     gguf_file.unlink()
-    with pytest.raises(UserError, match="is one of 2 parts of a model; join them"):
+    with pytest.raises(UserError, match="is one of 2 parts of a model; merge them"):
         known_model(ModelSpec(id=str(gguf_file.parent)))
 
 
@@ -196,11 +199,11 @@ def test_parts_of_a_gguf_file_are_no_choice(gguf_file: Path) -> None:
     [
         (
             lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
-            r"has \.bin files.*safetensors",
+            r"contains only \.bin files.*safetensors",
         ),
-        (lambda f: (f / "model.safetensors").unlink(), "has neither"),
-        (lambda f: (f / "config.json").unlink(), r"must hold config\.json"),
-        (lambda f: [path.unlink() for path in f.glob("tokenizer*")], "must hold its tokenizer"),
+        (lambda f: (f / "model.safetensors").unlink(), "contains neither safetensors nor a GGUF file"),
+        (lambda f: (f / "config.json").unlink(), r"contains no config\.json"),
+        (lambda f: [path.unlink() for path in f.glob("tokenizer*")], "contains no tokenizer"),
     ],
 )
 def test_an_incomplete_folder_is_refused(llama: Path, spoil: Callable[[Path], Any], sentence: str) -> None:
@@ -214,8 +217,8 @@ def test_an_incomplete_folder_is_refused(llama: Path, spoil: Callable[[Path], An
     [
         ("smollm2-135m", "did you mean 'smollm2-135m-instruct-q4_1'"),
         ("owner/name", "write 'hub:owner/name'"),
-        ("./nowhere", "there is nothing at ./nowhere"),
-        ("nowhere.gguf", r"there is nothing at nowhere\.gguf"),
+        ("./nowhere", "there is no model folder or .gguf file at ./nowhere"),
+        ("nowhere.gguf", r"there is no model folder or \.gguf file at nowhere\.gguf"),
     ],
 )
 def test_an_unknown_id_is_told_what_it_could_be(id: str, sentence: str) -> None:
@@ -236,7 +239,7 @@ def test_the_tiny_model_is_found_in_the_package(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(softprior, "__file__", str(tmp_path / "softprior" / "__init__.py"))
-    with pytest.raises(UserError, match=r"config\.json, model\.safetensors.* is missing there"):
+    with pytest.raises(UserError, match=r"lacks config\.json, model\.safetensors"):
         resolve_model(ModelSpec(id="tiny"))
     weights = shutil.copytree(llama, tmp_path / "softprior" / "tiny" / "weights")
     assert resolve_model(ModelSpec(id="tiny")).folder == Path(weights)
@@ -298,7 +301,7 @@ def test_a_file_of_the_hub_that_is_not_what_its_name_says_is_damaged(
     spec = ModelSpec(id="hub:owner/name", revision=COMMIT)
     assert resolve_model(spec).fingerprint == COMMIT
     blob.write_bytes(content[:-4] + b"\0\0\0\0")
-    with pytest.raises(UserError, match=r"model\.safetensors is damaged: it is not what the hub has"):
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged: it differs from the hub's file"):
         resolve_model(spec)
 
 

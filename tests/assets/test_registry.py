@@ -108,7 +108,7 @@ def test_other_bytes_than_the_catalogues_are_removed(
 ) -> None:
     with pytest.raises(UserError, match="another size or sha256 and was removed"):
         fetch(described(wheel, sha256="0" * 64))
-    assert "it is removed" in " ".join(capsys.readouterr().err.split())
+    assert "removing it" in " ".join(capsys.readouterr().err.split())
     assert list((cache / "downloads").iterdir()) == []
 
 
@@ -155,5 +155,5 @@ def test_without_network_one_sentence_says_what_to_do(
         fetch(file)
     sentence = str(refusal.value)
     assert sentence.startswith(f"{NAME} (93 MB) is not in the cache and could not be fetched (")
-    assert sentence.endswith(f"run once with network, or put the file at {cache / 'downloads' / NAME}")
+    assert sentence.endswith(f"run once with network access, or put the file at {cache / 'downloads' / NAME}")
     assert "\n" not in sentence

@@ -68,6 +68,6 @@ def test_a_spec_has_the_address_and_writes_it_down_without_its_secret() -> None:
 
 def test_an_address_of_a_bucket_has_no_credentials() -> None:
     with pytest.raises(
-        UserError, match=r"'s3://key:\*\*\*@bucket/x' holds credentials; put them into the env"
+        UserError, match=r"'s3://key:\*\*\*@bucket/x' contains credentials; put them into the env"
     ):
         location("s3://key:geheim@bucket/x")

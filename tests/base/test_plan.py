@@ -216,7 +216,7 @@ def test_a_tasks_own_budget_reaches_its_trials_and_no_others(plan):
         ),
         (
             {"priors": [{"mixture": {"priors": ["fitted", "isotropc"]}}]},
-            "priors[0].mixture.priors[1] = 'isotropc': 'isotropc' cannot stand here; did you mean",
+            "priors[0].mixture.priors[1] = 'isotropc': 'isotropc' cannot be used here; did you mean",
         ),
         (
             {"priors": [{"interpolation": {"first": {"part": [0, 2]}}}]},
@@ -254,15 +254,18 @@ def test_a_tasks_own_budget_reaches_its_trials_and_no_others(plan):
             {"tasks": [{"arithmetic": {"modules": ["mull"]}}]},
             "modules[0] = 'mull' is not a choice; did you mean 'mul'",
         ),
-        ({"tasks": [{"squad": {"data": "./no.json"}}]}, "tasks[0]: data must be an existing file"),
+        (
+            {"tasks": [{"squad": {"data": "./no.json"}}]},
+            "tasks[0]: the data file or folder no.json does not exist",
+        ),
         (
             {"training": {"steps": 1, "batch": 1, "by_task": {"squd": {"steps": 1, "batch": 1}}}},
-            "training.by_task.squd is no task of this study; did you mean 'squad'?",
+            "training.by_task.squd is not a task of this study; did you mean 'squad'?",
         ),
         ({"model": "tinyy"}, "model: there is no model 'tinyy'; did you mean 'tiny'?"),
         (
             {"model": "./nowhere"},
-            "model: a model is a folder or a .gguf file, and there is nothing at ./nowhere",
+            "model: there is no model folder or .gguf file at ./nowhere",
         ),
     ],
 )
@@ -292,7 +295,7 @@ SHORT = {"arithmetic": {"modules": ["two_digit_addition"], "max_new_tokens": 5}}
         (
             {"methods": ["none", {"soft": {"tokens": 56}}]},
             "methods[1]: soft with 56 prompt vectors, any text and 5 new tokens of the task arithmetic takes "
-            "62 positions, and the model has 60; lower the length of the task or the prompt's tokens",
+            "62 positions, but the model has 60; lower the length of the task or the prompt's tokens",
         ),
         (
             {"tasks": [SHORT, {"squad": {"context_tokens": 40, "max_new_tokens": 1}}]},
@@ -328,7 +331,9 @@ def test_a_posterior_that_does_not_fit_is_refused_with_its_place(plan, complete,
 
     assert planned({"soft": {"tokens": 3}}).trials
     assert planned({"soft": {"tokens": 3}}, tmp_path).trials
-    with pytest.raises(UserError, match=r"study\.yaml: priors\[1\]: .* holds 3 vectors .* this trial has 4"):
+    with pytest.raises(
+        UserError, match=r"study\.yaml: priors\[1\]: .* contains 3 vectors .* this trial has 4"
+    ):
         planned({"soft": {"tokens": 4}})
     with pytest.raises(UserError, match=r"priors\[1\]: .* has no vectors at decoder\.0\.key\.keep"):
         planned({"prefix": {"tokens": 3}})
@@ -365,14 +370,14 @@ def test_a_store_that_does_not_fit_is_refused_with_its_place(plan, complete, tmp
     with pytest.raises(UserError, match=r"priors\[0\]: the statistics of sums .* have no site 'resid\.3'"):
         planned(priors=[{"fitted": store}], methods=[{"deep": {"tokens": 3, "last": 1}}])
     with pytest.raises(
-        UserError, match=r"priors\[0\]: .* 8 dimensions and the place decoder\.0\.key.* has 4"
+        UserError, match=r"priors\[0\]: .* 8 dimensions, but the place decoder\.0\.key.* has 4"
     ):
         planned(priors=[{"fitted": {**store, "site": "resid.0"}}], methods=[{"prefix": {"tokens": 3}}])
 
 
 def test_a_part_with_too_few_tokens_is_refused_with_its_place(plan):
     with pytest.raises(
-        UserError, match=r"priors\[0\]: part = \[0\.0, 0\.02\] of 50 tokens holds 1; a fit needs"
+        UserError, match=r"priors\[0\]: part = \[0\.0, 0\.02\] of 50 tokens contains 1; a fit needs"
     ):
         plan(tasks=[SHORT], priors=[{"fitted": {"part": [0, 0.02]}}])
 

@@ -132,9 +132,7 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path, posterior, number, mo
     path = tmp_path / "a.safetensors"
     save_posterior(path, posterior)
     where = f"{moment}/decoder.3.key.keep"
-    with pytest.raises(
-        UserError, match=f"^{path} holds numbers that are not finite, in {where}; give another"
-    ):
+    with pytest.raises(UserError, match=f"^{path} contains NaN or infinite values in {where}; give another"):
         load_posterior(path)
 
 

@@ -131,7 +131,7 @@ def test_a_header_is_a_json_object(tmp_path):
     assert read_header(path) == {"a": 1}
     for wrong in ("", "[1]", "{", "\xff"):
         path.write_text(wrong, encoding="latin-1")
-        with pytest.raises(UserError, match="is damaged: it should hold a JSON object"):
+        with pytest.raises(UserError, match="is damaged: it must contain a JSON object"):
             read_header(path)
 
 

@@ -304,7 +304,7 @@ def test_overrides_reach_everywhere_and_the_last_wins(load):
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("training.steps", "must have the form key.path=value, as training.steps=5"),
+        ("training.steps", "must have the form key.path=value, such as training.steps=5"),
         ("=5", "must have the form key.path=value"),
         ("training..steps=5", "must have the form key.path=value"),
         ("training.steps.x=5", "has no place: training.steps is 5; set training.steps whole"),
@@ -379,7 +379,7 @@ WRONG = {
     "rates: [1e400]": ["rates[0] = 1e400", "must be a finite number"],
     "regularisers: [[none, spread]]": [
         "regularisers[0] = ['none', 'spread']: none ",
-        "list of some; leave it",
+        "list with others; leave it",
     ],
     "regularisers: [[spread, {none: {}}]]": ["regularisers[0] = ", "leave it out"],
     "regularisers: [null]": ["regularisers[0] = null: must be a name", "for no regulariser write none"],
@@ -432,7 +432,7 @@ BROKEN = {
     ),
     "no-break space": (
         STUDY.replace("training: {", "training:\n\u00a0\u00a0steps: 2\nx: {"),
-        r"line 9: the key '\xa0\xa0steps' holds an invisible character, U+00A0 (no-break space)",
+        r"line 9: the key '\xa0\xa0steps' contains an invisible character, U+00A0 (no-break space)",
     ),
     "zero-width space": (
         STUDY.replace("seeds:", "see\u200bds:"),
@@ -440,7 +440,7 @@ BROKEN = {
     ),
     "half an escape": (
         STUDY + 'description: "half \\ud83d emoji"\n',
-        r"study.yaml, line 9: 'half \ud83d emoji' holds half a character; write the character itself",
+        r"study.yaml, line 9: 'half \ud83d emoji' contains half a character; write the character",
     ),
     "unknown escape": (
         STUDY + 'description: "C:\\qux"\n',
@@ -458,11 +458,11 @@ BROKEN = {
     "bytes": (STUDY + "description: !!binary aGVsbG8=\n", "write such values as strings"),
     "control character": (
         STUDY + "description: \x00\n",
-        "line 9: not valid YAML: it holds the",
+        "line 9: not valid YAML: it contains the",
     ),
-    "a list": ("- name\n", "a study file is a mapping with the keys name, description, model"),
-    "a word": ("study\n", "a study file is a mapping with the keys"),
-    "nothing": ("", "a study file is a mapping with the keys"),
+    "a list": ("- name\n", "study.yaml must be a mapping with the keys name, description, model"),
+    "a word": ("study\n", "study.yaml must be a mapping with the keys"),
+    "nothing": ("", "study.yaml must be a mapping with the keys"),
 }
 
 
@@ -479,7 +479,7 @@ def test_a_missing_file_names_its_nearest_neighbour(load, tmp_path):
     load()
     with pytest.raises(UserError, match=r"no study file .*/stdy.yaml; did you mean 'study.yaml'\?"):
         load_study(tmp_path / "stdy.yaml")
-    with pytest.raises(UserError, match="no study files stand there"):
+    with pytest.raises(UserError, match="there are no study files in that folder"):
         load_study(tmp_path / "nowhere" / "study.yaml")
 
 

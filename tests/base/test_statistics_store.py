@@ -162,7 +162,9 @@ def test_what_is_not_there_is_said_with_what_is(tmp_path):
 
 def test_another_model_is_refused(tmp_path):
     save(tmp_path)
-    sentence = r"holds activations of another model \(0123456789ab instead of fedcba987654\); make statistics"
+    sentence = (
+        r"contains activations of another model \(0123456789ab instead of fedcba987654\); make statistics"
+    )
     with pytest.raises(UserError, match=sentence):
         load(tmp_path, model="fedcba9876543210")
 

@@ -64,7 +64,7 @@ def test_a_folder_stays_a_path_and_an_address_keeps_no_credentials(tmp_path: Pat
     ["http://host/results", "s3://", "s3://bucket?endpoint=x", "s3:///results", "s3:/bucket", "gs://b/../c"],
 )
 def test_other_addresses_are_refused(wrong: str) -> None:
-    with pytest.raises(UserError, match="results go to a folder, s3://BUCKET/FOLDER"):
+    with pytest.raises(UserError, match="is not a valid location; give a folder, s3://BUCKET/FOLDER"):
         location(wrong)
 
 
@@ -73,7 +73,7 @@ def test_a_job_has_no_folder_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv(JOB, "{}")
     assert results_folder(str(tmp_path)) == tmp_path
     assert results_folder("s3://bucket/results") == RemotePath("s3://bucket/results")
-    with pytest.raises(UserError, match="the working folder of a Ray job is thrown away"):
+    with pytest.raises(UserError, match="is in the working folder of a Ray job, which is deleted"):
         results_folder("results")
 
 
@@ -171,7 +171,7 @@ def test_records_posteriors_and_checkpoints_come_back(bucket: str) -> None:
 def test_a_bucket_that_is_not_there_is_one_sentence(bucket: str, tmp_path: Path) -> None:
     path = location(bucket.replace("softprior", "nobodys")) / "a.json"
     assert isinstance(path, RemotePath)
-    said = f"{path} is in no bucket there is; make it or correct the address"
+    said = f"the bucket of {path} does not exist; create it or correct the address"
     with pytest.raises(UserError, match=f"^{said}$"):
         write_json(path, {})
     (tmp_path / "here").write_text("words")
@@ -295,5 +295,5 @@ def test_machines_exchange_what_they_build(
 
 
 def test_a_search_with_results_in_a_bucket_needs_a_database() -> None:
-    with pytest.raises(UserError, match=r"needs a database, and search\.storage is not set"):
+    with pytest.raises(UserError, match=r"needs a database, but search\.storage is not set"):
         _storage(None, StudyFolder(location("s3://bucket/results/search")))

@@ -260,14 +260,14 @@ NOT_PEFTS = {
     "kept later": (lambda _: {Place(1): torch.ones(2, 128)}, "decoder.1.residual.keep"),
     "soft and prefix": (lambda prompt: {**prompt, Place(0): torch.ones(VECTORS, 128)}, "decoder.0.residual"),
     "keys that are cut": (lambda _: {Place(0, "key", "cut"): torch.ones(2, 64)}, "decoder.0.key.cut"),
-    "some blocks": (only(1, 2), "some blocks alone (1, 2 of 4)"),
+    "some blocks": (only(1, 2), "some blocks only (1, 2 of 4)"),
     "keys alone": (
         lambda prompt: {place: v for place, v in prompt.items() if place.name != "decoder.2.value.keep"},
-        "has decoder.2.key.keep and no decoder.2.value.keep",
+        "at decoder.2.key.keep but none at decoder.2.value.keep",
     ),
     "values alone": (
         lambda prompt: {place: v for place, v in prompt.items() if place.kind == "value"},
-        "has decoder.0.value.keep and no decoder.0.key.keep",
+        "at decoder.0.value.keep but none at decoder.0.key.keep",
     ),
     "unequal": (lambda prompt: {**prompt, Place(3, "value"): torch.ones(2, 64)}, "2 and 5 vectors"),
     "too wide": (lambda prompt: {**prompt, Place(3, "value"): torch.ones(VECTORS, 65)}, "[5, 65]"),
@@ -297,14 +297,14 @@ def test_an_export_needs_the_very_weights(tiny, root, tmp_path):
     file, out = tmp_path / "one.safetensors", tmp_path / "adapter"
     prompt = tiny.prompt("soft")
     tiny.posterior(file, prompt, model={"fingerprint": "0" * 64})
-    refused("belongs to another model than tiny", export_adapter, file, out)
+    refused("belongs to a different model than tiny", export_adapter, file, out)
     tiny.posterior(file, prompt, model=None)
     refused("which weights", export_adapter, file, out)
     tiny.posterior(file, prompt, spec=None)
-    refused("name it with --model", export_adapter, file, out)
+    refused("give it with --model", export_adapter, file, out)
     export_adapter(file, out, "tiny")
     tiny.posterior(file, prompt)
-    refused("belongs to another model", export_adapter, file, tmp_path / "b", case("llama", root).id)
+    refused("belongs to a different model", export_adapter, file, tmp_path / "b", case("llama", root).id)
 
 
 def test_an_export_overwrites_nothing(tiny, tmp_path):
@@ -336,7 +336,7 @@ def test_a_posterior_that_is_not_finite_is_refused(tiny, tmp_path, number):
     prompt = tiny.prompt("soft")
     prompt[Place(0)][1, 2] = number
     file = tiny.posterior(tmp_path / "one.safetensors", prompt)
-    refused("not finite, in final/decoder.0.residual.keep", export_adapter, file, tmp_path / "out")
+    refused("NaN or infinite values in final/decoder.0.residual.keep", export_adapter, file, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -370,7 +370,7 @@ NOT_OURS = {
     "a classifier": (config_with(task_type="SEQ_CLS"), "SEQ_CLS"),
     "two stacks": (config_with(num_transformer_submodules=2), "num_transformer_submodules = 2"),
     "more modules": (config_with(modules_to_save=["lm_head"]), "lm_head"),
-    "another P": (config_with(num_virtual_tokens=9), "num_virtual_tokens = 9 and its weights"),
+    "another P": (config_with(num_virtual_tokens=9), "num_virtual_tokens = 9 but its weights"),
     "another D": (config_with(token_dim=32), "token_dim = 32"),
     "other blocks": (config_with(num_layers=8), "num_layers = 8"),
     "other heads": (config_with(num_attention_heads=4), "num_attention_heads = 4"),
@@ -379,7 +379,7 @@ NOT_OURS = {
             config_with(token_dim=None, num_layers=None, num_attention_heads=None)(folder),
             weights_with(prompt_embeddings=torch.ones(VECTORS, 2 * WIDE))(folder),
         ),
-        f"{2 * WIDE} numbers a vector",
+        f"{2 * WIDE} numbers per vector",
     ),
     "no config": (lambda folder: (folder / "adapter_config.json").unlink(), "adapter_config.json"),
     "a config of text": (lambda folder: (folder / "adapter_config.json").write_text("{"), "damaged"),
@@ -400,7 +400,7 @@ NOT_OURS = {
     ),
     "a vector": (weights_with(prompt_embeddings=torch.ones(WIDE)), f"[{WIDE}]"),
     "whole numbers": (weights_with(prompt_embeddings=torch.ones(VECTORS, WIDE).long()), "int64"),
-    "not finite": (weights_with(prompt_embeddings=torch.full((VECTORS, WIDE), torch.nan)), "not finite"),
+    "not finite": (weights_with(prompt_embeddings=torch.full((VECTORS, WIDE), torch.nan)), "NaN or infinite"),
 }
 
 

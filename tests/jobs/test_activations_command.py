@@ -54,7 +54,7 @@ def test_a_dry_run_says_what_a_vae_takes(tmp_path: Path, capsys) -> None:
     run = spec(files=files, tasks=[]).model_dump(mode="json", exclude_defaults=True)
     file.write_text(yaml.safe_dump(run))
     assert main([str(file), "--dry-run", "sample=1599"]) == FINISHED
-    said = "  note: a vae is trained on the sample and takes up to 20,000 vectors, and sample = 1,599 keeps"
+    said = "  note: a vae is trained on the sample and takes up to 20,000 vectors, but sample = 1,599 keeps"
     assert said in capsys.readouterr().out
     for enough in (20_000, 1600):
         assert main([str(file), "--dry-run", f"sample={enough}"]) == FINISHED

@@ -107,7 +107,7 @@ def test_a_job_has_all_it_needs_stops_in_order_goes_on_and_fails_with_its_trials
     assert len(fingerprint) == 64
     assert {"jobs", "analysis", "platform"} <= set(files)
     assert not {".git", ".venv", "results", "tests"} & set(files)
-    assert "the same submission again goes on" in log, "it was killed before it could end in order"
+    assert "submit the same job again to continue" in log, "it was killed before it could end in order"
     time.sleep(1)
     assert checkpoint.stat().st_mtime_ns == written, "a trial goes on without its driver"
 

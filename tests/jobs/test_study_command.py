@@ -45,7 +45,7 @@ def test_a_dry_run_opens_the_data(tmp_path: Path, capsys) -> None:
     file = study_file(tmp_path / "small.yaml", tasks=[{"squad": {"data": str(data)}}])
     assert command.main([str(file), "--dry-run", "--results", str(tmp_path / "results")]) == 2
     error = capsys.readouterr().err
-    assert f"{file}: tasks[0]: a SQuAD file has at least one usable question, and {data} has none" in error
+    assert f"{file}: tasks[0]: the SQuAD file {data} contains no usable question" in error
     assert "20 malformed rows left out, the first in pairs.json, [0]: no 'context'; it has quest" in error
     assert error.count("\n") == 1
 
@@ -148,8 +148,10 @@ def test_a_folder_is_no_database_and_a_plan_says_so_too(tmp_path: Path, capsys) 
         file = study_file(tmp_path / "small.yaml", tracking={"uri": uri}, **changes)
         for dry in ([], ["--dry-run"]):
             assert command.main([str(file), *dry, "--results", str(tmp_path / "results")]) == 2
-            sentence = f"error: tracking.uri names a database file, and {uri} is a folder; name a file in it"
-            assert capsys.readouterr().err == f"{sentence}, as {uri}/mlflow.db\n"
+            sentence = (
+                f"error: tracking.uri must name a database file, but {uri} is a folder; name a file in it"
+            )
+            assert capsys.readouterr().err == f"{sentence}, such as {uri}/mlflow.db\n"
 
 
 def test_a_required_key_that_is_missing_is_named(tmp_path: Path, capsys) -> None:
@@ -169,7 +171,7 @@ def test_a_results_folder_of_another_study_is_refused(tmp_path: Path, capsys) ->
     found = folder.root.rename(tmp_path / "other")
     before = StudyFolder(found).study.read_bytes()
     assert command.main([str(file), "name=other", "--results", str(tmp_path)]) == 2
-    said = f"error: {found} holds the study 'small', not 'other'; choose another --results folder\n"
+    said = f"error: {found} contains the study 'small', not 'other'; choose another --results folder\n"
     assert capsys.readouterr().err == said
     assert StudyFolder(found).study.read_bytes() == before
 

@@ -54,7 +54,10 @@ def test_the_pages_end_with_all_their_processes(number: signal.Signals, results:
             "s3://bucket/results",
             r"--results = 's3://bucket/results' is a bucket, .*\(tracking\.uri\) in a browser",
         ),
-        ("ftp://bucket/results", "results go to a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER, not to"),
+        (
+            "ftp://bucket/results",
+            "is not a valid location; give a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER",
+        ),
         ("nowhere", r"nowhere has no mlflow\.db; run a study first"),
     ],
 )

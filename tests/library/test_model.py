@@ -120,7 +120,7 @@ def test_states_are_of_text_alone(model: Model) -> None:
 def test_texts_without_answers_predict_every_token_but_the_first(model: Model) -> None:
     batch = model.batch(["What is 12 + 34?"])
     assert batch.labels[0].tolist() == [False] + [True] * (batch.positions - 1)
-    with pytest.raises(UserError, match="no token behind its first"):
+    with pytest.raises(UserError, match="no token after its first"):
         model.batch([""])
 
 

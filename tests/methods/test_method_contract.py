@@ -84,7 +84,7 @@ def test_equal_choices_of_blocks_are_equal_methods():
         for blocks in ([1, 2], [2, 1], [1, 2, 1])
     ]
     assert len(set(same)) == 1
-    with pytest.raises(UserError, match="blocks stand in place of the last ones, so last has no effect"):
+    with pytest.raises(UserError, match="blocks replaces the last blocks, so last has no effect"):
         validate(METHODS["deep"], {"blocks": [1], "last": 2}, "study.yaml")
 
 
@@ -103,7 +103,7 @@ def test_prefix_has_keys_and_values_at_every_block_or_at_some():
 @pytest.mark.parametrize("name", ["deep", "prefix"])
 def test_a_block_that_does_not_exist(name):
     with pytest.raises(
-        UserError, match=rf"{name}.blocks names block 9, and the model has blocks 0 to 3; leave"
+        UserError, match=rf"{name}.blocks names block 9, but the model has blocks 0 to 3; leave"
     ):
         METHODS[name](blocks=(1, 9)).places(4)
 

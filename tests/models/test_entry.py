@@ -169,7 +169,7 @@ def test_a_store_of_before_that_is_in_other_units_is_refused(tmp_path):
     with pytest.raises(UserError, match=f"^{beside} is damaged .*run the activation job again"):
         load_statistics(tmp_path, "same", "resid.0", "all", "weights")
     beside.unlink()
-    with pytest.raises(UserError, match=f"is of an activation run and {beside} is not there"):
+    with pytest.raises(UserError, match=f"belongs to an activation run but {beside} is missing"):
         load_statistics(tmp_path, "multiplied", "resid.0", "all", "weights")
     load_statistics(tmp_path, "multiplied", "resid.0", "all", None)  # of no model's units
     save_statistics(tmp_path, "arrays", "resid.0", "weights", {"all": whole})

@@ -208,7 +208,7 @@ def test_a_replica_that_is_killed_comes_back_and_the_question_is_repeated(cluste
     found = host.loss(prompt, batch, grad=True)
     torch.testing.assert_close(found.nll, expected.nll, rtol=1e-4, atol=1e-4)
     ray.kill(one)
-    with pytest.raises(UserError, match=r"the process that holds the model died") as lost:
+    with pytest.raises(UserError, match=r"the model's process died") as lost:
         host.loss(prompt, batch)
     assert "\n" not in str(lost.value)
 
@@ -231,9 +231,7 @@ def test_a_replica_that_cannot_load_its_model_again_is_given_another_try(cluster
     torch.testing.assert_close(host.loss(None, batch).nll, local.loss(None, batch).nll, rtol=1e-4, atol=1e-4)
     assert len((tmp_path / "mark").read_text()) == 3
     ray.kill(one)
-    with pytest.raises(
-        UserError, match=r"a replica of the model was ended .*; lower placement\.replicas"
-    ) as lost:
+    with pytest.raises(UserError, match=r"a replica of the model died .*; lower placement\.replicas") as lost:
         wait_for([one])
     assert "\n" not in str(lost.value)
 
@@ -322,6 +320,6 @@ def test_a_model_that_cannot_be_had_is_said_in_its_own_sentence(cluster):
 @pytest.mark.faults
 def test_a_replica_that_dies_of_loading_is_told_and_not_started_for_ever(cluster, tmp_path):
     one = replica(deadly)
-    with pytest.raises(UserError, match="was ended before it had its model"):
+    with pytest.raises(UserError, match="died before it had loaded the weights"):
         wait_for([one])
     ray.kill(one)

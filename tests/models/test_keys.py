@@ -119,5 +119,5 @@ def test_keys_of_blocks_without_positions_stay_as_they_are(name):
 def test_a_family_whose_rotation_is_not_known_is_refused(monkeypatch):
     monkeypatch.setattr(keys, "_ATTENTIONS", ("no such module",))
     host = LocalLM(random_model("llama", ATTENTION), "weights")
-    with pytest.raises(UserError, match="does not know how the model family 'llama' turns keys by position"):
+    with pytest.raises(UserError, match="not know how the model family 'llama' rotates keys by position"):
         host.rotate(Place(0, "key"), torch.randn(3, 16))

@@ -126,7 +126,7 @@ def test_what_packed_attention_does_not_have_is_never_ignored(beside):
     block = torch.nn.Module()
     block.layer_idx = 0
     arguments = {"attention_mask": None, **beside}
-    with running(Pass(Rows.of(torch.tensor([2])))), pytest.raises(RuntimeError, match="cannot do this"):
+    with running(Pass(Rows.of(torch.tensor([2])))), pytest.raises(RuntimeError, match="not support this"):
         attend(block, states(2, 2), states(2, 2), states(2, 2), **arguments)
 
 

@@ -117,13 +117,13 @@ def test_defaults_are_written_out_so_that_equal_priors_have_one_identity():
     ("params", "sentence"),
     [
         ({}, "the key 'default' is required and has no default; add it"),
-        ({"default": "fited"}, r".*'fited' cannot stand here; did you mean 'fitted'\?.*"),
-        ({"default": "zeros", "keys": "zeroes"}, r".*'zeroes' cannot stand here; did you mean 'zeros'\?.*"),
+        ({"default": "fited"}, r".*'fited' cannot be used here; did you mean 'fitted'\?.*"),
+        ({"default": "zeros", "keys": "zeroes"}, r".*'zeroes' cannot be used here; did you mean 'zeros'\?.*"),
         (
             {"default": "zeros", "blocks": {"2": "xaver"}},
-            r".*'xaver' cannot stand here; did you mean 'xavier'\?.*",
+            r".*'xaver' cannot be used here; did you mean 'xavier'\?.*",
         ),
-        ({"default": {"by_place": {"default": "zeros"}}}, r".*'by_place' cannot stand here.*"),
+        ({"default": {"by_place": {"default": "zeros"}}}, r".*'by_place' cannot be used here.*"),
         ({"default": scaled(-1.0)}, r"default\.isotropic\.scale = -1\.0: must be greater than 0"),
         ({"default": "zeros", "keys": "instruction"}, "the key 'keys.instruction.text' is required .*"),
         (

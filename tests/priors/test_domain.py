@@ -108,7 +108,9 @@ def test_a_missing_store_is_refused(tmp_path):
 
 def test_statistics_of_another_model_are_refused(tmp_path):
     save(tmp_path, "squad", "resid.0", model="0123456789abcdef")
-    sentence = r"resid\.0\.safetensors holds activations of another model \(0123456789ab instead of table\); "
+    sentence = (
+        r"resid\.0\.safetensors contains activations of another model \(0123456789ab instead of table\); "
+    )
     with pytest.raises(UserError, match=sentence + "make statistics of this one$"):
         domain(tmp_path).load(TableSource())
 
@@ -116,7 +118,7 @@ def test_statistics_of_another_model_are_refused(tmp_path):
 def test_statistics_of_another_width_are_refused(tmp_path):
     save(tmp_path, "squad", "resid.0")
     sentence = (
-        r"^the vectors of squad at resid\.0 in .* have 4 dimensions and the place "
+        r"^the vectors of squad at resid\.0 in .* have 4 dimensions, but the place "
         r"decoder\.0\.residual\.keep has 5; choose a site of this width$"
     )
     with pytest.raises(UserError, match=sentence):
@@ -170,7 +172,7 @@ def test_a_plan_knows_how_many_vectors_a_prior_needs(name, params):
 def test_keys_and_values_are_of_a_sample_of_the_vocabulary():
     part, large = Domain(part=(0.0, 0.00005)), replace(outline_of(TableSource()), vocabulary=100_000)
     part.check_outline(large)
-    with pytest.raises(UserError, match="of 20000 tokens holds 1; a fit needs two"):
+    with pytest.raises(UserError, match="of 20000 tokens contains 1; a fit needs two"):
         part.check_outline(replace(large, place=Place(0, "key")))
 
 
@@ -186,7 +188,7 @@ def test_keys_and_values_are_of_a_sample_of_the_vocabulary():
 def test_priors_with_domains_of_their_own_pass_the_question_on(prior):
     ((name, params),) = prior.items()
     found = validate(PRIORS[name], params, "study.yaml")
-    with pytest.raises(UserError, match="of 120 tokens holds 1"):
+    with pytest.raises(UserError, match="of 120 tokens contains 1"):
         found.check_outline(outline_of(TableSource()))
     if name == "by_place":
         found.check_outline(outline_of(at(Place(1))))
@@ -195,13 +197,16 @@ def test_priors_with_domains_of_their_own_pass_the_question_on(prior):
 @pytest.mark.parametrize(
     ("params", "sentence"),
     [
-        ({"statistics": "folder"}, "statistics and task are given together, or neither for the vocabulary"),
-        ({"task": "squad"}, "statistics and task are given together, or neither for the vocabulary"),
-        ({"site": "resid.0"}, "site and tokens choose within statistics; without statistics leave them out"),
-        ({"tokens": "answer"}, "site and tokens choose within statistics; .*"),
+        (
+            {"statistics": "folder"},
+            "statistics and task must be given together, or neither for the vocabulary",
+        ),
+        ({"task": "squad"}, "statistics and task must be given together, or neither for the vocabulary"),
+        ({"site": "resid.0"}, "site and tokens select within statistics; leave them out without statistics"),
+        ({"tokens": "answer"}, "site and tokens select within statistics; .*"),
         (
             {"statistics": "folder", "task": "squad", "part": [0.0, 0.5]},
-            "part divides the vocabulary; with statistics leave it out",
+            "part divides the vocabulary; leave it out with statistics",
         ),
         ({"part": [0.5, 0.5]}, r"part = \[0\.5, 0\.5\] is empty; the first share must be below the second"),
         ({"part": [0.7, 0.2]}, r"part = \[0\.7, 0\.2\] is empty; .*"),
@@ -224,7 +229,7 @@ def test_a_part_is_a_run_of_the_vocabulary(shares, size):
         return
     found = Domain(part=(low, high))
     if last - first < 2:
-        with pytest.raises(UserError, match=rf"of {size} tokens holds {last - first}; a fit needs two$"):
+        with pytest.raises(UserError, match=rf"of {size} tokens contains {last - first}; a fit needs two$"):
             found.load(source)
         return
     assert torch.equal(found.load(source).sample, source.vocabulary()[first:last])

@@ -136,13 +136,13 @@ def damaged(folder: Path) -> Path:
 REFUSED = {
     other_model: r"a\.safetensors was trained on another model \(0123456789ab instead of table\); "
     "its vectors mean nothing in this one",
-    other_count: r"a\.safetensors holds 5 vectors of 4 dimensions at decoder\.0\.residual\.keep and this "
+    other_count: r"a\.safetensors contains 5 vectors of 4 dimensions at decoder\.0\.residual\.keep, but this "
     "trial has 6 of 4; use as many tokens",
-    other_width: r"a\.safetensors holds 6 vectors of 3 dimensions at .* and this trial has 6 of 4; .*",
+    other_width: r"a\.safetensors contains 6 vectors of 3 dimensions at .*, but this trial has 6 of 4; .*",
     other_place: r"a\.safetensors has no vectors at decoder\.0\.residual\.keep; it has "
     r"decoder\.2\.key\.keep, decoder\.4\.residual\.cut, so use the same method",
     damaged: r"a\.safetensors is damaged or not a posterior file: .*",
-    lambda folder: folder / "none.safetensors": r"there is no posterior file and no study's folder "
+    lambda folder: folder / "none.safetensors": r"there is no posterior file or study folder "
     r".*none\.safetensors; run the study that makes it first, or give another path",
 }
 """Files that do not fit, and what is said of them."""
@@ -186,7 +186,7 @@ def test_of_a_study_the_one_posterior_that_fits_is_taken(tmp_path):
 
 def test_a_study_with_a_single_posterior_says_why_it_does_not_fit(tmp_path):
     save(tmp_path / "posteriors" / "a.safetensors", count=5)
-    with pytest.raises(UserError, match="holds 5 vectors of 4 dimensions"):
+    with pytest.raises(UserError, match="contains 5 vectors of 4 dimensions"):
         prior(tmp_path).fit(TableSource())
 
 
@@ -196,7 +196,7 @@ def test_of_a_study_exactly_one_posterior_must_fit(tmp_path, counts, found):
         save(tmp_path / "posteriors" / f"{i}.safetensors", count=count)
     sentence = (
         rf"^{found} of the {len(counts)} posteriors of .* have 6 vectors of this model at "
-        r"the places of this trial \(decoder\.0\.residual\.keep, \.\.\.\), and exactly one is needed; "
+        r"the places of this trial \(decoder\.0\.residual\.keep, \.\.\.\), but exactly one is needed; "
         r"give the file of one trial$"
     )
     with pytest.raises(UserError, match=sentence):
@@ -208,13 +208,13 @@ def test_of_a_study_exactly_one_posterior_must_fit(tmp_path, counts, found):
 def test_a_plan_that_does_not_know_the_width_checks_the_rest(tmp_path):
     path = save(tmp_path / "a.safetensors", hidden=3)
     prior(path).check_outline(replace(outline_of(TableSource()), hidden=None))
-    with pytest.raises(UserError, match=r"holds 6 vectors of 3 dimensions .* this trial has 7 of 3"):
+    with pytest.raises(UserError, match=r"contains 6 vectors of 3 dimensions .* this trial has 7 of 3"):
         prior(path).check_outline(replace(outline_of(TableSource(tokens=7)), hidden=None))
 
 
 def test_a_file_written_anew_is_read_anew(tmp_path):
     path = save(tmp_path / "a.safetensors", count=5)
-    with pytest.raises(UserError, match="holds 5 vectors"):
+    with pytest.raises(UserError, match="contains 5 vectors"):
         prior(path).check_outline(outline_of(TableSource()))
     save(path)
     prior(path).check_outline(outline_of(TableSource()))

@@ -113,7 +113,7 @@ def test_what_changed_is_copied_again(bucket: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (3, "a path is a text, not 3"),
+        (3, "a path must be a string, not 3"),
         ("ftp://host/store", "'ftp://host/store' is neither a path nor s3://BUCKET/FOLDER or gs://"),
         ("s3://bucket/../other", "'s3://bucket/../other' is neither"),
     ],

@@ -157,7 +157,7 @@ def test_fits_and_draws_leave_the_global_generator_alone():
 
 def test_too_few_vectors_are_refused():
     PRIORS["vae"](steps=1, width=8).fit(TableSource(size=FEWEST))
-    sentence = r"^a vae needs at least 100 vectors and vocabulary has 99; give more or use fitted$"
+    sentence = r"^a vae needs at least 100 vectors, but vocabulary has 99; give more or use fitted$"
     with pytest.raises(UserError, match=sentence):
         PRIORS["vae"](steps=1, width=8).fit(TableSource(size=FEWEST - 1))
 
@@ -189,12 +189,12 @@ def test_a_plan_refuses_a_sample_as_the_fit_does(tmp_path):
     source = TableSource(hidden=3)
     vae = prior(tmp_path, task="few")
     for refuse in (lambda: vae.check_outline(outline), lambda: vae.fit(source)):
-        with pytest.raises(UserError, match=r"^a vae needs at least 100 vectors and few all .* has 99;"):
+        with pytest.raises(UserError, match=r"^a vae needs at least 100 vectors, but few all .* has 99;"):
             refuse()
 
 
 def test_there_is_no_density():
-    with pytest.raises(ValueError, match="VAE has no density but as an integral over its latent variable"):
+    with pytest.raises(ValueError, match="VAE has no density except as an integral over its latent variable"):
         PRIORS["vae"](steps=1, width=8).fit(TableSource()).log_prob(torch.zeros(1, 4))
 
 

@@ -131,7 +131,7 @@ def test_the_order_of_tokens_is_of_no_consequence():
 def test_what_cannot_be_compared_is_said():
     few = of_documents(3, 20, "few", 1.0)
     found = separation(few, of_documents(9, 4, "a", 1.0), seed=0)
-    assert found.note == "each task needs 4 documents, and there are 3 and 9"
+    assert found.note == "each task needs 4 documents, but there are 3 and 9"
     assert math.isnan(found.between)
     equal = points(torch.ones(20, 3), 5)
     assert separation(equal, equal, seed=0).note == "all vectors are equal"
@@ -167,7 +167,7 @@ def test_the_nearest_pair_is_found_on_one_kernel():
     expected = literal(used[0], used[1], bandwidth, numbers[0], numbers[1])
     assert found.between[0] == pytest.approx(expected, abs=1e-10)
     few = nearest({**tasks, "c": of_documents(3, 5, "few", 1.0)}, seed=0)
-    assert few.note == "each task needs 4 documents at the positions of all, and one has 3"
+    assert few.note == "each task needs 4 documents at the positions of all, but one has 3"
 
 
 def test_two_pairs_that_are_equally_near_are_rarely_told_apart():

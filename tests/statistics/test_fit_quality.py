@@ -121,7 +121,7 @@ def test_with_few_vectors_a_dimension_gaussian_data_are_the_measure():
 
 def test_what_cannot_be_fitted_is_said():
     few = held_out_fit(draws(30), torch.arange(30) % 3, seed=0)
-    assert few.note == "a split by document needs 4 documents, and there are 3"
+    assert few.note == "a split by document needs 4 documents, but there are 3"
     equal = held_out_fit(torch.ones(40, 3), torch.arange(40), seed=0)
     assert equal.note.startswith("the covariance of 30 vectors of 3 dimensions is singular")
     for found in (few, equal):

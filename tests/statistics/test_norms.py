@@ -119,7 +119,7 @@ def test_tensors_go_through_a_file_and_on(values):
 def test_what_is_no_norm_is_refused_and_not_counted(bad):
     found = sketch(norms(5))
     with pytest.raises(
-        UserError, match=r"norms are finite and not negative, got values from .* wider dtype$"
+        UserError, match=r"norms must be finite and not negative, but there are values from .* wider dtype$"
     ):
         found.add(torch.tensor([1.0, bad]))
     assert same(found, sketch(norms(5)))

@@ -54,4 +54,4 @@ def test_tasks_without_a_common_position_leave_nothing():
     for a, b in ((early, late), (early, empty), (empty, empty)):
         one, other = matched([a, b], seed=0)
         assert (len(one.vectors), len(other.vectors)) == (0, 0)
-        assert separation(one, other, seed=0).note == "each task needs 4 documents, and there are 0 and 0"
+        assert separation(one, other, seed=0).note == "each task needs 4 documents, but there are 0 and 0"

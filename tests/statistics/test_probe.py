@@ -94,6 +94,6 @@ def test_alike_tasks_are_not_significant_and_the_same_seed_gives_the_same():
 
 def test_too_few_documents_are_said():
     found = probe(of_documents(3, 30, "a"), of_documents(8, 5, "b"), seed=0)
-    assert found.note == "each task needs 4 documents, and there are 3 and 8"
+    assert found.note == "each task needs 4 documents, but there are 3 and 8"
     assert math.isnan(found.accuracy)
     assert probe(of_documents(4, 3, "a"), of_documents(4, 3, "b"), seed=0).documents == (2, 2)

@@ -255,7 +255,7 @@ def test_without_a_pair_there_is_a_note(values):
 
 def test_one_document_has_a_ratio_but_no_interval():
     found = trajectory_summary(torch.full((5,), 2.0), torch.ones(5), torch.zeros(5).long(), seed=0)
-    assert found.note == "an interval needs 4 documents, and there is one"
+    assert found.note == "an interval needs 4 documents, but there is one"
     assert found.median_ratio == pytest.approx(2)
     assert math.isnan(found.low)
     assert math.isnan(found.p)

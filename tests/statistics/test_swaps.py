@@ -164,7 +164,7 @@ def test_equal_tokens_are_no_difference_and_the_order_is_of_no_consequence():
     assert other.p == one.p
     few = swapped(task(1, 9, "one"), b)
     assert math.isnan(few.p)
-    assert few.note == "pairs need two documents of each task, and there are 1 and 12"
+    assert few.note == "pairs need two documents of each task, but there are 1 and 12"
 
 
 def test_bins_of_positions_are_strata():

@@ -57,7 +57,7 @@ def test_a_constant_is_unimodal():
 @pytest.mark.parametrize("values", [torch.ones(3), torch.tensor([0.0, 1.0, 2.0, float("nan")])])
 def test_what_has_no_dip_is_refused(values):
     with pytest.raises(
-        UserError, match=r"at least 4 values, all finite, got [34] of which 3 are finite; give"
+        UserError, match=r"at least 4 values, all finite, but got [34] of which 3 are finite; give"
     ):
         dip_test(values)
 

@@ -86,7 +86,7 @@ def test_gpus_are_shared_out_too(monkeypatch):
             {"cpus": 1},
             "each trial takes 1 CPU, so up to 3 run at a time here: less than a minute; starting up",
         ),
-        ({"cpus": 5}, "each trial takes 5 CPUs, and this machine has fewer; lower resources.cpus or"),
+        ({"cpus": 5}, "each trial takes 5 CPUs, but this machine has fewer; lower resources.cpus or"),
     ],
 )
 def test_the_plan_says_what_will_run_at_once(plan, resources, sentence):
@@ -196,8 +196,8 @@ def test_ids_and_titles_that_were_made_are_told_before_and_after(plan, tmp_path)
     said = [
         "squad: 1 malformed row left out, the first in questions.json, data[12]: the article has no list "
         "'paragraphs'; it has title",
-        "squad: 1 question without an id, or with another's, got one from the place in the file",
-        "squad: 3 questions without a title got the document, or the paragraph, as the article",
+        "squad: 1 question without an id, or with another's, for which the place in the file is used",
+        "squad: 3 questions without a title, for which the document or the paragraph is used",
     ]
     assert [note for note in plan(tasks=[{"squad": squad}]).notes if note.startswith("squad")] == said
     run(trial(METHODS["none"](), task=TASKS["squad"].model_validate(squad)), tmp_path)

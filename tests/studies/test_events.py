@@ -93,7 +93,7 @@ def test_deaths_and_hangs_are_told_apart_and_counted(attempts: Attempts) -> None
 def test_deaths_alone_point_to_memory(attempts: Attempts) -> None:
     attempts.tell("recover")
     attempts.tell("recover")
-    said = "its process died (step 0), 3 times, for lack of memory perhaps; lower resources.concurrent or "
+    said = "its process died (step 0), 3 times, perhaps for lack of memory; lower resources.concurrent or "
     assert attempts.reason() == f"{said}training.batch"
 
 
@@ -119,7 +119,7 @@ def test_a_record_that_nobody_can_write_is_told_and_remembered(attempts: Attempt
     attempts.tell("error")
     (record,) = attempts.heard.records
     reason = str(record.error)
-    assert reason.startswith("its process died (step 0), once, for lack of memory perhaps; lower")
+    assert reason.startswith("its process died (step 0), once, perhaps for lack of memory; lower")
     assert "its record cannot be written ([Errno 17]" in reason
     said = f"{attempts.folder.records} cannot be written (File exists); finished trials and checkpoints are "
     assert str(attempts.events.unwritten).startswith(said)

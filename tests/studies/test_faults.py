@@ -195,7 +195,7 @@ def test_a_tracking_server_that_is_down_for_the_middle_third_misses_nothing(
     assert code == 0, output
     assert "Traceback" not in output
     if "could not be written" in output:  # the study was faster than the server
-        assert "the same command again sends it" in output
+        assert "run the same command again to send it" in output
         server.wait()
         code, again = finish(start(study, results))
         assert code == 0, again

@@ -128,7 +128,7 @@ def test_a_path_without_the_fingerprint_of_its_file_is_refused(tmp_path, forgott
     heading = "from typing import Annotated\nfrom softprior.specs import SaysWhere\nimport torch\n"
     use_code(OwnCode("spiral.py", named.replace("import torch\n", heading, 1)))
     with pytest.raises(
-        UserError, match=r"priors\[0\]: spiral_prior has a parameter .* contents\(\) gives no"
+        UserError, match=r"priors\[0\]: spiral_prior has a parameter .* contents\(\) returns no"
     ):
         planned(tmp_path, "spiral_prior")
 
@@ -156,7 +156,7 @@ def test_code_that_cannot_be_used_gets_one_sentence(text, sentence, forgotten):
 
 
 def test_files_that_are_no_code_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"takes a Python file, and .*study\.yaml does not end with \.py"):
+    with pytest.raises(UserError, match=r"takes a Python file, but .*study\.yaml does not end with \.py"):
         read_code(tmp_path / "study.yaml")
     with pytest.raises(UserError, match=r"nothing\.py cannot be read"):
         read_code(tmp_path / "nothing.py")

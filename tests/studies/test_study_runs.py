@@ -98,8 +98,8 @@ def test_killed_and_stopped_it_goes_on_without_loss_or_duplicates(
         assert code == 128 + number, output
         assert "Traceback" not in output
         assert "***" not in output, "Ray's crash dump"
-        assert "stopping; running trials go on" in output
-        assert "go on with" in output
+        assert "stopping; running trials will continue" in output
+        assert "continue with" in output
         status = {row["trial"]: row["status"] for row in pq.read_table(folder.table).to_pylist()}
         assert len(status) == 2
         assert status[trained] == "pending"

@@ -148,7 +148,7 @@ def test_a_folder_says_which_file_is_wrong_and_passes_over_hidden_ones(tmp_path)
         (str(tmp_path / "bad.txt"), "not UTF-8 (invalid continuation byte at its byte 3)")
     ]
     (tmp_path / "wide.txt").write_text("Wide.", encoding="utf-16")
-    with pytest.raises(UserError, match=r"read as UTF-8, and .*wide\.txt is UTF-16; convert it"):
+    with pytest.raises(UserError, match=r"must be UTF-8, but .*wide\.txt is UTF-16; convert it"):
         task.splits()
 
 
@@ -264,17 +264,17 @@ def test_few_chunks_still_come_from_many_documents(documents, tokenizer):
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("two.txt", "one\n\ntwo", "at least 3 different documents, and .*two.txt has 2"),
-        ("table.csv", "a,b", "not from .*table.csv"),
-        ("missing.txt", None, "is not there"),
-        ("empty", "folder", "holds .txt files, and .* has none"),
+        ("two.txt", "one\n\ntwo", "at least 3 different documents, but .*two.txt has 2"),
+        ("table.csv", "a,b", "cannot be read from .*table.csv"),
+        ("missing.txt", None, "does not exist"),
+        ("empty", "folder", "contains no .txt files"),
         ("broken.json.gz", "not gzip", r"has 0 \(in .*, line 1: .*damaged here .* lost; fetch it again\)"),
         (
             "stack.jsonl",
             '{"content": "x", "id": 1}\n' * 9,
             "9 malformed rows .*: no 'text'; it has content, id",
         ),
-        ("array.json", '[{"text": "x"}]', r"line 1: not an object but \[.*an object a line, the text under"),
+        ("array.json", '[{"text": "x"}]', r"line 1: not an object but \[.*one object per line, the text"),
         ("nul.txt", "a\0b\0c\0", "nul.txt is full of NUL bytes, as UTF-16 is"),
     ],
 )

@@ -48,10 +48,10 @@ def test_a_failed_preparation_leaves_nothing_behind(tokenizer, monkeypatch):
 def test_a_tokenizer_without_an_end(make_tokenizer):
     tokenizer = make_tokenizer(False)
     tokenizer.eos_token = None
-    with pytest.raises(UserError, match="has none; set eos_token"):
+    with pytest.raises(UserError, match="with which answers end; set eos_token"):
         answer_row("x", "What is 1 + 1?", "2", tokenizer)
 
 
 def test_an_input_without_a_token(tokenizer):
-    with pytest.raises(UserError, match="at least one token"):
+    with pytest.raises(UserError, match="has no tokens for the input"):
         answer_row("x", "", "2", tokenizer)

@@ -244,7 +244,7 @@ def test_an_answer_that_the_tokenizer_joins_with_its_input_is_refused_by_name():
     inner.train_from_iterator(["Answer: 46"] * 40, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>")
     with pytest.raises(
-        NotJointError, match=r"other tokens of the end of .*Answer:' when the answer '46' follows"
+        NotJointError, match=r"encodes the end of .*Answer:' differently when the answer '46' follows"
     ):
         answer_row("x", INPUT, "46", tokenizer)
     assert answers_changed(tokenizer)
@@ -262,7 +262,7 @@ def test_examples_whose_answer_cannot_be_joined_are_left_out_and_counted(tokeniz
     assert sum(map(len, splits)) == 11
     assert prepared.notes["not_joint"] == prepared.dropped == 1
     path = questions(tmp_path, lambda i: f"see </s> here {i}")
-    with pytest.raises(UserError, match=r"for train fits .* holds the text of the end-of-sequence"):
+    with pytest.raises(UserError, match=r"for train fits .* contains the text of the end-of-sequence"):
         prepare(Squad(data=str(path)), tokenizer, "t")
 
 
@@ -319,7 +319,7 @@ def test_a_text_in_front_that_merges_with_the_input_is_refused():
         vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
     inner.train_from_iterator(["\nWhat\nThe\n46"] * 40, trainer)
-    with pytest.raises(UserError, match=r"makes others of 'Say it\.' when 'What is"):
+    with pytest.raises(UserError, match=r"encodes 'Say it\.' differently when 'What is"):
         in_front(PreTrainedTokenizerFast(tokenizer_object=inner), "Say it.")
 
 
@@ -399,7 +399,7 @@ def test_a_tokenizer_that_does_other_than_adding_is_refused(made):
         def __call__(self, _: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
             return {"input_ids": [5, 6] if add_special_tokens else [7]}
 
-    with pytest.raises(UserError, match=r"makes \[5, 6\] of 'a' with them and \[7\] without"):
+    with pytest.raises(UserError, match=r"'a' is \[5, 6\] with them and \[7\] without"):
         around(Odd())
 
 

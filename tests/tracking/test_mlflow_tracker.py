@@ -304,7 +304,7 @@ def test_a_results_folder_of_any_name_keeps_its_artifacts_wherever_it_goes(
     _artifact_repos_cache.clear()  # as in another process
     tracker = send(moved)
     assert tracker.notes == (
-        f"MLflow had its artifacts in {folder.root.parent / 'mlflow-artifacts'}, and now has them in "
+        f"MLflow's artifacts were in {folder.root.parent / 'mlflow-artifacts'} and are now in "
         f"{moved / 'mlflow-artifacts'}",
     )
     assert not root.exists()
@@ -328,7 +328,7 @@ def test_a_database_that_two_results_folders_use_keeps_the_artifacts_of_both(tmp
 
     shutil.copytree(a, copied)  # the old place is still there
     assert follow_artifacts(copied) == [
-        f"MLflow had its artifacts in {a / ARTIFACTS}, and now has them in {copied / ARTIFACTS}"
+        f"MLflow's artifacts were in {a / ARTIFACTS} and are now in {copied / ARTIFACTS}"
     ]
     there = MlflowClient(default_uri(copied))
     found = [there.get_run(made.info.run_id).info.artifact_uri for made in runs]
@@ -343,7 +343,7 @@ def test_a_deleted_experiment_is_restored(ended, uri: str) -> None:
     back = MlflowTracker(uri, study, trials, folder)
     back.close(records)
     assert back.problem is None
-    assert back.notes == ("the experiment softprior/small had been deleted in MLflow, and is restored",)
+    assert back.notes == ("the experiment softprior/small had been deleted in MLflow and has been restored",)
     assert set(named_runs(uri)) == {"study", *records}
 
 

@@ -109,7 +109,7 @@ def base_sites(known: Sequence[str]) -> dict[str, str]:
 class Collector:
     """A statistic for `FrozenLM.observe` that adds up into the state of a task.
 
-    The task's template is a class of its own and counts in no mean of a text or group: it is no data.
+    The task's template is a class of its own and counts in no mean of a text or group: it is not data.
 
     Before each batch `begin` takes its texts.
     """

@@ -1,4 +1,4 @@
-"""The results folder of an activations run: what stands where."""
+"""The results folder of an activations run: what is where."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ class RunFolder:
 
     @property
     def lock(self) -> Location:
-        """Held by the process that runs it."""
+        """The lock held by the process that runs it."""
         return self.root / ".lock"
 
     @property
     def parts(self) -> Location:
-        """Everything that goes when the store is whole."""
+        """Everything that is removed when the store is complete."""
         return self.root / "parts"
 
     def partial(self, task: str, worker: str) -> Location:
-        """What one worker has added up of a task."""
+        """One worker's sums of a task."""
         return self.parts / f"{_name(task)}.{worker}.safetensors"
 
     def partials(self, task: str) -> list[Partial]:
-        """What all workers have added up of a task.
+        """All workers' sums of a task.
 
         Raises:
             UserError: a file is damaged.

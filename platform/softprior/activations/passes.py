@@ -29,14 +29,14 @@ class Pass(NamedTuple):
 
 
 def followed(texts: Sequence[Text], count: int) -> list[Text]:
-    """The texts whose trajectories are measured: keyed, so that they do not hang on the order of texts."""
+    """The texts whose trajectories are measured: keyed, so that they do not depend on the order of texts."""
     return sorted((text for text in texts if len(text.tokens) > 2), key=lambda text: key_of(text.id))[:count]
 
 
 def passes(
     texts: Sequence[Text], chosen: Sequence[Text], tokens: int, seed: int, keep_answer: bool = False
 ) -> Iterator[Pass]:
-    """The chosen texts, all others, and the chosen ones shuffled, in batches of at most so many tokens.
+    """The chosen texts, all others, and the chosen ones shuffled, in batches of limited numbers of tokens.
 
     Args:
         keep_answer: shuffle the rest alone, where a decoder reads the answer.
@@ -50,7 +50,7 @@ def passes(
 
 
 class Observer:
-    """A statistic for `FrozenLM.observe` that hands the states of a pass to those that want them."""
+    """A statistic for `FrozenLM.observe` that hands the states of a pass to those that need them."""
 
     def __init__(self, collector: Collector, sequences: Sequences) -> None:
         self._collector = collector

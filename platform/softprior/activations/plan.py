@@ -25,7 +25,7 @@ from softprior.statistics.units import VOCABULARY
 from softprior.tokens import reserved
 
 PATHS = 8
-"""Texts of a task whose states are kept whole, for figures; all are of one shard."""
+"""Texts of a task whose states are kept whole, for figures; all come from one shard."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Plan:
     Attributes:
         spec: the file, as read.
         identity: fingerprints of the model, of every source by name, and of the prompt; `resid.0` where
-            the family does something to embeddings in front of block 0.
-        groups: of every source, names of the groups that get a mean of their own.
+            the family changes embeddings before block 0.
+        groups: by source, names of the groups that get a mean of their own.
         shards: every part of every source.
         model: what is known of the model.
         notes: rows of tasks that are left out, one sentence per task.
@@ -51,7 +51,7 @@ class Plan:
 
     @property
     def key(self) -> str:
-        """Identifies what decides the result; where and with how many workers it runs does not."""
+        """Identifies what decides the result, and not where and with how many workers it runs."""
         where = {"resources", "tracking", "description", "prompt"}
         value = [self.spec.model_dump(mode="json", exclude=where), self.identity, self.shard_facts()]
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
@@ -111,7 +111,7 @@ def _with_sequences(source: Source, spec: ActivationsSpec) -> Iterable[Shard]:
     whole = sum(shard.texts for shard in shards)
     wanted = min(spec.sequences, whole)
     dealt, rests = zip(*(divmod(wanted * shard.texts, whole) for shard in shards), strict=True)
-    # What rounding down has left goes to those that lost most by it.
+    # What is left after rounding down goes to those that lost most by it.
     lucky = set(sorted(range(len(shards)), key=lambda i: -rests[i])[: wanted - sum(dealt)])
     counts = [count + (i in lucky) for i, count in enumerate(dealt)]
     most = counts.index(max(counts))
@@ -133,7 +133,7 @@ def _check_prompt(spec: ActivationsSpec, path: Path, model: KnownModel, where: s
         width = None if shape is None else shape.width(place)
         if width is not None and vectors.shape[1] != width:
             raise UserError(
-                f"{where}: prompt = {path} has vectors of {vectors.shape[1]} dimensions at {place.name}, and "
+                f"{where}: prompt = {path} has vectors of {vectors.shape[1]} dimensions at {place.name}, but "
                 f"{spec.model.id} takes {width}; give a posterior of {spec.model.id}"
             )
 
@@ -146,7 +146,7 @@ def _check_sites(spec: ActivationsSpec, shape: Shape | None, where: str) -> None
         last = shape.blocks if "resid." in site else shape.blocks - 1
         if number.isdecimal() and int(number) > last:
             raise UserError(
-                f"{where}: sites names {site}, and {spec.model.id} has {counted(shape.blocks, 'block')}: "
+                f"{where}: sites names {site}, but {spec.model.id} has {counted(shape.blocks, 'block')}: "
                 f"resid.0 to resid.{shape.blocks}, key.0 to key.{shape.blocks - 1} and value.0 to "
                 f"value.{shape.blocks - 1}, final"
             )

@@ -1,4 +1,4 @@
-"""How far an activations run is: bars on a terminal, a line now and then in a log."""
+"""Progress of an activations run: bars on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents in files: lines of text, objects of JSON lines, rows of Parquet, and where each stands."""
+"""Documents in files: lines of text, objects of JSON lines, rows of Parquet, and the position of each."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from softprior.errors import UserError
 KINDS = (".jsonl", ".json", ".txt", ".parquet")
 
 BYTES_PER_TOKEN = 4
-"""Of English text, to cut files into parts before any of it is read."""
+"""For English text, to cut files into parts before any of it is read."""
 
 TOGETHER = 1024
-"""Rows of a Parquet file that are held at once."""
+"""Rows of a Parquet file that are in memory at once."""
 
 
 COUNTED = 2**26
@@ -37,9 +37,9 @@ COUNTED = 2**26
 
 
 def parts_of_file(path: Path, column: str, tokens: int) -> list[tuple[int, int, int]]:
-    """The file in parts of about so many tokens: first, last (excluded), and how many tokens, about.
+    """The file in parts of about this many tokens: first, last (excluded), and approximate number of tokens.
 
-    Parts are of bytes, of a Parquet file of row groups. A packed file is one part.
+    Parts are ranges of bytes, or of row groups in a Parquet file. A packed file is one part.
 
     Raises:
         UserError: a Parquet file is damaged or has no such column of texts, or a text is not UTF-8.
@@ -59,9 +59,9 @@ class Row(NamedTuple):
     """A row of a part of a file.
 
     Attributes:
-        name: where it stands, as it enters the name of its document, by which samples are drawn.
+        name: its position, as part of the name of its document, by which samples are drawn.
         line: its line in the part, from 1; None in a table.
-        document: what it says.
+        document: its text.
     """
 
     name: str
@@ -78,7 +78,7 @@ def rows(path: Path, column: str, first: int, last: int) -> Iterator[Row]:
 
 
 def place_of(row: Row, path: Path, first: int) -> str:
-    """Where a row of the part from `first` on stands, for people: its line, unless that takes long to count.
+    """The position of a row of the part from `first` on, for people: its line, unless counting takes long.
 
     The place in a table is its name.
     """
@@ -89,7 +89,7 @@ def place_of(row: Row, path: Path, first: int) -> str:
 
 @lru_cache
 def _lines_before(path: Path, first: int) -> int:
-    """How many lines start in front of a byte."""
+    """Number of lines that start before a byte."""
     if not first:
         return 0
     with path.open("rb") as file:
@@ -132,7 +132,7 @@ def _row_groups(path: Path, column: str, tokens: int) -> list[tuple[int, int, in
     leaves = [facts.schema.column(i).path for i in range(len(facts.schema))]
     if column not in leaves:
         kind = schema.field(column).type
-        raise UserError(f"the column '{column}' of {path} holds {kind}, not text; give a column of texts")
+        raise UserError(f"the column '{column}' of {path} contains {kind}, not text; give a column of texts")
     at = leaves.index(column)
     sizes = [facts.row_group(g).column(at).total_uncompressed_size for g in range(facts.num_row_groups)]
     parts, first, filled = [], 0, 0

@@ -108,7 +108,7 @@ def _claim(folder: RunFolder, plan: Plan) -> None:
         found = json.loads(folder.plan.read_text(encoding="utf-8"))
         if found["key"] != plan.key:
             raise UserError(
-                f"{folder.root} holds another run (of other settings, data or weights); give this one "
+                f"{folder.root} contains another run (of other settings, data or weights); give this one "
                 "another name, or remove the folder"
             )
         return
@@ -131,7 +131,7 @@ def _missing(plan: Plan, folder: RunFolder) -> list[Shard]:
 def _chosen(folder: RunFolder, task: str) -> list[Partial]:
     """Partial states of a task of which no two have a shard in common.
 
-    Two can only where a worker was thought dead and was not; the larger one then counts.
+    Two can only if a worker was thought dead and was not; the larger one then counts.
     """
     taken: set[str] = set()
     chosen = []
@@ -210,7 +210,7 @@ def _read(
 
 
 def _last_line(error: BaseException) -> str:
-    """Of what Ray says, which for an exception is its traceback."""
+    """The last line of what Ray says, which for an exception is its traceback."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
 
 
@@ -226,7 +226,7 @@ def _user_error(error: BaseException) -> UserError | None:
 
 @contextmanager
 def _watching(plan: Plan, folder: RunFolder, report: Report) -> Iterator[None]:
-    """Adds up what was read before, what the workers of this session note, and what is on disk."""
+    """Adds up what was read before, what the workers of this session report, and what is on disk."""
     for path in folder.beats():
         path.unlink()
     earlier = kept(plan, folder)

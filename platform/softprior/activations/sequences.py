@@ -26,8 +26,8 @@ class Sequences:
 
     Rows have the keys of the text and of its document, `shuffled`, `tokens` (those that count), `trace`,
     `step`, and, of the answer and of random spans of the same length before it, `answer` and `span`: half the
-    mean squared distance between two of their tokens, of the spans the geometric mean. Sinks do not count,
-    nor does the task's template, which is no data: a path breaks off there, and a span goes on behind it.
+    mean squared distance between two of their tokens, for the spans their geometric mean. Sinks do not count,
+    nor does the task's template, which is not data: a path ends there, and a span continues after it.
 
     Attributes:
         paths: ids of texts whose states are kept whole, for figures.
@@ -136,7 +136,7 @@ def _answer_start(text: Text) -> int:
 
 
 def _ranks(rows: Int[Tensor, "N"], counted: Bool[Tensor, "N"]) -> Int[Tensor, "N"]:
-    """Which of the counted tokens of its row each token is, from 0; of others the rank of the one before."""
+    """Rank of each token among the counted ones of its row, from 0; others have that of the one before."""
     before = counted.long().cumsum(0)
     starts = torch.ones_like(counted)
     starts[1:] = rows[1:] != rows[:-1]

@@ -19,9 +19,9 @@ class FilesSpec(Spec):
 
     Attributes:
         name: of the task in the store.
-        path: a file or a pattern (`data/*.jsonl`). `.jsonl` and `.json` hold an object a line, `.txt` a
-            document a line, `.parquet` a document a row; `.gz` files are read whole by one worker.
-        column: where the document stands in an object or row.
+        path: a file or a pattern (`data/*.jsonl`). `.jsonl` and `.json` contain one object per line, `.txt`
+            one document per line, `.parquet` one document per row; `.gz` files are read whole by one worker.
+        column: the key or column of the document in an object or row.
         length: longest text in tokens; a document is cut into texts of this length.
     """
 
@@ -37,13 +37,13 @@ class ActivationsSpec(Spec):
     Attributes:
         tasks: as in a study; their examples are read with the answer.
         files: documents beside the tasks.
-        split: the split of the tasks. Priors should be fitted on `train` alone.
+        split: the split of the tasks. Priors should be fitted only on `train`.
         tokens: most tokens of each task, in its own order; null takes all. Files are read whole.
         sites: `residual` is every `resid.l` and `final`; `all` has keys and values too; or a list.
         sample: vectors kept of every token class at every site: what findings need. Moments are of all
             tokens, so `fitted` needs no more; a `vae` trains on the sample and needs some 20,000.
         sequences: texts of each task that are also read with their words shuffled, for trajectories.
-        massive: a token is massive where its norm is over so many times its site's median.
+        massive: a token is massive if its norm is more than this many times its site's median.
         exact: products in float64 instead of float32; twice as slow and for oracles.
         prompt: a posterior file whose trained prompt is put in front of every text.
         shard_tokens: tokens between two writings of partial results.
@@ -81,8 +81,8 @@ class ActivationsSpec(Spec):
         for site in sites:
             if not re.fullmatch(SITE, site):
                 raise ValueError(
-                    f"names '{site}', which is no site; write resid.0, final, key.3 or value.3, in models "
-                    "with an encoder after 'encoder.' or 'decoder.'"
+                    f"names '{site}', which is not a site; write resid.0, final, key.3 or value.3, preceded "
+                    "by 'encoder.' or 'decoder.' in models with an encoder"
                 )
         if len(set(sites)) < len(sites):
             raise ValueError("names a site twice; name each site once")
@@ -94,13 +94,13 @@ class ActivationsSpec(Spec):
             raise ValueError("resources.patience belongs to studies and has no effect here; leave it out")
         names = [entry.name for entry in self.tasks] + [files.name for files in self.files]
         if "vocabulary" in names:
-            raise ValueError("the name vocabulary is that of the embeddings in the store; rename the files")
+            raise ValueError("the name vocabulary is reserved for the store's embeddings; rename the files")
         if not names:
             raise ValueError("tasks and files are both empty; name a task, such as squad, or a file")
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ValueError(
-                f"tasks and files name '{twice}' twice, and each has a folder; rename or merge them"
+                f"tasks and files name '{twice}' twice, but each needs its own folder; rename or merge them"
             )
         return self
 

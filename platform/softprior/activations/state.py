@@ -1,4 +1,4 @@
-"""All that is kept of one task: mergeable sums per site and token class, in memory and on disk."""
+"""Everything that is kept of one task: mergeable sums per site and token class, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from softprior.storage import Location, RemotePath
 KEY = "softprior-partial"
 
 FIRST, LONGEST = 2**16, 10**8
-"""Bytes of a file in a bucket that are asked for first, and that a safetensors header may have at most."""
+"""Bytes of a file in a bucket that are requested first, and the most that a safetensors header may have."""
 
 TRIES, MOMENT = 3, 0.2
-"""How often such a header is asked for, and seconds between."""
+"""How often such a header is requested, and the seconds in between."""
 
 Tensors = dict[str, Tensor]
 
@@ -51,7 +51,7 @@ class ClassState:
         keys: np.ndarray,
         columns: dict[str, Int[Tensor, "N"]],
     ) -> None:
-        """Takes N more vectors, none of which has been here before."""
+        """Adds N more vectors, none of which was added before."""
         self.moments.add(vectors)
         self.norms.add(norms)
         self.sample.add(keys, {**columns, "vectors": vectors})
@@ -63,7 +63,7 @@ class ClassState:
         self._seen = set()
 
     def merge(self, other: ClassState) -> None:
-        """Takes what other shards have added up."""
+        """Adds the sums of other shards."""
         self.moments.merge(other.moments)
         self.norms.merge(other.norms)
         self.sample.merge(other.sample)
@@ -76,8 +76,8 @@ class SiteState:
     Attributes:
         group_sums: sums of the vectors of each group, sinks left out.
         group_counts: their number.
-        sequences: a table with a row a text, see `Sequences`.
-        paths: a table with a row a token, of a few texts whole.
+        sequences: a table with one row per text, see `Sequences`.
+        paths: a table with one row per token, for all tokens of a few texts.
     """
 
     def __init__(self, dimension: int, sample: int, exact: bool, groups: int) -> None:
@@ -104,7 +104,7 @@ class SiteState:
         self.group_counts.index_add_(0, groups, counts)
 
     def merge(self, other: SiteState) -> None:
-        """Takes what other shards have added up."""
+        """Adds the sums of other shards."""
         for name, found in other.classes.items():
             self.of(name).merge(found)
         self.group_sums += other.group_sums
@@ -114,7 +114,7 @@ class SiteState:
 
 
 def appended(table: Tensors, rows: Tensors) -> Tensors:
-    """A table with more rows; its columns have one length."""
+    """A table with more rows; its columns have the same length."""
     if not table or not rows:
         return table or rows
     return {name: torch.cat([column, rows[name]]) for name, column in table.items()}
@@ -129,7 +129,7 @@ class TaskState:
         sample: vectors kept of a class at a site.
         exact: products in float64.
         groups: names of the groups that get a mean of their own.
-        shards: the shards that are in here, and what came of each.
+        shards: the shards in it, and the result of each.
     """
 
     name: str
@@ -146,7 +146,7 @@ class TaskState:
         return self.sites[name]
 
     def end_shard(self, shard: str, facts: dict[str, Any]) -> None:
-        """Notes that a shard is whole in here."""
+        """Notes that a shard is completely in it."""
         for site in self.sites.values():
             for found in site.classes.values():
                 found.end_shard()
@@ -195,7 +195,7 @@ def _prefixed(prefix: str, tensors: Tensors) -> Tensors:
 
 
 class Partial:
-    """A state on disk, read site by site; of one in a bucket only what its header says."""
+    """A state on disk, read site by site; in a bucket only its header is read."""
 
     def __init__(self, path: Location) -> None:
         """Reads the header.
@@ -213,7 +213,7 @@ class Partial:
 
     @property
     def shards(self) -> dict[str, dict[str, Any]]:
-        """The shards in it, and what came of each."""
+        """The shards in it, and the result of each."""
         shards: dict[str, dict[str, Any]] = self._header["shards"]
         return shards
 
@@ -248,7 +248,7 @@ class Partial:
         return state
 
     def load(self) -> TaskState:
-        """All of it, to go on from."""
+        """All of it, to continue from."""
         header = self._header
         sites = {name: self.site(name) for name in self.sites}
         return TaskState(
@@ -257,7 +257,7 @@ class Partial:
 
 
 def _metadata(path: Location) -> dict[str, str]:
-    """What the header of a safetensors file says of the whole."""
+    """The metadata in the header of a safetensors file."""
     if isinstance(path, Path):
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata())

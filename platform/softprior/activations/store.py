@@ -47,7 +47,7 @@ def write_site(
 
 
 def _sorted(table: Tensors, *by: str) -> Tensors:
-    """The rows in an order that no worker decides: bootstraps draw rows by their number."""
+    """The rows in an order that does not depend on workers: bootstraps draw rows by their number."""
     if not table:
         return table
     order = torch.from_numpy(np.lexsort([table[name].numpy() for name in reversed(by)]))

@@ -27,13 +27,13 @@ from softprior.training.corrections import TokenizerFacts
 from softprior.validation import validate
 
 MOST_GROUPS = 16
-"""Groups (modules, articles) of a task that get a mean of their own, if there are no more of them."""
+"""Most groups (modules, articles) of a task for which each gets a mean of its own."""
 
 LEAST = 2
-"""Tokens of a text: the first one is a sink."""
+"""Fewest tokens of a text: the first one is a sink."""
 
 UNREADABLE = (OSError, ValueError)
-"""What reading a damaged Parquet file raises, or one on a failing disk."""
+"""What is raised on reading a Parquet file that is damaged or on a failing disk."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Shard:
         first, last: rows of a task, bytes of a text file, row groups of a Parquet file; last excluded.
         tokens: number of tokens, about.
         length: of one text, about.
-        sequences: texts of it that are also read shuffled.
-        paths: texts of these whose states are kept whole, for figures.
+        sequences: number of its texts that are also read shuffled.
+        paths: number of these texts whose states are kept whole, for figures.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Shard:
 
     @property
     def place(self) -> str:
-        """Where in the data it lies, first and last one included."""
+        """Its range in the data, first and last one included."""
         if self.last <= self.first:
             return f"all of {self.source}"
         kind = "row groups" if kind_of(Path(self.file)) == ".parquet" else "bytes"
@@ -82,11 +82,11 @@ class Shard:
 
 
 class Reading(NamedTuple):
-    """What a shard holds.
+    """What a shard contains.
 
     Attributes:
         skipped: malformed rows that were left out: which, and why.
-        lost: the same of files of which the rest cannot be read.
+        lost: the same for files whose remainder cannot be read.
     """
 
     texts: list[Text]
@@ -113,7 +113,7 @@ class Source(Protocol):
         """What is left out of the data, as far as it is known before they are read."""
 
     def shards(self, tokens: int) -> list[Shard]:
-        """The whole in parts of about so many tokens, no document in two of them."""
+        """All of it in parts of about this many tokens, with no document in two of them."""
 
     def read(self, shard: Shard) -> Reading:
         """The texts of a shard."""
@@ -199,11 +199,11 @@ class FileTexts:
 
     @property
     def fingerprint(self) -> str:
-        """Of names, sizes and times; hashing files of any size would take as long as reading them."""
+        """A hash of names, sizes and times; hashing contents would take as long as reading the files."""
         facts: list[Any] = [
             (str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in self.files()
         ]
-        # Their first documents once began with the mark, or were lost: those stores hold other numbers.
+        # Their first documents once began with the mark, or were lost: those stores contain other numbers.
         facts += [f"{path} without its mark" for path in self.files() if has_mark(path)]
         found = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
         # Once the chunks of tokenizers with special tokens were others: only a document's ends had them.
@@ -217,13 +217,15 @@ class FileTexts:
         """The files that the pattern names.
 
         Raises:
-            UserError: there are none, or one is of no known kind.
+            UserError: there are none, or one is of an unknown kind.
         """
         given = f"files.{self.name}.path = '{self.spec.path}'"
         if "://" in self.spec.path:
             raise UserError(f"{given} is an address; fetch the file, and give a path that all workers see")
         if self._pattern.is_dir():
-            raise UserError(f"{given} is a folder; name the files in it, as '{self._pattern / '*.jsonl'}'")
+            raise UserError(
+                f"{given} is a folder; name the files in it, such as '{self._pattern / '*.jsonl'}'"
+            )
         # What is there is taken as it is, even if its name has brackets.
         folder = _fixed_folder(self._pattern)
         rest = self._pattern.relative_to(folder)
@@ -233,7 +235,7 @@ class FileTexts:
             raise UserError(f"{given} names no file; check the path")
         for path in found:
             if kind_of(path) not in KINDS:
-                raise UserError(f"{path} is of no known kind; give .jsonl, .json, .txt or .parquet files")
+                raise UserError(f"{path} is of an unknown kind; give .jsonl, .json, .txt or .parquet files")
         return found
 
     def shards(self, tokens: int) -> list[Shard]:
@@ -247,7 +249,7 @@ class FileTexts:
         return shards
 
     def _require_text(self, shards: Sequence[Shard]) -> None:
-        """Refuses files without any text; of others it reads no further than to the first one."""
+        """Refuses files without any text; reading stops at the first text."""
         reason = ""
         for shard in shards:
             try:
@@ -276,9 +278,9 @@ class FileTexts:
         return Reading(texts, skipped, lost)
 
     def _documents(self, shard: Shard) -> Iterator[tuple[str, list[list[int]] | Malformed]]:
-        """The chunks of each document, by its name; of malformed rows why, by where they stand."""
+        """The chunks of each document, by its name; for malformed rows the reason, by their place."""
         path = Path(shard.file)
-        # Not the base name alone: folders often hold files of one name.
+        # Not the base name alone: folders often contain files of the same name.
         file = path.relative_to(_fixed_folder(self._pattern)).as_posix()
         for row in rows(path, self.spec.column, shard.first, shard.last):
             found = self._chunks(row.document)
@@ -294,7 +296,7 @@ class FileTexts:
         if pieces and len(pieces[0]) >= LEAST:
             return pieces
         number = counted(len(pieces[0]) if pieces else 0, "token")
-        return Malformed(f"{number}, and a text has {LEAST} or more")
+        return Malformed(f"{number}, but a text has {LEAST} or more")
 
 
 class Tokenizer(Protocol):
@@ -311,7 +313,7 @@ def sources(spec: ActivationsSpec, loaded: Tokenizer, where: str = "activations"
     """The tasks and files of a spec by name.
 
     Raises:
-        UserError: a task is unknown or its data cannot be had.
+        UserError: a task is unknown or its data is not available.
     """
     found: dict[str, Source] = {}
     for i, entry in enumerate(spec.tasks):
@@ -327,7 +329,7 @@ def sources(spec: ActivationsSpec, loaded: Tokenizer, where: str = "activations"
 
 
 def key_of(name: str) -> int:
-    """63 bits that stand for a document or a text."""
+    """63 bits that identify a document or a text."""
     return _key(name)
 
 
@@ -337,7 +339,7 @@ def _key(name: str) -> int:
 
 
 def shuffled(text: Text, seed: int, keep_answer: bool = False) -> Text:
-    """The text with all tokens but the first in another order; the first is a sink wherever it comes from.
+    """The text with all tokens but the first in another order; the first is a sink, whichever it is.
 
     Args:
         keep_answer: leave the answer as it is, which an encoder does not read.
@@ -350,7 +352,7 @@ def shuffled(text: Text, seed: int, keep_answer: bool = False) -> Text:
 
 
 def _fixed_folder(pattern: Path) -> Path:
-    """The innermost folder that all files of a pattern are in, whichever there are."""
+    """The innermost folder that contains every file a pattern can match."""
     fixed = Path()
     for part in pattern.parent.parts:
         if set("*?[") & set(part) and not (fixed / part).is_dir():
@@ -360,7 +362,7 @@ def _fixed_folder(pattern: Path) -> Path:
 
 
 def batches(texts: Sequence[Text], tokens: int) -> Iterator[list[Text]]:
-    """Texts of like length together, at most so many tokens a batch (one text at least), pads counted."""
+    """Batches of texts of similar length, each with at most this many tokens, pads included, or one text."""
     batch: list[Text] = []
     for text in sorted(texts, key=lambda text: (len(text.tokens), text.id)):
         if batch and (len(batch) + 1) * len(text.tokens) > tokens:

@@ -41,10 +41,10 @@ CALIBRATION = 4096
 """Tokens of a task from which the median norm of each site is taken."""
 
 REASONS = 3
-"""Malformed rows of a shard that are told one by one."""
+"""Most malformed rows of a shard that are reported one by one."""
 
 UNUSABLE = (OSError, SafetensorError, UserError)
-"""What reading and writing in the results folder raises, a bucket's refusals included."""
+"""What is raised on reading and writing in the results folder, a bucket's refusals included."""
 
 
 class Worker:
@@ -87,7 +87,7 @@ class Worker:
         return {"result": [json.dumps(self._outcome(shard)) for shard in shards]}
 
     def _outcome(self, shard: Shard) -> dict[str, Any]:
-        """Reads a shard and returns its facts, or why that failed."""
+        """Reads a shard and returns its facts, or why reading it failed."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 known = self._covered(shard)
@@ -144,7 +144,7 @@ class Worker:
         return state, facts
 
     def _read_vocabulary(self, shard: Shard) -> tuple[TaskState, dict[str, Any]]:
-        """The embedding of every token that may stand in a text, as if each were a text of its own."""
+        """The embedding of every token that may occur in a text, as if each were a text of its own."""
         info, spec = self._host.info(), self._spec
         state = TaskState(VOCABULARY, spec.sample, spec.exact, ())
         site = state.site("encoder.resid.0" if info.stack == "encoder" else "resid.0", info.hidden)
@@ -176,7 +176,7 @@ class Worker:
                 write_json(self._folder.beat(self._name), {"shard": shard.name, "tokens": self._done})
 
     def _load(self, source: Source) -> TaskState:
-        """This worker's state of a task: at hand, on disk, or new. Only one is held at a time."""
+        """This worker's state of a task: in memory, on disk, or new. Only one is in memory at a time."""
         if self._state is None or self._state.name != source.name:
             path = self._folder.partial(source.name, self._name)
             spec = self._spec
@@ -211,7 +211,7 @@ class Worker:
         return values
 
     def _first_readable(self, source: Source) -> list[Text]:
-        """Texts of the first shard that can be read: one that is damaged is told when its turn comes."""
+        """Texts of the first shard that can be read: a damaged one is reported when its turn comes."""
         *others, last = source.shards(self._spec.shard_tokens)
         for shard in others:
             with suppress(Exception):
@@ -225,7 +225,7 @@ class _FolderError(Exception):
 
 @contextmanager
 def _of_the_folder() -> Iterator[None]:
-    """Tells errors of the results folder from those of what is read."""
+    """Distinguishes errors of the results folder from those of the data being read."""
     try:
         yield
     except UNUSABLE as error:

@@ -22,20 +22,19 @@ _TEXT_NAMES = {
     r"^model\.language_model\.": "model.",
     r"^(?:model\.)?language_model\.lm_head\.": "lm_head.",
 }
-"""Names that tensors of a text model have inside a multimodal one, and their own."""
+"""Names of a text model's tensors inside a multimodal model, and the names they have on their own."""
 
 
 def require_family(config: Any) -> None:
-    """Lets models of the T5 kind pass.
+    """Accepts encoder-decoder models of the T5 kind only.
 
     Raises:
         UserError: the encoder-decoder model is of another family.
     """
     if config.model_type not in ENCODER_DECODERS:
         raise UserError(
-            "the encoder-decoder models softprior can run are those of the families "
-            f"{', '.join(ENCODER_DECODERS)} and this one is of the family '{config.model_type}'; choose a T5 "
-            "or a decoder-only model"
+            f"softprior cannot run the encoder-decoder family '{config.model_type}', only "
+            f"{', '.join(ENCODER_DECODERS)}; choose a T5 or a decoder-only model"
         )
 
 
@@ -55,10 +54,10 @@ class Architecture(NamedTuple):
     whole: str | None
 
     def load(self, folder: Path | None, **options: Any) -> tuple[Any, dict[str, Any]]:
-        """The model, and what transformers tells of tensors that were missing, left over or of other shapes.
+        """The model, and what transformers reports about missing, unexpected and mismatched tensors.
 
         Args:
-            folder: None for a model of the state dict among the options.
+            folder: None to load from the state dict among the options.
         """
         return self.kind.from_pretrained(
             folder, config=self.config, key_mapping=self.names, output_loading_info=True, **options
@@ -66,11 +65,11 @@ class Architecture(NamedTuple):
 
 
 def architecture(folder: Path) -> Architecture:
-    """The architecture that a folder's config.json asks for; of a multimodal one that of its text model.
+    """The architecture given by a folder's config.json; for a multimodal model, that of its text model.
 
     Raises:
-        UserError: transformers does not know it or has no text model of it, a value is none that it can
-            have, or it has an encoder and is no T5.
+        UserError: transformers does not know it or has no text model for it, a value is invalid, or it has
+            an encoder and is not a T5.
     """
     require_values(folder)
     from transformers import (
@@ -89,11 +88,11 @@ def architecture(folder: Path) -> Architecture:
     text = config.get_text_config(decoder=True)
     if type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         part = (
-            f", whose text model {text.model_type} cannot be loaded on its own" if text is not config else ""
+            f", as its text model {text.model_type} cannot be loaded on its own" if text is not config else ""
         )
         raise UserError(
-            f"the family '{config.model_type}' of {folder} is no language model that transformers can load "
-            f"as one{part}; choose a decoder-only or T5 model"
+            f"the model in {folder} is of the family '{config.model_type}', which transformers cannot load "
+            f"as a language model{part}; choose a decoder-only or T5 model"
         )
     kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(text)]
     if text is config:

@@ -23,7 +23,7 @@ def extract(archive: Path, members: tuple[str, ...], folder: Path) -> None:
     Args:
         archive: a wheel (`.whl`) or a gzipped tar file, which is read as a stream.
         members: full names in the archive.
-        folder: is made if it is not there.
+        folder: is created if it does not exist.
 
     Raises:
         UserError: a member is missing, is not a regular file, or its name leads out of the archive.
@@ -37,20 +37,20 @@ def extract(archive: Path, members: tuple[str, ...], folder: Path) -> None:
             if name not in targets:
                 continue
             if content is None:
-                raise UserError(
-                    f"'{name}' in {archive.name} must be a regular file, and is not; it is not read"
-                )
+                raise UserError(f"'{name}' in {archive.name} is not a regular file; it was not extracted")
             with targets.pop(name).open("wb") as out:
                 shutil.copyfileobj(content, out, 1 << 20)
             if not targets:
                 return
-    raise UserError(f"{archive.name} has no member '{next(iter(targets))}'; the catalogue names another file")
+    raise UserError(
+        f"{archive.name} has no member '{next(iter(targets))}'; the catalogue entry does not match this file"
+    )
 
 
 def _file_name(member: str, archive: Path) -> str:
     path = PurePosixPath(member)
     if path.is_absolute() or ".." in path.parts or "\\" in member or ":" in member or not path.name:
-        raise UserError(f"'{member}' in {archive.name} must not lead out of the archive; it is not read")
+        raise UserError(f"the path '{member}' leads out of the archive {archive.name}; it was not extracted")
     return path.name
 
 

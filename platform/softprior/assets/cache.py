@@ -1,4 +1,4 @@
-"""The one cache folder: everything fetched or converted, built once even by several processes."""
+"""The cache folder of everything fetched or converted; several processes build an entry only once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def cache_root() -> Path:
     """The cache folder: the environment variable SOFTPRIOR_CACHE, or the user's cache folder.
 
     Raises:
-        UserError: the variable holds a relative path, which workers in other folders would misread.
+        UserError: the variable is a relative path, which workers in other folders would resolve differently.
     """
     chosen = os.environ.get(VARIABLE)
     if not chosen or "://" in chosen:
@@ -35,7 +35,7 @@ def cache_root() -> Path:
 
 
 def shared_cache() -> RemotePath | None:
-    """Where machines exchange what they have built, if SOFTPRIOR_CACHE is an address as s3://BUCKET/FOLDER.
+    """Where machines exchange what they have built, if SOFTPRIOR_CACHE is an address such as s3://BUCKET/FOLDER.
 
     Raises:
         UserError: it is an address of another kind.
@@ -46,7 +46,7 @@ def shared_cache() -> RemotePath | None:
 
 
 def ensure(relative: str, build: Callable[[Path], None], shared: bool = True) -> Path:
-    """`cache_root() / relative`, built first if it is not there.
+    """`cache_root() / relative`, built first if it does not exist.
 
     Of several processes one builds and the others wait. The build goes to a temporary sibling that
     is renamed at the end, so nobody ever sees a half-written result; what a killed build left behind
@@ -55,7 +55,7 @@ def ensure(relative: str, build: Callable[[Path], None], shared: bool = True) ->
     Args:
         relative: place in the cache, with forward slashes.
         build: writes a file or a folder at the path it is given, which does not exist yet.
-        shared: whether it means the same on another machine, which then may take it from `shared_cache()`.
+        shared: whether it is valid on other machines, which may then take it from `shared_cache()`.
     """
     target = place(relative)
     if target.exists():
@@ -78,7 +78,7 @@ def ensure(relative: str, build: Callable[[Path], None], shared: bool = True) ->
 
 
 def _exchange(remote: RemotePath, target: Path, build: Callable[[Path], None]) -> None:
-    """Takes what another machine has built, or builds it for all."""
+    """Downloads what another machine has built, or builds and uploads it."""
     with tempfile.TemporaryDirectory(prefix=".exchange-", dir=target.parent) as folder:
         packed = Path(folder) / "packed.tar"
         try:
@@ -96,10 +96,10 @@ def _exchange(remote: RemotePath, target: Path, build: Callable[[Path], None]) -
 
 
 def place(relative: str) -> Path:
-    """`cache_root() / relative` with its parent folder made.
+    """`cache_root() / relative`, with its parent folder created.
 
     Raises:
-        UserError: the cache folder cannot be written.
+        UserError: the cache folder is not writable.
     """
     parts = PurePosixPath(relative)
     if parts.is_absolute() or ".." in parts.parts:
@@ -109,14 +109,14 @@ def place(relative: str) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"the cache folder {cache_root()} cannot be written ({error.strerror}); "
-            f"set {VARIABLE} to a folder that can"
+            f"the cache folder {cache_root()} is not writable ({error.strerror}); "
+            f"set {VARIABLE} to a writable folder"
         ) from None
     return target
 
 
 def lock(relative: str) -> FileLock:
-    """The lock of one place in the cache. The system frees it when its process ends, killed or not."""
+    """The lock of one place in the cache. The system releases it when its process ends, even if killed."""
     return FileLock(place(f"locks/{relative.replace('/', '--')}.lock"))
 
 

@@ -1,4 +1,4 @@
-"""The catalogue: which models and data have a name, where they come from, and under what licence."""
+"""The catalogue of named models and data sets, with their sources and licences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from softprior.validation import validate
 
 
 class RegistryFile(Spec):
-    """One file of a package registry, of which only members are read: nothing is installed or run.
+    """One file of a package registry: only members of it are read, and nothing is installed or run.
 
     Attributes:
         project: name in the registry.
@@ -36,7 +36,7 @@ class RegistryFile(Spec):
     def _of_this_version(self) -> RegistryFile:
         start = f"{self.project}-{self.version}".lower().replace("_", "-")
         if not self.filename.lower().replace("_", "-").startswith(start):
-            raise ValueError(f"the file name '{self.filename}' is not of {self.project} {self.version}")
+            raise ValueError(f"the file '{self.filename}' does not belong to {self.project} {self.version}")
         return self
 
 
@@ -52,7 +52,7 @@ class PackageFolder(Spec):
 
 
 class Generator(Spec):
-    """A library that makes the data: nothing is fetched."""
+    """A library that generates the data: nothing is fetched."""
 
     kind: Literal["generator"]
     project: str
@@ -60,12 +60,12 @@ class Generator(Spec):
 
 
 class HubDataset(Spec):
-    """A data set of the Hugging Face hub, streamed.
+    """A data set on the Hugging Face hub, which is streamed.
 
     Attributes:
         repo: `owner/name`.
         config: the part of the data set.
-        revision: commit, so that the data cannot change under its name.
+        revision: commit, so that the data cannot change.
     """
 
     kind: Literal["hub"]
@@ -75,7 +75,7 @@ class HubDataset(Spec):
 
 
 class Sizes(Spec):
-    """What is known of a model before it is fetched.
+    """What is known about a model before it is fetched.
 
     Attributes:
         parameters: for estimates.
@@ -97,7 +97,7 @@ class Asset(Sizes):
         about: what it is, in a sentence or two.
         licence: of the asset itself, not of the package that carries it.
         source: where it comes from.
-        members: what is taken out of an archive; everything else in it is left alone.
+        members: what is extracted from an archive; everything else in it is ignored.
         end: the text of a model's end-of-sequence token.
     """
 
@@ -110,15 +110,15 @@ class Asset(Sizes):
     @model_validator(mode="after")
     def _members_of_archives(self) -> Asset:
         if bool(self.members) != isinstance(self.source, RegistryFile):
-            raise ValueError("members are named for registry files, and for these only")
+            raise ValueError("members must be given for registry files, and only for them")
         return self
 
 
 class Catalogue(Spec):
-    """All models and data with a name.
+    """All named models and data sets.
 
     Attributes:
-        hub: sizes of models of the hub, by `owner/name`; others are known once they are fetched.
+        hub: sizes of models on the hub, by `owner/name`; those of others are known once they are fetched.
     """
 
     models: dict[Name, Asset]
@@ -134,7 +134,7 @@ def catalogue() -> Catalogue:
 
 
 def data_asset(id: str) -> Asset:
-    """The data set of that id.
+    """The data set with that id.
 
     Raises:
         UserError: there is none.

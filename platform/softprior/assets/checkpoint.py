@@ -14,40 +14,40 @@ from softprior.errors import UserError
 from softprior.labels import by_number, counted
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-"""One file with all weights, which comes first, and the index of several."""
+"""The one file with all weights, which takes precedence, and the index of several files."""
 
 SHOWN = 3
-"""Tensors that a sentence names."""
+"""Number of tensors that an error names."""
 
 _BESIDE = (
     *("config.json", "generation_config.json"),
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.*", "merges.txt", "*.model", "*.jinja"),
 )
-"""What decides, beside the weights, what a model computes and how texts become tokens."""
+"""Files besides the weights that determine what a model computes and how texts become tokens."""
 
 _RANKS = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
-"""Files of ranks, which transformers would read before all others."""
+"""Files with the weights of single ranks, which transformers would prefer to all others."""
 
 _POINTER = 1024
-"""Bytes that a Git LFS pointer stays below."""
+"""Upper bound on the size of a Git LFS pointer, in bytes."""
 
 
 class Tensor(NamedTuple):
-    """A stored tensor as its file's header has it; `dtype` in the words of safetensors."""
+    """A stored tensor as its file's header describes it; `dtype` is named as in safetensors."""
 
     shape: tuple[int, ...]
     dtype: str
 
 
 class Checkpoint(NamedTuple):
-    """A model folder whose files are all there.
+    """A model folder with all of its files.
 
     Attributes:
         config: what config.json says.
         weights: the safetensors files that are read, and no others.
         listing: the index that names them, if there are several.
-        unread: names of safetensors files beside them.
+        unread: names of other safetensors files in the folder.
     """
 
     folder: Path
@@ -65,7 +65,7 @@ class Checkpoint(NamedTuple):
         """The stored tensors by name.
 
         Raises:
-            UserError: a file is empty, cut or damaged.
+            UserError: a file is empty, truncated or damaged.
         """
         found: dict[str, Tensor] = {}
         for path in self.weights:
@@ -75,18 +75,18 @@ class Checkpoint(NamedTuple):
                         part = file.get_slice(name)
                         found[name] = Tensor(tuple(part.get_shape()), str(part.get_dtype()))
             except (SafetensorError, OSError, ValueError) as error:
-                raise UserError(f"{path} is cut or damaged ({error}); copy it again") from None
+                raise UserError(f"{path} is truncated or damaged ({error}); copy it again") from None
         return found
 
 
 def listed(folder: Path, *patterns: str) -> list[Path]:
-    """Files of a folder by pattern, in order, without macOS's `._` files, which hold no part of a model."""
+    """The files in a folder that match a pattern, sorted, without macOS's `._` files."""
     found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
     return sorted(path for path in found if not path.name.startswith("._"))
 
 
 def beside(folder: Path) -> list[Path]:
-    """The files of config and tokenizer."""
+    """The config and tokenizer files."""
     return listed(folder, *_BESIDE)
 
 
@@ -94,22 +94,22 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Finds the files that `from_pretrained` would read, in its own order of precedence.
 
     Raises:
-        UserError: one is missing, damaged or a Git LFS pointer, or an adapter stands beside the weights.
+        UserError: one is missing, damaged or a Git LFS pointer, or there is an adapter beside the weights.
     """
     if not (folder / "config.json").is_file():
-        adapter = (folder / "adapter_config.json").is_file()
-        what = "is an adapter of PEFT; give its base model" if adapter else "does not; copy it there"
-        raise UserError(f"a model folder must hold config.json, and {folder} {what}")
+        if (folder / "adapter_config.json").is_file():
+            raise UserError(f"{folder} contains a PEFT adapter and no config.json; give its base model")
+        raise UserError(f"the model folder {folder} contains no config.json; copy it there")
     if not listed(folder, "tokenizer*", "*.model", "vocab.*"):
-        raise UserError(f"a model folder must hold its tokenizer, and {folder} has none; save it there")
+        raise UserError(f"the model folder {folder} contains no tokenizer; save it there")
     for path in beside(folder):
         require_content(path)
     config = _json(folder / "config.json", "save the model again")
     if (folder / "adapter_config.json").is_file():
         # transformers would apply it on top of the weights, and no frozen model would be left.
         raise UserError(
-            f"an adapter stands beside the weights in {folder} (adapter_config.json); merge it into them, or "
-            "move it to a folder of its own"
+            f"{folder} contains an adapter beside the weights (adapter_config.json); merge it into them, or "
+            "move it to its own folder"
         )
     weights, index = _weights(folder, config)
     for path in weights:
@@ -124,17 +124,17 @@ def _weights(folder: Path, config: Mapping[str, Any]) -> tuple[tuple[Path, ...],
     ranks = [path.name for path in stored if _RANKS.match(path.name)]
     if ranks:
         raise UserError(
-            f"{folder} holds the weights of separate ranks ({ranks[0]}); save the model again with "
+            f"{folder} contains the weights of separate ranks ({ranks[0]}); save the model again with "
             "save_pretrained"
         )
     named = config.get("transformers_weights")
     names = [named] if isinstance(named, str) else [SINGLE, INDEX]
     chosen = next((folder / name for name in names if (folder / name).is_file()), None)
     if chosen is None:
-        others = f"has {', '.join(path.name for path in stored[:SHOWN])}" if stored else "has no safetensors"
+        others = ", ".join(path.name for path in stored[:SHOWN])
+        only = f", only {others}" if stored else ", nor any other safetensors file"
         raise UserError(
-            f"weights are read from {' or '.join(names)}, and {folder} {others}; save the model again with "
-            "save_pretrained"
+            f"{folder} contains no {' or '.join(names)}{only}; save the model again with save_pretrained"
         )
     if chosen.suffix != ".json":
         return (chosen,), None
@@ -147,17 +147,18 @@ def _weights(folder: Path, config: Mapping[str, Any]) -> tuple[tuple[Path, ...],
     missing = [name for name in shards if not (folder / name).is_file()]
     if missing:
         raise UserError(
-            f"{chosen} names {counted(len(shards), 'weight file')}, and {len(missing)} of them "
-            f"{by_number(len(missing), 'is', 'are')} missing, {missing[0]} first; copy what is missing there"
+            f"{chosen} lists {counted(len(shards), 'weight file')}, and {len(missing)} of them "
+            f"{by_number(len(missing), 'is', 'are')} missing, starting with {missing[0]}; copy the missing "
+            "files there"
         )
     return tuple(folder / name for name in shards), chosen
 
 
 def require_content(path: Path) -> None:
-    """Lets a file pass that is not empty and has been fetched.
+    """Checks that a file is not empty and has been fetched.
 
     Raises:
-        UserError: it is empty, or what Git LFS leaves in place of a large file.
+        UserError: it is empty, or a Git LFS pointer in place of the file.
     """
     size = path.stat().st_size
     if size == 0:
@@ -167,26 +168,26 @@ def require_content(path: Path) -> None:
             start = file.read(64)
         if start.startswith(b"version ") and b"git-lfs" in start:
             raise UserError(
-                f"{path} is a Git LFS pointer, not the file it stands for; fetch that with: git lfs pull"
+                f"{path} is a Git LFS pointer, not the file itself; fetch the file with: git lfs pull"
             )
 
 
 def require_complete(found: Mapping[str, Iterable[Any]], where: str) -> None:
-    """Lets weights pass that are all there.
+    """Checks that all weights are present.
 
     Args:
-        found: what `from_pretrained` tells with `output_loading_info`.
-        where: whose weights they are, for the sentence.
+        found: what `from_pretrained` reports with `output_loading_info`.
+        where: whose weights they are, for the error.
 
     Raises:
         UserError: tensors are missing, which transformers fills with random numbers, or have other shapes.
     """
     missing, other = sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
     if missing:
-        has = f", and has {len(other)} of other names ({first(other)})" if other else ""
+        has = f", and has {len(other)} with other names ({first(other)})" if other else ""
         raise UserError(
-            f"{where} lacks {len(missing)} of the tensors of its architecture ({first(missing)}){has}; what "
-            "is missing would be random numbers, so complete the weights or correct config.json"
+            f"{where} lacks {len(missing)} of the tensors of its architecture ({first(missing)}){has}; "
+            "complete the weights or correct config.json, as missing tensors would be random numbers"
         )
     shapes = sorted((name, list(stored), list(wanted)) for name, stored, wanted in found["mismatched_keys"])
     if shapes:
@@ -194,13 +195,13 @@ def require_complete(found: Mapping[str, Iterable[Any]], where: str) -> None:
         others = len(shapes) - 1
         more = f", and {others} more {by_number(others, 'differs', 'differ')}" if others else ""
         raise UserError(
-            f"{where} has {name} of shape {stored} in its weights and {wanted} by its config.json{more}; "
+            f"{where} has {name} with shape {stored} in its weights but {wanted} by its config.json{more}; "
             "correct config.json, or save the model again"
         )
 
 
 def first(names: list[str]) -> str:
-    """The first few names, and that there are more."""
+    """The first few names, with an ellipsis if there are more."""
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
@@ -210,5 +211,5 @@ def _json(path: Path, remedy: str) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}; {remedy}") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path} is damaged: it holds no mapping; {remedy}")
+        raise UserError(f"{path} is damaged: it contains no mapping; {remedy}")
     return value

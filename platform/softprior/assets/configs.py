@@ -1,4 +1,4 @@
-"""What is wrong with a model's config.json, in words that name the key and the value."""
+"""Errors about a model's config.json that name the key and the value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZES = (
     *("head_dim", "n_embd", "n_head", "n_layer"),
     *("d_model", "d_kv", "num_heads", "num_layers", "num_decoder_layers"),
 )
-"""Keys of which transformers takes 0 and less, and then divides by them, or makes a model of nothing."""
+"""Keys for which transformers accepts 0 and less, then divides by them or builds an empty model."""
 
 KINDS = {
     "int": "a whole number",
@@ -26,14 +26,14 @@ KINDS = {
     "dict": "a mapping of keys to values",
     "PreTrainedConfig": "a mapping of keys to values",
 }
-"""Types in the errors of transformers' configs, in words; they name `a list` themselves."""
+"""Types in the errors of transformers' configs, in plain words; the errors already say `a list`."""
 
 
 def require_values(folder: Path) -> None:
-    """Refuses values that transformers stumbles over, if at all, where it no longer knows the key.
+    """Rejects values that transformers accepts, or fails on without naming the key.
 
     Raises:
-        UserError: a size is below 1, or `quantization_config` is no mapping.
+        UserError: a size is below 1, or `quantization_config` is not a mapping.
     """
     for path, key, value in _values(_written(folder)):
         if path not in (key, f"text_config.{key}"):
@@ -41,19 +41,19 @@ def require_values(folder: Path) -> None:
         if key in SIZES and isinstance(value, int) and not isinstance(value, bool) and value < 1:
             raise unusable(folder, f"{path} = {value}: must be at least 1")
         if key == "quantization_config" and value is not None and not isinstance(value, dict):
-            rule = "must be a mapping; remove it where the weights are plain"
+            rule = "must be a mapping; remove it if the weights are not quantised"
             raise unusable(folder, f"{path} = {shown(value)}: {rule}")
 
 
 def unusable(folder: Path, reason: str) -> UserError:
-    """The sentence about a folder's config."""
+    """The error about a folder's config."""
     return UserError(
         f"{folder / 'config.json'} cannot be used ({reason}); correct it, or choose another model"
     )
 
 
 def why(folder: Path, error: Exception) -> str:
-    """What an error of transformers says about a folder's config, with the key and the value it is about."""
+    """What an error of transformers says about a folder's config, with the key and value concerned."""
     text = line(error)
     field = re.match(r"Validation error for field '(\w+)': ", text)
     if field:
@@ -79,7 +79,7 @@ def why(folder: Path, error: Exception) -> str:
 
 
 def line(error: Exception) -> str:
-    """The first line of what an error says, with the next where it ends with a colon; or the error's name."""
+    """The first line of an error's message, joined with the next after a colon; or the error's name."""
     alone = isinstance(error, KeyError) and " " not in str(error)
     given = error.args[0] if isinstance(error, KeyError) and error.args and not alone else error
     lines = [part.strip() for part in str(given).strip().splitlines()] or [type(error).__name__]
@@ -90,7 +90,7 @@ def line(error: Exception) -> str:
 
 
 def _written(folder: Path) -> Mapping[str, Any]:
-    """What stands in config.json, if anything that can be read does."""
+    """The content of config.json; empty if it cannot be read."""
     try:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -99,7 +99,7 @@ def _written(folder: Path) -> Mapping[str, Any]:
 
 
 def _values(config: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Path, key and value of every entry, and of those one level down, as the config of a text model is."""
+    """Path, key and value of every entry, and of those one level down, such as a text model's config."""
     for key, value in config.items():
         yield key, key, value
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""GGUF files as folders of safetensors: slow to read once, memory-mapped ever after."""
+"""Converts GGUF files to folders of safetensors: slow once, memory-mapped ever after."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from softprior.assets.progress import say
 from softprior.errors import UserError
 
 CONVERSION_VERSION = 1
-"""Raised whenever `convert_gguf` writes other weights for the same file: fingerprints contain it."""
+"""Increased whenever `convert_gguf` writes other weights for the same file; fingerprints contain it."""
 
 PROVENANCE = "provenance.json"
 
 
 def check_gguf(path: Path) -> None:
-    """Lets a GGUF file pass that is whole, as far as its header says.
+    """Checks that a GGUF file is complete, as far as its header says.
 
     Raises:
-        UserError: it is cut, one part of several, lacks blocks, or transformers cannot read it.
+        UserError: it is truncated, one part of several, lacks blocks, or transformers cannot read it.
     """
     from transformers.integrations.gguf.reader import GgufHeader, read_gguf_metadata
 
@@ -38,13 +38,15 @@ def check_gguf(path: Path) -> None:
     family, parts = facts["general.architecture"], facts.get("split.count", 0)
     if parts > 1:
         raise UserError(
-            f"{path} is one of {parts} parts of a model; join them with llama.cpp's "
-            "llama-gguf-split --merge, and give the file that it makes"
+            f"{path} is one of {parts} parts of a model; merge them with llama.cpp's "
+            "llama-gguf-split --merge and give the resulting file"
         )
     if stored is not None:
         end = stored.data_start + max((part.offset + part.nbytes for part in stored.tensors), default=0)
         if end > path.stat().st_size:
-            raise UserError(f"{path} is cut: it has {path.stat().st_size:,} of {end:,} bytes; copy it again")
+            raise UserError(
+                f"{path} is truncated: it has {path.stat().st_size:,} of {end:,} bytes; copy it again"
+            )
     wanted = [f"blk.{block}." for block in range(facts.get(f"{family}.block_count", 0))]
     missing = [start for start in wanted if not any(name.startswith(start) for name in tensors)]
     if missing:
@@ -57,7 +59,7 @@ def check_gguf(path: Path) -> None:
 def _unreadable(path: Path, error: Exception) -> UserError:
     reason = str(error).partition("\n")[0] or type(error).__name__
     return UserError(
-        f"the GGUF file {path} cannot be read by transformers {version('transformers')} ({reason}); "
+        f"transformers {version('transformers')} cannot read the GGUF file {path} ({reason}); "
         "use a folder of safetensors instead"
     )
 

@@ -1,4 +1,4 @@
-"""The data sets of the catalogue, fetched where needed and given as plain values."""
+"""The data sets of the catalogue, fetched when needed and returned as plain values."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def squad_shifts_files() -> dict[str, Path]:
 def wikipedia_articles() -> list[Article]:
     """The articles of `wikipedia-106` as running text, in the order of the dump.
 
-    Articles of which less than 500 characters are left, such as disambiguation pages, are left out.
+    Articles with fewer than 500 characters of text, such as disambiguation pages, are left out.
     """
     asset = data_asset("wikipedia-106")
 

@@ -1,4 +1,4 @@
-"""What can be known of a model folder without reading its weights: that it loads, and what it leaves out."""
+"""Checks a model folder without reading its weights: whether it loads, and what it leaves unused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from softprior.labels import counted
 from softprior.tokens import EncoderTokenizer
 
 EXAMINATION_VERSION = 1
-"""Raised whenever `examine` looks at more, so that what it has remembered is looked at again."""
+"""Increased whenever `examine` checks more, so that remembered folders are examined again."""
 
 Part = Literal["tokenizer", "config"]
 
@@ -29,7 +29,7 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 class Examination(NamedTuple):
-    """What came of it.
+    """The result of an examination.
 
     Attributes:
         notes: what the model leaves unused, one sentence each.
@@ -41,9 +41,9 @@ class Examination(NamedTuple):
 
 
 def examine(checkpoint: Checkpoint) -> Examination:
-    """Loads a model from the headers of its files, by transformers' own path, and its tokenizer.
+    """Loads a model from the headers of its files, with transformers' own code, and its tokenizer.
 
-    The outcome is remembered for as long as the files keep size and time.
+    The result is remembered for as long as the files keep their size and modification time.
 
     Raises:
         UserError: tensors are missing or have other shapes than the config says, the weights are quantised,
@@ -90,15 +90,15 @@ def _examined(checkpoint: Checkpoint) -> Examination:
 def _left_over(folder: Path, made: Architecture, left: list[str]) -> str:
     if made.whole is not None:
         return (
-            f"{folder} is of the multimodal family '{made.whole}', and only its text model is used, "
+            f"{folder} has a model of the multimodal family '{made.whole}', and only its text model is used, "
             f"without {counted(len(left), 'tensor')} ({first(left)})"
         )
     tensors = counted(len(left), "tensor")
-    return f"the weights in {folder} hold {tensors} that the model has no place for ({first(left)})"
+    return f"the weights in {folder} contain {tensors} that the model does not use ({first(left)})"
 
 
 def _outline(made: Architecture, tensors: Mapping[str, Tensor]) -> tuple[Any, dict[str, Any]]:
-    """The model as it is loaded, every tensor on the meta device, and what transformers tells of them."""
+    """The model as it is loaded, all tensors on the meta device, and what transformers reports on them."""
     import torch
 
     config = copy.deepcopy(made.config)
@@ -141,8 +141,8 @@ def _require_plain_weights(checkpoint: Checkpoint) -> None:
         if found:
             method = found.get("quant_method") if isinstance(found, dict) else None
             raise UserError(
-                f"the model in {checkpoint.folder} is quantised ({method or 'bitsandbytes'}), and only plain "
-                "weights are read; give the unquantised model, or a GGUF file, which is unpacked"
+                f"the model in {checkpoint.folder} is quantised ({method or 'bitsandbytes'}), which is not "
+                "supported; give the unquantised model, or a GGUF file, which is dequantised"
             )
 
 
@@ -151,16 +151,16 @@ def _require_floats(folder: Path, used: Mapping[str, Tensor]) -> None:
     packed = [name for name in packed if name.endswith(".weight")]  # masks and indices are no weights
     if packed:
         raise UserError(
-            f"the model in {folder} has {packed[0]} stored as {used[packed[0]].dtype}, which is quantised, "
-            "and only plain weights are read; give the unquantised model"
+            f"the model in {folder} has {packed[0]} stored as {used[packed[0]].dtype}, and quantised weights "
+            "are not supported; give the unquantised model"
         )
 
 
 def _tokenizer_notes(folder: Path, rows: int) -> list[str]:
-    """What the tokenizer has past the embedding table, where texts do not get at it.
+    """Notes on tokens beyond the embedding table that no text produces.
 
     Raises:
-        UserError: it cannot be read, or texts can have tokens past the table.
+        UserError: it cannot be read, or texts can produce tokens beyond the table.
     """
     tokenizer = read_tokenizer(folder)
     past = {token: number for token, number in tokenizer.get_vocab().items() if number >= rows}
@@ -170,7 +170,9 @@ def _tokenizer_notes(folder: Path, rows: int) -> list[str]:
     loose = [n for n in past.values() if n in placed or n not in added or not added[n].special]
     names = first(sorted(past, key=lambda token: past[token]))
     if loose:
-        tokens = f"{counted(len(past), 'token')} past the model's embedding table of {rows:,} rows ({names})"
+        tokens = (
+            f"{counted(len(past), 'token')} beyond the model's embedding table of {rows:,} rows ({names})"
+        )
         raise UserError(
             f"the tokenizer in {folder} has {tokens}; give the tokenizer that the model was trained with, or "
             "resize the table"
@@ -178,13 +180,13 @@ def _tokenizer_notes(folder: Path, rows: int) -> list[str]:
     if not past:
         return []
     return [
-        f"the tokenizer in {folder} has {counted(len(past), 'special token')} past the embedding table of "
-        f"{rows:,} rows ({names}), which no text may hold"
+        f"the tokenizer in {folder} has {counted(len(past), 'special token')} beyond the embedding table of "
+        f"{rows:,} rows ({names}), which no text may contain"
     ]
 
 
 def read_tokenizer(folder: Path) -> Any:
-    """A model's tokenizer, which says where an encoder reads the inputs.
+    """A model's tokenizer, as an `EncoderTokenizer` if an encoder reads the inputs.
 
     Raises:
         UserError: transformers cannot read it.
@@ -194,7 +196,7 @@ def read_tokenizer(folder: Path) -> Any:
 
 
 def read_gguf(path: Path, part: Part) -> Any:
-    """The tokenizer or the config in a GGUF file, as it is converted.
+    """The tokenizer or the config that a GGUF file is converted to.
 
     Raises:
         UserError: transformers cannot read it.

@@ -1,4 +1,4 @@
-"""Fingerprints: short texts that are equal exactly when the bytes behind them are."""
+"""Fingerprints: short strings that are equal exactly when the data behind them are."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from softprior.assets.cache import ensure
 
 
 def combined(*parts: str) -> str:
-    """One SHA-256, hexadecimal, of several texts in order."""
+    """One hexadecimal SHA-256 of several strings in order."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def of_file(path: Path) -> str:
-    """The SHA-256 of a file, remembered in the cache for as long as size and time stay the same."""
+    """The SHA-256 of a file, cached for as long as its size and modification time stay the same."""
     path = path.resolve()
     status = path.stat()
 

@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub: safetensors only, never remote code."""
+"""Models from the Hugging Face hub: safetensors only, never remote code."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model", "merges
 
 
 class HubModel(NamedTuple):
-    """A model of the hub on this machine.
+    """A hub model on this machine.
 
     Attributes:
         folder: the snapshot.
         commit: which identifies the weights.
-        licence: as its card says it.
+        licence: as its card states it.
     """
 
     folder: Path
@@ -43,7 +43,7 @@ class HubModel(NamedTuple):
 
 
 def hub_commit(repo: str, revision: str) -> str:
-    """The commit that a revision means now; the hub is not asked when it is a commit already."""
+    """The commit that a revision refers to now; the hub is not asked if it already is a commit."""
     if re.fullmatch(r"[0-9a-f]{40}", revision):
         return revision
     with _explained(repo, revision):
@@ -52,7 +52,7 @@ def hub_commit(repo: str, revision: str) -> str:
 
 
 def hub_dataset_commit(repo: str, revision: str) -> str:
-    """The same for a data set.
+    """The same as `hub_commit` for a data set.
 
     Raises:
         UserError: the hub cannot be reached, or has no such data set or revision.
@@ -63,18 +63,18 @@ def hub_dataset_commit(repo: str, revision: str) -> str:
         return str(HfApi(token=_token()).dataset_info(repo, revision=revision, timeout=15).sha)
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
         raise UserError(
-            f"the hub has no data set '{repo}' with the revision '{revision}'; check it, or set HF_TOKEN "
-            "if it is private"
+            f"the hub has no data set '{repo}' with the revision '{revision}'; check both, or set HF_TOKEN "
+            "if the data set is private"
         ) from None
     except (OSError, httpx2.HTTPError):
         raise UserError(
-            f"the hub cannot be asked which commit of {repo} '{revision}' is; name the commit, as "
+            f"could not reach the hub to resolve '{revision}' of {repo} to a commit; name the commit, as "
             f"hub:{repo}@COMMIT, or give the path of a local file"
         ) from None
 
 
 def hub_model(repo: str, revision: str) -> HubModel:
-    """The model's snapshot, downloaded first if it is not there; without network, the one that is.
+    """The model's snapshot, downloaded first if needed; without a network, the one already here.
 
     Gated models need the environment variable HF_TOKEN. Files go to the cache, or to the hub's own
     cache where HF_HOME or HF_HUB_CACHE is set, as on clusters that share one.
@@ -89,7 +89,7 @@ def hub_model(repo: str, revision: str) -> HubModel:
             return HubModel(folder, folder.name, "not known without network")
         names = [file.rfilename for file in info.siblings or ()]
         if not any(name.endswith(".safetensors") for name in names):
-            raise UserError(f"a model must have safetensors, and hub:{repo} has none; {_instead(names)}")
+            raise UserError(f"hub:{repo} contains no safetensors files; {_instead(names)}")
         folder = _snapshot(repo, str(info.sha))
         licence = info.card_data.get("license") if info.card_data else None
         return HubModel(folder, str(info.sha), str(licence or "not stated"))
@@ -97,13 +97,13 @@ def hub_model(repo: str, revision: str) -> HubModel:
 
 @lru_cache
 def hub_tokenizer(repo: str, commit: str) -> Path | None:
-    """A folder with the model's config and tokenizer: its snapshot, or these files fetched alone.
+    """A folder with the model's config and tokenizer: its snapshot, or one with only these files.
 
     Args:
-        commit: no branch, of which the snapshot here may be an old one.
+        commit: not a branch, whose snapshot here may be outdated.
 
     Returns:
-        None where neither is to be had, which fetching the model itself explains.
+        None if neither is available; fetching the model itself then says why.
     """
     with suppress(LocalEntryNotFoundError):
         return _snapshot(repo, commit, local_files_only=True)
@@ -125,18 +125,19 @@ def hub_tokenizer(repo: str, commit: str) -> Path | None:
 
 
 def require_intact(folder: Path) -> None:
-    """Lets a snapshot pass whose large files are what the hub has.
+    """Checks that the large files of a snapshot are the same as on the hub.
 
-    Its files are links to others that are named after the SHA-256 of what they should hold.
+    They are links to files that are named after the SHA-256 of their intended content.
 
     Raises:
-        UserError: one holds something else.
+        UserError: one has other content.
     """
     for path in listed(folder, "*.safetensors"):
         name = path.resolve().name
         if re.fullmatch(r"[0-9a-f]{64}", name) and fingerprints.of_file(path) != name:
             raise UserError(
-                f"{path} is damaged: it is not what the hub has; delete {path.resolve()} and fetch it again"
+                f"{path} is damaged: it differs from the hub's file; delete {path.resolve()} and fetch it "
+                "again"
             )
 
 
@@ -152,7 +153,7 @@ def _explained(repo: str, revision: str) -> Iterator[None]:
         yield
     except GatedRepoError:
         raise UserError(
-            f"hub:{repo} is gated; ask for access on its page and set HF_TOKEN to a token that has it"
+            f"hub:{repo} is gated; request access on its page and set HF_TOKEN to a token that has access"
         ) from None
     except RepositoryNotFoundError:
         raise UserError(
@@ -161,16 +162,16 @@ def _explained(repo: str, revision: str) -> Iterator[None]:
     except RevisionNotFoundError:
         raise UserError(f"hub:{repo} has no revision '{revision}'; give a commit, tag or branch") from None
     except HFValidationError:
-        raise UserError(f"a hub model is hub:owner/name, not 'hub:{repo}'; correct the id") from None
+        raise UserError(f"'hub:{repo}' is not a valid model id; write it as hub:owner/name") from None
     except LocalEntryNotFoundError:
         raise UserError(
-            f"hub:{repo} is not in the cache and the hub cannot be reached; run once with network, "
-            f"or give the path of a local folder as the model's id"
+            f"hub:{repo} is not in the cache and the hub cannot be reached; run once with network access, "
+            "or give the path of a local folder as the model's id"
         ) from None
 
 
 def _info(repo: str, revision: str) -> ModelInfo | None:
-    """What the hub says about the repository, or None where it cannot be reached."""
+    """What the hub says about the repository, or None if it cannot be reached."""
     try:
         return HfApi(token=_token()).model_info(repo, revision=revision, timeout=15)
     except (RepositoryNotFoundError, RevisionNotFoundError):

@@ -1,4 +1,4 @@
-"""From a model's id to a folder that `from_pretrained` loads fast, and to what identifies its weights."""
+"""Resolves a model's id to a folder that `from_pretrained` loads fast, and to a fingerprint of it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _HUB = "hub:"
 
 
 class KnownModel(NamedTuple):
-    """What is known of a model without fetching or converting anything.
+    """What is known about a model without fetching or converting anything.
 
     Attributes:
-        fingerprint: the one that `resolve_model` gives.
+        fingerprint: the one that `resolve_model` returns.
         shape: its sizes; None where they are not known.
         parameters: number of weights, likewise.
-        notes: what it leaves unused of its files, one sentence each, as far as that is known.
+        notes: what is unused of its files, one sentence each, as far as that is known.
     """
 
     fingerprint: str
@@ -54,7 +54,7 @@ class ResolvedModel(NamedTuple):
 
 
 def resolve_model(model: ModelSpec) -> ResolvedModel:
-    """The model on this machine, fetched and converted first where needed.
+    """The model on this machine, fetched and converted first if needed.
 
     Raises:
         UserError: the id is unknown, the files are missing, damaged or of a refused kind, or they cannot be
@@ -76,9 +76,9 @@ def resolve_model(model: ModelSpec) -> ResolvedModel:
 
 
 def known_model(model: ModelSpec) -> KnownModel:
-    """What a plan may know of a model.
+    """What a plan may know about a model.
 
-    Only the branch or tag of a hub model needs the network, to learn its commit.
+    The network is needed only to resolve the branch or tag of a hub model to a commit.
 
     Raises:
         UserError: the id is unknown, or local files are missing, damaged or of a refused kind.
@@ -99,7 +99,7 @@ def _fingerprint(model: ModelSpec) -> str:
 
 
 def _examined(model: ModelSpec) -> Examination | None:
-    """What headers say of a model; None where it has to be fetched or converted first.
+    """What headers say about a model; None if it has to be fetched or converted first.
 
     Raises:
         UserError: it cannot be loaded.
@@ -114,7 +114,7 @@ def _examined(model: ModelSpec) -> Examination | None:
 
 
 def tokenizer_here(model: ModelSpec) -> Any | None:
-    """The model's tokenizer, of a hub model fetched without the rest; None if that is out of reach.
+    """The model's tokenizer, for a hub model fetched on its own; None if it is not available.
 
     Raises:
         UserError: it cannot be read.
@@ -129,7 +129,7 @@ def tokenizer_here(model: ModelSpec) -> Any | None:
 
 
 def config_here(model: ModelSpec) -> Any | None:
-    """The config of the model's decoder, as transformers reads it; None where `tokenizer_here` has none.
+    """The config of the model's decoder, as transformers reads it; None where `tokenizer_here` is None.
 
     Raises:
         UserError: it cannot be read.
@@ -144,14 +144,14 @@ def config_here(model: ModelSpec) -> Any | None:
 
 
 def _small_files(model: ModelSpec) -> Path | None:
-    """Config and tokenizer of a hub model, if they are to be had."""
+    """Config and tokenizer of a hub model, if they are available."""
     repo = model.id.removeprefix(_HUB)
     # Of a branch that moved, the snapshot on this machine is another commit's.
     return hub_tokenizer(repo, hub_commit(repo, model.revision))
 
 
 def _here(model: ModelSpec) -> Path | None:
-    """Where a model is that needs no fetching, as a folder or a GGUF file."""
+    """The folder or GGUF file of a model that needs no fetching; None for others."""
     if model.id.startswith(_HUB):
         return None
     asset = catalogue().models.get(model.id)
@@ -161,7 +161,7 @@ def _here(model: ModelSpec) -> Path | None:
 
 
 def _sizes(model: ModelSpec) -> Sizes | None:
-    """What the catalogue says of a model's sizes."""
+    """What the catalogue says about a model's sizes."""
     if model.id.startswith(_HUB):
         return catalogue().hub.get(model.id.removeprefix(_HUB))
     return catalogue().models.get(model.id)
@@ -180,7 +180,7 @@ def model_shape(model: ModelSpec) -> Shape | None:
 
 
 def _config_shape(facts: dict[str, Any]) -> Shape | None:
-    """The sizes that a config.json says, whatever its family calls them; of a multimodal one its text's."""
+    """The sizes in a config.json, whatever its family calls them; of the text model if multimodal."""
     nested = facts.get("text_config")
     if isinstance(nested, dict):
         return _config_shape({"is_encoder_decoder": facts.get("is_encoder_decoder"), **nested})
@@ -232,8 +232,8 @@ def _shipped(source: object) -> Path:
     missing = [name for name in wanted if not (folder / name).is_file()]
     if missing:
         raise UserError(
-            f"softprior ships a model in {folder}, and {', '.join(missing)} is missing there; "
-            "reinstall softprior, or train it again with: python -m jobs.tiny --train"
+            f"the model that softprior ships in {folder} lacks {', '.join(missing)}; "
+            "reinstall softprior, or train the model again with: python -m jobs.tiny --train"
         )
     return folder
 
@@ -259,29 +259,29 @@ def _local_weights(id: str) -> Path:
     path = Path(id).expanduser()
     if not path.exists():
         if id.startswith((".", "/", "~")) or id.endswith(".gguf"):
-            raise UserError(
-                f"a model is a folder or a .gguf file, and there is nothing at {id}; check the path"
-            )
-        hint = f"write '{_HUB}{id}' for a model of the hub. " if id.count("/") == 1 else ""
+            raise UserError(f"there is no model folder or .gguf file at {id}; check the path")
+        hint = f"write '{_HUB}{id}' for a model on the hub; " if id.count("/") == 1 else ""
         raise UserError(f"there is no model '{id}'; {hint}{nearest(id, list(catalogue().models))}, or a path")
     path = path.resolve()
     if path.is_file():
         if path.suffix != ".gguf":
-            raise UserError(f"a model is a folder or a .gguf file, not {path}; give the folder it stands in")
+            raise UserError(
+                f"the model {path} is neither a folder nor a .gguf file; give the folder it is in"
+            )
         return path
     if listed(path, "*.safetensors", INDEX):
         return path
     ggufs = listed(path, "*.gguf")
     if len(ggufs) == 1:
         return ggufs[0]
-    raise UserError(f"a model folder must hold safetensors or one GGUF file, and {path} {_lack(path, ggufs)}")
+    raise UserError(f"the model folder {path} contains {_content(path, ggufs)}")
 
 
-def _lack(folder: Path, ggufs: list[Path]) -> str:
+def _content(folder: Path, ggufs: list[Path]) -> str:
     if ggufs:
         for path in ggufs:
             check_gguf(path)  # parts of one model are no choice
-        return f"has {len(ggufs)} of the latter; give the path of one, such as {ggufs[0]}"
+        return f"{len(ggufs)} GGUF files; give the path of one, such as {ggufs[0]}"
     if any(folder.glob("*.bin")):
-        return "has .bin files, which can run code when they are read; save the model again as safetensors"
-    return "has neither; check the path"
+        return "only .bin files, which can run code when they are read; save the model again as safetensors"
+    return "neither safetensors nor a GGUF file; check the path"

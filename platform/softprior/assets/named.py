@@ -1,4 +1,4 @@
-"""Files and folders that a study names: of this machine, or in a bucket and copied into the cache."""
+"""Files and folders that a study names: on this machine, or in a bucket and copied into the cache."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _named(value: Any) -> Location:
     if isinstance(value, Path | RemotePath):
         return value
     if not isinstance(value, str):
-        raise ValueError(f"a path is a text, not {value!r}")
+        raise ValueError(f"a path must be a string, not {value!r}")
     if "://" not in value:
         return Path(value)
     try:
@@ -37,13 +37,13 @@ Named = Annotated[
     WithJsonSchema({"type": "string"}),
     SaysWhere(),
 ]
-"""A path in a spec, kept as it is written, or an address as s3://BUCKET/FOLDER."""
+"""A path in a spec, kept as it is written, or an address such as s3://BUCKET/FOLDER."""
 
 
 def here(path: Location) -> Path:
-    """What a spec names, as a path of this machine, where there may be nothing.
+    """What a spec names, as a path on this machine, which need not exist.
 
-    What is in a bucket is copied once, and again where it has changed when a command starts.
+    What is in a bucket is copied once, and again if it has changed when a command starts.
 
     Raises:
         UserError: there is nothing in the bucket, or it cannot be reached.
@@ -52,7 +52,7 @@ def here(path: Location) -> Path:
 
 
 def here_with(path: RemotePath, other: str) -> Path:
-    """The copy of what a bucket has at a path, and beside it that of another one below its parent, if any.
+    """The copy of a path in a bucket, with a copy of another path below its parent beside it, if any.
 
     Raises:
         UserError: as `here`.
@@ -62,12 +62,12 @@ def here_with(path: RemotePath, other: str) -> Path:
 
 @lru_cache
 def _copied(path: RemotePath, other: str = "") -> Path:
-    """The copy of what is at a path, with what is at `other` below its parent (nothing: `path` alone)."""
+    """The copy of what is at a path, with what is at `other` below its parent (empty: only `path`)."""
     found = path.listing()
     if not found:
         inside = path.uri.count("/") > 2
         beside = {name.split("/")[1] for name, *_ in path.parent.listing()} if inside else set()
-        what = nearest(path.name, sorted(beside)) if beside else "make it first, or correct the address"
+        what = nearest(path.name, sorted(beside)) if beside else "create it first, or correct the address"
         raise UserError(f"there is nothing at {path}; {what}")
     companion = path.parent / other
     others = companion.listing() if other else []
@@ -79,7 +79,7 @@ def _copied(path: RemotePath, other: str = "") -> Path:
         else:
             source.download_folder(target)
         if source.listing() != listing:
-            raise UserError(f"{source} changed while it was copied; wait until what writes it has ended")
+            raise UserError(f"{source} changed while it was copied; wait until its writer has finished")
 
     # Under its address, which then stands in what is said of the copy.
     where = f"named/{version}/{path.parent.uri.partition('://')[2]}"

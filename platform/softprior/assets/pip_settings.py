@@ -1,4 +1,4 @@
-"""Where this machine's packages come from, as pip is set up: asset files come from the same place."""
+"""pip's settings on this machine: asset files come from the same sources as packages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PipSettings:
         find_links: folders, files or pages that list files.
         trusted: hosts whose certificate is not checked.
         certificates: file of certificate authorities, or None for the client's own.
-        proxy: address of a proxy, or None for that of the environment.
+        proxy: address of a proxy, or None for the environment's.
         timeout: seconds to wait for data.
     """
 
@@ -33,7 +33,7 @@ class PipSettings:
 
 
 def pip_settings() -> PipSettings:
-    """The settings of this environment's pip: its files, then PIP_* variables, which win."""
+    """The settings of this environment's pip: its files, overridden by PIP_* variables."""
     values = _from_pip() | _from_environment()
     index = values.get("index-url") or PackageFinder().sources[0]["url"]
     no_index = values.get("no-index", "").lower() in ("1", "true", "yes", "on", "t", "y")

@@ -1,4 +1,4 @@
-"""What a person sees while something is fetched: a bar on a terminal, a line every tenth elsewhere."""
+"""The progress of a download: a bar on a terminal, elsewhere a line for every tenth."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 
 def say(message: str) -> None:
-    """One line to the person who waits, on standard error."""
+    """Prints one line for the user, on standard error."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
 
 
 def megabytes(size: int) -> str:
-    """A size for people, in units of a million bytes."""
+    """A human-readable size in megabytes, of a million bytes each."""
     return f"{size / 1e6:.0f} MB" if size >= 10e6 else f"{size / 1e6:.1f} MB"
 
 
 @contextmanager
 def fetching(name: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """Shows a download; the function it gives takes the number of bytes that arrived.
+    """Shows a download; the function it yields takes the number of bytes received.
 
     Args:
         total: bytes of the whole file.
-        done: bytes that were there before.
+        done: bytes that were already present.
     """
     console = Console(stderr=True)
     if console.is_terminal:

@@ -1,4 +1,4 @@
-"""Single files of a package registry, fetched into the cache, resumable and checked."""
+"""Fetches single files from a package registry into the cache; resumable, and verified."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ATTEMPTS = 3
 
 
 def fetch(file: RegistryFile) -> Path:
-    """The file's place in the cache, downloaded first if it is not there.
+    """The file's place in the cache, downloaded first if needed.
 
     An interrupted download is continued by the next call. Nothing in the file is run or installed.
 
@@ -51,11 +51,11 @@ def fetch(file: RegistryFile) -> Path:
                     if _is_intact(part, file):
                         part.rename(target)
                         return target
-                    reasons.append("what arrived had another size or sha256 and was removed")
+                    reasons.append("the download had another size or sha256 and was removed")
     raise UserError(
         f"{file.filename} ({megabytes(file.size)}) is not in the cache and could not be fetched "
-        f"({reasons[-1] if reasons else 'no index that pip is set up for has it'}); "
-        f"run once with network, or put the file at {target}"
+        f"({reasons[-1] if reasons else 'no index that pip is configured for has it'}); "
+        f"run once with network access, or put the file at {target}"
     )
 
 
@@ -76,7 +76,7 @@ def _client(settings: PipSettings) -> PyPIClient:
 def _links(
     file: RegistryFile, settings: PipSettings, client: PyPIClient, reasons: list[str]
 ) -> Iterator[Link]:
-    """Addresses of exactly this file, those on this machine first; why a source fails goes to `reasons`."""
+    """Links to exactly this file, local ones first; why a source failed is appended to `reasons`."""
     sources: list[tuple[list[str], list[str]]]
     sources = [([url], []) for url in settings.indexes] + [([], [url]) for url in settings.find_links]
     sources.sort(key=lambda source: (source[0] + source[1])[0].startswith(("http://", "https://")))
@@ -138,7 +138,7 @@ def _is_intact(path: Path, file: RegistryFile) -> bool:
         with path.open("rb") as stream:
             if hashlib.file_digest(stream, "sha256").hexdigest() == file.sha256:
                 return True
-    say(f"{path} is not the file of the catalogue (size or sha256 differ); it is removed")
+    say(f"{path} is not the file in the catalogue (size or sha256 differ); removing it")
     path.unlink()
     return False
 

@@ -13,7 +13,7 @@ import mwparserfromhell
 from mwparserfromhell.nodes import ExternalLink, Heading, HTMLEntity, Tag, Template, Text, Wikilink
 
 CLEANING_VERSION = 1
-"""Raised whenever `plain_text` gives other text for the same markup: fingerprints contain it."""
+"""Increased whenever `plain_text` gives other text for the same markup; fingerprints contain it."""
 
 # What cannot be said in plain words. A formula leaves a hole that makes its whole paragraph broken
 # English; a pronunciation or a foreign spelling usually stands in brackets and can be left out there.
@@ -83,7 +83,7 @@ class Article(NamedTuple):
 
 
 def read_dump(stream: IO[bytes]) -> Iterator[Article]:
-    """The articles of an XML dump, redirects and other namespaces left out; `text` is wiki markup."""
+    """The articles of an XML dump, without redirects and other namespaces; `text` is wiki markup."""
     for _, page in ElementTree.iterparse(stream):  # noqa: S314  a file whose sha256 was checked
         name, _, kind = page.tag.rpartition("}")
         if kind != "page":
@@ -99,7 +99,7 @@ def plain_text(markup: str) -> str:
     """The running text of an article: whole sentences, paragraphs separated by blank lines.
 
     Templates that stand for words are spelled out, all others are dropped, and so are headings,
-    tables, references, files, closing sections, list items that are no sentences, and every
+    tables, references, files, closing sections, list items that are not sentences, and every
     paragraph with a formula or with markup that could not be read.
     """
     kept: list[str] = []

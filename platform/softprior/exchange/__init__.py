@@ -1,4 +1,4 @@
-"""Prompts to and from PEFT's adapter folders, without PEFT."""
+"""Converts prompts to and from PEFT's adapter folders, without PEFT."""
 
 from softprior.exchange.convert import Exchanged, export_adapter, import_adapter
 

@@ -28,15 +28,15 @@ _TYPES: dict[str, PeftType] = {
     "PREFIX_TUNING": "PREFIX_TUNING",
     "P_TUNING": "PROMPT_TUNING",
 }
-"""By PEFT's type, what its saved vectors are. Of P-tuning, and of a prefix with `prefix_projection`, PEFT
-saves what comes out of the network and not the network, so that both are a plain prompt by then."""
+"""What the saved vectors are, by PEFT's type. For P-tuning, and for a prefix with `prefix_projection`, PEFT
+saves the output of the network and not the network, so that both are plain prompts by then."""
 
 
 class Adapter(NamedTuple):
-    """An adapter that holds prompt vectors and nothing else.
+    """An adapter that contains prompt vectors and nothing else.
 
     Attributes:
-        folder: where it stands.
+        folder: where it is.
         peft_type: what its vectors are.
         config: all of `adapter_config.json`.
         embeddings: `prompt_embeddings`, float32.
@@ -51,17 +51,19 @@ class Adapter(NamedTuple):
 
 
 def check_target(folder: Path) -> None:
-    """Sees to it that nothing will be overwritten.
+    """Checks that nothing will be overwritten.
 
     Raises:
         UserError: the folder exists and is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is not an empty folder; choose another, nothing is overwritten")
+        raise UserError(
+            f"{folder} exists and is not an empty folder; choose another, as nothing is overwritten"
+        )
 
 
 def write_adapter(folder: Path, config: dict[str, Any], embeddings: Float[Tensor, "P _"]) -> None:
-    """Builds an adapter beside its place and renames it, which fails where there are files by now.
+    """Builds an adapter beside its place and renames it, which fails if there are files by then.
 
     Raises:
         UserError: the folder cannot be written.
@@ -84,10 +86,10 @@ def read_adapter(folder: Path) -> Adapter:
     """Reads an adapter.
 
     Raises:
-        UserError: the folder is missing or damaged, or holds more or other than the vectors of a prompt.
+        UserError: the folder is missing or damaged, or contains anything but the vectors of a prompt.
     """
     if not (folder / CONFIG).is_file():
-        raise UserError(f"an adapter folder holds {CONFIG}, and {folder} does not; give the one PEFT saved")
+        raise UserError(f"the adapter folder {folder} contains no {CONFIG}; give the folder that PEFT saved")
     config = read_header(folder / CONFIG)
     peft_type = _peft_type(config, folder)
     embeddings, digest = _embeddings(folder)
@@ -95,7 +97,7 @@ def read_adapter(folder: Path) -> Adapter:
     if config.get("num_virtual_tokens") not in (None, len(embeddings)):
         raise UserError(
             f"{folder} is damaged: its config says num_virtual_tokens = {config.get('num_virtual_tokens')} "
-            f"and its weights hold {counted(len(embeddings), 'vector')}; save it again"
+            f"but its weights contain {counted(len(embeddings), 'vector')}; save it again"
         )
     return Adapter(folder, peft_type, config, embeddings, digest)
 
@@ -104,19 +106,19 @@ def _peft_type(config: dict[str, Any], folder: Path) -> PeftType:
     peft_type = _TYPES.get(str(config.get("peft_type")))
     if peft_type is None:
         raise UserError(
-            f"{folder} is an adapter of type {config.get('peft_type')}, and only {', '.join(_TYPES)} are "
-            "exchanged; choose such an adapter"
+            f"{folder} is an adapter of type {config.get('peft_type')}, but only {', '.join(_TYPES)} are "
+            "supported; choose such an adapter"
         )
     task, stacks = config.get("task_type"), config.get("num_transformer_submodules")
     if task not in (None, "CAUSAL_LM") or stacks not in (None, 1):
         raise UserError(
-            f"{folder} has task_type = {task} and num_transformer_submodules = {stacks}, and only adapters "
-            "for CAUSAL_LM with 1 are exchanged; choose such an adapter"
+            f"{folder} has task_type = {task} and num_transformer_submodules = {stacks}, but only adapters "
+            "for CAUSAL_LM with 1 are supported; choose such an adapter"
         )
     if config.get("modules_to_save"):
         raise UserError(
             f"{folder} also changes weights of the model (modules_to_save = {config['modules_to_save']}), "
-            "and a posterior holds the vectors of a prompt alone; train one without"
+            "but a posterior contains only the vectors of a prompt; train an adapter without them"
         )
     return peft_type
 
@@ -129,7 +131,7 @@ def _embeddings(folder: Path) -> tuple[Float[Tensor, "P _"], str]:
                 f"{folder} has {PICKLE}, a pickle, which can run code when it is read; save the adapter "
                 "again with safe_serialization=True"
             )
-        raise UserError(f"an adapter folder holds {WEIGHTS}, and {folder} does not; give the one PEFT saved")
+        raise UserError(f"the adapter folder {folder} contains no {WEIGHTS}; give the folder that PEFT saved")
     try:
         content = path.read_bytes()
         tensors = load(content)
@@ -138,16 +140,16 @@ def _embeddings(folder: Path) -> tuple[Float[Tensor, "P _"], str]:
     if set(tensors) != {TENSOR}:
         listed = ", ".join(sorted(tensors)[:3]) or "nothing"
         raise UserError(
-            f"{path} should hold {TENSOR} and nothing else, and it holds {listed}; choose an adapter of "
+            f"{path} must contain {TENSOR} and nothing else, but it contains {listed}; choose an adapter of "
             "a prompt"
         )
     embeddings = tensors[TENSOR]
     if embeddings.ndim != 2 or not embeddings.is_floating_point():
         dtype = str(embeddings.dtype).removeprefix("torch.")
         raise UserError(
-            f"{TENSOR} of {path} should be a table of numbers with a point, and it is {dtype} of shape "
-            f"{list(embeddings.shape)}; save the adapter again"
+            f"{TENSOR} in {path} must be a two-dimensional table of floating-point numbers, but it is "
+            f"{dtype} of shape {list(embeddings.shape)}; save the adapter again"
         )
     if not bool(embeddings.isfinite().all()):
-        raise UserError(f"{path} holds numbers that are not finite; take an adapter from before they came up")
+        raise UserError(f"{path} contains NaN or infinite values; use an earlier checkpoint")
     return embeddings.to(torch.float32), hashlib.sha256(content).hexdigest()

@@ -1,4 +1,4 @@
-"""Posterior files to adapter folders and back."""
+"""Converts posterior files to adapter folders and back."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def export_adapter(posterior: Path, folder: Path, model: str | None = None) -> E
         model: id or path of the model; by default the one that the posterior file names.
 
     Raises:
-        UserError: the file is none, PEFT has no such prompt, the model is another, or the folder is
-            not empty.
+        UserError: it is not a posterior file, PEFT has no such prompt, the model is another one, or the
+            folder is not empty.
     """
     folder = folder.expanduser().resolve()
     check_target(folder)
@@ -72,8 +72,8 @@ def import_adapter(folder: Path, posterior: Path, model: ModelSpec) -> Exchanged
     """Writes an adapter's vectors as a posterior file that starts and ends with them.
 
     Raises:
-        UserError: the folder is damaged or holds something else, it is of a model of other sizes, or
-            the file exists.
+        UserError: the folder is damaged or contains something else, it belongs to a model of other
+            sizes, or the file exists.
     """
     folder, posterior = folder.expanduser().resolve(), posterior.expanduser().resolve()
     if posterior.exists():
@@ -111,29 +111,29 @@ _METHODS: dict[PeftType, str] = {"PROMPT_TUNING": "soft", "PREFIX_TUNING": "pref
 def _base(
     header: dict[str, Any], posterior: Path, model: str | None
 ) -> tuple[ResolvedModel, str, str | None]:
-    """The model that the vectors are of, and how transformers names it: a folder, or a name and commit."""
+    """The vectors' model, and how transformers names it: by a folder, or by a name and a commit."""
     id = model or _said(header, "spec", "model") or _said(header, "imported", "model")
     fingerprint = _said(header, "model", "fingerprint")
     if fingerprint is None:
         raise UserError(
-            f"{posterior} does not say which weights its vectors belong to, so they cannot be exchanged; "
-            "give a posterior file of a trial"
+            f"{posterior} does not say which weights its vectors belong to, so they cannot be exported; "
+            "give a trial's posterior file"
         )
     if id is None:
-        raise UserError(f"{posterior} does not name its model; name it with --model")
+        raise UserError(f"{posterior} does not name its model; give it with --model")
     hub = id.startswith(_HUB)
     # The fingerprint of a hub model is its commit, so that a branch which moved on does no harm.
     resolved = resolve_model(ModelSpec(id=id, revision=fingerprint) if hub else ModelSpec(id=id))
     if resolved.fingerprint != fingerprint:
         raise UserError(
-            f"{posterior} belongs to another model than {id} ({fingerprint[:12]} instead of "
-            f"{resolved.fingerprint[:12]}); name its own with --model"
+            f"{posterior} belongs to a different model than {id} ({fingerprint[:12]} instead of "
+            f"{resolved.fingerprint[:12]}); give its own with --model"
         )
     return resolved, id.removeprefix(_HUB) if hub else str(resolved.folder), fingerprint if hub else None
 
 
 def _said(header: dict[str, Any], part: str, key: str) -> str | None:
-    """A text of a posterior file's header, if it has it there."""
+    """A string in a posterior file's header, if it has it."""
     value = header.get(part)
     found = value.get(key) if isinstance(value, dict) else None
     return found if isinstance(found, str) else None
@@ -145,12 +145,12 @@ def _check_sizes(adapter: Adapter, expected: dict[str, int], blocks: int, model:
         # PEFT fills in all of them, but takes a config without.
         if adapter.config.get(key) not in (None, size):
             raise UserError(
-                f"{adapter.folder} was made for a model with {key} = {adapter.config[key]}, and {model} has "
+                f"{adapter.folder} was made for a model with {key} = {adapter.config[key]}, but {model} has "
                 f"{size}; {own}"
             )
     width = expected["token_dim"] * (1 if adapter.peft_type == "PROMPT_TUNING" else 2 * blocks)
     if adapter.embeddings.shape[1] != width:
         raise UserError(
-            f"{adapter.folder} holds {adapter.embeddings.shape[1]} numbers a vector, and for {model} they "
-            f"would be {width}; {own}"
+            f"{adapter.folder} has {adapter.embeddings.shape[1]} numbers per vector, but {model} needs "
+            f"{width}; {own}"
         )

@@ -1,10 +1,10 @@
-"""What PEFT's `prompt_embeddings` hold, place by place: for prompt tuning, and for prefix tuning.
+"""What PEFT's `prompt_embeddings` contain, place by place: for prompt tuning, and for prefix tuning.
 
 Prompt tuning: the vectors in front of the input embeddings, [P, H].
 
 Prefix tuning: for each vector the key and the value of block 0, those of block 1 and so on, heads
 flattened as [kv_head, head_dim], so [P, L * 2 * D]. PEFT's `get_prompt` views this as [P, 2 L, heads,
-head_dim] and hands pairs of a key and a value over as `past_key_values`: as attended to, after rotary.
+head_dim] and passes pairs of a key and a value on as `past_key_values`: as attended to, after rotary.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ PeftType = Literal["PROMPT_TUNING", "PREFIX_TUNING"]
 
 
 class Sizes(NamedTuple):
-    """Sizes of a model as its config says them.
+    """Sizes of a model as its config states them.
 
     Attributes:
         blocks: L.
         hidden: H.
-        queries: heads of queries.
-        keys: heads of keys (and values) of a block, and the dimension of each; one pair a block.
+        queries: number of query heads.
+        keys: number of key (and value) heads and the dimension of each; one pair per block.
     """
 
     blocks: int
@@ -50,8 +50,8 @@ def sizes_of(folder: Path) -> Sizes:
     config: Any = architecture(folder).config
     if config.is_encoder_decoder:
         raise UserError(
-            f"the model in {folder} has an encoder, and only prompts of decoder-only models are exchanged; "
-            "choose one of these"
+            f"the model in {folder} has an encoder, but only prompts of decoder-only models can be "
+            "exchanged; choose such a model"
         )
     try:
         blocks, queries = int(config.num_hidden_layers), int(config.num_attention_heads)
@@ -80,7 +80,7 @@ def peft_form(
         source: the posterior file, for the error.
 
     Raises:
-        UserError: PEFT has no such prompt, or it is none of a model of these sizes.
+        UserError: PEFT has no such prompt, or it does not fit a model of these sizes.
     """
     if set(final) == {Place(0)}:
         named = config_sizes("PROMPT_TUNING", sizes)
@@ -100,7 +100,7 @@ def places_of(peft_type: PeftType, embeddings: Float[Tensor, "P _"], sizes: Size
 
 
 def config_sizes(peft_type: PeftType, sizes: Sizes) -> dict[str, int]:
-    """The sizes that PEFT's config names: of grouped queries, for a prefix, those of keys and values.
+    """The sizes that PEFT's config names; for a prefix with grouped queries, those of keys and values.
 
     Raises:
         UserError: blocks differ in these sizes; PEFT then stores the largest and cuts it down.
@@ -112,7 +112,7 @@ def config_sizes(peft_type: PeftType, sizes: Sizes) -> dict[str, int]:
         if len(shapes) > 1:
             listed = " and ".join(f"{heads} x {size}" for heads, size in shapes)
             raise UserError(
-                "a prefix is exchanged where all blocks have keys of one shape, and this model's have "
+                "a prefix can be exchanged only if all blocks have keys of one shape, but this model's have "
                 f"{listed} (heads x dimension); use the method soft"
             )
         ((heads, size),) = shapes
@@ -120,7 +120,7 @@ def config_sizes(peft_type: PeftType, sizes: Sizes) -> dict[str, int]:
     return {"token_dim": width, "num_layers": sizes.blocks, "num_attention_heads": heads}
 
 
-_EXCHANGED = "PEFT takes a prompt of the method soft, or of prefix with every block"
+_EXCHANGED = "PEFT accepts only prompts of the method soft, or of prefix with every block"
 
 
 def _prefix(sizes: Sizes) -> list[Place]:
@@ -135,8 +135,8 @@ def _check_places(final: Vectors, sizes: Sizes, source: Path) -> None:
             raise UserError(f"{source} has vectors in an encoder ({place.name}); {_EXCHANGED} of a decoder")
         if place.kind == "residual" and place.after == "cut":
             raise UserError(
-                f"{source} has vectors that are cut out of the sequence again ({place.name}), a deep prompt; "
-                f"{_EXCHANGED}"
+                f"{source} is a deep prompt, with vectors that are cut out of the sequence again "
+                f"({place.name}); {_EXCHANGED}"
             )
         if place.kind == "residual" or place.after == "cut":
             raise UserError(
@@ -144,18 +144,21 @@ def _check_places(final: Vectors, sizes: Sizes, source: Path) -> None:
             )
         if place.block >= sizes.blocks:
             raise UserError(
-                f"{source} has vectors at {place.name}, and the model has blocks 0 to {sizes.blocks - 1}; "
-                "name the model they belong to with --model"
+                f"{source} has vectors at {place.name}, but the model has blocks 0 to {sizes.blocks - 1}; "
+                "give the model they belong to with --model"
             )
     for place in sorted(final):
         other = Place(place.block, "value" if place.kind == "key" else "key")
         if other not in final:
-            raise UserError(f"{source} has {place.name} and no {other.name}; {_EXCHANGED}, keys with values")
+            raise UserError(
+                f"{source} has vectors at {place.name} but none at {other.name}; {_EXCHANGED}, with both "
+                "keys and values"
+            )
     blocks = sorted({place.block for place in final})
     if len(blocks) < sizes.blocks:
         listed = ", ".join(str(block) for block in blocks) or "none"
         raise UserError(
-            f"{source} has a prefix at some blocks alone ({listed} of {sizes.blocks}); {_EXCHANGED}"
+            f"{source} has a prefix at some blocks only ({listed} of {sizes.blocks}); {_EXCHANGED}"
         )
 
 
@@ -163,12 +166,12 @@ def _check_shapes(final: Vectors, width: int, source: Path) -> None:
     for place, vectors in sorted(final.items()):
         if vectors.ndim != 2 or vectors.shape[1] != width:
             raise UserError(
-                f"{source} has vectors of shape {list(vectors.shape)} at {place.name}, and the model's have "
-                f"{width} dimensions; name the model they belong to with --model"
+                f"{source} has vectors of shape {list(vectors.shape)} at {place.name}, but the model's have "
+                f"{width} dimensions; give the model they belong to with --model"
             )
     counts = sorted({len(vectors) for vectors in final.values()})
     if len(counts) > 1:
         raise UserError(
-            f"{source} has {' and '.join(map(str, counts))} vectors at its places; {_EXCHANGED}, as "
-            "many at each"
+            f"{source} has {' and '.join(map(str, counts))} vectors at its places; {_EXCHANGED}, with the "
+            "same number at each"
         )

@@ -1,1 +1,1 @@
-"""softprior from Python: studies, their results, and a frozen model for a loop of one's own."""
+"""softprior from Python: studies, their results, and a frozen model for custom training loops."""

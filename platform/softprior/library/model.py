@@ -86,15 +86,15 @@ class Model:
 
     @property
     def front(self) -> Place:
-        """Where a plain soft prompt stands: in front of the input, at block 0."""
+        """The place of a plain soft prompt: in front of the input, at block 0."""
         return Place(0, stack=self.info.stack)
 
     def batch(self, texts: Sequence[str], answers: Sequence[str] | None = None) -> Batch:
         """Texts as a batch.
 
         Args:
-            answers: what is to be predicted behind each text, joined with a space and ended by the
-                end-of-sequence token, as tasks do it. Without them every token but the first is predicted.
+            answers: what is to be predicted after each text, joined with a space and ended by the
+                end-of-sequence token, as in tasks. Without them every token but the first is predicted.
 
         Raises:
             UserError: the tokenizer makes other tokens of a text when its answer follows, or the model has an
@@ -111,7 +111,7 @@ class Model:
         """A task's three splits as tokens; `examples.train.row(0)` is one, `sp.collate` makes batches.
 
         Raises:
-            UserError: the task cannot be had.
+            UserError: the task is not available.
         """
         component = task if isinstance(task, Task) else TASKS.component(_entry(task, "task"))
         return prepare(component, self.tokenizer, self.fingerprint)
@@ -132,7 +132,7 @@ class Model:
         return found
 
     def logits(self, prompt: PromptLike | None, batch: Batch) -> Float[Tensor, "N V"]:
-        """What the model predicts each of the batch's labels with, row by row."""
+        """The logits from which the model predicts each of the batch's labels, row by row."""
         return self.host.logits(self._prompt(prompt), batch)
 
     def generate(self, prompt: PromptLike | None, texts: Sequence[str], max_new: int = 20) -> list[str]:
@@ -215,7 +215,7 @@ class Model:
     def _text(self, name: str, text: str) -> Row:
         tokens = opened(self.tokenizer, text)
         if len(tokens) < 2:
-            raise UserError(f"the text {text!r} has no token behind its first to predict; give a longer one")
+            raise UserError(f"the text {text!r} has no token after its first to predict; give a longer one")
         marks = [False, *[True] * (len(tokens) - 1)]
         return Row(name, tokens, marks, marks)
 
@@ -269,14 +269,14 @@ class _Kept:
 
 
 def load_model(model: str | ModelSpec, **options: Any) -> Model:
-    """Loads a frozen model into this process; loading the same one twice in a row costs nothing.
+    """Loads a frozen model into this process; loading the same one twice in a row is free.
 
     Args:
         model: as `model.id` in a study file: `tiny`, a name of the catalogue, a folder or `hub:OWNER/NAME`.
         options: the other keys of `model`, such as `dtype` and `device`.
 
     Raises:
-        UserError: the model cannot be had, or its family is not supported.
+        UserError: the model is not available, or its family is not supported.
     """
     given = model.model_dump(mode="json") if isinstance(model, ModelSpec) else {"id": model}
     return Model(load_local(validate(ModelSpec, {**given, **options}, "load_model")))

@@ -38,7 +38,7 @@ class Results:
     """A study's results folder. Tables and records are read when first asked for, and once.
 
     Attributes:
-        folder: what stands where.
+        folder: what is where.
         tracked: how writing to MLflow went, if this process has just run the study.
     """
 
@@ -61,7 +61,7 @@ class Results:
         self._known = records
         if not self.folder.study.exists():
             raise UserError(
-                f"{self.folder.root} holds no results of a study (it has no study.json); "
+                f"{self.folder.root} contains no results of a study (it has no study.json); "
                 "give the folder results/NAME of a study that was run"
             )
 
@@ -99,7 +99,7 @@ class Results:
 
     @cached_property
     def labels(self) -> Mapping[str, str]:
-        """What each trial is called within the study, by trial id, as in `trials`."""
+        """The label of each trial within the study, by trial id, as in `trials`."""
         if self.folder.table.exists():
             return dict(zip(self.trials.trial, self.trials.label, strict=True))
         return labels([record.spec for record in self.records.values()])
@@ -109,7 +109,7 @@ class Results:
         """One row per trial and step: loss, gradient, distance moved, and validation if any.
 
         Columns: trial, label, step, loss, rate, gradient, moved, validation_loss, validation_accuracy. Step 0
-        has the untrained sample's validation alone.
+        has only the untrained sample's validation.
         """
         import pandas as pd
 
@@ -130,7 +130,7 @@ class Results:
 
     @cached_property
     def posteriors(self) -> Mapping[str, Posterior]:
-        """Where each trained trial's vectors started, passed and ended, by trial id; read when asked for."""
+        """Where each trained trial's vectors started, passed and ended, by trial id; read when needed."""
         return _Posteriors(self.folder, [i for i, record in self.records.items() if _trained(record)])
 
     @cached_property

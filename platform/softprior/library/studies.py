@@ -24,7 +24,7 @@ def load_study(path: str | Path, *overrides: str) -> StudySpec | SearchStudy:
     """Reads a study file.
 
     Args:
-        overrides: values to change, as `training.steps=50`.
+        overrides: values to change, such as `training.steps=50`.
 
     Raises:
         UserError: something is wrong with the file; the sentence names the key.
@@ -36,7 +36,7 @@ def plan(study: StudySpec | SearchStudy, where: str = "study") -> Plan | SearchP
     """The trials of a study, checked as far as they can be before anything runs.
 
     Args:
-        where: what sentences about mistakes call the study, such as its file.
+        where: what error messages call the study, such as its file.
 
     Raises:
         UserError: the study cannot run.
@@ -63,7 +63,7 @@ def run(
         results: where study folders go: a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER.
         listen: makes observers; called after the folder is locked and the missing trials are known. MLflow is
             written beside them if the study asks for it.
-        again: also runs finished trials whose records other code has made; a search starts over.
+        again: also reruns finished trials whose records were made by other code; a search starts over.
         cluster: one whose start has begun already; whoever began it stops it.
 
     Raises:
@@ -106,7 +106,7 @@ def use_code(path: str | Path) -> None:
     use it.
 
     Raises:
-        UserError: it is no Python file, or fails when it is run.
+        UserError: it is not a Python file, or fails when it is run.
     """
     from softprior.studies import own_code
 

@@ -1,4 +1,4 @@
-"""What a method is: the places that hold trained vectors, or a text, or nothing."""
+"""What a method is: the places that have trained vectors, or a text, or nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from softprior.specs import Spec
 class Method(Spec, ABC):
     """Parameters of a method.
 
-    A method is a value on the seam: it names places and how many vectors stand at each. Everything
+    A method is a value on the seam: it names places and the number of vectors at each. Everything
     that runs the model is the host's.
 
     Attributes:
@@ -28,13 +28,13 @@ class Method(Spec, ABC):
 
     @abstractmethod
     def places(self, blocks: int, stack: Stack = "decoder") -> tuple[Place, ...]:
-        """The places with trained vectors in a model of so many blocks.
+        """The places with trained vectors in a model with this many blocks.
 
         Args:
             stack: the stack that reads the input: the encoder of an encoder-decoder model.
 
         Raises:
-            UserError: the model has not the blocks or the stack that the method needs.
+            UserError: the model lacks the blocks or the stack that the method needs.
         """
 
     def count(self) -> int:
@@ -111,7 +111,7 @@ def chosen_blocks(method: str, chosen: tuple[int, ...], blocks: int, stack: Stac
     missing = [block for block in chosen if block >= blocks]
     if missing:
         raise UserError(
-            f"{method}.blocks names block {missing[0]}, and the model has blocks 0 to {blocks - 1}; "
+            f"{method}.blocks names block {missing[0]}, but the model has blocks 0 to {blocks - 1}; "
             "leave it out"
         )
     return chosen

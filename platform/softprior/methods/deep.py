@@ -34,7 +34,7 @@ class Deep(TrainedMethod):
     @model_validator(mode="after")
     def _either(self) -> Deep:
         if self.blocks is not None and self.last != LAST:
-            raise ValueError("blocks stand in place of the last ones, so last has no effect; leave it out")
+            raise ValueError("blocks replaces the last blocks, so last has no effect; leave it out")
         return self
 
     def places(self, blocks: int, stack: Stack = "decoder") -> tuple[Place, ...]:

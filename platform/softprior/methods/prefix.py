@@ -12,7 +12,7 @@ class Prefix(TrainedMethod):
     """P keys and P values in front of the text in every block (Li and Liang 2021, Liu et al. 2022).
 
     Keys are trained as they are attended to, after rotary and any norm of keys, at positions 0 to
-    P - 1; the text stands behind them. Priors of keys are those of keys before rotary, turned to
+    P - 1; the text follows them. Priors of keys are those of keys before rotary, turned to
     these positions when the prompt is made. The prior decides the start: `zeros`, `instruction` for
     the keys and values of a text, or any other.
 

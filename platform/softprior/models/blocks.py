@@ -1,4 +1,4 @@
-"""Where the parts of a decoder are, for the families of transformers that follow its conventions."""
+"""Finds the parts of a decoder, for the families of transformers that follow its conventions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
 
 
 class Blocks(NamedTuple):
-    """The blocks of a decoder and the norm behind the last one."""
+    """The blocks of a decoder and the norm after the last one."""
 
     layers: list[nn.Module]
     final_norm: nn.Module
@@ -32,8 +32,8 @@ class Blocks(NamedTuple):
         if not isinstance(layers, nn.ModuleList) or final is None:
             family = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
             raise UserError(
-                f"the model family '{family}' keeps its blocks or final norm under names softprior does not "
-                f"know ({', '.join(_BLOCK_LISTS)}; {', '.join(_FINAL_NORMS)}); choose another model"
+                f"the model family '{family}' has no blocks or no final norm under a name that softprior "
+                f"knows ({', '.join(_BLOCK_LISTS)}; {', '.join(_FINAL_NORMS)}); choose another model"
             )
         return cls(list(layers), final)
 
@@ -54,7 +54,7 @@ def position_table(model: nn.Module) -> nn.Module | None:
 
 
 def position_kind(model: nn.Module) -> Literal["rotary", "learned", "other"]:
-    """How the model knows positions: rotary embeddings in each block, or a learned table at the input."""
+    """How the model encodes positions: rotary in each block, or with a learned table at the input."""
     if any(name.rpartition(".")[2] == "rotary_emb" for name, _ in model.named_modules()):
         return "rotary"
     return "other" if position_table(model) is None else "learned"

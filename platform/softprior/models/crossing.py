@@ -1,4 +1,4 @@
-"""Values as they cross from one process to another."""
+"""Conversion of values that are sent from one process to another."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from softprior.prompt import Batch, Prompt
 
 
 def sent(prompt: Prompt | None) -> Prompt | None:
-    """A prompt as it travels: plain values without anything for automatic differentiation."""
+    """A prompt as it is sent: plain values, detached from automatic differentiation."""
     return None if prompt is None else {place: vectors.detach().cpu() for place, vectors in prompt.items()}
 
 
 def on_cpu(value: Any) -> Any:
-    """The same with every tensor in the CPU's memory."""
+    """The same value with every tensor in CPU memory."""
     return value.detach().cpu() if isinstance(value, Tensor) else _each(value, on_cpu)
 
 
@@ -35,7 +35,7 @@ class _Batch(NamedTuple):
 
 
 def packed(value: Any) -> Any:
-    """The same with every tensor as an array, which is pickled several times as fast; for `unpacked`."""
+    """The same value with arrays for tensors, which are pickled several times as fast; for `unpacked`."""
     if isinstance(value, Tensor):
         here = value.detach().cpu()
         return here if here.dtype == torch.bfloat16 else _Array(here.numpy())  # arrays have no bfloat16
@@ -45,7 +45,7 @@ def packed(value: Any) -> Any:
 
 
 def unpacked(value: Any) -> Any:
-    """What `packed` was given, with tensors in the CPU's memory."""
+    """The value that `packed` was given, with tensors in CPU memory."""
     if isinstance(value, _Array):
         # Ray's arrays cannot be written to, and whoever gets a tensor may want to.
         return torch.from_numpy(value.values if value.values.flags.writeable else value.values.copy())
@@ -55,7 +55,7 @@ def unpacked(value: Any) -> Any:
 
 
 def _each(value: Any, change: Callable[[Any], Any]) -> Any:
-    """A container with each of its values changed; anything else as it is."""
+    """A container with each of its values changed; anything else unchanged."""
     if isinstance(value, Mapping):
         return {key: change(part) for key, part in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):

@@ -1,4 +1,4 @@
-"""The host of encoder-decoder models of the T5 kind: weights in this process, prompts before the encoder."""
+"""The host for encoder-decoder models of the T5 kind: weights in this process, prompts for the encoder."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ from softprior.models.reductions import compared, differentiated, summed
 from softprior.prompt import Batch, Place, Prompt
 
 PLACE = Place(0, stack="encoder")
-"""The only place there is: vectors in front of the encoder's input embeddings."""
+"""The only place that exists: vectors in front of the encoder's input embeddings."""
 
 
 class EncoderDecoderLM:
     """A frozen encoder-decoder model in this process; see `FrozenLM` for the contract.
 
-    A row is cut at its first label. The encoder reads what stands before it (a row without labels:
-    all of it), as it is. The decoder starts from `decoder_start_token_id` and is fed the tokens from
-    the first label on, so that each label is predicted from the input and from all of the answer
-    before it; tokens between labels are read and not predicted. `generate` continues the row, so the
-    decoder reads what the row has of an answer first.
+    A row is split at its first label. The encoder reads what comes before it, unchanged (all of a row
+    without labels). The decoder starts from `decoder_start_token_id` and is fed the tokens from the
+    first label on, so that each label is predicted from the input and from all of the answer before
+    it; tokens between labels are read but not predicted. `generate` continues the row, so the decoder
+    first reads any part of an answer that the row has.
 
-    Rows are padded on the right and their pads masked. Logits exist where a label is.
+    Rows are right-padded and the padding is masked. Logits are computed at labels only.
 
     Sites are `encoder.resid.l`, `encoder.final`, `decoder.resid.l` and `decoder.final`. Sites of the
     encoder have the states of the tokens before the first label; sites of the decoder those of the
-    tokens from it on, as the decoder reads them, and so not of its start token: the state of a token
-    is the one from which the next is predicted. Positions count through the row in both. A site of
-    the decoder is fed nothing where no row has a label.
+    tokens from it on, as the decoder reads them, without its start token: the state of a token is the
+    one from which the next is predicted. In both, positions are those in the row. A site of the
+    decoder receives nothing if no row has a label.
     """
 
     def __init__(self, model: nn.Module, fingerprint: str) -> None:
@@ -74,8 +74,8 @@ class EncoderDecoderLM:
             if token is not None:
                 return token
         raise UserError(
-            "the decoder starts from decoder_start_token_id, and this model has none; set it in its "
-            "config.json (T5's is its pad token, 0)"
+            "this model has no decoder_start_token_id, from which the decoder starts; set it in its "
+            "config.json (T5 uses its pad token, 0)"
         )
 
     @property
@@ -130,8 +130,8 @@ class EncoderDecoderLM:
 
     def _no_keys(self, asked: str) -> UserError:
         return UserError(
-            f"the host of encoder-decoder models has no keys and values to give, and {asked} was asked for; "
-            "use the method soft"
+            f"the host for encoder-decoder models has no keys and values, and {asked} needs them; use the "
+            "method soft"
         )
 
     def loss(self, prompt: Prompt | None, batch: Batch, *, grad: bool = False) -> Losses:
@@ -146,7 +146,7 @@ class EncoderDecoderLM:
 
     @torch.no_grad()
     def logits(self, prompt: Prompt | None, batch: Batch) -> Float[Tensor, "N V"]:
-        """What the model predicts each label of the batch with, row by row."""
+        """The logits from which the model predicts each label of the batch, row by row."""
         return self._label_logits(prompt or {}, _Parts.of(batch, self.device))
 
     def _label_logits(self, prompt: Prompt, parts: _Parts) -> Tensor:
@@ -165,7 +165,7 @@ class EncoderDecoderLM:
     def _encode(
         self, prompt: Prompt | None, parts: _Parts
     ) -> tuple[Float[Tensor, "B PS H"], Bool[Tensor, "B PS"]]:
-        """The encoder's output for [prompt | input] of every row, and where it is no pad."""
+        """The encoder's output for [prompt | input] of every row, and where it is not padding."""
         prompt = prompt or {}
         for place in prompt:
             self._check_place(place)
@@ -180,9 +180,9 @@ class EncoderDecoderLM:
     def _decode(
         self, encoded: Tensor, seen: Tensor, read: Tensor, *, cache: Any = None, use_cache: bool = False
     ) -> Any:
-        """The model's own forward from the encoder's output on.
+        """The model's own forward pass from the encoder's output on.
 
-        The decoder needs no mask of pads: they stand behind all that is read, and it looks back only.
+        The decoder needs no padding mask: padding comes after all that is read, and it only looks back.
         """
         return self._model(
             encoder_outputs=(encoded,),
@@ -194,10 +194,10 @@ class EncoderDecoderLM:
 
     @contextmanager
     def _keeping(self, keep: Int[Tensor, "N"]) -> Iterator[None]:
-        """Logits at the kept of all [B A] decoder positions only.
+        """Computes logits only at the kept ones of all [B A] decoder positions.
 
-        The others leave at the door of the output layer, so what a family does on the way to it (the
-        scaling of models with tied embeddings) and behind it stays its own.
+        The others are dropped at the input of the output layer, so that what a family does before it (the
+        scaling of models with tied embeddings) and after it is unchanged.
         """
         head: nn.Module = self._model.get_output_embeddings()
         handle = head.register_forward_pre_hook(lambda _, args: args[0].flatten(0, 1)[keep][None])
@@ -209,8 +209,8 @@ class EncoderDecoderLM:
     def _check_place(self, place: Place) -> None:
         if place != PLACE:
             raise UserError(
-                f"there is no place {place.name} here: an encoder-decoder model takes vectors in front of "
-                f"its encoder's input alone ({PLACE.name}); use the method soft"
+                f"there is no place {place.name}: an encoder-decoder model takes vectors only in front of "
+                f"its encoder's input ({PLACE.name}); use the method soft"
             )
 
     @torch.no_grad()
@@ -285,7 +285,7 @@ class EncoderDecoderLM:
     def _feeding(
         self, statistic: SiteStatistic, sites: Sequence[str], parts: _Parts
     ) -> AbstractContextManager[None]:
-        """Hands the text's states at the sites to the statistic, for passes within."""
+        """Hands the text's states at the sites to the statistic, for passes within the context."""
         outputs: dict[str, nn.Module] = {}
         inputs: dict[str, nn.Module] = {}
         for name, stack in self._stacks.items():
@@ -319,13 +319,13 @@ class EncoderDecoderLM:
 
 @dataclass
 class _Parts:
-    """A batch cut at the first label of each row, both parts padded on the right with token 0.
+    """A batch split at the first label of each row, both parts right-padded with token 0.
 
     Attributes:
         inputs: the tokens before the first label, all tokens of a row without labels.
-        given: True at tokens of the inputs, False at pads.
+        given: True at tokens of the inputs, False at padding.
         answers: the tokens from the first label on.
-        answered: True at tokens of the answers, False at pads.
+        answered: True at tokens of the answers, False at padding.
         labels: True at labels of the answers.
         scored: True at labels that count in accuracy.
         first: position in its row of each answer's first token.

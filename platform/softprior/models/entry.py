@@ -13,10 +13,10 @@ from torch import Tensor
 from softprior.errors import UserError
 
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
-"""Of what enters block 0 against the factor times the vectors, relative to the largest: a rounding or two."""
+"""Relative tolerance of the input of block 0 against the factor times the vectors: a rounding or two."""
 
 FACTORS = ("embedding_multiplier", "embedding_scale")
-"""What configs of transformers call the factor in front of block 0."""
+"""Names of the factor in front of block 0 in configs of transformers."""
 
 POSITIONS_ADDED = (
     "biogpt",
@@ -41,20 +41,20 @@ def embedding_factor(
     dtype: torch.dtype,
     family: str,
 ) -> float:
-    """The factor between the input embeddings and the input of block 0: 1 for most families, Granite's 12.
+    """The factor between the input embeddings and the input of block 0: 1 for most families, 12 for Granite.
 
-    Vectors of zeros show what is added at each position, which is the model's own affair: a prompt at block 0
-    gets it as a text does. Vectors of ones then show the factor, and random ones that this is all.
+    Vectors of zeros show what is added at each position, which needs no handling: a prompt at block 0 gets it
+    just as a text does. Vectors of ones then show the factor, and random ones that nothing else happens.
 
     Args:
-        enter: what block 0 receives of three prompts' vectors in front of the input embeddings; None where it
+        enter: what block 0 receives for three prompts' vectors in front of the input embeddings; None if it
             is wider than they are.
         hidden: H.
         dtype: of the model.
         family: for the error.
 
     Raises:
-        UserError: block 0 receives neither the vectors nor a multiple of them, positions left out.
+        UserError: block 0 receives neither the vectors nor a multiple of them, apart from positions.
     """
     drawn = torch.randn(VECTORS, hidden, generator=torch.Generator().manual_seed(0))
     probes = torch.stack([torch.zeros_like(drawn), torch.ones_like(drawn), drawn])
@@ -73,7 +73,7 @@ def embedding_factor(
 
 
 def embeddings_change(config: Any) -> bool:
-    """Whether block 0 receives other vectors than the embedding layer returns, by a text model's config.
+    """Whether block 0 receives vectors other than the embedding layer's, judging by a text model's config.
 
     Without weights there is nothing to measure; families call their factors by several names, and those that
     add positions do not say so.

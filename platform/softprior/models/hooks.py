@@ -1,4 +1,4 @@
-"""Hidden states as they pass a module of a model: where forward hooks find them, and who is shown them."""
+"""Forward hooks that find the hidden states passing through a module and hand them to functions."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor, nn
 
 Shown = tuple[nn.Module, Callable[[Tensor], None]]
-"""A module, and who is shown its hidden states."""
+"""A module, and the function that receives its hidden states."""
 
 
 def entering(args: tuple, kwargs: dict) -> Tensor:
-    """The hidden states among a module's arguments: the first, or the one of that name."""
+    """The hidden states among a module's arguments: the first, or the keyword `hidden_states`."""
     return args[0] if args else kwargs["hidden_states"]
 
 
@@ -24,7 +24,7 @@ def leaving(out: Any) -> Tensor:
 
 @contextmanager
 def turning(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """The rotations that modules are handed, in their order, in the passes within; in many families none."""
+    """The rotations that modules receive, in order, in passes within the context; none in many families."""
     found: list[Tensor] = []
 
     def note(_: nn.Module, __: tuple, kwargs: dict[str, Any]) -> None:
@@ -41,10 +41,10 @@ def turning(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def showing(inputs: Sequence[Shown], outputs: Sequence[Shown]) -> Iterator[None]:
-    """Shows the hidden states at inputs and at outputs of modules, for the passes within.
+    """Hands over the hidden states at inputs and at outputs of modules, for passes within the context.
 
-    Hooks that were there before can change what enters a module and what leaves it: at an input the states
-    are shown before that, at an output after it.
+    Existing hooks can change what enters a module and what leaves it: at an input the states are taken
+    before them, at an output after them.
     """
     handles = [
         module.register_forward_pre_hook(

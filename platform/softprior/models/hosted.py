@@ -23,21 +23,21 @@ from softprior.models.replica import RESTARTS, Client, unwrapped
 from softprior.prompt import Batch, Place, Prompt
 
 PATIENCE = 600.0
-"""Seconds without an answer after which a client asks whether anybody is there."""
+"""Seconds without an answer after which a client checks whether the replica is alive."""
 
 RELOADING = Limits().loading + 60
-"""Seconds that a client waits for that: to be started again a replica has to load its model, and ranks of a
-sharded one are given so long."""
+"""Seconds that a client waits for this check: a restarted replica has to load its model first, and the ranks
+of a sharded model are given this long."""
 
 CHUNK = 4096
-"""Vectors of one question, and tokens from which embeddings are shared in memory."""
+"""Vectors per request, and the number of tokens from which embeddings are shared in memory."""
 
 
 class HostedLM:
     """A frozen model in other processes; see `FrozenLM` for the contract.
 
-    Pickled, it is the replicas' handles. Each trial asks as a client of its own (`joined`), always the same
-    replica. A statistic given to `observe` is fed beside the weights, so the one returned counts.
+    It is pickled as the replicas' handles. Each trial is a client of its own (`joined`) and always asks the
+    same replica. A statistic given to `observe` is fed where the weights are, so use the one it returns.
     """
 
     def __init__(self, replicas: Sequence[Any]) -> None:
@@ -51,7 +51,7 @@ class HostedLM:
 
     @contextmanager
     def joined(self) -> Iterator[HostedLM]:
-        """A client of its own, which leaves at the end."""
+        """A separate client, which leaves when the context ends."""
         client = HostedLM(self._replicas)
         try:
             yield client
@@ -59,7 +59,7 @@ class HostedLM:
             client.leave()
 
     def leave(self) -> None:
-        """Tells the replicas that this client is gone; they forget what it waits for."""
+        """Tells the replicas that this client is gone; they drop its pending requests."""
         if self._seat is not None:
             for seat in {0, self._seat}:
                 self._replicas[seat].leave.remote(self._client)
@@ -118,7 +118,7 @@ class HostedLM:
         return self._ask("prompt_states", prompt, list(sites))
 
     def _known(self, name: str, *arguments: Any) -> Any:
-        """An answer that never changes, asked for once."""
+        """An answer that never changes, requested once."""
         key = repr((name, arguments))
         if key not in self._facts:
             self._facts[key] = self._ask(name, *arguments)
@@ -128,7 +128,7 @@ class HostedLM:
         return unpacked(self._result(self._asked().ask, *packed((what, arguments, keywords))))
 
     def _asked(self) -> Any:
-        """The replica this client asks, chosen with its first question."""
+        """The replica that this client asks, chosen at its first request."""
         if self._seat is None:
             count = len(self._replicas)
             first = self._replicas[0]
@@ -154,14 +154,14 @@ class HostedLM:
 
     def _lost(self) -> UserError:
         return UserError(
-            f"the process that holds the model died {RESTARTS + 1} times during one request, for lack of "
-            f"memory or of patience perhaps, or was gone for {RELOADING / 60:g} minutes; lower "
-            "placement.tokens, give it more memory, or raise resources.patience if it has a limit"
+            f"the model's process died {RESTARTS + 1} times during one request, perhaps for lack of memory "
+            f"or because resources.patience ran out, or was gone for {RELOADING / 60:g} minutes; lower "
+            "placement.tokens, give it more memory, or raise resources.patience if that is set"
         )
 
 
 def _own_actor() -> Any:
-    """The Ray actor that this process is; None if it is none."""
+    """The Ray actor that this process runs; None if it runs none."""
     if not ray.is_initialized():
         return None
     context = ray.get_runtime_context()
@@ -169,7 +169,7 @@ def _own_actor() -> Any:
 
 
 def _readonly(array: Any) -> Tensor:
-    """An array of Ray's store as a tensor without a copy; nobody may write to it, as several have it."""
+    """An array in Ray's store as a tensor without a copy; it must not be written to, as it is shared."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # which says just that
         return torch.from_numpy(array)

@@ -26,7 +26,7 @@ class Insertion:
 
     @contextmanager
     def inserting(self, cut: dict[int, Float[Tensor, "_ _ _"]]) -> Iterator[None]:
-        """Prompt vectors [G P H] by block, for the passes within."""
+        """Inserts prompt vectors [G P H], given by block, in passes within the context."""
         self._cut = cut
         try:
             yield

@@ -1,4 +1,4 @@
-"""Keys and values of a frozen model's blocks: their widths, what states become, how keys are turned."""
+"""Keys and values of a frozen model's blocks: widths, projection of states, and rotation of keys."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from softprior.models.packing import Halted, Pass, Rows, running
 from softprior.prompt import Place
 
 CHUNK = 4096
-"""States of one call, whose memory grows with their number."""
+"""States per call; memory grows with their number."""
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 2e-2}
-"""Of turned keys against the family's own, relative to the largest: norms of most families are float32."""
+"""Relative tolerance of rotated keys against the family's own: norms of most families are float32."""
 
 
 class KeyGeometry:
-    """Asks blocks of a model for keys and values, through the model's own modules.
+    """Computes keys and values of a model's blocks, through the model's own modules.
 
-    A block is called as the model itself called it on a text of one or P tokens, with other states and,
-    to see keys before rotary, every state at position 0, where the rotation is none.
+    A block is called as the model itself called it on a text of one or P tokens, but with other states
+    and, for keys before rotary, with every state at position 0, where the rotation is the identity.
     """
 
     def __init__(self, model: nn.Module, blocks: Blocks) -> None:
@@ -52,9 +52,9 @@ class KeyGeometry:
         return torch.cat([read(chunk)[side] for chunk in states.split(CHUNK)]).float()
 
     def reader(self, block: int) -> Callable[[Float[Tensor, "N H"]], tuple[Tensor, Tensor]]:
-        """What makes keys (before rotary, after any norm of keys) and values of states at a block's input.
+        """Maps states at a block's input to keys (before rotary, after any norm of keys) and values.
 
-        It may be called within a pass of the model. `reader` itself may not: it can take a pass of its own.
+        It may be called during a pass of the model. `reader` itself may not, as it may need its own pass.
         """
         args, kwargs = self._called(1)[block]
         return lambda states: self._keys_values(block, states, args, _spread(kwargs, len(states)))
@@ -93,9 +93,9 @@ class KeyGeometry:
         return torch.cat([turned, rest], -1)[0].transpose(0, 1).flatten(1)
 
     def _turns(self, block: int, count: int) -> bool:
-        """Whether the block turns keys at all; some families (SmolLM3, Cohere 2) do so in some blocks alone.
+        """Whether the block rotates keys at all; some families (SmolLM3, Cohere 2) do so only in some blocks.
 
-        Turns keys of random states and compares them with the block's own at positions 0 to P - 1.
+        Rotates keys of random states and compares them with the block's own at positions 0 to P - 1.
         """
         generator = torch.Generator().manual_seed(0)
         states = torch.randn(count, self._hidden, generator=generator)
@@ -117,7 +117,7 @@ class KeyGeometry:
     def _unknown(self) -> UserError:
         family = self._model.config.model_type  # type: ignore[union-attr]
         return UserError(
-            f"softprior does not know how the model family '{family}' turns keys by position, which priors "
+            f"softprior does not know how the model family '{family}' rotates keys by position, which priors "
             "of prefix keys need; use the method soft or deep"
         )
 
@@ -139,7 +139,7 @@ class KeyGeometry:
         return {block: (key.shape[1], value.shape[1]) for block, (key, value) in current.items()}
 
     def _called(self, count: int) -> dict[int, tuple[tuple, dict[str, Any]]]:
-        """How the model calls each block on `count` tokens: what follows the states, and the keywords."""
+        """How the model calls each block on `count` tokens: the arguments after the states, and keywords."""
         if count not in self._calls:
             self._run(count)
         return self._calls[count]
@@ -176,7 +176,7 @@ _ATTENTIONS = ("self_attn", "attn", "attention", "self_attention")
 
 
 def _spread(kwargs: dict[str, Any], count: int) -> dict[str, Any]:
-    """Keywords of a call on one token, for `count` states that all stand at its position."""
+    """Keywords of a call on one token, for `count` states that are all at its position."""
     changed = dict(kwargs)
     if kwargs.get("position_embeddings") is not None:
         changed["position_embeddings"] = tuple(

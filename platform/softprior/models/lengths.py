@@ -1,7 +1,7 @@
-"""Which rows may share a pass: families whose rotation depends on how long the pass is (longrope, dynamic).
+"""Which rows may share a pass, in families whose rotation depends on its length (longrope, dynamic).
 
-transformers decides the frequencies of such a family once for a pass, by its largest position, so that a
-row's result would change with what stands beside it.
+transformers chooses the frequencies of such a family once per pass, by its largest position, so that a row's
+result would change with the rows beside it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class Regimes(NamedTuple):
     """Which lengths have the same frequencies.
 
     Attributes:
-        longest: up to here all lengths have those of the shortest; None where all lengths have.
-        each: whether every length beyond has its own (dynamic), or all have the same (longrope).
+        longest: up to this length all have those of the shortest; None if all lengths have.
+        each: whether every greater length has its own (dynamic), or all share the same (longrope).
     """
 
     longest: int | None = None
@@ -42,7 +42,7 @@ def find_regimes(turned: Callable[[int], Sequence[Tensor]], limit: int) -> Regim
 
     Args:
         turned: the rotation of position 1 in a pass of a given length, at least two.
-        limit: length that the model was built for; a family that tells lengths apart does so by its double.
+        limit: length that the model was built for; a family that depends on length shows it at twice that.
     """
     short, far = turned(2), 2 * max(limit, 2)
 
@@ -60,10 +60,10 @@ def find_regimes(turned: Callable[[int], Sequence[Tensor]], limit: int) -> Regim
 
 
 def steady_length(config: Any) -> int | None:
-    """What `find_regimes` measures as `longest`, as a transformers config has it; None for a steady rotation.
+    """The `longest` that `find_regimes` measures, from a transformers config; None for a steady rotation.
 
     Args:
-        config: of the text model. Some families have a rotation for each kind of their layers.
+        config: of the text model. Some families have a rotation for each kind of layer.
     """
     whole = getattr(config, "rope_parameters", None) or {}
     found = []
@@ -77,7 +77,7 @@ def steady_length(config: Any) -> int | None:
 
 
 def forget_lengths(model: nn.Module) -> None:
-    """Makes the next pass decide its frequencies by its own length.
+    """Makes the next pass choose its frequencies by its own length.
 
     The dynamic rotation of transformers keeps those of the longest pass that it has seen.
     """
@@ -88,11 +88,11 @@ def forget_lengths(model: nn.Module) -> None:
 
 
 def crossing(regimes: Regimes, family: str) -> UserError:
-    """Refuses a row with cut prompts; nothing of the row is in the sentence, which all ranks say alike."""
+    """The error for a row with cut prompts; it says nothing about the row, as all ranks raise the same."""
     return UserError(
         f"the rotary positions of the model family '{family}' depend on the length from {regimes.longest:,} "
-        "positions on, and a row that crosses it would have different ones in blocks with cut prompt vectors "
-        "and in those without; lower the length of the task, or use the method soft or prefix"
+        "positions on, so a row that crosses this length would have different ones in blocks with and "
+        "without cut prompt vectors; lower the length of the task, or use the method soft or prefix"
     )
 
 
@@ -100,7 +100,7 @@ class Part(NamedTuple):
     """Rows that may share a pass.
 
     Attributes:
-        rows: their numbers in the batch, ascending; none in a pass that is made to keep step with others.
+        rows: their indices in the batch, ascending; none in a pass that only keeps step with others.
         steady: whether they keep their frequencies while they are continued.
     """
 
@@ -111,17 +111,17 @@ class Part(NamedTuple):
 def apart(
     regimes: Regimes, lengths: Int[Tensor, "B"], front: int, cut: int, ahead: int, family: str
 ) -> list[Part]:
-    """The rows of a batch, those together that may share a pass; one that changes on its way is alone.
+    """The rows of a batch, grouped by which may share a pass; one that changes on its way is alone.
 
     Args:
         lengths: tokens of each row.
         front: positions in front of the text in every block.
-        cut: positions that stand in front of it in some blocks alone, besides.
+        cut: further positions in front of it, in some blocks only.
         ahead: tokens by which the rows will be continued.
         family: for the error.
 
     Raises:
-        UserError: a row's frequencies would be others in blocks with a cut prompt than in those without.
+        UserError: a row's frequencies would differ between blocks with and without a cut prompt.
     """
     if regimes.longest is None:
         return [Part(torch.arange(len(lengths)))]

@@ -1,4 +1,4 @@
-"""From a model spec to a host and its tokenizer, one copy of the weights per process."""
+"""Loads a model spec as a host and a tokenizer, with one copy of the weights per process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from softprior.specs import ModelSpec
 
 
 class Loaded(NamedTuple):
-    """A host, and what turns text into its tokens.
+    """A host and its tokenizer.
 
     Attributes:
         fingerprint: identifies weights and tokenizer together.
@@ -36,7 +36,7 @@ class Loaded(NamedTuple):
 
 
 class LoadedTokenizer(NamedTuple):
-    """What turns text into a model's tokens; the fingerprint is that of weights and tokenizer together."""
+    """A model's tokenizer; the fingerprint is that of weights and tokenizer together."""
 
     tokenizer: Any
     fingerprint: str
@@ -46,7 +46,7 @@ def load_tokenizer(model: ModelSpec) -> LoadedTokenizer:
     """Loads a model's tokenizer and none of its weights.
 
     Raises:
-        UserError: the model cannot be had.
+        UserError: the model is not available.
     """
     resolved = resolve_model(model)
     return LoadedTokenizer(read_tokenizer(resolved.folder), resolved.fingerprint)
@@ -57,7 +57,7 @@ def load_local(model: ModelSpec) -> Loaded:
     """Loads a model into this process; the same spec again gives the same object.
 
     Raises:
-        UserError: the model cannot be had, does not fit the device, or its family is not supported.
+        UserError: the model is not available, does not fit the device, or its family is not supported.
     """
     resolved = resolve_model(model)
     device = device_of(model)
@@ -90,7 +90,7 @@ def read_network(model: ModelSpec, resolved: ResolvedModel) -> nn.Module:
         if error.args != (ATTENTION,):
             raise
         raise UserError(
-            f"the family of model {model.id} has an attention of its own, past transformers' interface, so "
+            f"the family of model {model.id} implements attention outside of transformers' interface, so "
             "softprior cannot run it; choose a decoder-only attention model"
         ) from None
     except (ValueError, OSError, ImportError, SafetensorError) as error:
@@ -100,7 +100,7 @@ def read_network(model: ModelSpec, resolved: ResolvedModel) -> nn.Module:
 
 
 def require_finite(network: nn.Module, model: ModelSpec) -> None:
-    """Lets weights pass that are numbers.
+    """Checks that all weights are finite.
 
     Raises:
         UserError: one is infinite or not a number.
@@ -111,20 +111,21 @@ def require_finite(network: nn.Module, model: ModelSpec) -> None:
 
 
 def not_finite(model: ModelSpec, name: str) -> UserError:
-    """The refusal of a weight by its name."""
-    remedy = "give another copy"
+    """The error for a weight that is not finite, by its name."""
+    remedy = "use another copy"
     if model.dtype == "float16":
-        remedy += ", or model.dtype bfloat16, which has the range of float32"
+        remedy += ", or set model.dtype to bfloat16, which has the range of float32"
     return UserError(
-        f"the weights of model {model.id} are not all finite in {model.dtype}, {name} first; {remedy}"
+        f"the weights of model {model.id} contain NaN or infinite values in {model.dtype}, first in {name}; "
+        f"{remedy}"
     )
 
 
 def device_of(model: ModelSpec) -> torch.device:
-    """Where a model's spec puts it on this machine.
+    """The device that a model's spec selects on this machine.
 
     Raises:
-        UserError: on a GPU, and there is none.
+        UserError: it selects a GPU, and there is none.
     """
     if model.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -136,12 +137,12 @@ def device_of(model: ModelSpec) -> torch.device:
 def verify_packing(network: Any, host: LocalLM) -> None:
     """Compares packed rows with the family's own eager attention, once, on two short random rows.
 
-    A family that mixes positions outside of attention (a recurrence, a convolution) or reads token
-    ids beside the embeddings would be wrong without any other sign, and one that attends twice in a
-    block would be right until it generates.
+    A family that mixes positions outside of attention (a recurrence, a convolution) or reads token ids
+    in addition to the embeddings would be silently wrong, and one that attends twice in a block would be
+    right until it generates.
 
     Raises:
-        UserError: the results differ by more than rounding, or there are none.
+        UserError: the results differ by more than rounding, or the pass fails.
     """
     family = network.config.model_type
     try:
@@ -157,13 +158,13 @@ def verify_packing(network: Any, host: LocalLM) -> None:
     layers = getattr(network.config, "layer_types", None) or ["sliding_attention"]
     if window is not None and "sliding_attention" in layers and window not in host.windows:
         raise UserError(
-            f"the model family '{family}' applies its sliding window of {window} through masks alone, which "
-            "packed attention does not see; set sliding_window to null in its config.json if every text is "
+            f"the model family '{family}' applies its sliding window of {window} only through masks, which "
+            "packed attention ignores; set sliding_window to null in its config.json if every text is "
             "shorter, or choose another model"
         )
     if not same:
         raise UserError(
-            f"the model family '{family}' does more between positions than attention through "
+            f"the model family '{family}' mixes positions other than by attention through "
             "transformers' interface (packed and own results differ), so softprior cannot run it; "
             "choose a decoder-only attention model"
         )
@@ -173,7 +174,7 @@ def verify_padding(network: Any, host: EncoderDecoderLM) -> None:
     """Compares padded rows with the family's own eager attention, once, on two short random rows.
 
     Raises:
-        UserError: the results differ by more than rounding, or there are none.
+        UserError: the results differ by more than rounding, or the pass fails.
     """
     info = host.info()
 
@@ -191,9 +192,9 @@ def verify_padding(network: Any, host: EncoderDecoderLM) -> None:
         ) from error
     if not same:
         raise UserError(
-            f"the model family '{info.family}' in {info.dtype} gives a padded row another result than the "
-            "same row alone, so softprior cannot run it; use dtype float32, or choose another T5 or a "
-            "decoder-only model"
+            f"the model family '{info.family}' in {info.dtype} gives different results for a padded row and "
+            "for the same row alone, so softprior cannot run it; use dtype float32, or choose another T5 or "
+            "a decoder-only model"
         )
 
 
@@ -208,7 +209,7 @@ def _as_alone(
     own: Callable[[Any, Tensor, int], Tensor],
     firsts: tuple[int, int],
 ) -> bool:
-    """Whether two rows in one batch get the loss and the continuation of the model's own forward of each.
+    """Whether two rows in one batch have the loss and continuation of the model's own forward of each.
 
     Args:
         own: logits with which the network predicts a text's tokens from a position on, in eager attention.

@@ -1,4 +1,4 @@
-"""The local host: weights in this process, for any causal model of transformers that takes embeddings."""
+"""The local host: weights in this process, for any causal transformers model that accepts embeddings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LocalLM:
     """A frozen causal model in this process; see `FrozenLM` for the contract.
 
     The model's attention goes through `softprior.models.packing`: each prompt vector and each real
-    token is computed once, prompts are shared by all rows of a batch, logits exist where a label is.
+    token is computed once, prompts are shared by all rows of a batch, logits are computed at labels.
     Cut prompts join the packed sequence in front at the input of their block and leave it at its
     output, which is what the paper's literal form does row by row.
     """
@@ -39,8 +39,8 @@ class LocalLM:
         """Takes over a model that was loaded with `attn_implementation=packing.ATTENTION`.
 
         Raises:
-            UserError: the family does something past the attention interface, so that packed rows
-                would see each other or the result would differ from the model's own.
+            UserError: the family does something outside of the attention interface, so that packed
+                rows would see each other or the result would differ from the model's own.
         """
         self._model = model.eval().requires_grad_(False)
         self._fingerprint = fingerprint
@@ -92,7 +92,7 @@ class LocalLM:
 
     @torch.no_grad()
     def _enter(self, vectors: Float[Tensor, "G P H"]) -> Float[Tensor, "G P H"] | None:
-        """What block 0 receives of vectors in front of the input embeddings; None if those are narrower."""
+        """What block 0 receives for vectors in front of the input embeddings; None if those are narrower."""
         token = torch.zeros(1, dtype=torch.long, device=self.device)
         if self._embedding(token).shape[-1] != vectors.shape[2]:
             return None
@@ -160,7 +160,7 @@ class LocalLM:
 
     @torch.no_grad()
     def logits(self, prompt: Prompt | None, batch: Batch) -> Float[Tensor, "N V"]:
-        """What the model predicts each label of the batch with, row by row."""
+        """The logits from which the model predicts each label of the batch, row by row."""
         return self._label_logits([prompt or {}], [len(batch)], batch)[0]
 
     def _together(self, requests: list[Request]) -> list[Losses]:
@@ -181,7 +181,7 @@ class LocalLM:
         """Logits [N V] of the model at every label of the batch, the labels [N] and their rows [N].
 
         Args:
-            counts: how many rows, one after another, stand under each prompt.
+            counts: number of consecutive rows that see each prompt.
         """
         if bool(batch.labels[:, 0].any()):
             raise ValueError("the first token of a row cannot be a label: nothing of the text predicts it")
@@ -198,7 +198,7 @@ class LocalLM:
         return logits[order], labels[order], at[order]
 
     def _apart(self, prompt: Prompt, lengths: Int[Tensor, "B"], ahead: int = 0) -> list[Part]:
-        """The rows of a batch, those together that may share a pass: all, in most families.
+        """The rows of a batch, grouped by which may share a pass: all of them, in most families.
 
         Args:
             ahead: tokens by which the rows will be continued.
@@ -211,7 +211,7 @@ class LocalLM:
     def _logits_of(
         self, prompts: Sequence[Prompt], owner: Int[Tensor, "B"], batch: Batch
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The same in one pass; `owner` is the prompt of each row."""
+        """The same in one pass; `owner` is the index of each row's prompt."""
         packed = Packed.of(batch, self.device)
         current = Pass(packed.rows, prompts=len(prompts))
         if len(prompts) > 1:
@@ -264,13 +264,13 @@ class LocalLM:
         return logits[0]
 
     def _position_ids(self, current: Pass, tokens: int) -> Int[Tensor, "N"]:
-        """Positions of [cut prompt | kept of each prompt | rows]; a row starts over behind its prompt.
+        """Positions of [cut prompt | kept of each prompt | rows]; each row starts over after its prompt.
 
-        Prefix keys stand at positions 0 to P - 1 and text behind them. What is prepended at block 0 takes
-        part in the numbering (GPT-2 adds its learned positions there);
-        cut prompts of later blocks stand in front of that, at negative positions if need be: with rotary
-        positions only differences count. A learned table is read by the model for [kept prompt | rows]
-        alone, and has no position for vectors that join later.
+        Prefix keys are at positions 0 to P - 1, with text after them. What is prepended at block 0 takes
+        part in the numbering (GPT-2 adds its learned positions there); cut prompts of later blocks come
+        before that, at negative positions if necessary: with rotary positions only differences matter.
+        The model reads a learned table only for [kept prompt | rows], and it has no position for vectors
+        that join later.
         """
         assert current.rows is not None
         start = current.start
@@ -301,7 +301,7 @@ class LocalLM:
     def _continued_anew(
         self, prompt: Prompt, batch: Batch, max_new: int, stop: frozenset[int]
     ) -> list[list[int]]:
-        """Continues one row, with a pass over all of it for every token: its keys change on the way."""
+        """Continues one row, with a pass over all of it per token, as its keys change on the way."""
         tokens = Packed.of(batch, self.device).tokens
         out: list[int] = []
         over = False
@@ -357,7 +357,7 @@ class LocalLM:
         return out
 
     def _goes_on(self, over: bool) -> bool:
-        """Whether generation takes another step: here, unless every row is at its end."""
+        """Whether generation takes another step: in this host, unless every row has ended."""
         return not over
 
     @torch.no_grad()

@@ -3,10 +3,10 @@
 A batch is laid out as one long sequence: prompt vectors first, once, then the rows one after another.
 Causal attention makes that exact: a prompt at the front never sees a text, so its states are the same
 for every row, and a row sees the prompt and itself. Linear layers, norms and MLPs, which see positions
-one by one, then do no work on pads and none twice; only attention needs to know who sees whom.
+one by one, then do no work on padding and none twice; only attention needs to know what sees what.
 
-Several prompts of one shape can stand at the front: [prompt 1 | prompt 2 | ... | rows]. A prompt sees
-itself alone, a row its own prompt and itself, so requests of several trials share a pass.
+Several prompts of one shape can be at the front: [prompt 1 | prompt 2 | ... | rows]. A prompt sees only
+itself, a row its own prompt and itself, so requests of several trials share a pass.
 
 The attention function below is registered with transformers once and reads the current `Pass`. No mask
 function is registered under its name, so transformers builds no mask and leaves positions alone.
@@ -86,7 +86,7 @@ class Cache:
 
 
 class Halted(Exception):
-    """Ends a pass whose keys and values are all that was wanted."""
+    """Ends a pass of which only the keys and values were needed."""
 
 
 UNWRITTEN = torch.iinfo(torch.int32).max
@@ -95,14 +95,14 @@ UNWRITTEN = torch.iinfo(torch.int32).max
 
 @dataclass
 class Pass:
-    """What the attention function has to know about the forward pass under way.
+    """What the attention function needs to know about the current forward pass.
 
     Attributes:
         rows: the text rows; None in a decoding step, where each packed token is a row of its own.
-        prompts: how many prompts of one shape there are, G.
+        prompts: number of prompts, all of one shape, G.
         owner: the prompt that each row sees; None where all see the only one.
         kept: vectors of a prompt at the front of the sequence in every block.
-        cut: vectors of a prompt in front of those, by block, that only this block sees.
+        cut: number of a prompt's vectors in front of those, by block; only that block sees them.
         prefix: keys and values in front of the rows, by block, heads flattened; not in the sequence.
         capture: where to put a block's keys and values instead of attending; None to attend.
         halt: whether to end the pass there, by raising `Halted`.
@@ -128,7 +128,7 @@ class Pass:
 
     @property
     def start(self) -> int:
-        """Position of what stands first in the sequence at block 0, cut prompts there not counted."""
+        """Position of the first vector in the sequence at block 0, cut prompts there not counted."""
         return self.cut.get(0, 0) + max((keys.shape[1] for keys, _ in self.prefix.values()), default=0)
 
     def front(self, block: int) -> int:
@@ -162,7 +162,7 @@ class Pass:
         return fronts.index_select(0, self.owner)
 
     def mask(self, front: int, window: int | None) -> Bool[Tensor, "T S"]:
-        """Who sees whom: the front and then the row itself, causal, at most `window` positions back."""
+        """What sees what: the front and then the row itself, causal, at most `window` positions back."""
         if (front, window) not in self.masks:
             assert self.rows is not None
             device = self.rows.pad.device
@@ -178,10 +178,10 @@ def _visible(query: Tensor, key: Tensor, window: int | None) -> Tensor:
 
 _LACKING = {
     "s_aux": "learned sinks in its softmax",
-    "position_bias": "a bias of positions",
-    "indexer_mask": "an indexer that picks keys",
+    "position_bias": "a position bias",
+    "indexer_mask": "an indexer that selects keys",
 }
-"""Arguments of transformers' attention functions, and what a family that gives them does."""
+"""Arguments of transformers' attention functions, and what a family that passes them has."""
 
 
 @contextmanager
@@ -209,14 +209,14 @@ def attend(
     """Attention of a packed sequence; transformers calls it in place of its own functions.
 
     Raises:
-        RuntimeError: outside of a pass, or for a feature that packed attention does not have.
+        RuntimeError: outside of a pass, or for a feature that packed attention does not support.
     """
     current = _current.get()
     for name, what in _LACKING.items():
         if kwargs.get(name) is not None:
-            raise RuntimeError(f"its attention has {what}: packed attention cannot do this")
+            raise RuntimeError(f"its attention has {what}: packed attention does not support this")
     if current is None or attention_mask is not None or dropout:
-        raise RuntimeError("packed attention cannot do this: a mask, dropout or no pass")
+        raise RuntimeError("packed attention does not support this: a mask, dropout or no pass")
     block = int(module.layer_idx)  # type: ignore[arg-type]
     if sliding_window is not None:
         current.windows.add(sliding_window)
@@ -318,7 +318,7 @@ def _decode(
     window: int | None,
     compute: _Attention,
 ) -> Tensor:
-    """One new token a row: writes it behind what the cache holds and attends to all of it."""
+    """One new token per row: appends it to the cache and attends to all of that."""
     assert current.cache is not None
     assert current.now is not None
     keys, values = current.cache.keys[block], current.cache.values[block]

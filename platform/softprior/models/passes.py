@@ -1,4 +1,4 @@
-"""Which losses share a pass: requests of one shape, filled up to a budget of positions."""
+"""Groups losses into passes: requests of one shape, up to a budget of positions."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from softprior.prompt import Batch
 
 
 class Piece(NamedTuple):
-    """Some rows of a request, which go through the model in one pass.
+    """Some rows of a request that go through the model in one pass.
 
     Attributes:
         request: index of the request.
-        rows: the rows from the first up to the second number.
+        rows: index of the first row, and of the row after the last one.
     """
 
     request: int
@@ -30,7 +30,7 @@ class Piece(NamedTuple):
 
 @dataclass
 class Packed:
-    """A batch without its pads: tokens one row after another, and the row of each."""
+    """A batch without padding: tokens one row after another, and the row of each."""
 
     rows: Rows
     tokens: Int[Tensor, "N"]
@@ -53,7 +53,7 @@ def shape(request: Request) -> Hashable:
 
 
 def front(request: Request) -> int:
-    """Positions of a request's prompt, the most vectors that one place has; each pass pays them again."""
+    """Positions of a request's prompt: the most vectors at one place. Each pass pays for them again."""
     return max((len(vectors) for vectors in (request.prompt or {}).values()), default=0)
 
 
@@ -63,10 +63,10 @@ def positions(request: Request) -> int:
 
 
 def passes(requests: Sequence[Request], tokens: int | None = None) -> list[list[Piece]]:
-    """Lays requests out over passes, in their order, those of one shape together.
+    """Distributes requests over passes, in order, those of one shape together.
 
     Args:
-        tokens: most positions of a pass; a row that has more is a pass of its own.
+        tokens: maximum number of positions per pass; a longer row gets a pass of its own.
     """
     laid: list[list[Piece]] = []
     filling: dict[Hashable, tuple[list[Piece], int]] = {}
@@ -134,7 +134,7 @@ def some_rows(batch: Batch, rows: tuple[int, int]) -> Batch:
 
 
 def chosen_rows(batch: Batch, rows: Tensor) -> Batch:
-    """Some rows of a batch; of none, one token without a label, for a pass that only keeps step."""
+    """Some rows of a batch; if none, one token without a label, for a pass that only keeps step."""
     shown = rows if len(rows) else torch.zeros(1, dtype=torch.long)
     lengths = batch.lengths[shown] if len(rows) else torch.ones(1, dtype=torch.long)
     width = int(lengths.max())
@@ -170,7 +170,7 @@ def one_batch(batches: Sequence[Batch]) -> Batch:
 
 
 def divided(losses: Losses, counts: Sequence[int]) -> list[Losses]:
-    """Losses of one batch as those of the batches it was made of, by their numbers of rows; no gradient."""
+    """Splits the losses of one batch by the numbers of rows of the batches it was made of; no gradient."""
     columns = [column.split(list(counts)) for column in losses[:4]]
     rows = zip(*columns, strict=True)
     return [Losses(nll, tokens, correct, scored, None) for nll, tokens, correct, scored in rows]

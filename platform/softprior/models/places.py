@@ -1,4 +1,4 @@
-"""Places of a decoder: which there are, and which go together."""
+"""Places of a decoder: which exist, and which belong together."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from softprior.prompt import Place, Prompt
 
 @dataclass(frozen=True)
 class Places:
-    """What a decoder of one stack has.
+    """The places of a decoder-only model.
 
     Attributes:
         blocks: L.
-        positions: how it knows positions, see `ModelInfo.embedding`.
+        positions: how it encodes positions, see `ModelInfo.embedding`.
         family: for errors.
     """
 
@@ -36,11 +36,11 @@ class Places:
             )
         alone = next((place for place in prompt if partner(place) not in prompt), None)
         if alone is not None:
-            raise UserError(f"the place {alone.name} needs {partner(alone).name} beside it")
+            raise UserError(f"a prompt with the place {alone.name} also needs {partner(alone).name}; add it")
         counts = sorted({len(vectors) for vectors in prompt.values()})
         if len(counts) > 1:
             raise UserError(
-                f"a prefix has the same number of vectors at every place, and this one has {counts}"
+                f"a prefix must have the same number of vectors at every place, but this one has {counts}"
             )
 
     def check_place(self, place: Place) -> None:
@@ -55,7 +55,7 @@ class Places:
             raise UserError(f"there is no place {place.name}: keys and values are never in the sequence")
         if place.kind == "residual" and place.after == "keep" and place.block != 0:
             raise UserError(
-                f"the place {place.name} cannot keep: vectors stay in the sequence from block 0 only"
+                f"the place {place.name} does not exist: only vectors at block 0 stay in the sequence"
             )
         if self.positions == "other" and (place.after == "cut" or place.kind != "residual"):
             raise UserError(

@@ -1,4 +1,4 @@
-"""The seam: what a trial may ask of a frozen model, whoever holds the weights."""
+"""The interface: what a trial may ask of a frozen model, wherever its weights are."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ModelInfo(NamedTuple):
         embedding: `rotary` or `learned` positions (or `other`).
         fingerprint: identifies the weights.
         dtype: of weights and activations.
-        embedding_factor: what the model multiplies input embeddings by in front of block 0 (Granite's 12).
+        embedding_factor: what the model multiplies input embeddings by in front of block 0 (12 for Granite).
         steady: longest sequence whose rotation is that of a short one; None where length plays no part.
     """
 
@@ -62,7 +62,7 @@ class Losses(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What `loss` is asked, as a value.
+    """The arguments of `loss` as a value.
 
     Attributes:
         prompt, batch, grad: its arguments.
@@ -77,7 +77,7 @@ class Comparison(NamedTuple):
     """How far two prompts' outputs differ, per row, summed over its labels.
 
     Attributes:
-        divergence: Jensen-Shannon divergence in nats, at most ln 2 a label.
+        divergence: Jensen-Shannon divergence in nats, at most ln 2 per label.
         agree: labels where both prompts have the same first choice.
         tokens: number of labels.
     """
@@ -103,7 +103,7 @@ class Where(NamedTuple):
 
 @runtime_checkable
 class SiteStatistic(Protocol):
-    """A reduction over activations, fed beside the weights; it decides what it keeps."""
+    """A reduction over activations, fed where the weights are; it decides what to keep."""
 
     def update(self, site: str, states: Float[Tensor, "N H"], where: Where) -> None:
         """Takes the float32 states of N real text tokens at a site."""
@@ -114,7 +114,7 @@ StatisticT = TypeVar("StatisticT", bound=SiteStatistic)
 
 @runtime_checkable
 class FrozenLM(Protocol):
-    """A frozen language model that answers for any prompt and owns none.
+    """A frozen language model that works with any prompt and owns none.
 
     Every method takes text as right-padded batches; padding never changes a result beyond rounding.
     A host never normalises: weights per row let the caller decide what is averaged.
@@ -126,8 +126,8 @@ class FrozenLM(Protocol):
     def embed(self, ids: Int[Tensor, "T"]) -> Float[Tensor, "T H"]:
         """What the model's own embedding layer returns, scaling included (site `resid.0`), float32.
 
-        A residual prompt at block 0 is in these units, kept or cut: what the model does to embeddings behind
-        the layer (a factor, positions), it or the host does to the prompt.
+        A residual prompt at block 0 is in these units, kept or cut: what the model does to embeddings after
+        this layer (a factor, positions), the model or the host also does to the prompt.
         """
 
     def width(self, place: Place) -> int:
@@ -138,7 +138,7 @@ class FrozenLM(Protocol):
         """
 
     def normalise(self, place: Place, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
-        """The vectors after the first norm of the place's block: all a cut prompt is seen through.
+        """The vectors after the first norm of the place's block, which is all that is seen of a cut prompt.
 
         At block 0 they are multiplied by the `embedding_factor` first.
         """
@@ -146,8 +146,8 @@ class FrozenLM(Protocol):
     def project(self, place: Place, states: Float[Tensor, "N H"]) -> Float[Tensor, "N D"]:
         """The keys (before rotary, after any norm of keys) or values the place's block makes of states.
 
-        The states stand in the residual stream at the block's input (site `resid.block`). Where the model
-        adds positions to embeddings, states at block 0 come with them, though `resid.0` is without.
+        The states are in the residual stream at the block's input (site `resid.block`). If the model adds
+        positions to embeddings, states at block 0 include them, although `resid.0` does not.
         """
 
     def rotate(
@@ -156,11 +156,11 @@ class FrozenLM(Protocol):
         """Keys of `project` as attended to at positions 0 to P - 1, or back again.
 
         Raises:
-            UserError: the model's family turns keys in a way the host does not know.
+            UserError: the model's family rotates keys in a way that the host does not know.
         """
 
     def loss(self, prompt: Prompt | None, batch: Batch, *, grad: bool = False) -> Losses:
-        """Negative log-likelihood of the labels, and on demand the gradient at the prompt."""
+        """Negative log-likelihood of the labels and, on request, the gradient at the prompt."""
 
     def generate(
         self, prompt: Prompt | None, batch: Batch, *, max_new: int, stop: frozenset[int]
@@ -181,8 +181,8 @@ class FrozenLM(Protocol):
     def prompt_states(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Float[Tensor, "_ H"]]:
         """The states of the prompt's own vectors at residual sites, float32; no text changes them.
 
-        At `resid.l` these are the vectors cut at block l, and behind them what has become of the vectors kept
-        from block 0 on. A site where the prompt has neither is left out; keys and values are no states.
+        At `resid.l` these are the vectors cut at block l, followed by the states of the vectors kept from
+        block 0 on. A site where the prompt has neither is left out; keys and values are not states.
 
         Raises:
             UserError: there is no such residual site, or the model reads a prompt together with the text.
@@ -194,11 +194,11 @@ class PackingLM(FrozenLM, Protocol):
     """A host that takes the losses of several prompts in one pass."""
 
     def loss_many(self, requests: Sequence[Request], tokens: int | None = None) -> list[Losses]:
-        """What `loss` answers to each request, up to rounding.
+        """What `loss` returns for each request, up to rounding.
 
-        Requests with vectors at the same places, as many at each, share passes; others take turns.
+        Requests with the same number of vectors at the same places share passes; others take turns.
 
         Args:
-            tokens: most positions of one pass, prompts included, over which rows are split; None for no
-                limit.
+            tokens: maximum number of positions per pass, prompts included, to which rows are split; None
+                for no limit.
         """

@@ -31,10 +31,10 @@ from softprior.specs import ModelSpec
 
 
 class Job(NamedTuple):
-    """The model that ranks hold together.
+    """The model that the ranks share.
 
     Attributes:
-        device: `cpu` or `cuda`; of GPUs a rank sees its own alone.
+        device: `cpu` or `cuda`; a rank sees only its own GPU.
         threads: CPU threads of each rank.
     """
 
@@ -53,7 +53,7 @@ class Memory(NamedTuple):
         proportional: the same with shared pages divided by their users (PSS).
         device: allocated on the GPU; 0 on the CPU.
         shard: its share of the weights.
-        gathered: weights it holds whole beside that.
+        gathered: weights that it holds whole in addition.
     """
 
     pid: int
@@ -65,7 +65,7 @@ class Memory(NamedTuple):
 
 
 class Update(NamedTuple):
-    """States of a site, as a statistic is given them."""
+    """States of a site, as a statistic receives them."""
 
     site: str
     states: Float[Tensor, "N H"]
@@ -97,7 +97,7 @@ class Rank:
 
 
 def replied(call: Callable[[], Any]) -> Reply:
-    """What came of a call."""
+    """The outcome of a call, as a reply."""
     try:
         return Reply("done", call())
     except UserError as error:
@@ -108,7 +108,7 @@ def replied(call: Callable[[], Any]) -> Reply:
 
 
 def serve(descriptor: int) -> None:
-    """A rank as a process: takes its place and its job from the connection, and then requests."""
+    """A rank as a process: receives its place and its job over the connection, and then requests."""
     link = Connection(descriptor)
     member, job = take(link)
     rank: list[Rank] = []
@@ -137,7 +137,7 @@ class ShardedRank(LocalLM):
         return super().info()._replace(vocabulary=int(rows), parameters=int(count))
 
     def _apart(self, prompt: Prompt, lengths: Int[Tensor, "B"], ahead: int = 0) -> list[Part]:
-        """As many parts on every rank, and a refusal of one rank's rows is that of all."""
+        """The same number of parts on every rank; if one rank's rows are refused, all ranks refuse."""
         if self._regimes.longest is None:
             return super()._apart(prompt, lengths, ahead)
         self._places.check(prompt)
@@ -157,16 +157,16 @@ class ShardedRank(LocalLM):
         return bool(going.item())
 
     def finish(self, prompt: Prompt | None, batch: Batch, *, max_new: int) -> list[list[int]]:
-        """`generate` of a rank that has only dummy rows: they end at once, and it keeps step."""
+        """`generate` for a rank that has only dummy rows: they end at once, while it keeps step."""
         everything = frozenset(range(self.info().vocabulary))
         return self.generate(prompt, batch, max_new=max_new, stop=everything)
 
     def record(self, prompt: Prompt | None, batch: Batch, sites: Sequence[str]) -> list[Update]:
-        """`observe`, with what a statistic would be given."""
+        """`observe`, returning what a statistic would receive."""
         return self.observe(prompt, batch, sites, _Updates()).updates
 
     def release(self) -> None:
-        """Lets go of weights that a pass left gathered: one that was ended early, or stopped its backward."""
+        """Releases weights left gathered by a pass that ended early or stopped its backward pass."""
         self._offload.release_backward_leftovers()
         if any(_whole(weight) and not weight.ds_persist for weight in self._parameters):  # type: ignore[attr-defined]
             self._offload.empty_partition_cache()
@@ -206,7 +206,7 @@ class _Updates:
 
 
 def _loaded(member: Member, job: Job) -> ShardedRank:
-    """The model under ZeRO-3, from `from_pretrained` on never whole on one rank's device."""
+    """The model under ZeRO-3, at no time whole on one rank's device."""
     os.environ["DS_ACCELERATOR"] = job.device
     # Every rank has one device, the first it sees; DeepSpeed asks for the variable wherever it runs.
     os.environ |= {"RANK": str(member.rank), "WORLD_SIZE": str(member.ranks), "LOCAL_RANK": "0"}
@@ -236,7 +236,7 @@ def _loaded(member: Member, job: Job) -> ShardedRank:
 
 
 def _require_finite(network: nn.Module, model: ModelSpec, member: Member) -> None:
-    """As for a whole model, all ranks with one answer, or some would wait for others in vain.
+    """As for a whole model; all ranks give the same answer, or some would wait for others in vain.
 
     Raises:
         UserError: a weight is infinite or not a number, on whichever rank.
@@ -256,10 +256,10 @@ def _require_finite(network: nn.Module, model: ModelSpec, member: Member) -> Non
 
 
 def zero_config(model: ModelSpec, folder: Path) -> dict[str, Any]:
-    """DeepSpeed's settings: stage 3, each weight gathered where it is used and let go right after.
+    """DeepSpeed's settings: stage 3, each weight gathered where it is used and released right after.
 
-    Norms stay on every rank. Neither prefetch nor reuse: both follow the order of the last pass, and
-    requests of different kinds follow one another here.
+    Norms stay on every rank. There is neither prefetch nor reuse: both follow the order of the last pass,
+    and here requests of different kinds follow one another.
     """
     hidden = architecture(folder).config.hidden_size
     return {

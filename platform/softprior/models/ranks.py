@@ -1,4 +1,4 @@
-"""Processes that answer together: each request goes to all of them, and all answer or all are ended.
+"""Processes that answer together: each request goes to all of them, and either all answer or all are ended.
 
 Ranks of a sharded model wait for one another inside every request, so one that dies or hangs leaves the
 others waiting. The caller therefore never waits for a rank alone: it takes answers as they come, and the
@@ -31,7 +31,7 @@ class RanksLostError(HostLostError):
 
 
 class Limits(NamedTuple):
-    """Seconds that things may take, the waiting of ranks for one another included.
+    """Time limits in seconds, including the time that ranks wait for one another.
 
     Attributes:
         request: to answer a request.
@@ -43,11 +43,11 @@ class Limits(NamedTuple):
 
 
 class Member(NamedTuple):
-    """What a rank has to know to find the others.
+    """What a rank needs to know to find the others.
 
     Attributes:
-        rank: which one it is.
-        ranks: how many there are.
+        rank: its index.
+        ranks: number of ranks.
         rendezvous: where they meet, as an `init_method` of torch.distributed.
         limits: after which a rank that hangs ends itself.
     """
@@ -59,7 +59,7 @@ class Member(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A call of a rank: the name of a method of its host, and the arguments."""
+    """A call to a rank: the name of a method of its host, and the arguments."""
 
     name: str
     args: tuple[Any, ...] = ()
@@ -67,11 +67,11 @@ class Call(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What came of a request.
+    """The outcome of a request.
 
     Attributes:
-        kind: `done` with the result; `refused` with a user's sentence, which leaves the rank in step with
-            the others; `failed` with the error's line, after which it is not.
+        kind: `done` with the result; `refused` with a sentence for the user, which leaves the rank in step
+            with the others; `failed` with the error's line, after which it is not in step.
     """
 
     kind: str
@@ -86,21 +86,21 @@ class Transport(Protocol):
         """Starts all ranks, whose first reply comes without a request once the model is loaded."""
 
     def send(self, rank: int, request: Call, seconds: float) -> None:
-        """Hands a request to a rank, within so many seconds.
+        """Hands a request to a rank, within the given time.
 
         Raises:
             RanksLostError: the rank does not take it.
         """
 
     def receive(self, waiting: set[int], seconds: float) -> dict[int, Reply]:
-        """Replies of some of the waiting ranks, as soon as there is one; none after so many seconds.
+        """Replies of some of the waiting ranks, as soon as there is one; none when the time is over.
 
         Raises:
             RanksLostError: a rank is gone.
         """
 
     def end(self) -> None:
-        """Kills all ranks, whatever they do."""
+        """Kills all ranks, whatever they are doing."""
 
 
 class Ranks:
@@ -118,7 +118,7 @@ class Ranks:
         self._running = False
 
     def ask(self, requests: Sequence[Call]) -> list[Any]:
-        """One request for each rank; their results.
+        """Sends one request to each rank and returns their results.
 
         Raises:
             RanksLostError: a rank died, failed or did not answer in time; all have been ended.
@@ -146,8 +146,8 @@ class Ranks:
             self._transport.send(rank, request, self._limits.request)
 
     def _whole(self, send: Callable[[], None], seconds: float, what: str) -> list[Any]:
-        """Sends, and collects a reply of every rank. Whatever interrupts it would leave replies behind that
-        a later request took for its own, so it ends the ranks."""
+        """Sends, and collects a reply from every rank. An interruption would leave replies behind that a
+        later request would take for its own, so it ends the ranks."""
         try:
             send()
             replies = self._collect(seconds, what)
@@ -186,14 +186,14 @@ def _named(ranks: set[int]) -> str:
 
 
 class Processes:
-    """Ranks as processes of this machine, each with one of the GPUs that this process sees.
+    """Ranks as processes on this machine, each with one of the GPUs that this process sees.
 
     Args:
         count: number of ranks.
         entry: `module:function` that a rank runs; it gets a connection's file descriptor.
-        job: what the function is told beside its place, over the connection.
+        job: what the function receives over the connection, in addition to its place.
         environment: variables of every rank.
-        devices: what each rank has for `CUDA_VISIBLE_DEVICES`.
+        devices: the `CUDA_VISIBLE_DEVICES` of each rank.
     """
 
     def __init__(
@@ -277,7 +277,7 @@ class Processes:
 
     @contextmanager
     def _within(self, seconds: float, rank: int, what: str) -> Iterator[None]:
-        """Ends all ranks when the time is over: a pipe to or from one that is frozen blocks for ever."""
+        """Ends all ranks when the time is over: a pipe to or from a frozen rank blocks forever."""
         late = threading.Event()
 
         def kill() -> None:
@@ -301,7 +301,7 @@ class Processes:
             )
 
     def _ending(self, rank: int) -> str:
-        """How a rank whose connection is closed came to its end, and its last words."""
+        """How a rank whose connection is closed ended, and the last line of its output."""
         try:
             code = self._processes[rank].wait(10)
         except subprocess.TimeoutExpired:
@@ -315,7 +315,7 @@ class Processes:
 
 @contextmanager
 def bounded(seconds: float) -> Iterator[None]:
-    """Ends this process when it hangs, in a collective or elsewhere, should its caller be gone too."""
+    """Ends this process if it hangs, in a collective or elsewhere, in case its caller is gone too."""
     faulthandler.dump_traceback_later(seconds, exit=True)
     try:
         yield
@@ -329,5 +329,5 @@ def put(link: Connection, value: Any) -> None:
 
 
 def take(link: Connection) -> Any:
-    """The next value of a connection to a process of ours."""
+    """The next value from a connection to one of our processes."""
     return pickle.loads(link.recv_bytes())  # noqa: S301  from a process that this one started

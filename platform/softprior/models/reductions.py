@@ -1,4 +1,4 @@
-"""From logits at labels to what the seam returns per row: for hosts that run the model themselves."""
+"""Reduces logits at labels to the results of `FrozenLM` per row, for hosts that run the model themselves."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A replica of the model: an actor of Ray's with a host inside, most often the local one.
+"""A replica of the model: a Ray actor with a host inside, usually the local one.
 
-It answers one question at a time, in turns between its clients, and losses of several clients go into one
+It answers one request at a time, taking turns between its clients, and losses of several clients go into one
 pass (`softprior.models.schedule`).
 """
 
@@ -26,27 +26,27 @@ from softprior.models.protocol import FrozenLM, ModelInfo, Request, SiteStatisti
 from softprior.models.schedule import Call, Scheduler, Served
 
 RESTARTS = 3
-"""Deaths of a replica that one question outlives; if it dies again the question itself may be to blame."""
+"""Deaths of a replica that one request survives; if it dies again, the request itself may be the cause."""
 
 WAITING = 1000
-"""Questions that a replica holds at a time. A trial asks one at a time, so there are no more than trials."""
+"""Maximum number of waiting requests. A trial makes one at a time, so there are no more than trials."""
 
 MOMENT = 5.0
-"""Seconds after which a replica that could not load its model again gives way to another try: what was in the
-way may pass."""
+"""Seconds after which a restarted replica that could not load its model makes way for another attempt: the
+obstacle may be temporary."""
 
 LOOK = 5.0
-"""Seconds between looks at whether a client is alive."""
+"""Seconds between checks of whether a client is alive."""
 
 Guard = AbstractContextManager[None]
 
 
 class Client(NamedTuple):
-    """Who asks.
+    """The sender of requests.
 
     Attributes:
         id: of a trial's attempt.
-        actor: the Ray actor it runs in, whose death a replica hears of; None outside of one.
+        actor: the Ray actor it runs in, whose death a replica notices; None outside of one.
     """
 
     id: str
@@ -54,7 +54,7 @@ class Client(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """An error as an answer: Ray would wrap it into one of its own, with a page of text."""
+    """An error as an answer: Ray would wrap a raised one in its own, with a page of text."""
 
     error: Exception
     trace: str
@@ -65,7 +65,7 @@ class Fate(NamedTuple):
 
     Attributes:
         restarted: its process died, and this is another one.
-        lost: times that this process's host was lost, as ranks of a sharded one are.
+        lost: number of times that this process's host was lost, as the ranks of a sharded one can be.
     """
 
     restarted: bool
@@ -75,8 +75,8 @@ class Fate(NamedTuple):
 class Replica:
     """A host behind a queue; becomes an actor through `start_replica`.
 
-    Its coroutines only wait: the host works in the scheduler's thread. The model is loaded within the first
-    question, not as the actor starts, which Ray would repeat for ever where the process dies of it.
+    Its coroutines only wait: the host works in the scheduler's thread. The model is loaded during the first
+    request, not when the actor starts, which Ray would repeat forever if the process died of it.
     """
 
     def __init__(
@@ -93,10 +93,10 @@ class Replica:
         self._restarted = ray.get_runtime_context().was_current_actor_reconstructed
 
     async def ready(self) -> ModelInfo | Failure:
-        """Waits for the model; what it is, or why there is none.
+        """Waits for the model; returns its info, or the failure to load it.
 
-        A process whose predecessor had the model can load it, in the end. Where it fails or dies, the process
-        ends with the question, which Ray repeats to a new one, up to `RESTARTS` times.
+        A process whose predecessor had the model can load it eventually. If it fails or dies, the process
+        ends during the request, which Ray repeats in a new one, up to `RESTARTS` times.
         """
         if self._loading is None:
             self._loading = asyncio.ensure_future(asyncio.to_thread(self._loaded))
@@ -120,17 +120,17 @@ class Replica:
         return Fate(self._restarted, 0 if self._scheduler is None else self._scheduler.lost)
 
     async def served(self) -> Served:
-        """How many calls were answered in how many turns."""
+        """How many calls have been answered, and in how many turns."""
         return Served(0, 0) if self._scheduler is None else self._scheduler.served
 
     async def followed(self) -> int:
-        """How many clients it would hear the end of."""
+        """Number of clients whose death it would notice."""
         return len(self._followed)
 
     async def seat(self, client: Client, replicas: int) -> int:
         """Which of the replicas a client asks from now on: the first of those with fewest clients.
 
-        The first replica decides for all, one client at a time. Started again it counts from new.
+        The first replica decides for all, one client at a time. After a restart it counts anew.
         """
         loads = Counter(self._seats.values())
         self._seats[client.id] = min(range(replicas), key=loads.__getitem__)
@@ -138,11 +138,11 @@ class Replica:
         return self._seats[client.id]
 
     async def leave(self, client: Client) -> None:
-        """Forgets a client and what it waits for."""
+        """Forgets a client and its pending requests."""
         self._gone(client.id)
 
     async def ask(self, client: Client, what: Request | str, arguments: tuple, keywords: dict) -> Any:
-        """The host's answer, or a `Failure`; both ways packed."""
+        """The host's answer, or a `Failure`; packed in both directions."""
         info = await self.ready()
         if isinstance(info, Failure):
             return info
@@ -161,7 +161,7 @@ class Replica:
         return answer.inner if isinstance(answer, _OnCpu) else packed(answer)
 
     async def embeddings(self, client: Client, ids: Int[Tensor, "T"]) -> list[Any] | Failure:
-        """The object in Ray's store with the embeddings of many tokens, one for all who ask for the same."""
+        """The object in Ray's store with the embeddings of many tokens, shared by all clients that ask."""
         key = hashlib.sha256(ids.numpy().tobytes()).hexdigest()
         if self._shared[0] != key:
             found = await self.ask(client, "embed", (ids,), {})
@@ -201,12 +201,12 @@ def start_replica(
     guard: Callable[[], Guard] = nullcontext,
     **options: Any,
 ) -> Any:
-    """The handle of a new replica, which loads its model when first asked and is started again when it dies.
+    """The handle of a new replica, which loads its model when first asked and is restarted when it dies.
 
     Args:
-        load: gives the host; runs in the replica's process.
-        tokens: most positions of a pass.
-        guard: gives a context for the replica's process to work in once it has its model.
+        load: returns the host; runs in the replica's process.
+        tokens: maximum number of positions per pass.
+        guard: returns a context for the replica's process to work in once it has its model.
         options: Ray's, such as resources.
     """
     actor = ray.remote(Replica).options(
@@ -219,7 +219,7 @@ def wait_for(replicas: Sequence[Any]) -> None:
     """Waits until replicas have their models.
 
     Raises:
-        UserError: a model cannot be had, or a replica died.
+        UserError: a model is not available, or a replica died.
     """
     try:
         for answer in ray.get([replica.ready.remote() for replica in replicas]):
@@ -228,20 +228,20 @@ def wait_for(replicas: Sequence[Any]) -> None:
         raise UserError(f"{error}; give it more memory, or run it again on another machine") from None
     except (RayActorError, OutOfMemoryError) as error:
         raise UserError(
-            f"a replica of the model was ended before it had its model ({type(error).__name__}), for lack of "
-            "memory perhaps; lower placement.replicas, or give it more memory"
+            f"a replica of the model died before it had loaded the weights ({type(error).__name__}), perhaps "
+            "for lack of memory; lower placement.replicas, or give it more memory"
         ) from None
 
 
 def unwrapped(answer: Any) -> Any:
-    """The answer, or the error that it is."""
+    """The answer; raises the error if it is a `Failure`."""
     if isinstance(answer, Failure):
         raise answer.error from RuntimeError(f"in the replica:\n{answer.trace}")
     return answer
 
 
 class _OnCpu:
-    """A statistic fed in the CPU's memory: who gets it back may have no other device."""
+    """A statistic fed in CPU memory: the client that gets it back may have no other device."""
 
     def __init__(self, inner: SiteStatistic) -> None:
         self.inner = inner

@@ -1,4 +1,4 @@
-"""Who is served next when several trials ask one host, and what goes into one pass."""
+"""Decides who is served next when several trials ask one host, and what goes into one pass."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ from softprior.models.passes import positions, shape
 from softprior.models.protocol import FrozenLM, PackingLM, Request
 
 SHARE = 0.25
-"""Of the last answer's time: how long those whom it served are waited for. A trial asks again as soon as it
-has made its step, and without the wait two groups of trials would take turns, each with half a pass."""
+"""How long to wait for the clients just served, as a share of the last answer's time. A trial asks again as
+soon as it has made its step, and without the wait two groups of trials would alternate, each with half a
+pass."""
 
 LONGEST = 0.1
-"""Seconds that a host waits so at most."""
+"""Maximum of this wait, in seconds."""
 
 REPEATS = 3
-"""Times a call is repeated whose host was lost; after that the call itself may be to blame."""
+"""Number of times that a call is repeated after its host was lost; then the call itself may be the cause."""
 
 
 @dataclass
 class Call:
-    """One question to a host.
+    """One request to a host.
 
     Attributes:
         client: who asks.
@@ -49,7 +50,7 @@ class Call:
 
 
 class Waiting:
-    """Calls that wait. Clients are served in turns, each with the call it made first."""
+    """Pending calls. Clients are served in turn, each with its oldest call."""
 
     def __init__(self) -> None:
         self._queues: dict[str, deque[Call]] = {}
@@ -59,7 +60,7 @@ class Waiting:
         return bool(self._queues)
 
     def add(self, call: Call) -> None:
-        """Puts a call behind its client's others; a client without any gets the last turn."""
+        """Adds a call after its client's others; a client without any gets the last turn."""
         self._queues.setdefault(call.client, deque()).append(call)
 
     def drop(self, client: str) -> None:
@@ -68,18 +69,18 @@ class Waiting:
             call.answer.cancel()
 
     def clients(self) -> set[str]:
-        """Who has a call waiting."""
+        """The clients that have a call waiting."""
         return set(self._queues)
 
     def positions(self) -> int:
-        """Positions of the losses that are next of each client."""
+        """Positions of the losses among each client's next calls."""
         return sum(positions(q[0].what) for q in self._queues.values() if isinstance(q[0].what, Request))
 
     def take(self, tokens: int | None, together: bool) -> list[Call]:
         """The call whose turn it is; with a loss, those of other clients that fit the same pass.
 
         Args:
-            tokens: most positions of a pass.
+            tokens: maximum number of positions per pass.
             together: whether the host takes several losses at once.
         """
         first, *others = self._queues
@@ -117,7 +118,7 @@ class Served(NamedTuple):
 
 
 class Scheduler:
-    """Asks a host for several clients, in a thread of its own: hosts take one question at a time."""
+    """Asks a host for several clients, in its own thread: hosts take one request at a time."""
 
     def __init__(self, host: FrozenLM, tokens: int | None) -> None:
         self._host = host
@@ -132,14 +133,14 @@ class Scheduler:
         threading.Thread(target=self._serve, name="host", daemon=True).start()
 
     def submit(self, call: Call) -> Future[Any]:
-        """Puts a call in its client's queue; its answer, once it is there."""
+        """Puts a call in its client's queue; returns the future of its answer."""
         with self._changed:
             self._waiting.add(call)
             self._changed.notify()
         return call.answer
 
     def drop(self, client: str) -> None:
-        """Forgets what a client that is gone still waits for."""
+        """Drops the pending calls of a client that is gone."""
         with self._changed:
             self._waiting.drop(client)
             self._last.discard(client)
@@ -190,7 +191,7 @@ class Scheduler:
             calls[0].answer.set_exception(_given_up(error) if isinstance(error, HostLostError) else error)
 
     def _tried(self, calls: Sequence[Call]) -> Exception | None:
-        """Answers all calls, or none: then the host's error, which holds none of its tensors."""
+        """Answers all calls, or none and returns the host's error, which keeps none of its tensors alive."""
         try:
             answers = self._asked(calls)
         except torch.AcceleratorError:
@@ -213,6 +214,6 @@ class Scheduler:
 
 def _given_up(error: HostLostError) -> UserError:
     return UserError(
-        f"the model was lost {REPEATS + 1} times during one request, at last because {error}; lower "
+        f"the model was lost {REPEATS + 1} times during one request, most recently because {error}; lower "
         "placement.tokens, or give it more memory or another machine"
     )

@@ -1,6 +1,6 @@
 """The sharded host: a model too large for one device, held by several ranks in equal shares (ZeRO-3).
 
-The host itself holds no weights. Every request goes to all ranks, for they gather each layer's weights
+The host itself holds no weights. Every request goes to all ranks, as they gather each layer's weights
 from one another; the rows of a batch are split among them, so each computes its part of the answer.
 """
 
@@ -34,7 +34,7 @@ class Share(NamedTuple):
 
     Attributes:
         rows: rows of the whole batch, in the order of `batch`.
-        batch: these rows; where there are none, one dummy token, so that the rank keeps step.
+        batch: these rows; if there are none, one dummy token, so that the rank keeps step.
     """
 
     rows: Int[Tensor, "R"]
@@ -42,13 +42,13 @@ class Share(NamedTuple):
 
 
 def shared(batch: Batch, ranks: int, first: int = 0) -> list[Share]:
-    """Deals rows to ranks, longest first and back and forth, so that the ranks' tokens are nearly equal.
+    """Deals rows to ranks, longest first and back and forth, so that all ranks get about as many tokens.
 
     Args:
-        first: the rank that is dealt the longest row, counted around.
+        first: the rank that is dealt the longest row, counted cyclically.
 
     Raises:
-        ValueError: a batch that no host takes, which only some of the ranks would notice.
+        ValueError: no host accepts the batch, which only some of the ranks would notice.
     """
     if bool(batch.labels[:, 0].any()):
         raise ValueError("the first token of a row cannot be a label: nothing of the text predicts it")
@@ -85,8 +85,8 @@ def _share(batch: Batch, rows: list[int]) -> Share:
 class ShardedLM:
     """A frozen decoder split over ranks; see `FrozenLM` for the contract.
 
-    After a rank was lost, the request at hand fails with `RanksLostError`, and the next one starts all
-    ranks anew. No request has done anything by then: it can be repeated, an `observe` too.
+    After a rank was lost, the current request fails with `RanksLostError`, and the next one restarts all
+    ranks. A failed request has had no effect: it can be repeated, even an `observe`.
     """
 
     def __init__(self, count: int, transport: Transport, limits: Limits | None = None) -> None:
@@ -180,8 +180,8 @@ class ShardedLM:
     def observe(
         self, prompt: Prompt | None, batch: Batch, sites: Sequence[str], statistic: StatisticT
     ) -> StatisticT:
-        """See `FrozenLM`. The statistic stays with the caller: it is given each site's states in the order of
-        rows, as a local host would, once all ranks have sent theirs."""
+        """See `FrozenLM`. The statistic stays with the caller: it receives each site's states in the order of
+        rows, as from a local host, once all ranks have sent theirs."""
         travelling = sent(prompt) or {}
         shares = shared(batch, self._ranks.count)
         parts = self._ranks.ask([Call("record", (travelling, share.batch, list(sites))) for share in shares])
@@ -225,7 +225,7 @@ def load_sharded(
     """Loads a model into `ranks` new processes of this machine, each on a GPU of its own or on the CPU.
 
     Raises:
-        UserError: DeepSpeed is missing, the model cannot be had, or there are fewer GPUs than ranks.
+        UserError: DeepSpeed is missing, the model is not available, or there are fewer GPUs than ranks.
         RanksLostError: a rank died, or did not load its share in time.
     """
     if find_spec("deepspeed") is None:
@@ -236,13 +236,13 @@ def load_sharded(
     resolved = resolve_model(model)
     if architecture(resolved.folder).config.is_encoder_decoder:
         raise UserError(
-            f"model {model.id} has an encoder and a decoder, and only decoders can be sharded; load it whole"
+            f"model {model.id} is an encoder-decoder, and only decoders can be sharded; load it unsharded"
         )
     device = device_of(model).type
     devices = _gpus() if device == "cuda" else [""] * ranks
     if len(devices) < ranks:
         raise UserError(
-            f"{ranks} ranks of a sharded model need a GPU each, and there are {len(devices)} here; ask for "
+            f"{ranks} ranks of a sharded model need a GPU each, but this machine has {len(devices)}; use "
             "fewer ranks, or set model.device to cpu"
         )
     environment = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}

@@ -33,11 +33,11 @@ class Sites:
     def feeding(
         self, statistic: SiteStatistic, sites: Sequence[str], where: Where
     ) -> AbstractContextManager[None]:
-        """Hands the text's states at the sites to the statistic, for a packed pass within.
+        """Hands the text's states at the sites to the statistic, for a packed pass within the context.
 
-        Keys and values are made of the states at their block's input, which costs its projections once
-        more: what the block itself makes are keys turned to their positions, and where they are not yet
-        turned differs by family.
+        Keys and values are computed from the states at their block's input, which repeats its projections:
+        the block's own keys are rotated to their positions, and where they are not yet rotated differs by
+        family.
 
         Args:
             where: the text's tokens, which end the packed sequence.
@@ -80,7 +80,7 @@ class Sites:
         return showing(inputs, outputs)
 
     def require_residual(self, sites: Sequence[str]) -> None:
-        """Refuses sites outside of the residual stream.
+        """Rejects sites outside of the residual stream.
 
         Raises:
             UserError: there is one.
@@ -90,8 +90,8 @@ class Sites:
         unknown = [site for site in sites if site not in known]
         if unknown:
             raise UserError(
-                f"a prompt's vectors have states at resid.0 to resid.{blocks} and at final, and not at "
-                f"'{unknown[0]}'"
+                f"a prompt's vectors have states only at resid.0 to resid.{blocks} and at final, not at "
+                f"'{unknown[0]}'; choose one of these"
             )
 
     def fronts(

@@ -14,7 +14,7 @@ PRIORS: Table[Prior] = Table(
 
 
 def assignment(prior: Prior) -> Assignment:
-    """The priors that stand at the places of a prompt."""
+    """The priors at the places of a prompt."""
     return prior.assignment() if isinstance(prior, ByPlace) else Assignment(prior)
 
 

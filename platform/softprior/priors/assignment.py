@@ -1,4 +1,4 @@
-"""Which prior stands at each place of a prompt: one everywhere, or one by kind and block."""
+"""Which prior is used at each place of a prompt: one everywhere, or one by kind and block."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Assignment:
         return (self.default, *self.kinds.values(), *self.blocks.values())
 
     def at(self, place: Place) -> Prior:
-        """The prior that stands at a place."""
+        """The prior at a place."""
         return self.blocks.get(place.block) or self._of_kind(place.kind)
 
     def can_start(self) -> frozenset[Kind]:

@@ -1,4 +1,4 @@
-"""What a prior is: parameters that a study file gives, and the distribution they make at a place."""
+"""What a prior is: parameters from a study file, and the distribution that they define at a place."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PriorSource(Protocol):
     exactly what a cut prompt of the same vectors would be attended to as.
 
     Attributes:
-        place: where the vectors to sample will stand.
+        place: where the sampled vectors will be.
         hidden: their dimension.
         places: all places of the prompt.
         tokens: P, how many vectors the prompt has at the place (xavier's bound depends on it).
@@ -68,7 +68,7 @@ class PriorSource(Protocol):
         """Vectors of a prompt at this place as priors see them: keys before rotary, others unchanged."""
 
     def seen(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
-        """Vectors of the place, as a store has them, in the coordinates of this source (see `view`)."""
+        """Vectors of the place, given as in a store, in the coordinates of this source (see `view`)."""
 
     def reference(self) -> Reference:
         """The vocabulary's own radii, for priors that were fitted on nothing."""
@@ -128,15 +128,15 @@ class Distribution(ABC):
         raise ValueError(f"{type(self).__name__.strip('_')} {self.without_density}")
 
     def reference(self) -> Reference | None:
-        """The radii of the data that the law was fitted on; None for a law without data."""
+        """The radii of the data that the distribution was fitted on; None for one without data."""
         return None
 
     def record(self) -> dict[str, Any]:
-        """Facts about the fit that stand with every result (JSON values)."""
+        """Facts about the fit that are recorded with every result (JSON values)."""
         return {}
 
     def warnings(self) -> tuple[str, ...]:
-        """Sentences about a fit that is not what it should be, told while the study runs."""
+        """Warnings about a fit that is not as it should be, shown while the study runs."""
         return ()
 
 
@@ -146,7 +146,7 @@ class FitKey(NamedTuple):
     Attributes:
         kind: of fit, with what else decides it.
         vectors: what it is fitted to.
-        store: whether these are of a statistics store, and not of the model's vocabulary.
+        store: whether these come from a statistics store, and not from the model's vocabulary.
     """
 
     kind: str
@@ -155,7 +155,7 @@ class FitKey(NamedTuple):
 
 
 class Prior(Spec, ABC):
-    """Parameters of a prior. `fit` makes the distribution; a prior itself holds no data."""
+    """Parameters of a prior. `fit` makes the distribution; a prior itself contains no data."""
 
     @abstractmethod
     def fit(self, source: PriorSource) -> Distribution:
@@ -166,17 +166,17 @@ class Prior(Spec, ABC):
         """
 
     def check_outline(self, outline: Outline) -> None:
-        """Says before anything is loaded what `fit` would refuse for this place, as far as that is known.
+        """Refuses before anything is loaded what `fit` would refuse at this place, as far as that is known.
 
-        It is asked after `contents`, so files are known to be there and whole. Headers of files may be
-        read, not what they hold: it is asked for every place.
+        It is called after `contents`, so files are known to exist and to be intact. It may read their headers
+        but not their data, because it is called for every place.
 
         Raises:
             UserError: the place cannot have this prior with these parameters.
         """
 
     def outline_notes(self, outline: Outline) -> tuple[str, ...]:  # noqa: ARG002
-        """What a user should know of a fit to come at this place, asked after `check_outline`."""
+        """What a user should know of the fit to come at this place; called after `check_outline`."""
         return ()
 
     def work(self, place: Place, shape: Shape) -> dict[FitKey, float | None]:  # noqa: ARG002
@@ -211,7 +211,7 @@ class Prior(Spec, ABC):
         return ()
 
     def corrections(self, density: bool) -> tuple[str, ...]:  # noqa: ARG002
-        """Corrections since which equal parameters give other samples or, if `density`, other densities.
+        """Corrections that changed the samples of equal parameters or, if `density`, their densities.
 
         They belong to the identity of the trials they concern, so that no result from before is reused.
 

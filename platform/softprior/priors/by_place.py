@@ -18,7 +18,7 @@ COMPONENTS: Table[Prior] = Table(
     "priors",
     {**SIMPLE.kinds, "mixture": Mixture},
 )
-"""What may stand at a place."""
+"""What may be used at a place."""
 
 Part = Annotated[Prior, PlainValidator(COMPONENTS.inside), PlainSerializer(COMPONENTS.written)]
 

@@ -17,18 +17,18 @@ from softprior.assets.cache import ensure, lock
 from softprior.provenance import edits
 
 VERSION = 7
-"""Raised when a fit of the same data would come out otherwise."""
+"""Incremented when a fit of the same data would come out differently."""
 
 KEPT = 16
 """Fits one process keeps in memory; a covariance at H = 2048 takes 34 MB."""
 
 DAMAGED = (SafetensorError, KeyError, ValueError, FileNotFoundError)
-"""What reading half of a file raises, as a machine that stops may leave one; or a file that another
+"""What is raised on reading an incomplete file, as left by a machine that stopped, or a file that another
 process has just removed for that reason. A fit can always be made again."""
 
 
 class Fit(NamedTuple):
-    """What a fit leaves: tensors, and facts as JSON values."""
+    """The result of a fit: tensors, and facts as JSON values."""
 
     tensors: dict[str, Tensor]
     facts: dict[str, Any]
@@ -38,8 +38,8 @@ def cached_fit(kind: str, key: dict[str, Any], build: Callable[[], Fit]) -> Fit:
     """The fit of this kind for this key, built if no process has built it yet.
 
     Args:
-        key: JSON values that decide the result: parameters, and fingerprints of the data. An edited tree has
-            fits of its own: who edits code does not raise `VERSION` first.
+        key: JSON values that decide the result: parameters, and fingerprints of the data. Edited code has
+            its own fits, because nobody raises `VERSION` before editing.
     """
     text = json.dumps([VERSION, kind, key, *edits()], sort_keys=True)
     relative = f"fits/{kind}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
@@ -59,7 +59,7 @@ def cached_fit(kind: str, key: dict[str, Any], build: Callable[[], Fit]) -> Fit:
 
 
 def _remove_damaged(path: Path) -> None:
-    """Removes a file, unless another process has built it anew in the meantime."""
+    """Removes a file, unless another process has rebuilt it in the meantime."""
     try:
         _read(path)
     except DAMAGED:

@@ -37,7 +37,7 @@ from softprior.statistics.units import VOCABULARY
 from softprior.storage import RemotePath
 
 SAMPLE = 20_000
-"""Vectors kept of a vocabulary where single ones are asked for; the paper subsamples as many."""
+"""Vectors kept of a vocabulary where single ones are needed; the paper subsamples the same number."""
 
 
 class Domain(Spec):
@@ -62,11 +62,11 @@ class Domain(Spec):
     @model_validator(mode="after")
     def _together(self) -> Domain:
         if (self.statistics is None) != (self.task is None):
-            raise ValueError("statistics and task are given together, or neither for the vocabulary")
+            raise ValueError("statistics and task must be given together, or neither for the vocabulary")
         if self.statistics is None and (self.site is not None or self.tokens != "all"):
-            raise ValueError("site and tokens choose within statistics; without statistics leave them out")
+            raise ValueError("site and tokens select within statistics; leave them out without statistics")
         if self.statistics is not None and self.part != (0.0, 1.0):
-            raise ValueError("part divides the vocabulary; with statistics leave it out")
+            raise ValueError("part divides the vocabulary; leave it out with statistics")
         if self.part[0] >= self.part[1]:
             raise ValueError(f"part = {list(self.part)} is empty; the first share must be below the second")
         return self
@@ -139,14 +139,14 @@ class Domain(Spec):
         return f"{self.part} {'embeddings' if place.kind == 'residual' else place.name}"
 
     def kept_vectors(self, outline: Outline) -> Kept | None:
-        """How many vectors its store keeps, of how many tokens; None of the vocabulary."""
+        """How many vectors its store keeps, of how many tokens; None for the vocabulary."""
         if self.statistics is None or self.task is None:
             return None
         site = self.site or site_of(outline.place)
         return kept(self._store(self.task), self.task, site, self.tokens, outline.model)
 
     def _store(self, task: str) -> Path:
-        """The folder of the statistics; of those in a bucket a copy with this task's, and the vocabulary."""
+        """The folder of the statistics; for a bucket a local copy of this task's and the vocabulary's."""
         assert self.statistics is not None
         if isinstance(self.statistics, RemotePath):
             _require_whole(self.statistics)
@@ -154,7 +154,7 @@ class Domain(Spec):
         return here(self.statistics)
 
     def known_vectors(self, outline: Outline) -> int | None:
-        """How many a part of the vocabulary holds; None of a store, or where that is not known.
+        """Number of vectors in a part of the vocabulary; None for a store, or where that is not known.
 
         Raises:
             UserError: too few for any fit.
@@ -165,11 +165,11 @@ class Domain(Spec):
         return rows.stop - rows.start
 
     def _rows(self, count: int) -> slice:
-        """The part of so many tokens."""
+        """The rows of the part, out of `count` tokens."""
         first, last = (round(share * count) for share in self.part)
         if last - first < 2:
             raise UserError(
-                f"part = {list(self.part)} of {count} tokens holds {last - first}; a fit needs two"
+                f"part = {list(self.part)} of {count} tokens contains {last - first}; a fit needs two"
             )
         return slice(first, last)
 
@@ -177,7 +177,7 @@ class Domain(Spec):
         if source.hidden is not None and dimension != source.hidden:
             raise UserError(
                 f"the vectors of {self.task} at {self.site or site_of(source.place)} in {self.statistics} "
-                f"have {dimension} dimensions and the place {source.place.name} has {source.hidden}; choose "
+                f"have {dimension} dimensions, but the place {source.place.name} has {source.hidden}; choose "
                 "a site of this width"
             )
 
@@ -208,7 +208,7 @@ def vectors_at(place: Place, tokens: int) -> int:
 
 
 def site_of(place: Place) -> str:
-    """The site whose states stand where a place's vectors join."""
+    """The site whose states a place's vectors join."""
     stack = "encoder." if place.stack == "encoder" else ""
     return f"{stack}{'resid' if place.kind == 'residual' else place.kind}.{place.block}"
 

@@ -32,12 +32,12 @@ BISECTIONS = 60
 
 
 class Exclusion(Domain, Shrinkage, Prior):
-    """The paper's law, or, with `quantile` or `multiple`, a shell around the data.
+    """The paper's distribution, or, with `quantile` or `multiple`, a shell around the data.
 
     The paper draws x from a wider Gaussian N(mu, c_dim Sigma), c_dim = c^(2/D), and accepts it with
     probability max(0, 1 - pdf(x) / pdf_wide(x)); what remains has density proportional to
     max(0, pdf_wide - pdf). It depends on the Mahalanobis radius alone, so the radius is drawn exactly
-    from its one-dimensional law and the direction uniformly. In high dimension this law's mean radius
+    from its one-dimensional distribution and the direction uniformly. In high dimension its mean radius
     is only 2% above the Gaussian's, far inside the spread of real tokens; hence the shells.
 
     Attributes:
@@ -55,7 +55,9 @@ class Exclusion(Domain, Shrinkage, Prior):
         if self.quantile is not None and self.multiple is not None:
             raise ValueError("quantile and multiple both set the radius; give one of them")
         if self.c != CLASSIC and (self.quantile is not None or self.multiple is not None):
-            raise ValueError("c is of the paper's law and has no effect on a shell; leave it out")
+            raise ValueError(
+                "c belongs to the paper's distribution and has no effect on a shell; leave it out"
+            )
         return self
 
     def corrections(self, density: bool) -> tuple[str, ...]:  # noqa: ARG002  samples are concerned
@@ -99,7 +101,7 @@ class Exclusion(Domain, Shrinkage, Prior):
 
 
 class _Radial(Distribution):
-    """A law whose direction is uniform in the coordinates in which the fitted Gaussian is round."""
+    """A distribution whose direction is uniform in coordinates in which the fitted Gaussian is round."""
 
     def __init__(self, fit: FittedDomain) -> None:
         self.fit = fit

@@ -24,7 +24,7 @@ class Fitted(Domain, Shrinkage, Prior):
 
 
 class FittedGaussian(Distribution):
-    """The law of `fitted`; others build on it."""
+    """The distribution of `fitted`; others build on it."""
 
     def __init__(self, fit: FittedDomain) -> None:
         self.fit = fit

@@ -25,10 +25,10 @@ WIDTH = 2.0
 is about 1 / sqrt(I) wide as a function of it. Eight nodes for two such widths leave an error of 1e-9."""
 
 LEAST = 16
-"""Panels at least: the information is nil where both domains' spreads change at the same rate."""
+"""Fewest panels: the information is zero where both domains' spreads change at the same rate."""
 
 RESOLVED = 3.0
-"""Nodes, by their effective number, that should carry a vector's integral; where fewer do, panels are cut. A
+"""Effective number of nodes that should carry a vector's integral; where fewer do, panels are cut. A
 Gaussian that three equally spaced nodes carry is integrated to 1e-6."""
 
 CUTS = (1, 4, 16)

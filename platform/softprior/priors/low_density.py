@@ -32,7 +32,7 @@ TRIALS = 1000
 """Draws of the test that says how often one is accepted."""
 
 RAREST = 0.01
-"""Acceptance below which the prior is refused: the search for a sample would take for ever."""
+"""Acceptance below which the prior is refused: the search for a sample would take forever."""
 
 
 class LowDensity(Domain, Shrinkage, Prior):
@@ -74,13 +74,13 @@ class LowDensity(Domain, Shrinkage, Prior):
                 f"{NEAR_ZERO:.0%} of their own spread ({size:.2g}), so it would accept every draw; raise the "
                 "quantile or neighbours, or use fitted"
             )
-        law = _LowDensity(fit, tensors["data"], self.neighbours, threshold, self.spread)
-        if law.acceptance < RAREST:
+        distribution = _LowDensity(fit, tensors["data"], self.neighbours, threshold, self.spread)
+        if distribution.acceptance < RAREST:
             raise UserError(
                 f"low_density accepts fewer than {RAREST:.0%} of its draws with quantile = {self.quantile:g} "
                 f"and spread = {self.spread:g}; lower the quantile or raise the spread"
             )
-        return law
+        return distribution
 
     def corrections(self, density: bool) -> tuple[str, ...]:  # noqa: ARG002  samples are concerned
         return ("low_density: distances between distinct vectors",)

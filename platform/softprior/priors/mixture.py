@@ -43,7 +43,7 @@ class Mixture(Prior):
             return self
         if len(self.weights) != len(self.priors):
             weights, priors = counted(len(self.weights), "weight"), counted(len(self.priors), "prior")
-            raise ValueError(f"{weights} for {priors}; give one each")
+            raise ValueError(f"{weights} for {priors}; give one weight per prior")
         if abs(sum(self.weights) - 1) > EXACT:
             raise ValueError(f"weights sum to {sum(self.weights):g}; they must sum to 1")
         return self
@@ -123,9 +123,9 @@ class _Mixture(Distribution):
 
 
 def _union(supports: Sequence[Support]) -> Support:
-    """Where laws with these supports have mass together."""
+    """Where distributions with these supports have mass together."""
     if all(support == "points" for support in supports):
         return "points"
-    # Shells may differ in their radii, and what one law keeps clear of another may fill.
+    # Shells may differ in their radii, and one distribution may fill what another keeps clear of.
     bounded = all(support in ("bounded", "shell", "points") for support in supports)
     return "bounded" if bounded else "everywhere"

@@ -23,7 +23,7 @@ from softprior.prompt import Place
 from softprior.storage import RemotePath
 
 FILES = "*.safetensors"
-"""Posteriors in the folder of a study's."""
+"""Path of the posteriors in a study's folder."""
 
 KEPT = 4096
 """Files whose shapes are kept in memory, some hundred bytes each: more than a study's folder has."""
@@ -32,7 +32,7 @@ KEPT = 4096
 class PosteriorPrior(Prior):
     """The final vectors of a posterior file at the same place, in their order.
 
-    Copies are exact, but for keys, whose positions are taken off and put on again: equal to 1e-6.
+    Copies are exact, except for keys, whose positions are removed and applied again: equal to 1e-6.
 
     Attributes:
         file: `results/STUDY/posteriors/TRIAL.safetensors`; or `results/STUDY`, whose one posterior with
@@ -63,8 +63,8 @@ class PosteriorPrior(Prior):
             return _Copies(vectors, trial)
         if not bool(vectors.any()):
             raise UserError(
-                f"the vectors of {path} at {source.place.name} are all zero, and spread = {self.spread:g} "
-                "times their size is nothing; set spread to 0"
+                f"the vectors of {path} at {source.place.name} are all zero, so spread = {self.spread:g} "
+                "times their size is zero too; set spread to 0"
             )
         return _Around(vectors, trial, self.spread)
 
@@ -79,7 +79,7 @@ class PosteriorPrior(Prior):
             file = here(self.file)
         if not file.exists():
             raise UserError(
-                f"there is no posterior file and no study's folder {file}; run the study that makes it "
+                f"there is no posterior file or study folder {file}; run the study that makes it "
                 "first, or give another path"
             )
         if not file.is_dir():
@@ -90,10 +90,10 @@ class PosteriorPrior(Prior):
         return files
 
     def _chosen(self, source: PriorSource | Outline) -> Path:
-        """The file itself, or the one of a folder that has this trial's places and number of vectors.
+        """The file itself, or the one in a folder that has this trial's places and number of vectors.
 
         Raises:
-            UserError: the file does not fit, or not exactly one of the folder does.
+            UserError: the file does not fit, or not exactly one file of the folder does.
         """
         candidates = self._candidates()
         if len(candidates) == 1:
@@ -110,7 +110,7 @@ class PosteriorPrior(Prior):
         raise UserError(
             f"{len(fitting)} of the {len(candidates)} posteriors of {self.file} have "
             f"{counted(source.tokens, 'vector')} of this model at the places of this trial "
-            f"({source.place.name}, ...), and exactly one is needed; give the file of one trial"
+            f"({source.place.name}, ...), but exactly one is needed; give the file of one trial"
         )
 
 
@@ -123,14 +123,14 @@ def _fingerprint(posterior: Posterior) -> str:
 
 
 class _Contents(NamedTuple):
-    """What a posterior file has vectors of: the model, and the shape of the final vectors by place."""
+    """What a posterior file's vectors belong to: the model, and the shape of the final vectors by place."""
 
     model: str
     shapes: dict[Place, tuple[int, int]]
 
 
 def _contents(path: Path) -> _Contents:
-    """Of a file as it is now, read once: sixty places of a plan ask the same of every file of a folder."""
+    """The shapes in a file as it is now, read once: sixty places of a plan need those of every file."""
     return _read(path, path.stat().st_mtime_ns if path.exists() else 0)
 
 
@@ -158,8 +158,8 @@ def _require_fits(path: Path, source: PriorSource | Outline) -> None:
     hidden = width if source.hidden is None else source.hidden
     if (count, width) != (source.tokens, hidden):
         raise UserError(
-            f"{path} holds {counted(count, 'vector')} of {width} dimensions at {source.place.name} "
-            f"and this trial has {source.tokens} of {hidden}; use as many tokens"
+            f"{path} contains {counted(count, 'vector')} of {width} dimensions at {source.place.name}, "
+            f"but this trial has {source.tokens} of {hidden}; use as many tokens"
         )
 
 

@@ -33,7 +33,7 @@ ACTIVE = 0.1
 al. (2016) take 0.01; after 3,000 steps units that linear data have no use for still vary by 0.01 to 0.05."""
 
 HELD_OUT = 10
-"""One vector of so many is held out."""
+"""One in this many vectors is held out."""
 
 CHECKED = 50
 """Steps between looks at the held-out vectors."""
@@ -42,29 +42,29 @@ DRAWN = 4096
 """Draws that spread and participation ratio are measured on."""
 
 FEWEST = 100
-"""Vectors below which there is nothing to train on."""
+"""Fewest vectors to train on."""
 
 LIKE_THE_DATA = (0.8, 1.25)
-"""Spread of draws over the data's within which a vae counts as a fit of them; of SmolLM2's vocabulary 0.96,
-of 20,000 activations at resid.15 0.84, of 1,000 of them 1.51."""
+"""Spread of draws over the data's within which a vae counts as a fit of them; for SmolLM2's vocabulary it is
+0.96, for 20,000 activations at resid.15 0.84, for 1,000 of them 1.51."""
 
 FITS = "fits"
-"""The verdict on such a vae; that on another is a sentence."""
+"""The verdict on such a vae; otherwise it is a sentence."""
 
 
 class VAE(Domain, Prior):
     """z ~ N(0, I), x = decoder(z) + noise, trained by the evidence lower bound on standardised vectors.
 
-    The decoder's noise is one learned variance a coordinate; sampling adds it, or the draws would be
+    The decoder's noise is one learned variance per coordinate; sampling adds it, or the draws would be
     far less spread than the data. There is no density: it is an integral over z. Collapse is recorded:
-    `active_units` of the latent ones, and spread and participation ratio of draws against the data's, with a
-    `verdict`, which is told while the study runs unless it is "fits".
+    the number of `active_units`, and spread and participation ratio of draws against the data's, with a
+    `verdict`, which is shown while the study runs unless it is "fits".
 
     Attributes:
         latent: dimension of z.
         width: units of the hidden layer of encoder and decoder.
-        steps: of Adam at most, on batches of 256. A tenth of the vectors is held out, and the weights
-            that had the highest bound there are kept: trained to the end, few vectors are memorised.
+        steps: most steps of Adam, on batches of 256. A tenth of the vectors is held out, and the weights
+            with the highest bound there are kept: small sets would be memorised if trained to the end.
         beta: weight of the divergence from N(0, I) once it has risen from 0, over a third of the steps.
     """
 
@@ -111,12 +111,12 @@ class VAE(Domain, Prior):
     def _require_enough(self, count: int, place: Place) -> None:
         if count < FEWEST:
             raise UserError(
-                f"a vae needs at least {FEWEST} vectors and {self.name(place)} has {count}; "
+                f"a vae needs at least {FEWEST} vectors, but {self.name(place)} has {count}; "
                 "give more or use fitted"
             )
 
     def _train(self, own: SiteStatistics, known: SiteStatistics, source: PriorSource) -> Fit:
-        """Trains on all of `own`, a sample of the known."""
+        """Trains on all of `own`, a sample of the known vectors."""
         data = own.sample
         # Not of all parameters: where the vectors are stored must not matter.
         generator = torch_generator(0, "vae")
@@ -164,7 +164,7 @@ def few(sample: int, tokens: int) -> bool:
 
 
 def verdict(spread: float, count: int, dimension: int) -> str:
-    """Whether draws are as widely spread as the data, as a word or a sentence for records and screens.
+    """Says whether draws are as widely spread as the data, in a word or a sentence for records and screens.
 
     Args:
         spread: summed variances of draws over those of the data.
@@ -176,13 +176,13 @@ def verdict(spread: float, count: int, dimension: int) -> str:
         return FITS
     return (
         f"the vae does not fit its data: its draws have {spread:.2f} of their variance ({low:g} to {high:g} "
-        f"would do), from {count:,} vectors of {dimension} dimensions; give it more vectors (sample in the "
+        f"is fine), from {count:,} vectors of {dimension} dimensions; give it more vectors (sample in the "
         f"activations file; {SAMPLE:,} at most), other sizes, or use fitted"
     )
 
 
 class Autoencoder(nn.Module):
-    """Two layers down to the mean and log-variance of z, two up to the mean of x; one noise a coordinate."""
+    """Two layers down to mean and log-variance of z, two up to the mean of x; one noise per coordinate."""
 
     def __init__(self, dimension: int, latent: int, width: int, generator: torch.Generator | None) -> None:
         super().__init__()
@@ -198,7 +198,7 @@ class Autoencoder(nn.Module):
         return mean, log_variance.clamp(-10, 10)  # exp of the ends is as good as none and far from overflow
 
     def loss(self, x: Float[Tensor, "N D"], beta: float, generator: torch.Generator) -> Tensor:
-        """Negative evidence lower bound a vector, up to a constant, with the divergence weighed by beta."""
+        """Negative evidence lower bound per vector, up to a constant, the divergence weighted by beta."""
         mean, log_variance = self.encode(x)
         z = mean + torch.randn(mean.shape, generator=generator) * (log_variance / 2).exp()
         error = (x - self.decoder(z)).square() * (-2 * self.log_noise).exp()
@@ -211,7 +211,7 @@ class Autoencoder(nn.Module):
         """Adam over random batches, beta rising from 0 over the first third (else units collapse early).
 
         Returns:
-            The step of the weights that were kept, and their bound on the held-out vectors, in nats a
+            The step of the weights that were kept, and their bound on the held-out vectors, in nats per
             vector, up to a constant.
         """
         order = torch.randperm(len(data), generator=generator)
@@ -259,7 +259,7 @@ def _layers(sizes: tuple[int, ...], generator: torch.Generator | None) -> nn.Seq
 
 class _VAE(Distribution):
     has_density = False
-    without_density = "has no density but as an integral over its latent variable"
+    without_density = "has no density except as an integral over its latent variable"
 
     def __init__(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         weights = {name: tensors[name] for name in tensors if name.startswith(("encoder", "decoder", "log_"))}

@@ -28,7 +28,7 @@ class Vocabulary(Prior):
 
     @model_serializer(mode="wrap")
     def _to_json(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Without the default, so that ids from before there was a choice stay as they are."""
+        """Leaves out the default, so that ids from before the parameter existed stay as they are."""
         return {key: value for key, value in handler(self).items() if (key, value) != ("pairs", False)}
 
     def draws(self, place: Place) -> str:

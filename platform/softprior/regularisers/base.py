@@ -24,7 +24,7 @@ class Setting:
 
     Attributes:
         source: the frozen model, seen from the place.
-        distribution: the prior's law there.
+        distribution: that of the prior there.
         initial: the sample the place started from, keys before rotary.
         answers: N, the number of answer tokens in the training split.
     """
@@ -58,20 +58,20 @@ class Regulariser(Spec, ABC):
         """The penalty at one place, before the weight.
 
         Raises:
-            UserError: the prior or the place has not what the penalty needs.
+            UserError: the prior or the place lacks what the penalty needs.
         """
 
     def suits(self, prior: Prior) -> bool:  # noqa: ARG002
-        """Whether a prior has what the penalty `needs`; a study leaves it out with those that have not."""
+        """Whether a prior has what the penalty `needs`; a study leaves it out for those that do not."""
         return True
 
     def check_outline(self, outline: Outline) -> None:
-        """Says before anything is loaded what `term` would refuse for this place, as of priors.
+        """Refuses before anything is loaded what `term` would refuse at this place, as priors do.
 
         Raises:
             UserError: the place cannot have this penalty with these parameters.
         """
 
     def contents(self) -> tuple[str, ...]:
-        """Fingerprints of what it reads from files, as of priors."""
+        """Fingerprints of what it reads from files, as for priors."""
         return ()

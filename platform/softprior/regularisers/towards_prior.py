@@ -16,8 +16,8 @@ class TowardsPrior(Regulariser):
 
     With weight 1, `normalisation: expected` and no weight decay the loss is then the mean over N answer
     tokens of the negative log-likelihood and the prior: its minimum is the mode of the posterior in the
-    sense of Bayes, and any other weight that of a tempered one. With priors without a finite smooth density
-    it is left out.
+    sense of Bayes; other weights give the mode of a tempered posterior. It is left out for priors without
+    a finite smooth density.
     """
 
     needs: ClassVar[str] = "a finite smooth density everywhere (as isotropic, fitted and interpolation have)"

@@ -1,6 +1,6 @@
-"""Do the tokens of two tasks form clusters of their own: kernel distance between tasks, by document.
+"""Whether the tokens of two tasks form separate clusters: kernel distance between tasks, by document.
 
-Here are sizes of effects; whether tasks differ at all is tested in `swaps`.
+This module measures sizes of effects; whether tasks differ at all is tested in `swaps`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from softprior.statistics.kernels import by_document, gaussian_kernel, mmd2
 from softprior.statistics.points import Points, matched
 
 DOCUMENTS = 4
-"""Documents a task must have: two in each half, since only pairs of different documents count."""
+"""Documents a task needs: two in each half, since only pairs of different documents count."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Separation:
         note: why numbers are nan; empty if none is.
         between: unbiased MMD^2 of the two tasks, at most 2.
         low: end of its 95% interval over documents (`bootstrap`). Near MMD^2 = 0 the statistic is degenerate:
-            its distribution there is not that of its resamples, and whether the interval holds zero decides
-            nothing.
+            its distribution there is not that of its resamples, and whether the interval contains zero
+            decides nothing.
         high: the other end.
         within: mean MMD^2 of the halvings of both tasks; near zero.
         scale: root mean square of the same.
@@ -82,7 +82,7 @@ def separation(a: Points, b: Points, seed: int, halvings: int = 50, resamples: i
     names_b, index_b = np.unique(b.documents.numpy(), return_inverse=True)
     tokens, documents = (len(index_a), len(index_b)), (len(names_a), len(names_b))
     if min(documents) < DOCUMENTS:
-        note = f"each task needs {DOCUMENTS} documents, and there are {documents[0]} and {documents[1]}"
+        note = f"each task needs {DOCUMENTS} documents, but there are {documents[0]} and {documents[1]}"
         return Separation(tokens, documents, note)
     kernel, bandwidth = gaussian_kernel(np.concatenate([a.vectors.numpy(), b.vectors.numpy()]))
     if math.isnan(bandwidth):
@@ -143,7 +143,7 @@ class Nearest:
         high: the other end.
         p: twice the share of resamples in which another pair is as near, the largest over the other pairs:
             two pairs that are equally near are told apart no more often than p says. Where all pairs are
-            near zero the resamples do not follow the law of the differences, see `Separation.low`.
+            near zero the resamples do not follow the distribution of the differences, see `Separation.low`.
         note: why numbers are nan; empty if none is.
     """
 
@@ -175,7 +175,7 @@ def nearest(tasks: Mapping[str, Points], seed: int, resamples: int = 2000, most:
     indices = [np.unique(own.documents.numpy(), return_inverse=True)[1] for own in points]
     documents = [int(index.max(initial=-1)) + 1 for index in indices]
     if min(documents) < DOCUMENTS:
-        note = f"each task needs {DOCUMENTS} documents at the positions of all, and one has {min(documents)}"
+        note = f"each task needs {DOCUMENTS} documents at the positions of all, but one has {min(documents)}"
         return Nearest(tokens, names, note=note)
     kernel, bandwidth = gaussian_kernel(np.concatenate([own.vectors.numpy() for own in points]))
     if math.isnan(bandwidth):

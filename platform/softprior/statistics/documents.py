@@ -13,17 +13,17 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import norm, t
 
 COVERAGE = 0.95
-"""Of every interval."""
+"""Level of every interval."""
 
 RESAMPLES = 1999
 """Bootstrap samples of an interval: with few documents its ends lie far out."""
 
 CELLS = 2**24
-"""Weights of documents that a statistic gets at once: of 20,000 documents all of them would take 3.5 GB. Two
+"""Weights of documents that a statistic gets at once: for 20,000 documents all of them would take 3.5 GB. Two
 tasks of 1,000 documents take one part."""
 
 LEAST = 4
-"""Documents that an interval takes: resamples of fewer have a handful of values, and cover far less."""
+"""Documents that an interval needs: resamples of fewer have a handful of values, and cover far less."""
 
 Statistic = Callable[[Float[np.ndarray, "G R"]], Float[np.ndarray, "R"]]
 """A number of R weighted sets of documents, by how often each document is in each set."""
@@ -36,7 +36,7 @@ def held_out(
 
     Args:
         documents: the document of each token.
-        share: of the documents that are held out, rounded down, but two at least.
+        share: of the documents that are held out, rounded down, but at least two.
     """
     names = np.unique(documents)
     count = max(2, int(share * len(names)))

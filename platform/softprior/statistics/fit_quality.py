@@ -33,11 +33,11 @@ class FitQuality:
     Attributes:
         tokens: held-out vectors.
         documents: held-out documents.
-        log_likelihood: mean log-density of the held-out vectors over D, in nats a dimension.
+        log_likelihood: mean log-density of the held-out vectors over D, in nats per dimension.
         low: end of its 95% interval over held-out documents (`documents.bootstrap`); nan for few of them.
         high: the other end.
         own: the same mean for the Gaussian's own draws, exactly: minus its entropy over D. The two are equal
-            for data of *any* law whose mean and covariance are the fit's: their difference shows a wrong
+            for data of *any* distribution with the fit's mean and covariance: their difference shows a wrong
             covariance (shrinkage, too few vectors), and only the radii show a wrong shape.
         ks: Kolmogorov-Smirnov distance in [0, 1] of the Mahalanobis radii from chi with D degrees.
         radii: 5%, 50% and 95% quantiles of the radii.
@@ -72,7 +72,7 @@ def fit_quality(
     dimension = vectors.shape[1]
     densities = fit.gaussian.log_prob(vectors).numpy() / dimension
     radii = fit.gaussian.radius(vectors).numpy()
-    law = chi(dimension)
+    distribution = chi(dimension)
 
     names, index = np.unique(documents.numpy(), return_inverse=True)
     sums, sizes = np.bincount(index, weights=densities), np.bincount(index)
@@ -90,9 +90,9 @@ def fit_quality(
         low=low,
         high=high,
         own=-log_det / dimension - (math.log(2 * math.pi) + 1) / 2,
-        ks=float(kstest(radii, law.cdf).statistic),
+        ks=float(kstest(radii, distribution.cdf).statistic),
         radii=_three(np.quantile(radii, QUANTILES)),
-        chi_radii=_three(law.ppf(QUANTILES)),
+        chi_radii=_three(distribution.ppf(QUANTILES)),
     )
 
 
@@ -104,7 +104,7 @@ class HeldOutFit:
         fit_tokens: vectors the Gaussian was fitted on.
         fit_documents: their documents.
         shrinkage: OAS weight of the scaled identity, in [0, 1]. It is large where D is near `fit_tokens`, and
-            the law measured is then the shrunk one.
+            the distribution measured is then the shrunk one.
         condition: largest over smallest eigenvalue of the covariance used.
         data: the held-out vectors under the fit; None where there is no fit.
         gaussian: what data that *are* Gaussian would show: as many independent draws with the sample's own
@@ -140,7 +140,7 @@ def held_out_fit(
     """
     count = len(documents.unique())
     if count < DOCUMENTS:
-        return _no_fit(0, 0, f"a split by document needs {DOCUMENTS} documents, and there are {count}")
+        return _no_fit(0, 0, f"a split by document needs {DOCUMENTS} documents, but there are {count}")
     held = torch.from_numpy(held_out(documents.numpy(), share, numpy_generator(seed, "held-out fit")))
     training = vectors[~held]
     training_documents = len(documents[~held].unique())

@@ -44,10 +44,10 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class GaussianFit:
-    """A fitted Gaussian and what has to be known about the fit.
+    """A fitted Gaussian and the facts about its fit.
 
     Attributes:
-        gaussian: the law.
+        gaussian: the distribution.
         count: vectors it was fitted on.
         shrinkage: weight of the scaled identity.
         jitter: variance added to every coordinate.
@@ -83,7 +83,7 @@ def fit_gaussian(moments: Moments, shrinkage: float | None = None, jitter: float
     covariance = moments.covariance()
     weight = oas_shrinkage(covariance, moments.count) if shrinkage is None else shrinkage
     used = shrunk(covariance, weight)
-    del covariance  # at H = 8192 it has half a gigabyte
+    del covariance  # at H = 8192 it takes half a gigabyte
     used.diagonal().add_(jitter)
     values = torch.linalg.eigvalsh(used)
     smallest, largest = float(values[0]), float(values[-1])

@@ -1,4 +1,4 @@
-"""Radii of a fit's own vectors as if their documents had not been in the fit.
+"""Radii of a fit's own vectors as if their documents had not been part of the fit.
 
 A Gaussian lies close to what it was fitted on: radii of its own data are too small, and those of fresh data
 are larger, unless there are tens of vectors and documents for each dimension. So every radius is measured
@@ -32,7 +32,7 @@ NOTHING_LEFT = 1e-10
 MOST_ESTIMATED = 0.1
 """Share of a squared radius that may lie in what the rest of its document added to the covariance, if that is
 estimated from a sample. Up to here the median fresh vector is within 0.05 of the median radius; at 0.15 with
-50 vectors a dimension it stood at quantile 0.63."""
+50 vectors per dimension it was at quantile 0.63."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class HeldOutRadii:
 
     Attributes:
         radii: in the order of the sample, float64.
-        without: what the covariance behind them is without.
+        without: what the covariance behind them leaves out.
         effective_rank: tr(Sigma^-1 S), the mean squared radius of the data under the fit itself. It is about
             D, or the number of directions in which the data vary at all.
     """
@@ -60,7 +60,7 @@ def held_out_radii(data: SiteStatistics, fit: GaussianFit) -> HeldOutRadii:
     all.
 
     Args:
-        data: as many documents as tokens mean that each vector is its own; of others the fact `document` says
+        data: as many documents as tokens mean that each vector is its own; otherwise the fact `document` says
             which one a vector belongs to.
         fit: `fit_gaussian` of the data's moments.
     """
@@ -143,7 +143,7 @@ class _Whole:
     def without_documents(
         self, vectors: Float[Tensor, "N D"], documents: Int[Tensor, "N"]
     ) -> Float[Tensor, "N"] | None:
-        """Radii without the vector's document, all of which is there; None where too little is left."""
+        """Radii without the vector's document, all of which is known; None where too little is left."""
         found = torch.empty(len(vectors), dtype=torch.float64)
         for rows in _by_document(documents):
             own, rest = self._along(vectors[rows]), self.count - len(rows)
@@ -161,7 +161,7 @@ class _Whole:
     def without_sampled(
         self, vectors: Float[Tensor, "N D"], documents: Int[Tensor, "N"], count: int
     ) -> Float[Tensor, "N"] | None:
-        """Radii without the vector's document, of which a sample is there; None where that says too little.
+        """Radii without the vector's document, of which a sample is known; None where that says too little.
 
         The inverse is a power series in what the document added. Its own vector's part is exact. Of the
         others' the first two terms are sums over pairs and triples, which a sample estimates without bias;

@@ -1,6 +1,6 @@
 """A uniform sample of a stream that does not depend on its order: the rows with the smallest hashes.
 
-A classical reservoir depends on the order in which rows come; a hash of where a row stands does not. So
+A classical reservoir depends on the order in which rows come; a hash of a row's position does not. So
 samples of parts merge into the sample of the whole, exactly, and a row met twice counts once.
 """
 
@@ -94,7 +94,7 @@ class KeyedSample:
         self._keys = everything[smallest]
 
     def merge(self, other: KeyedSample) -> None:
-        """What the other has seen too; the other stays as it is."""
+        """Adds what the other has seen; the other stays as it is."""
         if other.size != self.size:
             raise ValueError(f"samples of one size merge exactly, got {self.size} and {other.size}")
         if len(other):
@@ -118,7 +118,7 @@ class KeyedSample:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], prefix: str, size: int) -> KeyedSample:
-        """From the size and what `tensors` gave; nothing else may have the prefix."""
+        """Restores a sample from its size and what `tensors` gave; nothing else may have the prefix."""
         start = f"{prefix}/"
         columns = {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
         result = cls(size)

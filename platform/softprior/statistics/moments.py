@@ -106,15 +106,15 @@ class DimensionMoments:
         return DimensionMoments(count, self.mean + delta * two, m2, m3, m4)
 
     def variance(self) -> Float[Tensor, "D"]:
-        """The maximum-likelihood variance, m2 / count; nan of no vectors."""
+        """The maximum-likelihood variance, m2 / count; nan for no vectors."""
         return self.m2 / self.count if self.count else torch.full_like(self.m2, math.nan)
 
     def skewness(self) -> Float[Tensor, "D"]:
-        """m3 / count over variance^1.5, as `scipy.stats.skew`; nan of constant dimensions, as there."""
+        """m3 / count over variance^1.5, as `scipy.stats.skew`; nan for constant dimensions, as there."""
         return self.m3 / self.count / self._spread() ** 1.5
 
     def kurtosis(self) -> Float[Tensor, "D"]:
-        """Excess kurtosis, 0 of a Gaussian, as `scipy.stats.kurtosis`; nan of constant dimensions."""
+        """Excess kurtosis, 0 for a Gaussian, as `scipy.stats.kurtosis`; nan for constant dimensions."""
         return self.m4 / self.count / self._spread() ** 2 - 3
 
     def _spread(self) -> Float[Tensor, "D"]:
@@ -184,7 +184,7 @@ class RunningMoments:
         self._upper.diagonal().copy_(merged.m2)
 
     def merge(self, other: RunningMoments) -> None:
-        """What the other has seen too, in any order and any split; the other stays as it is."""
+        """Adds what the other has seen, in any order and any split; the other stays as it is."""
         if not other._count:
             return
         delta = other._mean - self._mean
@@ -222,7 +222,7 @@ class RunningMoments:
     def from_tensors(
         cls, tensors: Mapping[str, Tensor], prefix: str, count: int, exact: bool = False
     ) -> RunningMoments:
-        """From what `tensors` gave and the count; goes on as the one it came from would have."""
+        """Restores moments from what `tensors` gave and the count; they continue as the original would."""
         result = cls(len(tensors[f"{prefix}/mean"]), exact)
         result._count = count
         result._mean.copy_(tensors[f"{prefix}/mean"])
@@ -232,7 +232,7 @@ class RunningMoments:
         return result
 
     def _set(self, merged: DimensionMoments) -> None:
-        """Everything but the scatter, whose diagonal holds the second moments."""
+        """Everything but the scatter, whose diagonal contains the second moments."""
         self._count, self._mean, self._m3, self._m4 = merged.count, merged.mean, merged.m3, merged.m4
 
 

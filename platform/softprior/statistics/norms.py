@@ -16,7 +16,7 @@ from torch import Tensor
 from softprior.errors import UserError
 
 RELATIVE_ERROR = 0.01
-"""Largest error of a quantile, as a share of it."""
+"""Largest relative error of a quantile."""
 
 
 class NormSketch:
@@ -51,11 +51,11 @@ class NormSketch:
         low, high = float(exact.min()), float(exact.max())
         if not 0 <= low <= high < math.inf:
             raise UserError(
-                f"norms are finite and not negative, got values from {low:g} to {high:g}; "
+                f"norms must be finite and not negative, but there are values from {low:g} to {high:g}; "
                 "look for overflow in the activations, and load the model in a wider dtype"
             )
         self.min, self.max = min(self.min, low), max(self.max, high)
-        # The library counts what is smaller as zero, too.
+        # The library, too, counts smaller values as zero.
         positive = exact[exact > self._mapping.min_possible]
         self._zeros += len(exact) - len(positive)
         # `LogarithmicMapping.key`, for all values at once.
@@ -63,13 +63,13 @@ class NormSketch:
         self._count(*np.unique(keys, return_counts=True))
 
     def merge(self, other: NormSketch) -> None:
-        """What the other has seen too; the other stays as it is."""
+        """Adds what the other has seen; the other stays as it is."""
         self._bins.merge(other._bins)
         self._zeros += other._zeros
         self.min, self.max = min(self.min, other.min), max(self.max, other.max)
 
     def quantile(self, share: float) -> float:
-        """The value that `share` of all lie at or below, within 1%; nan of no values.
+        """The value that `share` of all lie at or below, within 1%; nan for no values.
 
         It is the data's own value at the rank, rounded down, without interpolation (numpy's
         method "lower"). The quantiles 0 and 1 are exact.
@@ -96,7 +96,7 @@ class NormSketch:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], prefix: str) -> NormSketch:
-        """From what `tensors` gave."""
+        """Restores a sketch from what `tensors` gave."""
         result = cls()
         result._count(tensors[f"{prefix}/bins"].numpy(), tensors[f"{prefix}/counts"].numpy())
         result._zeros = int(tensors[f"{prefix}/zeros"])

@@ -52,7 +52,7 @@ def position_bins(positions: Sequence[Int[np.ndarray, "_"]], bins: int = BINS) -
     positions would put most of a task of short texts into one bin.
 
     Args:
-        bins: quantile bins a task, or fewer for few tokens: a bin that one task has no token in is lost.
+        bins: quantile bins per task, or fewer for few tokens: a bin without a token of some task is lost.
     """
     least = min(map(len, positions))
     if not least:

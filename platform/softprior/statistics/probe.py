@@ -1,4 +1,4 @@
-"""Does a linear probe tell the tokens of two tasks apart in documents it has not seen."""
+"""Whether a linear probe tells the tokens of two tasks apart in documents it has not seen."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Probe:
         documents: held-out documents of each task.
         note: why the numbers are nan, or a warning about them; empty if there is nothing to say.
         accuracy: balanced accuracy (mean over tasks of the share of right tokens), in [0, 1].
-        low: end of its 95% interval over the held-out documents, the probe being held (`bootstrap`).
+        low: end of its 95% interval over the held-out documents, with the probe fixed (`bootstrap`).
         high: the other end.
         swaps: the one-sided test that predictions of held-out tokens lean to their task, within bins of
-            positions. The predictions are held: the probe has not seen these documents, so if tasks do not
+            positions. The predictions are fixed: the probe has not seen these documents, so if tasks do not
             differ its predictions say nothing about their labels.
     """
 
@@ -61,7 +61,7 @@ def probe(
     task_of = names[:, 0]
     counts = _by_task(task_of)
     if min(counts) < DOCUMENTS:
-        note = f"each task needs {DOCUMENTS} documents, and there are {counts[0]} and {counts[1]}"
+        note = f"each task needs {DOCUMENTS} documents, but there are {counts[0]} and {counts[1]}"
         return Probe((0, 0), (0, 0), note)
     generator = numpy_generator(seed, "probe")
     held_documents = np.zeros(len(names), dtype=bool)

@@ -12,16 +12,16 @@ from softprior.geometry import quantile_among
 from softprior.statistics.gaussian import Gaussian
 
 Without = Literal["document", "vector", "nothing"]
-"""What the covariance behind a radius is without: the vector's document; the vector alone, where its document
-is not known or too little of it is; or nothing, where the rest would be singular."""
+"""What the covariance behind a radius leaves out: the vector's document; only the vector, where its document
+is unknown or too little of it is known; or nothing, where the rest would be singular."""
 
 
 @dataclass(frozen=True)
 class Reference:
     """A Gaussian and the radii of the vectors it was fitted on, or of a sample of them.
 
-    "Expect sqrt(D)" holds for draws of that Gaussian only; real tokens spread much wider, so a radius
-    says something next to theirs alone.
+    "Expect sqrt(D)" holds only for draws of that Gaussian; real tokens spread much wider, so a radius
+    means something only next to theirs.
 
     Attributes:
         radii: as `softprior.statistics.held_out` measures them, so that fresh data have the same.

@@ -31,7 +31,7 @@ NOTHING = 1e-9
 
 
 def trace(states: Float[Tensor, "T D"]) -> float:
-    """Trace of the unbiased covariance of a text's tokens; nan for fewer than two."""
+    """The trace of the unbiased covariance of a text's tokens; nan for fewer than two."""
     return float(states.double().var(0, correction=1).sum()) if len(states) > 1 else math.nan
 
 
@@ -138,7 +138,7 @@ def unigram_traces(
 
     Args:
         sample: tokens of the task.
-        whole: trace of the covariance of all its tokens, to which draws are scaled: a sample is less sure.
+        whole: trace of the covariance of all its tokens, to which draws are scaled: a sample is less precise.
         tokens: number of counted tokens of each text.
 
     Returns:
@@ -159,7 +159,7 @@ def unigram_traces(
 
 
 def _geometric_mean(values: Float[np.ndarray, "N"]) -> float:
-    """Of those above zero; zero where there is none."""
+    """The geometric mean of those above zero; zero where there is none."""
     known = values[values > 0]
     return float(np.exp(np.log(known).mean())) if len(known) else 0.0
 
@@ -170,7 +170,7 @@ class TrajectorySummary:
 
     Attributes:
         texts: pairs with a ratio.
-        documents: they come from.
+        documents: those that the texts come from.
         left_out: pairs without a ratio: a value is nan, or both are zero.
         one_sided: of `texts`, pairs in which one value is zero; in the median and the test, not in the mean.
         median_ratio: median over documents of observed / null, in [0, inf].
@@ -208,7 +208,7 @@ def trajectory_summary(
     or infinity.
 
     Args:
-        observed: one number a text, zero or more, or nan.
+        observed: one number per text, zero or more, or nan.
         null: the null's number of the same text.
         documents: the document of each text.
         resamples: bootstrap samples of the documents.
@@ -232,13 +232,13 @@ def trajectory_summary(
         return replace(counted, note=f"no text has two positive values ({len(values)} given)")
     counted = replace(counted, mean_log_ratio=float(means.mean()))
     if len(centres) < 2:
-        return replace(counted, note=f"an interval needs {LEAST} documents, and there is one")
+        return replace(counted, note=f"an interval needs {LEAST} documents, but there is one")
     low, high = mean_interval(means, numpy_generator(seed, "documents"), resamples)
     return replace(
         counted,
         low=low,
         high=high,
-        note=f"an interval needs {LEAST} documents, and there are {len(means)}" if math.isnan(low) else "",
+        note=f"an interval needs {LEAST} documents, but there are {len(means)}" if math.isnan(low) else "",
         # Without a difference anywhere there is nothing to rank, and nothing against the null.
         p=float(wilcoxon(centres).pvalue) if centres.any() else 1.0,
     )

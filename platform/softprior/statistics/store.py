@@ -1,7 +1,8 @@
-"""The statistics store: what is known of a model's activations, one safetensors file a task and site.
+"""The statistics store: what is known of a model's activations, one safetensors file per task and site.
 
-A store is a folder with `TASK/SITE.safetensors`. Of each token class it has the moments, some of the vectors
-themselves, and, where the job made it, norms and what the vectors are; docs/activations.md lists the tensors.
+A store is a folder with `TASK/SITE.safetensors`. A file has, for each token class, the moments, some of the
+vectors themselves, and, if the job made it, norms and what the vectors are; docs/activations.md lists the
+tensors.
 The header is one JSON object under the metadata key `softprior-statistics`: format, model fingerprint,
 counts of tokens, documents and sinks per class, and which classes make up `all`.
 """
@@ -31,11 +32,11 @@ from softprior.statistics.units import require_embeddings
 FORMAT = 2
 KEY = "softprior-statistics"
 DAMAGED = (SafetensorError, ValueError, KeyError, TypeError, OSError)
-"""What reading a file raises that is not whole, or not a statistics file."""
+"""What is raised on reading a file that is incomplete or not a statistics file."""
 
 
 RUN_PLAN, RUN_SUMMARY = "plan.json", "activations.json"
-"""Beside the store of an activation run: what it begins with, and what it writes when the store is whole."""
+"""Files beside the store of an activation run: the first it writes, and the one for a complete store."""
 
 CLASSES = ("mean", "scatter", "sample")
 """Tensors that every token class has."""
@@ -51,7 +52,7 @@ class SiteStatistics:
         sinks: attention sinks and massive tokens that were left out.
         sample: some of the vectors.
         facts: of every sampled vector, by name: `key`, `document`, `group`, `token`, `position`, `part`.
-            Empty of statistics made from arrays; so are the next two None.
+            Empty for statistics made from arrays, for which the next two are None.
         norms: of all tokens that count.
         dimensions: third and fourth moments of every dimension.
     """
@@ -124,12 +125,13 @@ def _merged_sample(
 
 @dataclass(frozen=True)
 class Tables:
-    """What a site's file has beside the token classes.
+    """What a site's file has besides the token classes.
 
     Attributes:
-        groups: of every group (an arithmetic module) the number of tokens and their mean.
-        sequences: a row a text: `text`, `document`, `shuffled`, `tokens`, `trace`, `step`, `answer`, `span`.
-        paths: a row a token of a few whole texts: `text`, `position`, `token`, `part`, `vectors`.
+        groups: the number of tokens and the mean of every group (an arithmetic module).
+        sequences: one row per text: `text`, `document`, `shuffled`, `tokens`, `trace`, `step`, `answer`,
+            `span`.
+        paths: one row per token of a few whole texts: `text`, `position`, `token`, `part`, `vectors`.
     """
 
     groups: dict[str, tuple[int, Float[Tensor, "D"]]] = field(default_factory=dict)
@@ -156,7 +158,7 @@ def save_statistics(
         facts: further JSON values for the header.
 
     Raises:
-        UserError: a name is no name, or a class has no vectors or some that are not finite.
+        UserError: a name is invalid, or a class has no vectors or some that are not finite.
     """
     path = site_path(folder, task, site)
     tables = tables or Tables()
@@ -200,7 +202,7 @@ def _require_finite(name: str, value: SiteStatistics) -> None:
     if value.moments.count < 1 or len(value.sample) < 1 or not all(bool(p.isfinite().all()) for p in parts):
         raise UserError(
             f"the statistics '{name}' are of {value.moments.count} vectors, {len(value.sample)} of them "
-            "sampled; they need one at least and finite numbers, so look for an overflow or an empty input"
+            "sampled; they need at least one and finite numbers, so look for an overflow or an empty input"
         )
 
 
@@ -229,7 +231,7 @@ def load_statistics(folder: Path, task: str, site: str, tokens: str, model: str 
 
 
 def load_tables(folder: Path, task: str, site: str) -> Tables:
-    """Reads what a site's file has beside the token classes.
+    """Reads what a site's file has besides the token classes.
 
     Raises:
         UserError: there is no such file, or it is damaged.
@@ -340,14 +342,14 @@ def _header(metadata: dict[str, str] | None, path: Path, model: str | None) -> d
         raise UserError(f"{path} is not a statistics file of format {FORMAT} (found: {header['format']})")
     if model is not None and header["model"] != model:
         raise UserError(
-            f"{path} holds activations of another model ({header['model'][:12]} instead of "
+            f"{path} contains activations of another model ({header['model'][:12]} instead of "
             f"{model[:12]}); make statistics of this one"
         )
     return header
 
 
 def _classes(header: dict[str, Any], path: Path, tokens: str) -> list[str]:
-    """The stored classes that a name means, unions taken apart."""
+    """The stored classes that a name stands for, unions split up."""
     known, merged = header["classes"], header["merged"]
     found: list[str] = []
     for name in tokens.split("+"):
@@ -371,8 +373,8 @@ def _read(file: Any, path: Path, name: str, header: dict[str, Any]) -> SiteStati
     if count < 1 or len(sample) < 1 or not shapes or not finite:
         raise UserError(
             f"the statistics '{name}' in {path} are of {count} tokens and {len(sample)} sampled vectors"
-            f"{'' if shapes else ' of other dimensions'}{'' if finite else ', not all finite'}; they need a "
-            "token and a sample of finite vectors, so make them again"
+            f"{'' if shapes else ' of other dimensions'}{'' if finite else ', not all finite'}; they need at "
+            "least one token and a sample of finite vectors, so make them again"
         )
     moments = Moments(count, mean.double(), unpacked(triangle, width))
     start = f"{name}/facts/"
@@ -409,7 +411,7 @@ def find_statistics(folder: Path, task: str, site: str) -> Path:
 
 
 def site_path(folder: Path, task: str, site: str) -> Path:
-    """Where the file of a task and site stands."""
+    """The path of the file of a task and site."""
     return folder / _safe(task) / f"{_safe(site)}.safetensors"
 
 

@@ -1,4 +1,4 @@
-"""Do the tokens of two tasks differ within strata, with documents as the unit: pairs of documents swap sides.
+"""Whether the tokens of two tasks differ within strata, by documents: pairs of documents swap sides.
 
 The strata (bins of positions, token ids) are what the tasks may differ in without being told apart by it.
 Each document of the task with fewer is set beside one or more of the other task's, chosen by how many tokens
@@ -22,22 +22,22 @@ from softprior.seeding import numpy_generator
 from softprior.statistics.kernels import by_document
 
 DRAWS = 10
-"""Of half of each document's tokens, which show how much p depends on which tokens were kept."""
+"""Number of draws of half of each document's tokens, which show how much p depends on the tokens kept."""
 
 ROUNDING = 1e-12
-"""Of the largest value a sum can have: equal sums in another order differ by less."""
+"""Rounding relative to the largest possible sum: equal sums in another order differ by less."""
 
 
 Test = Callable[
     [Int[np.ndarray, "N"], Float[np.ndarray, "N"], np.random.Generator],
     tuple[float, float],
 ]
-"""From the pair and the weight of each token to the difference and its p."""
+"""Maps the pair and the weight of each token to the difference and its p."""
 
 
 @dataclass(frozen=True)
 class Strata:
-    """Where the tokens of one task stand.
+    """The documents and strata of the tokens of one task.
 
     Attributes:
         documents: the document of each token, any integers.
@@ -54,11 +54,11 @@ class Strata:
 
 @dataclass(frozen=True)
 class Swaps:
-    """What swapping pairs of documents says.
+    """The result of swapping pairs of documents.
 
     Attributes:
         pairs: of documents, or of one and several of the other task's.
-        tokens: of each task that stand in a stratum that their pair shares.
+        tokens: of each task that are in a stratum that their pair shares.
         difference: of kernel means within strata, squared: MMD^2 if the tasks had equally many tokens in each
             stratum. Unbiased (products of different pairs alone), so it may be negative; of scalars
             the difference of means itself.
@@ -130,7 +130,7 @@ def _with_draws(a: Strata, b: Strata, tested: Test, seed: int, draws: int) -> Sw
     documents = tuple(len(np.unique(own.documents)) for own in (a, b))
     if min(documents) < 2:
         return Swaps(
-            note=f"pairs need two documents of each task, and there are {documents[0]} and {documents[1]}"
+            note=f"pairs need two documents of each task, but there are {documents[0]} and {documents[1]}"
         )
     units = paired(a, b)
     weights = pair_weights(a, b, units)
@@ -189,9 +189,9 @@ def paired(a: Strata, b: Strata) -> Int[np.ndarray, "N"]:
 
 
 def pair_weights(a: Strata, b: Strata, units: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
-    """Weights by which tokens add up to their pair's difference, of `a` positive and of `b` negative.
+    """Weights with which tokens add up to their pair's difference, positive for `a` and negative for `b`.
 
-    In a stratum in which a pair has n tokens of the one and m of the other the means are weighted with
+    In a stratum in which a pair has n tokens of one task and m of the other the means are weighted by
     n m / (n + m), which is the inverse of their difference's variance where tokens are independent.
     """
     half = len(a.documents)

@@ -1,7 +1,7 @@
 """Hartigan's dip test for unimodality along given directions, corrected for how many are tested.
 
-The test takes values as independent, and tokens of one text are not. So dips are taken of one token a
-document, over many draws of that token, and their p-values are combined.
+The test assumes independent values, but tokens of one text are not independent. So dips are taken of one
+token per document, over many draws of that token, and their p-values are combined.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from softprior.seeding import numpy_generator
 from softprior.statistics.documents import one_of_each
 
 DRAWS = 50
-"""Of one token a document."""
+"""Number of draws of one token per document."""
 
 CERTAIN = 0.99
 """A draw's p-value counts as this at most: one near 1 would outweigh all others."""
@@ -34,11 +34,11 @@ class Unimodality:
     Attributes:
         dips: largest distance of the empirical distribution from the nearest unimodal one, 0 to 0.25; of the
             whole sample, as the size of the effect.
-        p: p-value of each on its own, of `DRAWS` draws of one token a document (`cauchy`).
+        p: p-value of each on its own, of `DRAWS` draws of one token per document (`cauchy`).
         p_low: the lowest p of a single draw.
         p_high: the highest.
         vectors: in the sample.
-        independent: one a document, on which p stands; with `distinct` the fewest of a draw.
+        independent: one per document, on which p is based; with `distinct` the fewest of a draw.
     """
 
     dips: Float[Tensor, "K"]
@@ -58,7 +58,7 @@ def dip_test(values: Float[Tensor, "N"]) -> tuple[float, float]:
     exact = values.detach().to("cpu", torch.float64)
     if len(exact) < 4 or not bool(exact.isfinite().all()):
         raise UserError(
-            f"a dip test takes at least 4 values, all finite, got {len(exact)} of which "
+            f"a dip test needs at least 4 values, all finite, but got {len(exact)} of which "
             f"{int(exact.isfinite().sum())} are finite; give it a larger sample of finite vectors"
         )
     dip = float(diptest.dipstat(exact.numpy()))
@@ -68,10 +68,10 @@ def dip_test(values: Float[Tensor, "N"]) -> tuple[float, float]:
 def dip_p(dip: float, count: int) -> float:
     """The p-value of a dip, given the number of values.
 
-    It is read off `diptest`'s table of critical values, linearly in sqrt(N) * dip, without bootstrap and so
-    without randomness. The table is of uniform samples, the least favourable unimodal distribution: p-values
-    of a Gaussian are near 1. Beyond its last row, N = 72,000, that row stands for all larger N, and the
-    library warns; beyond its last dip p is 0.
+    It is interpolated in `diptest`'s table of critical values, linearly in sqrt(N) * dip, without bootstrap
+    and so without randomness. The table is for uniform samples, the least favourable unimodal distribution:
+    p-values of a Gaussian are near 1. Its last row, N = 72,000, stands for all larger N, with a warning of
+    the library; beyond its last dip p is 0.
     """
     return float(Consts.compute_pval_interpolation(count, dip))
 
@@ -87,7 +87,7 @@ def unimodality(
 
     Args:
         documents: the document of each vector, any integers.
-        distinct: equal vectors count once. A dip test takes each heap of them for a mode.
+        distinct: equal vectors count once. A dip test would take each group of them for a mode.
 
     Raises:
         UserError: there are fewer than four vectors or documents.

@@ -13,21 +13,21 @@ from torch import Tensor
 from softprior.errors import UserError
 
 CLOSE = 2e-2
-"""Of two vectors of one token, relative to their size: one may have been rounded to bfloat16."""
+"""Tolerance between two vectors of one token, relative to their size: one may be rounded to bfloat16."""
 
 
 VOCABULARY = "vocabulary"
-"""The task of a run's store that holds what the embedding layer returns."""
+"""The task of a run's store that contains what the embedding layer returns."""
 
 DAMAGED = (SafetensorError, ValueError, KeyError, TypeError, OSError)
 
 
 def require_embeddings(path: Path, known: bool) -> None:
-    """Sees to it that vectors at `resid.0` are what the embedding layer returns.
+    """Checks that vectors at `resid.0` are what the embedding layer returns.
 
     Stores were once written with what enters block 0, which some families multiply, or add positions to. The
-    run's vocabulary stands beside it and shows which they are. A store of a user's own arrays names no tokens
-    and has no vocabulary; it is taken at its word.
+    run's vocabulary is beside it and shows which they are. A store of a user's own arrays names no tokens and
+    has no vocabulary; it is trusted.
 
     Args:
         known: whether units count, as they do for a prior: a run's store without its vocabulary is refused.
@@ -42,7 +42,7 @@ def require_embeddings(path: Path, known: bool) -> None:
         _compare_tokens(path, beside, path.stat().st_mtime_ns, beside.stat().st_mtime_ns)
     elif known and _names_tokens(path):
         raise UserError(
-            f"{path} is of an activation run and {beside} is not there, so that nothing shows whether its "
+            f"{path} belongs to an activation run but {beside} is missing, so nothing shows whether its "
             "vectors are in the units of embeddings, as a prompt is; put the vocabulary of the same run "
             "there, or run the activation job again"
         )
@@ -65,8 +65,8 @@ def _compare_tokens(path: Path, beside: Path, *changed: int) -> None:  # noqa: A
         known, embeddings = _sampled_tokens(beside)
     except DAMAGED as error:
         raise UserError(
-            f"{beside} is damaged ({error}), and shows whether {path} is in the units of embeddings; put the "
-            "run's own there, or run the activation job again"
+            f"{beside} is damaged ({error}), but only it shows whether {path} is in the units of embeddings; "
+            "put the run's own there, or run the activation job again"
         ) from None
     order = known.argsort()
     at = order[torch.searchsorted(known[order], tokens).clamp(max=len(order) - 1)] if len(order) else order
@@ -76,14 +76,14 @@ def _compare_tokens(path: Path, beside: Path, *changed: int) -> None:  # noqa: A
     found, expected = vectors[both], embeddings[at[both]]
     if float((found - expected).norm()) > CLOSE * float(expected.norm()):
         raise UserError(
-            f"{path} has at resid.0 what enters block 0, as older versions of softprior wrote it, and this "
-            "model's family changes embeddings on the way there, so a prior fitted on it would be in other "
+            f"{path} has at resid.0 what enters block 0, as older versions of softprior wrote it, but this "
+            "model's family changes embeddings before block 0, so a prior fitted on it would be in other "
             "units than a prompt; run the activation job again"
         )
 
 
 def _sampled_tokens(path: Path) -> tuple[Int[Tensor, "N"], Float[Tensor, "N D"]]:
-    """The tokens and vectors that a file has of all its classes."""
+    """The tokens and vectors of all classes of a file."""
     with safe_open(path, framework="pt") as file:
         names = [n.removesuffix("/facts/token") for n in file.keys() if n.endswith("/facts/token")]  # noqa: SIM118
         if not names:

@@ -1,6 +1,7 @@
-"""Results of other code: the line that says that they are reused, and running their trials again.
+"""Results of other code: the line that says that they are reused, and rerunning their trials.
 
-What a trial had lies in the folder `earlier` until its new record is whole, and is put back where none comes.
+A trial's old files stay in the folder `earlier` until its new record is complete, and are restored if there
+is none.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ STARTS_OVER = "starts the search over"
 
 
 def of_other_code(records: Iterable[Record]) -> list[Record]:
-    """Those that were made by code other than this process runs."""
+    """Those that were made by other code than this process runs."""
     return [record for record in records if not same_code(record.environment)]
 
 
@@ -32,7 +33,7 @@ def reused_note(reused: Iterable[Record], remedy: str = "") -> str | None:
     """The line about reused records of other code; None where there are none.
 
     Args:
-        remedy: what the option does, if it does more than to run them again.
+        remedy: what the option does, if that is more than to run them again.
     """
     records = list(reused)
     others = of_other_code(records)
@@ -47,7 +48,7 @@ def reused_note(reused: Iterable[Record], remedy: str = "") -> str | None:
 
 
 def set_aside(folder: StudyFolder, trials: Iterable[str]) -> None:
-    """Moves what trials have to the folder `earlier`, the record last there and first gone here."""
+    """Moves the trials' files to the folder `earlier`; records are copied last and removed first."""
     for trial in trials:
         pairs = _files(folder, folder.earlier, trial)
         for here, there in pairs:
@@ -57,9 +58,9 @@ def set_aside(folder: StudyFolder, trials: Iterable[str]) -> None:
 
 
 def settle(folder: StudyFolder) -> None:
-    """Puts back what was set aside of trials without a new record, and drops it once that is whole.
+    """Restores the old files of trials without a new record, and deletes those of trials with one.
 
-    What a trial had that then failed stays in the folder `earlier`.
+    The old files of a trial that failed when it was rerun stay in the folder `earlier`.
     """
     aside = load_records(folder.earlier.records)
     records = load_records(folder.records) if aside else {}

@@ -40,10 +40,10 @@ class Cluster:
     As a context manager it waits for the cluster, and disconnects (or stops its own) at the end.
 
     Args:
-        quiet: Ray's backend says nothing but why it dies.
+        quiet: Ray's backend logs nothing but the reason it dies.
 
     Attributes:
-        nodes: what each node has, those that a growing cluster may add included; empty until it is there.
+        nodes: resources of each node, including those an autoscaling cluster may add; empty until connected.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class Cluster:
         self.nodes: list[dict[str, float]] = []
 
     def start(self) -> None:
-        """Begins to connect and returns at once: Ray needs seconds in which the driver can do other work."""
+        """Starts to connect and returns at once: Ray takes seconds, in which the driver can do other work."""
         if self._thread is None:
             self._set_environment()
             self._thread = threading.Thread(target=self._hold, name="ray", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """Disconnects, or stops the cluster if it is our own, and puts the environment back."""
+        """Disconnects, or stops the cluster if it is our own, and restores the environment."""
         if self._thread is not None:
             self._finished.set()
             self._thread.join()
@@ -84,7 +84,7 @@ class Cluster:
         """Waits for the cluster.
 
         Raises:
-            UserError: there is none, or it has not what the study needs at once.
+            UserError: there is none, or it lacks what the study needs at once.
         """
         try:
             self.start()
@@ -136,9 +136,9 @@ class Cluster:
 
 @contextmanager
 def _own_sigterm() -> Iterator[None]:
-    """Takes back the handling of SIGTERM: Ray's, set as it connects, prints a crash dump.
+    """Restores our handling of SIGTERM: Ray's handler, set on connecting, prints a crash dump.
 
-    `signal.signal` is for the main thread alone, which is busy elsewhere.
+    `signal.signal` works only in the main thread, which is busy elsewhere.
     """
     api = ctypes.pythonapi
     api.PyOS_getsig.restype = ctypes.c_void_p
@@ -167,7 +167,7 @@ def _address() -> str:
 
 
 def elsewhere() -> bool:
-    """Whether studies run on a cluster that is there already."""
+    """Whether studies run on an existing cluster."""
     return _address() != LOCAL
 
 
@@ -192,8 +192,8 @@ def _connect(resources: ResourcesSpec, placement: PlacementSpec) -> list[dict[st
         if "Failed to merge the Job's runtime env" in str(error):
             named = ", ".join(options["runtime_env"]["env_vars"])
             raise UserError(
-                f"the env_vars of the job's runtime env must leave {named} to softprior, which sets them "
-                "from resources.cpus; take them out"
+                f"the env_vars of the job's runtime env must not set {named}, which softprior sets from "
+                "resources.cpus; remove them"
             ) from None
         raise nobody(address, str(error).splitlines()[0].rstrip(".")) from None
     except RuntimeError as error:
@@ -208,7 +208,7 @@ def _connect(resources: ResourcesSpec, placement: PlacementSpec) -> list[dict[st
 
 @contextmanager
 def _hidden_command() -> Iterator[None]:
-    """Keeps passwords of the command line from Ray, which keeps and shows the command of every driver."""
+    """Hides passwords on the command line from Ray, which stores and shows every driver's command."""
     from ray._private import utils
 
     command = utils.get_entrypoint_name
@@ -221,10 +221,10 @@ def _hidden_command() -> Iterator[None]:
 
 @contextmanager
 def _no_autoscaler(address: str) -> Iterator[None]:
-    """Leaves out the autoscaler of a cluster of our own, which never grows.
+    """Disables the autoscaler of a cluster of our own, which never grows.
 
-    A signal to all processes of a command reaches it too, as `timeout` and batch systems send it, and it puts
-    a traceback on the driver's screen.
+    A signal sent to all processes of a command, as by `timeout` and batch systems, reaches it too, and it
+    prints a traceback on the driver's screen.
     """
     from ray._private.node import Node
 
@@ -242,9 +242,9 @@ LEVEL_SAID = b"Set ray log level from environment variable"
 
 @contextmanager
 def _level_unsaid() -> Iterator[None]:
-    """Keeps the line off the screen with which Ray's backend confirms the level that it was asked for.
+    """Hides the line with which Ray's backend confirms the requested log level.
 
-    It says that before it heeds the level, in C++ and straight to the file descriptor.
+    It is printed before the level takes effect, by C++ code that writes straight to the file descriptor.
     """
     from ray import _raylet  # compiled, so without types
 
@@ -264,7 +264,7 @@ def _level_unsaid() -> Iterator[None]:
 
 @contextmanager
 def _held_back(unwanted: bytes) -> Iterator[None]:
-    """Holds back what is written to stderr, and then passes on the lines without certain words."""
+    """Captures what is written to stderr, then passes on the lines that do not contain certain words."""
     try:
         screen = os.dup(STDERR)
     except OSError:  # it is closed
@@ -284,7 +284,7 @@ def _held_back(unwanted: bytes) -> Iterator[None]:
 
 
 def _short_folder() -> dict[str, str]:
-    """A folder of our own where Ray's choice is too long: a socket's path has 107 characters at most.
+    """A folder of our own where Ray's default path is too long: a socket's path has at most 107 characters.
 
     Raises:
         UserError: RAY_TMPDIR is too long.
@@ -300,9 +300,9 @@ def _short_folder() -> dict[str, str]:
 
 
 def _at_largest(alive: list[dict[str, float]]) -> list[dict[str, float]]:
-    """What the nodes have, those included that `ray up` lets the cluster add.
+    """The nodes' resources, including those of nodes that `ray up` lets the cluster add.
 
-    Its file stands on the head, where the drivers of jobs run.
+    The file that says so is on the head node, where the drivers of jobs run.
     """
     if not LAUNCHER.is_file():
         return alive

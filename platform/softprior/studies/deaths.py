@@ -1,4 +1,4 @@
-"""Deaths of trials' processes that Ray Tune would not take for one."""
+"""Deaths of trial processes that Ray Tune would not recognise as such."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 @contextmanager
 def every_death_is_one() -> Iterator[None]:
-    """Tells Tune of everything Ray says of a lost actor as of an actor's death, while the context is open.
+    """Makes every error of Ray's about a lost actor look like its death to Tune, while the context is open.
 
-    Tune starts a trial again after a `RayActorError` alone. Ray has other words for an actor that it ended
+    Tune restarts a trial only after a `RayActorError`. Ray raises other errors for an actor that it ended
     because its node was low on memory (`OutOfMemoryError`) and for an answer that was lost with its node
-    (`ObjectLostError`), and at these Tune ends the whole study.
+    (`ObjectLostError`), and these make Tune end the whole study.
     """
     from ray.air.execution._internal import RayActorManager
     from ray.exceptions import RayActorError, RayError, RayTaskError

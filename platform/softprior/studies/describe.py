@@ -32,14 +32,14 @@ DRAWS: dict[Pairing, str] = {
 
 
 FEW = 40
-"""Trials that a dry run lists one by one unless it is asked for all."""
+"""Most trials that a dry run lists one by one unless all are requested."""
 
 
 def describe(plan: Plan, most: float = 0) -> list[str]:
     """Lines for the terminal.
 
     Args:
-        most: trials that are listed one by one; of more there is one line for each task and method.
+        most: trials that are listed one by one; for more there is one line per task and method.
     """
     study, cost = plan.study, total_cost(plan.trials, plan.components)
     count = len(plan.trials)
@@ -94,7 +94,7 @@ def _summary(plan: Plan) -> list[str]:
 
 
 def running(plan: Plan) -> str:
-    """What a trial takes, how many run at a time, and how long all of them take."""
+    """The resources of a trial, how many run at a time, and how long all of them take."""
     resources = plan.study.resources
     if shared(plan.study.placement):
         return _sharing(plan)
@@ -108,7 +108,7 @@ def running(plan: Plan) -> str:
         return f"{each}; the cluster decides how many run at a time{most}: {_guess(alone)} one after another"
     most_here = trials_at_once(resources)
     if most_here == 0:
-        fewer = "and this machine has fewer; lower resources.cpus or resources.gpus to run it here"
+        fewer = "but this machine has fewer; lower resources.cpus or resources.gpus to run it here"
         return f"{each}, {fewer}; where there are enough, {_guess(alone)} one after another"
     together = max(1, min(most_here, len(plan.trials)))
     often = "they run one at a time here" if together == 1 else f"up to {together} run at a time here"
@@ -117,7 +117,7 @@ def running(plan: Plan) -> str:
 
 
 def at_hand(nodes: list[dict[str, float]], study: StudySpec) -> str:
-    """What a cluster that is there already has room for."""
+    """What an existing cluster has room for."""
     cpus, gpus = (counted(sum(node.get(name, 0) for node in nodes), name) for name in ("CPU", "GPU"))
     what = "copies of the model" if shared(study.placement) else "trials at a time"
     number = room(nodes, study.resources, study.placement)
@@ -146,7 +146,7 @@ def _sharing(plan: Plan) -> str:
     if not elsewhere():
         here = room([{"CPU": machine_cpus(), "GPU": torch.cuda.device_count()}], study.resources, placement)
         if here < copies:
-            return f"{line}, and this machine has room for {here}; lower placement.replicas, cpus or gpus"
+            return f"{line}, but this machine has room for {here}; lower placement.replicas, cpus or gpus"
     return f"{line}: {guess}; starting up is not counted"
 
 
@@ -165,13 +165,13 @@ def fitting(plan: Plan) -> list[str]:
 
 
 def closing_notes(records: Iterable[Record]) -> list[str]:
-    """What is to be known of trials that have ended, beside their numbers."""
+    """What users should know about finished trials besides their numbers."""
     known = list(records)
     return [*data_notes(known), *_still(known)]
 
 
 def _still(records: Iterable[Record]) -> list[str]:
-    """Which trials had a gradient of exactly zero to begin with."""
+    """Which trials had a gradient of exactly zero at the first step."""
     found = [record.spec for record in records if record.steps and record.steps[0].gradient == 0]
     if not found:
         return []

@@ -14,9 +14,8 @@ from softprior.studies.placement import machine_cpus
 from softprior.training.threads import CORE_FLOPS
 
 GPU_FLOPS = 100e12
-"""The same of one GPU: what steps of 8 rows reach on an H200 with Llama-3.2-1B's shape in bfloat16. Steps of
-32 rows reach 244e12, of 128 rows 272e12 (docs/log.md); how many operations a second another GPU does is not
-measured."""
+"""The same for one GPU: what steps of 8 rows reach on an H200 with Llama-3.2-1B's shape in bfloat16. Steps of
+32 rows reach 244e12, of 128 rows 272e12 (docs/log.md); other GPUs have not been measured."""
 
 
 class Cost(NamedTuple):
@@ -36,7 +35,7 @@ class Cost(NamedTuple):
         return Cost(self.trained + other.trained, self.evaluated + other.evaluated)
 
     def flops(self, parameters: int) -> float:
-        """Two operations a weight and position forward, as many again for the gradient at the input."""
+        """Two operations per weight and position forward, and as many again for the gradient at the input."""
         return 2.0 * parameters * (2 * self.trained + self.evaluated)
 
 
@@ -60,7 +59,7 @@ def total_cost(trials: Iterable[TrialSpec], components: Components) -> Cost:
 
 
 def hours(cost: Cost, parameters: int | None, cpus: int, gpus: float) -> float | None:
-    """Hours of the machine for this work; None while the model's size is not known here."""
+    """Hours of machine time for this work; None while the model's size is not known here."""
     if parameters is None:
         return None
     speed = gpus * GPU_FLOPS if gpus else cpus * CORE_FLOPS
@@ -68,7 +67,7 @@ def hours(cost: Cost, parameters: int | None, cpus: int, gpus: float) -> float |
 
 
 def trials_at_once(resources: ResourcesSpec) -> int:
-    """How many trials Ray runs at a time on this machine; 0 if it has not what one of them takes."""
+    """Number of trials Ray runs at a time on this machine; 0 if it lacks the resources for one."""
     room = machine_cpus() // resources.cpus
     if resources.gpus:
         room = min(room, math.floor(torch.cuda.device_count() / resources.gpus))

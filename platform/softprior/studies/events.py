@@ -29,14 +29,14 @@ TIMES = {1: "once", 2: "twice"}
 
 
 class Loss(NamedTuple):
-    """An attempt at a trial that came to nothing: why, and what it was at."""
+    """A failed attempt at a trial: why it failed, and what it was doing."""
 
     why: str
     at: str
 
 
 class Events(tune.Callback):
-    """Tells observers what Tune tells us, and writes the record of a trial whose process died."""
+    """Passes Tune's events on to observers, and writes the record of a trial whose process died."""
 
     def __init__(
         self, folder: StudyFolder, observers: Sequence[Observer], retries: int, patience: float | None
@@ -46,15 +46,15 @@ class Events(tune.Callback):
         self._retries = retries
         self._patience = patience
         self._at: dict[str, str] = {}
-        """By trial, what it was at when we last heard of it."""
+        """By trial, what it was doing when last heard of."""
         self._said: dict[str, str] = {}
-        """By trial, why it failed, of those that could not write their records."""
+        """By trial, why it failed, for trials that could not write their records."""
         self._lost: dict[str, list[Loss]] = {}
-        """By trial, the attempts that came to nothing."""
+        """By trial, its failed attempts."""
         self._stalls: dict[str, int] = {}
-        """By trial, how often it had hung in what is known to us, earlier runs of the study included."""
+        """By trial, how often it is known to have hung, including in earlier runs of the study."""
         self.unwritten: UserError | None = None
-        """Why the first record that nobody could write was not written."""
+        """Why the first record that could not be written was not."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Tune pickles its callbacks for a restore that softprior never uses; threads and consoles
@@ -150,23 +150,23 @@ class Events(tune.Callback):
         if any(why not in (DIED, STARVED) for why in lost):
             stacks = self._folder.stalls(spec.id)
             return f"{counted}; see {stacks if stacks.exists() else 'the log of its worker'}"
-        guess = "" if STARVED in lost else ", for lack of memory perhaps"
+        guess = "" if STARVED in lost else ", perhaps for lack of memory"
         return f"{counted}{guess}; lower resources.concurrent or training.batch"
 
 
 @contextmanager
 def _guarded(observer: Observer) -> Iterator[None]:
-    """Keeps an observer's failure (a full disk, a closed terminal) from failing the trial it hears of."""
+    """Keeps an observer's failure (a full disk, a closed terminal) from failing the trial."""
     try:
         yield
     except Exception:
-        logger.exception("%s failed; the study goes on", type(observer).__name__)
+        logger.exception("%s failed; the study continues", type(observer).__name__)
 
 
 def _last_error(trial: Any) -> str:
-    """What Tune noted of the attempt that came to nothing last.
+    """What Tune recorded about the last failed attempt.
 
-    Tune's own `get_error` reads a copy of this file that it makes now and then.
+    Tune's own `get_error` reads a copy of this file that is made only now and then.
     """
     if trial.error_file is None:
         return ""

@@ -1,4 +1,4 @@
-"""What trials fit before they train, once for all of them, and what that takes."""
+"""What trials fit before they train, once for all of them, and what that costs."""
 
 from __future__ import annotations
 

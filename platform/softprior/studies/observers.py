@@ -1,4 +1,4 @@
-"""A run of a study and those who listen to it."""
+"""A run of a study and its observers."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Work:
     """What a run of a study finds, and what it is about to do.
 
     Attributes:
-        trials: all trials of the study; of a search those that are known so far.
+        trials: all trials of the study; for a search those that are known so far.
         kept: records of trials that ended in an earlier run and do not run again, by trial id.
         superseded: finished trials that do run again, because other code made their records.
-        total: number of trials there will be, with those that a search has yet to propose.
+        total: final number of trials, including those that a search has yet to propose.
     """
 
     trials: tuple[TrialSpec, ...]
@@ -65,7 +65,7 @@ class Listeners:
     """The observers of one run, and the records that it leaves.
 
     Attributes:
-        observers: in the order in which they are told.
+        observers: in the order in which they are notified.
         metrics: of the whole study, set by a search at its end.
     """
 
@@ -77,7 +77,7 @@ class Listeners:
         self._folder = folder
 
     def added(self, trials: Sequence[TrialSpec]) -> None:
-        """Tells the observers of the trials that a search has added."""
+        """Notifies the observers of the trials that a search has added."""
         for observer in self.observers:
             observer.added(trials)
 
@@ -89,7 +89,7 @@ class Listeners:
 
     @cached_property
     def last(self) -> dict[str, Record]:
-        """The records at the end; those of earlier runs alone if the new ones cannot be read."""
+        """The records at the end; only those of earlier runs if the new ones cannot be read."""
         try:
             return self.records()
         except (OSError, UserError):

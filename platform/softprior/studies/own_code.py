@@ -28,7 +28,7 @@ class OwnCode(NamedTuple):
 
     Attributes:
         name: the file's.
-        text: what it holds.
+        text: its contents.
     """
 
     name: str
@@ -52,10 +52,10 @@ def read_code(path: Path) -> OwnCode:
     """The file.
 
     Raises:
-        UserError: it is not there or no Python file.
+        UserError: it does not exist or is not a Python file.
     """
     if path.suffix != ".py":
-        raise UserError(f"--code takes a Python file, and {path} does not end with .py")
+        raise UserError(f"--code takes a Python file, but {path} does not end with .py")
     try:
         return OwnCode(path.name, path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -65,7 +65,7 @@ def read_code(path: Path) -> OwnCode:
 def use_code(code: OwnCode) -> dict[str, list[str]]:
     """Runs the file and makes its components known; their names by axis.
 
-    A component is called as its class, in small letters: `SpiralPrior` is `spiral_prior`.
+    A component is named after its class, in snake case: `SpiralPrior` is `spiral_prior`.
 
     Raises:
         UserError: the file fails, or defines no component.

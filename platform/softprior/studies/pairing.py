@@ -1,4 +1,4 @@
-"""Which priors can start which methods, and carry which regularisers: the gaps of a study's grid."""
+"""Which priors can start which methods and support which regularisers: the gaps in a study's grid."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def carry_notes(
     terms: Mapping[str, Regulariser],
     shape: Shape | None,
 ) -> list[str]:
-    """A sentence for every term of a list that some priors do not suit.
+    """One sentence for each term of a list that some priors do not suit.
 
     Args:
-        priors, methods, terms: by what to call them; of the methods those with trained prompts.
+        priors, methods, terms: by label; only methods with trained prompts.
 
     Raises:
-        UserError: no prior that can start a method suits them all, so they would be in no trial.
+        UserError: no prior that can start a method suits them all, so no trial would have them.
     """
     started = [(p, m) for p in priors for m in methods if can_start(priors[p], methods[m], shape)]
     reasons = []

@@ -54,7 +54,7 @@ def resolve(study: StudySpec, where: str) -> Parts:
     for name in study.training.by_task:
         if name not in names:
             raise UserError(
-                f"{where}: training.by_task.{name} is no task of this study; {nearest(name, names)}"
+                f"{where}: training.by_task.{name} is not a task of this study; {nearest(name, names)}"
             )
     if not any(entry.name == "none" for entry in study.methods):
         methods.insert(0, METHODS["none"]())
@@ -98,7 +98,7 @@ def check(parts: Parts, shape: Shape | None, where: str) -> None:
 
 
 def located(where: str, find: Callable[[], T]) -> T:
-    """What is found, or the same error with the file and key in front."""
+    """Prefixes any error with the file and key."""
     try:
         return find()
     except UserError as error:
@@ -131,5 +131,5 @@ def _require_room(method: Method, tasks: Sequence[Task], shape: Shape) -> None:
             raise UserError(
                 f"{name} with {counted(count, 'prompt vector')}, {text} and {counted(written, 'new token')} "
                 f"of the task {TASKS.name(task)} takes {count + longest + written:,} positions, "
-                f"and the model has {shape.positions:,}; lower the length of the task or the prompt's tokens"
+                f"but the model has {shape.positions:,}; lower the length of the task or the prompt's tokens"
             )

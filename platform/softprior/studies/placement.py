@@ -1,6 +1,6 @@
 """Who holds the frozen model: each trial its own, or replicas for all of them.
 
-What a trial takes, and where its host comes from, is decided here alone.
+The resources of a trial, and where its host comes from, are decided only here.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CLIENT_CPUS = 0.1
-"""What a trial takes whose model is elsewhere: it waits most of the time."""
+"""Resources of a trial whose model is elsewhere: it waits most of the time."""
 
 MOMENT = 5.0
-"""Seconds that a replica is given to say what has happened to it."""
+"""Seconds that a replica has to report what has happened to it."""
 
 CLIENTS = 4
 """Trials a replica serves at a time unless `resources.concurrent` says otherwise: enough that some always
@@ -43,12 +43,12 @@ def shared(placement: PlacementSpec) -> bool:
 
 
 def concurrent(resources: ResourcesSpec, placement: PlacementSpec) -> int | None:
-    """Most trials at a time; None leaves it to the resources."""
+    """Largest number of trials at a time; None leaves it to the resources."""
     return resources.concurrent or (CLIENTS * placement.replicas if shared(placement) else None)
 
 
 def trial_resources(resources: ResourcesSpec, placement: PlacementSpec) -> dict[str, float]:
-    """What one trial asks of Ray."""
+    """The resources that one trial requests from Ray."""
     if shared(placement):
         return {"cpu": CLIENT_CPUS}
     return {"cpu": resources.cpus, "gpu": resources.gpus}
@@ -60,7 +60,7 @@ def trial_threads(resources: ResourcesSpec, placement: PlacementSpec) -> int:
 
 
 def placed_model(study: StudySpec) -> ModelSpec:
-    """The study's model, on the device of whoever holds it."""
+    """The study's model, on the device of the process that holds it."""
     model = study.model
     gpus = study.placement.gpus if shared(study.placement) else study.resources.gpus
     if model.device == "auto" and not gpus:
@@ -79,7 +79,7 @@ def logical_cpus(resources: ResourcesSpec, placement: PlacementSpec) -> int | No
 
 
 def require_room(nodes: list[dict[str, float]], resources: ResourcesSpec, placement: PlacementSpec) -> None:
-    """Checks what Ray says its nodes have against what a study needs at once.
+    """Checks that the nodes Ray reports have what a study needs at once.
 
     Raises:
         UserError: no node has what one trial or one replica asks for, or all together lack room.
@@ -91,7 +91,7 @@ def require_room(nodes: list[dict[str, float]], resources: ResourcesSpec, placem
         best: dict[str, float] = max(nodes, key=lambda n: (n.get("GPU", 0), n.get("CPU", 0)), default={})
         what, key = ("a replica of the model", "placement") if own else ("a trial or worker", "resources")
         raise UserError(
-            f"{what} asks for {_units(cpus, gpus)}, and the largest node has "
+            f"{what} asks for {_units(cpus, gpus)}, but the largest node has "
             f"{best.get('CPU', 0):g} and {best.get('GPU', 0):g}; lower {key}.cpus or {key}.gpus"
         )
     if own:
@@ -101,24 +101,24 @@ def require_room(nodes: list[dict[str, float]], resources: ResourcesSpec, placem
         if need > there or placement.replicas * gpus > chips:
             raise UserError(
                 f"{counted(placement.replicas, 'replica')} of the model and one trial ask for "
-                f"{_units(need, placement.replicas * gpus)}, and the cluster has {there:g} and {chips:g}; "
+                f"{_units(need, placement.replicas * gpus)}, but the cluster has {there:g} and {chips:g}; "
                 "lower placement.replicas or placement.cpus"
             )
         copies = room(nodes, resources, placement)
         if copies < placement.replicas:
             raise UserError(
-                f"a replica of the model stands on one node with its {_units(cpus, gpus)}, and the nodes "
+                f"a replica of the model must fit on one node with its {_units(cpus, gpus)}, but the nodes "
                 f"have room for {copies} of {placement.replicas}; lower placement.replicas or placement.cpus"
             )
 
 
 def _units(cpus: float, gpus: float) -> str:
-    """What is asked for, in words."""
+    """The requested resources in words."""
     return f"{counted(cpus, 'CPU')} and {counted(gpus, 'GPU')}"
 
 
 def room(nodes: list[dict[str, float]], resources: ResourcesSpec, placement: PlacementSpec) -> int:
-    """How many replicas of a shared model, or trials with models of their own, all nodes hold at a time."""
+    """Number of replicas of a shared model, or of trials with their own, that fit on all nodes at a time."""
     held = placement if shared(placement) else resources
     asked = {"CPU": held.cpus, "GPU": held.gpus}
     # A tenth of a GPU goes ten times into one, whatever binary fractions make of it.
@@ -151,7 +151,7 @@ def replicas(study: StudySpec, stalls: Location | None = None) -> Iterator[Share
         stalls: where replicas that hang leave the stacks of their threads; None to let them hang.
 
     Raises:
-        UserError: the model cannot be had.
+        UserError: the model is not available.
     """
     placement = study.placement
     if not shared(placement):
@@ -206,7 +206,7 @@ def replicas(study: StudySpec, stalls: Location | None = None) -> Iterator[Share
 
 
 def _tell_losses(replicas: list[Any]) -> None:
-    """Logs which replicas did not live through the study: trials have waited, and nothing else happened."""
+    """Logs which replicas did not survive the study: trials had to wait, but were not harmed otherwise."""
     import ray
 
     for number, replica in enumerate(replicas):
@@ -251,7 +251,7 @@ def host_of(model: ModelSpec, shared: SharedModel | None) -> Iterator[TrialHost]
     """The model for one trial: this process's own, or a client of replicas that hold it.
 
     Raises:
-        UserError: the model cannot be had.
+        UserError: the model is not available.
     """
     if shared is None:
         from softprior.models.load import load_local

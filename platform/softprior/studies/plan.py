@@ -33,7 +33,7 @@ class Plan(NamedTuple):
     Attributes:
         study: the file, as read.
         trials: baselines first, without repetition.
-        notes: settings that have no effect and additions nobody asked for, one sentence each.
+        notes: settings that have no effect and unrequested additions, one sentence each.
         parts: what the file names.
         components: what its trials name.
         model: what is known of the model.
@@ -126,7 +126,7 @@ class Cell(NamedTuple):
 
 
 def _axis_notes(parts: Parts) -> list[str]:
-    """What the study gets without asking, and what it asks to no effect."""
+    """What the study adds unasked, and which of its settings have no effect."""
     notes = []
     if len(parts.methods) > parts.named:
         notes.append("the no-prompt baseline of every task is added")
@@ -145,7 +145,7 @@ def _start_notes(parts: Parts, model: KnownModel, where: str) -> list[str]:
     """Which priors cannot start which methods; those that can are checked at every place.
 
     Raises:
-        UserError: a prior or regulariser cannot be had at a place.
+        UserError: a prior or regulariser is not available at a place.
     """
     notes, shape = [], model.shape
     priors = [assignment(prior) for prior in parts.priors]
@@ -170,7 +170,7 @@ def _start_notes(parts: Parts, model: KnownModel, where: str) -> list[str]:
 
 
 def _fit_notes(parts: Parts, model: KnownModel) -> list[str]:
-    """What is known of the fits to come: of each prior the first thing, and how many are alike."""
+    """What is known of the fits to come: the first of each prior, and how many others are alike."""
     shape = model.shape
     if shape is None:
         return []
@@ -186,7 +186,7 @@ def _fit_notes(parts: Parts, model: KnownModel) -> list[str]:
 
 
 def _carry_notes(parts: Parts, shape: Shape | None, where: str) -> list[str]:
-    """Which pairs of prior and method cannot carry which regularisers."""
+    """Which pairs of prior and method do not support which regularisers."""
     trained = _named(METHODS, [method for method in parts.methods if method.trained])
     priors = {name: assignment(prior) for name, prior in _named(PRIORS, parts.priors).items()}
     notes = []
@@ -198,7 +198,7 @@ def _carry_notes(parts: Parts, shape: Shape | None, where: str) -> list[str]:
 
 
 def _idle_notes(parts: Parts, shape: Shape | None) -> list[str]:
-    """Kinds and blocks that priors name and no method has."""
+    """Kinds and blocks that priors name but no method has."""
     notes = []
     priors = [assignment(prior) for prior in parts.priors]
     kinds = frozenset(kind for method in parts.methods if method.trained for kind in method.kinds)
@@ -217,14 +217,14 @@ def _idle_notes(parts: Parts, shape: Shape | None) -> list[str]:
 
 
 def _named(table: Table[SpecT], components: Sequence[SpecT]) -> dict[str, SpecT]:
-    """Components by what to call them, with the parameters that tell those of one name apart."""
+    """Components by label, with the parameters that tell those of one name apart."""
     entries = [table.entry(component) for component in components]
     called = names_of(entries)
     return {called[e.canonical()]: component for e, component in zip(entries, components, strict=True)}
 
 
 def _outlines(method: Method, shape: Shape, fingerprint: str) -> Iterator[Outline]:
-    """Every place of a method, as priors may see it before there is a model."""
+    """Every place of a method, as priors may see it before the model is loaded."""
     places = method.places(shape.blocks, shape.stack)
     for place in places:
         sizes = (method.count(), fingerprint, shape.width(place), shape.vocabulary)

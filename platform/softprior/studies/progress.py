@@ -33,10 +33,10 @@ class Watch(Observer):
         quiet: float = QUIET,
         total: int | None = None,
     ) -> None:
-        """`trials` are all of the study; `done` of them have finished before.
+        """`trials` are all trials of the study, of which `done` finished earlier.
 
         Args:
-            total: how many there will be, of a search that has yet to propose them.
+            total: final number of trials, for a search that has yet to propose them.
         """
         self._console = console
         self._live = console.is_terminal
@@ -70,7 +70,7 @@ class Watch(Observer):
             self._clock.start()
 
     def close(self, records: Mapping[str, Record] | None, metrics: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
-        """Leaves the terminal to others."""
+        """Releases the terminal."""
         if self._live:
             self._bars.stop()
         else:
@@ -78,7 +78,7 @@ class Watch(Observer):
             self._clock.join()
 
     def added(self, trials: Sequence[TrialSpec]) -> None:
-        """Takes in the trials that a search has added."""
+        """Registers the trials that a search has added."""
         self._labels = labels(trials)
         self._ids = short_ids([trial.id for trial in trials])
 
@@ -124,7 +124,7 @@ class Watch(Observer):
             self._announce(trial, sentence)
 
     def _announce(self, trial: TrialSpec, notice: str) -> None:
-        """Prints at once what should not be lost among other news."""
+        """Prints at once a notice that should not be lost among other messages."""
         with self._lock:
             self._console.print(f"         {self._ids[trial.id]}  {self._labels[trial.id]}  {notice}")
 
@@ -141,7 +141,7 @@ class Watch(Observer):
         self._say()
 
     def _say(self) -> None:
-        """Prints the last news of every trial that has been quiet long enough."""
+        """Prints the latest message of every trial that has been quiet long enough."""
         now = time.monotonic()
         with self._lock:
             for trial in list(self._unsaid):

@@ -1,4 +1,4 @@
-"""Whether a Ray cluster can be reached, found out in seconds: Ray itself tries for a minute and more."""
+"""Finds out within seconds whether a Ray cluster can be reached: Ray itself tries for over a minute."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 from softprior.errors import UserError
 
 PATIENCE = 10.0
-"""Seconds that a cluster has for an answer."""
+"""Seconds that a cluster has to answer."""
 
 
 def resolved(address: str) -> str:
@@ -28,7 +28,7 @@ def resolved(address: str) -> str:
 
 
 def require_reachable(address: str) -> None:
-    """Asks the cluster at HOST:PORT for its id; addresses of another form are Ray's to judge.
+    """Asks the cluster at HOST:PORT for its id; addresses of another form are left to Ray.
 
     Raises:
         UserError: nobody answers there, or the token is wrong.
@@ -82,13 +82,13 @@ def other_versions(address: str, text: str) -> UserError:
     ]
     there, here = found if len(found) == 2 else ("other versions", "its own")
     return UserError(
-        f"the cluster at RAY_ADDRESS={address} runs {there}, and this process {here}; give both the same, as "
-        "requirements.lock has them"
+        f"the cluster at RAY_ADDRESS={address} runs {there}, but this process {here}; install the versions "
+        "of requirements.lock in both"
     )
 
 
 def _token(address: str, reason: str) -> UserError:
     return UserError(
         f"the cluster at RAY_ADDRESS={address} asks for its token ({reason}); set RAY_AUTH_MODE=token and "
-        "RAY_AUTH_TOKEN_PATH to the file that holds it"
+        "RAY_AUTH_TOKEN_PATH to the file that contains it"
     )

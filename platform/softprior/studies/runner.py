@@ -26,16 +26,16 @@ from softprior.studies.table import write_study, write_table
 from softprior.studies.worker import run_trial
 
 RETRIES = 2
-"""How often a trial whose process died is started again; it goes on from its checkpoint."""
+"""How often a trial whose process died is started again; it continues from its checkpoint."""
 
 
 class Search(NamedTuple):
-    """How Tune comes by trials that are not known yet.
+    """How Tune obtains trials that are not known yet.
 
     Attributes:
         searcher, scheduler: Tune's, the scheduler None where every trial runs to its end.
-        samples: trials at most.
-        concurrent: trials at a time at most.
+        samples: largest number of trials.
+        concurrent: largest number of trials at a time.
     """
 
     searcher: Any
@@ -68,7 +68,7 @@ def run_study(
     Args:
         listen: makes the observers, once the folder is locked.
         cluster: one whose start has begun already, to save time; whoever began it stops it.
-        again: also runs finished trials whose records other code has made.
+        again: also reruns finished trials whose records were made by other code.
 
     Raises:
         UserError: another process runs this study, the folder is another study's, or a record cannot be
@@ -173,7 +173,7 @@ def run_trials(
 
 @contextmanager
 def _scratch(folder: StudyFolder) -> Iterator[Path]:
-    """A folder of this machine for Tune's own files, which nobody reads again."""
+    """A local folder for Tune's own files, which nobody reads again."""
     own = folder.scratch
     if isinstance(own, RemotePath):
         with tempfile.TemporaryDirectory(prefix="softprior-tune-", ignore_cleanup_errors=True) as temporary:

@@ -63,14 +63,14 @@ LAST_COLUMNS = (
 """Columns behind them."""
 
 IN_MLFLOW = {"loss", "accuracy", "shuffled_loss"}
-"""Names that MLflow's `test_NAME` has already."""
+"""Names that MLflow's `test_NAME` already uses."""
 
 
 def columns(tasks: Iterable[Task]) -> pa.Schema:
     """The columns of a study's table.
 
     Raises:
-        UserError: a task's metric has a name that is taken, or its headline is none of its metrics.
+        UserError: a task's metric has a name that is taken, or its headline is not one of its metrics.
     """
     tasks = list(tasks)
     taken = IN_MLFLOW | {name for name, _ in (*FIRST_COLUMNS, *LAST_COLUMNS)}
@@ -79,11 +79,11 @@ def columns(tasks: Iterable[Task]) -> pa.Schema:
         headline = getattr(task, "headline", None)
         if headline not in (task.metrics if task.generates else ("loss",)):
             what = f"one of its metrics ({', '.join(task.metrics)})" if task.generates else "'loss'"
-            raise UserError(f"the headline of the task {name} must be {what}, and is {headline!r}")
+            raise UserError(f"the headline of the task {name} must be {what}, not {headline!r}")
         for metric in task.metrics:
             if metric in taken:
                 raise UserError(
-                    f"the task {name} has a metric '{metric}', and results have another column of that name; "
+                    f"the task {name} has a metric '{metric}', but results have another column of that name; "
                     "give the metric another name"
                 )
     metrics = dict.fromkeys(metric for task in tasks for metric in task.metrics)
@@ -94,13 +94,13 @@ def write_study(folder: StudyFolder, plan: Planned) -> None:
     """Writes study.json.
 
     Raises:
-        UserError: the folder holds another study.
+        UserError: the folder contains another study.
     """
     if folder.study.exists():
         found = read_header(folder.study).get("spec", {}).get("name")
         if found != plan.study.name:
             raise UserError(
-                f"{folder.root} holds the study '{found}', not '{plan.study.name}'; "
+                f"{folder.root} contains the study '{found}', not '{plan.study.name}'; "
                 "choose another --results folder"
             )
     value = {

@@ -1,4 +1,4 @@
-"""Ends a process that hangs, with the stacks of its threads; and reads what such ends have left.
+"""Ends a process that hangs, writes the stacks of its threads, and reads what such ends have written.
 
 Nothing else helps: Python cannot stop a thread that waits for a file system, a device or another process.
 """
@@ -22,21 +22,21 @@ STALL, TIMEOUT = "no sign of life for ", "Timeout ("
 """How a stall begins in the file: written here, and by Python's own timer."""
 
 LOOKS, LONGEST = 20, 5.0
-"""Looks within the limit, and most seconds between two of them."""
+"""Number of checks within the limit, and most seconds between two of them."""
 
 GRACE = 10.0
-"""Seconds on top of the limit after which a timer of Python's that needs no lock ends the process: where what
-hangs keeps Python's lock, and where a file system that hangs lets nothing be written either."""
+"""Seconds beyond the limit after which Python's own timer, which needs no lock, ends the process: for hangs
+that hold the interpreter lock, and for file systems that hang so that nothing can be written."""
 
 
 @contextmanager
 def watched(minutes: float | None, path: Location, where: Callable[[], str]) -> Iterator[None]:
-    """Ends this process if it gives no sign of life for so many minutes while the context is open.
+    """Ends this process if it gives no sign of life for `minutes` while the context is open.
 
     Args:
         minutes: None for no limit.
         path: a text file, to which the stacks of all threads are added.
-        where: what the process was at, in words.
+        where: what the process is doing, in words.
     """
     if minutes is None:
         yield
@@ -55,7 +55,7 @@ def watched(minutes: float | None, path: Location, where: Callable[[], str]) -> 
 
 
 def stalls(path: Location) -> list[str]:
-    """What a process was at each time that it was ended, where that is known."""
+    """What a process was doing each time it was ended, where that is known."""
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -73,7 +73,7 @@ def remove_if_empty(path: Location) -> None:
 
 @contextmanager
 def _local(path: Location) -> Iterator[IO[bytes]]:
-    """A file of this machine that is open all the while: Python's own timer cannot open one."""
+    """A local file that stays open throughout: Python's own timer cannot open one."""
     if isinstance(path, RemotePath):
         with tempfile.NamedTemporaryFile(prefix="softprior-stall-") as temporary:
             yield temporary

@@ -32,10 +32,10 @@ EVERY = 1.0
 
 
 class Reporter:
-    """Gathers a trial's progress and passes it on about once a second, nothing left out.
+    """Collects a trial's progress and reports it about once a second, without dropping anything.
 
-    A new phase is passed on at once: nothing may follow it for minutes. So is a validation: a search may
-    stop the trial for it, and training waits for the answer. Each event is a sign of life.
+    A new phase is reported at once, since nothing may follow it for minutes. So is a validation: a search may
+    stop the trial because of it, and training waits for the answer. Each event is a sign of life.
     """
 
     def __init__(self, send: Any) -> None:
@@ -56,7 +56,7 @@ class Reporter:
             self.flush()
 
     def flush(self) -> None:
-        """Sends what has gathered."""
+        """Sends the collected events."""
         if self._events:
             with waiting():  # for the driver, which takes reports one after another
                 self._send({EVENTS: self._events})
@@ -64,12 +64,12 @@ class Reporter:
             self._last = time.monotonic()
 
     def where(self) -> str:
-        """What the trial is at."""
+        """What the trial is doing."""
         return at(self._at)
 
 
 def at(event: Event) -> str:
-    """Where a trial is that tells of an event: `step 20`, or `step 0, fitting vae place 2 of 30`."""
+    """How far a trial that reports an event is: `step 20`, or `step 0, fitting vae place 2 of 30`."""
     words = f"{event.name} {event.part}".strip() if isinstance(event, Phase) else ""
     return f"step {event.step}, {words}" if words else f"step {event.step}"
 
@@ -135,7 +135,7 @@ def run_trial(config: dict[str, Any], shared: SharedModel | None = None) -> None
 
 
 def _unexpected(error: Exception, trace: Location) -> str:
-    """A failure nobody has thought of, in one line; its traceback goes to a file."""
+    """An unforeseen failure in one line; its traceback goes to a file."""
     text = hidden("".join(traceback.format_exception(error)))
     write_atomically(trace, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return f"{type(error).__name__}: {hidden(str(error))} (unexpected; please report {trace})"
@@ -152,7 +152,7 @@ def _require_same(what: str, found: str, planned: str) -> None:
 def failed(
     spec: TrialSpec, reason: str, environment: dict[str, Any], progress: Progress | None = None
 ) -> Record:
-    """The record of a trial that did not get to its end, with the curves it has."""
+    """The record of a trial that did not finish, with its curves so far."""
     return Record(
         id=spec.id,
         label=labels([spec])[spec.id],

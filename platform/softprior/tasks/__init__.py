@@ -1,4 +1,4 @@
-"""Tasks: what a prompt is trained for. One file each, all of them in `TASKS`."""
+"""Tasks that a prompt is trained for, one per file, all of them in `TASKS`."""
 
 from softprior.components import Table
 from softprior.tasks.arithmetic import Arithmetic

@@ -20,16 +20,16 @@ from softprior.tasks.partition import donors, round_robin
 class Arithmetic(Task):
     """Generated questions with one exact answer each, the same number from every module.
 
-    Splits go by the numbers in a question, whatever its wording and their order. The control asks
+    Splits are by the numbers in a question, whatever its wording and their order. The control asks
     another question and keeps the answer.
 
     Attributes:
         modules: any of DeepMind's nine (all of them by default), and `two_digit_addition`, which is
             the project's own and not one of the nine: "What is 12 + 34?", all 8,100 pairs from 10 to
-            99. The order is of no consequence.
+            99. Their order does not matter.
         difficulty: range of entropy of DeepMind's modules, under the names of their generator:
             `train-easy`, `train-medium` and `train-hard` are the thirds of `train`; `interpolate` is
-            their test setting. `two_digit_addition` knows no difficulty.
+            their test setting. `two_digit_addition` has no difficulty.
     """
 
     headline: ClassVar[str] = "exact_match"
@@ -46,17 +46,17 @@ class Arithmetic(Task):
         return tuple(sorted(modules))
 
     def fingerprint(self) -> str:
-        """Of the generator and the library that prints its answers."""
+        """Identifies the generator and the library that prints its answers."""
         return source_fingerprint()
 
     def positions(self) -> int:
-        """Most tokenizers make about 28 tokens of an easy question and its answer, and 40 of a hard one."""
+        """An easy question and its answer have about 28 tokens in most tokenizers, hard ones 40."""
         return (
             20 if self.modules == ("two_digit_addition",) else 28 if self.difficulty == "train-easy" else 40
         )
 
     def score(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:
-        """`exact_match`: whether the text is the answer, spaces around it aside."""
+        """`exact_match`: whether the text is the answer, apart from spaces around it."""
         return {"exact_match": float(prediction.strip() in {answer.strip() for answer in answers})}
 
     def question(self, example: Example) -> tuple[int, int] | None:

@@ -20,7 +20,7 @@ from softprior.tasks.base import SPLITS, Split
 from softprior.tasks.partition import DATA_SEED, keyed_order, keys_for, split_of
 
 GENERATION_VERSION = 1
-"""Raised whenever the same module, difficulty and counts give other questions."""
+"""Increased whenever the same module, difficulty and counts give other questions."""
 
 DeepMindModule = Literal[
     "add_or_sub",
@@ -60,7 +60,7 @@ def source_fingerprint() -> str:
 def operands(question: str) -> str:
     """The numbers in a question, sorted: the same for "12 + 34" and "What is 34 plus 12?".
 
-    Splits go by this and not by the wording, so that no tested sum was trained on in other words.
+    Splits are by this and not by the wording, so that no tested sum is trained on in other words.
     """
     return " ".join(sorted(number.rstrip(".") for number in _NUMBERS.findall(question)))
 
@@ -72,7 +72,7 @@ def draw(
 
     Args:
         difficulty: range of entropy, as DeepMind's generator names them. `two_digit_addition` has one.
-        counts: questions wanted of each module, by split. Less comes where a module has no more.
+        counts: number of questions per module, by split; fewer are returned if a module has no more.
     """
     drawn: dict[Split, list[Sum]] = {split: [] for split in SPLITS}
     seen: set[str] = set()

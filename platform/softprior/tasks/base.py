@@ -1,4 +1,4 @@
-"""What a task is: parameters, from which examples, rows of tokens and scores follow."""
+"""The definition of a task: parameters that determine examples, rows of tokens and scores."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ class Example(NamedTuple):
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> Example:
-        """The example that stands in one row of a split's table."""
+        """The example in one row of a split's table."""
         return cls(**{**record, "answers": tuple(record["answers"])})
 
 
 @dataclass(frozen=True)
 class Quarantined:
-    """A malformed row that was left out: where it stands and what is wrong with it.
+    """A malformed row that was left out: where it is and what is wrong with it.
 
     Attributes:
-        rest: whether it is no row, but all that follows in the file.
+        rest: whether it is not one row, but everything that follows in the file.
     """
 
     file: str
@@ -72,11 +72,11 @@ class Quarantined:
 class Splits:
     """A task's examples, each split in the order in which examples are chosen from it.
 
-    A split may hold more examples than the task asks for: how many of them fit is known only once
+    A split may have more examples than the task asks for: how many of them fit is known only once
     they are tokenised, so `prepare` takes the first that do.
 
     Attributes:
-        notes: counts of what was mended or left out, by name.
+        notes: counts of what was corrected or left out, by name.
     """
 
     train: Dataset
@@ -87,12 +87,12 @@ class Splits:
 
 
 class Look(NamedTuple):
-    """What is known of a task's data before they are prepared, or from when they were.
+    """What is known about a task's data before they are prepared, or since they were.
 
     Attributes:
         quarantined: number of malformed rows and damaged files.
-        quarantine: as many of them as are named: the first row, if there is one, and all files.
-        notes: as those of `Splits`, by name.
+        quarantine: those of them that are reported: the first row, if there is one, and all files.
+        notes: as in `Splits`, by name.
     """
 
     quarantined: int = 0
@@ -108,7 +108,7 @@ def table(examples: Iterable[Example]) -> Dataset:
 
 
 class Task(Spec, ABC):
-    """What a prompt is trained for: a frozen value whose fields are all there is to know about it.
+    """What a prompt is trained for: a frozen value that its fields describe completely.
 
     A subclass keeps these promises, and `softprior.testing.tasks` checks them:
     equal tasks give equal splits, in every process and whatever the trial's seed; the splits share no
@@ -120,9 +120,9 @@ class Task(Spec, ABC):
         headline: the metric of `score` that the printed table shows; `loss` where nothing is generated.
         generates: whether answers are generated and scored, or only their loss is measured.
         stop: texts at which a generated answer ends, besides the end-of-sequence token.
-        train_examples: most examples to train on.
-        validation_examples: most examples for curves, searches and choosing rates.
-        test_examples: most examples a finished trial is tested on.
+        train_examples: maximum number of examples to train on.
+        validation_examples: maximum number of examples for curves, searches and choosing rates.
+        test_examples: maximum number of examples that a finished trial is tested on.
         max_new_tokens: longest generated answer, in tokens, where answers are generated.
     """
 
@@ -150,20 +150,20 @@ class Task(Spec, ABC):
         """
 
     def check_data(self) -> None:
-        """Opens local data as far as it takes to see that there is a row to use. Fetches nothing.
+        """Reads local data as far as is needed to find a usable row. Fetches nothing.
 
         Raises:
-            UserError: what `splits` would raise of a local path: another layout, a missing column, no
-                usable row, too little to divide.
+            UserError: what `splits` would raise for a local path: a wrong layout, a missing column, no
+                usable row, too little data to split.
         """
         return
 
     def look(self) -> Look:
-        """What `check_data` has found in local data; nothing of those that it does not read to their end."""
+        """What `check_data` has found in local data; empty for data that it does not read to the end."""
         return Look()
 
     def told(self, notes: Mapping[str, int]) -> list[str]:  # noqa: ARG002
-        """Sentences about those of the task's own notes that change how its results are to be read."""
+        """Sentences about those of the task's own notes that affect how its results should be read."""
         return []
 
     @abstractmethod
@@ -171,15 +171,15 @@ class Task(Spec, ABC):
         """Reads or generates the examples, fetching the source data if it is not in the cache.
 
         Raises:
-            UserError: the source is missing, unreachable, or not of the layout it should be.
+            UserError: the source is missing, unreachable, or has the wrong layout.
         """
 
     @abstractmethod
     def positions(self) -> int:
-        """About how many tokens an example has, answer included; for estimates before any data is read."""
+        """Approximate number of tokens per example, with the answer; for estimates before data is read."""
 
     def longest(self) -> int | None:
-        """Most tokens of an example, answer included; None where nothing but the data limits it."""
+        """Maximum number of tokens per example, with the answer; None if only the data limits it."""
         return None
 
     @abstractmethod
@@ -187,24 +187,24 @@ class Task(Spec, ABC):
         """Metrics of one generated answer, each in [0, 1]; empty where nothing is generated."""
 
     def question(self, example: Example) -> tuple[int, int] | None:  # noqa: ARG002
-        """Where in the input the question stands, as characters from, to; None where there is none."""
+        """Where the question is in the input, as start and end characters; None if there is none."""
         return None
 
     def template(self, example: Example) -> tuple[tuple[int, int], ...]:  # noqa: ARG002
-        """Where in the input stands what the task itself has put there, as characters from, to."""
+        """Where the task's own text is in the input, as start and end characters."""
         return ()
 
     def trained_answer(self, example: Example) -> str:
-        """The answer that is trained on: the first one, and of one that would be cut off at `stop` its words.
+        """The answer that is trained on: the first one, with single spaces if `stop` would cut it off.
 
-        An answer is generated up to the first of the stop texts. One over several lines is written as
-        metrics read it, with single spaces, or a perfect model could not give it.
+        An answer is generated up to the first of the stop texts. One over several lines is therefore
+        written as metrics read it, with single spaces, or a perfect model could not give it.
         """
         answer = example.answers[0]
         return " ".join(answer.split()) if any(text in answer for text in self.stop) else answer
 
     def spells(self, token: str) -> bool:  # noqa: ARG002
-        """Whether a trained answer of local data holds a special token's text; other data hold none."""
+        """Whether a trained answer of local data contains a special token's text; other data contain none."""
         return False
 
     def document(self, example: Example) -> str:
@@ -220,42 +220,42 @@ class Task(Spec, ABC):
         }[split]
 
     def row(self, example: Example, tokenizer: Any) -> Row | None:
-        """The example as tokens, or None where it does not fit.
+        """The example as tokens, or None if it does not fit.
 
         Raises:
-            UserError: the tokenizer cannot write it; `NotJointError` leaves out this example alone.
+            UserError: the tokenizer cannot encode it; `NotJointError` leaves out only this example.
         """
         return answer_row(example.id, example.input, self.trained_answer(example), tokenizer)
 
     def rows(self, example: Example, tokenizer: Any) -> list[Row]:
-        """All rows of an example: one, or none where it does not fit, unless the task cuts it up."""
+        """All rows of an example: one, or none if it does not fit, unless the task splits it up."""
         row = self.row(example, tokenizer)
         return [] if row is None else [row]
 
     def control_row(self, example: Example, tokenizer: Any) -> Row | None:
-        """The same answer after the swapped context, or None without one or where it does not fit."""
+        """The same answer after the swapped context; None if there is none or it does not fit."""
         if example.control is None:
             return None
         return self.row(example._replace(input=example.control), tokenizer)
 
 
 def answer_row(name: str, text: str, answer: str, tokenizer: Any) -> Row:
-    """The tokens of an input and, behind a space, its answer as one text, and one end-of-sequence token.
+    """The tokens of an input, a space and its answer as one text, and one end-of-sequence token.
 
     The end-of-sequence token is a label (a prompt must learn to stop) but is not scored.
 
     Raises:
-        UserError: the tokenizer has no end-of-sequence token, or makes no token of the input; as
+        UserError: the tokenizer has no end-of-sequence token, or no tokens for the input; as
             `NotJointError`, the tokens of input and answer are not those of the joined text.
     """
     if tokenizer.eos_token_id is None:
         raise UserError(
-            "answers end with the end-of-sequence token, and this model's tokenizer has none; "
+            "this model's tokenizer has no end-of-sequence token, with which answers end; "
             "set eos_token in its tokenizer_config.json"
         )
     before, after = joined(tokenizer, text, answer)
     if not before:
-        raise UserError(f"an input needs at least one token, and the tokenizer makes none of {text[:40]!r}")
+        raise UserError(f"the tokenizer has no tokens for the input {text[:40]!r}; change or remove it")
     return Row(
         id=name,
         tokens=[*before, *after, tokenizer.eos_token_id],

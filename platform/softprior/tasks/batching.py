@@ -1,4 +1,4 @@
-"""Which examples share a batch: by length, so that little of it is padding."""
+"""Groups examples into batches by length, so that little of a batch is padding."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from softprior.seeding import numpy_generator
 
 WINDOW = 16
-"""Batches that are sorted by length together: few enough that every epoch mixes examples anew."""
+"""Number of batches sorted by length together: few enough that every epoch mixes examples anew."""
 
 
 def batch_size(examples: int, batch: int) -> int:
-    """Examples of every training batch."""
+    """Number of examples in every training batch."""
     return min(batch, examples)
 
 
@@ -47,6 +47,6 @@ def training_batches(lengths: Sequence[int], batch: int, seed: int) -> Iterator[
 
 
 def evaluation_batches(lengths: Sequence[int], batch: int) -> list[list[int]]:
-    """Batches of indices in order of length that hold every example once; the last may be smaller."""
+    """Batches of indices in order of length that contain every example once; the last may be smaller."""
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     return [order[start : start + batch] for start in range(0, len(order), batch)]

@@ -15,7 +15,7 @@ from softprior.tasks.partition import DATA_SEED, donors, keyed_order, round_robi
 BLANK = "___"
 
 _FEWEST_WORDS = 5
-"""Of a sentence. Fewer say too little about the one that is missing."""
+"""Minimum number of words in a sentence. Fewer say too little about the missing one."""
 _OPENING = "[\"'(\\[\u201c\u2018]*"
 _CLOSING = "[\"')\\]\u201d\u2019]*"
 _WORD = re.compile(rf"({_OPENING})([^\W\d_]{{4,}})([.,;:!?\u2026]*{_CLOSING}[.,;:!?\u2026]*)")
@@ -23,8 +23,8 @@ _WORD = re.compile(rf"({_OPENING})([^\W\d_]{{4,}})([.,;:!?\u2026]*{_CLOSING}[.,;
 number, and at least four of them, because grammar alone gives most shorter words away."""
 _END = re.compile(rf"[.!?\u2026]{_CLOSING}$")
 _ABBREVIATION = re.compile(rf"{_OPENING}(([^\W\d_]\.)+|(Mr|Mrs|Ms|Dr|Prof|St|No|vs|cf|ca|approx)\.)")
-"""A full stop that ends no sentence unless the line ends too: initials, and what stands before a name or
-number. One that is missing here costs a sentence its end."""
+"""A full stop that ends a sentence only at the end of a line: in initials, and in what comes before a name or
+number. An abbreviation that is missing here cuts a sentence short."""
 
 
 class Cloze(NamedTuple):
@@ -38,7 +38,7 @@ def sentences(text: str) -> Iterator[str]:
     """The whole sentences of a text, single spaces between their words.
 
     A line's end is a sentence's end, since a paragraph is a line in C4 and Wikipedia. What does not end
-    like a sentence (a heading, an entry of a list) or starts in lower case is none.
+    like a sentence (a heading, an entry of a list) or starts in lower case is skipped.
     """
     for line in text.splitlines():
         words = line.split()
@@ -56,10 +56,10 @@ def _goes_on(word: str, following: str) -> bool:
 
 
 def cloze(sentence: str) -> Cloze | None:
-    """The sentence with one word blanked, or None where no word can be.
+    """The sentence with one word blanked, or None if no word can be.
 
-    Not the first word, whose capital is no part of it, and none that can be read off the rest of the
-    input, be it within another word. Which of the others it is hangs on a keyed hash of the text.
+    Neither the first word, whose capital is not part of it, nor any that occurs in the rest of the
+    input, even within another word. Which of the others it is depends on a keyed hash of the text.
     """
     words = sentence.split()
     if len(words) < _FEWEST_WORDS or BLANK in sentence:
@@ -81,9 +81,9 @@ def cloze_examples(
 ) -> dict[Split, list[Example]]:
     """An example of every sentence with a blank, round-robin over documents.
 
-    A sentence counts once. One that stands in documents of several splits is tested before it is
-    validated on, and validated on before it is trained on: web pages share sentences, and nothing
-    tested may have been trained on. The control is another sentence of the split, of about the same
+    A sentence counts once. One that occurs in documents of several splits goes to the test split first,
+    then to validation, then to training: web pages share sentences, and nothing tested may have been
+    trained on. The control is another sentence of the split, of about the same
     length, with the example's answer.
 
     Args:

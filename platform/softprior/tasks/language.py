@@ -1,4 +1,4 @@
-"""Running text: language modelling, where every token after the first is to be predicted, or cloze."""
+"""Running text: language modelling, where every token after the first is predicted, or cloze."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from softprior.tasks.squad_metrics import METRICS, exact_match, overlap
 from softprior.tokens import chunks
 
 _SHORTEST = 16
-"""Tokens. A document's last chunk is left out if it is shorter: too little context to learn from."""
+"""Minimum number of tokens of a document's last chunk; a shorter one has too little context to learn from."""
 _LARGE = 1000
-"""Documents. From so many on, hashes alone divide a collection well enough."""
+"""Number of documents from which hashes alone divide a collection well enough."""
 _WORD_TOKENS = 12
-"""Generated for a word. 99.9% of the blanked words of Wikipedia take, with the end-of-sequence token,
+"""Tokens generated for a word. 99.9% of the blanked words of Wikipedia take, with the end-of-sequence token,
 at most 6 tokens of SmolLM2's tokenizer and 11 of `tiny`'s."""
 
 
 class Language(Task):
     """Documents cut into chunks of `length` tokens, loss only; or into sentences with a word to fill in.
 
-    Splits go by document, and a text that occurs twice counts once. Chunks, and likewise sentences, are
-    taken round-robin over documents. Of C4 and of JSON lines, which have no end in sight, as many
-    documents are read as the numbers of examples call for.
+    Splits are by document, and a text that occurs twice counts once. Chunks, and likewise sentences, are
+    taken round-robin over documents. From C4 and JSON lines, which can be very long, only as many
+    documents are read as the numbers of examples require.
 
     In cloze the input is a sentence with one word blanked, then "Answer:" on the next line, and the
     answer is that word, generated and scored like SQuAD's. In the control the word follows another
@@ -43,7 +43,7 @@ class Language(Task):
 
     Attributes:
         data: `wikipedia-106`, `c4` (streamed; needs the Hugging Face hub), a .txt file with documents
-            between blank lines, a folder of .txt files with a document each, or JSON lines with the
+            between blank lines, a folder of .txt files with one document each, or JSON lines with the
             document under `text` (.jsonl, .json, both also with .gz), which is C4's layout.
         length: longest chunk in tokens, the tokenizer's beginning-of-sequence token included; in cloze
             longest example, answer included: a longer one, or one whose control is longer, is dropped
@@ -56,7 +56,7 @@ class Language(Task):
     length: Annotated[int, Field(ge=_SHORTEST)] = 128
     mode: Literal["continue", "cloze"] = "continue"
 
-    # Class variables of `Task`, which mypy takes to be writeable; here they hang on a field.
+    # Class variables of `Task`, which mypy takes to be writeable; here they depend on a field.
     @property
     def headline(self) -> str:  # type: ignore[override]
         return "exact_match" if self.mode == "cloze" else "loss"
@@ -78,7 +78,7 @@ class Language(Task):
 
     @model_serializer(mode="wrap")
     def _to_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the default mode, so that ids from before there was another stay as they are."""
+        """Leaves out the default mode, so that ids from before there was another stay the same."""
         found: dict[str, Any] = handler(self)
         return {key: value for key, value in found.items() if (key, value) != ("mode", "continue")}
 
@@ -88,7 +88,7 @@ class Language(Task):
         return check_source(data, ["wikipedia-106", "c4"], hub=False)
 
     def fingerprint(self) -> str:
-        """Of the catalogue's entry or of the local files' contents."""
+        """Identifies the catalogue's entry or the local files' contents."""
         if is_path(self.data):
             return local_fingerprint(local_path(self.data), self._number())
         return data_fingerprint(self.data)
@@ -117,13 +117,13 @@ class Language(Task):
         return METRICS if self.generates else ()
 
     def score(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:
-        """In cloze what SQuAD has; else nothing is generated, so there is nothing to score."""
+        """The metrics of SQuAD in cloze; otherwise nothing is generated, so there is nothing to score."""
         if self.mode == "continue":
             return {}
         return {"exact_match": exact_match(prediction, answers), **overlap(prediction, answers)._asdict()}
 
     def splits(self) -> Splits:
-        """Reads the documents; each is one example, which `rows` cuts up, or in cloze one a sentence."""
+        """Reads the documents; each is one example, which `rows` splits, or in cloze one per sentence."""
         quarantined: list[Quarantined] = []
         found = self._documents(quarantined)
         texts = {_key(document.text): document for document in found}
@@ -164,8 +164,8 @@ class Language(Task):
     def rows(self, example: Example, tokenizer: Any) -> list[Row]:
         """The document's chunks, in keyed order; in cloze the one row of the sentence.
 
-        Cut here and not in `splits`, because a chunk is counted in tokens and only here is there a
-        tokenizer: passages cut by characters beforehand would end at other places for every model,
+        They are cut here and not in `splits`, because a chunk is measured in tokens and only here is there
+        a tokenizer: passages cut by characters beforehand would end in different places for every model,
         and mostly be too short or too long.
         """
         if self.mode == "cloze":
@@ -186,14 +186,14 @@ class Language(Task):
         return list(local(local_path(self.data), self._number(), quarantined))
 
     def _number(self) -> int:
-        """Documents to read of data that have no end in sight."""
+        """Number of documents to read from data that can be very long."""
         # Every document makes a chunk unless it is very short; the margin is for those, and for chance.
         return 100 + 5 * keys_for({split: self.examples_of(split) for split in SPLITS}) // 4
 
     def _too_few(self, number: int, quarantined: list[Quarantined]) -> UserError:
-        more = " (an object a line, the text under 'text')" if self.data.endswith(JSON_LINES) else ""
+        more = " (one object per line, the text under 'text')" if self.data.endswith(JSON_LINES) else ""
         return UserError(
-            f"splits are made by document, which takes at least 3 different documents, and {self.data} has "
+            f"splitting by document needs at least 3 different documents, but {self.data} has "
             f"{number}{in_brackets(quarantined)}; add documents{more} or choose other data"
         )
 

@@ -1,4 +1,4 @@
-"""Reading documents: Wikipedia, C4, text files and JSON lines, malformed ones set aside."""
+"""Reads documents from Wikipedia, C4, text files and JSON lines, and sets malformed ones aside."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ JSON_LINES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 
 
 class Document(NamedTuple):
-    """A text that stands whole in one split; `name` says where it comes from."""
+    """A text that goes into one split as a whole; `name` says where it comes from."""
 
     name: str
     text: str
@@ -33,7 +33,7 @@ def c4(number: int, quarantined: list[Quarantined]) -> list[Document]:
     """The first `number` documents of C4, streamed from the Hugging Face hub.
 
     Raises:
-        UserError: no hub can be reached.
+        UserError: the hub cannot be reached.
     """
     source = cast(HubDataset, data_asset("c4").source)
     rows = hub_rows(f"{source.repo}@{source.revision}", source.config, "train", streaming=True)
@@ -50,24 +50,24 @@ def local_files(path: Path) -> list[Path]:
         # Hidden ones are not the user's: macOS puts a ._ file beside each file of an archive.
         files = sorted(file for file in path.glob("*.txt") if not file.name.startswith("."))
         if not files:
-            raise UserError(f"a folder of documents holds .txt files, and {path} has none; add some")
+            raise UserError(f"the folder {path} contains no .txt files to read documents from; add some")
         return files
     if not path.name.endswith((".txt", *JSON_LINES)):
         raise UserError(
-            f"documents are read from .txt, {', '.join(JSON_LINES)} or a folder of .txt files, not from "
-            f"{path}; convert it to one of these"
+            f"documents cannot be read from {path}, only from .txt, {', '.join(JSON_LINES)} or a folder of "
+            ".txt files; convert it to one of these"
         )
     return [path]
 
 
 def local_fingerprint(path: Path, number: int) -> str:
-    """Of the contents of a local path's files.
+    """Identifies the contents of a local path's files.
 
     Args:
-        number: lines that are read of a file of JSON lines.
+        number: lines that are read from a file of JSON lines.
 
     Raises:
-        UserError: it is none that documents are read from.
+        UserError: documents cannot be read from the path.
     """
     files = local_files(path)
     # A byte-order mark was once the first document's first character, or cost a first line; a carriage return
@@ -81,10 +81,10 @@ def local(path: Path, number: int, quarantined: list[Quarantined]) -> Iterator[D
 
     Every file of a folder is one document. In a single text file blank lines separate documents. In a
     JSON lines file (gzipped or not) every line is an object with the document under `text`, as in C4;
-    of such a file the first `number` lines are read, since C4's have hundreds of thousands.
+    only the first `number` lines of such a file are read, since C4's have hundreds of thousands.
 
     Raises:
-        UserError: the path is of none of these layouts, or cannot be read.
+        UserError: the path has none of these layouts, or cannot be read.
     """
     for file in local_files(path):
         try:
@@ -119,7 +119,7 @@ def documents(
 def _checked(
     texts: Iterable[tuple[str, str, str]], file: Path, quarantined: list[Quarantined]
 ) -> Iterator[Document]:
-    """Documents of a file by name, the place of each and its text, those that are not UTF-8 set aside."""
+    """Documents from their names, places in a file and texts; those that are not UTF-8 are set aside."""
     for name, place, text in texts:
         found = sound(text)
         if isinstance(found, Malformed):

@@ -1,7 +1,7 @@
-"""Who goes into which split, in which order, and whose context stands in for whose.
+"""Assigns examples to splits, orders them, and swaps contexts between them.
 
-Everything hangs on keyed hashes of the examples' own texts, never on a generator's state or on the
-order of a file, so the answer is the same in every process and an added example moves few others.
+Everything depends on keyed hashes of the examples' own texts, never on a generator's state or on the
+order of a file, so the result is the same in every process and an added example moves few others.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def split_of(key: str) -> Split:
 
 
 def keys_for(counts: Mapping[Split, int]) -> int:
-    """How many keys it takes, on average, until `split_of` has given every split its count."""
+    """Average number of keys after which `split_of` has given every split its count."""
     return max(-(-counts["train"] * 10 // 8), 10 * counts["validation"], 10 * counts["test"])
 
 
@@ -60,9 +60,9 @@ def round_robin(lists: Iterable[Iterable[T]]) -> list[T]:
 
 
 def donors(contexts: Sequence[str]) -> list[int] | None:
-    """For every example the index of another whose context differs from its own, but not in length.
+    """For every example, the index of another with a different context of about the same length.
 
-    A control must not be told from its example by length, so contexts are ordered by length and
+    A control must not be recognisable by its length, so contexts are ordered by length and
     shifted. The shift is by the size of the largest group of equal contexts, which carries every
     example out of its group; each example then gives its context exactly once. Where one context
     belongs to more than half of the examples no such permutation exists, and givers repeat.

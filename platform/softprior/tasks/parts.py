@@ -8,8 +8,8 @@ from softprior.prompt import Row
 from softprior.tasks.base import Example, Task
 
 PARTS = ("input", "question", "answer", "template")
-"""Every token has exactly one. `template` is what the task writes around its data ("Answer:"), `input` what
-is none of the others: context, a sentence, whole texts."""
+"""Every token has exactly one. `template` is what the task writes around its data ("Answer:"), `input` is
+everything else: context, a sentence, whole texts."""
 
 INPUT, QUESTION, ANSWER, TEMPLATE = range(len(PARTS))
 
@@ -20,9 +20,9 @@ DATA = tuple(name for name in PARTS if name != "template")
 def parts_of(task: Task, example: Example, row: Row, tokenizer: Any) -> list[int]:
     """The part of each token of a row, as an index into `PARTS`.
 
-    The end-of-sequence label is no token of the answer. A token across a boundary counts as question before
+    The end-of-sequence label is not part of the answer. A token across a boundary counts as question before
     it counts as input, and as template only if nothing else but spaces is in it. A tokenizer without offsets
-    cannot say where a part stands; its tokens then count as input.
+    cannot say where a part is; its tokens then count as input.
     """
     answered = bool(example.answers)
     parts = [ANSWER if answered and scored else INPUT for scored in row.scored]
@@ -41,7 +41,7 @@ def parts_of(task: Task, example: Example, row: Row, tokenizer: Any) -> list[int
 
 
 def _within(text: str, start: int, end: int, span: tuple[int, int]) -> bool:
-    """Whether a token lies in a span, spaces at its ends aside."""
+    """Whether a token lies in a span, apart from spaces at its ends."""
     first, last = span
     outside = text[start : max(first, start)] + text[min(last, end) : end]
     return start < last and end > first and not outside.strip()

@@ -1,4 +1,4 @@
-"""A task's examples as tokens, made once and kept in the cache as Arrow tables."""
+"""Tokenises a task's examples, once, and keeps them in the cache as Arrow tables."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from softprior.tasks.sources import left_out
 from softprior.tokens import NotJointError
 
 FORMAT = 3
-"""Raised whenever the same task and tokenizer give other tables."""
+"""Increased whenever the same task and tokenizer give other tables."""
 
 FACTS = "facts.json"
-"""Counts and notes, beside a task's tables."""
+"""The file of counts and notes, beside a task's tables."""
 
 _TOKENS, _MASK = List(Value("int32")), List(Value("bool"))
 _FEATURES = Features(
@@ -53,7 +53,7 @@ _FEATURES = Features(
 
 
 class Text(NamedTuple):
-    """What a model reads of one example, and what is known of each token.
+    """What a model reads of one example, and what is known about each token.
 
     Attributes:
         id: stable name.
@@ -131,8 +131,8 @@ class Prepared:
     Attributes:
         dropped: examples passed over because they, or their control, do not fit.
         quarantined: number of malformed rows of the source; `quarantine` names each.
-        notes: further counts of the task, and `<split>_short` where a split has so many examples less
-            than the task asks for.
+        notes: further counts of the task, and `<split>_short`, the number of examples that a split has
+            less than the task asks for.
         largest: the largest token id of any row.
         path: the folder in the cache.
     """
@@ -155,7 +155,7 @@ def prepare(task: Task, tokenizer: Any, tokenizer_fingerprint: str) -> Prepared:
     example whose tokens are not those of the joined text is left out like one that does not fit.
 
     Raises:
-        UserError: the source data cannot be had, or no example of a split fits.
+        UserError: the source data is not available, or no example of a split fits.
     """
 
     def build(folder: Path) -> None:
@@ -186,7 +186,7 @@ def look(task: Task, tokenizer_fingerprint: str) -> Look:
 
 
 def data_notes(name: str, task: Task, found: Look) -> list[str]:
-    """What there is to say of a task's data: what is left out, what is made up, which splits are short.
+    """Notes on a task's data: what is left out, what is made up, which splits are short.
 
     Args:
         name: the task's, in the sentences.
@@ -278,11 +278,11 @@ def _take(task: Task, pool: Dataset, tokenizer: Any, split: Split) -> _Taken:
 
 
 def _answer_notes(task: Task, example: Example, record: dict[str, Any], tokenizer: Any) -> Counter[str]:
-    """What is to be known of how an answer is trained.
+    """Counts on how an answer is trained.
 
-    `answers_respaced`: over several lines, and trained with single spaces. `answers_not_regained`: a model
-    that writes exactly what it was trained on does not have full marks, since the tokenizer has no tokens
-    for the answer or generation stops within it.
+    `answers_respaced`: it is over several lines, and trained with single spaces. `answers_not_regained`: a
+    model that writes exactly what it was trained on does not get full marks, since the tokenizer has no
+    tokens for the answer or generation stops within it.
     """
     labels = [token for token, scored in zip(record["tokens"], record["scored"], strict=True) if scored]
     written = tokenizer.decode(labels, skip_special_tokens=True)
@@ -301,7 +301,7 @@ def _records(task: Task, example: Example, tokenizer: Any) -> list[dict[str, Any
     if example.control is not None and control is None:
         return []
     if control is not None and _labelled(control) != _labelled(rows[0]):
-        raise NotJointError("the tokenizer makes other tokens of an answer behind another context")
+        raise NotJointError("the tokenizer encodes an answer differently after another context")
     return [
         {
             "id": row.id,
@@ -327,7 +327,7 @@ def _labelled(row: Row) -> list[int]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the bar that `datasets` draws for every table it saves."""
+    """Hides the progress bar that `datasets` draws for every table it saves."""
     shown = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:

@@ -14,8 +14,8 @@ from softprior.labels import counted
 from softprior.tasks.base import Quarantined
 
 REREAD = "-2"
-"""What a fingerprint ends with where the same bytes once gave other examples: rows that were left out then
-are read now. Files that are read as ever have no such end, and their trials the ids they had."""
+"""The end of a fingerprint where the same bytes once gave other examples: rows that were left out then are
+read now. Files that are read as before have no such end, so that their trials keep their ids."""
 
 
 def is_path(data: str) -> bool:
@@ -40,7 +40,7 @@ def check_source(data: str, known: list[str], hub: bool) -> str:
 
 
 def local_path(data: str) -> Path:
-    """The path that a user wrote, `~` resolved.
+    """The path that a user wrote, with `~` resolved.
 
     Raises:
         UserError: it begins with the home of a user who does not exist.
@@ -48,11 +48,11 @@ def local_path(data: str) -> Path:
     try:
         return Path(data).expanduser()
     except RuntimeError:
-        raise UserError(f"there is no home folder for '{data}'; write the path out") from None
+        raise UserError(f"there is no home folder for '{data}'; write out the path") from None
 
 
 def require(path: Path) -> Path:
-    """The path itself, once it is known to exist.
+    """Returns the path if it exists.
 
     Raises:
         UserError: it does not.
@@ -62,7 +62,7 @@ def require(path: Path) -> Path:
     folder = path.parent
     beside = sorted(p.name for p in folder.iterdir() if p.name[0] != ".") if folder.is_dir() else []
     hint = nearest(path.name, beside[:20]) if beside else f"there is no folder {folder} either"
-    raise UserError(f"data must be an existing file or folder, and {path} is not there; {hint}")
+    raise UserError(f"the data file or folder {path} does not exist; {hint}")
 
 
 def contents_fingerprint(files: Iterable[Path]) -> str:
@@ -122,6 +122,6 @@ def hub_rows(name: str, config: str | None, split: str, streaming: bool) -> Iter
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"the data '{name}' is read from the Hugging Face hub, which failed ({reason}); "
+            f"could not read the data '{name}' from the Hugging Face hub ({reason}); "
             "check the name and the network, or set `data` to a local file"
         ) from None

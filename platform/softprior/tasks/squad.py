@@ -1,4 +1,4 @@
-"""Question answering on SQuAD: a paragraph, a question, and an answer that stands in the paragraph."""
+"""Question answering on SQuAD: a paragraph, a question, and an answer that occurs in the paragraph."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _RESPACED = "-respaced"
 
 
 class Squad(Task):
-    """SQuAD v1.1 with splits by article, scored as its official script scores.
+    """SQuAD v1.1 with splits by article, scored as by its official script.
 
     Where the source has a training and an evaluation part, articles of the second are halved into
     validation and test; a single file's articles are divided 80 : 10 : 10. A training paragraph that
-    also stands in an evaluation article is left out. Examples are chosen round-robin over articles
+    also occurs in an evaluation article is left out. Examples are chosen round-robin over articles
     and their paragraphs, so that few examples still come from many articles. In the control an
-    example's paragraph is another's of about the same length.
+    example's paragraph is replaced by another of about the same length.
 
     Attributes:
         data: `squad-shifts` (training: new Wikipedia articles; evaluation: SQuAD's development set),
@@ -64,9 +64,9 @@ class Squad(Task):
         return check_source(data, ["squad-shifts"], hub=True)
 
     def fingerprint(self) -> str:
-        """Of the catalogue's entry, the local files' contents, or the hub's commit.
+        """Identifies the catalogue's entry, the local files' contents, or the hub's commit.
 
-        Marked where an answer may go over several lines. Such answers were once trained as they are, and
+        It is marked where an answer may span several lines. Such answers were once trained unchanged, and
         results of those rows must not be taken for results of these.
         """
         if is_path(self.data):
@@ -80,7 +80,7 @@ class Squad(Task):
         return data_fingerprint(self.data)
 
     def check_data(self) -> None:
-        """Reads local files, once for all that planning asks of them."""
+        """Reads local files, once for all that planning needs."""
         if is_path(self.data):
             found = survey(self._files())
             self._require_articles(found.titles[-1], len(found.titles) == 2, found.lost)
@@ -89,10 +89,10 @@ class Squad(Task):
         return survey(self._files()).look if is_path(self.data) else Look()
 
     def told(self, notes: Mapping[str, int]) -> list[str]:
-        """Which of its questions have an id, and which an article, that the file does not give."""
+        """How many questions have an id or an article that the file does not give."""
         made = {
-            "ids_made": "without an id, or with another's, got one from the place in the file",
-            "titles_made": "without a title got the document, or the paragraph, as the article",
+            "ids_made": "without an id, or with another's, for which the place in the file is used",
+            "titles_made": "without a title, for which the document or the paragraph is used",
         }
         return [
             f"{counted(notes[name], 'question')} {what}" for name, what in made.items() if notes.get(name)
@@ -180,12 +180,12 @@ class Squad(Task):
         return split_in_halves(titles) if evaluation else split_in_order(titles)
 
     def _require_articles(self, number: int, divided: bool, lost: str) -> None:
-        """Enough articles for each split to have one; where training has its own file, for two of them."""
+        """Requires an article for each split; only for two of them if training has its own file."""
         least = _ARTICLES - divided
         if number < least:
             raise UserError(
-                f"splits are made by article, which takes at least {least} articles to divide, and "
-                f"{self.data} has {number}{lost}; add articles or choose other data"
+                f"splitting by article needs at least {least} articles, but {self.data} has {number}{lost}; "
+                "add articles or choose other data"
             )
 
 

@@ -14,28 +14,28 @@ from softprior.tasks.sources import require
 
 LAYOUT = (
     'SQuAD v1.1 is {"data": [{"title": ..., "paragraphs": [{"context": ..., "qas": [...]}]}]}, or records '
-    "(an object a line, or Parquet) with id, title, context, question and answers"
+    "(one object per line, or Parquet) with id, title, context, question and answers"
 )
 
 PARTS = (("train",), ("dev", "validation"))
-"""What the files of a folder are called, to train on and to evaluate on."""
+"""Names of the files in a folder, to train on and to evaluate on."""
 
 ENDINGS = (".json", ".jsonl", ".parquet", ".json.gz", ".jsonl.gz")
 
 NEEDED = ("context", "question", "answers")
-"""Columns without which a row of a table is no question."""
+"""Columns that a row of a table needs to be a question."""
 
 USED = ("id", "guid", "title", "document_id", *NEEDED)
 
 _LOOKED_AT = 8
-"""Lines that tell records from one JSON value, blank ones left out: the first may be damaged."""
+"""Number of lines, without blank ones, that tell records from one JSON value: the first may be damaged."""
 
 _TOGETHER = 1024
-"""Rows of a Parquet file that are held at once."""
+"""Number of rows of a Parquet file that are in memory at a time."""
 
 
 class Item(NamedTuple):
-    """An article or a record, or why it is neither, and where it stands."""
+    """An article or a record, or why it is neither, and where it is."""
 
     at: str
     value: Any
@@ -55,7 +55,7 @@ def part_files(path: Path) -> list[Path]:
 
 
 def is_nested(path: Path) -> bool:
-    """Whether it is one JSON value, which is read whole, rather than one on each line."""
+    """Whether it is one JSON value, which is read whole, rather than one per line."""
     if kind_of(path) in (".jsonl", ".parquet"):
         return False
     try:
@@ -71,10 +71,10 @@ def is_nested(path: Path) -> bool:
 
 
 def items(path: Path) -> Iterator[Item]:
-    """The articles or records of a file, read as they are asked for where it has one a row.
+    """The articles or records of a file, read as they are asked for if it has one per row.
 
     Raises:
-        UserError: the file is missing, cannot be read, or is of another layout.
+        UserError: the file is missing, cannot be read, or has another layout.
     """
     require(path)
     if kind_of(path) == ".parquet":
@@ -96,15 +96,15 @@ def _nested(path: Path) -> Iterator[Item]:
     try:
         whole = json.loads(contents(path), parse_int=_integer)
     except (json.JSONDecodeError, RecursionError) as error:
-        reason = "it is nested too deep" if isinstance(error, RecursionError) else error
-        raise UserError(f"a SQuAD file is JSON, and {path} is not ({reason}); {LAYOUT}") from None
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise UserError(f"the SQuAD file {path} is not valid JSON ({reason}); {LAYOUT}") from None
     except OSError as error:
         raise _unreadable(path, error) from None
     if isinstance(whole, list):
         return (Item(f"[{i}]", value) for i, value in enumerate(whole))
     if not isinstance(whole, dict) or not isinstance(whole.get("data"), list):
         keys = f"; it has {', '.join(whole)}" if isinstance(whole, dict) and whole else ""
-        raise UserError(f"a SQuAD file has a list under the key 'data', and {path} has none{keys}; {LAYOUT}")
+        raise UserError(f"the SQuAD file {path} has no list under the key 'data'{keys}; {LAYOUT}")
     return (Item(f"data[{i}]", value) for i, value in enumerate(whole["data"]))
 
 
@@ -136,7 +136,7 @@ def _table(path: Path) -> Iterator[Item]:
 
 
 def _record(batch: Any, row: int) -> Any:
-    """A row of a table; nobody checks that what a Parquet file calls text is UTF-8."""
+    """A row of a table; nothing guarantees that the text in a Parquet file is UTF-8."""
     try:
         return {name: batch.column(name)[row].as_py() for name in batch.schema.names}
     except UnicodeDecodeError as error:
@@ -144,7 +144,7 @@ def _record(batch: Any, row: int) -> Any:
 
 
 def _integer(digits: str) -> Any:
-    """The number, unless it has more digits than Python turns into one: one row is no reason to stop."""
+    """The number, unless it has more digits than Python converts: one row is no reason to stop."""
     try:
         return int(digits)
     except ValueError:
@@ -152,4 +152,4 @@ def _integer(digits: str) -> Any:
 
 
 def _unreadable(path: Path, error: OSError) -> UserError:
-    return UserError(f"a SQuAD file must be readable, and {path} is not ({error})")
+    return UserError(f"the SQuAD file {path} cannot be read ({error}); check the file and its disk")

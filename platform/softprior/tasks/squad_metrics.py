@@ -13,7 +13,7 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 METRICS = ("exact_match", "f1", "precision", "recall")
-"""Of tasks whose answers are compared in words."""
+"""Metrics of tasks whose answers are compared word by word."""
 
 
 class Overlap(NamedTuple):
@@ -40,7 +40,7 @@ def exact_match(prediction: str, answers: Sequence[str]) -> float:
 def overlap(prediction: str, answers: Sequence[str]) -> Overlap:
     """Word overlap with the answer that gives the largest F1 (the first of equals).
 
-    No word in common is 0, also where prediction and answer are both empty: so the script has it.
+    No word in common is 0, even if prediction and answer are both empty, as in the script.
     """
     return max((_overlap(prediction, answer) for answer in answers), key=lambda found: found.f1)
 

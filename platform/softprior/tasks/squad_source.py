@@ -1,4 +1,4 @@
-"""Reading question-answer pairs in the layouts of SQuAD v1.1, malformed rows set aside."""
+"""Reads question-answer pairs in the layouts of SQuAD v1.1, and sets malformed rows aside."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ODD = re.compile(r"[\n<\[{]")
 
 
 class Question(NamedTuple):
-    """One question about a paragraph of an article; every answer stands in the paragraph."""
+    """One question about a paragraph of an article; every answer occurs in the paragraph."""
 
     id: str
     title: str
@@ -35,12 +35,12 @@ class Reading:
     """What all files of one source have yielded besides questions.
 
     Attributes:
-        notes: `answer_start_mended` counts answers that stand elsewhere than their row says,
-            `answers_removed` answers that stand nowhere, beside others that do, `ids_made` questions
-            without an id of their own, `titles_made` those without a title.
+        notes: `answer_start_mended` counts answers that occur elsewhere than their row says,
+            `answers_removed` answers that do not occur, where others do, `ids_made` questions without
+            an id of their own, `titles_made` those without a title.
         ids: of all questions so far.
         seen: their own ids, if they have any, texts and paragraphs.
-        admitted: questions that only SQuAD v1.1 to the letter would leave out.
+        admitted: number of questions that SQuAD v1.1, taken literally, would leave out.
     """
 
     quarantined: list[Quarantined] = field(default_factory=list)
@@ -50,10 +50,10 @@ class Reading:
     admitted: int = 0
 
     def file(self, path: Path) -> Iterator[Question]:
-        """The questions of one local file; it is read as they are asked for where it has one a row.
+        """The questions of one local file, read as they are asked for if it has one per row.
 
         Raises:
-            UserError: the file is missing, is not JSON or Parquet, is of another layout, or has no
+            UserError: the file is missing, is not JSON or Parquet, has another layout, or has no
                 usable question.
         """
         count = 0
@@ -62,12 +62,10 @@ class Reading:
                 count += 1
                 yield question
         if not count:
-            raise UserError(
-                f"a SQuAD file has at least one usable question, and {path} has none{self.lost()}; {LAYOUT}"
-            )
+            raise UserError(f"the SQuAD file {path} contains no usable question{self.lost()}; {LAYOUT}")
 
     def rows(self, rows: Iterable[dict[str, Any]], source: str) -> list[Question]:
-        """The questions of a table with one question a row, as SQuAD has on the Hugging Face hub.
+        """The questions of a table with one question per row, as SQuAD has on the Hugging Face hub.
 
         Raises:
             UserError: no row has the columns context, question and answers.
@@ -79,17 +77,17 @@ class Reading:
         ]
         if not questions:
             raise UserError(
-                f"the data '{source}' must have the columns id, title, context, question and answers "
-                f"of SQuAD v1.1, and no row of it does{self.lost()}; choose another dataset"
+                f"no row of the data '{source}' has the columns id, title, context, question and answers "
+                f"of SQuAD v1.1{self.lost()}; choose another dataset"
             )
         return questions
 
     def lost(self) -> str:
-        """How many rows are malformed, and what is wrong with the first; empty where there are none."""
+        """How many rows are malformed, and what is wrong with the first; empty if there are none."""
         return in_brackets(self.quarantined)
 
     def look(self) -> Look:
-        """What was found beside questions, with as many malformed rows as are named."""
+        """What was found besides questions, with those malformed rows that are reported."""
         rows = [row for row in self.quarantined if not row.rest][:1]
         damaged = [row for row in self.quarantined if row.rest]
         return Look(len(self.quarantined), (*rows, *damaged), dict(+self.notes))
@@ -129,7 +127,7 @@ class Reading:
     def _question(
         self, raw: Any, paragraph: dict[str, Any], article: dict[str, Any], file: str, at: str
     ) -> Question | Malformed:
-        """The question, or the reason why the row is none."""
+        """The question, or the reason why the row is not one."""
         if isinstance(raw, Malformed):
             return raw
         if not isinstance(raw, dict):
@@ -173,7 +171,7 @@ class Reading:
         return Question(name, title, context.strip(), text.strip(), tuple(usable))
 
     def _own_id(self, given: str | None, file: str, at: str) -> str:
-        """The id that the row has, or where it stands if it has none or another question's."""
+        """The id that the row has, or where it is if it has none or another question's."""
         places = (at, f"{at} of {Path(file).name}")
         made = places if given is None else (given, *(f"{given} at {place}" for place in places))
         return next((name for name in made if name not in self.ids), f"{made[-1]} ({len(self.ids)})")
@@ -189,14 +187,14 @@ class Reading:
 
 
 class Survey(NamedTuple):
-    """What there is to know of a source's files before they are read for good.
+    """What is known about a source's files before they are actually read.
 
     Attributes:
         titles: number of different articles of each file.
-        admitted: whether a nested file has questions that only SQuAD v1.1 to the letter would leave out.
-        lost: the malformed rows that were met, in words.
+        admitted: whether a nested file has questions that SQuAD v1.1, taken literally, would leave out.
+        lost: the malformed rows that were found, in words.
         look: the same and the notes of `Reading`, for the plan.
-        odd: trained answers that go over several lines or have a bracket, as texts of special tokens do.
+        odd: trained answers that span several lines or have a bracket, as texts of special tokens do.
     """
 
     titles: tuple[int, ...]
@@ -207,7 +205,7 @@ class Survey(NamedTuple):
 
 
 def survey(files: Sequence[Path]) -> Survey:
-    """Looks at files once for as long as they stay what they are.
+    """Examines files, once for as long as they do not change.
 
     Raises:
         UserError: a file is missing, of another layout, or without a usable question.

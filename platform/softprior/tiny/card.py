@@ -1,4 +1,4 @@
-"""The model card of `tiny`: what it can and cannot do, measured and held against its promises."""
+"""The model card of `tiny`: what it can and cannot do, measured and checked against its promises."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Card(Spec):
         untrained: the same with the untrained sample of 20 vectors that `tuned` starts from.
         tuned: the same with the vectors after 300 steps.
         tuning_seconds: working time of that trial, evaluation included.
-        text_loss: nats a token on held-out Wikipedia articles.
+        text_loss: nats per token on held-out Wikipedia articles.
         ngram_loss: the same for a 4-gram model with Kneser-Ney smoothing on the same tokens.
         bytes: size of the shipped files.
     """
@@ -56,7 +56,7 @@ class Card(Spec):
     bytes: int
 
     def broken(self) -> list[str]:
-        """The promises that do not hold, in words."""
+        """The promises that are not kept, in words."""
         promises = {
             f"two-digit additions in its own format {self.ordered:.1%}, at least 90%": self.ordered >= 0.9,
             f"without a prompt {self.bare:.1%}, at most 10%": self.bare <= 0.1,
@@ -75,7 +75,7 @@ def measure(folder: Path, say: Callable[[str], None]) -> Card:
     loaded = load_local(ModelSpec(id=str(folder), device="cpu"))
     say("additions in its own format")
     ordered = _ordered(loaded)
-    say("additions in the platform's format, with no, an untrained and a trained prompt")
+    say("additions in the platform's format, without a prompt and with an untrained and a trained one")
     with tempfile.TemporaryDirectory() as scratch:
         bare = _exact(_trial(loaded, Path(scratch), trained=False))
         started = time.monotonic()

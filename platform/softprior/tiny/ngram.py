@@ -14,7 +14,8 @@ class KneserNey:
     """P(token | the tokens before it), estimated on one sequence.
 
     The highest order uses counts, lower orders the number of distinct contexts a gram follows; each
-    order gives a discount away to the next lower one, and the lowest mixes with the uniform law.
+    order gives a discount away to the next lower one, and the lowest mixes with the uniform
+    distribution.
     """
 
     def __init__(self, tokens: Sequence[int], vocabulary: int, order: int = 4) -> None:

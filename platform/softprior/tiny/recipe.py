@@ -48,7 +48,7 @@ def config() -> LlamaConfig:
 
 
 def texts(split: Split) -> list[str]:
-    """Wikipedia articles of one split of the platform's own task, so that what it tests tiny has not read."""
+    """Wikipedia articles of one split of the platform's own task, so that tiny has not read what it tests."""
     return [Example.of(record).input for record in getattr(Language().splits(), split)]
 
 
@@ -94,7 +94,7 @@ ORDERS: dict[str, Callable[[Sum], int]] = {
     "Larger.": lambda s: max(s.a, s.b),
     "Smaller.": lambda s: min(s.a, s.b),
 }
-"""What tiny can be told to do with two numbers. Asked without an order it was never shown a sum."""
+"""What tiny can be told to do with two numbers. Without an order, it was never shown a sum."""
 
 
 def sums(split: Split) -> list[Sum]:

@@ -1,4 +1,4 @@
-"""Connections to MLflow: a server, or a database that is made whole, and the experiment of a study in it."""
+"""Connections to MLflow: a server, or a database that is created completely, and the study's experiment."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Connection(NamedTuple):
     Attributes:
         client: an `MlflowClient`.
         experiment: its id.
-        notes: what a user should know of it, one sentence each.
+        notes: what a user should know about it, one sentence each.
     """
 
     client: Any
@@ -54,7 +54,7 @@ class Connection(NamedTuple):
 
 
 def sqlite_uri(path: Path) -> str:
-    """The address of a database file; `?` and `%` have a meaning in addresses."""
+    """The address of a database file; `?` and `%` have a special meaning in addresses."""
     return SQLITE + str(path).replace("%", "%25").replace("?", "%3F")
 
 
@@ -65,7 +65,7 @@ def _file(uri: str) -> Path:
 
 @contextmanager
 def _no_stray_folder(uri: str) -> Iterator[None]:
-    """Removes the folder that MLflow makes for a path as it stands in an address, `%25` and all."""
+    """Removes the folder that MLflow creates for the still encoded path of an address, `%25` included."""
     raw = Path(uri.removeprefix(SQLITE))
     made = []
     if uri.startswith(SQLITE) and raw != _file(uri):
@@ -85,21 +85,21 @@ def tracking_uri(tracking: TrackingSpec, results: Location) -> str | None:
     """Where runs are recorded: what the study says, or a database beside its results; None if nowhere.
 
     Raises:
-        UserError: results are in an object store, which can hold no database, and there is no server; or the
-            database is a folder.
+        UserError: results are in an object store, which cannot contain a database, and there is no server; or
+            the database is a folder.
     """
     if not tracking.enabled:
         return None
     if tracking.uri is not None and tracking.uri.startswith(SQLITE) and _file(tracking.uri).is_dir():
         raise UserError(
-            f"tracking.uri names a database file, and {tracking.uri} is a folder; name a file in it, as "
-            f"{sqlite_uri(_file(tracking.uri) / DATABASE)}"
+            f"tracking.uri must name a database file, but {tracking.uri} is a folder; name a file in it, "
+            f"such as {sqlite_uri(_file(tracking.uri) / DATABASE)}"
         )
     if isinstance(results, Path):
         return tracking.uri or default_uri(results)
     if tracking.uri is None or not tracking.uri.startswith("http"):
         raise UserError(
-            f"results in {results} need a tracking server, and tracking.uri is {tracking.uri or 'not set'}; "
+            f"results in {results} need a tracking server, but tracking.uri is {tracking.uri or 'not set'}; "
             "give the server's http address, or set tracking.enabled=false"
         )
     return tracking.uri
@@ -112,13 +112,13 @@ def problem_of(error: Exception) -> str:
 
 
 def open_experiment(uri: str, name: str, results: Location) -> Connection:
-    """Connects to a server or database, which is made if it is not there, and finds or makes an experiment.
+    """Connects to a server or database, which is created if needed, and finds or creates an experiment.
 
     Args:
-        results: the folder that holds the results folders of all jobs.
+        results: the folder that contains the results folders of all jobs.
 
     Raises:
-        UserError: the experiment is deleted, and cannot be restored.
+        UserError: the experiment is deleted and cannot be restored.
     """
     # Retries are for a moment's trouble; a server that is away must not hold the work up.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -147,10 +147,10 @@ def open_experiment(uri: str, name: str, results: Location) -> Connection:
 
 
 def _restored(client: Any, experiment: Any) -> str:
-    """Takes a deleted experiment up again: one of the same name cannot be made.
+    """Restores a deleted experiment: a new one of the same name cannot be created.
 
     Raises:
-        UserError: MLflow does not let us.
+        UserError: MLflow refuses.
     """
     try:
         client.restore_experiment(experiment.experiment_id)
@@ -159,14 +159,14 @@ def _restored(client: Any, experiment: Any) -> str:
             f"its experiment {experiment.name} is deleted and could not be restored ({problem_of(error)}); "
             f"restore it with: mlflow experiments restore --experiment-id {experiment.experiment_id}"
         ) from None
-    return f"the experiment {experiment.name} had been deleted in MLflow, and is restored"
+    return f"the experiment {experiment.name} had been deleted in MLflow and has been restored"
 
 
 def make_database(uri: str, artifacts: Location) -> None:
-    """Makes an SQLite database whole or not at all; other databases and servers are left alone.
+    """Creates an SQLite database completely or not at all; other databases and servers are left alone.
 
-    MLflow makes its tables one migration after another. Killed in between it leaves a file that it can
-    never open again, and two studies that begin at once get into each other's way.
+    MLflow creates its tables one migration after another. If killed in between, it leaves a file that it can
+    never open again, and two studies that begin at once get in each other's way.
     """
     if not uri.startswith(SQLITE):
         return
@@ -189,12 +189,12 @@ def make_database(uri: str, artifacts: Location) -> None:
 def follow_artifacts(results: Path) -> list[str]:
     """Makes the database of a results folder look for artifacts where the folder is now.
 
-    MLflow keeps absolute addresses, so that in a folder that was moved it would find none of the old
-    artifacts, and write new ones to where the folder was. Other results folders may use the same database,
-    and keep their artifacts beside themselves.
+    MLflow keeps absolute addresses, so in a folder that was moved it would find none of the old artifacts,
+    and would write new ones to where the folder was. Other results folders may use the same database, and
+    keep their artifacts beside themselves.
 
     Returns:
-        A sentence for every place that was given up.
+        One sentence for every place that was given up.
     """
     path, here = results / DATABASE, results / ARTIFACTS
     if not path.exists():
@@ -212,11 +212,11 @@ def follow_artifacts(results: Path) -> list[str]:
                     f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
                     (here.as_uri(), len(place) + 1, place, len(place) + 1, f"{place}/"),
                 )
-    return [f"MLflow had its artifacts in {_path(place)}, and now has them in {here}" for place in gone]
+    return [f"MLflow's artifacts were in {_path(place)} and are now in {here}" for place in gone]
 
 
 def _left(place: str, here: Path, runs: Iterable[str]) -> bool:
-    """Whether another place is gone, or was copied: every folder that a run has there is here too."""
+    """Whether another place is gone, or was copied: every run's folder there also exists here."""
     if not _path(place).exists():
         return True
     inside = [_path(run).relative_to(_path(place)) for run in runs if run.startswith(f"{place}/")]

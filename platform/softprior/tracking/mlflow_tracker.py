@@ -1,8 +1,8 @@
-"""One MLflow run a study and one below it a trial, written by the driver alone.
+"""One MLflow run per study and one nested run per trial, written by the driver alone.
 
-The results folder is the truth and MLflow a copy of it: live points are sent as they come, and what
-could not be sent then follows from the records, at the end or at the next run of the study. A trial's
-run is looked up by trial id before one is made, so retries and resumed studies never make a second.
+The results folder is authoritative and MLflow a copy of it: live points are sent as they come, and what
+could not be sent then is sent from the records, at the end or at the next run of the study. A trial's
+run is looked up by trial id before one is created, so retries and resumed studies never create a second.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class MlflowTracker(Observer):
             last = isinstance(message, _Close)
             try:
                 # After a failure only the end is tried again: every call to a server that is away
-                # waits for its retries, and the records hold everything.
+                # waits for its retries, and the records contain everything.
                 if self.problem is None or last:
                     if writer is None:
                         writer = _Writer(self._address, self._study, self._trials, self._folder)
@@ -98,7 +98,7 @@ class MlflowTracker(Observer):
 
 @dataclass(frozen=True)
 class _Told:
-    """What a running trial told."""
+    """What a running trial reported."""
 
     trial: TrialSpec
     events: Sequence[Event]
@@ -120,7 +120,7 @@ class _Added:
 
 @dataclass(frozen=True)
 class _Close:
-    """The study has ended: all records, and what was measured of all together."""
+    """The study has ended: all records, and what was measured over all of them."""
 
     records: Mapping[str, Record]
     metrics: Mapping[str, float]
@@ -128,7 +128,7 @@ class _Close:
 
 @dataclass(frozen=True)
 class _Detach:
-    """The runs are another process's now."""
+    """The runs now belong to another process."""
 
 
 _Message = _Told | _Ended | _Added | _Close | _Detach
@@ -147,7 +147,7 @@ class _Run:
 
 
 class _Writer:
-    """Calls MLflow, which itself is asked what it has already: there is no second memory to go stale."""
+    """Calls MLflow, which is asked what it already has, so that no second copy of that can go stale."""
 
     def __init__(
         self, uri: str, study: StudySpec, trials: tuple[TrialSpec, ...], folder: StudyFolder
@@ -224,7 +224,7 @@ class _Writer:
         return run
 
     def _new_parent(self) -> str:
-        """The study's run; trials whose former one somebody has deleted go below the new one."""
+        """The study's run; if the former one was deleted, trials are moved below the new one."""
         orphans = list(self._existing.values())
         run = self._create_run(STUDY, self._study.name, {PARENT: self._study.name})
         for orphan in orphans:
@@ -240,14 +240,14 @@ class _Writer:
                 run.name = label
 
     def _facts(self) -> dict[str, str]:
-        """What stands with every run."""
+        """The tags of every run."""
         tags = {"model": self._study.model.id, "dtype": self._study.model.dtype}
         return tags | {"model_fingerprint": self._trials[0].model_fingerprint}
 
     def _trial(self, trial: TrialSpec, sources: str | None) -> _Run:
-        """A trial's run: found or made, described, and with what it has been sent.
+        """A trial's run: found or created, described, and with the last steps that were sent.
 
-        MLflow keeps old points beside new ones, so a run with other code's numbers is made anew.
+        MLflow keeps old points beside new ones, so a run with other code's numbers is created again.
 
         Args:
             sources: of the code whose numbers are to be sent.
@@ -286,7 +286,7 @@ class _Writer:
         self._metrics(run, _curves(points, scores))
 
     def _record(self, record: Record) -> None:
-        """Everything of a trial that has ended and was not sent yet."""
+        """Sends what has not been sent yet of a trial that has ended."""
         run = self._trial(record.spec, record.environment.get("sources"))
         run.sources = record.environment.get("sources")
         self._tag(run.id, _made(record.environment))
@@ -336,7 +336,7 @@ class _Writer:
 
 
 def _made(environment: Mapping[str, Any]) -> dict[str, str]:
-    """Versions and code as tags: a record's, or where there is nothing yet those of this process."""
+    """Versions and code as tags: a record's, or those of this process while there is no record."""
     known = environment or {"versions": versions(), **code()}
     tags = {f"version.{name}": value for name, value in known.get("versions", {}).items()}
     tags["commit"] = known.get("commit") or "unknown"

@@ -15,7 +15,7 @@ from softprior.tracking.client import BATCH, open_experiment, problem_of
 
 KEY = "softprior.run"
 NUMBERS = "softprior.numbers"
-"""Tags of a run: what work it is of, and a hash of the metrics it has."""
+"""Tags of a run: the work it belongs to, and a hash of its metrics."""
 
 
 def log_run(
@@ -30,20 +30,20 @@ def log_run(
     *,
     whole: bool,
 ) -> str | None:
-    """Writes a run, or writes it again: there is one for a key, however often this is called.
+    """Writes a run, or writes it again: there is one per key, however often this is called.
 
-    MLflow keeps old points beside new ones, so a run with other numbers is deleted and made anew.
+    MLflow keeps old points beside new ones, so a run with other numbers is deleted and created again.
 
     Args:
-        results: the folder that holds the results folders of all jobs.
+        results: the folder that contains the results folders of all jobs.
         key: identifies the work.
         facts: versions and fingerprints, as tags.
-        metrics: by name the values, by step.
-        files: become artifacts; a folder with all that is in it.
+        metrics: values by name and step.
+        files: files that become artifacts; folders with all their contents.
         whole: whether the work was done without a failure.
 
     Returns:
-        What went wrong, or None. The results folder has everything, so nobody need stop for it.
+        What went wrong, or None. The results folder has everything, so this need not stop the work.
     """
     try:
         client, experiment, _ = open_experiment(uri, f"softprior/{name}", results)

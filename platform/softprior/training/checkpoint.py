@@ -1,4 +1,4 @@
-"""Checkpoints: a trial stopped anywhere goes on bit for bit as if it had not been."""
+"""Checkpoints: a trial stopped anywhere continues bit for bit as if it had not been stopped."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from softprior.storage import Location, local_copy
 
 @dataclass
 class Progress:
-    """What a trial has so far.
+    """The state of a trial so far.
 
     Attributes:
         step: optimizer steps taken.
         steps, validation: the curves so far.
-        snapshots: vectors after so many steps.
+        snapshots: vectors by the number of steps taken.
         seconds: working time, over all attempts.
         sources: of all code that has trained it (`provenance.SOURCES`).
     """

@@ -1,4 +1,4 @@
-"""What has been corrected for some models alone, told before a trial runs: it belongs to the trial's id."""
+"""Corrections that affect only some models, known before a trial runs: they belong to the trial's id."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from softprior.tokens import answers_changed, around, reserved
 
 
 class TokenizerFacts(NamedTuple):
-    """In what a tokenizer's tokens differ from those of rows before format 3, which two texts made.
+    """How a tokenizer's tokens differ from those of rows before format 3, which were made of two texts.
 
     Attributes:
-        answers: whether rows with answers do: it ends texts, or marks their beginning.
-        chunks: whether rows of running text do.
+        answers: whether rows with answers differ: the tokenizer ends texts, or marks their beginning.
+        chunks: whether rows of running text differ.
         reserved: tokens that stand for no text, which belonged to the vocabulary.
-        end: the text of the end-of-sequence token. Rows whose answers hold it are left out since.
+        end: the text of the end-of-sequence token. Rows whose answers contain it are now left out.
     """
 
     answers: bool = False
@@ -44,10 +44,10 @@ class TokenizerFacts(NamedTuple):
         return cls(answers_changed(tokenizer), chunks, len(reserved(tokenizer)), tokenizer.eos_token)
 
     def corrections(self, task: Task, trained: bool) -> Iterator[str]:
-        """What of it concerns a trial.
+        """The part of it that concerns a trial.
 
         Args:
-            trained: whether the trial starts from a prior, and so asks for the vocabulary.
+            trained: whether the trial starts from a prior, and so needs the vocabulary.
         """
         if self.answers if task.generates else self.chunks:
             yield "joint tokens"
@@ -58,12 +58,12 @@ class TokenizerFacts(NamedTuple):
 
 
 class HostFacts(NamedTuple):
-    """In what passes of a model's family differ from those before rows were kept apart and scaled.
+    """How passes of a model's family differ from those before rows were kept apart and scaled.
 
     Attributes:
-        steady: longest sequence whose rotation is that of a short one; None where length plays no part.
-            Rows beyond once changed with what stood beside them.
-        scaled: whether embeddings are multiplied in front of block 0, as cut prompts there once were not.
+        steady: longest sequence whose rotation is that of a short one; None where length does not matter.
+            Longer rows once changed with the rows beside them.
+        scaled: whether embeddings are multiplied before block 0, as cut prompts there once were not.
         blocks: number of blocks.
     """
 
@@ -73,7 +73,7 @@ class HostFacts(NamedTuple):
 
     @classmethod
     def of_config(cls, config: Any) -> HostFacts:
-        """The facts of a transformers config, which is at hand before the weights are."""
+        """The facts of a transformers config, which is available before the weights are."""
         if config.is_encoder_decoder:
             return cls()
         factor = getattr(config, "embedding_multiplier", 1.0)
@@ -81,11 +81,11 @@ class HostFacts(NamedTuple):
 
     @classmethod
     def of(cls, info: ModelInfo) -> HostFacts:
-        """The facts of a model that is loaded."""
+        """The facts of a loaded model."""
         return cls(info.steady, info.embedding_factor != 1.0, info.blocks)
 
     def corrections(self, method: Method, task: Task) -> Iterator[str]:
-        """What of it concerns a trial."""
+        """The part of it that concerns a trial."""
         if self.steady is not None and _most_positions(method, task) > self.steady:
             yield f"rows of more than {self.steady} positions apart"
         places = method.places(self.blocks) if self.scaled and method.trained else ()
@@ -94,14 +94,14 @@ class HostFacts(NamedTuple):
 
 
 class ModelFacts(NamedTuple):
-    """All that corrections are decided from."""
+    """Everything from which corrections are decided."""
 
     tokenizer: TokenizerFacts = TokenizerFacts()
     host: HostFacts = HostFacts()
 
     @classmethod
     def of(cls, tokenizer: Any, info: ModelInfo) -> ModelFacts:
-        """The facts of a model that is loaded."""
+        """The facts of a loaded model."""
         return cls(TokenizerFacts.of(tokenizer), HostFacts.of(info))
 
     def corrections(self, method: Method, task: Task) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ class ModelFacts(NamedTuple):
 def model_facts(model: ModelSpec, fingerprint: str) -> ModelFacts:
     """The facts of a model without its weights, read once for each fingerprint.
 
-    Where a hub model's files are neither here nor can be fetched, none are known; a trial then says so.
+    If a hub model's files are neither here nor can be fetched, none are known; a trial then says so.
 
     Raises:
         UserError: the tokenizer or the config is damaged.
@@ -136,7 +136,7 @@ def model_facts(model: ModelSpec, fingerprint: str) -> ModelFacts:
 
 
 def _most_positions(method: Method, task: Task) -> float:
-    """No row of a trial takes more positions: what stands in front, the text, and what is generated."""
+    """Most positions that a row of a trial can take: what precedes the text, the text, and the answer."""
     longest = task.longest()
     if longest is None:
         return float("inf")

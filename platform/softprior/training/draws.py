@@ -7,7 +7,7 @@ from softprior.specs import Entry, TrialSpec
 
 
 def draw_names(trial: TrialSpec, prior: Prior) -> tuple[str, ...]:
-    """The names that stand between a trial's seed and the place, for the generator of the place's sample.
+    """The names between a trial's seed and the place, for the generator of the place's sample.
 
     With `pairing: noise` they are the same for every prior. With `none` they are the prior's own: its
     parameters, and what it reads from files in place of the files' paths. Task, rate and regularisers never

@@ -1,4 +1,4 @@
-"""What stands with every result: versions, code, machine."""
+"""What is recorded with every result: versions, code, machine."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def environment(seconds: float, sources: Sequence[str] = (SOURCES,)) -> dict[str
     """Versions, code and machine of this process, and how long the trial worked.
 
     Args:
-        sources: of all code that had a part in it, where a trial went on from another's checkpoint.
+        sources: of all code that had a part in it, where a trial continued from a checkpoint of other code.
     """
     return {
         "versions": versions(),

@@ -107,8 +107,8 @@ class Evaluator:
         unlike = next((score for score in scores if set(score) != set(self._task.metrics)), None)
         if unlike is not None:
             raise UserError(
-                f"the task's `metrics` are {', '.join(self._task.metrics)}, and its `score` gives "
-                f"{', '.join(unlike) or 'nothing'}; declare what it gives"
+                f"the task's `metrics` are {', '.join(self._task.metrics)}, but its `score` returns "
+                f"{', '.join(unlike) or 'nothing'}; declare what it returns"
             )
         means = {name: sum(score[name] for score in scores) / count for name in scores[0]}
         predictions = [Prediction(example=row.id, answer=a) for row, a in zip(rows, answers, strict=True)]
@@ -119,8 +119,8 @@ class Evaluator:
 def stop_tokens(tokenizer: Any, stop: tuple[str, ...]) -> frozenset[int]:
     """The end-of-sequence token and every token whose text contains one of the stop texts.
 
-    What such a token has before the stop text is lost with it. Tokenizers join line breaks with
-    white space or punctuation only, which the metrics drop anyway.
+    Whatever precedes the stop text in such a token is lost with it. Tokenizers join line breaks only with
+    white space or punctuation, which the metrics drop anyway.
     """
     texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
     ends = {i for i, text in enumerate(texts) if any(s in text for s in stop)}

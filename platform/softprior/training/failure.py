@@ -1,4 +1,4 @@
-"""How a trial fails for reasons of its numbers, or of the machine."""
+"""How a trial fails because of its numbers or of the machine."""
 
 import errno
 import math
@@ -8,14 +8,14 @@ import re
 import torch
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""Errors of a file system that takes no more."""
+"""Errors of a full file system."""
 
 REFUSED = ("can't allocate memory", "out of memory", "not enough memory")
-"""What torch says, in its errors of many kinds, where memory is refused."""
+"""What torch says in its various errors when memory is refused."""
 
 
 class TrialFailedError(Exception):
-    """A trial cannot go on; the message says at which step, why, and what may help."""
+    """A trial cannot continue; the message says at which step, why, and what may help."""
 
 
 def require_finite(step: int, name: str, value: float) -> None:
@@ -30,34 +30,34 @@ def require_finite(step: int, name: str, value: float) -> None:
 
 
 def shortage(error: Exception) -> str | None:
-    """What the machine had too little of, and what may help; None if that is not what the error says."""
+    """What the machine ran out of, and what may help; None for other errors."""
     full = full_disk(error)
     if full is not None:
         return (
-            f"a file cannot be written ({full}); free some space and run the study again, which goes on from "
-            "the trial's last checkpoint"
+            f"a file cannot be written ({full}); free some space and run the study again, which continues "
+            "from the trial's last checkpoint"
         )
     refused = isinstance(error, RuntimeError) and any(words in str(error) for words in REFUSED)
     if refused or isinstance(error, MemoryError | torch.OutOfMemoryError) or errno.ENOMEM in _codes(error):
         first = (str(error).splitlines() or [""])[0]
         return (
             f"there was not enough memory ({_short(first) or 'no more is given'}); lower training.batch, "
-            "evaluation.batch or resources.concurrent, of shared hosts placement.tokens"
+            "evaluation.batch or resources.concurrent, or placement.tokens with shared hosts"
         )
     return None
 
 
 def full_disk(error: Exception) -> str | None:
-    """The system's words where an error comes of a file system that takes no more; None otherwise."""
+    """The system's message if an error comes from a full file system; None otherwise."""
     return next((os.strerror(code) for code in _codes(error) if code in FULL), None)
 
 
 def _codes(error: Exception) -> list[int]:
-    """The system's numbers in an error; Python writes `[Errno 28]`, safetensors `(os error 28)`."""
+    """The system's error numbers in an error; Python writes `[Errno 28]`, safetensors `(os error 28)`."""
     found = re.findall(r"\[Errno (\d+)\]|\(os error (\d+)\)", str(error))
     return [int(first or second) for first, second in found]
 
 
 def _short(text: str) -> str:
-    """Without where in torch's source it was said: `[enforce fail at alloc_cpu.cpp:127] ...`."""
+    """The text without its place in torch's source: `[enforce fail at alloc_cpu.cpp:127] ...`."""
     return re.sub(r"^\[enforce fail at [^\]]*\]\s*(err == 0\.\s*)?", "", text).rstrip(".")

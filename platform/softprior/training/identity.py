@@ -15,7 +15,7 @@ from softprior.specs import TrialSpec
 def files_fingerprint(prior: Prior, regularisers: Sequence[Regulariser]) -> str | None:
     """Identifies the contents of all that a prior and regularisers read from files; None if they read none.
 
-    Corrections that concern the trial count too: its parameters mean something else since.
+    Corrections that concern the trial count too: they changed what its parameters mean.
 
     Raises:
         UserError: a file is missing or damaged, or a component does not give the contents of a file it names.
@@ -31,13 +31,13 @@ def files_fingerprint(prior: Prior, regularisers: Sequence[Regulariser]) -> str 
 def _require_contents(table: Table, component: Prior | Regulariser) -> None:
     if table.names_files(component) and not component.contents():
         raise UserError(
-            f"{table.name(component)} has a parameter that says where a file is, and its contents() gives no "
-            "fingerprint of it, so that another file would reuse its results; return one"
+            f"{table.name(component)} has a parameter that says where a file is, but its contents() returns "
+            "no fingerprint of it, so another file would reuse its results; return one"
         )
 
 
 def found_files(trial: TrialSpec) -> str | None:
-    """The fingerprint of what a trial's files hold now, for comparison with `prior_fingerprint`."""
+    """The fingerprint of the current contents of a trial's files, to compare with `prior_fingerprint`."""
     if trial.prior is None:
         return None
     prior = PRIORS.component(trial.prior)

@@ -53,7 +53,7 @@ def _size(place: Place, vectors: Float[Tensor, "P H"]) -> float:
     size = float(vectors.double().square().mean().sqrt())
     if size == 0:
         raise UserError(
-            f"a relative rate is a multiple of the size of the first vectors, and at {place.name} they are "
+            f"a relative rate is a multiple of the size of the first vectors, but at {place.name} they are "
             "all zero; use an absolute rate or another prior"
         )
     return size

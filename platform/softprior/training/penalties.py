@@ -36,7 +36,7 @@ class Penalties:
     ) -> tuple[dict[str, float], dict[Place, Float[Tensor, "_ _"]]]:
         """Each regulariser's sum over places, times its weight, by name; and the gradient of all together.
 
-        The second of one name is called `domain-2`.
+        A second one of the same name is called, for example, `domain-2`.
         """
         values = {name: 0.0 for name, _, _ in self._terms}
         gradient: dict[Place, Tensor] = {}

@@ -21,7 +21,7 @@ class PlaceSource:
     """A `PriorSource` that asks a host.
 
     Attributes:
-        known: whether the vocabulary's vectors are data for this place; of residual vectors of deeper
+        known: whether the vocabulary's vectors are data for this place; for residual vectors of deeper
             blocks they are not.
     """
 
@@ -52,12 +52,12 @@ class PlaceSource:
 
     @property
     def _factor(self) -> str:
-        """What fits know of a factor in front of block 0, which once was left out."""
+        """What fits know of a factor before block 0, which was once left out."""
         factor = self._host.info().embedding_factor
         return "" if self.place.block or factor == 1.0 else f"-times-{factor:g}"
 
     def vocabulary(self) -> Float[Tensor, "V H"]:
-        """All tokens' embeddings; of keys and values those of at most `SAMPLE` tokens, always the same."""
+        """All tokens' embeddings; for keys and values those of at most `SAMPLE` tokens, always the same."""
         if self.place.kind == "residual":
             return vocabulary(self._host, self._tokenizer)
         tokens = sampled(vocabulary(self._host, self._tokenizer), SAMPLE)
@@ -108,17 +108,17 @@ class SeenSource(PlaceSource):
         """Vectors as priors see them, as the model sees them."""
         return self._host.normalise(self.place, vectors).cpu() if self.view else vectors
 
-    def reference_of(self, prior: Prior, law: Distribution) -> Reference | None:
+    def reference_of(self, prior: Prior, distribution: Distribution) -> Reference | None:
         """The radii of the data that a prior was fitted on, as the model sees them.
 
         For a prior that was fitted on nothing, or on several domains, those of the vocabulary, or None where
-        the vocabulary's vectors are no data for the place.
+        the vocabulary's vectors are not data for the place.
 
         Args:
             prior: at this place, see `Prior.at`.
-            law: what it has been fitted to.
+            distribution: the result of fitting it.
         """
-        reference = law.reference()
+        reference = distribution.reference()
         if reference is not None and not self.view:
             return reference
         if isinstance(prior, Domain):
@@ -140,7 +140,7 @@ class _States:
 
 
 def vocabulary(host: FrozenLM, tokenizer: Any) -> Float[Tensor, "V H"]:
-    """What the embedding layer returns for every token that may stand in a text, asked of a host once."""
+    """What the embedding layer returns for every token that may occur in a text, asked of a host once."""
     ids = tuple(vocabulary_ids(tokenizer, host.info().vocabulary))
     known = _tables.get(host)
     if known is None or known.ids != ids:

@@ -19,10 +19,10 @@ class Start(NamedTuple):
 
     Attributes:
         source: the model, seen from the place.
-        distribution: the prior fitted there; None once it is not needed any more: it may hold real vectors.
+        distribution: the prior fitted there; None once it is no longer needed: it may contain real vectors.
         sample: the draw, keys before rotary.
         facts: for the record: those of the fit, and `radius_quantiles`.
-        warnings: sentences about a fit that is not what it should be.
+        warnings: sentences about a fit that is not as it should be.
     """
 
     source: PlaceSource
@@ -53,7 +53,7 @@ def start_at(
     Args:
         prior: the one at this place, see `Assignment.at`.
         places: all places of the prompt; this one alone by default.
-        names: what stands between the seed and the place, see `draw_names`.
+        names: those between the seed and the place, see `draw_names`.
 
     Raises:
         UserError: the place cannot have this prior.

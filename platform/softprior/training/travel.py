@@ -1,4 +1,4 @@
-"""How far the vectors of a place have travelled, and what the set of them looks like then."""
+"""How far the vectors of a place have moved, and what the set of them looks like afterwards."""
 
 from __future__ import annotations
 

@@ -43,16 +43,16 @@ from softprior.training.starts import Start, start_at
 from softprior.training.travel import place_geometry
 
 QUARANTINE = 100
-"""Malformed rows that a record names; all of them are counted."""
+"""Most malformed rows that a record names; all of them are counted."""
 
 STILL = (
     "the gradient of the first step is exactly zero: the loss does not depend on the vectors there; choose "
     "other blocks, another method or another prior"
 )
-"""What is said of a trial that nothing moves but a regulariser or weight decay, if anything."""
+"""What is said of a trial that at most a regulariser or weight decay moves."""
 
 Report = Callable[[Event], None]
-"""Hears what a trial tells: what begins, every step and every evaluation."""
+"""Receives what a trial reports: each phase as it begins, every step and every evaluation."""
 
 
 @dataclass
@@ -64,8 +64,8 @@ class Trial:
         host, tokenizer: the frozen model.
         tokenizer_fingerprint: names tokenised examples in the cache.
         folder: where record, posterior and checkpoint go.
-        report: hears of progress.
-        progress: what there is so far, also of a trial that failed.
+        report: receives the progress.
+        progress: results so far, also of a trial that failed.
     """
 
     spec: TrialSpec
@@ -78,7 +78,7 @@ class Trial:
     _penalties: Penalties = field(init=False, repr=False)
 
     def run(self) -> Record:
-        """Trains and evaluates, or goes on from the checkpoint; writes the posterior, then the record.
+        """Trains and evaluates, or continues from the checkpoint; writes the posterior, then the record.
 
         Raises:
             TrialFailedError: the loss or the gradient is not finite.
@@ -98,7 +98,7 @@ class Trial:
                 self.report(Phase(0, "preparing regularisers"))
             optimizer = PromptOptimizer(initial, self.spec.rate, self.spec.training, network, self.spec.seed)
             self._penalties = Penalties(self.spec.regularisers, starts, self.prepared.train.labels)
-            del starts  # the laws of sixty places may hold a gigabyte of real vectors
+            del starts  # the distributions of sixty places may contain a gigabyte of real vectors
             self._resume(optimizer)
         progress = self.progress
         before = progress.seconds
@@ -164,7 +164,7 @@ class Trial:
         if need > limit:
             raise UserError(
                 f"the longest example ({counted(longest, 'token')}) with prompt and "
-                f"{counted(written, 'new token')} takes {need} positions; {self.spec.model} has {limit}; "
+                f"{counted(written, 'new token')} takes {need} positions, but {self.spec.model} has {limit}; "
                 f"lower the length of task {self.spec.task.name} or the prompt's tokens"
             )
 
@@ -196,8 +196,8 @@ class Trial:
             return
         self.progress, state = found
         optimizer.restore(state)
-        # Whoever listens may have missed what was reported to a process that died; told again, it
-        # skips what it has.
+        # The receiver may have missed what was reported to a process that died; what it already has it
+        # skips.
         for point in self.progress.steps:
             self._report_step(point, resumed=True)
         for score in self.progress.validation:
@@ -279,10 +279,10 @@ class Trial:
         return total / tokens, tokens, gradient
 
     def _divisor(self, tokens: int) -> float:
-        """What the sum over the labels of a step that has `tokens` of them is divided by.
+        """The divisor of the sum over the labels of a step that has `tokens` of them.
 
-        A batch holds every example with the same probability, so a step has on average as many labels as that
-        many examples of mean length, whichever examples an epoch leaves out.
+        A batch contains every example with the same probability, so a step has on average as many labels as
+        that many examples of mean length, whichever examples an epoch leaves out.
         """
         training, train = self.spec.training, self.prepared.train
         assert training is not None
@@ -332,7 +332,7 @@ class Trial:
         data: dict[str, Any] = {
             name: len(getattr(prepared, name)) for name in ("train", "validation", "test")
         }
-        # Where a file is damaged stands behind its rows, and says most of what is lost.
+        # The place where a file is damaged follows its rows, and says most about what is lost.
         first = sorted(prepared.quarantine, key=lambda row: not row.rest)[:QUARANTINE]
         quarantine = [asdict(row) for row in first]
         data |= {"dropped": prepared.dropped, "quarantined": prepared.quarantined, "quarantine": quarantine}

@@ -319,7 +319,7 @@ def test_a_search_from_before_a_choice_goes_on_only_as_it_was(tmp_path: Path) ->
     default = planned(tmp_path, training=training)
     assert json.loads(old.identity())["training"] == training
     open_search(old, StudyFolder(tmp_path / "small"))
-    with pytest.raises(UserError, match="was begun with other ranges"):
+    with pytest.raises(UserError, match="was started with other ranges"):
         open_search(default, StudyFolder(tmp_path / "small"))
     given = planned(tmp_path, training=training | {"normalisation": "expected"})
     assert given.identity() == default.identity()

@@ -115,7 +115,7 @@ def test_a_dry_run_says_what_is_searched_and_what_it_costs(tmp_path: Path, capsy
 BATCH = {"search": {"low": 1, "high": 2, "int": True}}
 ASHA = {"asha": {"grace": 10}}
 WRONG = {
-    "no search": ({"search": None}, "is a range, and the study has no search"),
+    "no search": ({"search": None}, "is a range, but the study has no search"),
     "unknown parameter": ({"priors": [{"isotropic": {"scal": SCALE}}]}, "did you mean 'scale'"),
     "unknown key": (
         {"training": {"steps": 6, "batsh": {"search": {"low": 1, "high": 2}}}},
@@ -123,10 +123,10 @@ WRONG = {
     ),
     "unknown key of a search": ({"search": {"trails": 3}}, "did you mean 'trials'"),
     "unknown key of a range": ({"rates": [{"search": {"lo": 1, "high": 2}}]}, "did you mean 'lo"),
-    "empty range": ({"rates": [{"search": {"low": 1, "high": 1}}]}, "low end below its high end"),
+    "empty range": ({"rates": [{"search": {"low": 1, "high": 1}}]}, "low below high"),
     "half a range": ({"rates": [{"search": {"low": 1}}]}, "low and high, or choices"),
     "zero in a logarithm": ({"rates": [{"search": {"low": 0, "high": 1, "log": True}}]}, "above zero"),
-    "fractions": ({"rates": [{"search": {"low": 0.5, "high": 2, "int": True}}]}, "whole ends"),
+    "fractions": ({"rates": [{"search": {"low": 0.5, "high": 2, "int": True}}]}, "whole numbers"),
     "one choice": ({"rates": [{"search": {"choices": [1]}}]}, "2 or more entries"),
     "end out of range": ({"rates": [{"search": {"low": -1, "high": 2}}]}, "greater than 0"),
     "model": (
@@ -147,7 +147,7 @@ WRONG = {
     ),
     "stopping by two": (
         {"search": {"trials": 3, "early_stopping": ASHA, "objective": ["validation_loss", "distance_moved"]}},
-        "validation_loss alone",
+        "validation_loss as its only",
     ),
     "stopping without a curve": ({"search": {"trials": 3, "early_stopping": ASHA}}, "training.curve"),
     "stopping past the end": (
@@ -172,7 +172,7 @@ WRONG = {
         {"rates": [{"search": {"low": 0.01, "high": 0.1, "step": 5}}]},
         "a whole number of steps",
     ),
-    "no earlier search": ({"search": {"trials": 3, "warm_start": "nowhere"}}, "has no search"),
+    "no earlier search": ({"search": {"trials": 3, "warm_start": "nowhere"}}, "contains no search"),
 }
 
 
@@ -192,7 +192,7 @@ def test_a_wrong_search_gets_one_helpful_sentence(case: str, tmp_path: Path, cap
 def test_a_dry_run_looks_for_the_earlier_search(tmp_path: Path, capsys) -> None:
     file = study_file(tmp_path / "warm.yaml", **{**RANGES, "search": {"trials": 3, "warm_start": "nowhere"}})
     assert command.main([str(file), "--dry-run"]) == 2
-    assert "nowhere has no search" in capsys.readouterr().err
+    assert "nowhere contains no search" in capsys.readouterr().err
 
 
 def test_an_override_replaces_a_range(tmp_path: Path) -> None:

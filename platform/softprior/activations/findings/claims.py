@@ -41,14 +41,14 @@ def _short(value: float) -> str:
 
 
 def sentences(found: Mapping[str, Any]) -> list[str]:
-    """One line a claim and task (or pair of tasks, or task with groups), in the order of the claims.
+    """One line per claim and task (or pair of tasks, or task with groups), in the order of the claims.
 
     Trajectories and answers are decided at a site where the interval lies on one side of 1 and the corrected
     p is at most `LEVEL`; tasks, groups and modes by the corrected p alone. Radii have no test, and their line
     says that it counts intervals.
 
     Args:
-        found: what `findings` computes: JSON values, null for a number that there is none of.
+        found: what `findings` computes: JSON values, null for a missing number.
     """
     tasks = {task: sites for task, sites in found["tasks"].items() if task != "vocabulary"}
     lines = {
@@ -211,7 +211,7 @@ def _groups(task: str, sites: Sites) -> Iterator[str]:
         count = sum(_sure(found.get("holm")) for found in known.values())
         a, b = max(combinations(range(len(names)), 2), key=lambda pair: distances[pair[0]][pair[1]])
         yield (
-            f"groups of {task} lie apart at {count} of {counted(len(known), 'site')}: they hold "
+            f"groups of {task} lie apart at {count} of {counted(len(known), 'site')}: they contain "
             f"{here['share']:.0%} of the variance of text means at {at}, {here['null']:.1%} when shuffled "
             f"(95% below {here['null_high']:.1%}); farthest are {names[a]} and {names[b]}, "
             f"{distances[a][b]:.2g} of a token's distance from the mean"

@@ -9,10 +9,10 @@ from torch import Tensor
 from softprior.statistics.store import SiteStatistics
 
 ALL, SINKS, MEAN = "all", "sinks", "mean"
-"""Token classes that are read; `mean` holds the means of texts."""
+"""Token classes that are read; `mean` contains the means of texts."""
 
 PERMUTATIONS = 999
-"""Of the nulls, or more where there are many sites: p is then small enough to survive Holm's correction."""
+"""Permutations for the nulls, or more for many sites: p can then be small enough for Holm's correction."""
 
 
 def documents_of(found: SiteStatistics) -> Int[Tensor, "N"]:

@@ -27,7 +27,7 @@ class GroupFindings:
         tokens: of each.
         distances: between the groups' mean tokens, over the root mean square distance of a token from the
             task's mean; none where all tokens are equal (one word as every answer, at a decoder's input).
-        texts: sampled means of texts on which the following stand.
+        texts: sampled means of texts on which the following are based.
         share: of the variance of those means that lies between groups, in [0, 1].
         null: its mean with the groups of documents permuted.
         null_high: its 95% quantile there.
@@ -49,7 +49,7 @@ class GroupFindings:
 def group_findings(
     store: Path, task: str, site: str, seed: int, permutations: int = PERMUTATIONS
 ) -> GroupFindings | None:
-    """How far the groups of a task lie apart at a site; None of a task without groups.
+    """How far the groups of a task lie apart at a site; None for a task without groups.
 
     Raises:
         UserError: the file is missing or damaged.

@@ -1,7 +1,7 @@
-"""Two tasks at one site on tokens of the same ids: how much of their distance is the model's doing.
+"""Two tasks at one site on tokens of the same ids: how much of their distance comes from the model.
 
 Tasks have different words, and a model writes the word into each token's state. So the tasks are compared
-within token ids (and within wide bins of positions): words that one task alone has take no part.
+within token ids (and within wide bins of positions): words that only one task has take no part.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ WIDE = 3
 """Bins of the positions of a task: with more, few tokens of one id would share a bin."""
 
 SHARE = 0.3
-"""Of the documents, held out when ids alone tell tasks apart."""
+"""Share of the documents held out for telling tasks apart by ids alone."""
 
 MISSING = (
-    "the store does not say which tokens its sample has; this needs a store made by "
+    "the store does not say which tokens its sample contains; this needs a store made by "
     "python -m jobs.activations"
 )
 

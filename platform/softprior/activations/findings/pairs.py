@@ -50,7 +50,7 @@ class PairFindings:
 def pair_findings(
     store: Path, a: str, b: str, site: str, seed: int, permutations: int = PERMUTATIONS
 ) -> PairFindings:
-    """How far two tasks stand apart at a site, on the samples of their tokens without sinks.
+    """How far apart two tasks are at a site, on the samples of their tokens without sinks.
 
     Raises:
         UserError: a file is missing or damaged, or does not say where its vectors come from.
@@ -114,8 +114,8 @@ def _points(store: Path, task: str, site: str) -> _Sampled:
 def _some(found: _Sampled) -> tuple[Points, Tensor | None]:
     """At most `MOST` of the tokens and their ids, always the same.
 
-    Of a document its share, rounded up or down: its tokens, in the order of their keys, stand at even steps
-    from a random start of its own, and those are kept that stand lowest.
+    Each document gets its share, rounded up or down: its tokens, in the order of their keys, are placed at
+    even steps from a random start of its own, and the lowest ones are kept.
     """
     points, words, keys = found
     if len(points.documents) <= MOST:

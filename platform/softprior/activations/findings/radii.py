@@ -20,7 +20,7 @@ from softprior.statistics.moments import Moments
 from softprior.statistics.store import SiteStatistics
 
 PER_DIMENSION = 10
-"""Tokens a dimension that a fit needs before radii of its own sample say something."""
+"""Tokens per dimension that a fit needs before radii of its own sample mean something."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def radii_spread(found: SiteStatistics, seed: int) -> RadiiSpread:
     documents = documents_of(found)
     if len(documents.unique()) < LEAST:
         return RadiiSpread(
-            note=f"an interval needs {LEAST} documents, and there are {len(documents.unique())}"
+            note=f"an interval needs {LEAST} documents, but there are {len(documents.unique())}"
         )
     own = _sums(radii, documents)
     sums = np.concatenate([own, _sums(others, torch.arange(len(drawn)))], axis=1)
@@ -75,8 +75,8 @@ def radii_spread(found: SiteStatistics, seed: int) -> RadiiSpread:
 def _gaussian_data(found: SiteStatistics, generator: torch.Generator) -> tuple[Float[Tensor, "N D"], Moments]:
     """A Gaussian with the class's mean and covariance: a sample as large, and moments of as many tokens.
 
-    The sample is part of the tokens. The others are not drawn: their scatter follows a Wishart law, of which
-    Bartlett's decomposition gives one draw.
+    The sample is part of the tokens. The others are not drawn: their scatter follows a Wishart distribution,
+    from which Bartlett's decomposition gives one draw.
     """
     dimension, size = len(found.moments.mean), len(found.sample)
     values, axes = torch.linalg.eigh(found.moments.covariance())

@@ -24,7 +24,7 @@ COMPONENTS = 5
 """Principal components whose scores are tested for one mode."""
 
 OUTLIER = 20.0
-"""Excess kurtosis from which a dimension counts as an outlier; 0 is a Gaussian's, 3 a Laplace law's."""
+"""Excess kurtosis from which a dimension counts as an outlier; a Gaussian has 0, a Laplace distribution 3."""
 
 MANY = 0.2
 """Share of the texts from which it is noted that they are left out."""
@@ -36,7 +36,7 @@ class SiteFindings:
 
     Attributes:
         tokens: of the class `all`.
-        documents: they come from.
+        documents: those that the tokens come from.
         sinks: attention sinks and massive tokens.
         sink_share: of all tokens.
         norm: median norm; nan where the store has no norms, as are the next two.
@@ -49,12 +49,12 @@ class SiteFindings:
         kurtosis: largest excess kurtosis of a dimension; nan where the store has none.
         outlier_dimensions: dimensions whose excess kurtosis is above `OUTLIER`.
         dips: dip of the sample along the first components, largest variance first.
-        dip_p: p-values of draws of one token a document, combined, not corrected.
+        dip_p: p-values of draws of one token per document, combined, not corrected.
         dip_p_low: the lowest p of a single draw, by component.
         dip_p_high: the highest.
         dip_vectors: vectors whose dips these are. At `resid.0` every token enters once: repeated tokens are
-            equal vectors, and a dip test takes each heap of them for a mode.
-        dip_independent: vectors that the p-values stand on.
+            equal vectors, and a dip test takes each group of them for a mode.
+        dip_independent: vectors that the p-values are based on.
         trace: traces of texts over their null.
         trace_null: `shuffled`: the same texts with their words shuffled, run through the model.
             At `resid.0` shuffling changes no trace, so the null is `unigram`: as many independent draws of
@@ -172,7 +172,7 @@ def site_findings(store: Path, task: str, site: str, seed: int) -> SiteFindings:
 
 
 def _embedded(found: SiteStatistics, site: str) -> bool:
-    """Whether a token's vector there is the same wherever it stands.
+    """Whether a token's vector there is the same wherever the token occurs.
 
     Not so where positions are added to embeddings: equal tokens then have several vectors.
     """
@@ -189,7 +189,7 @@ def _quantile(found: SiteStatistics, share: float) -> float:
 def _trajectories(
     found: SiteStatistics, rows: Mapping[str, Tensor], embedded: bool, seed: int
 ) -> tuple[TrajectorySummary, TrajectorySummary, TrajectorySummary, int]:
-    """`trace`, `step`, `answer` and `unequal` of a table with a row a text."""
+    """`trace`, `step`, `answer` and `unequal` of a table with one row per text."""
     if not rows:
         none = TrajectorySummary(note="no text was read whole")
         return none, none, none, 0
@@ -218,8 +218,8 @@ def _trajectories(
 def _with_their_null(rows: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], int]:
     """The rows of texts that were read both as they are and shuffled, in one order.
 
-    Texts of which the two runs count different numbers of tokens are left out, and how many is the last
-    value: a token that is massive in one run alone would enter the null and not the number, or the reverse.
+    Texts for which the two runs count different numbers of tokens are left out, and their number is the last
+    value: a token that is massive in only one run would enter the null but not the number, or the reverse.
     """
     shuffled = rows["shuffled"].numpy() == 1
     texts = rows["text"].numpy()

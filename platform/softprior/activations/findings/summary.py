@@ -45,9 +45,9 @@ def residual_sites(store: Path) -> dict[str, list[str]]:
 def findings(store: Path, report: Report | None = None, seed: int = 0) -> dict[str, Any]:
     """The numbers of all tasks, sites and pairs, with corrected p-values and in sentences.
 
-    `tasks`, `pairs` ("a / b") and `groups` hold fields by name and site, `nearest` by site (with three tasks
-    or more); what could not be computed is null and has a note. p-values are corrected by Holm over the sites
-    of one task or pair, dips over its sites and components: `dip_holm`, `trace_holm`, `step_holm`,
+    `tasks`, `pairs` ("a / b") and `groups` contain fields by name and site, `nearest` by site (with three
+    tasks or more); what could not be computed is null and has a note. p-values are corrected by Holm over the
+    sites of one task or pair, dips over its sites and components: `dip_holm`, `trace_holm`, `step_holm`,
     `answer_holm`; `holm`, `probe_holm`, `lexical_holm`, `lexical_probe_holm` of pairs; `holm` of groups and
     of the nearest pair. `commit` and `sources` say which code found them.
 
@@ -127,7 +127,7 @@ def save_findings(path: Location, found: dict[str, Any]) -> None:
 
 
 def _or_note(compute: Callable[..., Any], *arguments: Any) -> dict[str, Any] | None:
-    """The fields that a function found, or why it could not."""
+    """The fields that a function found, or why it found none."""
     try:
         found = compute(*arguments)
     except UserError as error:
@@ -136,7 +136,7 @@ def _or_note(compute: Callable[..., Any], *arguments: Any) -> dict[str, Any] | N
 
 
 def _correct(sites: dict[str, Any], name: str, *path: str) -> None:
-    """Adds Holm's p-values over the sites that have one, `path` leading to the part that holds `p`."""
+    """Adds Holm's p-values over the sites that have one, `path` leading to the part with `p`."""
     known = {}
     for site, part in sites.items():
         for step in path:

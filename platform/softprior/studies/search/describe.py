@@ -38,7 +38,7 @@ def describe(plan: SearchPlan) -> list[str]:
 
 
 def _spread(plan: SearchPlan) -> list:
-    """Trials at the ends in an order in which the first few are of all kinds."""
+    """Trials at the ends, ordered so that the first few cover all kinds."""
     ends = list(plan.ends)
     step = next(s for s in (7, 5, 3, 2, 1) if len(ends) % s or s == 1)
     return [ends[i * step % len(ends)] for i in range(len(ends))]

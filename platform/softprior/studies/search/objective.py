@@ -1,4 +1,4 @@
-"""The numbers a search makes small, read off the records of one proposal."""
+"""The numbers a search minimises, read from the records of one proposal."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ class SearchPlan:
     """A search, checked as far as it can be before it runs, and its trials so far.
 
     Attributes:
-        study: the study with every range at its low end and every list whole; of it the name, the model
-            and where to run are of use.
+        study: the study with every range at its low end and every list whole; only its name, its model and
+            where to run are used.
         search: how to search.
         space: what to search over.
         baselines: trials without a prompt, which run once.
@@ -38,7 +38,7 @@ class SearchPlan:
         """Plans the grids that the ends of all ranges make.
 
         Raises:
-            UserError: one of them is no study, or some entry cannot be joined with some other.
+            UserError: one of them is not a valid study, or two entries cannot be combined.
         """
         self.search: SearchSpec = template.search
         self._template = template
@@ -78,7 +78,7 @@ class SearchPlan:
         return len({task.canonical() for task in self.study.tasks}) * len(set(self.study.seeds))
 
     def identity(self) -> str:
-        """What must not change when a search goes on: the ranges, the objectives and the model's weights.
+        """What must not change when a search continues: the ranges, the objectives and the model's weights.
 
         In a search begun before `normalisation` was a choice, steps were divided by their own numbers of
         labels, and its identity does not say so: `step` is left out of it, and the default written into it.
@@ -96,7 +96,7 @@ class SearchPlan:
         """The trials of one point of the space.
 
         Raises:
-            UserError: values that are right each by itself do not fit together.
+            UserError: values that are each valid by themselves do not fit together.
         """
         trials = plan_study(validate(StudySpec, data, self._where), self._where).trials
         return tuple(trial for trial in trials if trial.training is not None)
@@ -120,13 +120,13 @@ class SearchPlan:
             return
         if self.members > 1:
             raise UserError(
-                f"{self._where}: search.early_stopping needs one task and one seed, and this study has "
-                f"{self.members} of them together; take some away, or early_stopping"
+                f"{self._where}: search.early_stopping needs one task and one seed, but this study has "
+                f"{self.members} pairs of them; remove some, or early_stopping"
             )
         if all(trial.training is not None and trial.training.curve == 1 for trial in self.ends):
             raise UserError(
-                f"{self._where}: search.early_stopping reads the validation curve, and training.curve = 1 "
-                "has its end only; raise it"
+                f"{self._where}: search.early_stopping reads the validation curve, but training.curve = 1 "
+                "measures only its end; raise it"
             )
         if stopping.asha.grace >= self.largest():
             raise UserError(
@@ -136,10 +136,10 @@ class SearchPlan:
 
 
 def _require_pairs(plan: Plan, where: str) -> None:
-    """A grid leaves out what cannot be joined; a sampler would go on proposing it.
+    """A grid leaves out what cannot be combined; a sampler would keep proposing it.
 
     Raises:
-        UserError: a prior cannot start a method or carry a list of regularisers.
+        UserError: a prior cannot start a method or support a list of regularisers.
     """
     parts, shape = plan.parts, plan.model.shape
     for i, method in enumerate(parts.methods[-parts.named :]):
@@ -148,11 +148,11 @@ def _require_pairs(plan: Plan, where: str) -> None:
             if not can_start(prior, method, shape):
                 raise UserError(
                     f"{where}: priors[{j}] = {PRIORS.name(named)} cannot start methods[{i}] = "
-                    f"{METHODS.name(method)}, and a search joins any two; take one of them away"
+                    f"{METHODS.name(method)}, but a search combines any two; remove one of them"
                 )
             for k, terms in enumerate(parts.regularisers):
                 if not can_carry(prior, method, terms, shape):
                     raise UserError(
-                        f"{where}: priors[{j}] = {PRIORS.name(named)} does not suit regularisers[{k}], and a "
-                        "search joins any two; take one of them away"
+                        f"{where}: priors[{j}] = {PRIORS.name(named)} does not suit regularisers[{k}], but a "
+                        "search combines any two; remove one of them"
                     )

@@ -1,4 +1,4 @@
-"""The searcher that Ray Tune asks: Optuna's proposals, each told once all its trials have their records."""
+"""The searcher that Ray Tune asks: Optuna's proposals, each reported once all its trials have records."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ NOT_FINITE = "an objective is not finite"
 
 
 class Proposals(Searcher):
-    """Hands out trials: those a kill left behind, the baselines, and then what Optuna proposes.
+    """Hands out trials: those left over by a kill, the baselines, and then what Optuna proposes.
 
-    It is told of ends as an observer of the study, not by Tune's `on_trial_complete`: that comes before
-    a trial whose process died has its record, and with no record of a trial that raised.
+    It learns of ends as an observer of the study, not through Tune's `on_trial_complete`: that is called
+    before a trial whose process died has its record, and without a record of a trial that raised.
     """
 
     def __init__(
@@ -36,10 +36,10 @@ class Proposals(Searcher):
         folder: StudyFolder,
         added: Callable[[Sequence[TrialSpec]], None],
     ) -> None:
-        """Takes up what an earlier run left.
+        """Resumes from the state of an earlier run.
 
         Args:
-            added: hears of all trials whenever there are new ones.
+            added: called with all trials whenever there are new ones.
         """
         super().__init__()
         self._study = study
@@ -51,7 +51,7 @@ class Proposals(Searcher):
         self._open: dict[int, tuple[str, ...]] = {}
         self._over = False
         self.error: Exception | None = None
-        """What kept an end from being told; the proposal stays open, for the next run."""
+        """Why an end could not be reported; the proposal stays open for the next run."""
         self._take_up()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -64,7 +64,7 @@ class Proposals(Searcher):
         return not self._queue and not self._open and self._room() <= 0
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # noqa: ARG002
-        """The next trial for Tune, None while it has to wait for one to end, or its word for the end."""
+        """The next trial for Tune, None while it has to wait for one to end, or `FINISHED`."""
         if self._over:
             return str(Searcher.FINISHED)
         while not self._queue:
@@ -79,15 +79,15 @@ class Proposals(Searcher):
         """Nothing: see `ended`."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the storage and the records hold everything."""
+        """Nothing: the storage and the records contain everything."""
 
     def progress(self, trial: TrialSpec, events: Sequence[Event]) -> None:
-        """Nothing: rungs read reports before Tune goes on."""
+        """Nothing: rungs read reports before Tune continues."""
 
     def ended(self, record: Record) -> None:
-        """Tells Optuna of every proposal that waited for this trial last.
+        """Reports to Optuna every proposal of which this was the last open trial.
 
-        Where that fails, or the trial could not leave its record, nothing more is handed out.
+        If that fails, or the trial could not leave its record, nothing more is handed out.
         """
         self._live.discard(record.id)
         try:
@@ -98,7 +98,7 @@ class Proposals(Searcher):
             self.give_up(error)
 
     def give_up(self, error: Exception) -> None:
-        """Hands out nothing more; trials that run go on to their ends."""
+        """Stops handing out trials; those that are running continue to their end."""
         self._over, self.error = True, self.error or error
 
     def numbers(self, trial: str) -> list[int]:
@@ -106,13 +106,13 @@ class Proposals(Searcher):
         return [number for number, ids in self._open.items() if trial in ids]
 
     def report(self, number: int, step: int, loss: float) -> None:
-        """Keeps a point of a validation curve with a proposal, but for that of the untrained sample."""
+        """Stores a point of a validation curve with its proposal, except that of the untrained sample."""
         if step:
             storage = self._study._storage
             storage.set_trial_intermediate_value(self._identifier(number), step, loss)
 
     def curves(self) -> dict[str, dict[int, float]]:
-        """What was reported of every trial so far, losses by step, by trial id."""
+        """The losses reported so far by each trial: by trial id, then by step."""
         found: dict[str, dict[int, float]] = {}
         for proposal in self._study.get_trials(deepcopy=False):
             for trial in proposal.user_attrs.get(TRIALS, ()):  # which proposals of the same point share
@@ -120,7 +120,7 @@ class Proposals(Searcher):
         return found
 
     def _room(self) -> int:
-        """How many points may still be proposed."""
+        """Number of points that may still be proposed."""
         asked = sum(t.state != TrialState.WAITING for t in self._study.get_trials(deepcopy=False))
         return self._plan.search.trials - asked
 
@@ -158,7 +158,7 @@ class Proposals(Searcher):
         self._settle(trial.number)
 
     def _settle(self, number: int) -> None:
-        """Tells Optuna of a proposal once all its trials have ended."""
+        """Reports a proposal to Optuna once all its trials have ended."""
         paths = [self._folder.record(i) for i in self._open[number]]
         if not all(path.exists() for path in paths):
             return
@@ -174,7 +174,7 @@ class Proposals(Searcher):
         self._open.pop(number, None)
 
     def _stop(self, number: int, record: Record) -> None:
-        """A trial stopped early is told with its curve, also where another proposal's trial is the same."""
+        """Reports a trial stopped early with its curve, even if another proposal has the same trial."""
         for score in record.validation:
             self.report(number, score.step, score.loss)
         self._study.tell(number, state=TrialState.PRUNED)

@@ -1,4 +1,4 @@
-"""Runs a search through Ray Tune, from where it stopped."""
+"""Runs a search through Ray Tune, continuing where it stopped."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ def run_search(
 
     Args:
         listen: makes the observers, once the folder is locked.
-        again: starts the search over if other code contributed to it: what it proposed follows from what it
-            was told. Its records go to the folder `earlier`, and its storage keeps it under another name.
+        again: starts the search over if other code contributed to it, since its proposals depend on the
+            results reported to it. Its records go to the folder `earlier`, and its storage keeps it under
+            another name.
 
     Raises:
-        UserError: another process runs this search, or it cannot go on in this folder or storage.
+        UserError: another process runs this search, or it cannot continue in this folder or storage.
         InterruptedStudyError: Ctrl-C, or another signal whose handler raises KeyboardInterrupt.
     """
     with locked(folder.lock) as lost:
@@ -58,8 +59,8 @@ def run_search(
                 interrupted = True
             except StorageInternalError as error:
                 raise UserError(
-                    f"the search's storage stopped answering ({str(error).splitlines()[0]}); the same "
-                    "command again goes on"
+                    f"the search's storage stopped answering ({str(error).splitlines()[0]}); run the same "
+                    "command again to continue"
                 ) from None
             records = listeners.records()
             write_study(folder, plan)
@@ -74,7 +75,7 @@ def run_search(
 
 
 def _runs_again(record: Record) -> bool:
-    """Whether it is a baseline that failed; a search does not try what it has proposed again."""
+    """Whether it is a failed baseline; a search does not rerun what it has proposed."""
     return record.status == "failed" and record.spec.training is None
 
 
@@ -84,7 +85,7 @@ def _propose(
     """Runs what the search proposes until it has proposed everything.
 
     Raises:
-        Exception: what kept a trial's end from being told to the search.
+        Exception: the error because of which a trial's end could not be reported to the search.
     """
     from softprior.studies.search.proposals import Proposals
     from softprior.studies.search.rungs import Rungs

@@ -1,4 +1,4 @@
-"""Early stopping: Ray's successive halving, fed point by point, and with what earlier runs reported."""
+"""Early stopping: Ray's successive halving, fed point by point and with the reports of earlier runs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from softprior.studies.search.proposals import Proposals
 from softprior.studies.worker import EVENTS
 
 STEP, LOSS = "step", "validation_loss"
-"""What Tune's successive halving is told."""
+"""What Tune's successive halving is given."""
 
 
 class _Named(NamedTuple):
-    """What successive halving needs of a trial. Tune's own ids are new in every run."""
+    """What successive halving needs to know of a trial. Tune's own ids change with every run."""
 
     trial_id: str
 
@@ -33,15 +33,15 @@ class Rungs(FIFOScheduler):
     """Stops trials whose validation loss is not among the best at a rung, and leaves their records.
 
     Rungs are optimizer steps, the unit of a trial's budget: what the search compares in the end is the loss
-    after so many of them. In tokens a trial with large batches would be judged earlier in its schedule.
+    after that many steps. In tokens, a trial with large batches would be judged earlier in its schedule.
 
     Every point of a report is judged in order, so that what is stopped does not depend on how many points
-    a report happens to hold. A point is stored with the proposal after it was judged, and after the record
-    that a stop leaves: one that was cut off in between comes again, or is read off the record.
+    a report happens to contain. A point is stored with the proposal after it was judged, and after the record
+    that a stop leaves: one lost in between is reported again, or read from the record.
     """
 
     def __init__(self, plan: SearchPlan, folder: StudyFolder, proposals: Proposals) -> None:
-        """Rebuilds the rungs from what the proposals were reported."""
+        """Rebuilds the rungs from the points stored with the proposals."""
         super().__init__()
         assert plan.search.early_stopping is not None
         asha = plan.search.early_stopping.asha
@@ -76,7 +76,7 @@ class Rungs(FIFOScheduler):
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
 
     def _hears(self, spec: TrialSpec, events: Sequence[Event]) -> bool:
-        """Judges a trial's new points; whether one of them stops it."""
+        """Judges a trial's new points and returns whether one of them stops it."""
         for event in events:
             if isinstance(event, Step):
                 self._steps[spec.id][event.step] = event.point
@@ -104,7 +104,7 @@ class Rungs(FIFOScheduler):
         return bool(self._halving.on_trial_result(None, named, result) == TrialScheduler.STOP)
 
     def _leave_record(self, spec: TrialSpec, last: int) -> None:
-        """The record of a trial that its process will not write any more: it waits for our word to go on."""
+        """The record of a stopped trial, whose process cannot write it: it waits for leave to continue."""
         steps, curve = self._steps.pop(spec.id, {}), self._curves.pop(spec.id)
         record = Record(
             id=spec.id,

@@ -1,4 +1,4 @@
-"""Optuna's samplers by name, so that a search that was interrupted goes on as if it had not been."""
+"""Optuna's samplers by name, made so that an interrupted search continues as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ SIGMA = 1 / 6
 
 
 class Seeded(BaseSampler):
-    """A sampler whose draws depend on seed, trial, parameter and what the storage holds, and on nothing else.
+    """A sampler whose draws depend only on seed, trial, parameter and the contents of the storage.
 
-    Every draw has a fresh sampler with a seed of its own. A sampler that lives on would have drawn other
-    numbers by the time a search is resumed, and a proposal cut short by a kill could not be completed.
+    Every draw uses a fresh sampler with its own seed. A long-lived sampler would have drawn other numbers by
+    the time a search is resumed, and a proposal cut short by a kill could not be completed.
     """
 
     def __init__(self, name: str, seed: int, concurrent: bool) -> None:
@@ -78,9 +78,9 @@ class Seeded(BaseSampler):
 
 
 class CmaEs(BaseSampler):
-    """CMA-ES over the numbers that all trials have, its state made anew from the trials told.
+    """CMA-ES over the numeric parameters that all trials have, its state rebuilt from the reported trials.
 
-    Optuna's own keeps its state pickled in the storage, and nothing here is unpickled from a disk.
+    Optuna's own keeps its state pickled in the storage, but nothing here is unpickled from a disk.
     """
 
     def __init__(self, seed: int) -> None:

@@ -20,7 +20,7 @@ from softprior.studies.search.spec import KEY, Range, SearchStudy, is_range, ran
 from softprior.validation import shown
 
 AXES = ("priors", "methods", "regularisers", "rates")
-"""Lists of which a proposal takes one entry; tasks and seeds stay a grid that every proposal runs."""
+"""Lists from which a proposal takes one entry; tasks and seeds stay a grid that every proposal runs."""
 
 Suggest = Callable[[str, BaseDistribution], Any]
 
@@ -29,7 +29,7 @@ class Parameter(NamedTuple):
     """One dimension of the space.
 
     Attributes:
-        name: keys in the file, list entries by what they are called: `priors.isotropic.scale`.
+        name: keys in the file, list entries by name: `priors.isotropic.scale`.
         condition: the axis and choice with which it exists; None if it always does.
     """
 
@@ -39,7 +39,7 @@ class Parameter(NamedTuple):
 
 
 class Proposer(Protocol):
-    """What draws values; Optuna's `Trial` does."""
+    """Something that draws values, as Optuna's `Trial` does."""
 
     def suggest_categorical(self, name: str, choices: Any) -> Any: ...
     def suggest_float(
@@ -64,7 +64,7 @@ class Space:
         self.parameters = tuple(self._parameters())
         if not self.parameters:
             raise UserError(
-                f"{where}: there is nothing to search over; write a range in place of a value, as "
+                f"{where}: there is nothing to search over; write a range in place of a value, such as "
                 "scale: {search: {low: 0.01, high: 1, log: true}}, or several priors, methods or rates"
             )
 
@@ -122,7 +122,7 @@ def _trained(entry: Any) -> bool:
 
 
 def _labels(axis: str, entries: list[Any]) -> list[str]:
-    """What the entries of an axis are called; each once."""
+    """Names of the entries of an axis, all different."""
     return numbered([_label(axis, entry) for entry in entries])
 
 
@@ -142,7 +142,7 @@ def _path(axis: str, entries: list[Any], label: str) -> str:
 
 
 def _inside(entry: Any) -> Any:
-    """What of an entry its label does not say: its parameters, without its name."""
+    """What an entry's label leaves out: its parameters, without its name."""
     if isinstance(entry, dict) and len(entry) == 1 and not is_range(entry):
         return next(iter(entry.values()))
     return entry

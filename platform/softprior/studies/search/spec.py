@@ -19,17 +19,17 @@ KEY = "search"
 """Top-level key of a search's settings, and the one key of a mapping that is a range."""
 
 FIXED = ("name", "description", "model", "resources", "placement", "tracking")
-"""Keys without ranges: a study has one model and one place to run, and they decide no result."""
+"""Keys that take no ranges: a study has one model, and where it runs does not affect its results."""
 
 
 class Range(Spec):
     """A range in place of a value: `{search: {low: 1, high: 2, log: true}}` or `{search: {choices: [a, b]}}`.
 
     Attributes:
-        low, high: ends, both included.
-        log: the logarithm is searched evenly.
-        step: distance of the values from `low` on; null is any value, of whole numbers every one.
-        choices: values without an order, of any type; instead of all else.
+        low, high: both ends, included.
+        log: values are spread evenly over the logarithm.
+        step: `step: s` restricts the values to `low + k·s`; null allows every value.
+        choices: unordered values of any type; in place of all other keys.
         int: whole numbers only.
     """
 
@@ -49,22 +49,22 @@ class Range(Spec):
         if self.low is None or self.high is None:
             raise ValueError("must have low and high, or choices")
         if self.low >= self.high:
-            raise ValueError("must have a low end below its high end")
+            raise ValueError("must have low below high")
         if self.log and self.low <= 0:
-            raise ValueError("must have a low end above zero where log is true")
+            raise ValueError("must have low above zero when log is true")
         if self.log and self.step is not None:
             raise ValueError("must have either log or step, not both")
         if self.step is not None and not math.isclose(
             (self.high - self.low) / self.step, max(1, round((self.high - self.low) / self.step))
         ):
-            raise ValueError("must have a high end that is a whole number of steps above its low end")
+            raise ValueError("must have high a whole number of steps above low")
         if self.int and any(v is not None and v != round(v) for v in (self.low, self.high, self.step)):
-            raise ValueError("must have whole ends and a whole step where int is true")
+            raise ValueError("must have whole numbers as low, high and step when int is true")
         return self
 
 
 class Objective(Spec):
-    """What a search makes small, read on the validation split.
+    """What a search minimises, measured on the validation split.
 
     Attributes:
         name: `validation_loss` after the last step; `steps_to`, the steps until the validation loss is
@@ -102,7 +102,7 @@ class WarmStart(Spec):
 
     Attributes:
         study: its results folder.
-        points: how many, the best first; points outside of the new ranges are left out.
+        points: number of points, the best first; points outside the new ranges are left out.
     """
 
     study: str
@@ -119,7 +119,8 @@ class Asha(Spec):
 
     Attributes:
         grace: steps before a trial may be stopped, the first rung.
-        reduction: of the trials at a rung one in so many goes on, and the next rung is so many times as far.
+        reduction: keeps the best 1/`reduction` of the trials at each rung; the next rung is `reduction` times
+            later.
     """
 
     grace: Annotated[int, Field(ge=1)]
@@ -137,12 +138,12 @@ class SearchSpec(Spec):
 
     Attributes:
         trials: points to propose; one that fails, or repeats another, counts.
-        objective: one, or a list for a front of points that none beats in all.
+        objective: one, or a list for the front of points that no other point beats in all objectives.
         sampler: of Optuna, by name.
-        seed: of the sampler; every proposal follows from it, the number and what was told before.
+        seed: of the sampler; it determines every proposal, with its number and the results reported so far.
         warm_start: an earlier search whose best points are tried first.
         early_stopping: null lets every trial run to its end.
-        concurrent: proposals at a time; with 1 a search is the same every time.
+        concurrent: number of proposals run at a time; with 1 a search is reproducible.
         storage: an Optuna database URL; null is a journal in the results folder.
     """
 
@@ -162,18 +163,18 @@ class SearchSpec(Spec):
     def _database(cls, storage: str | None) -> str | None:
         if storage is None or storage.startswith(("sqlite:////", "postgresql", "mysql")):
             return storage
-        raise ValueError("must be a database, as sqlite:////absolute/path.db or postgresql://HOST/NAME")
+        raise ValueError("must be a database, such as sqlite:////absolute/path.db or postgresql://HOST/NAME")
 
     @model_validator(mode="after")
     def _agree(self) -> SearchSpec:
         names = [objective.label for objective in self.objective]
         if len(set(names)) < len(names):
-            raise ValueError("must name every objective once")
+            raise ValueError("must name each objective only once")
         if self.sampler == "cmaes" and len(names) > 1:
             raise ValueError("must have one objective with the sampler cmaes; nsgaii and tpe take several")
         if self.early_stopping is not None and names != ["validation loss"]:
             raise ValueError(
-                "must have the objective validation_loss alone with early_stopping, which compares that"
+                "must have validation_loss as its only objective with early_stopping, which compares that"
             )
         return self
 
@@ -203,7 +204,7 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec | SearchStudy
     if KEY not in data:
         if found:
             raise UserError(
-                f"{where}: {next(iter(found))} is a range, and the study has no search; add one, as "
+                f"{where}: {next(iter(found))} is a range, but the study has no search; add one, such as "
                 "search: {trials: 50}, or write a value"
             )
         return validate(StudySpec, data, where)
@@ -211,11 +212,11 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec | SearchStudy
     for keys in found:
         first = re.split(r"[.\[]", keys)[0]
         if first in FIXED:
-            raise UserError(f"{where}: {keys} is a range, and {first} cannot be; write a value")
+            raise UserError(f"{where}: {keys} is a range, but {first} cannot be one; write a value")
         if first in ("seeds", "pairing"):
             raise UserError(
-                f"{where}: {keys} is a range, and the best of many draws is luck; write the {first} that "
-                "every proposal runs with"
+                f"{where}: {keys} is a range, but the best of many draws is only luck; write the {first} "
+                "that every proposal runs with"
             )
     return SearchStudy(search, data)
 
@@ -226,10 +227,10 @@ def is_range(value: Any) -> bool:
 
 
 def ranges(data: Any, where: str, skip: tuple[str, ...] = ()) -> dict[str, Range]:
-    """All ranges inside of a study file's data by their path in it.
+    """All ranges in a study file's data, by their path in it.
 
     Raises:
-        UserError: one of them is no range.
+        UserError: one of them is not a valid range.
     """
     found: dict[str, Range] = {}
 

@@ -31,7 +31,7 @@ RESULTS = "softprior.results"
 """Attribute of the Optuna study: the folder that has its trials' records."""
 
 WARM = "softprior.warm"
-"""Attribute of the Optuna study: the earlier search's points have been put in."""
+"""Attribute of the Optuna study: the earlier search's points have been enqueued."""
 
 TRIALS = "softprior.trials"
 """Attribute of an Optuna trial: the ids of its trials, in order."""
@@ -41,7 +41,7 @@ REASON = "softprior.reason"
 
 
 def open_search(plan: SearchPlan, folder: StudyFolder) -> Study:
-    """The Optuna study of a search: a new one, or what there is of it.
+    """The Optuna study of a search: a new one, or the existing one.
 
     Raises:
         UserError: the storage has another search of this name, or this one with results elsewhere, or cannot
@@ -70,8 +70,8 @@ def open_search(plan: SearchPlan, folder: StudyFolder) -> Study:
     elif found != plan.identity():
         where = search.storage or folder.journal
         raise UserError(
-            f"the search '{plan.study.name}' in {where} was begun with other ranges, objectives or weights; "
-            "choose another name, or put them back"
+            f"the search '{plan.study.name}' in {where} was started with other ranges, objectives or "
+            "weights; choose another name, or restore them"
         )
     _require_folder(study, plan, folder)
     if search.warm_start is not None and WARM not in study.user_attrs:
@@ -80,7 +80,7 @@ def open_search(plan: SearchPlan, folder: StudyFolder) -> Study:
 
 
 def begin_anew(study: Study, plan: SearchPlan, folder: StudyFolder) -> Study:
-    """A new Optuna study of this name; the storage keeps the one there was, under the name `... before N`."""
+    """A new Optuna study of this name; the storage keeps the old one under the name `... before N`."""
     storage = _storage(plan.search.storage, folder)
     taken = optuna.get_all_study_names(storage)
     names = (f"{plan.study.name} before {number}" for number in count(1))
@@ -93,7 +93,7 @@ def begin_anew(study: Study, plan: SearchPlan, folder: StudyFolder) -> Study:
 
 
 def _require_folder(study: Study, plan: SearchPlan, folder: StudyFolder) -> None:
-    """A database may serve several results folders, but a search has its records in one of them."""
+    """A database may serve several results folders, but the records of a search are in one of them."""
     if plan.search.storage is None:
         return
     here, known = str(folder.root), study.user_attrs.get(RESULTS)
@@ -116,20 +116,20 @@ def read_search(folder: str | Path) -> Study:
     header = read_header(found.study) if found.study.exists() else {}
     spec = header.get("spec", {}).get("search")
     if spec is None or (spec.get("storage") is None and not found.journal.exists()):
-        raise UserError(f"{folder} has no search; name the results folder of one")
+        raise UserError(f"{folder} contains no search; give the results folder of one")
     address = None if spec.get("storage") is None else without_mask(spec["storage"])
     return optuna.load_study(study_name=header["spec"]["name"], storage=_storage(address, found))
 
 
 def require_storage(url: str | None, folder: StudyFolder) -> None:
-    """Whether a search can keep its state where the study file and the results folder say.
+    """Checks that a search can keep its state where the study file and the results folder say.
 
     Raises:
-        UserError: results are in a bucket, which holds no database, and there is no address of one.
+        UserError: results are in a bucket, which cannot contain a database, and no database address is given.
     """
     if url is None and not isinstance(folder.journal, Path):
         raise UserError(
-            f"a search with results in {folder.root} needs a database, and search.storage is not set; "
+            f"a search with results in {folder.root} needs a database, but search.storage is not set; "
             "give its address, such as postgresql://USER@HOST/optuna"
         )
 
@@ -151,7 +151,7 @@ def _storage(url: str | None, folder: StudyFolder) -> BaseStorage:
 
 
 def _mend(journal: Path) -> None:
-    """Cuts off a line that a kill or a full disk left without its end: Optuna would write on behind it."""
+    """Removes a last line that a kill or a full disk left incomplete: Optuna would append to it."""
     if not journal.exists():
         return
     with journal.open("rb+") as file:
@@ -162,7 +162,7 @@ def _mend(journal: Path) -> None:
 
 
 def _warm(study: Study, plan: SearchPlan, folder: str, points: int) -> None:
-    """Puts the best points of an earlier search in front; every one is tried anew.
+    """Puts the best points of an earlier search first; each is evaluated again.
 
     Raises:
         UserError: there is no such search, or none of its points lies in this space.
@@ -174,7 +174,7 @@ def _warm(study: Study, plan: SearchPlan, folder: str, points: int) -> None:
     fits = [trial.params for trial in order if _contained(trial, plan)]
     if not fits:
         raise UserError(
-            f"search.warm_start: {folder} has {counted(len(earlier), 'point')}, of which none lies inside of "
+            f"search.warm_start: {folder} has {counted(len(earlier), 'point')}, none of which lies inside "
             "this study's ranges; widen them, or leave warm_start out"
         )
     for params in fits[:points]:
@@ -183,7 +183,7 @@ def _warm(study: Study, plan: SearchPlan, folder: str, points: int) -> None:
 
 
 def _contained(trial: FrozenTrial, plan: SearchPlan) -> bool:
-    """Whether a point has a value inside of the range for every parameter that exists where it lies."""
+    """Whether a point has a value inside the range of every parameter that exists there."""
     params: dict[str, Any] = trial.params
     for name, distribution, condition in plan.space.parameters:
         if condition is not None and params.get(condition[0]) != condition[1]:

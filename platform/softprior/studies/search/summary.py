@@ -17,10 +17,10 @@ from softprior.results import StudyFolder
 from softprior.studies.search.storage import REASON, TRIALS
 
 FEWEST = 4
-"""Finished points below which importances would say nothing."""
+"""Fewest finished points from which importances are meaningful."""
 
 BEST = 10
-"""Points that are listed."""
+"""Number of points that are listed."""
 
 
 class Point(NamedTuple):
@@ -29,8 +29,8 @@ class Point(NamedTuple):
     Attributes:
         number: Optuna's.
         state: `complete`, `pruned` (stopped early), `fail`, or `running`.
-        values: of the objectives; of a stopped one its last validation loss; empty if there is none.
-        params: by parameter; a condition that does not hold leaves one out.
+        values: of the objectives; for a stopped proposal its last validation loss; empty if there is none.
+        params: by parameter; those whose condition is not met are left out.
         trials: ids.
         reason: why it failed.
     """
@@ -49,7 +49,7 @@ class Summary(NamedTuple):
     Attributes:
         objectives: what they are called.
         points: all proposals in order.
-        best: finished ones, the lowest value first; with several objectives those that none beats in all.
+        best: finished ones, the lowest value first; with several objectives those that no other beats in all.
         importances: for every objective by parameter: PED-ANOVA's share of what tells good points from
             the others; empty with too few points.
         logs: parameters whose logarithm is searched.
@@ -102,7 +102,7 @@ def load_summary(folder: StudyFolder) -> Summary:
         )
     except (KeyError, TypeError) as error:
         raise UserError(
-            f"{folder.summary} is damaged ({error}); the same search again writes it anew"
+            f"{folder.summary} is damaged ({error}); run the same search again to rewrite it"
         ) from None
 
 
@@ -112,7 +112,7 @@ def _read(point: dict[str, Any]) -> Point:
 
 
 def summarise(study: Study) -> Summary:
-    """Reads a search off its Optuna study."""
+    """Summarises a search from its Optuna study."""
     trials = [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
     complete = [t for t in trials if t.state == TrialState.COMPLETE]
     objectives = tuple(study.metric_names or ())
