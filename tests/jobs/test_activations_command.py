@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.activations import FINISHED, WRONG, _left_out, main
+from jobs.activations import _left_out, main
+from jobs.exits import FINISHED, WRONG
 from tests.activations.test_worker import spec
 
 

@@ -91,7 +91,7 @@ def test_every_study_of_the_repository_plans(name: str, capsys, tmp_path: Path, 
         header = {"trial": "a", "model": {"fingerprint": known_model(model).fingerprint}}
         path = tmp_path / "results" / "tuned" / "posteriors" / f"{len(places)}.safetensors"
         save_posterior(path, Posterior(header, vectors, vectors, {}))
-    assert command.main([str(ROOT / "jobs" / "studies" / name), "--dry-run"]) == 0
+    assert command.main([str(ROOT / "jobs" / "studies" / name), "--dry-run", "--all"]) == 0
     said = capsys.readouterr().out
     assert "positions trained" in said
     ids = re.findall(r"^  ([0-9a-f]{16})  ", said, re.MULTILINE)

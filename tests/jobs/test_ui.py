@@ -26,7 +26,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.faults), signal.SIGTERM])
 def test_the_pages_end_with_all_their_processes(number: signal.Signals, results: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -27,7 +27,7 @@ from softprior.models.sharded import load_sharded, shared
 from softprior.prompt import Place, Prompt, Row, collate
 from softprior.specs import ModelSpec
 from softprior.testing.families import random_model, save_model, with_uneven_norms
-from softprior.testing.hosts import CHECKS, Recorder, example_batch, example_prompts
+from softprior.testing.hosts import PASSED_ON, Recorder, example_batch, example_prompts
 from softprior.testing.hosts.examples import picked
 
 pytestmark = pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
@@ -77,7 +77,7 @@ def close(found: Tensor, expected: Tensor) -> None:
 
 
 every_check = pytest.mark.parametrize(
-    "check", CHECKS["decoder"], ids=lambda check: check.__name__.removeprefix("check_")
+    "check", PASSED_ON["decoder"], ids=lambda check: check.__name__.removeprefix("check_")
 )
 
 

@@ -15,6 +15,7 @@ from filelock import FileLock
 from softprior.records import load_records, save_record
 from softprior.results import StudyFolder
 from softprior.studies.plan import plan_study
+from softprior.studies.table import columns
 from softprior.studies.worker import failed
 from softprior.study_files import load_study
 from softprior.tasks import TASKS
@@ -91,6 +92,7 @@ def test_killed_and_stopped_it_goes_on_without_loss_or_duplicates(
         if number == signal.SIGKILL:
             kill(process)
             assert trained not in load_records(folder.records), "the trial ended before the kill"
+            time.sleep(3)  # Ray's workers live on for a moment
             written = checkpoint.stat().st_mtime_ns
             continue
         process.send_signal(number)

@@ -18,6 +18,7 @@ from softprior.tiny.recipe import ORDERS, bare_row, ordered_row, sums, texts
 from tests.builders import tiny
 
 
+@pytest.mark.faults  # a minute, and only another recipe or other weights can break it
 @pytest.mark.network("wikipedia-106")
 @pytest.mark.timeout(600)
 def test_the_card_holds_and_the_shipped_numbers_are_measured_ones() -> None:

@@ -43,6 +43,7 @@ __all__ = [
     "CLOSE",
     "LENGTHS",
     "MAX_NEW",
+    "PASSED_ON",
     "Recorder",
     "check_comparison",
     "check_embed",
@@ -103,6 +104,15 @@ CHECKS: dict[Stack, tuple[_Check, ...]] = {
 }
 """The suite for a host of any dtype, by the stack where its prompts stand; `check_finite_differences`
 comes on top for float64."""
+
+
+ON_EACH_TOKEN = (check_padding_and_order, check_labels)
+"""Checks that take as long as all others together; only a host that runs the model itself can fail them."""
+
+PASSED_ON: dict[Stack, tuple[_Check, ...]] = {
+    stack: tuple(check for check in checks if check not in ON_EACH_TOKEN) for stack, checks in CHECKS.items()
+}
+"""The suite for a host that passes requests on to one that has passed all of it."""
 
 
 def check_host(host: FrozenLM, oracle: nn.Module) -> None:
