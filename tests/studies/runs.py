@@ -29,7 +29,8 @@ from tests.ray_head import ROOT
 
 STARTED: list[subprocess.Popen[str]] = []
 
-ONE = ("resources.concurrent=1",)
+ONE = "resources.concurrent=1"
+"""For tests that gain nothing from a second worker, which would import torch and transformers once more."""
 
 STATES = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 """Of MLflow's runs, by the status of a record."""
@@ -53,12 +54,9 @@ def hear_ctrl_c() -> None:
 
 
 def start(study: Path, results: Path | str, *overrides: str, **variables: str) -> subprocess.Popen[str]:
-    """A study in a process (and process group) of its own, as a user starts it, one trial at a time.
-
-    A second worker would import torch and transformers once more.
-    """
+    """A study in a process (and process group) of its own, as a user starts it."""
     environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "PYTHONPATH")} | variables
-    command = [sys.executable, "-m", "jobs.study", str(study), *ONE, *overrides, "--results", str(results)]
+    command = [sys.executable, "-m", "jobs.study", str(study), *overrides, "--results", str(results)]
     STARTED.append(
         subprocess.Popen(
             command,

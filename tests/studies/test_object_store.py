@@ -16,6 +16,7 @@ from tests.builders import study_file
 from tests.object_store import bucket
 from tests.ray_head import ROOT
 from tests.studies.runs import (
+    ONE,
     Undisturbed,
     assert_as_undisturbed,
     assert_tracked,
@@ -47,7 +48,7 @@ def test_killed_and_resumed_with_results_in_a_bucket(
     results = f"{bucket}/results"
     arguments = [str(file), "--results", results]
     folder = StudyFolder(location(f"{results}/small"))
-    process = start(file, results)
+    process = start(file, results, ONE)
     wait_for_checkpoint(process, folder)
     kill(process)
     assert folder.lock.exists()

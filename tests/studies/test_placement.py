@@ -46,9 +46,6 @@ __all__ = ["nothing_is_left_running"]  # a fixture
 
 SHARED = {"hosts": "shared", "cpus": 1}
 
-MANY = "resources.concurrent=4"
-"""Trials that ask one copy of the model at a time; `start` runs one."""
-
 
 def study(path: Path, *overrides: str, **changes: Any) -> Any:
     return load_study(study_file(path / "study.yaml", **changes), overrides)
@@ -180,7 +177,7 @@ def assert_as_alone(shared: Record, root: Path) -> None:
 @pytest.mark.timeout(300)
 def test_a_study_on_one_copy_of_the_model_has_the_losses_of_one_with_many(tmp_path):
     file = study_file(tmp_path / "small.yaml", **FOUR, placement={**SHARED, "tokens": 3000})
-    code, output = finish(start(file, tmp_path / "results", MANY, "tracking.enabled=false"))
+    code, output = finish(start(file, tmp_path / "results", "tracking.enabled=false"))
     assert code == 0, output
     records = ran(StudyFolder(tmp_path / "results" / "small"))
     assert [record.status for record in records.values()] == ["finished"] * 5
@@ -254,7 +251,7 @@ def test_a_replica_killed_in_the_middle_of_a_study_costs_nothing_but_time(tmp_pa
     training = {"steps": 80, "batch": 8, "checkpoint": 1}
     file = study_file(tmp_path / "small.yaml", **FOUR | {"training": training}, placement=SHARED)
     folder = StudyFolder(tmp_path / "results" / "small")
-    process = start(file, tmp_path / "results", MANY)
+    process = start(file, tmp_path / "results")
     wait_for_checkpoint(process, folder)
     (replica,) = replicas_of(process.pid)
     os.kill(replica, signal.SIGKILL)
@@ -276,7 +273,7 @@ def test_a_rank_killed_in_the_middle_of_a_study_costs_nothing_but_time(tmp_path)
     }
     file = study_file(tmp_path / "small.yaml", **changes)
     folder = StudyFolder(tmp_path / "results" / "small")
-    process = start(file, tmp_path / "results", MANY)
+    process = start(file, tmp_path / "results")
     wait_for_checkpoint(process, folder)
     (replica,) = replicas_of(process.pid)
     rank = psutil.Process(replica).children()[-1]
@@ -296,7 +293,7 @@ def test_a_study_over_sharded_weights_agrees_with_one_over_whole_ones(tmp_path):
     found = {}
     for name, placement in (("own", {"hosts": "local"}), ("sharded", {**SHARED, "cpus": 2, "ranks": 2})):
         file = study_file(tmp_path / f"{name}.yaml", **FOUR, placement=placement)
-        code, output = finish(start(file, tmp_path / name, MANY, "tracking.enabled=false"))
+        code, output = finish(start(file, tmp_path / name, "tracking.enabled=false"))
         assert code == 0, output
         found[name] = ran(StudyFolder(tmp_path / name / "small"))
     for trial, own in found["own"].items():

@@ -22,6 +22,7 @@ from softprior.tasks import TASKS
 from tests.builders import SUMS, study_file
 from tests.ray_head import ROOT
 from tests.studies.runs import (
+    ONE,
     Undisturbed,
     assert_as_undisturbed,
     assert_tracked,
@@ -46,7 +47,7 @@ def test_failed_trials_do_not_stop_the_others_and_nothing_runs_twice(tmp_path: P
     fitted = next(t for t in plan_study(load_study(study)).trials if t.prior and t.prior.name == "fitted")
     stopped = failed(fitted, "stopped by a search of this name", {}).model_copy(update={"status": "stopped"})
     save_record(folder.record(fitted.id), stopped)
-    code, output = finish(start(study, results))
+    code, output = finish(start(study, results, ONE))
     assert code == 1, output
     records = load_records(folder.records)
     statuses = sorted((r.spec.prior.name if r.spec.prior else "", r.status) for r in records.values())
@@ -68,7 +69,7 @@ def test_failed_trials_do_not_stop_the_others_and_nothing_runs_twice(tmp_path: P
     assert_tracked(results, records)
 
     written = {i: folder.record(i).stat().st_mtime_ns for i in finished}
-    code, output = finish(start(study, results, "priors=[fitted]"))
+    code, output = finish(start(study, results, ONE, "priors=[fitted]"))
     assert code == 0, output
     assert "2 of 2 trials are finished already" in output
     assert written == {i: folder.record(i).stat().st_mtime_ns for i in finished}
@@ -87,7 +88,7 @@ def test_killed_and_stopped_it_goes_on_without_loss_or_duplicates(
     trained = next(spec.id for spec in plan_study(load_study(study)).trials if spec.prior)
     checkpoint, written = folder.checkpoint(trained), 0
     for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
-        process = start(study, results)
+        process = start(study, results, ONE)
         wait_for(lambda: checkpoint.exists() and checkpoint.stat().st_mtime_ns != written, process)  # noqa: B023
         if number == signal.SIGKILL:
             kill(process)
@@ -112,7 +113,7 @@ def test_killed_and_stopped_it_goes_on_without_loss_or_duplicates(
         time.sleep(2)
         assert checkpoint.stat().st_mtime_ns == written
 
-    code, output = finish(start(study, results))
+    code, output = finish(start(study, results, ONE))
     assert code == 0, output
     records = load_records(folder.records)
     assert len(records) == 2
@@ -123,7 +124,7 @@ def test_killed_and_stopped_it_goes_on_without_loss_or_duplicates(
 
 def test_more_cpus_than_any_node_has_is_said_at_once(tmp_path: Path) -> None:
     study = study_file(tmp_path / "small.yaml")
-    code, output = finish(start(study, tmp_path / "results", "resources.cpus=4096"))
+    code, output = finish(start(study, tmp_path / "results", ONE, "resources.cpus=4096"))
     assert code == 2, output
     assert "error: a trial or worker asks for 4,096 CPUs" in output
     assert "Traceback" not in output
@@ -134,7 +135,7 @@ def test_a_study_that_is_running_is_not_run_twice(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path / "results" / "small")
     folder.root.mkdir(parents=True)
     with FileLock(folder.lock):
-        code, output = finish(start(study, tmp_path / "results"))
+        code, output = finish(start(study, tmp_path / "results", ONE))
     assert code == 2, output
     assert "another process is running in" in output
 

@@ -30,6 +30,7 @@ from tests.builders import SUMS, study_file
 from tests.object_store import bucket
 from tests.ray_head import ROOT
 from tests.studies.runs import (
+    ONE,
     STARTED,
     assert_tracked,
     checkpoints,
@@ -60,7 +61,7 @@ SEARCH: dict[str, Any] = {
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a whole search, and what it printed."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    code, output = finish(start(study_file(folder / "small.yaml", **SEARCH), folder / "results"))
+    code, output = finish(start(study_file(folder / "small.yaml", **SEARCH), folder / "results", ONE))
     assert code == 0, output
     return folder / "results" / "small", output
 
@@ -138,10 +139,10 @@ def test_killed_and_resumed_it_is_the_undisturbed_search(
     results = tmp_path / "results"
     folder = StudyFolder(results / "small")
     study = study_file(tmp_path / "small.yaml", **SEARCH)
-    before = cut_off(start(study, results), folder)
+    before = cut_off(start(study, results, ONE), folder)
     assert_in_the_middle(read_search(results / "small"))
 
-    code, output = finish(start(study, results))
+    code, output = finish(start(study, results, ONE))
     assert code == 0, output
     assert_same_search(read_search(results / "small"), folder, undisturbed[0])
     ended = load_records(folder.records)
@@ -167,7 +168,7 @@ def test_killed_and_resumed_with_results_in_a_bucket_it_is_the_undisturbed_searc
     changes = SEARCH | {"search": search, "tracking": {"uri": server.uri}}
     study = study_file(tmp_path / "small.yaml", **changes)
     folder = StudyFolder(location(f"{results}/small"))
-    before = cut_off(start(study, results), folder)
+    before = cut_off(start(study, results, ONE), folder)
     assert_in_the_middle(load_study(study_name="small", storage=database))
     assert folder.lock.exists()
 
@@ -204,7 +205,7 @@ def test_what_is_not_a_number_is_told_as_a_failure_with_its_reason(tmp_path: Pat
         },
     }
     study = study_file(tmp_path / "small.yaml", **{**SEARCH, **changes})
-    code, output = finish(start(study, tmp_path / "results"))
+    code, output = finish(start(study, tmp_path / "results", ONE))
     assert code == 1, output
     assert "Traceback" not in output
     folder = tmp_path / "results" / "small"
@@ -276,7 +277,7 @@ def test_the_example_over_all_priors_runs_on_the_shipped_model(tmp_path: Path) -
         "methods.1.deep.last=1",
     ]
     study = ROOT / "jobs" / "studies" / "search_priors.yaml"
-    code, output = finish(start(study, tmp_path / "results", *overrides))
+    code, output = finish(start(study, tmp_path / "results", ONE, *overrides))
     assert code == 0, output
     trials = read_search(tmp_path / "results" / "search-priors").get_trials()
     assert [t.state for t in trials] == [TrialState.COMPLETE] * 4
