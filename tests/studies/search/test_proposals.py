@@ -214,6 +214,12 @@ def test_an_end_that_cannot_be_told_ends_the_search_and_is_told_next_time(
         assert suggested(asked) == handed[0]
 
 
+def leave_all(asked: Proposals, folder: StudyFolder) -> None:
+    """Ends every trial that a search asks for, in place of Tune."""
+    while (spec := suggested(asked)) is not None:
+        leave(asked, folder, spec)
+
+
 def test_a_search_of_other_code_begins_anew_and_the_old_one_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,13 +271,10 @@ def test_a_proposal_that_fails_without_a_trial_makes_the_status_1(
             raise UserError("these values do not fit together; change one of them")
         return at(data)
 
-    def run_trials(*arguments: Any) -> None:
-        asked = arguments[-1].searcher
-        while (spec := suggested(asked)) is not None:
-            leave(asked, folder, spec)
-
     monkeypatch.setattr(plan, "at", picky)
-    monkeypatch.setattr(search_run, "run_trials", run_trials)
+    monkeypatch.setattr(
+        search_run, "run_trials", lambda *arguments: leave_all(arguments[-1].searcher, folder)
+    )
     monkeypatch.setattr(Cluster, "start", lambda _: None)
     console = Console(width=200, record=True, file=io.StringIO())
     works: list[Work] = []
@@ -403,12 +406,9 @@ def test_a_baseline_that_failed_runs_again_and_its_new_record_counts(
 ) -> None:
     plan, folder = planned(tmp_path, **{**STOPPING, "search": {"trials": 2}}), StudyFolder(tmp_path / "small")
 
-    def run_trials(*arguments: Any) -> None:
-        asked = arguments[-1].searcher
-        while (spec := suggested(asked)) is not None:
-            leave(asked, folder, spec)
-
-    monkeypatch.setattr(search_run, "run_trials", run_trials)
+    monkeypatch.setattr(
+        search_run, "run_trials", lambda *arguments: leave_all(arguments[-1].searcher, folder)
+    )
     cluster = SimpleNamespace(start=lambda: None)
     (baseline,) = plan.baselines
     save_record(folder.record(baseline.id), failed(baseline, "the node was lost", {}))
