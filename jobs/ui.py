@@ -21,6 +21,9 @@ from softprior.tracking.client import ARTIFACTS, DATABASE, default_uri, follow_a
 PATIENCE = 5.0
 """Seconds that server processes have to exit by themselves."""
 
+LIGHT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+"""Keeps MLflow from starting processes that judge answers of language models, which nobody asks for here."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Serves until Ctrl-C, SIGTERM or the terminal's end; returns 2 where there is nothing to show."""
@@ -35,10 +38,9 @@ def _show(options: argparse.Namespace) -> int:
         print(f"note: {note}", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", default_uri(results)]
     command += ["--default-artifact-root", (results / ARTIFACTS).as_uri()]
-    command += ["--host", options.host, "--port", str(options.port)]
+    command += ["--host", options.host, "--port", str(options.port), "--workers", "1"]
     print(f"open http://{options.host}:{options.port} (Ctrl-C stops)", flush=True)
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    return _serve(command, environment)
+    return _serve(command, {**LIGHT, **os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"})
 
 
 def _parser() -> argparse.ArgumentParser:

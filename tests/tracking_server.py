@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from jobs.ui import LIGHT
+from softprior.tracking.client import default_uri
+from tests.databases import empty_database
 from tests.ray_head import end, free_ports
 
 
@@ -25,8 +28,9 @@ class Server:
     def __init__(self, folder: Path) -> None:
         (port,) = free_ports(1)
         self.uri = f"http://127.0.0.1:{port}"
+        empty_database(folder / "database")
         self._command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-        self._command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/server.db"]
+        self._command += ["--workers", "1", "--backend-store-uri", default_uri(folder / "database")]
         self._command += ["--artifacts-destination", str(folder / "artifacts")]
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
@@ -35,7 +39,7 @@ class Server:
         self._process = subprocess.Popen(
             self._command,
             cwd=self._folder,
-            env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+            env=LIGHT | os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

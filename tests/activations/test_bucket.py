@@ -60,6 +60,7 @@ def test_sums_in_a_bucket_that_are_damaged_are_told(bucket: str) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("quick_tsne")
 def test_the_command_with_results_in_a_bucket(
     bucket: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

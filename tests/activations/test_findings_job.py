@@ -28,6 +28,7 @@ def test_findings_of_other_code_are_not_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("quick_tsne")
 def test_findings_and_figures_are_made_once_and_again_after_a_new_run(tmp_path: Path, capsys) -> None:
     file = tmp_path / "small.yaml"
     file.write_text(yaml.safe_dump(spec().model_dump(mode="json", exclude_defaults=True)))

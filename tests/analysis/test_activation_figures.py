@@ -53,6 +53,9 @@ def found(store: Path) -> dict:
     return findings(store)
 
 
+pytestmark = pytest.mark.usefixtures("quick_tsne")
+
+
 def quiet(*_: object) -> None:
     """Nobody watches."""
 

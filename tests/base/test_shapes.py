@@ -39,6 +39,10 @@ LONG = (
     "stop",
     "comparison",
     "density",
+    "support",
+    "tree",
+    "one_by_one",
+    "bootstrap",
 )
 FAMILIES = ("gemma", "qwen3", "gpt2", "mt5", "v1.1")
 WORDS = f"not ({' or '.join((*LONG, *FAMILIES))})"

@@ -74,7 +74,7 @@ def test_a_job_has_all_it_needs_stops_in_order_goes_on_and_fails_with_its_trials
     study = study_file(
         tmp_path / "small.yaml",
         priors=[{"isotropic": {"scale": {"search": {"choices": [0.05, 1e39]}}}}],
-        training={"steps": 300, "batch": 8, "checkpoint": 1},
+        training={"steps": 120, "batch": 8, "checkpoint": 1},
         search={"trials": 4, "sampler": "random"},
         tracking={"enabled": False},
     )
@@ -135,7 +135,7 @@ def test_a_job_has_all_it_needs_stops_in_order_goes_on_and_fails_with_its_trials
     assert "finished" in {record.status for record in before.values()}
     assert all(records[i] == record for i, record in before.items()), "a trial ran again"
     resumed = records[checkpoint.stem]
-    assert [point.step for point in resumed.steps] == list(range(1, 301))
+    assert [point.step for point in resumed.steps] == list(range(1, 121))
     told = {trial.state.name: trial.values for trial in read_search(folder.root).get_trials()}
     assert told == {"COMPLETE": [resumed.validation[-1].loss], "FAIL": None}
 
@@ -211,18 +211,6 @@ def test_what_keeps_a_driver_from_the_cluster_is_said_in_one_sentence(head: Head
     assert "asks for 99 CPUs" in lines[0]
     assert "runs Ray 2.1.0 and Python" in lines[1]
     assert f"no Ray cluster answers at RAY_ADDRESS={nobody}" in lines[2]
-
-
-def test_a_study_with_a_wrong_token_ends_with_one_sentence(head: Head, tmp_path: Path) -> None:
-    wrong = tmp_path / "token"
-    wrong.write_text("0" * 64)
-    command = ("-m", "jobs.study", str(study_file(tmp_path / "small.yaml")), "--results", str(tmp_path))
-    here = {"RAY_ADDRESS": head.address, "RAY_AUTH_TOKEN_PATH": str(wrong)}
-    done = head.run(sys.executable, *command, **here)  # which has a limit
-    assert done.returncode == 2, done.stdout + done.stderr
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: ")
-    assert "asks for its token" in line
 
 
 def said(head: Head, code: str, *arguments: str, **environment: str) -> list[str]:

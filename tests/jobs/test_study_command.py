@@ -128,16 +128,27 @@ WRONG = {
 def test_a_wrong_file_gets_one_helpful_sentence(case: str, tmp_path: Path, capsys) -> None:
     changes, hint = WRONG[case]
     file = study_file(tmp_path / "wrong.yaml", **changes)
+    assert command.main([str(file), "--dry-run", "--results", str(tmp_path / "results")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith("error: ")
+    assert "wrong.yaml" in said
+    assert hint in said
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_run_says_of_a_wrong_file_what_a_dry_run_says(tmp_path: Path, capsys) -> None:
+    """Where a study ran before; in a new folder Ray would be on its way by then, and take seconds to stop."""
+    file = study_file(tmp_path / "wrong.yaml", priors=["isotropc"])
+    table = StudyFolder(tmp_path / "results" / "small").table
+    table.parent.mkdir(parents=True)
+    table.touch()
     said = []
     for dry in ([], ["--dry-run"]):
         assert command.main([str(file), *dry, "--results", str(tmp_path / "results")]) == 2
         said.append(capsys.readouterr().err)
     assert said[0] == said[1]
-    assert said[0].count("\n") == 1
-    assert said[0].startswith("error: ")
-    assert "wrong.yaml" in said[0]
-    assert hint in said[0]
-    assert not (tmp_path / "results").exists()
+    assert list(table.parent.iterdir()) == [table]
 
 
 def test_a_folder_is_no_database_and_a_plan_says_so_too(tmp_path: Path, capsys) -> None:

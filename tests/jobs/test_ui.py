@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from jobs import ui
-from softprior.tracking.client import default_uri, make_database
+from tests.databases import empty_database
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pages")
-    make_database(default_uri(folder), folder / "artifacts")
+    empty_database(folder)
     return folder
 
 
@@ -41,7 +41,7 @@ def test_the_pages_end_with_all_their_processes(number: signal.Signals, results:
     while not _answers(port):
         assert process.poll() is None
         time.sleep(0.1)
-    assert len(_processes_of(results)) > 2, "the command, the server and its workers"
+    assert len(_processes_of(results)) > 2, "the command, MLflow's, and its server"
     process.send_signal(number)
     assert process.wait() == (0 if number == signal.SIGINT else 128 + number)
     assert _processes_of(results) == []

@@ -150,19 +150,20 @@ def test_trials_that_ask_at_the_same_time_share_passes_and_get_their_own_answers
     assert after.turns - before.turns < 50, "hardly any pass was shared"
 
 
-def test_the_table_of_embeddings_is_shared_in_memory(cluster, local, monkeypatch):
+def test_the_table_of_embeddings_is_shared_in_memory(replicas, local, monkeypatch):
     monkeypatch.setattr(hosted, "CHUNK", 50)
-    one, other = replica(), replica()
+    before = [ray.get(each.served.remote()).calls for each in replicas]
     ids = torch.arange(97)
-    first, second = HostedLM([one, other]), HostedLM([one, other])
+    first, second = HostedLM(replicas), HostedLM(replicas)
     found = [first.embed(ids), second.embed(ids)]
     assert torch.equal(found[0], local.embed(ids))
     assert found[0].data_ptr() == found[1].data_ptr()
     assert torch.equal(first.embed(ids[5:70]), local.embed(ids[5:70]))
     assert {client._seat for client in (first, second)} == {0, 1}
-    assert [ray.get(each.served.remote()).calls for each in (one, other)] == [2, 0]
-    ray.kill(one)
-    ray.kill(other)
+    calls = [ray.get(each.served.remote()).calls - b for each, b in zip(replicas, before, strict=True)]
+    assert sorted(calls) == [0, 2]
+    first.leave()
+    second.leave()
 
 
 def test_clients_are_seated_evenly_and_keep_their_seats(replicas):
@@ -273,9 +274,9 @@ def test_a_replica_that_hangs_is_ended_and_comes_back(cluster, local, tmp_path):
     ray.kill(one)
 
 
-def test_what_a_dead_trial_waits_for_is_dropped(cluster, local):
-    one = replica(tokens=1)
-    wait_for([one])
+def test_what_a_dead_trial_waits_for_is_dropped(replicas, local):
+    one = replicas[0]
+    first = ray.get(one.served.remote()).calls
     prompt, batch = example_prompts(local)["soft"], example_batch(local.info())
 
     @ray.remote(num_cpus=0, max_concurrency=8)
@@ -293,7 +294,7 @@ def test_what_a_dead_trial_waits_for_is_dropped(cluster, local):
     asked = trial.ask.remote(HostedLM([one]))
     assert ray.get(trial.there.remote())
     deadline = time.monotonic() + 60
-    while ray.get(one.served.remote()).calls < 3:
+    while ray.get(one.served.remote()).calls < first + 3:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert ray.get(one.followed.remote()) == 1
@@ -307,7 +308,6 @@ def test_what_a_dead_trial_waits_for_is_dropped(cluster, local):
     time.sleep(0.5)
     assert ray.get(one.served.remote()).calls <= before + 1
     assert torch.equal(HostedLM([one]).loss(None, batch).tokens, batch.labels.sum(1))
-    ray.kill(one)
 
 
 def test_a_model_that_cannot_be_had_is_said_in_its_own_sentence(cluster):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from jobs import study as command
 from softprior.posteriors import load_posterior
 from softprior.records import Record, load_record
 from softprior.results import StudyFolder
@@ -25,6 +28,7 @@ from softprior.specs import TrialSpec
 from softprior.studies.plan import plan_study
 from softprior.study_files import load_study
 from tests.builders import run
+from tests.databases import empty_database
 from tests.ray_head import ROOT
 
 STARTED: list[subprocess.Popen[str]] = []
@@ -54,7 +58,9 @@ def hear_ctrl_c() -> None:
 
 
 def start(study: Path, results: Path | str, *overrides: str, **variables: str) -> subprocess.Popen[str]:
-    """A study in a process (and process group) of its own, as a user starts it."""
+    """A study in a process (and process group) of its own, as a user starts it, where others ran before."""
+    if "://" not in str(results):
+        empty_database(Path(results))
     environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "PYTHONPATH")} | variables
     command = [sys.executable, "-m", "jobs.study", str(study), *overrides, "--results", str(results)]
     STARTED.append(
@@ -80,6 +86,18 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
         os.killpg(process.pid, signal.SIGKILL)  # a fixture's, which no other fixture ends
         raise
     return process.returncode, output
+
+
+def here(study: Path, results: Path | str, *overrides: str) -> tuple[int, str]:
+    """The status and the output of a study that runs in this process, which has imported all it needs."""
+    if "://" not in str(results):
+        empty_database(Path(results))
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said):
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.chdir(ROOT)
+        status = command.main([str(study), *overrides, "--results", str(results)])
+    return status, said.getvalue()
 
 
 def kill(process: subprocess.Popen[str]) -> None:

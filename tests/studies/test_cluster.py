@@ -43,15 +43,10 @@ def test_more_cpus_than_any_node_has_are_refused_and_ray_is_stopped(monkeypatch:
     with Cluster(ResourcesSpec(cpus=1)):
         assert ray.is_initialized()
         assert os.environ["OMP_NUM_THREADS"] == "1"
+        commands = [" ".join(child.cmdline()) for child in psutil.Process().children()]
     assert not ray.is_initialized()
     assert ours() == before
-
-
-def test_a_cluster_of_our_own_has_no_autoscaler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A signal to the whole process group would reach it, and its traceback would reach the screen."""
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with Cluster(ResourcesSpec(cpus=1)):
-        commands = [" ".join(child.cmdline()) for child in psutil.Process().children()]
+    # A signal to the whole process group would reach an autoscaler, and its traceback the screen.
     assert any("gcs_server" in command for command in commands)
     assert not any("monitor.py" in command and "log_monitor" not in command for command in commands)
 

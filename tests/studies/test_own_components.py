@@ -19,7 +19,7 @@ from softprior.studies.plan import Plan, plan_study
 from softprior.study_files import load_study
 from softprior.testing.priors import TableSource, check_samples
 from tests.builders import study_file
-from tests.studies.runs import ONE, finish, start
+from tests.studies.runs import ONE, finish, here, start
 
 PRIOR = """
 from __future__ import annotations
@@ -102,7 +102,7 @@ def test_a_package_and_a_file_offer_priors_that_workers_run(package, tmp_path):
         "mixture": ("ring-prior 1.2",),
     }
     assert all(record.status == "finished" for record in records)
-    status, output = finish(start(study, tmp_path / "results", ONE, "--dry-run", PYTHONPATH=str(package)))
+    status, output = here(study, tmp_path / "results", "--dry-run")  # without the file
     assert status == 2
     assert "priors[0] = 'spiral_prior' does not exist" in output
 

@@ -212,7 +212,7 @@ def test_a_search_shares_two_copies_and_stops_trials_on_them(tmp_path, monkeypat
         "search": {
             "trials": 6,
             "sampler": "random",
-            "concurrent": 4,
+            "concurrent": 2,
             "early_stopping": {"asha": {"grace": 3, "reduction": 2}},
         },
     }

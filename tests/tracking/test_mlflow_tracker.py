@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +30,7 @@ from softprior.tracking.client import (
 from softprior.tracking.mlflow_tracker import PARENT, MlflowTracker
 from softprior.tracking.runs import KEY, log_run
 from tests.builders import Finished, run, trial
+from tests.tracking_server import Server
 
 
 @pytest.fixture
@@ -180,50 +178,19 @@ def test_a_run_is_renamed_when_its_study_grows(ended, uri: str) -> None:
     assert any("isotropic(scale=" in name for name in names)
 
 
-@pytest.fixture
-def port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def test_a_server_that_is_away_is_said_and_gets_everything_later(ended, tmp_path: Path, port: int) -> None:
+def test_a_server_that_is_away_is_said_and_gets_everything_later(ended, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     study, trials, folder, records = ended
-    uri = f"http://127.0.0.1:{port}"
+    server = Server(tmp_path)
+    uri = server.uri
     away = MlflowTracker(uri, study, trials, folder)
     away.progress(trials[-1], [Step(StepPoint(step=1, loss=1.0, rate=0.1, gradient=1.0, moved=0.1), 6)])
     away.close(records)
     assert away.problem
 
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
-    command += [
-        "--backend-store-uri",
-        f"sqlite:///{tmp_path}/server.db",
-        "--artifacts-destination",
-        str(tmp_path / "a"),
-    ]
-    server = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
-        start_new_session=True,
-    )
+    server.start()
     try:
-        _wait_for(f"{uri}/health")
+        server.wait()
         back = MlflowTracker(uri, study, trials, folder)
         back.close(records)
         assert back.problem is None
@@ -233,18 +200,7 @@ def test_a_server_that_is_away_is_said_and_gets_everything_later(ended, tmp_path
         assert len(runs) == 1 + len(records)
         assert {r.info.status for r in runs} == {"FINISHED"}
     finally:
-        os.killpg(server.pid, 15)
-        server.wait()
-
-
-def _wait_for(address: str) -> None:
-    for _ in range(600):
-        try:
-            with urllib.request.urlopen(address):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError(f"{address} never answered")
+        server.kill()
 
 
 def test_a_database_killed_in_the_making_is_made_again(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from tests.studies.runs import (
     assert_tracked,
     checkpoints,
     finish,
+    here,
     kill,
     nothing_is_left_running,
     start,
@@ -47,7 +48,7 @@ __all__ = ["bucket", "nothing_is_left_running", "server"]  # fixtures
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
-PROPOSALS = 13
+PROPOSALS = 11
 SEARCH: dict[str, Any] = {
     "priors": [{"isotropic": {"scale": {"search": {"low": 0.001, "high": 1.0, "log": True}}}}, "fitted"],
     "rates": [{"search": {"low": 0.001, "high": 0.3, "log": True}}],
@@ -61,7 +62,7 @@ SEARCH: dict[str, Any] = {
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a whole search, and what it printed."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    code, output = finish(start(study_file(folder / "small.yaml", **SEARCH), folder / "results", ONE))
+    code, output = here(study_file(folder / "small.yaml", **SEARCH), folder / "results", ONE)
     assert code == 0, output
     return folder / "results" / "small", output
 
@@ -74,11 +75,9 @@ def records(folder: Path) -> dict[str, Record]:
     return load_records(StudyFolder(folder).records)
 
 
-def cut_off(process: subprocess.Popen[str], folder: StudyFolder) -> dict[str, Record]:
-    """Kills a search in the middle of a trial; the records it has."""
+def wait_for_the_middle(process: subprocess.Popen[str], folder: StudyFolder) -> None:
+    """Waits for some records, and for a trial to be under way."""
     wait_for(lambda: len(list(folder.records.glob("*.json"))) >= 5 and checkpoints(folder), process)
-    kill(process)
-    return load_records(folder.records)
 
 
 def assert_in_the_middle(search: Study) -> None:
@@ -133,16 +132,37 @@ def test_a_search_leaves_points_records_figures_and_runs(undisturbed: tuple[Path
     assert {"search/history.png", "search/summary.json"} <= files
 
 
-def test_killed_and_resumed_it_is_the_undisturbed_search(
-    undisturbed: tuple[Path, str], tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.faults)])
+def test_stopped_and_resumed_it_is_the_undisturbed_search(
+    undisturbed: tuple[Path, str], tmp_path: Path, number: signal.Signals
 ) -> None:
     results = tmp_path / "results"
     folder = StudyFolder(results / "small")
     study = study_file(tmp_path / "small.yaml", **SEARCH)
-    before = cut_off(start(study, results, ONE), folder)
-    assert_in_the_middle(read_search(results / "small"))
+    process = start(study, results, ONE)
+    wait_for_the_middle(process, folder)
+    if number == signal.SIGKILL:
+        kill(process)
+        assert_in_the_middle(read_search(results / "small"))
+    else:
+        process.send_signal(number)
+        code, output = finish(process)
+        assert code == 128 + number, output
+        assert "Traceback" not in output
+        assert "***" not in output, "Ray's crash dump"
+        assert "stopping; running trials will continue" in output
+        assert "continue with" in output
+        parent, runs = tracked(results)
+        assert parent.info.status == "KILLED"
+        assert "KILLED" in {run.info.status for run in runs.values()}
+        written = {path: path.stat().st_mtime_ns for path in checkpoints(folder)}
+        assert written
+        time.sleep(2)
+        now = {path: path.stat().st_mtime_ns for path in checkpoints(folder)}
+        assert now == written, "a worker goes on training behind the user's back"
+    before = load_records(folder.records)
 
-    code, output = finish(start(study, results, ONE))
+    code, output = here(study, results, ONE)
     assert code == 0, output
     assert_same_search(read_search(results / "small"), folder, undisturbed[0])
     ended = load_records(folder.records)
@@ -150,7 +170,7 @@ def test_killed_and_resumed_it_is_the_undisturbed_search(
     assert_tracked(results, ended)
     assert tracked(results)[0].info.status == "FINISHED"
 
-    assert command.main([str(study), "--results", str(results)]) == 0, "with nothing left to do"
+    assert here(study, results)[0] == 0, "with nothing left to do"
     assert_same_search(read_search(results / "small"), folder, undisturbed[0])
 
 
@@ -168,7 +188,10 @@ def test_killed_and_resumed_with_results_in_a_bucket_it_is_the_undisturbed_searc
     changes = SEARCH | {"search": search, "tracking": {"uri": server.uri}}
     study = study_file(tmp_path / "small.yaml", **changes)
     folder = StudyFolder(location(f"{results}/small"))
-    before = cut_off(start(study, results, ONE), folder)
+    process = start(study, results, ONE)
+    wait_for_the_middle(process, folder)
+    kill(process)
+    before = load_records(folder.records)
     assert_in_the_middle(load_study(study_name="small", storage=database))
     assert folder.lock.exists()
 
@@ -205,7 +228,7 @@ def test_what_is_not_a_number_is_told_as_a_failure_with_its_reason(tmp_path: Pat
         },
     }
     study = study_file(tmp_path / "small.yaml", **{**SEARCH, **changes})
-    code, output = finish(start(study, tmp_path / "results", ONE))
+    code, output = here(study, tmp_path / "results", ONE)
     assert code == 1, output
     assert "Traceback" not in output
     folder = tmp_path / "results" / "small"
@@ -268,6 +291,7 @@ def ask(process: subprocess.Popen[str], address: str) -> Any:
             time.sleep(0.2)
 
 
+@pytest.mark.faults
 def test_the_example_over_all_priors_runs_on_the_shipped_model(tmp_path: Path) -> None:
     overrides = ["model=tiny", "search.trials=4", "search.early_stopping=null", "training.steps=2"]
     overrides += ["training.curve=1", "evaluation.examples=8", "resources.cpus=1", "search.sampler=random"]
@@ -277,7 +301,7 @@ def test_the_example_over_all_priors_runs_on_the_shipped_model(tmp_path: Path) -
         "methods.1.deep.last=1",
     ]
     study = ROOT / "jobs" / "studies" / "search_priors.yaml"
-    code, output = finish(start(study, tmp_path / "results", ONE, *overrides))
+    code, output = here(study, tmp_path / "results", ONE, *overrides)
     assert code == 0, output
     trials = read_search(tmp_path / "results" / "search-priors").get_trials()
     assert [t.state for t in trials] == [TrialState.COMPLETE] * 4
