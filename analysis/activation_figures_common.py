@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures import END, START, TOKENS
-from softprior.files import write_atomically
+from softprior.results.files import write_atomically
 
 matplotlib.use("Agg")
 

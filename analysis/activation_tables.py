@@ -10,7 +10,7 @@ from rich.text import Text
 
 from analysis.activation_figures_common import spread_over
 from softprior.activations.findings.claims import Ratio, over_null, radii
-from softprior.labels import counted
+from softprior.inputs.labels import counted
 
 ROWS = 8
 """Most sites in a table; the file has all."""

@@ -10,14 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
-from softprior.background import load_background
-from softprior.files import write_atomically
-from softprior.labels import counted
-from softprior.posteriors import Posterior, load_posterior
+from softprior.inputs.labels import counted
 from softprior.prompt import Place
-from softprior.records import Record
-from softprior.results import StudyFolder
-from softprior.storage import Location
+from softprior.results.background import load_background
+from softprior.results.files import write_atomically
+from softprior.results.folder import StudyFolder
+from softprior.results.posteriors import Posterior, load_posterior
+from softprior.results.records import Record
+from softprior.results.storage import Location
 
 matplotlib.use("Agg")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from softprior.events import Observer
-from softprior.labels import labels
-from softprior.records import Record
-from softprior.results import StudyFolder
-from softprior.specs import TrialSpec
+from softprior.inputs.labels import labels
+from softprior.inputs.specs import TrialSpec
+from softprior.results.folder import StudyFolder
+from softprior.results.records import Record
+from softprior.training.events import Observer
 
 
 class Illustrator(Observer):

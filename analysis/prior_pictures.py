@@ -18,16 +18,16 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from analysis.figures import END, PATH, START, TOKENS
-from softprior import geometry
 from softprior.errors import UserError
-from softprior.files import write_atomically
-from softprior.posteriors import Posterior, save_posterior
+from softprior.inputs.validation import validate
 from softprior.priors import PRIORS, Distribution, PriorSource
 from softprior.priors.domain import Domain, Shrinkage, fit_domain
 from softprior.prompt import Place
+from softprior.results.files import write_atomically
+from softprior.results.posteriors import Posterior, save_posterior
 from softprior.seeding import derive, torch_generator
+from softprior.statistics import geometry
 from softprior.statistics.reference import Reference
-from softprior.validation import validate
 
 matplotlib.use("Agg")
 

@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from softprior.files import write_atomically
-from softprior.labels import counted
-from softprior.results import StudyFolder
-from softprior.storage import Location
+from softprior.inputs.labels import counted
+from softprior.results.files import write_atomically
+from softprior.results.folder import StudyFolder
+from softprior.results.storage import Location
 from softprior.studies.search.summary import Point, Summary
 
 matplotlib.use("Agg")

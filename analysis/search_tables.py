@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from softprior.labels import short_ids
+from softprior.inputs.labels import short_ids
 from softprior.studies.search.summary import Summary
 
 

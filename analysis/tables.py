@@ -14,8 +14,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from softprior.labels import names, short_ids
-from softprior.specs import Entry
+from softprior.inputs.labels import names, short_ids
+from softprior.inputs.specs import Entry
 
 MEASURES = ("no prompt", "untrained", "trained", "answers", "moved/reach", "radius quantile")
 

@@ -37,8 +37,8 @@ from softprior.activations.state import TaskState
 from softprior.activations.texts import batches
 from softprior.activations.worker import Worker
 from softprior.assets.models import resolve_model
+from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
-from softprior.specs import ModelSpec
 from softprior.tasks.prepare import Text
 from softprior.training.threads import limit_threads
 

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from softprior.records import load_records
-from softprior.results import StudyFolder
+from softprior.results.folder import StudyFolder
+from softprior.results.records import load_records
 
 EVERY = 2.0
 """Seconds between looks at the memory."""

@@ -13,11 +13,11 @@ from statistics import median
 import torch
 
 from benchmarks.peft_step import BATCH, TOKENS, examples
+from softprior.inputs.specs import ModelSpec
 from softprior.methods import METHODS
 from softprior.models.load import load_local
 from softprior.prompt import collate
 from softprior.seeding import torch_generator
-from softprior.specs import ModelSpec
 from softprior.training.threads import limit_threads
 
 

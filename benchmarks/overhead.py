@@ -156,7 +156,7 @@ def work(folder: Path) -> dict[str, float]:
     limit_threads(1)
     from analysis.figures import draw_trial
     from softprior.models.load import load_local
-    from softprior.results import StudyFolder
+    from softprior.results.folder import StudyFolder
     from softprior.studies.plan import plan_study
     from softprior.studies.search.spec import load
     from softprior.training.trial import Trial

@@ -15,11 +15,11 @@ from statistics import median
 import torch
 
 from benchmarks.peft_step import TOKENS
+from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
 from softprior.models.protocol import Request
 from softprior.prompt import Batch, Place
 from softprior.seeding import torch_generator
-from softprior.specs import ModelSpec
 from softprior.training.threads import limit_threads
 
 IDS = (5, 200)

@@ -104,9 +104,9 @@ def examples(options: argparse.Namespace) -> dict[str, Any]:
     from itertools import islice
 
     from softprior.assets.models import resolve_model
+    from softprior.inputs.specs import ModelSpec
     from softprior.models.load import load_tokenizer
     from softprior.seeding import numpy_generator
-    from softprior.specs import ModelSpec
     from softprior.tasks import TASKS
     from softprior.tasks.batching import evaluation_batches, training_batches
     from softprior.tasks.prepare import PreparedSplit, prepare

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from softprior.assets.models import resolve_model
+from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
 from softprior.prompt import Batch, Place, Row, collate
 from softprior.seeding import numpy_generator, torch_generator
-from softprior.specs import ModelSpec
 from softprior.tasks import TASKS
 from softprior.tasks.batching import training_batches
 from softprior.tasks.prepare import prepare

@@ -20,15 +20,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softprior.labels import labels
+from softprior.inputs.labels import labels
+from softprior.inputs.specs import TrialSpec
+from softprior.inputs.study_files import load_study
 from softprior.models.load import load_local
-from softprior.posteriors import Vectors
 from softprior.prompt import Place
-from softprior.results import StudyFolder
+from softprior.results.folder import StudyFolder
+from softprior.results.posteriors import Vectors
 from softprior.seeding import torch_generator
-from softprior.specs import TrialSpec
 from softprior.studies.plan import plan_study
-from softprior.study_files import load_study
 from softprior.training.checkpoint import Progress
 from softprior.training.starts import Start
 from softprior.training.trial import Trial

@@ -14,12 +14,19 @@ from rich.console import Console
 from jobs.exits import FAILED, FINISHED, status_of
 from jobs.screen import screen, tell_unsent
 from jobs.stopping import Stop, stoppable
-from softprior.hiding import hidden
-from softprior.labels import by_number, counted
-from softprior.lease import locked
-from softprior.provenance import code, named, same_code
-from softprior.storage import Location, local_copy, local_folder, replaced_folder, results_folder, written
-from softprior.study_files import load_spec
+from softprior.errors import hidden
+from softprior.inputs.labels import by_number, counted
+from softprior.inputs.study_files import load_spec
+from softprior.results.lease import locked
+from softprior.results.provenance import code, named, same_code
+from softprior.results.storage import (
+    Location,
+    local_copy,
+    local_folder,
+    replaced_folder,
+    results_folder,
+    written,
+)
 
 if TYPE_CHECKING:
     from softprior.activations.folder import RunFolder

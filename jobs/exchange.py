@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jobs.exits import status_of
 from jobs.screen import printable
-from softprior.labels import counted
+from softprior.inputs.labels import counted
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -68,7 +68,7 @@ def _export(options: argparse.Namespace) -> int:
 
 def _import(options: argparse.Namespace) -> int:
     from softprior.exchange import import_adapter
-    from softprior.specs import ModelSpec
+    from softprior.inputs.specs import ModelSpec
 
     # What is stored does not depend on the device, and the CPU is always there.
     model = ModelSpec(id=options.model, revision=options.revision, device="cpu")

@@ -81,9 +81,9 @@ def _draw(folder: Path) -> None:
 
 def _measure(model: str, wide: int, folder: Path) -> None:
     from analysis.prior_pictures import LAWS, Table, draw_radii, markdown, measure, wider
+    from softprior.inputs.specs import ModelSpec
     from softprior.models.load import load_local
     from softprior.prompt import Place
-    from softprior.specs import ModelSpec
     from softprior.training.source import PlaceSource
 
     loaded = load_local(ModelSpec(id=model, device="cpu"))

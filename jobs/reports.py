@@ -14,7 +14,7 @@ from analysis.search_tables import best_table, importance_table
 from analysis.tables import failures_table, results_table
 from jobs.exits import FAILED, FINISHED
 from jobs.screen import tell_unsent
-from softprior.labels import by_number, counted
+from softprior.inputs.labels import by_number, counted
 from softprior.library.results import Results, Tracked
 from softprior.studies.again import STARTS_OVER, reused_note
 from softprior.studies.describe import closing_notes

@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
-from softprior.hiding import hidden
-from softprior.storage import JOB
+from softprior.errors import hidden
+from softprior.results.storage import JOB
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -15,21 +15,21 @@ from rich.console import Console
 from jobs.exits import FINISHED, status_of
 from jobs.screen import screen
 from jobs.stopping import Stop, how_to_go_on, stoppable
-from softprior.labels import by_number, counted
+from softprior.inputs.labels import by_number, counted
+from softprior.inputs.specs import StudySpec
 from softprior.library.studies import load_study, plan, run, study_folder, use_code
-from softprior.results import StudyFolder
-from softprior.specs import StudySpec
-from softprior.storage import results_folder
+from softprior.results.folder import StudyFolder
+from softprior.results.storage import results_folder
 from softprior.studies.again import AGAIN, STARTS_OVER, reused_note
 from softprior.studies.cluster import Cluster, elsewhere
 from softprior.tracking.client import tracking_uri
 
 if TYPE_CHECKING:
-    from softprior.events import Observer
     from softprior.studies.observers import Work
     from softprior.studies.plan import Plan
     from softprior.studies.search.plan import SearchPlan
     from softprior.studies.search.spec import SearchStudy
+    from softprior.training.events import Observer
 
 STOPPED = "stopped before any trial was started"
 STOPPING = "stopping; running trials will continue from their last checkpoint next time (again ends it now)"

@@ -15,7 +15,7 @@ from types import FrameType
 from jobs.exits import status_of
 from jobs.screen import printable
 from softprior.errors import UserError
-from softprior.storage import location
+from softprior.results.storage import location
 from softprior.tracking.client import ARTIFACTS, DATABASE, default_uri, follow_artifacts
 
 PATIENCE = 5.0

@@ -8,16 +8,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from softprior.inputs.specs import EvaluationSpec, ModelSpec, Rate, Spec, TrainingSpec, TrialSpec
+from softprior.inputs.study_files import load_study
 from softprior.methods import METHODS
 from softprior.models.load import Loaded, load_local
 from softprior.priors import PRIORS
-from softprior.records import Record
 from softprior.regularisers import REGULARISERS
-from softprior.results import StudyFolder
-from softprior.specs import EvaluationSpec, ModelSpec, Rate, Spec, TrainingSpec, TrialSpec
+from softprior.results.folder import StudyFolder
+from softprior.results.records import Record
 from softprior.studies.plan import Plan, plan_study
 from softprior.studies.table import write_study, write_table
-from softprior.study_files import load_study
 from softprior.tasks import TASKS
 from softprior.training.trial import Trial
 

@@ -17,7 +17,7 @@ from jaxtyping import install_import_hook
 SHAPES = "SOFTPRIOR_TESTS_SHAPES"
 """Set, it has the shapes and types of every public function of these modules checked while tests run. That
 takes twice the time, so `test_shapes` runs a part of the suite with it."""
-_CHECKED = ("geometry", "models", "posteriors", "priors", "prompt", "statistics")
+_CHECKED = ("models", "priors", "prompt", "results.posteriors", "statistics")
 if SHAPES in os.environ:
     install_import_hook([f"softprior.{name}" for name in _CHECKED], "beartype.beartype")
 

@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from softprior import storage
+from softprior.results import storage
 from tests.ray_head import end, free_ports
 
 BUCKET = "gs://softprior-bucket"

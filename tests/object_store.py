@@ -10,7 +10,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow.fs import S3FileSystem
 
-from softprior import storage
+from softprior.results import storage
 
 BUCKET = "s3://softprior-bucket"
 

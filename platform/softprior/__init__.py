@@ -10,36 +10,36 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from softprior.errors import UserError
-    from softprior.events import Failed, Notice, Observer, Phase, Step, Validation
+    from softprior.inputs.specs import ModelSpec, StudySpec, TrialSpec
     from softprior.library.model import Model, Neighbour, States, load_model
     from softprior.library.results import Results
     from softprior.library.studies import load_study, plan, run, use_code
     from softprior.methods import METHODS, Method
-    from softprior.posteriors import Posterior, load_posterior, save_posterior
     from softprior.priors import PRIORS, Distribution, Prior
     from softprior.prompt import Batch, Place, Row, collate
-    from softprior.records import Record
     from softprior.regularisers import REGULARISERS, Regulariser
-    from softprior.specs import ModelSpec, StudySpec, TrialSpec
+    from softprior.results.posteriors import Posterior, load_posterior, save_posterior
+    from softprior.results.records import Record
     from softprior.studies.observers import Work
     from softprior.studies.runner import InterruptedStudyError
     from softprior.tasks import TASKS, Task
+    from softprior.training.events import Failed, Notice, Observer, Phase, Step, Validation
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "softprior.errors": ("UserError",),
-    "softprior.events": ("Failed", "Notice", "Observer", "Phase", "Step", "Validation"),
+    "softprior.training.events": ("Failed", "Notice", "Observer", "Phase", "Step", "Validation"),
     "softprior.library.model": ("Model", "Neighbour", "States", "load_model"),
     "softprior.library.results": ("Results",),
     "softprior.library.studies": ("load_study", "plan", "run", "use_code"),
     "softprior.methods": ("METHODS", "Method"),
-    "softprior.posteriors": ("Posterior", "load_posterior", "save_posterior"),
+    "softprior.results.posteriors": ("Posterior", "load_posterior", "save_posterior"),
     "softprior.priors": ("PRIORS", "Distribution", "Prior"),
     "softprior.prompt": ("Batch", "Place", "Row", "collate"),
-    "softprior.records": ("Record",),
+    "softprior.results.records": ("Record",),
     "softprior.regularisers": ("REGULARISERS", "Regulariser"),
-    "softprior.specs": ("ModelSpec", "StudySpec", "TrialSpec"),
+    "softprior.inputs.specs": ("ModelSpec", "StudySpec", "TrialSpec"),
     "softprior.studies.observers": ("Work",),
     "softprior.studies.runner": ("InterruptedStudyError",),
     "softprior.tasks": ("TASKS", "Task"),

@@ -1,6 +1,10 @@
-"""Errors that several parts know: the one a user is meant to read, and the loss of a host."""
+"""What a user is told when something is wrong, without the passwords that addresses may contain."""
 
-from softprior.hiding import hidden
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
 
 
 class UserError(Exception):
@@ -28,10 +32,67 @@ SHOWN = 15
 
 def nearest(word: str, known: list[str]) -> str:
     """The remedy for an unknown name: the closest known one, if any is close, and the whole choice."""
-    import difflib
-
     close = difflib.get_close_matches(word, known, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
     names = sorted(known)
     more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{hint}Known: {', '.join(names[:SHOWN])}{more}"
+
+
+MASK = "***"
+
+_SCHEME = r"\b[A-Za-z][A-Za-z0-9+.-]*:/{1,3}"
+
+_WEB = r"\b(?:https?|s3|gs|hf|ray):/{1,3}"
+"""Here a host ends at the first /, so digits in front of that are a port. In a database's address the host is
+what follows the last @."""
+
+_PORT = r"\d{1,5}(?:[/?#\s'\",;)]|$)"
+
+_PAIR = re.compile(rf"(?P<front>(?!(?:[\w.-]*\+)?{_WEB}){_SCHEME}[^\s/?#:@'\"]*):[^\s'\"]*@", re.IGNORECASE)
+"""`postgresql://USER:PASSWORD@`, up to the last @: a password may contain any character."""
+
+_WEB_PAIR = re.compile(rf"(?P<front>{_WEB}[^\s/?#:@'\"]*):(?!{_PORT})[^\s'\"]*@", re.IGNORECASE)
+
+_BARE = re.compile(
+    r"(?P<front>(?<![\w/:.-])(?!hub:)(?!\d)(?!\w+\.[\w.]+:\d{1,4}@)[\w.+%-]+):(?!/)[^\s/@'\"]+@(?=[\w\[])"
+)
+"""`USER:PASSWORD@HOST`, where the scheme was forgotten; neither `10:30@noon` nor `training.steps:5@x`."""
+
+_ALONE = re.compile(r"(?P<front>\b(?:https?|s3|gs|hf|ray)://)[^\s/?#:@'\"]+@")
+"""`https://TOKEN@HOST`: what stands alone in front of a host may be a token; of a database it is a user."""
+
+_QUERY = re.compile(
+    r"(?P<front>[?&;][^\s=&;]*(?:pass(?:word|wd|phrase|code)?|pwd|token|secret|key|signature|sig|credential|auth)"
+    r"[^\s=&;]*=)[^\s&;'\"#]+",
+    re.IGNORECASE,
+)
+"""`?password=...&token=...`, and the signed addresses of object stores."""
+
+
+def hidden(text: str) -> str:
+    """A text with `***` for every secret in an address: `postgresql://user:***@host/db`.
+
+    Applying it twice changes nothing. Whoever needs the address itself takes it from the study file.
+    """
+    for pattern in (_PAIR, _WEB_PAIR, _BARE):
+        text = pattern.sub(rf"\g<front>:{MASK}@", text)
+    text = _ALONE.sub(rf"\g<front>{MASK}@", text)
+    return _QUERY.sub(rf"\g<front>{MASK}", text)
+
+
+def hidden_in(value: Any) -> Any:
+    """The same for every text inside JSON values."""
+    if isinstance(value, str):
+        return hidden(value)
+    if isinstance(value, dict):
+        return {key: hidden_in(inner) for key, inner in value.items()}
+    return [hidden_in(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def without_mask(address: str) -> str:
+    """An address as it was written down, without the masks of its secrets."""
+    address = address.replace(f":{MASK}@", "@")
+    front, mark, query = address.partition("?")
+    kept = "&".join(part for part in query.split("&") if not part.endswith(f"={MASK}"))
+    return f"{front}{mark}{kept}" if kept else front

@@ -10,13 +10,13 @@ import yaml
 from mlflow import MlflowClient
 
 from jobs.activations import FINISHED, main
-from softprior import lease
 from softprior.activations import state
 from softprior.activations.folder import RunFolder
 from softprior.activations.plan import plan_activations
 from softprior.activations.run import _finish, kept
 from softprior.errors import UserError
-from softprior.storage import location
+from softprior.results import lease
+from softprior.results.storage import location
 from tests.activations.test_worker import assert_same_store, read, spec, worker
 from tests.object_store import bucket
 from tests.tracking_server import Server, server

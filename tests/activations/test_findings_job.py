@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from jobs.activations import FINISHED, _known, main
 from softprior.activations.findings.summary import save_findings
 from softprior.activations.folder import RunFolder
-from softprior.provenance import code
+from softprior.results.provenance import code
 from softprior.tracking.client import default_uri
 from tests.activations.test_worker import spec
 

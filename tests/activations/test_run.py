@@ -23,7 +23,7 @@ from softprior.activations.folder import RunFolder
 from softprior.activations.plan import plan_activations
 from softprior.activations.run import _read, run_activations
 from softprior.errors import UserError
-from softprior.specs import ResourcesSpec
+from softprior.inputs.specs import ResourcesSpec
 from softprior.statistics.store import load_statistics
 from softprior.studies.cluster import Cluster
 from tests.activations.test_worker import assert_same_store, spec

@@ -9,8 +9,8 @@ import pytest
 from softprior.activations.collector import Collector, Medians, Sinks, base_sites, batch_of
 from softprior.activations.state import TaskState
 from softprior.activations.texts import batches
+from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
-from softprior.specs import ModelSpec
 from softprior.statistics.spectrum import participation_ratio
 from softprior.tasks.prepare import Text
 

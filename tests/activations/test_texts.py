@@ -19,8 +19,8 @@ from softprior.activations.plan import plan_activations
 from softprior.activations.spec import ActivationsSpec, FilesSpec
 from softprior.activations.texts import FileTexts, TaskTexts, batches
 from softprior.errors import UserError
+from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_tokenizer
-from softprior.specs import ModelSpec
 from softprior.tasks.arithmetic import Arithmetic
 from softprior.tasks.language import Language
 from softprior.tasks.parts import PARTS

@@ -25,12 +25,12 @@ from softprior.activations.spec import ActivationsSpec
 from softprior.activations.texts import TaskTexts
 from softprior.activations.worker import Worker
 from softprior.errors import UserError
+from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
-from softprior.posteriors import Posterior, save_posterior
 from softprior.priors.fitted import Fitted
 from softprior.prompt import Place
+from softprior.results.posteriors import Posterior, save_posterior
 from softprior.seeding import torch_generator
-from softprior.specs import ModelSpec
 from softprior.statistics.store import KEY, load_statistics, load_tables, stored, token_classes
 from softprior.statistics.units import VOCABULARY
 from softprior.testing.families import random_model

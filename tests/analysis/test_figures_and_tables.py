@@ -14,14 +14,14 @@ from rich.console import Console, RenderableType
 from analysis.figures import draw_trial
 from analysis.tables import failures_table, results_table
 from softprior.errors import UserError
+from softprior.inputs.specs import EvaluationSpec
+from softprior.inputs.study_files import load_study
 from softprior.library.results import Results
 from softprior.methods import METHODS
-from softprior.results import StudyFolder
-from softprior.specs import EvaluationSpec
+from softprior.results.folder import StudyFolder
 from softprior.studies.plan import plan_study
 from softprior.studies.table import write_study, write_table
 from softprior.studies.worker import failed
-from softprior.study_files import load_study
 from softprior.tasks import TASKS
 from softprior.tasks.prepare import prepare
 from softprior.tracking.mlflow_tracker import _end_metrics

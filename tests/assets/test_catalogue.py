@@ -2,7 +2,7 @@ import pytest
 
 from softprior.assets.catalogue import Catalogue, RegistryFile, catalogue, data_asset
 from softprior.errors import UserError
-from softprior.validation import validate
+from softprior.inputs.validation import validate
 
 
 def test_the_catalogue_names_what_the_platform_needs() -> None:

@@ -13,7 +13,7 @@ import pytest
 from softprior.assets.configs import line
 from softprior.assets.models import known_model
 from softprior.errors import UserError
-from softprior.specs import ModelSpec
+from softprior.inputs.specs import ModelSpec
 from softprior.testing.families import random_model, save_model
 from tests.assets.test_examination import multimodal
 

@@ -23,7 +23,7 @@ from transformers import (
 from softprior.assets.checkpoint import INDEX, SINGLE
 from softprior.assets.models import known_model, resolve_model
 from softprior.errors import UserError
-from softprior.specs import ModelSpec
+from softprior.inputs.specs import ModelSpec
 from softprior.testing.families import random_model, save_model
 
 POINTER = "version https://git-lfs/spec/v1\noid sha256:4d7a2146\nsize 3478144\n"

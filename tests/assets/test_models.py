@@ -22,9 +22,9 @@ import softprior
 from softprior.assets.examination import read_gguf
 from softprior.assets.models import Shape, known_model, model_shape, resolve_model, tokenizer_here
 from softprior.errors import UserError
+from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
 from softprior.prompt import Place
-from softprior.specs import ModelSpec
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WORDS = ["<unk>", "<s>", "</s>", "a", "b", "c", "ab", "abc"]

@@ -17,16 +17,16 @@ from typing import Any, NamedTuple
 import pytest
 
 from jobs import activations, exchange, pictures, study, tiny, ui
+from softprior.inputs.specs import StudySpec
+from softprior.inputs.study_files import parse_value
+from softprior.inputs.validation import validate
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.regularisers import REGULARISERS
-from softprior.specs import StudySpec
 from softprior.studies.own_code import TABLES
 from softprior.studies.search.space import Space
 from softprior.studies.search.spec import SearchStudy, load
-from softprior.study_files import parse_value
 from softprior.tasks import TASKS
-from softprior.validation import validate
 from tests.builders import Finished, study_file
 
 ROOT = Path(__file__).parents[2]

@@ -28,12 +28,12 @@ from softprior.assets.models import resolve_model
 from softprior.errors import UserError
 from softprior.exchange import export_adapter, import_adapter
 from softprior.exchange.layout import sizes_of
+from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
 from softprior.models.local import LocalLM
-from softprior.posteriors import Posterior, Vectors, load_posterior, save_posterior
 from softprior.priors import PRIORS
 from softprior.prompt import Place
-from softprior.specs import ModelSpec
+from softprior.results.posteriors import Posterior, Vectors, load_posterior, save_posterior
 from softprior.testing.families import random_model
 from softprior.testing.hosts import example_batch
 from softprior.training.source import PlaceSource

@@ -7,11 +7,11 @@ from importlib.util import find_spec
 import pytest
 import torch
 
+from softprior.inputs.specs import ModelSpec
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
-from softprior.models.ranks import Limits
+from softprior.models.rank_group import Limits
 from softprior.models.sharded import load_sharded
-from softprior.specs import ModelSpec
 from softprior.testing.families import random_model, save_model
 from softprior.testing.hosts import example_batch, example_prompts
 from softprior.testing.hosts.closeness import apart

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from softprior.records import load_records
-from softprior.results import StudyFolder
+from softprior.results.folder import StudyFolder
+from softprior.results.records import load_records
 from softprior.statistics.store import stored
 from softprior.studies.search.storage import read_search
 from tests.builders import study_file
@@ -29,7 +29,7 @@ import json, subprocess, sys
 from pathlib import Path
 import ray, softprior
 from softprior.assets.models import known_model
-from softprior.specs import ModelSpec
+from softprior.inputs.specs import ModelSpec
 
 @ray.remote(num_cpus=0)
 def worker():
@@ -158,7 +158,7 @@ def log_of(head: Head, job: str) -> str:
 REFUSED = """
 import sys
 from softprior.errors import UserError
-from softprior.specs import ResourcesSpec
+from softprior.inputs.specs import ResourcesSpec
 from softprior.studies.cluster import Cluster
 
 def connect(cpus=1):

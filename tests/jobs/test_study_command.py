@@ -16,13 +16,13 @@ import yaml
 
 from jobs import study as command
 from softprior.assets.models import known_model
+from softprior.inputs.specs import ModelSpec
+from softprior.inputs.study_files import load_study
 from softprior.methods import METHODS
-from softprior.posteriors import Posterior, save_posterior
-from softprior.results import StudyFolder
-from softprior.specs import ModelSpec
+from softprior.results.folder import StudyFolder
+from softprior.results.posteriors import Posterior, save_posterior
 from softprior.studies.plan import plan_study
 from softprior.studies.table import write_study, write_table
-from softprior.study_files import load_study
 from tests.builders import Finished, study_file
 
 ROOT = Path(__file__).parents[2]

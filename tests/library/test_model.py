@@ -12,18 +12,18 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
+from softprior.assets.tokens import EncoderTokenizer
 from softprior.errors import UserError
+from softprior.inputs.specs import ModelSpec
 from softprior.library.model import Model, load_model
 from softprior.models.encoder_decoder import EncoderDecoderLM
 from softprior.models.load import Loaded
 from softprior.models.local import LocalLM
-from softprior.posteriors import load_posterior
 from softprior.prompt import Place, collate
-from softprior.results import StudyFolder
-from softprior.specs import ModelSpec
+from softprior.results.folder import StudyFolder
+from softprior.results.posteriors import load_posterior
 from softprior.testing.families import random_model
 from softprior.testing.literal import literal_logits
-from softprior.tokens import EncoderTokenizer
 from tests.builders import SUMS, run, trial
 
 QUESTIONS, ANSWERS = ["What is 12 + 34?\nAnswer:", "What is 5 + 6?\nAnswer:"], ["46", "11"]

@@ -3,6 +3,7 @@
 import pytest
 
 from softprior.errors import UserError
+from softprior.inputs.validation import validate
 from softprior.methods import METHODS
 from softprior.prompt import Place
 from softprior.testing.methods import (
@@ -13,7 +14,6 @@ from softprior.testing.methods import (
     check_text,
     check_training,
 )
-from softprior.validation import validate
 
 every_method = pytest.mark.parametrize("name", sorted(METHODS))
 

@@ -18,13 +18,13 @@ from transformers import (
 from softprior.assets.architecture import ENCODER_DECODERS as T5S
 from softprior.assets.models import resolve_model
 from softprior.errors import UserError
+from softprior.inputs.specs import ModelSpec
 from softprior.methods import METHODS
 from softprior.models.encoder_decoder import PLACE, EncoderDecoderLM
 from softprior.models.load import load_local, verify_padding
-from softprior.posteriors import load_posterior
 from softprior.prompt import Place
-from softprior.results import StudyFolder
-from softprior.specs import ModelSpec
+from softprior.results.folder import StudyFolder
+from softprior.results.posteriors import load_posterior
 from softprior.testing.families import ENCODER_DECODERS, random_model, save_model
 from softprior.testing.hosts import Recorder, example_batch, example_prompts
 from softprior.testing.hosts.examples import firsts, padded, texts, unlabelled

@@ -21,11 +21,11 @@ from transformers import (
 )
 
 from softprior.errors import UserError
+from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local, verify_packing
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.prompt import Place
-from softprior.specs import ModelSpec
 from softprior.testing.families import FAMILIES, random_model, save_model
 from softprior.testing.hosts import example_batch, example_prompts
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from softprior.errors import UserError
-from softprior.models.ranks import Call, Limits, Processes, Ranks, RanksLostError, Reply, put, take
+from softprior.models.rank_group import Call, Limits, Processes, Ranks, RanksLostError, Reply, put, take
 
 
 def serve(descriptor: int) -> None:
@@ -164,7 +164,7 @@ def test_ranks_end_with_their_caller(ranks):
 
 def test_a_rank_that_hangs_ends_itself():
     """Should its caller be gone too: in a collective, that is a call which never comes back to Python."""
-    code = "import threading; from softprior.models.ranks import bounded\nwith bounded(0.5): "
+    code = "import threading; from softprior.models.rank_group import bounded\nwith bounded(0.5): "
     hanging = [sys.executable, "-c", code + "lock = threading.Lock(); lock.acquire(); lock.acquire()"]
     ended = subprocess.run(hanging, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1

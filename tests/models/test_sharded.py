@@ -17,15 +17,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from softprior.errors import UserError
+from softprior.inputs.specs import ModelSpec
 from softprior.models.lengths import Regimes
 from softprior.models.load import load_local
 from softprior.models.packing import ATTENTION
 from softprior.models.protocol import FrozenLM, PackingLM, Request
-from softprior.models.ranks import Limits, RanksLostError
+from softprior.models.rank_group import Limits, RanksLostError
 from softprior.models.schedule import Call, Scheduler
 from softprior.models.sharded import load_sharded, shared
 from softprior.prompt import Place, Prompt, Row, collate
-from softprior.specs import ModelSpec
 from softprior.testing.families import random_model, save_model, with_uneven_norms
 from softprior.testing.hosts import PASSED_ON, Recorder, example_batch, example_prompts
 from softprior.testing.hosts.examples import picked

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from softprior.errors import UserError
+from softprior.inputs.validation import validate
 from softprior.priors import PRIORS, assignment
 from softprior.prompt import Place
 from softprior.seeding import torch_generator
 from softprior.testing.priors import TableSource
-from softprior.validation import validate
 
 
 def scaled(scale: float) -> dict[str, dict[str, float]]:

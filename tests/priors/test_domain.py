@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sklearn.covariance import OAS
 
 from softprior.errors import UserError
+from softprior.inputs.validation import validate
 from softprior.priors import PRIORS
 from softprior.priors.domain import SAMPLE, Domain, Shrinkage, fit_domain, sampled, site_of
 from softprior.prompt import Place
@@ -22,7 +23,6 @@ from softprior.statistics.gaussian import fit_gaussian
 from softprior.statistics.moments import Moments, oas_shrinkage, shrunk
 from softprior.statistics.store import SiteStatistics, save_statistics
 from softprior.testing.priors import TableSource, outline_of
-from softprior.validation import validate
 
 
 def vectors(count: int = 60, hidden: int = 4, name: str = "vectors") -> torch.Tensor:

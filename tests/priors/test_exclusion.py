@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi, ks_2samp, multivariate_normal
 
 from softprior.errors import UserError
+from softprior.inputs.validation import validate
 from softprior.priors import PRIORS
 from softprior.priors.domain import FittedDomain
 from softprior.priors.exclusion import _Exclusion
@@ -20,7 +21,6 @@ from softprior.statistics.reference import Reference
 from softprior.statistics.store import SiteStatistics, save_statistics
 from softprior.testing.priors import TableSource
 from softprior.training.identity import files_fingerprint
-from softprior.validation import validate
 
 LEVEL = 1e-3
 """Below this p-value two sets of radii are called different; the seeds are fixed."""

@@ -6,9 +6,9 @@ import torch
 from sklearn.covariance import OAS, EmpiricalCovariance
 
 from softprior.errors import UserError
+from softprior.inputs.validation import validate
 from softprior.priors import PRIORS
 from softprior.testing.priors import TableSource
-from softprior.validation import validate
 
 ROUNDING = 1e-10
 """Float64 on both sides, sums in another order."""

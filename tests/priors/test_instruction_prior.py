@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from softprior.errors import UserError
+from softprior.inputs.validation import validate
 from softprior.priors import PRIORS
 from softprior.seeding import torch_generator
 from softprior.testing.priors import TableSource
-from softprior.validation import validate
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from scipy.special import logsumexp
 from scipy.stats import kstest, norm
 
 from softprior.errors import UserError
+from softprior.inputs.validation import validate
 from softprior.priors import PRIORS
 from softprior.seeding import torch_generator
 from softprior.statistics.store import SiteStatistics, save_statistics
 from softprior.testing.priors import DRAWS, TableSource, check_moments
-from softprior.validation import validate
 
 TINY = 1e-5
 """Spread of a cluster that is all but a point."""

@@ -6,11 +6,11 @@ import torch
 from scipy.spatial.distance import cdist
 
 from softprior.errors import UserError
+from softprior.inputs.validation import validate
 from softprior.priors import PRIORS
 from softprior.priors.low_density import TRIALS, distinct, neighbour_distance
 from softprior.seeding import torch_generator
 from softprior.testing.priors import TableSource
-from softprior.validation import validate
 
 
 def own_distances(data: torch.Tensor, k: int) -> np.ndarray:

@@ -6,11 +6,11 @@ import torch
 from scipy.special import logsumexp
 
 from softprior.errors import UserError
+from softprior.inputs.validation import validate
 from softprior.priors import PRIORS
 from softprior.prompt import Place
 from softprior.seeding import torch_generator
 from softprior.testing.priors import DRAWS, TableSource, check_moments
-from softprior.validation import validate
 
 PARTS = [{"isotropic": {"scale": 0.5}}, {"fitted": {"jitter": 0.1}}, "xavier"]
 

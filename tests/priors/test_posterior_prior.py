@@ -12,14 +12,14 @@ from scipy.stats import multivariate_normal
 
 from softprior.assets import fingerprints
 from softprior.errors import UserError
-from softprior.posteriors import Posterior, save_posterior
+from softprior.inputs.validation import validate
 from softprior.priors import PRIORS
 from softprior.prompt import Place
 from softprior.regularisers import REGULARISERS
+from softprior.results.posteriors import Posterior, save_posterior
 from softprior.seeding import torch_generator
 from softprior.testing.priors import DRAWS, TableSource, check_moments, outline_of
 from softprior.training.identity import files_fingerprint
-from softprior.validation import validate
 
 
 def vectors(count: int = 6, hidden: int = 4, name: str = "final") -> torch.Tensor:

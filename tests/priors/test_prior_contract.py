@@ -10,9 +10,10 @@ from scipy.stats import multivariate_normal, uniform
 from sklearn.covariance import OAS
 
 from softprior.errors import UserError
-from softprior.posteriors import Posterior, save_posterior
+from softprior.inputs.validation import validate
 from softprior.priors import PRIORS, Prior
 from softprior.prompt import Place
+from softprior.results.posteriors import Posterior, save_posterior
 from softprior.seeding import torch_generator
 from softprior.testing.priors import (
     TableSource,
@@ -28,7 +29,6 @@ from softprior.testing.priors import (
     check_serialisation,
     check_support,
 )
-from softprior.validation import validate
 
 WORDS = "answer shortly now"
 FOLDER = tempfile.TemporaryDirectory(prefix="softprior-posteriors-")

@@ -17,9 +17,9 @@ from softprior.assets.named import here
 from softprior.errors import UserError
 from softprior.priors import domain
 from softprior.prompt import Place
+from softprior.results.storage import RemotePath, location
 from softprior.seeding import torch_generator
 from softprior.statistics.store import SiteStatistics
-from softprior.storage import RemotePath, location
 from softprior.testing.priors import TableSource, outline_of
 from tests.object_store import bucket
 from tests.priors import test_domain, test_posterior_prior

@@ -8,6 +8,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from softprior.errors import UserError
+from softprior.inputs.validation import validate
 from softprior.priors import PRIORS
 from softprior.priors.base import Outline
 from softprior.priors.vae import ACTIVE, FEWEST, Autoencoder, divergence_from_prior
@@ -15,7 +16,6 @@ from softprior.prompt import Place
 from softprior.seeding import torch_generator
 from softprior.statistics.store import SiteStatistics, kept, load_statistics, save_statistics
 from softprior.testing.priors import TableSource
-from softprior.validation import validate
 
 FACTORS, DIMENSION, NOISE = 2, 20, 0.5
 

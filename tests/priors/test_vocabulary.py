@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from softprior.errors import UserError
+from softprior.inputs.validation import validate
 from softprior.priors import PRIORS, Prior
 from softprior.prompt import Place
 from softprior.seeding import torch_generator
 from softprior.testing.priors import TableSource
 from softprior.training.source import PlaceSource
-from softprior.validation import validate
 from tests.builders import tiny
 
 

@@ -8,6 +8,7 @@ from scipy.spatial.distance import cdist, mahalanobis, pdist
 from scipy.stats import multivariate_normal
 
 from softprior.errors import UserError
+from softprior.inputs.validation import validate
 from softprior.priors import PRIORS
 from softprior.regularisers import REGULARISERS
 from softprior.seeding import torch_generator
@@ -19,7 +20,6 @@ from softprior.testing.regularisers import (
     check_value,
     setting,
 )
-from softprior.validation import validate
 
 CASES = {
     "towards_prior": {},

@@ -7,9 +7,9 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from softprior import geometry
 from softprior.errors import UserError
 from softprior.seeding import torch_generator
+from softprior.statistics import geometry
 from softprior.statistics.moments import Moments
 from softprior.statistics.spectrum import participation_ratio, principal_components
 

@@ -21,12 +21,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from jobs import study as command
-from softprior.posteriors import load_posterior
-from softprior.records import Record, load_record
-from softprior.results import StudyFolder
-from softprior.specs import TrialSpec
+from softprior.inputs.specs import TrialSpec
+from softprior.inputs.study_files import load_study
+from softprior.results.folder import StudyFolder
+from softprior.results.posteriors import load_posterior
+from softprior.results.records import Record, load_record
 from softprior.studies.plan import plan_study
-from softprior.study_files import load_study
 from tests.builders import run
 from tests.databases import empty_database
 from tests.ray_head import ROOT

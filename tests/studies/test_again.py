@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from jobs import study as command
-from softprior.provenance import SOURCES
-from softprior.records import Record, load_records, save_record
-from softprior.results import StudyFolder
+from softprior.results.folder import StudyFolder
+from softprior.results.provenance import SOURCES
+from softprior.results.records import Record, load_records, save_record
 from softprior.studies import runner
 from softprior.studies.again import of_other_code, reused_note, set_aside, settle
 from softprior.studies.cluster import Cluster

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from softprior.errors import UserError
-from softprior.specs import ResourcesSpec
+from softprior.inputs.specs import ResourcesSpec
 from softprior.studies import cluster
 from softprior.studies.cluster import Cluster
 from softprior.training.threads import thread_environment
@@ -56,7 +56,7 @@ def test_what_a_quiet_backend_says_first_is_not_on_the_screen() -> None:
     code = (
         "import os\n"
         "from ray import _raylet\n"
-        "from softprior.specs import ResourcesSpec\n"
+        "from softprior.inputs.specs import ResourcesSpec\n"
         "from softprior.studies.cluster import Cluster\n"
         "begin = _raylet.CoreWorker\n"
         "_raylet.CoreWorker = lambda *given: (os.write(2, b'a warning\\n'), begin(*given))[1]\n"

@@ -25,7 +25,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import cli
 
 from softprior.errors import UserError
-from softprior.specs import PlacementSpec, ResourcesSpec
+from softprior.inputs.specs import PlacementSpec, ResourcesSpec
 from softprior.studies import cluster
 from softprior.studies.placement import require_room
 from tests.ray_head import free_ports

@@ -15,19 +15,19 @@ import torch
 
 from softprior.activations.texts import TaskTexts
 from softprior.assets.models import known_model
+from softprior.inputs.specs import ModelSpec, ResourcesSpec
+from softprior.inputs.study_files import load_study
 from softprior.methods import METHODS
 from softprior.models.load import load_tokenizer
 from softprior.priors import PRIORS
 from softprior.priors.domain import SAMPLE
 from softprior.prompt import Place, Shape
-from softprior.records import load_records
-from softprior.specs import ModelSpec, ResourcesSpec
+from softprior.results.records import load_records
 from softprior.statistics.store import SiteStatistics, save_statistics
 from softprior.studies.describe import FEW, at_hand, closing_notes, data_notes, describe
 from softprior.studies.estimate import total_cost, trials_at_once
 from softprior.studies.fits import fits
 from softprior.studies.plan import Plan, plan_study
-from softprior.study_files import load_study
 from softprior.tasks import TASKS, Squad
 from softprior.training.threads import CORE_FLOPS
 from tests.builders import SUMS, questions, run, study_file, trial

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from softprior.events import Event, Failed, Notice, Phase, Step
-from softprior.records import Record, StepPoint, load_record
-from softprior.results import StudyFolder
-from softprior.specs import TrialSpec
-from softprior.studies.events import Events
+from softprior.inputs.specs import TrialSpec
+from softprior.results.folder import StudyFolder
+from softprior.results.records import Record, StepPoint, load_record
+from softprior.studies.tune_events import Events
 from softprior.studies.worker import EVENTS
+from softprior.training.events import Event, Failed, Notice, Phase, Step
 from tests.builders import trial
 
 RAISED = "Failure # 1 (occurred at noon)\nTraceback (most recent call last):\n  File ...\nOSError: no\n"

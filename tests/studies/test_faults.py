@@ -12,8 +12,8 @@ import re
 import psutil
 import pytest
 
-from softprior.records import load_record, load_records
-from softprior.results import StudyFolder
+from softprior.results.folder import StudyFolder
+from softprior.results.records import load_record, load_records
 from softprior.studies.watchdog import stalls
 from softprior.training.checkpoint import load_checkpoint
 from tests.builders import study_file

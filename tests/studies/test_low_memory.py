@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from softprior.records import load_records
-from softprior.results import StudyFolder
+from softprior.results.folder import StudyFolder
+from softprior.results.records import load_records
 from tests.builders import study_file
 from tests.studies.runs import (
     Undisturbed,

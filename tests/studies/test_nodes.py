@@ -9,11 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from softprior.records import load_records
-from softprior.results import StudyFolder
-from softprior.specs import TrialSpec
+from softprior.inputs.specs import TrialSpec
+from softprior.inputs.study_files import load_study
+from softprior.results.folder import StudyFolder
+from softprior.results.records import load_records
 from softprior.studies.plan import plan_study
-from softprior.study_files import load_study
 from tests.builders import study_file
 from tests.ray_nodes import Nodes
 from tests.studies.runs import (

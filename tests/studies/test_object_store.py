@@ -8,10 +8,10 @@ import pytest
 from mlflow import MlflowClient
 
 from jobs import study as command
-from softprior import lease
-from softprior.records import load_records
-from softprior.results import StudyFolder
-from softprior.storage import location
+from softprior.results import lease
+from softprior.results.folder import StudyFolder
+from softprior.results.records import load_records
+from softprior.results.storage import location
 from tests.builders import study_file
 from tests.object_store import bucket
 from tests.ray_head import ROOT

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from softprior.events import Observer
-from softprior.records import Record, save_record
-from softprior.results import StudyFolder
+from softprior.results.folder import StudyFolder
+from softprior.results.records import Record, save_record
 from softprior.studies.observers import Work, listening
+from softprior.training.events import Observer
 from tests.builders import Finished
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from softprior import components
 from softprior.errors import UserError
+from softprior.inputs import components
+from softprior.inputs.study_files import load_study
 from softprior.priors import PRIORS
-from softprior.records import load_records
+from softprior.results.records import load_records
 from softprior.studies import own_code
 from softprior.studies.own_code import OwnCode, read_code, use_code
 from softprior.studies.plan import Plan, plan_study
-from softprior.study_files import load_study
 from softprior.testing.priors import TableSource, check_samples
 from tests.builders import study_file
 from tests.studies.runs import ONE, finish, here, start
@@ -127,7 +127,7 @@ def test_a_parameter_is_a_path_by_its_type_and_not_by_its_name(tmp_path, forgott
 
 def test_a_path_without_the_fingerprint_of_its_file_is_refused(tmp_path, forgotten):
     named = spiral().text.replace("    file: str", "    file: Annotated[str, SaysWhere()]")
-    heading = "from typing import Annotated\nfrom softprior.specs import SaysWhere\nimport torch\n"
+    heading = "from typing import Annotated\nfrom softprior.inputs.specs import SaysWhere\nimport torch\n"
     use_code(OwnCode("spiral.py", named.replace("import torch\n", heading, 1)))
     with pytest.raises(
         UserError, match=r"priors\[0\]: spiral_prior has a parameter .* contents\(\) returns no"

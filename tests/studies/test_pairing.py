@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from softprior.errors import UserError
-from softprior.specs import StudySpec
+from softprior.inputs.specs import StudySpec
+from softprior.inputs.validation import validate
 from softprior.studies.plan import Plan, plan_study
 from softprior.testing.families import random_model, save_model
-from softprior.validation import validate
 
 
 def planner(model: Any) -> Callable[..., Plan]:

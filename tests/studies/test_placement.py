@@ -15,9 +15,10 @@ import psutil
 import pytest
 
 from softprior.errors import UserError
-from softprior.records import Record, load_records
-from softprior.results import StudyFolder
-from softprior.specs import ModelSpec, PlacementSpec, ResourcesSpec, StudySpec
+from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec, StudySpec
+from softprior.inputs.study_files import load_study
+from softprior.results.folder import StudyFolder
+from softprior.results.records import Record, load_records
 from softprior.studies.describe import running
 from softprior.studies.placement import (
     concurrent,
@@ -30,7 +31,6 @@ from softprior.studies.placement import (
     trial_threads,
 )
 from softprior.studies.plan import plan_study
-from softprior.study_files import load_study
 from tests.builders import run, study_file, tiny
 from tests.studies.runs import (
     assert_tracked,
@@ -277,7 +277,7 @@ def test_a_rank_killed_in_the_middle_of_a_study_costs_nothing_but_time(tmp_path)
     wait_for_checkpoint(process, folder)
     (replica,) = replicas_of(process.pid)
     rank = psutil.Process(replica).children()[-1]
-    assert "softprior.models.rank" in " ".join(rank.cmdline())
+    assert "softprior.models.rank_process" in " ".join(rank.cmdline())
     rank.kill()
     code, output = finish(process)
     assert code == 0, output

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from softprior.events import Event, Notice, Phase, Step
+from softprior.inputs.specs import TrialSpec
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
-from softprior.specs import TrialSpec
 from softprior.studies.progress import Watch
 from softprior.studies.worker import EVENTS, Reporter
+from softprior.training.events import Event, Notice, Phase, Step
 from tests.builders import run, trial
 
 

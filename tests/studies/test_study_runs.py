@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
-from softprior.records import load_records, save_record
-from softprior.results import StudyFolder
+from softprior.inputs.study_files import load_study
+from softprior.results.folder import StudyFolder
+from softprior.results.records import load_records, save_record
 from softprior.studies.plan import plan_study
 from softprior.studies.table import columns
 from softprior.studies.worker import failed
-from softprior.study_files import load_study
 from softprior.tasks import TASKS
 from tests.builders import SUMS, study_file
 from tests.studies.runs import (

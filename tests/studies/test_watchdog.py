@@ -11,13 +11,13 @@ import pytest
 
 from softprior.activations.spec import ActivationsSpec
 from softprior.errors import UserError
-from softprior.events import Phase, Step
-from softprior.records import StepPoint
+from softprior.inputs.study_files import load_study
+from softprior.inputs.validation import validate
+from softprior.results.records import StepPoint
 from softprior.studies.plan import plan_study
 from softprior.studies.watchdog import stalls
 from softprior.studies.worker import Reporter
-from softprior.study_files import load_study
-from softprior.validation import validate
+from softprior.training.events import Phase, Step
 from tests.builders import study_file
 
 PROCESS = """

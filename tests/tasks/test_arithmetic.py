@@ -9,11 +9,11 @@ import pytest
 from sympy import sympify
 
 from softprior.errors import UserError
+from softprior.inputs.validation import validate
 from softprior.tasks import Arithmetic, arithmetic
 from softprior.tasks.arithmetic_source import NINE, draw, operands
 from softprior.tasks.base import SPLITS
 from softprior.tasks.prepare import prepare
-from softprior.validation import validate
 
 FEW = {"train": 8, "validation": 2, "test": 2}
 

@@ -9,12 +9,12 @@ from datasets import load_dataset
 
 from softprior.activations.rows import rows as activation_rows
 from softprior.errors import UserError
-from softprior.labels import counted
+from softprior.inputs.labels import counted
+from softprior.inputs.validation import validate
 from softprior.tasks import Language
 from softprior.tasks.base import SPLITS, Example
 from softprior.tasks.prepare import prepare
 from softprior.tasks.sources import contents_fingerprint, left_out
-from softprior.validation import validate
 
 
 def texts(task):

@@ -9,11 +9,11 @@ import pytest
 from datasets import Dataset
 
 from softprior.errors import UserError
+from softprior.inputs.validation import validate
 from softprior.tasks import Squad
 from softprior.tasks.base import SPLITS
 from softprior.tasks.prepare import prepare
 from softprior.tasks.sources import contents_fingerprint
-from softprior.validation import validate
 
 QUESTIONS = Path(__file__).parents[1] / "data" / "questions.json"
 

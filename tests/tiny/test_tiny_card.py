@@ -9,12 +9,12 @@ from itertools import pairwise
 
 import pytest
 
-from jobs.tiny import SHIPPED
+from jobs.tiny.__main__ import SHIPPED
+from jobs.tiny.card import Card, measure
+from jobs.tiny.ngram import KneserNey
+from jobs.tiny.recipe import ORDERS, bare_row, ordered_row, sums, texts
 from softprior.seeding import numpy_generator
 from softprior.tasks.language import Language
-from softprior.tiny.card import Card, measure
-from softprior.tiny.ngram import KneserNey
-from softprior.tiny.recipe import ORDERS, bare_row, ordered_row, sums, texts
 from tests.builders import tiny
 
 

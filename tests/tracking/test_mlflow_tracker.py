@@ -13,12 +13,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
-from softprior.events import Phase, Step
-from softprior.labels import labels
-from softprior.records import Record, StepPoint
+from softprior.inputs.labels import labels
+from softprior.inputs.specs import Entry, StudySpec, TrialSpec
 from softprior.regularisers.domain import TowardsDomain
-from softprior.results import StudyFolder
-from softprior.specs import Entry, StudySpec, TrialSpec
+from softprior.results.folder import StudyFolder
+from softprior.results.records import Record, StepPoint
 from softprior.studies.table import write_study
 from softprior.tracking.client import (
     ARTIFACTS,
@@ -29,6 +28,7 @@ from softprior.tracking.client import (
 )
 from softprior.tracking.mlflow_tracker import PARENT, MlflowTracker
 from softprior.tracking.runs import KEY, log_run
+from softprior.training.events import Phase, Step
 from tests.builders import Finished, run, trial
 from tests.tracking_server import Server
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from softprior.prompt import Place
-from softprior.records import StepPoint
+from softprior.results.records import StepPoint
 from softprior.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 
 

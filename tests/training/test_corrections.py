@@ -16,13 +16,13 @@ import softprior
 from softprior.assets.catalogue import catalogue
 from softprior.assets.examination import read_tokenizer
 from softprior.errors import UserError
+from softprior.inputs.specs import ModelSpec, StudySpec, TrialSpec
 from softprior.methods import METHODS
 from softprior.models.load import load_tokenizer
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.prompt import Place
-from softprior.results import StudyFolder
-from softprior.specs import ModelSpec, StudySpec, TrialSpec
+from softprior.results.folder import StudyFolder
 from softprior.studies.plan import plan_study
 from softprior.tasks import Language, Squad
 from softprior.tasks.prepare import prepare

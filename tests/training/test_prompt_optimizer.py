@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from softprior.geometry import reach
+from softprior.inputs.specs import Rate, TrainingSpec
 from softprior.methods.base import Reparameterisation
 from softprior.prompt import Place
-from softprior.specs import Rate, TrainingSpec
+from softprior.statistics.geometry import reach
 from softprior.training.optimizer import PromptOptimizer, schedule, schedule_sum
 
 

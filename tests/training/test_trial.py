@@ -17,25 +17,25 @@ from transformers import AutoModelForCausalLM
 
 from softprior.assets.models import resolve_model
 from softprior.errors import UserError
-from softprior.events import Event, Notice, Phase, Step
+from softprior.inputs.specs import ModelSpec, Rate, TrialSpec
 from softprior.methods import METHODS
 from softprior.methods.base import Reparameterisation
 from softprior.models.local import LocalLM
-from softprior.posteriors import load_posterior
 from softprior.priors import PRIORS, Prior
 from softprior.prompt import Batch, Place, Row, collate
-from softprior.records import load_record, load_records
 from softprior.regularisers import REGULARISERS
 from softprior.regularisers.domain import TowardsDomain
 from softprior.regularisers.spread import Spread
 from softprior.regularisers.towards_prior import TowardsPrior
-from softprior.results import StudyFolder
-from softprior.specs import ModelSpec, Rate, TrialSpec
+from softprior.results.folder import StudyFolder
+from softprior.results.posteriors import load_posterior
+from softprior.results.records import load_record, load_records
 from softprior.studies.describe import closing_notes
 from softprior.tasks import TASKS
 from softprior.tasks.batching import training_batches
 from softprior.testing.hosts.keys import attended
 from softprior.training.draws import draw_names
+from softprior.training.events import Event, Notice, Phase, Step
 from softprior.training.failure import TrialFailedError
 from softprior.training.identity import files_fingerprint, found_files
 from softprior.training.penalties import Penalties
@@ -133,7 +133,7 @@ def test_the_same_trial_in_another_process_is_bit_identical(tmp_path: Path) -> N
     code = (
         "import sys, torch; torch.set_num_threads(1)\n"
         "from pathlib import Path\n"
-        "from softprior.specs import TrialSpec\n"
+        "from softprior.inputs.specs import TrialSpec\n"
         "from tests.builders import run\n"
         "run(TrialSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]))\n"
     )

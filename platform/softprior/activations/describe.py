@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from softprior.activations.plan import Plan
-from softprior.labels import counted
+from softprior.inputs.labels import counted
 from softprior.training.threads import CORE_FLOPS
 
 OVERHEAD = 1.2

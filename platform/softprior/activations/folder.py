@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass
 
 from softprior.activations.state import Partial
+from softprior.results.storage import Location, RemotePath, listed
 from softprior.statistics.store import RUN_PLAN, RUN_SUMMARY
-from softprior.storage import Location, RemotePath, listed
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ from softprior.assets import fingerprints
 from softprior.assets.architecture import architecture
 from softprior.assets.models import KnownModel, known_model, resolve_model
 from softprior.assets.named import here
+from softprior.assets.tokens import reserved
 from softprior.errors import UserError
-from softprior.labels import counted
+from softprior.inputs.labels import counted
 from softprior.models.entry import embeddings_change
 from softprior.models.load import load_tokenizer
-from softprior.posteriors import load_posterior
 from softprior.prompt import Shape
+from softprior.results.posteriors import load_posterior
 from softprior.statistics.units import VOCABULARY
-from softprior.tokens import reserved
 
 PATHS = 8
 """Texts of a task whose states are kept whole, for figures; all come from one shard."""

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from softprior.data_files import (
+from softprior.errors import UserError
+from softprior.inputs.data_files import (
     Malformed,
     is_packed,
     kind_of,
@@ -21,7 +22,6 @@ from softprior.data_files import (
     text_at,
     text_of,
 )
-from softprior.errors import UserError
 
 KINDS = (".jsonl", ".json", ".txt", ".parquet")
 

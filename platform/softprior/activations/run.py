@@ -18,13 +18,13 @@ from softprior.activations.state import Partial, merged_site
 from softprior.activations.store import write_site
 from softprior.activations.texts import Shard
 from softprior.errors import UserError
-from softprior.files import write_json
-from softprior.labels import by_number, counted
-from softprior.lease import locked
-from softprior.provenance import code
+from softprior.inputs.labels import by_number, counted
+from softprior.results.files import write_json
+from softprior.results.lease import locked
+from softprior.results.provenance import code
+from softprior.results.storage import RemotePath, local_copy, remove_folder, replaced_folder
 from softprior.statistics.store import site_order
 from softprior.statistics.units import VOCABULARY
-from softprior.storage import RemotePath, local_copy, remove_folder, replaced_folder
 from softprior.training.environment import versions
 
 ROUNDS = 3

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from softprior.assets.named import Named
-from softprior.specs import Entry, ModelSpec, Name, ResourcesSpec, Spec, TrackingSpec
+from softprior.inputs.specs import Entry, ModelSpec, Name, ResourcesSpec, Spec, TrackingSpec
 from softprior.tasks.base import Split
 
 SITE = r"((encoder|decoder)\.)?((resid|key|value)\.(0|[1-9][0-9]*)|final)"

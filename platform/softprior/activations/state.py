@@ -17,11 +17,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from softprior.errors import UserError
-from softprior.files import write_atomically
+from softprior.results.files import write_atomically
+from softprior.results.storage import Location, RemotePath
 from softprior.statistics.keyed_sample import KeyedSample
 from softprior.statistics.moments import RunningMoments, packed, unpacked
 from softprior.statistics.norms import NormSketch
-from softprior.storage import Location, RemotePath
 
 KEY = "softprior-partial"
 

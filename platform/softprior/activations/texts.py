@@ -13,18 +13,18 @@ from typing import Any, NamedTuple, Protocol
 
 from softprior.activations.rows import KINDS, parts_of_file, place_of, rows
 from softprior.activations.spec import ActivationsSpec, FilesSpec
-from softprior.data_files import Malformed, has_mark, kind_of
+from softprior.assets.tokens import around, chunks
 from softprior.errors import UserError
-from softprior.labels import counted
+from softprior.inputs.data_files import Malformed, has_mark, kind_of
+from softprior.inputs.labels import counted
+from softprior.inputs.validation import validate
 from softprior.seeding import derive, numpy_generator
 from softprior.tasks import TASKS, Task
 from softprior.tasks.base import Split
 from softprior.tasks.parts import ANSWER, TEMPLATE
 from softprior.tasks.prepare import PreparedSplit, Text, prepare
 from softprior.tasks.sources import left_out, local_path
-from softprior.tokens import around, chunks
 from softprior.training.corrections import TokenizerFacts
-from softprior.validation import validate
 
 MOST_GROUPS = 16
 """Most groups (modules, articles) of a task for which each gets a mean of its own."""

@@ -22,17 +22,17 @@ from softprior.activations.state import Partial, TaskState
 from softprior.activations.texts import Shard, Source, batches, sources
 from softprior.assets import fingerprints
 from softprior.assets.named import here
+from softprior.assets.tokens import require_rows, vocabulary_ids
 from softprior.errors import UserError, nearest
-from softprior.files import write_json
 from softprior.models.protocol import SiteStatistic
-from softprior.posteriors import load_posterior
 from softprior.prompt import Prompt
+from softprior.results.files import write_json
+from softprior.results.posteriors import load_posterior
+from softprior.results.storage import local_copy, location
 from softprior.statistics.keyed_sample import hash_keys
 from softprior.statistics.units import VOCABULARY
-from softprior.storage import local_copy, location
 from softprior.tasks.parts import PARTS
 from softprior.tasks.prepare import Text
-from softprior.tokens import require_rows, vocabulary_ids
 
 ATTEMPTS = 2
 """How often a worker tries a shard that fails."""

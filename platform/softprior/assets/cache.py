@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from softprior.errors import UserError
 from softprior.liveness import waiting
-from softprior.storage import RemotePath, location
+from softprior.results.storage import RemotePath, location
 
 VARIABLE = "SOFTPRIOR_CACHE"
 

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from softprior.errors import UserError, nearest
-from softprior.specs import Name, Spec
-from softprior.study_files import parse_value
-from softprior.validation import validate
+from softprior.inputs.specs import Name, Spec
+from softprior.inputs.study_files import parse_value
+from softprior.inputs.validation import validate
 
 
 class RegistryFile(Spec):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError, safe_open
 
 from softprior.errors import UserError
-from softprior.labels import by_number, counted
+from softprior.inputs.labels import by_number, counted
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 """The one file with all weights, which takes precedence, and the index of several files."""

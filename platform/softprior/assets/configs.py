@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from softprior.errors import UserError
-from softprior.validation import shown
+from softprior.inputs.validation import shown
 
 SIZES = (
     *("vocab_size", "hidden_size", "num_attention_heads", "num_key_value_heads", "num_hidden_layers"),

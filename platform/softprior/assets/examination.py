@@ -16,9 +16,9 @@ from softprior.assets.cache import ensure
 from softprior.assets.checkpoint import Checkpoint, Tensor, first, require_complete
 from softprior.assets.configs import line, why
 from softprior.assets.fingerprints import combined
+from softprior.assets.tokens import EncoderTokenizer
 from softprior.errors import UserError
-from softprior.labels import counted
-from softprior.tokens import EncoderTokenizer
+from softprior.inputs.labels import counted
 
 EXAMINATION_VERSION = 1
 """Increased whenever `examine` checks more, so that remembered folders are examined again."""

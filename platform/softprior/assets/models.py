@@ -17,8 +17,8 @@ from softprior.assets.examination import Examination, examine, read_gguf, read_t
 from softprior.assets.hub import hub_commit, hub_model, hub_tokenizer, require_intact
 from softprior.assets.registry import fetch
 from softprior.errors import UserError, nearest
+from softprior.inputs.specs import ModelSpec
 from softprior.prompt import Shape
-from softprior.specs import ModelSpec
 
 _HUB = "hub:"
 

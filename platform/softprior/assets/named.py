@@ -12,8 +12,8 @@ from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from softprior.assets.cache import ensure
 from softprior.errors import UserError, nearest
-from softprior.specs import SaysWhere
-from softprior.storage import STORES, Location, RemotePath, location
+from softprior.inputs.specs import SaysWhere
+from softprior.results.storage import STORES, Location, RemotePath, location
 
 
 def _named(value: Any) -> Location:

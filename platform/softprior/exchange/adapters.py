@@ -16,9 +16,9 @@ from torch import Tensor
 
 from softprior.errors import UserError
 from softprior.exchange.layout import PeftType
-from softprior.files import write_atomically, write_json
-from softprior.labels import counted
-from softprior.records import read_header
+from softprior.inputs.labels import counted
+from softprior.results.files import write_atomically, write_json
+from softprior.results.records import read_header
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 TENSOR = "prompt_embeddings"

@@ -9,10 +9,10 @@ from softprior.assets.models import ResolvedModel, resolve_model
 from softprior.errors import UserError
 from softprior.exchange.adapters import Adapter, check_target, read_adapter, write_adapter
 from softprior.exchange.layout import PeftType, config_sizes, peft_form, places_of, sizes_of
+from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
-from softprior.posteriors import Posterior, load_posterior, save_posterior
-from softprior.provenance import code
-from softprior.specs import ModelSpec
+from softprior.results.posteriors import Posterior, load_posterior, save_posterior
+from softprior.results.provenance import code
 from softprior.training.environment import versions
 
 _HUB = "hub:"

@@ -19,8 +19,8 @@ from torch import Tensor
 from softprior.assets.architecture import architecture
 from softprior.assets.configs import line
 from softprior.errors import UserError
-from softprior.posteriors import Vectors
 from softprior.prompt import Place
+from softprior.results.posteriors import Vectors
 
 PeftType = Literal["PROMPT_TUNING", "PREFIX_TUNING"]
 

@@ -10,21 +10,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from softprior import geometry
+from softprior.assets.tokens import asked, opened, vocabulary_ids
 from softprior.errors import UserError
+from softprior.inputs.specs import Entry, ModelSpec
+from softprior.inputs.validation import validate
 from softprior.methods import METHODS
 from softprior.models.load import Loaded, load_local
 from softprior.models.protocol import ModelInfo, Where
 from softprior.priors import PRIORS, Prior, assignment
 from softprior.prompt import Batch, Place, Prompt, Row, collate
-from softprior.specs import Entry, ModelSpec
+from softprior.statistics import geometry
 from softprior.tasks import TASKS, Task
 from softprior.tasks.base import answer_row
 from softprior.tasks.prepare import Prepared, prepare
-from softprior.tokens import asked, opened, vocabulary_ids
 from softprior.training.source import vocabulary
 from softprior.training.starts import start_at
-from softprior.validation import validate
 
 PromptLike = Tensor | Mapping[Place, Tensor]
 """A prompt: the vectors [P H] in front of the input, or those of each place."""

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from softprior.errors import UserError
-from softprior.labels import labels
-from softprior.records import Record, load_records, read_header
-from softprior.results import StudyFolder
-from softprior.storage import Location, local_copy, location
+from softprior.inputs.labels import labels
+from softprior.results.folder import StudyFolder
+from softprior.results.records import Record, load_records, read_header
+from softprior.results.storage import Location, local_copy, location
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from softprior.posteriors import Posterior
+    from softprior.results.posteriors import Posterior
     from softprior.studies.search.summary import Summary
 
 
@@ -179,7 +179,7 @@ class _Posteriors(Mapping[str, "Posterior"]):
         self._trials = trials
 
     def __getitem__(self, trial: str) -> Posterior:
-        from softprior.posteriors import load_posterior
+        from softprior.results.posteriors import load_posterior
 
         if trial not in self._trials:
             raise KeyError(trial)

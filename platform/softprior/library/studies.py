@@ -5,19 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from softprior.inputs.specs import StudySpec
 from softprior.library.results import Results, Tracked
-from softprior.results import StudyFolder
-from softprior.specs import StudySpec
-from softprior.storage import Location, results_folder
+from softprior.results.folder import StudyFolder
+from softprior.results.storage import Location, results_folder
 from softprior.studies.cluster import Cluster
 from softprior.studies.observers import Listen, Work, no_observers
 from softprior.studies.search.spec import SearchStudy, load
 from softprior.tracking.client import tracking_uri
 
 if TYPE_CHECKING:
-    from softprior.events import Observer
     from softprior.studies.plan import Plan
     from softprior.studies.search.plan import SearchPlan
+    from softprior.training.events import Observer
 
 
 def load_study(path: str | Path, *overrides: str) -> StudySpec | SearchStudy:

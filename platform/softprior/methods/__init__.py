@@ -1,6 +1,6 @@
 """Methods: where prompt vectors enter the model, and the untrained ones. One file each, listed here."""
 
-from softprior.components import Table
+from softprior.inputs.components import Table
 from softprior.methods.base import Method
 from softprior.methods.deep import Deep
 from softprior.methods.instruction import Instruction

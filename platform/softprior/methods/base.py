@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field
 
 from softprior.errors import UserError
+from softprior.inputs.specs import Spec
 from softprior.prompt import Kind, Place, Stack
-from softprior.specs import Spec
 
 
 class Method(Spec, ABC):

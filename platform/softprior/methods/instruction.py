@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from softprior.inputs.specs import Text
 from softprior.methods.base import Method
 from softprior.prompt import Place, Stack
-from softprior.specs import Text
 
 
 class Instruction(Method):

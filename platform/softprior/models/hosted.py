@@ -18,7 +18,7 @@ from softprior.errors import UserError
 from softprior.liveness import waiting
 from softprior.models.crossing import packed, unpacked
 from softprior.models.protocol import Comparison, Losses, ModelInfo, Request, StatisticT
-from softprior.models.ranks import Limits
+from softprior.models.rank_group import Limits
 from softprior.models.replica import RESTARTS, Client, unwrapped
 from softprior.prompt import Batch, Place, Prompt
 

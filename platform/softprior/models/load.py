@@ -16,11 +16,11 @@ from softprior.assets.configs import line
 from softprior.assets.examination import read_tokenizer
 from softprior.assets.models import ResolvedModel, resolve_model
 from softprior.errors import UserError
+from softprior.inputs.specs import ModelSpec
 from softprior.models.encoder_decoder import EncoderDecoderLM
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.prompt import Row, collate
-from softprior.specs import ModelSpec
 
 
 class Loaded(NamedTuple):

@@ -19,14 +19,14 @@ from torch import Tensor
 from softprior.assets.architecture import architecture
 from softprior.assets.models import resolve_model
 from softprior.errors import UserError
+from softprior.inputs.specs import ModelSpec
 from softprior.models.crossing import sent
 from softprior.models.load import device_of
 from softprior.models.passes import in_passes
 from softprior.models.protocol import Comparison, Losses, ModelInfo, Request, StatisticT, Where
-from softprior.models.rank import Job, Memory
-from softprior.models.ranks import Call, Limits, Processes, Ranks, Transport
+from softprior.models.rank_group import Call, Limits, Processes, Ranks, Transport
+from softprior.models.rank_process import Job, Memory
 from softprior.prompt import Batch, Place, Prompt
-from softprior.specs import ModelSpec
 
 
 class Share(NamedTuple):
@@ -249,7 +249,7 @@ def load_sharded(
     if device == "cpu" and sys.platform == "linux":
         environment["GLOO_SOCKET_IFNAME"] = "lo"  # gloo asks for the host's name, which may lead elsewhere
     job = Job(model, resolved, device, threads)
-    transport = Processes(ranks, "softprior.models.rank:serve", job, environment, devices)
+    transport = Processes(ranks, "softprior.models.rank_process:serve", job, environment, devices)
     return ShardedLM(ranks, transport, limits)
 
 

@@ -1,6 +1,6 @@
 """Priors: the distributions that prompt vectors start from. One file each, listed here and in `simple`."""
 
-from softprior.components import Table
+from softprior.inputs.components import Table
 from softprior.priors.assignment import Assignment
 from softprior.priors.base import Distribution, FitKey, Outline, Prior, PriorSource
 from softprior.priors.by_place import COMPONENTS, ByPlace

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from softprior.inputs.specs import Spec
 from softprior.prompt import Kind, Place, Shape
-from softprior.specs import Spec
 from softprior.statistics.reference import Reference
 
 

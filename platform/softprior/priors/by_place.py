@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, PlainSerializer, PlainValidator
 
-from softprior.components import Table
+from softprior.inputs.components import Table
 from softprior.priors.assignment import Assignment
 from softprior.priors.base import Distribution, FitKey, Outline, Prior, PriorSource
 from softprior.priors.mixture import Mixture

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from softprior.assets.cache import ensure, lock
-from softprior.provenance import edits
+from softprior.results.provenance import edits
 
 VERSION = 7
 """Incremented when a fit of the same data would come out differently."""

@@ -15,11 +15,12 @@ from torch import Tensor
 from softprior.assets import fingerprints
 from softprior.assets.named import Named, here, here_with
 from softprior.errors import UserError
+from softprior.inputs.specs import Spec
 from softprior.priors.base import FitKey, Outline, PriorSource
 from softprior.priors.cache import Fit, cached_fit
 from softprior.prompt import Place, Shape
+from softprior.results.storage import RemotePath
 from softprior.seeding import torch_generator
-from softprior.specs import Spec
 from softprior.statistics.gaussian import Gaussian, fit_gaussian
 from softprior.statistics.held_out import BLOCK, each_its_own, held_out_radii
 from softprior.statistics.reference import Reference
@@ -34,7 +35,6 @@ from softprior.statistics.store import (
     statistics_width,
 )
 from softprior.statistics.units import VOCABULARY
-from softprior.storage import RemotePath
 
 SAMPLE = 20_000
 """Vectors kept of a vocabulary where single ones are needed; the paper subsamples the same number."""

@@ -14,7 +14,7 @@ from scipy.special import chdtrc, chdtri
 from torch import Tensor
 
 from softprior.errors import UserError
-from softprior.labels import counted
+from softprior.inputs.labels import counted
 from softprior.priors.base import Distribution, Prior, PriorSource
 from softprior.priors.domain import Domain, FittedDomain, Shrinkage, fit_domain
 from softprior.statistics.reference import Reference

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softprior.errors import UserError
+from softprior.inputs.specs import Text
 from softprior.priors.base import Distribution, Prior, PriorSource
-from softprior.specs import Text
 
 
 class Instruction(Prior):

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 from torch import Tensor
 
-from softprior.labels import counted
+from softprior.inputs.labels import counted
 from softprior.priors.base import Distribution, FitKey, Outline, Prior, PriorSource, Support
 from softprior.priors.simple import SIMPLE
 from softprior.prompt import Kind, Place, Shape

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from softprior.assets.named import Named, here
 from softprior.errors import UserError
-from softprior.labels import counted
-from softprior.posteriors import Posterior, load_posterior
+from softprior.inputs.labels import counted
 from softprior.priors.base import Distribution, Outline, Prior, PriorSource, Support
 from softprior.prompt import Place
-from softprior.storage import RemotePath
+from softprior.results.posteriors import Posterior, load_posterior
+from softprior.results.storage import RemotePath
 
 FILES = "*.safetensors"
 """Path of the posteriors in a study's folder."""

@@ -1,6 +1,6 @@
 """The priors that are not made of others. One file each, listed here."""
 
-from softprior.components import Table
+from softprior.inputs.components import Table
 from softprior.priors.base import Prior
 from softprior.priors.exclusion import Exclusion
 from softprior.priors.fitted import Fitted

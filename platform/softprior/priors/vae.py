@@ -12,13 +12,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from softprior.errors import UserError
-from softprior.geometry import participation_ratio
 from softprior.priors.base import Distribution, FitKey, Outline, Prior, PriorSource
 from softprior.priors.cache import Fit, cached_fit
 from softprior.priors.domain import SAMPLE, Domain, sample_rows, sampled
 from softprior.prompt import Place, Shape
 from softprior.seeding import torch_generator
 from softprior.statistics.gaussian import Gaussian, fit_gaussian
+from softprior.statistics.geometry import participation_ratio
 from softprior.statistics.held_out import held_out_radii
 from softprior.statistics.reference import Reference
 from softprior.statistics.store import SiteStatistics

@@ -1,6 +1,6 @@
 """Regularisers: terms of the loss on the prompt's vectors alone. One file each, listed here."""
 
-from softprior.components import Table
+from softprior.inputs.components import Table
 from softprior.regularisers.base import Regulariser, Setting, Term
 from softprior.regularisers.domain import TowardsDomain
 from softprior.regularisers.nearest_token import NearestToken

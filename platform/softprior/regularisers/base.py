@@ -11,8 +11,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from softprior.inputs.specs import Spec
 from softprior.priors import Distribution, Outline, Prior, PriorSource
-from softprior.specs import Spec
 
 Term = Callable[[Float[Tensor, "P H"]], Float[Tensor, ""]]
 """The penalty of one place's vectors, differentiable; keys come as before rotary, as priors see them."""

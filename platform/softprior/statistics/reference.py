@@ -8,8 +8,8 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from softprior.geometry import quantile_among
 from softprior.statistics.gaussian import Gaussian
+from softprior.statistics.geometry import quantile_among
 
 Without = Literal["document", "vector", "nothing"]
 """What the covariance behind a radius leaves out: the vector's document; only the vector, where its document

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from softprior.errors import UserError, nearest
-from softprior.files import write_atomically
+from softprior.results.files import write_atomically
 from softprior.statistics.moments import DimensionMoments, Moments, packed, unpacked
 from softprior.statistics.norms import NormSketch
 from softprior.statistics.units import require_embeddings

@@ -10,12 +10,12 @@ import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 
-from softprior.files import write_atomically
-from softprior.labels import by_number, counted
-from softprior.provenance import code, named, same_code
-from softprior.records import Record, load_records
-from softprior.results import StudyFolder
-from softprior.storage import Location, local_copy
+from softprior.inputs.labels import by_number, counted
+from softprior.results.files import write_atomically
+from softprior.results.folder import StudyFolder
+from softprior.results.provenance import code, named, same_code
+from softprior.results.records import Record, load_records
+from softprior.results.storage import Location, local_copy
 
 AGAIN = "--again"
 """The option of `python -m jobs.study`."""

@@ -15,9 +15,8 @@ from typing import Any
 
 import yaml
 
-from softprior.errors import UserError
-from softprior.hiding import hidden
-from softprior.specs import PlacementSpec, ResourcesSpec
+from softprior.errors import UserError, hidden
+from softprior.inputs.specs import PlacementSpec, ResourcesSpec
 from softprior.studies.placement import logical_cpus, require_room, trial_threads
 from softprior.studies.reach import nobody, other_versions, require_reachable, resolved
 from softprior.training.threads import thread_environment

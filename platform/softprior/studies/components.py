@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from softprior.inputs.specs import Entry, TrialSpec
 from softprior.methods import METHODS, Method
 from softprior.priors import PRIORS, Assignment, assignment
-from softprior.specs import Entry, TrialSpec
 from softprior.tasks import TASKS, Task
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import torch
 
-from softprior.labels import counted, labels, names
-from softprior.records import Record
-from softprior.specs import Pairing, StudySpec, TrialSpec
+from softprior.inputs.labels import counted, labels, names
+from softprior.inputs.specs import Pairing, StudySpec, TrialSpec
+from softprior.results.records import Record
 from softprior.studies.cluster import elsewhere
 from softprior.studies.estimate import (
     hours,

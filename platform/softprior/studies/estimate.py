@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from softprior.specs import ResourcesSpec, StudySpec, TrialSpec
+from softprior.inputs.specs import ResourcesSpec, StudySpec, TrialSpec
 from softprior.studies.components import Components
 from softprior.studies.placement import machine_cpus
 from softprior.training.threads import CORE_FLOPS

@@ -11,10 +11,10 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from softprior.errors import UserError
-from softprior.events import Observer
-from softprior.records import Record, load_records
-from softprior.results import StudyFolder
-from softprior.specs import StudySpec, TrialSpec
+from softprior.inputs.specs import StudySpec, TrialSpec
+from softprior.results.folder import StudyFolder
+from softprior.results.records import Record, load_records
+from softprior.training.events import Observer
 
 logger = logging.getLogger(__name__)
 

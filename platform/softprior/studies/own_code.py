@@ -13,8 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from softprior.components import Offered, Table
 from softprior.errors import UserError
+from softprior.inputs.components import Offered, Table
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.regularisers import REGULARISERS

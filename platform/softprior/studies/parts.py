@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from softprior.components import Table
 from softprior.errors import UserError, nearest
-from softprior.labels import counted
+from softprior.inputs.components import Table
+from softprior.inputs.labels import counted
+from softprior.inputs.specs import SpecT, StudySpec
 from softprior.methods import METHODS, Method
 from softprior.priors import PRIORS, Prior
 from softprior.prompt import Shape
 from softprior.regularisers import REGULARISERS, Regulariser
-from softprior.specs import SpecT, StudySpec
 from softprior.tasks import TASKS, Task
 
 T = TypeVar("T")

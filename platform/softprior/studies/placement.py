@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from softprior.errors import UserError
-from softprior.labels import counted
-from softprior.specs import ModelSpec, PlacementSpec, ResourcesSpec, StudySpec
-from softprior.storage import Location
+from softprior.inputs.labels import counted
+from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec, StudySpec
+from softprior.results.storage import Location
 from softprior.studies.watchdog import remove_if_empty, watched
 
 if TYPE_CHECKING:

@@ -8,15 +8,15 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from softprior.assets.models import KnownModel, known_model
-from softprior.components import Table
 from softprior.errors import UserError
-from softprior.labels import counted
-from softprior.labels import names as names_of
+from softprior.inputs.components import Table
+from softprior.inputs.labels import counted
+from softprior.inputs.labels import names as names_of
+from softprior.inputs.specs import SpecT, StudySpec, TrialSpec
 from softprior.methods import METHODS, Method
 from softprior.priors import PRIORS, Outline, Prior, assignment
 from softprior.prompt import Shape
 from softprior.regularisers import REGULARISERS, Regulariser
-from softprior.specs import SpecT, StudySpec, TrialSpec
 from softprior.studies.components import Components
 from softprior.studies.pairing import can_carry, can_start, carry_notes
 from softprior.studies.parts import Parts, check, located, repeated, resolve

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from softprior.events import Event, Failed, Notice, Observer, Phase, Step, Validation
-from softprior.labels import labels, short_ids
-from softprior.records import Record
-from softprior.specs import TrialSpec
+from softprior.inputs.labels import labels, short_ids
+from softprior.inputs.specs import TrialSpec
+from softprior.results.records import Record
+from softprior.training.events import Event, Failed, Notice, Observer, Phase, Step, Validation
 
 QUIET = 15.0
 """Seconds between lines of one running trial where there is no terminal."""

@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from softprior.events import Observer
-from softprior.lease import locked
-from softprior.records import Record, load_records
-from softprior.results import StudyFolder
-from softprior.specs import StudySpec, TrialSpec
-from softprior.storage import RemotePath
+from softprior.inputs.specs import StudySpec, TrialSpec
+from softprior.results.folder import StudyFolder
+from softprior.results.lease import locked
+from softprior.results.records import Record, load_records
+from softprior.results.storage import RemotePath
 from softprior.studies.again import of_other_code, set_aside, settle
 from softprior.studies.cluster import Cluster
 from softprior.studies.deaths import every_death_is_one
@@ -24,6 +23,7 @@ from softprior.studies.placement import concurrent, placed_model, replicas, tria
 from softprior.studies.plan import Plan
 from softprior.studies.table import write_study, write_table
 from softprior.studies.worker import run_trial
+from softprior.training.events import Observer
 
 RETRIES = 2
 """How often a trial whose process died is started again; it continues from its checkpoint."""
@@ -129,7 +129,7 @@ def run_trials(
             folder.record(trial.id).unlink(missing_ok=True)
         from ray import tune
 
-        from softprior.studies.events import Events
+        from softprior.studies.tune_events import Events
 
         trainable = run_trial if shared is None else tune.with_parameters(run_trial, shared=shared)
         space = {

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from softprior.errors import UserError
-from softprior.files import write_atomically, write_json
-from softprior.labels import labels
-from softprior.provenance import code
-from softprior.records import Record, read_header
-from softprior.results import StudyFolder
-from softprior.specs import TrialSpec
+from softprior.inputs.labels import labels
+from softprior.inputs.specs import TrialSpec
+from softprior.results.files import write_atomically, write_json
+from softprior.results.folder import StudyFolder
+from softprior.results.provenance import code
+from softprior.results.records import Record, read_header
 from softprior.studies.observers import Planned
 from softprior.tasks import TASKS, Task
 from softprior.training.environment import versions

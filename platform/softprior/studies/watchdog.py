@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from softprior.labels import counted
+from softprior.inputs.labels import counted
 from softprior.liveness import alive, silence
-from softprior.storage import Location, RemotePath
+from softprior.results.storage import Location, RemotePath
 
 STALL, TIMEOUT = "no sign of life for ", "Timeout ("
 """How a stall begins in the file: written here, and by Python's own timer."""

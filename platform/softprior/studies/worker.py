@@ -6,19 +6,18 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from softprior.errors import UserError
-from softprior.events import Event, Failed, Notice, Phase, Validation
-from softprior.files import write_atomically
-from softprior.hiding import hidden
-from softprior.labels import labels
+from softprior.errors import UserError, hidden
+from softprior.inputs.labels import labels
+from softprior.inputs.specs import ModelSpec, TrialSpec
 from softprior.liveness import alive, waiting
-from softprior.provenance import code
-from softprior.records import Record, save_record
-from softprior.results import StudyFolder
-from softprior.specs import ModelSpec, TrialSpec
-from softprior.storage import Location, location
+from softprior.results.files import write_atomically
+from softprior.results.folder import StudyFolder
+from softprior.results.provenance import code
+from softprior.results.records import Record, save_record
+from softprior.results.storage import Location, location
 from softprior.studies.placement import SharedModel, host_of
 from softprior.studies.watchdog import watched
+from softprior.training.events import Event, Failed, Notice, Phase, Validation
 
 if TYPE_CHECKING:
     from softprior.training.checkpoint import Progress

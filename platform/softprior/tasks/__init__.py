@@ -1,6 +1,6 @@
 """Tasks that a prompt is trained for, one per file, all of them in `TASKS`."""
 
-from softprior.components import Table
+from softprior.inputs.components import Table
 from softprior.tasks.arithmetic import Arithmetic
 from softprior.tasks.base import Task
 from softprior.tasks.language import Language

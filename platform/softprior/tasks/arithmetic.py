@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, field_validator
 
 from softprior.assets.cache import ensure
-from softprior.provenance import edits
+from softprior.results.provenance import edits
 from softprior.tasks.arithmetic_source import NINE, Difficulty, Module, Sum, draw, source_fingerprint
 from softprior.tasks.base import SPLITS, Example, Splits, Task, table
 from softprior.tasks.partition import donors, round_robin

@@ -10,10 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 from datasets import Dataset, Features, List, Value
 from pydantic import Field
 
+from softprior.assets.tokens import joined
 from softprior.errors import UserError
+from softprior.inputs.specs import Spec
 from softprior.prompt import Row
-from softprior.specs import Spec
-from softprior.tokens import joined
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)

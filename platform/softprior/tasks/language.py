@@ -10,16 +10,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from softprior.assets.data import data_fingerprint
+from softprior.assets.tokens import chunks
 from softprior.errors import UserError
+from softprior.inputs.specs import SaysWhere
 from softprior.prompt import Row
-from softprior.specs import SaysWhere
 from softprior.tasks.base import SPLITS, Example, Quarantined, Splits, Task, table
 from softprior.tasks.cloze import cloze_examples
 from softprior.tasks.language_source import JSON_LINES, Document, c4, local, local_fingerprint, wikipedia
 from softprior.tasks.partition import keyed_order, keys_for, split_in_order, split_of
 from softprior.tasks.sources import check_source, in_brackets, is_path, local_path
 from softprior.tasks.squad_metrics import METRICS, exact_match, overlap
-from softprior.tokens import chunks
 
 _SHORTEST = 16
 """Minimum number of tokens of a document's last chunk; a shorter one has too little context to learn from."""

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, cast
 
 from softprior.assets.catalogue import HubDataset, data_asset
 from softprior.assets.data import wikipedia_articles
-from softprior.data_files import Malformed, contents, has_mark, lines, parsed, sound, text_at
 from softprior.errors import UserError
+from softprior.inputs.data_files import Malformed, contents, has_mark, lines, parsed, sound, text_at
 from softprior.tasks.base import Quarantined
 from softprior.tasks.sources import REREAD, contents_fingerprint, hub_rows, require
 

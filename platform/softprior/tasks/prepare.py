@@ -18,14 +18,14 @@ import pyarrow.compute as pc
 from datasets import Dataset, Features, List, Value
 
 from softprior.assets.cache import cache_root, ensure
+from softprior.assets.tokens import NotJointError
 from softprior.errors import UserError
 from softprior.prompt import Row
-from softprior.provenance import edits
+from softprior.results.provenance import edits
 from softprior.tasks.base import SPLITS, Example, Look, Quarantined, Split, Task
 from softprior.tasks.partition import round_robin
 from softprior.tasks.parts import parts_of
 from softprior.tasks.sources import left_out
-from softprior.tokens import NotJointError
 
 FORMAT = 3
 """Increased whenever the same task and tokenizer give other tables."""

@@ -10,7 +10,7 @@ from typing import Any
 from datasets import load_dataset
 
 from softprior.errors import UserError, nearest
-from softprior.labels import counted
+from softprior.inputs.labels import counted
 from softprior.tasks.base import Quarantined
 
 REREAD = "-2"

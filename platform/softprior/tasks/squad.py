@@ -12,9 +12,9 @@ from pydantic import Field, field_validator
 from softprior.assets.data import data_fingerprint, squad_shifts_files
 from softprior.assets.hub import hub_dataset_commit
 from softprior.errors import UserError
-from softprior.labels import counted
+from softprior.inputs.labels import counted
+from softprior.inputs.specs import SaysWhere
 from softprior.prompt import Row
-from softprior.specs import SaysWhere
 from softprior.tasks.base import SPLITS, Example, Look, Split, Splits, Task, table
 from softprior.tasks.partition import donors, keyed_order, round_robin, split_in_halves, split_in_order
 from softprior.tasks.sources import (

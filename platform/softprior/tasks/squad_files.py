@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from softprior.data_files import Malformed, contents, kind_of, lines, parquet_file, parsed
 from softprior.errors import UserError
+from softprior.inputs.data_files import Malformed, contents, kind_of, lines, parquet_file, parsed
 from softprior.tasks.sources import require
 
 LAYOUT = (

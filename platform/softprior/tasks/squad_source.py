@@ -11,8 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from softprior.data_files import Malformed, sound, text_at
 from softprior.errors import UserError
+from softprior.inputs.data_files import Malformed, sound, text_at
 from softprior.tasks.base import Look, Quarantined
 from softprior.tasks.sources import in_brackets, require
 from softprior.tasks.squad_files import LAYOUT, is_nested, items

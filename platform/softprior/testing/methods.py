@@ -7,9 +7,9 @@ import json
 import pytest
 
 from softprior.errors import UserError
+from softprior.inputs.validation import validate
 from softprior.methods import Method
 from softprior.prompt import Place
-from softprior.validation import validate
 
 BLOCKS = (4, 12, 30)
 """Sizes of models that every method must fit with its default parameters."""

@@ -21,12 +21,12 @@ from jaxtyping import Float, Int
 from scipy.stats import chi2
 from torch import Tensor
 
+from softprior.inputs.validation import validate
 from softprior.priors import PRIORS, Distribution, Outline, Prior
 from softprior.priors.domain import Domain, Shrinkage, fit_domain
 from softprior.prompt import Place
 from softprior.seeding import derive, torch_generator
 from softprior.statistics.reference import Reference
-from softprior.validation import validate
 
 STANDARD_ERRORS = 5
 """Allowed distance of a sample's moment from theory: chance exceeds it once in two million numbers."""

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from softprior.errors import UserError
+from softprior.inputs.validation import validate
 from softprior.priors import PRIORS
 from softprior.regularisers import Regulariser, Setting
 from softprior.seeding import torch_generator
 from softprior.testing.priors import TableSource
-from softprior.validation import validate
 
 STEP = 1e-5
 """Of central differences in float64, whose error is then some 1e-9 of the third derivative."""

@@ -28,10 +28,10 @@ import torch
 
 from softprior.assets.cache import VARIABLE
 from softprior.errors import UserError
+from softprior.inputs.validation import validate
 from softprior.prompt import Row, collate
 from softprior.tasks.base import EXAMPLE_FEATURES, SPLITS, Example, Split, Splits, Task
 from softprior.tasks.prepare import Prepared, prepare
-from softprior.validation import validate
 
 COUNTS = ("train_examples", "validation_examples", "test_examples", "max_new_tokens")
 """Parameters of every task that are whole numbers from 1 on."""

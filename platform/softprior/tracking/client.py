@@ -14,11 +14,10 @@ from urllib.parse import unquote
 
 from filelock import FileLock
 
-from softprior.errors import UserError
-from softprior.files import write_atomically
-from softprior.hiding import hidden
-from softprior.specs import TrackingSpec
-from softprior.storage import Location, RemotePath
+from softprior.errors import UserError, hidden
+from softprior.inputs.specs import TrackingSpec
+from softprior.results.files import write_atomically
+from softprior.results.storage import Location, RemotePath
 
 ARTIFACTS = "mlflow-artifacts"
 """Folder beside an SQLite database."""

@@ -14,16 +14,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from softprior.events import Event, Observer, Step, Validation
-from softprior.hiding import hidden
-from softprior.labels import labels, numbered
-from softprior.provenance import SOURCES, code
-from softprior.records import Record, Score, StepPoint
-from softprior.results import StudyFolder
-from softprior.specs import Spec, StudySpec, TrialSpec
-from softprior.storage import Location, listed, local_copy
+from softprior.errors import hidden
+from softprior.inputs.labels import labels, numbered
+from softprior.inputs.specs import Spec, StudySpec, TrialSpec
+from softprior.results.folder import StudyFolder
+from softprior.results.provenance import SOURCES, code
+from softprior.results.records import Record, Score, StepPoint
+from softprior.results.storage import Location, listed, local_copy
 from softprior.tracking.client import BATCH, PARAMETERS, open_experiment, problem_of
 from softprior.training.environment import versions
+from softprior.training.events import Event, Observer, Step, Validation
 
 STUDY = "study"
 PARENT = "softprior.study"

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from softprior.hiding import hidden
-from softprior.storage import Location
+from softprior.errors import hidden
+from softprior.results.storage import Location
 from softprior.tracking.client import BATCH, open_experiment, problem_of
 
 KEY = "softprior.run"

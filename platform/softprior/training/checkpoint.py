@@ -10,12 +10,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from softprior.files import write_atomically
-from softprior.posteriors import Vectors
 from softprior.prompt import Place
-from softprior.provenance import SOURCES
-from softprior.records import Score, StepPoint
-from softprior.storage import Location, local_copy
+from softprior.results.files import write_atomically
+from softprior.results.posteriors import Vectors
+from softprior.results.provenance import SOURCES
+from softprior.results.records import Score, StepPoint
+from softprior.results.storage import Location, local_copy
 
 
 @dataclass

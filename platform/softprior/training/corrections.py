@@ -13,12 +13,12 @@ from softprior.assets import fingerprints
 from softprior.assets.cache import cache_root, ensure
 from softprior.assets.catalogue import catalogue
 from softprior.assets.models import config_here, tokenizer_here
+from softprior.assets.tokens import answers_changed, around, reserved
+from softprior.inputs.specs import ModelSpec
 from softprior.methods import Method
 from softprior.models.lengths import steady_length
 from softprior.models.protocol import ModelInfo
-from softprior.specs import ModelSpec
 from softprior.tasks import Task
-from softprior.tokens import answers_changed, around, reserved
 
 
 class TokenizerFacts(NamedTuple):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from softprior.inputs.specs import Entry, TrialSpec
 from softprior.priors import Prior
-from softprior.specs import Entry, TrialSpec
 
 
 def draw_names(trial: TrialSpec, prior: Prior) -> tuple[str, ...]:

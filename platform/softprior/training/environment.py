@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 import softprior
-from softprior.provenance import SOURCES, code
+from softprior.results.provenance import SOURCES, code
 
 PACKAGES = (
     "torch",

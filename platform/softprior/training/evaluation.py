@@ -7,11 +7,11 @@ from functools import lru_cache
 from typing import Any
 
 from softprior.errors import UserError
+from softprior.inputs.specs import EvaluationSpec
 from softprior.liveness import alive
 from softprior.models.protocol import FrozenLM
 from softprior.prompt import Prompt, Row, collate
-from softprior.records import Prediction, Score
-from softprior.specs import EvaluationSpec
+from softprior.results.records import Prediction, Score
 from softprior.tasks.base import Task
 from softprior.tasks.batching import evaluation_batches
 from softprior.tasks.prepare import PreparedSplit

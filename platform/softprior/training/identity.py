@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from softprior.assets import fingerprints
-from softprior.components import Table
 from softprior.errors import UserError
+from softprior.inputs.components import Table
+from softprior.inputs.specs import TrialSpec
 from softprior.priors import PRIORS, Prior
 from softprior.regularisers import REGULARISERS, Regulariser
-from softprior.specs import TrialSpec
 
 
 def files_fingerprint(prior: Prior, regularisers: Sequence[Regulariser]) -> str | None:

@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softprior.errors import UserError
+from softprior.inputs.specs import Rate, TrainingSpec
 from softprior.methods.base import Reparameterisation
 from softprior.prompt import Place
 from softprior.seeding import torch_generator
-from softprior.specs import Rate, TrainingSpec
 
 Vectors = dict[Place, Float[Tensor, "_ _"]]
 

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softprior.labels import numbered
+from softprior.inputs.labels import numbered
+from softprior.inputs.specs import Entry
 from softprior.prompt import Place
 from softprior.regularisers import REGULARISERS, Setting, Term
-from softprior.specs import Entry
 from softprior.training.starts import Start
 
 

@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from softprior.assets.tokens import require_rows, reserved, vocabulary_ids
 from softprior.models.protocol import FrozenLM, Where
 from softprior.priors import Distribution, Prior
 from softprior.priors.domain import SAMPLE, Domain, Shrinkage, fit_domain, sampled
 from softprior.prompt import Place, Row, collate
 from softprior.statistics.reference import Reference
-from softprior.tokens import require_rows, reserved, vocabulary_ids
 
 
 class PlaceSource:

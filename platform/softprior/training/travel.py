@@ -7,8 +7,8 @@ import math
 from jaxtyping import Float
 from torch import Tensor
 
-from softprior import geometry
-from softprior.records import PlaceGeometry
+from softprior.results.records import PlaceGeometry
+from softprior.statistics import geometry
 from softprior.training.source import SeenSource
 
 

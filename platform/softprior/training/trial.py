@@ -13,28 +13,28 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from softprior import geometry
-from softprior.background import save_background
+from softprior.assets.tokens import in_front, require_rows
 from softprior.errors import UserError
-from softprior.events import Event, Notice, Phase, Step, Validation
-from softprior.labels import counted, labels
+from softprior.inputs.labels import counted, labels
+from softprior.inputs.specs import TrialSpec
 from softprior.liveness import alive
 from softprior.methods import METHODS, Method
 from softprior.models.protocol import FrozenLM
-from softprior.posteriors import Posterior, Vectors, save_posterior
 from softprior.priors import PRIORS, assignment
 from softprior.prompt import Batch, Place, collate
-from softprior.records import PlaceGeometry, Prediction, Record, Score, StepPoint, save_record
-from softprior.results import StudyFolder
-from softprior.specs import TrialSpec
+from softprior.results.background import save_background
+from softprior.results.folder import StudyFolder
+from softprior.results.posteriors import Posterior, Vectors, save_posterior
+from softprior.results.records import PlaceGeometry, Prediction, Record, Score, StepPoint, save_record
+from softprior.statistics import geometry
 from softprior.tasks import TASKS, Task
 from softprior.tasks.batching import batch_size, training_batches
 from softprior.tasks.prepare import Prepared, prepare
-from softprior.tokens import in_front, require_rows
 from softprior.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from softprior.training.draws import draw_names
 from softprior.training.environment import environment
 from softprior.training.evaluation import Evaluator
+from softprior.training.events import Event, Notice, Phase, Step, Validation
 from softprior.training.failure import require_finite
 from softprior.training.optimizer import PromptOptimizer, schedule, schedule_sum
 from softprior.training.penalties import Penalties

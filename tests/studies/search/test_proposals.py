@@ -17,12 +17,11 @@ from rich.console import Console
 from jobs.exits import FAILED
 from jobs.reports import report
 from softprior.errors import UserError
-from softprior.events import Observer, Validation
+from softprior.inputs.specs import TrialSpec
 from softprior.library.studies import run
-from softprior.provenance import code
-from softprior.records import Record, Score, load_record, load_records, save_record
-from softprior.results import StudyFolder
-from softprior.specs import TrialSpec
+from softprior.results.folder import StudyFolder
+from softprior.results.provenance import code
+from softprior.results.records import Record, Score, load_record, load_records, save_record
 from softprior.studies.again import of_other_code
 from softprior.studies.cluster import Cluster
 from softprior.studies.observers import Work, no_observers
@@ -35,6 +34,7 @@ from softprior.studies.search.spec import load
 from softprior.studies.search.storage import TRIALS, open_search
 from softprior.studies.table import write_study
 from softprior.studies.worker import EVENTS, failed
+from softprior.training.events import Observer, Validation
 from tests.builders import study_file
 from tests.studies.search.test_space import RANGES
 

@@ -11,9 +11,9 @@ from optuna import Trial
 from optuna.trial import TrialState
 
 from softprior.errors import UserError
-from softprior.records import Record, save_record
-from softprior.results import StudyFolder
-from softprior.specs import TrialSpec
+from softprior.inputs.specs import TrialSpec
+from softprior.results.folder import StudyFolder
+from softprior.results.records import Record, save_record
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.proposals import NOT_FINITE, Proposals
 from softprior.studies.search.spec import load

@@ -20,11 +20,11 @@ from optuna import Study, load_study
 from optuna.trial import TrialState
 
 from jobs import study as command
-from softprior import lease
-from softprior.posteriors import load_posterior
-from softprior.records import Record, load_records
-from softprior.results import StudyFolder
-from softprior.storage import location
+from softprior.results import lease
+from softprior.results.folder import StudyFolder
+from softprior.results.posteriors import load_posterior
+from softprior.results.records import Record, load_records
+from softprior.results.storage import location
 from softprior.studies.search.storage import REASON, TRIALS, read_search
 from tests.builders import SUMS, study_file
 from tests.object_store import bucket

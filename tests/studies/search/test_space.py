@@ -12,7 +12,7 @@ from optuna.trial import FixedTrial
 
 from jobs import study as command
 from softprior.errors import UserError
-from softprior.specs import StudySpec
+from softprior.inputs.specs import StudySpec
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.spec import SearchStudy, load
 from tests.builders import study_file

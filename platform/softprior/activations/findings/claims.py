@@ -7,7 +7,7 @@ from itertools import combinations
 from math import exp
 from typing import Any, NamedTuple
 
-from softprior.labels import counted
+from softprior.inputs.labels import counted
 
 LEVEL = 0.05
 """Corrected p-values up to this one count."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from softprior.activations.findings.common import documents_of
 from softprior.errors import UserError
-from softprior.labels import by_number, counted
+from softprior.inputs.labels import by_number, counted
 from softprior.seeding import numpy_generator, torch_generator
 from softprior.statistics.documents import LEAST, bootstrap
 from softprior.statistics.gaussian import fit_gaussian

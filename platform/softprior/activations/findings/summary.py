@@ -19,12 +19,12 @@ from softprior.activations.findings.groups import group_findings
 from softprior.activations.findings.pairs import nearest_findings, pair_findings
 from softprior.activations.findings.sites import site_findings
 from softprior.errors import UserError
-from softprior.files import finite, write_json
-from softprior.provenance import code
+from softprior.results.files import finite, write_json
+from softprior.results.provenance import code
+from softprior.results.storage import Location
 from softprior.statistics.store import stored
 from softprior.statistics.unimodality import over_sites
 from softprior.statistics.units import VOCABULARY
-from softprior.storage import Location
 
 Report = Callable[[int, int, str], None]
 """Told how many sites are done, of how many, and which comes next."""

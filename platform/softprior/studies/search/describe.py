@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import cycle, islice
 
-from softprior.labels import counted
+from softprior.inputs.labels import counted
 from softprior.studies.describe import fitting, running
 from softprior.studies.estimate import total_cost
 from softprior.studies.search.plan import SearchPlan

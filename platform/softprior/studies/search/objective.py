@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from softprior.records import Record
+from softprior.results.records import Record
 from softprior.studies.search.spec import Objective
 
 

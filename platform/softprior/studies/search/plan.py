@@ -8,16 +8,15 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from softprior.errors import UserError
-from softprior.hiding import hidden_in
+from softprior.errors import UserError, hidden_in
+from softprior.inputs.specs import StudySpec, TrialSpec
+from softprior.inputs.validation import validate
 from softprior.methods import METHODS
 from softprior.priors import PRIORS, assignment
-from softprior.specs import StudySpec, TrialSpec
 from softprior.studies.pairing import can_carry, can_start
 from softprior.studies.plan import Plan, plan_study
 from softprior.studies.search.space import Space
 from softprior.studies.search.spec import FIXED, SearchSpec, SearchStudy
-from softprior.validation import validate
 
 
 class SearchPlan:

@@ -11,13 +11,13 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from softprior.errors import UserError
-from softprior.events import Event
-from softprior.records import Record, load_record
-from softprior.results import StudyFolder
-from softprior.specs import TrialSpec
+from softprior.inputs.specs import TrialSpec
+from softprior.results.folder import StudyFolder
+from softprior.results.records import Record, load_record
 from softprior.studies.search.objective import values
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.storage import REASON, TRIALS
+from softprior.training.events import Event
 
 NOT_FINITE = "an objective is not finite"
 

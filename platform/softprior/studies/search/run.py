@@ -6,9 +6,9 @@ from optuna import Study
 from optuna.exceptions import StorageInternalError
 
 from softprior.errors import UserError
-from softprior.lease import locked
-from softprior.records import Record, load_records
-from softprior.results import StudyFolder
+from softprior.results.folder import StudyFolder
+from softprior.results.lease import locked
+from softprior.results.records import Record, load_records
 from softprior.studies.again import of_other_code, set_aside
 from softprior.studies.cluster import Cluster
 from softprior.studies.observers import Listen, Listeners, Work, listening

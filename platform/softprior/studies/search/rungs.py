@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
-from softprior.events import Event, Step, Validation
-from softprior.labels import labels
-from softprior.provenance import code
-from softprior.records import Record, Score, StepPoint, save_record
-from softprior.results import StudyFolder
-from softprior.specs import TrialSpec
+from softprior.inputs.labels import labels
+from softprior.inputs.specs import TrialSpec
+from softprior.results.folder import StudyFolder
+from softprior.results.provenance import code
+from softprior.results.records import Record, Score, StepPoint, save_record
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.proposals import Proposals
 from softprior.studies.worker import EVENTS
+from softprior.training.events import Event, Step, Validation
 
 STEP, LOSS = "step", "validation_loss"
 """What Tune's successive halving is given."""

@@ -14,10 +14,10 @@ from optuna.distributions import (
 )
 
 from softprior.errors import UserError
-from softprior.labels import numbered
+from softprior.inputs.labels import numbered
+from softprior.inputs.validation import shown
 from softprior.methods import METHODS
 from softprior.studies.search.spec import KEY, Range, SearchStudy, is_range, ranges
-from softprior.validation import shown
 
 AXES = ("priors", "methods", "regularisers", "rates")
 """Lists from which a proposal takes one entry; tasks and seeds stay a grid that every proposal runs."""

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from softprior.errors import UserError
-from softprior.specs import Address, Spec, StudySpec
-from softprior.study_files import read_data
-from softprior.validation import path_of, validate
+from softprior.inputs.specs import Address, Spec, StudySpec
+from softprior.inputs.study_files import read_data
+from softprior.inputs.validation import path_of, validate
 
 KEY = "search"
 """Top-level key of a search's settings, and the one key of a mapping that is a range."""

@@ -15,19 +15,18 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from softprior.errors import UserError
-from softprior.hiding import without_mask
-from softprior.labels import counted
-from softprior.records import read_header
-from softprior.results import StudyFolder
-from softprior.storage import location
+from softprior.errors import UserError, without_mask
+from softprior.inputs.labels import counted
+from softprior.results.folder import StudyFolder
+from softprior.results.records import read_header
+from softprior.results.storage import location
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.sampler import Seeded
 
 IDENTITY = "softprior.search"
 """Attribute of the Optuna study: what it searches over."""
 
-RESULTS = "softprior.results"
+RESULTS = "softprior.results.folder"
 """Attribute of the Optuna study: the folder that has its trials' records."""
 
 WARM = "softprior.warm"

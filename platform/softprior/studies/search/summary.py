@@ -11,9 +11,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState
 
 from softprior.errors import UserError
-from softprior.files import write_json
-from softprior.records import read_header
-from softprior.results import StudyFolder
+from softprior.results.files import write_json
+from softprior.results.folder import StudyFolder
+from softprior.results.records import read_header
 from softprior.studies.search.storage import REASON, TRIALS
 
 FEWEST = 4

@@ -1,0 +1,1 @@
+"""What a user writes: study files and their values, checked and named."""

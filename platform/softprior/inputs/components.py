@@ -1,0 +1,235 @@
+"""Tables of components: from the entry that names one in a study file to the component, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from importlib.metadata import entry_points
+from typing import Any, Generic, NamedTuple, get_args
+
+from pydantic import ValidationError
+
+from softprior.errors import UserError, nearest
+from softprior.inputs.specs import Entry, SaysWhere, Spec, SpecT
+from softprior.inputs.validation import validate, validate_inner
+
+
+class Offered(NamedTuple):
+    """A kind of component that is not softprior's own.
+
+    Attributes:
+        origin: where it comes from, with a version: it belongs to the identity of trials.
+    """
+
+    kind: Any
+    origin: str
+
+
+_OWN: dict[str, dict[str, Offered]] = {}
+"""What the user's own code offers, by axis and name."""
+
+
+@lru_cache
+def installed(group: str) -> Mapping[str, Offered]:
+    """What installed packages offer as entry points of a group.
+
+    Raises:
+        UserError: a package cannot be imported.
+    """
+    found = {}
+    for point in entry_points(group=group):
+        origin = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+        try:
+            found[point.name] = Offered(point.load(), origin)
+        except Exception as error:  # whatever a package does when it is imported
+            raise UserError(
+                f"{origin} offers '{point.name}' but cannot be imported ({type(error).__name__}: {error}); "
+                "fix or uninstall it"
+            ) from error
+    return found
+
+
+class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
+    """The kinds of one component by the names they have in study files.
+
+    Attributes:
+        base: the class of all of them.
+        axis: what study files call them, as `priors`. Installed packages offer others as entry points of the
+            group `softprior.AXIS`, and a user's own code adds to them: see `own_code`.
+        kinds: softprior's own.
+    """
+
+    def __init__(self, base: type[SpecT], axis: str, kinds: Mapping[str, type[SpecT]]) -> None:
+        self.base = base
+        self.axis = axis
+        self.kinds = dict(kinds)
+
+    def __getitem__(self, name: str) -> type[SpecT]:
+        own = self.kinds.get(name)
+        return own if own is not None else self._others[name].kind
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self.kinds, **self._others})
+
+    def __len__(self) -> int:
+        return len({**self.kinds, **self._others})
+
+    def offer(self, name: str, offered: Offered) -> None:
+        """Makes a kind of component known, to this table and to others of the axis.
+
+        Raises:
+            UserError: the name is taken.
+        """
+        known = {**self._others, **{name: Offered(kind, "softprior") for name, kind in self.kinds.items()}}
+        before = known.get(name, offered)
+        if before.origin != offered.origin:
+            raise UserError(
+                f"{offered.origin} and {before.origin} both have '{name}' among {self.axis}; give yours "
+                "another name"
+            )
+        _OWN.setdefault(self.axis, {})[name] = offered
+
+    @property
+    def _others(self) -> Mapping[str, Offered]:
+        """What packages and own code offer.
+
+        Raises:
+            UserError: a package offers a name that softprior has, or something else than a component.
+        """
+        packages = installed(f"softprior.{self.axis}")
+        for name, offered in packages.items():
+            if name in self.kinds:
+                raise UserError(
+                    f"{offered.origin} offers '{name}' among {self.axis}, but softprior has its own; "
+                    "uninstall it"
+                )
+            if not (isinstance(offered.kind, type) and issubclass(offered.kind, self.base)):
+                raise UserError(
+                    f"{offered.origin} offers '{name}' among {self.axis}, but it is not a subclass of "
+                    f"{self.base.__module__}.{self.base.__name__}; fix or uninstall it"
+                )
+        return {**packages, **_OWN.get(self.axis, {})}
+
+    def component(self, entry: Entry, where: str | None = None, at: str = "") -> SpecT:
+        """The component that an entry names, with its parameters checked.
+
+        Args:
+            where: the file, for error messages; None for an entry that was checked before.
+            at: the keys that lead to the entry in the file.
+
+        Raises:
+            UserError: there is no such name, or a parameter is wrong.
+        """
+        if where is None:
+            where, at = entry.name, ""
+        else:
+            at = at or entry.name
+        if entry.name not in self:
+            hint = nearest(entry.name, list(self))
+            raise UserError(f"{where}: {at} = '{entry.name}' does not exist; {hint}")
+        return validate(self[entry.name], entry.params, where, f"{at}.{entry.name}" if at else "")
+
+    def components(self, entries: Sequence[Entry], where: str, axis: str) -> list[SpecT]:
+        """The components of one axis of a study.
+
+        Raises:
+            UserError: as `component`, with the entry's place on the axis.
+        """
+        return [self.component(entry, where, f"{axis}[{i}]") for i, entry in enumerate(entries)]
+
+    def inside(self, value: Any) -> SpecT:
+        """The component that a parameter of another component names, while that one is validated.
+
+        Raises:
+            ValueError: there is no such name, or a parameter is wrong.
+        """
+        if type(value) in self.values():
+            return value
+        try:
+            entry = Entry.model_validate(value)
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        if entry.name not in self:
+            raise ValueError(f"'{entry.name}' cannot be used here; {nearest(entry.name, list(self))}")
+        return validate_inner(self[entry.name], entry.params, entry.name)
+
+    def written(self, component: SpecT) -> dict[str, Any]:
+        """The entry of a component inside another, as JSON."""
+        return self.entry(component).model_dump(mode="json")
+
+    def entry(self, component: SpecT) -> Entry:
+        """The entry that names a component, every parameter written out."""
+        return Entry(name=self.name(component), params=component.model_dump(mode="json"))
+
+    def paths(self, component: SpecT, at: str) -> tuple[str, ...]:
+        """Keys of a component's parameters that say where a file is, as they are in its entry.
+
+        Args:
+            at: the keys that lead to the entry.
+        """
+        return tuple(_paths(component, f"{at}.params"))
+
+    def names_files(self, component: SpecT) -> bool:
+        """Whether one of the parameters that say where a file is has a value."""
+        written = {"params": component.model_dump(mode="json")}
+
+        def value(path: str) -> Any:
+            node: Any = written
+            for key in path.split(".")[1:]:
+                node = node[int(key) if isinstance(node, list) else key]
+            return node
+
+        return any(value(path) is not None for path in self.paths(component, "entry"))
+
+    def origins(self, component: SpecT) -> tuple[str, ...]:
+        """Where it and the components inside it come from, if not from softprior."""
+        others = {offered.kind: offered.origin for offered in self._others.values()}
+        kinds = [type(part) for part in _parts(component)]
+        return tuple(sorted({others[kind] for kind in kinds if kind in others}))
+
+    def name(self, component: SpecT) -> str:
+        """The name of a component."""
+        return next(name for name, kind in self.items() if kind is type(component))
+
+
+def _paths(spec: Spec, at: str) -> Iterator[str]:
+    """The keys that lead to a file in a spec and in those inside of it, as `model_dump` has them."""
+    written = spec.model_dump(mode="json")
+    for name, field in type(spec).model_fields.items():
+        if _says_where([field.annotation, *field.metadata]):
+            yield f"{at}.{name}"
+        else:
+            yield from _paths_inside(getattr(spec, name), written.get(name), f"{at}.{name}")
+
+
+def _paths_inside(value: Any, written: Any, at: str) -> Iterator[str]:
+    if isinstance(value, Spec):
+        # A component is in another one as its entry.
+        entry = set(written) == {"name", "params"} and "params" not in type(value).model_fields
+        yield from _paths(value, f"{at}.params" if entry else at)
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _paths_inside(inner, written[str(key)], f"{at}.{key}")
+    elif isinstance(value, tuple | list):
+        for i, inner in enumerate(value):
+            yield from _paths_inside(inner, written[i], f"{at}.{i}")
+
+
+def _says_where(parts: Iterable[Any]) -> bool:
+    """Whether a type, or one inside it, is marked with `SaysWhere`."""
+    return any(
+        isinstance(part, SaysWhere) or _says_where([*get_args(part), *getattr(part, "__metadata__", ())])
+        for part in parts
+    )
+
+
+def _parts(value: Any) -> Iterator[Spec]:
+    """A spec and all specs inside it."""
+    if isinstance(value, Spec):
+        yield value
+        value = [getattr(value, name) for name in type(value).model_fields]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, tuple | list):
+        for inner in value:
+            yield from _parts(inner)

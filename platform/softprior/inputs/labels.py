@@ -1,0 +1,145 @@
+"""Words for people: labels of trials by what tells them apart, and numbers of things."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from softprior.inputs.specs import Entry, TrialSpec
+
+LONG = 24
+"""Characters above which a text is abbreviated, if it can then still be told from the others."""
+
+SHORTEST = 6
+"""Fewest characters of an id that are shown."""
+
+
+def labels(trials: Sequence[TrialSpec]) -> dict[str, str]:
+    """Task, method, prior, regularisers, rate and seed of every trial, by trial id.
+
+    Parameters are shown only where trials of the same names differ in them:
+    `arithmetic · soft · isotropic(scale=0.1) · 0.005 · seed 0`.
+    """
+    tasks = names(trial.task for trial in trials)
+    # Within a task: the text of a written instruction follows from the task, which the label names.
+    methods = {task: names(t.method for t in trials if t.task.canonical() == task) for task in tasks}
+    priors = names(trial.prior for trial in trials if trial.prior is not None)
+    terms = names(term for trial in trials for term in trial.regularisers)
+    found = {}
+    for trial in trials:
+        task = trial.task.canonical()
+        parts = [tasks[task], methods[task][trial.method.canonical()]]
+        if trial.prior is not None and trial.rate is not None:
+            parts += [priors[trial.prior.canonical()], *(terms[t.canonical()] for t in trial.regularisers)]
+            parts += [trial.rate.label, f"seed {trial.seed}"]
+        found[trial.id] = " · ".join(parts)
+    return found
+
+
+def names(entries: Iterable[Entry]) -> dict[str, str]:
+    """A name for every entry, by its canonical text, with the parameters that entries of one name differ in.
+
+    A parameter that is null is left out. Different entries have different names.
+    """
+    kinds: dict[str, dict[str, Entry]] = {}
+    for entry in entries:
+        kinds.setdefault(entry.name, {})[entry.canonical()] = entry
+    return {text: name for alike in kinds.values() for text, name in _apart(alike).items()}
+
+
+def short_ids(ids: Sequence[str]) -> dict[str, str]:
+    """The first characters of every id, as many as tell them all apart."""
+    length = SHORTEST
+    while len({i[:length] for i in ids}) < len(set(ids)):
+        length += 1
+    return {i: i[:length] for i in ids}
+
+
+def numbered(words: Sequence[str]) -> list[str]:
+    """The same words, the second of one kind called `word-2`, the third `word-3`."""
+    seen: Counter[str] = Counter()
+    found = []
+    for word in words:
+        seen[word] += 1
+        found.append(word if seen[word] == 1 else f"{word}-{seen[word]}")
+    return found
+
+
+def _apart(alike: dict[str, Entry]) -> dict[str, str]:
+    """Names of entries that share one."""
+    shown: dict[str, list[str]] = {text: [] for text in alike}
+    for parameter in dict.fromkeys(name for entry in alike.values() for name in entry.params):
+        values = [entry.params.get(parameter) for entry in alike.values()]
+        if all(value == values[0] for value in values):
+            continue
+        for given, value, text in zip(shown.values(), values, _texts(values), strict=True):
+            if value is not None:
+                given.append(f"{parameter}={text}")
+    return {
+        text: entry.name + (f"({', '.join(shown[text])})" if shown[text] else "")
+        for text, entry in alike.items()
+    }
+
+
+def _texts(values: list[Any]) -> list[str]:
+    """One parameter's values in words; long texts without their common beginning."""
+    inner = names(entry for value in values for entry in _entries(value))
+    full = [_text(value, inner) for value in values]
+    long = [text for text, value in zip(full, values, strict=True) if isinstance(value, str)]
+    if all(len(text) <= LONG for text in long):
+        return full
+    start = end = 0
+    if len(set(long)) > 1:
+        start = _shared(long)
+        end = _shared([text[start:][::-1] for text in long])
+    parts = {text: _cut(text, start, len(text) - end) for text in long}
+    short = {text: part if len(part) <= LONG else f"{part[:LONG]}…" for text, part in parts.items()}
+    chosen = short if len(set(short.values())) == len(short) else parts
+    return [chosen.get(text, text) for text in full]
+
+
+def _shared(texts: list[str]) -> int:
+    """Characters that all texts begin with, up to the last whole word."""
+    return len(re.sub(r"\w*$", "", os.path.commonprefix(texts)))  # noqa: RUF071  not of paths alone
+
+
+def _cut(text: str, start: int, end: int) -> str:
+    return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")
+
+
+def _text(value: Any, inner: dict[str, str]) -> str:
+    """A value of JSON in words, with entries in it by `inner`'s names."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)[1:-1]  # no line breaks
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_text(item, inner) for item in value)}]"
+    if isinstance(value, dict):
+        if set(value) == {"name", "params"}:
+            return inner[Entry.model_validate(value).canonical()]
+        return f"{{{', '.join(f'{key}: {_text(item, inner)}' for key, item in value.items())}}}"
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
+    return json.dumps(value)
+
+
+def _entries(value: Any) -> Iterator[Entry]:
+    """The entries inside a value: components of a mixture, priors of places."""
+    if isinstance(value, dict) and set(value) == {"name", "params"}:
+        yield Entry.model_validate(value)
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _entries(item)
+
+
+def counted(number: float, what: str) -> str:
+    """A number of things: `1 CPU`, `0.5 GPUs`, `1,200 trials`."""
+    return f"{number:,.10g} {what}{'s' * (number != 1)}"
+
+
+def by_number(number: float, one: str, several: str) -> str:
+    """The word that goes with a number of things, as `is` or `are`."""
+    return one if number == 1 else several

@@ -1,0 +1,452 @@
+"""What a user writes: a study file, strict and frozen, and the trial specs that come out of it.
+
+A spec rejects unknown keys and wrong types, and says so in one sentence with the file, the key, the
+value and the nearest valid choice. Nothing here knows which priors, methods or tasks exist: an
+`Entry` is a name with parameters, and the table it belongs to turns it into a component.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from softprior.errors import hidden
+
+
+class Spec(BaseModel):
+    """A frozen value with checked fields; the base of everything in a study file."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        validate_default=True,
+        ser_json_inf_nan="constants",  # not null, which would give NaN and null the same identity
+    )
+
+    def canonical(self) -> str:
+        """The JSON text that identifies the value: keys sorted, every default written out.
+
+        Raises:
+            ValueError: a parameter is not finite, so it has no form in JSON.
+        """
+        return _canonical(self.model_dump(mode="json"))
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _checked_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,63}", name):
+        raise ValueError(
+            "must be 1 to 64 lower-case letters, digits, '_', '-' or '.', the first a letter or digit; "
+            "it becomes a folder's name"
+        )
+    return name
+
+
+Name = Annotated[str, AfterValidator(_checked_name)]
+
+
+def _with_words(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be empty or blank; write a text")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_with_words)]
+"""A text that says something, kept as it is written."""
+
+Address = Annotated[str, PlainSerializer(hidden, when_used="json")]
+"""An address that may contain a password, which is hidden wherever the spec is written down."""
+
+SpecT = TypeVar("SpecT", bound=Spec)
+
+
+class SaysWhere:
+    """Marks, in the type of a parameter, that its value says where a file is.
+
+    Contents have fingerprints, so where they are does not belong to a trial's identity:
+    `Annotated[str, SaysWhere()]`.
+    """
+
+
+class Entry(Spec):
+    """A component by name, with parameters: `isotropic` or `{isotropic: {scale: 0.02}}` in YAML."""
+
+    name: str
+    params: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, cls) or (isinstance(value, dict) and "name" in value):
+            return value
+        if isinstance(value, dict) and len(value) == 1:
+            name, params = next(iter(value.items()))
+            if params is None or isinstance(params, dict):
+                return {"name": name, "params": params or {}}
+        raise ValueError("must be a name, or one name with its parameters, as {NAME: {PARAMETER: VALUE}}")
+
+
+_NONE: tuple[Any, ...] = ("none", {"none": None}, {"none": {}})
+
+
+def _several(value: Any) -> Any:
+    if value in _NONE:
+        return ()
+    if isinstance(value, str | dict | Entry):
+        return (value,)
+    if not isinstance(value, list | tuple):
+        raise ValueError(
+            "must be a name, one name with its parameters, or a list of these; for no regulariser write none"
+        )
+    if any(entry in _NONE for entry in value):
+        raise ValueError(
+            "none means no regulariser and cannot be in a list with others; leave it out, or write none "
+            "instead of the list"
+        )
+    return tuple(value)
+
+
+class Rate(Spec):
+    """A learning rate, absolute or relative.
+
+    A relative rate is multiplied, at each place, by the root mean square of the initial sample
+    there: places with large activations then move as far, in their own units, as the others.
+    """
+
+    value: Annotated[float, Field(gt=0)]
+    relative: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, value: Any) -> Any:
+        if isinstance(value, cls) or (isinstance(value, dict) and set(value) != {"relative"}):
+            return value
+        number = value["relative"] if isinstance(value, dict) else value
+        if not isinstance(number, int | float) or isinstance(number, bool):
+            raise ValueError("must be a number, such as 1e-3, or {relative: NUMBER}")
+        return {"value": number, "relative": isinstance(value, dict)}
+
+    @model_serializer
+    def _to_json(self) -> dict[str, Any]:
+        return {"value": self.value, "relative": self.relative}
+
+    @property
+    def label(self) -> str:
+        return f"{self.value:g}{' relative' if self.relative else ''}"
+
+
+class ModelSpec(Spec):
+    """The frozen model: an id of the catalogue, a local folder or a hub id.
+
+    Attributes:
+        id: `smollm2-135m-instruct-q4_1`, `tiny`, a path (it has a slash or starts with a dot), or
+            `hub:owner/name`.
+        revision: commit, tag or branch of a hub model.
+        dtype: of the weights and activations; prompts and their optimizer are float32 throughout.
+        device: `cpu`, `cuda`, or `auto` (`cuda` where there is one). Not part of a trial's identity.
+    """
+
+    id: str
+    revision: str = "main"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"id": value}
+        if isinstance(value, cls | dict):
+            return value
+        raise ValueError("must be an id or a path, such as tiny, or a mapping with the key id")
+
+
+class Steps(Spec):
+    """How long a trial trains and on how many examples at a time."""
+
+    steps: Annotated[int, Field(ge=1)]
+    batch: Annotated[int, Field(ge=1)]
+
+
+class TrainingSpec(Spec):
+    """The optimizer and its budget. AdamW on float32 master prompts, decoupled weight decay.
+
+    Attributes:
+        steps: optimizer steps.
+        batch: examples of one forward and backward pass.
+        accumulate: passes per optimizer step.
+        normalisation: what the sum over a step's label tokens is divided by: the number that a step has on
+            average (`expected`), so that all tokens weigh the same, or the step's own number (`step`).
+        schedule: factor on the rate after warm-up: `constant`, `linear` or `cosine` down to zero.
+        warmup: steps over which the factor rises linearly to 1.
+        clip: largest L2 norm of the whole gradient, after normalisation; null switches clipping off.
+        weight_decay: 0 by default, because decay is a hidden prior centred on zero.
+        snapshots: posteriors are kept at about this many log-spaced steps, besides first and last.
+        curve: validation loss is measured this many times, evenly spaced (the end included).
+        checkpoint: number of steps between two resumable checkpoints.
+        by_task: steps and batch of single tasks, by task name; the others keep those above.
+    """
+
+    steps: Annotated[int, Field(ge=1)]
+    batch: Annotated[int, Field(ge=1)]
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    normalisation: Literal["expected", "step"] = "expected"
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: Annotated[int, Field(ge=0)] = 0
+    clip: Annotated[float, Field(gt=0)] | None = 1.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    snapshots: Annotated[int, Field(ge=0)] = 4
+    curve: Annotated[int, Field(ge=1)] = 1
+    checkpoint: Annotated[int, Field(ge=1)] = 5
+    by_task: dict[str, Steps] = {}
+
+    def for_task(self, task: str) -> TrainingSpec:
+        """The same with the task's own steps and batch, and without those of other tasks."""
+        own = self.by_task.get(task)
+        update: dict[str, Any] = {"by_task": {}}
+        if own is not None:
+            update |= {"steps": own.steps, "batch": own.batch}
+        return self.model_copy(update=update)
+
+
+class EvaluationSpec(Spec):
+    """How much is evaluated. Validation examples draw curves; test examples are read once, at the end.
+
+    Attributes:
+        examples: examples for loss and teacher-forced accuracy.
+        generate: examples answered by greedy generation; 0 switches generation off.
+        batch: most examples of one forward pass.
+        context_shuffle: also measure the loss with contexts swapped between examples.
+    """
+
+    examples: Annotated[int, Field(ge=1)] = 256
+    generate: Annotated[int, Field(ge=0)] = 128
+    batch: Annotated[int, Field(ge=1)] = 16
+    context_shuffle: bool = True
+
+
+class ResourcesSpec(Spec):
+    """What one trial occupies. Not part of a trial's identity.
+
+    Attributes:
+        cpus: CPUs, and so torch threads, of one trial.
+        gpus: GPUs of one trial; a fraction lets trials share one.
+        concurrent: most trials at a time; null leaves it to the resources.
+        patience: minutes without a sign of life after which a trial is taken to hang: its process is ended,
+            and started again twice at most. Null is no limit.
+    """
+
+    cpus: Annotated[int, Field(ge=1)] = 2
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    concurrent: Annotated[int, Field(ge=1)] | None = None
+    patience: Annotated[float, Field(gt=0)] | None = None
+
+
+class PlacementSpec(Spec):
+    """Who holds the frozen model of a study. Not part of a trial's identity.
+
+    Attributes:
+        hosts: `local`: every trial loads its own; `shared`: replicas hold it for all trials, which become
+            light clients, and `resources.cpus` and `resources.gpus` do not count.
+        replicas: copies of the model.
+        cpus: CPUs, and so torch threads, of one replica.
+        gpus: GPUs of one replica; a fraction lets replicas share one.
+        ranks: processes that hold one replica's weights between them (DeepSpeed ZeRO-3), for models too large
+            for one GPU; 1 holds them whole. They share the replica's CPUs and GPUs.
+        tokens: most positions of one pass, prompts included; null for no limit.
+    """
+
+    hosts: Literal["local", "shared"] = "local"
+    replicas: Annotated[int, Field(ge=1)] = 1
+    cpus: Annotated[int, Field(ge=1)] = 2
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    ranks: Annotated[int, Field(ge=1)] = 1
+    tokens: Annotated[int, Field(ge=1)] | None = 2048
+
+    @model_validator(mode="after")
+    def _shared_alone(self) -> PlacementSpec:
+        fields = type(self).model_fields
+        idle = [n for n in fields if n != "hosts" and getattr(self, n) != fields[n].default]
+        if self.hosts == "local" and idle:
+            raise ValueError(f"{idle[0]} belongs to shared hosts and has no effect; write hosts: shared")
+        if 0 < self.gpus < self.ranks > 1:
+            raise ValueError(
+                f"has {self.ranks} ranks, each of which needs a GPU of its own, but {self.gpus:g} for a "
+                "replica; raise gpus, or write gpus: 0 for ranks on CPUs"
+            )
+        return self
+
+
+_DATABASE = re.compile(r"sqlite:////[^/?]|(postgresql|mysql)(\+\w+)?://")
+
+
+def _is_server(uri: str) -> bool:
+    """Whether it is an address with a host and, if there is a colon, a port."""
+    try:
+        parts = urlsplit(uri)
+        port = parts.port  # raises where it is none
+    except ValueError:
+        return False
+    return uri.startswith(("http://", "https://")) and bool(parts.hostname) and port != 0 and " " not in uri
+
+
+class TrackingSpec(Spec):
+    """Where MLflow records go.
+
+    Attributes:
+        uri: an MLflow server (`http://...`) or database (`sqlite:////absolute/path.db`, `postgresql://...`,
+            `mysql://...`); null is `mlflow.db` beside the study's results folder.
+        enabled: false writes the results folder only.
+    """
+
+    uri: Annotated[Address | None, Field(repr=False)] = None
+    enabled: bool = True
+
+    @field_validator("uri")
+    @classmethod
+    def _absolute(cls, uri: str | None) -> str | None:
+        if uri is None or _DATABASE.match(uri) or _is_server(uri):
+            return uri
+        raise ValueError(
+            "must be an MLflow server (http://HOST:PORT) or a database (sqlite:////absolute/path.db, "
+            "postgresql://... or mysql://...)"
+        )
+
+
+Regularisers = Annotated[tuple[Entry, ...], BeforeValidator(_several)]
+"""One value of the axis `regularisers`: `none`, one term, or a list of terms."""
+Pairing = Literal["noise", "none"]
+
+
+class StudySpec(Spec):
+    """One study: the grid priors x methods x tasks x regularisers x rates x seeds on one frozen model.
+
+    Attributes:
+        pairing: `noise`: one seed gives all priors the same random numbers; `none`: each its own.
+    """
+
+    name: Name
+    description: str = ""
+    model: ModelSpec
+    priors: Annotated[tuple[Entry, ...], Field(min_length=1)]
+    methods: Annotated[tuple[Entry, ...], Field(min_length=1)]
+    tasks: Annotated[tuple[Entry, ...], Field(min_length=1)]
+    regularisers: Annotated[tuple[Regularisers, ...], Field(min_length=1)] = ((),)
+    rates: Annotated[tuple[Rate, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(min_length=1)]
+    pairing: Pairing = "noise"
+    training: TrainingSpec
+    evaluation: EvaluationSpec = EvaluationSpec()
+    resources: ResourcesSpec = ResourcesSpec()
+    placement: PlacementSpec = PlacementSpec()
+    tracking: TrackingSpec = TrackingSpec()
+
+
+_SPELLED = {"statistics", "file"}
+"""Names of the path parameters of priors and regularisers in trials without `paths`."""
+
+
+class TrialSpec(Spec):
+    """What decides a trial's result, and so its id. Where it runs is not part of it.
+
+    Attributes:
+        model_fingerprint: identifies the weights themselves, not only their name.
+        data_fingerprint: identifies the task's source data.
+        prior: null for methods without a trained prompt, and then `rate` and `seed` are null too.
+        prior_fingerprint: identifies what prior and regularisers read from files, and corrections of what
+            they compute; null if there are none.
+        regularisers: terms added to the training loss.
+        paths: keys of the parameters that say where a file is, as `prior.params.statistics`; null in trials
+            planned before types said so, in which they are called `data`, `statistics` and `file`.
+        code: packages and files beside softprior that its components come from, each with its version.
+        corrections: what has changed since for the trial's model, method and task and not for others, so
+            that a record from before is not taken for this trial's; empty where all is as it was.
+    """
+
+    model: str
+    model_fingerprint: str
+    corrections: tuple[str, ...] = ()
+    paths: tuple[str, ...] | None = None
+    code: tuple[str, ...] = ()
+    dtype: Literal["float32", "bfloat16", "float16"]
+    method: Entry
+    prior: Entry | None
+    prior_fingerprint: str | None = None
+    regularisers: tuple[Entry, ...] = ()
+    task: Entry
+    data_fingerprint: str
+    rate: Rate | None
+    seed: int | None
+    pairing: Pairing = "noise"
+    training: TrainingSpec | None
+    evaluation: EvaluationSpec
+
+    @model_serializer(mode="wrap")
+    def _to_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out empty fields that trials once did not have, so that their texts stay the same."""
+        found: dict[str, Any] = handler(self)
+        empty = {"corrections": (), "code": (), "paths": None}
+        absent = {key for key, value in empty.items() if getattr(self, key) == value}
+        return {key: value for key, value in found.items() if key not in absent}
+
+    def without_paths(self) -> dict[str, Any]:
+        """The trial as JSON, without paths of data, and of other paths only whether there is one."""
+        value = self.model_dump(mode="json")
+        value.pop("paths", None)
+
+        def is_path(key: str) -> bool:
+            if self.paths is None:
+                return key == "task.params.data" or key.rpartition(".")[2] in _SPELLED
+            return key in self.paths
+
+        def without(node: Any, at: str) -> Any:
+            if isinstance(node, list):
+                return [without(inner, f"{at}.{i}") for i, inner in enumerate(node)]
+            if not isinstance(node, dict):
+                return node
+            keys = {key: f"{at}.{key}" for key in node}
+            return {k: v is not None if is_path(keys[k]) else without(v, keys[k]) for k, v in node.items()}
+
+        data = {key for key in self.task.params if is_path(f"task.params.{key}")}
+        value["task"]["params"] = {k: v for k, v in value["task"]["params"].items() if k not in data}
+        return value | {axis: without(value[axis], axis) for axis in ("prior", "regularisers")}
+
+    @property
+    def id(self) -> str:
+        """Sixteen hexadecimal digits of the SHA-256 of what decides the result.
+
+        Names and paths are left out, as fingerprints say more, and what all trials had before a choice.
+        """
+        value = self.without_paths()
+        del value["model"]
+        if self.training is not None:
+            del value["training"]["checkpoint"]
+            if self.training.normalisation == "step":
+                del value["training"]["normalisation"]
+        if self.pairing == "noise":
+            del value["pairing"]
+        return hashlib.sha256(_canonical(value).encode()).hexdigest()[:16]

@@ -1,0 +1,218 @@
+"""Reads study files and those of other jobs: strict YAML, and overrides from the command line."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.reader import ReaderError
+
+from softprior.errors import UserError, nearest
+from softprior.inputs.specs import Spec, SpecT, StudySpec
+from softprior.inputs.validation import NUMBER, Written, path_of, shown, validate
+
+INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Zs"}
+"""Unicode categories of characters that are invisible, or look like a space."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which numbers are those of YAML 1.2 and a key occurs once.
+
+    In YAML 1.1, which PyYAML reads, `1e-3` is a text, `010` is 8, `1:30` is 90 and `2024-01-01` a date.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._inside: list[Any] = []
+        """Anchors of the lists and mappings that are being read."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            alias = self.peek_event()
+            if alias.anchor in self._inside:
+                name = alias.anchor
+                raise UserError(
+                    f"{_line(alias)}: the alias *{name} is inside its own anchor &{name}; write it out"
+                )
+        return super().compose_node(parent, index)
+
+    def compose_sequence_node(self, anchor: Any) -> yaml.SequenceNode:
+        self._inside.append(anchor)
+        node: yaml.SequenceNode = super().compose_sequence_node(anchor)
+        self._inside.pop()
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        self._inside.append(anchor)
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        self._inside.pop()
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise UserError(f"{_line(key)}: a key must be a word, not a list or a mapping")
+            if key.value in seen:
+                raise UserError(f"{_line(key)}: the key {key.value!r} appears twice; remove one")
+            unseen = next((c for c in key.value if c != " " and unicodedata.category(c) in INVISIBLE), None)
+            if unseen is not None:
+                name = unicodedata.name(unseen, "a control character").lower()
+                raise UserError(
+                    f"{_line(key)}: the key {key.value!a} contains an invisible character, "
+                    f"U+{ord(unseen):04X} ({name}); replace it, or indent the key with spaces"
+                )
+            seen.add(key.value)
+        return node
+
+    def construct_scalar(self, node: Any) -> str:
+        """The text of a scalar. An escaped character beyond U+FFFF has two halves, as in JSON.
+
+        Raises:
+            UserError: there is only one half.
+        """
+        text = str(super().construct_scalar(node))
+        try:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            raise UserError(
+                f"{_line(node)}: {text!a} contains half a character; write the character, or both halves"
+            ) from None
+
+    def construct_padded(self, node: Any) -> Any:
+        """Rejects a number such as 010.
+
+        Raises:
+            UserError: always.
+        """
+        text = str(node.value)
+        plain = re.sub(r"^([-+]?)0+(?=\d)", r"\1", text)
+        raise UserError(
+            f"{_line(node)}: {text} begins with a zero, which YAML parsers read in different ways; "
+            f"write {plain}, or '{text}' in quotes if it is a text"
+        )
+
+    def construct_number(self, node: Any) -> float:
+        """A float that remembers how it was written."""
+        return Written.of(str(node.value), node.start_mark.line + 1)
+
+
+def _line(at: Any) -> str:
+    """The line of a node or event, as errors name it."""
+    return f"line {at.start_mark.line + 1}"
+
+
+_OWNNUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if tag not in _OWNNUMBERS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern in (
+    ("int", re.compile(r"[-+]?(0|[1-9][\d_]*)$")),
+    ("float", NUMBER),
+    ("padded", re.compile(r"[-+]?0\d+(\.\d*)?([eE][-+]?\d+)?$")),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, list("-+0123456789."))
+_Loader.add_constructor("tag:yaml.org,2002:padded", _Loader.construct_padded)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_number)
+
+
+class _Value(_Loader):
+    """Reads a value of the command line, which has no lines."""
+
+    def construct_number(self, node: Any) -> float:
+        return Written.of(str(node.value), 0)
+
+
+_Value.add_constructor("tag:yaml.org,2002:float", _Value.construct_number)
+
+
+def parse_value(text: str) -> Any:
+    """A value as it would read in a study file (for overrides on the command line)."""
+    return yaml.load(text, _Value)  # noqa: S506  a subclass of SafeLoader
+
+
+def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
+    """Reads a study file; see `load_spec`."""
+    return load_spec(StudySpec, path, overrides)
+
+
+def load_spec(kind: type[SpecT], path: Path, overrides: tuple[str, ...] = ()) -> SpecT:
+    """Reads a YAML file as a spec of the given kind and applies `key.path=value` overrides.
+
+    Raises:
+        UserError: the file is missing or is not YAML, a key is unknown, a value is out of its
+            range; the sentence names file, key, value and the nearest valid choice.
+    """
+    return validate(kind, read_data(kind, path, overrides), str(path))
+
+
+def read_data(kind: type[Spec], path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The same as plain data, before its keys and values are checked.
+
+    Raises:
+        UserError: the file is missing or is not a mapping in YAML, or an override has no place in it.
+    """
+    text = ""
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = yaml.load(text, _Loader)  # noqa: S506  a subclass of SafeLoader
+    except FileNotFoundError:
+        beside = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        hint = nearest(path.name, beside) if beside else "there are no study files in that folder"
+        raise UserError(f"there is no study file {path}; {hint}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UserError(f"{path} cannot be read as a study file: {reason}") from None
+    except UserError as error:
+        raise UserError(f"{path}, {error}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}, {_problem(error, text)}") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path} must be a mapping with the keys {', '.join(kind.model_fields)}")
+    for override in overrides:
+        _apply(data, override)
+    return data
+
+
+def _problem(error: yaml.YAMLError, text: str) -> str:
+    """Where a text is not YAML, and why."""
+    if isinstance(error, ReaderError):
+        line, unseen = text.count("\n", 0, error.position) + 1, f"U+{error.character:04X}"
+        return f"line {line}: not valid YAML: it contains the control character {unseen}; remove it"
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if problem == "but found another document":
+        problem = "a second document begins here; put it into its own file"
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return f"{where}not valid YAML: {problem or 'it cannot be parsed'}"
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    path, separator, text = override.partition("=")
+    parts = re.sub(r"\[(\d+)\]", r".\1", path).split(".")  # priors[0].isotropic is priors.0.isotropic
+    if not separator or not all(parts):
+        raise UserError(
+            f"the override '{override}' must have the form key.path=value, such as training.steps=5"
+        )
+    try:
+        value = parse_value(text)
+    except UserError as error:
+        why = str(error).partition(": ")[2]
+        raise UserError(f"the override '{override}' has a value that is not valid YAML: {why}") from None
+    except yaml.YAMLError:
+        raise UserError(f"the override '{override}' has a value that is not valid YAML") from None
+    node: Any = data
+    keys: list[Any] = []
+    for part in parts:
+        if keys:
+            node = node.setdefault(keys[-1], {}) if isinstance(node, dict) else node[keys[-1]]
+        if isinstance(node, dict):
+            # A block of `by_place` is a number in YAML and a text on the command line.
+            keys.append(next((key for key in node if str(key) == part), part))
+        elif isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+            keys.append(int(part))
+        else:
+            holder = path_of(keys)
+            what = f"a list with the entries 0 to {len(node) - 1}" if isinstance(node, list) else shown(node)
+            raise UserError(f"the override '{override}' has no place: {holder} is {what}; set {holder} whole")
+    node[keys[-1]] = value

@@ -1,0 +1,233 @@
+"""Turns plain data into specs, or into one sentence that says what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import re
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import ValidationError
+
+from softprior.errors import UserError, hidden, nearest
+from softprior.inputs.specs import Spec, SpecT
+
+NUMBER = re.compile(r"[-+]?(?!0\d)(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$")
+"""A number as YAML 1.2 writes it; YAML 1.1 reads 1e-3 as text."""
+
+
+class Written(float):
+    """A number that remembers how it was written, such as `1e3`: errors show that, and where.
+
+    Attributes:
+        text: as it was written.
+        line: of the file; 0 if it was not in one.
+    """
+
+    text: str
+    line: int
+
+    @classmethod
+    def of(cls, text: str, line: int) -> float:
+        """The number in a text; a plain one if Python would write the same."""
+        value = cls(text.replace(".inf", "inf").replace(".nan", "nan"))
+        if repr(float(value)) == text:
+            return float(value)
+        value.text, value.line = text, line
+        return value
+
+
+class InnerError(ValueError):
+    """A component inside a spec is wrong: raised in a validator, reported with the whole path by `validate`.
+
+    Attributes:
+        key: what comes between the spec's own key and the component's parameters: its name.
+        kind, data, errors: as they failed.
+    """
+
+    def __init__(self, key: str, kind: type[Spec], data: Any, errors: list[Any]) -> None:
+        super().__init__(key)
+        self.key = key
+        self.kind = kind
+        self.data = data
+        self.errors = errors
+
+
+def validate(kind: type[SpecT], data: Any, where: str, at: str = "") -> SpecT:
+    """`data` as a spec of the given kind, strictly typed.
+
+    Args:
+        where: what comes before the sentence, usually the file.
+        at: the keys that lead to `data` in the file, as `priors[0].isotropic`; paths start with them.
+
+    Raises:
+        UserError: the first thing wrong, in one sentence.
+    """
+    try:
+        return _parsed(kind, data)
+    except ValidationError as error:
+        sentence = _sentence(kind, _plain(data), _errors(error), [at] if at else []).replace("\n", " ")
+        raise UserError(f"{where}: {sentence}") from None
+    except TypeError as error:
+        raise UserError(f"{where}: {error}; write such values as strings") from None
+    except ValueError:
+        raise UserError(f"{where}: an alias (*) is inside its own anchor (&); write it out") from None
+
+
+def validate_inner(kind: type[SpecT], data: Any, key: str) -> SpecT:
+    """The same for a component inside a spec, while that is validated.
+
+    Raises:
+        InnerError: something is wrong with it.
+    """
+    try:
+        return _parsed(kind, data)
+    except ValidationError as error:
+        raise InnerError(key, kind, _plain(data), _errors(error)) from None
+
+
+def _parsed(kind: type[SpecT], data: Any) -> SpecT:
+    # JSON mode is strict about types but reads lists as tuples and 1 as 1.0, as YAML means them.
+    return kind.model_validate_json(json.dumps(data), strict=True)
+
+
+def _plain(data: Any) -> Any:
+    """Data with the keys that they have in JSON and in pydantic's errors: all are strings."""
+    if isinstance(data, dict):
+        return {k if isinstance(k, str) else json.dumps(k): _plain(inner) for k, inner in data.items()}
+    return [_plain(inner) for inner in data] if isinstance(data, list | tuple) else data
+
+
+def _errors(error: ValidationError) -> list[Any]:
+    return list(error.errors(include_url=False))
+
+
+_RULES = {
+    "missing": "is required and has no default; add it",
+    "int_type": "must be a whole number, written without a point or exponent",
+    "int_parsing": "must be a whole number, such as 0",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "string_type": "must be a text; put it in quotes",
+    "dict_type": "must be a mapping of keys to values",
+    "too_short": "must have {min_length} or more entries; add one",
+    "too_long": "must have at most {max_length} entries; remove some",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+}
+"""The wording of pydantic's errors, by their type."""
+
+
+def _sentence(kind: type[Spec], data: Any, errors: list[Any], at: list[Any]) -> str:
+    """The first of the errors, `at` being the keys that lead to `data`."""
+    # A misspelt key is also a missing one; the misspelling says more.
+    error = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+    keys, found = _trace(kind, error["loc"])
+    inner = error.get("ctx", {}).get("error")
+    if isinstance(inner, InnerError):
+        return _sentence(inner.kind, inner.data, inner.errors, [*at, *keys, inner.key])
+    if error["type"] == "extra_forbidden":
+        key = str(error["loc"][-1])
+        return f"unknown key '{path_of([*at, *keys, key])}'; {nearest(key, _keys(found))}"
+    if error["type"] == "missing":
+        if isinstance(keys[-1], int):
+            given = error["input"]
+            return f"{path_of([*at, *keys[:-1]])} = {shown(given)}: must have more entries than {len(given)}"
+        return f"the key '{path_of([*at, *keys])}' {_RULES['missing']}"
+    # A field with several types fails once for each of them.
+    rules = [_rule(e, found) for e in errors if _trace(kind, e["loc"])[0] == keys]
+    rule = " or ".join([rules[0], *(r.removeprefix("must be ") for r in rules[1:])])
+    if error["loc"][-1:] == ("[key]",):
+        return f"{path_of([*at, *keys[:-1]])}: the key {shown(keys[-1])} {rule}"
+    keys, given = _written(data, keys, error["input"])
+    path = path_of([*at, *keys])
+    if error["type"] == "literal_error" and isinstance(given, str) and len(rules) == 1:
+        choices = [c.strip("'") for c in error["ctx"]["expected"].replace(" or ", ", ").split(", ")]
+        return f"{path} = {shown(given)} is not a choice; {nearest(given, choices)}"
+    if isinstance(given, str) and "number" in rule and NUMBER.match(given):
+        rule += "; write it without quotes"
+    if keys:
+        return f"{path} = {shown(given)}: {rule}"
+    return f"{path}: {rule}" if path else rule
+
+
+def _written(data: Any, keys: list[Any], given: Any) -> tuple[list[Any], Any]:
+    """The keys as far as they were written, and the value there: a rate of 0 has no key `value`."""
+    node = data
+    for i, key in enumerate(keys):
+        held = key in node if isinstance(node, dict) else isinstance(node, list)
+        if not held:
+            return keys[:i], node
+        node = node[key]
+    return keys, node if isinstance(node, Written) else given
+
+
+def _rule(error: Any, found: Any) -> str:
+    if error["type"] == "tuple_type":
+        example = "" if error["input"] is None else f", such as [{shown(error['input'])}]"
+        return f"must be a list{example or '; write its entries in brackets'}"
+    if error["type"] == "model_type":
+        return f"must be a mapping with keys among {', '.join(_keys(found))}"
+    if error["type"] in _RULES:
+        bounds = {k: f"{v:g}" if isinstance(v, float) else v for k, v in error.get("ctx", {}).items()}
+        return _RULES[error["type"]].format(**bounds)
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def path_of(keys: list[Any]) -> str:
+    """Keys as errors show them and overrides accept them: `priors[0].isotropic.scale`."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
+
+
+def shown(value: Any) -> str:
+    """A value in a sentence, as it was written."""
+    if isinstance(value, Written):
+        return f"{value.text} (line {value.line})" if value.line else value.text
+    # Hidden before it is cut: half an address no longer looks like one.
+    text = hidden(json.dumps(value) if value is None or isinstance(value, bool) else repr(value))
+    return text if len(text) < 80 else text[:77] + "..."
+
+
+def _trace(kind: type[Spec], loc: tuple[Any, ...]) -> tuple[list[Any], Any]:
+    """The keys of an error's location, and the type at their end.
+
+    Pydantic also puts the alternatives of unions and names of validators into a location; these, and
+    keys that do not exist, are left out.
+    """
+    keys, found = [], kind
+    for part in loc:
+        inner = next((i for i in (_inside(o, part) for o in _alternatives(found)) if i is not None), None)
+        if inner is not None:
+            keys.append(part)
+            found = inner
+    return keys, found
+
+
+def _inside(annotation: Any, part: Any) -> Any:
+    """The type of a key or entry of a type; None if it has none."""
+    arguments = get_args(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, Spec):
+        field = annotation.model_fields.get(part)
+        return None if field is None else field.annotation
+    if get_origin(annotation) is tuple and isinstance(part, int):
+        return arguments[0] if arguments[-1] is Ellipsis else arguments[min(part, len(arguments) - 1)]
+    return arguments[1] if get_origin(annotation) is dict and part != "[key]" else None
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """A type, or those of a union."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [one for argument in get_args(annotation) for one in _alternatives(argument)]
+    return [annotation]
+
+
+def _keys(annotation: Any) -> list[str]:
+    """The keys of the first spec among the alternatives."""
+    specs = [a for a in _alternatives(annotation) if isinstance(a, type) and issubclass(a, Spec)]
+    return list(specs[0].model_fields) if specs else []

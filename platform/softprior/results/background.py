@@ -1,0 +1,36 @@
+"""A sample of a model's vocabulary in the results folder, so that figures need no model."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors.numpy import load_file, save_file
+from torch import Tensor
+
+from softprior.results.files import write_atomically
+from softprior.results.folder import StudyFolder
+from softprior.seeding import torch_generator
+from softprior.results.storage import local_copy
+
+TOKENS = 2000
+"""Tokens kept."""
+
+
+def save_background(folder: StudyFolder, fingerprint: str, vocabulary: Float[Tensor, "V H"]) -> None:
+    """Keeps a fixed random sample of the vocabulary, once a model, so that figures need no model."""
+    path = folder.background(fingerprint)
+    if path.exists():
+        return
+    chosen = torch.randperm(len(vocabulary), generator=torch_generator(0, "figure background"))[:TOKENS]
+    sample = vocabulary[chosen].float().numpy()
+    write_atomically(path, lambda temporary: save_file({"vocabulary": sample}, temporary))
+
+
+def load_background(folder: StudyFolder, fingerprint: str) -> Float[np.ndarray, "N H"] | None:
+    """What `save_background` kept, or None."""
+    path = folder.background(fingerprint)
+    if not path.exists():
+        return None
+    with local_copy(path) as here:
+        return load_file(here)["vocabulary"]

@@ -1,0 +1,86 @@
+"""Writes files so that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from softprior.errors import InUseError, UserError
+from softprior.results.storage import Location, RemotePath
+
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
+
+def write_atomically(path: Location, write: Callable[[Path], object]) -> None:
+    """Lets `write` fill a temporary file (a sibling of `path`), then puts it in place in one step.
+
+    A reader sees the old file or the new one. If `write` fails the old file stays as it was.
+    """
+    if isinstance(path, RemotePath):
+        with tempfile.TemporaryDirectory(prefix="softprior-") as folder:
+            filled = Path(folder) / path.name
+            write(filled)
+            path.upload(filled)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Nodes of a cluster share folders, and in containers their processes have the same ids.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        write(temporary)
+        # Libraries that write through a private temporary file (safetensors) leave it unreadable to
+        # the group, which shared results folders cannot use.
+        temporary.chmod(0o666 & ~_UMASK)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Location, value: Any) -> None:
+    """Writes a JSON file atomically; NaN and infinite values become null."""
+    text = json.dumps(finite(value), indent=1, allow_nan=False, ensure_ascii=False)
+    write_atomically(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Holds the lock file of a results folder, so that no other process writes into the folder meanwhile.
+
+    Raises:
+        InUseError: another process holds it.
+        UserError: the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InUseError(f"another process is running in {path.parent}; wait for it or stop it") from None
+    except OSError as error:
+        raise UserError(
+            f"{path.parent} cannot be written ({error.strerror}); choose another folder with --results"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def finite(value: Any) -> Any:
+    """The same value with null for every float that JSON cannot represent."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value

@@ -1,0 +1,87 @@
+"""The results folder of a study: what stands where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from softprior.results.storage import Location
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Paths inside one study's results folder; ids are hexadecimal, so names are safe.
+
+    Attributes:
+        root: `results/<study name>`, absolute (trials run in directories of their own) or in an object store.
+    """
+
+    root: Location
+
+    @property
+    def study(self) -> Location:
+        """Spec, versions, commit and fingerprints."""
+        return self.root / "study.json"
+
+    @property
+    def table(self) -> Location:
+        """One row a trial."""
+        return self.root / "trials.parquet"
+
+    @property
+    def records(self) -> Location:
+        """One JSON file a finished or failed trial."""
+        return self.root / "records"
+
+    @property
+    def earlier(self) -> StudyFolder:
+        """What trials had that are run again, until the new record is whole."""
+        return StudyFolder(self.root / "earlier")
+
+    @property
+    def lock(self) -> Location:
+        """Held by the process that runs the study."""
+        return self.root / ".lock"
+
+    @property
+    def scratch(self) -> Location:
+        """Ray Tune's own files; nothing in it is read again."""
+        return self.root / ".tune"
+
+    @property
+    def journal(self) -> Location:
+        """What a search has proposed and been told: Optuna's storage, where it has no database."""
+        return self.root / "optuna.journal"
+
+    @property
+    def search(self) -> Location:
+        """Figures and tables of a search."""
+        return self.root / "search"
+
+    @property
+    def summary(self) -> Location:
+        """What a search found, once it has ended."""
+        return self.search / "summary.json"
+
+    def background(self, fingerprint: str) -> Location:
+        """A sample of a model's vocabulary, for figures."""
+        return self.root / "vocabulary" / f"{fingerprint[:16]}.safetensors"
+
+    def record(self, trial: str) -> Location:
+        return self.records / f"{trial}.json"
+
+    def posterior(self, trial: str) -> Location:
+        return self.root / "posteriors" / f"{trial}.safetensors"
+
+    def figure(self, trial: str) -> Location:
+        return self.root / "figures" / f"{trial}.png"
+
+    def error(self, trial: str) -> Location:
+        """The traceback of an unexpected failure."""
+        return self.root / "errors" / f"{trial}.txt"
+
+    def stalls(self, trial: str) -> Location:
+        """The stacks of the trial's threads each time that it hung."""
+        return self.root / "errors" / f"{trial}-stalls.txt"
+
+    def checkpoint(self, trial: str) -> Location:
+        return self.root / "checkpoints" / f"{trial}.safetensors"

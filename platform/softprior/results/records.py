@@ -1,0 +1,190 @@
+"""The record of a trial: what ran, what came out, and with which versions. One JSON file per trial."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import field_validator
+
+from softprior.errors import UserError
+from softprior.results.files import write_json
+from softprior.inputs.specs import Spec, TrialSpec
+from softprior.results.storage import Location, listed
+
+RECORD_FORMAT = 1
+"""Version of the layout, also written out in `Record.format`."""
+
+READERS = 16
+"""Number of objects that are read from an object store at a time."""
+
+
+class StepPoint(Spec):
+    """One optimizer step.
+
+    Attributes:
+        step: counted from 1.
+        loss: mean over the step's own label tokens before the update, in nats, whatever the gradient is
+            divided by. The mean over steps, each weighted with `labels`, is that over all label tokens.
+        labels: label tokens of the step; null in records made before they were counted.
+        rate: learning rate of the step (before a relative rate's factor).
+        gradient: L2 norm of the whole gradient, normalised, before clipping.
+        moved: mean distance of the vectors from their start, over places.
+        penalties: each regulariser's value times its weight, apart from the loss.
+    """
+
+    step: int
+    loss: float
+    labels: int | None = None
+    rate: float
+    gradient: float
+    moved: float
+    penalties: dict[str, float] = {}
+
+
+class Score(Spec):
+    """An evaluation on one split.
+
+    Attributes:
+        step: optimizer steps taken before it.
+        loss: mean over label tokens, in nats.
+        accuracy: teacher-forced first choices that were right, over scored tokens.
+        shuffled_loss: the loss with contexts swapped between examples; null for tasks without.
+        metrics: means of the task's metrics over generated answers.
+        examples, tokens, generated: what the numbers are based on.
+    """
+
+    step: int
+    loss: float
+    accuracy: float | None
+    shuffled_loss: float | None = None
+    metrics: dict[str, float] = {}
+    examples: int
+    tokens: int
+    generated: int = 0
+
+
+class PlaceGeometry(Spec):
+    """Where the vectors of one place went; means over the P vectors.
+
+    Attributes:
+        moved: Euclidean distance from the initial sample.
+        reach: how far a constant gradient would have carried a vector (`geometry.reach`), a yardstick, not
+            a bound; null for reparameterised prompts, which the weights of a network carry along.
+        moved_over_reach: their ratio; above 1 where gradients grew.
+        initial_norm, final_norm: Euclidean norms.
+        cosine: mean pairwise cosine of the final vectors, for cut places after the block's norm, for
+            keys before rotary.
+        participation: effective number of directions of the same, at most P - 1.
+        initial_radius, final_radius: Mahalanobis radius as a quantile of the vocabulary's own radii
+            (for cut places, all after the block's norm; for keys and values, of what the block makes of
+            the vocabulary's embeddings); null for residual vectors at deeper blocks.
+    """
+
+    moved: float
+    reach: float | None
+    moved_over_reach: float | None
+    initial_norm: float
+    final_norm: float
+    cosine: float | None
+    participation: float | None
+    initial_radius: float | None = None
+    final_radius: float | None = None
+
+
+class Prediction(Spec):
+    """One generated answer of the test split."""
+
+    example: str
+    answer: str
+
+
+class Record(Spec):
+    """Everything known about one trial.
+
+    Attributes:
+        label: the trial's axes in words, without what distinguishes it from other trials of a study.
+        status: `finished`, `failed`, or `stopped` by a search before its end (no test, no posterior); a trial
+            without a record has not ended.
+        error: why it failed or was stopped, with the step.
+        steps: every optimizer step taken.
+        validation: the curve; the first point is the untrained sample.
+        untrained: the initial sample on the test split, for the same comparison as `test`.
+        test: read once, at the end.
+        geometry: by `Place.name`.
+        prior: by `Place.name`: facts of the fit, and `radius_quantiles`, each sampled vector's Mahalanobis
+            radius as a quantile of the data's.
+        data: examples per split, dropped and quarantined rows.
+        environment: versions, commit, host name, threads, seconds.
+    """
+
+    format: Literal[1] = 1
+    id: str
+    label: str
+    spec: TrialSpec
+    status: Literal["finished", "failed", "stopped"]
+    error: str | None = None
+    steps: tuple[StepPoint, ...] = ()
+    validation: tuple[Score, ...] = ()
+    untrained: Score | None = None
+    test: Score | None = None
+    geometry: dict[str, PlaceGeometry] = {}
+    prior: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    predictions: tuple[Prediction, ...] = ()
+    environment: dict[str, Any] = {}
+
+    @field_validator("spec", mode="before")
+    @classmethod
+    def _as_trained(cls, spec: Any) -> Any:
+        """Before `normalisation` was a choice, each step divided by its own number of labels."""
+        if isinstance(spec, dict) and isinstance(spec.get("training"), dict):
+            return {**spec, "training": {"normalisation": "step", **spec["training"]}}
+        return spec
+
+
+def save_record(path: Location, record: Record) -> None:
+    """Writes a record atomically."""
+    write_json(path, record.model_dump(mode="json"))
+
+
+def load_record(path: Location) -> Record:
+    """Reads a record.
+
+    Raises:
+        UserError: the file is damaged or of another format.
+    """
+    try:
+        return Record.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        first = str(error).splitlines()[0]
+        raise UserError(
+            f"{path} is not a record of format {RECORD_FORMAT} ({first}); delete it to run the trial again"
+        ) from None
+
+
+def load_records(folder: Location, known: Collection[str] = ()) -> dict[str, Record]:
+    """All records of a folder by trial id, except for those of the trials that are known."""
+    paths = [path for path in listed(folder, "*.json") if path.stem not in known]
+    if isinstance(folder, Path):
+        return {path.stem: load_record(path) for path in paths}
+    with ThreadPoolExecutor(READERS) as pool:  # a request each, of which nearly all is waiting
+        return {path.stem: record for path, record in zip(paths, pool.map(load_record, paths), strict=True)}
+
+
+def read_header(path: Location) -> dict[str, Any]:
+    """A JSON object from a file, for headers such as study.json.
+
+    Raises:
+        UserError: the file is not a JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is damaged: it must contain a JSON object")
+    return value

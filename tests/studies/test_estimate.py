@@ -1,0 +1,111 @@
+"""What the dry run says, against counting by hand."""
+
+from pathlib import Path
+
+import pytest
+from scipy.stats import wilcoxon
+
+from softprior.assets.models import known_model
+from softprior.inputs.specs import Entry, EvaluationSpec, ModelSpec, Rate, StudySpec, TrainingSpec, TrialSpec
+from softprior.inputs.validation import validate
+from softprior.methods import METHODS
+from softprior.studies.components import Components
+from softprior.studies.estimate import GPU_FLOPS, Cost, hours, smallest_p, total_cost, trial_cost
+from softprior.tasks import TASKS
+from softprior.testing.families import random_model, save_model
+from softprior.training.threads import CORE_FLOPS
+
+SUMS = TASKS["arithmetic"](modules=("two_digit_addition",), test_examples=10, max_new_tokens=6)
+"""20 positions an example, by its own account."""
+
+
+def trial(method: str = "soft", task=SUMS, training: TrainingSpec | None = None, **evaluation) -> TrialSpec:
+    trained = METHODS[method].trained
+    return TrialSpec(
+        model="m",
+        model_fingerprint="f",
+        dtype="float32",
+        method=METHODS.entry(METHODS[method]()),
+        prior=Entry(name="isotropic") if trained else None,
+        task=TASKS.entry(task),
+        data_fingerprint="d",
+        rate=Rate(value=1) if trained else None,
+        seed=0 if trained else None,
+        training=(training or TrainingSpec(steps=7, batch=3)) if trained else None,
+        evaluation=EvaluationSpec(**{"examples": 8, "generate": 4, **evaluation}),
+    )
+
+
+def cost(spec: TrialSpec) -> Cost:
+    return trial_cost(spec, Components.of([spec]))
+
+
+def test_training_counts_texts_and_one_prompt_a_pass():
+    assert cost(trial()).trained == 7 * (3 * 20 + 20)
+    assert cost(trial(training=TrainingSpec(steps=7, batch=3, accumulate=2))).trained == 2 * 7 * 80
+    assert cost(trial("none")).trained == 0
+
+
+def test_evaluation_counts_curve_test_control_and_answers():
+    loss, answers = 8 * 20, 4 * (20 + 3)
+    # First and last point of validation, the test, and the test with contexts shuffled.
+    assert cost(trial()).evaluated == (2 + 1) * loss + loss + answers
+    assert cost(trial(context_shuffle=False)).evaluated == 3 * loss + answers
+    assert cost(trial(generate=0)).evaluated == 4 * loss
+    more = TrainingSpec(steps=7, batch=3, curve=5)
+    assert cost(trial(training=more)).evaluated == (2 + 5) * loss + loss + answers
+    assert cost(trial("none")).evaluated == 2 * loss + loss + answers
+    assert cost(trial(examples=10_000)).evaluated == 4 * 10 * 20 + answers
+
+
+def test_a_task_that_generates_nothing_costs_only_its_loss():
+    task = TASKS["language"](length=32)
+    assert cost(trial(task=task)).evaluated == 3 * 8 * 32
+
+
+def test_costs_add_up():
+    trials = (trial(), trial("deep"), trial("none"))
+    total = total_cost(trials, Components.of(trials))
+    assert total == tuple(map(sum, zip(*map(cost, trials), strict=True)))
+    assert total_cost((), Components.of(())) == Cost(0, 0)
+
+
+def test_a_trained_position_costs_twice_an_evaluated_one():
+    assert Cost(0, 5).flops(1000) == 2 * 1000 * 5
+    assert Cost(5, 0).flops(1000) == 2 * Cost(0, 5).flops(1000)
+
+
+def test_hours_of_a_known_model():
+    smol = known_model(ModelSpec(id="smollm2-135m-instruct-q4_1")).parameters
+    # The design's figure: 3.2 million positions trained in three hours on two cores.
+    assert hours(Cost(3_200_000, 0), smol, 2, 0.0) == pytest.approx(3, rel=0.05)
+    assert hours(Cost(10**6, 0), smol, 4, 0.0) == pytest.approx(hours(Cost(10**6, 0), smol, 2, 0.0) / 2)
+    gpu = hours(Cost(10**6, 0), smol, 1, 1.0)
+    assert gpu == pytest.approx(hours(Cost(10**6, 0), smol, 1, 0.0) * CORE_FLOPS / GPU_FLOPS)
+    assert hours(Cost(10**6, 0), smol, 1, 0.5) == pytest.approx(2 * gpu)
+
+
+def test_hours_of_a_folder_and_of_a_model_of_unknown_size(tmp_path: Path):
+    model = random_model("llama")
+    here = known_model(ModelSpec(id=str(save_model(model, tmp_path))))
+    found = hours(Cost(0, 10**9), here.parameters, 1, 0.0)
+    count = sum(weight.numel() for weight in model.parameters())
+    assert found == pytest.approx(2 * count * 10**9 / CORE_FLOPS / 3600)
+    assert hours(Cost(1, 1), None, 1, 0.0) is None
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 5, 6, 10])
+def test_the_smallest_p_value_is_that_of_an_exact_paired_test(seeds):
+    study = {
+        "name": "small",
+        "model": "tiny",
+        **{key: ["isotropic"] for key in ("priors", "methods", "tasks")},
+        "rates": [1],
+        "seeds": [*range(seeds), 0],
+        "training": {"steps": 1, "batch": 1},
+    }
+    planned = validate(StudySpec, study, "test")
+    # All differences of one sign and all different: the most extreme outcome of the signed-rank test.
+    best = wilcoxon([1.0 + i for i in range(seeds)], method="exact").pvalue
+    assert smallest_p(planned) == pytest.approx(best)
+    assert (smallest_p(planned) <= 0.05) is (seeds >= 6)
