@@ -7,7 +7,7 @@ import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -65,7 +65,7 @@ class Panel(NamedTuple):
 
     picture: str
     prior: str
-    params: dict[str, Any] = {}
+    params: dict[str, object] = {}
     title: str = ""
     tokens: int = 20
     places: tuple[Place, ...] = (Place(0),)
@@ -240,7 +240,7 @@ MEASURED = 2000
 
 COMPARED = 300
 
-LAWS: dict[str, tuple[str, dict[str, Any]]] = {
+LAWS: dict[str, tuple[str, dict[str, object]]] = {
     "zeros": ("zeros", {}),
     "isotropic": ("isotropic", {}),
     "xavier": ("xavier", {}),
@@ -283,17 +283,19 @@ class Far(NamedTuple):
     quantiles: tuple[float, ...]
     norm: float
     nearest: float
-    facts: dict[str, Any]
+    facts: dict[str, object]
 
 
-def measure(source: PriorSource, laws: dict[str, tuple[str, dict]], say: Callable[[str], None]) -> list[Far]:
+def measure(
+    source: PriorSource, laws: dict[str, tuple[str, dict[str, object]]], say: Callable[[str], None]
+) -> list[Far]:
     """Tokens first, then every prior; one that refuses the source has no numbers and says why."""
     table = source.vocabulary()
     reference = source.reference()
     chosen = torch.randperm(len(table), generator=torch_generator(0, "compared"))[:COMPARED]
     between = geometry.nearest(table[chosen], table, 2)[0][:, 1].median()
 
-    def far(name: str, vectors: Tensor, found: Tensor, near: Tensor, facts: dict[str, Any]) -> Far:
+    def far(name: str, vectors: Tensor, found: Tensor, near: Tensor, facts: dict[str, object]) -> Far:
         radii = found.quantile(torch.tensor([0.05, 0.5, 0.95]).double())
         shares = geometry.quantile_among(radii, reference.radii)
         norm = float(vectors.double().norm(dim=1).median())
@@ -334,7 +336,8 @@ def wider(source: PriorSource, hidden: int) -> Float[Tensor, "V D"]:
 
     def stretched(numbers: np.ndarray) -> np.ndarray:
         at, real = ((np.arange(n) + 0.5) / n for n in (hidden, len(numbers)))
-        return np.interp(at, real, numbers).astype(float)
+        found: np.ndarray = np.interp(at, real, numbers).astype(float)
+        return found
 
     spectrum = np.exp(stretched(np.log(values.numpy())))
     spectrum *= float(values.mean()) / spectrum.mean()

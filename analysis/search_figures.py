@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
@@ -115,7 +113,7 @@ def _slice(panel: Axes, parameter: str, points: list[Point], log: bool) -> None:
     panel.set_xlabel(parameter, fontsize=8)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     text = str(value)
     return text if len(text) <= LETTERS else f"{text[:LETTERS]}…"
 

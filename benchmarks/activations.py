@@ -69,7 +69,8 @@ SHARD = 8192
 
 def texts(count: int, vocabulary: int) -> list[Text]:
     """About `count` random tokens in texts of 20 to 250 tokens, the last three of each an answer."""
-    generator, found, total = np.random.default_rng(0), [], 0
+    generator, total = np.random.default_rng(0), 0
+    found: list[Text] = []
     while total < count:
         length = int(generator.integers(20, 250))
         tokens = generator.integers(0, vocabulary, length).tolist()
@@ -154,7 +155,7 @@ def in_shards(model: ModelSpec, tokens: int) -> Callable[[], object]:
         {"name": "growth", "model": model.id, "files": files, "shard_tokens": SHARD}
     )
     plan = plan_activations(spec)
-    RunFolder(folder).parts.mkdir()
+    Path(str(RunFolder(folder).parts)).mkdir()
     worker = Worker(spec.model_dump_json(), plan.identity, str(folder))
 
     def run() -> None:

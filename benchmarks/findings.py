@@ -10,6 +10,7 @@ labels permuted over all positions (`one token`) or within the bins that they we
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -104,7 +105,7 @@ def swaps(trials: int) -> None:
                 bins = position_bins([side.strata for side in where])
                 strata = [Strata(side.documents, at) for side, at in zip(where, bins, strict=True)]
                 kernel, _ = gaussian_kernel(np.concatenate(vectors))
-                own = kernel_swaps(*strata, kernel, trial, PERMUTATIONS, draws=0).p
+                own = kernel_swaps(strata[0], strata[1], kernel, trial, PERMUTATIONS, draws=0).p
                 others = [one_token(list(vectors), list(where), within, rng) for within in (False, True)]
                 p.append([own, *others])
             shares = (np.array(p) <= LEVEL).mean(0)
@@ -142,7 +143,7 @@ def intervals(trials: int) -> None:
     print(
         "| values | documents | percentile | BCa | BCa, expanded | studentised |\n|---|---|---|---|---|---|"
     )
-    kinds = {
+    kinds: dict[str, tuple[Callable[[np.random.Generator, int], np.ndarray], float]] = {
         "normal": (lambda rng, n: rng.standard_normal(n), 0.0),
         "exponential": (lambda rng, n: rng.standard_exponential(n), 1.0),
     }
@@ -156,7 +157,8 @@ def intervals(trials: int) -> None:
                 without = [(values.sum() - values) / (count - 1)]
 
                 def mean(weights: np.ndarray, values: np.ndarray = values) -> np.ndarray:
-                    return values @ weights / weights.sum(0)
+                    weighted: np.ndarray = values @ weights / weights.sum(0)
+                    return weighted
 
                 found = [
                     np.quantile(means, [0.025, 0.975]),

@@ -93,7 +93,7 @@ class Bench:
     def prompt(self, method: str, seed: int = 0) -> dict[Place, Tensor]:
         """Random vectors at the places of a method, on the device."""
         info = self.host.info()
-        places = METHODS[method].model_validate({"tokens": TOKENS}).places(info.blocks, info.stack)  # type: ignore[arg-type]
+        places = METHODS[method].model_validate({"tokens": TOKENS}).places(info.blocks, info.stack)
         return {
             place: 0.02
             * torch.randn(TOKENS, self.host.width(place), generator=torch_generator(0, place.name, seed)).to(
@@ -140,14 +140,11 @@ class Bench:
             float((lengths * (lengths + 1) / 2 + lengths * TOKENS).sum())
             + prompts * TOKENS * (TOKENS + 1) / 2
         )
-        heads = self.config.num_attention_heads * self.config.head_dim
+        heads = self.config.num_attention_heads * int(self.config.head_dim or 0)
         attention = 2 * 6 * heads * pairs * self.config.num_hidden_layers
         labels = float(batch.labels.sum())
-        return (
-            4 * self.body * positions
-            + 4 * labels * self.config.hidden_size * self.config.vocab_size
-            + attention
-        )
+        head = 4 * labels * self.config.hidden_size * self.config.vocab_size
+        return float(4 * self.body * positions + head + attention)
 
 
 def report(name: str, **values: object) -> None:
@@ -291,7 +288,7 @@ def _peft(bench: Bench, prompt: Prompt) -> Any:
     from peft import PromptTuningConfig, TaskType, get_peft_model
 
     config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=TOKENS)
-    peft = get_peft_model(bench.theirs.eval(), config)
+    peft: Any = get_peft_model(bench.theirs.eval(), config)
     with torch.no_grad():
         peft.prompt_encoder["default"].embedding.weight.copy_(prompt[Place(0)])
     return peft.to(bench.device)

@@ -36,7 +36,7 @@ def main() -> None:
     batch = collate(examples(model, options.context, BATCH))
     prompts = {}
     for name in ("soft", "deep", "prefix"):
-        places = METHODS[name].model_validate({"tokens": TOKENS}).places(info.blocks, info.stack)  # type: ignore[arg-type]
+        places = METHODS[name].model_validate({"tokens": TOKENS}).places(info.blocks, info.stack)
         prompts[name] = {
             place: 0.1 * torch.randn(TOKENS, host.width(place), generator=torch_generator(0, place.name))
             for place in places

@@ -20,11 +20,14 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
 from benchmarks.hosted import family
+
+if TYPE_CHECKING:
+    from softprior.training.events import Event
 
 EVERY = 0.2
 """Seconds between looks at the processes; one that ends may have worked as long unseen."""
@@ -155,17 +158,17 @@ def work(folder: Path) -> dict[str, float]:
 
     limit_threads(1)
     from analysis.figures import draw_trial
+    from softprior.inputs.study_files import load_study
     from softprior.models.load import load_local
     from softprior.results.folder import StudyFolder
     from softprior.studies.plan import plan_study
-    from softprior.studies.search.spec import load
     from softprior.training.trial import Trial
 
-    spec = load(folder / "study.yaml", ())
+    spec = load_study(folder / "study.yaml")
     plan = plan_study(spec)
     given, results = load_local(spec.model), StudyFolder(folder / "alone")
     start = time.process_time()
-    heard: list[dict[str, Any]] = []
+    heard: list[Event] = []
     records = [Trial(trial, *given, results, heard.append).run() for trial in plan.trials]
     middle = time.process_time()
     for record in records:

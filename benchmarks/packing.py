@@ -17,7 +17,7 @@ import torch
 from benchmarks.peft_step import TOKENS
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
-from softprior.models.protocol import Request
+from softprior.models.protocol import PackingLM, Request
 from softprior.prompt import Batch, Place
 from softprior.seeding import torch_generator
 from softprior.training.threads import limit_threads
@@ -46,6 +46,8 @@ def main() -> None:
     options = parser.parse_args()
     limit_threads(options.threads)
     host = load_local(ModelSpec(id=options.model, device=options.device)).host
+    if not isinstance(host, PackingLM):
+        parser.error("only decoders take the losses of several prompts in one pass")
     for rows in options.rows:
         requests = [
             Request(_prompt(host.info().hidden, trial), _batch(rows, options.length, trial), True)

@@ -196,7 +196,8 @@ def run_peer(config: dict[str, Any]) -> None:
         run_config=tune.RunConfig(name="trials", storage_path=config["folder"], verbose=0),
     )
     results = tuner.fit()
-    losses = [result.metrics["test_loss"] for result in results if not result.error]
+    ended = [results[i] for i in range(len(results))]
+    losses = [(result.metrics or {})["test_loss"] for result in ended if not result.error]
     if len(losses) < config["trials"] or not all(map(math.isfinite, losses)):
         sys.exit(f"the peer's trials failed: {results.errors[:1]} {losses}")
     ray.shutdown()
@@ -250,7 +251,7 @@ def train_prompt(config: dict[str, Any]) -> None:
         torch.nn.utils.clip_grad_norm_(parameters, CLIP)
         optimizer.step()
     after = {f"{split}_loss": evaluate(split) for split in ("validation", "test")}
-    model.save_pretrained(Path(config["folder"]) / "prompts" / str(config["seed"]))
+    model.save_pretrained(str(Path(config["folder"]) / "prompts" / str(config["seed"])))
     tune.report(before | after)
 
 

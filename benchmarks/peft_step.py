@@ -49,6 +49,17 @@ class Softprior:
         return float(losses.nll.sum()) / int(losses.tokens.sum()), losses.gradient[Place(0)]
 
 
+def _weight(model: Any) -> Tensor:
+    """The trained vectors of a model with PEFT's prompt tuning."""
+    found: Tensor = model.prompt_encoder["default"].embedding.weight
+    return found
+
+
+def _gradient(weight: Tensor) -> Tensor:
+    assert weight.grad is not None
+    return weight.grad.clone()
+
+
 class Peft:
     """The same step with PEFT's prompt tuning, written the usual way."""
 
@@ -59,8 +70,8 @@ class Peft:
         folder = resolve_model(model).folder
         base = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, model.dtype))
         config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=len(prompt))
-        self._model: Any = get_peft_model(base.eval(), config)
-        self._weight = self._model.prompt_encoder["default"].embedding.weight
+        self._model: Callable[..., Any] = get_peft_model(base.eval(), config)
+        self._weight = _weight(self._model)
         with torch.no_grad():
             self._weight.copy_(prompt)
 
@@ -70,7 +81,7 @@ class Peft:
         self._weight.grad = None
         out = self._model(input_ids=batch.tokens, attention_mask=mask.long(), labels=labels, use_cache=False)
         out.loss.backward()
-        return float(out.loss.detach()), self._weight.grad.clone()
+        return float(out.loss.detach()), _gradient(self._weight)
 
 
 SIDES: dict[str, Callable[[ModelSpec, Tensor], Any]] = {"softprior": Softprior, "peft": Peft}

@@ -58,7 +58,8 @@ class Twin(Trial):
 def moved(sample: Float[Tensor, "P D"], move: float, place: Place) -> Float[Tensor, "P D"]:
     """Every vector moved by `move` times its norm, at a place always in the same directions."""
     way = torch.randn(sample.shape, generator=torch_generator(0, "twins", place.name))
-    return sample + move * way * sample.norm(dim=1, keepdim=True) / way.norm(dim=1, keepdim=True)
+    moved: Tensor = sample + move * way * sample.norm(dim=1, keepdim=True) / way.norm(dim=1, keepdim=True)
+    return moved
 
 
 def test_losses(specs: Sequence[TrialSpec], study: Path, overrides: tuple[str, ...]) -> None:

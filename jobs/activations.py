@@ -31,6 +31,7 @@ from softprior.results.storage import (
 if TYPE_CHECKING:
     from softprior.activations.folder import RunFolder
     from softprior.activations.plan import Plan
+    from softprior.activations.run import Summary, TaskSummary
 
 STOPPED = "stopped before anything was read"
 STOPPING = (
@@ -119,7 +120,8 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
 
 def _for_a_vae(plan: Plan) -> list[str]:
     """A line about a sample that is smaller than a prior fitted on it would use, if any is to be fitted."""
-    from softprior.priors.vae import SAMPLE, few
+    from softprior.priors.domain import SAMPLE
+    from softprior.priors.vae import few
 
     sample = plan.spec.sample
     tokens = [sum(s.tokens for s in plan.shards if s.source == task) for task in plan.groups]
@@ -137,7 +139,7 @@ def _tell(
     plan: Plan,
     folder: RunFolder,
     server: str | None,
-    summary: dict[str, Any],
+    summary: Summary,
 ) -> None:
     """Says what was left out, computes and draws findings, and says how to use the store."""
     for name, reason in summary["failed"].items():
@@ -156,7 +158,7 @@ def _tell(
     _next(console, folder, summary)
 
 
-def _left_out(tasks: dict[str, Any]) -> list[str]:
+def _left_out(tasks: dict[str, TaskSummary]) -> list[str]:
     """Which rows of files were malformed, and which files are damaged, by what the summary says of each."""
     notes = []
     for name, read in tasks.items():
@@ -225,7 +227,7 @@ def _track(
     plan: Plan,
     folder: RunFolder,
     uri: str,
-    summary: dict[str, Any],
+    summary: Summary,
     found: dict[str, Any],
 ) -> None:
     """Sends numbers by site and figures to MLflow: one run, however often the command is repeated."""
@@ -255,7 +257,7 @@ def _newer(path: Location, than: Location) -> bool:
     return own is not None and other is not None and own >= other
 
 
-def _next(console: Console, folder: RunFolder, summary: dict[str, Any]) -> None:
+def _next(console: Console, folder: RunFolder, summary: Summary) -> None:
     task = next(name for name in summary["tasks"] if name != "vocabulary")
     console.print(f"store    {folder.store}", soft_wrap=True)
     console.print(

@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from jobs.tiny.ngram import KneserNey
 from jobs.tiny.recipe import ordered_row, sums, texts
@@ -20,7 +19,7 @@ from softprior.tasks.prepare import prepare
 from softprior.training.evaluation import Evaluator, stop_tokens
 from softprior.training.trial import Trial
 
-TASK: dict[str, Any] = {
+TASK: dict[str, object] = {
     "modules": ["two_digit_addition"],
     "train_examples": 4000,
     "validation_examples": 100,
@@ -157,9 +156,10 @@ def _input(row: Row) -> Row:
 
 
 def _held_out(loaded: Loaded) -> list[int]:
-    separator = [loaded.tokenizer.eos_token_id]
+    end = loaded.tokenizer.eos_token_id
+    assert end is not None
     articles = loaded.tokenizer(texts("test"), verbose=False)["input_ids"]
-    return [token for ids in articles for token in [*ids, *separator]][:40_000]
+    return [token for ids in articles for token in [*ids, end]][:40_000]
 
 
 def _text_loss(loaded: Loaded) -> float:
@@ -179,7 +179,8 @@ def _text_loss(loaded: Loaded) -> float:
 
 
 def _ngram_loss(loaded: Loaded) -> float:
-    separator = [loaded.tokenizer.eos_token_id]
+    end = loaded.tokenizer.eos_token_id
+    assert end is not None
     articles = loaded.tokenizer(texts("train"), verbose=False)["input_ids"]
-    tokens = [token for ids in articles for token in [*ids, *separator]]
+    tokens = [token for ids in articles for token in [*ids, end]]
     return KneserNey(tokens, len(loaded.tokenizer)).loss(_held_out(loaded))

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from softprior.assets.tokens import Tokenizer
 from softprior.prompt import Row
 from softprior.seeding import derive, numpy_generator
 from softprior.tasks.arithmetic import Arithmetic
@@ -108,12 +109,12 @@ def sums(split: Split) -> list[Sum]:
     return [Sum.of(Example.of(record)) for record in getattr(task.splits(), split)]
 
 
-def ordered_row(order: str, item: Sum, tokenizer: PreTrainedTokenizerFast) -> Row:
+def ordered_row(order: str, item: Sum, tokenizer: Tokenizer) -> Row:
     """tiny's own training format: the order, a line break, and the platform's format; the right answer."""
     return answer_row(item.example.id, f"{order}\n{item.example.input}", str(ORDERS[order](item)), tokenizer)
 
 
-def bare_row(order: str, item: Sum, tokenizer: PreTrainedTokenizerFast) -> Row:
+def bare_row(order: str, item: Sum, tokenizer: Tokenizer) -> Row:
     """The platform's format with no order, answered as if the order had been given."""
     return answer_row(item.example.id, item.example.input, str(ORDERS[order](item)), tokenizer)
 
@@ -121,7 +122,7 @@ def bare_row(order: str, item: Sum, tokenizer: PreTrainedTokenizerFast) -> Row:
 class Corpus:
     """Batches of half running text, half questions; the labels of questions are their answers."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         separator = [tokenizer.eos_token_id]
         articles = tokenizer(texts("train"))["input_ids"]
         self.text = np.concatenate([np.array(ids + separator) for ids in articles])
@@ -174,7 +175,7 @@ def train(folder: Path, say: Callable[[str], None]) -> None:
         say: receives a line of progress every hundred steps.
     """
     tokenizer = make_tokenizer(texts("train"))
-    corpus = Corpus(tokenizer)
+    corpus = Corpus(tokenizer)  # type: ignore[arg-type]  # its own types are wider
     with torch.random.fork_rng():
         torch.manual_seed(derive(SEED, "tiny", "weights"))
         model = LlamaForCausalLM(config())
@@ -198,5 +199,5 @@ def train(folder: Path, say: Callable[[str], None]) -> None:
         optimizer.step()
         if step % 100 == 0 or step == STEPS - 1:
             say(f"step {step:5d} of {STEPS}: text {text.item():.3f}, questions {questions.item():.3f} nats")
-    model.to(torch.bfloat16).save_pretrained(folder)
+    model.to(torch.bfloat16).save_pretrained(folder)  # type: ignore[arg-type]  # its decorator hides self
     tokenizer.save_pretrained(folder)

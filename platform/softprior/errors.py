@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Any
 
 
 class UserError(Exception):
@@ -81,7 +80,7 @@ def hidden(text: str) -> str:
     return _QUERY.sub(rf"\g<front>{MASK}", text)
 
 
-def hidden_in(value: Any) -> Any:
+def hidden_in(value: object) -> object:
     """The same for every text inside JSON values."""
     if isinstance(value, str):
         return hidden(value)

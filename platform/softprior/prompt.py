@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
@@ -139,7 +139,7 @@ def collate(rows: list[Row]) -> Batch:
     """Pads rows on the right to the longest; every weight is 1."""
     longest = max(len(row.tokens) for row in rows)
 
-    def padded(values: list[list], fill: int) -> Tensor:
+    def padded(values: Sequence[Sequence[int]], fill: int) -> Tensor:
         return torch.tensor([[*v, *[fill] * (longest - len(v))] for v in values])
 
     return Batch(

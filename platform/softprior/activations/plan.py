@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from softprior.activations.spec import ActivationsSpec
 from softprior.activations.texts import Shard, Source, sources
@@ -66,7 +65,7 @@ class Plan:
         """Tokens of the texts that are also read shuffled, about."""
         return sum(shard.shuffled for shard in self.shards)
 
-    def shard_facts(self) -> list[dict[str, Any]]:
+    def shard_facts(self) -> list[dict[str, object]]:
         """The shards as JSON values."""
         return [asdict(shard) for shard in self.shards]
 

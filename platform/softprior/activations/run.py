@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from safetensors import SafetensorError
 
@@ -43,12 +43,57 @@ class Progress(NamedTuple):
     shards: int
 
 
+class _Total(TypedDict):
+    texts: int
+    tokens: int
+    documents: int
+    skipped: int
+
+
+class TaskSummary(_Total):
+    """What was read of one task.
+
+    Attributes:
+        seconds: time spent on it, of all workers.
+        sites: in the model's order.
+        malformed: why the first rows were left out.
+        lost: what is wrong with damaged files.
+    """
+
+    seconds: float
+    sites: list[str]
+    malformed: list[str]
+    lost: list[str]
+
+
+class Summary(TypedDict):
+    """The summary of a run, `summary.json`.
+
+    Attributes:
+        key, spec, identity: of the plan.
+        tasks: what was read of each task.
+        failed: shards that could not be read, and why.
+        missing_tokens: tokens of these, about.
+        versions, commit, sources: of the code that made it.
+    """
+
+    key: str
+    spec: dict[str, object]
+    identity: dict[str, str]
+    tasks: dict[str, TaskSummary]
+    failed: dict[str, str]
+    missing_tokens: int
+    versions: dict[str, str]
+    commit: str | None
+    sources: str | None
+
+
 Report = Callable[[Progress], None]
 
 
 def run_activations(
-    plan: Plan, folder: RunFolder, cluster: AbstractContextManager[Any], report: Report
-) -> dict[str, Any]:
+    plan: Plan, folder: RunFolder, cluster: AbstractContextManager[object], report: Report
+) -> Summary:
     """Reads what is missing, writes the store, and returns the summary.
 
     Args:
@@ -62,7 +107,7 @@ def run_activations(
         with _full_disk_told(plan, folder):
             _claim(folder, plan)
         if folder.summary.exists():
-            found: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
+            found: Summary = json.loads(folder.summary.read_text(encoding="utf-8"))
             if not found["failed"]:
                 with _full_disk_told(plan, folder):
                     remove_folder(folder.parts)  # if that was interrupted
@@ -249,7 +294,7 @@ def _watching(plan: Plan, folder: RunFolder, report: Report) -> Iterator[None]:
         thread.join()
 
 
-def _finish(plan: Plan, folder: RunFolder, failed: dict[str, str]) -> dict[str, Any]:
+def _finish(plan: Plan, folder: RunFolder, failed: dict[str, str]) -> Summary:
     """Merges the workers' sums into the store, writes the summary, and clears what is not needed again.
 
     A task of which nothing could be read has no part in the store, and costs the others nothing.
@@ -261,7 +306,8 @@ def _finish(plan: Plan, folder: RunFolder, failed: dict[str, str]) -> dict[str, 
         tasks = _merge(plan, folder, store, failed)
         if isinstance(folder.summary, RemotePath):  # where files are replaced one by one
             folder.summary.unlink(missing_ok=True)
-    summary = {
+    made = code()
+    summary: Summary = {
         "key": plan.key,
         "spec": plan.spec.model_dump(mode="json"),
         "identity": plan.identity,
@@ -269,7 +315,8 @@ def _finish(plan: Plan, folder: RunFolder, failed: dict[str, str]) -> dict[str, 
         "failed": failed,
         "missing_tokens": sum(shard.tokens for shard in plan.shards if shard.name in failed),
         "versions": versions(),
-        **code(),
+        "commit": made["commit"],
+        "sources": made["sources"],
     }
     write_json(folder.summary, summary)
     if not failed:
@@ -277,16 +324,19 @@ def _finish(plan: Plan, folder: RunFolder, failed: dict[str, str]) -> dict[str, 
     return summary
 
 
-def _merge(plan: Plan, folder: RunFolder, store: Path, failed: dict[str, str]) -> dict[str, Any]:
+def _merge(plan: Plan, folder: RunFolder, store: Path, failed: dict[str, str]) -> dict[str, TaskSummary]:
     """Writes the store; returns what was read of each task."""
-    tasks: dict[str, Any] = {}
+    tasks: dict[str, TaskSummary] = {}
     none: dict[str, str] = {}
     for task, groups in plan.groups.items():
         partials = _chosen(folder, task)
         shards = {name: facts for partial in partials for name, facts in partial.shards.items()}
-        total = {
-            key: sum(s[key] for s in shards.values()) for key in ("texts", "tokens", "documents", "skipped")
-        }
+        total = _Total(
+            texts=sum(s["texts"] for s in shards.values()),
+            tokens=sum(s["tokens"] for s in shards.values()),
+            documents=sum(s["documents"] for s in shards.values()),
+            skipped=sum(s["skipped"] for s in shards.values()),
+        )
         if not total["tokens"]:
             own = (shard.name for shard in plan.shards if shard.source == task)
             none[task] = next((failed[name] for name in own if name in failed), "no text")

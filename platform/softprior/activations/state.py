@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -120,6 +120,26 @@ def appended(table: Tensors, rows: Tensors) -> Tensors:
     return {name: torch.cat([column, rows[name]]) for name, column in table.items()}
 
 
+class ShardFacts(TypedDict):
+    """What came of a shard.
+
+    Attributes:
+        texts, tokens: numbers of what was read.
+        documents, skipped: numbers of documents, and of rows that were left out.
+        reasons: why the first of these were left out.
+        lost: what is wrong with damaged files.
+        seconds: time spent on it.
+    """
+
+    texts: int
+    tokens: int
+    documents: int
+    skipped: int
+    reasons: list[str]
+    lost: NotRequired[list[str]]
+    seconds: NotRequired[float]
+
+
 @dataclass
 class TaskState:
     """What one worker has added up of a task.
@@ -137,7 +157,7 @@ class TaskState:
     exact: bool
     groups: tuple[str, ...]
     sites: dict[str, SiteState] = field(default_factory=dict)
-    shards: dict[str, dict[str, Any]] = field(default_factory=dict)
+    shards: dict[str, ShardFacts] = field(default_factory=dict)
 
     def site(self, name: str, dimension: int) -> SiteState:
         """The sums at a site, empty at first."""
@@ -145,7 +165,7 @@ class TaskState:
             self.sites[name] = SiteState(dimension, self.sample, self.exact, len(self.groups))
         return self.sites[name]
 
-    def end_shard(self, shard: str, facts: dict[str, Any]) -> None:
+    def end_shard(self, shard: str, facts: ShardFacts) -> None:
         """Notes that a shard is completely in it."""
         for site in self.sites.values():
             for found in site.classes.values():
@@ -155,12 +175,13 @@ class TaskState:
     def save(self, path: Location) -> None:
         """Writes everything in one step; whoever reads finds the old state or this one."""
         tensors: Tensors = {}
-        facts: dict[str, Any] = {}
+        facts: dict[str, dict[str, object]] = {}
         for name, site in self.sites.items():
-            facts[name] = {"dimension": site.dimension, "classes": {}}
+            classes: dict[str, dict[str, int]] = {}
+            facts[name] = {"dimension": site.dimension, "classes": classes}
             for kind, found in site.classes.items():
                 tensors |= _tensors(found, f"{name}/{kind}")
-                facts[name]["classes"][kind] = {
+                classes[kind] = {
                     "count": found.moments.count,
                     "documents": found.documents,
                 }
@@ -212,9 +233,9 @@ class Partial:
             ) from None
 
     @property
-    def shards(self) -> dict[str, dict[str, Any]]:
+    def shards(self) -> dict[str, ShardFacts]:
         """The shards in it, and the result of each."""
-        shards: dict[str, dict[str, Any]] = self._header["shards"]
+        shards: dict[str, ShardFacts] = self._header["shards"]
         return shards
 
     @property

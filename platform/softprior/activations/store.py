@@ -40,7 +40,11 @@ def write_site(
         sequences=_sorted(state.sequences, "text", "shuffled"),
         paths=_sorted(state.paths, "text", "position"),
     )
-    facts = {"data": identity.get(f"data.{task}"), "prompt": identity.get("prompt"), "documents": documents}
+    facts: dict[str, object] = {
+        "data": identity.get(f"data.{task}"),
+        "prompt": identity.get("prompt"),
+        "documents": documents,
+    }
     facts["sample"] = state.sample
     merged = {"all": [name for name in DATA if name in classes]}
     return save_statistics(folder, task, site, identity["model"], classes, merged, tables, facts)

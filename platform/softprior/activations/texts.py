@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from glob import escape, glob
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from softprior.activations.rows import KINDS, parts_of_file, place_of, rows
 from softprior.activations.spec import ActivationsSpec, FilesSpec
-from softprior.assets.tokens import around, chunks
+from softprior.assets.tokens import Tokenizer, around, chunks
 from softprior.errors import UserError
 from softprior.inputs.data_files import Malformed, has_mark, kind_of
 from softprior.inputs.labels import counted
@@ -135,7 +135,7 @@ class TaskTexts:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, task: Task, name: str, split: Split, budget: int | None, loaded: Tokenizer) -> TaskTexts:
+    def of(cls, task: Task, name: str, split: Split, budget: int | None, loaded: Identified) -> TaskTexts:
         """The task's first examples, as many as fit into the budget, and at least one."""
         whole = prepare(task, loaded.tokenizer, loaded.fingerprint)
         prepared: PreparedSplit = getattr(whole, split)
@@ -183,7 +183,7 @@ class FileTexts:
     """Documents of files, cut into texts."""
 
     spec: FilesSpec
-    tokenizer: Any
+    tokenizer: Tokenizer
 
     @property
     def name(self) -> str:
@@ -200,7 +200,7 @@ class FileTexts:
     @property
     def fingerprint(self) -> str:
         """A hash of names, sizes and times; hashing contents would take as long as reading the files."""
-        facts: list[Any] = [
+        facts: list[object] = [
             (str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in self.files()
         ]
         # Their first documents once began with the mark, or were lost: those stores contain other numbers.
@@ -299,17 +299,17 @@ class FileTexts:
         return Malformed(f"{number}, but a text has {LEAST} or more")
 
 
-class Tokenizer(Protocol):
+class Identified(Protocol):
     """A tokenizer and what identifies it, as `models.load.Loaded` has them."""
 
     @property
-    def tokenizer(self) -> Any: ...
+    def tokenizer(self) -> Tokenizer: ...
 
     @property
     def fingerprint(self) -> str: ...
 
 
-def sources(spec: ActivationsSpec, loaded: Tokenizer, where: str = "activations") -> dict[str, Source]:
+def sources(spec: ActivationsSpec, loaded: Identified, where: str = "activations") -> dict[str, Source]:
     """The tasks and files of a spec by name.
 
     Raises:

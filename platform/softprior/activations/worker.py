@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from softprior.activations.folder import RunFolder
 from softprior.activations.passes import Observer, followed, passes
 from softprior.activations.sequences import Sequences
 from softprior.activations.spec import ActivationsSpec
-from softprior.activations.state import Partial, TaskState
+from softprior.activations.state import Partial, ShardFacts, TaskState
 from softprior.activations.texts import Shard, Source, batches, sources
 from softprior.assets import fingerprints
 from softprior.assets.named import here
@@ -86,7 +85,7 @@ class Worker:
         shards = [Shard(**json.loads(text)) for text in batch["shard"]]
         return {"result": [json.dumps(self._outcome(shard)) for shard in shards]}
 
-    def _outcome(self, shard: Shard) -> dict[str, Any]:
+    def _outcome(self, shard: Shard) -> dict[str, object]:
         """Reads a shard and returns its facts, or why reading it failed."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -107,13 +106,13 @@ class Worker:
                     return {"shard": shard.name, "failed": f"{kind}{error}"}
         raise AssertionError("a shard is read or has failed")
 
-    def _covered(self, shard: Shard) -> dict[str, Any] | None:
+    def _covered(self, shard: Shard) -> ShardFacts | None:
         """What came of a shard that a worker wrote before it died; nothing is counted twice."""
         with _of_the_folder():
             partials = self._folder.partials(shard.source)
         return next((p.shards[shard.name] for p in partials if shard.name in p.shards), None)
 
-    def _read(self, shard: Shard) -> tuple[TaskState, dict[str, Any]]:
+    def _read(self, shard: Shard) -> tuple[TaskState, ShardFacts]:
         """Adds the texts of a shard to this worker's state of the task."""
         started = time.monotonic()
         if shard.source == VOCABULARY:
@@ -131,7 +130,7 @@ class Worker:
         for at in passes(reading.texts, chosen, spec.batch_tokens, spec.seed, keep_answer=encoder):
             observer.begin(at)
             self._observe(shard, at.texts, observer)
-        facts = {
+        facts: ShardFacts = {
             "texts": len(reading.texts),
             "tokens": sum(len(text.tokens) for text in reading.texts),
             "documents": len({text.document for text in reading.texts}),
@@ -143,7 +142,7 @@ class Worker:
         state.end_shard(shard.name, facts)
         return state, facts
 
-    def _read_vocabulary(self, shard: Shard) -> tuple[TaskState, dict[str, Any]]:
+    def _read_vocabulary(self, shard: Shard) -> tuple[TaskState, ShardFacts]:
         """The embedding of every token that may occur in a text, as if each were a text of its own."""
         info, spec = self._host.info(), self._spec
         state = TaskState(VOCABULARY, spec.sample, spec.exact, ())
@@ -151,7 +150,7 @@ class Worker:
         for ids in torch.tensor(self._vocabulary).split(spec.batch_tokens):
             vectors = self._host.embed(ids)
             none = torch.full_like(ids, -1)
-            facts = {
+            columns = {
                 "document": ids,
                 "group": none,
                 "token": ids,
@@ -159,9 +158,15 @@ class Worker:
                 "part": torch.zeros_like(ids),
             }
             keys = hash_keys(spec.seed, ids.numpy(), none.numpy())
-            site.of(PARTS[0]).add(vectors, vectors.norm(dim=1).cpu(), keys, facts)
+            site.of(PARTS[0]).add(vectors, vectors.norm(dim=1).cpu(), keys, columns)
         number = len(self._vocabulary)
-        facts = {"texts": number, "tokens": number, "documents": number, "skipped": 0, "reasons": []}
+        facts: ShardFacts = {
+            "texts": number,
+            "tokens": number,
+            "documents": number,
+            "skipped": 0,
+            "reasons": [],
+        }
         state.end_shard(shard.name, facts)
         return state, facts
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict
 
 from softprior.assets.configs import require_values, unusable, why
 from softprior.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 ENCODER_DECODERS = ("t5", "mt5", "umt5")
 """transformers' `model_type` of T5, T5 v1.1, Flan-T5, ByT5 (t5), mT5 and UMT5.
@@ -25,7 +28,7 @@ _TEXT_NAMES = {
 """Names of a text model's tensors inside a multimodal model, and the names they have on their own."""
 
 
-def require_family(config: Any) -> None:
+def require_family(config: Config) -> None:
     """Accepts encoder-decoder models of the T5 kind only.
 
     Raises:
@@ -38,6 +41,36 @@ def require_family(config: Any) -> None:
         )
 
 
+class DecoderConfig(Protocol):
+    """What every config of a text model says."""
+
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def max_position_embeddings(self) -> int: ...
+    @property
+    def model_type(self) -> str: ...
+
+
+class Config(DecoderConfig, Protocol):
+    """What softprior reads of a config of transformers, if the family has it; T5's have other names too."""
+
+    @property
+    def is_encoder_decoder(self) -> bool: ...
+    @property
+    def num_hidden_layers(self) -> int: ...
+    @property
+    def num_attention_heads(self) -> int: ...
+
+
+class LoadingInfo(TypedDict):
+    """What transformers reports about tensors that it misses, does not know, or finds in another shape."""
+
+    missing_keys: Collection[str]
+    unexpected_keys: Collection[str]
+    mismatched_keys: Collection[tuple[str, Sequence[int], Sequence[int]]]
+
+
 class Architecture(NamedTuple):
     """How a folder is loaded.
 
@@ -48,20 +81,21 @@ class Architecture(NamedTuple):
         whole: the multimodal family of which the text model is a part.
     """
 
-    config: Any
+    config: Config
     kind: Any
     names: Mapping[str, str] | None
     whole: str | None
 
-    def load(self, folder: Path | None, **options: Any) -> tuple[Any, dict[str, Any]]:
+    def load(self, folder: Path | None, **options: object) -> tuple[PreTrainedModel, LoadingInfo]:
         """The model, and what transformers reports about missing, unexpected and mismatched tensors.
 
         Args:
             folder: None to load from the state dict among the options.
         """
-        return self.kind.from_pretrained(
+        found: tuple[PreTrainedModel, LoadingInfo] = self.kind.from_pretrained(
             folder, config=self.config, key_mapping=self.names, output_loading_info=True, **options
         )
+        return found
 
 
 def architecture(folder: Path) -> Architecture:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
+from softprior.assets.architecture import LoadingInfo
 from softprior.errors import UserError
 from softprior.inputs.labels import by_number, counted
 
@@ -51,7 +52,7 @@ class Checkpoint(NamedTuple):
     """
 
     folder: Path
-    config: dict[str, Any]
+    config: dict[str, object]
     weights: tuple[Path, ...]
     listing: Path | None
     unread: tuple[str, ...]
@@ -118,7 +119,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, config, weights, index, tuple(unread))
 
 
-def _weights(folder: Path, config: Mapping[str, Any]) -> tuple[tuple[Path, ...], Path | None]:
+def _weights(folder: Path, config: Mapping[str, object]) -> tuple[tuple[Path, ...], Path | None]:
     """The files with the weights, and the index that names them."""
     stored = listed(folder, "*.safetensors")
     ranks = [path.name for path in stored if _RANKS.match(path.name)]
@@ -172,7 +173,7 @@ def require_content(path: Path) -> None:
             )
 
 
-def require_complete(found: Mapping[str, Iterable[Any]], where: str) -> None:
+def require_complete(found: LoadingInfo, where: str) -> None:
     """Checks that all weights are present.
 
     Args:
@@ -205,7 +206,7 @@ def first(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
-def _json(path: Path, remedy: str) -> dict[str, Any]:
+def _json(path: Path, remedy: str) -> dict[str, object]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from softprior.errors import UserError
 from softprior.inputs.validation import shown
@@ -89,7 +88,7 @@ def line(error: Exception) -> str:
     return f"{type(error).__name__}: {said}" if alone else said
 
 
-def _written(folder: Path) -> Mapping[str, Any]:
+def _written(folder: Path) -> Mapping[str, object]:
     """The content of config.json; empty if it cannot be read."""
     try:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -98,7 +97,7 @@ def _written(folder: Path) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _values(config: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+def _values(config: Mapping[str, object]) -> Iterator[tuple[str, str, object]]:
     """Path, key and value of every entry, and of those one level down, such as a text model's config."""
     for key, value in config.items():
         yield key, key, value

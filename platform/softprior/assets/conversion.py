@@ -7,6 +7,7 @@ import struct
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from softprior.assets.checkpoint import first, require_complete, require_content
 from softprior.assets.progress import say
@@ -79,15 +80,16 @@ def convert_gguf(path: Path, folder: Path, source: Mapping[str, str]) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     say(f"converting {path.name} to safetensors, once; this takes about half a minute for 135M parameters")
-    where = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
+    where: dict[str, Any] = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
     try:
         # Where its kernels are installed, transformers would leave the weights packed.
-        model, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             **where,
             dtype=torch.float32,
             quantization_config=GgufConfig(dequantize=True),
             output_loading_info=True,
         )
+        model, found = loaded
         tokenizer = AutoTokenizer.from_pretrained(**where)
     except (ValueError, KeyError, NotImplementedError, OSError, RuntimeError, struct.error) as error:
         raise _unreadable(path, error) from None

@@ -9,16 +9,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from softprior.assets.architecture import Architecture, architecture
+from softprior.assets.architecture import Architecture, LoadingInfo, architecture
 from softprior.assets.cache import ensure
 from softprior.assets.checkpoint import Checkpoint, Tensor, first, require_complete
 from softprior.assets.configs import line, why
 from softprior.assets.fingerprints import combined
-from softprior.assets.tokens import EncoderTokenizer
+from softprior.assets.tokens import EncoderTokenizer, Tokenizer
 from softprior.errors import UserError
 from softprior.inputs.labels import counted
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
 
 EXAMINATION_VERSION = 1
 """Increased whenever `examine` checks more, so that remembered folders are examined again."""
@@ -82,7 +86,9 @@ def _examined(checkpoint: Checkpoint) -> Examination:
     left = sorted(found["unexpected_keys"])
     _require_floats(folder, {name: tensor for name, tensor in tensors.items() if name not in left})
     notes = [_left_over(folder, made, left)] if left else []
-    rows = int(model.get_input_embeddings().weight.shape[0])
+    table = model.get_input_embeddings().weight
+    assert isinstance(table, Tensor)
+    rows = int(table.shape[0])
     notes += _tokenizer_notes(folder, rows)
     return Examination(tuple(notes), sum(weight.numel() for weight in model.parameters()))
 
@@ -97,7 +103,7 @@ def _left_over(folder: Path, made: Architecture, left: list[str]) -> str:
     return f"the weights in {folder} contain {tensors} that the model does not use ({first(left)})"
 
 
-def _outline(made: Architecture, tensors: Mapping[str, Tensor]) -> tuple[Any, dict[str, Any]]:
+def _outline(made: Architecture, tensors: Mapping[str, Tensor]) -> tuple[PreTrainedModel, LoadingInfo]:
     """The model as it is loaded, all tensors on the meta device, and what transformers reports on them."""
     import torch
 
@@ -113,10 +119,12 @@ def _outline(made: Architecture, tensors: Mapping[str, Tensor]) -> tuple[Any, di
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps transformers' own bars and reports from the screen."""
+    from logging import CRITICAL
+
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
+    logging.set_verbosity(CRITICAL)
     logging.disable_progress_bar()
     try:
         yield
@@ -126,7 +134,7 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _require_plain_attention(made: Architecture, model: Any) -> None:
+def _require_plain_attention(made: Architecture, model: nn.Module) -> None:
     if any(name.endswith(".sinks") for name, _ in model.named_parameters()):
         raise UserError(
             f"the family '{made.config.model_type}' adds learned sinks to every softmax of its attention, "
@@ -185,13 +193,15 @@ def _tokenizer_notes(folder: Path, rows: int) -> list[str]:
     ]
 
 
-def read_tokenizer(folder: Path) -> Any:
+def read_tokenizer(folder: Path) -> Tokenizer:
     """A model's tokenizer, as an `EncoderTokenizer` if an encoder reads the inputs.
 
     Raises:
         UserError: transformers cannot read it.
     """
-    tokenizer = _read("tokenizer", folder, "copy or save it again", folder, trust_remote_code=False)
+    tokenizer: Tokenizer = _read(
+        "tokenizer", folder, "copy or save it again", folder, trust_remote_code=False
+    )
     return EncoderTokenizer(tokenizer) if architecture(folder).config.is_encoder_decoder else tokenizer
 
 
@@ -204,7 +214,7 @@ def read_gguf(path: Path, part: Part) -> Any:
     return _read(part, path, "use a folder of safetensors instead", path.parent, gguf_file=path.name)
 
 
-def _read(part: Part, where: Path, remedy: str, folder: Path, **options: Any) -> Any:
+def _read(part: Part, where: Path, remedy: str, folder: Path, **options: object) -> Any:
     from transformers import AutoConfig, AutoTokenizer
 
     kind = AutoTokenizer if part == "tokenizer" else AutoConfig

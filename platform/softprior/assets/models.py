@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import softprior
 from softprior.assets import fingerprints
-from softprior.assets.architecture import architecture
+from softprior.assets.architecture import Config, architecture
 from softprior.assets.archives import extract
 from softprior.assets.cache import ensure
 from softprior.assets.catalogue import Asset, PackageFolder, RegistryFile, Sizes, catalogue
@@ -16,6 +16,7 @@ from softprior.assets.conversion import CONVERSION_VERSION, check_gguf, convert_
 from softprior.assets.examination import Examination, examine, read_gguf, read_tokenizer
 from softprior.assets.hub import hub_commit, hub_model, hub_tokenizer, require_intact
 from softprior.assets.registry import fetch
+from softprior.assets.tokens import Tokenizer
 from softprior.errors import UserError, nearest
 from softprior.inputs.specs import ModelSpec
 from softprior.prompt import Shape
@@ -113,7 +114,7 @@ def _examined(model: ModelSpec) -> Examination | None:
     return examine(read_checkpoint(weights))
 
 
-def tokenizer_here(model: ModelSpec) -> Any | None:
+def tokenizer_here(model: ModelSpec) -> Tokenizer | None:
     """The model's tokenizer, for a hub model fetched on its own; None if it is not available.
 
     Raises:
@@ -125,10 +126,11 @@ def tokenizer_here(model: ModelSpec) -> Any | None:
     weights = _here(model)
     if weights is None:
         return None
-    return read_gguf(weights, "tokenizer") if weights.is_file() else read_tokenizer(weights)
+    found: Tokenizer = read_gguf(weights, "tokenizer") if weights.is_file() else read_tokenizer(weights)
+    return found
 
 
-def config_here(model: ModelSpec) -> Any | None:
+def config_here(model: ModelSpec) -> Config | None:
     """The config of the model's decoder, as transformers reads it; None where `tokenizer_here` is None.
 
     Raises:
@@ -140,7 +142,8 @@ def config_here(model: ModelSpec) -> Any | None:
     weights = _here(model)
     if weights is None:
         return None
-    return read_gguf(weights, "config") if weights.is_file() else architecture(weights).config
+    found: Config = read_gguf(weights, "config") if weights.is_file() else architecture(weights).config
+    return found
 
 
 def _small_files(model: ModelSpec) -> Path | None:
@@ -179,14 +182,14 @@ def model_shape(model: ModelSpec) -> Shape | None:
     return _config_shape(read_checkpoint(weights).config)
 
 
-def _config_shape(facts: dict[str, Any]) -> Shape | None:
+def _config_shape(facts: dict[str, object]) -> Shape | None:
     """The sizes in a config.json, whatever its family calls them; of the text model if multimodal."""
     nested = facts.get("text_config")
     if isinstance(nested, dict):
         return _config_shape({"is_encoder_decoder": facts.get("is_encoder_decoder"), **nested})
 
     def size(*names: str) -> int | None:
-        return next((facts[name] for name in names if type(facts.get(name)) is int), None)
+        return next((value for name in names if type(value := facts.get(name)) is int), None)
 
     blocks = size("num_layers", "num_hidden_layers", "n_layer", "n_layers")  # T5's encoder has num_layers
     if blocks is None:

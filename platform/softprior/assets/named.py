@@ -6,7 +6,7 @@ import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
@@ -16,7 +16,7 @@ from softprior.inputs.specs import SaysWhere
 from softprior.results.storage import STORES, Location, RemotePath, location
 
 
-def _named(value: Any) -> Location:
+def _named(value: object) -> Location:
     if isinstance(value, Path | RemotePath):
         return value
     if not isinstance(value, str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypedDict, overload
 
 from softprior.errors import UserError
 
@@ -24,13 +24,67 @@ _RESERVED = re.compile(
 _BRACKETED = re.compile(r"<.+>|\[.+\]|>>.+<<|\|\|\|.+\|\|\|", re.DOTALL)
 
 
+class Encoded(TypedDict):
+    """A text as tokens.
+
+    Attributes:
+        input_ids: the tokens.
+        offset_mapping: where each of them begins and ends in the text, if that was asked for.
+    """
+
+    input_ids: list[int]
+    offset_mapping: list[tuple[int, int]]
+
+
+class EncodedTexts(TypedDict):
+    """Several texts as tokens."""
+
+    input_ids: list[list[int]]
+
+
+class Tokenizer(Protocol):
+    """What softprior uses of the tokenizers of transformers."""
+
+    @property
+    def is_fast(self) -> bool: ...
+    @property
+    def bos_token_id(self) -> int | None: ...
+    @property
+    def eos_token_id(self) -> int | None: ...
+    @property
+    def pad_token_id(self) -> int | None: ...
+    @property
+    def eos_token(self) -> str | None: ...
+    @property
+    def all_special_ids(self) -> list[int]: ...
+
+    def __len__(self) -> int: ...
+    def __hash__(self) -> int: ...
+    @overload
+    def __call__(
+        self,
+        text: str,
+        /,
+        *,
+        add_special_tokens: bool = True,
+        return_offsets_mapping: bool = False,
+        verbose: bool = True,
+    ) -> Encoded: ...
+    @overload
+    def __call__(self, texts: list[str], /, *, verbose: bool = True) -> EncodedTexts: ...
+    def decode(self, tokens: Sequence[int], /, *, skip_special_tokens: bool = False) -> str: ...
+    def batch_decode(self, texts: Sequence[Sequence[int]], /) -> list[str]: ...
+    def convert_ids_to_tokens(self, ids: list[int], /) -> Sequence[str | None]: ...
+    def get_vocab(self) -> dict[str, int]: ...
+
+
 class EncoderTokenizer:
     """A tokenizer whose inputs an encoder reads on their own, closed as texts are.
 
     A decoder reads the answers. Everything else is the tokenizer's own.
     """
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: Tokenizer) -> None:
         self._inner = inner
 
     def __call__(self, *args: Any, **options: Any) -> Any:
@@ -57,7 +111,7 @@ class Around(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def around(tokenizer: Any) -> Around:
+def around(tokenizer: Tokenizer) -> Around:
     """What the tokenizer puts around every text.
 
     Raises:
@@ -74,13 +128,13 @@ def around(tokenizer: Any) -> Around:
     )
 
 
-def opened(tokenizer: Any, text: str) -> list[int]:
+def opened(tokenizer: Tokenizer, text: str) -> list[int]:
     """The tokens of a text that continues: with the tokenizer's opening tokens, without closing ones."""
     ids: list[int] = tokenizer(text, verbose=False)["input_ids"]
     return ids[: len(ids) - len(around(tokenizer).closing)]
 
 
-def asked(tokenizer: Any, text: str) -> list[int]:
+def asked(tokenizer: Tokenizer, text: str) -> list[int]:
     """The tokens of an input that an answer follows.
 
     A decoder reads both one after another, so nothing closes the input; an encoder reads an input that is
@@ -102,7 +156,7 @@ class Joined(NamedTuple):
     after: list[int]
 
 
-def joined(tokenizer: Any, text: str, answer: str) -> Joined:
+def joined(tokenizer: Tokenizer, text: str, answer: str) -> Joined:
     """The tokens of an input, a space and an answer as one text, cut where the input ends.
 
     The input's tokens are those of the input alone, since that is what an answer is generated from. The
@@ -127,7 +181,7 @@ def joined(tokenizer: Any, text: str, answer: str) -> Joined:
     return Joined(asked(tokenizer, text), after)
 
 
-def in_front(tokenizer: Any, text: str) -> list[int]:
+def in_front(tokenizer: Tokenizer, text: str) -> list[int]:
     """The tokens of a text and a line break, to be put between a row's opening and its input.
 
     A tokenizer that marks the beginning of every text as that of a word has marked the input's, which then
@@ -152,7 +206,7 @@ def in_front(tokenizer: Any, text: str) -> list[int]:
     return tokens
 
 
-def chunks(tokenizer: Any, document: str, length: int) -> list[list[int]]:
+def chunks(tokenizer: Tokenizer, document: str, length: int) -> list[list[int]]:
     """A document cut into texts of at most `length` tokens, in order.
 
     Each begins with the tokenizer's beginning-of-sequence token if its texts do, since models perform
@@ -184,7 +238,7 @@ def require_rows(tokens: Iterable[int], rows: int, what: str) -> None:
 
 
 @lru_cache(maxsize=8)
-def reserved(tokenizer: Any) -> frozenset[int]:
+def reserved(tokenizer: Tokenizer) -> frozenset[int]:
     """Ids below the tokenizer's size that stand for no text: reserved for later use, or without a token.
 
     Their vectors were not trained, or only to be alike. They are recognised by names such as `<unused7>`.
@@ -193,7 +247,7 @@ def reserved(tokenizer: Any) -> frozenset[int]:
     return frozenset(i for i, name in enumerate(names) if name is None or _is_reserved(name))
 
 
-def vocabulary_ids(tokenizer: Any, rows: int) -> list[int]:
+def vocabulary_ids(tokenizer: Tokenizer, rows: int) -> list[int]:
     """Ids of the tokens that may stand in a text, in order.
 
     Embedding tables are often longer than the vocabulary, and vocabularies contain reserved tokens; rows of
@@ -210,7 +264,7 @@ def _is_reserved(name: str) -> bool:
     return bool(_BRACKETED.fullmatch(name) and _RESERVED.fullmatch(name))
 
 
-def answers_changed(tokenizer: Any) -> bool:
+def answers_changed(tokenizer: Tokenizer) -> bool:
     """Whether rows with answers differ from those before format 3, which were made from two texts."""
 
     def apart(answer: str) -> tuple[list[int], list[int]]:

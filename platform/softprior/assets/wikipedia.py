@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 from xml.etree import ElementTree
 
 import mwparserfromhell
@@ -116,11 +116,11 @@ def plain_text(markup: str) -> str:
     return "\n\n".join(paragraph for paragraph in paragraphs if _is_prose(paragraph))
 
 
-def _render(nodes: Iterable[Any]) -> str:
+def _render(nodes: Iterable[object]) -> str:
     return "".join(_render_node(node) for node in nodes)
 
 
-def _render_node(node: Any) -> str:
+def _render_node(node: object) -> str:
     if isinstance(node, Text):
         return str(node.value)
     if isinstance(node, Wikilink):

@@ -62,7 +62,7 @@ def check_target(folder: Path) -> None:
         )
 
 
-def write_adapter(folder: Path, config: dict[str, Any], embeddings: Float[Tensor, "P _"]) -> None:
+def write_adapter(folder: Path, config: dict[str, object], embeddings: Float[Tensor, "P _"]) -> None:
     """Builds an adapter beside its place and renames it, which fails if there are files by then.
 
     Raises:
@@ -102,7 +102,7 @@ def read_adapter(folder: Path) -> Adapter:
     return Adapter(folder, peft_type, config, embeddings, digest)
 
 
-def _peft_type(config: dict[str, Any], folder: Path) -> PeftType:
+def _peft_type(config: dict[str, object], folder: Path) -> PeftType:
     peft_type = _TYPES.get(str(config.get("peft_type")))
     if peft_type is None:
         raise UserError(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from softprior.assets.models import ResolvedModel, resolve_model
 from softprior.errors import UserError
@@ -52,7 +53,7 @@ def export_adapter(posterior: Path, folder: Path, model: str | None = None) -> E
     resolved, base, revision = _base(found.header, posterior, model)
     dtype = _said(found.header, "model", "dtype")
     peft_type, named, embeddings = peft_form(found.final, sizes_of(resolved.folder), posterior)
-    config: dict[str, Any] = {
+    config: dict[str, object] = {
         "peft_type": peft_type,
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
@@ -109,7 +110,7 @@ _METHODS: dict[PeftType, str] = {"PROMPT_TUNING": "soft", "PREFIX_TUNING": "pref
 
 
 def _base(
-    header: dict[str, Any], posterior: Path, model: str | None
+    header: Mapping[str, object], posterior: Path, model: str | None
 ) -> tuple[ResolvedModel, str, str | None]:
     """The vectors' model, and how transformers names it: by a folder, or by a name and a commit."""
     id = model or _said(header, "spec", "model") or _said(header, "imported", "model")
@@ -132,7 +133,7 @@ def _base(
     return resolved, id.removeprefix(_HUB) if hub else str(resolved.folder), fingerprint if hub else None
 
 
-def _said(header: dict[str, Any], part: str, key: str) -> str | None:
+def _said(header: Mapping[str, object], part: str, key: str) -> str | None:
     """A string in a posterior file's header, if it has it."""
     value = header.get(part)
     found = value.get(key) if isinstance(value, dict) else None

@@ -10,13 +10,13 @@ head_dim] and passes pairs of a key and a value on as `past_key_values`: as atte
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softprior.assets.architecture import architecture
+from softprior.assets.architecture import Config, architecture
 from softprior.assets.configs import line
 from softprior.errors import UserError
 from softprior.prompt import Place
@@ -47,7 +47,7 @@ def sizes_of(folder: Path) -> Sizes:
     Raises:
         UserError: its config cannot be read, or is not that of a decoder-only attention model.
     """
-    config: Any = architecture(folder).config
+    config = architecture(folder).config
     if config.is_encoder_decoder:
         raise UserError(
             f"the model in {folder} has an encoder, but only prompts of decoder-only models can be "
@@ -65,7 +65,7 @@ def sizes_of(folder: Path) -> Sizes:
         ) from None
 
 
-def _keys(config: Any) -> tuple[int, int]:
+def _keys(config: Config) -> tuple[int, int]:
     queries = int(config.num_attention_heads)
     heads = getattr(config, "num_key_value_heads", None) or queries
     return int(heads), int(getattr(config, "head_dim", None) or config.hidden_size // queries)

@@ -21,7 +21,7 @@ class Offered(NamedTuple):
         origin: where it comes from, with a version: it belongs to the identity of trials.
     """
 
-    kind: Any
+    kind: type[Any]
     origin: str
 
 
@@ -137,13 +137,13 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
         """
         return [self.component(entry, where, f"{axis}[{i}]") for i, entry in enumerate(entries)]
 
-    def inside(self, value: Any) -> SpecT:
+    def inside(self, value: object) -> SpecT:
         """The component that a parameter of another component names, while that one is validated.
 
         Raises:
             ValueError: there is no such name, or a parameter is wrong.
         """
-        if type(value) in self.values():
+        if isinstance(value, self.base) and type(value) in self.values():
             return value
         try:
             entry = Entry.model_validate(value)
@@ -153,7 +153,7 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
             raise ValueError(f"'{entry.name}' cannot be used here; {nearest(entry.name, list(self))}")
         return validate_inner(self[entry.name], entry.params, entry.name)
 
-    def written(self, component: SpecT) -> dict[str, Any]:
+    def written(self, component: SpecT) -> dict[str, object]:
         """The entry of a component inside another, as JSON."""
         return self.entry(component).model_dump(mode="json")
 
@@ -173,7 +173,7 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
         """Whether one of the parameters that say where a file is has a value."""
         written = {"params": component.model_dump(mode="json")}
 
-        def value(path: str) -> Any:
+        def value(path: str) -> object:
             node: Any = written
             for key in path.split(".")[1:]:
                 node = node[int(key) if isinstance(node, list) else key]
@@ -202,7 +202,7 @@ def _paths(spec: Spec, at: str) -> Iterator[str]:
             yield from _paths_inside(getattr(spec, name), written.get(name), f"{at}.{name}")
 
 
-def _paths_inside(value: Any, written: Any, at: str) -> Iterator[str]:
+def _paths_inside(value: object, written: Any, at: str) -> Iterator[str]:
     if isinstance(value, Spec):
         # A component is in another one as its entry.
         entry = set(written) == {"name", "params"} and "params" not in type(value).model_fields
@@ -215,7 +215,7 @@ def _paths_inside(value: Any, written: Any, at: str) -> Iterator[str]:
             yield from _paths_inside(inner, written[i], f"{at}.{i}")
 
 
-def _says_where(parts: Iterable[Any]) -> bool:
+def _says_where(parts: Iterable[object]) -> bool:
     """Whether a type, or one inside it, is marked with `SaysWhere`."""
     return any(
         isinstance(part, SaysWhere) or _says_where([*get_args(part), *getattr(part, "__metadata__", ())])
@@ -223,7 +223,7 @@ def _says_where(parts: Iterable[Any]) -> bool:
     )
 
 
-def _parts(value: Any) -> Iterator[Spec]:
+def _parts(value: object) -> Iterator[Spec]:
     """A spec and all specs inside it."""
     if isinstance(value, Spec):
         yield value

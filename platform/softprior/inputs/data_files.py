@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow.parquet as parquet
 
@@ -175,7 +175,7 @@ def sound(text: str) -> str | Malformed:
     return Malformed(f"half a character ('\\u{ord(found.group()):04x}', a lone surrogate)")
 
 
-def parsed(text: str) -> Any:
+def parsed(text: str) -> object:
     """A row of JSON, or as `Malformed` why it is not one."""
     if text.count("[") + text.count("{") > DEEPEST and _too_deep(text):
         return Malformed(f"nested deeper than {DEEPEST} levels")
@@ -189,7 +189,7 @@ def parsed(text: str) -> Any:
         return Malformed("not valid JSON (a number has more than 4,300 digits)")
 
 
-def text_at(row: Any, column: str) -> str | Malformed:
+def text_at(row: object, column: str) -> str | Malformed:
     """The text of a row's column, which may be empty."""
     if not isinstance(row, dict):
         return Malformed(_plain(f"not an object but {str(row)[:40]}"))
@@ -199,7 +199,7 @@ def text_at(row: Any, column: str) -> str | Malformed:
     return text_of(row[column])
 
 
-def text_of(value: Any) -> str | Malformed:
+def text_of(value: object) -> str | Malformed:
     """A value that must be a text, which may be empty."""
     return sound(value) if isinstance(value, str) else Malformed(_plain(f"not a text: {str(value)[:40]}"))
 

@@ -7,7 +7,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from softprior.inputs.specs import Entry, TrialSpec
 
@@ -85,7 +84,7 @@ def _apart(alike: dict[str, Entry]) -> dict[str, str]:
     }
 
 
-def _texts(values: list[Any]) -> list[str]:
+def _texts(values: list[object]) -> list[str]:
     """One parameter's values in words; long texts without their common beginning."""
     inner = names(entry for value in values for entry in _entries(value))
     full = [_text(value, inner) for value in values]
@@ -111,7 +110,7 @@ def _cut(text: str, start: int, end: int) -> str:
     return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")
 
 
-def _text(value: Any, inner: dict[str, str]) -> str:
+def _text(value: object, inner: dict[str, str]) -> str:
     """A value of JSON in words, with entries in it by `inner`'s names."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)[1:-1]  # no line breaks
@@ -126,7 +125,7 @@ def _text(value: Any, inner: dict[str, str]) -> str:
     return json.dumps(value)
 
 
-def _entries(value: Any) -> Iterator[Entry]:
+def _entries(value: object) -> Iterator[Entry]:
     """The entries inside a value: components of a mixture, priors of places."""
     if isinstance(value, dict) and set(value) == {"name", "params"}:
         yield Entry.model_validate(value)

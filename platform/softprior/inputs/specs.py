@@ -49,7 +49,7 @@ class Spec(BaseModel):
         return _canonical(self.model_dump(mode="json"))
 
 
-def _canonical(value: Any) -> str:
+def _canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -92,11 +92,11 @@ class Entry(Spec):
     """A component by name, with parameters: `isotropic` or `{isotropic: {scale: 0.02}}` in YAML."""
 
     name: str
-    params: dict[str, Any] = {}
+    params: dict[str, object] = {}
 
     @model_validator(mode="before")
     @classmethod
-    def _from_yaml(cls, value: Any) -> Any:
+    def _from_yaml(cls, value: object) -> object:
         if isinstance(value, str):
             return {"name": value}
         if isinstance(value, cls) or (isinstance(value, dict) and "name" in value):
@@ -108,10 +108,10 @@ class Entry(Spec):
         raise ValueError("must be a name, or one name with its parameters, as {NAME: {PARAMETER: VALUE}}")
 
 
-_NONE: tuple[Any, ...] = ("none", {"none": None}, {"none": {}})
+_NONE: tuple[object, ...] = ("none", {"none": None}, {"none": {}})
 
 
-def _several(value: Any) -> Any:
+def _several(value: object) -> object:
     if value in _NONE:
         return ()
     if isinstance(value, str | dict | Entry):
@@ -140,7 +140,7 @@ class Rate(Spec):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_yaml(cls, value: Any) -> Any:
+    def _from_yaml(cls, value: object) -> object:
         if isinstance(value, cls) or (isinstance(value, dict) and set(value) != {"relative"}):
             return value
         number = value["relative"] if isinstance(value, dict) else value
@@ -149,7 +149,7 @@ class Rate(Spec):
         return {"value": number, "relative": isinstance(value, dict)}
 
     @model_serializer
-    def _to_json(self) -> dict[str, Any]:
+    def _to_json(self) -> dict[str, object]:
         return {"value": self.value, "relative": self.relative}
 
     @property
@@ -175,7 +175,7 @@ class ModelSpec(Spec):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_yaml(cls, value: Any) -> Any:
+    def _from_yaml(cls, value: object) -> object:
         if isinstance(value, str):
             return {"id": value}
         if isinstance(value, cls | dict):
@@ -227,7 +227,7 @@ class TrainingSpec(Spec):
     def for_task(self, task: str) -> TrainingSpec:
         """The same with the task's own steps and batch, and without those of other tasks."""
         own = self.by_task.get(task)
-        update: dict[str, Any] = {"by_task": {}}
+        update: dict[str, object] = {"by_task": {}}
         if own is not None:
             update |= {"steps": own.steps, "batch": own.batch}
         return self.model_copy(update=update)
@@ -406,9 +406,9 @@ class TrialSpec(Spec):
     evaluation: EvaluationSpec
 
     @model_serializer(mode="wrap")
-    def _to_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _to_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Leaves out empty fields that trials once did not have, so that their texts stay the same."""
-        found: dict[str, Any] = handler(self)
+        found: dict[str, object] = handler(self)
         empty = {"corrections": (), "code": (), "paths": None}
         absent = {key for key, value in empty.items() if getattr(self, key) == value}
         return {key: value for key, value in found.items() if key not in absent}
@@ -423,7 +423,7 @@ class TrialSpec(Spec):
                 return key == "task.params.data" or key.rpartition(".")[2] in _SPELLED
             return key in self.paths
 
-        def without(node: Any, at: str) -> Any:
+        def without(node: object, at: str) -> object:
             if isinstance(node, list):
                 return [without(inner, f"{at}.{i}") for i, inner in enumerate(node)]
             if not isinstance(node, dict):

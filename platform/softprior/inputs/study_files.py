@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from yaml.reader import ReaderError
 
 from softprior.errors import UserError, nearest
 from softprior.inputs.specs import Spec, SpecT, StudySpec
-from softprior.inputs.validation import NUMBER, Written, path_of, shown, validate
+from softprior.inputs.validation import NUMBER, Key, Written, path_of, shown, validate
 
 INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Zs"}
 """Unicode categories of characters that are invisible, or look like a space."""
@@ -24,14 +24,14 @@ class _Loader(yaml.SafeLoader):
     In YAML 1.1, which PyYAML reads, `1e-3` is a text, `010` is 8, `1:30` is 90 and `2024-01-01` a date.
     """
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: str) -> None:
         super().__init__(stream)
-        self._inside: list[Any] = []
+        self._inside: list[str] = []
         """Anchors of the lists and mappings that are being read."""
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            alias = self.peek_event()
+            alias: yaml.AliasEvent = self.peek_event()  # type: ignore[no-untyped-call]
             if alias.anchor in self._inside:
                 name = alias.anchor
                 raise UserError(
@@ -65,7 +65,7 @@ class _Loader(yaml.SafeLoader):
             seen.add(key.value)
         return node
 
-    def construct_scalar(self, node: Any) -> str:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
         """The text of a scalar. An escaped character beyond U+FFFF has two halves, as in JSON.
 
         Raises:
@@ -79,7 +79,7 @@ class _Loader(yaml.SafeLoader):
                 f"{_line(node)}: {text!a} contains half a character; write the character, or both halves"
             ) from None
 
-    def construct_padded(self, node: Any) -> Any:
+    def construct_padded(self, node: yaml.ScalarNode) -> NoReturn:
         """Rejects a number such as 010.
 
         Raises:
@@ -92,13 +92,14 @@ class _Loader(yaml.SafeLoader):
             f"write {plain}, or '{text}' in quotes if it is a text"
         )
 
-    def construct_number(self, node: Any) -> float:
+    def construct_number(self, node: yaml.ScalarNode) -> float:
         """A float that remembers how it was written."""
         return Written.of(str(node.value), node.start_mark.line + 1)
 
 
-def _line(at: Any) -> str:
+def _line(at: yaml.Node | yaml.Event) -> str:
     """The line of a node or event, as errors name it."""
+    assert at.start_mark is not None
     return f"line {at.start_mark.line + 1}"
 
 
@@ -120,14 +121,14 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_number)
 class _Value(_Loader):
     """Reads a value of the command line, which has no lines."""
 
-    def construct_number(self, node: Any) -> float:
+    def construct_number(self, node: yaml.ScalarNode) -> float:
         return Written.of(str(node.value), 0)
 
 
 _Value.add_constructor("tag:yaml.org,2002:float", _Value.construct_number)
 
 
-def parse_value(text: str) -> Any:
+def parse_value(text: str) -> object:
     """A value as it would read in a study file (for overrides on the command line)."""
     return yaml.load(text, _Value)  # noqa: S506  a subclass of SafeLoader
 
@@ -147,7 +148,7 @@ def load_spec(kind: type[SpecT], path: Path, overrides: tuple[str, ...] = ()) ->
     return validate(kind, read_data(kind, path, overrides), str(path))
 
 
-def read_data(kind: type[Spec], path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+def read_data(kind: type[Spec], path: Path, overrides: tuple[str, ...] = ()) -> dict[str, object]:
     """The same as plain data, before its keys and values are checked.
 
     Raises:
@@ -187,7 +188,7 @@ def _problem(error: yaml.YAMLError, text: str) -> str:
     return f"{where}not valid YAML: {problem or 'it cannot be parsed'}"
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
+def _apply(data: dict[str, object], override: str) -> None:
     path, separator, text = override.partition("=")
     parts = re.sub(r"\[(\d+)\]", r".\1", path).split(".")  # priors[0].isotropic is priors.0.isotropic
     if not separator or not all(parts):
@@ -202,7 +203,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
     except yaml.YAMLError:
         raise UserError(f"the override '{override}' has a value that is not valid YAML") from None
     node: Any = data
-    keys: list[Any] = []
+    keys: list[Key] = []
     for part in parts:
         if keys:
             node = node.setdefault(keys[-1], {}) if isinstance(node, dict) else node[keys[-1]]

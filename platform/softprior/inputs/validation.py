@@ -8,12 +8,17 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from softprior.errors import UserError, hidden, nearest
 from softprior.inputs.specs import Spec, SpecT
 
 NUMBER = re.compile(r"[-+]?(?!0\d)(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$")
 """A number as YAML 1.2 writes it; YAML 1.1 reads 1e-3 as text."""
+
+
+Key = str | int
+"""A key of a mapping or an index of a list, on the way to a value."""
 
 
 class Written(float):
@@ -45,7 +50,7 @@ class InnerError(ValueError):
         kind, data, errors: as they failed.
     """
 
-    def __init__(self, key: str, kind: type[Spec], data: Any, errors: list[Any]) -> None:
+    def __init__(self, key: str, kind: type[Spec], data: object, errors: list[ErrorDetails]) -> None:
         super().__init__(key)
         self.key = key
         self.kind = kind
@@ -53,7 +58,7 @@ class InnerError(ValueError):
         self.errors = errors
 
 
-def validate(kind: type[SpecT], data: Any, where: str, at: str = "") -> SpecT:
+def validate(kind: type[SpecT], data: object, where: str, at: str = "") -> SpecT:
     """`data` as a spec of the given kind, strictly typed.
 
     Args:
@@ -74,7 +79,7 @@ def validate(kind: type[SpecT], data: Any, where: str, at: str = "") -> SpecT:
         raise UserError(f"{where}: an alias (*) is inside its own anchor (&); write it out") from None
 
 
-def validate_inner(kind: type[SpecT], data: Any, key: str) -> SpecT:
+def validate_inner(kind: type[SpecT], data: object, key: str) -> SpecT:
     """The same for a component inside a spec, while that is validated.
 
     Raises:
@@ -86,19 +91,19 @@ def validate_inner(kind: type[SpecT], data: Any, key: str) -> SpecT:
         raise InnerError(key, kind, _plain(data), _errors(error)) from None
 
 
-def _parsed(kind: type[SpecT], data: Any) -> SpecT:
+def _parsed(kind: type[SpecT], data: object) -> SpecT:
     # JSON mode is strict about types but reads lists as tuples and 1 as 1.0, as YAML means them.
     return kind.model_validate_json(json.dumps(data), strict=True)
 
 
-def _plain(data: Any) -> Any:
+def _plain(data: object) -> object:
     """Data with the keys that they have in JSON and in pydantic's errors: all are strings."""
     if isinstance(data, dict):
         return {k if isinstance(k, str) else json.dumps(k): _plain(inner) for k, inner in data.items()}
     return [_plain(inner) for inner in data] if isinstance(data, list | tuple) else data
 
 
-def _errors(error: ValidationError) -> list[Any]:
+def _errors(error: ValidationError) -> list[ErrorDetails]:
     return list(error.errors(include_url=False))
 
 
@@ -122,7 +127,7 @@ _RULES = {
 """The wording of pydantic's errors, by their type."""
 
 
-def _sentence(kind: type[Spec], data: Any, errors: list[Any], at: list[Any]) -> str:
+def _sentence(kind: type[Spec], data: object, errors: list[ErrorDetails], at: list[Key]) -> str:
     """The first of the errors, `at` being the keys that lead to `data`."""
     # A misspelt key is also a missing one; the misspelling says more.
     error = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
@@ -155,9 +160,9 @@ def _sentence(kind: type[Spec], data: Any, errors: list[Any], at: list[Any]) -> 
     return f"{path}: {rule}" if path else rule
 
 
-def _written(data: Any, keys: list[Any], given: Any) -> tuple[list[Any], Any]:
+def _written(data: object, keys: list[Key], given: object) -> tuple[list[Key], object]:
     """The keys as far as they were written, and the value there: a rate of 0 has no key `value`."""
-    node = data
+    node: Any = data
     for i, key in enumerate(keys):
         held = key in node if isinstance(node, dict) else isinstance(node, list)
         if not held:
@@ -166,7 +171,7 @@ def _written(data: Any, keys: list[Any], given: Any) -> tuple[list[Any], Any]:
     return keys, node if isinstance(node, Written) else given
 
 
-def _rule(error: Any, found: Any) -> str:
+def _rule(error: ErrorDetails, found: object) -> str:
     if error["type"] == "tuple_type":
         example = "" if error["input"] is None else f", such as [{shown(error['input'])}]"
         return f"must be a list{example or '; write its entries in brackets'}"
@@ -178,12 +183,12 @@ def _rule(error: Any, found: Any) -> str:
     return str(error["msg"]).removeprefix("Value error, ")
 
 
-def path_of(keys: list[Any]) -> str:
+def path_of(keys: list[Key]) -> str:
     """Keys as errors show them and overrides accept them: `priors[0].isotropic.scale`."""
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value in a sentence, as it was written."""
     if isinstance(value, Written):
         return f"{value.text} (line {value.line})" if value.line else value.text
@@ -192,13 +197,14 @@ def shown(value: Any) -> str:
     return text if len(text) < 80 else text[:77] + "..."
 
 
-def _trace(kind: type[Spec], loc: tuple[Any, ...]) -> tuple[list[Any], Any]:
+def _trace(kind: type[Spec], loc: tuple[Key, ...]) -> tuple[list[Key], object]:
     """The keys of an error's location, and the type at their end.
 
     Pydantic also puts the alternatives of unions and names of validators into a location; these, and
     keys that do not exist, are left out.
     """
-    keys, found = [], kind
+    keys: list[Key] = []
+    found: object = kind
     for part in loc:
         inner = next((i for i in (_inside(o, part) for o in _alternatives(found)) if i is not None), None)
         if inner is not None:
@@ -207,18 +213,18 @@ def _trace(kind: type[Spec], loc: tuple[Any, ...]) -> tuple[list[Any], Any]:
     return keys, found
 
 
-def _inside(annotation: Any, part: Any) -> Any:
+def _inside(annotation: object, part: Key) -> object:
     """The type of a key or entry of a type; None if it has none."""
     arguments = get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, Spec):
-        field = annotation.model_fields.get(part)
+        field = annotation.model_fields.get(str(part))
         return None if field is None else field.annotation
     if get_origin(annotation) is tuple and isinstance(part, int):
         return arguments[0] if arguments[-1] is Ellipsis else arguments[min(part, len(arguments) - 1)]
     return arguments[1] if get_origin(annotation) is dict and part != "[key]" else None
 
 
-def _alternatives(annotation: Any) -> list[Any]:
+def _alternatives(annotation: object) -> list[object]:
     """A type, or those of a union."""
     if get_origin(annotation) is Annotated:
         return _alternatives(get_args(annotation)[0])
@@ -227,7 +233,7 @@ def _alternatives(annotation: Any) -> list[Any]:
     return [annotation]
 
 
-def _keys(annotation: Any) -> list[str]:
+def _keys(annotation: object) -> list[str]:
     """The keys of the first spec among the alternatives."""
     specs = [a for a in _alternatives(annotation) if isinstance(a, type) and issubclass(a, Spec)]
     return list(specs[0].model_fields) if specs else []

@@ -16,7 +16,7 @@ from softprior.inputs.specs import Entry, ModelSpec
 from softprior.inputs.validation import validate
 from softprior.methods import METHODS
 from softprior.models.load import Loaded, load_local
-from softprior.models.protocol import ModelInfo, Where
+from softprior.models.protocol import FrozenLM, ModelInfo, Where
 from softprior.priors import PRIORS, Prior, assignment
 from softprior.prompt import Batch, Place, Prompt, Row, collate
 from softprior.statistics import geometry
@@ -29,7 +29,7 @@ from softprior.training.starts import start_at
 PromptLike = Tensor | Mapping[Place, Tensor]
 """A prompt: the vectors [P H] in front of the input, or those of each place."""
 
-Component = str | Mapping[str, Any]
+Component = str | Mapping[str, object]
 """A component as a study file has it: `fitted`, or `{"isotropic": {"scale": 0.02}}`."""
 
 
@@ -128,7 +128,8 @@ class Model:
             raise UserError("the mean is over labels, and this batch has none with a weight above 0")
         weighted = batch.weighted(batch.weights / labels)
         grad = torch.is_grad_enabled() and any(v.requires_grad for v in vectors.values())
-        found: Tensor = _Loss.apply(self.host, weighted, grad, tuple(vectors), *vectors.values())
+        whole = (self.host, weighted, grad, tuple(vectors))
+        found: Tensor = _Loss.apply(*whole, *vectors.values())  # type: ignore[no-untyped-call]
         return found
 
     def logits(self, prompt: PromptLike | None, batch: Batch) -> Float[Tensor, "N V"]:
@@ -138,7 +139,8 @@ class Model:
     def generate(self, prompt: PromptLike | None, texts: Sequence[str], max_new: int = 20) -> list[str]:
         """Greedy continuations of texts, up to the end-of-sequence token."""
         rows = [self._unlabelled(str(i), asked(self.tokenizer, text)) for i, text in enumerate(texts)]
-        stop = frozenset([self.tokenizer.eos_token_id])
+        end = self.tokenizer.eos_token_id
+        stop = frozenset(() if end is None else (end,))
         found = self.host.generate(self._prompt(prompt), collate(rows), max_new=max_new, stop=stop)
         return [self.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in found]
 
@@ -232,14 +234,15 @@ class _Loss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, host: Any, batch: Batch, grad: bool, places: tuple[Place, ...], *vectors: Tensor
+        ctx: Any, host: FrozenLM, batch: Batch, grad: bool, places: tuple[Place, ...], *vectors: Tensor
     ) -> Tensor:
         losses = host.loss(dict(zip(places, vectors, strict=True)), batch, grad=grad)
-        if grad:
+        if losses.gradient is not None:
             gradients = [losses.gradient[place].to(v) for place, v in zip(places, vectors, strict=True)]
             ctx.save_for_backward(*gradients)
         total = (losses.nll.double() * batch.weights.to(losses.nll.device).double()).sum()
-        return total.float()
+        found: Tensor = total.float()
+        return found
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
@@ -268,7 +271,7 @@ class _Kept:
         return States(vectors[order], rows[order], positions[order], tokens[order])
 
 
-def load_model(model: str | ModelSpec, **options: Any) -> Model:
+def load_model(model: str | ModelSpec, **options: object) -> Model:
     """Loads a frozen model into this process; loading the same one twice in a row is free.
 
     Args:

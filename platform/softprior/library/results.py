@@ -154,11 +154,11 @@ _COLUMNS = (
 )
 
 
-def _curve(record: Record, label: str) -> Iterator[dict[str, Any]]:
+def _curve(record: Record, label: str) -> Iterator[dict[str, object]]:
     points = {point.step: point for point in record.steps}
     scores = {score.step: score for score in record.validation}
     for step in sorted({*points, *scores}):
-        row: dict[str, Any] = {"trial": record.id, "label": label, "step": step}
+        row: dict[str, object] = {"trial": record.id, "label": label, "step": step}
         if step in points:
             point = points[step]
             row |= {name: getattr(point, name) for name in ("loss", "rate", "gradient", "moved")}

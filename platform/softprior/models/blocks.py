@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import nn
 
@@ -26,7 +26,7 @@ class Blocks(NamedTuple):
         Raises:
             UserError: the model's decoder has none of the names that transformers' families use.
         """
-        decoder: Any = model.get_decoder() if hasattr(model, "get_decoder") else model  # type: ignore[operator]
+        decoder: nn.Module = model.get_decoder() if hasattr(model, "get_decoder") else model  # type: ignore[operator]
         layers = _child(decoder, _BLOCK_LISTS)
         final = _child(decoder, _FINAL_NORMS)
         if not isinstance(layers, nn.ModuleList) or final is None:

@@ -31,7 +31,7 @@ class _Array(NamedTuple):
 class _Batch(NamedTuple):
     """The fields of a batch, packed."""
 
-    fields: dict[str, Any]
+    fields: dict[str, object]
 
 
 def packed(value: Any) -> Any:

@@ -57,7 +57,7 @@ class EncoderDecoderLM:
         Raises:
             UserError: the family is not of the T5 kind, or the decoder has no start token.
         """
-        require_family(model.config)
+        require_family(model.config)  # type: ignore[arg-type]
         self._model: Any = model.eval().requires_grad_(False)
         self._fingerprint = fingerprint
         self._config: Any = model.config
@@ -72,7 +72,7 @@ class EncoderDecoderLM:
         for config in (self._config, getattr(self._model, "generation_config", None)):
             token = getattr(config, "decoder_start_token_id", None)
             if token is not None:
-                return token
+                return int(token)
         raise UserError(
             "this model has no decoder_start_token_id, from which the decoder starts; set it in its "
             "config.json (T5 uses its pad token, 0)"
@@ -80,11 +80,11 @@ class EncoderDecoderLM:
 
     @property
     def device(self) -> torch.device:
-        return next(self._model.parameters()).device
+        return self._embedding.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self._model.parameters()).dtype
+        return self._embedding.weight.dtype
 
     def info(self) -> ModelInfo:
         return ModelInfo(
@@ -105,16 +105,18 @@ class EncoderDecoderLM:
 
     @torch.no_grad()
     def embed(self, ids: Int[Tensor, "T"]) -> Float[Tensor, "T H"]:
-        return self._embedding(ids.to(self.device)).float()
+        found: Tensor = self._embedding(ids.to(self.device))
+        return found.float()
 
     def width(self, place: Place) -> int:
         self._check_place(place)
-        return self._config.d_model
+        return int(self._config.d_model)
 
     @torch.no_grad()
     def normalise(self, place: Place, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
         norm = self._stacks[place.stack].block[place.block].layer[0].layer_norm
-        return norm(vectors.to(self.device, self.dtype)).float()
+        found: Tensor = norm(vectors.to(self.device, self.dtype))
+        return found.float()
 
     def project(self, place: Place, states: Float[Tensor, "N H"]) -> Float[Tensor, "N D"]:  # noqa: ARG002
         raise self._no_keys(f"the place {place.name}")
@@ -156,7 +158,8 @@ class EncoderDecoderLM:
         read = self._read(parts)
         keep = functional.pad(parts.labels, (0, 1)).flatten().nonzero().squeeze(1)
         with self._keeping(keep):
-            return self._decode(encoded, seen, read).logits[0]
+            logits: Tensor = self._decode(encoded, seen, read).logits[0]
+            return logits
 
     def _read(self, parts: _Parts) -> Int[Tensor, "B A1"]:
         """What the decoder reads: its start token, then the answers."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from softprior.assets.architecture import DecoderConfig
 from softprior.errors import UserError
 
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
@@ -72,7 +72,7 @@ def embedding_factor(
     return factor
 
 
-def embeddings_change(config: Any) -> bool:
+def embeddings_change(config: DecoderConfig) -> bool:
     """Whether block 0 receives vectors other than the embedding layer's, judging by a text model's config.
 
     Without weights there is nothing to measure; families call their factors by several names, and those that

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from torch import Tensor, nn
+
+Rotation = Tensor | tuple[Tensor, ...] | None
+"""What a family hands its blocks as `position_embeddings`."""
 
 Shown = tuple[nn.Module, Callable[[Tensor], None]]
 """A module, and the function that receives its hidden states."""
 
 
-def entering(args: tuple, kwargs: dict) -> Tensor:
+def entering(args: tuple[object, ...], kwargs: Mapping[str, object]) -> Tensor:
     """The hidden states among a module's arguments: the first, or the keyword `hidden_states`."""
-    return args[0] if args else kwargs["hidden_states"]
+    found = args[0] if args else kwargs["hidden_states"]
+    assert isinstance(found, Tensor)
+    return found
 
 
-def leaving(out: Any) -> Tensor:
+def leaving(out: object) -> Tensor:
     """The hidden states in what a module returns: all of it, or the first of a tuple."""
-    return out[0] if isinstance(out, tuple) else out
+    found = out[0] if isinstance(out, tuple) else out
+    assert isinstance(found, Tensor)
+    return found
 
 
 @contextmanager
@@ -27,7 +33,7 @@ def turning(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
     """The rotations that modules receive, in order, in passes within the context; none in many families."""
     found: list[Tensor] = []
 
-    def note(_: nn.Module, __: tuple, kwargs: dict[str, Any]) -> None:
+    def note(_: nn.Module, __: tuple[object, ...], kwargs: Mapping[str, Rotation]) -> None:
         parts = kwargs.get("position_embeddings")
         found.extend((parts,) if isinstance(parts, Tensor) else parts or ())
 

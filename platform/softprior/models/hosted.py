@@ -8,9 +8,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import ray
 import torch
 from jaxtyping import Float, Int
+from ray import ObjectRef
+from ray.actor import ActorHandle, ActorMethod
 from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError
 from torch import Tensor
 
@@ -19,7 +22,7 @@ from softprior.liveness import waiting
 from softprior.models.crossing import packed, unpacked
 from softprior.models.protocol import Comparison, Losses, ModelInfo, Request, StatisticT
 from softprior.models.rank_group import Limits
-from softprior.models.replica import RESTARTS, Client, unwrapped
+from softprior.models.replica import RESTARTS, Client, Replica, unwrapped
 from softprior.prompt import Batch, Place, Prompt
 
 PATIENCE = 600.0
@@ -40,13 +43,13 @@ class HostedLM:
     same replica. A statistic given to `observe` is fed where the weights are, so use the one it returns.
     """
 
-    def __init__(self, replicas: Sequence[Any]) -> None:
+    def __init__(self, replicas: Sequence[ActorHandle[Replica]]) -> None:
         self._replicas = tuple(replicas)
         self._client = Client(uuid.uuid4().hex, _own_actor())
         self._seat: int | None = None
         self._facts: dict[str, Any] = {}
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return HostedLM, (self._replicas,)
 
     @contextmanager
@@ -66,11 +69,13 @@ class HostedLM:
         self._seat = None
 
     def info(self) -> ModelInfo:
-        return self._known("info")
+        found: ModelInfo = self._known("info")
+        return found
 
     def embed(self, ids: Int[Tensor, "T"]) -> Float[Tensor, "T H"]:
         if len(ids) < CHUNK:
-            return self._ask("embed", ids)
+            found: Tensor = self._ask("embed", ids)
+            return found
         self._asked()
         first = self._replicas[0]  # whichever replica it sits at: one table for all clients
         for _ in range(RESTARTS):
@@ -82,7 +87,8 @@ class HostedLM:
         raise self._lost()
 
     def width(self, place: Place) -> int:
-        return self._known("width", place)
+        found: int = self._known("width", place)
+        return found
 
     def normalise(self, place: Place, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
         return torch.cat([self._ask("normalise", place, part) for part in vectors.split(CHUNK)])
@@ -93,41 +99,48 @@ class HostedLM:
     def rotate(
         self, place: Place, keys: Float[Tensor, "P D"], *, inverse: bool = False
     ) -> Float[Tensor, "P D"]:
-        return self._ask("rotate", place, keys, inverse=inverse)
+        found: Tensor = self._ask("rotate", place, keys, inverse=inverse)
+        return found
 
     def loss(self, prompt: Prompt | None, batch: Batch, *, grad: bool = False) -> Losses:
-        return self._ask(Request(prompt, batch, grad))
+        found: Losses = self._ask(Request(prompt, batch, grad))
+        return found
 
     def generate(
         self, prompt: Prompt | None, batch: Batch, *, max_new: int, stop: frozenset[int]
     ) -> list[list[int]]:
-        return self._ask("generate", prompt, batch, max_new=max_new, stop=stop)
+        found: list[list[int]] = self._ask("generate", prompt, batch, max_new=max_new, stop=stop)
+        return found
 
     def compare(self, a: Prompt | None, b: Prompt | None, batch: Batch) -> Comparison:
-        return self._ask("compare", a, b, batch)
+        found: Comparison = self._ask("compare", a, b, batch)
+        return found
 
     def sites(self) -> tuple[str, ...]:
-        return self._known("sites")
+        found: tuple[str, ...] = self._known("sites")
+        return found
 
     def observe(
         self, prompt: Prompt | None, batch: Batch, sites: Sequence[str], statistic: StatisticT
     ) -> StatisticT:
-        return self._ask("observe", prompt, batch, list(sites), statistic)
+        found: StatisticT = self._ask("observe", prompt, batch, list(sites), statistic)
+        return found
 
     def prompt_states(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Float[Tensor, "_ H"]]:
-        return self._ask("prompt_states", prompt, list(sites))
+        found: dict[str, Tensor] = self._ask("prompt_states", prompt, list(sites))
+        return found
 
-    def _known(self, name: str, *arguments: Any) -> Any:
+    def _known(self, name: str, *arguments: object) -> Any:
         """An answer that never changes, requested once."""
         key = repr((name, arguments))
         if key not in self._facts:
             self._facts[key] = self._ask(name, *arguments)
         return self._facts[key]
 
-    def _ask(self, what: Request | str, *arguments: Any, **keywords: Any) -> Any:
+    def _ask(self, what: Request | str, *arguments: object, **keywords: object) -> Any:
         return unpacked(self._result(self._asked().ask, *packed((what, arguments, keywords))))
 
-    def _asked(self) -> Any:
+    def _asked(self) -> ActorHandle[Replica]:
         """The replica that this client asks, chosen at its first request."""
         if self._seat is None:
             count = len(self._replicas)
@@ -135,10 +148,10 @@ class HostedLM:
             self._seat = 0 if count == 1 else self._wait(first.seat.remote(self._client, count), first)
         return self._replicas[self._seat]
 
-    def _result(self, method: Any, *arguments: Any) -> Any:
+    def _result(self, method: ActorMethod, *arguments: object) -> Any:
         return unwrapped(self._wait(method.remote(self._client, *arguments), self._asked()))
 
-    def _wait(self, answer: Any, replica: Any) -> Any:
+    def _wait(self, answer: ObjectRef[Any], replica: ActorHandle[Replica]) -> Any:
         """What a call returns; Ray repeats it if the replica dies meanwhile."""
         try:
             with waiting():
@@ -160,7 +173,7 @@ class HostedLM:
         )
 
 
-def _own_actor() -> Any:
+def _own_actor() -> ActorHandle[Any] | None:
     """The Ray actor that this process runs; None if it runs none."""
     if not ray.is_initialized():
         return None
@@ -168,7 +181,7 @@ def _own_actor() -> Any:
     return context.current_actor if context.get_actor_id() else None
 
 
-def _readonly(array: Any) -> Tensor:
+def _readonly(array: np.ndarray) -> Tensor:
     """An array in Ray's store as a tensor without a copy; it must not be written to, as it is shared."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # which says just that

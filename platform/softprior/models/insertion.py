@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from softprior.models.blocks import Blocks
-from softprior.models.hooks import entering
+from softprior.models.hooks import entering, leaving
+
+_Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+"""The arguments of a block, as its family has them."""
+_Before = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], _Arguments | None]
 
 
 class Insertion:
@@ -33,8 +37,8 @@ class Insertion:
         finally:
             self._cut = {}
 
-    def _before(self, block: int) -> Any:
-        def hook(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+    def _before(self, block: int) -> _Before:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Arguments | None:
             if not self._cut:
                 return None
             hidden = entering(args, kwargs)
@@ -50,12 +54,12 @@ class Insertion:
 
         return hook
 
-    def _after(self, block: int) -> Any:
-        def hook(_: nn.Module, __: tuple, out: Any) -> Any:
+    def _after(self, block: int) -> Callable[[nn.Module, tuple[Any, ...], object], object]:
+        def hook(_: nn.Module, __: tuple[Any, ...], out: object) -> object:
             if block not in self._cut:
                 return out
             front = math.prod(self._cut[block].shape[:2])
-            return (out[0][:, front:], *out[1:]) if isinstance(out, tuple) else out[:, front:]
+            return (out[0][:, front:], *out[1:]) if isinstance(out, tuple) else leaving(out)[:, front:]
 
         return hook
 

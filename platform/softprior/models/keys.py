@@ -24,6 +24,10 @@ TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 5e-2, tor
 """Relative tolerance of rotated keys against the family's own: norms of most families are float32."""
 
 
+_Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+"""The arguments of a block after the states, and its keywords, as its family has them."""
+
+
 class KeyGeometry:
     """Computes keys and values of a model's blocks, through the model's own modules.
 
@@ -35,7 +39,7 @@ class KeyGeometry:
         self._model = model
         self._layers = blocks.layers
         self._hidden = int(model.config.get_text_config().hidden_size)  # type: ignore[union-attr, operator]
-        self._calls: dict[int, dict[int, tuple[tuple, dict[str, Any]]]] = {}
+        self._calls: dict[int, dict[int, _Arguments]] = {}
         self._turned: dict[tuple[int, int], bool] = {}
 
     def width(self, place: Place) -> int:
@@ -122,7 +126,7 @@ class KeyGeometry:
         )
 
     def _keys_values(
-        self, block: int, states: Tensor, args: tuple, kwargs: dict[str, Any]
+        self, block: int, states: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Tensor, Tensor]:
         weight = next(self._model.parameters())
         lengths = torch.tensor([len(states)], device=weight.device)
@@ -138,7 +142,7 @@ class KeyGeometry:
         current = self._run(1)
         return {block: (key.shape[1], value.shape[1]) for block, (key, value) in current.items()}
 
-    def _called(self, count: int) -> dict[int, tuple[tuple, dict[str, Any]]]:
+    def _called(self, count: int) -> dict[int, _Arguments]:
         """How the model calls each block on `count` tokens: the arguments after the states, and keywords."""
         if count not in self._calls:
             self._run(count)
@@ -146,10 +150,10 @@ class KeyGeometry:
 
     @torch.no_grad()
     def _run(self, count: int) -> dict[int, tuple[Tensor, Tensor]]:
-        calls: dict[int, tuple[tuple, dict[str, Any]]] = {}
+        calls: dict[int, _Arguments] = {}
 
-        def note(block: int) -> Any:
-            def hook(_: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        def note(block: int) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+            def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
                 calls[block] = (args[1:], {k: v for k, v in kwargs.items() if k != "hidden_states"})
 
             return hook

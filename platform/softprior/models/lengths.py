@@ -7,12 +7,13 @@ result would change with the rows beside it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from softprior.assets.architecture import DecoderConfig
 from softprior.errors import UserError
 
 
@@ -59,7 +60,7 @@ def find_regimes(turned: Callable[[int], Sequence[Tensor]], limit: int) -> Regim
     return Regimes(below, each=not all(torch.equal(a, b) for a, b in beyond))
 
 
-def steady_length(config: Any) -> int | None:
+def steady_length(config: DecoderConfig) -> int | None:
     """The `longest` that `find_regimes` measures, from a transformers config; None for a steady rotation.
 
     Args:

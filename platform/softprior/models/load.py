@@ -15,6 +15,7 @@ from softprior.assets.checkpoint import require_complete
 from softprior.assets.configs import line
 from softprior.assets.examination import read_tokenizer
 from softprior.assets.models import ResolvedModel, resolve_model
+from softprior.assets.tokens import Tokenizer
 from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec
 from softprior.models.encoder_decoder import EncoderDecoderLM
@@ -31,14 +32,14 @@ class Loaded(NamedTuple):
     """
 
     host: LocalLM | EncoderDecoderLM
-    tokenizer: Any
+    tokenizer: Tokenizer
     fingerprint: str
 
 
 class LoadedTokenizer(NamedTuple):
     """A model's tokenizer; the fingerprint is that of weights and tokenizer together."""
 
-    tokenizer: Any
+    tokenizer: Tokenizer
     fingerprint: str
 
 
@@ -80,7 +81,7 @@ def read_network(model: ModelSpec, resolved: ResolvedModel) -> nn.Module:
         UserError: they cannot be loaded, some are missing, or the family is not supported.
     """
     made = architecture(resolved.folder)
-    weights: dict[str, Any] = {"dtype": getattr(torch, model.dtype), "use_safetensors": True}
+    weights: dict[str, object] = {"dtype": getattr(torch, model.dtype), "use_safetensors": True}
     if not made.config.is_encoder_decoder:
         weights["attn_implementation"] = ATTENTION
     try:
@@ -181,7 +182,8 @@ def verify_padding(network: Any, host: EncoderDecoderLM) -> None:
     def own(network: Any, tokens: Tensor, first: int) -> Tensor:
         start = torch.full_like(tokens[:1], host.start)
         read = torch.cat([start, tokens[first:-1]])
-        return network(input_ids=tokens[None, :first], decoder_input_ids=read[None]).logits[0]
+        logits: Tensor = network(input_ids=tokens[None, :first], decoder_input_ids=read[None]).logits
+        return logits[0]
 
     try:
         same = _as_alone(network, host, own, (6, 2))
@@ -199,14 +201,15 @@ def verify_padding(network: Any, host: EncoderDecoderLM) -> None:
 
 
 def _causal(network: Any, tokens: Tensor, first: int) -> Tensor:
-    return network(input_ids=tokens[None], use_cache=False).logits[0, first - 1 : -1]
+    logits: Tensor = network(input_ids=tokens[None], use_cache=False).logits
+    return logits[0, first - 1 : -1]
 
 
 @torch.no_grad()
 def _as_alone(
     network: Any,
     host: LocalLM | EncoderDecoderLM,
-    own: Callable[[Any, Tensor, int], Tensor],
+    own: Callable[[nn.Module, Tensor, int], Tensor],
     firsts: tuple[int, int],
 ) -> bool:
     """Whether two rows in one batch have the loss and continuation of the model's own forward of each.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from softprior.assets.architecture import DecoderConfig
 from softprior.liveness import alive
 from softprior.models.blocks import Blocks, position_kind, position_table
 from softprior.models.entry import embedding_factor
@@ -46,7 +47,7 @@ class LocalLM:
         self._fingerprint = fingerprint
         self._family: str = model.config.model_type  # type: ignore[union-attr, assignment]
         # Models that also see or hear keep the sizes of their decoder in a config of its own.
-        self._config: Any = model.config.get_text_config()  # type: ignore[union-attr, operator]
+        self._config: DecoderConfig = model.config.get_text_config()  # type: ignore[union-attr, operator]
         self._blocks = Blocks.of(model)
         self._table = position_table(model)
         self._positions: Literal["rotary", "learned", "other"] = position_kind(model)
@@ -103,7 +104,8 @@ class LocalLM:
         with showing([(self._blocks.layers[0], lambda states: shown.append(states[0, :count].clone()))], []):
             self._forward([{Place(0): part} for part in vectors], token, current, keep=token)
         # The first pass of all measures `_regimes`, in passes of its own.
-        return shown[-1].unflatten(0, vectors.shape[:2])
+        found: Tensor = shown[-1].unflatten(0, vectors.shape[:2])
+        return found
 
     @cached_property
     def _regimes(self) -> Regimes:
@@ -128,12 +130,14 @@ class LocalLM:
 
     @torch.no_grad()
     def embed(self, ids: Int[Tensor, "T"]) -> Float[Tensor, "T H"]:
-        return self._embedding(ids.to(self.device)).float()
+        found: Tensor = self._embedding(ids.to(self.device))
+        return found.float()
 
     @torch.no_grad()
     def normalise(self, place: Place, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
         norm = self._blocks.norm(place.block)
-        return norm(self._scaled(place.block, vectors.to(self.device, self.dtype))).float()
+        found: Tensor = norm(self._scaled(place.block, vectors.to(self.device, self.dtype)))
+        return found.float()
 
     def _scaled(self, block: int, vectors: Tensor) -> Tensor:
         """Vectors that join at a block, as it receives them: see `ModelInfo.embedding_factor`."""

@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -204,7 +203,7 @@ def attend(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> tuple[Float[Tensor, "1 N A D"], None]:
     """Attention of a packed sequence; transformers calls it in place of its own functions.
 
@@ -259,7 +258,8 @@ def flattened(states: Float[Tensor, "1 K N D"]) -> Float[Tensor, "N KD"]:
 
 
 def _heads(flat: Float[Tensor, "G P KD"], like: Float[Tensor, "1 K N D"]) -> Float[Tensor, "G K P D"]:
-    return flat.unflatten(2, (like.shape[1], like.shape[3])).transpose(1, 2)
+    heads: Tensor = flat.unflatten(2, (like.shape[1], like.shape[3]))
+    return heads.transpose(1, 2)
 
 
 def _grid(size: int, device: torch.device) -> tuple[Tensor, Tensor]:

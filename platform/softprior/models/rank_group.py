@@ -62,8 +62,8 @@ class Call(NamedTuple):
     """A call to a rank: the name of a method of its host, and the arguments."""
 
     name: str
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = {}
+    args: tuple[object, ...] = ()
+    kwargs: dict[str, object] = {}
 
 
 class Reply(NamedTuple):
@@ -197,7 +197,7 @@ class Processes:
     """
 
     def __init__(
-        self, count: int, entry: str, job: Any, environment: dict[str, str], devices: Sequence[str]
+        self, count: int, entry: str, job: object, environment: dict[str, str], devices: Sequence[str]
     ) -> None:
         self._count = count
         self._entry = entry
@@ -323,7 +323,7 @@ def bounded(seconds: float) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def put(link: Connection, value: Any) -> None:
+def put(link: Connection, value: object) -> None:
     """Sends a value with its tensors' contents; `Connection.send` would share their memory by handle."""
     link.send_bytes(pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
 

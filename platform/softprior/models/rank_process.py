@@ -89,14 +89,14 @@ class Rank:
         with bounded(self._member.limits.request):
             return replied(lambda: self._run(request))
 
-    def _run(self, request: Call) -> Any:
+    def _run(self, request: Call) -> object:
         try:
             return on_cpu(getattr(self._host, request.name)(*request.args, **request.kwargs))
         finally:
             self._host.release()
 
 
-def replied(call: Callable[[], Any]) -> Reply:
+def replied(call: Callable[[], object]) -> Reply:
     """The outcome of a call, as a reply."""
     try:
         return Reply("done", call())
@@ -211,7 +211,7 @@ def _loaded(member: Member, job: Job) -> ShardedRank:
     # Every rank has one device, the first it sees; DeepSpeed asks for the variable wherever it runs.
     os.environ |= {"RANK": str(member.rank), "WORLD_SIZE": str(member.ranks), "LOCAL_RANK": "0"}
     import deepspeed
-    from transformers.integrations import HfDeepSpeedConfig
+    from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
     backend = "nccl" if job.device == "cuda" else "gloo"
     timeout = timedelta(seconds=max(member.limits))
@@ -255,7 +255,7 @@ def _require_finite(network: nn.Module, model: ModelSpec, member: Member) -> Non
         raise not_finite(model, names[int(first)])
 
 
-def zero_config(model: ModelSpec, folder: Path) -> dict[str, Any]:
+def zero_config(model: ModelSpec, folder: Path) -> dict[str, object]:
     """DeepSpeed's settings: stage 3, each weight gathered where it is used and released right after.
 
     Norms stay on every rank. There is neither prefetch nor reuse: both follow the order of the last pass,

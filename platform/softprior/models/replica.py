@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 import ray
 from jaxtyping import Float, Int
+from ray import ObjectRef
+from ray.actor import ActorHandle
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayActorError
 from torch import Tensor
 
@@ -50,7 +52,7 @@ class Client(NamedTuple):
     """
 
     id: str
-    actor: Any
+    actor: ActorHandle[Any] | None
 
 
 class Failure(NamedTuple):
@@ -88,7 +90,7 @@ class Replica:
         self._loading: asyncio.Future[ModelInfo | Failure] | None = None
         self._seats: dict[str, int] = {}
         self._followed: dict[str, asyncio.Task[None]] = {}
-        self._shared: tuple[str, Any] = ("", None)
+        self._shared: tuple[str, object] = ("", None)
         self._scheduler: Scheduler | None = None
         self._restarted = ray.get_runtime_context().was_current_actor_reconstructed
 
@@ -141,7 +143,9 @@ class Replica:
         """Forgets a client and its pending requests."""
         self._gone(client.id)
 
-    async def ask(self, client: Client, what: Request | str, arguments: tuple, keywords: dict) -> Any:
+    async def ask(
+        self, client: Client, what: Request | str, arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> Any:
         """The host's answer, or a `Failure`; packed in both directions."""
         info = await self.ready()
         if isinstance(info, Failure):
@@ -160,7 +164,7 @@ class Replica:
             return Failure(error, traceback.format_exc())
         return answer.inner if isinstance(answer, _OnCpu) else packed(answer)
 
-    async def embeddings(self, client: Client, ids: Int[Tensor, "T"]) -> list[Any] | Failure:
+    async def embeddings(self, client: Client, ids: Int[Tensor, "T"]) -> list[object] | Failure:
         """The object in Ray's store with the embeddings of many tokens, shared by all clients that ask."""
         key = hashlib.sha256(ids.numpy().tobytes()).hexdigest()
         if self._shared[0] != key:
@@ -172,12 +176,12 @@ class Replica:
 
     def _follow(self, client: Client) -> None:
         if client.actor is not None and client.id not in self._followed:
-            self._followed[client.id] = asyncio.create_task(self._until_dead(client))
+            self._followed[client.id] = asyncio.create_task(self._until_dead(client, client.actor))
 
-    async def _until_dead(self, client: Client) -> None:
+    async def _until_dead(self, client: Client, actor: ActorHandle[Any]) -> None:
         while True:
             try:
-                await client.actor.__ray_ready__.remote()
+                await actor.__ray_ready__.remote()
             except (ActorDiedError, OutOfMemoryError):
                 self._followed.pop(client.id, None)
                 self._gone(client.id)
@@ -199,8 +203,8 @@ def start_replica(
     load: Callable[[], FrozenLM],
     tokens: int | None,
     guard: Callable[[], Guard] = nullcontext,
-    **options: Any,
-) -> Any:
+    **options: object,
+) -> ActorHandle[Replica]:
     """The handle of a new replica, which loads its model when first asked and is restarted when it dies.
 
     Args:
@@ -212,17 +216,19 @@ def start_replica(
     actor = ray.remote(Replica).options(
         max_restarts=-1, max_task_retries=RESTARTS, max_concurrency=WAITING, **options
     )
-    return actor.remote(load, tokens, guard)
+    handle: ActorHandle[Replica] = actor.remote(load, tokens, guard)  # type: ignore[assignment]
+    return handle
 
 
-def wait_for(replicas: Sequence[Any]) -> None:
+def wait_for(replicas: Sequence[ActorHandle[Replica]]) -> None:
     """Waits until replicas have their models.
 
     Raises:
         UserError: a model is not available, or a replica died.
     """
     try:
-        for answer in ray.get([replica.ready.remote() for replica in replicas]):
+        asked: list[ObjectRef[ModelInfo | Failure]] = [replica.ready.remote() for replica in replicas]
+        for answer in ray.get(asked):
             unwrapped(answer)
     except HostLostError as error:
         raise UserError(f"{error}; give it more memory, or run it again on another machine") from None

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -44,9 +44,9 @@ class Call:
 
     client: str
     what: Request | str
-    arguments: tuple[Any, ...] = ()
-    keywords: dict[str, Any] = field(default_factory=dict)
-    answer: Future[Any] = field(default_factory=Future)
+    arguments: tuple[object, ...] = ()
+    keywords: dict[str, object] = field(default_factory=dict)
+    answer: Future[object] = field(default_factory=Future)
 
 
 class Waiting:
@@ -132,7 +132,7 @@ class Scheduler:
         """Times that the host was lost."""
         threading.Thread(target=self._serve, name="host", daemon=True).start()
 
-    def submit(self, call: Call) -> Future[Any]:
+    def submit(self, call: Call) -> Future[object]:
         """Puts a call in its client's queue; returns the future of its answer."""
         with self._changed:
             self._waiting.add(call)
@@ -203,7 +203,7 @@ class Scheduler:
             call.answer.set_result(answer)
         return None
 
-    def _asked(self, calls: Sequence[Call]) -> list[Any]:
+    def _asked(self, calls: Sequence[Call]) -> list[object]:
         requests = [call.what for call in calls if isinstance(call.what, Request)]
         if requests and isinstance(self._host, PackingLM):
             return list(self._host.loss_many(requests, self._tokens))

@@ -107,21 +107,26 @@ class ShardedLM:
         return self._sites
 
     def embed(self, ids: Int[Tensor, "T"]) -> Float[Tensor, "T H"]:
-        return self._first("embed", ids.cpu())
+        found: Tensor = self._first("embed", ids.cpu())
+        return found
 
     def width(self, place: Place) -> int:
-        return self._first("width", place)
+        found: int = self._first("width", place)
+        return found
 
     def normalise(self, place: Place, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
-        return self._first("normalise", place, vectors.detach().cpu())
+        found: Tensor = self._first("normalise", place, vectors.detach().cpu())
+        return found
 
     def project(self, place: Place, states: Float[Tensor, "N H"]) -> Float[Tensor, "N D"]:
-        return self._first("project", place, states.detach().cpu())
+        found: Tensor = self._first("project", place, states.detach().cpu())
+        return found
 
     def rotate(
         self, place: Place, keys: Float[Tensor, "P D"], *, inverse: bool = False
     ) -> Float[Tensor, "P D"]:
-        return self._first("rotate", place, keys.detach().cpu(), inverse=inverse)
+        found: Tensor = self._first("rotate", place, keys.detach().cpu(), inverse=inverse)
+        return found
 
     def loss(self, prompt: Prompt | None, batch: Batch, *, grad: bool = False) -> Losses:
         return self._together([Request(prompt, batch, grad)])[0]
@@ -201,7 +206,8 @@ class ShardedLM:
         return statistic
 
     def prompt_states(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Float[Tensor, "_ H"]]:
-        return self._first("prompt_states", sent(prompt) or {}, list(sites))
+        found: dict[str, Tensor] = self._first("prompt_states", sent(prompt) or {}, list(sites))
+        return found
 
     def memory(self) -> list[Memory]:
         """What each rank holds now."""
@@ -211,11 +217,11 @@ class ShardedLM:
         """Ends the ranks; a later request starts them again."""
         self._ranks.end()
 
-    def _first(self, name: str, *args: Any, **kwargs: Any) -> Any:
+    def _first(self, name: str, *args: object, **kwargs: object) -> Any:
         """A request that has no rows to split: all ranks compute it, and the first one's answer is taken."""
         return self._everyone(name, *args, **kwargs)[0]
 
-    def _everyone(self, name: str, *args: Any, **kwargs: Any) -> list[Any]:
+    def _everyone(self, name: str, *args: object, **kwargs: object) -> list[Any]:
         return self._ranks.ask([Call(name, args, kwargs)] * self._ranks.count)
 
 

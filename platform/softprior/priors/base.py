@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -131,7 +131,7 @@ class Distribution(ABC):
         """The radii of the data that the distribution was fitted on; None for one without data."""
         return None
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """Facts about the fit that are recorded with every result (JSON values)."""
         return {}
 

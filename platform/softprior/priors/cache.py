@@ -34,7 +34,7 @@ class Fit(NamedTuple):
     facts: dict[str, Any]
 
 
-def cached_fit(kind: str, key: dict[str, Any], build: Callable[[], Fit]) -> Fit:
+def cached_fit(kind: str, key: dict[str, object], build: Callable[[], Fit]) -> Fit:
     """The fit of this kind for this key, built if no process has built it yet.
 
     Args:

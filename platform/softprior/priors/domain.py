@@ -80,7 +80,7 @@ class Domain(Spec):
         paths = found or [find_statistics(folder, self.task, self.site or "resid.0")]
         return tuple(f"{path.name} {fingerprints.of_file(path)}" for path in paths)
 
-    def key(self, source: PriorSource) -> dict[str, Any]:
+    def key(self, source: PriorSource) -> dict[str, object]:
         """What decides the vectors, for the cache of fits."""
         if self.statistics is None or self.task is None:
             return {"vectors": source.fingerprint, "part": list(self.part)}
@@ -162,7 +162,7 @@ class Domain(Spec):
         if self.statistics is not None or outline.vocabulary is None:
             return None
         rows = self._rows(vectors_at(outline.place, outline.vocabulary))
-        return rows.stop - rows.start
+        return int(rows.stop - rows.start)
 
     def _rows(self, count: int) -> slice:
         """The rows of the part, out of `count` tokens."""

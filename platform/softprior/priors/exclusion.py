@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -160,7 +160,7 @@ class _Exclusion(_Radial):
         density = narrow + safe + torch.log(-torch.expm1(-safe)) - math.log(self.acceptance)
         return density.where(outside, -math.inf)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         return {**self.fit.facts, "inner_radius": math.sqrt(self.inner), "acceptance": self.acceptance}
 
 
@@ -178,5 +178,5 @@ class _Shell(_Radial):
     def radii(self, generator: torch.Generator, count: int) -> Float[Tensor, "P"]:  # noqa: ARG002
         return torch.full((count,), self.radius, dtype=torch.float64)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         return {**self.fit.facts, "radius": self.radius, "distance": self.distance}

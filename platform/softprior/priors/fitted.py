@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -38,5 +36,5 @@ class FittedGaussian(Distribution):
     def reference(self) -> Reference:
         return self.fit.reference
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         return dict(self.fit.facts)

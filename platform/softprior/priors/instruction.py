@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -43,5 +41,5 @@ class _Instruction(Distribution):
         repeats = -(-count // len(self.vectors))
         return self.vectors.repeat(repeats, 1)[:count].clone()
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         return {"text_tokens": len(self.vectors)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -164,7 +164,7 @@ class _Interpolation(Distribution):
         log_det = float(second.factor.diagonal().log().sum())
         return _Axes(basis, spread.clamp_min(0), shift, log_det)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         facts = {f"first_{name}": value for name, value in self.first.facts.items()}
         return facts | {f"second_{name}": value for name, value in self.second.facts.items()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
@@ -167,7 +167,7 @@ class _LowDensity(Distribution):
     def reference(self) -> Reference:
         return self.fit.reference
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         return {
             **self.fit.facts,
             "distinct": len(self.centred),

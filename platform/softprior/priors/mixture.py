@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
@@ -115,7 +115,7 @@ class _Mixture(Distribution):
     def warnings(self) -> tuple[str, ...]:
         return tuple(sentence for part in self.parts for sentence in part.warnings())
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         return {
             f"{i}_{name}": {"weight": float(weight), **part.record()}
             for i, (name, part, weight) in enumerate(zip(self.names, self.parts, self.weights, strict=True))

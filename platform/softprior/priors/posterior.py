@@ -7,7 +7,7 @@ import math
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -177,7 +177,7 @@ class _Copies(Distribution):
     def _centres(self, count: int) -> Float[Tensor, "P H"]:
         return self.vectors[torch.arange(count) % len(self.vectors)]
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         return {"earlier_trial": self.trial}
 
 
@@ -200,5 +200,5 @@ class _Around(_Copies):
         squares = (centred / self.scale).square().sum(1)
         return -squares / 2 - self.vectors.shape[1] * math.log(self.scale * math.sqrt(2 * math.pi))
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         return {**super().record(), "scale": self.scale}

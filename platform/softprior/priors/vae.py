@@ -203,7 +203,8 @@ class Autoencoder(nn.Module):
         z = mean + torch.randn(mean.shape, generator=generator) * (log_variance / 2).exp()
         error = (x - self.decoder(z)).square() * (-2 * self.log_noise).exp()
         reconstruction = (error / 2 + self.log_noise).sum(1)
-        return (reconstruction + beta * divergence_from_prior(mean, log_variance).sum(1)).mean()
+        bound: Tensor = (reconstruction + beta * divergence_from_prior(mean, log_variance).sum(1)).mean()
+        return bound
 
     def train_on(
         self, data: Float[Tensor, "N D"], steps: int, beta: float, generator: torch.Generator
@@ -236,7 +237,8 @@ class Autoencoder(nn.Module):
     def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "N D"]:
         """Draws in the coordinates it was trained in."""
         x = self.decoder(torch.randn(count, self.latent, generator=generator))
-        return x + self.log_noise.exp() * torch.randn(x.shape, generator=generator)
+        noisy: Tensor = x + self.log_noise.exp() * torch.randn(x.shape, generator=generator)
+        return noisy
 
 
 def divergence_from_prior(
@@ -277,7 +279,7 @@ class _VAE(Distribution):
     def reference(self) -> Reference:
         return self._reference
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         return dict(self.facts)
 
     def warnings(self) -> tuple[str, ...]:

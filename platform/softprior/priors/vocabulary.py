@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -27,7 +26,7 @@ class Vocabulary(Prior):
     pairs: bool = False
 
     @model_serializer(mode="wrap")
-    def _to_json(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    def _to_json(self, handler: Callable[[object], dict[str, object]]) -> dict[str, object]:
         """Leaves out the default, so that ids from before the parameter existed stay as they are."""
         return {key: value for key, value in handler(self).items() if (key, value) != ("pairs", False)}
 

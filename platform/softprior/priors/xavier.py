@@ -33,5 +33,5 @@ class _Uniform(Distribution):
         density = torch.full((len(vectors),), -self.hidden * math.log(2 * self.bound), dtype=torch.float64)
         return density.where(inside.cpu(), -math.inf)
 
-    def record(self) -> dict[str, float]:
+    def record(self) -> dict[str, object]:
         return {"bound": self.bound}

@@ -47,7 +47,8 @@ class TowardsDomain(Domain, Shrinkage, Regulariser):
         def penalty(vectors: Float[Tensor, "P H"]) -> Float[Tensor, ""]:
             distance = gaussian.radius(vectors) / scale
             if self.direction == "towards":
-                return distance.square().mean()
+                mean: Tensor = distance.square().mean()
+                return mean
             return torch.relu(self.margin - distance).square().mean()
 
         return penalty

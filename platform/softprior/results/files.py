@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from typing import TypeVar, overload
+
 import json
 import math
 import os
@@ -10,12 +14,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from softprior.errors import InUseError, UserError
 from softprior.results.storage import Location, RemotePath
+
+ValueT = TypeVar("ValueT")
 
 _UMASK = os.umask(0)
 os.umask(_UMASK)
@@ -45,7 +50,7 @@ def write_atomically(path: Location, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Location, value: Any) -> None:
+def write_json(path: Location, value: object) -> None:
     """Writes a JSON file atomically; NaN and infinite values become null."""
     text = json.dumps(finite(value), indent=1, allow_nan=False, ensure_ascii=False)
     write_atomically(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
@@ -75,7 +80,11 @@ def held(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def finite(value: Any) -> Any:
+@overload
+def finite(value: Mapping[str, ValueT]) -> dict[str, ValueT]: ...
+@overload
+def finite(value: object) -> object: ...
+def finite(value: object) -> object:
     """The same value with null for every float that JSON cannot represent."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None

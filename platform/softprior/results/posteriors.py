@@ -6,10 +6,12 @@ all float32 `[P, H]`. The header is one JSON object under the metadata key `soft
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from typing import Any
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
@@ -38,7 +40,7 @@ class Posterior:
         snapshots: vectors by the number of steps taken, in order.
     """
 
-    header: dict[str, Any]
+    header: Mapping[str, Any]
     initial: Vectors
     final: Vectors
     snapshots: dict[int, Vectors]

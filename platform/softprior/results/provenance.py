@@ -11,7 +11,6 @@ import subprocess
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -59,7 +58,7 @@ def code() -> dict[str, str | None]:
     return {"commit": commit(), "sources": SOURCES}
 
 
-def same_code(made: Mapping[str, Any]) -> bool:
+def same_code(made: Mapping[str, object]) -> bool:
     """Whether this process runs the code that made something.
 
     Args:
@@ -69,13 +68,13 @@ def same_code(made: Mapping[str, Any]) -> bool:
     if "sources" in made:
         return bool(made["sources"] == SOURCES)
     known = made.get("commit")
-    return known is not None and not known.endswith("+") and known == commit()
+    return isinstance(known, str) and not known.endswith("+") and known == commit()
 
 
-def named(made: Mapping[str, Any]) -> str:
+def named(made: Mapping[str, object]) -> str:
     """Code in words: `commit 7da8250 with edits (sources 1f3a9c02)`."""
-    known = made.get("commit")
-    where = (
-        "no commit" if known is None else f"commit {known[:7]}{' with edits' if known[-1:] == '+' else ''}"
-    )
-    return f"{where} (sources {made['sources'][:8]})" if made.get("sources") else where
+    known, sources = made.get("commit"), made.get("sources")
+    where = "no commit"
+    if isinstance(known, str):
+        where = f"commit {known[:7]}{' with edits' if known[-1:] == '+' else ''}"
+    return f"{where} (sources {str(sources)[:8]})" if sources else where

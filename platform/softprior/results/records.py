@@ -139,7 +139,7 @@ class Record(Spec):
 
     @field_validator("spec", mode="before")
     @classmethod
-    def _as_trained(cls, spec: Any) -> Any:
+    def _as_trained(cls, spec: object) -> object:
         """Before `normalisation` was a choice, each step divided by its own number of labels."""
         if isinstance(spec, dict) and isinstance(spec.get("training"), dict):
             return {**spec, "training": {"normalisation": "step", **spec["training"]}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import os
 import re
 import shutil
@@ -13,9 +15,11 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from softprior.errors import UserError
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
 
 STORES = ("s3", "gs")
 """Schemes of the object stores that pyarrow opens."""
@@ -157,7 +161,7 @@ class RemotePath:
         return found
 
     @property
-    def _store(self) -> Any:
+    def _store(self) -> FileSystem:
         return _store("/".join(self.uri.split("/")[:3]))
 
     @property
@@ -190,7 +194,7 @@ Location = Path | RemotePath
 
 
 @lru_cache
-def _store(bucket: str) -> Any:
+def _store(bucket: str) -> FileSystem:
     # Heavy, and of no use to those whose results stay here.
     from pyarrow.fs import FileSystem
 

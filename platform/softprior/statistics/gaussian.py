@@ -33,7 +33,8 @@ class Gaussian:
     def radius(self, vectors: Float[Tensor, "N D"]) -> Float[Tensor, "N"]:
         """Mahalanobis distance of each vector from the mean."""
         centred = (vectors.to(self.mean) - self.mean).T
-        return torch.linalg.solve_triangular(self.factor, centred, upper=False).norm(dim=0)
+        lengths: Tensor = torch.linalg.solve_triangular(self.factor, centred, upper=False).norm(dim=0)
+        return lengths
 
     def log_prob(self, vectors: Float[Tensor, "N D"]) -> Float[Tensor, "N"]:
         """Log-density in nats."""

@@ -15,7 +15,8 @@ from torch import Tensor
 
 def distance_moved(initial: Float[Tensor, "P D"], final: Float[Tensor, "P D"]) -> Float[Tensor, "P"]:
     """The Euclidean distance each vector has moved."""
-    return (final.double() - initial.double()).norm(dim=1)
+    moved: Tensor = (final.double() - initial.double()).norm(dim=1)
+    return moved
 
 
 def reach(rate: float, schedule_sum: float, dimension: int) -> float:

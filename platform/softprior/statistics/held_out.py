@@ -221,4 +221,5 @@ def _downdated(target: Float[Tensor, "M D"], lacking: Float[Tensor, "K D"]) -> F
         return None
     seen = lacking @ target.T if narrow else target.T
     lengths = torch.linalg.solve_triangular(factor, seen, upper=False).square().sum(0)
-    return target.square().sum(1) + lengths if narrow else lengths
+    found: Tensor = target.square().sum(1) + lengths if narrow else lengths
+    return found

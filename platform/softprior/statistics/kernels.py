@@ -64,8 +64,10 @@ def mmd2(
     def within(weights: np.ndarray, products: np.ndarray) -> np.ndarray:
         total = (weights * products).sum(0) - (weights**2 * sums.diagonal()[:, None]).sum(0)
         pairs = (weights * sizes[:, None]).sum(0) ** 2 - (weights**2 * sizes[:, None] ** 2).sum(0)
-        return total / pairs
+        mean: np.ndarray = total / pairs
+        return mean
 
     with np.errstate(invalid="ignore", divide="ignore"):  # groups of one document: nan
         across = (first * to_second).sum(0) / ((sizes @ first) * (sizes @ second))
-        return within(first, to_first) + within(second, to_second) - 2 * across
+        squared: np.ndarray = within(first, to_first) + within(second, to_second) - 2 * across
+        return squared

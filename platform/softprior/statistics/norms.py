@@ -81,7 +81,9 @@ class NormSketch:
         sketch = BaseDDSketch(self._mapping, self._bins, DenseStore(), self._zeros)
         if share in (0, 1):
             return self.max if share else self.min
-        return min(max(float(sketch.get_quantile_value(share)), self.min), self.max)
+        value = sketch.get_quantile_value(share)
+        assert value is not None  # it is of an empty sketch
+        return min(max(float(value), self.min), self.max)
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
         """Copies: `PREFIX/bins` (keys of bins that are not empty), their `counts`, `zeros` and `range`."""

@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, NotRequired, TypedDict
 
 import torch
 from jaxtyping import Float, Int
@@ -147,7 +148,7 @@ def save_statistics(
     classes: dict[str, SiteStatistics],
     merged: dict[str, list[str]] | None = None,
     tables: Tables | None = None,
-    facts: dict[str, Any] | None = None,
+    facts: Mapping[str, object] | None = None,
 ) -> Path:
     """Writes the file of one task and site; returns its path.
 
@@ -335,9 +336,29 @@ def site_order(site: str) -> tuple[bool, int, int]:
     return site.startswith("decoder."), known, int(number) if number.isdecimal() else 0
 
 
-def _header(metadata: dict[str, str] | None, path: Path, model: str | None) -> dict[str, Any]:
+class _Counts(TypedDict):
+    """What a header says about one token class."""
+
+    tokens: int
+    documents: int
+    sinks: int
+
+
+class _Header(TypedDict):
+    """The header of a file. Files of before have neither `sample` nor `documents`."""
+
+    format: int
+    model: str
+    classes: dict[str, _Counts]
+    merged: dict[str, list[str]]
+    groups: dict[str, int]
+    sample: NotRequired[int]
+    documents: NotRequired[int]
+
+
+def _header(metadata: dict[str, str] | None, path: Path, model: str | None) -> _Header:
     """The header of a file that is of the format and of the model."""
-    header: dict[str, Any] = json.loads((metadata or {})[KEY])
+    header: _Header = json.loads((metadata or {})[KEY])
     if header["format"] != FORMAT:
         raise UserError(f"{path} is not a statistics file of format {FORMAT} (found: {header['format']})")
     if model is not None and header["model"] != model:
@@ -348,7 +369,7 @@ def _header(metadata: dict[str, str] | None, path: Path, model: str | None) -> d
     return header
 
 
-def _classes(header: dict[str, Any], path: Path, tokens: str) -> list[str]:
+def _classes(header: _Header, path: Path, tokens: str) -> list[str]:
     """The stored classes that a name stands for, unions split up."""
     known, merged = header["classes"], header["merged"]
     found: list[str] = []
@@ -364,7 +385,7 @@ def _classes(header: dict[str, Any], path: Path, tokens: str) -> list[str]:
     return found
 
 
-def _read(file: Any, path: Path, name: str, header: dict[str, Any]) -> SiteStatistics:
+def _read(file: safe_open, path: Path, name: str, header: _Header) -> SiteStatistics:
     counts, names = header["classes"][name], set(file.keys())
     mean, triangle, sample = (file.get_tensor(f"{name}/{part}") for part in CLASSES)
     width, count = len(mean), int(counts["tokens"])

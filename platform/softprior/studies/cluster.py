@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -183,8 +183,9 @@ def _connect(resources: ResourcesSpec, placement: PlacementSpec) -> list[dict[st
         variables = {"RAY_CHDIR_TO_TRIAL_DIR": "0"} | thread_environment(trial_threads(resources, placement))
         options = {"runtime_env": {"env_vars": variables}}
     try:
+        options["logging_level"] = "ERROR"
         with _hidden_command(), _no_autoscaler(address), _level_unsaid():
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
+            ray.init(address=address, log_to_driver=False, **options)
     except (ConnectionError, ValueError) as error:
         if address == LOCAL:
             raise
@@ -210,7 +211,7 @@ def _hidden_command() -> Iterator[None]:
     """Hides passwords on the command line from Ray, which stores and shows every driver's command."""
     from ray._private import utils
 
-    command = utils.get_entrypoint_name
+    command: Callable[[], str] = utils.get_entrypoint_name
     utils.get_entrypoint_name = lambda: hidden(command())
     try:
         yield
@@ -229,11 +230,11 @@ def _no_autoscaler(address: str) -> Iterator[None]:
 
     start = Node.start_monitor
     if address == LOCAL:
-        Node.start_monitor = lambda _: None
+        Node.start_monitor = lambda _: None  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Node.start_monitor = start
+        Node.start_monitor = start  # type: ignore[method-assign]
 
 
 LEVEL_SAID = b"Set ray log level from environment variable"
@@ -250,7 +251,7 @@ def _level_unsaid() -> Iterator[None]:
     backend: Any = _raylet
     begin = backend.CoreWorker
 
-    def begun(*arguments: Any) -> Any:
+    def begun(*arguments: object) -> object:
         with _held_back(LEVEL_SAID):
             return begin(*arguments)
 
@@ -306,7 +307,7 @@ def _at_largest(alive: list[dict[str, float]]) -> list[dict[str, float]]:
     if not LAUNCHER.is_file():
         return alive
     config = yaml.safe_load(LAUNCHER.read_text(encoding="utf-8"))
-    kinds: dict[str, Any] = config.get("available_node_types") or {}
+    kinds: dict[str, dict[str, Any]] = config.get("available_node_types") or {}
     if any("CPU" not in kind["resources"] for kind in kinds.values()):
         return alive  # machines one has: Ray asks them as they start
     nodes: list[dict[str, float]] = []

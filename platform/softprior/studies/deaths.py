@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 
 @contextmanager
@@ -16,17 +15,18 @@ def every_death_is_one() -> Iterator[None]:
     (`ObjectLostError`), and these make Tune end the whole study.
     """
     from ray.air.execution._internal import RayActorManager
+    from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
     from ray.exceptions import RayActorError, RayError, RayTaskError
 
     failed = RayActorManager._actor_task_failed
 
-    def told(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
+    def told(self: RayActorManager, tracked_actor_task: TrackedActorTask, exception: Exception) -> None:
         if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
             exception = RayActorError(error_msg=str(exception))
         failed(self, tracked_actor_task, exception)
 
-    RayActorManager._actor_task_failed = told
+    RayActorManager._actor_task_failed = told  # type: ignore[method-assign]
     try:
         yield
     finally:
-        RayActorManager._actor_task_failed = failed
+        RayActorManager._actor_task_failed = failed  # type: ignore[method-assign]

@@ -79,4 +79,4 @@ def smallest_p(study: StudySpec) -> float:
 
     The unit is a seed and the test flips signs of paired differences: 2 / 2^seeds, at most 1.
     """
-    return min(1.0, 2.0 / 2 ** len(set(study.seeds)))
+    return float(min(1.0, 2.0 / 2 ** len(set(study.seeds))))

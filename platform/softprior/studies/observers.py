@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 from softprior.errors import UserError
 from softprior.inputs.specs import StudySpec, TrialSpec
@@ -27,7 +27,7 @@ class Planned(Protocol):
     @property
     def trials(self) -> tuple[TrialSpec, ...]: ...
     @property
-    def spec(self) -> dict[str, Any]: ...
+    def spec(self) -> dict[str, object]: ...
 
 
 @dataclass(frozen=True)

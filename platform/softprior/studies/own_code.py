@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from softprior.errors import UserError
 from softprior.inputs.components import Offered, Table
@@ -20,7 +20,7 @@ from softprior.priors import PRIORS
 from softprior.regularisers import REGULARISERS
 from softprior.tasks import TASKS
 
-TABLES: tuple[Table, ...] = (PRIORS, METHODS, TASKS, REGULARISERS)
+TABLES: tuple[Table[Any], ...] = (PRIORS, METHODS, TASKS, REGULARISERS)
 
 
 class OwnCode(NamedTuple):

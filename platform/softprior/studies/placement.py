@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from softprior.assets.tokens import Tokenizer
 from softprior.errors import UserError
 from softprior.inputs.labels import counted
 from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec, StudySpec
@@ -21,8 +22,11 @@ from softprior.results.storage import Location
 from softprior.studies.watchdog import remove_if_empty, watched
 
 if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+
     from softprior.models.hosted import HostedLM
     from softprior.models.protocol import FrozenLM
+    from softprior.models.replica import Fate, Replica
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +144,7 @@ class SharedModel(NamedTuple):
     """What trials on shared replicas work with: they need neither the model's files nor its code."""
 
     host: HostedLM
-    tokenizer: Any
+    tokenizer: Tokenizer
 
 
 @contextmanager
@@ -170,7 +174,7 @@ def replicas(study: StudySpec, stalls: Location | None = None) -> Iterator[Share
     asked |= {"GPU": placement.gpus} if placement.gpus else {}
     group = placement_group([dict(asked) for _ in range(placement.replicas)])
     guard = nullcontext if stalls is None else partial(watched, study.resources.patience, stalls, _answering)
-    started: list[Any] = []
+    started: list[ActorHandle[Replica]] = []
     try:
         while not group.wait(60):
             # A cluster that grows may take minutes; one that is in use, until others have ended.
@@ -205,13 +209,14 @@ def replicas(study: StudySpec, stalls: Location | None = None) -> Iterator[Share
             remove_if_empty(stalls)
 
 
-def _tell_losses(replicas: list[Any]) -> None:
+def _tell_losses(replicas: list[ActorHandle[Replica]]) -> None:
     """Logs which replicas did not survive the study: trials had to wait, but were not harmed otherwise."""
     import ray
 
     for number, replica in enumerate(replicas):
         try:
-            fate = ray.get(replica.fate.remote(), timeout=MOMENT)
+            asked: ray.ObjectRef[Fate] = replica.fate.remote()
+            fate = ray.get(asked, timeout=MOMENT)
         except ray.exceptions.RayError:
             continue  # it is gone, and its trials have said so
         if fate.restarted:
@@ -242,7 +247,7 @@ class TrialHost(NamedTuple):
     """
 
     host: FrozenLM
-    tokenizer: Any
+    tokenizer: Tokenizer
     fingerprint: str
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from softprior.assets.models import KnownModel, known_model
 from softprior.errors import UserError
@@ -47,7 +47,7 @@ class Plan(NamedTuple):
     model: KnownModel
 
     @property
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> dict[str, object]:
         """The file, every default written out."""
         return self.study.model_dump(mode="json")
 

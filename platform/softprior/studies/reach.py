@@ -58,7 +58,8 @@ def require_reachable(address: str) -> None:
     try:
         with init_grpc_channel(address) as channel:
             server = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
-            server.GetClusterId(gcs_service_pb2.GetClusterIdRequest(), timeout=PATIENCE)
+            request = gcs_service_pb2.GetClusterIdRequest()  # type: ignore[attr-defined]  # made by protobuf
+            server.GetClusterId(request, timeout=PATIENCE)
     except AuthenticationError as error:
         raise _token(address, str(error).split(". ")[0]) from None
     except grpc.RpcError as error:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from softprior.inputs.specs import StudySpec, TrialSpec
 from softprior.results.folder import StudyFolder
@@ -25,6 +25,11 @@ from softprior.studies.table import write_study, write_table
 from softprior.studies.worker import run_trial
 from softprior.training.events import Observer
 
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial as TuneTrial
+    from ray.tune.schedulers import TrialScheduler
+    from ray.tune.search import Searcher
+
 RETRIES = 2
 """How often a trial whose process died is started again; it continues from its checkpoint."""
 
@@ -38,8 +43,8 @@ class Search(NamedTuple):
         concurrent: largest number of trials at a time.
     """
 
-    searcher: Any
-    scheduler: Any
+    searcher: Searcher
+    scheduler: TrialScheduler | None
     samples: int
     concurrent: int
 
@@ -139,7 +144,8 @@ def run_trials(
             "patience": study.resources.patience,
             "code": [list(code) for code in in_use()],
         }
-        most, options = concurrent(study.resources, study.placement), {}
+        options: dict[str, Any] = {}
+        most = concurrent(study.resources, study.placement)
         if search is None:
             space["trial"] = tune.grid_search([trial.canonical() for trial in trials])
         else:
@@ -183,5 +189,5 @@ def _scratch(folder: StudyFolder) -> Iterator[Path]:
     shutil.rmtree(own, ignore_errors=True)
 
 
-def _trial_id(trial: Any) -> str:
+def _trial_id(trial: TuneTrial) -> str:
     return TrialSpec.model_validate_json(trial.config["trial"]).id

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -139,8 +138,8 @@ def _task_key(trial: TrialSpec) -> str:
 
 def _row(
     trial: TrialSpec, record: Record | None, baseline: float | None, metrics: Sequence[str]
-) -> dict[str, Any]:
-    row: dict[str, Any] = {
+) -> dict[str, object]:
+    row: dict[str, object] = {
         "trial": trial.id,
         "status": "pending" if record is None else record.status,
         "task": trial.task.name,

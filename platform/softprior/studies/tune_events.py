@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
 
 from softprior.errors import UserError
 from softprior.inputs.labels import counted
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 DIED = "its process died"
 STARVED = "Ray ended its process because the node was low on memory"
 TIMES = {1: "once", 2: "twice"}
+
+
+Trials = list[TuneTrial]
 
 
 class Loss(NamedTuple):
@@ -56,17 +60,24 @@ class Events(tune.Callback):
         self.unwritten: UserError | None = None
         """Why the first record that could not be written was not."""
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         # Tune pickles its callbacks for a restore that softprior never uses; threads and consoles
         # cannot be pickled and mean nothing elsewhere.
         return Events, (self._folder, (), self._retries, self._patience)
 
-    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:  # noqa: ARG002
+    def on_trial_start(self, iteration: int, trials: Trials, trial: TuneTrial, **info: object) -> None:  # noqa: ARG002
         spec = _spec(trial)
         if self._patience is not None and spec.id not in self._stalls:
             self._stalls[spec.id] = len(stalls(self._folder.stalls(spec.id)))
 
-    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:  # noqa: ARG002
+    def on_trial_result(
+        self,
+        iteration: int,  # noqa: ARG002
+        trials: Trials,  # noqa: ARG002
+        trial: TuneTrial,
+        result: dict[str, list[Event]],
+        **info: object,  # noqa: ARG002
+    ) -> None:
         spec, events = _spec(trial), result.get(EVENTS, [])
         for event in events:
             if isinstance(event, Failed):
@@ -75,17 +86,17 @@ class Events(tune.Callback):
                 self._at[spec.id] = at(event)
         self._tell(spec, events)
 
-    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:  # noqa: ARG002
+    def on_trial_recover(self, iteration: int, trials: Trials, trial: TuneTrial, **info: object) -> None:  # noqa: ARG002
         spec = _spec(trial)
         loss = self._note_loss(spec, trial)
         attempt = f"{len(self._lost[spec.id]) + 1} of {self._retries + 1}"
         notice = f"{loss.why} ({loss.at}); started again from its last checkpoint (attempt {attempt})"
         self._tell(spec, [Notice(0, notice, again=True)])
 
-    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:  # noqa: ARG002
+    def on_trial_complete(self, iteration: int, trials: Trials, trial: TuneTrial, **info: object) -> None:  # noqa: ARG002
         self._ended(_spec(trial))
 
-    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:  # noqa: ARG002
+    def on_trial_error(self, iteration: int, trials: Trials, trial: TuneTrial, **info: object) -> None:  # noqa: ARG002
         spec = _spec(trial)
         self._note_loss(spec, trial)
         self._ended(spec)
@@ -95,7 +106,7 @@ class Events(tune.Callback):
             with _guarded(observer):
                 observer.progress(spec, events)
 
-    def _note_loss(self, spec: TrialSpec, trial: Any) -> Loss:
+    def _note_loss(self, spec: TrialSpec, trial: TuneTrial) -> Loss:
         """Why a trial's process, or what ran in it, is gone."""
         where = self._at.get(spec.id, "step 0")
         hung = [] if self._patience is None else stalls(self._folder.stalls(spec.id))
@@ -163,7 +174,7 @@ def _guarded(observer: Observer) -> Iterator[None]:
         logger.exception("%s failed; the study continues", type(observer).__name__)
 
 
-def _last_error(trial: Any) -> str:
+def _last_error(trial: TuneTrial) -> str:
     """What Tune recorded about the last failed attempt.
 
     Tune's own `get_error` reads a copy of this file that is made only now and then.
@@ -173,5 +184,5 @@ def _last_error(trial: Any) -> str:
     return Path(trial.error_file).read_text(encoding="utf-8").rpartition("Failure # ")[2].strip()
 
 
-def _spec(trial: Any) -> TrialSpec:
+def _spec(trial: TuneTrial) -> TrialSpec:
     return TrialSpec.model_validate_json(trial.config["trial"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import traceback
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypedDict
 
 from softprior.errors import UserError, hidden
 from softprior.inputs.labels import labels
@@ -37,7 +38,7 @@ class Reporter:
     stop the trial because of it, and training waits for the answer. Each event is a sign of life.
     """
 
-    def __init__(self, send: Any) -> None:
+    def __init__(self, send: Callable[[dict[str, list[Event]]], object]) -> None:
         self._send = send
         self._events: list[Event] = []
         self._last = 0.0
@@ -73,12 +74,29 @@ def at(event: Event) -> str:
     return f"step {event.step}, {words}" if words else f"step {event.step}"
 
 
-def run_trial(config: dict[str, Any], shared: SharedModel | None = None) -> None:
+class TrialConfig(TypedDict):
+    """What Tune hands to a trial.
+
+    Attributes:
+        trial, model: as JSON.
+        folder: a path.
+        cpus, patience: see `ResourcesSpec`.
+        code: the names and texts of the user's own files.
+    """
+
+    trial: str
+    model: str
+    folder: str
+    cpus: int
+    patience: float | None
+    code: list[list[str]]
+
+
+def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
     """The trainable: runs one trial and leaves its record, whatever happens.
 
     Args:
-        config: `trial` and `model` as JSON, `folder` as a path, `cpus`, `patience`, and `code`, the names and
-            texts of the user's own files.
+        config: see `TrialConfig`.
         shared: the model, if the trial is not to load its own.
     """
     from ray import tune
@@ -149,7 +167,7 @@ def _require_same(what: str, found: str, planned: str) -> None:
 
 
 def failed(
-    spec: TrialSpec, reason: str, environment: dict[str, Any], progress: Progress | None = None
+    spec: TrialSpec, reason: str, environment: Mapping[str, object], progress: Progress | None = None
 ) -> Record:
     """The record of a trial that did not finish, with its curves so far."""
     return Record(

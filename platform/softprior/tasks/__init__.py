@@ -6,6 +6,8 @@ from softprior.tasks.base import Task
 from softprior.tasks.language import Language
 from softprior.tasks.squad import Squad
 
+__all__ = ["TASKS", "Arithmetic", "Language", "Squad", "Task"]
+
 TASKS: Table[Task] = Table(
     Task,  # type: ignore[type-abstract]
     "tasks",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 
@@ -112,8 +112,17 @@ def _generated(module: str, difficulty: Difficulty, limit: int) -> Iterator[tupl
             yield question, answer
 
 
+class _Problem(Protocol):
+    """What a module of mathematics-dataset generates."""
+
+    @property
+    def question(self) -> object: ...
+    @property
+    def answer(self) -> object: ...
+
+
 @cache
-def _deepmind(difficulty: Difficulty) -> dict[str, Callable[[], Any]]:
+def _deepmind(difficulty: Difficulty) -> dict[str, Callable[[], _Problem]]:
     # mathematics-dataset is of 2019 and imports this function from where sympy had it then. The
     # package has to be found in sys.modules: as an attribute, `diophantine` is a function.
     importlib.import_module("sympy.solvers.diophantine.diophantine")
@@ -123,14 +132,16 @@ def _deepmind(difficulty: Difficulty) -> dict[str, Callable[[], Any]]:
     from mathematics_dataset.modules import arithmetic
 
     if difficulty == "interpolate":
-        return arithmetic.test()
+        tested: dict[str, Callable[[], _Problem]] = arithmetic.test()
+        return tested
     thirds = {"train-easy": (0, 1), "train-medium": (1, 2), "train-hard": (2, 3), "train": (0, 3)}[difficulty]
 
     def entropy(whole: tuple[float, float]) -> tuple[float, float]:
         low, high = whole
         return low + (high - low) * thirds[0] / 3, low + (high - low) * thirds[1] / 3
 
-    return arithmetic.train(entropy)
+    trained: dict[str, Callable[[], _Problem]] = arithmetic.train(entropy)
+    return trained
 
 
 @contextmanager

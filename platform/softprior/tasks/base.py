@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 from datasets import Dataset, Features, List, Value
 from pydantic import Field
 
-from softprior.assets.tokens import joined
+from softprior.assets.tokens import Tokenizer, joined
 from softprior.errors import UserError
 from softprior.inputs.specs import Spec
 from softprior.prompt import Row
@@ -219,7 +219,7 @@ class Task(Spec, ABC):
             "test": self.test_examples,
         }[split]
 
-    def row(self, example: Example, tokenizer: Any) -> Row | None:
+    def row(self, example: Example, tokenizer: Tokenizer) -> Row | None:
         """The example as tokens, or None if it does not fit.
 
         Raises:
@@ -227,19 +227,19 @@ class Task(Spec, ABC):
         """
         return answer_row(example.id, example.input, self.trained_answer(example), tokenizer)
 
-    def rows(self, example: Example, tokenizer: Any) -> list[Row]:
+    def rows(self, example: Example, tokenizer: Tokenizer) -> list[Row]:
         """All rows of an example: one, or none if it does not fit, unless the task splits it up."""
         row = self.row(example, tokenizer)
         return [] if row is None else [row]
 
-    def control_row(self, example: Example, tokenizer: Any) -> Row | None:
+    def control_row(self, example: Example, tokenizer: Tokenizer) -> Row | None:
         """The same answer after the swapped context; None if there is none or it does not fit."""
         if example.control is None:
             return None
         return self.row(example._replace(input=example.control), tokenizer)
 
 
-def answer_row(name: str, text: str, answer: str, tokenizer: Any) -> Row:
+def answer_row(name: str, text: str, answer: str, tokenizer: Tokenizer) -> Row:
     """The tokens of an input, a space and its answer as one text, and one end-of-sequence token.
 
     The end-of-sequence token is a label (a prompt must learn to stop) but is not scored.

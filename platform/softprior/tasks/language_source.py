@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from softprior.assets.catalogue import HubDataset, data_asset
 from softprior.assets.data import wikipedia_articles
@@ -103,7 +103,7 @@ def local(path: Path, number: int, quarantined: list[Quarantined]) -> Iterator[D
 
 
 def documents(
-    rows: Iterable[tuple[int, Any]], source: str, quarantined: list[Quarantined]
+    rows: Iterable[tuple[int, object]], source: str, quarantined: list[Quarantined]
 ) -> Iterator[Document]:
     """The texts of numbered rows in C4's layout, rows without one appended to `quarantined`."""
     for number, row in rows:
@@ -128,7 +128,7 @@ def _checked(
             yield Document(name, found)
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Any]]:
+def _rows(path: Path) -> Iterator[tuple[int, object]]:
     """The rows of JSON lines that are not blank, by number."""
     for number, line in _filled(path):
         yield number, line if isinstance(line, Malformed) else parsed(line)

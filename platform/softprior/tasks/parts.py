@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from softprior.assets.tokens import Tokenizer
 from softprior.prompt import Row
 from softprior.tasks.base import Example, Task
 
@@ -17,7 +16,7 @@ DATA = tuple(name for name in PARTS if name != "template")
 """The parts that are text of the source; together they are all of it."""
 
 
-def parts_of(task: Task, example: Example, row: Row, tokenizer: Any) -> list[int]:
+def parts_of(task: Task, example: Example, row: Row, tokenizer: Tokenizer) -> list[int]:
     """The part of each token of a row, as an index into `PARTS`.
 
     The end-of-sequence label is not part of the answer. A token across a boundary counts as question before

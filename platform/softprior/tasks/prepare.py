@@ -11,14 +11,14 @@ from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 
 import datasets
 import pyarrow.compute as pc
 from datasets import Dataset, Features, List, Value
 
 from softprior.assets.cache import cache_root, ensure
-from softprior.assets.tokens import NotJointError
+from softprior.assets.tokens import NotJointError, Tokenizer
 from softprior.errors import UserError
 from softprior.prompt import Row
 from softprior.results.provenance import edits
@@ -148,7 +148,7 @@ class Prepared:
     path: Path
 
 
-def prepare(task: Task, tokenizer: Any, tokenizer_fingerprint: str) -> Prepared:
+def prepare(task: Task, tokenizer: Tokenizer, tokenizer_fingerprint: str) -> Prepared:
     """Tokenises a task's examples, unless the cache has them for this task, data and tokenizer.
 
     Each split takes the first examples that fit, as many as the task asks for, in the task's order. An
@@ -215,7 +215,7 @@ def _relative(task: Task, tokenizer_fingerprint: str) -> str:
     return f"prepared/{type(task).__name__.lower()}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
-def _write(task: Task, tokenizer: Any, folder: Path) -> None:
+def _write(task: Task, tokenizer: Tokenizer, folder: Path) -> None:
     splits = task.splits()
     notes, dropped, largest = Counter(splits.notes), 0, 0
     for split in SPLITS:
@@ -237,23 +237,40 @@ def _write(task: Task, tokenizer: Any, folder: Path) -> None:
     (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
 
-def _ids(record: dict[str, Any]) -> list[int]:
+class _Record(TypedDict):
+    """One row of a split's table; see `_FEATURES`."""
+
+    id: str
+    tokens: list[int]
+    labels: list[bool]
+    scored: list[bool]
+    control_tokens: list[int] | None
+    control_labels: list[bool] | None
+    control_scored: list[bool] | None
+    answers: list[str]
+    length: int
+    parts: list[int]
+    document: str
+    group: str
+
+
+def _ids(record: _Record) -> list[int]:
     """The tokens of an example and of its control."""
     return [*record["tokens"], *(record["control_tokens"] or ())]
 
 
 class _Taken(NamedTuple):
-    records: list[dict[str, Any]]
+    records: list[_Record]
     dropped: int
     notes: Counter[str]
 
 
-def _take(task: Task, pool: Dataset, tokenizer: Any, split: Split) -> _Taken:
+def _take(task: Task, pool: Dataset, tokenizer: Tokenizer, split: Split) -> _Taken:
     wanted, dropped = task.examples_of(split), 0
     notes: Counter[str] = Counter()
     reason = ""
-    firsts: list[dict[str, Any]] = []
-    others: list[list[dict[str, Any]]] = []
+    firsts: list[_Record] = []
+    others: list[list[_Record]] = []
     for example in map(Example.of, pool):
         if len(firsts) == wanted:
             break
@@ -277,7 +294,7 @@ def _take(task: Task, pool: Dataset, tokenizer: Any, split: Split) -> _Taken:
     return _Taken(list(islice([*firsts, *round_robin(others)], wanted)), dropped, notes)
 
 
-def _answer_notes(task: Task, example: Example, record: dict[str, Any], tokenizer: Any) -> Counter[str]:
+def _answer_notes(task: Task, example: Example, record: _Record, tokenizer: Tokenizer) -> Counter[str]:
     """Counts on how an answer is trained.
 
     `answers_respaced`: it is over several lines, and trained with single spaces. `answers_not_regained`: a
@@ -295,7 +312,7 @@ def _answer_notes(task: Task, example: Example, record: dict[str, Any], tokenize
     return Counter({name: 1 for name, holds in found.items() if holds})
 
 
-def _records(task: Task, example: Example, tokenizer: Any) -> list[dict[str, Any]]:
+def _records(task: Task, example: Example, tokenizer: Tokenizer) -> list[_Record]:
     rows = task.rows(example, tokenizer)
     control = task.control_row(example, tokenizer) if rows else None
     if example.control is not None and control is None:
@@ -308,9 +325,9 @@ def _records(task: Task, example: Example, tokenizer: Any) -> list[dict[str, Any
             "tokens": row.tokens,
             "labels": row.labels,
             "scored": row.scored,
-            "control_tokens": control and control.tokens,
-            "control_labels": control and control.labels,
-            "control_scored": control and control.scored,
+            "control_tokens": None if control is None else control.tokens,
+            "control_labels": None if control is None else control.labels,
+            "control_scored": None if control is None else control.scored,
             "answers": list(example.answers),
             "length": len(row.tokens),
             "parts": parts_of(task, example, row, tokenizer),

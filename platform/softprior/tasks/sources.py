@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from datasets import load_dataset
 
@@ -104,7 +103,7 @@ def where(row: Quarantined) -> str:
     return f"in {Path(row.file).name}, {row.index}: {row.reason}"
 
 
-def hub_rows(name: str, config: str | None, split: str, streaming: bool) -> Iterator[dict[str, Any]]:
+def hub_rows(name: str, config: str | None, split: str, streaming: bool) -> Iterator[dict[str, object]]:
     """Rows of a dataset on the Hugging Face hub.
 
     Args:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from datasets import Dataset
 from pydantic import Field, field_validator
 
 from softprior.assets.data import data_fingerprint, squad_shifts_files
 from softprior.assets.hub import hub_dataset_commit
+from softprior.assets.tokens import Tokenizer
 from softprior.errors import UserError
 from softprior.inputs.labels import counted
 from softprior.inputs.specs import SaysWhere
@@ -130,7 +131,7 @@ class Squad(Task):
         """The article: its questions share paragraphs, and its paragraphs a subject."""
         return example.group
 
-    def row(self, example: Example, tokenizer: Any) -> Row | None:
+    def row(self, example: Example, tokenizer: Tokenizer) -> Row | None:
         """The example as tokens, or None where it is longer than `context_tokens`."""
         row = super().row(example, tokenizer)
         return row if row is not None and len(row.tokens) <= self.context_tokens else None

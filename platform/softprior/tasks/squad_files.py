@@ -6,11 +6,14 @@ import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from softprior.errors import UserError
 from softprior.inputs.data_files import Malformed, contents, kind_of, lines, parquet_file, parsed
 from softprior.tasks.sources import require
+
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch
 
 LAYOUT = (
     'SQuAD v1.1 is {"data": [{"title": ..., "paragraphs": [{"context": ..., "qas": [...]}]}]}, or records '
@@ -38,7 +41,7 @@ class Item(NamedTuple):
     """An article or a record, or why it is neither, and where it is."""
 
     at: str
-    value: Any
+    value: object
 
 
 def part_files(path: Path) -> list[Path]:
@@ -135,7 +138,7 @@ def _table(path: Path) -> Iterator[Item]:
         raise UserError(f"{path} is damaged at row {number} ({error}); fetch it again") from None
 
 
-def _record(batch: Any, row: int) -> Any:
+def _record(batch: RecordBatch, row: int) -> object:
     """A row of a table; nothing guarantees that the text in a Parquet file is UTF-8."""
     try:
         return {name: batch.column(name)[row].as_py() for name in batch.schema.names}
@@ -143,7 +146,7 @@ def _record(batch: Any, row: int) -> Any:
         return Malformed(f"not UTF-8 ({error.reason})")
 
 
-def _integer(digits: str) -> Any:
+def _integer(digits: str) -> object:
     """The number, unless it has more digits than Python converts: one row is no reason to stop."""
     try:
         return int(digits)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from softprior.errors import UserError
 from softprior.inputs.data_files import Malformed, sound, text_at
@@ -64,7 +64,7 @@ class Reading:
         if not count:
             raise UserError(f"the SQuAD file {path} contains no usable question{self.lost()}; {LAYOUT}")
 
-    def rows(self, rows: Iterable[dict[str, Any]], source: str) -> list[Question]:
+    def rows(self, rows: Iterable[Mapping[str, object]], source: str) -> list[Question]:
         """The questions of a table with one question per row, as SQuAD has on the Hugging Face hub.
 
         Raises:
@@ -92,7 +92,7 @@ class Reading:
         damaged = [row for row in self.quarantined if row.rest]
         return Look(len(self.quarantined), (*rows, *damaged), dict(+self.notes))
 
-    def _item(self, item: Any, file: str, at: str) -> Iterator[Question]:
+    def _item(self, item: object, file: str, at: str) -> Iterator[Question]:
         """The questions of an article, or of a record, which is article, paragraph and question in one."""
         if (
             isinstance(item, dict)
@@ -114,7 +114,9 @@ class Reading:
                 for q, raw in enumerate(paragraph["qas"]):
                     yield from self._kept(raw, paragraph, item, file, f"{place}.qas[{q}]")
 
-    def _kept(self, raw: Any, paragraph: Any, article: Any, file: str, at: str) -> list[Question]:
+    def _kept(
+        self, raw: object, paragraph: Mapping[str, object], article: Mapping[str, object], file: str, at: str
+    ) -> list[Question]:
         found = self._question(raw, paragraph, article, file, at)
         if isinstance(found, Malformed):
             self._set_aside(file, at, found)
@@ -125,7 +127,7 @@ class Reading:
         self.quarantined.append(Quarantined(file, at, found.reason, found.rest))
 
     def _question(
-        self, raw: Any, paragraph: dict[str, Any], article: dict[str, Any], file: str, at: str
+        self, raw: object, paragraph: Mapping[str, object], article: Mapping[str, object], file: str, at: str
     ) -> Question | Malformed:
         """The question, or the reason why the row is not one."""
         if isinstance(raw, Malformed):
@@ -176,8 +178,10 @@ class Reading:
         made = places if given is None else (given, *(f"{given} at {place}" for place in places))
         return next((name for name in made if name not in self.ids), f"{made[-1]} ({len(self.ids)})")
 
-    def _answer(self, answer: Any, context: str) -> str | None:
-        text = answer.get("text") if isinstance(answer, dict) else None
+    def _answer(self, answer: object, context: str) -> str | None:
+        if not isinstance(answer, dict):
+            return None
+        text = answer.get("text")
         if not isinstance(text, str) or not text.strip() or text not in context:
             return None
         start = answer.get("answer_start")
@@ -235,7 +239,7 @@ def same_context(context: str) -> str:
     return " ".join(context.lower().split())
 
 
-def _title(paragraph: dict[str, Any], article: dict[str, Any], context: str) -> str | Malformed:
+def _title(paragraph: Mapping[str, object], article: Mapping[str, object], context: str) -> str | Malformed:
     """What splits keep together: the article's title, a document's id, or else the paragraph itself."""
     title = _name(article.get("title"))
     if title is not None:
@@ -246,14 +250,14 @@ def _title(paragraph: dict[str, Any], article: dict[str, Any], context: str) -> 
     return document or f"context {hashlib.sha256(same_context(context).encode()).hexdigest()[:16]}"
 
 
-def _filled(holder: dict[str, Any], key: str) -> str | Malformed:
+def _filled(holder: Mapping[str, object], key: str) -> str | Malformed:
     found = text_at(holder, key)
     if isinstance(found, Malformed):
         return Malformed(f"'{key}' is {found.reason}") if key in holder else found
     return found if found.strip() else Malformed(f"'{key}' is empty")
 
 
-def _name(value: Any) -> str | Malformed | None:
+def _name(value: object) -> str | Malformed | None:
     """An id or a title, which may be a number; None where there is none."""
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value != value:
         return None
@@ -261,7 +265,7 @@ def _name(value: Any) -> str | Malformed | None:
     return sound(text) if text.strip() else None
 
 
-def _answers(given: Any) -> list[Any]:
+def _answers(given: object) -> list[object]:
     """Answers as objects; the hub has one object of two lists."""
     if not isinstance(given, dict):
         return given if isinstance(given, list) else []
@@ -272,7 +276,7 @@ def _answers(given: Any) -> list[Any]:
     return [{"text": t, "answer_start": s} for t, s in zip(texts, starts, strict=False)]
 
 
-def _number(raw: dict[str, Any]) -> Malformed | None:
+def _number(raw: dict[str, object]) -> Malformed | None:
     """What `items` could not read inside of a row of nested JSON, if anything."""
     values = list(raw.values())
     while values:
@@ -283,5 +287,5 @@ def _number(raw: dict[str, Any]) -> Malformed | None:
     return None
 
 
-def _keys(item: Any) -> str:
+def _keys(item: object) -> str:
     return f"; it has {', '.join(map(str, item)) or 'nothing'}" if isinstance(item, dict) else ""

@@ -71,6 +71,8 @@ FAMILIES: dict[str, PreTrainedConfig] = {
 }
 """Between them: grouped-query attention, sliding windows, softcaps, scaled embeddings, learned positions."""
 
+_OWN_HEAD: dict[str, Any] = {"tie_word_embeddings": False}
+
 _TWO_STACKS: dict[str, Any] = {
     "vocab_size": 97,
     "d_model": 32,
@@ -87,7 +89,7 @@ _TWO_STACKS: dict[str, Any] = {
 
 ENCODER_DECODERS: dict[str, PreTrainedConfig] = {
     "t5": T5Config(**_TWO_STACKS, feed_forward_proj="relu"),
-    "t5 v1.1": T5Config(**_TWO_STACKS, feed_forward_proj="gated-gelu", tie_word_embeddings=False),
+    "t5 v1.1": T5Config(**_TWO_STACKS, feed_forward_proj="gated-gelu", **_OWN_HEAD),
     "mt5": MT5Config(**_TWO_STACKS),
     "umt5": UMT5Config(**_TWO_STACKS),
 }
@@ -98,7 +100,7 @@ def random_model(family: str, attention: str | None = "eager", seed: int = 0) ->
     """A model of the family with random weights, the same for the same seed, in evaluation mode."""
     # A copy, since from_config writes the attention's name into it.
     config = copy.deepcopy({**FAMILIES, **ENCODER_DECODERS}[family])
-    kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model: Any = kind.from_config(config, attn_implementation=attention)
@@ -108,7 +110,8 @@ def random_model(family: str, attention: str | None = "eager", seed: int = 0) ->
         elif family in ENCODER_DECODERS:
             # transformers builds all of them tied, and unties what a checkpoint holds apart.
             model.lm_head.weight = nn.Parameter(torch.randn(97, 32))
-    return model.eval()
+    found: nn.Module = model.eval()
+    return found
 
 
 def save_model(model: nn.Module, folder: Path) -> Path:

@@ -111,7 +111,9 @@ class _Preset:
     def __init__(self, block: int, keys: Tensor, values: Tensor) -> None:
         self.block, self.keys, self.values = block, keys, values
 
-    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, keys: Tensor, values: Tensor, layer: int, *_: object, **__: object
+    ) -> tuple[Tensor, Tensor]:
         assert layer == self.block
 
         def front(flat: Tensor, like: Tensor) -> Tensor:

@@ -20,13 +20,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from softprior.assets.cache import VARIABLE
+from softprior.assets.tokens import Tokenizer
 from softprior.errors import UserError
 from softprior.inputs.validation import validate
 from softprior.prompt import Row, collate
@@ -176,7 +176,7 @@ def answer() -> None:
         print(json.dumps({name: _plain(task.splits()) for name, task in tasks.items()}))
 
 
-def check_rows(task: Task, tokenizer: Any) -> None:
+def check_rows(task: Task, tokenizer: Tokenizer) -> None:
     """Nothing but the answer is labelled, all of it is, and its end-of-sequence token is not scored.
 
     Where nothing is generated, all tokens but the first are labelled and scored.
@@ -193,7 +193,7 @@ def check_rows(task: Task, tokenizer: Any) -> None:
             _check_row(task, example, one, tokenizer)
 
 
-def check_controls(task: Task, tokenizer: Any, context: Callable[[str], str] | None = whole) -> None:
+def check_controls(task: Task, tokenizer: Tokenizer, context: Callable[[str], str] | None = whole) -> None:
     """A control has the context of another example of its split, and the same labels as its example.
 
     Args:
@@ -256,7 +256,7 @@ def check_scores(task: Task, wrong: str = "zebra crossing") -> None:
                 assert task.score(part, example.answers) == partly
 
 
-def check_prepared(task: Task, tokenizer: Any) -> None:
+def check_prepared(task: Task, tokenizer: Tokenizer) -> None:
     """Prepared rows make a batch, have ids of their own, and as many are missing as is said to be."""
     with _empty_cache():
         prepared = prepare(task, tokenizer, "contract")
@@ -281,7 +281,7 @@ def check_prepared(task: Task, tokenizer: Any) -> None:
         assert len(set(ids)) == len(ids)
 
 
-def check_cache(task: Task, tokenizer: Any) -> None:
+def check_cache(task: Task, tokenizer: Tokenizer) -> None:
     """A task that equals one that was prepared is read from the cache, row by row the same."""
     with _empty_cache():
         first = prepare(task, tokenizer, "contract")
@@ -294,7 +294,7 @@ def check_cache(task: Task, tokenizer: Any) -> None:
             assert [one.row(i) for i in range(len(one))] == [two.row(i) for i in range(len(two))]
 
 
-def check_positions(task: Task, tokenizer: Any) -> None:
+def check_positions(task: Task, tokenizer: Tokenizer) -> None:
     """The estimate of an example's tokens is near the mean over examples, and made without fetching any."""
     with _nothing_fetched():
         estimate = task.positions()
@@ -304,7 +304,7 @@ def check_positions(task: Task, tokenizer: Any) -> None:
     assert OFF[0] < estimate / (sum(lengths) / len(lengths)) < OFF[1]
 
 
-def check_dropped(task: Task, tokenizer: Any) -> None:
+def check_dropped(task: Task, tokenizer: Tokenizer) -> None:
     """An example that does not fit, or whose control does not, is passed over whole and counted.
 
     Nothing is cut off the others, which come in the task's order until there are enough.
@@ -344,7 +344,7 @@ def check_dropped(task: Task, tokenizer: Any) -> None:
         assert prepared.dropped == dropped
 
 
-def check_quarantined(task: Task, sound: Task, malformed: int, tokenizer: Any) -> None:
+def check_quarantined(task: Task, sound: Task, malformed: int, tokenizer: Tokenizer) -> None:
     """Malformed rows are set aside, each with its place and the reason, and change nothing about others.
 
     Args:
@@ -368,7 +368,7 @@ def check_quarantined(task: Task, sound: Task, malformed: int, tokenizer: Any) -
         assert prepared.quarantine == tuple(splits.quarantined)
 
 
-def _check_row(task: Task, example: Example, row: Row, tokenizer: Any) -> None:
+def _check_row(task: Task, example: Example, row: Row, tokenizer: Tokenizer) -> None:
     """One row against its example, literally."""
     assert len(row.tokens) == len(row.labels) == len(row.scored)
     assert not row.labels[0]
@@ -409,9 +409,9 @@ def _loaded(task: Task) -> Task:
     return validate(type(task), json.loads(task.canonical()), "contract")
 
 
-def _plain(splits: Splits) -> dict[str, Any]:
+def _plain(splits: Splits) -> dict[str, object]:
     """Splits as JSON has them."""
-    tables: dict[str, Any] = {split: getattr(splits, split).to_list() for split in SPLITS}
+    tables: dict[str, object] = {split: getattr(splits, split).to_list() for split in SPLITS}
     return {
         **tables,
         "notes": splits.notes,

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 from filelock import FileLock
@@ -18,6 +18,10 @@ from softprior.errors import UserError, hidden
 from softprior.inputs.specs import TrackingSpec
 from softprior.results.files import write_atomically
 from softprior.results.storage import Location, RemotePath
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 ARTIFACTS = "mlflow-artifacts"
 """Folder beside an SQLite database."""
@@ -47,7 +51,7 @@ class Connection(NamedTuple):
         notes: what a user should know about it, one sentence each.
     """
 
-    client: Any
+    client: MlflowClient
     experiment: str
     notes: tuple[str, ...]
 
@@ -145,7 +149,7 @@ def open_experiment(uri: str, name: str, results: Location) -> Connection:
     return Connection(client, str(found.experiment_id), tuple(notes))
 
 
-def _restored(client: Any, experiment: Any) -> str:
+def _restored(client: MlflowClient, experiment: Experiment) -> str:
     """Restores a deleted experiment: a new one of the same name cannot be created.
 
     Raises:

@@ -327,7 +327,7 @@ class _Writer:
 
         self._client.log_batch(run, tags=[RunTag(name, value) for name, value in tags.items()])
 
-    def _parameters(self, run: str, values: dict[str, Any]) -> None:
+    def _parameters(self, run: str, values: dict[str, object]) -> None:
         from mlflow.entities import Param
 
         found = [Param(name, hidden(str(value))[:6000]) for name, value in values.items()]
@@ -337,7 +337,7 @@ class _Writer:
 
 def _made(environment: Mapping[str, Any]) -> dict[str, str]:
     """Versions and code as tags: a record's, or those of this process while there is no record."""
-    known = environment or {"versions": versions(), **code()}
+    known: Mapping[str, Any] = environment or {"versions": versions(), **code()}
     tags = {f"version.{name}": value for name, value in known.get("versions", {}).items()}
     tags["commit"] = known.get("commit") or "unknown"
     return tags | ({"sources": known["sources"]} if "sources" in known else {})
@@ -371,9 +371,9 @@ def _end_metrics(record: Record) -> dict[str, float | None]:
     return values
 
 
-def _flat(trial: TrialSpec) -> dict[str, Any]:
+def _flat(trial: TrialSpec) -> dict[str, object]:
     """A trial's parameters by readable names: `prior`, `prior.scale`, `training.steps`."""
-    flat: dict[str, Any] = {"model": trial.model, "dtype": trial.dtype, "seed": trial.seed}
+    flat: dict[str, object] = {"model": trial.model, "dtype": trial.dtype, "seed": trial.seed}
     flat["rate"] = None if trial.rate is None else trial.rate.label
     for axis in ("method", "prior", "task"):
         entry = getattr(trial, axis)

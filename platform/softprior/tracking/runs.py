@@ -7,11 +7,14 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from softprior.errors import hidden
 from softprior.results.storage import Location
 from softprior.tracking.client import BATCH, open_experiment, problem_of
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 KEY = "softprior.run"
 NUMBERS = "softprior.numbers"
@@ -24,7 +27,7 @@ def log_run(
     name: str,
     key: str,
     facts: Mapping[str, str],
-    parameters: Mapping[str, Any],
+    parameters: Mapping[str, object],
     metrics: Mapping[str, Mapping[int, float]],
     files: Iterable[Path],
     *,
@@ -53,9 +56,9 @@ def log_run(
         for tag, value in facts.items():
             client.set_tag(run, tag, value)
         known = client.get_run(run).data.params
-        for parameter, value in parameters.items():
+        for parameter, given in parameters.items():
             if parameter not in known:
-                client.log_param(run, parameter, hidden(str(value))[:6000])
+                client.log_param(run, parameter, hidden(str(given))[:6000])
         _log_metrics(client, run, metrics)
         for path in files:
             (client.log_artifacts if path.is_dir() else client.log_artifact)(run, str(path))
@@ -65,7 +68,7 @@ def log_run(
     return None
 
 
-def _found(client: Any, experiment: str, name: str, tags: dict[str, str]) -> str:
+def _found(client: MlflowClient, experiment: str, name: str, tags: dict[str, str]) -> str:
     """The run with these tags; those of the same work with other numbers are deleted."""
     for run in client.search_runs([experiment], filter_string=f"tags.`{KEY}` = '{tags[KEY]}'"):
         if run.data.tags.get(NUMBERS) == tags[NUMBERS]:
@@ -74,7 +77,7 @@ def _found(client: Any, experiment: str, name: str, tags: dict[str, str]) -> str
     return str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
 
 
-def _log_metrics(client: Any, run: str, metrics: Mapping[str, Mapping[int, float]]) -> None:
+def _log_metrics(client: MlflowClient, run: str, metrics: Mapping[str, Mapping[int, float]]) -> None:
     """Those that the run does not have yet: MLflow would keep both."""
     from mlflow.entities import Metric
 

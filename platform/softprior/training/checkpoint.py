@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -58,11 +58,22 @@ def save_checkpoint(path: Location, trial: str, progress: Progress, optimizer: d
     )
 
 
+class _Header(TypedDict):
+    """The curves and the rest of a checkpoint, beside its tensors."""
+
+    trial: str
+    step: int
+    seconds: float
+    sources: NotRequired[list[str]]
+    steps: list[object]
+    validation: list[object]
+
+
 def load_checkpoint(path: Location, trial: str) -> tuple[Progress, dict[str, Tensor]] | None:
     """What `save_checkpoint` wrote, or None where there is no usable checkpoint of this trial."""
     try:
         with local_copy(path) as here, safe_open(here, framework="pt") as file:
-            header: dict[str, Any] = json.loads((file.metadata() or {})["progress"])
+            header: _Header = json.loads((file.metadata() or {})["progress"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
         return _parsed(header, tensors, trial)
     except (FileNotFoundError, SafetensorError, ValueError, KeyError):
@@ -70,7 +81,7 @@ def load_checkpoint(path: Location, trial: str) -> tuple[Progress, dict[str, Ten
 
 
 def _parsed(
-    header: dict[str, Any], tensors: dict[str, Tensor], trial: str
+    header: _Header, tensors: dict[str, Tensor], trial: str
 ) -> tuple[Progress, dict[str, Tensor]] | None:
     if header["trial"] != trial:
         return None

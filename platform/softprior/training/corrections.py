@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from softprior.assets import fingerprints
+from softprior.assets.architecture import Config
 from softprior.assets.cache import cache_root, ensure
 from softprior.assets.catalogue import catalogue
 from softprior.assets.models import config_here, tokenizer_here
-from softprior.assets.tokens import answers_changed, around, reserved
+from softprior.assets.tokens import Tokenizer, answers_changed, around, reserved
 from softprior.inputs.specs import ModelSpec
 from softprior.methods import Method
 from softprior.models.lengths import steady_length
@@ -38,7 +39,7 @@ class TokenizerFacts(NamedTuple):
 
     @classmethod
     @lru_cache(maxsize=8)
-    def of(cls, tokenizer: Any) -> TokenizerFacts:
+    def of(cls, tokenizer: Tokenizer) -> TokenizerFacts:
         """The facts of a tokenizer."""
         chunks = tokenizer.bos_token_id in around(tokenizer).closing
         return cls(answers_changed(tokenizer), chunks, len(reserved(tokenizer)), tokenizer.eos_token)
@@ -72,7 +73,7 @@ class HostFacts(NamedTuple):
     blocks: int = 0
 
     @classmethod
-    def of_config(cls, config: Any) -> HostFacts:
+    def of_config(cls, config: Config) -> HostFacts:
         """The facts of a transformers config, which is available before the weights are."""
         if config.is_encoder_decoder:
             return cls()
@@ -100,7 +101,7 @@ class ModelFacts(NamedTuple):
     host: HostFacts = HostFacts()
 
     @classmethod
-    def of(cls, tokenizer: Any, info: ModelInfo) -> ModelFacts:
+    def of(cls, tokenizer: Tokenizer, info: ModelInfo) -> ModelFacts:
         """The facts of a loaded model."""
         return cls(TokenizerFacts.of(tokenizer), HostFacts.of(info))
 

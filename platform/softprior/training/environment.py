@@ -6,7 +6,6 @@ import platform
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 import torch
 
@@ -38,7 +37,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def environment(seconds: float, sources: Sequence[str] = (SOURCES,)) -> dict[str, Any]:
+def environment(seconds: float, sources: Sequence[str] = (SOURCES,)) -> dict[str, object]:
     """Versions, code and machine of this process, and how long the trial worked.
 
     Args:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
+from softprior.assets.tokens import Tokenizer
 from softprior.errors import UserError
 from softprior.inputs.specs import EvaluationSpec
 from softprior.liveness import alive
@@ -22,7 +22,7 @@ class Evaluator:
     """Evaluates prompts of one trial on one task."""
 
     def __init__(
-        self, host: FrozenLM, tokenizer: Any, task: Task, evaluation: EvaluationSpec, prefix: list[int]
+        self, host: FrozenLM, tokenizer: Tokenizer, task: Task, evaluation: EvaluationSpec, prefix: list[int]
     ) -> None:
         """`prefix` are the tokens of a written instruction, put in front of every input."""
         self._host = host
@@ -116,7 +116,7 @@ class Evaluator:
 
 
 @lru_cache(maxsize=4)
-def stop_tokens(tokenizer: Any, stop: tuple[str, ...]) -> frozenset[int]:
+def stop_tokens(tokenizer: Tokenizer, stop: tuple[str, ...]) -> frozenset[int]:
     """The end-of-sequence token and every token whose text contains one of the stop texts.
 
     Whatever precedes the stop text in such a token is lost with it. Tokenizers join line breaks only with
@@ -124,4 +124,5 @@ def stop_tokens(tokenizer: Any, stop: tuple[str, ...]) -> frozenset[int]:
     """
     texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
     ends = {i for i, text in enumerate(texts) if any(s in text for s in stop)}
-    return frozenset(ends | {tokenizer.eos_token_id} - {None})
+    end = tokenizer.eos_token_id
+    return frozenset(ends if end is None else ends | {end})

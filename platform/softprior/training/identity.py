@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from softprior.assets import fingerprints
 from softprior.errors import UserError
@@ -10,6 +11,8 @@ from softprior.inputs.components import Table
 from softprior.inputs.specs import TrialSpec
 from softprior.priors import PRIORS, Prior
 from softprior.regularisers import REGULARISERS, Regulariser
+
+ReadT = TypeVar("ReadT", Prior, Regulariser)
 
 
 def files_fingerprint(prior: Prior, regularisers: Sequence[Regulariser]) -> str | None:
@@ -28,7 +31,7 @@ def files_fingerprint(prior: Prior, regularisers: Sequence[Regulariser]) -> str 
     return fingerprints.combined(*parts) if parts else None
 
 
-def _require_contents(table: Table, component: Prior | Regulariser) -> None:
+def _require_contents(table: Table[ReadT], component: ReadT) -> None:
     if table.names_files(component) and not component.contents():
         raise UserError(
             f"{table.name(component)} has a parameter that says where a file is, but its contents() returns "

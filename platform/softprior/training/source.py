@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softprior.assets.tokens import require_rows, reserved, vocabulary_ids
+from softprior.assets.tokens import Tokenizer, require_rows, reserved, vocabulary_ids
 from softprior.models.protocol import FrozenLM, Where
 from softprior.priors import Distribution, Prior
 from softprior.priors.domain import SAMPLE, Domain, Shrinkage, fit_domain, sampled
@@ -26,7 +26,7 @@ class PlaceSource:
     """
 
     def __init__(
-        self, host: FrozenLM, tokenizer: Any, place: Place, tokens: int, places: tuple[Place, ...] = ()
+        self, host: FrozenLM, tokenizer: Tokenizer, place: Place, tokens: int, places: tuple[Place, ...] = ()
     ) -> None:
         self._host = host
         self._tokenizer = tokenizer
@@ -139,7 +139,7 @@ class _States:
         self.states = states
 
 
-def vocabulary(host: FrozenLM, tokenizer: Any) -> Float[Tensor, "V H"]:
+def vocabulary(host: FrozenLM, tokenizer: Tokenizer) -> Float[Tensor, "V H"]:
     """What the embedding layer returns for every token that may occur in a text, asked of a host once."""
     ids = tuple(vocabulary_ids(tokenizer, host.info().vocabulary))
     known = _tables.get(host)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
 
+from softprior.assets.tokens import Tokenizer
 from softprior.models.protocol import FrozenLM
 from softprior.priors import Distribution, Prior
 from softprior.prompt import Place
@@ -28,7 +29,7 @@ class Start(NamedTuple):
     source: PlaceSource
     distribution: Distribution | None
     sample: Float[Tensor, "P H"]
-    facts: dict[str, Any]
+    facts: dict[str, object]
     warnings: tuple[str, ...]
 
     @property
@@ -39,7 +40,7 @@ class Start(NamedTuple):
 
 def start_at(
     host: FrozenLM,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     prior: Prior,
     place: Place,
     tokens: int,
@@ -68,7 +69,7 @@ def start_at(
 
 def _radii(
     prior: Prior, distribution: Distribution, seen: SeenSource, sample: Float[Tensor, "P H"]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Each vector's Mahalanobis radius as a quantile of the data's, and which data these are."""
     reference = seen.reference_of(prior, distribution)
     if reference is None:

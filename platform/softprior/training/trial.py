@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import islice
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from softprior.assets.tokens import in_front, require_rows
+from softprior.assets.tokens import Tokenizer, in_front, require_rows
 from softprior.errors import UserError
 from softprior.inputs.labels import counted, labels
 from softprior.inputs.specs import TrialSpec
@@ -70,7 +69,7 @@ class Trial:
 
     spec: TrialSpec
     host: FrozenLM
-    tokenizer: Any
+    tokenizer: Tokenizer
     tokenizer_fingerprint: str
     folder: StudyFolder
     report: Report
@@ -117,6 +116,7 @@ class Trial:
         progress.seconds = before + time.monotonic() - started
         record = self._record(facts, predictions, self._geometry(initial, final, optimizer), untrained, test)
         if optimizer is not None:
+            header: dict[str, object]
             header = {"trial": self.spec.id, "spec": self.spec.model_dump(mode="json"), "prior": facts}
             header |= {"model": self.host.info()._asdict(), "environment": record.environment}
             posterior = Posterior(header, initial, final, progress.snapshots)
@@ -322,14 +322,14 @@ class Trial:
 
     def _record(
         self,
-        facts: dict[str, Any],
+        facts: Mapping[str, object],
         predictions: list[Prediction],
         geometry: dict[str, PlaceGeometry],
         untrained: Score | None,
         test: Score,
     ) -> Record:
         prepared = self.prepared
-        data: dict[str, Any] = {
+        data: dict[str, object] = {
             name: len(getattr(prepared, name)) for name in ("train", "validation", "test")
         }
         # The place where a file is damaged follows its rows, and says most about what is lost.

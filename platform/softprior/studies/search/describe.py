@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import cycle, islice
 
 from softprior.inputs.labels import counted
+from softprior.inputs.specs import TrialSpec
 from softprior.studies.describe import fitting, running
 from softprior.studies.estimate import total_cost
 from softprior.studies.search.plan import SearchPlan
@@ -37,7 +38,7 @@ def describe(plan: SearchPlan) -> list[str]:
     return lines
 
 
-def _spread(plan: SearchPlan) -> list:
+def _spread(plan: SearchPlan) -> list[TrialSpec]:
     """Trials at the ends, ordered so that the first few cover all kinds."""
     ends = list(plan.ends)
     step = next(s for s in (7, 5, 3, 2, 1) if len(ends) % s or s == 1)

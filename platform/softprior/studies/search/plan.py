@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from functools import reduce
 from operator import or_
-from typing import Any
 
 from softprior.errors import UserError, hidden_in
 from softprior.inputs.specs import StudySpec, TrialSpec
@@ -67,9 +66,10 @@ class SearchPlan:
         return (*self.baselines, *self._proposed.values())
 
     @property
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> dict[str, object]:
         """The file, with its ranges, and without the passwords in its addresses."""
-        return {**hidden_in(self._template.data), "search": self.search.model_dump(mode="json")}
+        found = {key: hidden_in(value) for key, value in self._template.data.items()}
+        return {**found, "search": self.search.model_dump(mode="json")}
 
     @property
     def members(self) -> int:
@@ -91,7 +91,7 @@ class SearchPlan:
         kept["model"] = self.ends[0].model_fingerprint
         return json.dumps(kept, sort_keys=True)
 
-    def at(self, data: dict[str, Any]) -> tuple[TrialSpec, ...]:
+    def at(self, data: dict[str, object]) -> tuple[TrialSpec, ...]:
         """The trials of one point of the space.
 
         Raises:

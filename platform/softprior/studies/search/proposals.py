@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from optuna import Study, Trial
 from optuna.trial import TrialState
@@ -17,12 +16,12 @@ from softprior.results.records import Record, load_record
 from softprior.studies.search.objective import values
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.storage import REASON, TRIALS
-from softprior.training.events import Event
+from softprior.training.events import Event, Observer
 
 NOT_FINITE = "an objective is not finite"
 
 
-class Proposals(Searcher):
+class Proposals(Searcher, Observer):
     """Hands out trials: those left over by a kill, the baselines, and then what Optuna proposes.
 
     It learns of ends as an observer of the study, not through Tune's `on_trial_complete`: that is called
@@ -54,7 +53,7 @@ class Proposals(Searcher):
         """Why an end could not be reported; the proposal stays open for the next run."""
         self._take_up()
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         # Tune pickles its searcher and scheduler for a restore that softprior never uses.
         return Searcher, ()
 
@@ -63,7 +62,10 @@ class Proposals(Searcher):
         """Whether there is nothing left to run or to propose."""
         return not self._queue and not self._open and self._room() <= 0
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # noqa: ARG002
+    def suggest(  # type: ignore[override]  # Tune takes the word FINISHED too
+        self,
+        trial_id: str,  # noqa: ARG002
+    ) -> dict[str, object] | str | None:
         """The next trial for Tune, None while it has to wait for one to end, or `FINISHED`."""
         if self._over:
             return str(Searcher.FINISHED)
@@ -75,7 +77,9 @@ class Proposals(Searcher):
             self._propose(self._study.ask())
         return {"trial": self._queue.popleft().canonical()}
 
-    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, object] | None = None, error: bool = False
+    ) -> None:
         """Nothing: see `ended`."""
 
     def save(self, checkpoint_path: str) -> None:

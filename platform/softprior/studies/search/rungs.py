@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
@@ -18,6 +18,10 @@ from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.proposals import Proposals
 from softprior.studies.worker import EVENTS
 from softprior.training.events import Event, Step, Validation
+
+if TYPE_CHECKING:
+    from ray.tune.execution.tune_controller import TuneController
+    from ray.tune.experiment import Trial as TuneTrial
 
 STEP, LOSS = "step", "validation_loss"
 """What Tune's successive halving is given."""
@@ -42,10 +46,10 @@ class Rungs(FIFOScheduler):
 
     def __init__(self, plan: SearchPlan, folder: StudyFolder, proposals: Proposals) -> None:
         """Rebuilds the rungs from the points stored with the proposals."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         assert plan.search.early_stopping is not None
         asha = plan.search.early_stopping.asha
-        self._halving = ASHAScheduler(
+        self._halving: Any = ASHAScheduler(
             STEP,
             LOSS,
             "min",
@@ -63,10 +67,15 @@ class Rungs(FIFOScheduler):
             for step in sorted(curve) if trial in specs else ():
                 self._judge(specs[trial], step, curve[step])
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return FIFOScheduler, ()  # as for `Proposals`
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:  # noqa: ARG002
+    def on_trial_result(
+        self,
+        tune_controller: TuneController,  # noqa: ARG002
+        trial: TuneTrial,
+        result: dict[str, list[Event]],
+    ) -> str:
         spec = TrialSpec.model_validate_json(trial.config["trial"])
         try:
             stop = self._hears(spec, result.get(EVENTS, []))

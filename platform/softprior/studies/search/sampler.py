@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from optuna import Study
@@ -42,14 +41,14 @@ class Seeded(BaseSampler):
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         sampler = self._fresh(trial, "relative")
         sampler.infer_relative_search_space(study, trial)  # TPE keeps the groups it found
         return sampler.sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
+    ) -> object:
         sampler = self._fresh(trial, param_name)
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
@@ -100,7 +99,7 @@ class CmaEs(BaseSampler):
         study: Study,
         trial: FrozenTrial,  # noqa: ARG002
         search_space: dict[str, BaseDistribution],
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         if not search_space:
             return {}
         from cmaes import CMA
@@ -121,5 +120,5 @@ class CmaEs(BaseSampler):
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
+    ) -> object:
         return self._random.sample_independent(study, trial, param_name, param_distribution)

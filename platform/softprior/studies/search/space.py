@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 from optuna.distributions import (
     BaseDistribution,
+    CategoricalChoiceType,
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
@@ -22,7 +23,7 @@ from softprior.studies.search.spec import KEY, Range, SearchStudy, is_range, ran
 AXES = ("priors", "methods", "regularisers", "rates")
 """Lists from which a proposal takes one entry; tasks and seeds stay a grid that every proposal runs."""
 
-Suggest = Callable[[str, BaseDistribution], Any]
+Suggest = Callable[[str, BaseDistribution], CategoricalChoiceType]
 
 
 class Parameter(NamedTuple):
@@ -41,7 +42,9 @@ class Parameter(NamedTuple):
 class Proposer(Protocol):
     """Something that draws values, as Optuna's `Trial` does."""
 
-    def suggest_categorical(self, name: str, choices: Any) -> Any: ...
+    def suggest_categorical(
+        self, name: str, choices: Sequence[CategoricalChoiceType]
+    ) -> CategoricalChoiceType: ...
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None, log: bool
     ) -> float: ...
@@ -68,15 +71,16 @@ class Space:
                 "scale: {search: {low: 0.01, high: 1, log: true}}, or several priors, methods or rates"
             )
 
-    def point(self, trial: Proposer) -> dict[str, Any]:
+    def point(self, trial: Proposer) -> dict[str, object]:
         """A study file's data with one value for every range, drawn by `trial`."""
         return self._filled(lambda name, distribution: _draw(trial, name, distribution))
 
-    def corners(self) -> list[dict[str, Any]]:
+    def corners(self) -> list[dict[str, object]]:
         """Study files with every list whole and the ranges at their low ends, high ends, and every choice."""
         found = ranges(self._data, self._where)
         count = max([2, *(len(r.choices) for r in found.values() if r.choices is not None)])
-        return [_cornered(self._data, i) for i in range(count if found else 1)]
+        corners = range(count if found else 1)
+        return [{k: _cornered(v, i) for k, v in self._data.items()} for i in corners]
 
     def _parameters(self) -> Iterator[Parameter]:
         for axis in AXES:
@@ -93,8 +97,8 @@ class Space:
                 for name, distribution in _ranges(value, key):
                     yield Parameter(name, distribution, None)
 
-    def _filled(self, suggest: Suggest) -> dict[str, Any]:
-        data: dict[str, Any] = {}
+    def _filled(self, suggest: Suggest) -> dict[str, object]:
+        data: dict[str, object] = {}
         for key, value in self._data.items():
             if key not in AXES or not isinstance(value, list):
                 data[key] = _fill(value, key, suggest)
@@ -103,30 +107,30 @@ class Space:
             labels = _labels(key, entries)
             label = labels[0]
             if len(entries) > 1:
-                label = suggest(key, CategoricalDistribution(labels))
+                label = str(suggest(key, CategoricalDistribution(labels)))
             entry = entries[labels.index(label)]
             inner = _fill(_inside(entry), _path(key, entries, label), suggest)
             data[key] = [_around(entry, inner)]
         return data
 
-    def _entries(self, axis: str) -> list[Any]:
+    def _entries(self, axis: str) -> list[object]:
         value = self._data.get(axis)
         if not isinstance(value, list):
             return []
         return [v for v in value if v not in self._beside] if axis == "methods" else value
 
 
-def _trained(entry: Any) -> bool:
+def _trained(entry: object) -> bool:
     name = next(iter(entry), None) if isinstance(entry, dict) else entry
     return not isinstance(name, str) or name not in METHODS or METHODS[name].trained
 
 
-def _labels(axis: str, entries: list[Any]) -> list[str]:
+def _labels(axis: str, entries: list[object]) -> list[str]:
     """Names of the entries of an axis, all different."""
     return numbered([_label(axis, entry) for entry in entries])
 
 
-def _label(axis: str, entry: Any) -> str:
+def _label(axis: str, entry: object) -> str:
     if is_range(entry):
         return "range"
     if isinstance(entry, list):
@@ -137,25 +141,25 @@ def _label(axis: str, entry: Any) -> str:
     return f"{entry:g}" if isinstance(entry, float) else str(entry)
 
 
-def _path(axis: str, entries: list[Any], label: str) -> str:
+def _path(axis: str, entries: list[object], label: str) -> str:
     return axis if len(entries) == 1 and is_range(entries[0]) else f"{axis}.{label}"
 
 
-def _inside(entry: Any) -> Any:
+def _inside(entry: object) -> object:
     """What an entry's label leaves out: its parameters, without its name."""
     if isinstance(entry, dict) and len(entry) == 1 and not is_range(entry):
         return next(iter(entry.values()))
     return entry
 
 
-def _around(entry: Any, inner: Any) -> Any:
+def _around(entry: object, inner: object) -> object:
     """The opposite of `_inside`."""
     if isinstance(entry, dict) and len(entry) == 1 and not is_range(entry):
         return {next(iter(entry)): inner}
     return inner
 
 
-def _ranges(value: Any, path: str) -> Iterator[tuple[str, BaseDistribution]]:
+def _ranges(value: object, path: str) -> Iterator[tuple[str, BaseDistribution]]:
     if is_range(value):
         yield path, _distribution(Range.model_validate(value[KEY]))
     elif isinstance(value, dict | list):
@@ -163,7 +167,7 @@ def _ranges(value: Any, path: str) -> Iterator[tuple[str, BaseDistribution]]:
             yield from _ranges(inner, f"{path}.{key}")
 
 
-def _fill(value: Any, path: str, suggest: Suggest) -> Any:
+def _fill(value: object, path: str, suggest: Suggest) -> object:
     if is_range(value):
         found = Range.model_validate(value[KEY])
         drawn = suggest(path, _distribution(found))
@@ -175,7 +179,7 @@ def _fill(value: Any, path: str, suggest: Suggest) -> Any:
     return value
 
 
-def _cornered(value: Any, corner: int) -> Any:
+def _cornered(value: object, corner: int) -> object:
     """The value with every range at one of its ends: 0 is low and the first choice."""
     if is_range(value):
         found = Range.model_validate(value[KEY])
@@ -191,10 +195,10 @@ def _cornered(value: Any, corner: int) -> Any:
     return value
 
 
-def _choices(found: Range) -> list[Any]:
+def _choices(found: Range) -> list[CategoricalChoiceType]:
     """Choices as Optuna stores them: lists and mappings as text."""
     assert found.choices is not None
-    return [json.dumps(c) if isinstance(c, list | tuple | dict) else c for c in found.choices]
+    return [c if c is None or isinstance(c, str | int | float) else json.dumps(c) for c in found.choices]
 
 
 def _distribution(found: Range) -> BaseDistribution:
@@ -209,7 +213,7 @@ def _distribution(found: Range) -> BaseDistribution:
     return FloatDistribution(found.low, found.high, log=found.log, step=found.step)
 
 
-def _draw(trial: Proposer, name: str, distribution: BaseDistribution) -> Any:
+def _draw(trial: Proposer, name: str, distribution: BaseDistribution) -> CategoricalChoiceType:
     if isinstance(distribution, CategoricalDistribution):
         return trial.suggest_categorical(name, distribution.choices)
     if isinstance(distribution, IntDistribution):

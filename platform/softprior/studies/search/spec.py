@@ -6,14 +6,14 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from softprior.errors import UserError
 from softprior.inputs.specs import Address, Spec, StudySpec
 from softprior.inputs.study_files import read_data
-from softprior.inputs.validation import path_of, validate
+from softprior.inputs.validation import Key, path_of, validate
 
 KEY = "search"
 """Top-level key of a search's settings, and the one key of a mapping that is a range."""
@@ -37,7 +37,7 @@ class Range(Spec):
     high: float | None = None
     log: bool = False
     step: Annotated[float, Field(gt=0)] | None = None
-    choices: Annotated[tuple[Any, ...], Field(min_length=2)] | None = None
+    choices: Annotated[tuple[object, ...], Field(min_length=2)] | None = None
     int: bool = False
 
     @model_validator(mode="after")
@@ -77,7 +77,7 @@ class Objective(Spec):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_yaml(cls, value: Any) -> Any:
+    def _from_yaml(cls, value: object) -> object:
         if isinstance(value, str) and value != "steps_to":
             return {"name": value}
         if isinstance(value, cls) or (isinstance(value, dict) and "name" in value):
@@ -93,7 +93,7 @@ class Objective(Spec):
         return self.name.replace("_", " ") + ("" if self.loss is None else f" {self.loss:g}")
 
 
-def _several(value: Any) -> Any:
+def _several(value: object) -> object:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
@@ -110,7 +110,7 @@ class WarmStart(Spec):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_yaml(cls, value: Any) -> Any:
+    def _from_yaml(cls, value: object) -> object:
         return {"study": value} if isinstance(value, str) else value
 
 
@@ -221,12 +221,12 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec | SearchStudy
     return SearchStudy(search, data)
 
 
-def is_range(value: Any) -> bool:
+def is_range(value: object) -> TypeGuard[dict[str, object]]:
     """Whether a value of a study file stands for a range."""
     return isinstance(value, dict) and set(value) == {KEY}
 
 
-def ranges(data: Any, where: str, skip: tuple[str, ...] = ()) -> dict[str, Range]:
+def ranges(data: object, where: str, skip: tuple[str, ...] = ()) -> dict[str, Range]:
     """All ranges in a study file's data, by their path in it.
 
     Raises:
@@ -234,7 +234,7 @@ def ranges(data: Any, where: str, skip: tuple[str, ...] = ()) -> dict[str, Range
     """
     found: dict[str, Range] = {}
 
-    def walk(value: Any, keys: list[Any]) -> None:
+    def walk(value: object, keys: list[Key]) -> None:
         if is_range(value) and keys:
             found[path_of(keys)] = validate(Range, value[KEY], where, f"{path_of(keys)}.{KEY}")
         elif isinstance(value, dict | list):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, OptunaError
@@ -183,7 +182,7 @@ def _warm(study: Study, plan: SearchPlan, folder: str, points: int) -> None:
 
 def _contained(trial: FrozenTrial, plan: SearchPlan) -> bool:
     """Whether a point has a value inside the range of every parameter that exists there."""
-    params: dict[str, Any] = trial.params
+    params = trial.params
     for name, distribution, condition in plan.space.parameters:
         if condition is not None and params.get(condition[0]) != condition[1]:
             continue

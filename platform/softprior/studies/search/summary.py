@@ -38,7 +38,7 @@ class Point(NamedTuple):
     number: int
     state: str
     values: tuple[float, ...]
-    params: dict[str, Any]
+    params: dict[str, object]
     trials: tuple[str, ...]
     reason: str | None
 
@@ -151,6 +151,6 @@ def _point(trial: FrozenTrial) -> Point:
     )
 
 
-def _value(trial: FrozenTrial, name: str) -> Any:
+def _value(trial: FrozenTrial, name: str) -> object:
     found = trial.params[name]
     return found if isinstance(trial.distributions[name], CategoricalDistribution) else float(f"{found:.6g}")

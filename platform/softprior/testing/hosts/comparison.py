@@ -39,7 +39,8 @@ def _literal(oracle: nn.Module, a: Prompt, b: Prompt, batch: Batch) -> tuple[Flo
     """Jensen-Shannon divergence as the entropy of the mean less the mean of the entropies, and agreement."""
 
     def entropy(p: Tensor) -> Tensor:
-        return -torch.special.xlogy(p, p).sum()
+        found: Tensor = -torch.special.xlogy(p, p).sum()
+        return found
 
     divergence, agree = [], []
     for row in range(len(batch)):

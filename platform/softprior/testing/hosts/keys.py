@@ -18,15 +18,17 @@ from softprior.testing.hosts.oracle import with_positions
 from softprior.testing.hosts.recorder import Recorder
 
 
+def _whole(part: Tensor) -> Tensor:
+    """The keys or values of one text, heads side by side."""
+    return part[0].transpose(0, 1).flatten(1)
+
+
 @torch.no_grad()
 def attended(oracle: Any, ids: Int[Tensor, "T"]) -> dict[int, tuple[Tensor, Tensor]]:
     """A text's keys (after rotary and norms) and values [T D] by block, from transformers' cache."""
-    cache = DynamicCache()
+    cache: Any = DynamicCache()  # its layers are those of attention
     oracle(input_ids=ids[None], past_key_values=cache, use_cache=True)
-    return {
-        block: tuple(part[0].transpose(0, 1).flatten(1) for part in (layer.keys, layer.values))
-        for block, layer in enumerate(cache.layers)
-    }
+    return {block: (_whole(layer.keys), _whole(layer.values)) for block, layer in enumerate(cache.layers)}
 
 
 @torch.no_grad()

@@ -17,7 +17,8 @@ from softprior.testing.literal import literal_logits
 
 def embedding(oracle: Any) -> nn.Embedding:
     """The embedding layer."""
-    return oracle.get_input_embeddings()
+    found: nn.Embedding = oracle.get_input_embeddings()
+    return found
 
 
 def stacks(oracle: Any) -> dict[str, Blocks]:
@@ -31,7 +32,8 @@ def stacks(oracle: Any) -> dict[str, Blocks]:
 def first_norm(oracle: Any, block: int) -> nn.Module:
     """The first norm of a block that takes prompts."""
     if oracle.config.is_encoder_decoder:
-        return oracle.get_encoder().block[block].layer[0].layer_norm
+        norm: nn.Module = oracle.get_encoder().block[block].layer[0].layer_norm
+        return norm
     return Blocks.of(oracle).norm(block)
 
 
@@ -41,11 +43,12 @@ def predictions(oracle: Any, prompt: Prompt, text: list[int], first: int) -> Flo
     Of an encoder-decoder model the encoder reads what stands before `first`.
     """
     if oracle.config.is_encoder_decoder:
-        return _divided(oracle, prompt, text, first).logits[0]
+        logits: Tensor = _divided(oracle, prompt, text, first).logits[0]
+        return logits
     return literal_logits(oracle, prompt, text)[first - 1 :]
 
 
-def _divided(oracle: Any, prompt: Prompt, text: list[int], first: int, **options: Any) -> Any:
+def _divided(oracle: Any, prompt: Prompt, text: list[int], first: int, **options: bool) -> Any:
     """An encoder-decoder model's own forward: the prompt and the text up to `first`, then the rest."""
     states = embedding(oracle)(torch.tensor(text[:first]))
     if prompt:
