@@ -15,7 +15,9 @@ from softprior.assets.cache import ensure
 from softprior.prompt import Row
 from softprior.tasks import TASKS
 from softprior.tasks.base import SPLITS, Example, Quarantined, Split, Splits, Task, table
+from softprior.testing import check_task
 from softprior.testing.tasks import (
+    Spoiled,
     check_cache,
     check_controls,
     check_dropped,
@@ -349,6 +351,13 @@ BROKEN = {
 @pytest.mark.parametrize("check", CHECKS)
 def test_a_task_of_ones_own_passes(check, tokenizer):
     CHECKS[check](Own, tokenizer)
+
+
+def test_one_call_runs_the_suite(tokenizer):
+    tight, spoiled = Own(limit=OWN_LIMIT), Spoiled(Own(malformed=2), 2)
+    check_task(Own(), tokenizer, tight=tight, spoiled=spoiled)
+    with pytest.raises(AssertionError, match="task has other examples in another process"):
+        check_task(Hashed(), tokenizer)
 
 
 @pytest.mark.parametrize("broken", BROKEN)
