@@ -6,14 +6,8 @@ from softprior.errors import UserError
 from softprior.inputs.validation import validate
 from softprior.methods import METHODS
 from softprior.prompt import Place
-from softprior.testing.methods import (
-    BLOCKS,
-    check_places,
-    check_serialisation,
-    check_strictness,
-    check_text,
-    check_training,
-)
+from softprior.testing import check_method
+from softprior.testing.methods import BLOCKS, CHECKS, check_places
 
 every_method = pytest.mark.parametrize("name", sorted(METHODS))
 
@@ -24,24 +18,23 @@ def test_places(name, blocks):
     check_places(METHODS[name](), blocks)
 
 
+@pytest.mark.parametrize("check", CHECKS)
 @every_method
-def test_trained_methods_have_vectors_and_baselines_have_none(name):
-    check_training(METHODS[name]())
+def test_contract(name, check):
+    check(METHODS[name]())
 
 
-@every_method
-def test_text(name):
-    check_text(METHODS[name]())
+class Nowhere(METHODS["soft"]):
+    """Has a count of vectors and no place."""
+
+    def places(self, blocks, stack="decoder"):  # noqa: ARG002
+        return ()
 
 
-@every_method
-def test_serialisation(name):
-    check_serialisation(METHODS[name], METHODS[name]())
-
-
-@every_method
-def test_wrong_parameters(name):
-    check_strictness(METHODS[name])
+def test_one_call_runs_the_suite():
+    check_method(METHODS["deep"](tokens=3))
+    with pytest.raises(AssertionError):
+        check_method(Nowhere())
 
 
 def test_the_baselines_are_those_without_training():

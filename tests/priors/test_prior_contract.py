@@ -9,25 +9,21 @@ import torch
 from scipy.stats import multivariate_normal, uniform
 from sklearn.covariance import OAS
 
-from softprior.errors import UserError
 from softprior.inputs.validation import validate
 from softprior.priors import PRIORS, Prior
 from softprior.prompt import Place
 from softprior.results.posteriors import Posterior, save_posterior
 from softprior.seeding import torch_generator
+from softprior.testing import check_prior
 from softprior.testing.priors import (
+    CHECKS,
     TableSource,
-    check_density,
     check_draws,
-    check_global_state,
     check_integral,
     check_other_process,
-    check_record,
     check_reference,
-    check_samples,
     check_seeds,
-    check_serialisation,
-    check_support,
+    source_of,
 )
 
 WORDS = "answer shortly now"
@@ -137,12 +133,12 @@ def make(case: str, hidden: int = 4, tokens: int = 6, **params: object) -> Prior
     return validate(PRIORS[case.partition(",")[0]], {**given, **params}, "contract")
 
 
-def source_of(case: str) -> TableSource:
-    return TableSource(place=Place(0, "residual" if "residual" in make(case).kinds() else "value"))
+def source(case: str) -> TableSource:
+    return source_of(make(case))
 
 
 def density(case: str) -> bool:
-    return make(case).fit(source_of(case)).has_density
+    return make(case).fit(source(case)).has_density
 
 
 every_case = pytest.mark.parametrize("case", CASES)
@@ -152,46 +148,22 @@ def test_every_prior_has_a_case():
     assert {case.partition(",")[0] for case in CASES} == set(PRIORS)
 
 
+@pytest.mark.parametrize("check", CHECKS)
 @every_case
-def test_samples(case):
-    check_samples(make(case), source_of(case))
+def test_contract(case, check):
+    check(make(case), source(case))
 
 
 @every_case
 def test_the_seed_decides(case):
-    check_seeds(make(case), source_of(case), random=case not in FIXED)
-
-
-@every_case
-def test_global_generators_are_left_alone(case):
-    check_global_state(make(case), source_of(case))
+    check_seeds(make(case), source(case), random=case not in FIXED)
 
 
 def test_another_process_draws_the_same():
-    # Of each prior one case: the other process knows them by their names in the table, at one place.
+    # Of each prior one case, and all at one place.
     check_other_process(
         {case: make(case) for case in CASES if case in set(PRIORS) - {"zeros"}}, TableSource()
     )
-
-
-@every_case
-def test_serialisation(case):
-    check_serialisation(type(make(case)), make(case), source_of(case))
-
-
-@every_case
-def test_record(case):
-    check_record(make(case), source_of(case))
-
-
-@every_case
-def test_density_or_none(case):
-    check_density(make(case), source_of(case))
-
-
-@every_case
-def test_draws_lie_in_the_support(case):
-    check_support(make(case), source_of(case))
 
 
 WITH_DENSITY = [case for case in CASES if density(case)]
@@ -209,19 +181,18 @@ def test_the_density_is_that_of_the_samples(case, hidden):
 
 @pytest.mark.parametrize("case", SUPPORT)
 def test_draws_are_uniform_over_their_vectors(case):
-    source = source_of(case)
-    check_draws(make(case), source, SUPPORT[case](source))
+    check_draws(make(case), source(case), SUPPORT[case](source(case)))
 
 
 @pytest.mark.parametrize("case", REFERENCES)
 def test_log_density_equals_the_reference(case):
     reference, tolerance = REFERENCES[case]
-    check_reference(make(case), source_of(case), reference(source_of(case)), tolerance)
+    check_reference(make(case), source(case), reference(source(case)), tolerance)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if make(case).smooth()])
 def test_a_smooth_density_has_the_gradient_of_its_differences(case):
-    distribution = make(case).fit(source_of(case))
+    distribution = make(case).fit(source(case))
     points = distribution.sample(torch_generator(9), 3).double().requires_grad_(True)
     (gradient,) = torch.autograd.grad(distribution.log_prob(points).sum(), points)
     step = 1e-5
@@ -232,7 +203,21 @@ def test_a_smooth_density_has_the_gradient_of_its_differences(case):
         assert torch.allclose(slope, gradient[:, i], rtol=1e-4, atol=1e-4 * float(gradient.abs().max()))
 
 
-@every_case
-def test_unknown_parameters_are_refused(case):
-    with pytest.raises(UserError, match="unknown key 'no_such_parameter'"):
-        make(case, no_such_parameter=1)
+def test_one_call_runs_the_suite():
+    check_prior(PRIORS["isotropic"](scale=0.5), widths=(1,))
+    check_prior(PRIORS["zeros"](), random=False, vectors=torch.zeros(1, TableSource().hidden))
+
+
+class Narrow(PRIORS["isotropic"]):
+    """Draws from half of what it says."""
+
+    def fit(self, source):
+        distribution = super().fit(source)
+        whole = distribution.sample
+        distribution.sample = lambda generator, count: whole(generator, count) / 2
+        return distribution
+
+
+def test_one_call_finds_a_broken_prior():
+    with pytest.raises(AssertionError, match="covariance"):
+        check_prior(Narrow(), widths=(1,))

@@ -12,14 +12,9 @@ from softprior.inputs.validation import validate
 from softprior.priors import PRIORS
 from softprior.regularisers import REGULARISERS
 from softprior.seeding import torch_generator
+from softprior.testing import check_regulariser
 from softprior.testing.priors import TableSource
-from softprior.testing.regularisers import (
-    check_descent,
-    check_gradient,
-    check_serialisation,
-    check_value,
-    setting,
-)
+from softprior.testing.regularisers import CHECKS, check_serialisation, setting
 
 CASES = {
     "towards_prior": {},
@@ -51,24 +46,29 @@ def test_every_regulariser_has_a_case():
     assert {case.partition(",")[0] for case in CASES} == set(REGULARISERS)
 
 
+@pytest.mark.parametrize("check", CHECKS)
 @every_case
-def test_value(case):
-    check_value(make(case), SOURCE)
-
-
-@every_case
-def test_gradient(case):
-    check_gradient(make(case), SOURCE)
-
-
-@every_case
-def test_descent(case):
-    check_descent(make(case), SOURCE)
+def test_contract(case, check):
+    check(make(case), SOURCE)
 
 
 @every_case
 def test_serialisation(case):
-    check_serialisation(type(make(case)), make(case))
+    check_serialisation(make(case))
+
+
+class Detached(REGULARISERS["spread"]):
+    """A penalty that says nothing to the optimizer."""
+
+    def term(self, setting):
+        term = super().term(setting)
+        return lambda vectors: term(vectors.detach()) + 0 * vectors.sum()
+
+
+def test_one_call_runs_the_suite():
+    check_regulariser(REGULARISERS["spread"](scale=2.0))
+    with pytest.raises(AssertionError):
+        check_regulariser(Detached())
 
 
 def gaussian():

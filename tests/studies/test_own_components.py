@@ -17,7 +17,7 @@ from softprior.results.records import load_records
 from softprior.studies import own_code
 from softprior.studies.own_code import OwnCode, read_code, use_code
 from softprior.studies.plan import Plan, plan_study
-from softprior.testing.priors import TableSource, check_samples
+from softprior.testing import check_prior
 from tests.builders import study_file
 from tests.studies.runs import ONE, finish, here, start
 
@@ -137,7 +137,7 @@ def test_a_path_without_the_fingerprint_of_its_file_is_refused(tmp_path, forgott
 
 def test_a_prior_of_ones_own_passes_the_contract(forgotten):
     assert use_code(spiral()) == {"priors": ["spiral_prior"]}
-    check_samples(PRIORS["spiral_prior"](), TableSource())
+    check_prior(PRIORS["spiral_prior"]())
 
 
 @pytest.mark.parametrize(

@@ -1,23 +1,15 @@
-"""Cloze: sentences, blanks, and the mode of `language` that is made of them."""
+"""Cloze: examples, rows, scores, and how trials write the task."""
 
+import hashlib
 import json
-import subprocess
-import sys
-from collections import Counter
-from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from softprior.errors import UserError
-from softprior.tasks import Language
+from softprior.inputs.specs import Entry, EvaluationSpec, Rate, TrainingSpec, TrialSpec
+from softprior.tasks import TASKS, Cloze, Language
 from softprior.tasks.base import SPLITS, Example
-from softprior.tasks.cloze import BLANK, cloze, cloze_examples, sentences
-from softprior.tasks.language_source import Document
 from softprior.tasks.prepare import prepare
-
-SENTENCE = "The harbour of Genoa was crowded with merchants from every port."
 
 
 def written(path, documents):
@@ -30,81 +22,8 @@ def examples(task):
     return {split: [Example.of(record) for record in getattr(splits, split)] for split in SPLITS}
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("One ends.  Two\tends! Does three?", ["One ends.", "Two ends!", "Does three?"]),
-        ("A heading\nIts text is here.\n* an entry\n", ["Its text is here."]),
-        ("He met Dr. Smith. J. S. Bach was there.", ["He met Dr. Smith.", "J. S. Bach was there."]),
-        ("They live in the U.S.\nWe do not.", ["They live in the U.S.", "We do not."]),
-        ('"Is it you?" she asked. "It is."', ['"Is it you?" she asked.', '"It is."']),
-        ("and so it ended. This is whole. This is cut", ["This is whole."]),
-        ("", []),
-        (" \n\n \t", []),
-    ],
-)
-def test_a_text_is_cut_into_whole_sentences(text, found):
-    assert list(sentences(text)) == found
-
-
-def test_a_word_is_blanked():
-    found = cloze(SENTENCE)
-    assert found.word in {"harbour", "Genoa", "crowded", "with", "merchants", "from", "every", "port"}
-    assert found.input.replace(BLANK, found.word) == f"{SENTENCE}\nAnswer:"
-
-
-def test_different_sentences_are_blanked_at_different_places():
-    # Twenty sentences of eight words each that can be: all at one place would be no accident.
-    found = [cloze(SENTENCE.replace("Genoa", f"Genoa {i}")).word for i in range(20)]
-    assert len(set(found)) > 3
-
-
-def test_punctuation_around_a_word_stays():
-    assert cloze("It is so, as of “today”, or so.").input == "It is so, as of “___”, or so.\nAnswer:"
-
-
-@pytest.mark.parametrize(
-    "sentence",
-    [
-        "Yesterday it was as it is.",  # the first word alone is long enough
-        "Stop them here.",  # too short
-        "It is this or it is This.",  # twice
-        "He or she is the Answer to it.",  # would be read off "Answer:"
-        "It is a well-known 12th_century o'clock of it.",  # compounds and digits
-        "Fill in the blank ___ of the sheet.",  # a blank already
-        "",
-    ],
-)
-def test_a_sentence_without_a_word_to_blank(sentence):
-    assert cloze(sentence) is None
-
-
-def test_a_word_within_another_is_not_blanked():
-    assert cloze("It is a form of information.").word == "information"
-
-
-@given(st.lists(st.text("abcÉ.,_-'(1", min_size=1, max_size=8), min_size=5, max_size=12))
-def test_a_blank_is_unique_and_its_word_nowhere_in_the_input(words):
-    sentence = " ".join(["Also", "perhaps", *words])
-    found = cloze(sentence)
-    if found is not None:
-        assert found.input.count(BLANK) == 1
-        assert found.word.isalpha()
-        assert len(found.word) >= 4
-        assert found.word.lower() not in found.input.lower()
-        assert found.input.replace(BLANK, found.word) == f"{sentence}\nAnswer:"
-        assert not found.input.startswith(BLANK)
-
-
-def test_another_process_blanks_the_same_word():
-    code = f"from softprior.tasks.cloze import cloze; print(cloze({SENTENCE!r}).word)"
-    environment = {"PYTHONHASHSEED": "4711", "PYTHONPATH": str(Path(__file__).parents[2] / "platform")}
-    other = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert other.stdout.strip() == cloze(SENTENCE).word, other.stderr
-
-
 def test_only_the_word_and_the_end_are_labels(documents, make_tokenizer):
-    task = Language(data=str(documents), mode="cloze", length=64)
+    task = Cloze(data=str(documents), length=64)
     example = examples(task)["train"][0]
     for tokenizer in (make_tokenizer(False), make_tokenizer(True)):
         row = task.row(example, tokenizer)
@@ -117,14 +36,14 @@ def test_only_the_word_and_the_end_are_labels(documents, make_tokenizer):
 
 
 def test_scores_are_those_of_squad():
-    task = Language(mode="cloze")
+    task = Cloze()
     assert set(task.score("the Harbour.", ("harbour",)).values()) == {1.0}
     half = task.score("harbour of Genoa", ("harbour",))
     assert half == {"exact_match": 0.0, "precision": 1 / 3, "recall": 1.0, "f1": 0.5}
 
 
 def test_a_control_has_another_sentence_of_the_split_and_the_same_answer(documents, tokenizer):
-    task = Language(data=str(documents), mode="cloze", length=64)
+    task = Cloze(data=str(documents), length=64)
     for found in examples(task).values():
         by_input = {example.input: example for example in found}
         for example in found:
@@ -138,23 +57,14 @@ def test_a_control_has_another_sentence_of_the_split_and_the_same_answer(documen
     assert row.tokens[:start] != control.tokens[:control_start]
 
 
-def test_a_lone_sentence_has_no_control():
-    found = cloze_examples({"train": {}, "validation": {}, "test": {"d": Document("d", SENTENCE)}}, Counter())
-    assert [example.control for example in found["test"]] == [None]
-    assert found["train"] == found["validation"] == []
-
-
 def test_documents_are_divided_as_for_chunks(documents):
-    chunks, blanks = (
-        Language(data=str(documents)).splits(),
-        Language(data=str(documents), mode="cloze").splits(),
-    )
+    chunks, blanks = Language(data=str(documents)).splits(), Cloze(data=str(documents)).splits()
     for split in SPLITS:
         assert set(getattr(blanks, split)["group"]) == set(getattr(chunks, split)["group"])
 
 
 def test_every_document_gives_a_sentence_before_any_gives_two(documents):
-    for split, found in examples(Language(data=str(documents), mode="cloze")).items():
+    for split, found in examples(Cloze(data=str(documents))).items():
         names = [example.id.rpartition("-")[0] for example in found]
         number = len(set(names))
         assert number > 1, split
@@ -163,15 +73,15 @@ def test_every_document_gives_a_sentence_before_any_gives_two(documents):
 
 
 def test_few_sentences_are_not_all_openings(documents):
-    found = examples(Language(data=str(documents), mode="cloze"))["train"]
+    found = examples(Cloze(data=str(documents)))["train"]
     firsts = found[: len({example.group for example in found})]
     assert len({example.id.rpartition("-")[2] for example in firsts}) > 2
 
 
 def test_ids_stay_when_documents_are_added(tmp_path):
     texts = [f"Document {i} has a sentence. It has a second one, number {i}." for i in range(30)]
-    few = examples(Language(data=written(tmp_path / "few.jsonl", texts[:20]), mode="cloze"))
-    many = examples(Language(data=written(tmp_path / "many.jsonl", texts), mode="cloze"))
+    few = examples(Cloze(data=written(tmp_path / "few.jsonl", texts[:20])))
+    many = examples(Cloze(data=written(tmp_path / "many.jsonl", texts)))
     before = {example.id: (example.input, example.answers) for found in few.values() for example in found}
     after = {example.id: (example.input, example.answers) for found in many.values() for example in found}
     assert len(before) == 40
@@ -181,7 +91,7 @@ def test_ids_stay_when_documents_are_added(tmp_path):
 def test_a_sentence_of_two_splits_is_tested_and_not_trained_on(tmp_path):
     shared = "All rights are reserved by the publisher of this page."
     texts = [f"Page {i} says something about subject {i}. {shared}" for i in range(20)]
-    task = Language(data=written(tmp_path / "pages.jsonl", texts), mode="cloze")
+    task = Cloze(data=written(tmp_path / "pages.jsonl", texts))
     found = examples(task)
     holders = {
         s: sum("rights" in example.input or "rights" in example.answers for example in found[s])
@@ -194,7 +104,7 @@ def test_a_sentence_of_two_splits_is_tested_and_not_trained_on(tmp_path):
 def test_long_sentences_are_dropped_and_counted_never_cut(tmp_path, tokenizer):
     long = "The {} sentence goes on " + "and on " * 60 + "to the end."
     texts = [f"A short sentence about number {i}. {long.format(i)}" for i in range(20)]
-    task = Language(data=written(tmp_path / "mixed.jsonl", texts), mode="cloze", length=40)
+    task = Cloze(data=written(tmp_path / "mixed.jsonl", texts), length=40)
     prepared = prepare(task, tokenizer, "t")
     fitting = [
         example for found in examples(task).values() for example in found if "goes on" not in example.input
@@ -208,9 +118,7 @@ def test_long_sentences_are_dropped_and_counted_never_cut(tmp_path, tokenizer):
 
 def test_documents_without_a_sentence_are_counted(tmp_path, tokenizer):
     whole = [f"Document number {i} has one whole sentence." for i in range(60)]
-    task = Language(
-        data=written(tmp_path / "some.jsonl", [*whole, "A heading", "Too short.", "1 2 3"]), mode="cloze"
-    )
+    task = Cloze(data=written(tmp_path / "some.jsonl", [*whole, "A heading", "Too short.", "1 2 3"]))
     assert task.splits().notes == {"documents_without_cloze": 3}
     assert prepare(task, tokenizer, "t").notes["documents_without_cloze"] == 3
 
@@ -219,10 +127,100 @@ def test_malformed_lines_are_set_aside(tmp_path, tokenizer):
     path = tmp_path / "mine.jsonl"
     written(path, [f"Document number {i} has one whole sentence." for i in range(40)])
     path.write_text(path.read_text() + '{"text": \n{"body": "x"}\n')
-    assert prepare(Language(data=str(path), mode="cloze"), tokenizer, "t").quarantined == 2
+    assert prepare(Cloze(data=str(path)), tokenizer, "t").quarantined == 2
 
 
 def test_no_sentence_at_all(tmp_path, tokenizer):
-    task = Language(data=written(tmp_path / "none.jsonl", ["Heading", "Title", "1 2 3"]), mode="cloze")
+    task = Cloze(data=written(tmp_path / "none.jsonl", ["Heading", "Title", "1 2 3"]))
     with pytest.raises(UserError, match="every split needs an example, and none of the 0 for train fits"):
         prepare(task, tokenizer, "t")
+
+
+# How trials write the task
+
+
+def trial(entry: object) -> TrialSpec:
+    task = TASKS.component(Entry.model_validate(entry), "study.yaml", "tasks[0]")
+    return TrialSpec(
+        model="tiny",
+        model_fingerprint="m",
+        paths=TASKS.paths(task, "task"),
+        dtype="float32",
+        method=Entry(name="soft", params={"tokens": 4}),
+        prior=Entry(name="isotropic", params={"scale": 0.02}),
+        task=TASKS.entry(task),
+        data_fingerprint=task.fingerprint(),
+        rate=Rate(value=0.05),
+        seed=0,
+        training=TrainingSpec(steps=6, batch=8),
+        evaluation=EvaluationSpec(),
+    )
+
+
+WIKIPEDIA = "63f815ee7d0b7fdf47c54d83a16e0545bf7cba7d79a8e6c47e111eb68ae17302"
+
+COUNTS = '"test_examples":256,"train_examples":2000,"validation_examples":256'
+
+
+@pytest.mark.parametrize(
+    ("entries", "known", "written"),
+    [
+        (
+            ["language", {"language": {"mode": "continue"}}],
+            "b322a869054425dd",
+            f'"length":128,"max_new_tokens":32,{COUNTS}',
+        ),
+        ([{"language": {"length": 64}}], "80959caf85382e1b", f'"length":64,"max_new_tokens":32,{COUNTS}'),
+        (
+            ["cloze", {"cloze": {"length": 128}}, {"language": {"mode": "cloze"}}],
+            "2196f3335df63e9a",
+            f'"length":128,"max_new_tokens":12,"mode":"cloze",{COUNTS}',
+        ),
+        (
+            [
+                {"cloze": {"length": 64, "max_new_tokens": 5}},
+                {"language": {"mode": "cloze", "length": 64, "max_new_tokens": 5}},
+            ],
+            "c8dc81ffaabacc76",
+            f'"length":64,"max_new_tokens":5,"mode":"cloze",{COUNTS}',
+        ),
+    ],
+)
+def test_trials_have_the_ids_from_when_cloze_was_a_mode_of_language(entries, known, written):
+    """The ids and texts are those that softprior gave when one class was both."""
+    for found in map(trial, entries):
+        assert found.id == known
+        assert found.data_fingerprint == WIKIPEDIA
+        text = f'{{"name":"language","params":{{"data":"wikipedia-106",{written}}}}}'
+        assert found.task.canonical() == text
+        assert TASKS.entry(TASKS.component(Entry.model_validate_json(text))).canonical() == text
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "known"),
+    [(Language, 12, "f57926daaa245515"), (Cloze, 24, "afbcce28f62104bd")],
+)
+def test_examples_are_those_from_when_cloze_was_a_mode_of_language(kind, number, known, tmp_path):
+    texts = [f"Document {i} has a sentence. It has a second one, number {i}." for i in range(12)]
+    task = kind(data=written(tmp_path / "mine.jsonl", texts))
+    assert task.fingerprint() == "bb899d8c61b274f7"
+    rows = [
+        {field: value for field, value in example._asdict().items() if field != "group"}
+        for found in examples(task).values()
+        for example in found
+    ]
+    assert len(rows) == number
+    assert hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16] == known
+
+
+def test_what_is_wrong_is_said_under_the_name_that_the_file_has():
+    with pytest.raises(UserError, match=r"study.yaml: tasks\[0\].language.length = 3: must be at least 16"):
+        trial({"language": {"mode": "cloze", "length": 3}})
+    with pytest.raises(UserError, match=r"unknown key 'tasks\[0\].cloze.mode'"):
+        trial({"cloze": {"mode": "cloze"}})
+
+
+def test_sizes():
+    assert (Cloze().generates, Cloze().headline, Cloze().max_new_tokens) == (True, "exact_match", 12)
+    assert Cloze(length=128).positions() == 35
+    assert Cloze(length=20).positions() <= 20

@@ -294,25 +294,21 @@ def test_an_unknown_source():
         validate(Language, {"data": "wikipedia"}, "study.yaml")
 
 
-def test_an_unknown_mode():
-    with pytest.raises(UserError, match="mode = 'close' is not a choice; did you mean 'cloze'"):
+def test_another_mode_is_refused_with_the_task_for_it():
+    with pytest.raises(UserError, match=r"mode = 'close': must be continue, .* is the task cloze"):
         validate(Language, {"mode": "close"}, "study.yaml")
 
 
-def test_the_identity_of_the_default_mode_is_frozen():
+def test_the_identity_is_frozen():
     frozen = (
         '{"data":"wikipedia-106","length":128,"max_new_tokens":32,"test_examples":256,'
         '"train_examples":2000,"validation_examples":256}'
     )
     assert Language().canonical() == Language(mode="continue").canonical() == frozen
-    assert '"max_new_tokens":12,"mode":"cloze"' in Language(mode="cloze").canonical()
     assert Language.model_validate_json(frozen) == Language()
 
 
-def test_a_mode_decides_what_is_measured():
-    text, cloze = Language(), Language(mode="cloze")
-    assert (text.generates, text.headline, text.max_new_tokens, text.positions()) == (False, "loss", 32, 128)
-    assert (cloze.generates, cloze.headline, cloze.max_new_tokens) == (True, "exact_match", 12)
-    assert Language(mode="cloze", max_new_tokens=5).max_new_tokens == 5
-    assert Language(mode="cloze", length=20).positions() <= 20
-    assert text.instruction != cloze.instruction
+def test_nothing_is_generated():
+    task = Language()
+    assert (task.generates, task.headline, task.metrics, task.positions()) == (False, "loss", (), 128)
+    assert task.score("words", ()) == {}

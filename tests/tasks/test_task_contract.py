@@ -15,7 +15,9 @@ from softprior.assets.cache import ensure
 from softprior.prompt import Row
 from softprior.tasks import TASKS
 from softprior.tasks.base import SPLITS, Example, Quarantined, Split, Splits, Task, table
+from softprior.testing import check_task
 from softprior.testing.tasks import (
+    Spoiled,
     check_cache,
     check_controls,
     check_dropped,
@@ -39,9 +41,9 @@ CASES = {
     "squad": {"data": "sound.json", "context_tokens": 300},
     "arithmetic": {"modules": ("two_digit_addition", "mul", "simplify_surd")},
     "language": {"data": "sound.jsonl", "length": 32},
-    "language, cloze": {"data": "sound.jsonl", "length": 64, "mode": "cloze"},
+    "cloze": {"data": "sound.jsonl", "length": 64},
 }
-"""Parameters by case, all offline; what stands before the comma is the task's name, `data` a file below."""
+"""Parameters by task, all offline; `data` is a file below."""
 
 GENERATED = {"arithmetic"}
 """Cases whose questions are drawn: groups are in every split, no row is malformed, every example fits."""
@@ -55,14 +57,14 @@ CONTEXTS = {
 TIGHT = {
     "squad": {"context_tokens": 108},
     "language": {"data": "short.jsonl"},
-    "language, cloze": {"length": 31},
+    "cloze": {"length": 31},
 }
 """With these, some examples do not fit; a document does not where it is too short to learn from."""
 
 MALFORMED = {
     "squad": {"data": "malformed.json"},
     "language": {"data": "malformed.jsonl"},
-    "language, cloze": {"data": "malformed.jsonl"},
+    "cloze": {"data": "malformed.jsonl"},
 }
 """With these, the data has three malformed rows besides the sound ones."""
 
@@ -91,13 +93,13 @@ def make(tmp_path, documents):
         given = {"train_examples": 30, "validation_examples": 4, "test_examples": 4, **CASES[case], **params}
         if "data" in given:
             given["data"] = str(tmp_path / given["data"])
-        return TASKS[case.partition(",")[0]](**given)
+        return TASKS[case](**given)
 
     return make
 
 
 def test_every_task_has_a_case():
-    assert {case.partition(",")[0] for case in CASES} == set(TASKS)
+    assert set(CASES) == set(TASKS)
     assert set(TIGHT) == set(MALFORMED) == set(CASES) - GENERATED
     assert set(CONTEXTS) <= set(CASES)
 
@@ -121,7 +123,7 @@ def test_texts(case, make):
 @every_case
 def test_the_source_is_identified_without_being_fetched(case, make):
     check_fingerprint(make(case))
-    check_fingerprint(TASKS[case.partition(",")[0]]())
+    check_fingerprint(TASKS[case]())
 
 
 @every_case
@@ -349,6 +351,13 @@ BROKEN = {
 @pytest.mark.parametrize("check", CHECKS)
 def test_a_task_of_ones_own_passes(check, tokenizer):
     CHECKS[check](Own, tokenizer)
+
+
+def test_one_call_runs_the_suite(tokenizer):
+    tight, spoiled = Own(limit=OWN_LIMIT), Spoiled(Own(malformed=2), 2)
+    check_task(Own(), tokenizer, tight=tight, spoiled=spoiled)
+    with pytest.raises(AssertionError, match="task has other examples in another process"):
+        check_task(Hashed(), tokenizer)
 
 
 @pytest.mark.parametrize("broken", BROKEN)

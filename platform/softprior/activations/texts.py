@@ -17,7 +17,6 @@ from softprior.assets.tokens import Tokenizer, around, chunks
 from softprior.errors import UserError
 from softprior.inputs.data_files import Malformed, has_mark, kind_of
 from softprior.inputs.labels import counted
-from softprior.inputs.validation import validate
 from softprior.seeding import derive, numpy_generator
 from softprior.tasks import TASKS, Task
 from softprior.tasks.base import Split
@@ -317,11 +316,7 @@ def sources(spec: ActivationsSpec, loaded: Identified, where: str = "activations
     """
     found: dict[str, Source] = {}
     for i, entry in enumerate(spec.tasks):
-        if entry.name not in TASKS:
-            raise UserError(
-                f"{where}: tasks[{i}] = '{entry.name}' does not exist; there are {', '.join(TASKS)}"
-            )
-        task = validate(TASKS[entry.name], entry.params, f"{where}: tasks[{i}].{entry.name}")
+        task = TASKS.component(entry, where, f"tasks[{i}]")
         found[entry.name] = TaskTexts.of(task, entry.name, spec.split, spec.tokens, loaded)
     for files in spec.files:
         found[files.name] = FileTexts(files, loaded.tokenizer)

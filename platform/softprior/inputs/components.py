@@ -57,12 +57,22 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
         axis: what study files call them, as `priors`. Installed packages offer others as entry points of the
             group `softprior.AXIS`, and a user's own code adds to them: see `own_code`.
         kinds: softprior's own.
+        written_as: by name, the kinds that trials write in another way, which study files may use too: under
+            another's name, with parameters that say which is meant. It keeps the ids of trials from before a
+            kind had a name of its own.
     """
 
-    def __init__(self, base: type[SpecT], axis: str, kinds: Mapping[str, type[SpecT]]) -> None:
+    def __init__(
+        self,
+        base: type[SpecT],
+        axis: str,
+        kinds: Mapping[str, type[SpecT]],
+        written_as: Mapping[str, Entry] | None = None,
+    ) -> None:
         self.base = base
         self.axis = axis
         self.kinds = dict(kinds)
+        self.written_as = dict(written_as or {})
 
     def __getitem__(self, name: str) -> type[SpecT]:
         own = self.kinds.get(name)
@@ -127,7 +137,9 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
         if entry.name not in self:
             hint = nearest(entry.name, list(self))
             raise UserError(f"{where}: {at} = '{entry.name}' does not exist; {hint}")
-        return validate(self[entry.name], entry.params, where, f"{at}.{entry.name}" if at else "")
+        at = f"{at}.{entry.name}" if at else ""
+        meant = self._meant(entry)
+        return validate(self[meant.name], meant.params, where, at)
 
     def components(self, entries: Sequence[Entry], where: str, axis: str) -> list[SpecT]:
         """The components of one axis of a study.
@@ -151,7 +163,8 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
             raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
         if entry.name not in self:
             raise ValueError(f"'{entry.name}' cannot be used here; {nearest(entry.name, list(self))}")
-        return validate_inner(self[entry.name], entry.params, entry.name)
+        meant = self._meant(entry)
+        return validate_inner(self[meant.name], meant.params, entry.name)
 
     def written(self, component: SpecT) -> dict[str, object]:
         """The entry of a component inside another, as JSON."""
@@ -159,7 +172,17 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
 
     def entry(self, component: SpecT) -> Entry:
         """The entry that names a component, every parameter written out."""
-        return Entry(name=self.name(component), params=component.model_dump(mode="json"))
+        name, params = self.name(component), component.model_dump(mode="json")
+        written = self.written_as.get(name, Entry(name=name))
+        return Entry(name=written.name, params={**params, **written.params})
+
+    def _meant(self, entry: Entry) -> Entry:
+        """The entry under the name of its kind: the opposite of `written_as`."""
+        for name, written in self.written_as.items():
+            if entry.name == written.name and written.params.items() <= entry.params.items():
+                own = {key: value for key, value in entry.params.items() if key not in written.params}
+                return Entry(name=name, params=own)
+        return entry
 
     def paths(self, component: SpecT, at: str) -> tuple[str, ...]:
         """Keys of a component's parameters that say where a file is, as they are in its entry.

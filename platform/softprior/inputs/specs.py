@@ -224,9 +224,13 @@ class TrainingSpec(Spec):
     checkpoint: Annotated[int, Field(ge=1)] = 5
     by_task: dict[str, Steps] = {}
 
-    def for_task(self, task: str) -> TrainingSpec:
-        """The same with the task's own steps and batch, and without those of other tasks."""
-        own = self.by_task.get(task)
+    def for_task(self, *names: str) -> TrainingSpec:
+        """The same with a task's own steps and batch, and without those of other tasks.
+
+        Args:
+            names: the task's; the first that has some counts.
+        """
+        own = next((self.by_task[name] for name in names if name in self.by_task), None)
         update: dict[str, object] = {"by_task": {}}
         if own is not None:
             update |= {"steps": own.steps, "batch": own.batch}

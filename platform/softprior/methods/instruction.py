@@ -10,7 +10,7 @@ from softprior.prompt import Place, Stack
 
 
 class Instruction(Method):
-    """The baseline of a person who writes a prompt.
+    """A text in front of every input: the baseline of a person who writes a prompt.
 
     Attributes:
         written: the text; null takes the task's own instruction. For none at all there is the method none.

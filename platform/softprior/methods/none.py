@@ -9,7 +9,7 @@ from softprior.prompt import Place, Stack
 
 
 class NoPrompt(Method):
-    """The baseline of every table."""
+    """No prompt: the model alone, the baseline of every table."""
 
     trained: ClassVar[bool] = False
 

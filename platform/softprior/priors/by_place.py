@@ -24,7 +24,7 @@ Part = Annotated[Prior, PlainValidator(COMPONENTS.inside), PlainSerializer(COMPO
 
 
 class ByPlace(Prior):
-    """Chooses by block and kind; without this prior all places share one.
+    """A prior for each place, chosen by block and kind; without this one all places share a prior.
 
     Attributes:
         default: the prior of places that nothing else names.

@@ -32,7 +32,7 @@ BISECTIONS = 60
 
 
 class Exclusion(Domain, Shrinkage, Prior):
-    """The paper's distribution, or, with `quantile` or `multiple`, a shell around the data.
+    """The paper's distribution around the data, or, with `quantile` or `multiple`, a shell around them.
 
     The paper draws x from a wider Gaussian N(mu, c_dim Sigma), c_dim = c^(2/D), and accepts it with
     probability max(0, 1 - pdf(x) / pdf_wide(x)); what remains has density proportional to

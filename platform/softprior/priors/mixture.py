@@ -25,7 +25,7 @@ EXACT = 1e-6
 
 
 class Mixture(Prior):
-    """Each vector's component is drawn by weight, independently.
+    """Each vector is drawn from one of several priors, chosen by weight.
 
     A mixture of mixtures is a mixture, so components are simple priors.
 

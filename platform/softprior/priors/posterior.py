@@ -30,7 +30,7 @@ KEPT = 4096
 
 
 class PosteriorPrior(Prior):
-    """The final vectors of a posterior file at the same place, in their order.
+    """The final vectors of an earlier trial at the same place, in their order, or noise around them.
 
     Copies are exact, except for keys, whose positions are removed and applied again: equal to 1e-6.
 

@@ -12,7 +12,7 @@ from softprior.prompt import Kind
 
 
 class Zeros(Prior):
-    """There is nothing to draw: every seed starts from zero. Only for keys and values of a prefix.
+    """Zeros, so every seed starts from the same vectors; only for keys and values of a prefix.
 
     In the residual stream a vector of zeros stays zero through every block without biases, and each
     norm multiplies its gradient by 1 / sqrt(epsilon): on SmolLM2 it is not a number after 30 blocks.

@@ -50,7 +50,7 @@ def resolve(study: StudySpec, where: str) -> Parts:
         else [REGULARISERS.component(entry, where, f"regularisers[{i}]") for entry in several]
         for i, several in enumerate(study.regularisers)
     ]
-    names = [entry.name for entry in study.tasks]
+    names = list(dict.fromkeys(name for t in tasks for name in (TASKS.name(t), TASKS.entry(t).name)))
     for name in study.training.by_task:
         if name not in names:
             raise UserError(

@@ -255,7 +255,7 @@ def _trials(study: StudySpec, cell: Cell, fingerprint: str) -> list[TrialSpec]:
 
     if not cell.method.trained:
         return [trial(prior=None, rate=None, seed=None, training=None)]
-    training = study.training.for_task(task.name)
+    training = study.training.for_task(TASKS.name(cell.task), task.name)
     trials = []
     for start in cell.starts:
         terms = sorted(start.regularisers, key=lambda term: REGULARISERS.entry(term).canonical())

@@ -1,8 +1,10 @@
 """Tasks that a prompt is trained for, one per file, all of them in `TASKS`."""
 
 from softprior.inputs.components import Table
+from softprior.inputs.specs import Entry
 from softprior.tasks.arithmetic import Arithmetic
 from softprior.tasks.base import Task
+from softprior.tasks.cloze import Cloze
 from softprior.tasks.language import Language
 from softprior.tasks.squad import Squad
 
@@ -15,5 +17,7 @@ TASKS: Table[Task] = Table(
         "squad": Squad,
         "arithmetic": Arithmetic,
         "language": Language,
+        "cloze": Cloze,
     },
+    written_as={"cloze": Entry(name="language", params={"mode": "cloze"})},  # cloze was a mode of it once
 )

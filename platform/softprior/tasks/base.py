@@ -18,6 +18,7 @@ from softprior.prompt import Row
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
+NewTokens = Annotated[int, Field(ge=1, le=4096)]
 
 EXAMPLE_FEATURES = Features(
     {
@@ -134,7 +135,7 @@ class Task(Spec, ABC):
     train_examples: Count = 2000
     validation_examples: Count = 256
     test_examples: Count = 256
-    max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = 32
+    max_new_tokens: NewTokens = 32
 
     @property
     def metrics(self) -> tuple[str, ...]:

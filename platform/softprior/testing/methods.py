@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -44,19 +45,44 @@ def check_text(method: Method) -> None:
         assert method.text(default) == method.text(default)
 
 
-def check_serialisation(kind: type[Method], method: Method) -> None:
+def check_serialisation(method: Method) -> None:
     """A method survives JSON."""
-    loaded = validate(kind, json.loads(method.canonical()), "contract")
+    loaded = validate(type(method), json.loads(method.canonical()), "contract")
     assert loaded == method
     assert loaded.canonical() == method.canonical()
     assert loaded.places(BLOCKS[0]) == method.places(BLOCKS[0])
 
 
-def check_strictness(kind: type[Method]) -> None:
+def check_strictness(method: Method) -> None:
     """Unknown parameters and vectors that are none are refused."""
+    kind, params = type(method), json.loads(method.canonical())
     with pytest.raises(UserError, match="unknown key 'no_such_parameter'"):
-        validate(kind, {"no_such_parameter": 1}, "contract")
+        validate(kind, {**params, "no_such_parameter": 1}, "contract")
     if kind.trained:
         for count in (0, -1, 1.5, True, "2"):
             with pytest.raises(UserError, match="tokens = "):
-                validate(kind, {"tokens": count}, "contract")
+                validate(kind, {**params, "tokens": count}, "contract")
+
+
+CHECKS: tuple[Callable[[Method], None], ...] = (
+    check_training,
+    check_text,
+    check_serialisation,
+    check_strictness,
+)
+"""The suite, apart from `check_places`, which is for each size of model."""
+
+
+def check_method(method: Method) -> None:
+    """Runs the whole suite.
+
+    Args:
+        method: one that suits a model of `BLOCKS[0]` blocks.
+
+    Raises:
+        AssertionError: the method breaks its contract.
+    """
+    for blocks in BLOCKS:
+        check_places(method, blocks)
+    for check in CHECKS:
+        check(method)

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,12 +20,14 @@ from jaxtyping import Float, Int
 from scipy.stats import chi2
 from torch import Tensor
 
+from softprior.errors import UserError
 from softprior.inputs.validation import validate
-from softprior.priors import PRIORS, Distribution, Outline, Prior
+from softprior.priors import Distribution, Outline, Prior
 from softprior.priors.domain import Domain, Shrinkage, fit_domain
 from softprior.prompt import Place
 from softprior.seeding import derive, torch_generator
 from softprior.statistics.reference import Reference
+from softprior.testing.elsewhere import answered, is_found, read, written
 
 STANDARD_ERRORS = 5
 """Allowed distance of a sample's moment from theory: chance exceeds it once in two million numbers."""
@@ -104,6 +105,11 @@ class TableSource:
         return fit_domain(Domain(), Shrinkage(), self).reference
 
 
+def source_of(prior: Prior) -> TableSource:
+    """The table at a place that the prior can start."""
+    return TableSource(place=Place(0, "residual" if "residual" in prior.kinds() else "value"))
+
+
 def outline_of(source: TableSource) -> Outline:
     """The source as a plan sees it."""
     return Outline(source.place, source.places, source.tokens, source.model, source.hidden, source.size)
@@ -163,20 +169,13 @@ def check_global_state(prior: Prior, source: TableSource) -> None:
 
 
 def check_other_process(priors: Mapping[str, Prior], source: TableSource) -> None:
-    """The same parameters and seed give the same bits in another process, for all priors at once."""
-    job = {
-        "source": [source.hidden, source.tokens, source.size],
-        "priors": {name: prior.model_dump(mode="json") for name, prior in priors.items()},
-    }
-    found = subprocess.run(  # noqa: S603  this interpreter, on a text of this module
-        [sys.executable, "-c", f"from {__name__} import answer; answer()"],
-        input=json.dumps(job),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert found.returncode == 0, found.stderr
-    assert json.loads(found.stdout) == {name: _sampled(prior, source) for name, prior in priors.items()}
+    """The same parameters and seed give the same bits in another process, for all priors at once.
+
+    Their classes must be found by name in modules that can be imported.
+    """
+    sizes = [source.hidden, source.tokens, source.size]
+    job = {"source": sizes, "place": source.place.name, "priors": written(priors)}
+    assert answered(__name__, job) == {name: _sampled(prior, source) for name, prior in priors.items()}
 
 
 def answer() -> None:
@@ -184,8 +183,9 @@ def answer() -> None:
     job = json.load(sys.stdin)
     torch.manual_seed(4711)
     np.random.seed(4711)
-    source = TableSource(*job["source"])
-    priors = {name: validate(PRIORS[name], params, name) for name, params in job["priors"].items()}
+    hidden, tokens, size = job["source"]
+    source = TableSource(hidden, tokens, size, Place.parse(job["place"]))
+    priors = read(job["priors"], Prior)  # type: ignore[type-abstract]
     print(json.dumps({name: _sampled(prior, source) for name, prior in priors.items()}))
 
 
@@ -194,12 +194,15 @@ def _sampled(prior: Prior, source: TableSource) -> list[list[float]]:
     return values
 
 
-def check_serialisation(kind: type[Prior], prior: Prior, source: TableSource) -> None:
-    """A prior survives JSON, and the loaded one makes the same distribution."""
-    loaded = validate(kind, json.loads(prior.canonical()), "contract")
+def check_serialisation(prior: Prior, source: TableSource) -> None:
+    """A prior survives JSON, the loaded one makes the same distribution, and unknown keys are refused."""
+    params = json.loads(prior.canonical())
+    loaded = validate(type(prior), params, "contract")
     assert loaded == prior
     assert loaded.canonical() == prior.canonical()
     assert _sampled(loaded, source) == _sampled(prior, source)
+    with pytest.raises(UserError, match="unknown key 'no_such_parameter'"):
+        validate(type(prior), {**params, "no_such_parameter": 1}, "contract")
 
 
 def check_record(prior: Prior, source: TableSource) -> None:
@@ -279,6 +282,52 @@ def check_draws(prior: Prior, source: TableSource, support: Float[Tensor, "N H"]
     centred = exact - exact.mean(0)
     # Draws without repetition vary less than independent ones, so the errors below are generous.
     check_moments(sample.double(), exact.mean(0), centred.T @ centred / len(support), 1e-12, 1e-12)
+
+
+CHECKS: tuple[Callable[[Prior, TableSource], None], ...] = (
+    check_samples,
+    check_global_state,
+    check_serialisation,
+    check_record,
+    check_density,
+    check_support,
+)
+"""The part of the suite that needs to know nothing but the prior; `check_prior` has all of it."""
+
+
+def check_prior(
+    prior: Prior,
+    source: TableSource | None = None,
+    *,
+    random: bool = True,
+    widths: Sequence[int] = tuple(GRID),
+    vectors: Float[Tensor, "N H"] | None = None,
+) -> None:
+    """Runs the whole suite.
+
+    Another process is asked too, if it can import the class.
+
+    Args:
+        source: what it is fitted on; the table of `source_of` by default.
+        random: False for a prior with nothing to draw.
+        widths: of the vectors for which a density is integrated; empty for a prior that fits one width alone.
+        vectors: the finite set that a prior without a density draws from, each as often as any other.
+
+    Raises:
+        AssertionError: the prior breaks its contract.
+    """
+    source = source or source_of(prior)
+    for check in CHECKS:
+        check(prior, source)
+    check_seeds(prior, source, random)
+    if prior.fit(source).has_density:
+        for hidden in widths:
+            # A prompt of one vector, since each may have a density of its own.
+            check_integral(prior, TableSource(hidden, tokens=1, place=source.place))
+    if vectors is not None:
+        check_draws(prior, source, vectors)
+    if is_found(type(prior)):
+        check_other_process({"prior": prior}, source)
 
 
 class Law(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -67,11 +68,27 @@ def check_descent(regulariser: Regulariser, source: TableSource) -> None:
     assert float(term(vectors - step * gradient)) < float(value.detach())
 
 
-def check_serialisation(kind: type[Regulariser], regulariser: Regulariser) -> None:
+def check_serialisation(regulariser: Regulariser) -> None:
     """A regulariser survives JSON, and refuses what it does not know."""
-    loaded = validate(kind, json.loads(regulariser.canonical()), "contract")
-    assert loaded == regulariser
+    kind, params = type(regulariser), json.loads(regulariser.canonical())
+    assert validate(kind, params, "contract") == regulariser
     with pytest.raises(UserError, match="unknown key 'no_such_parameter'"):
-        validate(kind, {"no_such_parameter": 1}, "contract")
+        validate(kind, {**params, "no_such_parameter": 1}, "contract")
     with pytest.raises(UserError, match="weight = -1"):
-        validate(kind, {"weight": -1.0}, "contract")
+        validate(kind, {**params, "weight": -1.0}, "contract")
+
+
+CHECKS: tuple[Callable[[Regulariser, TableSource], None], ...] = (check_value, check_gradient, check_descent)
+"""The part of the suite that is about the penalty of vectors near a table."""
+
+
+def check_regulariser(regulariser: Regulariser, source: TableSource | None = None) -> None:
+    """Runs the whole suite.
+
+    Raises:
+        AssertionError: the regulariser breaks its contract.
+    """
+    source = source or TableSource()
+    for check in CHECKS:
+        check(regulariser, source)
+    check_serialisation(regulariser)

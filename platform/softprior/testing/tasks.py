@@ -9,17 +9,15 @@ byte-level ones with an end-of-sequence token, so that a text comes back from it
 from __future__ import annotations
 
 import json
-import os
-import pkgutil
 import random
 import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -32,6 +30,7 @@ from softprior.inputs.validation import validate
 from softprior.prompt import Row, collate
 from softprior.tasks.base import EXAMPLE_FEATURES, SPLITS, Example, Split, Splits, Task
 from softprior.tasks.prepare import Prepared, prepare
+from softprior.testing.elsewhere import answered, is_found, read, written
 
 COUNTS = ("train_examples", "validation_examples", "test_examples", "max_new_tokens")
 """Parameters of every task that are whole numbers from 1 on."""
@@ -140,26 +139,9 @@ def check_other_process(tasks: Mapping[str, Task]) -> None:
 
     Their classes must be found by name in modules that can be imported.
     """
-    job = {
-        name: [f"{type(task).__module__}:{type(task).__qualname__}", json.loads(task.canonical())]
-        for name, task in tasks.items()
-    }
     # An empty cache of its own, or it would read what this process has generated.
     with _empty_cache():
-        found = subprocess.run(  # noqa: S603  this interpreter, on a text of this module
-            [sys.executable, "-c", f"from {__name__} import answer; answer()"],
-            input=json.dumps(job),
-            env={
-                **os.environ,
-                "PYTHONHASHSEED": "4711",
-                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert found.returncode == 0, found.stderr
-    there = json.loads(found.stdout)
+        there = answered(__name__, written(tasks))
     assert set(there) == set(tasks)
     with _empty_cache():
         for name, task in tasks.items():
@@ -170,9 +152,7 @@ def answer() -> None:
     """The other process of `check_other_process`: reads the job, with every global seed changed."""
     job = json.load(sys.stdin)
     with _seeds(99):
-        tasks = {
-            name: validate(pkgutil.resolve_name(kind), params, name) for name, (kind, params) in job.items()
-        }
+        tasks = read(job, Task)  # type: ignore[type-abstract]
         print(json.dumps({name: _plain(task.splits()) for name, task in tasks.items()}))
 
 
@@ -366,6 +346,74 @@ def check_quarantined(task: Task, sound: Task, malformed: int, tokenizer: Tokeni
         prepared = prepare(task, tokenizer, "contract")
         assert prepared.quarantined == malformed
         assert prepared.quarantine == tuple(splits.quarantined)
+
+
+CHECKS: tuple[Callable[[Task], None], ...] = (
+    check_serialisation,
+    check_strictness,
+    check_texts,
+    check_fingerprint,
+    check_repeatable,
+    check_scores,
+)
+"""The part of the suite that is about a task alone."""
+
+TOKENISED: tuple[Callable[[Task, Tokenizer], None], ...] = (
+    check_rows,
+    check_prepared,
+    check_cache,
+    check_positions,
+)
+"""The part about its rows of tokens. `check_task` has all checks, also those that need to know more."""
+
+
+class Spoiled(NamedTuple):
+    """A task with malformed rows in its data.
+
+    Attributes:
+        task: the same as one that is sound, with these rows added.
+        malformed: their number.
+    """
+
+    task: Task
+    malformed: int
+
+
+def check_task(
+    task: Task,
+    tokenizer: Tokenizer,
+    *,
+    by_group: bool = True,
+    context: Callable[[str], str] | None = whole,
+    tight: Task | None = None,
+    spoiled: Spoiled | None = None,
+) -> None:
+    """Runs the whole suite on a small sound task, as described above.
+
+    Another process is asked too, if it can import the class.
+
+    Args:
+        tokenizer: a byte-level one with an end-of-sequence token, such as that of `tiny`.
+        by_group: as in `check_splits`.
+        context: as in `check_controls`; without effect if nothing is generated, as there is no control then.
+        tight: a form of the task in which examples do not fit; None if all always fit.
+        spoiled: a form with malformed rows; None if no row can be malformed.
+
+    Raises:
+        AssertionError: the task breaks its contract.
+    """
+    for check in CHECKS:
+        check(task)
+    check_splits(task, by_group)
+    for on_tokens in TOKENISED:
+        on_tokens(task, tokenizer)
+    check_controls(task, tokenizer, context if task.generates else None)
+    if tight is not None:
+        check_dropped(tight, tokenizer)
+    if spoiled is not None:
+        check_quarantined(spoiled.task, task, spoiled.malformed, tokenizer)
+    if is_found(type(task)):
+        check_other_process({"task": task})
 
 
 def _check_row(task: Task, example: Example, row: Row, tokenizer: Tokenizer) -> None:

@@ -1,0 +1,97 @@
+"""Tables of components in the docs, written from the classes: `python -m tests.docs.tables` renews them.
+
+A table stands between `<!-- table: AXIS -->` and `<!-- end -->`, a list of names within a line between
+`<!-- names: AXIS -->` and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from softprior.inputs.components import Table
+from softprior.inputs.specs import Spec
+from softprior.priors.domain import Domain
+from softprior.studies.own_code import TABLES
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+AXES: dict[str, Table] = {table.axis: table for table in TABLES}
+BLOCK = re.compile(r"(<!-- (table|names): (\w+) -->)(.*?)(<!-- end -->)", re.DOTALL)
+
+MOST = 3
+"""Values of a list that are written out."""
+
+
+def renewed(page: str) -> str:
+    """A page with its tables and lists as the classes have them."""
+
+    def block(match: re.Match[str]) -> str:
+        begin, form, axis, _, end = match.groups()
+        return begin + (table(AXES[axis]) if form == "table" else names(AXES[axis])) + end
+
+    return BLOCK.sub(block, page)
+
+
+def names(components: Table) -> str:
+    return ", ".join(f"`{name}`" for name in components.kinds)
+
+
+def table(components: Table) -> str:
+    """A row for every component: its name, its own parameters with defaults, and how its docstring begins."""
+    rows = ["| name | parameters (defaults) | what it is |", "|---|---|---|"]
+    for name, kind in components.kinds.items():
+        says = " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split()).replace("|", "\\|")
+        rows.append(f"| `{name}` | {', '.join(parameters(kind, components.base)) or '-'} | {says} |")
+    return "\n" + "\n".join(rows) + "\n"
+
+
+def parameters(kind: type[Spec], base: type[Spec]) -> Iterator[str]:
+    """A component's parameters: a domain's by that word, those of the whole axis where they differ."""
+    shared = {name: field.default for name, field in base.model_fields.items()}
+    if issubclass(kind, Domain):
+        yield "domain"
+        shared |= {name: field.default for name, field in Domain.model_fields.items()}
+    for name, field in kind.model_fields.items():
+        if field.exclude or (name in shared and shared[name] == field.default):
+            continue
+        said = default(field)
+        yield f"`{name}` ({said})" if said else f"`{name}`"
+
+
+def default(field: FieldInfo) -> str:
+    """What a parameter is if nothing is written, and what else it can be; nothing where that is null."""
+    if field.is_required():
+        return "required"
+    if get_origin(field.annotation) is Literal:
+        others = [str(choice) for choice in get_args(field.annotation) if choice != field.default]
+        return f"{field.default}, or {', '.join(others)}"
+    return written(field.default)
+
+
+def written(value: Any) -> str:
+    """A value as a study file has it."""
+    if value is None or value == {}:
+        return ""
+    if isinstance(value, Spec):
+        return written(value.model_dump(exclude_defaults=True))
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        return f"`{{{', '.join(f'{key}: {written(inner)}' for key, inner in value.items())}}}`"
+    if isinstance(value, tuple):
+        more = f", and {len(value) - MOST} more" if len(value) > MOST else ""
+        return f"[{', '.join(map(written, value[:MOST]))}{more}]"
+    return str(value)
+
+
+if __name__ == "__main__":
+    for path in PAGES:
+        path.write_text(renewed(path.read_text(encoding="utf-8")), encoding="utf-8")
