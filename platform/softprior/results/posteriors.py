@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from softprior.errors import UserError
-from softprior.results.files import finite, write_atomically
 from softprior.prompt import Place
+from softprior.results.files import finite, write_atomically
 from softprior.results.storage import Location, local_copy, location
 
 FORMAT = 1
