@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from analysis.activation_figures_common import PANELS
-from analysis.activation_figures_depth import draw_depth, draw_groups
+from analysis.activation_figures_depth import draw_depth
+from analysis.activation_figures_groups import draw_groups
 from analysis.activation_figures_means import draw_means, panels_of_means
 from analysis.activation_figures_planes import draw_planes
+from softprior.activations.findings.record import Findings, known
 
 Report = Callable[[int, int, str], None]
 """Told how many panels of planes are done, of how many, and which comes next; the rest takes no time."""
 
 
-def draw_activations(store: Path, found: Mapping[str, Any], folder: Path, report: Report) -> list[Path]:
-    """Draws planes, groups and curves over depth into a folder; returns the files, curves over depth last.
-
-    Args:
-        found: what `findings` computes of the store, or its file.
-    """
-    groups = found["groups"]
+def draw_activations(store: Path, found: Findings, folder: Path, report: Report) -> list[Path]:
+    """Draws planes, groups and curves over depth into a folder; returns the files, curves over depth last."""
+    groups = {task: known(sites) for task, sites in found.groups.items()}
     means = sum(len(panels_of_means(sites)) for sites in groups.values())
-    done, total = count(), 2 * min(PANELS, len(found["sites"])) + means
+    done, total = count(), 2 * min(PANELS, len(found.sites)) + means
 
     def drawing(what: str) -> None:
         report(next(done), total, what)

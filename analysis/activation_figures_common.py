@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -12,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures import END, START, TOKENS
+from softprior.activations.findings.groups import GroupFindings
 from softprior.results.files import write_atomically
 
 matplotlib.use("Agg")
@@ -48,14 +48,10 @@ def look(index: int) -> tuple[str, str]:
     return COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
 
 
-def sites_of_groups(sites: Mapping[str, Any]) -> list[str]:
-    """The sites at which the means of a task's groups are known and differ.
-
-    Args:
-        sites: a task's part of the findings' `groups`.
-    """
-    known = {site: found["distances"] for site, found in sites.items() if found.get("distances")}
-    return [site for site, distances in known.items() if np.array(distances, dtype=float).max() > 0]
+def sites_of_groups(sites: Mapping[str, GroupFindings]) -> list[str]:
+    """The sites at which the means of a task's groups are known and differ."""
+    known = {site: found.distances for site, found in sites.items() if found.distances}
+    return [site for site, distances in known.items() if np.array(distances).max() > 0]
 
 
 def tidy(panel: Axes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -26,6 +26,7 @@ from analysis.activation_figures_common import (
     tidy,
 )
 from softprior.activations.findings.common import MEAN
+from softprior.activations.findings.groups import GroupFindings
 from softprior.statistics.store import load_statistics, load_tables
 
 COLUMNS = 3
@@ -61,29 +62,24 @@ class Plane(NamedTuple):
     of_text: Int[np.ndarray, "N"]
 
 
-def panels_of_means(sites: Mapping[str, Any]) -> list[str]:
-    """The sites that `draw_means` shows.
-
-    Args:
-        sites: a task's part of the findings' `groups`.
-    """
+def panels_of_means(sites: Mapping[str, GroupFindings]) -> list[str]:
+    """The sites that `draw_means` shows."""
     return spread_over(sites_of_groups(sites), PANELS)
 
 
 def draw_means(
-    store: Path, task: str, sites: Mapping[str, Any], folder: Path, report: Callable[[str], None]
+    store: Path, task: str, sites: Mapping[str, GroupFindings], folder: Path, report: Callable[[str], None]
 ) -> Path | None:
     """Draws the means of a task's groups at some sites, each in its own plane; returns the file, if any.
 
     Args:
-        sites: its part of the findings' `groups`.
         report: told which site is drawn next.
     """
     shown = panels_of_means(sites)
     if not shown:
         return None
     # A group without tokens at a site is not named there; texts know their group by its number among all.
-    names = max((tuple(sites[site]["names"]) for site in shown), key=len)
+    names = max((sites[site].names for site in shown), key=len)
     rows, columns = -(-len(shown) // COLUMNS), min(COLUMNS, len(shown))
     legend_rows = -(-(len(names) + 1) // COLUMNS)
     figure = Figure(figsize=(WIDTH, 2.45 * rows + 0.17 * legend_rows + 0.45), layout="constrained")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -28,6 +28,7 @@ from analysis.activation_figures_common import (
     tidy,
 )
 from softprior.activations.findings.common import ALL
+from softprior.activations.findings.record import Findings, known
 from softprior.seeding import derive
 from softprior.statistics.store import load_statistics, load_tables
 from softprior.statistics.units import VOCABULARY
@@ -65,25 +66,23 @@ class Cloud:
 
 
 def draw_planes(
-    store: Path, found: Mapping[str, Any], folder: Path, kind: Embedding, report: Callable[[str], None]
+    store: Path, found: Findings, folder: Path, kind: Embedding, report: Callable[[str], None]
 ) -> Path:
     """Draws at most `PANELS` sites spread over depth; returns the file.
 
     Args:
-        found: what `findings` computes of the store, or its file.
         report: told what is embedded next.
     """
-    of_task = found["tasks"]
-    tasks = [task for task in of_task if task != VOCABULARY]
-    sites = spread_over(found["sites"], PANELS)
-    known = {task: [site for site in own if own[site].get("tokens")] for task, own in of_task.items()}
-    texts = {task: _text(store, task, own[0]) for task, own in known.items() if own}
+    tasks = [task for task in found.tasks if task != VOCABULARY]
+    sites = spread_over(found.sites, PANELS)
+    read = {task: list(known(own)) for task, own in found.tasks.items()}
+    texts = {task: _text(store, task, own[0]) for task, own in read.items() if own}
     rows, columns = -(-len(sites) // COLUMNS), min(COLUMNS, len(sites))
     figure = Figure(figsize=(WIDTH, 2.45 * rows + 0.55), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
     for panel, site in zip(panels, sites, strict=False):
         report(f"{kind} of {site}")
-        clouds = {task: _cloud(store, task, site, texts[task]) for task in known if site in known[task]}
+        clouds = {task: _cloud(store, task, site, texts[task]) for task in read if site in read[task]}
         if sum(len(cloud.vectors) for cloud in clouds.values()) < LEAST:
             panel.set_title(f"{site}: nothing to draw", fontsize=TITLE)
             panel.set_axis_off()
@@ -91,7 +90,7 @@ def draw_planes(
         _draw(panel, site, clouds, tasks, kind)
     for panel in panels[len(sites) :]:
         panel.set_axis_off()
-    handles = _legend(tasks, VOCABULARY in of_task)
+    handles = _legend(tasks, VOCABULARY in found.tasks)
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=NORMAL, frameon=False)
     return save(figure, folder / f"activations-{kind}.png")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from analysis.activation_figures_common import spread_over
-from softprior.activations.findings.claims import Ratio, over_null, radii
+from softprior.activations.findings.ratios import Ratio, answer_ratio, radii_ratio, trace_ratio
+from softprior.activations.findings.record import Unread, known
+from softprior.activations.findings.sites import SiteFindings
 from softprior.inputs.labels import counted
 
 ROWS = 8
@@ -29,22 +30,22 @@ COLUMNS = (
 )
 
 
-def task_table(task: str, sites: Mapping[str, Any]) -> Table:
+def task_table(task: str, sites: Mapping[str, SiteFindings | Unread]) -> Table:
     """One row per site, at most `ROWS` of them, the first and the last among them.
 
     Args:
         sites: the task's part of the findings' `tasks`.
     """
-    known = {site: found for site, found in sites.items() if "note" not in found}
-    tokens = max((found["tokens"] for found in known.values()), default=0)
-    left_out = [f"{site}: {found['note']}" for site, found in sites.items() if "note" in found]
+    read = known(sites)
+    tokens = max((found.tokens for found in read.values()), default=0)
+    left_out = [f"{site}: {found.note}" for site, found in sites.items() if isinstance(found, Unread)]
     table = Table(
         title=f"{task}: {counted(tokens, 'token')} per site",
         title_justify="left",
         caption="\n".join(left_out) or None,
         caption_justify="left",
     )
-    rows = [_row(site, known[site]) for site in spread_over(list(known), ROWS)]
+    rows = [_row(site, read[site]) for site in spread_over(list(read), ROWS)]
     for i, name in enumerate(COLUMNS):
         if any(row[i] for row in rows):
             table.add_column(name, justify="right" if i else "left")
@@ -53,18 +54,18 @@ def task_table(task: str, sites: Mapping[str, Any]) -> Table:
     return table
 
 
-def _row(site: str, found: Mapping[str, Any]) -> tuple[str, ...]:
+def _row(site: str, found: SiteFindings) -> tuple[str, ...]:
     return (
         site,
-        f"{found['sink_share']:.1%}",
-        _number(found["norm"]),
-        _number(found["sink_norm"]),
-        _number(found["participation"]),
-        _number(found["participation_with_sinks"]),
-        "" if found["kurtosis"] is None else str(found["outlier_dimensions"]),
-        _ratio(over_null(found, "trace")),
-        _ratio(over_null(found, "answer")),
-        _ratio(radii(found)),
+        f"{found.sink_share:.1%}",
+        _number(found.norm),
+        _number(found.sink_norm),
+        _number(found.participation),
+        _number(found.participation_with_sinks),
+        "" if found.kurtosis is None else str(found.outlier_dimensions),
+        _ratio(trace_ratio(found)),
+        _ratio(answer_ratio(found)),
+        _ratio(radii_ratio(found)),
     )
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -19,6 +18,7 @@ from softprior.inputs.labels import by_number, counted
 from softprior.inputs.study_files import load_spec
 from softprior.results.lease import locked
 from softprior.results.provenance import code, named, same_code
+from softprior.results.records import read_header
 from softprior.results.storage import (
     Location,
     local_copy,
@@ -29,6 +29,7 @@ from softprior.results.storage import (
 )
 
 if TYPE_CHECKING:
+    from softprior.activations.findings.record import Findings
     from softprior.activations.folder import RunFolder
     from softprior.activations.plan import Plan
     from softprior.activations.run import Summary, TaskSummary
@@ -188,38 +189,45 @@ def _how_far(plan: Plan, folder: RunFolder) -> str:
     )
 
 
-def _findings(console: Console, plan: Plan, folder: RunFolder) -> dict[str, Any]:
+def _findings(console: Console, plan: Plan, folder: RunFolder) -> Findings:
     """Computes and draws what is older than the store or made by other code; shows, returns the numbers."""
     from analysis.activation_figures import draw_activations
     from analysis.activation_figures_depth import DEPTH
     from analysis.activation_tables import task_table
-    from softprior.activations.findings.summary import findings, save_findings
+    from softprior.activations.findings.record import save_findings
+    from softprior.activations.findings.summary import findings
     from softprior.activations.progress import Steps
     from softprior.training.threads import limit_threads
 
     limit_threads(plan.spec.resources.cpus * plan.spec.workers)
     path, figures = folder.root / "findings.json", folder.root / "figures"
-    if not _known(folder) or not _newer(figures / DEPTH, path):
-        with locked(folder.lock), local_folder(folder.store) as store:
-            if not _known(folder):
-                with Steps(console, "findings") as steps:
-                    save_findings(path, findings(store, steps))
-            with replaced_folder(figures) as new, Steps(console, "figures") as steps:
-                draw_activations(store, _known(folder), new, steps)
     found = _known(folder)
-    for task, sites in found["tasks"].items():
+    if found is None or not _newer(figures / DEPTH, path):
+        with locked(folder.lock), local_folder(folder.store) as store:
+            found = _known(folder)
+            if found is None:
+                with Steps(console, "findings") as steps:
+                    found = findings(store, steps)
+                save_findings(path, found)
+            with replaced_folder(figures) as new, Steps(console, "figures") as steps:
+                draw_activations(store, found, new, steps)
+    for task, sites in found.tasks.items():
         console.print(task_table(task, sites))
-    console.print("\n".join(found["sentences"]), soft_wrap=True)
+    console.print("\n".join(found.sentences), soft_wrap=True)
     console.print(f"findings {path}", soft_wrap=True)
     console.print(f"figures  {figures}", soft_wrap=True)
     return found
 
 
-def _known(folder: RunFolder) -> dict[str, Any]:
-    """What this code has found in the store as it is now; nothing if it has not looked yet."""
+def _known(folder: RunFolder) -> Findings | None:
+    """What this code has found in the store as it is now; None if it has not looked yet."""
+    from softprior.activations.findings.record import load_findings
+
     path = folder.root / "findings.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if _newer(path, folder.summary) else {}
-    return found if same_code(found) else {}
+    # What other code found may have other fields.
+    if not _newer(path, folder.summary) or not same_code(read_header(path)):
+        return None
+    return load_findings(path)
 
 
 def _track(
@@ -228,7 +236,7 @@ def _track(
     folder: RunFolder,
     uri: str,
     summary: Summary,
-    found: dict[str, Any],
+    found: Findings | None,
 ) -> None:
     """Sends numbers by site and figures to MLflow: one run, however often the command is repeated."""
     from softprior.activations.findings.summary import by_depth
@@ -241,13 +249,12 @@ def _track(
     whole = not summary["failed"]
     with ExitStack() as here:
         files = [here.enter_context(local_copy(folder.summary))]
-        if found:
+        if found is not None:
             files.append(here.enter_context(local_copy(folder.root / "findings.json")))
         if (folder.root / "figures").exists():
             files.append(here.enter_context(local_folder(folder.root / "figures")))
-        problem = log_run(
-            uri, results, spec.name, plan.key, facts, given, by_depth(found), files, whole=whole
-        )
+        numbers = {} if found is None else by_depth(found)
+        problem = log_run(uri, results, spec.name, plan.key, facts, given, numbers, files, whole=whole)
     if problem:
         tell_unsent(console, hidden(uri), problem)
 

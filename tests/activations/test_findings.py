@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +14,14 @@ from scipy.stats import kurtosis
 from sklearn.metrics import pairwise_distances
 
 from softprior.activations.collector import Collector, Sinks, base_sites, batch_of
-from softprior.activations.findings.claims import between, over_null, sentences
+from softprior.activations.findings.claims import CLAIMS, ONE_MODE
 from softprior.activations.findings.groups import group_findings
 from softprior.activations.findings.pairs import MOST, _Sampled, _some, pair_findings
+from softprior.activations.findings.ratios import answer_ratio, separation_of
+from softprior.activations.findings.record import Findings, load_findings, save_findings
+from softprior.activations.findings.sentences import sentences
 from softprior.activations.findings.sites import site_findings
-from softprior.activations.findings.summary import findings, residual_sites, save_findings
+from softprior.activations.findings.summary import findings, residual_sites
 from softprior.activations.sequences import Sequences
 from softprior.activations.state import TaskState
 from softprior.activations.store import write_site
@@ -165,21 +166,26 @@ def test_a_store_without_token_ids_says_what_it_takes(tmp_path: Path) -> None:
     assert found.swaps.p > 0
 
 
-def test_a_dip_that_was_not_rejected_is_not_the_largest_of_the_rejected() -> None:
-    site = {
-        "dips": [0.03, 0.09],
-        "dip_holm": [0.001, 0.4],
-        "dip_p_low": [0.0, 0.1],
-        "dip_p_high": [0.01, 0.9],
-    }
-    found = {"tasks": {"a": {"resid.1": site}}, "pairs": {}, "groups": {}}
-    [line] = [line for line in sentences(found) if line.startswith("claim 11")]
+def test_a_dip_that_was_not_rejected_is_not_the_largest_of_the_rejected(tmp_path: Path) -> None:
+    write(tmp_path, "a", SITE, texts())
+    site = site_findings(tmp_path, "a", SITE, seed=0).amended(
+        dips=(0.03, 0.09), dip_holm=(0.001, 0.4), dip_p_low=(0.0, 0.1), dip_p_high=(0.01, 0.9)
+    )
+
+    def about_modes(dip_holm: tuple[float, float]) -> str:
+        tasks = {"a": {SITE: site.amended(dip_holm=dip_holm)}}
+        found = Findings(
+            seed=0, sites=(SITE,), tasks=tasks, pairs={}, groups={}, nearest={}, commit=None, sources=""
+        )
+        [line] = [line for line in sentences(found) if line.startswith(ONE_MODE.words)]
+        return line
+
+    line = about_modes((0.001, 0.4))
     assert (
         "rejected at 1 of 1 site, undecided at 0; largest rejected dip 0.030 at resid.1, component 1 (p 0.0"
         in line
     )
-    site["dip_holm"] = [0.6, 0.4]
-    [line] = [line for line in sentences(found) if line.startswith("claim 11")]
+    line = about_modes((0.6, 0.4))
     assert (
         "rejected at 0 of 1 site, undecided at 1; largest dip, not rejected, 0.090 at resid.1, component 2"
         in line
@@ -244,7 +250,7 @@ def test_a_store_that_does_not_name_documents_says_so(tmp_path: Path) -> None:
     found = site_findings(tmp_path, "a", SITE, seed=0)
     for summary in (found.trace, found.step, found.answer):
         assert summary.note == "the store does not say which texts share a document; run the job again"
-        assert math.isnan(summary.mean_log_ratio)
+        assert summary.mean_log_ratio is None
     assert found.participation > 1
 
 
@@ -339,7 +345,7 @@ def test_radii_of_gaussian_data_spread_as_a_gaussian_and_heavy_tails_more(tmp_pa
     assert shrunk.low < 1 < shrunk.high
     assert shrunk.high - shrunk.low < 0.3
     assert "60 tokens are fewer than" in few.note
-    assert math.isnan(few.ratio)
+    assert few.ratio is None
 
 
 def test_groups_that_stand_apart_hold_more_variance_than_shuffled_ones(tmp_path: Path) -> None:
@@ -385,25 +391,25 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(store: Path) -> dict:
+def found(store: Path) -> Findings:
     return findings(store)
 
 
-def test_findings_cover_residual_sites_and_compare_no_vocabulary(store: Path, found: dict) -> None:
+def test_findings_cover_residual_sites_and_compare_no_vocabulary(store: Path, found: Findings) -> None:
     sites = ["resid.0", "resid.1", "resid.2"]
-    assert found["sites"] == sites
+    assert list(found.sites) == sites
     assert residual_sites(store)["vocabulary"] == ["resid.0"]
-    assert {task: list(own) for task, own in found["tasks"].items()} == {
+    assert {task: list(own) for task, own in found.tasks.items()} == {
         "arithmetic": sites,
         "squad": sites,
         "text": sites,
         "vocabulary": ["resid.0"],
     }
-    assert list(found["pairs"]) == ["arithmetic / squad", "arithmetic / text", "squad / text"]
-    assert list(found["groups"]) == ["arithmetic"]
+    assert list(found.pairs) == ["arithmetic / squad", "arithmetic / text", "squad / text"]
+    assert list(found.groups) == ["arithmetic"]
 
 
-def test_p_values_are_corrected_over_sites(found: dict) -> None:
+def test_p_values_are_corrected_over_sites(found: Findings) -> None:
     def check(pairs: list[tuple[float, float]]) -> None:
         """Holm's rule, written out: the i-th smallest times what is left, never falling, at most 1."""
         ordered = sorted(pairs)
@@ -412,36 +418,39 @@ def test_p_values_are_corrected_over_sites(found: dict) -> None:
             largest = max(largest, p * (len(ordered) - i))
             assert adjusted == pytest.approx(min(1, largest))
 
-    for own in found["pairs"].values():
-        check([(site["swaps"]["p"], site["holm"]) for site in own.values()])
-        check([(site["probe"]["swaps"]["p"], site["probe_holm"]) for site in own.values()])
-    check([(site["p"], site["holm"]) for site in found["nearest"].values()])
-    squad = found["tasks"]["squad"].values()
-    check([(p, q) for site in squad for p, q in zip(site["dip_p"], site["dip_holm"], strict=True)])
-    check([(site["answer"]["p"], site["answer_holm"]) for site in squad])
-    check([(site["p"], site["holm"]) for site in found["groups"]["arithmetic"].values()])
+    for own in found.pairs.values():
+        check([(site.swaps.p, site.holm) for site in own.values()])
+        check([(site.probe.swaps.p, site.probe_holm) for site in own.values()])
+        check([(site.lexical.swaps.p, site.lexical_holm) for site in own.values()])
+        check([(site.lexical.probe.swaps.p, site.lexical_probe_holm) for site in own.values()])
+    check([(site.p, site.holm) for site in found.nearest.values()])
+    squad = found.tasks["squad"].values()
+    check([(p, q) for site in squad for p, q in zip(site.dip_p, site.dip_holm, strict=True)])
+    check([(site.trace.p, site.trace_holm) for site in squad])
+    check([(site.step.p, site.step_holm) for site in squad])
+    check([(site.answer.p, site.answer_holm) for site in squad])
+    check([(site.p, site.holm) for site in found.groups["arithmetic"].values()])
     # The smallest p that permutations can give survives as many sites as there are.
-    assert found["pairs"]["arithmetic / squad"]["resid.1"]["holm"] == pytest.approx(3 / 1000)
+    assert found.pairs["arithmetic / squad"]["resid.1"].holm == pytest.approx(3 / 1000)
 
 
-def test_sentences_say_what_the_numbers_are(found: dict) -> None:
-    lines = found["sentences"]
-    numbers = [int(line.split()[1].rstrip(":")) for line in lines]
-    assert set(numbers) == {5, 6, 11, 12, 14}
-    assert all(a <= b for a, b in pairwise(numbers))
-    at = between(found["pairs"]["arithmetic / squad"]["resid.1"])
+def test_sentences_say_what_the_numbers_are(found: Findings) -> None:
+    lines = found.sentences
+    numbers = [[line.startswith(claim.words) for claim in CLAIMS].index(True) for line in lines]
+    assert numbers == sorted(numbers)
+    at = separation_of(found.pairs["arithmetic / squad"]["resid.1"])
     [far] = [line for line in lines if "arithmetic is separated from squad" in line]
     assert "at 3 of 3 sites" in far
     assert f"MMD^2 {at} at resid.1" in far
     [same] = [line for line in lines if "squad is separated from text" in line]
     assert "at 0 of 3 sites" in same
-    [near] = [line for line in lines if "nearest of all pairs" in line]
-    assert "at 3 sites: squad and text at 3, undecided at 0" in near
-    [modules] = [line for line in lines if "groups of arithmetic" in line]
-    assert "lie apart at 3 of 3 sites" in modules
-    answers = [line for line in lines if line.startswith("claim 12")]
-    assert [line.split(":")[1] for line in answers] == [" arithmetic", " squad"]
-    assert f"{over_null(found['tasks']['squad']['resid.1'], 'answer')}" in answers[1]
+    [near] = [line for line in lines if line.startswith("One pair of tasks is nearest")]
+    assert "(3 sites): squad and text at 3, undecided at 0" in near
+    [modules] = [line for line in lines if line.startswith("Groups of a task lie apart")]
+    assert "(arithmetic): at 3 of 3 sites" in modules
+    answers = [line for line in lines if line.startswith("Answer tokens lie close together")]
+    assert [line.split(":")[0].split()[-1] for line in answers] == ["(arithmetic)", "(squad)"]
+    assert str(answer_ratio(found.tasks["squad"]["resid.1"])) in answers[1]
     assert "undecided at 3" in answers[1]
 
 
@@ -452,19 +461,39 @@ def test_what_cannot_be_said_is_undecided_and_noted(tmp_path: Path) -> None:
     told = []
     found = findings(tmp_path, lambda *what: told.append(what))
     assert told == [(0, 1, SITE)]
-    assert "damaged" in found["tasks"]["two"][SITE]["note"]
-    assert "damaged" in found["pairs"]["one / two"][SITE]["note"]
-    assert "documents" in found["tasks"]["one"][SITE]["fit"]["note"]
-    assert [line for line in found["sentences"] if line.startswith(("claim 6", "claim 12", "claim 14"))] == [
-        "claim 6: undecided: it takes two tasks with some documents each",
-        "claim 12: undecided: no text has an answer of two tokens and room for a span before it",
-        "claim 14: undecided: no task has tokens enough for its dimensions",
+    assert "damaged" in found.tasks["two"][SITE].note
+    assert "damaged" in found.pairs["one / two"][SITE].note
+    assert "documents" in found.tasks["one"][SITE].fit.note
+    assert [line for line in found.sentences if "undecided, " in line] == [
+        "Trajectories are not localised: undecided, no text was also read shuffled",
+        "Tasks form clusters of their own: undecided, it takes two tasks with some documents each",
+        "Activations have one mode: undecided, no sample could be tested",
+        "Answer tokens lie close together: undecided, no text has an answer of two tokens and room for a "
+        "span before it",
+        "A fitted Gaussian misrepresents the data: undecided, no task has tokens enough for its dimensions",
     ]
-
-
-def test_findings_are_saved_as_they_are(found: dict, tmp_path: Path) -> None:
     save_findings(tmp_path / "findings.json", found)
-    assert json.loads((tmp_path / "findings.json").read_text()) == json.loads(json.dumps(found))
+    assert load_findings(tmp_path / "findings.json") == found
+
+
+def test_saved_findings_are_read_back_as_they_were(found: Findings, tmp_path: Path) -> None:
+    path = tmp_path / "findings.json"
+    save_findings(path, found)
+    assert load_findings(path) == found
+    path.write_text(path.read_text().replace('"participation"', '"participating"'))
+    with pytest.raises(UserError, match="does not contain findings of this version"):
+        load_findings(path)
+
+
+def test_the_page_of_claims_has_their_words_and_rules() -> None:
+    page = " ".join((Path(__file__).parents[2] / "docs" / "claims.md").read_text().split())
+    for claim in CLAIMS:
+        _, _, own = page.partition(f"## {claim.words} ")
+        own = own.partition(" ## ")[0]
+        for text in (claim.number, claim.unit, claim.null, claim.rule, claim.margin):
+            assert text in own, f"docs/claims.md does not say of '{claim.words}': {text}"
+    # Nor has the page a claim that is not judged.
+    assert page.count(" ## ") == len(CLAIMS)
 
 
 def test_a_store_that_is_not_there_is_named(tmp_path: Path) -> None:

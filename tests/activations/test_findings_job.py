@@ -11,7 +11,7 @@ import yaml
 from mlflow import MlflowClient
 
 from jobs.activations import FINISHED, _known, main
-from softprior.activations.findings.summary import save_findings
+from softprior.activations.findings.record import Findings, save_findings
 from softprior.activations.folder import RunFolder
 from softprior.results.provenance import code
 from softprior.tracking.client import default_uri
@@ -22,9 +22,12 @@ def test_findings_of_other_code_are_not_shown(tmp_path: Path) -> None:
     """What older versions wrote does not name its code."""
     folder = RunFolder(tmp_path)
     folder.summary.write_text("{}")
-    for made, known in ((code(), True), ({**code(), "sources": "another"}, False), ({}, False)):
-        save_findings(tmp_path / "findings.json", {"sentences": [], **made})
-        assert bool(_known(folder)) == known
+    empty = Findings(seed=0, sites=(), tasks={}, pairs={}, groups={}, nearest={}, **code())
+    for found, known in ((empty, True), (empty.amended(sources="another"), False)):
+        save_findings(tmp_path / "findings.json", found)
+        assert _known(folder) == (found if known else None)
+    (tmp_path / "findings.json").write_text('{"sentences": []}')
+    assert _known(folder) is None
 
 
 @pytest.mark.ray

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
 from pathlib import Path
 
 import matplotlib.image
@@ -16,12 +15,14 @@ from rich.console import Console
 
 from analysis.activation_figures import draw_activations
 from analysis.activation_figures_common import COLOURS, DPI, PANELS, WIDTH, look, spread_over
-from analysis.activation_figures_depth import CURVES, along_depth, draw_depth, draw_groups
+from analysis.activation_figures_depth import OVER_DEPTH, along_depth, draw_depth
+from analysis.activation_figures_groups import draw_groups
 from analysis.activation_figures_means import draw_means, look_of_group, plane_of_means
 from analysis.activation_figures_planes import STEPS, _cloud, _text, draw_planes
 from analysis.activation_tables import ROWS, task_table
-from softprior.activations.findings.claims import between, over_null
 from softprior.activations.findings.groups import group_findings
+from softprior.activations.findings.ratios import separation_of, step_ratio
+from softprior.activations.findings.record import Findings, known
 from softprior.activations.findings.summary import findings
 from softprior.activations.folder import RunFolder
 from softprior.activations.plan import plan_activations
@@ -49,7 +50,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(store: Path) -> dict:
+def found(store: Path) -> Findings:
     return findings(store)
 
 
@@ -131,16 +132,16 @@ def test_a_path_is_the_end_of_one_text_and_knows_its_answer(store) -> None:
 def test_curves_are_the_findings_with_their_intervals(found, tmp_path, drawn) -> None:
     draw_depth(found, tmp_path)
     by_title = {panel.get_title(): panel for panel in drawn[0].axes}
-    assert list(by_title) == [curve.title for curve in CURVES]
+    assert list(by_title) == [panel.title for panel in OVER_DEPTH]
     steps = by_title["step of a text / shuffled"]
-    expected = [over_null(found["tasks"]["sums"][site], "step") for site in SITES]
+    expected = [step_ratio(found.tasks["sums"][site]) for site in SITES]
     assert np.allclose(steps.lines[0].get_ydata(), [ratio.value for ratio in expected])
     corners = steps.collections[0].get_paths()[0].vertices[:, 1]
     assert corners.min() == pytest.approx(min(ratio.low for ratio in expected))
     assert corners.max() == pytest.approx(max(ratio.high for ratio in expected))
     apart_by = by_title["MMD$^2$ between tasks"]
     assert np.allclose(
-        apart_by.lines[0].get_ydata(), [between(found["pairs"]["sums / text"][s]).value for s in SITES]
+        apart_by.lines[0].get_ydata(), [separation_of(found.pairs["sums / text"][s]).value for s in SITES]
     )
     labels = [text.get_text() for text in drawn[0].legends[0].get_texts()]
     assert labels == ["sums", "text", "sums / text"]
@@ -149,20 +150,20 @@ def test_curves_are_the_findings_with_their_intervals(found, tmp_path, drawn) ->
 
 
 def test_groups_are_drawn_with_every_distance(found, tmp_path, drawn) -> None:
-    draw_groups("sums", found["groups"]["sums"], tmp_path)
+    draw_groups("sums", known(found.groups["sums"]), tmp_path)
     first = drawn[0].axes[0]
     assert [label.get_text() for label in first.get_yticklabels()] == [f"module {g}" for g in range(4)]
-    distances = found["groups"]["sums"]["resid.0"]["distances"]
+    distances = found.groups["sums"]["resid.0"].distances
     shown = {text.get_position(): text.get_text() for text in first.texts}
     assert len(shown) == 12
     assert shown[(1, 0)] == f"{distances[0][1]:.2f}".removeprefix("0")
-    assert draw_groups("sums", {"resid.0": {"note": "damaged"}}, tmp_path) is None
+    assert draw_groups("sums", {}, tmp_path) is None
 
 
 def test_means_of_groups_are_their_principal_components_with_texts_around_them(
     store, found, tmp_path, drawn
 ) -> None:
-    draw_means(store, "sums", found["groups"]["sums"], tmp_path, quiet)
+    draw_means(store, "sums", known(found.groups["sums"]), tmp_path, quiet)
     panels = drawn[0].axes
     assert [panel.get_title() for panel in panels] == list(SITES)
     labels = [text.get_text() for text in drawn[0].legends[0].get_texts()]
@@ -174,7 +175,7 @@ def test_means_of_groups_are_their_principal_components_with_texts_around_them(
         assert panel.get_xlabel() == f"PC 1 ({values[0] / values.sum():.0%} of variance)"
         assert panel.get_ylabel() == f"PC 2 ({values[1] / values.sum():.0%})"
         # In the plane they are as far apart as the findings say, but for what lies outside of it.
-        distances = np.array(found["groups"]["sums"][site]["distances"])
+        distances = np.array(found.groups["sums"][site].distances)
         flat = np.linalg.norm(plane.groups[:, None] - plane.groups[None], axis=2)
         spread = load_statistics(store, "sums", site, "all", None).moments.covariance().trace() ** 0.5
         assert (flat <= distances * float(spread) + 1e-9).all()
@@ -195,15 +196,14 @@ def test_means_of_two_groups_lie_on_a_line_and_a_group_may_have_no_text(tmp_path
     write(tmp_path, "none", "resid.0", texts, groups=groups, sample=1)
     for task, sampled in (("sums", DOCUMENTS), ("none", 1)):
         found = group_findings(tmp_path, task, "resid.0", seed=0)
-        assert draw_means(tmp_path, task, {"resid.0": asdict(found)}, tmp_path, quiet) is not None
+        assert draw_means(tmp_path, task, {"resid.0": found}, tmp_path, quiet) is not None
         (panel,) = drawn[-1].axes
         assert panel.get_xlabel() == "PC 1 (100% of variance)"
         assert panel.get_ylabel() == ""
         heights = [points.get_offsets()[:, 1].tolist() for points in panel.collections]
         assert [set(own) for own in heights[1::2]] == [{0.0}, {1.0}]
         assert sum(map(len, heights[::2])) == sampled
-    noted = {"resid.0": {"note": "damaged"}}
-    assert draw_means(tmp_path, "sums", noted, tmp_path, quiet) is None
+    assert draw_means(tmp_path, "sums", {}, tmp_path, quiet) is None
     assert len({look_of_group(number) for number in range(16)}) == 16
 
 
@@ -219,13 +219,13 @@ def test_a_site_that_could_not_be_read_is_left_out_of_figures_and_named_in_the_t
     assert len(draw_activations(folder, found, tmp_path, quiet)) == 5
     console = Console(width=160)
     with console.capture() as captured:
-        console.print(task_table("text", found["tasks"]["text"]))
+        console.print(task_table("text", found.tasks["text"]))
     assert "resid.0:" in captured.get()
     assert "damaged" in captured.get()
 
 
 def test_the_table_has_a_few_sites_over_all_depth_and_no_empty_columns(found) -> None:
-    sites = {f"resid.{i}": found["tasks"]["text"]["resid.1"] for i in range(31)}
+    sites = {f"resid.{i}": found.tasks["text"]["resid.1"] for i in range(31)}
     table = task_table("text", sites)
     shown = list(table.columns[0].cells)
     assert len(shown) == ROWS
@@ -259,7 +259,7 @@ def test_an_encoder_decoder_has_findings_and_figures_of_both_stacks(tmp_path, dr
     paths = draw_activations(folder.store, found, tmp_path / "figures", quiet)
     assert len(paths) == 5
     pca, tsne, means, maps, depth = drawn
-    sites = found["sites"]
+    sites = found.sites
     shown = spread_over(sites, PANELS)
     stacks = {site.partition(".")[0] for site in shown}
     assert stacks == {"encoder", "decoder"}

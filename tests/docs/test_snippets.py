@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from jobs import activations, exchange, pictures, study, tiny, ui
+from jobs import activations, exchange, pictures, study, ui
+from jobs.tiny import __main__ as tiny
 from softprior.inputs.specs import StudySpec
 from softprior.inputs.study_files import parse_value
 from softprior.inputs.validation import validate

@@ -9,8 +9,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from softprior.errors import UserError
-from softprior.results.posteriors import FORMAT, Posterior, load_posterior, save_posterior
 from softprior.prompt import Place
+from softprior.results.posteriors import FORMAT, Posterior, load_posterior, save_posterior
 from softprior.seeding import torch_generator
 
 PLACES = (Place(0, after="cut"), Place(27, after="cut"), Place(3, "key"))

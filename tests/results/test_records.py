@@ -5,8 +5,10 @@ import json
 import pytest
 import torch
 
-from softprior.results.background import TOKENS, load_background, save_background
 from softprior.errors import UserError
+from softprior.inputs.specs import Entry, EvaluationSpec, Rate, TrainingSpec, TrialSpec
+from softprior.results.background import TOKENS, load_background, save_background
+from softprior.results.folder import StudyFolder
 from softprior.results.records import (
     RECORD_FORMAT,
     PlaceGeometry,
@@ -19,9 +21,7 @@ from softprior.results.records import (
     read_header,
     save_record,
 )
-from softprior.results.folder import StudyFolder
 from softprior.seeding import torch_generator
-from softprior.inputs.specs import Entry, EvaluationSpec, Rate, TrainingSpec, TrialSpec
 
 SPEC = TrialSpec(
     model="tiny",

@@ -13,15 +13,15 @@ import pytest
 import torch
 
 from jobs.stopping import stoppable
-from softprior.results import lease
 from softprior.assets.cache import VARIABLE, cache_root, ensure
 from softprior.errors import UserError
-from softprior.results.files import write_atomically, write_json
-from softprior.results.posteriors import Posterior, load_posterior, save_posterior
-from softprior.prompt import Place
-from softprior.results.records import load_records, read_header, save_record
-from softprior.results.folder import StudyFolder
 from softprior.inputs.specs import TrackingSpec
+from softprior.prompt import Place
+from softprior.results import lease
+from softprior.results.files import write_atomically, write_json
+from softprior.results.folder import StudyFolder
+from softprior.results.posteriors import Posterior, load_posterior, save_posterior
+from softprior.results.records import load_records, read_header, save_record
 from softprior.results.storage import (
     JOB,
     RemotePath,

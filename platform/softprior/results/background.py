@@ -10,8 +10,8 @@ from torch import Tensor
 
 from softprior.results.files import write_atomically
 from softprior.results.folder import StudyFolder
-from softprior.seeding import torch_generator
 from softprior.results.storage import local_copy
+from softprior.seeding import torch_generator
 
 TOKENS = 2000
 """Tokens kept."""

@@ -6,12 +6,11 @@ all float32 `[P, H]`. The header is one JSON object under the metadata key `soft
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from typing import Any
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
@@ -19,8 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from softprior.errors import UserError
-from softprior.results.files import finite, write_atomically
 from softprior.prompt import Place
+from softprior.results.files import finite, write_atomically
 from softprior.results.storage import Location, local_copy, location
 
 FORMAT = 1

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from pydantic import field_validator
 
 from softprior.errors import UserError
-from softprior.results.files import write_json
 from softprior.inputs.specs import Spec, TrialSpec
+from softprior.results.files import write_json
 from softprior.results.storage import Location, listed
 
 RECORD_FORMAT = 1

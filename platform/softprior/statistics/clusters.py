@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float
 
+from softprior.results.numbers import Number, Numbers
 from softprior.seeding import numpy_generator
 from softprior.statistics.documents import RESAMPLES, bca, bootstrap, resampled
 from softprior.statistics.kernels import by_document, gaussian_kernel, mmd2
@@ -22,8 +22,7 @@ DOCUMENTS = 4
 """Documents a task needs: two in each half, since only pairs of different documents count."""
 
 
-@dataclass(frozen=True)
-class Separation:
+class Separation(Numbers):
     """How far apart two tasks are, next to halves of one task.
 
     Only pairs of tokens of different documents enter the terms within a task: tokens of one text are more
@@ -37,7 +36,7 @@ class Separation:
     Attributes:
         tokens: of each task.
         documents: of each task.
-        note: why numbers are nan; empty if none is.
+        note: why numbers are None; empty if none is.
         between: unbiased MMD^2 of the two tasks, at most 2.
         low: end of its 95% interval over documents (`bootstrap`). Near MMD^2 = 0 the statistic is degenerate:
             its distribution there is not that of its resamples, and whether the interval contains zero
@@ -55,16 +54,16 @@ class Separation:
     tokens: tuple[int, int]
     documents: tuple[int, int]
     note: str
-    between: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    within: float = math.nan
-    scale: float = math.nan
-    excess: float = math.nan
-    ratio: float = math.nan
-    ratio_low: float = math.nan
-    ratio_high: float = math.nan
-    bandwidth: float = math.nan
+    between: Number = None
+    low: Number = None
+    high: Number = None
+    within: Number = None
+    scale: Number = None
+    excess: Number = None
+    ratio: Number = None
+    ratio_low: Number = None
+    ratio_high: Number = None
+    bandwidth: Number = None
 
 
 def separation(a: Points, b: Points, seed: int, halvings: int = 50, resamples: int = RESAMPLES) -> Separation:
@@ -83,10 +82,10 @@ def separation(a: Points, b: Points, seed: int, halvings: int = 50, resamples: i
     tokens, documents = (len(index_a), len(index_b)), (len(names_a), len(names_b))
     if min(documents) < DOCUMENTS:
         note = f"each task needs {DOCUMENTS} documents, but there are {documents[0]} and {documents[1]}"
-        return Separation(tokens, documents, note)
+        return Separation(tokens=tokens, documents=documents, note=note)
     kernel, bandwidth = gaussian_kernel(np.concatenate([a.vectors.numpy(), b.vectors.numpy()]))
     if math.isnan(bandwidth):
-        return Separation(tokens, documents, "all vectors are equal")
+        return Separation(tokens=tokens, documents=documents, note="all vectors are equal")
     index = np.concatenate([index_a, index_b + len(names_a)])
     sums, sizes = by_document(kernel, index), np.bincount(index).astype(np.float64)
     del kernel
@@ -113,8 +112,8 @@ def separation(a: Points, b: Points, seed: int, halvings: int = 50, resamples: i
     # Kernels are at most 1 and exact to 1e-15; a scale below is rounding, and a ratio would be noise.
     usable = scale if scale > 1e-12 else math.nan
     return Separation(
-        tokens,
-        documents,
+        tokens=tokens,
+        documents=documents,
         note="halves of one task do not differ, so there is no ratio" if math.isnan(usable) else "",
         between=between,
         low=low,
@@ -129,8 +128,7 @@ def separation(a: Points, b: Points, seed: int, halvings: int = 50, resamples: i
     )
 
 
-@dataclass(frozen=True)
-class Nearest:
+class Nearest(Numbers):
     """Which two of three or more tasks are nearest, by MMD^2 of one kernel on tokens at like positions.
 
     Attributes:
@@ -144,17 +142,17 @@ class Nearest:
         p: twice the share of resamples in which another pair is as near, the largest over the other pairs:
             two pairs that are equally near are told apart no more often than p says. Where all pairs are
             near zero the resamples do not follow the distribution of the differences, see `Separation.low`.
-        note: why numbers are nan; empty if none is.
+        note: why numbers are None; empty if none is.
     """
 
     tokens: int
     pairs: tuple[str, ...]
     between: tuple[float, ...] = ()
     nearest: str = ""
-    margin: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    p: float = math.nan
+    margin: Number = None
+    low: Number = None
+    high: Number = None
+    p: Number = None
     note: str = ""
 
 
@@ -176,10 +174,10 @@ def nearest(tasks: Mapping[str, Points], seed: int, resamples: int = 2000, most:
     documents = [int(index.max(initial=-1)) + 1 for index in indices]
     if min(documents) < DOCUMENTS:
         note = f"each task needs {DOCUMENTS} documents at the positions of all, but one has {min(documents)}"
-        return Nearest(tokens, names, note=note)
+        return Nearest(tokens=tokens, pairs=names, note=note)
     kernel, bandwidth = gaussian_kernel(np.concatenate([own.vectors.numpy() for own in points]))
     if math.isnan(bandwidth):
-        return Nearest(tokens, names, note="all vectors are equal")
+        return Nearest(tokens=tokens, pairs=names, note="all vectors are equal")
     starts = np.concatenate([[0], np.cumsum(documents)])
     index = np.concatenate([own + start for own, start in zip(indices, starts, strict=False)])
     sums, sizes = by_document(kernel, index), np.bincount(index).astype(np.float64)
@@ -197,8 +195,8 @@ def nearest(tasks: Mapping[str, Points], seed: int, resamples: int = 2000, most:
     low, high = bca(float(following[0]), following[drawn], np.split(following[without], starts[1:-1]))
     reached = (1 + (~(farther[:, drawn] > 0)).sum(1).max()) / (1 + resamples)
     return Nearest(
-        tokens,
-        names,
+        tokens=tokens,
+        pairs=names,
         between=tuple(between[:, 0].tolist()),
         nearest=names[least],
         margin=float(following[0]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from scipy.stats import chi, kstest
 from torch import Tensor
 
 from softprior.errors import UserError
+from softprior.results.numbers import Number, Numbers
 from softprior.seeding import numpy_generator, torch_generator
 from softprior.statistics.documents import RESAMPLES, bootstrap, held_out
 from softprior.statistics.gaussian import GaussianFit, fit_gaussian
@@ -23,8 +23,7 @@ DOCUMENTS = 4
 QUANTILES = (0.05, 0.5, 0.95)
 
 
-@dataclass(frozen=True)
-class FitQuality:
+class FitQuality(Numbers):
     """Held-out vectors under a fitted Gaussian.
 
     The distance from chi has no p-value: tokens of one text are not independent, so the table's p would be
@@ -34,7 +33,7 @@ class FitQuality:
         tokens: held-out vectors.
         documents: held-out documents.
         log_likelihood: mean log-density of the held-out vectors over D, in nats per dimension.
-        low: end of its 95% interval over held-out documents (`documents.bootstrap`); nan for few of them.
+        low: end of its 95% interval over held-out documents (`documents.bootstrap`); None for few of them.
         high: the other end.
         own: the same mean for the Gaussian's own draws, exactly: minus its entropy over D. The two are equal
             for data of *any* distribution with the fit's mean and covariance: their difference shows a wrong
@@ -46,13 +45,13 @@ class FitQuality:
 
     tokens: int
     documents: int
-    log_likelihood: float
-    low: float
-    high: float
-    own: float
-    ks: float
-    radii: tuple[float, float, float]
-    chi_radii: tuple[float, float, float]
+    log_likelihood: Number
+    low: Number
+    high: Number
+    own: Number
+    ks: Number
+    radii: tuple[Number, Number, Number]
+    chi_radii: tuple[Number, Number, Number]
 
 
 def fit_quality(
@@ -96,8 +95,7 @@ def fit_quality(
     )
 
 
-@dataclass(frozen=True)
-class HeldOutFit:
+class HeldOutFit(Numbers):
     """A Gaussian fitted on some documents of a sample and measured on the others.
 
     Attributes:
@@ -116,11 +114,11 @@ class HeldOutFit:
 
     fit_tokens: int
     fit_documents: int
-    shrinkage: float
-    condition: float
-    data: FitQuality | None
-    gaussian: FitQuality | None
-    note: str
+    shrinkage: Number = None
+    condition: Number = None
+    data: FitQuality | None = None
+    gaussian: FitQuality | None = None
+    note: str = ""
 
 
 def held_out_fit(
@@ -157,7 +155,6 @@ def held_out_fit(
         condition=fit.condition,
         data=quality,
         gaussian=gaussian,
-        note="",
     )
 
 
@@ -184,7 +181,7 @@ def _fit(vectors: Float[Tensor, "N D"]) -> GaussianFit:
 
 
 def _no_fit(tokens: int, documents: int, note: str) -> HeldOutFit:
-    return HeldOutFit(tokens, documents, math.nan, math.nan, None, None, note)
+    return HeldOutFit(fit_tokens=tokens, fit_documents=documents, note=note)
 
 
 def _three(values: np.ndarray) -> tuple[float, float, float]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from softprior.results.numbers import Number, Numbers
 from softprior.seeding import numpy_generator
 from softprior.statistics.clusters import DOCUMENTS
 from softprior.statistics.documents import RESAMPLES, bootstrap, held_out
@@ -19,14 +18,13 @@ from softprior.statistics.points import Points, position_bins
 from softprior.statistics.swaps import Strata, Swaps, mean_swaps
 
 
-@dataclass(frozen=True)
-class Probe:
+class Probe(Numbers):
     """How well a linear probe tells the tokens of two tasks apart, in documents it has not seen.
 
     Attributes:
         tokens: held-out tokens of each task.
         documents: held-out documents of each task.
-        note: why the numbers are nan, or a warning about them; empty if there is nothing to say.
+        note: why the numbers are None, or a warning about them; empty if there is nothing to say.
         accuracy: balanced accuracy (mean over tasks of the share of right tokens), in [0, 1].
         low: end of its 95% interval over the held-out documents, with the probe fixed (`bootstrap`).
         high: the other end.
@@ -38,10 +36,10 @@ class Probe:
     tokens: tuple[int, int] = (0, 0)
     documents: tuple[int, int] = (0, 0)
     note: str = ""
-    accuracy: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    swaps: Swaps = field(default_factory=Swaps)
+    accuracy: Number = None
+    low: Number = None
+    high: Number = None
+    swaps: Swaps = Swaps()
 
 
 def probe(
@@ -62,7 +60,7 @@ def probe(
     counts = _by_task(task_of)
     if min(counts) < DOCUMENTS:
         note = f"each task needs {DOCUMENTS} documents, but there are {counts[0]} and {counts[1]}"
-        return Probe((0, 0), (0, 0), note)
+        return Probe(note=note)
     generator = numpy_generator(seed, "probe")
     held_documents = np.zeros(len(names), dtype=bool)
     for label in (0, 1):

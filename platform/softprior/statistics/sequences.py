@@ -7,7 +7,6 @@ trajectories, random spans of the same row for answers. `trajectory_summary` com
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import wilcoxon
 from torch import Tensor
 
+from softprior.results.numbers import Number, Numbers
 from softprior.seeding import derive, numpy_generator
 from softprior.statistics.documents import LEAST, RESAMPLES, mean_interval
 
@@ -164,8 +164,7 @@ def _geometric_mean(values: Float[np.ndarray, "N"]) -> float:
     return float(np.exp(np.log(known).mean())) if len(known) else 0.0
 
 
-@dataclass(frozen=True)
-class TrajectorySummary:
+class TrajectorySummary(Numbers):
     """A number of every text over its null. Texts of a document are not independent: documents are the unit.
 
     Attributes:
@@ -173,24 +172,24 @@ class TrajectorySummary:
         documents: those that the texts come from.
         left_out: pairs without a ratio: a value is nan, or both are zero.
         one_sided: of `texts`, pairs in which one value is zero; in the median and the test, not in the mean.
-        median_ratio: median over documents of observed / null, in [0, inf].
+        median_ratio: median over documents of observed / null; None if it is infinite.
         mean_log_ratio: mean over documents of the mean natural logarithm of their finite ratios; 0 is "as the
             null".
         low: end of its 95% interval over documents (`mean_interval`).
         high: the other end.
         p: two-sided Wilcoxon signed-rank test that the documents' log ratios are centred at zero.
-        note: why numbers are nan; empty if none is.
+        note: why numbers are None; empty if none is.
     """
 
     texts: int = 0
     documents: int = 0
     left_out: int = 0
     one_sided: int = 0
-    median_ratio: float = math.nan
-    mean_log_ratio: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    p: float = math.nan
+    median_ratio: Number = None
+    mean_log_ratio: Number = None
+    low: Number = None
+    high: Number = None
+    p: Number = None
     note: str = ""
 
 
@@ -229,13 +228,12 @@ def trajectory_summary(
         median_ratio=float(np.median(np.exp(centres))) if len(names) else math.nan,
     )
     if not len(means):
-        return replace(counted, note=f"no text has two positive values ({len(values)} given)")
-    counted = replace(counted, mean_log_ratio=float(means.mean()))
+        return counted.amended(note=f"no text has two positive values ({len(values)} given)")
+    counted = counted.amended(mean_log_ratio=float(means.mean()))
     if len(centres) < 2:
-        return replace(counted, note=f"an interval needs {LEAST} documents, but there is one")
+        return counted.amended(note=f"an interval needs {LEAST} documents, but there is one")
     low, high = mean_interval(means, numpy_generator(seed, "documents"), resamples)
-    return replace(
-        counted,
+    return counted.amended(
         low=low,
         high=high,
         note=f"an interval needs {LEAST} documents, but there are {len(means)}" if math.isnan(low) else "",

@@ -10,14 +10,14 @@ whatever the tokens of one document have in common.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 
+from softprior.results.numbers import Number, Numbers
 from softprior.seeding import numpy_generator
 from softprior.statistics.kernels import by_document
 
@@ -52,8 +52,7 @@ class Strata:
         return Strata(self.documents[indices], self.strata[indices])
 
 
-@dataclass(frozen=True)
-class Swaps:
+class Swaps(Numbers):
     """The result of swapping pairs of documents.
 
     Attributes:
@@ -65,15 +64,15 @@ class Swaps:
         p: share of swaps (the observed one included) that reach the difference; at least 2^(1 - pairs).
         p_low: the lowest p in `DRAWS` draws of half of each document's tokens, rounded up.
         p_high: the highest.
-        note: why numbers are nan; empty if none is.
+        note: why numbers are None; empty if none is.
     """
 
     pairs: int = 0
     tokens: tuple[int, int] = (0, 0)
-    difference: float = math.nan
-    p: float = math.nan
-    p_low: float = math.nan
-    p_high: float = math.nan
+    difference: Number = None
+    p: Number = None
+    p_low: Number = None
+    p_high: Number = None
     note: str = ""
 
 
@@ -136,10 +135,9 @@ def _with_draws(a: Strata, b: Strata, tested: Test, seed: int, draws: int) -> Sw
     weights = pair_weights(a, b, units)
     count, half = len(np.unique(units[weights != 0])), len(a.documents)
     if count < 2:
-        return Swaps(count, note="fewer than two pairs of documents have tokens in the same strata")
+        return Swaps(pairs=count, note="fewer than two pairs of documents have tokens in the same strata")
     used = (int(np.count_nonzero(weights[:half])), int(np.count_nonzero(weights[half:])))
     difference, p = tested(units, weights, numpy_generator(seed, "swaps"))
-    found = Swaps(count, used, difference, p)
     drawn = []
     for number in range(draws):
         generator = numpy_generator(seed, "swaps", number)
@@ -149,7 +147,14 @@ def _with_draws(a: Strata, b: Strata, tested: Test, seed: int, draws: int) -> Sw
         some[kept] = pair_weights(a.take(own[0]), b.take(own[1]), units[kept])
         if len(np.unique(units[some != 0])) > 1:
             drawn.append(tested(units, some, generator)[1])
-    return replace(found, p_low=min(drawn, default=p), p_high=max(drawn, default=p))
+    return Swaps(
+        pairs=count,
+        tokens=used,
+        difference=difference,
+        p=p,
+        p_low=min(drawn, default=p),
+        p_high=max(drawn, default=p),
+    )
 
 
 def paired(a: Strata, b: Strata) -> Int[np.ndarray, "N"]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ import torch
 from jaxtyping import Int
 
 from softprior.activations.findings.common import ALL, MEAN, PERMUTATIONS, documents_of
+from softprior.results.numbers import Number, Numbers
 from softprior.seeding import numpy_generator
 from softprior.statistics.store import SiteStatistics, load_statistics, load_tables
 
@@ -18,8 +17,7 @@ EQUAL = 1e-6
 """Spread over the norm of the mean up to which tokens differ by float32's rounding alone."""
 
 
-@dataclass(frozen=True)
-class GroupFindings:
+class GroupFindings(Numbers):
     """The groups of one task at one site (the modules of `arithmetic`).
 
     Attributes:
@@ -32,17 +30,19 @@ class GroupFindings:
         null: its mean with the groups of documents permuted.
         null_high: its 95% quantile there.
         p: share of permutations (the observed one included) that reach `share`.
-        note: why numbers are nan; empty if none is.
+        holm: the same, corrected over the task's sites.
+        note: why numbers are None; empty if none is.
     """
 
     names: tuple[str, ...]
     tokens: tuple[int, ...]
     distances: tuple[tuple[float, ...], ...]
     texts: int = 0
-    share: float = math.nan
-    null: float = math.nan
-    null_high: float = math.nan
-    p: float = math.nan
+    share: Number = None
+    null: Number = None
+    null_high: Number = None
+    p: Number = None
+    holm: Number = None
     note: str = ""
 
 
@@ -62,7 +62,7 @@ def group_findings(
     spread = float(moments.covariance().trace()) ** 0.5
     if spread <= EQUAL * float(moments.mean.norm()):
         tokens = tuple(count for count, _ in groups.values())
-        return GroupFindings(tuple(groups), tokens, distances=(), note="all tokens are equal")
+        return GroupFindings(names=tuple(groups), tokens=tokens, distances=(), note="all tokens are equal")
     # Differences, not products: means are far from the origin and close together.
     apart = (means[:, None] - means[None]).norm(dim=2) / spread
     found = GroupFindings(
@@ -76,14 +76,14 @@ def group_findings(
 def _with_null(found: GroupFindings, texts: SiteStatistics, seed: int, permutations: int) -> GroupFindings:
     labels = texts.facts.get("group", torch.zeros(0)).numpy()
     if len(np.unique(labels)) < 2:
-        return replace(found, note="the sampled texts are of one group, or do not say of which")
+        return found.amended(note="the sampled texts are of one group, or do not say of which")
     names, first, index = np.unique(documents_of(texts).numpy(), return_index=True, return_inverse=True)
     kinds, of_document = np.unique(labels[first], return_inverse=True)
     vectors = texts.sample.double().numpy()
     vectors -= vectors.mean(0)
     total = float((vectors**2).sum())
     if len(names) <= len(kinds) or total == 0:
-        return replace(found, texts=len(vectors), note="the sampled texts are too few or all equal")
+        return found.amended(texts=len(vectors), note="the sampled texts are too few or all equal")
 
     def share(of_each: Int[np.ndarray, "G"]) -> float:
         members = np.eye(len(kinds))[of_each[index]].T
@@ -93,8 +93,7 @@ def _with_null(found: GroupFindings, texts: SiteStatistics, seed: int, permutati
     generator = numpy_generator(seed, "groups")
     observed = share(of_document)
     null = np.array([share(generator.permutation(of_document)) for _ in range(permutations)])
-    return replace(
-        found,
+    return found.amended(
         texts=len(vectors),
         share=observed,
         null=float(null.mean()),

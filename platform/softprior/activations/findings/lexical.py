@@ -6,13 +6,11 @@ within token ids (and within wide bins of positions): words that only one task h
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
-
 import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from softprior.results.numbers import Number, Numbers
 from softprior.seeding import numpy_generator
 from softprior.statistics.documents import held_out
 from softprior.statistics.points import Points, balanced, position_bins
@@ -31,8 +29,7 @@ MISSING = (
 )
 
 
-@dataclass(frozen=True)
-class Lexical:
+class Lexical(Numbers):
     """Two tasks at one site on tokens of the same ids at like positions.
 
     Attributes:
@@ -43,14 +40,14 @@ class Lexical:
         swaps: whether tokens of one id differ between the tasks.
         probe: of states, on equally many tokens of each id of both tasks; at most 1/2 if words are all there
             is. It may lie below: an id with more tokens of one task in training has fewer in the others.
-        note: why numbers are nan; empty if none is.
+        note: why numbers are None; empty if none is.
     """
 
     ids: int = 0
-    shared: tuple[float, float] = (math.nan, math.nan)
-    unigram: float = math.nan
-    swaps: Swaps = field(default_factory=Swaps)
-    probe: Probe = field(default_factory=Probe)
+    shared: tuple[Number, Number] = (None, None)
+    unigram: Number = None
+    swaps: Swaps = Swaps()
+    probe: Probe = Probe()
     note: str = ""
 
 
@@ -77,20 +74,18 @@ def lexical_findings(
     strata = _strata(ids, [own.positions.numpy() for own in (one, other)])
     kept = [np.flatnonzero(np.isin(strata[i], strata[1 - i])) for i in range(2)]
     shares = (len(kept[0]) / len(ids[0]), len(kept[1]) / len(ids[1]))
+    found = Lexical(ids=len(common), shared=shares, unigram=unigram)
     if not len(kept[0]):
-        return Lexical(len(common), shares, unigram, note="tasks share no token at like positions")
+        return found.amended(note="tasks share no token at like positions")
     if np.isnan(kernel[0, 0]):
-        return Lexical(len(common), shares, unigram, note="all vectors are equal")
+        return found.amended(note="all vectors are equal")
     joined = np.unique(np.concatenate([own[some] for own, some in zip(strata, kept, strict=True)]))
     places = [np.searchsorted(joined, own[some]) for own, some in zip(strata, kept, strict=True)]
     first, second = (Strata(own[some], at) for own, some, at in zip(documents, kept, places, strict=True))
     among = np.concatenate([kept[0], len(ids[0]) + kept[1]])
     chosen = balanced(places, numpy_generator(seed, "lexical"))
     left, right = (own.take(some[few]) for own, some, few in zip((one, other), kept, chosen, strict=True))
-    return Lexical(
-        ids=len(common),
-        shared=shares,
-        unigram=unigram,
+    return found.amended(
         swaps=kernel_swaps(first, second, kernel[np.ix_(among, among)], seed, permutations),
         probe=probe(left, right, seed, permutations=permutations),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from softprior.activations.findings.common import ALL, PERMUTATIONS
 from softprior.activations.findings.lexical import Lexical, lexical_findings
 from softprior.errors import UserError
+from softprior.results.numbers import Number, Numbers
 from softprior.seeding import numpy_generator
 from softprior.statistics.clusters import Nearest, Separation, nearest, separation
 from softprior.statistics.kernels import gaussian_kernel
@@ -26,8 +26,7 @@ MOST = 2000
 """Tokens of each task that are compared: the kernel has the square of both tasks' (128 MB)."""
 
 
-@dataclass(frozen=True)
-class PairFindings:
+class PairFindings(Numbers):
     """Two tasks at one site.
 
     Attributes:
@@ -37,6 +36,10 @@ class PairFindings:
         swaps: whether they differ at all, on all tokens compared, within bins of positions.
         probe: whether a linear probe tells their tokens apart, on the matched ones.
         lexical: both again within token ids, so that the words themselves tell nothing.
+        holm: the p-value of `swaps`, corrected over the sites of the pair, as are the others.
+        probe_holm: that of `probe`.
+        lexical_holm: that of the swaps of `lexical`.
+        lexical_probe_holm: that of its probe.
     """
 
     compared: tuple[int, int]
@@ -45,6 +48,20 @@ class PairFindings:
     swaps: Swaps
     probe: Probe
     lexical: Lexical
+    holm: Number = None
+    probe_holm: Number = None
+    lexical_holm: Number = None
+    lexical_probe_holm: Number = None
+
+
+class NearestFindings(Nearest):
+    """Which two of three or more tasks are nearest at one site, see `Nearest`.
+
+    Attributes:
+        holm: its p-value, corrected over sites.
+    """
+
+    holm: Number = None
 
 
 def pair_findings(
@@ -67,18 +84,18 @@ def pair_findings(
         )
         swaps = kernel_swaps(first, second, kernel, seed, permutations)
     return PairFindings(
-        (len(one.documents), len(other.documents)),
-        (len(whole[0].points.documents), len(whole[1].points.documents)),
-        separation(left, right, seed),
-        swaps,
-        probe(left, right, seed, permutations=permutations),
-        lexical_findings((one, words), (other, other_words), kernel, seed, permutations),
+        compared=(len(one.documents), len(other.documents)),
+        sampled=(len(whole[0].points.documents), len(whole[1].points.documents)),
+        separation=separation(left, right, seed),
+        swaps=swaps,
+        probe=probe(left, right, seed, permutations=permutations),
+        lexical=lexical_findings((one, words), (other, other_words), kernel, seed, permutations),
     )
 
 
 def nearest_findings(
     store: Path, tasks: Sequence[str], site: str, seed: int, permutations: int = PERMUTATIONS
-) -> Nearest:
+) -> NearestFindings:
     """Which two of three or more tasks are nearest at a site, on the samples of their tokens without sinks.
 
     Args:
@@ -87,9 +104,8 @@ def nearest_findings(
     Raises:
         UserError: as of `pair_findings`.
     """
-    return nearest(
-        {task: _points(store, task, site).points for task in tasks}, seed, resamples=2 * permutations + 1
-    )
+    points = {task: _points(store, task, site).points for task in tasks}
+    return NearestFindings(**dict(nearest(points, seed, resamples=2 * permutations + 1)))
 
 
 class _Sampled(NamedTuple):

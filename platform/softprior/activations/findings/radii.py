@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from softprior.activations.findings.common import documents_of
 from softprior.errors import UserError
 from softprior.inputs.labels import by_number, counted
+from softprior.results.numbers import Number, Numbers
 from softprior.seeding import numpy_generator, torch_generator
 from softprior.statistics.documents import LEAST, bootstrap
 from softprior.statistics.gaussian import fit_gaussian
@@ -23,8 +23,7 @@ PER_DIMENSION = 10
 """Tokens per dimension that a fit needs before radii of its own sample mean something."""
 
 
-@dataclass(frozen=True)
-class RadiiSpread:
+class RadiiSpread(Numbers):
     """Standard deviation of the sample's radii under a fit of all its class's tokens, over Gaussian data's.
 
     The fit is that of the prior `fitted`. Its shrinkage, and that the sample is part of what it is fitted on,
@@ -36,12 +35,12 @@ class RadiiSpread:
         low: end of its 95% interval over documents (of Gaussian data over draws), the fits held
             (`documents.bootstrap`).
         high: the other end.
-        note: why numbers are nan; empty if none is.
+        note: why numbers are None; empty if none is.
     """
 
-    ratio: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
+    ratio: Number = None
+    low: Number = None
+    high: Number = None
     note: str = ""
 
 
@@ -69,7 +68,7 @@ def radii_spread(found: SiteStatistics, seed: int) -> RadiiSpread:
         return _deviation(sums[:, is_own] @ weights[is_own]) / _deviation(sums[:, ~is_own] @ weights[~is_own])
 
     low, high = bootstrap(ratio, is_own.astype(np.int64), numpy_generator(seed, "radii"))
-    return RadiiSpread(float(ratio(np.ones((len(is_own), 1)))[0]), low, high)
+    return RadiiSpread(ratio=float(ratio(np.ones((len(is_own), 1)))[0]), low=low, high=high)
 
 
 def _gaussian_data(found: SiteStatistics, generator: torch.Generator) -> tuple[Float[Tensor, "N D"], Moments]:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from softprior.activations.findings.common import ALL, SINKS, documents_of
 from softprior.activations.findings.radii import RadiiSpread, radii_spread
 from softprior.errors import UserError
+from softprior.results.numbers import Number, Numbers
 from softprior.statistics.fit_quality import HeldOutFit, held_out_fit
 from softprior.statistics.sequences import TrajectorySummary, trajectory_summary, unigram_traces
 from softprior.statistics.spectrum import participation_ratio, principal_components
 from softprior.statistics.store import SiteStatistics, load_statistics, load_tables, token_classes
-from softprior.statistics.unimodality import unimodality
+from softprior.statistics.unimodality import Unimodality, unimodality
 
 COMPONENTS = 5
 """Principal components whose scores are tested for one mode."""
@@ -30,8 +31,7 @@ MANY = 0.2
 """Share of the texts from which it is noted that they are left out."""
 
 
-@dataclass(frozen=True)
-class SiteFindings:
+class SiteFindings(Numbers):
     """One task at one site. Sinks are left out of everything that does not name them.
 
     Attributes:
@@ -39,14 +39,14 @@ class SiteFindings:
         documents: those that the tokens come from.
         sinks: attention sinks and massive tokens.
         sink_share: of all tokens.
-        norm: median norm; nan where the store has no norms, as are the next two.
+        norm: median norm; None where the store has no norms, as are the next two.
         norm_95: 95% quantile.
-        sink_norm: median norm of the sinks; nan without any.
-        participation: participation ratio; nan where nothing varies.
+        sink_norm: median norm of the sinks; None without any.
+        participation: participation ratio; None where nothing varies.
         participation_with_sinks: the same of all tokens and sinks together.
         first_share: share of the variance along the first principal component.
         first_share_with_sinks: the same with sinks.
-        kurtosis: largest excess kurtosis of a dimension; nan where the store has none.
+        kurtosis: largest excess kurtosis of a dimension; None where the store has none.
         outlier_dimensions: dimensions whose excess kurtosis is above `OUTLIER`.
         dips: dip of the sample along the first components, largest variance first.
         dip_p: p-values of draws of one token per document, combined, not corrected.
@@ -66,21 +66,25 @@ class SiteFindings:
             tokens than the answer, so that a ratio may come from the words as well as from the model.
         fit: a Gaussian fitted on some documents of the sample, measured on the others.
         radii: how widely Mahalanobis radii of the sample spread, see `RadiiSpread`.
-        notes: why numbers are nan, by name of the number.
+        notes: why numbers are None, by name of the number.
+        dip_holm: `dip_p` corrected over the task's sites and their components; empty without dips.
+        trace_holm: the p-value of `trace`, corrected over the task's sites, as are the next two.
+        step_holm: that of `step`.
+        answer_holm: that of `answer`.
     """
 
     tokens: int
     documents: int
     sinks: int
     sink_share: float
-    norm: float
-    norm_95: float
-    sink_norm: float
-    participation: float
-    participation_with_sinks: float
-    first_share: float
-    first_share_with_sinks: float
-    kurtosis: float
+    norm: Number
+    norm_95: Number
+    sink_norm: Number
+    participation: Number
+    participation_with_sinks: Number
+    first_share: Number
+    first_share_with_sinks: Number
+    kurtosis: Number
     outlier_dimensions: int
     dips: tuple[float, ...]
     dip_p: tuple[float, ...]
@@ -95,7 +99,11 @@ class SiteFindings:
     answer: TrajectorySummary
     fit: HeldOutFit
     radii: RadiiSpread
-    notes: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = {}
+    dip_holm: tuple[float, ...] = ()
+    trace_holm: Number = None
+    step_holm: Number = None
+    answer_holm: Number = None
 
 
 def site_findings(store: Path, task: str, site: str, seed: int) -> SiteFindings:
@@ -109,30 +117,14 @@ def site_findings(store: Path, task: str, site: str, seed: int) -> SiteFindings:
         load_statistics(store, task, site, SINKS, None) if SINKS in token_classes(store, task, site) else None
     )
     notes = {} if found.norms is not None else {"norm": "the store has no norms"}
-    kurtosis = torch.zeros(0, dtype=torch.float64)
-    if found.dimensions is not None:
-        kurtosis = found.dimensions.kurtosis()
-        kurtosis = kurtosis[kurtosis.isfinite()]
+    kurtosis = _kurtosis(found)
     if not len(kurtosis):
         notes["kurtosis"] = "no dimension has fourth moments or varies"
     components = principal_components(found.moments, min(COMPONENTS, len(found.moments.mean)))
     both = found.moments if sinks is None else found.moments.merge(sinks.moments)
     with_sinks = components if sinks is None else principal_components(both, 1)
     embedded = _embedded(found, site)
-    dip_vectors = dip_independent = 0
-    dips: tuple[float, ...] = ()
-    dip_p: tuple[float, ...] = ()
-    dip_p_low: tuple[float, ...] = ()
-    dip_p_high: tuple[float, ...] = ()
-    try:
-        tests = unimodality(found.sample, components.directions, documents_of(found), seed, embedded)
-        dips, dip_p, dip_p_low, dip_p_high = (
-            tuple(values.tolist()) for values in (tests.dips, tests.p, tests.p_low, tests.p_high)
-        )
-        dip_vectors, dip_independent = tests.vectors, tests.independent
-    except UserError as error:
-        notes["dips"] = str(error)
-    covariance = found.moments.covariance()
+    tests = _dip_tests(found, components.directions, embedded, seed, notes)
     trace, step, answer, unequal = _trajectories(
         found, load_tables(store, task, site).sequences, embedded, seed
     )
@@ -148,18 +140,18 @@ def site_findings(store: Path, task: str, site: str, seed: int) -> SiteFindings:
         norm=_quantile(found, 0.5),
         norm_95=_quantile(found, 0.95),
         sink_norm=math.nan if sinks is None else _quantile(sinks, 0.5),
-        participation=participation_ratio(covariance),
+        participation=participation_ratio(found.moments.covariance()),
         participation_with_sinks=participation_ratio(both.covariance()),
         first_share=float(components.shares[0]),
         first_share_with_sinks=float(with_sinks.shares[0]),
         kurtosis=float(kurtosis.max()) if len(kurtosis) else math.nan,
         outlier_dimensions=int((kurtosis > OUTLIER).sum()),
-        dips=dips,
-        dip_p=dip_p,
-        dip_p_low=dip_p_low,
-        dip_p_high=dip_p_high,
-        dip_vectors=dip_vectors,
-        dip_independent=dip_independent,
+        dips=tuple(tests.dips.tolist()),
+        dip_p=tuple(tests.p.tolist()),
+        dip_p_low=tuple(tests.p_low.tolist()),
+        dip_p_high=tuple(tests.p_high.tolist()),
+        dip_vectors=tests.vectors,
+        dip_independent=tests.independent,
         trace=trace,
         trace_null="unigram" if embedded else "shuffled",
         step=step,
@@ -169,6 +161,26 @@ def site_findings(store: Path, task: str, site: str, seed: int) -> SiteFindings:
         radii=radii_spread(found, seed),
         notes=notes,
     )
+
+
+def _kurtosis(found: SiteStatistics) -> Float[Tensor, "K"]:
+    """Excess kurtosis of the dimensions that have one."""
+    if found.dimensions is None:
+        return torch.zeros(0, dtype=torch.float64)
+    kurtosis = found.dimensions.kurtosis()
+    return kurtosis[kurtosis.isfinite()]
+
+
+def _dip_tests(
+    found: SiteStatistics, directions: Float[Tensor, "K D"], embedded: bool, seed: int, notes: dict[str, str]
+) -> Unimodality:
+    """Tests of the sample, or none of them and a note why."""
+    try:
+        return unimodality(found.sample, directions, documents_of(found), seed, embedded)
+    except UserError as error:
+        notes["dips"] = str(error)
+        none = torch.zeros(0, dtype=torch.float64)
+        return Unimodality(none, none, none, none, vectors=0, independent=0)
 
 
 def _embedded(found: SiteStatistics, site: str) -> bool:
