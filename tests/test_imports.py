@@ -52,7 +52,10 @@ ONLY_IN = {
     ],
     "ddsketch": ["platform/softprior/statistics/norms.py"],
     "diptest": ["platform/softprior/statistics/unimodality.py"],
-    "deepspeed": ["platform/softprior/models/rank_process.py"],
+    "deepspeed": [
+        "platform/softprior/models/deepspeed_private.py",
+        "platform/softprior/models/rank_process.py",
+    ],
     "optuna": ["platform/softprior/studies/"],
     "peft": [],
     "pytest": ["platform/softprior/testing/"],

@@ -11,6 +11,7 @@ from typing import Any
 
 from softprior.assets.checkpoint import first, require_complete, require_content
 from softprior.assets.progress import say
+from softprior.assets.transformers_private import forget_quantisation, gguf_end, gguf_facts
 from softprior.errors import UserError
 
 CONVERSION_VERSION = 1
@@ -25,29 +26,22 @@ def check_gguf(path: Path) -> None:
     Raises:
         UserError: it is truncated, one part of several, lacks blocks, or transformers cannot read it.
     """
-    from transformers.integrations.gguf.reader import GgufHeader, read_gguf_metadata
-
     require_content(path)
     try:
-        facts, tensors = read_gguf_metadata(str(path))
+        facts, tensors = gguf_facts(path)
     except (ValueError, KeyError, OverflowError, MemoryError, struct.error) as error:
         raise _unreadable(path, error) from None
-    try:
-        stored = GgufHeader.from_file(str(path))
-    except ValueError:
-        stored = None  # a type of numbers whose size is not known here
+    end = gguf_end(path)
     family, parts = facts["general.architecture"], facts.get("split.count", 0)
     if parts > 1:
         raise UserError(
             f"{path} is one of {parts} parts of a model; merge them with llama.cpp's "
             "llama-gguf-split --merge and give the resulting file"
         )
-    if stored is not None:
-        end = stored.data_start + max((part.offset + part.nbytes for part in stored.tensors), default=0)
-        if end > path.stat().st_size:
-            raise UserError(
-                f"{path} is truncated: it has {path.stat().st_size:,} of {end:,} bytes; copy it again"
-            )
+    if end is not None and end > path.stat().st_size:
+        raise UserError(
+            f"{path} is truncated: it has {path.stat().st_size:,} of {end:,} bytes; copy it again"
+        )
     wanted = [f"blk.{block}." for block in range(facts.get(f"{family}.block_count", 0))]
     missing = [start for start in wanted if not any(name.startswith(start) for name in tensors)]
     if missing:
@@ -94,10 +88,7 @@ def convert_gguf(path: Path, folder: Path, source: Mapping[str, str]) -> None:
     except (ValueError, KeyError, NotImplementedError, OSError, RuntimeError, struct.error) as error:
         raise _unreadable(path, error) from None
     require_complete(found, f"the GGUF file {path}")
-    # The weights are plain float32 now, but save_pretrained refuses as long as these say otherwise.
-    model.hf_quantizer = None
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
+    forget_quantisation(model)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     record = {

@@ -16,6 +16,7 @@ from softprior.assets.configs import line
 from softprior.assets.examination import read_tokenizer
 from softprior.assets.models import ResolvedModel, resolve_model
 from softprior.assets.tokens import Tokenizer
+from softprior.assets.transformers_private import attention_of
 from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec
 from softprior.models.encoder_decoder import EncoderDecoderLM
@@ -230,7 +231,7 @@ def _as_alone(
     continued = host.generate(None, batch, max_new=3, stop=frozenset())
     # Reduced precision rounds differently in the two forms; a mixed-up row is off by far more.
     tolerance = 1e-4 if host.dtype == torch.float32 else 5e-2
-    used = network.config._attn_implementation
+    used = attention_of(network)
     network.set_attn_implementation("eager")
     try:
         for nll, text, more, first in zip(together, texts, continued, firsts, strict=True):

@@ -1,6 +1,6 @@
 """One rank of a sharded model: a process with its share of the weights, in step with the others.
 
-The only module that imports deepspeed.
+Together with `deepspeed_private` the only module that imports deepspeed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from softprior.assets.architecture import architecture
 from softprior.assets.models import ResolvedModel
 from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec
+from softprior.models import deepspeed_private
 from softprior.models.crossing import on_cpu
+from softprior.models.deepspeed_private import is_whole
 from softprior.models.lengths import Part, crossing
 from softprior.models.load import not_finite, read_network, verify_packing
 from softprior.models.local import LocalLM
@@ -132,9 +134,9 @@ class ShardedRank(LocalLM):
 
     def info(self) -> ModelInfo:
         # A weight that is not gathered has no size of its own.
-        rows = self._embedding.weight.ds_shape[0]  # type: ignore[union-attr, index]
-        count = sum(weight.ds_numel for weight in self._parameters)  # type: ignore[attr-defined]
-        return super().info()._replace(vocabulary=int(rows), parameters=int(count))
+        count = sum(map(deepspeed_private.count, self._parameters))
+        rows = deepspeed_private.rows(self._embedding.weight)
+        return super().info()._replace(vocabulary=rows, parameters=count)
 
     def _apart(self, prompt: Prompt, lengths: Int[Tensor, "B"], ahead: int = 0) -> list[Part]:
         """The same number of parts on every rank; if one rank's rows are refused, all ranks refuse."""
@@ -167,18 +169,15 @@ class ShardedRank(LocalLM):
 
     def release(self) -> None:
         """Releases weights left gathered by a pass that ended early or stopped its backward pass."""
-        self._offload.release_backward_leftovers()
-        if any(_whole(weight) and not weight.ds_persist for weight in self._parameters):  # type: ignore[attr-defined]
-            self._offload.empty_partition_cache()
+        deepspeed_private.release(self._offload, self._parameters)
 
     def memory(self) -> Memory:
         """What this rank holds now."""
         fields = _smaps()
         shards = sum(
-            weight.ds_tensor.numel() * weight.element_size()  # type: ignore[attr-defined]
-            for weight in self._parameters
+            deepspeed_private.shard(weight).numel() * weight.element_size() for weight in self._parameters
         )
-        whole = sum(w.numel() * w.element_size() for w in self._parameters if _whole(w))
+        whole = sum(w.numel() * w.element_size() for w in self._parameters if is_whole(w))
         return Memory(
             pid=os.getpid(),
             resident=fields.get("Rss", 0),
@@ -187,12 +186,6 @@ class ShardedRank(LocalLM):
             shard=shards,
             gathered=whole,
         )
-
-
-def _whole(weight: Any) -> bool:
-    from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
-
-    return bool(weight.ds_status == ZeroParamStatus.AVAILABLE)
 
 
 class _Updates:
@@ -220,7 +213,7 @@ def _loaded(member: Member, job: Job) -> ShardedRank:
     )
     # DeepSpeed would compile collectives in shared memory for CPUs, for which g++ and half a minute are
     # needed, and whose segments a killed rank leaves behind; gloo's serve.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed_private.leave_out_shared_memory()
     deepspeed.init_distributed(backend, timeout=timeout)
     config = zero_config(job.model, job.resolved.folder)
     alive = HfDeepSpeedConfig(config)  # from_pretrained shards the weights while this object lives
@@ -244,8 +237,8 @@ def _require_finite(network: nn.Module, model: ModelSpec, member: Member) -> Non
     names = [name for name, _ in network.named_parameters()]
     wrong = len(names)
     for index, weight in enumerate(network.parameters()):
-        shard: Tensor = weight.ds_tensor.flatten()  # type: ignore[attr-defined]
-        own = weight.ds_numel - member.rank * shard.numel()  # type: ignore[attr-defined]
+        shard = deepspeed_private.shard(weight).flatten()
+        own = deepspeed_private.count(weight) - member.rank * shard.numel()
         # What fills up the last rank's share was never written.
         if wrong == len(names) and not bool(shard[: max(0, own)].isfinite().all()):
             wrong = index

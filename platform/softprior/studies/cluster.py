@@ -8,8 +8,9 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import yaml
 
 from softprior.errors import UserError, hidden
 from softprior.inputs.specs import PlacementSpec, ResourcesSpec
+from softprior.studies import ray_private
 from softprior.studies.placement import logical_cpus, require_room, trial_threads
 from softprior.studies.reach import nobody, other_versions, require_reachable, resolved
 from softprior.training.threads import thread_environment
@@ -206,60 +208,29 @@ def _connect(resources: ResourcesSpec, placement: PlacementSpec) -> list[dict[st
     return nodes
 
 
-@contextmanager
-def _hidden_command() -> Iterator[None]:
+def _hidden_command() -> AbstractContextManager[None]:
     """Hides passwords on the command line from Ray, which stores and shows every driver's command."""
-    from ray._private import utils
-
-    command: Callable[[], str] = utils.get_entrypoint_name
-    utils.get_entrypoint_name = lambda: hidden(command())
-    try:
-        yield
-    finally:
-        utils.get_entrypoint_name = command
+    return ray_private.command_shown_as(hidden)
 
 
-@contextmanager
-def _no_autoscaler(address: str) -> Iterator[None]:
+def _no_autoscaler(address: str) -> AbstractContextManager[None]:
     """Disables the autoscaler of a cluster of our own, which never grows.
 
     A signal sent to all processes of a command, as by `timeout` and batch systems, reaches it too, and it
     prints a traceback on the driver's screen.
     """
-    from ray._private.node import Node
-
-    start = Node.start_monitor
-    if address == LOCAL:
-        Node.start_monitor = lambda _: None  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        Node.start_monitor = start  # type: ignore[method-assign]
+    return ray_private.no_autoscaler() if address == LOCAL else nullcontext()
 
 
 LEVEL_SAID = b"Set ray log level from environment variable"
 
 
-@contextmanager
-def _level_unsaid() -> Iterator[None]:
+def _level_unsaid() -> AbstractContextManager[None]:
     """Hides the line with which Ray's backend confirms the requested log level.
 
     It is printed before the level takes effect, by C++ code that writes straight to the file descriptor.
     """
-    from ray import _raylet  # compiled, so without types
-
-    backend: Any = _raylet
-    begin = backend.CoreWorker
-
-    def begun(*arguments: object) -> object:
-        with _held_back(LEVEL_SAID):
-            return begin(*arguments)
-
-    backend.CoreWorker = begun
-    try:
-        yield
-    finally:
-        backend.CoreWorker = begin
+    return ray_private.backend_starts_in(partial(_held_back, LEVEL_SAID))
 
 
 @contextmanager
@@ -296,7 +267,7 @@ def _short_folder() -> dict[str, str]:
             f"{LONGEST}; set it to a shorter one, such as /tmp"
         )
     long = own is None and len(tempfile.gettempdir()) > LONGEST
-    return {"_temp_dir": f"/tmp/ray-{os.getuid()}"} if long else {}  # noqa: S108  a folder of one's own
+    return {ray_private.TEMPORARY: f"/tmp/ray-{os.getuid()}"} if long else {}  # noqa: S108  a folder of one's own
 
 
 def _at_largest(alive: list[dict[str, float]]) -> list[dict[str, float]]:

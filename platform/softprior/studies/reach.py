@@ -6,6 +6,7 @@ import re
 import socket
 
 from softprior.errors import UserError
+from softprior.studies import ray_private
 
 PATIENCE = 10.0
 """Seconds that a cluster has to answer."""
@@ -19,10 +20,8 @@ def resolved(address: str) -> str:
     """
     if address != "auto":
         return address
-    from ray._private.services import canonicalize_bootstrap_address
-
     try:
-        return str(canonicalize_bootstrap_address(address))
+        return ray_private.cluster_of_this_machine()
     except ConnectionError:
         raise nobody(address, "this machine has none") from None
 
@@ -51,15 +50,10 @@ def require_reachable(address: str) -> None:
     except (OSError, OverflowError) as error:
         raise nobody(address, getattr(error, "strerror", None) or str(error)) from None
     import grpc
-    from ray._private.grpc_utils import init_grpc_channel
-    from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
     from ray.exceptions import AuthenticationError
 
     try:
-        with init_grpc_channel(address) as channel:
-            server = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
-            request = gcs_service_pb2.GetClusterIdRequest()  # type: ignore[attr-defined]  # made by protobuf
-            server.GetClusterId(request, timeout=PATIENCE)
+        ray_private.ask_for_id(address, PATIENCE)
     except AuthenticationError as error:
         raise _token(address, str(error).split(". ")[0]) from None
     except grpc.RpcError as error:

@@ -18,6 +18,7 @@ from softprior.errors import UserError, hidden
 from softprior.inputs.specs import TrackingSpec
 from softprior.results.files import write_atomically
 from softprior.results.storage import Location, RemotePath
+from softprior.tracking.mlflow_private import PLACES, make_tables
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,13 +34,6 @@ BATCH, PARAMETERS = 1000, 100
 """Metrics and parameters that one `log_batch` takes."""
 
 SQLITE = "sqlite:///"
-
-PLACES = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-)
-"""Where MLflow's database has absolute addresses of artifacts."""
 
 
 class Connection(NamedTuple):
@@ -176,12 +170,11 @@ def make_database(uri: str, artifacts: Location) -> None:
     path = _file(uri)
     if path.exists():
         return
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     def build(temporary: Path) -> None:
         address = sqlite_uri(temporary)
         with _no_stray_folder(address):
-            SqlAlchemyStore(address, artifacts.as_uri()).engine.dispose()
+            make_tables(address, artifacts.as_uri())
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):

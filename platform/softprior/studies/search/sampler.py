@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from optuna import Study
-from optuna._transform import _SearchSpaceTransform
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
@@ -16,6 +15,7 @@ from optuna.search_space import intersection_search_space
 from optuna.trial import FrozenTrial, TrialState
 
 from softprior.seeding import derive
+from softprior.studies.search.optuna_private import unit_cube
 
 POPULATION = 20
 """Trials of one generation of NSGA-II."""
@@ -104,7 +104,7 @@ class CmaEs(BaseSampler):
             return {}
         from cmaes import CMA
 
-        transform = _SearchSpaceTransform(search_space, transform_step=True, transform_0_1=True)
+        transform = unit_cube(search_space)
         bounds = transform.bounds
         optimizer = CMA(mean=bounds.mean(axis=1), sigma=SIGMA, bounds=bounds, seed=self._seed % 2**31)
         told = [

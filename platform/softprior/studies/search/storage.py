@@ -19,6 +19,7 @@ from softprior.inputs.labels import counted
 from softprior.results.folder import StudyFolder
 from softprior.results.records import read_header
 from softprior.results.storage import location
+from softprior.studies.search.optuna_private import contains
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.sampler import Seeded
 
@@ -189,7 +190,7 @@ def _contained(trial: FrozenTrial, plan: SearchPlan) -> bool:
         if name not in params:
             return False
         try:
-            inside = distribution._contains(distribution.to_internal_repr(params[name]))
+            inside = contains(distribution, params[name])
         except (TypeError, ValueError):
             return False
         if not inside:

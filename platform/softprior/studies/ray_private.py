@@ -1,0 +1,92 @@
+"""What softprior uses of Ray's private parts, all of it; checked on Ray 2.60.0.
+
+None of it is promised to stay. `tests/test_private_parts.py` says which part another version has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+TEMPORARY = "_temp_dir"
+"""Option of `ray.init`: the folder of sessions, in place of one below a temporary folder with a long path."""
+
+
+def cluster_of_this_machine() -> str:
+    """HOST:PORT of the cluster that the address `auto` stands for.
+
+    Raises:
+        ConnectionError: there is none.
+    """
+    from ray._private.services import canonicalize_bootstrap_address
+
+    return str(canonicalize_bootstrap_address("auto"))
+
+
+def ask_for_id(address: str, seconds: float) -> None:
+    """Asks the head at HOST:PORT for the cluster's id, as Ray does first of all, but once and with a limit.
+
+    Raises:
+        AuthenticationError: this process has no token.
+        RpcError: of gRPC; nobody answers, or the token is refused.
+    """
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+
+    with init_grpc_channel(address) as channel:
+        server = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
+        request = gcs_service_pb2.GetClusterIdRequest()  # type: ignore[attr-defined]  # made by protobuf
+        server.GetClusterId(request, timeout=seconds)
+
+
+def command_shown_as(change: Callable[[str], str]) -> AbstractContextManager[None]:
+    """Changes the driver's command line as Ray stores and shows it."""
+    from ray._private import utils
+
+    return _replaced(utils, "get_entrypoint_name", lambda own: lambda: change(own()))
+
+
+def no_autoscaler() -> AbstractContextManager[None]:
+    """A cluster that is started meanwhile has no process that would let it grow."""
+    from ray._private.node import Node
+
+    return _replaced(Node, "start_monitor", lambda _: lambda _: None)
+
+
+def backend_starts_in(context: Callable[[], AbstractContextManager[None]]) -> AbstractContextManager[None]:
+    """Opens a context around the start of this process's C++ backend."""
+    from ray import _raylet  # compiled, so without types
+
+    def within(own: Any) -> Any:
+        def begun(*arguments: Any) -> Any:
+            with context():
+                return own(*arguments)
+
+        return begun
+
+    return _replaced(_raylet, "CoreWorker", within)
+
+
+def errors_of_actors_as(change: Callable[[Exception], Exception]) -> AbstractContextManager[None]:
+    """Changes the errors with which actors' tasks fail, before Tune looks at them."""
+    from ray.air.execution._internal import RayActorManager
+
+    def changed(own: Any) -> Any:
+        def failed(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
+            own(self, tracked_actor_task, change(exception))
+
+        return failed
+
+    return _replaced(RayActorManager, "_actor_task_failed", changed)
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, make: Callable[[Any], Any]) -> Iterator[None]:
+    """An attribute is what `make` makes of it, for as long as the context is open."""
+    own = getattr(owner, name)
+    setattr(owner, name, make(own))
+    try:
+        yield
+    finally:
+        setattr(owner, name, own)

@@ -1,0 +1,238 @@
+"""Private parts of other libraries: each is where softprior expects it, and used in one module alone."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from softprior.assets import transformers_private
+from softprior.models import deepspeed_private
+from softprior.studies import ray_private
+from softprior.studies.search import optuna_private
+from softprior.tracking import mlflow_private
+from tests.test_imports import ROOT, SOURCES, imports
+
+MODULES = {
+    "deepspeed": deepspeed_private,
+    "mlflow": mlflow_private,
+    "optuna": optuna_private,
+    "ray": ray_private,
+    "transformers": transformers_private,
+}
+"""The module with all private parts of each library."""
+
+
+def parameters(function: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+# Ray
+
+
+def test_ray_finds_the_cluster_of_this_machine() -> None:
+    from ray._private.services import canonicalize_bootstrap_address
+
+    assert parameters(canonicalize_bootstrap_address)[0] == "addr"
+
+
+def test_ray_asks_a_head_for_its_id() -> None:
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+
+    assert parameters(init_grpc_channel)[0] == "address"
+    service = gcs_service_pb2.DESCRIPTOR.services_by_name["NodeInfoGcsService"]
+    method = service.methods_by_name["GetClusterId"]
+    assert method.input_type.name == gcs_service_pb2.GetClusterIdRequest.DESCRIPTOR.name
+    assert parameters(gcs_service_pb2_grpc.NodeInfoGcsServiceStub.__init__) == ["self", "channel"]
+
+
+def test_ray_asks_for_the_command_line_through_its_module() -> None:
+    from ray._private import utils, worker
+
+    assert parameters(utils.get_entrypoint_name) == []
+    assert "utils.get_entrypoint_name()" in inspect.getsource(worker)
+    own = utils.get_entrypoint_name
+    with ray_private.command_shown_as(lambda command: f"hidden {command}"):
+        assert utils.get_entrypoint_name() == f"hidden {own()}"
+    assert utils.get_entrypoint_name is own
+
+
+def test_ray_starts_its_autoscaler_by_a_method() -> None:
+    from ray._private.node import Node
+
+    assert parameters(Node.start_monitor) == ["self"]
+    assert "self.start_monitor()" in inspect.getsource(Node)
+    own = Node.start_monitor
+    with ray_private.no_autoscaler():
+        assert Node.start_monitor is not own
+    assert Node.start_monitor is own
+
+
+def test_ray_makes_its_backend_from_a_class_of_its_compiled_module() -> None:
+    from ray import _raylet
+    from ray._private import worker
+
+    assert isinstance(_raylet.CoreWorker, type)
+    made = re.search(r"\.CoreWorker\(\n(.*?)\n    \)", inspect.getsource(worker), re.DOTALL)
+    assert made is not None
+    assert not re.search(r"^\s+\w+=", made[1], re.MULTILINE), "it is given arguments by name"
+
+
+def test_ray_has_an_option_for_the_folder_of_sessions() -> None:
+    import ray
+
+    assert f'kwargs.pop("{ray_private.TEMPORARY}"' in inspect.getsource(inspect.unwrap(ray.init))
+
+
+def test_tune_learns_of_failed_tasks_by_a_method() -> None:
+    from ray.air.execution._internal import RayActorManager
+
+    assert parameters(RayActorManager._actor_task_failed) == ["self", "tracked_actor_task", "exception"]
+    seen: list[Exception] = []
+    own = RayActorManager._actor_task_failed
+    with ray_private.errors_of_actors_as(lambda error: seen.append(error) or error):
+        assert parameters(RayActorManager._actor_task_failed) == parameters(own)
+    assert RayActorManager._actor_task_failed is own
+
+
+# Optuna
+
+
+def test_optuna_maps_parameters_to_a_unit_cube_and_back() -> None:
+    from optuna.distributions import FloatDistribution, IntDistribution
+
+    space = {"rate": FloatDistribution(1e-4, 1e-1, log=True), "width": IntDistribution(2, 10, step=2)}
+    cube = optuna_private.unit_cube(space)
+    assert cube.bounds.tolist() == [[0, 1], [0, 1]]
+    point = {"rate": 1e-2, "width": 4}
+    assert cube.transform(point).tolist() == pytest.approx([2 / 3, 0.3])
+    assert cube.untransform(cube.transform(point)) == pytest.approx(point)
+
+
+def test_optuna_says_what_a_distribution_contains() -> None:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    for distribution, inside, outside in (
+        (FloatDistribution(0.0, 1.0), 0.5, 1.5),
+        (IntDistribution(2, 10, step=2), 4, 5),
+        (CategoricalDistribution(["a", "b"]), "b", None),
+    ):
+        assert optuna_private.contains(distribution, inside)
+        if outside is not None:
+            assert not optuna_private.contains(distribution, outside)
+    with pytest.raises(ValueError, match="c"):
+        optuna_private.contains(CategoricalDistribution(["a", "b"]), "c")
+
+
+# DeepSpeed
+
+
+def test_deepspeed_reads_its_operators_from_a_table_that_can_be_changed() -> None:
+    pytest.importorskip("deepspeed")
+    from deepspeed.ops.op_builder.cpu.comm import ShareMemCommBuilder
+
+    assert ShareMemCommBuilder.NAME == deepspeed_private.SHARED_MEMORY
+    assert "deepspeed.ops.__compatible_ops__" in inspect.getsource(import_module("deepspeed.comm.torch"))
+
+
+def test_deepspeed_keeps_what_a_weight_is_on_it() -> None:
+    pytest.importorskip("deepspeed")
+    from deepspeed.runtime.zero import partition_parameters
+
+    text = inspect.getsource(partition_parameters)
+    for name in ("ds_shape", "ds_numel", "ds_tensor", "ds_status", "ds_persist"):
+        assert re.search(rf"param\.{name} = ", text), name
+    assert "AVAILABLE" in partition_parameters.ZeroParamStatus.__members__
+
+
+def test_deepspeed_releases_weights() -> None:
+    pytest.importorskip("deepspeed")
+    from deepspeed.runtime.zero.parameter_offload import DeepSpeedZeRoOffload
+
+    assert parameters(DeepSpeedZeRoOffload.release_backward_leftovers) == ["self"]
+    assert parameters(DeepSpeedZeRoOffload.empty_partition_cache) == ["self"]
+
+
+# transformers
+
+
+def test_transformers_keeps_the_attention_in_the_config() -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    network = LlamaForCausalLM(LlamaConfig(vocab_size=9, attn_implementation="eager", **sizes))
+    assert transformers_private.attention_of(network) == "eager"
+    network.set_attn_implementation("sdpa")
+    assert transformers_private.attention_of(network) == "sdpa"
+
+
+def test_transformers_reads_headers_of_gguf_files() -> None:
+    from transformers.integrations.gguf import reader
+
+    assert len(parameters(reader.read_gguf_metadata)) >= 1
+    assert parameters(reader.GgufHeader.from_file)
+    fields = set(inspect.get_annotations(reader.GgufHeader))
+    assert {"data_start", "tensors"} <= fields
+
+
+def test_transformers_refuses_to_save_by_the_quantiser() -> None:
+    from transformers import PreTrainedModel
+
+    assert "hf_quantizer" in inspect.getsource(PreTrainedModel.save_pretrained)
+
+
+# MLflow
+
+
+def test_mlflow_makes_a_database_by_opening_it() -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    assert parameters(SqlAlchemyStore.__init__)[1:3] == ["db_uri", "default_artifact_root"]
+    assert "self.engine" in inspect.getsource(SqlAlchemyStore.__init__)
+
+
+@pytest.mark.parametrize(("table", "column"), mlflow_private.PLACES)
+def test_mlflow_has_the_columns_with_addresses(table: str, column: str) -> None:
+    from mlflow.store.tracking.dbmodels.models import Base
+
+    assert column in Base.metadata.tables[table].columns
+
+
+# Where they are
+
+
+@pytest.mark.parametrize("library", MODULES)
+def test_a_module_names_the_version_in_the_lock_file(library: str) -> None:
+    said = re.search(r"checked on \w+ ([\d.]*\d)", inspect.getdoc(MODULES[library]) or "")
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    locked = re.search(rf"^{library}==(\S+)", lock, re.MULTILINE)
+    assert said is not None
+    assert locked is not None
+    assert said[1] == locked[1], f"run this file with {library} {locked[1]}, then change the docstring"
+
+
+def test_private_modules_are_imported_in_one_place() -> None:
+    allowed = {module.__name__ for module in MODULES.values()}
+    found = {
+        module: name
+        for module, path in SOURCES.items()
+        for _, name in imports(path)
+        if name.split(".")[0] in MODULES and re.search(r"\._[a-z]", name)
+    }
+    assert set(found) <= allowed, found
+    assert {"softprior.studies.ray_private", "softprior.studies.search.optuna_private"} <= set(found)
+
+
+def test_private_attributes_are_used_in_one_place() -> None:
+    allowed = {module.__name__ for module in MODULES.values()}
+    names = {"_attn_implementation", "_contains", "__compatible_ops__", "hf_quantizer", "start_monitor"}
+    for module, path in SOURCES.items():
+        used = {n.attr for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Attribute)}
+        foreign = {name for name in used if name in names or name.startswith("ds_")}
+        assert not foreign or module in allowed, f"{module} uses {foreign}"
