@@ -241,7 +241,7 @@ def test_the_tiny_model_is_found_in_the_package(
     monkeypatch.setattr(softprior, "__file__", str(tmp_path / "softprior" / "__init__.py"))
     with pytest.raises(UserError, match=r"lacks config\.json, model\.safetensors"):
         resolve_model(ModelSpec(id="tiny"))
-    weights = shutil.copytree(llama, tmp_path / "softprior" / "tiny" / "weights")
+    weights = shutil.copytree(llama, tmp_path / "softprior" / "assets" / "tiny")
     assert resolve_model(ModelSpec(id="tiny")).folder == Path(weights)
 
 

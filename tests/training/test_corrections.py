@@ -31,7 +31,7 @@ from softprior.training.source import PlaceSource
 from softprior.training.trial import Trial
 from tests.builders import SIZES, questions, tiny, trial
 
-WEIGHTS = Path(softprior.__file__).parent / "tiny" / "weights"
+WEIGHTS = Path(softprior.__file__).parent / "assets" / "tiny"
 SOFT = ({"soft": {"tokens": 4}},)
 OURS = ("arithmetic", "language")
 SHORT = {**SIZES, "max_position_embeddings": 64, "pad_token_id": 0}
