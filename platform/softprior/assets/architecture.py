@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 from softprior.assets.configs import require_values, unusable, why
 from softprior.errors import UserError
@@ -41,6 +41,7 @@ def require_family(config: Config) -> None:
         )
 
 
+@runtime_checkable
 class DecoderConfig(Protocol):
     """What every config of a text model says."""
 
@@ -52,6 +53,7 @@ class DecoderConfig(Protocol):
     def model_type(self) -> str: ...
 
 
+@runtime_checkable
 class Config(DecoderConfig, Protocol):
     """What softprior reads of a config of transformers, if the family has it; T5's have other names too."""
 

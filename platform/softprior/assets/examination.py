@@ -86,9 +86,7 @@ def _examined(checkpoint: Checkpoint) -> Examination:
     left = sorted(found["unexpected_keys"])
     _require_floats(folder, {name: tensor for name, tensor in tensors.items() if name not in left})
     notes = [_left_over(folder, made, left)] if left else []
-    table = model.get_input_embeddings().weight
-    assert isinstance(table, Tensor)
-    rows = int(table.shape[0])
+    rows = int(model.get_input_embeddings().get_parameter("weight").shape[0])
     notes += _tokenizer_notes(folder, rows)
     return Examination(tuple(notes), sum(weight.numel() for weight in model.parameters()))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol, TypedDict, overload
+from typing import Any, NamedTuple, Protocol, TypedDict, overload, runtime_checkable
 
 from softprior.errors import UserError
 
@@ -42,6 +42,7 @@ class EncodedTexts(TypedDict):
     input_ids: list[list[int]]
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """What softprior uses of the tokenizers of transformers."""
 
