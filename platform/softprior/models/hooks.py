@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
+
+Arguments = tuple[Any, ...]
+Keywords = dict[str, Any]
+"""What a module is called with; each family has its own."""
 
 Rotation = Tensor | tuple[Tensor, ...] | None
 """What a family hands its blocks as `position_embeddings`."""
@@ -14,7 +19,7 @@ Shown = tuple[nn.Module, Callable[[Tensor], None]]
 """A module, and the function that receives its hidden states."""
 
 
-def entering(args: tuple[object, ...], kwargs: Mapping[str, object]) -> Tensor:
+def entering(args: Arguments, kwargs: Keywords) -> Tensor:
     """The hidden states among a module's arguments: the first, or the keyword `hidden_states`."""
     found = args[0] if args else kwargs["hidden_states"]
     assert isinstance(found, Tensor)
@@ -33,7 +38,7 @@ def turning(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
     """The rotations that modules receive, in order, in passes within the context; none in many families."""
     found: list[Tensor] = []
 
-    def note(_: nn.Module, __: tuple[object, ...], kwargs: Mapping[str, Rotation]) -> None:
+    def note(_: nn.Module, __: Arguments, kwargs: Mapping[str, Rotation]) -> None:
         parts = kwargs.get("position_embeddings")
         found.extend((parts,) if isinstance(parts, Tensor) else parts or ())
 

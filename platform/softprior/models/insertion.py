@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from softprior.models.blocks import Blocks
-from softprior.models.hooks import entering, leaving
+from softprior.models.hooks import Arguments, Keywords, entering, leaving
 
-_Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-"""The arguments of a block, as its family has them."""
-_Before = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], _Arguments | None]
+_Before = Callable[[nn.Module, Arguments, Keywords], tuple[Arguments, Keywords] | None]
 
 
 class Insertion:
@@ -38,7 +35,7 @@ class Insertion:
             self._cut = {}
 
     def _before(self, block: int) -> _Before:
-        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Arguments | None:
+        def hook(_: nn.Module, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords] | None:
             if not self._cut:
                 return None
             hidden = entering(args, kwargs)
@@ -54,8 +51,8 @@ class Insertion:
 
         return hook
 
-    def _after(self, block: int) -> Callable[[nn.Module, tuple[Any, ...], object], object]:
-        def hook(_: nn.Module, __: tuple[Any, ...], out: object) -> object:
+    def _after(self, block: int) -> Callable[[nn.Module, Arguments, object], object]:
+        def hook(_: nn.Module, __: Arguments, out: object) -> object:
             if block not in self._cut:
                 return out
             front = math.prod(self._cut[block].shape[:2])

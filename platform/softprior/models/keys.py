@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from softprior.errors import UserError
 from softprior.models.blocks import Blocks
+from softprior.models.hooks import Arguments, Keywords
 from softprior.models.packing import Halted, Pass, Rows, running
 from softprior.prompt import Place
 
@@ -24,8 +24,8 @@ TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 5e-2, tor
 """Relative tolerance of rotated keys against the family's own: norms of most families are float32."""
 
 
-_Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-"""The arguments of a block after the states, and its keywords, as its family has them."""
+_Called = tuple[Arguments, Keywords]
+"""The arguments of a block after the states, and its keywords."""
 
 
 class KeyGeometry:
@@ -39,7 +39,7 @@ class KeyGeometry:
         self._model = model
         self._layers = blocks.layers
         self._hidden = int(model.config.get_text_config().hidden_size)  # type: ignore[union-attr, operator]
-        self._calls: dict[int, dict[int, _Arguments]] = {}
+        self._calls: dict[int, dict[int, _Called]] = {}
         self._turned: dict[tuple[int, int], bool] = {}
 
     def width(self, place: Place) -> int:
@@ -126,7 +126,7 @@ class KeyGeometry:
         )
 
     def _keys_values(
-        self, block: int, states: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, block: int, states: Tensor, args: Arguments, kwargs: Keywords
     ) -> tuple[Tensor, Tensor]:
         weight = next(self._model.parameters())
         lengths = torch.tensor([len(states)], device=weight.device)
@@ -142,7 +142,7 @@ class KeyGeometry:
         current = self._run(1)
         return {block: (key.shape[1], value.shape[1]) for block, (key, value) in current.items()}
 
-    def _called(self, count: int) -> dict[int, _Arguments]:
+    def _called(self, count: int) -> dict[int, _Called]:
         """How the model calls each block on `count` tokens: the arguments after the states, and keywords."""
         if count not in self._calls:
             self._run(count)
@@ -150,10 +150,10 @@ class KeyGeometry:
 
     @torch.no_grad()
     def _run(self, count: int) -> dict[int, tuple[Tensor, Tensor]]:
-        calls: dict[int, _Arguments] = {}
+        calls: dict[int, _Called] = {}
 
-        def note(block: int) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
-            def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def note(block: int) -> Callable[[nn.Module, Arguments, Keywords], None]:
+            def hook(_: nn.Module, args: Arguments, kwargs: Keywords) -> None:
                 calls[block] = (args[1:], {k: v for k, v in kwargs.items() if k != "hidden_states"})
 
             return hook
@@ -179,7 +179,7 @@ class KeyGeometry:
 _ATTENTIONS = ("self_attn", "attn", "attention", "self_attention")
 
 
-def _spread(kwargs: dict[str, Any], count: int) -> dict[str, Any]:
+def _spread(kwargs: Keywords, count: int) -> Keywords:
     """Keywords of a call on one token, for `count` states that are all at its position."""
     changed = dict(kwargs)
     if kwargs.get("position_embeddings") is not None:
