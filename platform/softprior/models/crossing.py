@@ -17,7 +17,7 @@ def sent(prompt: Prompt | None) -> Prompt | None:
     return None if prompt is None else {place: vectors.detach().cpu() for place, vectors in prompt.items()}
 
 
-def on_cpu(value: Any) -> Any:
+def on_cpu(value: object) -> Any:
     """The same value with every tensor in CPU memory."""
     return value.detach().cpu() if isinstance(value, Tensor) else _each(value, on_cpu)
 
@@ -34,7 +34,7 @@ class _Batch(NamedTuple):
     fields: dict[str, object]
 
 
-def packed(value: Any) -> Any:
+def packed(value: object) -> Any:
     """The same value with arrays for tensors, which are pickled several times as fast; for `unpacked`."""
     if isinstance(value, Tensor):
         here = value.detach().cpu()
@@ -44,7 +44,7 @@ def packed(value: Any) -> Any:
     return _each(value, packed)
 
 
-def unpacked(value: Any) -> Any:
+def unpacked(value: object) -> Any:
     """The value that `packed` was given, with tensors in CPU memory."""
     if isinstance(value, _Array):
         # Ray's arrays cannot be written to, and whoever gets a tensor may want to.
@@ -54,7 +54,7 @@ def unpacked(value: Any) -> Any:
     return _each(value, unpacked)
 
 
-def _each(value: Any, change: Callable[[Any], Any]) -> Any:
+def _each(value: object, change: Callable[[object], Any]) -> Any:
     """A container with each of its values changed; anything else unchanged."""
     if isinstance(value, Mapping):
         return {key: change(part) for key, part in value.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -23,6 +23,9 @@ from softprior.models.encoder_decoder import EncoderDecoderLM
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.prompt import Row, collate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Loaded(NamedTuple):
@@ -136,7 +139,7 @@ def device_of(model: ModelSpec) -> torch.device:
     return torch.device(model.device)
 
 
-def verify_packing(network: Any, host: LocalLM) -> None:
+def verify_packing(network: PreTrainedModel, host: LocalLM) -> None:
     """Compares packed rows with the family's own eager attention, once, on two short random rows.
 
     A family that mixes positions outside of attention (a recurrence, a convolution) or reads token ids
@@ -172,7 +175,7 @@ def verify_packing(network: Any, host: LocalLM) -> None:
         )
 
 
-def verify_padding(network: Any, host: EncoderDecoderLM) -> None:
+def verify_padding(network: PreTrainedModel, host: EncoderDecoderLM) -> None:
     """Compares padded rows with the family's own eager attention, once, on two short random rows.
 
     Raises:
@@ -180,7 +183,7 @@ def verify_padding(network: Any, host: EncoderDecoderLM) -> None:
     """
     info = host.info()
 
-    def own(network: Any, tokens: Tensor, first: int) -> Tensor:
+    def own(network: PreTrainedModel, tokens: Tensor, first: int) -> Tensor:
         start = torch.full_like(tokens[:1], host.start)
         read = torch.cat([start, tokens[first:-1]])
         logits: Tensor = network(input_ids=tokens[None, :first], decoder_input_ids=read[None]).logits
@@ -201,16 +204,16 @@ def verify_padding(network: Any, host: EncoderDecoderLM) -> None:
         )
 
 
-def _causal(network: Any, tokens: Tensor, first: int) -> Tensor:
+def _causal(network: PreTrainedModel, tokens: Tensor, first: int) -> Tensor:
     logits: Tensor = network(input_ids=tokens[None], use_cache=False).logits
     return logits[0, first - 1 : -1]
 
 
 @torch.no_grad()
 def _as_alone(
-    network: Any,
+    network: PreTrainedModel,
     host: LocalLM | EncoderDecoderLM,
-    own: Callable[[nn.Module, Tensor, int], Tensor],
+    own: Callable[[PreTrainedModel, Tensor, int], Tensor],
     firsts: tuple[int, int],
 ) -> bool:
     """Whether two rows in one batch have the loss and continuation of the model's own forward of each.

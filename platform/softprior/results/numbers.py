@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import BeforeValidator
 
 from softprior.inputs.specs import Spec
 
 
-def _known(value: Any) -> Any:
+def _known(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -25,6 +25,6 @@ class Numbers(Spec):
     A field that may have no number is a `Number`, and a `note` says why it has none.
     """
 
-    def amended(self, **fields: Any) -> Self:
+    def amended(self, **fields: object) -> Self:
         """The same value with other values of some fields, checked like the first ones."""
         return type(self).model_validate({**dict(self), **fields})

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from softprior.assets.tokens import chunks
+from softprior.assets.tokens import Tokenizer, chunks
 from softprior.prompt import Row
 from softprior.tasks.base import Example, Split
 from softprior.tasks.documents import SHORTEST, DocumentTask
@@ -33,7 +33,7 @@ class Language(DocumentTask):
 
     @field_validator("mode", mode="before")
     @classmethod
-    def _one_mode(cls, mode: Any) -> Any:
+    def _one_mode(cls, mode: object) -> object:
         if mode != "continue":
             raise ValueError("must be continue, which need not be written; a missing word is the task cloze")
         return mode
@@ -57,11 +57,11 @@ class Language(DocumentTask):
             for split, own in documents.items()
         }
 
-    def row(self, example: Example, tokenizer: Any) -> Row | None:
+    def row(self, example: Example, tokenizer: Tokenizer) -> Row | None:
         """One of the document's chunks; None where it is too short for any."""
         return next(iter(self.rows(example, tokenizer)), None)
 
-    def rows(self, example: Example, tokenizer: Any) -> list[Row]:
+    def rows(self, example: Example, tokenizer: Tokenizer) -> list[Row]:
         """The document's chunks, in keyed order.
 
         They are cut here and not in `splits`, because a chunk is measured in tokens and only here is there

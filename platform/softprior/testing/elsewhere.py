@@ -42,7 +42,7 @@ def read(components: Mapping[str, Any], base: type[SpecT]) -> dict[str, SpecT]:
     return found
 
 
-def answered(module: str, job: Any) -> Any:
+def answered(module: str, job: object) -> Any:
     """What `answer` of a module prints as JSON, in a process of its own that reads the job from its input."""
     found = subprocess.run(  # noqa: S603  this interpreter, on a text of this module
         [sys.executable, "-c", f"from {module} import answer; answer()"],

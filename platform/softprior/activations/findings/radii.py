@@ -65,7 +65,9 @@ def radii_spread(found: SiteStatistics, seed: int) -> RadiiSpread:
     is_own = np.arange(sums.shape[1]) < own.shape[1]
 
     def ratio(weights: Float[np.ndarray, "G R"]) -> Float[np.ndarray, "R"]:
-        return _deviation(sums[:, is_own] @ weights[is_own]) / _deviation(sums[:, ~is_own] @ weights[~is_own])
+        own = _deviation(sums[:, is_own] @ weights[is_own])
+        quotient: Float[np.ndarray, "R"] = own / _deviation(sums[:, ~is_own] @ weights[~is_own])
+        return quotient
 
     low, high = bootstrap(ratio, is_own.astype(np.int64), numpy_generator(seed, "radii"))
     return RadiiSpread(ratio=float(ratio(np.ones((len(is_own), 1)))[0]), low=low, high=high)
