@@ -140,7 +140,8 @@ class Bench:
             float((lengths * (lengths + 1) / 2 + lengths * TOKENS).sum())
             + prompts * TOKENS * (TOKENS + 1) / 2
         )
-        heads = self.config.num_attention_heads * int(self.config.head_dim or 0)
+        assert self.config.head_dim is not None
+        heads = self.config.num_attention_heads * int(self.config.head_dim)
         attention = 2 * 6 * heads * pairs * self.config.num_hidden_layers
         labels = float(batch.labels.sum())
         head = 4 * labels * self.config.hidden_size * self.config.vocab_size

@@ -55,9 +55,10 @@ def texts(split: Split) -> list[str]:
 
 def make_tokenizer(corpus: list[str]) -> PreTrainedTokenizerFast:
     """Byte-level BPE with every digit a token, so that numbers can be added column by column."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    import tokenizers
+    from tokenizers import decoders, models, pre_tokenizers, trainers
 
-    tokenizer = Tokenizer(models.BPE())
+    tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )

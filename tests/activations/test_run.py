@@ -132,11 +132,8 @@ def test_its_worker_killed_and_then_all_of_it_it_ends_the_same(undisturbed, tmp_
     folder = RunFolder(tmp_path / "small")
     process = started(file, tmp_path)
     wait_for_shards(process, folder, 1)
-    workers = [
-        pid for pid in descendants(process.pid) if b"MapWorker" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
-    assert len(workers) == 1
-    with_signal(workers[0], signal.SIGKILL)
+    (worker,) = workers_of(process)
+    with_signal(worker, signal.SIGKILL)
     before = shards_on_disk(folder)
     wait_for_shards(process, folder, before + 1)
     killed(process)
@@ -175,6 +172,12 @@ def killed(process: subprocess.Popen) -> None:
     process.wait()
 
 
+def workers_of(process: subprocess.Popen) -> list[int]:
+    return [
+        pid for pid in descendants(process.pid) if b"MapWorker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+
+
 def descendants(parent: int) -> list[int]:
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -193,3 +196,17 @@ def with_signal(pid: int, number: int) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         return
+
+
+@pytest.mark.faults
+def test_a_worker_that_is_killed_is_replaced_by_the_same_driver(undisturbed, tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(spec().model_dump(mode="json", exclude_defaults=True) | {"name": "small"}))
+    folder = RunFolder(tmp_path / "small")
+    process = started(file, tmp_path)
+    wait_for_shards(process, folder, 2)
+    (worker,) = workers_of(process)
+    with_signal(worker, signal.SIGKILL)
+    output = process.communicate()[0].decode()
+    assert process.returncode == 0, output
+    assert_same_store(undisturbed, folder)

@@ -44,8 +44,17 @@ def test_more_cpus_than_any_node_has_are_refused_and_ray_is_stopped(monkeypatch:
         assert ray.is_initialized()
         assert os.environ["OMP_NUM_THREADS"] == "1"
         commands = [" ".join(child.cmdline()) for child in psutil.Process().children()]
+
+        @ray.remote(num_cpus=1)
+        def stands_for_platform() -> str:
+            import platform
+
+            return f"{platform.__file__} {platform.system()}"
+
+        found = ray.get(stands_for_platform.remote())
     assert not ray.is_initialized()
     assert ours() == before
+    assert found.endswith("/platform.py Linux"), "the source root hides the standard library's module"
     # A signal to the whole process group would reach an autoscaler, and its traceback the screen.
     assert any("gcs_server" in command for command in commands)
     assert not any("monitor.py" in command and "log_monitor" not in command for command in commands)

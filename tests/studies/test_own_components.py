@@ -19,7 +19,7 @@ from softprior.studies.own_code import OwnCode, read_code, use_code
 from softprior.studies.plan import Plan, plan_study
 from softprior.testing import check_prior
 from tests.builders import study_file
-from tests.studies.runs import ONE, finish, here, start
+from tests.studies.runs import ONE, finish, start
 
 PRIOR = """
 from __future__ import annotations
@@ -102,7 +102,8 @@ def test_a_package_and_a_file_offer_priors_that_workers_run(package, tmp_path):
         "mixture": ("ring-prior 1.2",),
     }
     assert all(record.status == "finished" for record in records)
-    status, output = here(study, tmp_path / "results", "--dry-run")  # without the file
+    process = start(study, tmp_path / "results", "--dry-run", PYTHONPATH=str(package))  # without the file
+    status, output = finish(process)
     assert status == 2
     assert "priors[0] = 'spiral_prior' does not exist" in output
 

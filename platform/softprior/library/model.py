@@ -237,7 +237,8 @@ class _Loss(torch.autograd.Function):
         ctx: Any, host: FrozenLM, batch: Batch, grad: bool, places: tuple[Place, ...], *vectors: Tensor
     ) -> Tensor:
         losses = host.loss(dict(zip(places, vectors, strict=True)), batch, grad=grad)
-        if losses.gradient is not None:
+        if grad:
+            assert losses.gradient is not None
             gradients = [losses.gradient[place].to(v) for place, v in zip(places, vectors, strict=True)]
             ctx.save_for_backward(*gradients)
         total = (losses.nll.double() * batch.weights.to(losses.nll.device).double()).sum()

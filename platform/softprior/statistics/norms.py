@@ -82,7 +82,7 @@ class NormSketch:
         if share in (0, 1):
             return self.max if share else self.min
         value = sketch.get_quantile_value(share)
-        assert value is not None  # it is of an empty sketch
+        assert value is not None  # only an empty sketch has none
         return min(max(float(value), self.min), self.max)
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from softprior.tasks.cloze import Cloze
 from softprior.tasks.language import Language
 from softprior.tasks.squad import Squad
 
-__all__ = ["TASKS", "Arithmetic", "Language", "Squad", "Task"]
+__all__ = ["TASKS", "Arithmetic", "Cloze", "Language", "Squad", "Task"]
 
 TASKS: Table[Task] = Table(
     Task,  # type: ignore[type-abstract]

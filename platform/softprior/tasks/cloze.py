@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from softprior.assets.tokens import Tokenizer
 from softprior.prompt import Row
 from softprior.tasks.base import Example, NewTokens, Split
 from softprior.tasks.blanks import blanked_examples
@@ -57,7 +57,7 @@ class Cloze(DocumentTask):
         """The document, whose sentences these are."""
         return example.group
 
-    def row(self, example: Example, tokenizer: Any) -> Row | None:
+    def row(self, example: Example, tokenizer: Tokenizer) -> Row | None:
         """The sentence and its word; None where they do not fit."""
         row = super().row(example, tokenizer)
         return row if row is not None and len(row.tokens) <= self.length else None

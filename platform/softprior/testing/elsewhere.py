@@ -19,7 +19,7 @@ def is_found(kind: type[Spec]) -> bool:
     """Whether another process can import the class; not where it is in a function, a script or own code."""
     try:
         return "<locals>" not in kind.__qualname__ and find_spec(kind.__module__) is not None
-    except ValueError:  # a module that was made and not imported, such as `__main__`
+    except (ImportError, ValueError):  # a module that was made and not imported, such as `__main__`
         return False
 
 

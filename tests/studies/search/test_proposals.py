@@ -27,6 +27,7 @@ from softprior.studies.cluster import Cluster
 from softprior.studies.observers import Work, no_observers
 from softprior.studies.runner import InterruptedStudyError
 from softprior.studies.search import run as search_run
+from softprior.studies.search import storage
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.proposals import Proposals
 from softprior.studies.search.rungs import Rungs
@@ -420,3 +421,13 @@ def test_a_baseline_that_failed_runs_again_and_its_new_record_counts(
     with pytest.raises(InterruptedStudyError):
         search_run.run_search(more, folder, no_observers, cluster)
     assert not folder.summary.exists(), "it was of fewer proposals"
+
+
+def test_attributes_that_stand_in_users_databases_keep_their_names() -> None:
+    assert (storage.IDENTITY, storage.RESULTS, storage.WARM, storage.TRIALS, storage.REASON) == (
+        "softprior.search",
+        "softprior.results",
+        "softprior.warm",
+        "softprior.trials",
+        "softprior.reason",
+    )

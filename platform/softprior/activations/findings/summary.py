@@ -11,6 +11,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from pydantic import ValidationError
+
 from softprior.activations.findings.common import PERMUTATIONS
 from softprior.activations.findings.groups import GroupFindings, group_findings
 from softprior.activations.findings.pairs import (
@@ -122,6 +124,8 @@ def _or_note(
         return compute(*arguments, **named)
     except UserError as error:
         return Unread(note=str(error))
+    except ValidationError as error:  # a number that is not finite where there has to be one
+        return Unread(note=f"a number is not finite: {str(error).splitlines()[0]}")
 
 
 def _task_corrected(sites: Mapping[str, SiteFindings | Unread]) -> dict[str, SiteFindings | Unread]:

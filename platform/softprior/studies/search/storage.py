@@ -26,7 +26,7 @@ from softprior.studies.search.sampler import Seeded
 IDENTITY = "softprior.search"
 """Attribute of the Optuna study: what it searches over."""
 
-RESULTS = "softprior.results.folder"
+RESULTS = "softprior.results"
 """Attribute of the Optuna study: the folder that has its trials' records."""
 
 WARM = "softprior.warm"

@@ -15,7 +15,7 @@ from softprior.prompt import Batch, Place, Prompt, Row, collate
 LENGTHS = (9, 4, 12, 1, 7)
 """Rows of unequal length, in no order, one without room for a label."""
 
-MAX_NEW = 4
+MAX_NEW = 6
 
 
 def example_batch(info: ModelInfo, seed: int = 0) -> Batch:

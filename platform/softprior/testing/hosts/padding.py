@@ -7,7 +7,7 @@ from torch import nn
 
 from softprior.models.protocol import FrozenLM
 from softprior.testing.hosts.closeness import assert_close
-from softprior.testing.hosts.examples import LENGTHS, MAX_NEW, example_batch, example_prompts, padded, picked
+from softprior.testing.hosts.examples import MAX_NEW, example_batch, example_prompts, padded, picked
 from softprior.testing.hosts.recorder import Recorder
 
 
@@ -21,7 +21,7 @@ def check_padding_and_order(host: FrozenLM, oracle: nn.Module) -> None:  # noqa:
         "pads": (padded(batch, 3, fill=5), list(range(len(batch)))),
         "pads that are no tokens": (padded(batch, 2, fill=-1), list(range(len(batch)))),
         "order": (picked(batch, order), order),
-        **{f"row {row} alone": (picked(batch, [row]), [row]) for row in (LENGTHS.index(1), 2)},
+        **{f"row {row} alone": (picked(batch, [row]), [row]) for row in range(len(batch))},
         "short rows in a wide batch": (picked(batch, [1, 3], narrow=False), [1, 3]),
     }
     for name, prompt in example_prompts(host).items():
