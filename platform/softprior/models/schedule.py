@@ -109,7 +109,7 @@ class Served(NamedTuple):
     """What a scheduler has done so far.
 
     Attributes:
-        calls: calls answered, or failed.
+        calls: calls answered, failed, or being answered.
         turns: times the host was asked; a turn answers several losses where they fit one pass.
     """
 
@@ -159,11 +159,12 @@ class Scheduler:
             calls = [call for call in taken if call.answer.set_running_or_notify_cancel()]
             self._began = time.monotonic()
             alive()
+            # Before the answers: who has one finds it counted.
+            self.served = Served(self.served.calls + len(calls), self.served.turns + bool(calls))
             self._answer(calls)
             self._answered = time.monotonic()
             with self._changed:
                 self._last = {call.client for call in calls}
-            self.served = Served(self.served.calls + len(calls), self.served.turns + bool(calls))
 
     def _wait_for_others(self) -> None:
         """Gives those who were just served a moment to ask again, unless a pass is full already."""
