@@ -9,6 +9,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+import optuna
 import pytest
 
 from softprior.assets import transformers_private
@@ -230,9 +231,36 @@ def test_private_modules_are_imported_in_one_place() -> None:
 
 
 def test_private_attributes_are_used_in_one_place() -> None:
+    """A private name is our own if something of ours is defined with it."""
     allowed = {module.__name__ for module in MODULES.values()}
-    names = {"_attn_implementation", "_contains", "__compatible_ops__", "hf_quantizer", "start_monitor"}
-    for module, path in SOURCES.items():
-        used = {n.attr for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Attribute)}
-        foreign = {name for name in used if name in names or name.startswith("ds_")}
+    public = {"__compatible_ops__", "hf_quantizer", "start_monitor"}  # in name alone
+    trees = {module: ast.parse(path.read_text("utf-8")) for module, path in SOURCES.items()}
+    own = {"_asdict", "_exit", "_fields", "_replace"}.union(*map(defined, trees.values()))
+    for module, tree in trees.items():
+        used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        private = {name for name in used if name.startswith("_") and not name.endswith("__")} - own
+        foreign = private | (used & public) | {name for name in used if name.startswith("ds_")}
         assert not foreign or module in allowed, f"{module} uses {foreign}"
+
+
+def defined(tree: ast.Module) -> set[str]:
+    """Names of functions and classes, and of what is assigned to, also on `self`."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.attr)
+    return found
+
+
+def test_optuna_stores_what_trials_of_other_processes_report() -> None:
+    study = optuna.create_study()
+    study.ask()
+    optuna_private.store_loss(study, 0, 3, 1.5)
+    optuna_private.store_attribute(study, 0, "reason", "why")
+    (found,) = study.get_trials()
+    assert (found.intermediate_values, found.user_attrs) == ({3: 1.5}, {"reason": "why"})
+    assert optuna_private.taken_up(study, found).number == 0

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from optuna import Study, Trial
 from optuna._transform import _SearchSpaceTransform
 from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial
 
 
 def unit_cube(space: dict[str, BaseDistribution]) -> _SearchSpaceTransform:
@@ -23,3 +25,22 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
         TypeError, ValueError: the value is of another kind.
     """
     return bool(distribution._contains(distribution.to_internal_repr(value)))
+
+
+def taken_up(study: Study, found: FrozenTrial) -> Trial:
+    """A running trial of a process that ended, to go on with."""
+    return Trial(study, found._trial_id)
+
+
+def store_loss(study: Study, number: int, step: int, loss: float) -> None:
+    """Stores a point of the curve of a trial, which this process need not have asked for."""
+    study._storage.set_trial_intermediate_value(_identifier(study, number), step, loss)
+
+
+def store_attribute(study: Study, number: int, name: str, value: str) -> None:
+    """Stores an attribute of a trial, which this process need not have asked for."""
+    study._storage.set_trial_user_attr(_identifier(study, number), name, value)
+
+
+def _identifier(study: Study, number: int) -> int:
+    return study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)

@@ -14,6 +14,7 @@ from softprior.inputs.specs import TrialSpec
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, load_record
 from softprior.studies.search.objective import values
+from softprior.studies.search.optuna_private import store_attribute, store_loss, taken_up
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.storage import REASON, TRIALS
 from softprior.training.events import Event, Observer
@@ -112,8 +113,7 @@ class Proposals(Searcher, Observer):
     def report(self, number: int, step: int, loss: float) -> None:
         """Stores a point of a validation curve with its proposal, except that of the untrained sample."""
         if step:
-            storage = self._study._storage
-            storage.set_trial_intermediate_value(self._identifier(number), step, loss)
+            store_loss(self._study, number, step, loss)
 
     def curves(self) -> dict[str, dict[int, float]]:
         """The losses reported so far by each trial: by trial id, then by step."""
@@ -132,7 +132,7 @@ class Proposals(Searcher, Observer):
         for found in self._study.get_trials(deepcopy=False):
             if found.state == TrialState.RUNNING:
                 # The same parameters: what was drawn is stored, and what was not follows from the seed.
-                self._propose(Trial(self._study, found._trial_id))
+                self._propose(taken_up(self._study, found))
             elif found.state != TrialState.WAITING and TRIALS in found.user_attrs:
                 known = [self._folder.record(i) for i in found.user_attrs[TRIALS]]
                 self._plan.add([load_record(path).spec for path in known if path.exists()])
@@ -184,9 +184,6 @@ class Proposals(Searcher, Observer):
         self._study.tell(number, state=TrialState.PRUNED)
 
     def _fail(self, number: int, reason: str) -> None:
-        self._study._storage.set_trial_user_attr(self._identifier(number), REASON, reason)
+        store_attribute(self._study, number, REASON, reason)
         self._study.tell(number, state=TrialState.FAIL)
         self._open.pop(number, None)
-
-    def _identifier(self, number: int) -> int:
-        return self._study._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)

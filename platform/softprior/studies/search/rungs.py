@@ -58,6 +58,7 @@ class Rungs(FIFOScheduler):
             reduction_factor=asha.reduction,
             stop_last_trials=False,
         )
+        self._added: set[str] = set()
         self._folder = folder
         self._proposals = proposals
         self._steps: dict[str, dict[int, StepPoint]] = defaultdict(dict)
@@ -107,7 +108,8 @@ class Rungs(FIFOScheduler):
     def _judge(self, spec: TrialSpec, step: int, loss: float) -> bool:
         """Whether a point is not good enough for its rung; it counts there from now on."""
         named = _Named(spec.id)
-        if spec.id not in self._halving._trial_info:
+        if spec.id not in self._added:
+            self._added.add(spec.id)
             self._halving.on_trial_add(None, named)
         result = {STEP: step, LOSS: loss}
         return bool(self._halving.on_trial_result(None, named, result) == TrialScheduler.STOP)
