@@ -168,6 +168,8 @@ def test_an_encoder_reads_inputs_as_its_texts_end(encoder: Model) -> None:
     host = encoder.host
 
     class Heard:
+        info = host.info
+
         def generate(self, _, batch, **__):
             asked.extend(batch.tokens.tolist())
             return [[7]]
@@ -188,3 +190,23 @@ def test_an_encoder_needs_answers(encoder: Model) -> None:
     assert encoder.front == Place(0, stack="encoder")
     with pytest.raises(UserError, match="give them beside the texts"):
         encoder.batch(["a text"])
+
+
+def test_what_does_not_fit_the_model_or_is_no_list_is_refused(model: Model) -> None:
+    long, prompt = model.batch(["x " * 2000], ["y"]), torch.zeros(4, 128)
+    for ask in (
+        lambda: model.loss(prompt, long),
+        lambda: model.logits(prompt, long),
+        lambda: model.states(prompt, long, ["final"]),
+        lambda: model.generate(prompt, ["abc"], max_new=1100),
+    ):
+        with pytest.raises(UserError, match=r"positions, but the model has 1024; give less"):
+            ask()
+    with pytest.raises(UserError, match=r"must be a list, not the text 'abc'; write \[text\]"):
+        model.generate(prompt, "abc")
+    with pytest.raises(UserError, match="2 texts have 1 answers"):
+        model.batch(["a", "b"], ["c"])
+    with pytest.raises(UserError, match="empty list"):
+        model.batch([])
+    with pytest.raises(UserError, match=r"^'fited' does not exist among the priors; did you mean 'fitted'"):
+        model.sample("fited", 8)

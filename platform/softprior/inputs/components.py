@@ -136,6 +136,8 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
             at = at or entry.name
         if entry.name not in self:
             hint = nearest(entry.name, list(self))
+            if not at:
+                raise UserError(f"'{entry.name}' does not exist among the {self.axis}; {hint}")
             raise UserError(f"{where}: {at} = '{entry.name}' does not exist; {hint}")
         at = f"{at}.{entry.name}" if at else ""
         meant = self._meant(entry)

@@ -103,7 +103,9 @@ class Model:
         if answers is None:
             if self.info.stack == "encoder":
                 raise UserError("a model with an encoder predicts answers; give them beside the texts")
-            return collate([self._text(str(i), text) for i, text in enumerate(texts)])
+            return collate([self._text(str(i), text) for i, text in enumerate(_texts(texts))])
+        if len(_texts(texts)) != len(answers):
+            raise UserError(f"{len(texts)} texts have {len(answers)} answers; give one answer per text")
         pairs = zip(texts, answers, strict=True)
         return collate([self._answered(str(i), text, answer) for i, (text, answer) in enumerate(pairs)])
 
@@ -121,8 +123,12 @@ class Model:
 
         The gradient is computed with the loss, in one pass, if a vector requires one, and cannot be
         differentiated again. Rows count by their number of labels times their weight.
+
+        Raises:
+            UserError: no label counts, or a row and the prompt take more positions than the model has.
         """
         vectors = self._prompt(prompt)
+        self._require_positions(vectors, batch)
         labels = float((batch.weights * batch.labels.sum(1)).sum())
         if labels <= 0:
             raise UserError("the mean is over labels, and this batch has none with a weight above 0")
@@ -134,14 +140,24 @@ class Model:
 
     def logits(self, prompt: PromptLike | None, batch: Batch) -> Float[Tensor, "N V"]:
         """The logits from which the model predicts each of the batch's labels, row by row."""
-        return self.host.logits(self._prompt(prompt), batch)
+        vectors = self._prompt(prompt)
+        self._require_positions(vectors, batch)
+        return self.host.logits(vectors, batch)
 
     def generate(self, prompt: PromptLike | None, texts: Sequence[str], max_new: int = 20) -> list[str]:
-        """Greedy continuations of texts, up to the end-of-sequence token."""
-        rows = [self._unlabelled(str(i), asked(self.tokenizer, text)) for i, text in enumerate(texts)]
+        """Greedy continuations of texts, up to the end-of-sequence token.
+
+        Raises:
+            UserError: a text, the prompt and the new tokens take more positions than the model has.
+        """
+        vectors = self._prompt(prompt)
+        batch = collate(
+            [self._unlabelled(str(i), asked(self.tokenizer, text)) for i, text in enumerate(_texts(texts))]
+        )
+        self._require_positions(vectors, batch, max_new)
         end = self.tokenizer.eos_token_id
         stop = frozenset(() if end is None else (end,))
-        found = self.host.generate(self._prompt(prompt), collate(rows), max_new=max_new, stop=stop)
+        found = self.host.generate(vectors, batch, max_new=max_new, stop=stop)
         return [self.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in found]
 
     def sample(
@@ -184,7 +200,9 @@ class Model:
 
     def states(self, prompt: PromptLike | None, batch: Batch, sites: Sequence[str]) -> dict[str, States]:
         """The states of a batch's text tokens at sites, such as `resid.3` (see docs/notation.md)."""
-        kept = self.host.observe(self._prompt(prompt), batch, list(sites), _Kept())
+        vectors = self._prompt(prompt)
+        self._require_positions(vectors, batch)
+        kept = self.host.observe(vectors, batch, list(sites), _Kept())
         return {site: kept.states(site) for site in sites}
 
     def prompt_states(
@@ -213,6 +231,16 @@ class Model:
         if prompt is None:
             return {}
         return {self.front: prompt} if isinstance(prompt, Tensor) else prompt
+
+    def _require_positions(self, prompt: Prompt, batch: Batch, new: int = 0) -> None:
+        count = max((len(vectors) for vectors in prompt.values()), default=0)
+        longest = int(batch.lengths.max())
+        need = longest + count + new
+        if need > self.info.positions:
+            raise UserError(
+                f"the longest text ({longest} tokens) with {count} prompt vectors and {new} new tokens "
+                f"takes {need} positions, but the model has {self.info.positions}; give less"
+            )
 
     def _text(self, name: str, text: str) -> Row:
         tokens = opened(self.tokenizer, text)
@@ -284,6 +312,19 @@ def load_model(model: str | ModelSpec, **options: object) -> Model:
     """
     given = model.model_dump(mode="json") if isinstance(model, ModelSpec) else {"id": model}
     return Model(load_local(validate(ModelSpec, {**given, **options}, "load_model")))
+
+
+def _texts(texts: Sequence[str]) -> Sequence[str]:
+    """Several texts.
+
+    Raises:
+        UserError: it is one, which would be read letter by letter, or none.
+    """
+    if isinstance(texts, str):
+        raise UserError(f"texts must be a list, not the text {texts[:30]!r}; write [text]")
+    if not texts:
+        raise UserError("texts is an empty list; give at least one text")
+    return texts
 
 
 def _entry(named: Component, what: str) -> Entry:
