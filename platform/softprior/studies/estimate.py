@@ -44,7 +44,8 @@ def trial_cost(trial: TrialSpec, components: Components) -> Cost:
     task, prompt = components.task(trial), components.method(trial).count()
     length, evaluation = task.positions(), trial.evaluation
     loss = min(evaluation.examples, task.test_examples) * length
-    answers = evaluation.generate * (length + task.max_new_tokens // 2) if task.generates else 0
+    generated = min(evaluation.generate, task.test_examples)
+    answers = generated * (length + task.max_new_tokens // 2) if task.generates else 0
     control = loss if evaluation.context_shuffle and task.generates else 0
     if trial.training is None:
         return Cost(0, 2 * loss + control + answers)
