@@ -100,6 +100,17 @@ def here(study: Path, results: Path | str, *overrides: str) -> tuple[int, str]:
     return status, said.getvalue()
 
 
+def stop(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    """Ends a study by Ctrl-C or SIGTERM, and checks that it ends in order and says how to go on."""
+    process.send_signal(number)
+    code, output = finish(process)
+    assert code == 128 + number, output
+    assert "Traceback" not in output
+    assert "***" not in output, "Ray's crash dump"
+    assert "stopping; running trials will continue" in output
+    assert "continue with" in output
+
+
 def kill(process: subprocess.Popen[str]) -> None:
     """Kills a study and everything it started, at once."""
     os.killpg(process.pid, signal.SIGKILL)

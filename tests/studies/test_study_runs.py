@@ -23,10 +23,10 @@ from tests.studies.runs import (
     Undisturbed,
     assert_as_undisturbed,
     assert_tracked,
-    finish,
     here,
     nothing_is_left_running,
     start,
+    stop,
     tracked,
     undisturbed,
     wait_for,
@@ -90,13 +90,7 @@ def test_stopped_it_goes_on_without_loss_or_duplicates(
     checkpoint = folder.checkpoint(trained)
     process = start(study, results, ONE)
     wait_for(checkpoint.exists, process)
-    process.send_signal(number)
-    code, output = finish(process)
-    assert code == 128 + number, output
-    assert "Traceback" not in output
-    assert "***" not in output, "Ray's crash dump"
-    assert "stopping; running trials will continue" in output
-    assert "continue with" in output
+    stop(process, number)
     status = {row["trial"]: row["status"] for row in pq.read_table(folder.table).to_pylist()}
     assert len(status) == 2
     assert status[trained] == "pending"

@@ -34,11 +34,11 @@ from tests.studies.runs import (
     STARTED,
     assert_tracked,
     checkpoints,
-    finish,
     here,
     kill,
     nothing_is_left_running,
     start,
+    stop,
     tracked,
     wait_for,
 )
@@ -145,13 +145,7 @@ def test_stopped_and_resumed_it_is_the_undisturbed_search(
         kill(process)
         assert_in_the_middle(read_search(results / "small"))
     else:
-        process.send_signal(number)
-        code, output = finish(process)
-        assert code == 128 + number, output
-        assert "Traceback" not in output
-        assert "***" not in output, "Ray's crash dump"
-        assert "stopping; running trials will continue" in output
-        assert "continue with" in output
+        stop(process, number)
         parent, runs = tracked(results)
         assert parent.info.status == "KILLED"
         assert "KILLED" in {run.info.status for run in runs.values()}
