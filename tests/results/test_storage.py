@@ -221,9 +221,13 @@ def test_a_driver_whose_lease_another_took_over_stops_and_leaves_it(
     path = location(f"{bucket}/taken/.lock")
     other = b'{"process": 7, "machine": "elsewhere"}'
 
-    def drive() -> None:
-        with lease.leased(path):
+    def take_over(done: threading.Event) -> None:
+        while not done.wait(0.1):  # the first may fall between a look at the lease and the next sign of life
             path.write_bytes(other)
+
+    def drive() -> None:
+        with lease.leased(path) as lost:
+            threading.Thread(target=take_over, args=(lost,), daemon=True).start()
             time.sleep(60)
 
     with stoppable("early", "late") as stop:
