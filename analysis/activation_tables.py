@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from rich.table import Table
 from rich.text import Text
 
-from analysis.activation_figures_common import spread_over
+from analysis.figures.style import spread_over
 from softprior.activations.findings.ratios import Ratio, answer_ratio, radii_ratio, trace_ratio
 from softprior.activations.findings.record import Unread, known
 from softprior.activations.findings.sites import SiteFindings

@@ -157,7 +157,7 @@ def work(folder: Path) -> dict[str, float]:
     from softprior.training.threads import limit_threads
 
     limit_threads(1)
-    from analysis.figures import draw_trial
+    from analysis.figures.trial import draw_trial
     from softprior.inputs.study_files import load_study
     from softprior.models.load import load_local
     from softprior.results.folder import StudyFolder

@@ -191,9 +191,9 @@ def _how_far(plan: Plan, folder: RunFolder) -> str:
 
 def _findings(console: Console, plan: Plan, folder: RunFolder) -> Findings:
     """Computes and draws what is older than the store or made by other code; shows, returns the numbers."""
-    from analysis.activation_figures import draw_activations
-    from analysis.activation_figures_depth import DEPTH
     from analysis.activation_tables import task_table
+    from analysis.figures.activation_depth import DEPTH
+    from analysis.figures.activations import draw_activations
     from softprior.activations.findings.record import save_findings
     from softprior.activations.findings.summary import findings
     from softprior.activations.progress import Steps

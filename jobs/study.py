@@ -145,7 +145,7 @@ def _run(
     console: Console, options: argparse.Namespace, stop: Stop, planned: Plan | SearchPlan, cluster: Cluster
 ) -> int:
     # These bring in torch, Ray and MLflow; a dry run or a wrong key should not wait for all of them.
-    from analysis.illustrator import Illustrator
+    from analysis.figures.illustrator import Illustrator
     from jobs.reports import report
     from softprior.studies.progress import Watch
     from softprior.studies.runner import InterruptedStudyError

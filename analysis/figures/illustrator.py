@@ -23,7 +23,9 @@ class Illustrator(Observer):
         self._labels = labels(trials)
 
     def ended(self, record: Record) -> None:
-        from analysis.figures import draw_trial  # matplotlib and scikit-learn: no trial should wait for them
+        from analysis.figures.trial import (
+            draw_trial,  # matplotlib and scikit-learn: no trial should wait for them
+        )
 
         draw_trial(record, self._folder, self._labels[record.id])
 
@@ -35,7 +37,7 @@ class Illustrator(Observer):
             if not self._folder.figure(record.id).exists():
                 self.ended(record)
         if self._folder.summary.exists():
-            from analysis.search_figures import draw_search
+            from analysis.figures.search import draw_search
             from softprior.studies.search.summary import load_summary
 
             draw_search(load_summary(self._folder), self._folder, self._folder.root.name)

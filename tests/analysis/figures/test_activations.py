@@ -13,12 +13,12 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from analysis.activation_figures import draw_activations
-from analysis.activation_figures_common import COLOURS, DPI, PANELS, WIDTH, look, spread_over
-from analysis.activation_figures_depth import OVER_DEPTH, along_depth, draw_depth
-from analysis.activation_figures_groups import draw_groups
-from analysis.activation_figures_means import draw_means, look_of_group, plane_of_means
-from analysis.activation_figures_planes import STEPS, _cloud, _text, draw_planes
+from analysis.figures.activations import draw_activations
+from analysis.figures.style import COLOURS, DPI, PANELS, WIDTH, look, spread_over
+from analysis.figures.activation_depth import OVER_DEPTH, along_depth, draw_depth
+from analysis.figures.activation_groups import draw_groups
+from analysis.figures.activation_means import draw_means, look_of_group, plane_of_means
+from analysis.figures.activation_planes import STEPS, _cloud, _text, draw_planes
 from analysis.activation_tables import ROWS, task_table
 from softprior.activations.findings.groups import group_findings
 from softprior.activations.findings.ratios import separation_of, step_ratio

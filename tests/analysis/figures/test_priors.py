@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis.prior_pictures import (
+from analysis.figures.priors import (
     LAWS,
     PANELS,
     UNMEASURED,

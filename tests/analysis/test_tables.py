@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from rich.console import Console, RenderableType
 
-from analysis.figures import draw_trial
+from analysis.figures.trial import draw_trial
 from analysis.tables import failures_table, results_table
 from softprior.errors import UserError
 from softprior.inputs.specs import EvaluationSpec
