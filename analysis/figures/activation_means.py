@@ -78,9 +78,10 @@ def draw_means(
 
 
 def _caption(planes: Mapping[str, Plane], groups: int) -> str:
-    least = min(len(plane.texts) for plane in planes.values())
-    texts = f"small marks are means of single texts (n = {least:,} at least)" if least else "no single texts"
-    text = f"Large marks are the means of {groups} groups, {texts}. "
+    counts = sorted({len(plane.texts) for plane in planes.values()})
+    n = " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
+    texts = f"small ones of single texts (n = {n} per panel)" if counts[-1] else "of no single texts"
+    text = f"Large marks are means of {groups} groups, {texts}. "
     if groups <= SPANNED:
         return text + f"{groups} means always lie in the components shown, so these have no shares."
     return text + "Shares are of the variance between the means of groups, not of that of texts or tokens."

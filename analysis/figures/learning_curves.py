@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.palette import Look, prior_looks
-from analysis.figures.settings import CHOSEN, Cell, chosen, prior_keys, seeds_text
+from analysis.figures.settings import CHOSEN, Cell, band_text, chosen, prior_keys
 from analysis.figures.style import NORMAL, PAGE, TITLE, logarithmic, page
 from softprior.library.results import Results
 
@@ -72,11 +72,8 @@ def curves_of(results: Results, cell: Cell) -> Curves:
 def draw_curves(cells: Sequence[Curves], width: float = PAGE) -> Figure:
     """One panel per cell."""
     every = [curve for cell in cells for curve in cell.curves]
-    seeds = seeds_text(curve.seeds for curve in every)
-    caption = (
-        f"Validation loss, mean over {seeds}; bands from the lowest to the highest seed. {CHOSEN} "
-        "Step 0 is the untrained sample."
-    )
+    band = band_text([curve.seeds for curve in every])
+    caption = f"Validation loss: {band}. {CHOSEN} Step 0 is the untrained sample."
     priors = [curve.prior for curve in every]
     figure, panels = page(
         len(cells), caption, width=width, height=2.4, columns=2, keys=prior_keys(priors, line=True)

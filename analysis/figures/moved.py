@@ -54,7 +54,7 @@ def moved_of(cell: Cell) -> Moved:
             moved_over_reach=row.moved_over_reach,
             loss=row.test_loss,
         )
-        for row in known.rename(columns={"at": "at"}).itertuples()
+        for row in known.itertuples()
     ]
     nothing = cell.trials.baseline_loss.dropna()
     return Moved(
@@ -65,10 +65,10 @@ def moved_of(cell: Cell) -> Moved:
 def draw_moved(cells: Sequence[Moved], width: float = PAGE) -> Figure:
     """One panel per cell, one point per trial."""
     every = [point for cell in cells for point in cell.points]
-    groups = {(c.where, p.prior, p.rate): [] for c in cells for p in c.points}  # type: ignore[var-annotated]
+    groups: dict[tuple[str, str, str], list[int]] = {}
     for cell in cells:
         for point in cell.points:
-            groups[cell.where, point.prior, point.rate].append(point.seed)
+            groups.setdefault((cell.where, point.prior, point.rate), []).append(point.seed)
     rates = len({point.rate for point in every})
     caption = (
         f"{counted(len(every), 'trial')}: {seeds_text(groups.values())} per prior and rate, "

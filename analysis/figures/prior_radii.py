@@ -28,8 +28,8 @@ MEASURED = 2000
 COMPARED = 300
 
 RADII = (
-    f"Median and central 90% of the radii of {MEASURED:,} draws of each prior (seed 0) around the vocabulary, in "
-    "the metric of its covariance. Band and line: the same of the tokens, each left out of its own fit."
+    f"Median and central 90% of the radii of {MEASURED:,} draws of each prior (seed 0) around the "
+    "vocabulary, in the metric of its covariance. Band and line: the same of the tokens, each left out of its own fit."
 )
 
 LAWS: dict[str, tuple[str, dict[str, object]]] = {

@@ -15,8 +15,8 @@ from analysis.figures.palette import ORANGE
 from analysis.figures.settings import Cell, chosen
 from analysis.figures.style import NORMAL, PAGE, SMALL, TITLE, page
 
-DARK = 0.55
-"""Share of the colours' range above which letters are white."""
+DARK = 0.5
+"""Share of the colours' range below which letters are white."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +63,10 @@ def rate_map_of(cell: Cell) -> RateMap:
 def draw_rates(cells: Sequence[RateMap], width: float = PAGE) -> Figure:
     """One panel per cell."""
     counts = np.concatenate([cell.seeds[cell.seeds > 0] for cell in cells])
-    few, most = int(counts.min(initial=0)), int(counts.max(initial=0))
+    few, most = int(counts.min()), int(counts.max())
     n = f"{few} to {most}" if few != most else str(most)
     caption = (
-        f"Test loss in nats: mean over seeds ± standard deviation (n = {n} seeds per cell"
+        f"Test loss in nats: mean over seeds ± standard deviation (n = {n} per cell"
         + (", given where it is not the largest" if few != most else "")
         + "). Framed: the rate that validation chooses for the prior. Darker is lower."
     )
@@ -81,7 +81,7 @@ def _draw(panel: Axes, cell: RateMap, most: int) -> None:
     known = cell.losses[np.isfinite(cell.losses)]
     # A diverged rate would leave one colour for all others.
     low, high = (known.min(), np.quantile(known, 0.9)) if len(known) else (0.0, 1.0)
-    panel.imshow(cell.losses, cmap="cividis_r", vmin=low, vmax=max(high, low + 1e-9), aspect="auto")
+    panel.imshow(cell.losses, cmap="cividis", vmin=low, vmax=max(high, low + 1e-9), aspect="auto")
     for row, column in np.ndindex(cell.losses.shape):
         loss, spread = cell.losses[row, column], cell.spreads[row, column]
         if not np.isfinite(loss):
@@ -90,7 +90,7 @@ def _draw(panel: Axes, cell: RateMap, most: int) -> None:
         text = f"{loss:.2f}" + (f" ± {spread:.2f}" if np.isfinite(spread) else "")
         if cell.seeds[row, column] != most:
             text += f"\nn = {cell.seeds[row, column]}"
-        dark = (min(loss, high) - low) / max(high - low, 1e-9) < 1 - DARK
+        dark = (min(loss, high) - low) / max(high - low, 1e-9) < DARK
         colour = "white" if dark else "black"
         panel.text(column, row, text, fontsize=SMALL - 1, ha="center", va="center", color=colour)
     for row, column in enumerate(cell.chosen):

@@ -15,6 +15,9 @@ from softprior.results.folder import StudyFolder
 from softprior.results.storage import Location
 from softprior.studies.search.summary import Point, Summary
 
+SIDE = 3
+"""Slices side by side."""
+
 LETTERS = 18
 """Longest label of a choice below an axis."""
 
@@ -91,15 +94,13 @@ def slices(summary: Summary, name: str) -> Figure:
         f"{_counts(summary)} Each panel has the proposals with that parameter. Darker points came later, "
         "crosses were stopped early and show their last value."
     )
-    figure, panels = page(len(names), caption, height=2.2, columns=4, title=name, sharey=True)
+    figure, panels = page(len(names), caption, height=2.2, columns=SIDE, title=name, sharey=True)
     last = max(point.number for point in told)
     for i, (parameter, panel) in enumerate(zip(names, panels, strict=True)):
         points = [point for point in told if parameter in point.params]
         _slice(panel, parameter, points, parameter in summary.logs, last)
-        panel.set_ylabel(
-            summary.objectives[0] if panel.get_subplotspec().is_first_col() else "", fontsize=NORMAL
-        )
-        panel.set_title(f"n = {len(points)}", fontsize=SMALL, loc="right") if i or len(names) > 1 else None
+        panel.set_ylabel(summary.objectives[0] if i % SIDE == 0 else "", fontsize=NORMAL)
+        panel.set_title(f"n = {len(points)}", fontsize=SMALL, loc="right")
     panels[0].set_ylim(*limits(np.array([point.values[0] for point in told])))
     return figure
 

@@ -76,7 +76,9 @@ def chosen(cell: Cell) -> dict[str, pd.DataFrame]:
     """
     found = {}
     for prior, own in cell.trials.groupby("prior", sort=False):
-        rates = own.groupby(["rate", "rate_relative", "at"]).validation_loss.agg(["size", "mean"]).reset_index()
+        rates = (
+            own.groupby(["rate", "rate_relative", "at"]).validation_loss.agg(["size", "mean"]).reset_index()
+        )
         rates = rates[rates["size"] == rates["size"].max()].sort_values(["mean", "rate"])
         best = rates.iloc[0]
         found[str(prior)] = own[(own.rate == best.rate) & (own.rate_relative == best.rate_relative)]
@@ -89,6 +91,14 @@ CHOSEN = "Each prior at the rate with its lowest mean validation loss."
 def prior_keys(priors: Iterable[str], line: bool = False) -> list[Line2D]:
     """A key of priors."""
     return [key(name, look, line) for name, look in prior_looks(priors).items()]
+
+
+def band_text(groups: Sequence[Sequence[int]]) -> str:
+    """What a line and its band are, over the seeds of all groups."""
+    seeds = seeds_text(groups)
+    if max((len(set(group)) for group in groups), default=0) < 2:
+        return f"{seeds}, so no band"
+    return f"mean over {seeds}, bands from the lowest to the highest seed"
 
 
 def seeds_text(groups: Iterable[Sequence[int]]) -> str:

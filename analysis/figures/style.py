@@ -33,7 +33,7 @@ DPI = 150
 PANELS = 6
 """Most panels of a figure; its caption says what is left out."""
 
-LETTER = 0.52
+LETTER = 0.575
 """Mean width of a letter over its size; wide enough that no line of a caption is longer than its figure."""
 
 SPACING = 1.35

@@ -56,8 +56,8 @@ class Survival:
 def target_of(cell: Cell) -> float:
     """A loss that some reach and some do not: half of the way that the best prior went.
 
-    From the mean validation loss of all untrained samples to the lowest mean of a prior's trained prompts, each
-    at its chosen rate.
+    From the mean validation loss of all untrained samples to the lowest mean of a prior's trained prompts,
+    each at its chosen rate.
     """
     best = chosen(cell)
     start = float(np.mean([own.initial_validation_loss.mean() for own in best.values()]))
@@ -103,7 +103,7 @@ def draw_survival(cells: Sequence[Survival], width: float = PAGE) -> Figure:
     caption = (
         f"Share of {seeds_text(group.seeds for group in every)} that has not yet reached the validation loss "
         f"in the title (Kaplan-Meier), against {cells[0].unit} trained on. {CHOSEN} "
-        f"Ticks: training ended without reaching it ({censored} of {sum(len(g.times) for g in every)} trials)."
+        f"Ticks: training ended before ({censored} of {sum(len(g.times) for g in every)} trials)."
     )
     priors = [group.prior for group in every]
     figure, panels = page(
@@ -121,7 +121,7 @@ def draw_survival(cells: Sequence[Survival], width: float = PAGE) -> Figure:
             panel.step(x, y + shift, where="post", color=look.colour, linestyle=look.dash, linewidth=1.3)
             last = group.times[~group.reached]
             height = y[np.searchsorted(x[:-1], last, side="right") - 1] + shift
-            panel.plot(last, height, "|", color=look.colour, markersize=7, clip_on=False)
+            panel.plot(last, height, "|", color=look.colour, markersize=7)
             events = np.flatnonzero(np.diff(y[:-1])) + 1
             panel.plot(x[events], y[events] + shift, look.marker, color=look.colour, markersize=3.5)
         panel.set_ylim(-0.04, 1.06)

@@ -105,9 +105,9 @@ def _draw_place(
         panel.plot(*flat[:, token].T, color=LINE, linewidth=0.7, zorder=2)
     start, end = flat[0], flat[-1]
     panel.scatter(
-        start[:, 0], start[:, 1], s=24, marker="o", facecolors="white", edgecolors=own.colour, zorder=3
+        start[:, 0], start[:, 1], s=34, marker="o", facecolors="white", edgecolors=own.colour, zorder=3
     )
-    panel.scatter(end[:, 0], end[:, 1], s=20, marker="^", color=own.colour, linewidths=0, zorder=4)
+    panel.scatter(end[:, 0], end[:, 1], s=13, marker="^", color=own.colour, linewidths=0, zorder=4)
     fit_window(panel, shown, flat.reshape(-1, 2))
     share = pca.explained_variance_ratio_
     panel.set_xlabel(f"PC 1 ({share[0]:.0%} of variance)", fontsize=NORMAL)
