@@ -46,8 +46,8 @@ def draw_connectivity(
     """
     caption = (
         "Loss of the prompts on the line between two posteriors, vector by vector: "
-        f"{band_text([path.seeds for path in paths])}. In brackets, the barrier: how far the mean rises above "
-        "the line between its ends."
+        f"{band_text([path.seeds for path in paths])}. In brackets, the barrier: how far the mean rises "
+        "above the line between its ends."
     )
     if nothing is not None:
         caption += " Dotted: no prompt."

@@ -29,7 +29,7 @@ COMPARED = 300
 
 RADII = (
     f"Median and central 90% of the radii of {MEASURED:,} draws of each prior (seed 0) around the "
-    "vocabulary, in the metric of its covariance. Band and line: the same of the tokens, each left out of its own fit."
+    "vocabulary, in the metric of its covariance. Band and line: the tokens' own, each left out of its fit."
 )
 
 LAWS: dict[str, tuple[str, dict[str, object]]] = {

@@ -71,7 +71,8 @@ def draw_rates(cells: Sequence[RateMap], width: float = PAGE) -> Figure:
         + "). Framed: the rate that validation chooses for the prior. Darker is lower."
     )
     rows = max(len(cell.priors) for cell in cells)
-    figure, panels = page(len(cells), caption, width=width, height=0.7 + 0.34 * rows, columns=2)
+    height = 0.7 + (0.44 if few != most else 0.34) * rows
+    figure, panels = page(len(cells), caption, width=width, height=height, columns=2)
     for panel, cell in zip(panels, cells, strict=True):
         _draw(panel, cell, most)
     return figure
@@ -87,7 +88,7 @@ def _draw(panel: Axes, cell: RateMap, most: int) -> None:
         if not np.isfinite(loss):
             panel.text(column, row, "none", fontsize=SMALL - 1, ha="center", va="center", color="#777777")
             continue
-        text = f"{loss:.2f}" + (f" ± {spread:.2f}" if np.isfinite(spread) else "")
+        text = f"{loss:.2f}" + (f"\n± {spread:.2f}" if np.isfinite(spread) else "")
         if cell.seeds[row, column] != most:
             text += f"\nn = {cell.seeds[row, column]}"
         dark = (min(loss, high) - low) / max(high - low, 1e-9) < DARK

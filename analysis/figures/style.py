@@ -129,10 +129,13 @@ def _wrapped(text: str, width: float, size: float) -> list[str]:
 
 
 def _key_columns(keys: Sequence[Artist], width: float) -> int:
-    """As many columns of a key as fit."""
-    longest = max((len(str(key.get_label())) for key in keys), default=0)
-    each = NORMAL * (LETTER * longest + 4)
-    return max(1, min(len(keys) or 1, int(width * 72 / each)))
+    """As many columns of a key as fit; matplotlib fills one after the other, the first ones longer."""
+    lengths = [len(str(key.get_label())) for key in keys]
+    for columns in range(len(lengths), 1, -1):
+        parts = np.array_split(np.array(lengths), columns)
+        if sum(NORMAL * (LETTER * part.max() + 4) for part in parts) <= width * 72:
+            return columns
+    return 1
 
 
 def key(label: str, look: Look, line: bool = False) -> Line2D:

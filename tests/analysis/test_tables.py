@@ -1,4 +1,4 @@
-"""Figures and tables from real results."""
+"""Tables from real results."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ import pandas as pd
 import pytest
 from rich.console import Console, RenderableType
 
-from analysis.figures.trial import draw_trial
 from analysis.tables import failures_table, results_table
 from softprior.errors import UserError
 from softprior.inputs.specs import EvaluationSpec
 from softprior.inputs.study_files import load_study
 from softprior.library.results import Results
-from softprior.methods import METHODS
 from softprior.results.folder import StudyFolder
 from softprior.studies.plan import plan_study
 from softprior.studies.table import write_study, write_table
@@ -26,25 +24,7 @@ from softprior.tasks import TASKS
 from softprior.tasks.prepare import prepare
 from softprior.tracking.mlflow_tracker import _end_metrics
 from softprior.training.evaluation import Evaluator
-from tests.builders import SUMS, run, study_file, tiny, trial
-
-
-@pytest.mark.parametrize("method", ["soft", "deep"])
-def test_a_trial_is_drawn_with_one_panel_a_place(tmp_path: Path, method: str) -> None:
-    from matplotlib.image import imread
-
-    folder = StudyFolder(tmp_path)
-    record = run(trial(method=METHODS[method](tokens=3)), tmp_path)
-    path = draw_trial(record, folder, "a long title " * 10)
-    assert path == folder.figure(record.id)
-    image = imread(path)
-    assert image[..., :3].std() > 0.05, "the picture is blank"
-    assert image.shape[1] > image.shape[0] * (0.9 * len(record.geometry))
-
-
-def test_an_untrained_trial_has_nothing_to_draw(tmp_path: Path) -> None:
-    record = run(trial(method=METHODS["none"]()), tmp_path)
-    assert draw_trial(record, StudyFolder(tmp_path), "none") is None
+from tests.builders import SUMS, run, study_file, tiny
 
 
 @pytest.fixture(scope="module")
