@@ -19,7 +19,7 @@ from analysis.figures.style import NORMAL, PAGE, TITLE, page
 from softprior.library.results import Results
 from softprior.prompt import Place
 from softprior.results.background import load_background
-from softprior.statistics.gaussian import fit_gaussian
+from softprior.statistics.gaussian import Gaussian, fit_gaussian
 from softprior.statistics.held_out import held_out_radii
 from softprior.statistics.store import SiteStatistics
 
@@ -28,6 +28,9 @@ CENTRAL = (0.05, 0.5, 0.95)
 
 PER_DIMENSION = 10
 """Tokens per dimension below which held-out radii are larger than chi, so that comparing would mislead."""
+
+WIDEST = 2048
+"""Most dimensions: an eigendecomposition of more takes longer than a figure should."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,19 +67,27 @@ class RadiiMap:
         return len(self.data) >= PER_DIMENSION * self.dimension
 
 
-def radii_of(results: Results, cell: Cell) -> RadiiMap | None:
-    """Radii of the kept prompt at block 0 under a Gaussian fitted on the study's sample of the vocabulary.
+def radii_of(results: Results, cells: Sequence[Cell]) -> list[RadiiMap]:
+    """Radii of kept prompts at block 0 under a Gaussian fitted on the study's sample of the vocabulary.
 
-    None where the study has no such prompt, or no sample.
+    Cells without such a prompt are left out, and all of them without a sample or with vectors of more than
+    `WIDEST` dimensions.
 
     Raises:
         UserError: a posterior file is missing or damaged, or the sample does not span its dimensions.
     """
-    vocabulary = load_background(results.folder, str(cell.trials.model_fingerprint.iloc[0]))
-    if vocabulary is None:
-        return None
+    fingerprint = str(cells[0].trials.model_fingerprint.iloc[0])
+    vocabulary = load_background(results.folder, fingerprint)
+    if vocabulary is None or vocabulary.shape[1] > WIDEST:
+        return []
     tokens = SiteStatistics.of(torch.from_numpy(vocabulary))
     fit = fit_gaussian(tokens.moments)
+    data = held_out_radii(tokens, fit).radii.numpy()
+    found = [_cell(results, cell, fit.gaussian, data) for cell in cells]
+    return [own for own in found if own is not None]
+
+
+def _cell(results: Results, cell: Cell, gaussian: Gaussian, data: Float[np.ndarray, "M"]) -> RadiiMap | None:
     groups = []
     for prior, own in chosen(cell).items():
         read = [results.posteriors[trial] for trial in own.trial]
@@ -84,13 +95,12 @@ def radii_of(results: Results, cell: Cell) -> RadiiMap | None:
         if place is None:
             return None
         initial, final = (
-            fit.gaussian.radius(torch.cat([moment[place] for moment in moments])).numpy()
+            gaussian.radius(torch.cat([moment[place] for moment in moments])).numpy()
             for moments in ([p.initial for p in read], [p.final for p in read])
         )
         seeds = tuple(int(seed) for seed in own.seed)
         groups.append(Radii(prior=prior, seeds=seeds, initial=initial, final=final))
-    data = held_out_radii(tokens, fit).radii.numpy()
-    return RadiiMap(where=cell.name, dimension=vocabulary.shape[1], data=data, groups=tuple(groups))
+    return RadiiMap(where=cell.name, dimension=len(gaussian.mean), data=data, groups=tuple(groups))
 
 
 def draw_radii(cells: Sequence[RadiiMap], width: float = PAGE) -> Figure:

@@ -29,9 +29,13 @@ def draw_study(results: Results) -> list[Location]:
     A figure whose files are missing or damaged is left out with a warning, and the others are drawn. A study
     without finished trained trials has none. The first `PANELS` cells of a study are drawn.
     """
-    found = cells(results)[:PANELS]
+    every = cells(results)
+    found = every[:PANELS]
     if not found:
         return []
+    if len(every) > PANELS:
+        left = f"figures show {PANELS} of the {len(every)} combinations of task, method and regularisers"
+        warnings.warn(left, UserWarning, stacklevel=2)
     maps = {
         f"posterior-map-{i + 1}" if len(found) > 1 else "posterior-map": _map(results, cell)
         for i, cell in enumerate(found[:MAPS])
@@ -66,5 +70,5 @@ def _map(results: Results, cell: Cell) -> Callable[[], Figure | None]:
 
 
 def _radii(results: Results, found: Sequence[Cell]) -> Figure | None:
-    known = [radii for cell in found if (radii := radii_of(results, cell)) is not None]
+    known = radii_of(results, found)
     return draw_radii(known) if known else None

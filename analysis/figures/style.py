@@ -31,7 +31,7 @@ SMALL, NORMAL, TITLE = 7, 8, 9
 DPI = 150
 
 PANELS = 6
-"""Most panels of a figure; its caption says what is left out."""
+"""Most panels of a figure."""
 
 LETTER = 0.575
 """Mean width of a letter over its size; wide enough that no line of a caption is longer than its figure."""

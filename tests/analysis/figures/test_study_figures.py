@@ -68,8 +68,12 @@ def test_a_missing_posterior_leaves_out_its_figures_alone(finished_study: Finish
     folder = finished_study.copy(tmp_path)
     lost = next(trial for trial in finished_study.records if folder.posterior(trial).exists())
     folder.posterior(lost).unlink()
-    with pytest.warns(UserWarning, match="posterior-map is left out: there is no posterior file"):
+    with pytest.warns(UserWarning, match="is left out: there is no posterior file") as told:
         paths = draw_study(Results(folder.root))
+    assert [str(warning.message).split(" is left out")[0] for warning in told] == [
+        "the figure radii",
+        "the figure posterior-map",
+    ]
     assert {"learning-curves", "rates"} <= {path.stem for path in paths}
     assert "posterior-map" not in {path.stem for path in paths}
 
@@ -215,8 +219,7 @@ def test_the_curve_is_kaplan_and_meiers_by_hand() -> None:
 
 
 def test_radii_are_those_of_a_gaussian_of_the_sample(results: Results, cell: Cell) -> None:
-    found = radii_of(results, cell)
-    assert found is not None
+    (found,) = radii_of(results, [cell])
     assert [len(group.initial) for group in found.groups] == [4, 4]
     # By the definition, for one token: left out of mean and covariance, with the shrinkage of the whole fit.
     rows = torch.from_numpy(load_background(results.folder, tiny().fingerprint)).double()
@@ -245,16 +248,18 @@ def test_chi_is_shown_only_where_tokens_are_enough(width: float) -> None:
     assert not [line for line in figure.axes[0].lines if line.get_linestyle() == ":"]
 
 
+@pytest.mark.usefixtures("quick_tsne")
 @pytest.mark.parametrize("embedding", ["pca", "t-SNE"])
 def test_arrows_go_from_sample_to_posterior_in_one_plane(
     results: Results, cell: Cell, embedding: str
 ) -> None:
-    found = posterior_map_of(results, cell, embedding=embedding)
+    few = {"vocabulary": load_background(results.folder, tiny().fingerprint)[:100]}
+    found = posterior_map_of(results, cell, embedding=embedding, behind=few)
     assert found is not None
     assert [arrows.prior for arrows in found.arrows] == ["isotropic", "fitted"]
     figure = draw_posterior_map(found)
     assert "4 vectors per prior, seed 0" in caption_of(figure)
-    assert "vocabulary (n = " in caption_of(figure)
+    assert "vocabulary (n = 100)" in caption_of(figure)
     assert_no_overlap(figure)
     if embedding == "t-SNE":
         assert "perplexity 30, seed 0" in caption_of(figure)
