@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs import study as command
 from softprior.errors import UserError
 from softprior.inputs import components
 from softprior.inputs.study_files import load_study
@@ -85,7 +86,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-def test_a_package_and_a_file_offer_priors_that_workers_run(package, tmp_path):
+def test_a_package_and_a_file_offer_priors_that_workers_run(package, tmp_path, capsys):
     code = tmp_path / "spiral.py"
     code.write_text(spiral().text)
     mixed = {"mixture": {"priors": ["ring", "isotropic"]}}
@@ -102,10 +103,8 @@ def test_a_package_and_a_file_offer_priors_that_workers_run(package, tmp_path):
         "mixture": ("ring-prior 1.2",),
     }
     assert all(record.status == "finished" for record in records)
-    process = start(study, tmp_path / "results", "--dry-run", PYTHONPATH=str(package))  # without the file
-    status, output = finish(process)
-    assert status == 2
-    assert "priors[0] = 'spiral_prior' does not exist" in output
+    assert command.main([str(study), "--dry-run"]) == 2, "here neither is known"
+    assert "priors[0] = 'spiral_prior' does not exist" in capsys.readouterr().err
 
 
 def test_own_code_counts_in_the_ids_of_its_trials_alone(tmp_path, forgotten):
