@@ -75,8 +75,8 @@ def _study(console: Console, results: Results) -> int:
 def _search(console: Console, planned: SearchPlan, results: Results, summary: Summary) -> int:
     folder, objective = results.folder, " and ".join(summary.objectives)
     what = "lowest" if len(summary.objectives) == 1 else "beaten by none in"
-    console.print(best_table(summary, f"{planned.study.name}: {what} {objective}"))
-    importances = importance_table(summary)
+    console.print(best_table(summary, f"{planned.study.name}: {what} {objective}", console.width))
+    importances = importance_table(summary, console.width)
     if importances is not None:
         console.print(importances)
     _failures(console, results)

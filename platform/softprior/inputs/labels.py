@@ -6,13 +6,16 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from softprior.inputs.specs import Entry, TrialSpec
 
 LONG = 24
 """Characters above which a text is abbreviated, if it can then still be told from the others."""
+
+NO_TERMS = "none"
+"""The regularisers of a trial without any, in tables."""
 
 SHORTEST = 6
 """Fewest characters of an id that are shown."""
@@ -57,12 +60,38 @@ def labels(trials: Sequence[TrialSpec]) -> dict[str, str]:
 
     `arithmetic · soft · isotropic(scale=0.1) · 0.005 · seed 0`, see `axes`.
     """
-    return {trial: " · ".join(_parts(own)) for trial, own in axes(trials).items()}
+    return {trial: in_line(own) for trial, own in axes(trials).items()}
 
 
-def _parts(own: Axes) -> list[str]:
-    parts = [own.task, own.method, own.prior, *own.regularisers, own.rate]
-    return [part for part in parts if part] + ([] if own.seed is None else [f"seed {own.seed}"])
+def in_line(own: Axes, without: Container[str] = ()) -> str:
+    """A trial's axes in a line, except for some."""
+    parts = {**own._asdict(), "regularisers": " · ".join(own.regularisers)}
+    if own.seed is not None:
+        parts["seed"] = f"seed {own.seed}"
+    return " · ".join(text for axis, text in parts.items() if text and axis not in without)
+
+
+def shared(trials: Iterable[Axes]) -> dict[str, str]:
+    """The axes, in words, that are the same in all trials that have them, and need to be said only once.
+
+    The method is not among them: it says what a trial is.
+    """
+    found = {}
+    several = list(trials)
+    for axis in ("task", "prior", "rate", "seed"):
+        values = {getattr(own, axis) for own in several} - {None}
+        if len(values) == 1:
+            found[axis] = str(*values)
+    terms = {own.regularisers for own in several if own.prior is not None}
+    if len(terms) == 1:
+        found["regularisers"] = " + ".join(*terms) or NO_TERMS
+    return found
+
+
+def in_common(trials: Iterable[Axes], axes: Sequence[str]) -> str:
+    """What `shared` finds on some axes, in words: `rate 0.01 relative, seed 0`; empty if there is nothing."""
+    found = shared(trials)
+    return ", ".join(f"{a} {found[a]}" for a in axes if a in found and found[a] != NO_TERMS)
 
 
 def names(entries: Iterable[Entry]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from softprior.errors import UserError
-from softprior.inputs.labels import Axes, axes, labels
+from softprior.inputs.labels import NO_TERMS, Axes, axes, labels
 from softprior.inputs.specs import TrialSpec
 from softprior.results.files import write_atomically, write_json
 from softprior.results.folder import StudyFolder
@@ -138,7 +138,7 @@ def write_table(folder: StudyFolder, plan: Planned, records: dict[str, Record]) 
 
 
 def _shown(own: Axes) -> dict[str, str | None]:
-    terms = " + ".join(own.regularisers) or "none"
+    terms = " + ".join(own.regularisers) or NO_TERMS
     return {
         "task_label": own.task,
         "method_label": own.method,
