@@ -27,7 +27,9 @@ def best_table(summary: Summary, title: str, width: int) -> RenderableType:
             Column(objective, [f"{point.values[i]:.4g}" for point in summary.best])
             for i, objective in enumerate(summary.objectives)
         ),
-        Column("chosen", [_line(item for item in own.items() if item[0] not in common) for own in chosen], True),
+        Column(
+            "chosen", [_line(item for item in own.items() if item[0] not in common) for own in chosen], True
+        ),
         Column("trial", [" ".join(ids[trial] for trial in point.trials) for point in summary.best], True),
     ]
     heads = [title, *([f"all with {_line(told)}"] if told else [])]

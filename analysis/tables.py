@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.narrow import Column, tables
-from softprior.inputs.labels import NO_TERMS, Axes, in_common, shared, short_ids
+from softprior.inputs.labels import NO_TERMS, Axes, common, common_in_words, short_ids
 from softprior.inputs.specs import Rate
 
 AXES = Axes._fields
@@ -29,13 +29,13 @@ WHY = 100
 def results_table(trials: pd.DataFrame, title: str, width: int) -> RenderableType:
     """Every finished trial: losses on the same test examples, answers, and how far it moved.
 
-    One table per task, with one line per trial, under what its trials have in common. Where `width` characters
+    One table per task, with one line per trial, under what all have in common. Where `width` characters
     are too few, names wrap and numbers move below. Nothing is cut.
     """
     order = ["task", "task_label", "method", "method_label", "prior", "prior_label", "rate", "seed"]
     finished = trials[trials.status == "finished"].sort_values(order)
     own = {row["trial"]: _axes(row) for row in trials.to_dict("records")}
-    common, said = shared(own.values()), in_common(own.values(), AXES[1:])
+    same, said = common(own.values()), common_in_words(own.values(), AXES[1:])
     ids = short_ids(list(trials["trial"]))
     parts: list[RenderableType] = [Text(f"{title}: {said}" if said else title, style="bold")]
     for task, rows in finished.groupby("task_label", sort=False):
@@ -44,7 +44,7 @@ def results_table(trials: pd.DataFrame, title: str, width: int) -> RenderableTyp
         names = [
             Column(axis, [_cell(own[row["trial"]], axis) for row in told], axis in NAMES)
             for axis in AXES[1:]
-            if axis not in common
+            if axis not in same
         ]
         columns = [Column("trial", [ids[row["trial"]] for row in told], True), *names, *_measures(told)]
         parts += [Text(""), Text(f"{task}: no prompt {baseline}" if baseline else str(task))]

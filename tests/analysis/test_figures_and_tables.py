@@ -147,7 +147,9 @@ def test_labels_of_a_study_file_are_in_its_table_and_full_entries_stay(tmp_path:
     before = plan_study(load_study(study_file(tmp_path / "before.yaml", **changes)))
     assert [t.id for t in plan.trials] == [t.id for t in before.trials]
     # As they are read from files, and from before there were labels.
-    records = {t.id: failed(TrialSpec.model_validate_json(t.model_dump_json()), "no", {}) for t in before.trials}
+    records = {
+        t.id: failed(TrialSpec.model_validate_json(t.model_dump_json()), "no", {}) for t in before.trials
+    }
     write_study(folder, plan)
     write_table(folder, plan, records)
     found = Results(folder.root).trials

@@ -71,7 +71,7 @@ def in_line(own: Axes, without: Container[str] = ()) -> str:
     return " · ".join(text for axis, text in parts.items() if text and axis not in without)
 
 
-def shared(trials: Iterable[Axes]) -> dict[str, str]:
+def common(trials: Iterable[Axes]) -> dict[str, str]:
     """The axes, in words, that are the same in all trials that have them, and need to be said only once.
 
     The method is not among them: it says what a trial is.
@@ -88,9 +88,9 @@ def shared(trials: Iterable[Axes]) -> dict[str, str]:
     return found
 
 
-def in_common(trials: Iterable[Axes], axes: Sequence[str]) -> str:
-    """What `shared` finds on some axes, in words: `rate 0.01 relative, seed 0`; empty if there is nothing."""
-    found = shared(trials)
+def common_in_words(trials: Iterable[Axes], axes: Sequence[str]) -> str:
+    """What `common` finds on some axes, in words: `rate 0.01 relative, seed 0`; empty if there is nothing."""
+    found = common(trials)
     return ", ".join(f"{a} {found[a]}" for a in axes if a in found and found[a] != NO_TERMS)
 
 

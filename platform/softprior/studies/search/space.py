@@ -144,7 +144,9 @@ class Space:
             inner = _fill(_inside(entry), _path(key, entries, label), suggest)
             written = self._entries(key, written=True)[labels.index(label)]
             data[key] = [relabelled(_around(entry, inner), written)]
-        return {**data, "tasks": relabelled(data["tasks"], self._written["tasks"])} if "tasks" in data else data
+        return (
+            {**data, "tasks": relabelled(data["tasks"], self._written["tasks"])} if "tasks" in data else data
+        )
 
     def _entries(self, axis: str, written: bool = False) -> list[object]:
         """The entries that a proposal chooses from; as they were `written`, with labels, or without."""
