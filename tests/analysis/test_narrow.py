@@ -26,9 +26,8 @@ def test_names_wrap_where_words_end_and_numbers_stay() -> None:
     assert printed(columns, 40) == [
         "prior                        moved/reach",
         "─" * 40,
-        "fitted(                            0.630",
-        "statistics=…/",
-        "store,",
+        "fitted(statistics=                 0.630",
+        "…/store,",
         "task=squad,",
         "site=resid.0)",
         "isotropic           10.002 (9.1 to 11.2)",

@@ -78,14 +78,14 @@ def test_a_study_keeps_its_labels_and_a_trial_has_none(tmp_path: Path) -> None:
         ),
         (
             {"regularisers": [{"spread": {}, "label": "none"}]},
-            "regularisers[0][0].label = 'none' is what regularisers themselves are called",
+            "regularisers[0].label = 'none' is what regularisers themselves are called",
         ),
-        ({"priors": [{"fitted": {}, "label": "a b"}]}, "priors[0].label = 'a b' must be 1 to 20 letters"),
+        ({"priors": [{"fitted": {}, "label": "a b"}]}, "priors[0].label = 'a b': must be 1 to 20 letters"),
         (
             {"priors": [{"fitted": {}, "label": "x" * 21}]},
             "must be 1 to 20 letters, digits, '_', '-', '.' or",
         ),
-        ({"priors": [{"fitted": {}, "label": 1}]}, "priors[0].label = 1 must be a text; put it in quotes"),
+        ({"priors": [{"fitted": {}, "label": 1}]}, "priors[0].label = 1: must be a text; put it in quotes"),
         (
             {"priors": [{"mixture": {"priors": [{"fitted": {}, "label": "a"}]}}]},
             "must be a name, or one name with its parameters",

@@ -55,7 +55,5 @@ def called(table: Table[Any], given: Iterable[Given], where: str) -> Mapping[str
 
 def keyed(axis: str, entries: Sequence[LabelledEntry], components: Sequence[Any]) -> list[Given]:
     """The entries of a list with their keys."""
-    return [
-        (f"{axis}[{i}]", entry, component)
-        for i, (entry, component) in enumerate(zip(entries, components, strict=True))
-    ]
+    keys = [f"{axis}[{i}]" for i in range(len(entries))]
+    return list(zip(keys, entries, components, strict=True))

@@ -60,9 +60,9 @@ def resolve(study: StudySpec, where: str) -> Parts:
                 f"{where}: training.by_task.{name} is not a task of this study; {nearest(name, names)}"
             )
     terms = [
-        given
+        (f"regularisers[{i}]" + (f"[{j}]" if len(entries) > 1 else ""), entry, term)
         for i, (entries, several) in enumerate(zip(study.regularisers, regularisers, strict=True))
-        for given in keyed(f"regularisers[{i}]", entries, several)
+        for j, (entry, term) in enumerate(zip(entries, several, strict=True))
     ]
     labels = {
         "priors": called(PRIORS, keyed("priors", study.priors, priors), where),
