@@ -57,8 +57,9 @@ def _table(columns: Sequence[Column], width: int, gap: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap - 1, 0, 0))
     widths = _widths(columns, width, gap)
     for column, own in zip(columns, widths, strict=True):
-        justify = "left" if column.names else "right"
-        table.add_column(_wrapped(column.head, own), width=own, no_wrap=True, justify=justify, vertical="top")
+        table.add_column(
+            _wrapped(column.head, own), width=own, no_wrap=True, justify="left" if column.names else "right"
+        )
     for row in zip(*(column.cells for column in columns), strict=True):
         pairs = zip(columns, row, widths, strict=True)
         table.add_row(*(Text(_wrapped(cell, own) if c.names else cell) for c, cell, own in pairs))

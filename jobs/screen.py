@@ -31,8 +31,10 @@ def tell(console: Console, lines: Iterable[str]) -> None:
     """Prints lines that are broken between words in a narrow window, what goes on being indented further."""
     for line in lines:
         inside = " " * (len(line) - len(line.lstrip()) + 2)
-        words = {"break_long_words": False, "break_on_hyphens": False}
-        for part in textwrap.wrap(line, console.width, subsequent_indent=inside, **words) or [""]:
+        words = textwrap.TextWrapper(
+            console.width, subsequent_indent=inside, break_long_words=False, break_on_hyphens=False
+        )
+        for part in words.wrap(line) or [""]:
             console.print(part, soft_wrap=True)
 
 
