@@ -212,7 +212,7 @@ def _findings(console: Console, plan: Plan, folder: RunFolder) -> Findings:
             with replaced_folder(figures) as new, Steps(console, "figures") as steps:
                 draw_activations(store, found, new, steps)
     for task, sites in found.tasks.items():
-        console.print(task_table(task, sites))
+        console.print(task_table(task, sites, console.width))
     console.print("\n".join(found.sentences), soft_wrap=True)
     console.print(f"findings {path}", soft_wrap=True)
     console.print(f"figures  {figures}", soft_wrap=True)

@@ -29,12 +29,12 @@ def report(console: Console, planned: Plan | SearchPlan, work: Work, results: Re
     if isinstance(planned, SearchPlan):
         assert results.summary is not None
         status = _search(console, planned, results, results.summary)
-        _notes(console, results, told=())
+        _notes(console, planned, results, told=())
         _tracking(console, results.tracked)
         reused = reused_note(work.kept.values(), STARTS_OVER)
     else:
         status = _study(console, results)
-        _notes(console, results, told=planned.notes if work.missing else ())
+        _notes(console, planned, results, told=planned.notes if work.missing else ())
         # The table above lists reused trials among the new ones, if there are any.
         reused = reused_note(work.kept.values()) if work.missing else None
     if reused:
@@ -42,9 +42,11 @@ def report(console: Console, planned: Plan | SearchPlan, work: Work, results: Re
     return status
 
 
-def _notes(console: Console, results: Results, told: Sequence[str]) -> None:
+def _notes(console: Console, planned: Plan | SearchPlan, results: Results, told: Sequence[str]) -> None:
     """What users should know about the trials, except what was said before they ran."""
-    for line in closing_notes(results.records.values()):
+    specs = {trial.id: trial for trial in planned.trials}  # with the study file's labels, unlike records
+    records = [record.model_copy(update={"spec": specs[i]}) for i, record in results.records.items()]
+    for line in closing_notes(records):
         if line not in told:
             console.print(f"note: {line}", soft_wrap=True)
 
@@ -73,8 +75,8 @@ def _study(console: Console, results: Results) -> int:
 def _search(console: Console, planned: SearchPlan, results: Results, summary: Summary) -> int:
     folder, objective = results.folder, " and ".join(summary.objectives)
     what = "lowest" if len(summary.objectives) == 1 else "beaten by none in"
-    console.print(best_table(summary, f"{planned.study.name}: {what} {objective}"))
-    importances = importance_table(summary)
+    console.print(best_table(summary, f"{planned.study.name}: {what} {objective}", console.width))
+    importances = importance_table(summary, console.width)
     if importances is not None:
         console.print(importances)
     _failures(console, results)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import sys
+import textwrap
+from collections.abc import Iterable
 
 from rich.console import Console
 
@@ -23,6 +25,17 @@ def screen(width: int) -> Console:
     """
     printable()
     return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else width)
+
+
+def tell(console: Console, lines: Iterable[str]) -> None:
+    """Prints lines that are broken between words in a narrow window, what goes on being indented further."""
+    for line in lines:
+        inside = " " * (len(line) - len(line.lstrip()) + 2)
+        words = textwrap.TextWrapper(
+            console.width, subsequent_indent=inside, break_long_words=False, break_on_hyphens=False
+        )
+        for part in words.wrap(line) or [""]:
+            console.print(part, soft_wrap=True)
 
 
 def tell_unsent(console: Console, uri: str, problem: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from jobs.exits import FINISHED, status_of
-from jobs.screen import screen
+from jobs.screen import screen, tell
 from jobs.stopping import Stop, how_to_go_on, stoppable
 from softprior.inputs.labels import by_number, counted
 from softprior.inputs.specs import StudySpec
@@ -137,7 +137,7 @@ def _dry_run(console: Console, planned: Plan | SearchPlan, options: argparse.Nam
     _require_tracking(planned.study, options.results)
     _require_storage(planned, StudyFolder(study_folder(planned.study, options.results)))
     lines = _described(planned, inf if options.all else FEW)
-    console.print("\n".join([*lines, *_at_hand(planned.study)]))
+    tell(console, [*lines, *_at_hand(planned.study)])
     return FINISHED
 
 
@@ -195,9 +195,9 @@ def _announce(console: Console, planned: Plan | SearchPlan, work: Work) -> None:
         of = f"{done} of {counted(len(work.trials), 'trial')} {by_number(done, 'is', 'are')}"
         console.print(f"study {name}: {of} finished already")
     if isinstance(planned, SearchPlan):
-        console.print("\n".join(_described(planned)))
+        tell(console, _described(planned))
     elif work.missing:
-        console.print("\n".join(_described(planned._replace(trials=work.missing))))
+        tell(console, _described(planned._replace(trials=work.missing)))
     note = reused_note(work.kept.values(), STARTS_OVER if search else "")
     if note:
         console.print(note)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import re
 from pathlib import Path
 
 import matplotlib.image
@@ -219,21 +221,25 @@ def test_a_site_that_could_not_be_read_is_left_out_of_figures_and_named_in_the_t
     assert len(draw_activations(folder, found, tmp_path, quiet)) == 5
     console = Console(width=160)
     with console.capture() as captured:
-        console.print(task_table("text", found.tasks["text"]))
+        console.print(task_table("text", found.tasks["text"], 160))
     assert "resid.0:" in captured.get()
     assert "damaged" in captured.get()
 
 
 def test_the_table_has_a_few_sites_over_all_depth_and_no_empty_columns(found) -> None:
     sites = {f"resid.{i}": found.tasks["text"]["resid.1"] for i in range(31)}
-    table = task_table("text", sites)
-    shown = list(table.columns[0].cells)
-    assert len(shown) == ROWS
-    assert (str(shown[0]), str(shown[-1])) == ("resid.0", "resid.30")
-    names = [column.header for column in table.columns]
-    assert "trace / null" in names
-    assert "answer / span" not in names  # a text has no answers
-    assert "of sinks" not in names
+    for width in (80, 1000):
+        console = Console(width=width, file=io.StringIO())
+        console.print(task_table("text", sites, width))
+        said = console.file.getvalue()
+        assert max(map(len, said.splitlines())) <= width
+        shown = re.findall(r"^resid\.\d+", said, re.MULTILINE)
+        assert shown[:: ROWS - 1][:2] == ["resid.0", "resid.30"]
+        assert len(shown) % ROWS == 0
+        assert "trace /" in said
+        assert re.search(r"\d \(\d+\.\d+ to \d+\.\d+\)", said), "an interval stays on its line"
+        assert "answer /" not in said  # a text has no answers
+        assert "of sinks" not in said
 
 
 def test_sites_are_spread_over_depth_and_looks_do_not_run_out() -> None:

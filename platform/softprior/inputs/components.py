@@ -10,7 +10,7 @@ from typing import Any, Generic, NamedTuple, get_args
 from pydantic import ValidationError
 
 from softprior.errors import UserError, nearest
-from softprior.inputs.specs import Entry, SaysWhere, Spec, SpecT
+from softprior.inputs.specs import Entry, SaysWhere, Shown, Spec, SpecT
 from softprior.inputs.validation import validate, validate_inner
 
 
@@ -172,11 +172,23 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
         """The entry of a component inside another, as JSON."""
         return self.entry(component).model_dump(mode="json")
 
-    def entry(self, component: SpecT) -> Entry:
-        """The entry that names a component, every parameter written out."""
+    def entry(self, component: SpecT, label: str | None = None) -> Entry:
+        """The entry that names a component, every parameter written out.
+
+        People see the component's own name or its label, and the parameters that are not at their defaults.
+        """
         name, params = self.name(component), component.model_dump(mode="json")
         written = self.written_as.get(name, Entry(name=name))
-        return Entry(name=written.name, params={**params, **written.params})
+        entry = Entry(name=written.name, params={**params, **written.params})
+        changed = component.model_dump(mode="json", exclude_defaults=True)
+        return entry.shown_as(Shown(label or name, {key: params[key] for key in changed}))
+
+    def recognised(self, entry: Entry) -> Entry:
+        """The entry as `entry` makes it; as it is where its component is unknown here or has changed."""
+        try:
+            return self.entry(self.component(entry))
+        except UserError:
+            return entry
 
     def _meant(self, entry: Entry) -> Entry:
         """The entry under the name of its kind: the opposite of `written_as`."""

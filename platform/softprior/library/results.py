@@ -99,10 +99,15 @@ class Results:
 
     @cached_property
     def labels(self) -> Mapping[str, str]:
-        """The label of each trial within the study, by trial id, as in `trials`."""
+        """The label of each trial within the study, by trial id, as in `trials`.
+
+        Until the first run has ended there are only records, which do not have the labels of the study file.
+        """
         if self.folder.table.exists():
             return dict(zip(self.trials.trial, self.trials.label, strict=True))
-        return labels([record.spec for record in self.records.values()])
+        from softprior.training.recognised import recognised
+
+        return labels([recognised(record.spec) for record in self.records.values()])
 
     @cached_property
     def curves(self) -> pd.DataFrame:

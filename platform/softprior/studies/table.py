@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from softprior.errors import UserError
-from softprior.inputs.labels import labels
+from softprior.inputs.labels import NO_TERMS, Axes, axes, labels
 from softprior.inputs.specs import TrialSpec
 from softprior.results.files import write_atomically, write_json
 from softprior.results.folder import StudyFolder
@@ -31,6 +31,10 @@ FIRST_COLUMNS = (
     ("rate", pa.float64()),
     ("rate_relative", pa.bool_()),
     ("seed", pa.int64()),
+    ("task_label", pa.string()),
+    ("method_label", pa.string()),
+    ("prior_label", pa.string()),
+    ("regularisers_label", pa.string()),
     ("pairing", pa.string()),
     ("task_parameters", pa.string()),
     ("method_parameters", pa.string()),
@@ -121,15 +125,26 @@ def write_table(folder: StudyFolder, plan: Planned, records: dict[str, Record]) 
         for trial in plan.trials
         if trial.method.name == "none" and (record := records.get(trial.id)) and record.test
     }
-    known = labels(plan.trials)
+    known, shown = labels(plan.trials), axes(plan.trials)
     tasks = {key: TASKS.component(task) for key, task in {_task_key(t): t.task for t in plan.trials}.items()}
     rows = []
     for trial in plan.trials:
         key = _task_key(trial)
         row = _row(trial, records.get(trial.id), baselines.get(key), tasks[key].metrics)
-        rows.append({"label": known[trial.id], "headline": tasks[key].headline, **row})
+        row |= {"label": known[trial.id], "headline": tasks[key].headline, **_shown(shown[trial.id])}
+        rows.append(row)
     table = pa.Table.from_pylist(rows, schema=columns(tasks.values()))
     write_atomically(folder.table, lambda temporary: pq.write_table(table, temporary))
+
+
+def _shown(own: Axes) -> dict[str, str | None]:
+    terms = " + ".join(own.regularisers) or NO_TERMS
+    return {
+        "task_label": own.task,
+        "method_label": own.method,
+        "prior_label": own.prior,
+        "regularisers_label": None if own.prior is None else terms,
+    }
 
 
 def _task_key(trial: TrialSpec) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypedDict
 
 from softprior.errors import UserError, hidden
-from softprior.inputs.labels import labels
 from softprior.inputs.specs import ModelSpec, TrialSpec
 from softprior.liveness import alive, waiting
 from softprior.results.files import write_atomically
@@ -19,6 +18,7 @@ from softprior.results.storage import Location, location
 from softprior.studies.placement import SharedModel, host_of
 from softprior.studies.watchdog import watched
 from softprior.training.events import Event, Failed, Notice, Phase, Validation
+from softprior.training.recognised import own_label
 
 if TYPE_CHECKING:
     from softprior.training.checkpoint import Progress
@@ -172,7 +172,7 @@ def failed(
     """The record of a trial that did not finish, with its curves so far."""
     return Record(
         id=spec.id,
-        label=labels([spec])[spec.id],
+        label=own_label(spec),
         spec=spec,
         status="failed",
         error=reason,

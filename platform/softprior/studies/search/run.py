@@ -66,7 +66,7 @@ def run_search(
             write_study(folder, plan)
             write_table(folder, plan, records)
             if not interrupted:
-                summary = summarise(study)
+                summary = summarise(study, plan.space.shown)
                 save_summary(folder, summary)
                 listeners.metrics = lowest(summary)
         if interrupted:
