@@ -223,8 +223,8 @@ class Model:
     ) -> dict[str, Float[Tensor, "_ H"]]:
         """What becomes of a prompt's own vectors at residual sites (all of them by default).
 
-        No gradient reaches the vectors from there. Where a model's rotation depends on the length of the text,
-        these are the states in front of a short one.
+        No gradient reaches the vectors from there. Where a model's rotation depends on the length of the
+        text, these are the states in front of a short one.
 
         Raises:
             UserError: the model has an encoder, where they depend on the text.

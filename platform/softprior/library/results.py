@@ -66,8 +66,8 @@ def full_id(trial: str, known: Collection[str]) -> str:
             f"{counted(len(found), 'trial')} have ids that begin with '{trial}'; give more of it"
         )
     raise UnknownTrialError(
-        f"'{trial}' is not the id of one of these {counted(len(known), 'trial')}, nor its first {SHORTEST} or more "
-        "characters; the column trial of Results.trials has the ids, also of trials that have not ended"
+        f"'{trial}' is not the id of one of these {counted(len(known), 'trial')}, nor its first {SHORTEST} "
+        "or more characters; Results.trials lists the ids, also of trials that have not ended"
     )
 
 
