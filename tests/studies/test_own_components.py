@@ -164,7 +164,7 @@ def test_the_example_of_the_docs_is_a_prior(forgotten):
         ),
         (
             "from softprior.tasks import Task\n\nclass Own(Task): ...\n",
-            r"Own is a Task without fingerprint and positions and score and splits\(\); define these",
+            r"Own is a Task without fingerprint\(\) and positions\(\) and score\(\) and splits\(\); define these",
         ),
         (
             PRIOR.format(name="Fitted", file="", sign=""),

@@ -112,12 +112,11 @@ def _require_methods(kind: type, kinds: list[type], file: str) -> None:
     """
     missing = missing_methods(kind)
     if missing and not any(other is not kind and issubclass(other, kind) for other in kinds):
-        base = kind.__mro__[1].__name__
-        one = len(missing) == 1
-        lacks = (
-            f"the method {missing[0]}; define it" if one else f"the methods {', '.join(missing)}; define them"
+        raise UserError(
+            f"--code {file}: {kind.__name__} is a {kind.__mro__[1].__name__} without "
+            f"{' and '.join(f'{name}()' for name in missing)}; "
+            f"define {by_number(len(missing), 'this method', 'these methods')}"
         )
-        raise UserError(f"--code {file}: {kind.__name__} is a {base} without {lacks} there")
 
 
 def require_origins(code: Iterable[str]) -> None:
