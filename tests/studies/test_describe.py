@@ -196,8 +196,8 @@ def test_ids_and_titles_that_were_made_are_told_before_and_after(plan, tmp_path)
     said = [
         "squad: 1 malformed row left out, the first in questions.json, data[12]: the article has no list "
         "'paragraphs'; it has title",
-        "squad: 1 question without an id, or with another's, for which the place in the file is used",
-        "squad: 3 questions without a title, for which the document or the paragraph is used",
+        "squad: 1 question without a unique id; the position in the file serves as one",
+        "squad: 3 questions without a title; the document or the paragraph serves as one",
     ]
     assert [note for note in plan(tasks=[{"squad": squad}]).notes if note.startswith("squad")] == said
     run(trial(METHODS["none"](), task=TASKS["squad"].model_validate(squad)), tmp_path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from softprior.errors import UserError
 from softprior.inputs.labels import SHORTEST, counted, labels
 from softprior.results.folder import StudyFolder
-from softprior.results.records import Record, load_records, read_header
+from softprior.results.records import Record, load_records, read_study
 from softprior.results.storage import Location, local_copy, location
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Results:
     @cached_property
     def study(self) -> dict[str, Any]:
         """study.json: spec, trial ids, fingerprints, versions and commit."""
-        return read_header(self.folder.study)
+        return read_study(self.folder.study)
 
     @cached_property
     def trials(self) -> pd.DataFrame:
