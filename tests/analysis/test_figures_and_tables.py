@@ -15,7 +15,7 @@ from analysis.figures import draw_trial
 from analysis.tables import failures_table, results_table
 from softprior.errors import UserError
 from softprior.inputs.specs import EvaluationSpec
-from softprior.inputs.study_files import load_study
+from softprior.inputs.study_files import load_grid
 from softprior.library.results import Results
 from softprior.methods import METHODS
 from softprior.results.folder import StudyFolder
@@ -53,7 +53,7 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     root = tmp_path_factory.mktemp("tables")
     priors = [{"isotropic": {"scale": 0.02}}, {"isotropic": {"scale": 0.1}}]
     file = study_file(root / "small.yaml", priors=priors, regularisers=["none", "spread"])
-    plan = plan_study(load_study(file))
+    plan = plan_study(load_grid(file))
     folder = StudyFolder(root / "small")
     *finished, last = plan.trials
     records = {spec.id: run(spec, folder.root) for spec in finished}
@@ -121,7 +121,7 @@ def test_a_task_with_a_metric_of_its_own_is_in_the_table_and_on_the_screen(
 
     monkeypatch.setitem(TASKS.kinds, "digits", Digits)
     plan = plan_study(
-        load_study(study_file(tmp_path / "small.yaml", tasks=[{"digits": SUMS}, {"arithmetic": SUMS}]))
+        load_grid(study_file(tmp_path / "small.yaml", tasks=[{"digits": SUMS}, {"arithmetic": SUMS}]))
     )
     folder = StudyFolder(tmp_path / "small")
     records = {spec.id: run(spec, folder.root) for spec in plan.trials if spec.prior is None}
@@ -162,7 +162,7 @@ def test_metrics_that_cannot_be_columns_are_refused_when_a_study_is_planned(
         setattr(Digits, name, value)
     monkeypatch.setitem(TASKS.kinds, "digits", Digits)
     with pytest.raises(UserError, match=said):
-        plan_study(load_study(study_file(tmp_path / "small.yaml", tasks=[{"digits": SUMS}])))
+        plan_study(load_grid(study_file(tmp_path / "small.yaml", tasks=[{"digits": SUMS}])))
 
 
 def test_a_score_that_is_not_declared_fails_the_trial(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from softprior.activations.spec import ActivationsSpec
 from softprior.assets.models import known_model
 from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec, StudySpec
-from softprior.inputs.study_files import COMMANDS, load_study
+from softprior.inputs.study_files import COMMANDS, load_grid
 from softprior.methods import METHODS
 from softprior.results.files import held
 from softprior.results.folder import StudyFolder
@@ -245,7 +245,7 @@ def test_a_required_key_that_is_missing_is_named(tmp_path: Path, capsys) -> None
 
 def test_a_results_folder_of_another_study_is_refused(tmp_path: Path, capsys) -> None:
     file = study_file(tmp_path / "small.yaml", tracking={"enabled": False})
-    plan, folder = plan_study(load_study(file)), StudyFolder(tmp_path / "small")
+    plan, folder = plan_study(load_grid(file)), StudyFolder(tmp_path / "small")
     write_study(folder, plan)
     write_table(folder, plan, {})
     found = folder.root.rename(tmp_path / "other")

@@ -16,7 +16,7 @@ import torch
 from softprior.activations.texts import TaskTexts
 from softprior.assets.models import known_model
 from softprior.inputs.specs import ModelSpec, ResourcesSpec
-from softprior.inputs.study_files import load_study
+from softprior.inputs.study_files import load_grid
 from softprior.methods import METHODS
 from softprior.models.load import load_tokenizer
 from softprior.priors import PRIORS
@@ -43,7 +43,7 @@ def _four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 def plan(tmp_path: Path):
     def plan(**changes: Any) -> Plan:
         file = study_file(tmp_path / "study.yaml", **changes)
-        return plan_study(load_study(file, ()), str(file))
+        return plan_study(load_grid(file, ()), str(file))
 
     return plan
 

@@ -15,7 +15,7 @@ import pytest
 from softprior.errors import UserError
 from softprior.inputs import components
 from softprior.inputs.components import package_origin
-from softprior.inputs.study_files import load_study
+from softprior.inputs.study_files import load_grid
 from softprior.priors import PRIORS
 from softprior.results.records import load_records
 from softprior.studies import own_code
@@ -65,7 +65,7 @@ def forgotten() -> Iterator[None]:
 
 
 def planned(path: Path, *priors: object) -> Plan:
-    return plan_study(load_study(study_file(path / "study.yaml", priors=list(priors))))
+    return plan_study(load_grid(study_file(path / "study.yaml", priors=list(priors))))
 
 
 def ids(plan: Plan) -> list[str]:

@@ -133,8 +133,8 @@ def parse_value(text: str) -> object:
     return yaml.load(text, _Value)  # noqa: S506  a subclass of SafeLoader
 
 
-def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
-    """Reads a study file; see `load_spec`."""
+def load_grid(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
+    """Reads the file of a study that is not a search; see `load_spec`."""
     return load_spec(StudySpec, path, overrides)
 
 
