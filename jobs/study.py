@@ -18,6 +18,7 @@ from jobs.stopping import Stop, how_to_go_on, stoppable
 from softprior.inputs.labels import by_number, counted
 from softprior.inputs.specs import StudySpec
 from softprior.library.studies import load_study, look, plan, run, study_folder, use_code
+from softprior.results.files import require_folder
 from softprior.results.folder import StudyFolder
 from softprior.results.storage import results_folder
 from softprior.studies.again import AGAIN, STARTS_OVER, reused_note
@@ -92,7 +93,7 @@ def _main(options: argparse.Namespace, stop: Stop) -> int:
     with ExitStack() as ending:
         cluster = None
         if isinstance(found, StudySpec):
-            _require_tracking(found, options.results)
+            _require_places(found, options.results)
             cluster = _cluster(found, ending)
             if not options.dry_run and _first_run(found, options.results):
                 cluster.start()  # a first run surely needs Ray, which gets ready while we import and plan
@@ -113,12 +114,13 @@ def _cluster(study: StudySpec, ending: ExitStack) -> Cluster:
     return cluster
 
 
-def _require_tracking(study: StudySpec, results: str) -> None:
-    """Checks that MLflow can be where the study says.
+def _require_places(study: StudySpec, results: str) -> None:
+    """Checks that results and MLflow can be where the command and the study say.
 
     Raises:
         UserError: it cannot.
     """
+    require_folder(study_folder(study, results))
     tracking_uri(study.tracking, results_folder(results))
 
 
@@ -134,7 +136,7 @@ def _first_run(study: StudySpec, results: str) -> bool:
 def _dry_run(console: Console, planned: Plan | SearchPlan, options: argparse.Namespace) -> int:
     from softprior.studies.describe import FEW
 
-    _require_tracking(planned.study, options.results)
+    _require_places(planned.study, options.results)
     _require_storage(planned, StudyFolder(study_folder(planned.study, options.results)))
     work = look(planned, options.results, again=options.again)
     lines = _described(planned, inf if options.all else FEW)
