@@ -12,7 +12,7 @@ from rich.console import Console
 
 from analysis.search_tables import best_table, importance_table
 from analysis.tables import failures_table, results_table
-from jobs.exits import FAILED, FINISHED
+from jobs.exits import FAILED, FINISHED, no_command
 from jobs.screen import tell_unsent
 from softprior.inputs.labels import by_number, counted
 from softprior.library.results import Results, Tracked
@@ -119,3 +119,7 @@ def _dashboard() -> str:
     """Optuna's dashboard command as a shell finds it: it is beside Python where it is installed."""
     name = "optuna-dashboard"
     return shutil.which(name, path=str(Path(sys.executable).parent)) or name
+
+
+if __name__ == "__main__":
+    no_command("jobs.reports")

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 from rich.console import Console
 
+from jobs.exits import no_command
+
 
 def printable() -> None:
     """Makes a terminal or file in an encoding such as Latin-1 show `?` for characters it lacks."""
@@ -48,3 +50,7 @@ def tell_unsent(console: Console, uri: str, problem: str) -> None:
     console.print(
         "      the results folder has everything; run the same command again to send it", soft_wrap=True
     )
+
+
+if __name__ == "__main__":
+    no_command("jobs.screen")

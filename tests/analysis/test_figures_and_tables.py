@@ -17,7 +17,7 @@ from analysis.tables import failures_table, results_table
 from softprior.errors import UserError
 from softprior.inputs.labels import names
 from softprior.inputs.specs import EvaluationSpec, StudySpec, TrialSpec
-from softprior.inputs.study_files import load_study
+from softprior.inputs.study_files import load_grid
 from softprior.library.results import Results
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
@@ -56,7 +56,7 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     root = tmp_path_factory.mktemp("tables")
     priors = [{"isotropic": {"scale": 0.02}}, {"isotropic": {"scale": 0.1}}]
     file = study_file(root / "small.yaml", priors=priors, regularisers=["none", "spread"])
-    plan = plan_study(load_study(file))
+    plan = plan_study(load_grid(file))
     folder = StudyFolder(root / "small")
     *finished, last = plan.trials
     records = {spec.id: run(spec, folder.root) for spec in finished}
@@ -124,7 +124,7 @@ def numbered(study: StudySpec) -> pd.DataFrame:
 
 @pytest.mark.parametrize("file", ["quickstart", "paper", "tuned", "every_prior"])
 def test_the_tables_of_our_studies_fit_eighty_columns(file: str) -> None:
-    study = load_study(Path(__file__).parents[2] / "jobs" / "studies" / f"{file}.yaml")
+    study = load_grid(Path(__file__).parents[2] / "jobs" / "studies" / f"{file}.yaml")
     found = numbered(study)
     text = printed(results_table(found, file, 80), 80)
     assert max(map(len, text.splitlines())) <= 80
@@ -141,10 +141,10 @@ def test_labels_of_a_study_file_are_in_its_table_and_full_entries_stay(tmp_path:
     sums = {"arithmetic": SUMS, "label": "sums"}
     terms = ["none", {"spread": {"weight": 2.0}, "label": "wide"}, [{"spread": {"weight": 2.0}}, "norm_ball"]]
     changes = {"priors": [near, "exclusion"], "tasks": [sums], "regularisers": terms}
-    plan = plan_study(load_study(study_file(tmp_path / "small.yaml", **changes)))
+    plan = plan_study(load_grid(study_file(tmp_path / "small.yaml", **changes)))
     folder = StudyFolder(tmp_path / "small")
     changes |= {"priors": [{"exclusion": near["exclusion"]}, "exclusion"], "tasks": [{"arithmetic": SUMS}]}
-    before = plan_study(load_study(study_file(tmp_path / "before.yaml", **changes)))
+    before = plan_study(load_grid(study_file(tmp_path / "before.yaml", **changes)))
     assert [t.id for t in plan.trials] == [t.id for t in before.trials]
     # As they are read from files, and from before there were labels.
     records = {
@@ -186,7 +186,7 @@ def test_a_task_with_a_metric_of_its_own_is_in_the_table_and_on_the_screen(
 
     monkeypatch.setitem(TASKS.kinds, "digits", Digits)
     plan = plan_study(
-        load_study(study_file(tmp_path / "small.yaml", tasks=[{"digits": SUMS}, {"arithmetic": SUMS}]))
+        load_grid(study_file(tmp_path / "small.yaml", tasks=[{"digits": SUMS}, {"arithmetic": SUMS}]))
     )
     folder = StudyFolder(tmp_path / "small")
     records = {spec.id: run(spec, folder.root) for spec in plan.trials if spec.prior is None}
@@ -227,7 +227,7 @@ def test_metrics_that_cannot_be_columns_are_refused_when_a_study_is_planned(
         setattr(Digits, name, value)
     monkeypatch.setitem(TASKS.kinds, "digits", Digits)
     with pytest.raises(UserError, match=said):
-        plan_study(load_study(study_file(tmp_path / "small.yaml", tasks=[{"digits": SUMS}])))
+        plan_study(load_grid(study_file(tmp_path / "small.yaml", tasks=[{"digits": SUMS}])))
 
 
 def test_a_score_that_is_not_declared_fails_the_trial(tmp_path: Path) -> None:

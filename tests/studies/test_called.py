@@ -10,7 +10,7 @@ import pytest
 from softprior.errors import UserError
 from softprior.inputs.labels import axes, labels
 from softprior.inputs.specs import Entry, StudySpec, TrialSpec
-from softprior.inputs.study_files import load_study
+from softprior.inputs.study_files import load_grid
 from softprior.inputs.validation import validate
 from softprior.priors import PRIORS
 from softprior.studies.plan import Plan, plan_study
@@ -23,7 +23,7 @@ TERMS = ["none", "spread", ["spread", "norm_ball"]]
 
 
 def plan(folder: Path, **changes: Any) -> Plan:
-    return plan_study(load_study(study_file(folder / "small.yaml", **changes)))
+    return plan_study(load_grid(study_file(folder / "small.yaml", **changes)))
 
 
 def test_labels_are_shown_on_every_axis_and_change_no_trial(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from softprior.inputs.specs import TrialSpec
 from softprior.results.files import write_atomically, write_json
 from softprior.results.folder import StudyFolder
 from softprior.results.provenance import code
-from softprior.results.records import Record, read_header
+from softprior.results.records import Record, read_study
 from softprior.studies.observers import Planned
 from softprior.tasks import TASKS, Task
 from softprior.training.environment import versions
@@ -93,19 +93,28 @@ def columns(tasks: Iterable[Task]) -> pa.Schema:
     return pa.schema([*FIRST_COLUMNS, *((metric, pa.float64()) for metric in metrics), *LAST_COLUMNS])
 
 
+def require_own(folder: StudyFolder, plan: Planned) -> None:
+    """Checks that a results folder is free, or that of the same study.
+
+    Raises:
+        UserError: it contains another study, or its study.json is damaged.
+    """
+    if folder.study.exists():
+        found = read_study(folder.study)["spec"]["name"]
+        if found != plan.study.name:
+            raise UserError(
+                f"{folder.root} contains the study '{found}', not '{plan.study.name}'; "
+                "choose another --results folder"
+            )
+
+
 def write_study(folder: StudyFolder, plan: Planned) -> None:
     """Writes study.json.
 
     Raises:
         UserError: the folder contains another study.
     """
-    if folder.study.exists():
-        found = read_header(folder.study).get("spec", {}).get("name")
-        if found != plan.study.name:
-            raise UserError(
-                f"{folder.root} contains the study '{found}', not '{plan.study.name}'; "
-                "choose another --results folder"
-            )
+    require_own(folder, plan)
     value = {
         "format": STUDY_FORMAT,
         "spec": plan.spec,

@@ -101,7 +101,7 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
     """
     from ray import tune
 
-    from softprior.studies.own_code import OwnCode, use_code
+    from softprior.studies.own_code import OwnCode, require_origins, use_code
     from softprior.training.corrections import ModelFacts
     from softprior.training.environment import environment
     from softprior.training.failure import TrialFailedError, shortage
@@ -122,6 +122,7 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
     try:
         for name, text in config["code"]:
             use_code(OwnCode(name, text))
+        require_origins(spec.code)
         with (
             watched(config["patience"], folder.stalls(spec.id), reporter.where),
             host_of(ModelSpec.model_validate_json(config["model"]), shared) as given,

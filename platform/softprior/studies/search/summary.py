@@ -91,7 +91,7 @@ def load_summary(folder: StudyFolder) -> Summary:
         FileNotFoundError: there is none, in the folder of a grid or of a search that has not ended.
         UserError: it is damaged.
     """
-    value = read_header(folder.summary)
+    value = read_header(folder.summary, _REWRITTEN)
     try:
         points = {point["number"]: _read(point) for point in value["points"]}
         return Summary(
@@ -102,9 +102,10 @@ def load_summary(folder: StudyFolder) -> Summary:
             frozenset(value.get("logs", ())),
         )
     except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder.summary} is damaged ({error}); run the same search again to rewrite it"
-        ) from None
+        raise UserError(f"{folder.summary} is damaged ({error}); {_REWRITTEN}") from None
+
+
+_REWRITTEN = "run the same search again to rewrite it"
 
 
 def _read(point: dict[str, Any]) -> Point:
