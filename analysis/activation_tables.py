@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.activation_figures_common import spread_over
+from softprior.activations.findings.prompts import SitePrompts
 from softprior.activations.findings.ratios import Ratio, answer_ratio, radii_ratio, trace_ratio
 from softprior.activations.findings.record import Unread, known
 from softprior.activations.findings.sites import SiteFindings
@@ -51,6 +52,31 @@ def task_table(task: str, sites: Mapping[str, SiteFindings | Unread]) -> Table:
             table.add_column(name, justify="right" if i else "left")
     for row in rows:
         table.add_row(*(Text(cell) for i, cell in enumerate(row) if any(other[i] for other in rows)))
+    return table
+
+
+def prompt_table(sites: Mapping[str, SitePrompts | Unread]) -> Table:
+    """One row per prompt and site, of at most `ROWS` sites.
+
+    Args:
+        sites: the findings' `prompts`.
+    """
+    read = known(sites)
+    left_out = [f"{site}: {found.note}" for site, found in sites.items() if isinstance(found, Unread)]
+    table = Table(
+        title="states at the positions of prompts",
+        title_justify="left",
+        caption="\n".join(left_out) or None,
+        caption_justify="left",
+    )
+    for i, name in enumerate(("site", "prompt", "vectors", "cut", "norm", "largest", "of tokens", "massive")):
+        table.add_column(name, justify="right" if i > 1 else "left")
+    for site in spread_over(list(read), ROWS):
+        for name, own in read[site].prompts.items():
+            counts = (str(own.vectors), str(own.cut), "" if own.massive is None else str(own.massive))
+            norms = (own.norm, own.largest_norm, read[site].token_norm)
+            row = (site, name, *counts[:2], *map(_number, norms), counts[2])
+            table.add_row(*(Text(cell) for cell in row))
     return table
 
 
