@@ -18,7 +18,7 @@ from softprior.inputs.labels import counted
 
 MARKER, SIZE = "X", 26
 
-BEYOND = 1.0
+BEYOND = 0.5
 """How far outside of the texts' range a vector is drawn, as a share of that range: one farther out would
 leave no room for the texts."""
 

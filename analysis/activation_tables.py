@@ -69,13 +69,15 @@ def prompt_table(sites: Mapping[str, SitePrompts | Unread]) -> Table:
         caption="\n".join(left_out) or None,
         caption_justify="left",
     )
-    for i, name in enumerate(("site", "prompt", "vectors", "cut", "norm", "largest", "of tokens", "massive")):
+    for i, name in enumerate(
+        ("site", "prompt", "vectors", "norm", "largest", "of tokens", "massive", "cut", "of cut")
+    ):
         table.add_column(name, justify="right" if i > 1 else "left")
     for site in spread_over(list(read), ROWS):
         for name, own in read[site].prompts.items():
-            counts = (str(own.vectors), str(own.cut), "" if own.massive is None else str(own.massive))
-            norms = (own.norm, own.largest_norm, read[site].token_norm)
-            row = (site, name, *counts[:2], *map(_number, norms), counts[2])
+            norms = map(_number, (own.norm, own.largest_norm, read[site].token_norm))
+            massive = "" if own.massive is None else str(own.massive)
+            row = (site, name, str(own.vectors), *norms, massive, str(own.cut), _number(own.cut_norm))
             table.add_row(*(Text(cell) for cell in row))
     return table
 

@@ -31,16 +31,19 @@ class PromptFindings(Numbers):
     Attributes:
         vectors: number of vectors that stand there.
         cut: how many of these enter there and are cut after the block; the others travel from block 0.
-        norm: their median norm. The norm of a cut vector has no effect, as the block's norm removes it.
+        norm: median norm of those that travel; None without any, as are the next two.
         largest_norm: the largest.
-        massive: those with a norm above `MASSIVE` times `token_norm`; None where that is not known.
+        massive: number with a norm above `MASSIVE` times `token_norm`; None also where that is not known.
+        cut_norm: median norm of those that are cut; None without any. It has no effect on the model, as the
+            block's norm removes it, so the two kinds have numbers of their own.
     """
 
     vectors: int
     cut: int
-    norm: float
-    largest_norm: float
+    norm: Number
+    largest_norm: Number
     massive: int | None
+    cut_norm: Number
 
 
 class SitePrompts(Numbers):
@@ -91,6 +94,10 @@ def massive_vectors(states: PromptStates, token_norm: float | None) -> Bool[Tens
     return states.vectors.norm(dim=1) > limit
 
 
+def _quantile(norms: Float[Tensor, "N"], share: float) -> float | None:
+    return float(norms.quantile(share)) if len(norms) else None
+
+
 def prompt_findings(store: Path, site: str, token_norms: Iterable[float | None]) -> SitePrompts:
     """The numbers of all prompts at one site.
 
@@ -103,12 +110,14 @@ def prompt_findings(store: Path, site: str, token_norms: Iterable[float | None])
     known = max((norm for norm in token_norms if norm is not None), default=None)
     prompts = {}
     for name, states in prompt_states_of(store, site).items():
-        norms = states.vectors.double().norm(dim=1)
+        norms, travels = states.vectors.double().norm(dim=1), ~states.cut
+        counts = known is not None and bool(travels.any())
         prompts[name] = PromptFindings(
             vectors=len(norms),
             cut=int(states.cut.sum()),
-            norm=float(norms.quantile(0.5)),
-            largest_norm=float(norms.max()),
-            massive=None if known is None else int(massive_vectors(states, known).sum()),
+            norm=_quantile(norms[travels], 0.5),
+            largest_norm=_quantile(norms[travels], 1.0),
+            massive=int((massive_vectors(states, known) & travels).sum()) if counts else None,
+            cut_norm=_quantile(norms[states.cut], 0.5),
         )
     return SitePrompts(prompts=prompts, token_norm=known)
