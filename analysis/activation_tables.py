@@ -30,6 +30,18 @@ COLUMNS = (
     "radii / Gaussian's",
 )
 
+PROMPT_COLUMNS = (
+    "site",
+    "prompt",
+    "vectors",
+    "norm",
+    "largest",
+    "of tokens",
+    "massive",
+    "cut",
+    "of cut",
+)
+
 
 def task_table(task: str, sites: Mapping[str, SiteFindings | Unread]) -> Table:
     """One row per site, at most `ROWS` of them, the first and the last among them.
@@ -69,9 +81,7 @@ def prompt_table(sites: Mapping[str, SitePrompts | Unread]) -> Table:
         caption="\n".join(left_out) or None,
         caption_justify="left",
     )
-    for i, name in enumerate(
-        ("site", "prompt", "vectors", "norm", "largest", "of tokens", "massive", "cut", "of cut")
-    ):
+    for i, name in enumerate(PROMPT_COLUMNS):
         table.add_column(name, justify="right" if i > 1 else "left")
     for site in spread_over(list(read), ROWS):
         for name, own in read[site].prompts.items():
