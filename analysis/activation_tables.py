@@ -9,6 +9,7 @@ from rich.text import Text
 
 from analysis.activation_figures_common import spread_over
 from analysis.narrow import Column, tables
+from softprior.activations.findings.prompts import SitePrompts
 from softprior.activations.findings.ratios import Ratio, answer_ratio, radii_ratio, trace_ratio
 from softprior.activations.findings.record import Unread, known
 from softprior.activations.findings.sites import SiteFindings
@@ -30,6 +31,18 @@ COLUMNS = (
     "radii / Gaussian's",
 )
 
+PROMPT_COLUMNS = (
+    "site",
+    "prompt",
+    "vectors",
+    "norm",
+    "largest",
+    "of tokens",
+    "massive",
+    "cut",
+    "of cut",
+)
+
 
 def task_table(task: str, sites: Mapping[str, SiteFindings | Unread], width: int) -> RenderableType:
     """One row per site, at most `ROWS` of them, the first and the last among them.
@@ -45,6 +58,26 @@ def task_table(task: str, sites: Mapping[str, SiteFindings | Unread], width: int
     columns = [Column(name, [row[i] for row in rows], i == 0) for i, name in enumerate(COLUMNS)]
     title = f"{task}: {counted(tokens, 'token')} per site"
     return Group(Text(title), *tables(columns, width), *map(Text, left_out))
+
+
+def prompt_table(sites: Mapping[str, SitePrompts | Unread], width: int) -> RenderableType:
+    """One row per prompt and site, of at most `ROWS` sites.
+
+    Args:
+        sites: the findings' `prompts`.
+        width: characters of a line.
+    """
+    read = known(sites)
+    left_out = [f"{site}: {found.note}" for site, found in sites.items() if isinstance(found, Unread)]
+    rows = []
+    for site in spread_over(list(read), ROWS):
+        for name, own in read[site].prompts.items():
+            norms = map(_number, (own.norm, own.largest_norm, read[site].token_norm))
+            massive = "" if own.massive is None else str(own.massive)
+            rows.append((site, name, str(own.vectors), *norms, massive, str(own.cut), _number(own.cut_norm)))
+    columns = [Column(name, [row[i] for row in rows], i < 2) for i, name in enumerate(PROMPT_COLUMNS)]
+    title = Text("states at the positions of prompts")
+    return Group(title, *tables(columns, width), *map(Text, left_out))
 
 
 def _row(site: str, found: SiteFindings) -> tuple[str, ...]:
