@@ -58,9 +58,7 @@ def _invite(results: Path, server: str) -> None:
     for study, page in found[:SHOWN]:
         print(f"compare {study}: {server}{page}", flush=True)
     if len(found) > SHOWN:
-        print(
-            f"and {counted(len(found) - SHOWN, 'earlier study')}, which have 'Compare trials' on their pages"
-        )
+        print(f"and {len(found) - SHOWN} more, which have 'Compare trials' on their pages", flush=True)
     print(f"all pages: {server} (Ctrl-C stops)", flush=True)
 
 
