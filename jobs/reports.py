@@ -14,6 +14,7 @@ from analysis.search_tables import best_table, importance_table
 from analysis.tables import failures_table, results_table
 from jobs.exits import FAILED, FINISHED
 from jobs.screen import tell_unsent
+from softprior.errors import hidden
 from softprior.inputs.labels import by_number, counted
 from softprior.library.results import Results, Tracked
 from softprior.studies.again import STARTS_OVER, reused_note
@@ -123,7 +124,7 @@ def _compare(console: Console, results: Results) -> None:
         return
     root = results.folder.root.parent
     serve = f"-m jobs.ui --results {shlex.quote(str(root))}"
-    if isinstance(root, Path) and tracked.uri != default_uri(root):  # a database of the user's own
+    if isinstance(root, Path) and tracked.uri != hidden(default_uri(root)):  # a database of the user's own
         serve = f"-m mlflow ui --backend-store-uri {shlex.quote(tracked.uri)}"
     console.print(f"compare  {sys.executable} {serve}", soft_wrap=True)
     console.print(f"         and open {LOCAL}{tracked.page}", soft_wrap=True)

@@ -17,7 +17,7 @@ import pytest
 from jobs import ui
 from softprior.inputs.labels import labels
 from softprior.tracking.mlflow_tracker import MlflowTracker
-from tests.browser import Browser, browser  # noqa: F401  a fixture
+from tests.browser import Browser
 from tests.builders import Finished
 from tests.databases import empty_database
 
@@ -114,13 +114,11 @@ def test_the_address_opens_trials_side_by_side(
     page.reload()  # another fragment alone loads nothing
     for name in ("task", "method", "prior", "rate", "seed", "test_loss", "test_exact_match"):
         page.get_by_test_id(f"sort-header-{name}").or_(page.get_by_text(name, exact=True)).first.wait_for()
-    best = f"{trials[0].test.loss:.3f}"[:5]
-    page.get_by_text(re.compile(f"^{re.escape(best[:4])}")).first.wait_for()
+    page.get_by_text(re.compile(re.escape(f"{trials[0].test.loss:.6f}"[:5]))).first.wait_for()
     page.screenshot(path=tmp_path / "table.png")
     assert browser.errors == []
-    assert [
-        r for r in browser.requests if not r.startswith((f"http://127.0.0.1:{pages.port}/", "data:", "blob:"))
-    ] == []
+    own = (f"http://127.0.0.1:{pages.port}/", "data:", "blob:")
+    assert [address for address in browser.requests if not address.startswith(own)] == []
 
 
 @pytest.mark.parametrize(
