@@ -62,7 +62,7 @@ def parameters(trial: TrialSpec) -> dict[str, str]:
     """A trial's parameters by readable names: `prior`, `prior.scale`, `training.steps`.
 
     A rate is a number, and `rate.relative` says of what kind it is, so that charts have an axis of numbers.
-    Parameters inside of others have names of their own: `prior.priors.1.isotropic.scale`.
+    Parameters inside of others have names of their own: `prior.priors.1.scale`.
     """
     flat: dict[str, object] = {"model": trial.model, "dtype": trial.dtype, "seed": trial.seed}
     if trial.rate is not None:
@@ -83,8 +83,16 @@ def parameters(trial: TrialSpec) -> dict[str, str]:
 
 
 def _leaves(name: str, value: object) -> Iterator[tuple[str, object]]:
-    """A value by its name, and what is in tables, and in lists of tables, by names of their own."""
+    """A value by its name, and what is in tables, and in lists of tables, by names of their own.
+
+    A component inside of another is named as an axis is: by its name, and its parameters behind a dot.
+    """
     inside: Mapping[Any, object] = {}
+    if isinstance(value, Mapping) and set(value) == {"name", "params"}:
+        yield name, value["name"]
+        value = value["params"]
+        if not value:
+            return
     if isinstance(value, Mapping):
         inside = value
     elif isinstance(value, list | tuple) and any(isinstance(part, Mapping) for part in value):
