@@ -84,6 +84,7 @@ def test_rates_and_parameters_of_priors_are_numbers() -> None:
         "isotropic",
         "fitted",
     ]
+    assert parameters(trial(prior=PRIORS["vocabulary"]()))["prior"] == "vocabulary", "it has no parameters"
     assert "rate.relative" not in parameters(trial(rate=Rate(value=0.5)))
 
 

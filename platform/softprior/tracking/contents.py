@@ -70,12 +70,12 @@ def parameters(trial: TrialSpec) -> dict[str, str]:
         flat |= {"rate.relative": True} if trial.rate.relative else {}
     for axis in ("method", "prior", "task"):
         entry = getattr(trial, axis)
-        flat[axis] = None if entry is None else entry.name
-        flat |= {} if entry is None else dict(_leaves(axis, entry.params))
+        flat |= {} if entry is None else dict(_leaves(axis, entry.model_dump()))
     # As their metrics are named: `train_penalty_domain-2` is what `regulariser.domain-2` made.
     terms = numbered([entry.name for entry in trial.regularisers])
     for term, entry in zip(terms, trial.regularisers, strict=True):
-        flat |= dict(_leaves(f"regulariser.{term}", entry.params))
+        for name, value in entry.params.items():
+            flat |= dict(_leaves(f"regulariser.{term}.{name}", value))
     for group in ("training", "evaluation"):
         spec: Spec | None = getattr(trial, group)
         flat |= {} if spec is None else dict(_leaves(group, spec.model_dump()))
