@@ -86,7 +86,8 @@ def draw_prompts(
             points = flat[own][chosen & inside[own]]
             if len(points):
                 panel.scatter(
-                    *points.T,
+                    points[:, 0],
+                    points[:, 1],
                     s=SIZE,
                     marker=MARKER,
                     facecolors=face,

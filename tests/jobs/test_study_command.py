@@ -126,7 +126,7 @@ def test_a_terminal_without_the_characters_gets_others(
     assert command.main([str(finished_study.file), "tracking.enabled=false", "--results", results]) == 0
     stream.flush()
     said = stream.buffer.getvalue().decode(encoding)
-    assert re.search(r"soft +\|? *\d.* \d\.\d+\?\d\.\d+", said), said
+    assert re.search(r"soft +\|fitted .* \d\.\d+\?\d\.\d+", said)
     assert command.main([str(finished_study.file), "--dry-run"]) == 0
     stream.flush()
     assert f"soft {dot} " in stream.buffer.getvalue().decode(encoding)

@@ -91,7 +91,8 @@ def prompt_states_of(store: Path, site: str) -> dict[str, PromptStates]:
 def massive_vectors(states: PromptStates, token_norm: float | None) -> Bool[Tensor, "N"]:
     """Which vectors are massive beside the tokens at their site; none where the tokens' norm is not known."""
     limit = float("inf") if token_norm is None else MASSIVE * token_norm
-    return states.vectors.norm(dim=1) > limit
+    massive: Tensor = states.vectors.norm(dim=1) > limit
+    return massive
 
 
 def _quantile(norms: Float[Tensor, "N"], share: float) -> float | None:
