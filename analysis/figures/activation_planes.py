@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
+from analysis.figures.activation_prompts import Followed, draw_prompts, followed_prompts, prompt_legend
 from analysis.figures.palette import BACKGROUND, TEXT, look
 from analysis.figures.style import NORMAL, PANELS, TITLE, fit_window, page, save, spread_over
 from softprior.activations.findings.common import ALL
@@ -68,7 +69,7 @@ def draw_planes(
     sites = spread_over(found.sites, PANELS)
     read = {task: list(known(own)) for task, own in found.tasks.items()}
     texts = {task: _text(store, task, own[0]) for task, own in read.items() if own}
-    keys = _keys(tasks, VOCABULARY in found.tasks)
+    keys = [*_keys(tasks, VOCABULARY in found.tasks), *prompt_legend(found, len(tasks))]
     figure, panels = page(len(sites), _caption(kind, bool(tasks)), height=2.45, keys=keys)
     for panel, site in zip(panels, sites, strict=True):
         report(f"{kind} of {site}")
@@ -78,7 +79,7 @@ def draw_planes(
             panel.set_title(f"{site}: nothing to draw", fontsize=TITLE)
             panel.set_axis_off()
             continue
-        _draw(panel, site, clouds, tasks, kind)
+        _draw(panel, site, clouds, tasks, followed_prompts(store, site, found), kind)
         panel.set_title(f"{site} (n = {count:,})", fontsize=TITLE)
     return save(figure, folder / f"activations-{kind}.png")
 
@@ -121,10 +122,19 @@ def _cloud(store: Path, task: str, site: str, text: int | None) -> Cloud:
     return Cloud(vectors, no_parts if parts is None else parts[:POINTS].numpy(), path, path_parts)
 
 
-def _draw(panel: Axes, site: str, clouds: Mapping[str, Cloud], tasks: list[str], kind: Embedding) -> None:
-    stacked = np.concatenate([part for cloud in clouds.values() for part in (cloud.vectors, cloud.path)])
+def _draw(
+    panel: Axes,
+    site: str,
+    clouds: Mapping[str, Cloud],
+    tasks: list[str],
+    prompts: Sequence[Followed],
+    kind: Embedding,
+) -> None:
+    texts = [part for cloud in clouds.values() for part in (cloud.vectors, cloud.path)]
+    stacked = np.concatenate([*texts, *(prompt.vectors for prompt in prompts)])
     if kind == "pca":
-        # Samples alone decide the plane: a path is one text, whose tokens lie close together.
+        # Samples alone decide the plane: a path is one text, whose tokens lie close together, and a prompt
+        # is no data.
         pca = PCA(2, random_state=0).fit(np.concatenate([cloud.vectors for cloud in clouds.values()]))
         flat = pca.transform(stacked)
         first, second = pca.explained_variance_ratio_
@@ -150,6 +160,7 @@ def _draw(panel: Axes, site: str, clouds: Mapping[str, Cloud], tasks: list[str],
         _draw_task(panel, cloud, points, path, *look(tasks.index(task))[:2])
     if kind == "pca":
         fit_window(panel, np.concatenate(all_points), np.concatenate([*ends, flat[:0]]))
+    draw_prompts(panel, prompts, flat[start:], len(tasks))
 
 
 def _draw_task(

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, XAxis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -58,7 +58,8 @@ def page(
     columns: int = 3,
     keys: Sequence[Artist] = (),
     title: str = "",
-    **options: object,
+    sharex: bool = False,
+    sharey: bool = False,
 ) -> tuple[Figure, list[Axes]]:
     """A figure with panels side by side, and below them the key and the caption, which cover nothing.
 
@@ -68,7 +69,7 @@ def page(
         height: of a row of panels.
         keys: handles with labels.
         title: above all panels.
-        options: for `Figure.subplots`.
+        sharex, sharey: whether all panels have the same limits.
     """
     columns = max(1, min(count, columns, int(width / 2.2) or 1))
     rows = -(-count // columns)
@@ -109,7 +110,7 @@ def page(
             columnspacing=1.2,
             labelspacing=0.25,
         ).set_in_layout(False)
-    panels = list(figure.subplots(rows, columns, squeeze=False, **options).flatten())
+    panels = list(figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey).flatten())
     for panel in panels[count:]:
         panel.set_axis_off()
     for panel in panels:
@@ -206,7 +207,7 @@ def logarithmic(axis: Axis, low: float, high: float, most: int = 5) -> None:
         low, high: ends of the data, above 0.
     """
     axes = axis.axes
-    (axes.set_xscale if axis.axis_name == "x" else axes.set_yscale)("log")
+    (axes.set_xscale if isinstance(axis, XAxis) else axes.set_yscale)("log")
     axis.set_major_locator(FixedLocator(log_ticks(low, high, most)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
