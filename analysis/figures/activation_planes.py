@@ -154,7 +154,8 @@ def _draw(
         start += len(points) + len(path)
         all_points.append(points)
         if task == VOCABULARY:
-            panel.scatter(*points.T, s=2, color=BACKGROUND, linewidths=0, zorder=1, rasterized=True)
+            x, y = points.T
+            panel.scatter(x, y, s=2, color=BACKGROUND, linewidths=0, zorder=1, rasterized=True)
             continue
         ends.append(path[cloud.path_parts == ANSWER])
         _draw_task(panel, cloud, points, path, *look(tasks.index(task))[:2])
@@ -173,11 +174,13 @@ def _draw_task(
 ) -> None:
     """Draws a task's tokens over the thin path, which would hide them."""
     answers, ends = cloud.parts == ANSWER, cloud.path_parts == ANSWER
-    style = {"color": colour, "marker": marker}
     panel.plot(*path.T, color=colour, linewidth=0.6, alpha=0.5, zorder=1.5)
-    panel.scatter(*points[~answers].T, s=6, alpha=0.45, linewidths=0, zorder=2, rasterized=True, **style)
-    panel.scatter(*points[answers].T, s=11, linewidths=0.4, edgecolors="black", zorder=3, **style)
-    panel.scatter(*path[ends].T, s=34, color=colour, marker="*", linewidths=0.5, edgecolors="black", zorder=4)
+    x, y = points[~answers].T
+    panel.scatter(x, y, s=6, color=colour, marker=marker, alpha=0.45, linewidths=0, zorder=2, rasterized=True)
+    x, y = points[answers].T
+    panel.scatter(x, y, s=11, color=colour, marker=marker, linewidths=0.4, edgecolors="black", zorder=3)
+    x, y = path[ends].T
+    panel.scatter(x, y, s=34, color=colour, marker="*", linewidths=0.5, edgecolors="black", zorder=4)
 
 
 def _tsne(vectors: Float[np.ndarray, "N D"], site: str) -> Float[np.ndarray, "N 2"]:

@@ -205,11 +205,14 @@ def _behind_looks(count: int) -> list[tuple[str, str]]:
 
 def _draw(panel: Axes, arrows: Arrows, behind: Mapping[str, Float[np.ndarray, "N 2"]], look: Look) -> None:
     for points, (grey, marker) in zip(behind.values(), _behind_looks(len(behind)), strict=True):
-        panel.scatter(*points.T, s=3, color=grey, marker=marker, linewidths=0, rasterized=True, zorder=1)
-    way = arrows.final - arrows.initial
+        x, y = points.T
+        panel.scatter(x, y, s=3, color=grey, marker=marker, linewidths=0, rasterized=True, zorder=1)
+    (x, y), (end_x, end_y) = arrows.initial.T, arrows.final.T
     panel.quiver(
-        *arrows.initial.T,
-        *way.T,
+        x,
+        y,
+        end_x - x,
+        end_y - y,
         angles="xy",
         scale_units="xy",
         scale=1,
@@ -220,12 +223,6 @@ def _draw(panel: Axes, arrows: Arrows, behind: Mapping[str, Float[np.ndarray, "N
         zorder=2,
     )
     panel.scatter(
-        *arrows.initial.T,
-        s=28,
-        marker=look.marker,
-        facecolors="white",
-        edgecolors=look.colour,
-        linewidths=0.8,
-        zorder=3,
+        x, y, s=28, marker=look.marker, facecolors="white", edgecolors=look.colour, linewidths=0.8, zorder=3
     )
-    panel.scatter(*arrows.final.T, s=9, marker=look.marker, color=look.colour, linewidths=0, zorder=4)
+    panel.scatter(end_x, end_y, s=9, marker=look.marker, color=look.colour, linewidths=0, zorder=4)

@@ -76,7 +76,8 @@ def history(summary: Summary, name: str) -> Figure:
         for (state, marker, _), colour in zip(STATES, (BLUE, LINE), strict=True):
             own = [(p.number, p.values[i]) for p in told if p.state == state]
             if own:
-                panel.scatter(*zip(*own, strict=True), s=18, color=colour, marker=marker, zorder=3)
+                numbers, values = zip(*own, strict=True)
+                panel.scatter(numbers, values, s=18, color=colour, marker=marker, zorder=3)
         if done:
             best = np.minimum.accumulate([p.values[i] for p in done])
             panel.step([p.number for p in done], best, where="post", color=ORANGE, linewidth=1.2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from textwrap import wrap
+from typing import TypeVar
 
 import matplotlib
 import numpy as np
@@ -21,6 +22,8 @@ from softprior.results.files import write_atomically
 from softprior.results.storage import Location
 
 matplotlib.use("Agg")
+
+LocationT = TypeVar("LocationT", bound=Location)
 
 COLUMN, PAGE = 3.3, 7.0
 """Inches: a column of a two-column page, and its whole width."""
@@ -240,7 +243,7 @@ def vector(path: Location) -> Location:
     return path.parent / f"{path.stem}.pdf"
 
 
-def save(figure: Figure, path: Location) -> Location:
+def save(figure: Figure, path: LocationT) -> LocationT:
     """Writes a figure as PNG and, beside it, as PDF; returns the PNG.
 
     The same figure gives the same bytes. The PNG comes last: where it is, the PDF is too.
