@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import field_validator
 
 from softprior.errors import UserError
-from softprior.inputs.specs import Spec, TrialSpec
+from softprior.inputs.specs import Entry, Spec, TrialSpec
 from softprior.results.files import write_json
 from softprior.results.storage import Location, listed
 
@@ -114,6 +114,7 @@ class Record(Spec):
         validation: the curve; the first point is the untrained sample.
         untrained: the initial sample on the test split, for the same comparison as `test`.
         test: read once, at the end.
+        examples: number of rows in the trial's file of examples; null in records from before there was one.
         geometry: by `Place.name`.
         prior: by `Place.name`: facts of the fit, and `radius_quantiles`, each sampled vector's Mahalanobis
             radius as a quantile of the data's.
@@ -131,11 +132,17 @@ class Record(Spec):
     validation: tuple[Score, ...] = ()
     untrained: Score | None = None
     test: Score | None = None
+    examples: int | None = None
     geometry: dict[str, PlaceGeometry] = {}
     prior: dict[str, Any] = {}
     data: dict[str, Any] = {}
     predictions: tuple[Prediction, ...] = ()
     environment: dict[str, Any] = {}
+
+    @property
+    def tasks(self) -> tuple[Entry, ...]:
+        """The tasks that its rows per example are of."""
+        return (self.spec.task,)
 
     @field_validator("spec", mode="before")
     @classmethod

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from softprior.errors import UserError
 from softprior.inputs.labels import labels
 from softprior.inputs.specs import TrialSpec
+from softprior.results.examples import NAMES as EXAMPLE_COLUMNS
 from softprior.results.files import write_atomically, write_json
 from softprior.results.folder import StudyFolder
 from softprior.results.provenance import code
@@ -72,7 +73,7 @@ def columns(tasks: Iterable[Task]) -> pa.Schema:
         UserError: a task's metric has a name that is taken, or its headline is not one of its metrics.
     """
     tasks = list(tasks)
-    taken = IN_MLFLOW | {name for name, _ in (*FIRST_COLUMNS, *LAST_COLUMNS)}
+    taken = IN_MLFLOW | EXAMPLE_COLUMNS | {name for name, _ in (*FIRST_COLUMNS, *LAST_COLUMNS)}
     for task in tasks:
         name = TASKS.name(task)
         headline = getattr(task, "headline", None)

@@ -22,9 +22,10 @@ from softprior.models.protocol import FrozenLM
 from softprior.priors import PRIORS, assignment
 from softprior.prompt import Batch, Place, collate
 from softprior.results.background import save_background
+from softprior.results.examples import save_examples
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Posterior, Vectors, save_posterior
-from softprior.results.records import PlaceGeometry, Prediction, Record, Score, StepPoint, save_record
+from softprior.results.records import PlaceGeometry, Record, StepPoint, save_record
 from softprior.statistics import geometry
 from softprior.tasks import TASKS, Task
 from softprior.tasks.batching import batch_size, training_batches
@@ -32,7 +33,7 @@ from softprior.tasks.prepare import Prepared, prepare
 from softprior.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from softprior.training.draws import draw_names
 from softprior.training.environment import environment
-from softprior.training.evaluation import Evaluator
+from softprior.training.evaluation import Evaluation, Evaluator
 from softprior.training.events import Event, Notice, Phase, Step, Validation
 from softprior.training.failure import require_finite
 from softprior.training.optimizer import PromptOptimizer, schedule, schedule_sum
@@ -111,16 +112,19 @@ class Trial:
         final = initial if optimizer is None else optimizer.vectors
 
         self.report(Phase(progress.step, "test"))
-        test, predictions = self._evaluator.full(final, self.prepared.test, progress.step)
-        untrained = None if optimizer is None else self._evaluator.loss(initial, self.prepared.test, 0)
+        untrained = None if optimizer is None else initial
+        test = self._evaluator.full(final, self.prepared.test, progress.step, untrained)
         progress.seconds = before + time.monotonic() - started
-        record = self._record(facts, predictions, self._geometry(initial, final, optimizer), untrained, test)
+        record = self._record(facts, self._geometry(initial, final, optimizer), test)
         if optimizer is not None:
             header: dict[str, object]
             header = {"trial": self.spec.id, "spec": self.spec.model_dump(mode="json"), "prior": facts}
             header |= {"model": self.host.info()._asdict(), "environment": record.environment}
             posterior = Posterior(header, initial, final, progress.snapshots)
             save_posterior(self.folder.posterior(self.spec.id), posterior)
+        # Before the record, which says how many there are.
+        rows = {self.spec.task.canonical(): test.rows}
+        save_examples(self.folder.examples(self.spec.id), self.spec.id, rows)
         save_record(self.folder.record(self.spec.id), record)
         self.folder.checkpoint(self.spec.id).unlink(missing_ok=True)
         return record
@@ -323,10 +327,8 @@ class Trial:
     def _record(
         self,
         facts: Mapping[str, object],
-        predictions: list[Prediction],
         geometry: dict[str, PlaceGeometry],
-        untrained: Score | None,
-        test: Score,
+        test: Evaluation,
     ) -> Record:
         prepared = self.prepared
         data: dict[str, object] = {
@@ -343,12 +345,13 @@ class Trial:
             status="finished",
             steps=tuple(self.progress.steps),
             validation=tuple(self.progress.validation),
-            untrained=untrained,
-            test=test,
+            untrained=test.untrained,
+            test=test.score,
+            examples=len(test.rows),
             geometry=geometry,
             prior=facts,
             data=data | prepared.notes,
-            predictions=tuple(predictions),
+            predictions=tuple(test.predictions),
             environment=environment(self.progress.seconds, self.progress.sources),
         )
 
