@@ -95,6 +95,26 @@ class PlaceGeometry(Spec):
     final_radius: float | None = None
 
 
+class TaskScore(Spec):
+    """A trial's final prompt on the test split of another task, or why there is no such score.
+
+    Attributes:
+        task: the other task.
+        fingerprint: identifies its data, and its code if it is not softprior's own.
+        score: as of the trial's own task; null if it could not be measured.
+        error: why not.
+        data: number of test examples, dropped and quarantined ones, and the task's notes.
+        sources: the code that measured it (`provenance.SOURCES`), perhaps later than the trial's.
+    """
+
+    task: Entry
+    fingerprint: str
+    score: Score | None = None
+    error: str | None = None
+    data: dict[str, Any] = {}
+    sources: str
+
+
 class Prediction(Spec):
     """One generated answer of the test split."""
 
@@ -114,6 +134,7 @@ class Record(Spec):
         validation: the curve; the first point is the untrained sample.
         untrained: the initial sample on the test split, for the same comparison as `test`.
         test: read once, at the end.
+        also: the final prompt on other tasks, which `evaluation.also` names.
         examples: number of rows in the trial's file of examples; null in records from before there was one.
         geometry: by `Place.name`.
         prior: by `Place.name`: facts of the fit, and `radius_quantiles`, each sampled vector's Mahalanobis
@@ -132,6 +153,7 @@ class Record(Spec):
     validation: tuple[Score, ...] = ()
     untrained: Score | None = None
     test: Score | None = None
+    also: tuple[TaskScore, ...] = ()
     examples: int | None = None
     geometry: dict[str, PlaceGeometry] = {}
     prior: dict[str, Any] = {}
@@ -142,7 +164,7 @@ class Record(Spec):
     @property
     def tasks(self) -> tuple[Entry, ...]:
         """The tasks that its rows per example are of."""
-        return (self.spec.task,)
+        return (self.spec.task, *(found.task for found in self.also))
 
     @field_validator("spec", mode="before")
     @classmethod

@@ -8,6 +8,7 @@ run is looked up by trial id before one is created, so retries and resumed studi
 from __future__ import annotations
 
 import queue
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from softprior.errors import hidden
-from softprior.inputs.labels import labels, numbered
+from softprior.inputs.labels import labels, names, numbered
 from softprior.inputs.specs import Spec, StudySpec, TrialSpec
 from softprior.results.folder import StudyFolder
 from softprior.results.provenance import SOURCES, code
@@ -297,7 +298,8 @@ class _Writer:
             )
         self._tag(run.id, {"error": hidden(record.error or "")[:5000]})
         folder = self._folder
-        for path in (folder.posterior(record.id), folder.figure(record.id), folder.record(record.id)):
+        examples, posterior = folder.examples(record.id), folder.posterior(record.id)
+        for path in (posterior, examples, folder.figure(record.id), folder.record(record.id)):
             if path.exists():
                 self._artifact(run.id, path)
         self._end(run, STATUS[record.status])
@@ -366,6 +368,13 @@ def _end_metrics(record: Record) -> dict[str, float | None]:
         "untrained_loss": None if record.untrained is None else record.untrained.loss,
         **{f"test_{name}": value for name, value in record.test.metrics.items()},
     }
+    known = names(found.task for found in record.also)
+    for found in record.also:
+        if found.score is not None:
+            # MLflow takes no brackets or commas.
+            name = re.sub(r"[^\w.-]+", "_", known[found.task.canonical()]).strip("_")
+            score = {"loss": found.score.loss, "accuracy": found.score.accuracy, **found.score.metrics}
+            values |= {f"also_{name}_{number}": value for number, value in score.items()}
     for place, geometry in record.geometry.items():
         values |= {f"{name}/{place}": value for name, value in geometry.model_dump().items()}
     return values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -13,8 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softprior.assets.tokens import Tokenizer, in_front, require_rows
-from softprior.errors import UserError
-from softprior.inputs.labels import counted, labels
+from softprior.inputs.labels import labels
 from softprior.inputs.specs import TrialSpec
 from softprior.liveness import alive
 from softprior.methods import METHODS, Method
@@ -30,14 +29,16 @@ from softprior.statistics import geometry
 from softprior.tasks import TASKS, Task
 from softprior.tasks.batching import batch_size, training_batches
 from softprior.tasks.prepare import Prepared, prepare
+from softprior.training.also import Others, OtherScore, other_tasks
 from softprior.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from softprior.training.draws import draw_names
 from softprior.training.environment import environment
 from softprior.training.evaluation import Evaluation, Evaluator
-from softprior.training.events import Event, Notice, Phase, Step, Validation
+from softprior.training.events import Notice, Phase, Report, Step, Validation
 from softprior.training.failure import require_finite
 from softprior.training.optimizer import PromptOptimizer, schedule, schedule_sum
 from softprior.training.penalties import Penalties
+from softprior.training.room import require_room
 from softprior.training.source import SeenSource, vocabulary
 from softprior.training.starts import Start, start_at
 from softprior.training.travel import place_geometry
@@ -50,9 +51,6 @@ STILL = (
     "other blocks, another method or another prior"
 )
 """What is said of a trial that at most a regulariser or weight decay moves."""
-
-Report = Callable[[Event], None]
-"""Receives what a trial reports: each phase as it begins, every step and every evaluation."""
 
 
 @dataclass
@@ -114,8 +112,9 @@ class Trial:
         self.report(Phase(progress.step, "test"))
         untrained = None if optimizer is None else initial
         test = self._evaluator.full(final, self.prepared.test, progress.step, untrained)
+        also = self.others.measure_all(other_tasks(self.spec), final, progress.step, self.report)
         progress.seconds = before + time.monotonic() - started
-        record = self._record(facts, self._geometry(initial, final, optimizer), test)
+        record = self._record(facts, self._geometry(initial, final, optimizer), test, also)
         if optimizer is not None:
             header: dict[str, object]
             header = {"trial": self.spec.id, "spec": self.spec.model_dump(mode="json"), "prior": facts}
@@ -124,6 +123,7 @@ class Trial:
             save_posterior(self.folder.posterior(self.spec.id), posterior)
         # Before the record, which says how many there are.
         rows = {self.spec.task.canonical(): test.rows}
+        rows |= {other.found.task.canonical(): other.rows for other in also}
         save_examples(self.folder.examples(self.spec.id), self.spec.id, rows)
         save_record(self.folder.record(self.spec.id), record)
         self.folder.checkpoint(self.spec.id).unlink(missing_ok=True)
@@ -151,26 +151,24 @@ class Trial:
     def _evaluator(self) -> Evaluator:
         return Evaluator(self.host, self.tokenizer, self.task, self.spec.evaluation, self._prefix)
 
+    @cached_property
+    def others(self) -> Others:
+        """What measures the trial's prompt on other tasks."""
+        front = self.method.count() + len(self._prefix)
+        loaded = (self.host, self.tokenizer, self.tokenizer_fingerprint)
+        return Others(self.spec, *loaded, self._prefix, front)
+
     def _check_lengths(self) -> None:
         """Every text the trial will read or write has to fit the model's positions, prompt included.
 
         Raises:
             UserError: the longest does not, or one has a token that the embedding table does not have.
         """
-        rows = self.host.info().vocabulary
-        require_rows([self.prepared.largest], rows, f"the texts of task {self.spec.task.name}")
-        require_rows(self._prefix, rows, "the words of the instruction")
-        splits = (self.prepared.train, self.prepared.validation, self.prepared.test)
-        longest = max(max(split.lengths) for split in splits)
-        written = self.task.max_new_tokens if self.task.generates else 0
-        need = longest + written + self.method.count() + len(self._prefix)
-        limit = self.host.info().positions
-        if need > limit:
-            raise UserError(
-                f"the longest example ({counted(longest, 'token')}) with prompt and "
-                f"{counted(written, 'new token')} takes {need} positions, but {self.spec.model} has {limit}; "
-                f"lower the length of task {self.spec.task.name} or the prompt's tokens"
-            )
+        info, prepared = self.host.info(), self.prepared
+        require_rows(self._prefix, info.vocabulary, "the words of the instruction")
+        splits = (prepared.train, prepared.validation, prepared.test)
+        name, front = self.spec.task.name, self.method.count() + len(self._prefix)
+        require_room(info, self.spec.model, name, self.task, prepared, splits, front)
 
     def _sample(self) -> dict[Place, Start]:
         """A draw of the prior at every place, for the trial's seed."""
@@ -329,6 +327,7 @@ class Trial:
         facts: Mapping[str, object],
         geometry: dict[str, PlaceGeometry],
         test: Evaluation,
+        also: Sequence[OtherScore],
     ) -> Record:
         prepared = self.prepared
         data: dict[str, object] = {
@@ -347,7 +346,8 @@ class Trial:
             validation=tuple(self.progress.validation),
             untrained=test.untrained,
             test=test.score,
-            examples=len(test.rows),
+            also=tuple(other.found for other in also),
+            examples=len(test.rows) + sum(len(other.rows) for other in also),
             geometry=geometry,
             prior=facts,
             data=data | prepared.notes,
