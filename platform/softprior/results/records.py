@@ -115,6 +115,29 @@ class TaskScore(Spec):
     sources: str
 
 
+class Cost(Spec):
+    """What a trial took, over all its attempts; attempts count up to their last checkpoint.
+
+    Attributes:
+        values: number of trained values, those of a reparameterisation's network included; 0 for baselines.
+        positions: text positions that went forward and backward.
+        per_second: such positions per second of the phase `training`; null without one.
+        seconds: by phase: `data`, `prior`, `training`, `validation`, `test`, `other tasks`. Loading the model
+            and writing files are in none.
+        memory: peak resident memory of the trial's process during the last attempt, in bytes, with the
+            model's weights if the trial holds them; null where the system does not say.
+        gpu_memory: peak memory of tensors on the trial's own GPU, in bytes; null without one, as for the
+            clients of shared hosts.
+    """
+
+    values: int
+    positions: int
+    per_second: float | None
+    seconds: dict[str, float]
+    memory: int | None
+    gpu_memory: int | None
+
+
 class Prediction(Spec):
     """One generated answer of the test split."""
 
@@ -136,6 +159,7 @@ class Record(Spec):
         test: read once, at the end.
         also: the final prompt on other tasks, which `evaluation.also` names.
         examples: number of rows in the trial's file of examples; null in records from before there was one.
+        cost: what it took; null in records from before it was measured.
         geometry: by `Place.name`.
         prior: by `Place.name`: facts of the fit, and `radius_quantiles`, each sampled vector's Mahalanobis
             radius as a quantile of the data's.
@@ -155,6 +179,7 @@ class Record(Spec):
     test: Score | None = None
     also: tuple[TaskScore, ...] = ()
     examples: int | None = None
+    cost: Cost | None = None
     geometry: dict[str, PlaceGeometry] = {}
     prior: dict[str, Any] = {}
     data: dict[str, Any] = {}

@@ -14,7 +14,7 @@ from softprior.results.examples import NAMES as EXAMPLE_COLUMNS
 from softprior.results.files import write_atomically, write_json
 from softprior.results.folder import StudyFolder
 from softprior.results.provenance import code
-from softprior.results.records import Record, Score, read_header
+from softprior.results.records import Cost, Record, Score, read_header
 from softprior.studies.observers import Planned
 from softprior.tasks import TASKS, Task
 from softprior.training.environment import versions
@@ -59,6 +59,10 @@ LAST_COLUMNS = (
     ("initial_radius_quantile", pa.float64()),
     ("final_radius_quantile", pa.float64()),
     ("seconds", pa.float64()),
+    ("trained_values", pa.int64()),
+    ("positions_per_second", pa.float64()),
+    ("peak_memory", pa.int64()),
+    ("peak_gpu_memory", pa.int64()),
 )
 """Columns behind them."""
 
@@ -189,7 +193,18 @@ def _row(
             "shuffled_loss": record.test.shuffled_loss,
             **{name: record.test.metrics.get(name) for name in metrics},
         }
-    return row | _geometry(record)
+    return row | _cost(record.cost) | _geometry(record)
+
+
+def _cost(cost: Cost | None) -> dict[str, float | None]:
+    if cost is None:
+        return {}
+    return {
+        "trained_values": cost.values,
+        "positions_per_second": cost.per_second,
+        "peak_memory": cost.memory,
+        "peak_gpu_memory": cost.gpu_memory,
+    }
 
 
 def _alone(plan: Planned, records: Mapping[str, Record]) -> dict[str, float]:

@@ -24,13 +24,14 @@ from softprior.results.background import save_background
 from softprior.results.examples import save_examples
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Posterior, Vectors, save_posterior
-from softprior.results.records import PlaceGeometry, Record, StepPoint, save_record
+from softprior.results.records import Cost, PlaceGeometry, Record, StepPoint, save_record
 from softprior.statistics import geometry
 from softprior.tasks import TASKS, Task
 from softprior.tasks.batching import batch_size, training_batches
 from softprior.tasks.prepare import Prepared, prepare
 from softprior.training.also import Others, OtherScore, other_tasks
 from softprior.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from softprior.training.cost import TRAINING, forget_peaks
 from softprior.training.draws import draw_names
 from softprior.training.environment import environment
 from softprior.training.evaluation import Evaluation, Evaluator
@@ -83,9 +84,12 @@ class Trial:
             UserError: task, prior and model do not fit together.
         """
         started = time.monotonic()
+        forget_peaks()
         self.report(Phase(0, f"reading {self.spec.task.name}"))
-        self._check_lengths()
-        starts = self._sample()
+        with self.progress.meter.phase("data"):
+            self._check_lengths()
+        with self.progress.meter.phase("prior"):
+            starts = self._sample()
         initial = {place: start.vectors for place, start in starts.items()}
         facts = {place.name: start.facts for place, start in starts.items()}
         optimizer = None
@@ -111,10 +115,13 @@ class Trial:
 
         self.report(Phase(progress.step, "test"))
         untrained = None if optimizer is None else initial
-        test = self._evaluator.full(final, self.prepared.test, progress.step, untrained)
-        also = self.others.measure_all(other_tasks(self.spec), final, progress.step, self.report)
+        with progress.meter.phase("test"):
+            test = self._evaluator.full(final, self.prepared.test, progress.step, untrained)
+        with progress.meter.phase("other tasks"):
+            also = self.others.measure_all(other_tasks(self.spec), final, progress.step, self.report)
         progress.seconds = before + time.monotonic() - started
-        record = self._record(facts, self._geometry(initial, final, optimizer), test, also)
+        cost = progress.meter.cost(0 if optimizer is None else optimizer.values)
+        record = self._record(facts, self._geometry(initial, final, optimizer), test, also, cost)
         if optimizer is not None:
             header: dict[str, object]
             header = {"trial": self.spec.id, "spec": self.spec.model_dump(mode="json"), "prior": facts}
@@ -196,7 +203,9 @@ class Trial:
         found = load_checkpoint(self.folder.checkpoint(self.spec.id), self.spec.id)
         if found is None:
             return
+        spent = self.progress.meter
         self.progress, state = found
+        self.progress.meter.add(spent)
         optimizer.restore(state)
         # The receiver may have missed what was reported to a process that died; what it already has it
         # skips.
@@ -219,40 +228,11 @@ class Trial:
         curve = _evenly(training.steps, training.curve)
         kept = _log_spaced(training.steps, training.snapshots)
         while progress.step < training.steps:
-            step = progress.step
-            vectors = optimizer.vectors
-            loss, labels, gradient = self._gradient(vectors, islice(batches, training.accumulate))
-            require_finite(step + 1, "loss", loss)
-            penalties, slopes = self._penalties.values(vectors)
-            for name, value in penalties.items():
-                require_finite(step + 1, f"regulariser {name}", value)
-            for place, slope in slopes.items():
-                gradient[place] = gradient[place] + slope.to(gradient[place])
-            norm = optimizer.step(step, gradient)
-            require_finite(step + 1, "gradient's norm", norm)
-            progress.step = step + 1
-            moved = float(
-                np.mean(
-                    [
-                        float(geometry.distance_moved(initial[p], v).mean())
-                        for p, v in optimizer.vectors.items()
-                    ]
-                )
-            )
-            require_finite(step + 1, "distance the vectors moved", moved)
-            assert self.spec.rate is not None
-            point = StepPoint(
-                step=progress.step,
-                loss=loss,
-                labels=labels,
-                rate=self.spec.rate.value * schedule(step, training),
-                gradient=norm,
-                moved=moved,
-                penalties=penalties,
-            )
+            with progress.meter.phase(TRAINING):
+                point = self._step(optimizer, initial, progress, islice(batches, training.accumulate))
             progress.steps.append(point)
             self._report_step(point)
-            if step == 0 and norm == 0:
+            if point.step == 1 and point.gradient == 0:
                 self.report(Notice(progress.step, STILL))
             if progress.step in kept:
                 progress.snapshots[progress.step] = {
@@ -262,12 +242,47 @@ class Trial:
                 self._validate(optimizer.vectors, progress)
             yield
 
+    def _step(
+        self,
+        optimizer: PromptOptimizer,
+        initial: Vectors,
+        progress: Progress,
+        batches: Iterator[list[int]],
+    ) -> StepPoint:
+        """One update, over accumulated batches."""
+        step, vectors = progress.step, optimizer.vectors
+        loss, labels, gradient = self._gradient(vectors, batches)
+        require_finite(step + 1, "loss", loss)
+        penalties, slopes = self._penalties.values(vectors)
+        for name, value in penalties.items():
+            require_finite(step + 1, f"regulariser {name}", value)
+        for place, slope in slopes.items():
+            gradient[place] = gradient[place] + slope.to(gradient[place])
+        norm = optimizer.step(step, gradient)
+        require_finite(step + 1, "gradient's norm", norm)
+        progress.step = step + 1
+        ways = [float(geometry.distance_moved(initial[p], v).mean()) for p, v in optimizer.vectors.items()]
+        moved = float(np.mean(ways))
+        require_finite(step + 1, "distance the vectors moved", moved)
+        assert self.spec.rate is not None
+        assert self.spec.training is not None
+        return StepPoint(
+            step=progress.step,
+            loss=loss,
+            labels=labels,
+            rate=self.spec.rate.value * schedule(step, self.spec.training),
+            gradient=norm,
+            moved=moved,
+            penalties=penalties,
+        )
+
     def _gradient(
         self, vectors: Vectors, batches: Iterator[list[int]]
     ) -> tuple[float, int, dict[Place, Float[Tensor, "P H"]]]:
         """A step's mean loss, its label tokens, and its gradient, over accumulated passes."""
         parts: list[Batch] = [collate([self.prepared.train.row(i) for i in indices]) for indices in batches]
         tokens = sum(int(batch.labels.sum()) for batch in parts)
+        self.progress.meter.positions += sum(batch.positions for batch in parts)
         divisor = self._divisor(tokens)
         total = 0.0
         gradient: dict[Place, Float[Tensor, "P H"]] = {}
@@ -294,7 +309,8 @@ class Trial:
 
     def _validate(self, vectors: Vectors, progress: Progress) -> None:
         self.report(Phase(progress.step, "validation"))
-        score = self._evaluator.loss(vectors, self.prepared.validation, progress.step)
+        with progress.meter.phase("validation"):
+            score = self._evaluator.loss(vectors, self.prepared.validation, progress.step)
         progress.validation.append(score)
         self.report(Validation(score))
 
@@ -328,6 +344,7 @@ class Trial:
         geometry: dict[str, PlaceGeometry],
         test: Evaluation,
         also: Sequence[OtherScore],
+        cost: Cost,
     ) -> Record:
         prepared = self.prepared
         data: dict[str, object] = {
@@ -348,6 +365,7 @@ class Trial:
             test=test.score,
             also=tuple(other.found for other in also),
             examples=len(test.rows) + sum(len(other.rows) for other in also),
+            cost=cost,
             geometry=geometry,
             prior=facts,
             data=data | prepared.notes,
