@@ -61,6 +61,9 @@ ONLY_IN = {
     "pytest": ["platform/softprior/testing/"],
     "hypothesis": [],
     "matplotlib": ["analysis/"],
+    "statsmodels": ["analysis/inference/"],
+    "lifelines": ["analysis/inference/"],
+    "dcor": ["analysis/inference/"],
 }
 """Where a heavy library, or one of tests and benchmarks, may enter."""
 

@@ -22,7 +22,7 @@ Scores = Float[np.ndarray, "... S K"]
 def normalised(
     losses: Float[np.ndarray, "S K"], nothing: Float[np.ndarray, "K"], best: Float[np.ndarray, "K"]
 ) -> Float[np.ndarray, "S K"]:
-    """Losses as scores: 0 is the loss without a prompt, 1 that of the best prior; nan where these are equal."""
+    """Losses as scores: 0 is the loss without a prompt, 1 the best prior's; nan where these are equal."""
     span = nothing - best
     with np.errstate(divide="ignore", invalid="ignore"):
         found: np.ndarray = np.where(span != 0, (nothing - losses) / span, np.nan)

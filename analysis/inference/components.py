@@ -37,7 +37,8 @@ def components(table: Float[np.ndarray, "A B"], twins: Float[np.ndarray, "T 2"] 
     """Variance components of a table with one number in each cell, both factors random.
 
     Args:
-        table: results by seed and example (`by_group`), or by prior draw and data order, two of each at least.
+        table: results by seed and example (`by_group`), or by prior draw and data order; two of each at
+            least.
         twins: results of trainings that differ by rounding alone, in the units of a row's mean.
     """
     rows, columns = table.shape

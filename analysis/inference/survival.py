@@ -26,15 +26,15 @@ class Times:
 
 
 def scores(a: Times, b: Times) -> Float[np.ndarray, "... S"]:
-    """Each seed's part of the log-rank statistic with seeds as strata: observed less expected events of b.
+    """Each seed's part of the log-rank statistic with seeds as strata: observed less expected events of a.
 
-    -1/2 where a is first, +1/2 where b is, 0 where they tie or censoring hides which is. The stratified
-    statistic is (sum of scores)^2 / sum of squared scores, chi-squared for many seeds; for few, `sign_flip` of
-    the scores is the exact test.
+    -1/2 where b is first, +1/2 where a is, 0 where they tie or censoring hides which is: positive where a is
+    sooner. The stratified statistic is (sum of scores)^2 / sum of squared scores, chi-squared for many seeds;
+    for few, `sign_flip` of the scores is the exact test.
     """
     first_a = a.reached & ((a.times < b.times) | ((a.times == b.times) & ~b.reached))
     first_b = b.reached & ((b.times < a.times) | ((b.times == a.times) & ~a.reached))
-    return 0.5 * (first_b.astype(float) - first_a.astype(float))
+    return 0.5 * (first_a.astype(float) - first_b.astype(float))
 
 
 def restricted(a: Times, horizon: float) -> Float[np.ndarray, "... S"]:
