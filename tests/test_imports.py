@@ -63,7 +63,6 @@ ONLY_IN = {
     "matplotlib": ["analysis/"],
     "statsmodels": ["analysis/inference/"],
     "lifelines": ["analysis/inference/"],
-    "dcor": ["analysis/inference/"],
 }
 """Where a heavy library, or one of tests and benchmarks, may enter."""
 

@@ -11,7 +11,17 @@ from scipy import stats
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import DescrStatsW
 
-from analysis.inference import across, components, equality, intervals, multiple, permutation, power, survival
+from analysis.inference import (
+    across,
+    components,
+    energy,
+    equality,
+    intervals,
+    multiple,
+    permutation,
+    power,
+    survival,
+)
 from analysis.inference.values import EQUIVALENCE, Interval, PerExample
 
 NINE = np.random.default_rng(1).normal(0.3, 1, 9)
@@ -234,3 +244,26 @@ def test_intervals_say_where_they_lie():
     assert one.above(-2)
     assert one.below(3)
     assert not one.above(0)
+
+
+def test_the_energy_distance_is_the_literal_sum_and_scipys_in_one_dimension():
+    generator = np.random.default_rng(8)
+    a, b = generator.normal(size=(4, 3)), generator.normal(1, 1, (5, 3))
+    between = np.mean([np.linalg.norm(x - y) for x in a for y in b])
+    within = [
+        np.mean([np.linalg.norm(own[i] - own[j]) for i in range(len(own)) for j in range(len(own)) if i != j])
+        for own in (a, b)
+    ]
+    assert energy.energy_distance(a, b) == pytest.approx(2 * between - sum(within))
+    # Equal points paired with themselves are the whole difference between the two estimates.
+    x, y = a[:, :1], b[:, :1]
+    biased = energy.energy_distance(x, y) + sum(
+        np.abs(own - own.T).mean() * len(own) / (len(own) - 1) / len(own) for own in (x, y)
+    )
+    assert biased == pytest.approx(stats.energy_distance(x[:, 0], y[:, 0]) ** 2)
+
+
+def test_two_halves_of_one_distribution_are_at_distance_zero_on_average():
+    drawn = np.random.default_rng(9).normal(size=(400, 2, 6, 4))
+    found = np.array([energy.energy_distance(a, b) for a, b in drawn])
+    assert abs(found.mean()) < 4 * found.std() / 20
