@@ -100,7 +100,7 @@ def test_metrics_that_disagree_make_a_claim_depend_on_the_metric() -> None:
 def test_memory_is_the_ratio_of_energy_distances() -> None:
     (found,) = found_for("memory", memory=0.4)
     assert found.primary is not None
-    # Both are straight sums: the posteriors keep 0.4 of every difference between the priors, which is in their means.
+    # The posteriors keep 0.4 of every difference between the samples.
     assert found.primary.value == pytest.approx(0.4, abs=0.15)
 
 
