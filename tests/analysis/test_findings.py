@@ -178,7 +178,7 @@ def test_planned_claims_are_corrected_apart_from_exploratory_ones() -> None:
 
 
 def test_what_would_settle_it_does() -> None:
-    """Four seeds whose differences have a mean of 0.02 and a spread of 0.08: the seeds asked for show equality."""
+    """Four seeds with a mean difference of 0.02 and a spread of 0.08: the seeds asked for show equality."""
     own = np.array([-1.0, -1.0, 1.0, 1.0]) * 0.08 * np.sqrt(3) / 2 + 0.02
     one = case(BY_NAME["quality"], Evidence(where="here", numbers={"b - a": own}, margin=0.1))
     raw = [test.p for test in one.tests]
