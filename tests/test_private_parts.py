@@ -64,15 +64,19 @@ def test_ray_asks_for_the_command_line_through_its_module() -> None:
     assert utils.get_entrypoint_name is own
 
 
-def test_ray_starts_its_autoscaler_by_a_method() -> None:
+def test_ray_starts_what_a_bare_cluster_lacks_by_methods_of_a_node() -> None:
     from ray._private.node import Node
 
-    assert parameters(Node.start_monitor) == ["self"]
-    assert "self.start_monitor()" in inspect.getsource(Node)
-    own = Node.start_monitor
-    with ray_private.no_autoscaler():
-        assert Node.start_monitor is not own
-    assert Node.start_monitor is own
+    source = inspect.getsource(Node)
+    names = {"start_monitor": [], "start_log_monitor": []}
+    names |= {"start_api_server": ["include_dashboard", "raise_on_failure"]}
+    own = {name: getattr(Node, name) for name in names}
+    for name, options in names.items():
+        assert parameters(own[name]) == ["self", *options]
+        assert f"self.{name}(" in source
+    with ray_private.bare_cluster():
+        assert all(getattr(Node, name) is not own[name] for name in names)
+    assert all(getattr(Node, name) is own[name] for name in names)
 
 
 def test_ray_makes_its_backend_from_a_class_of_its_compiled_module() -> None:

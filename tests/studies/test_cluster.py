@@ -57,7 +57,7 @@ def test_more_cpus_than_any_node_has_are_refused_and_ray_is_stopped(monkeypatch:
     assert found.endswith("/platform.py Linux"), "the source root hides the standard library's module"
     # A signal to the whole process group would reach an autoscaler, and its traceback the screen.
     assert any("gcs_server" in command for command in commands)
-    assert not any("monitor.py" in command and "log_monitor" not in command for command in commands)
+    assert not any(name in command for name in ("monitor.py", "dashboard.py") for command in commands)
 
 
 def test_what_a_quiet_backend_says_first_is_not_on_the_screen() -> None:

@@ -186,7 +186,7 @@ def _connect(resources: ResourcesSpec, placement: PlacementSpec) -> list[dict[st
         options = {"runtime_env": {"env_vars": variables}}
     try:
         options["logging_level"] = "ERROR"
-        with _hidden_command(), _no_autoscaler(address), _level_unsaid():
+        with _hidden_command(), _bare(address), _level_unsaid():
             ray.init(address=address, log_to_driver=False, **options)
     except (ConnectionError, ValueError) as error:
         if address == LOCAL:
@@ -213,13 +213,14 @@ def _hidden_command() -> AbstractContextManager[None]:
     return ray_private.command_shown_as(hidden)
 
 
-def _no_autoscaler(address: str) -> AbstractContextManager[None]:
-    """Disables the autoscaler of a cluster of our own, which never grows.
+def _bare(address: str) -> AbstractContextManager[None]:
+    """Starts a cluster of our own without processes that a study has no use for.
 
-    A signal sent to all processes of a command, as by `timeout` and batch systems, reaches it too, and it
-    prints a traceback on the driver's screen.
+    It never grows, nobody opens its dashboard, and what workers print is not shown. A signal sent to all
+    processes of a command, as by `timeout` and batch systems, would reach the autoscaler too, which prints a
+    traceback on the driver's screen.
     """
-    return ray_private.no_autoscaler() if address == LOCAL else nullcontext()
+    return ray_private.bare_cluster() if address == LOCAL else nullcontext()
 
 
 LEVEL_SAID = b"Set ray log level from environment variable"

@@ -6,7 +6,7 @@ None of it is promised to stay. `tests/test_private_parts.py` says which part an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 TEMPORARY = "_temp_dir"
@@ -47,11 +47,22 @@ def command_shown_as(change: Callable[[str], str]) -> AbstractContextManager[Non
     return _replaced(utils, "get_entrypoint_name", lambda own: lambda: change(own()))
 
 
-def no_autoscaler() -> AbstractContextManager[None]:
-    """A cluster that is started meanwhile has no process that would let it grow."""
+@contextmanager
+def bare_cluster() -> Iterator[None]:
+    """A cluster that is started meanwhile has no autoscaler, dashboard or log monitor.
+
+    Each is a process that takes a second or two of a processor to start, and Ray waits for the dashboard.
+    """
     from ray._private.node import Node
 
-    return _replaced(Node, "start_monitor", lambda _: lambda _: None)
+    with ExitStack() as stack:
+        for name in ("start_monitor", "start_api_server", "start_log_monitor"):
+            stack.enter_context(_replaced(Node, name, lambda _: _nothing))
+        yield
+
+
+def _nothing(node: Any, **options: Any) -> None:
+    """In place of a method that starts a process."""
 
 
 def backend_starts_in(context: Callable[[], AbstractContextManager[None]]) -> AbstractContextManager[None]:
