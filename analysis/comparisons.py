@@ -85,7 +85,7 @@ def compare(study: Study, axis: str) -> list[Row]:
     tested = [cell.differences(name, next(iter(cell.sides)), loss) for cell, name in drafts]
     raw = [float(sign_flip(own)) if len(own) > 1 else 1.0 for own in tested]
     known = [i for i, own in enumerate(tested) if len(own) > 1]
-    corrected = dict(zip(known, holm([raw[i] for i in known]), strict=True))
+    corrected = dict(zip(known, holm(np.array([raw[i] for i in known])).tolist(), strict=True))
     level = LEVEL / max(1, len(known))
     rows = []
     for i, (cell, name) in enumerate(drafts):

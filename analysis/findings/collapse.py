@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
 from scipy.spatial.distance import cdist
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged
+from analysis.findings.common import ONE_SEED, SEEDS, Judged, about
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Direction
 from analysis.findings.study import Run, Study
@@ -38,24 +39,18 @@ CLAIM = Claim(
     "the metric.",
 )
 
-Metric = Callable[[Float[np.ndarray, "N H"], Float[np.ndarray, "M H"]], Float[np.ndarray, "N M"]]
-
 
 def shares(
     vectors: Float[np.ndarray, "P H"], tokens: Float[np.ndarray, "N H"], held_out: Float[np.ndarray, "M H"]
 ) -> dict[str, float]:
     """Share of vectors as near to tokens as 95% of the held-out tokens are, by metric."""
     whitened = _whitening(tokens)
-    spaces = {
-        "L2": ("euclidean", vectors, tokens, held_out),
-        "cosine": ("cosine", vectors, tokens, held_out),
-        "whitened": ("euclidean", *map(whitened, (vectors, tokens, held_out))),
+    stored = vectors, tokens, held_out
+    return {
+        "L2": _share(*stored, "euclidean"),
+        "cosine": _share(*stored, "cosine"),
+        "whitened": _share(*map(whitened, stored), "euclidean"),
     }
-    found = {}
-    for metric, (kind, own, reference, others) in spaces.items():
-        limit = np.quantile(_tenth(others, reference, kind), QUANTILE)
-        found[metric] = float((_tenth(own, reference, kind) <= limit).mean())
-    return found
 
 
 def evidence(study: Study) -> list[Evidence]:
@@ -64,24 +59,23 @@ def evidence(study: Study) -> list[Evidence]:
     halves = None if study.vocabulary is None else _halves(study.vocabulary)
     for cell in study.cells("prior"):
         for name, side in cell.sides.items():
-            known = {"where": f"{cell.where} · {name}", "rates": {name: side.chosen}}
-            known["budget"] = {name: len(side.rates)}
+            known = about(cell, name)
             if halves is None:
                 found.append(
-                    Evidence(missing="the study keeps no sample of the vocabulary; run it again", **known)
+                    replace(known, missing="the study keeps no sample of the vocabulary; run it again")
                 )
                 continue
             tables = [
                 shares(v, *halves) for run in side.runs.values() if (v := _vectors(study, run)) is not None
             ]
             if len(side.runs) < SEEDS:
-                found.append(Evidence(missing=f"the prior {ONE_SEED}", **known))
+                found.append(replace(known, missing=f"the prior {ONE_SEED}"))
             elif len(tables) < len(side.runs):
                 reason = "no vectors stand beside the tokens' embeddings; use the method soft"
-                found.append(Evidence(missing=reason, **known))
+                found.append(replace(known, missing=reason))
             else:
                 numbers = {metric: np.array([table[metric] for table in tables]) for metric in tables[0]}
-                found.append(Evidence(numbers=numbers, **known))
+                found.append(replace(known, numbers=numbers))
     return found
 
 
@@ -96,6 +90,11 @@ def _halves(vocabulary: np.ndarray) -> tuple[Float[np.ndarray, "N H"], Float[np.
     order = numpy_generator(0, "held-out tokens").permutation(len(vocabulary))
     cut = len(vocabulary) // 2
     return vocabulary[order[:cut]].astype(float), vocabulary[order[cut:]].astype(float)
+
+
+def _share(own: np.ndarray, tokens: np.ndarray, held_out: np.ndarray, kind: str) -> float:
+    limit = np.quantile(_tenth(held_out, tokens, kind), QUANTILE)
+    return float((_tenth(own, tokens, kind) <= limit).mean())
 
 
 def _tenth(own: np.ndarray, reference: np.ndarray, kind: str) -> Float[np.ndarray, "N"]:

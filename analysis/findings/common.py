@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import combinations
 from typing import NamedTuple
 
@@ -79,15 +80,23 @@ def equal(cell: Cell, names: Iterable[str], noise: float | None) -> Evidence:
         names: of the sides; the first is the reference.
     """
     names = list(names)
-    known = {"where": cell.where, "rates": cell.rates, "budget": cell.budget, "noise": noise}
+    known = replace(about(cell), noise=noise)
     width = margin(cell)
     if width is None:
-        return Evidence(missing=missing_margin(cell), **known)
+        return replace(known, missing=missing_margin(cell))
     numbers = {pair(b, a): cell.differences(b, a, loss) for a, b in combinations(names, 2)}
     if any(len(own) < SEEDS for own in numbers.values()):
-        return Evidence(missing=f"some pair {ONE_SEED}", **known)
+        return replace(known, missing=f"some pair {ONE_SEED}")
     primary = tuple(pair(b, names[0]) for b in names[1:])
-    return Evidence(numbers=numbers, margin=width, primary=primary, **known)
+    return replace(known, numbers=numbers, margin=width, primary=primary)
+
+
+def about(cell: Cell, name: str | None = None) -> Evidence:
+    """Evidence without numbers yet: where, chosen rates and budgets of a cell, or of one of its sides."""
+    if name is None:
+        return Evidence(where=cell.where, rates=cell.rates, budget=cell.budget)
+    side = cell.sides[name]
+    return Evidence(where=f"{cell.where} · {name}", rates={name: side.chosen}, budget={name: len(side.rates)})
 
 
 def by_seed(values: dict[int, float]) -> Float[np.ndarray, "S"]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, pair
+from dataclasses import replace
+
+from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, pair
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Differ
 from analysis.findings.study import Run, Study
@@ -32,18 +34,18 @@ def evidence(study: Study) -> list[Evidence]:
 
     found = []
     for cell in study.cells("prior"):
-        known = {"where": cell.where, "rates": cell.rates, "budget": cell.budget}
+        known = about(cell)
         first, *others = cell.sides
         if not others:
-            found.append(Evidence(missing="the study has one prior here; add another", **known))
+            found.append(replace(known, missing="the study has one prior here; add another"))
         elif not any(number(run) is not None for side in cell.sides.values() for run in side.runs.values()):
             reason = "no running text was read with these prompts; add language to evaluation.also"
-            found.append(Evidence(missing=reason, **known))
+            found.append(replace(known, missing=reason))
         else:
             numbers = {pair(name, first): cell.differences(name, first, number) for name in others}
             enough = {what: own for what, own in numbers.items() if len(own) >= SEEDS}
             missing = "" if enough else f"every pair {ONE_SEED}"
-            found.append(Evidence(numbers=enough, missing=missing, **known))
+            found.append(replace(known, numbers=enough, missing=missing))
     return found
 
 

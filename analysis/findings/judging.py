@@ -46,7 +46,7 @@ def judge(study: Study, claims: Sequence[Judged] = JUDGED) -> tuple[Finding, ...
     for exploratory in (False, True):
         own = [one for one in cases if one.exploratory == exploratory]
         raw = [test.p for one in own for test in one.tests]
-        corrected = iter(holm(raw))
+        corrected = iter(holm(np.array(raw)).tolist())
         found += [finding(one, [next(corrected) for _ in one.tests], len(raw)) for one in own]
     order = {judged.claim.name: i for i, judged in enumerate(claims)}
     return tuple(sorted(found, key=lambda one: order[one.claim.name]))

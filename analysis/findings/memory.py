@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Float
 
@@ -43,28 +45,26 @@ def evidence(study: Study) -> list[Evidence]:
 
 def _evidence(study: Study, cell: Cell, a: str, b: str) -> Evidence:
     sides = cell.sides[a], cell.sides[b]
-    known = {
-        "where": f"{cell.where} · {pair(a, b)}",
-        "rates": {side.name: side.chosen for side in sides},
-        "budget": {side.name: len(side.rates) for side in sides},
-    }
+    known = Evidence(
+        where=f"{cell.where} · {pair(a, b)}",
+        rates={side.name: side.chosen for side in sides},
+        budget={side.name: len(side.rates) for side in sides},
+    )
     seeds = sorted(sides[0].runs.keys() & sides[1].runs.keys())
     pairs = [(sides[0].runs[seed], sides[1].runs[seed]) for seed in seeds]
     runs = [both for both in pairs if all(run.id in study.posteriors for run in both)]
     if len(runs) < SEEDS:
-        return Evidence(missing=f"the pair {ONE_SEED}", **known)
+        return replace(known, missing=f"the pair {ONE_SEED}")
     places = [place for place in _places(study, runs[0][0]) if place in _places(study, runs[0][1])]
     if not places:
         reason = "no place can be compared as stored (cut vectors enter through a norm, keys are turned)"
-        return Evidence(missing=f"{reason}; use the method soft", **known)
+        return replace(known, missing=f"{reason}; use the method soft")
     ratios, far = [], []
     for place in places:
         before, after = (_distances(study, runs, place, moment) for moment in ("initial", "final"))
         scale = before.mean()
         if scale <= 0:
-            return Evidence(
-                missing="the samples of the two priors are not apart; compare other priors", **known
-            )
+            return replace(known, missing="the samples of the two priors are not apart; compare other priors")
         # The mean is the ratio of sums, and numbers below the limit are as likely as above it where it holds.
         ratios.append((after - HALF * before) / scale + HALF)
         reach = [run.record.geometry[place.name].reach for both in runs for run in both]
@@ -74,7 +74,7 @@ def _evidence(study: Study, cell: Cell, a: str, b: str) -> Evidence:
         guard = "the priors' samples are farther apart than reach; train longer or at a higher rate"
     elif still_falls(sides):
         guard = "the training loss still falls; train longer"
-    return Evidence(numbers={"ratio": np.mean(ratios, axis=0)}, guard=guard, **known)
+    return replace(known, numbers={"ratio": np.mean(ratios, axis=0)}, guard=guard)
 
 
 def _places(study: Study, run: Run) -> list[Place]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, by_seed
+from dataclasses import replace
+
+from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, by_seed
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Direction
 from analysis.findings.study import Run, Study
@@ -34,16 +36,15 @@ def evidence(study: Study) -> list[Evidence]:
     found = []
     for cell in study.cells("prior"):
         for name, side in cell.sides.items():
-            known = {"where": f"{cell.where} · {name}", "rates": {name: side.chosen}}
-            known["budget"] = {name: len(side.rates)}
+            known = about(cell, name)
             values = side.values(number)
             if not values:
                 reason = "no loss was measured after removing vectors; compute these losses"
-                found.append(Evidence(missing=reason, **known))
+                found.append(replace(known, missing=reason))
             elif len(values) < SEEDS:
-                found.append(Evidence(missing=f"the prior {ONE_SEED}", **known))
+                found.append(replace(known, missing=f"the prior {ONE_SEED}"))
             else:
-                found.append(Evidence(numbers={"far - near": by_seed(values)}, **known))
+                found.append(replace(known, numbers={"far - near": by_seed(values)}))
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from analysis.findings.common import ONE_SEED, SEEDS, Judged, moved
@@ -27,15 +29,15 @@ def evidence(study: Study) -> list[Evidence]:
     found = []
     for cell in study.cells("prior"):
         for name, side in cell.sides.items():
-            known = {"where": f"{cell.where} · {name}", "budget": {name: len(side.rates)}}
+            known = Evidence(where=f"{cell.where} · {name}", budget={name: len(side.rates)})
             slopes, several = _slopes(side)
             if not several:
                 reason = "the study has no two rates of one kind (absolute or relative); add one"
-                found.append(Evidence(missing=reason, **known))
+                found.append(replace(known, missing=reason))
             elif len(slopes) < SEEDS:
-                found.append(Evidence(missing=f"the prior {ONE_SEED}", **known))
+                found.append(replace(known, missing=f"the prior {ONE_SEED}"))
             else:
-                found.append(Evidence(numbers={"slope": np.array(slopes)}, **known))
+                found.append(replace(known, numbers={"slope": np.array(slopes)}))
     return found
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from analysis.findings.common import ONE_SEED, SEEDS, Judged, moved
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Differ
-from analysis.findings.study import Cell, Side, Study
+from analysis.findings.study import Cell, Side, Study, weight_of
 from analysis.findings.values import Claim
 
 CLAIM = Claim(
@@ -52,7 +52,7 @@ def _kinds(cell: Cell) -> dict[str, dict[float, Side]]:
         elif len(terms) == 1:
             params = {key: value for key, value in terms[0].params.items() if key != "weight"}
             alike = kinds.setdefault(terms[0].name, {}).setdefault(str(sorted(params.items())), {})
-            alike[float(terms[0].params.get("weight", 1.0))] = side
+            alike[weight_of(terms[0])] = side
     found = {}
     for name, variants in kinds.items():
         for i, weights in enumerate(variants.values(), start=1):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, by_seed
+from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, by_seed
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Direction
 from analysis.findings.study import Run, Study
@@ -33,12 +34,11 @@ def evidence(study: Study) -> list[Evidence]:
             values = side.values(ratio)
             if not values:
                 continue
-            known = {"where": f"{cell.where} · {name}", "rates": {name: side.chosen}}
-            known["budget"] = {name: len(side.rates)}
+            known = about(cell, name)
             if len(values) < SEEDS:
-                found.append(Evidence(missing=f"the prior {ONE_SEED}", **known))
+                found.append(replace(known, missing=f"the prior {ONE_SEED}"))
             else:
-                found.append(Evidence(numbers={"log ratio": by_seed(values)}, **known))
+                found.append(replace(known, numbers={"log ratio": by_seed(values)}))
     if not found and cells:
         reason = "no prompt of the study has keys and values whose reach is known; add the method prefix"
         found.append(Evidence(where="all trials", missing=reason))

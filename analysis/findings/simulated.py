@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from analysis.findings.study import Study, runs_of
+from analysis.findings.study import Study, runs_of, weight_of
 from softprior.inputs.specs import Entry, EvaluationSpec, Rate, TrainingSpec, TrialSpec
 from softprior.prompt import Place
 from softprior.results.posteriors import Posterior
@@ -158,7 +158,7 @@ def _record(truth: Truth, spec: TrialSpec, prior: int, loss: float, generator: n
     fall = (1 + truth.later * 3 * prior) / 3 + generator.normal(0, 0.05 * truth.noise)
     losses = [NO_PROMPT - (NO_PROMPT - loss) * min(1.0, k / (STEPS * fall)) for k in range(STEPS + 1)]
     assert spec.rate is not None
-    weight = spec.regularisers[0].params["weight"] if spec.regularisers else 0.0
+    weight = sum(map(weight_of, spec.regularisers))
     moved = 3 + truth.slope * math.log(spec.rate.value) + truth.pull * weight
     moved *= 1 + generator.normal(0, truth.noise)
     log_ratio = truth.routing + generator.normal(0, truth.noise)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, mean_loss, pair
+from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, pair
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import SOONER
-from analysis.findings.study import Cell, Run, Side, Study
+from analysis.findings.study import Cell, Run, Side, Study, mean_loss
 from analysis.findings.values import Claim
 from analysis.inference import survival
 
@@ -41,31 +43,31 @@ def evidence(study: Study) -> list[Evidence]:
 
 
 def _evidence(cell: Cell) -> Evidence:
-    known = {"where": cell.where, "rates": cell.rates, "budget": cell.budget}
+    known = about(cell)
     radii = {name: radius for name, side in cell.sides.items() if (radius := _radius(side)) is not None}
     if len(radii) < 2:
-        return Evidence(missing="fewer than two priors have radii here; add a prior", **known)
+        return replace(known, missing="fewer than two priors have radii here; add a prior")
     near, far = min(radii, key=radii.__getitem__), max(radii, key=radii.__getitem__)
     if radii[far] - radii[near] < APART:
-        return Evidence(missing="no prior is farther out than another; add a distant one", **known)
+        return replace(known, missing="no prior is farther out than another; add a distant one")
     level = _level(cell)
     if level is None:
-        return Evidence(missing="the no-prompt baseline has not finished; run the study to its end", **known)
+        return replace(known, missing="the no-prompt baseline has not finished; run the study to its end")
     sides = cell.sides[far], cell.sides[near]
     seeds = sorted(sides[0].runs.keys() & sides[1].runs.keys())
     if len(seeds) < SEEDS:
-        return Evidence(missing=f"the pair {ONE_SEED}", **known)
+        return replace(known, missing=f"the pair {ONE_SEED}")
     runs = [[side.runs[seed] for seed in seeds] for side in sides]
     points = min(len(run.record.validation) - 1 for own in runs for run in own)
     if points < POINTS:
         reason = f"the validation curve has {points} points after the start"
-        return Evidence(missing=f"{reason}; set training.curve to {POINTS} or more", **known)
+        return replace(known, missing=f"{reason}; set training.curve to {POINTS} or more")
     distant, close = (times(own, level) for own in runs)
     horizon = float(min(_budget(run) for own in runs for run in own))
     later = survival.restricted(distant, horizon) - survival.restricted(close, horizon)
     what = pair(far, near)
     # Scores are positive where the near prior is sooner, and the claim is that the distant one is later.
-    return Evidence(numbers={what: later}, tested={what: survival.scores(close, distant)}, **known)
+    return replace(known, numbers={what: later}, tested={what: survival.scores(close, distant)})
 
 
 def times(runs: list[Run], level: float) -> survival.Times:

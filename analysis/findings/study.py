@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from analysis.inference.values import PerExample
 from softprior.inputs.labels import names
+from softprior.inputs.specs import Entry
 from softprior.results.records import Record
 
 if TYPE_CHECKING:
@@ -177,6 +178,13 @@ class Study:
                 made = {name: Side(name, rates) for name, rates in sides.items()}
                 cells.append(Cell(_where(others, key), made, self.baselines.get(task)))
         return cells
+
+
+def weight_of(term: Entry) -> float:
+    """The weight of a regulariser; 1 if it was not given."""
+    weight = term.params.get("weight", 1.0)
+    assert isinstance(weight, int | float)
+    return float(weight)
 
 
 def runs_of(records: Iterable[Record]) -> tuple[list[Run], dict[str, Record]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -35,19 +36,19 @@ def evidence(study: Study) -> list[Evidence]:
     table = study.numbers.get(NUMBER, {})
     found = []
     for cell in study.cells("prior"):
-        known = {"where": cell.where, "budget": cell.budget}
+        known = Evidence(where=cell.where, budget=cell.budget)
         if not table:
             reason = "no posterior was projected to its nearest tokens; compute the projections"
-            found.append(Evidence(missing=reason, **known))
+            found.append(replace(known, missing=reason))
             continue
         values = _correlations(cell, table)
         if len(values) >= SEEDS:
-            found.append(Evidence(numbers={"correlation": np.array(values)}, **known))
+            found.append(replace(known, numbers={"correlation": np.array(values)}))
         elif sum(map(len, (side.rates for side in cell.sides.values()))) - len(cell.sides) < LEAST - 1:
             reason = f"a seed needs {LEAST} trials that differ within priors; add rates"
-            found.append(Evidence(missing=reason, **known))
+            found.append(replace(known, missing=reason))
         else:
-            found.append(Evidence(missing=f"the cell {ONE_SEED}", **known))
+            found.append(replace(known, missing=f"the cell {ONE_SEED}"))
     return found
 
 

@@ -6,9 +6,13 @@ p that small to exist, which is asked for as well.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable
+from functools import cache
+
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
+from scipy import special
 
 from analysis.inference.permutation import least_p
 from analysis.inference.values import LEVEL, POWER
@@ -28,8 +32,8 @@ def power(
     """
     count = np.asarray(seeds, dtype=float)
     shift = np.abs(effect) / spread * np.sqrt(count)
-    limit = stats.t.ppf(1 - level / 2, count - 1)
-    found: np.ndarray = stats.nct.sf(limit, count - 1, shift) + stats.nct.cdf(-limit, count - 1, shift)
+    limit = special.stdtrit(count - 1, 1 - level / 2)
+    found: np.ndarray = 1 - _below(limit, count - 1, shift) + _below(-limit, count - 1, shift)
     return found
 
 
@@ -42,9 +46,9 @@ def equality_power(
     """
     count = np.asarray(seeds, dtype=float)
     error = spread / np.sqrt(count)
-    limit = stats.t.ppf(1 - level, count - 1)
-    upper = stats.nct.cdf(-limit, count - 1, (np.abs(effect) - margin) / error)
-    lower = stats.nct.cdf(limit, count - 1, (np.abs(effect) + margin) / error)
+    limit = special.stdtrit(count - 1, 1 - level)
+    upper = _below(-limit, count - 1, (np.abs(effect) - margin) / error)
+    lower = _below(limit, count - 1, (np.abs(effect) + margin) / error)
     found: np.ndarray = np.maximum(0.0, upper - lower)
     return found
 
@@ -53,35 +57,61 @@ def detectable(spread: float, seeds: int, level: float = LEVEL) -> float | None:
     """The smallest effect that is found with 80% power; None where no p as small as `level` exists."""
     if seeds < 2 or least_p(seeds) > level:
         return None
-    # Power rises with the effect, and an effect of 64 spreads is found with any level in use.
-    low, high = 0.0, 64.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if power(middle, 1.0, seeds, level) < POWER else (low, middle)
-    return spread * high
+    return spread * _detectable(seeds, level)
 
 
 def more_seeds(effect: float, spread: float, seeds: int, level: float = LEVEL) -> int | None:
     """Seeds to add until this effect at this spread is found with 80% power; None if over `MOST`."""
-    counts = np.arange(max(2, seeds + 1), MOST + 1)
-    enough = np.array([least_p(int(count)) <= level for count in counts])
-    if spread > 0:
-        enough &= power(effect, spread, counts, level) >= POWER
-    elif effect == 0:
+    if spread == 0 and effect == 0:
         return None
-    return _first(counts, enough, seeds)
+
+    def enough(count: int) -> bool:
+        seen = spread == 0 or bool(power(effect, spread, count, level) >= POWER)
+        return seen and least_p(count) <= level
+
+    return _more(enough, seeds)
 
 
 def more_seeds_for_equality(
     effect: float, spread: float, seeds: int, margin: float, level: float = LEVEL
 ) -> int | None:
     """Seeds to add until equality at this difference and spread is shown with 80% power."""
-    counts = np.arange(max(2, seeds + 1), MOST + 1)
-    if spread == 0:
-        return int(counts[0]) - seeds if abs(effect) < margin else None
-    return _first(counts, equality_power(effect, spread, counts, margin, level) >= POWER, seeds)
+
+    def enough(count: int) -> bool:
+        if spread == 0:
+            return abs(effect) < margin
+        return bool(equality_power(effect, spread, count, margin, level) >= POWER)
+
+    return _more(enough, seeds)
 
 
-def _first(counts: np.ndarray, enough: np.ndarray, seeds: int) -> int | None:
-    found = np.flatnonzero(enough)
-    return int(counts[found[0]]) - seeds if len(found) else None
+def _more(enough: Callable[[int], bool], seeds: int) -> int | None:
+    """The fewest seeds to add that are enough; power rises with their number."""
+    counts = range(max(2, seeds + 1), MOST + 1)
+    found = bisect_left(counts, True, key=enough)
+    return counts[found] - seeds if found < len(counts) else None
+
+
+@cache
+def _detectable(seeds: int, level: float) -> float:
+    """In spreads: power rises with the effect, and one of 64 spreads is found at any level in use."""
+    low, high = 0.0, 64.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if power(middle, 1.0, seeds, level) < POWER else (low, middle)
+    return high
+
+
+def _below(limit: np.ndarray, freedom: np.ndarray, shift: np.ndarray) -> Float[np.ndarray, "..."]:
+    """The noncentral t distribution.
+
+    scipy gives nan for some shifts near 30. There the normal part hardly matters beside the shift, and what
+    is left is the chi-squared one.
+    """
+    found = special.nctdtr(freedom, shift, limit)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        chi = special.chdtrc(freedom, freedom * (shift / limit) ** 2)
+    same = np.sign(limit) == np.sign(shift)
+    rest = np.where(same, np.where(limit > 0, chi, 1 - chi), np.where(limit > 0, 1.0, 0.0))
+    result: np.ndarray = np.where(np.isnan(found), rest, found)
+    return result

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from lifelines import KaplanMeierFitter
-from lifelines.utils import restricted_mean_survival_time
 
 NAME = "stratified log-rank, sign flips"
 
@@ -34,15 +32,21 @@ def scores(a: Times, b: Times) -> Float[np.ndarray, "... S"]:
     """
     first_a = a.reached & ((a.times < b.times) | ((a.times == b.times) & ~b.reached))
     first_b = b.reached & ((b.times < a.times) | ((b.times == a.times) & ~a.reached))
-    return 0.5 * (first_a.astype(float) - first_b.astype(float))
+    found: np.ndarray = 0.5 * (first_a.astype(float) - first_b.astype(float))
+    return found
 
 
 def restricted(a: Times, horizon: float) -> Float[np.ndarray, "... S"]:
     """Times cut off at a horizon that no seed is censored before."""
-    return np.minimum(a.times, horizon)
+    found: np.ndarray = np.minimum(a.times, horizon)
+    return found
 
 
 def restricted_mean(a: Times, horizon: float) -> float:
     """Restricted mean time: the area under the Kaplan-Meier curve up to the horizon."""
+    # pandas and matplotlib come with them; scores need neither.
+    from lifelines import KaplanMeierFitter
+    from lifelines.utils import restricted_mean_survival_time
+
     fitter = KaplanMeierFitter().fit(a.times, a.reached)
     return float(restricted_mean_survival_time(fitter, t=horizon))
