@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _draw(folder: Path) -> None:
-    from analysis.prior_pictures import draw_priors
+    from analysis.figures.priors import draw_priors
 
     with _scratch():
         for path in draw_priors(folder):
@@ -80,7 +80,8 @@ def _draw(folder: Path) -> None:
 
 
 def _measure(model: str, wide: int, folder: Path) -> None:
-    from analysis.prior_pictures import LAWS, Table, draw_radii, markdown, measure, wider
+    from analysis.figures.prior_radii import LAWS, draw_radii, markdown, measure, wider
+    from analysis.figures.priors import Table
     from softprior.inputs.specs import ModelSpec
     from softprior.models.load import load_local
     from softprior.prompt import Place

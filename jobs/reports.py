@@ -15,8 +15,9 @@ from analysis.comparisons import compare, differing
 from analysis.findings.study import Study, runs_of
 from analysis.search_tables import best_table, importance_table
 from analysis.tables import failures_table, results_table
-from jobs.exits import FAILED, FINISHED
+from jobs.exits import FAILED, FINISHED, no_command
 from jobs.screen import tell_unsent
+from softprior.errors import hidden
 from softprior.inputs.labels import by_number, counted
 from softprior.library.results import Results, Tracked
 from softprior.studies.again import STARTS_OVER, reused_note
@@ -25,6 +26,10 @@ from softprior.studies.observers import Work
 from softprior.studies.plan import Plan
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.summary import Summary
+from softprior.tracking.client import default_uri
+
+LOCAL = "http://127.0.0.1:5000"
+"""Where `jobs.ui` and MLflow serve unless told otherwise."""
 
 
 def report(console: Console, planned: Plan | SearchPlan, work: Work, results: Results) -> int:
@@ -32,12 +37,13 @@ def report(console: Console, planned: Plan | SearchPlan, work: Work, results: Re
     if isinstance(planned, SearchPlan):
         assert results.summary is not None
         status = _search(console, planned, results, results.summary)
-        _notes(console, results, told=())
+        _notes(console, planned, results, told=())
         _tracking(console, results.tracked)
+        _compare(console, results)
         reused = reused_note(work.kept.values(), STARTS_OVER)
     else:
         status = _study(console, results)
-        _notes(console, results, told=planned.notes if work.missing else ())
+        _notes(console, planned, results, told=planned.notes if work.missing else ())
         # The table above lists reused trials among the new ones, if there are any.
         reused = reused_note(work.kept.values()) if work.missing else None
     if reused:
@@ -45,9 +51,11 @@ def report(console: Console, planned: Plan | SearchPlan, work: Work, results: Re
     return status
 
 
-def _notes(console: Console, results: Results, told: Sequence[str]) -> None:
+def _notes(console: Console, planned: Plan | SearchPlan, results: Results, told: Sequence[str]) -> None:
     """What users should know about the trials, except what was said before they ran."""
-    for line in closing_notes(results.records.values()):
+    specs = {trial.id: trial for trial in planned.trials}  # with the study file's labels, unlike records
+    records = [record.model_copy(update={"spec": specs[i]}) for i, record in results.records.items()]
+    for line in closing_notes(records):
         if line not in told:
             console.print(f"note: {line}", soft_wrap=True)
 
@@ -60,12 +68,7 @@ def _study(console: Console, results: Results) -> int:
     console.print(f"results  {folder.root}")
     console.print(f"figures  {folder.root / 'figures'}")
     _tracking(console, results.tracked)
-    tracked = results.tracked
-    if tracked and not tracked.problem and tracked.uri.startswith("http"):
-        console.print(f"compare  {tracked.uri}")
-    elif tracked and not tracked.problem:
-        where = shlex.quote(str(folder.root.parent))
-        console.print(f"compare  {sys.executable} -m jobs.ui --results {where}", soft_wrap=True)
+    _compare(console, results)
     failed = int((trials.status == "failed").sum())
     if failed:
         them = by_number(failed, "it", "them")
@@ -84,8 +87,8 @@ def _comparisons(console: Console, results: Results) -> None:
 def _search(console: Console, planned: SearchPlan, results: Results, summary: Summary) -> int:
     folder, objective = results.folder, " and ".join(summary.objectives)
     what = "lowest" if len(summary.objectives) == 1 else "beaten by none in"
-    console.print(best_table(summary, f"{planned.study.name}: {what} {objective}"))
-    importances = importance_table(summary)
+    console.print(best_table(summary, f"{planned.study.name}: {what} {objective}", console.width))
+    importances = importance_table(summary, console.width)
     if importances is not None:
         console.print(importances)
     _failures(console, results)
@@ -124,7 +127,27 @@ def _tracking(console: Console, tracked: Tracked | None) -> None:
         tell_unsent(console, tracked.uri, tracked.problem)
 
 
+def _compare(console: Console, results: Results) -> None:
+    """The page that compares the trials, and what serves it."""
+    tracked = results.tracked
+    if tracked is None or tracked.problem or tracked.page is None:
+        return
+    if tracked.uri.startswith("http"):
+        console.print(f"compare  {tracked.uri.rstrip('/')}{tracked.page}", soft_wrap=True)
+        return
+    root = results.folder.root.parent
+    serve = f"-m jobs.ui --results {shlex.quote(str(root))}"
+    if isinstance(root, Path) and tracked.uri != hidden(default_uri(root)):  # a database of the user's own
+        serve = f"-m mlflow ui --backend-store-uri {shlex.quote(tracked.uri)}"
+    console.print(f"compare  {sys.executable} {serve}", soft_wrap=True)
+    console.print(f"         and open {LOCAL}{tracked.page}", soft_wrap=True)
+
+
 def _dashboard() -> str:
     """Optuna's dashboard command as a shell finds it: it is beside Python where it is installed."""
     name = "optuna-dashboard"
     return shutil.which(name, path=str(Path(sys.executable).parent)) or name
+
+
+if __name__ == "__main__":
+    no_command("jobs.reports")

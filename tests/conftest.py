@@ -138,7 +138,8 @@ def quick_tsne(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planes of as many points, as repeatable as after 1,000 steps of t-SNE, in a quarter of the time."""
     from sklearn.manifold import TSNE
 
-    monkeypatch.setattr("analysis.activation_figures_planes.TSNE", partial(TSNE, max_iter=250))
+    for module in ("activation_planes", "posterior_maps"):
+        monkeypatch.setattr(f"analysis.figures.{module}.TSNE", partial(TSNE, max_iter=250))
 
 
 @pytest.fixture(scope="session")

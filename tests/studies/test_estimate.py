@@ -7,7 +7,7 @@ from scipy.stats import wilcoxon
 
 from softprior.assets.models import known_model
 from softprior.inputs.specs import Entry, EvaluationSpec, ModelSpec, Rate, StudySpec, TrainingSpec, TrialSpec
-from softprior.inputs.study_files import load_study
+from softprior.inputs.study_files import load_grid
 from softprior.inputs.validation import validate
 from softprior.methods import METHODS
 from softprior.studies.components import Components
@@ -132,4 +132,4 @@ def test_comparisons_are_counted_by_task_method_and_regularisers(tmp_path):
     file = study_file(
         tmp_path / "s.yaml", priors=["isotropic", "fitted", "vocabulary"], rates=[0.1, 0.2], seeds=[0, 1]
     )
-    assert comparisons(plan_study(load_study(file)).trials) == 2
+    assert comparisons(plan_study(load_grid(file)).trials) == 2

@@ -75,6 +75,10 @@ class StudyFolder:
     def figure(self, trial: str) -> Location:
         return self.root / "figures" / f"{trial}.png"
 
+    def vector(self, trial: str) -> Location:
+        """The same figure as PDF."""
+        return self.root / "figures" / f"{trial}.pdf"
+
     def error(self, trial: str) -> Location:
         """The traceback of an unexpected failure."""
         return self.root / "errors" / f"{trial}.txt"

@@ -8,12 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from softprior.errors import UserError
-from softprior.inputs.labels import labels
+from softprior.inputs.labels import NO_TERMS, Axes, axes, labels
 from softprior.inputs.specs import TrialSpec
 from softprior.results.files import write_atomically, write_json
 from softprior.results.folder import StudyFolder
+from softprior.results.means import over_places
 from softprior.results.provenance import code
-from softprior.results.records import Record, read_header
+from softprior.results.records import Record, read_study
 from softprior.studies.observers import Planned
 from softprior.tasks import TASKS, Task
 from softprior.training.environment import versions
@@ -34,6 +35,10 @@ FIRST_COLUMNS = (
     ("rate", pa.float64()),
     ("rate_relative", pa.bool_()),
     ("seed", pa.int64()),
+    ("task_label", pa.string()),
+    ("method_label", pa.string()),
+    ("prior_label", pa.string()),
+    ("regularisers_label", pa.string()),
     ("pairing", pa.string()),
     ("task_parameters", pa.string()),
     ("method_parameters", pa.string()),
@@ -92,22 +97,29 @@ def columns(tasks: Iterable[Task]) -> pa.Schema:
     return pa.schema([*FIRST_COLUMNS, *((metric, pa.float64()) for metric in metrics), *LAST_COLUMNS])
 
 
+def require_own(folder: StudyFolder, plan: Planned) -> None:
+    """Checks that a results folder is free, or that of the same study.
+
+    Raises:
+        UserError: it contains another study, or its study.json is damaged.
+    """
+    if folder.study.exists():
+        found = read_study(folder.study)["spec"]["name"]
+        if found != plan.study.name:
+            raise UserError(
+                f"{folder.root} contains the study '{found}', not '{plan.study.name}'; "
+                "choose another --results folder"
+            )
+
+
 def write_study(folder: StudyFolder, plan: Planned) -> None:
     """Writes study.json; claims that were planned when the study started stay as they were.
 
     Raises:
         UserError: the folder contains another study.
     """
-    claims: dict[str, object] = {}
-    if folder.study.exists():
-        header = read_header(folder.study)
-        claims = {key: header[key] for key in (CLAIMS,) if key in header}
-        found = header.get("spec", {}).get("name")
-        if found != plan.study.name:
-            raise UserError(
-                f"{folder.root} contains the study '{found}', not '{plan.study.name}'; "
-                "choose another --results folder"
-            )
+    require_own(folder, plan)
+    kept = read_study(folder.study) if folder.study.exists() else {}
     value = {
         "format": STUDY_FORMAT,
         "spec": plan.spec,
@@ -116,7 +128,7 @@ def write_study(folder: StudyFolder, plan: Planned) -> None:
         "data_fingerprints": {_task_key(trial): trial.data_fingerprint for trial in plan.trials},
         "versions": versions(),
         **code(),
-        **claims,
+        **{key: kept[key] for key in (CLAIMS,) if key in kept},
     }
     write_json(folder.study, value)
 
@@ -128,15 +140,26 @@ def write_table(folder: StudyFolder, plan: Planned, records: dict[str, Record]) 
         for trial in plan.trials
         if trial.method.name == "none" and (record := records.get(trial.id)) and record.test
     }
-    known = labels(plan.trials)
+    known, shown = labels(plan.trials), axes(plan.trials)
     tasks = {key: TASKS.component(task) for key, task in {_task_key(t): t.task for t in plan.trials}.items()}
     rows = []
     for trial in plan.trials:
         key = _task_key(trial)
         row = _row(trial, records.get(trial.id), baselines.get(key), tasks[key].metrics)
-        rows.append({"label": known[trial.id], "headline": tasks[key].headline, **row})
+        row |= {"label": known[trial.id], "headline": tasks[key].headline, **_shown(shown[trial.id])}
+        rows.append(row)
     table = pa.Table.from_pylist(rows, schema=columns(tasks.values()))
     write_atomically(folder.table, lambda temporary: pq.write_table(table, temporary))
+
+
+def _shown(own: Axes) -> dict[str, str | None]:
+    terms = " + ".join(own.regularisers) or NO_TERMS
+    return {
+        "task_label": own.task,
+        "method_label": own.method,
+        "prior_label": own.prior,
+        "regularisers_label": None if own.prior is None else terms,
+    }
 
 
 def _task_key(trial: TrialSpec) -> str:
@@ -182,24 +205,5 @@ def _row(
             "shuffled_loss": record.test.shuffled_loss,
             **{name: record.test.metrics.get(name) for name in metrics},
         }
-    return row | _geometry(record)
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _geometry(record: Record) -> dict[str, float | None]:
-    """Means over places; radii of the first place that has them, which is the one at block 0."""
-    places = list(record.geometry.values())
-    if not places:
-        return {}
-    first = next((place for place in places if place.final_radius is not None), None)
-    return {
-        "moved": _mean([place.moved for place in places]),
-        "reach": _mean([place.reach for place in places]),
-        "moved_over_reach": _mean([place.moved_over_reach for place in places]),
-        "initial_radius_quantile": None if first is None else first.initial_radius,
-        "final_radius_quantile": None if first is None else first.final_radius,
-    }
+    means = over_places(record.geometry)
+    return row | {name: means[name] for name, _ in LAST_COLUMNS if name in means}

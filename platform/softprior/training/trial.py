@@ -14,7 +14,7 @@ from torch import Tensor
 
 from softprior.assets.tokens import Tokenizer, in_front, require_rows
 from softprior.errors import UserError
-from softprior.inputs.labels import counted, labels
+from softprior.inputs.labels import counted
 from softprior.inputs.specs import TrialSpec
 from softprior.liveness import alive
 from softprior.methods import METHODS, Method
@@ -37,6 +37,7 @@ from softprior.training.events import Event, Notice, Phase, Step, Validation
 from softprior.training.failure import require_finite
 from softprior.training.optimizer import PromptOptimizer, schedule, schedule_sum
 from softprior.training.penalties import Penalties
+from softprior.training.recognised import own_label
 from softprior.training.source import SeenSource, vocabulary
 from softprior.training.starts import Start, start_at
 from softprior.training.travel import place_geometry
@@ -338,7 +339,7 @@ class Trial:
         data |= {"dropped": prepared.dropped, "quarantined": prepared.quarantined, "quarantine": quarantine}
         return Record(
             id=self.spec.id,
-            label=labels([self.spec])[self.spec.id],
+            label=own_label(self.spec),
             spec=self.spec,
             status="finished",
             steps=tuple(self.progress.steps),

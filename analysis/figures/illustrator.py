@@ -1,4 +1,4 @@
-"""Draws the trials of a running study as they end, and a search at its end."""
+"""Draws the trials of a running study as they end, and the study or search at its end."""
 
 from __future__ import annotations
 
@@ -23,19 +23,26 @@ class Illustrator(Observer):
         self._labels = labels(trials)
 
     def ended(self, record: Record) -> None:
-        from analysis.figures import draw_trial  # matplotlib and scikit-learn: no trial should wait for them
+        from analysis.figures.trial import (
+            draw_trial,  # matplotlib and scikit-learn: no trial should wait for them
+        )
 
         draw_trial(record, self._folder, self._labels[record.id])
 
     def close(self, records: Mapping[str, Record] | None, metrics: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
-        """Draws a search that has ended, and trials whose end the driver did not live to see."""
+        """Draws the study or search that has ended, and trials whose end the driver did not live to see."""
         if records is None:
             return
         for record in records.values():
             if not self._folder.figure(record.id).exists():
                 self.ended(record)
         if self._folder.summary.exists():
-            from analysis.search_figures import draw_search
+            from analysis.figures.search import draw_search
             from softprior.studies.search.summary import load_summary
 
             draw_search(load_summary(self._folder), self._folder, self._folder.root.name)
+        elif self._folder.table.exists():
+            from analysis.figures.study import draw_study
+            from softprior.library.results import Results
+
+            draw_study(Results(self._folder.root, records))

@@ -9,39 +9,21 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from sklearn.decomposition import PCA
 
-from analysis.activation_figures_common import (
-    COLOURS,
-    MARKERS,
-    NORMAL,
-    PANELS,
-    TITLE,
-    WIDTH,
-    save,
-    sites_of_groups,
-    spread_over,
-    tidy,
-)
+from analysis.figures.activation_groups import groups_apart
+from analysis.figures.palette import TEXT, look
+from analysis.figures.style import NORMAL, PANELS, TITLE, fit_window, limits, page, save, spread_over
 from softprior.activations.findings.common import MEAN
 from softprior.activations.findings.groups import GroupFindings
 from softprior.statistics.store import load_statistics, load_tables
 
-COLUMNS = 3
-
 TEXTS = 400
 """Most means of texts in a panel: more hide one another."""
 
-BEYOND = 0.01
-"""Share of the texts' means that may lie outside a panel at each side: a few would shrink all others."""
-
-MARGIN = 0.08
-"""Margin around what a panel shows, as a share of that."""
-
-SHAPES = (*MARKERS, "X", "*", "<", "p", ">", "h")
-"""One per group, for print without colours; after the last they start again in other colours."""
+SPANNED = 3
+"""Means that two components always show whole: how much of their variance is no finding."""
 
 
 class Plane(NamedTuple):
@@ -64,7 +46,7 @@ class Plane(NamedTuple):
 
 def panels_of_means(sites: Mapping[str, GroupFindings]) -> list[str]:
     """The sites that `draw_means` shows."""
-    return spread_over(sites_of_groups(sites), PANELS)
+    return spread_over(groups_apart(sites), PANELS)
 
 
 def draw_means(
@@ -80,21 +62,29 @@ def draw_means(
         return None
     # A group without tokens at a site is not named there; texts know their group by its number among all.
     names = max((sites[site].names for site in shown), key=len)
-    rows, columns = -(-len(shown) // COLUMNS), min(COLUMNS, len(shown))
-    legend_rows = -(-(len(names) + 1) // COLUMNS)
-    figure = Figure(figsize=(WIDTH, 2.45 * rows + 0.17 * legend_rows + 0.45), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flatten()
-    for panel, site in zip(panels, shown, strict=False):
-        report(f"means of {task} at {site}")
-        _draw(panel, plane_of_means(store, task, site), names)
-        panel.set_title(site, fontsize=TITLE)
-    for panel in panels[len(shown) :]:
-        panel.set_axis_off()
-    figure.suptitle(f"{task}: principal components of the means of its groups", fontsize=NORMAL)
-    figure.legend(
-        handles=_legend(names), loc="outside lower center", ncols=COLUMNS, fontsize=NORMAL, frameon=False
+    planes = {site: plane_of_means(store, task, site) for site in shown}
+    figure, panels = page(
+        len(shown),
+        _caption(planes, len(names)),
+        height=2.45,
+        keys=_keys(names),
+        title=f"{task}: principal components of the means of its groups",
     )
+    for panel, site in zip(panels, shown, strict=True):
+        report(f"means of {task} at {site}")
+        _draw(panel, planes[site], names)
+        panel.set_title(site, fontsize=TITLE)
     return save(figure, folder / f"activations-means-{task}.png")
+
+
+def _caption(planes: Mapping[str, Plane], groups: int) -> str:
+    counts = sorted({len(plane.texts) for plane in planes.values()})
+    n = " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
+    texts = f"small ones of single texts (n = {n} per panel)" if counts[-1] else "of no single texts"
+    text = f"Large marks are means of {groups} groups, {texts}. "
+    if groups <= SPANNED:
+        return text + f"{groups} means always lie in the components shown, so these have no shares."
+    return text + "Shares are of the variance between the means of groups, not of that of texts or tokens."
 
 
 def plane_of_means(store: Path, task: str, site: str) -> Plane:
@@ -121,7 +111,7 @@ def plane_of_means(store: Path, task: str, site: str) -> Plane:
 def _draw(panel: Axes, plane: Plane, names: Sequence[str]) -> None:
     flat = plane.groups.shape[1] == 1
     for number, name in enumerate(names):
-        colour, marker = look_of_group(number)
+        colour, marker, _ = look(number)
         own = plane.texts[plane.of_text == number]
         # On one component each group has a line of its own.
         height = np.full(len(own), float(number)) if flat else own[:, 1]
@@ -138,36 +128,23 @@ def _draw(panel: Axes, plane: Plane, names: Sequence[str]) -> None:
                 edgecolors="black",
                 zorder=2,
             )
-    panel.set_xlim(*_limits(plane.groups[:, 0], plane.texts[:, 0]))
-    panel.set_xlabel(f"PC 1 ({plane.explained[0]:.0%} of variance)", fontsize=NORMAL)
+    shares = [
+        "" if len(plane.names) <= SPANNED else f" ({share:.0%} between means)" for share in plane.explained
+    ]
+    panel.set_xlabel(f"PC 1{shares[0]}", fontsize=NORMAL)
     if flat:
+        panel.set_xlim(*limits(plane.texts[:, 0], plane.groups[:, 0]))
         panel.set_ylim(-0.5, len(names) - 0.5)
         panel.set_yticks([])
     else:
-        panel.set_ylim(*_limits(plane.groups[:, 1], plane.texts[:, 1]))
-        panel.set_ylabel(f"PC 2 ({plane.explained[1]:.0%})", fontsize=NORMAL)
-    tidy(panel)
+        fit_window(panel, plane.texts, plane.groups)
+        panel.set_ylabel(f"PC 2{shares[1].replace(' between means', '')}", fontsize=NORMAL)
 
 
-def _limits(groups: Float[np.ndarray, "G"], texts: Float[np.ndarray, "N"]) -> tuple[float, float]:
-    """Limits that show all groups and nearly all texts."""
-    ends = [groups.min(), groups.max()]
-    if len(texts):
-        ends += np.quantile(texts, [BEYOND, 1 - BEYOND]).tolist()
-    margin = MARGIN * (max(ends) - min(ends))
-    return min(ends) - margin, max(ends) + margin
-
-
-def look_of_group(number: int) -> tuple[str, str]:
-    """Colour and marker of the group with this number, a pair of its own for each of the first 72."""
-    again, index = divmod(number, len(SHAPES))
-    return COLOURS[(number + again) % len(COLOURS)], SHAPES[index]
-
-
-def _legend(names: Sequence[str]) -> list[Line2D]:
+def _keys(names: Sequence[str]) -> list[Line2D]:
     handles = []
     for number, name in enumerate(names):
-        colour, marker = look_of_group(number)
+        colour, marker, _ = look(number)
         handles.append(
             Line2D(
                 [],
@@ -181,5 +158,5 @@ def _legend(names: Sequence[str]) -> list[Line2D]:
                 label=name.replace("_", " "),
             )
         )
-    text = Line2D([], [], color="#777777", marker="o", markersize=2.5, linewidth=0, label="mean of a text")
+    text = Line2D([], [], color=TEXT, marker="o", markersize=2.5, linewidth=0, label="mean of a text")
     return [*handles, text]

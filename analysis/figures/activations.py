@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 
-from analysis.activation_figures_common import PANELS
-from analysis.activation_figures_depth import draw_depth
-from analysis.activation_figures_groups import draw_groups
-from analysis.activation_figures_means import draw_means, panels_of_means
-from analysis.activation_figures_planes import draw_planes
+from analysis.figures.activation_depth import draw_depth
+from analysis.figures.activation_groups import draw_groups, noise_floor
+from analysis.figures.activation_means import draw_means, panels_of_means
+from analysis.figures.activation_planes import draw_planes
+from analysis.figures.style import PANELS
 from softprior.activations.findings.record import Findings, known
 
 Report = Callable[[int, int, str], None]
@@ -31,5 +32,6 @@ def draw_activations(store: Path, found: Findings, folder: Path, report: Report)
         draw_planes(store, found, folder, "tsne", drawing),
     ]
     for task, sites in groups.items():
-        paths += [draw_means(store, task, sites, folder, drawing), draw_groups(task, sites, folder)]
+        floor = partial(noise_floor, store, task)
+        paths += [draw_means(store, task, sites, folder, drawing), draw_groups(task, sites, folder, floor)]
     return [*(path for path in paths if path is not None), draw_depth(found, folder)]

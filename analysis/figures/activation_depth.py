@@ -9,19 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
 
-from analysis.activation_figures_common import (
-    NORMAL,
-    TITLE,
-    WIDTH,
-    look,
-    save,
-    spread_over,
-    tidy,
-)
-from analysis.figures import PATH
+from analysis.figures.palette import LINE, Look, look
+from analysis.figures.style import NORMAL, TITLE, key, logarithmic, page, save, spread_over
 from softprior.activations.findings.pairs import PairFindings
 from softprior.activations.findings.ratios import (
     Ratio,
@@ -123,33 +113,35 @@ def draw_depth(found: Findings, folder: Path) -> Path:
     """Draws what changes with depth, bands being 95% intervals; returns the file."""
     sites = along_depth(found.sites)
     looks = [*(task for task in found.tasks if task != VOCABULARY), *found.pairs]
-    figure = Figure(figsize=(WIDTH, 8.4), layout="constrained")
-    panels = figure.subplots(-(-len(OVER_DEPTH) // 2), 2).flatten()
-    for panel, shown in zip(panels, OVER_DEPTH, strict=True):
-        for name, curve in shown.curves(found).items():
-            _draw(panel, sites, name, curve, looks.index(name))
+    curves = [shown.curves(found) for shown in OVER_DEPTH]
+    drawn = [name for name in looks if any(name in own for own in curves)]
+    keys = [key(name, look(looks.index(name)), line=True) for name in drawn]
+    figure, panels = page(len(OVER_DEPTH), _caption(found), height=2.0, columns=2, keys=keys)
+    for panel, shown, own in zip(panels, OVER_DEPTH, curves, strict=True):
+        for name, curve in own.items():
+            _draw(panel, sites, curve, look(looks.index(name)))
         if not panel.lines:
             panel.text(0.5, 0.5, "no numbers", fontsize=NORMAL, ha="center", transform=panel.transAxes)
             panel.set_yticks([])
-        elif shown.null is not None:
-            panel.axhline(shown.null, color=PATH, linewidth=0.8, zorder=0)
         if shown.logarithmic and panel.lines:
-            panel.set_yscale("log")
-            panel.yaxis.set_major_formatter(LogFormatter())
-            panel.yaxis.set_minor_formatter(LogFormatter())
+            values = np.concatenate([line.get_ydata() for line in panel.lines]).astype(float)
+            values = values[np.isfinite(values) & (values > 0)]
+            if len(values):
+                logarithmic(panel.yaxis, values.min(), values.max())
+        if shown.null is not None and panel.lines:
+            panel.axhline(shown.null, color=LINE, linewidth=0.8, zorder=0)
         panel.set_title(shown.title, fontsize=TITLE)
         name_sites(panel, sites)
-    named = [panel.get_legend_handles_labels() for panel in panels]
-    by_name = {name: line for lines, names in named for line, name in zip(lines, names, strict=True)}
-    figure.legend(
-        list(by_name.values()),
-        list(by_name),
-        loc="outside lower center",
-        ncols=3,
-        fontsize=NORMAL,
-        frameon=False,
-    )
     return save(figure, folder / DEPTH)
+
+
+def _caption(found: Findings) -> str:
+    counts = [site.tokens for sites in found.tasks.values() for site in known(sites).values()]
+    tokens = f" on {min(counts):,} to {max(counts):,} tokens per task and site" if counts else ""
+    return (
+        f"Findings over depth{tokens}. Bands: 95% intervals over documents; curves without a band have no "
+        "interval. Grey lines: what the null gives."
+    )
 
 
 def along_depth(sites: Sequence[str]) -> list[str]:
@@ -166,8 +158,8 @@ def _stack(site: str) -> str:
     return site.partition(".")[0] if site.startswith(("encoder.", "decoder.")) else ""
 
 
-def _draw(panel: Axes, sites: Sequence[str], name: str, curve: Mapping[str, Point], index: int) -> None:
-    colour, marker = look(index)
+def _draw(panel: Axes, sites: Sequence[str], curve: Mapping[str, Point], own: Look) -> None:
+    colour, marker, dash = own
     values = np.full((len(sites), 4), np.nan)
     for i, site in enumerate(sites):
         if site in curve:
@@ -179,7 +171,7 @@ def _draw(panel: Axes, sites: Sequence[str], name: str, curve: Mapping[str, Poin
     if np.isnan(values[:, 0]).all():
         return
     at = np.arange(len(sites))
-    panel.plot(at, values[:, 0], color=colour, marker=marker, markersize=3, linewidth=1, label=name)
+    panel.plot(at, values[:, 0], color=colour, marker=marker, markersize=3, linewidth=1, linestyle=dash)
     panel.fill_between(at, values[:, 1], values[:, 2], color=colour, alpha=0.2, linewidth=0)
     if not np.isnan(values[:, 3]).all():
         panel.plot(at, values[:, 3], color=colour, linewidth=1.2, linestyle=":")
@@ -190,4 +182,3 @@ def name_sites(panel: Axes, sites: Sequence[str]) -> None:
     named = spread_over([site for site in sites if site], LABELS)
     panel.set_xticks([sites.index(site) for site in named], named, rotation=30, ha="right")
     panel.set_xlim(-0.5, len(sites) - 0.5)
-    tidy(panel)

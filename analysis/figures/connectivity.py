@@ -1,0 +1,76 @@
+"""Connectivity: loss along the straight line between two posteriors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+from analysis.figures.palette import LINE, look
+from analysis.figures.settings import band_text
+from analysis.figures.style import NORMAL, PAGE, key, page
+
+
+@dataclass(frozen=True, kw_only=True)
+class Path:
+    """Prompts (1 - t) a + t b between the posteriors of a pair, vector by vector.
+
+    Attributes:
+        name: of the pair, such as `isotropic to fitted`.
+        at: t, rising from 0 to 1.
+        losses: by seed, in nats.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    at: Float[np.ndarray, "K"]
+    losses: Float[np.ndarray, "S K"]
+
+    def barrier(self) -> float:
+        """How far the mean loss rises above the line between its own ends, at most, in nats."""
+        mean = self.losses.mean(0)
+        chord = mean[0] + (mean[-1] - mean[0]) * (self.at - self.at[0]) / (self.at[-1] - self.at[0])
+        return float(max(0.0, (mean - chord).max()))
+
+
+def draw_connectivity(
+    paths: Sequence[Path], nothing: float | None = None, width: float = PAGE / 2, where: str = ""
+) -> Figure:
+    """All pairs in one panel, with their barriers in the key.
+
+    Args:
+        nothing: loss without a prompt.
+    """
+    caption = (
+        "Loss of the prompts on the line between two posteriors, vector by vector: "
+        f"{band_text([path.seeds for path in paths])}. In brackets, the barrier: how far the mean rises "
+        "above the line between its ends."
+    )
+    if nothing is not None:
+        caption += " Dotted: no prompt."
+    keys = [
+        key(f"{path.name} ({path.barrier():.2f} nats)", look(i), line=True) for i, path in enumerate(paths)
+    ]
+    figure, (panel,) = page(1, caption, width=width, height=2.4, keys=keys, title=where)
+    for i, path in enumerate(paths):
+        own, mean = look(i), path.losses.mean(0)
+        panel.fill_between(
+            path.at, path.losses.min(0), path.losses.max(0), color=own.colour, alpha=0.15, lw=0
+        )
+        panel.plot(
+            path.at,
+            mean,
+            color=own.colour,
+            linestyle=own.dash,
+            marker=own.marker,
+            markersize=3.5,
+            linewidth=1.2,
+        )
+    if nothing is not None:
+        panel.axhline(nothing, color=LINE, linestyle=":", linewidth=1, zorder=0)
+    panel.set_xlabel("share of the way", fontsize=NORMAL)
+    panel.set_ylabel("loss (nats)", fontsize=NORMAL)
+    return figure

@@ -1,0 +1,95 @@
+"""Differences with their intervals against the margins of equality."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.figures.palette import AMBER, BACKGROUND, BLUE, LINE, ORANGE
+from analysis.figures.style import NORMAL, PAGE, page
+
+Verdict = Literal["equal", "different", "undecided"]
+
+LOOKS: dict[Verdict, tuple[str, str, str]] = {
+    "equal": (BLUE, "o", "equal: the interval lies within the margin"),
+    "different": (ORANGE, "s", "different: it lies beyond the margin"),
+    "undecided": (AMBER, "D", "undecided: it crosses the margin"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One comparison.
+
+    Attributes:
+        name: what is compared, such as `fitted - isotropic`.
+        value: the estimate, in the unit of the plot.
+        low, high: its interval; nan where there is none.
+        seeds: n.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    seeds: int
+
+    def verdict(self, margin: float) -> Verdict:
+        """What the interval says at a margin."""
+        if -margin < self.low and self.high < margin:
+            return "equal"
+        return "different" if self.low > margin or self.high < -margin else "undecided"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Equivalence:
+    """Comparisons that are judged by one margin.
+
+    Attributes:
+        margin: differences up to this count as none; the same on both sides.
+        level: of the intervals; 0.9 is that of two one-sided tests at 5%.
+        unit: of the numbers.
+        where: the cell of the study; empty if there is one.
+    """
+
+    differences: tuple[Difference, ...]
+    margin: float
+    level: float = 0.9
+    unit: str = "nats"
+    where: str = ""
+
+
+def draw_equivalence(found: Equivalence, width: float = PAGE / 2) -> Figure:
+    """One line per comparison, the first on top."""
+    seeds = [difference.seeds for difference in found.differences]
+    n = f"{min(seeds)} to {max(seeds)}" if len(set(seeds)) > 1 else str(seeds[0])
+    verdicts = [difference.verdict(found.margin) for difference in found.differences]
+    caption = (
+        f"Differences over {n} seeds with {found.level:.0%} intervals. Shaded: the margin of equality, "
+        f"± {found.margin:.3g} {found.unit}."
+    )
+    keys = [
+        Line2D([], [], color=colour, marker=marker, markersize=5, linewidth=1.5, label=label)
+        for verdict, (colour, marker, label) in LOOKS.items()
+        if verdict in verdicts
+    ]
+    height = 0.75 + 0.22 * len(found.differences)
+    figure, (panel,) = page(1, caption, width=width, height=height, keys=keys, title=found.where)
+    panel.axvspan(-found.margin, found.margin, color=BACKGROUND, alpha=0.5, linewidth=0)
+    panel.axvline(0, color=LINE, linewidth=0.8)
+    for row, (difference, verdict) in enumerate(zip(found.differences, verdicts, strict=True)):
+        colour, marker, _ = LOOKS[verdict]
+        panel.plot((difference.low, difference.high), (row, row), color=colour, linewidth=1.5)
+        panel.plot(difference.value, row, marker, color=colour, markersize=5)
+    ends = np.array([v for d in found.differences for v in (d.low, d.high, d.value)])
+    ends = np.append(ends[np.isfinite(ends)], (-found.margin, found.margin))
+    room = 0.06 * (ends.max() - ends.min())
+    panel.set_xlim(ends.min() - room, ends.max() + room)
+    panel.set_yticks(range(len(verdicts)), [difference.name for difference in found.differences])
+    panel.set_ylim(len(verdicts) - 0.5, -0.5)
+    panel.set_xlabel(f"difference ({found.unit})", fontsize=NORMAL)
+    return figure

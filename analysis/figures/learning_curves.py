@@ -1,0 +1,107 @@
+"""Learning curves: validation loss over steps, by prior, with a band over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figures.palette import Look, prior_looks
+from analysis.figures.settings import CHOSEN, Cell, band_text, chosen, prior_keys
+from analysis.figures.style import NORMAL, PAGE, TITLE, logarithmic, page
+from softprior.library.results import Results
+
+WIDE = 10.0
+"""Highest over lowest mean loss above which the axis is logarithmic."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One prior.
+
+    Attributes:
+        rate: in words.
+        steps: optimizer steps at which all seeds were validated; 0 is the untrained sample.
+        mean, low, high: over seeds, in nats: mean, lowest and highest.
+    """
+
+    prior: str
+    rate: str
+    seeds: tuple[int, ...]
+    steps: Int[np.ndarray, "K"]
+    mean: Float[np.ndarray, "K"]
+    low: Float[np.ndarray, "K"]
+    high: Float[np.ndarray, "K"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """One cell of a study."""
+
+    where: str
+    curves: tuple[Curve, ...]
+
+
+def curves_of(results: Results, cell: Cell) -> Curves:
+    """Reads the curves of a cell at the rates that validation chooses."""
+    points = results.curves.dropna(subset=["validation_loss"])
+    found = []
+    for prior, trials in chosen(cell).items():
+        own = points[points.trial.isin(trials.trial)]
+        table = own.pivot(index="step", columns="trial", values="validation_loss").dropna().sort_index()
+        if table.empty:
+            continue
+        found.append(
+            Curve(
+                prior=prior,
+                rate=str(trials["at"].iloc[0]),
+                seeds=tuple(int(seed) for seed in trials.seed),
+                steps=table.index.to_numpy(),
+                mean=table.mean(axis=1).to_numpy(),
+                low=table.min(axis=1).to_numpy(),
+                high=table.max(axis=1).to_numpy(),
+            )
+        )
+    return Curves(where=cell.name, curves=tuple(found))
+
+
+def draw_curves(cells: Sequence[Curves], width: float = PAGE) -> Figure:
+    """One panel per cell."""
+    every = [curve for cell in cells for curve in cell.curves]
+    band = band_text([curve.seeds for curve in every])
+    caption = f"Validation loss: {band}. {CHOSEN} Step 0 is the untrained sample."
+    priors = [curve.prior for curve in every]
+    figure, panels = page(
+        len(cells), caption, width=width, height=2.4, columns=2, keys=prior_keys(priors, line=True)
+    )
+    looks = prior_looks(priors)
+    for panel, cell in zip(panels, cells, strict=True):
+        for curve in cell.curves:
+            _draw(panel, curve, looks[curve.prior])
+        low = min((curve.low.min() for curve in cell.curves), default=1.0)
+        high = max((curve.mean.max() for curve in cell.curves), default=1.0)
+        if low > 0 and high / low > WIDE:
+            logarithmic(panel.yaxis, low, high)
+        panel.set_title(cell.where, fontsize=TITLE)
+        panel.set_xlabel("optimizer step", fontsize=NORMAL)
+        panel.set_ylabel("validation loss (nats)", fontsize=NORMAL)
+    return figure
+
+
+def _draw(panel: Axes, curve: Curve, look: Look) -> None:
+    panel.fill_between(curve.steps, curve.low, curve.high, color=look.colour, alpha=0.15, linewidth=0)
+    often = max(1, len(curve.steps) // 6)
+    panel.plot(
+        curve.steps,
+        curve.mean,
+        color=look.colour,
+        linestyle=look.dash,
+        marker=look.marker,
+        markersize=3.5,
+        markevery=often,
+        linewidth=1.2,
+    )

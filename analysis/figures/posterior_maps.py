@@ -1,0 +1,228 @@
+"""Maps from prior to posterior: an arrow per vector, over the vocabulary or a task's activations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+
+from analysis.figures.palette import LINE, MARKERS, TEXT, Look, prior_looks
+from analysis.figures.settings import CHOSEN, Cell, chosen
+from analysis.figures.style import NORMAL, PAGE, PANELS, TITLE, fit_window, page
+from softprior.inputs.labels import counted
+from softprior.library.results import Results
+from softprior.prompt import Place
+from softprior.results.background import load_background
+
+Embedding = Literal["pca", "t-SNE"]
+
+GREYS = ("#CCCCCC", "#8C8C8C", "#5E5E5E")
+"""Of what lies behind; its markers differ too."""
+
+BEHIND = 600
+"""Most vectors of one background that t-SNE embeds, which takes long on more."""
+
+PERPLEXITY = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrows:
+    """One prior's vectors in the plane.
+
+    Attributes:
+        loss: test loss, in nats.
+    """
+
+    prior: str
+    rate: str
+    initial: Float[np.ndarray, "P 2"]
+    final: Float[np.ndarray, "P 2"]
+    loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PosteriorMap:
+    """Priors of one cell at one place, all in the same plane.
+
+    Attributes:
+        place: where the vectors enter the model.
+        seed: of all of the trials.
+        behind: real vectors by what they are.
+        shares: of variance along the axes; None for t-SNE.
+        left_out: priors that are not shown.
+    """
+
+    where: str
+    place: str
+    seed: int
+    arrows: tuple[Arrows, ...]
+    behind: Mapping[str, Float[np.ndarray, "N 2"]]
+    shares: tuple[float, float] | None
+    left_out: int = 0
+
+
+def posterior_map_of(
+    results: Results,
+    cell: Cell,
+    *,
+    place: Place | None = None,
+    behind: Mapping[str, Float[np.ndarray, "N H"]] | None = None,
+    embedding: Embedding = "pca",
+) -> PosteriorMap | None:
+    """Reads the first seed that all priors have, each at its chosen rate; None without such a place or seed.
+
+    What lies behind and all vectors together span the plane.
+
+    Args:
+        place: by default the prompt's first.
+        behind: real vectors of the same width, such as activations of two tasks at the place's site. By
+            default the study's sample of the vocabulary for residual vectors at block 0, nothing elsewhere.
+        embedding: `t-SNE` keeps neighbours; lengths and directions of its arrows mean nothing.
+
+    Raises:
+        UserError: a posterior file is missing or damaged.
+    """
+    best = chosen(cell)
+    shared = set.intersection(*({int(s) for s in own.seed} for own in best.values()))
+    if not shared:
+        return None
+    seed = min(shared)
+    shown = dict(list(best.items())[:PANELS])
+    rows = {prior: own[own.seed == seed].iloc[0] for prior, own in shown.items()}
+    read = {prior: results.posteriors[row.trial] for prior, row in rows.items()}
+    at = place or min(next(iter(read.values())).initial)
+    if any(at not in posterior.initial for posterior in read.values()):
+        return None
+    if behind is None:
+        embedded = at.block == 0 and at.kind == "residual"
+        sample = load_background(results.folder, str(cell.trials.model_fingerprint.iloc[0]))
+        behind = {"vocabulary": sample} if embedded and sample is not None else {}
+    ends = [array for p in read.values() for array in (p.initial[at].numpy(), p.final[at].numpy())]
+    flat, shares = _flattened([*behind.values()], ends, embedding)
+    lying, moving = flat[: len(behind)], flat[len(behind) :]
+    arrows = [
+        Arrows(
+            prior=prior,
+            rate=str(row["at"]),
+            initial=moving[2 * i],
+            final=moving[2 * i + 1],
+            loss=row.test_loss,
+        )
+        for i, (prior, row) in enumerate(rows.items())
+    ]
+    return PosteriorMap(
+        where=cell.name,
+        place=at.name,
+        seed=seed,
+        arrows=tuple(arrows),
+        behind=dict(zip(behind, lying, strict=True)),
+        shares=shares,
+        left_out=len(best) - len(shown),
+    )
+
+
+def _flattened(
+    behind: Sequence[np.ndarray], ends: Sequence[np.ndarray], embedding: Embedding
+) -> tuple[list[np.ndarray], tuple[float, float] | None]:
+    """All arrays in one plane, and the shares of variance along its axes."""
+    if embedding == "t-SNE":
+        behind = [array[:BEHIND] for array in behind]
+    arrays = [*behind, *ends]
+    stacked = np.concatenate(arrays)
+    cuts = np.cumsum([len(array) for array in arrays])[:-1]
+    if embedding == "pca":
+        pca = PCA(2, random_state=0).fit(stacked)
+        first, second = pca.explained_variance_ratio_.tolist()
+        return np.split(pca.transform(stacked), cuts), (first, second)
+    short = PCA(min(50, *stacked.shape), random_state=0).fit_transform(stacked)
+    perplexity = min(PERPLEXITY, (len(short) - 1) / 3)
+    flat = TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(short)
+    return np.split(flat, cuts), None
+
+
+def draw_posterior_map(found: PosteriorMap, width: float = PAGE) -> Figure:
+    """One panel per prior, all with the same axes."""
+    vectors = len(found.arrows[0].initial)
+    n = ", ".join(f"{name} (n = {len(points):,})" for name, points in found.behind.items())
+    method = "Principal components" if found.shares else f"t-SNE (perplexity {PERPLEXITY:g}, seed 0)"
+    caption = (
+        f"{method} at {found.place}: {counted(vectors, 'vector')} per prior, seed {found.seed}, one plane "
+        f"for all{f'; behind them {n}' if n else ''}. {CHOSEN}"
+    )
+    if not found.shares:
+        caption += " Only neighbours mean something, not lengths and directions of arrows."
+    if found.left_out:
+        caption += f" {counted(found.left_out, 'more prior')} not shown."
+    keys = [
+        Line2D(
+            [], [], color=TEXT, marker="o", markerfacecolor="white", markersize=5, lw=0, label="prior sample"
+        ),
+        Line2D([], [], color=TEXT, marker="o", markersize=5, linewidth=0, label="posterior"),
+        *(
+            Line2D([], [], color=grey, marker=marker, markersize=3.5, linewidth=0, label=name)
+            for name, (grey, marker) in zip(found.behind, _behind_looks(len(found.behind)), strict=True)
+        ),
+    ]
+    figure, panels = page(
+        len(found.arrows),
+        caption,
+        width=width,
+        height=2.3,
+        keys=keys,
+        title=found.where,
+        sharex=True,
+        sharey=True,
+    )
+    looks = prior_looks(arrows.prior for arrows in found.arrows)
+    moving = np.concatenate([points for arrows in found.arrows for points in (arrows.initial, arrows.final)])
+    lying = np.concatenate([*found.behind.values(), moving[:0]])
+    for panel, arrows in zip(panels, found.arrows, strict=True):
+        _draw(panel, arrows, found.behind, looks[arrows.prior])
+        panel.set_title(f"{arrows.prior}, {arrows.rate}: loss {arrows.loss:.2f}", fontsize=TITLE - 1)
+    fit_window(panels[0], lying, moving)
+    names = ("t-SNE 1", "t-SNE 2")
+    if found.shares:
+        names = (f"PC 1 ({found.shares[0]:.0%} of variance)", f"PC 2 ({found.shares[1]:.0%})")
+    for panel in panels:
+        spec = panel.get_subplotspec()
+        assert spec is not None
+        panel.set_ylabel(names[1] if spec.is_first_col() else "", fontsize=NORMAL)
+        panel.set_xlabel(names[0] if spec.is_last_row() else "", fontsize=NORMAL)
+    return figure
+
+
+def _behind_looks(count: int) -> list[tuple[str, str]]:
+    return [(GREYS[i % len(GREYS)], MARKERS[i % len(MARKERS)]) for i in range(count)]
+
+
+def _draw(panel: Axes, arrows: Arrows, behind: Mapping[str, Float[np.ndarray, "N 2"]], look: Look) -> None:
+    for points, (grey, marker) in zip(behind.values(), _behind_looks(len(behind)), strict=True):
+        x, y = points.T
+        panel.scatter(x, y, s=3, color=grey, marker=marker, linewidths=0, rasterized=True, zorder=1)
+    (x, y), (end_x, end_y) = arrows.initial.T, arrows.final.T
+    panel.quiver(
+        x,
+        y,
+        end_x - x,
+        end_y - y,
+        angles="xy",
+        scale_units="xy",
+        scale=1,
+        color=LINE,
+        width=0.004,
+        headwidth=4,
+        headlength=5,
+        zorder=2,
+    )
+    panel.scatter(
+        x, y, s=28, marker=look.marker, facecolors="white", edgecolors=look.colour, linewidths=0.8, zorder=3
+    )
+    panel.scatter(end_x, end_y, s=9, marker=look.marker, color=look.colour, linewidths=0, zorder=4)

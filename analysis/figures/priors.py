@@ -1,0 +1,222 @@
+"""Pictures of priors: what each draws in a plane."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from analysis.figures.palette import BACKGROUND, BLUE, LINE, prior_looks
+from analysis.figures.style import SMALL, page, save
+from softprior.inputs.validation import validate
+from softprior.priors import PRIORS, Distribution
+from softprior.priors.domain import Domain, Shrinkage, fit_domain
+from softprior.prompt import Place
+from softprior.results.posteriors import Posterior, save_posterior
+from softprior.seeding import derive, torch_generator
+from softprior.statistics.reference import Reference
+
+DRAWS = 300
+"""Vectors that a panel shows."""
+
+WINDOW = (-0.52, 0.48, -0.48, 0.52)
+"""Left, right, bottom and top of every panel."""
+
+MASSES = (0.5, 0.9)
+"""A density's contours enclose these shares of it, in the smallest area."""
+
+GRID, WIDER = 400, 2
+"""Points along a side of the grid that densities are drawn on, which is so much wider than the window: four
+points to an isotropic sample's deviation, and hardly any mass left out."""
+
+TUNED = "TUNED"
+"""Stands for the posterior file of the plane."""
+
+CAPTION = (
+    f"{DRAWS} vectors from each prior (seed 0; vectors drawn more than once are shown once, larger) over a "
+    "vocabulary of {count} tokens, in grey, that no Gaussian describes. Lines hold 50% and 90% of a density."
+)
+
+WORDS = "the words of an instruction stand where tokens do"
+
+
+class Panel(NamedTuple):
+    """One prior in the plane.
+
+    Attributes:
+        picture: the file it belongs to.
+        prior: its name in study files.
+        params: its parameters.
+        title: what differs from the defaults.
+        tokens: P.
+        places: where it is drawn, one colour each.
+        zoom: how much wider than `WINDOW` it is.
+    """
+
+    picture: str
+    prior: str
+    params: dict[str, object] = {}
+    title: str = ""
+    tokens: int = 20
+    places: tuple[Place, ...] = (Place(0),)
+    zoom: float = 1.0
+
+
+PANELS = (
+    Panel("blind", "zeros", places=(Place(0, "value"),)),
+    Panel("blind", "isotropic"),
+    # Its width depends on P + H alone; in two dimensions so many tokens make it that of 20 at H = 576.
+    Panel("blind", "xavier", title="as wide as at P + H = 596", tokens=594),
+    Panel("fitted", "fitted"),
+    Panel("fitted", "exclusion", title="zoomed out", zoom=2.4),
+    Panel("fitted", "exclusion", {"quantile": 0.95}, "quantile: 0.95"),
+    Panel("fitted", "interpolation"),
+    Panel("fitted", "low_density"),
+    Panel("fitted", "vae", {"latent": 2, "width": 64}, "latent: 2, width: 64"),
+    Panel("vectors", "vocabulary"),
+    Panel("vectors", "instruction", {"text": WORDS}, "nine words"),
+    Panel("vectors", "posterior", {"file": TUNED, "spread": 0.1}, "eight vectors, spread: 0.1", tokens=8),
+    Panel(
+        "vectors",
+        "mixture",
+        {"priors": ["isotropic", {"fitted": {"part": [0.5, 1.0]}}]},
+        "isotropic and fitted, part: [0.5, 1]",
+    ),
+    Panel(
+        "vectors",
+        "by_place",
+        {"default": {"exclusion": {"quantile": 0.5}}, "blocks": {"0": "vocabulary"}},
+        "two of the places",
+        places=(Place(0), Place(9)),
+    ),
+)
+"""Every prior has one panel at least."""
+
+
+class Table:
+    """A `PriorSource` without a model: the rows of a table."""
+
+    def __init__(self, rows: Float[Tensor, "V H"], tokens: int, place: Place) -> None:
+        self.place = place
+        self.places = (place,)
+        self.tokens = tokens
+        self.hidden = rows.shape[1]
+        self.model = "table"
+        self.fingerprint = hashlib.sha256(rows.numpy().tobytes()).hexdigest()
+        self.view = ""
+        self._rows = rows
+
+    def vocabulary(self) -> Float[Tensor, "V H"]:
+        return self._rows
+
+    def text(self, text: str) -> Float[Tensor, "T H"]:
+        return self._rows[[derive(0, word) % len(self._rows) for word in text.split()]]
+
+    def unplaced(self, vectors: Float[Tensor, "P H"]) -> Float[Tensor, "P H"]:
+        return vectors
+
+    def seen(self, vectors: Float[Tensor, "N H"]) -> Float[Tensor, "N H"]:
+        return vectors
+
+    def reference(self) -> Reference:
+        return fit_domain(Domain(), Shrinkage(), self).reference
+
+
+def plane() -> Float[Tensor, "V 2"]:
+    """A vocabulary that no Gaussian describes: a bent band, then (in the other half of the ids) two knots.
+
+    Its coordinates spread as SmolLM2's do, with a deviation of about 0.14, so that scales mean the same.
+    """
+    generator = torch_generator(0, "plane")
+
+    def normal(count: int) -> Tensor:
+        return torch.randn(count, 2, generator=generator)
+
+    angle = (0.55 + 0.95 * torch.rand(450, generator=generator)) * math.pi
+    band = torch.stack([angle.cos(), angle.sin()], 1) * 0.30 + torch.tensor([0.02, -0.02])
+    band = band + 0.016 * normal(450)
+    large = torch.tensor([0.17, 0.19]) + normal(290) * torch.tensor([0.055, 0.03])
+    small = torch.tensor([0.22, -0.13]) + normal(160) * 0.018
+    return torch.cat([band, large, small])
+
+
+def draw_priors(folder: Path, panels: tuple[Panel, ...] = PANELS) -> list[Path]:
+    """Draws every picture of the panels as `priors-PICTURE.png`; returns the files.
+
+    Raises:
+        KeyError: a prior has no panel.
+    """
+    missing = set(PRIORS.kinds) - {panel.prior for panel in panels}
+    if missing:
+        raise KeyError(f"no panel for {', '.join(sorted(missing))}: list it in PANELS")
+    rows = plane()
+    paths = []
+    with tempfile.TemporaryDirectory() as scratch:
+        tuned = _tuned(Path(scratch) / "tuned.safetensors")
+        for name in dict.fromkeys(panel.picture for panel in panels):
+            shown = [panel for panel in panels if panel.picture == name]
+            figure, axes = page(len(shown), CAPTION.format(count=len(rows)), width=9.3, height=3.25)
+            for panel, at in zip(shown, axes, strict=True):
+                _draw(at, panel, rows, tuned)
+            paths.append(save(figure, folder / f"priors-{name}.png"))
+    return paths
+
+
+def _tuned(path: Path) -> Path:
+    """A posterior file of eight vectors that training has carried off the tokens."""
+    angle = torch.arange(8) / 8 * 2 * math.pi
+    vectors = torch.stack([angle.cos(), angle.sin()], 1) * 0.33 + torch.tensor([0.05, 0.05])
+    vectors = vectors + 0.05 * torch.randn(8, 2, generator=torch_generator(0, "tuned"))
+    final = {Place(0): vectors}
+    save_posterior(path, Posterior({"model": {"fingerprint": "table"}}, final, final, {}))
+    return path
+
+
+def _draw(at: Axes, panel: Panel, rows: Float[Tensor, "V 2"], tuned: Path) -> None:
+    params = {key: str(tuned) if value == TUNED else value for key, value in panel.params.items()}
+    prior = validate(PRIORS[panel.prior], params, panel.prior)
+    window = [panel.zoom * edge for edge in WINDOW]
+    at.scatter(rows[:, 0], rows[:, 1], s=3, color=BACKGROUND, linewidths=0)
+    (own,) = prior_looks([panel.prior]).values()
+    for place, colour, marker in zip(panel.places, (own.colour, BLUE), ("o", "^"), strict=False):
+        distribution = prior.fit(Table(rows, panel.tokens, place))
+        draws = distribution.sample(torch_generator(0, "picture"), DRAWS)
+        different = draws.unique(dim=0)
+        few = len(different) < DRAWS / 10
+        label = f"block {place.block}" if len(panel.places) > 1 else None
+        x, y = (different if few else draws).T
+        size = 34 if few else 6
+        at.scatter(x, y, s=size, color=colour, marker=marker, linewidths=0, label=label)
+        if distribution.has_density:
+            _contours(at, distribution, window)
+    if len(panel.places) > 1:
+        at.legend(loc="lower left", fontsize=SMALL, frameon=False)
+    at.set_title(panel.prior + (f"  ({panel.title})" if panel.title else ""), fontsize=9)
+    at.set_xlim(*window[:2])
+    at.set_ylim(*window[2:])
+    at.set_aspect("equal")
+    # The origin: what zeros, isotropic and xavier are drawn around, tokens or not.
+    at.axhline(0, color=LINE, linewidth=0.4, zorder=0)
+    at.axvline(0, color=LINE, linewidth=0.4, zorder=0)
+
+
+def _contours(at: Axes, distribution: Distribution, window: list[float]) -> None:
+    """Draws the smallest areas that contain `MASSES` of the density."""
+    left, right, bottom, top = (WIDER * edge for edge in window)
+    x, y = np.linspace(left, right, GRID), np.linspace(bottom, top, GRID)
+    points = torch.from_numpy(np.stack(np.meshgrid(x, y), -1).reshape(-1, 2))
+    density = distribution.log_prob(points).exp().numpy()
+    ordered = np.sort(density)[::-1]
+    held = ordered.cumsum() / ordered.sum()
+    levels = {float(ordered[held.searchsorted(mass)]) for mass in MASSES}
+    # A hair lower, or a uniform density's edge would not be crossed.
+    heights = sorted(level * (1 - 1e-6) for level in levels)
+    at.contour(x, y, density.reshape(GRID, GRID), heights, colors="black", linewidths=0.8)

@@ -1,0 +1,106 @@
+"""A map of test loss over priors and rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from analysis.figures.palette import ORANGE
+from analysis.figures.settings import Cell, chosen
+from analysis.figures.style import NORMAL, PAGE, SMALL, TITLE, page
+
+DARK = 0.5
+"""Share of the colours' range below which letters are white."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateMap:
+    """One cell of a study.
+
+    Attributes:
+        rates: in words, absolute ones first, rising.
+        losses: mean test loss over seeds, in nats; nan where there is no finished trial.
+        spreads: standard deviation over seeds; nan for one seed.
+        seeds: number of finished seeds.
+        chosen: of every prior the rate that validation chooses.
+    """
+
+    where: str
+    priors: tuple[str, ...]
+    rates: tuple[str, ...]
+    losses: Float[np.ndarray, "P R"]
+    spreads: Float[np.ndarray, "P R"]
+    seeds: Int[np.ndarray, "P R"]
+    chosen: tuple[int, ...]
+
+
+def rate_map_of(cell: Cell) -> RateMap:
+    """Reads a cell of a study."""
+    ordered = cell.trials.sort_values(["rate_relative", "rate"])
+    rates = tuple(dict.fromkeys(ordered["at"]))
+    priors = tuple(dict.fromkeys(cell.trials.prior))
+    best = chosen(cell)
+    table = cell.trials.groupby(["prior", "at"]).test_loss.agg(["mean", "std", "count"])
+    table = table.reindex([(prior, rate) for prior in priors for rate in rates])
+    shape = (len(priors), len(rates))
+    return RateMap(
+        where=cell.name,
+        priors=priors,
+        rates=rates,
+        losses=table["mean"].to_numpy(float).reshape(shape),
+        spreads=table["std"].to_numpy(float).reshape(shape),
+        seeds=table["count"].fillna(0).to_numpy(int).reshape(shape),
+        chosen=tuple(rates.index(best[prior]["at"].iloc[0]) for prior in priors),
+    )
+
+
+def draw_rates(cells: Sequence[RateMap], width: float = PAGE) -> Figure:
+    """One panel per cell."""
+    counts = np.concatenate([cell.seeds[cell.seeds > 0] for cell in cells])
+    few, most = int(counts.min()), int(counts.max())
+    n = f"{few} to {most}" if few != most else str(most)
+    caption = (
+        f"Test loss in nats: mean over seeds ± standard deviation (n = {n} per cell"
+        + (", given where it is not the largest" if few != most else "")
+        + "). Framed: the rate that validation chooses for the prior. Darker is lower."
+    )
+    rows = max(len(cell.priors) for cell in cells)
+    height = 0.7 + (0.44 if few != most else 0.34) * rows
+    figure, panels = page(len(cells), caption, width=width, height=height, columns=2)
+    for panel, cell in zip(panels, cells, strict=True):
+        _draw(panel, cell, most)
+    return figure
+
+
+def _draw(panel: Axes, cell: RateMap, most: int) -> None:
+    known = cell.losses[np.isfinite(cell.losses)]
+    # A diverged rate would leave one colour for all others.
+    low, high = (known.min(), np.quantile(known, 0.9)) if len(known) else (0.0, 1.0)
+    panel.imshow(cell.losses, cmap="cividis", vmin=low, vmax=max(high, low + 1e-9), aspect="auto")
+    for row, column in np.ndindex(cell.losses.shape):
+        loss, spread = cell.losses[row, column], cell.spreads[row, column]
+        if not np.isfinite(loss):
+            panel.text(column, row, "none", fontsize=SMALL - 1, ha="center", va="center", color="#777777")
+            continue
+        text = f"{loss:.2f}" + (f"\n± {spread:.2f}" if np.isfinite(spread) else "")
+        if cell.seeds[row, column] != most:
+            text += f"\nn = {cell.seeds[row, column]}"
+        dark = (min(loss, high) - low) / max(high - low, 1e-9) < DARK
+        colour = "white" if dark else "black"
+        panel.text(column, row, text, fontsize=SMALL - 1, ha="center", va="center", color=colour)
+    for row, column in enumerate(cell.chosen):
+        box = Rectangle((column - 0.47, row - 0.45), 0.94, 0.9, fill=False, edgecolor=ORANGE, linewidth=1.5)
+        panel.add_patch(box)
+    panel.set_xticks(range(len(cell.rates)), cell.rates)
+    panel.set_yticks(range(len(cell.priors)), cell.priors)
+    panel.tick_params(length=0)
+    for spine in panel.spines.values():
+        spine.set_visible(False)
+    panel.set_xlabel("rate", fontsize=NORMAL)
+    panel.set_title(cell.where, fontsize=TITLE)

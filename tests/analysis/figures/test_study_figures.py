@@ -1,0 +1,283 @@
+"""Figures of a study: their numbers follow from what it leaves, and what they say can be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from analysis.figures.learning_curves import Curve, Curves, curves_of, draw_curves
+from analysis.figures.moved import Moved, MovedPoint, draw_moved, moved_of
+from analysis.figures.posterior_maps import draw_posterior_map, posterior_map_of
+from analysis.figures.radii import Radii, RadiiMap, draw_radii, radii_of
+from analysis.figures.rates import RateMap, draw_rates, rate_map_of
+from analysis.figures.settings import Cell, band_text, cells, chosen, seeds_text
+from analysis.figures.study import draw_study
+from analysis.figures.style import COLUMN, PAGE, caption_of
+from analysis.figures.survival import Survival, Waiting, draw_survival, survival_of, target_of
+from softprior.library.results import Results
+from softprior.prompt import Place
+from softprior.results.background import load_background
+from softprior.statistics.gaussian import oas_shrinkage
+from tests.analysis.figures.overlaps import assert_no_overlap
+from tests.builders import Finished, tiny
+
+PRIORS = ("isotropic", "fitted", "vocabulary", "exclusion", "exclusion(quantile=0.95)", "interpolation")
+
+WIDTHS = pytest.mark.parametrize("width", [COLUMN, PAGE])
+
+
+@pytest.fixture(scope="module")
+def results(finished_study: Finished, tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return Results(finished_study.copy(tmp_path_factory.mktemp("figures")).root)
+
+
+@pytest.fixture
+def cell(results: Results) -> Cell:
+    (found,) = cells(results)
+    return found
+
+
+def made(**columns: object) -> Cell:
+    """A cell with these columns; rates are absolute."""
+    table = pd.DataFrame({"rate_relative": False, **columns})
+    table["at"] = [f"{rate:g}" for rate in table.rate]
+    return Cell("soft", table)
+
+
+def test_a_study_is_drawn_whole_and_twice(results: Results) -> None:
+    paths = draw_study(results)
+    assert [path.stem for path in paths] == [
+        "learning-curves",
+        "survival",
+        "moved-over-reach",
+        "rates",
+        "radii",
+        "posterior-map",
+    ]
+    for path in paths:
+        assert path.parent == results.folder.root / "figures" / "study"
+        assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_missing_posterior_leaves_out_its_figures_alone(finished_study: Finished, tmp_path: Path) -> None:
+    folder = finished_study.copy(tmp_path)
+    lost = next(trial for trial in finished_study.records if folder.posterior(trial).exists())
+    folder.posterior(lost).unlink()
+    with pytest.warns(UserWarning, match="is left out: there is no posterior file") as told:
+        paths = draw_study(Results(folder.root))
+    assert [str(warning.message).split(" is left out")[0] for warning in told] == [
+        "the figure radii",
+        "the figure posterior-map",
+    ]
+    assert {"learning-curves", "rates"} <= {path.stem for path in paths}
+    assert "posterior-map" not in {path.stem for path in paths}
+
+
+def test_the_rate_is_chosen_on_validation_among_those_with_most_seeds() -> None:
+    found = chosen(
+        made(
+            prior=["a"] * 6,
+            rate=[0.1, 0.1, 0.2, 0.2, 0.3, 0.4],
+            seed=[0, 1, 0, 1, 0, 0],
+            validation_loss=[2.0, 2.0, 1.0, 1.5, 0.1, 0.1],  # 0.3 and 0.4 lost a seed
+        )
+    )
+    assert found["a"].rate.tolist() == [0.2, 0.2]
+
+
+def test_seeds_in_words() -> None:
+    assert seeds_text([(0, 1, 2), (2, 1, 0)]) == "3 seeds (0 to 2)"
+    assert seeds_text([(0, 2)]) == "2 seeds (0, 2)"
+    assert seeds_text([(0, 1, 2), (0,)]) == "1 to 3 seeds"
+    assert seeds_text([(0, 1), (1, 2)]) == "2 seeds"
+    assert band_text([(4,)]) == "1 seed (4), so no band"
+
+
+def test_curves_are_the_records(results: Results, cell: Cell) -> None:
+    found = {curve.prior: curve for curve in curves_of(results, cell).curves}
+    assert set(found) == {"isotropic", "fitted"}
+    for record in results.records.values():
+        if record.spec.prior is not None:
+            own = found[record.spec.prior.name]
+            assert own.steps.tolist() == [score.step for score in record.validation]
+            assert own.mean.tolist() == own.low.tolist() == [score.loss for score in record.validation]
+
+
+def curves(seeds: tuple[int, ...] = (0, 1, 2)) -> Curves:
+    steps = np.arange(0, 101, 10)
+    mean = 7 * np.exp(-steps / 40)[None] + np.arange(len(PRIORS))[:, None]
+    own = [
+        Curve(prior=p, rate="0.01", seeds=seeds, steps=steps, mean=m, low=m - 0.2, high=m + 0.3)
+        for p, m in zip(PRIORS, mean, strict=True)
+    ]
+    return Curves(where="soft", curves=tuple(own))
+
+
+@WIDTHS
+def test_bands_of_curves_are_named(width: float) -> None:
+    figure = draw_curves([curves(), curves()], width)
+    assert "mean over 3 seeds (0 to 2), bands from the lowest to the highest seed" in caption_of(figure)
+    band = figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == pytest.approx((7 * np.exp(-2.5) - 0.2, 7.3))
+    assert_no_overlap(figure)
+    assert "so no band" in caption_of(draw_curves([curves((0,))]))
+
+
+def test_points_of_moved_over_reach_are_the_table(results: Results, cell: Cell) -> None:
+    found = moved_of(cell)
+    for point in found.points:
+        row = cell.trials[(cell.trials.prior == point.prior) & (cell.trials.seed == point.seed)].iloc[0]
+        assert (point.loss, point.moved_over_reach) == (row.test_loss, row.moved_over_reach)
+    assert found.nothing == cell.trials.baseline_loss.iloc[0]
+    assert "2 trials: 1 seed (0) per prior and rate" in caption_of(draw_moved([found]))
+
+
+def test_moved_over_reach_over_decades_has_round_ticks() -> None:
+    points = [
+        MovedPoint(prior=p, rate="0.1", seed=0, moved_over_reach=10.0 ** -(i / 2), loss=1.0 + i)
+        for i, p in enumerate(PRIORS)
+    ]
+    figure = draw_moved([Moved(where="soft", points=tuple(points), nothing=6.5)], COLUMN)
+    ticks = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert ticks == ["0.01", "0.1", "1"]
+    assert_no_overlap(figure)
+
+
+def test_the_map_of_rates_has_means_over_seeds_and_says_where_some_are_missing() -> None:
+    cell = made(
+        prior=["a", "a", "a", "b"],
+        rate=[0.1, 0.1, 0.2, 0.2],
+        seed=[0, 1, 0, 0],
+        validation_loss=[1.0, 1.0, 0.5, 1.0],
+        test_loss=[1.0, 3.0, 4.0, 5.0],
+    )
+    found = rate_map_of(cell)
+    assert (found.priors, found.rates) == (("a", "b"), ("0.1", "0.2"))
+    np.testing.assert_equal(found.losses, [[2.0, 4.0], [np.nan, 5.0]])
+    np.testing.assert_allclose(found.spreads[0, 0], 2**0.5)
+    assert found.seeds.tolist() == [[2, 1], [0, 1]]
+    assert found.chosen == (0, 1), "0.2 has a lower validation loss, but of one seed"
+    figure = draw_rates([found])
+    words = [text.get_text() for text in figure.axes[0].texts]
+    assert words == ["2.00\n± 1.41", "4.00\nn = 1", "none", "5.00\nn = 1"]
+    assert "n = 1 to 2 per cell" in caption_of(figure)
+
+
+@WIDTHS
+def test_numbers_of_a_large_map_of_rates_do_not_touch(width: float) -> None:
+    losses = np.linspace(1, 30, 24).reshape(6, 4)
+    found = RateMap(
+        where="soft",
+        priors=PRIORS,
+        rates=("0.001", "0.005", "0.01 rel", "0.05 rel"),
+        losses=losses,
+        spreads=losses / 10,
+        seeds=np.full((6, 4), 5),
+        chosen=(0,) * 6,
+    )
+    assert_no_overlap(draw_rates([found], width))
+
+
+def test_times_to_a_loss_count_label_tokens_until_the_first_validation_below(
+    results: Results, cell: Cell
+) -> None:
+    assert target_of(cell) == pytest.approx(
+        (cell.trials.initial_validation_loss.mean() + cell.trials.validation_loss.min()) / 2
+    )
+    for target, reached in ((100.0, True), (0.0, False)):
+        found = survival_of(results, cell, target)
+        assert found.unit == "label tokens"
+        for group in found.groups:
+            (trial,) = cell.trials[cell.trials.prior == group.prior].trial
+            labels = sum(point.labels for point in results.records[trial].steps)
+            assert group.reached.tolist() == [reached]
+            assert group.times.tolist() == [0 if reached else labels]
+
+
+def test_the_curve_is_kaplan_and_meiers_by_hand() -> None:
+    """Of 4 seeds one reaches the loss at 10, one is censored at 15, two reach it at 20 and 30."""
+    group = Waiting(
+        prior="fitted",
+        seeds=(0, 1, 2, 3),
+        times=np.array([10.0, 15.0, 20.0, 30.0]),
+        reached=np.array([True, False, True, True]),
+    )
+    times, shares = group.share_waiting()
+    assert times.tolist() == [10, 15, 20, 30]
+    assert shares == pytest.approx([3 / 4, 3 / 4, 3 / 8, 0])
+    nobody = Waiting(prior="xavier", seeds=(0,), times=np.array([30.0]), reached=np.array([False]))
+    assert nobody.share_waiting()[1].tolist() == [1.0]
+    figure = draw_survival([Survival(where="soft", target=2.5, groups=(group, nobody))], COLUMN)
+    assert "Ticks: training ended before (2 of 5 trials)" in caption_of(figure)
+    assert figure.axes[0].get_title() == "soft · loss 2.5"
+    assert_no_overlap(figure)
+
+
+def test_radii_are_those_of_a_gaussian_of_the_sample(results: Results, cell: Cell) -> None:
+    (found,) = radii_of(results, [cell])
+    assert [len(group.initial) for group in found.groups] == [4, 4]
+    # By the definition, for one token: left out of mean and covariance, with the shrinkage of the whole fit.
+    rows = torch.from_numpy(load_background(results.folder, tiny().fingerprint)).double()
+    whole, rest = torch.cov(rows.T, correction=0), rows[1:]
+    weight, one = oas_shrinkage(whole, len(rows)), torch.eye(len(whole)).double()
+    covariance = (1 - weight) * torch.cov(rest.T, correction=0) + weight * whole.trace() / len(whole) * one
+    away = rows[0] - rest.mean(0)
+    assert found.data[0] == pytest.approx(float(away @ torch.linalg.solve(covariance, away)) ** 0.5, rel=1e-6)
+
+
+@WIDTHS
+def test_chi_is_shown_only_where_tokens_are_enough(width: float) -> None:
+    radii = stats.chi(16).rvs(200, random_state=0)
+    groups = [
+        Radii(prior=p, seeds=(0, 1), initial=radii[:20], final=radii[20:40] + i) for i, p in enumerate(PRIORS)
+    ]
+    found = RadiiMap(where="soft", dimension=16, data=radii, groups=tuple(groups))
+    figure = draw_radii([found], width)
+    dotted = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_linestyle() == ":"]
+    assert dotted == pytest.approx(stats.chi(16).ppf([0.05, 0.5, 0.95]))
+    assert "n = 20 vectors per prior, 2 seeds (0 to 1)" in caption_of(figure)
+    assert_no_overlap(figure)
+    few = RadiiMap(where="soft", dimension=64, data=radii, groups=tuple(groups))
+    figure = draw_radii([few], width)
+    assert "Chi is left out" in caption_of(figure)
+    assert not [line for line in figure.axes[0].lines if line.get_linestyle() == ":"]
+
+
+@pytest.mark.usefixtures("quick_tsne")
+@pytest.mark.parametrize("embedding", ["pca", "t-SNE"])
+def test_arrows_go_from_sample_to_posterior_in_one_plane(
+    results: Results, cell: Cell, embedding: str
+) -> None:
+    few = {"vocabulary": load_background(results.folder, tiny().fingerprint)[:100]}
+    found = posterior_map_of(results, cell, embedding=embedding, behind=few)
+    assert found is not None
+    assert [arrows.prior for arrows in found.arrows] == ["isotropic", "fitted"]
+    figure = draw_posterior_map(found)
+    assert "4 vectors per prior, seed 0" in caption_of(figure)
+    assert "vocabulary (n = 100)" in caption_of(figure)
+    assert_no_overlap(figure)
+    if embedding == "t-SNE":
+        assert "perplexity 30, seed 0" in caption_of(figure)
+        return
+    # The plane is the first two principal components of all: distances in it are never longer than real ones.
+    for arrows in found.arrows:
+        (trial,) = cell.trials[cell.trials.prior == arrows.prior].trial
+        posterior = results.posteriors[trial]
+        moved = (posterior.final[Place(0)] - posterior.initial[Place(0)]).norm(dim=1).numpy()
+        assert (np.linalg.norm(arrows.final - arrows.initial, axis=1) <= moved + 1e-5).all()
+
+
+def test_activations_may_lie_behind_and_a_place_without_vectors_has_no_map(
+    results: Results, cell: Cell
+) -> None:
+    hidden = results.posteriors[cell.trials.trial.iloc[0]].initial[Place(0)].shape[1]
+    behind = {"squad": np.zeros((5, hidden), np.float32), "arithmetic": np.ones((7, hidden), np.float32)}
+    found = posterior_map_of(results, cell, behind=behind)
+    assert found is not None
+    assert "squad (n = 5), arithmetic (n = 7)" in caption_of(draw_posterior_map(found))
+    assert posterior_map_of(results, cell, place=Place(1)) is None

@@ -1,0 +1,73 @@
+"""A trial's own figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from analysis.figures.palette import prior_looks
+from analysis.figures.style import caption_of
+from analysis.figures.trial import draw_trial
+from softprior.methods import METHODS
+from softprior.priors import PRIORS
+from softprior.results.folder import StudyFolder
+from softprior.results.posteriors import load_posterior
+from softprior.results.records import Record
+from tests.analysis.figures.overlaps import assert_no_overlap
+from tests.builders import Finished, run, trial
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Every figure that is saved, once per file."""
+    figures: list[Figure] = []
+    save = Figure.savefig
+
+    def keep(self: Figure, *arguments, **options):
+        figures.append(self)
+        return save(self, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return figures
+
+
+def of(finished: Finished, prior: str) -> Record:
+    return next(r for r in finished.records.values() if r.spec.prior and r.spec.prior.name == prior)
+
+
+def test_a_soft_prompt_has_one_panel_over_the_vocabulary(
+    finished_study: Finished, tmp_path: Path, drawn: list[Figure]
+) -> None:
+    folder = finished_study.copy(tmp_path)
+    record = of(finished_study, "fitted")
+    path = draw_trial(record, folder, "a long title " * 10)
+    assert path == folder.figure(record.id)
+    assert imread(path)[..., :3].std() > 0.05, "the picture is blank"
+    assert folder.vector(record.id).read_bytes().startswith(b"%PDF")
+    (panel,) = drawn[0].axes
+    *_, start, end = panel.collections
+    assert len(start.get_offsets()) == len(end.get_offsets()) == 4
+    colour = prior_looks(["fitted"])["fitted"].colour
+    assert tuple(end.get_facecolor()[0]) == to_rgba(colour) == tuple(start.get_edgecolor()[0])
+    assert "Seed 0: 4 vectors per place" in caption_of(drawn[0])
+    assert "tokens of the vocabulary" in caption_of(drawn[0])
+    assert_no_overlap(drawn[0])
+
+
+def test_a_deep_prompt_has_one_panel_a_place(tmp_path: Path, drawn: list[Figure]) -> None:
+    folder = StudyFolder(tmp_path)
+    record = run(trial(method=METHODS["deep"](tokens=3), prior=PRIORS["isotropic"](), steps=2), tmp_path)
+    draw_trial(record, folder, "deep")
+    places = sorted(load_posterior(folder.posterior(record.id)).initial)
+    titles = [panel.get_title() for panel in drawn[0].axes if panel.axison]
+    assert len(titles) == len(places) == len(record.geometry)
+    assert_no_overlap(drawn[0])
+
+
+def test_an_untrained_trial_has_nothing_to_draw(finished_study: Finished) -> None:
+    record = next(r for r in finished_study.records.values() if r.spec.prior is None)
+    assert draw_trial(record, finished_study.folder, "none") is None
