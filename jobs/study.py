@@ -140,7 +140,8 @@ def _dry_run(console: Console, planned: Plan | SearchPlan, options: argparse.Nam
     _require_storage(planned, StudyFolder(study_folder(planned.study, options.results)))
     work = look(planned, options.results, again=options.again)
     lines = _described(planned, inf if options.all else FEW)
-    tell(console, [*lines, *_at_hand(planned.study), *_found(planned, work), *_reused(planned, work)])
+    found = [*_found(planned, work), *_extended(planned, work), *_reused(planned, work)]
+    tell(console, [*lines, *_at_hand(planned.study), *found])
     return FINISHED
 
 
@@ -195,15 +196,16 @@ def _announce(console: Console, planned: Plan | SearchPlan, work: Work) -> None:
         console.print(line)
     if isinstance(planned, SearchPlan):
         tell(console, _described(planned))
-    elif work.missing:
-        tell(console, _described(planned._replace(trials=work.missing)))
-    for line in _reused(planned, work):
+    elif work.new:
+        tell(console, _described(planned._replace(trials=work.new)))
+    for line in (*_extended(planned, work), *_reused(planned, work)):
         console.print(line)
 
 
 def _found(planned: Plan | SearchPlan, work: Work) -> list[str]:
     """Lines about what is finished already, and what of it will run again."""
-    name, done, again = planned.study.name, len(work.kept), len(work.superseded)
+    name, again = planned.study.name, len(work.superseded)
+    done = len(work.kept) + len(work.extended)
     lines = []
     if again:
         lines.append(f"study {name}: {counted(again, 'earlier trial')} made by other code will run again")
@@ -212,6 +214,17 @@ def _found(planned: Plan | SearchPlan, work: Work) -> list[str]:
         of = f"{done} of {counted(work.total, 'trial')} {by_number(done, 'is', 'are')}"
         lines.append(f"study {name}: {of} {state} already")
     return lines
+
+
+def _extended(planned: Plan | SearchPlan, work: Work) -> list[str]:
+    """The line about finished trials that are measured on other tasks, if there are any."""
+    from softprior.studies.describe import extending
+    from softprior.studies.search.plan import SearchPlan
+
+    trials = [trial for trial in work.trials if trial.id in work.extended]
+    if isinstance(planned, SearchPlan) or not trials:
+        return []
+    return [f"study {planned.study.name}: {extending(planned, trials)}"]
 
 
 def _reused(planned: Plan | SearchPlan, work: Work) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from softprior.errors import hidden
-from softprior.inputs.labels import numbered
+from softprior.inputs.labels import names, numbered
 from softprior.inputs.specs import Spec, TrialSpec
 from softprior.results.means import over_places
 from softprior.results.provenance import code
@@ -54,8 +54,22 @@ def once(record: Record) -> dict[str, float | None]:
         "test_shuffled_loss": record.test.shuffled_loss,
         "untrained_loss": None if record.untrained is None else record.untrained.loss,
         **{f"test_{name}": value for name, value in record.test.metrics.items()},
+        **_others(record),
         **over_places(record.geometry),
     }
+
+
+def _others(record: Record) -> dict[str, float | None]:
+    """Scores on other tasks: `also_TASK_loss`."""
+    known = names(found.task for found in record.also)
+    values: dict[str, float | None] = {}
+    for found in record.also:
+        if found.score is not None:
+            # MLflow takes no brackets or commas.
+            name = re.sub(r"[^\w.-]+", "_", known[found.task.canonical()]).strip("_")
+            score = {"loss": found.score.loss, "accuracy": found.score.accuracy, **found.score.metrics}
+            values |= {f"also_{name}_{number}": value for number, value in score.items()}
+    return values
 
 
 def parameters(trial: TrialSpec) -> dict[str, str]:
