@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.findings.common import Judged, equal, noise
+from analysis.findings.common import Judged, equal
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Equal
 from analysis.findings.study import Cell, Side, Study
@@ -42,7 +42,7 @@ def evidence(study: Study) -> list[Evidence]:
                 continue
             names = [name, *dict.fromkeys(known)]
             own = Cell(where, {each: cell.sides[each] for each in names}, cell.baseline)
-            found.append(equal(own, names, noise(study, cell)))
+            found.append(equal(study, own, names))
         if not any(_prior(side).name == "interpolation" for side in cell.sides.values()):
             reason = "the study has no interpolation here; add it with fitted on its two domains"
             found.append(Evidence(where=cell.where, missing=reason))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import combinations
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Rule
 from analysis.findings.study import Cell, Run, Side, Study, mean_loss
 from analysis.findings.values import Claim
+from analysis.inference.values import PerExample
 
 MARGIN = 0.05
 """Of equality, as a share of what the best prompt gains over no prompt."""
@@ -73,14 +74,14 @@ def missing_margin(cell: Cell) -> str:
     return "no prompt is better than none, so there is no margin; train longer or at other rates"
 
 
-def equal(cell: Cell, names: Iterable[str], noise: float | None) -> Evidence:
+def equal(study: Study, cell: Cell, names: Iterable[str]) -> Evidence:
     """Evidence that the losses of some sides are equal, each at its own chosen rate.
 
     Args:
         names: of the sides; the first is the reference.
     """
     names = list(names)
-    known = replace(about(cell), noise=noise)
+    known = replace(about(cell), noise=noise(study, cell))
     width = margin(cell)
     if width is None:
         return replace(known, missing=missing_margin(cell))
@@ -88,7 +89,8 @@ def equal(cell: Cell, names: Iterable[str], noise: float | None) -> Evidence:
     if any(len(own) < SEEDS for own in numbers.values()):
         return replace(known, missing=f"some pair {ONE_SEED}")
     primary = tuple(pair(b, names[0]) for b in names[1:])
-    return replace(known, numbers=numbers, margin=width, primary=primary)
+    examples = by_example(cell, combinations(names, 2), study.examples)
+    return replace(known, numbers=numbers, margin=width, primary=primary, examples=examples)
 
 
 def about(cell: Cell, name: str | None = None) -> Evidence:
@@ -97,6 +99,14 @@ def about(cell: Cell, name: str | None = None) -> Evidence:
         return Evidence(where=cell.where, rates=cell.rates, budget=cell.budget)
     side = cell.sides[name]
     return Evidence(where=f"{cell.where} · {name}", rates={name: side.chosen}, budget={name: len(side.rates)})
+
+
+def by_example(
+    cell: Cell, pairs: Iterable[tuple[str, str]], table: Mapping[str, PerExample]
+) -> dict[str, PerExample]:
+    """Differences by example of pairs of sides (b less a of each), where they are known."""
+    found = {pair(b, a): cell.by_example(b, a, table) for a, b in pairs}
+    return {what: values for what, values in found.items() if values is not None}
 
 
 def by_seed(values: dict[int, float]) -> Float[np.ndarray, "S"]:

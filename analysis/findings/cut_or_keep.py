@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from analysis.findings.common import Judged, equal, noise
+from analysis.findings.common import Judged, equal
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Equal
 from analysis.findings.study import Cell, Side, Study
@@ -34,7 +34,7 @@ def evidence(study: Study) -> list[Evidence]:
             found.append(Evidence(where=cell.where, missing=f"{reason}; add deep with cut and with keep"))
         for both in pairs:
             own = Cell(cell.where, {name: cell.sides[name] for name in both}, cell.baseline)
-            found.append(equal(own, both, noise(study, cell)))
+            found.append(equal(study, own, both))
     return found
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
+from analysis.inference.values import PerExample
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
@@ -21,6 +23,7 @@ class Evidence:
         margin: of equality, in nats.
         tested: what is tested in place of the numbers where that differs, by the same names.
         primary: names of the comparisons with the reference; empty if all count.
+        examples: the same differences by example, where they are known.
         rates, budget, noise: see `Finding`.
     """
 
@@ -31,6 +34,7 @@ class Evidence:
     margin: float | None = None
     tested: Mapping[str, Float[np.ndarray, "S"]] = field(default_factory=dict)
     primary: tuple[str, ...] = ()
+    examples: Mapping[str, PerExample] = field(default_factory=dict)
     rates: Mapping[str, str] = field(default_factory=dict)
     budget: Mapping[str, int] = field(default_factory=dict)
     noise: float | None = None

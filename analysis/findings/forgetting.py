@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, pair
+from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, by_example, pair
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Differ
 from analysis.findings.study import Run, Study
@@ -44,8 +44,9 @@ def evidence(study: Study) -> list[Evidence]:
         else:
             numbers = {pair(name, first): cell.differences(name, first, number) for name in others}
             enough = {what: own for what, own in numbers.items() if len(own) >= SEEDS}
+            examples = by_example(cell, [(first, name) for name in others], study.texts)
             missing = "" if enough else f"every pair {ONE_SEED}"
-            found.append(replace(known, numbers=enough, missing=missing))
+            found.append(replace(known, numbers=enough, missing=missing, examples=examples))
     return found
 
 

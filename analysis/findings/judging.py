@@ -17,9 +17,9 @@ from analysis.findings.study import Study
 from analysis.findings.values import Claim, Comparison, Finding
 from analysis.inference import power
 from analysis.inference.equality import tost
-from analysis.inference.intervals import over_seeds
+from analysis.inference.intervals import over_seeds, over_seeds_and_groups
 from analysis.inference.multiple import holm
-from analysis.inference.values import EQUIVALENCE, LEVEL
+from analysis.inference.values import EQUIVALENCE, LEVEL, Interval, PerExample
 
 
 class Case(NamedTuple):
@@ -118,6 +118,7 @@ def _comparisons(one: Case, adjusted: Mapping[str, float], level: float) -> list
                 value=centre,
                 interval=over_seeds(numbers),
                 equivalence=over_seeds(numbers, EQUIVALENCE) if isinstance(rule, Equal) else None,
+                wider=_wider(evidence.examples.get(what)),
                 seeds=seeds,
                 test=test.name,
                 p=test.p,
@@ -128,6 +129,12 @@ def _comparisons(one: Case, adjusted: Mapping[str, float], level: float) -> list
             )
         )
     return found
+
+
+def _wider(values: PerExample | None) -> Interval | None:
+    """None too where there is one group."""
+    found = None if values is None else over_seeds_and_groups(values)
+    return None if found is None or np.isnan(found.low) else found
 
 
 def _worded(found: Finding) -> Finding:

@@ -16,5 +16,6 @@ def plan_claims(folder: StudyFolder, work: Work) -> None:
     Whoever has seen results can no longer plan: what such a study shows stays exploratory.
     """
     header = read_header(folder.study)
-    if CLAIMS not in header and not work.kept and not work.superseded:
+    ended = work.kept or work.superseded or work.extended
+    if CLAIMS not in header and not ended:
         write_json(folder.study, header | {CLAIMS: {claim.name: claim.rule for claim in JUDGED}})

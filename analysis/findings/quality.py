@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.findings.common import Judged, equal, noise
+from analysis.findings.common import Judged, equal
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Equal
 from analysis.findings.study import Study
@@ -28,7 +28,7 @@ def evidence(study: Study) -> list[Evidence]:
         if len(cell.sides) < 2:
             found.append(Evidence(where=cell.where, missing="the study has one prior here; add another"))
         else:
-            found.append(equal(cell, cell.sides, noise(study, cell)))
+            found.append(equal(study, cell, cell.sides))
     return found
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from analysis.findings.rows import Rows, forgetting, only_text
 from analysis.findings.study import Study, runs_of
 from softprior.errors import UserError
 from softprior.inputs.labels import by_number, counted
 from softprior.library.results import Results
 from softprior.results.background import load_background
+from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Posterior, load_posterior
 from softprior.results.records import Record, load_record
 from softprior.studies.table import CLAIMS
@@ -56,6 +58,7 @@ def read_studies(folders: Sequence[str]) -> Read:
             f"no trial with a trained prompt has finished in {', '.join(map(str, folders))}; "
             "run the study first"
         )
+    folders = {trial: results.folder for results in reversed(found) for trial in results.study["trials"]}
     first = found[0]
     planned = first.study.get(CLAIMS) if len(found) == 1 else None
     return Read(
@@ -63,8 +66,11 @@ def read_studies(folders: Sequence[str]) -> Read:
         study=Study(
             runs=runs,
             baselines=baselines,
-            posteriors=_Posteriors(found),
+            posteriors=_Posteriors(folders),
             vocabulary=load_background(first.folder, runs[0].record.spec.model_fingerprint),
+            numbers=forgetting(runs, baselines),
+            examples=Rows(folders, {run.id: run.record.spec.task for run in runs}, runs),
+            texts=Rows(folders, {run.id: text for run in runs if (text := only_text(run))}, runs),
             planned=planned if isinstance(planned, dict) else {},
         ),
         notes=tuple(notes),
@@ -99,8 +105,8 @@ def _records(results: Results) -> tuple[dict[str, Record], list[str]]:
 class _Posteriors(Mapping[str, Posterior]):
     """Posterior files of several studies by trial id, read when needed; others are not there."""
 
-    def __init__(self, studies: Sequence[Results]) -> None:
-        self._folders = {trial: results.folder for results in studies for trial in results.study["trials"]}
+    def __init__(self, folders: Mapping[str, StudyFolder]) -> None:
+        self._folders = folders
         self._known: dict[str, Posterior | None] = {}
 
     def __getitem__(self, trial: str) -> Posterior:

@@ -41,7 +41,8 @@ def number(own: Comparison, quantity: str) -> str:
     """A comparison with its interval, p and seeds."""
     unit = f" {quantity}" if quantity else ""
     p = f"p {_p(own.p)}, {_p(own.adjusted)} after Holm"
-    return f"{short(own)}{unit}, 95% {ends(own.interval)}, {p}, {counted(own.seeds, 'seed')}"
+    wider = f" ({ends(own.wider)} for other examples too)" if own.wider is not None else ""
+    return f"{short(own)}{unit}, 95% {ends(own.interval)}{wider}, {p}, {counted(own.seeds, 'seed')}"
 
 
 def short(own: Comparison) -> str:

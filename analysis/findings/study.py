@@ -125,6 +125,20 @@ class Cell:
         first, second = (self.sides[name].values(number, averaged) for name in (a, b))
         return np.array([first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())])
 
+    def by_example(self, a: str, b: str, table: Mapping[str, PerExample]) -> PerExample | None:
+        """a less b of each example and seed, each at its own chosen rate.
+
+        None unless every seed that both have was measured on the same examples.
+        """
+        first, second = (self.sides[name].runs for name in (a, b))
+        seeds = tuple(sorted(first.keys() & second.keys()))
+        both = [[table.get(runs[seed].id) for runs in (first, second)] for seed in seeds]
+        known = [one for pair in both for one in pair if one is not None]
+        if not known or len(known) < 2 * len(seeds) or len({one.examples for one in known}) > 1:
+            return None
+        values = np.concatenate([known[2 * i].values - known[2 * i + 1].values for i in range(len(seeds))])
+        return PerExample(values, known[0].weights, known[0].groups, seeds, known[0].examples)
+
 
 def mean_loss(side: Side) -> float:
     """Mean test loss over the seeds at the chosen rate; nan where no seed has one."""
@@ -145,7 +159,8 @@ class Study:
             running text with the prompt minus without), `projection` (Jensen-Shannon divergence of outputs
             under the prompt and under its nearest tokens), `without_near` and `without_far` (test loss after
             removing the vectors nearest to, and farthest from, the vocabulary).
-        examples: losses of each example by trial id, one row each.
+        examples: losses of each example of the trial's own test split by trial id, one row each.
+        texts: the same of running text that the trial's final prompt was measured on.
         twins: pairs of test losses of trainings that differ by rounding alone, by the task's name.
         planned: rule of each claim that was in the study's list when it started, by the claim's name.
     """
@@ -156,6 +171,7 @@ class Study:
     vocabulary: Float[np.ndarray, "N H"] | None = None
     numbers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     examples: Mapping[str, PerExample] = field(default_factory=dict)
+    texts: Mapping[str, PerExample] = field(default_factory=dict)
     twins: Mapping[str, Float[np.ndarray, "T 2"]] = field(default_factory=dict)
     planned: Mapping[str, str] = field(default_factory=dict)
 

@@ -45,6 +45,8 @@ class Comparison:
         value: mean over seeds, in the claim's `quantity`.
         interval: 95%, over seeds.
         equivalence: 90%, where equality is tested.
+        wider: 95%, for other seeds and other examples of the same kind, which are paired and clustered by
+            article, module or document; None where single examples are not known.
         seeds: number of seeds that have both sides.
         test: name of the test.
         p: raw, two-sided.
@@ -61,6 +63,7 @@ class Comparison:
     value: float
     interval: Interval
     equivalence: Interval | None = None
+    wider: Interval | None = None
     seeds: int
     test: str
     p: float

@@ -55,12 +55,14 @@ class PerExample:
         weights: label tokens of each example; ones for a plain mean over examples.
         groups: the article, module or document of each example; examples of one group are not independent.
         seeds: of the rows of `values`.
+        examples: their ids, by which results of several settings are paired.
     """
 
     values: Float[np.ndarray, "S E"]
     weights: Float[np.ndarray, "E"]
     groups: Sequence[str]
     seeds: tuple[int, ...]
+    examples: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         rows, examples = self.values.shape
