@@ -5,11 +5,14 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from analysis.comparison_table import comparison_table
+from analysis.comparisons import compare, differing
+from analysis.findings.study import Study, runs_of
 from analysis.search_tables import best_table, importance_table
 from analysis.tables import failures_table, results_table
 from jobs.exits import FAILED, FINISHED, no_command
@@ -17,6 +20,7 @@ from jobs.screen import tell_unsent
 from softprior.errors import hidden
 from softprior.inputs.labels import by_number, counted
 from softprior.library.results import Results, Tracked
+from softprior.results.records import Record
 from softprior.studies.again import STARTS_OVER, reused_note
 from softprior.studies.describe import closing_notes
 from softprior.studies.observers import Work
@@ -39,7 +43,7 @@ def report(console: Console, planned: Plan | SearchPlan, work: Work, results: Re
         _compare(console, results)
         reused = reused_note(work.kept.values(), STARTS_OVER)
     else:
-        status = _study(console, results)
+        status = _study(console, results, _labelled(planned, results))
         _notes(console, planned, results, told=planned.notes if work.missing else ())
         # The table above lists reused trials among the new ones, if there are any.
         reused = reused_note(work.kept.values()) if work.missing else None
@@ -50,17 +54,22 @@ def report(console: Console, planned: Plan | SearchPlan, work: Work, results: Re
 
 def _notes(console: Console, planned: Plan | SearchPlan, results: Results, told: Sequence[str]) -> None:
     """What users should know about the trials, except what was said before they ran."""
-    specs = {trial.id: trial for trial in planned.trials}  # with the study file's labels, unlike records
-    records = [record.model_copy(update={"spec": specs[i]}) for i, record in results.records.items()]
-    for line in closing_notes(records):
+    for line in closing_notes(_labelled(planned, results)):
         if line not in told:
             console.print(f"note: {line}", soft_wrap=True)
 
 
-def _study(console: Console, results: Results) -> int:
+def _labelled(planned: Plan | SearchPlan, results: Results) -> list[Record]:
+    """The records with the study file's labels."""
+    specs = {trial.id: trial for trial in planned.trials}
+    return [record.model_copy(update={"spec": specs[i]}) for i, record in results.records.items()]
+
+
+def _study(console: Console, results: Results, records: Sequence[Record]) -> int:
     trials, folder = results.trials, results.folder
     console.print(results_table(trials, folder.root.name, console.width))
     _failures(console, results)
+    print_comparisons(console, records)
     console.print(f"results  {folder.root}")
     console.print(f"figures  {folder.root / 'figures'}")
     _tracking(console, results.tracked)
@@ -72,6 +81,13 @@ def _study(console: Console, results: Results) -> int:
         console.print(f"{of} failed; run the same command again to retry {them}")
     unmeasured = any(other.error for record in results.records.values() for other in record.also)
     return FAILED if unmeasured or (trials.status != "finished").any() else FINISHED
+
+
+def print_comparisons(console: Console, records: Iterable[Record]) -> None:
+    """Prints a table for every axis on which trials have two values and two seeds."""
+    study = Study(*runs_of(records))
+    for axis in differing(study):
+        console.print(comparison_table(compare(study, axis), axis))
 
 
 def _search(console: Console, planned: SearchPlan, results: Results, summary: Summary) -> int:

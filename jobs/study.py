@@ -150,6 +150,7 @@ def _run(
 ) -> int:
     # These bring in torch, Ray and MLflow; a dry run or a wrong key should not wait for all of them.
     from analysis.figures.illustrator import Illustrator
+    from analysis.findings.planning import plan_claims
     from jobs.reports import report
     from softprior.studies.progress import Watch
     from softprior.studies.runner import InterruptedStudyError
@@ -159,6 +160,7 @@ def _run(
 
     def listen(work: Work) -> Sequence[Observer]:
         began.append(work)
+        plan_claims(folder, work)
         _announce(console, planned, work)
         stop.orderly = True
         return [

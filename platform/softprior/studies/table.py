@@ -22,6 +22,9 @@ from softprior.training.environment import versions
 
 STUDY_FORMAT = 1
 
+CLAIMS = "claims"
+"""Key of study.json: the rule of each claim that the study will judge, by name, written before its trials."""
+
 FIRST_COLUMNS = (
     ("trial", pa.string()),
     ("label", pa.string()),
@@ -129,12 +132,13 @@ def require_own(folder: StudyFolder, plan: Planned) -> None:
 
 
 def write_study(folder: StudyFolder, plan: Planned) -> None:
-    """Writes study.json.
+    """Writes study.json; claims that were planned when the study started stay as they were.
 
     Raises:
         UserError: the folder contains another study.
     """
     require_own(folder, plan)
+    kept = read_study(folder.study) if folder.study.exists() else {}
     value = {
         "format": STUDY_FORMAT,
         "spec": plan.spec,
@@ -143,6 +147,7 @@ def write_study(folder: StudyFolder, plan: Planned) -> None:
         "data_fingerprints": {_task_key(trial): trial.data_fingerprint for trial in plan.trials},
         "versions": versions(),
         **code(),
+        **{key: kept[key] for key in (CLAIMS,) if key in kept},
     }
     write_json(folder.study, value)
 
