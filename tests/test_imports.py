@@ -61,6 +61,8 @@ ONLY_IN = {
     "pytest": ["platform/softprior/testing/"],
     "hypothesis": [],
     "matplotlib": ["analysis/"],
+    "statsmodels": ["analysis/inference/"],
+    "lifelines": ["analysis/inference/"],
 }
 """Where a heavy library, or one of tests and benchmarks, may enter."""
 

@@ -1,0 +1,1 @@
+"""What a study of trials shows: claims, their rules, and findings."""

@@ -1,0 +1,111 @@
+"""Claims and findings as values. docs/findings.md says how to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from analysis.inference.values import Interval
+
+Verdict = Literal["supported", "contradicted", "undecided", "depends on the metric"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A statement about trials, and how a study decides it.
+
+    Attributes:
+        name: short, for files and tables.
+        number: in the list of claims that was written down before any study ran.
+        words: the claim. Every sentence about it begins with them.
+        primary: the number that decides.
+        unit: what is repeated: a test or an interval is over these.
+        rule: when a study supports the claim, contradicts it, or leaves it undecided.
+        margin: how large a difference has to be.
+        quantity: the unit of the primary number, such as nats.
+    """
+
+    name: str
+    number: int
+    words: str
+    primary: str
+    unit: str = "Seeds."
+    rule: str
+    margin: str = "None."
+    quantity: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One number of a claim with its test: of two priors, of one metric, or of one prior.
+
+    Attributes:
+        what: what is compared, such as `fitted - isotropic`, or the metric.
+        value: mean over seeds, in the claim's `quantity`.
+        interval: 95%, over seeds.
+        equivalence: 90%, where equality is tested.
+        seeds: number of seeds that have both sides.
+        test: name of the test.
+        p: raw, two-sided.
+        adjusted: by Holm over all tests of the study's planned claims; of an exploratory finding over those
+            of all exploratory ones.
+        least_p: the smallest p that the test can give with these seeds; 0 for tests without such a limit.
+        detectable: the smallest true effect that the study would have found with 80% power, at the level that
+            Holm's correction asks of the first test.
+        more_seeds: seeds to add at this effect and spread to find it with 80% power, at the same level; None
+            where no number up to 1,000 would do.
+    """
+
+    what: str
+    value: float
+    interval: Interval
+    equivalence: Interval | None = None
+    seeds: int
+    test: str
+    p: float
+    adjusted: float
+    least_p: float
+    detectable: float | None = None
+    more_seeds: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What a study says about one claim in one of its cells.
+
+    Attributes:
+        claim: the claim.
+        where: task, method and regularisers, and the prior where each has a finding of its own.
+        verdict: by the claim's rule.
+        comparisons: all numbers that the rule looks at; empty where the study lacks an axis.
+        primary: the comparison that decides, or comes nearest to it; None where there is none.
+        margin: of equality, in nats; None for claims without.
+        rates: the rate chosen on validation for each prior (or method).
+        budget: number of rates that each was tuned over.
+        noise: difference of the number between two trainings that differ by rounding alone (twins); None
+            where the study has none.
+        reason: why the claim is undecided whatever the numbers say; empty if they decide.
+        settle: what would settle it; empty if it is settled.
+        exploratory: whether the claim was not in the study's list when it started.
+        sentence: the finding in words.
+    """
+
+    claim: Claim
+    where: str
+    verdict: Verdict
+    comparisons: tuple[Comparison, ...] = ()
+    primary: Comparison | None = None
+    margin: float | None = None
+    rates: Mapping[str, str] = field(default_factory=dict)
+    budget: Mapping[str, int] = field(default_factory=dict)
+    noise: float | None = None
+    reason: str = ""
+    settle: str = ""
+    exploratory: bool = True
+    sentence: str = ""
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds of the comparison that decides."""
+        return 0 if self.primary is None else self.primary.seeds

@@ -1,0 +1,71 @@
+"""Numbers over all tasks of a study, of each prior: as Agarwal et al. (2021) define them for few runs.
+
+Scores are [seed, task]. Intervals resample seeds within each task (stratified bootstrap, percentiles).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+from analysis.inference.values import CONFIDENCE, Interval
+from softprior.seeding import numpy_generator
+
+RESAMPLES = 2000
+
+Scores = Float[np.ndarray, "... S K"]
+
+
+def normalised(
+    losses: Float[np.ndarray, "S K"], nothing: Float[np.ndarray, "K"], best: Float[np.ndarray, "K"]
+) -> Float[np.ndarray, "S K"]:
+    """Losses as scores: 0 is the loss without a prompt, 1 the best prior's; nan where these are equal."""
+    span = nothing - best
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: np.ndarray = np.where(span != 0, (nothing - losses) / span, np.nan)
+    return found
+
+
+def interquartile_mean(scores: Scores) -> Float[np.ndarray, "..."]:
+    """The mean of the middle half of all seeds and tasks."""
+    flat = scores.reshape(*scores.shape[:-2], -1)
+    found: np.ndarray = stats.trim_mean(flat, 0.25, axis=-1)
+    return found
+
+
+def profile(scores: Scores, thresholds: Float[np.ndarray, "T"]) -> Float[np.ndarray, "... T"]:
+    """Share of seeds and tasks whose score is above each threshold."""
+    found: np.ndarray = (scores[..., None] > thresholds).mean((-3, -2))
+    return found
+
+
+def improvement(a: Scores, b: Scores) -> Float[np.ndarray, "..."]:
+    """Probability that a seed of a scores above a seed of b: the mean over tasks, ties counting half."""
+    above = a[..., :, None, :] > b[..., None, :, :]
+    level = a[..., :, None, :] == b[..., None, :, :]
+    found: np.ndarray = (above + 0.5 * level).mean((-3, -2, -1))
+    return found
+
+
+def stratified(
+    statistic: Callable[..., np.ndarray],
+    *scores: Float[np.ndarray, "S K"],
+    level: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """Percentile interval of a number; seeds are drawn within each task.
+
+    Args:
+        statistic: of arrays [resample, seed, task], one for each of `scores`.
+    """
+    generator = numpy_generator(0, "stratified bootstrap")
+    drawn = []
+    for own in scores:
+        rows = generator.integers(0, len(own), (resamples, *own.shape))
+        drawn.append(np.take_along_axis(own[None], rows, axis=1))
+    tail = (1 - level) / 2
+    low, high = np.quantile(statistic(*drawn), [tail, 1 - tail])
+    return Interval(low=float(low), high=float(high), level=level)

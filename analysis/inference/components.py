@@ -1,0 +1,52 @@
+"""Where the variance of a result comes from: method of moments on crossed tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from analysis.inference.intervals import mean_squares
+
+
+@dataclass(frozen=True, kw_only=True)
+class Components:
+    """Variances, in squared units of the numbers; estimates below zero are zero.
+
+    Attributes:
+        rows: between rows, such as seeds, or draws of the prior.
+        columns: between columns, such as examples (groups of them), or data orders.
+        rest: between cells beyond both; of training on examples that is their interaction and noise.
+        rounding: of training amplifying rounding, from twins, a part of `rows`; None without twins.
+    """
+
+    rows: float
+    columns: float
+    rest: float
+    rounding: float | None = None
+
+    def shares(self) -> dict[str, float]:
+        """Parts of one cell's variance; they sum to 1. All zero for constant numbers."""
+        total = self.rows + self.columns + self.rest
+        parts = {"rows": self.rows, "columns": self.columns, "rest": self.rest}
+        return {name: part / total if total else 0.0 for name, part in parts.items()}
+
+
+def components(table: Float[np.ndarray, "A B"], twins: Float[np.ndarray, "T 2"] | None = None) -> Components:
+    """Variance components of a table with one number in each cell, both factors random.
+
+    Args:
+        table: results by seed and example (`by_group`), or by prior draw and data order; two of each at
+            least.
+        twins: results of trainings that differ by rounding alone, in the units of a row's mean.
+    """
+    rows, columns = table.shape
+    of_rows, of_columns, rest = mean_squares(table)
+    rounding = None if twins is None else float(np.mean((twins[:, 0] - twins[:, 1]) ** 2) / 2)
+    return Components(
+        rows=max(0.0, (of_rows - rest) / columns),
+        columns=max(0.0, (of_columns - rest) / rows),
+        rest=rest,
+        rounding=rounding,
+    )

@@ -1,0 +1,117 @@
+"""Intervals of a mean: over seeds, over seeds and examples, and over the examples of one seed.
+
+Over seeds they are Student's. A bootstrap of nine numbers covers 88 to 90% where it promises 95%
+(docs/findings.md), so it is used where there are enough units: for the clusters of one seed (`over_groups`),
+and for numbers over all tasks and priors (`across`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+from analysis.inference.values import CONFIDENCE, Interval, PerExample
+from softprior.seeding import numpy_generator
+
+RESAMPLES = 2000
+
+
+def over_seeds(values: Float[np.ndarray, "S"], level: float = CONFIDENCE) -> Interval:
+    """Student's interval of the mean: for other seeds on the same examples. Ends are nan for one seed."""
+    low, high = ends_over_seeds(values, level)
+    return Interval(low=float(low), high=float(high), level=level)
+
+
+def ends_over_seeds(
+    values: Float[np.ndarray, "... S"], level: float = CONFIDENCE
+) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
+    """The ends of `over_seeds` for many studies at once."""
+    count = values.shape[-1]
+    centre = values.mean(-1)
+    if count < 2:
+        return np.full_like(centre, np.nan), np.full_like(centre, np.nan)
+    half = stats.t.ppf((1 + level) / 2, count - 1) * stats.sem(values, axis=-1)
+    return centre - half, centre + half
+
+
+def over_seeds_and_groups(values: PerExample, level: float = CONFIDENCE) -> Interval:
+    """Interval of the mean over label tokens: for other seeds and other examples of the same kind.
+
+    Seeds and groups are crossed, both drawn at random. The variance of the mean is (MS_seeds + MS_groups -
+    MS_rest) / (S G), never less than what seeds or groups alone give, with Satterthwaite's degrees of freedom
+    (Montgomery, Design and Analysis of Experiments, chapter 13). Groups enter by their number of label tokens
+    (the ratio estimator, linearised).
+
+    Args:
+        values: paired differences, or one setting's values.
+    """
+    table = by_group(values)
+    seeds, groups = table.shape
+    centre = float(table.mean())
+    if seeds < 2 or groups < 2:
+        return Interval(low=np.nan, high=np.nan, level=level)
+    of_seeds, of_groups, rest = mean_squares(table)
+    freedoms = np.array([seeds - 1, groups - 1, (seeds - 1) * (groups - 1)])
+    squares = np.array([of_seeds, of_groups, rest])
+    total = of_seeds + of_groups - rest
+    if total > max(of_seeds, of_groups):
+        freedom = total**2 / (squares**2 / freedoms).sum()
+    else:
+        total = max(of_seeds, of_groups)
+        freedom = freedoms[0] if of_seeds >= of_groups else freedoms[1]
+    half = float(stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(total / table.size))
+    return Interval(low=centre - half, high=centre + half, level=level)
+
+
+def over_groups(values: PerExample, level: float = CONFIDENCE, resamples: int = RESAMPLES) -> Interval:
+    """BCa interval of the mean over label tokens of the seeds at hand: for other examples, no other seeds."""
+    sums, sizes = _grouped(values)
+    total = sums.sum(0)
+    if len(sizes) < 2:
+        return Interval(low=np.nan, high=np.nan, level=level)
+
+    def ratio(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
+        found: np.ndarray = a.sum(axis) / b.sum(axis) / len(sums)
+        return found
+
+    found = stats.bootstrap(
+        (total, sizes),
+        ratio,
+        paired=True,
+        vectorized=True,
+        n_resamples=resamples,
+        confidence_level=level,
+        method="BCa",
+        rng=numpy_generator(0, "over groups"),
+    ).confidence_interval
+    return Interval(low=float(found.low), high=float(found.high), level=level)
+
+
+def by_group(values: PerExample) -> Float[np.ndarray, "S G"]:
+    """Contributions of groups to the mean over label tokens of each seed; their plain mean is that mean."""
+    sums, sizes = _grouped(values)
+    mean = sums.sum() / (len(sums) * sizes.sum())
+    found: np.ndarray = mean + (sums - mean * sizes) * len(sizes) / sizes.sum()
+    return found
+
+
+def mean_squares(table: Float[np.ndarray, "A B"]) -> tuple[float, float, float]:
+    """Mean squares of rows, of columns and of the rest of a table with one number in each cell."""
+    rows, columns = table.shape
+    centre = table.mean()
+    of_rows, of_columns = table.mean(1) - centre, table.mean(0) - centre
+    rest = table - centre - of_rows[:, None] - of_columns
+    return (
+        float(columns * (of_rows**2).sum() / (rows - 1)),
+        float(rows * (of_columns**2).sum() / (columns - 1)),
+        float((rest**2).sum() / ((rows - 1) * (columns - 1))),
+    )
+
+
+def _grouped(values: PerExample) -> tuple[Float[np.ndarray, "S G"], Float[np.ndarray, "G"]]:
+    """Sums of values and of weights by group."""
+    names, index = np.unique(np.asarray(values.groups), return_inverse=True)
+    member = np.zeros((len(index), len(names)))
+    member[np.arange(len(index)), index] = 1
+    return values.values @ member, values.weights @ member

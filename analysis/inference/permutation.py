@@ -1,0 +1,72 @@
+"""Exact tests for few seeds: the signs of paired differences are flipped.
+
+If two settings do not differ, a seed's difference is as likely as its opposite. The test needs no other
+assumption, but with n seeds no p below 2 / 2^n exists, whatever the numbers.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from softprior.seeding import numpy_generator
+
+EXACT = 14
+"""Most seeds for which all 2^n flips are counted; with more, `DRAWS` of them are drawn."""
+
+DRAWS = 9999
+
+ROUNDING = 1e-12
+"""Relative to the largest sum: equal sums in another order differ by less."""
+
+NAME = "sign flips"
+
+Side = Literal["both", "greater", "less"]
+
+
+def sign_flip(differences: Float[np.ndarray, "... S"], side: Side = "both") -> Float[np.ndarray, "..."]:
+    """p of the mean of paired differences, of many studies at once.
+
+    Args:
+        differences: one number per seed, less what is expected of it if there is no effect.
+        side: `both`: two-sided; `greater` and `less`: whether the mean is above or below zero.
+    """
+    count = differences.shape[-1]
+    flips = _flips(count)
+    sums = differences @ flips  # the first column is the observed sum
+    observed = sums[..., :1]
+    slack = ROUNDING * np.abs(differences).sum(-1, keepdims=True)
+    if side == "both":
+        reached = np.abs(sums) >= np.abs(observed) - slack
+    else:
+        sign = 1 if side == "greater" else -1
+        reached = sign * sums >= sign * observed - slack
+    found: np.ndarray = reached.mean(-1)
+    return found
+
+
+def beyond(differences: Float[np.ndarray, "... S"], margin: float | np.ndarray) -> Float[np.ndarray, "..."]:
+    """p of a mean that lies outside (-margin, margin): twice the smaller of two one-sided tests."""
+    width = np.asarray(margin)[..., None]
+    above, below = sign_flip(differences - width, "greater"), sign_flip(differences + width, "less")
+    found: np.ndarray = np.minimum(1.0, 2 * np.minimum(above, below))
+    return found
+
+
+def least_p(seeds: int) -> float:
+    """The smallest two-sided p that exists with so many seeds."""
+    return min(1.0, 2.0 / 2**seeds) if seeds <= EXACT else 1.0 / (1 + DRAWS)
+
+
+@cache
+def _flips(count: int) -> Float[np.ndarray, "S F"]:
+    """Signs by column: all of them, or the identity and seeded draws."""
+    if count <= EXACT:
+        bits = np.arange(2**count) >> np.arange(count)[:, None]
+        return 1.0 - 2.0 * (bits & 1)
+    drawn = numpy_generator(0, "sign flips", count).integers(0, 2, (count, 1 + DRAWS))
+    drawn[:, 0] = 0
+    return 1.0 - 2.0 * drawn

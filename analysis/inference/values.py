@@ -1,0 +1,76 @@
+"""What tests and intervals take and return."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+LEVEL = 0.05
+"""Corrected p-values up to this one count."""
+
+CONFIDENCE = 0.95
+"""Of intervals."""
+
+EQUIVALENCE = 0.90
+"""Of the interval of a test of equality: two one-sided tests at `LEVEL` (1 - 2 * LEVEL)."""
+
+POWER = 0.8
+"""With which a study should find an effect."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """Where a number lies.
+
+    Attributes:
+        low, high: the ends, in the units of the number; nan with fewer than two seeds.
+        level: share of studies whose interval contains the true number.
+    """
+
+    low: float
+    high: float
+    level: float = CONFIDENCE
+
+    def within(self, margin: float) -> bool:
+        """Whether it lies inside (-margin, margin)."""
+        return -margin < self.low and self.high < margin
+
+    def above(self, value: float) -> bool:
+        return self.low > value
+
+    def below(self, value: float) -> bool:
+        return self.high < value
+
+
+@dataclass(frozen=True)
+class PerExample:
+    """One setting's results on the same examples for several seeds.
+
+    Attributes:
+        values: sums over the label tokens of each example: negative log-likelihood in nats, or the number of
+            tokens that were right.
+        weights: label tokens of each example; ones for a plain mean over examples.
+        groups: the article, module or document of each example; examples of one group are not independent.
+        seeds: of the rows of `values`.
+    """
+
+    values: Float[np.ndarray, "S E"]
+    weights: Float[np.ndarray, "E"]
+    groups: Sequence[str]
+    seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        rows, examples = self.values.shape
+        if rows != len(self.seeds) or not examples == len(self.weights) == len(self.groups):
+            raise ValueError(
+                f"values has {rows} seeds and {examples} examples, but there are {len(self.seeds)} seeds, "
+                f"{len(self.weights)} weights and {len(self.groups)} groups"
+            )
+
+    def means(self) -> Float[np.ndarray, "S"]:
+        """The mean over label tokens of each seed, as `Score.loss` has it."""
+        found: np.ndarray = self.values.sum(1) / self.weights.sum()
+        return found

@@ -1,0 +1,269 @@
+"""Tests, intervals and powers against scipy, statsmodels, lifelines, rliable and hand-computed examples."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from statsmodels.stats.power import TTestPower
+from statsmodels.stats.weightstats import DescrStatsW
+
+from analysis.inference import (
+    across,
+    components,
+    energy,
+    equality,
+    intervals,
+    multiple,
+    permutation,
+    power,
+    survival,
+)
+from analysis.inference.values import EQUIVALENCE, Interval, PerExample
+
+NINE = np.random.default_rng(1).normal(0.3, 1, 9)
+
+
+@pytest.mark.parametrize("side", ["both", "greater", "less"])
+@pytest.mark.parametrize("seeds", [2, 5, 9])
+def test_sign_flips_are_scipys_permutation_test(seeds, side):
+    own = NINE[:seeds]
+    alternative = {"both": "two-sided"}.get(side, side)
+    found = stats.permutation_test(
+        (own,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative=alternative
+    )
+    assert permutation.sign_flip(own, side) == pytest.approx(found.pvalue)
+
+
+def test_the_least_p_is_that_of_differences_of_one_sign():
+    for seeds in (1, 5, 6, 9, 14):
+        assert permutation.sign_flip(np.ones(seeds)) == pytest.approx(permutation.least_p(seeds))
+    assert permutation.least_p(5) == 0.0625
+    drawn = permutation.sign_flip(np.ones(40))
+    assert drawn == pytest.approx(permutation.least_p(40)) == pytest.approx(1e-4)
+
+
+def test_drawn_flips_give_nearly_the_exact_p():
+    own = np.random.default_rng(0).normal(0.4, 1, 16)
+    signs = 1 - 2 * ((np.arange(2**16) >> np.arange(16)[:, None]) & 1)
+    exact = (np.abs(own @ signs) >= abs(own.sum()) - 1e-12).mean()
+    assert permutation.sign_flip(own) == pytest.approx(exact, abs=4 * math.sqrt(exact / permutation.DRAWS))
+
+
+def test_rounding_does_not_break_ties():
+    own = np.array([0.1, 0.2, 0.3, -0.1, -0.2, -0.3])  # sums to 5e-17: every flip reaches zero
+    assert permutation.sign_flip(own) == 1.0
+
+
+def test_beyond_a_margin():
+    """Six seeds all beyond: each one-sided test gives 1 / 64 at best, doubled."""
+    assert permutation.beyond(np.full(6, 0.5), 0.4) == pytest.approx(2 / 64)
+    assert permutation.beyond(np.full(6, -0.5), 0.4) == pytest.approx(2 / 64)
+    assert permutation.beyond(np.full(6, 0.3), 0.4) == 1.0
+    assert permutation.beyond(NINE, 0.0) == pytest.approx(permutation.sign_flip(NINE), abs=1 / 2**9)
+
+
+def test_intervals_over_seeds_are_students():
+    found = intervals.over_seeds(NINE)
+    expected = stats.ttest_1samp(NINE, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert math.isnan(intervals.over_seeds(NINE[:1]).low)
+
+
+@pytest.mark.parametrize("margin", [0.5, 1.0])
+def test_equality_is_statsmodels_test_and_its_interval(margin):
+    p = equality.tost(NINE, margin)
+    assert p == pytest.approx(DescrStatsW(NINE).ttost_mean(-margin, margin)[0])
+    assert (p <= 0.05) == intervals.over_seeds(NINE, EQUIVALENCE).within(margin)
+
+
+def test_equality_of_differences_without_spread():
+    assert equality.tost(np.zeros(5), 0.1) == 0
+    assert equality.tost(np.full(5, 0.2), 0.1) == 1
+    assert equality.tost(np.zeros(5), 0.0) == pytest.approx(0.5)
+    assert equality.tost(np.zeros(1), 0.1) == 1
+
+
+def test_holm_by_hand():
+    assert multiple.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert multiple.holm([]) == []
+
+
+@pytest.mark.parametrize("level", [0.05, 0.005])
+def test_power_is_statsmodels(level):
+    for seeds in (5, 12):
+        expected = TTestPower().power(0.9, seeds, level)
+        assert power.power(1.8, 2.0, seeds, level) == pytest.approx(expected, abs=1e-6)
+    found = power.detectable(2.0, 12, level)
+    assert found == pytest.approx(2.0 * TTestPower().solve_power(nobs=12, alpha=level, power=0.8), rel=1e-6)
+    more = power.more_seeds(1.8, 2.0, 5, level)
+    needed = TTestPower().solve_power(effect_size=0.9, alpha=level, power=0.8)
+    assert more == math.ceil(needed) - 5
+
+
+def test_seeds_also_have_to_make_a_small_p_possible():
+    assert power.detectable(1.0, 5) is None
+    assert power.more_seeds(1e6, 1.0, 5) == 1
+    assert power.more_seeds(1e6, 1.0, 5, 0.05 / 12) == 4, "twelve comparisons with one reference need nine"
+    assert power.more_seeds(0.0, 1.0, 5) is None
+    assert power.more_seeds(1.0, 0.0, 5) == 1
+
+
+def test_power_of_equality_against_simulation():
+    """9 seeds, spread 1, margin 1.2, difference 0.2; 20,000 studies give the power to 0.007."""
+    drawn = np.random.default_rng(2).normal(0.2, 1, (20_000, 9))
+    simulated = (equality.tost(drawn, 1.2) <= 0.05).mean()
+    assert power.equality_power(0.2, 1.0, 9, 1.2) == pytest.approx(simulated, abs=0.01)
+    more = power.more_seeds_for_equality(0.2, 1.0, 5, 1.2)
+    assert (
+        power.equality_power(0.2, 1.0, 5 + more, 1.2) >= 0.8 > power.equality_power(0.2, 1.0, 4 + more, 1.2)
+    )
+    assert power.more_seeds_for_equality(1.5, 1.0, 5, 1.2) is None
+    assert power.more_seeds_for_equality(0.1, 0.0, 5, 1.2) == 1
+
+
+def test_log_rank_scores_give_the_statistic_of_statsmodels():
+    """Twelve pairs as strata, with ties and censored times."""
+    from statsmodels.duration.survfunc import survdiff
+
+    generator = np.random.default_rng(3)
+    a, b = (
+        survival.Times(np.minimum(times, 6.0), times <= 6.0)
+        for times in generator.integers(1, 9, (2, 12)).astype(float)
+    )
+    chi2, _ = survdiff(
+        np.concatenate([a.times, b.times]),
+        np.concatenate([a.reached, b.reached]).astype(int),
+        np.repeat([0, 1], 12),
+        strata=np.tile(np.arange(12), 2),
+    )
+    own = survival.scores(a, b)
+    assert own.sum() ** 2 / (own**2).sum() == pytest.approx(chi2)
+
+
+def test_scores_by_hand():
+    """First, later, tied, both censored, censored before the other's event."""
+    a = survival.Times(np.array([1.0, 3, 2, 5, 1]), np.array([True, True, True, False, False]))
+    b = survival.Times(np.array([2.0, 2, 2, 5, 3]), np.array([True, True, True, False, True]))
+    assert survival.scores(a, b).tolist() == [0.5, -0.5, 0, 0, 0]
+    assert survival.scores(b, a).tolist() == [-0.5, 0.5, 0, 0, 0]
+
+
+def test_restricted_mean_of_times_censored_at_the_horizon_is_a_plain_mean():
+    a = survival.Times(np.array([1.0, 3, 5, 5]), np.array([True, True, False, False]))
+    assert survival.restricted_mean(a, 5.0) == pytest.approx(3.5)
+    assert survival.restricted(a, 4.0).tolist() == [1, 3, 4, 4]
+
+
+def per_example(table: np.ndarray, weights: np.ndarray | None = None, groups: list[str] | None = None):
+    seeds, examples = table.shape
+    return PerExample(
+        table,
+        np.ones(examples) if weights is None else weights,
+        groups or [f"g{i}" for i in range(examples)],
+        tuple(range(seeds)),
+    )
+
+
+def test_groups_add_up_to_the_mean_over_label_tokens():
+    generator = np.random.default_rng(4)
+    values = per_example(
+        generator.normal(size=(3, 8)), generator.integers(1, 9, 8).astype(float), list("aabbbcdd")
+    )
+    table = intervals.by_group(values)
+    assert table.shape == (3, 4)
+    assert table.mean() == pytest.approx(values.values.sum() / 3 / values.weights.sum())
+    assert values.means().mean() == pytest.approx(table.mean())
+
+
+def test_results_of_other_shapes_are_refused():
+    with pytest.raises(ValueError, match="3 seeds and 4 examples, but there are 2 seeds"):
+        PerExample(np.zeros((3, 4)), np.ones(4), list("abcd"), (0, 1))
+
+
+def test_components_are_those_of_restricted_maximum_likelihood():
+    """On balanced crossed tables both agree as long as no estimate is below zero."""
+    import statsmodels.formula.api as smf
+
+    generator = np.random.default_rng(5)
+    table = generator.normal(0, 2, (6, 1)) + generator.normal(0, 1, (1, 8)) + generator.normal(0, 0.5, (6, 8))
+    found = components.components(table, np.array([[1.0, 1.2], [2.0, 1.8]]))
+    rows, columns = np.indices(table.shape)
+    data = pd.DataFrame({"y": table.ravel(), "row": rows.ravel(), "column": columns.ravel(), "all": 1})
+    model = smf.mixedlm(
+        "y ~ 1",
+        data,
+        groups="all",
+        re_formula="0",
+        vc_formula={"row": "0 + C(row)", "column": "0 + C(column)"},
+    ).fit(reml=True)
+    expected = dict(zip(model.model.exog_vc.names, model.vcomp, strict=True))
+    assert found.rows == pytest.approx(expected["row"], rel=1e-3)
+    assert found.columns == pytest.approx(expected["column"], rel=1e-3)
+    assert found.rest == pytest.approx(model.scale, rel=1e-3)
+    assert found.rounding == pytest.approx(0.02)
+    assert sum(found.shares().values()) == pytest.approx(1)
+
+
+def test_the_probability_of_improvement_is_that_of_mann_and_whitney():
+    """With ties; U / (n m), averaged over tasks."""
+    generator = np.random.default_rng(6)
+    a, b = generator.normal(0.2, 1, (7, 3)).round(1), generator.normal(0, 1, (5, 3)).round(1)
+    tasks = [stats.mannwhitneyu(a[:, k], b[:, k]).statistic / 35 for k in range(3)]
+    assert across.improvement(a, b) == pytest.approx(np.mean(tasks))
+
+
+def test_numbers_across_priors_by_hand():
+    scores = across.normalised(np.array([[2.0], [3.0]]), np.array([4.0]), np.array([2.0]))
+    assert scores.tolist() == [[1.0], [0.5]]
+    assert across.interquartile_mean(np.arange(8.0).reshape(4, 2)) == 3.5  # of 2, 3, 4, 5
+    assert across.improvement(np.array([[1.0], [2.0]]), np.array([[1.0], [0.0]])) == 0.875
+    assert across.profile(np.array([[0.0], [1.0]]), np.array([0.5])).tolist() == [0.5]
+
+
+def test_the_stratified_bootstrap_covers():
+    """Of the mean of 20 seeds on 2 tasks, 300 studies; the seeds of a task are drawn among themselves."""
+    generator = np.random.default_rng(7)
+    drawn = generator.normal(0, 1, (300, 20, 2)) + np.array([0.0, 100.0])
+
+    def mean(scores: np.ndarray) -> np.ndarray:
+        return scores.mean((-2, -1))
+
+    found = [across.stratified(mean, own, resamples=400) for own in drawn]
+    covered = np.mean([one.low <= 50 <= one.high for one in found])
+    assert 0.90 <= covered <= 0.98
+
+
+def test_intervals_say_where_they_lie():
+    one = Interval(low=-1.0, high=2.0)
+    assert one.within(2.5)
+    assert not one.within(2.0)
+    assert one.above(-2)
+    assert one.below(3)
+    assert not one.above(0)
+
+
+def test_the_energy_distance_is_the_literal_sum_and_scipys_in_one_dimension():
+    generator = np.random.default_rng(8)
+    a, b = generator.normal(size=(4, 3)), generator.normal(1, 1, (5, 3))
+    between = np.mean([np.linalg.norm(x - y) for x in a for y in b])
+    within = [
+        np.mean([np.linalg.norm(own[i] - own[j]) for i in range(len(own)) for j in range(len(own)) if i != j])
+        for own in (a, b)
+    ]
+    assert energy.energy_distance(a, b) == pytest.approx(2 * between - sum(within))
+    # Equal points paired with themselves are the whole difference between the two estimates.
+    x, y = a[:, :1], b[:, :1]
+    biased = energy.energy_distance(x, y) + sum(
+        np.abs(own - own.T).mean() * len(own) / (len(own) - 1) / len(own) for own in (x, y)
+    )
+    assert biased == pytest.approx(stats.energy_distance(x[:, 0], y[:, 0]) ** 2)
+
+
+def test_two_halves_of_one_distribution_are_at_distance_zero_on_average():
+    drawn = np.random.default_rng(9).normal(size=(400, 2, 6, 4))
+    found = np.array([energy.energy_distance(a, b) for a, b in drawn])
+    assert abs(found.mean()) < 4 * found.std() / 20
