@@ -1,0 +1,90 @@
+"""Test loss by prior and rate, with intervals over seeds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.findings.study import Cell as Setting
+from analysis.findings.study import Run, Side
+from analysis.inference.intervals import over_seeds
+from analysis.inference.values import Interval
+from analysis.report.read import Reading
+from analysis.report.values import Cell, Section, Table, missing, number
+from softprior.inputs.labels import counted
+
+KEY, TITLE = "grid", "Prior by rate"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """A mean over seeds.
+
+    Attributes:
+        interval: 95%, over seeds; its ends are nan for one seed.
+        trials: whose mean it is.
+    """
+
+    value: float
+    interval: Interval
+    trials: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The number with its interval, or with the number of seeds where there is no interval."""
+        return f"{number(self.value)}{self.ends}"
+
+    @property
+    def ends(self) -> str:
+        if math.isnan(self.interval.low):
+            return " (1 seed)"
+        return f" [{number(self.interval.low)}, {number(self.interval.high)}]"
+
+
+def mean(runs: list[Run]) -> Mean | None:
+    """Mean test loss of the seeds of one setting; None if no trial has one."""
+    values = {run.id: run.loss for run in runs if run.loss is not None}
+    if not values:
+        return None
+    losses = np.array(list(values.values()))
+    return Mean(value=float(losses.mean()), interval=over_seeds(losses), trials=tuple(values))
+
+
+def section(reading: Reading) -> Section:
+    """A table per task, method and regulariser."""
+    cells = reading.study.cells("prior")
+    if not cells:
+        return missing(KEY, TITLE, "No trial with a trained prompt has finished, so there is no table of priors.")
+    return Section(key=KEY, title=TITLE, blocks=tuple(_table(cell) for cell in cells))
+
+
+def _table(cell: Setting) -> Table:
+    rates = list(dict.fromkeys(rate for side in cell.sides.values() for rate in side.rates))
+    rows = [_row(side, rates) for side in cell.sides.values()]
+    if cell.baseline is not None and cell.baseline.test is not None:
+        loss = cell.baseline.test.loss
+        nothing = Cell(number(loss), loss, (cell.baseline.id,))
+        rows.append((Cell("no prompt"), nothing, *(Cell("") for _ in rates[1:])))
+    seeds = {len(runs) for side in cell.sides.values() for runs in side.rates.values()}
+    several = f"{min(seeds)} to {max(seeds)} seeds" if len(seeds) > 1 else counted(max(seeds), "seed")
+    return Table(
+        caption=f"{cell.where}: mean test loss in nats per label token over {several}, in brackets the 95% "
+        "interval over seeds (Student's). Set off: the rate chosen for the prior on validation loss. From "
+        "test_loss and validation_loss in trials.parquet.",
+        columns=("prior", *(f"rate {rate}" for rate in rates)),
+        rows=tuple(rows),
+        numbers=frozenset(range(1, len(rates) + 1)),
+    )
+
+
+def _row(side: Side, rates: list[str]) -> tuple[Cell, ...]:
+    cells = [Cell(side.name)]
+    for rate in rates:
+        found = mean(list(side.rates.get(rate, {}).values()))
+        if found is None:
+            cells.append(Cell(""))
+        else:
+            cells.append(Cell(found.text, found.value, found.trials, strong=rate == side.chosen))
+    return tuple(cells)
