@@ -1,0 +1,149 @@
+"""Paired differences of test losses along one axis of a study, with their tests, for a table on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.findings.common import loss, noise
+from analysis.findings.study import AXES, Cell, Study
+from analysis.inference import power
+from analysis.inference.intervals import over_seeds
+from analysis.inference.multiple import holm
+from analysis.inference.permutation import NAME, least_p, sign_flip
+from analysis.inference.values import LEVEL, Interval
+from softprior.errors import UserError, nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One value of the axis against the first, in one cell.
+
+    Attributes:
+        where: the values on the other axes.
+        value, reference: of the axis.
+        rates: chosen on validation for both; empty if the axis is the rate.
+        budgets: number of rates that both were tuned over.
+        seeds: number of seeds that both have.
+        difference: of mean test losses in nats; negative where the value is better. None without a common seed.
+        interval: 95%, over seeds; ends are nan for one seed.
+        averaged: the same difference averaged over rates; None where a side has one rate or lacks some.
+        p, adjusted: of sign flips, raw and by Holm over all rows of the table.
+        least_p: the smallest p that exists with these seeds.
+        more_seeds: see `Comparison`.
+        noise: of twins, see `Finding`.
+    """
+
+    where: str
+    value: str
+    reference: str
+    rates: tuple[str, str] | None
+    budgets: tuple[int, int]
+    seeds: int
+    difference: float | None = None
+    interval: Interval | None = None
+    averaged: float | None = None
+    p: float = 1.0
+    adjusted: float = 1.0
+    least_p: float = 1.0
+    more_seeds: int | None = None
+    noise: float | None = None
+
+
+TEST = NAME
+"""Name of the test of every row."""
+
+
+def compare(study: Study, axis: str) -> list[Row]:
+    """Every value of an axis against the first one, seed by seed, wherever all else is equal.
+
+    Raises:
+        UserError: there is no such axis, or the study has one value on it.
+    """
+    if axis not in AXES:
+        raise UserError(f"there is no axis '{axis}' to compare; {nearest(axis, list(AXES))}")
+    cells = [cell for cell in study.cells(axis) if len(cell.sides) > 1]
+    if not cells:
+        only = next(iter(study.runs)).axes[axis]
+        raise UserError(
+            f"the finished trials have one {axis} ({only}) wherever all else is equal; compare along another axis"
+        )
+    drafts = [(cell, name) for cell in cells for name in list(cell.sides)[1:]]
+    tested = [cell.differences(name, next(iter(cell.sides)), loss) for cell, name in drafts]
+    raw = [float(sign_flip(own)) if len(own) > 1 else 1.0 for own in tested]
+    known = [i for i, own in enumerate(tested) if len(own) > 1]
+    corrected = dict(zip(known, holm([raw[i] for i in known]), strict=True))
+    level = LEVEL / max(1, len(known))
+    rows = []
+    for i, (cell, name) in enumerate(drafts):
+        rows.append(_row(study, axis, cell, name, tested[i], raw[i], corrected.get(i, 1.0), level))
+    return rows
+
+
+def _row(
+    study: Study, axis: str, cell: Cell, name: str, own: np.ndarray, raw: float, adjusted: float, level: float
+) -> Row:
+    reference = next(iter(cell.sides))
+    sides = cell.sides[name], cell.sides[reference]
+    averaged = cell.differences(name, reference, loss, averaged=True)
+    several = axis != "rate" and any(len(side.rates) > 1 for side in sides)
+    more: int | None = None
+    if adjusted <= LEVEL:
+        more = 0
+    elif len(own) > 1:
+        more = power.more_seeds(float(own.mean()), float(own.std(ddof=1)), len(own), level)
+    return Row(
+        where=cell.where,
+        value=name,
+        reference=reference,
+        rates=None if axis == "rate" else (sides[0].chosen, sides[1].chosen),
+        budgets=(len(sides[0].rates), len(sides[1].rates)),
+        seeds=len(own),
+        difference=float(own.mean()) if len(own) else None,
+        interval=over_seeds(own) if len(own) else None,
+        averaged=float(averaged.mean()) if several and len(averaged) else None,
+        p=raw,
+        adjusted=adjusted,
+        least_p=least_p(len(own)) if len(own) else 1.0,
+        more_seeds=more,
+        noise=noise(study, cell),
+    )
+
+
+def differing(study: Study) -> list[str]:
+    """The axes along which the study has two values and two seeds to compare."""
+    found = []
+    for axis in AXES:
+        cells = [cell for cell in study.cells(axis) if len(cell.sides) > 1]
+        seeds = (_common(cell) for cell in cells)
+        if any(count > 1 for count in seeds):
+            found.append(axis)
+    return found
+
+
+def _common(cell: Cell) -> int:
+    """Number of seeds that the first two sides have in common."""
+    first, second, *_ = cell.sides.values()
+    return len(first.runs.keys() & second.runs.keys())
+
+
+def caption(rows: Sequence[Row]) -> list[str]:
+    """What the table's numbers mean, and what they cannot show."""
+    tests = sum(row.seeds > 1 for row in rows)
+    lines = [
+        "difference of test losses in nats (negative: better than the reference), 95% over seeds;",
+        f"p: {TEST} of paired differences, then Holm over {tests} comparisons",
+    ]
+    limits = {row.seeds: row.least_p for row in rows if row.seeds > 1}
+    for seeds, least in sorted(limits.items()):
+        if least * tests > LEVEL:
+            needed = next(n for n in range(2, 64) if least_p(n) * tests <= LEVEL)
+            lines.append(
+                f"{seeds} seeds give p = {least:.2g} at best, {min(1.0, least * tests):.2g} after Holm: "
+                f"{needed} are the fewest for {LEVEL}"
+            )
+    if any(row.seeds < 2 for row in rows):
+        lines.append("one seed has no interval and no test; add seeds")
+    return lines

@@ -1,0 +1,117 @@
+"""Claim 2: posteriors do not collapse into the pre-trained cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial.distance import cdist
+
+from analysis.findings.common import ONE_SEED, SEEDS, Judged
+from analysis.findings.evidence import Evidence
+from analysis.findings.rules import Direction
+from analysis.findings.study import Run, Study
+from analysis.findings.values import Claim
+from softprior.prompt import Place
+from softprior.seeding import numpy_generator
+
+NEIGHBOURS = 10
+QUANTILE = 0.95
+COMPONENTS = 64
+HALF = 0.5
+"""The limit of the share: most vectors lie outside the cluster, or inside."""
+
+AT = Place(0)
+"""Where prompt vectors and tokens are vectors of one kind."""
+
+CLAIM = Claim(
+    name="collapse",
+    number=2,
+    words="Posteriors do not collapse into the pre-trained cluster",
+    primary="Share of the posterior's vectors whose distance to their tenth nearest token is at most the 95% "
+    "quantile of the same distance of held-out tokens. Half of the study's sample of the vocabulary is held "
+    "out, the other half are the tokens that both are measured against.",
+    rule="For each prior and metric (L2, cosine, the 64 largest principal components whitened): supported "
+    "if the 95% interval over seeds lies below 0.5 and the corrected p of the sign-flip test is at most "
+    "0.05, contradicted if it lies above 0.5 in the same way. If the metrics differ, the claim depends on "
+    "the metric.",
+)
+
+Metric = Callable[[Float[np.ndarray, "N H"], Float[np.ndarray, "M H"]], Float[np.ndarray, "N M"]]
+
+
+def shares(
+    vectors: Float[np.ndarray, "P H"], tokens: Float[np.ndarray, "N H"], held_out: Float[np.ndarray, "M H"]
+) -> dict[str, float]:
+    """Share of vectors as near to tokens as 95% of the held-out tokens are, by metric."""
+    whitened = _whitening(tokens)
+    spaces = {
+        "L2": ("euclidean", vectors, tokens, held_out),
+        "cosine": ("cosine", vectors, tokens, held_out),
+        "whitened": ("euclidean", *map(whitened, (vectors, tokens, held_out))),
+    }
+    found = {}
+    for metric, (kind, own, reference, others) in spaces.items():
+        limit = np.quantile(_tenth(others, reference, kind), QUANTILE)
+        found[metric] = float((_tenth(own, reference, kind) <= limit).mean())
+    return found
+
+
+def evidence(study: Study) -> list[Evidence]:
+    """A finding for each cell and prior."""
+    found = []
+    halves = None if study.vocabulary is None else _halves(study.vocabulary)
+    for cell in study.cells("prior"):
+        for name, side in cell.sides.items():
+            known = {"where": f"{cell.where} · {name}", "rates": {name: side.chosen}}
+            known["budget"] = {name: len(side.rates)}
+            if halves is None:
+                found.append(
+                    Evidence(missing="the study keeps no sample of the vocabulary; run it again", **known)
+                )
+                continue
+            tables = [
+                shares(v, *halves) for run in side.runs.values() if (v := _vectors(study, run)) is not None
+            ]
+            if len(side.runs) < SEEDS:
+                found.append(Evidence(missing=f"the prior {ONE_SEED}", **known))
+            elif len(tables) < len(side.runs):
+                reason = "no vectors stand beside the tokens' embeddings; use the method soft"
+                found.append(Evidence(missing=reason, **known))
+            else:
+                numbers = {metric: np.array([table[metric] for table in tables]) for metric in tables[0]}
+                found.append(Evidence(numbers=numbers, **known))
+    return found
+
+
+def _vectors(study: Study, run: Run) -> Float[np.ndarray, "P H"] | None:
+    posterior = study.posteriors.get(run.id)
+    vectors = None if posterior is None else posterior.final.get(AT)
+    return None if vectors is None else vectors.double().numpy()
+
+
+def _halves(vocabulary: np.ndarray) -> tuple[Float[np.ndarray, "N H"], Float[np.ndarray, "M H"]]:
+    """Tokens to measure against, and held-out ones."""
+    order = numpy_generator(0, "held-out tokens").permutation(len(vocabulary))
+    cut = len(vocabulary) // 2
+    return vocabulary[order[:cut]].astype(float), vocabulary[order[cut:]].astype(float)
+
+
+def _tenth(own: np.ndarray, reference: np.ndarray, kind: str) -> Float[np.ndarray, "N"]:
+    """Distance to the tenth nearest."""
+    nearest = min(NEIGHBOURS, len(reference)) - 1
+    found: np.ndarray = np.partition(cdist(own, reference, kind), nearest, axis=1)[:, nearest]
+    return found
+
+
+def _whitening(tokens: Float[np.ndarray, "N H"]) -> Callable[[np.ndarray], np.ndarray]:
+    """Coordinates along the largest principal components, in their standard deviations."""
+    centre = tokens.mean(0)
+    _, values, axes = np.linalg.svd(tokens - centre, full_matrices=False)
+    rank = min(COMPONENTS, int((values > 1e-9 * values[0]).sum()))
+    scale = values[:rank] / np.sqrt(len(tokens) - 1)
+    return lambda vectors: (vectors - centre) @ axes[:rank].T / scale
+
+
+JUDGED = Judged(CLAIM, Direction(HALF, above=False), evidence)

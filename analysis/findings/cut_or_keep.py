@@ -1,0 +1,53 @@
+"""Claim 9: it makes no difference whether token-level vectors are cut after block 0 or kept."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from analysis.findings.common import Judged, equal, noise
+from analysis.findings.evidence import Evidence
+from analysis.findings.rules import Equal
+from analysis.findings.study import Cell, Side, Study
+from analysis.findings.values import Claim
+
+CLAIM = Claim(
+    name="cut-or-keep",
+    number=9,
+    words="Cutting token-level vectors after block 0 is equal to keeping them",
+    primary="Difference of test losses of two methods that differ in `token_level` (cut or keep) alone, "
+    "each at the rate chosen on validation.",
+    rule="Supported if two one-sided t-tests show that the difference lies inside the margin. Contradicted "
+    "if the sign-flip test shows that it lies outside. Otherwise undecided. The paper says it of prompts "
+    "whose token-level vectors alone train; of `deep`, the deeper vectors train in both.",
+    margin="5% of (no prompt - better of the two), in nats.",
+    quantity="nats",
+)
+
+
+def evidence(study: Study) -> list[Evidence]:
+    """A finding for each cell of methods and each pair."""
+    found = []
+    for cell in study.cells("method"):
+        pairs = [both for both in combinations(cell.sides, 2) if _apart(cell, *both)]
+        if not pairs:
+            reason = "no two methods differ in token_level alone"
+            found.append(Evidence(where=cell.where, missing=f"{reason}; add deep with cut and with keep"))
+        for both in pairs:
+            own = Cell(cell.where, {name: cell.sides[name] for name in both}, cell.baseline)
+            found.append(equal(own, both, noise(study, cell)))
+    return found
+
+
+def _apart(cell: Cell, a: str, b: str) -> bool:
+    """Whether two methods differ in `token_level` alone, one cutting and one keeping."""
+    methods = [_method(cell.sides[name]) for name in (a, b)]
+    levels = {params.pop("token_level", None) for _, params in methods}
+    return levels == {"cut", "keep"} and methods[0] == methods[1]
+
+
+def _method(side: Side) -> tuple[str, dict[str, object]]:
+    method = next(iter(side.runs.values())).record.spec.method
+    return method.name, dict(method.params)
+
+
+JUDGED = Judged(CLAIM, Equal(), evidence)

@@ -1,0 +1,135 @@
+"""From a study to findings: numbers, tests, correction over all of them, verdicts and sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from analysis.findings.claims import JUDGED
+from analysis.findings.common import Judged
+from analysis.findings.evidence import Evidence
+from analysis.findings.rules import EQUAL, Direction, Equal, Tested
+from analysis.findings.sentences import sentence, settled_by
+from analysis.findings.study import Study
+from analysis.findings.values import Claim, Comparison, Finding
+from analysis.inference import power
+from analysis.inference.equality import tost
+from analysis.inference.intervals import over_seeds
+from analysis.inference.multiple import holm
+from analysis.inference.values import EQUIVALENCE, LEVEL
+
+
+class Case(NamedTuple):
+    """One claim in one cell, with its tests."""
+
+    judged: Judged
+    evidence: Evidence
+    tests: tuple[Tested, ...]
+    exploratory: bool
+
+
+def judge(study: Study, claims: Sequence[Judged] = JUDGED) -> tuple[Finding, ...]:
+    """What a study says about each claim, in each of its cells.
+
+    p-values are corrected by Holm over all tests of the planned claims, and over all exploratory ones.
+    A claim whose study lacks what it needs is undecided, with the reason.
+    """
+    cases = [
+        case(judged, evidence, exploratory=not planned(study, judged.claim))
+        for judged in claims
+        for evidence in judged.evidence(study)
+    ]
+    found = []
+    for exploratory in (False, True):
+        own = [one for one in cases if one.exploratory == exploratory]
+        raw = [test.p for one in own for test in one.tests]
+        corrected = iter(holm(raw))
+        found += [finding(one, [next(corrected) for _ in one.tests], len(raw)) for one in own]
+    order = {judged.claim.name: i for i, judged in enumerate(claims)}
+    return tuple(sorted(found, key=lambda one: order[one.claim.name]))
+
+
+def planned(study: Study, claim: Claim) -> bool:
+    """Whether the study's list had the claim, with the rule it has now, when it started."""
+    return study.planned.get(claim.name) == claim.rule
+
+
+def case(judged: Judged, evidence: Evidence, exploratory: bool = False) -> Case:
+    """A claim in one cell with its raw p-values."""
+    tests = [] if evidence.missing else judged.rule.tests(evidence)
+    return Case(judged, evidence, tuple(tests), exploratory)
+
+
+def finding(one: Case, corrected: Sequence[float], number: int) -> Finding:
+    """The finding of one claim in one cell.
+
+    Args:
+        corrected: p-values of its tests, in their order.
+        number: of all tests that they were corrected with.
+    """
+    claim, evidence = one.judged.claim, one.evidence
+    reason, _, remedy = (evidence.missing or evidence.guard).partition("; ")
+    found = Finding(
+        claim=claim,
+        where=evidence.where,
+        verdict="undecided",
+        margin=evidence.margin,
+        rates=evidence.rates,
+        budget=evidence.budget,
+        noise=evidence.noise,
+        reason=reason,
+        settle=remedy,
+        exploratory=one.exploratory,
+    )
+    if not one.tests:
+        return _worded(found)
+    adjusted = {test.what: p for test, p in zip(one.tests, corrected, strict=True)}
+    decision = one.judged.rule.decide(evidence, adjusted)
+    level = LEVEL / max(1, number)
+    comparisons = tuple(_comparisons(one, adjusted, level))
+    primary = next(own for own in comparisons if own.what == decision.what)
+    verdict = found.verdict if reason else decision.verdict
+    return _worded(replace(found, verdict=verdict, comparisons=comparisons, primary=primary))
+
+
+def _comparisons(one: Case, adjusted: Mapping[str, float], level: float) -> list[Comparison]:
+    """All numbers of a case, each with the test that says most about it."""
+    tests = {test.what: test for test in one.tests}
+    evidence, rule = one.evidence, one.judged.rule
+    found = []
+    for what, numbers in evidence.numbers.items():
+        spread, centre, seeds = float(np.std(numbers, ddof=1)), float(numbers.mean()), len(numbers)
+        equal = isinstance(rule, Equal) and not (what in tests and adjusted[what] <= LEVEL)
+        test = tests[EQUAL]._replace(p=float(tost(numbers, evidence.margin or 0.0))) if equal else tests[what]
+        corrected = adjusted[EQUAL if equal else what]
+        if corrected <= LEVEL:
+            more: int | None = 0
+        elif equal:
+            more = power.more_seeds_for_equality(centre, spread, seeds, evidence.margin or 0.0, level)
+        else:
+            limit = rule.limit if isinstance(rule, Direction) else 0.0
+            more = power.more_seeds(centre - limit, spread, seeds, level)
+        found.append(
+            Comparison(
+                what=what,
+                value=centre,
+                interval=over_seeds(numbers),
+                equivalence=over_seeds(numbers, EQUIVALENCE) if isinstance(rule, Equal) else None,
+                seeds=seeds,
+                test=test.name,
+                p=test.p,
+                adjusted=corrected,
+                least_p=test.least,
+                detectable=power.detectable(spread, seeds, level),
+                more_seeds=more,
+            )
+        )
+    return found
+
+
+def _worded(found: Finding) -> Finding:
+    settle = found.settle or settled_by(found)
+    return replace(found, settle=settle, sentence=sentence(replace(found, settle=settle)))

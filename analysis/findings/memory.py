@@ -1,0 +1,99 @@
+"""Claim 1: priors decide where posteriors end."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from analysis.findings.common import ONE_SEED, SEEDS, Judged, pair, still_falls
+from analysis.findings.evidence import Evidence
+from analysis.findings.rules import Direction
+from analysis.findings.study import Cell, Run, Study
+from analysis.findings.values import Claim
+from analysis.inference.energy import energy_distance
+from softprior.prompt import Place
+
+HALF = 0.5
+"""The limit of the ratio: between a prior that decides (1) and one that is forgotten (0)."""
+
+CLAIM = Claim(
+    name="memory",
+    number=1,
+    words="Priors decide where posteriors end",
+    primary="Energy distance between the posteriors of two priors over that between their samples (sums over "
+    "seeds): 1 if the prior decides, 0 if it is forgotten.",
+    rule="Of each prior against the study's first: supported if the 95% interval lies above 0.5 and the "
+    "corrected p of the sign-flip test (of posteriors' distance - 0.5 samples' distance, by seed) is at "
+    "most 0.05, contradicted if it lies below in the same way. Undecided where the samples are farther "
+    "apart than reach, so that no training could have brought them together, and where the training loss "
+    "still falls.",
+)
+
+
+def evidence(study: Study) -> list[Evidence]:
+    """A finding for each cell and prior but the first."""
+    found = []
+    for cell in study.cells("prior"):
+        first, *others = cell.sides
+        if not others:
+            found.append(Evidence(where=cell.where, missing="the study has one prior here; add another"))
+        found += [_evidence(study, cell, name, first) for name in others]
+    return found
+
+
+def _evidence(study: Study, cell: Cell, a: str, b: str) -> Evidence:
+    sides = cell.sides[a], cell.sides[b]
+    known = {
+        "where": f"{cell.where} · {pair(a, b)}",
+        "rates": {side.name: side.chosen for side in sides},
+        "budget": {side.name: len(side.rates) for side in sides},
+    }
+    seeds = sorted(sides[0].runs.keys() & sides[1].runs.keys())
+    pairs = [(sides[0].runs[seed], sides[1].runs[seed]) for seed in seeds]
+    runs = [both for both in pairs if all(run.id in study.posteriors for run in both)]
+    if len(runs) < SEEDS:
+        return Evidence(missing=f"the pair {ONE_SEED}", **known)
+    places = [place for place in _places(study, runs[0][0]) if place in _places(study, runs[0][1])]
+    if not places:
+        reason = "no place can be compared as stored (cut vectors enter through a norm, keys are turned)"
+        return Evidence(missing=f"{reason}; use the method soft", **known)
+    ratios, far = [], []
+    for place in places:
+        before, after = (_distances(study, runs, place, moment) for moment in ("initial", "final"))
+        scale = before.mean()
+        if scale <= 0:
+            return Evidence(
+                missing="the samples of the two priors are not apart; compare other priors", **known
+            )
+        # The mean is the ratio of sums, and numbers below the limit are as likely as above it where it holds.
+        ratios.append((after - HALF * before) / scale + HALF)
+        reach = [run.record.geometry[place.name].reach for both in runs for run in both]
+        far.append(any(one is not None and scale > one for one in reach))
+    guard = ""
+    if all(far):
+        guard = "the priors' samples are farther apart than reach; train longer or at a higher rate"
+    elif still_falls(sides):
+        guard = "the training loss still falls; train longer"
+    return Evidence(numbers={"ratio": np.mean(ratios, axis=0)}, guard=guard, **known)
+
+
+def _places(study: Study, run: Run) -> list[Place]:
+    """Places whose vectors are compared as they are stored."""
+    posterior = study.posteriors.get(run.id)
+    if posterior is None:
+        return []
+    return [place for place in posterior.final if place.after == "keep" and place.kind != "key"]
+
+
+def _distances(
+    study: Study, runs: list[tuple[Run, Run]], place: Place, moment: str
+) -> Float[np.ndarray, "S"]:
+    """Between the two priors, by seed."""
+    found = []
+    for both in runs:
+        sets = [getattr(study.posteriors[run.id], moment)[place].double().numpy() for run in both]
+        found.append(energy_distance(*sets))
+    return np.array(found)
+
+
+JUDGED = Judged(CLAIM, Direction(HALF), evidence)

@@ -1,0 +1,35 @@
+"""Claim 3: quality is equal whatever the prior."""
+
+from __future__ import annotations
+
+from analysis.findings.common import Judged, equal, noise
+from analysis.findings.evidence import Evidence
+from analysis.findings.rules import Equal
+from analysis.findings.study import Study
+from analysis.findings.values import Claim
+
+CLAIM = Claim(
+    name="quality",
+    number=3,
+    words="Quality is equal whatever the prior",
+    primary="Difference of test losses of two priors, each at the rate chosen on validation.",
+    rule="Supported if two one-sided t-tests show for every pair of priors that the difference lies inside "
+    "the margin. Contradicted if the sign-flip test shows for some prior that its difference from the "
+    "study's first prior lies outside the margin. Otherwise undecided.",
+    margin="5% of (no prompt - best prior), in nats.",
+    quantity="nats",
+)
+
+
+def evidence(study: Study) -> list[Evidence]:
+    """A cell for each task, method and regulariser."""
+    found = []
+    for cell in study.cells("prior"):
+        if len(cell.sides) < 2:
+            found.append(Evidence(where=cell.where, missing="the study has one prior here; add another"))
+        else:
+            found.append(equal(cell, cell.sides, noise(study, cell)))
+    return found
+
+
+JUDGED = Judged(CLAIM, Equal(), evidence)

@@ -1,0 +1,73 @@
+"""Claim 8: regularisers move posteriors."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analysis.findings.common import ONE_SEED, SEEDS, Judged, moved
+from analysis.findings.evidence import Evidence
+from analysis.findings.rules import Differ
+from analysis.findings.study import Cell, Side, Study
+from analysis.findings.values import Claim
+
+CLAIM = Claim(
+    name="regularisers",
+    number=8,
+    words="Regularisers move posteriors",
+    primary="Slope of the distance moved on the weight of one regulariser (0 without it), least squares "
+    "within each seed, averaged over rates.",
+    rule="Of each regulariser: supported if the slope differs from zero (corrected p of the sign-flip test "
+    "at most 0.05 and a 95% interval without zero). Otherwise undecided: a test cannot show that nothing "
+    "moves.",
+    quantity="distance for each unit of weight",
+)
+
+
+def evidence(study: Study) -> list[Evidence]:
+    """A finding for each cell of regularisers and each of them."""
+    found = []
+    for cell in study.cells("regularisers"):
+        kinds = _kinds(cell)
+        if not kinds:
+            reason = "no regulariser has two weights here (without it counts as 0); add one"
+            found.append(Evidence(where=cell.where, missing=reason))
+        for name, weights in kinds.items():
+            where = f"{cell.where} · {name}"
+            slopes = _slopes(weights)
+            if len(slopes) < SEEDS:
+                found.append(Evidence(where=where, missing=f"the regulariser {ONE_SEED}"))
+            else:
+                found.append(Evidence(where=where, numbers={"slope": np.array(slopes)}))
+    return found
+
+
+def _kinds(cell: Cell) -> dict[str, dict[float, Side]]:
+    """Sides by weight, for each regulariser that stands alone and has two weights at least."""
+    without: dict[float, Side] = {}
+    kinds: dict[str, dict[str, dict[float, Side]]] = {}
+    for side in cell.sides.values():
+        terms = next(iter(side.runs.values())).record.spec.regularisers
+        if not terms:
+            without = {0.0: side}
+        elif len(terms) == 1:
+            params = {key: value for key, value in terms[0].params.items() if key != "weight"}
+            alike = kinds.setdefault(terms[0].name, {}).setdefault(str(sorted(params.items())), {})
+            alike[float(terms[0].params.get("weight", 1.0))] = side
+    found = {}
+    for name, variants in kinds.items():
+        for i, weights in enumerate(variants.values(), start=1):
+            if len(weights | without) > 1:
+                found[name if len(variants) == 1 else f"{name}-{i}"] = weights | without
+    return found
+
+
+def _slopes(weights: dict[float, Side]) -> list[float]:
+    tables = {weight: side.values(moved, averaged=True) for weight, side in weights.items()}
+    seeds = set.intersection(*(set(table) for table in tables.values()))
+    return [
+        float(np.polyfit(list(tables), [table[seed] for table in tables.values()], 1)[0])
+        for seed in sorted(seeds)
+    ]
+
+
+JUDGED = Judged(CLAIM, Differ(), evidence)

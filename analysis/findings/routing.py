@@ -1,0 +1,61 @@
+"""Claim 17: keys route and values learn."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from analysis.findings.common import ONE_SEED, SEEDS, Judged, by_seed
+from analysis.findings.evidence import Evidence
+from analysis.findings.rules import Direction
+from analysis.findings.study import Run, Study
+from analysis.findings.values import Claim
+from softprior.prompt import Place
+
+CLAIM = Claim(
+    name="routing",
+    number=17,
+    words="In prefix prompts values move farther than keys",
+    primary="Natural logarithm of the ratio of distance moved over reach: mean over the values of all "
+    "blocks, divided by that over the keys.",
+    rule="Of each prior: supported if it is above zero (corrected p of the sign-flip test at most 0.05 and "
+    "a 95% interval above zero), contradicted if it is below zero in the same way.",
+    quantity="log ratio",
+)
+
+
+def evidence(study: Study) -> list[Evidence]:
+    """A finding for each cell and prior of prompts with keys and values."""
+    found, cells = [], study.cells("prior")
+    for cell in cells:
+        for name, side in cell.sides.items():
+            values = side.values(ratio)
+            if not values:
+                continue
+            known = {"where": f"{cell.where} · {name}", "rates": {name: side.chosen}}
+            known["budget"] = {name: len(side.rates)}
+            if len(values) < SEEDS:
+                found.append(Evidence(missing=f"the prior {ONE_SEED}", **known))
+            else:
+                found.append(Evidence(numbers={"log ratio": by_seed(values)}, **known))
+    if not found and cells:
+        reason = "no prompt of the study has keys and values whose reach is known; add the method prefix"
+        found.append(Evidence(where="all trials", missing=reason))
+    return found
+
+
+def ratio(run: Run) -> float | None:
+    """Of one trial; None for prompts without keys, without known reach, or whose keys did not move."""
+    moved: dict[str, list[float]] = {"key": [], "value": []}
+    for name, place in run.record.geometry.items():
+        kind = Place.parse(name).kind
+        if kind in moved and place.moved_over_reach is not None:
+            moved[kind].append(place.moved_over_reach)
+    if not moved["key"] or not moved["value"]:
+        return None
+    keys, values = (float(np.mean(own)) for own in moved.values())
+    return math.log(values / keys) if keys > 0 and values > 0 else None
+
+
+JUDGED = Judged(CLAIM, Direction(), evidence)

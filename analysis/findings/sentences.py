@@ -1,0 +1,56 @@
+"""Findings in words."""
+
+from __future__ import annotations
+
+from analysis.findings.values import Comparison, Finding
+from analysis.inference.power import MOST
+from analysis.inference.values import LEVEL, Interval
+from softprior.inputs.labels import counted
+
+
+def sentence(found: Finding) -> str:
+    """One plain sentence: the claim, the verdict, the number with its interval, and what would settle it."""
+    text = f"{found.claim.words}: {found.verdict} for {found.where}"
+    if found.reason:
+        text += f", because {found.reason}"
+    if found.primary is not None:
+        text += f"; {number(found.primary, found.claim.quantity)}"
+    if found.margin is not None:
+        text += f", margin {found.margin:.3g}"
+    if found.primary is not None and found.noise is not None:
+        known = "above" if abs(found.primary.value) > found.noise else "not above"
+        text += f"; the difference is {known} that of twins ({found.noise:.2g})"
+    if found.verdict == "depends on the metric":
+        text += f"; by metric: {', '.join(short(own) for own in found.comparisons)}"
+    if found.settle:
+        text += f"; to settle it, {found.settle}"
+    return f"{text}{' (exploratory)' if found.exploratory else ''}."
+
+
+def settled_by(found: Finding) -> str:
+    """What would settle an undecided finding that has numbers; empty if nothing has to be settled."""
+    if found.verdict != "undecided" or found.primary is None:
+        return ""
+    more = found.primary.more_seeds
+    if more is None:
+        return f"over {MOST:,} seeds are needed at this spread; look for what makes seeds differ"
+    return f"add {counted(more, 'seed')} at this spread" if more else ""
+
+
+def number(own: Comparison, quantity: str) -> str:
+    """A comparison with its interval, p and seeds."""
+    unit = f" {quantity}" if quantity else ""
+    p = f"p {_p(own.p)}, {_p(own.adjusted)} after Holm"
+    return f"{short(own)}{unit}, 95% {ends(own.interval)}, {p}, {counted(own.seeds, 'seed')}"
+
+
+def short(own: Comparison) -> str:
+    return f"{own.what} {own.value:.3g}"
+
+
+def ends(interval: Interval) -> str:
+    return f"[{interval.low:.3g}, {interval.high:.3g}]"
+
+
+def _p(value: float) -> str:
+    return f"{value:.2g}" if value >= LEVEL / 100 else f"{value:.0e}"

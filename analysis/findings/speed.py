@@ -1,0 +1,112 @@
+"""Claim 4: distant priors converge later."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analysis.findings.common import ONE_SEED, SEEDS, Judged, mean_loss, pair
+from analysis.findings.evidence import Evidence
+from analysis.findings.rules import SOONER
+from analysis.findings.study import Cell, Run, Side, Study
+from analysis.findings.values import Claim
+from analysis.inference import survival
+
+POINTS = 4
+"""Fewest points of a validation curve after the untrained sample."""
+
+APART = 0.01
+"""Smallest difference of mean radius quantiles that puts one prior farther out than another."""
+
+LEVEL = 0.5
+"""The fixed loss, as a share of the way from no prompt to the best prior's last validation loss."""
+
+CLAIM = Claim(
+    name="speed",
+    number=4,
+    words="Distant priors converge later",
+    primary="Label tokens trained until the validation loss is half way from no prompt to the best prior's "
+    "last one: restricted mean time of the prior whose samples lie farthest out among the vocabulary "
+    "(radius quantile) less that of the prior whose samples lie nearest. Trials that do not get there are "
+    "censored at their end.",
+    rule="Supported if the corrected p of the log-rank test with seeds as strata is at most 0.05 and the "
+    "distant prior is later, contradicted if it is sooner. p comes from sign flips of the seeds' scores, "
+    "which is exact for few seeds.",
+    quantity="label tokens",
+)
+
+
+def evidence(study: Study) -> list[Evidence]:
+    """A finding for each cell."""
+    return [_evidence(cell) for cell in study.cells("prior")]
+
+
+def _evidence(cell: Cell) -> Evidence:
+    known = {"where": cell.where, "rates": cell.rates, "budget": cell.budget}
+    radii = {name: radius for name, side in cell.sides.items() if (radius := _radius(side)) is not None}
+    if len(radii) < 2:
+        return Evidence(missing="fewer than two priors have radii here; add a prior", **known)
+    near, far = min(radii, key=radii.__getitem__), max(radii, key=radii.__getitem__)
+    if radii[far] - radii[near] < APART:
+        return Evidence(missing="no prior is farther out than another; add a distant one", **known)
+    level = _level(cell)
+    if level is None:
+        return Evidence(missing="the no-prompt baseline has not finished; run the study to its end", **known)
+    sides = cell.sides[far], cell.sides[near]
+    seeds = sorted(sides[0].runs.keys() & sides[1].runs.keys())
+    if len(seeds) < SEEDS:
+        return Evidence(missing=f"the pair {ONE_SEED}", **known)
+    runs = [[side.runs[seed] for seed in seeds] for side in sides]
+    points = min(len(run.record.validation) - 1 for own in runs for run in own)
+    if points < POINTS:
+        reason = f"the validation curve has {points} points after the start"
+        return Evidence(missing=f"{reason}; set training.curve to {POINTS} or more", **known)
+    distant, close = (times(own, level) for own in runs)
+    horizon = float(min(_budget(run) for own in runs for run in own))
+    later = survival.restricted(distant, horizon) - survival.restricted(close, horizon)
+    what = pair(far, near)
+    # Scores are positive where the near prior is sooner, and the claim is that the distant one is later.
+    return Evidence(numbers={what: later}, tested={what: survival.scores(close, distant)}, **known)
+
+
+def times(runs: list[Run], level: float) -> survival.Times:
+    """Label tokens (steps, in old records) until each run's validation loss is at most a level."""
+    found = [_time(run, level) for run in runs]
+    return survival.Times(np.array([time for time, _ in found]), np.array([reached for _, reached in found]))
+
+
+def _time(run: Run, level: float) -> tuple[float, bool]:
+    for score in run.record.validation:
+        if score.loss <= level:
+            return _tokens(run, score.step), True
+    return _budget(run), False
+
+
+def _budget(run: Run) -> float:
+    return _tokens(run, len(run.record.steps))
+
+
+def _tokens(run: Run, step: int) -> float:
+    """Label tokens of the first steps; the number of steps where records did not count tokens yet."""
+    return float(sum(1 if point.labels is None else point.labels for point in run.record.steps[:step]))
+
+
+def _radius(side: Side) -> float | None:
+    """Mean radius quantile of the samples at the first place that has one."""
+    found = []
+    for run in side.runs.values():
+        radii = [place.initial_radius for place in run.record.geometry.values()]
+        found += [radius for radius in radii if radius is not None][:1]
+    return float(np.mean(found)) if found else None
+
+
+def _level(cell: Cell) -> float | None:
+    """The loss to reach."""
+    if cell.baseline is None or not cell.baseline.validation:
+        return None
+    start = cell.baseline.validation[0].loss
+    best = min(cell.sides.values(), key=mean_loss)
+    last = float(np.mean([run.record.validation[-1].loss for run in best.runs.values()]))
+    return start - LEVEL * (start - last)
+
+
+JUDGED = Judged(CLAIM, SOONER, evidence)

@@ -1,0 +1,75 @@
+"""Claim 18: better posteriors project to more faithful words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from analysis.findings.common import ONE_SEED, SEEDS, Judged
+from analysis.findings.evidence import Evidence
+from analysis.findings.rules import Direction
+from analysis.findings.study import Cell, Study
+from analysis.findings.values import Claim
+
+NUMBER = "projection"
+"""In `Study.numbers`: Jensen-Shannon divergence of outputs under the prompt and under its nearest tokens."""
+
+LEAST = 4
+"""Fewest trials of a seed: with fewer, a correlation within priors says nothing."""
+
+CLAIM = Claim(
+    name="words",
+    number=18,
+    words="Better posteriors project to more faithful words",
+    primary="Correlation of the test loss with the Jensen-Shannon divergence between the outputs under the "
+    "prompt and under its nearest tokens, over a seed's trials less the mean of their prior.",
+    rule="Supported if it is above zero (corrected p of the sign-flip test at most 0.05 and a 95% interval "
+    "above zero), contradicted if it is below zero in the same way.",
+    quantity="correlation",
+)
+
+
+def evidence(study: Study) -> list[Evidence]:
+    """A finding for each cell."""
+    table = study.numbers.get(NUMBER, {})
+    found = []
+    for cell in study.cells("prior"):
+        known = {"where": cell.where, "budget": cell.budget}
+        if not table:
+            reason = "no posterior was projected to its nearest tokens; compute the projections"
+            found.append(Evidence(missing=reason, **known))
+            continue
+        values = _correlations(cell, table)
+        if len(values) >= SEEDS:
+            found.append(Evidence(numbers={"correlation": np.array(values)}, **known))
+        elif sum(map(len, (side.rates for side in cell.sides.values()))) - len(cell.sides) < LEAST - 1:
+            reason = f"a seed needs {LEAST} trials that differ within priors; add rates"
+            found.append(Evidence(missing=reason, **known))
+        else:
+            found.append(Evidence(missing=f"the cell {ONE_SEED}", **known))
+    return found
+
+
+def _correlations(cell: Cell, table: Mapping[str, float]) -> list[float]:
+    """By seed, over the priors that have two rates at least."""
+    points: dict[int, list[np.ndarray]] = {}
+    for side in cell.sides.values():
+        own: dict[int, list[tuple[float, float]]] = {}
+        for runs in side.rates.values():
+            for seed, run in runs.items():
+                if run.loss is not None and run.id in table:
+                    own.setdefault(seed, []).append((run.loss, table[run.id]))
+        for seed, pairs in own.items():
+            if len(pairs) > 1:
+                both = np.array(pairs)
+                points.setdefault(seed, []).append(both - both.mean(0))
+    found = []
+    for seed in sorted(points):
+        both = np.concatenate(points[seed])
+        if len(both) >= LEAST and (both.std(0) > 0).all():
+            found.append(float(np.corrcoef(both.T)[0, 1]))
+    return found
+
+
+JUDGED = Judged(CLAIM, Direction(), evidence)
