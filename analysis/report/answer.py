@@ -41,7 +41,7 @@ def _of_cell(cell: Cell) -> str:
     if not means:
         return ""
     name, best = min(means.items(), key=lambda item: item[1].value)
-    among = f"lowest of {len(means)} priors" if len(means) > 1 else "the only prior"
+    among = f"the lowest of {len(means)} priors" if len(means) > 1 else "the only prior"
     text = (
         f"on {cell.where} the prior {name} ends at a test loss of {_told(best)} at rate "
         f"{cell.sides[name].chosen}, {among}"

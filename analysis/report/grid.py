@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.comparisons import TEST, Row, compare
 from analysis.findings.study import Cell as Setting
 from analysis.findings.study import Run, Side
 from analysis.inference.intervals import over_seeds
 from analysis.inference.values import Interval
 from analysis.report.read import Reading
 from analysis.report.values import Cell, Section, Table, missing, number
+from softprior.errors import UserError
 from softprior.inputs.labels import counted
 
 KEY, TITLE = "grid", "Prior by rate"
@@ -57,7 +59,46 @@ def section(reading: Reading) -> Section:
     cells = reading.study.cells("prior")
     if not cells:
         return missing(KEY, TITLE, "No trial with a trained prompt has finished, so there is no table of priors.")
-    return Section(key=KEY, title=TITLE, blocks=tuple(_table(cell) for cell in cells))
+    return Section(key=KEY, title=TITLE, blocks=(*(_table(cell) for cell in cells), *_differences(reading)))
+
+
+def _differences(reading: Reading) -> list[Table]:
+    """Every prior against the study's first, seed by seed."""
+    try:
+        rows = [row for row in compare(reading.study, "prior") if row.difference is not None]
+    except UserError:  # one prior
+        return []
+    tests = sum(row.seeds > 1 for row in rows)
+    return [
+        Table(
+            caption="Differences of test loss from the study's first prior in nats (negative is better), seed by "
+            "seed, each prior at its own chosen rate; beside it the same averaged over rates. 'Tuned over' is the "
+            f"number of rates of both. p: {TEST}, raw, then Holm over {counted(tests, 'comparison')}; no less than "
+            "the smallest that so few seeds can give. `python -m jobs.compare` prints it, and compares along any axis.",
+            columns=("prior", "where", "difference", "over all rates", "p (Holm)", "smallest p", "seeds", "tuned over"),
+            rows=tuple(_difference(row) for row in rows),
+            numbers=frozenset(range(2, 8)),
+        )
+    ] if rows else []
+
+
+def _difference(row: Row) -> tuple[Cell, ...]:
+    assert row.difference is not None
+    assert row.interval is not None
+    ends = ""
+    if not math.isnan(row.interval.low):
+        ends = f" [{number(row.interval.low)}, {number(row.interval.high)}]"
+    tested = row.seeds > 1
+    return (
+        Cell(f"{row.value} \N{MINUS SIGN} {row.reference}"),
+        Cell(row.where),
+        Cell(f"{number(row.difference)}{ends}", row.difference),
+        Cell(number(row.averaged), row.averaged),
+        Cell(f"{row.p:.3g} ({row.adjusted:.3g})" if tested else "", row.adjusted),
+        Cell(f"{row.least_p:.2g}" if tested else "", row.least_p),
+        Cell(str(row.seeds), float(row.seeds)),
+        Cell(" and ".join(map(str, row.budgets))),
+    )
 
 
 def _table(cell: Setting) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -12,11 +12,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import softprior
+from analysis.findings.judging import judge
+from analysis.findings.reading import read_studies
 from analysis.findings.values import Finding
-from analysis.report import checks, costs, grid, reproduce, trials, verdicts
+from analysis.report import checks, costs, grid, pictures, reproduce, trials, verdicts
 from analysis.report.answer import answer
 from analysis.report.read import Reading, partial, read
 from analysis.report.values import Code, Items, Picture, Report, Section, Table, Words, sentence
+from softprior.errors import UserError
 from softprior.results.files import write_atomically
 from softprior.results.storage import Location
 
@@ -51,8 +54,8 @@ def write_report(folder: str | Path | Location, target: Location | None = None) 
     reading = read(folder)
     page = reading.folder.report if target is None else target
     beside = page.parent / f"{'verdicts' if target is None else page.stem + '-verdicts'}.md"
-    findings = judged(reading)
-    report = gather(reading, findings)
+    findings, reason = judged(reading)
+    report = gather(reading, findings, reason)
     text = render(report)
     table = verdicts.markdown(findings)
     write_atomically(page, lambda temporary: temporary.write_text(text, encoding="utf-8"))
@@ -60,22 +63,30 @@ def write_report(folder: str | Path | Location, target: Location | None = None) 
     return Written(page, beside, (*report.partial, *(sentence(text) for text in reading.problems)))
 
 
-def judged(reading: Reading) -> list[Finding]:  # noqa: ARG001
-    """What the study says about each claim."""
-    return []
+def judged(reading: Reading) -> tuple[tuple[Finding, ...], str]:
+    """What the study says about each claim, or why it says nothing."""
+    try:
+        return judge(read_studies([str(reading.folder.root)]).study), ""
+    except UserError as error:
+        return (), str(error)
 
 
-def gather(reading: Reading, findings: Sequence[Finding]) -> Report:
-    """Everything that the report says."""
+def gather(reading: Reading, findings: Sequence[Finding], reason: str = "") -> Report:
+    """Everything that the report says.
+
+    Args:
+        reason: why there are no findings, if there are none.
+    """
     details, problems = trials.details(reading)
-    sections: list[Callable[[], Section]] = [
-        lambda: verdicts.section(findings),
-        lambda: grid.section(reading),
-        lambda: checks.section(reading),
-        lambda: costs.section(reading),
-        lambda: reproduce.section(reading),
-    ]
-    spec = reading.header["spec"]
+    sections = (
+        verdicts.section(findings, reason),
+        pictures.section(reading),
+        grid.section(reading),
+        checks.section(reading),
+        costs.section(reading),
+        reproduce.section(reading),
+    )
+    spec, shown = reading.header["spec"], trials.listed(reading)
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return Report(
         name=str(spec.get("name", reading.folder.root.name)),
@@ -83,9 +94,9 @@ def gather(reading: Reading, findings: Sequence[Finding]) -> Report:
         question=str(spec.get("description") or ""),
         answer=tuple(answer(reading, findings)),
         partial=tuple(partial(reading)),
-        sections=tuple(section() for section in sections),
-        trials=trials.listed(reading),
-        filters=trials.FILTERS,
+        sections=sections,
+        trials=shown,
+        filters=tuple(i for i, name in enumerate(shown.columns) if name in trials.FILTERS),
         details=details | {"notes": [sentence(text) for text in problems]},
         ids=reading.ids,
     )

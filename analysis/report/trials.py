@@ -10,6 +10,7 @@ from analysis.report.answer import context_gap
 from analysis.report.maps import Plane, maps
 from analysis.report.read import Reading
 from analysis.report.values import Cell, Table, number
+from analysis.tables import SHORT
 from softprior.errors import UserError
 from softprior.inputs.labels import names
 from softprior.results.background import load_background
@@ -33,10 +34,10 @@ COLUMNS = (
     "seconds",
 )
 
-FILTERS = (1, 2, 3, 4, 5, 6, 7)
+FILTERS = frozenset({"status", "task", "method", "prior", "regularisers", "rate", "seed"})
 """Columns with a menu."""
 
-NUMBERS = frozenset(range(8, 14))
+NUMBERS = frozenset(COLUMNS[6:])
 
 CURVE = 120
 """Most points of a curve; of more steps every k-th is drawn, and the page says so."""
@@ -45,16 +46,18 @@ FLAGS = {"finished": "good", "failed": "bad", "stopped": "open"}
 
 
 def listed(reading: Reading) -> Table:
-    """One row per trial that has ended."""
+    """One row per trial that has ended, and the columns that some trial has."""
     records = list(reading.records.values())
     axes = _axes(records)
+    rows = [_row(record, reading.ids[record.id], axes[record.id]) for record in records]
+    used = [i for i, column in enumerate(zip(*rows, strict=True)) if any(cell.text for cell in column)]
     return Table(
         caption="All trials that have ended. Losses are on the test split, in nats per label token, after the last "
         "step; answers are the headline metric of the task; 'rise if swapped' is the test loss with swapped "
         "contexts minus the test loss. From records/TRIAL.json, as in trials.parquet.",
-        columns=COLUMNS,
-        rows=tuple(_row(record, reading.ids[record.id], axes[record.id]) for record in records),
-        numbers=NUMBERS,
+        columns=tuple(COLUMNS[i] for i in used),
+        rows=tuple(tuple(row[i] for i in used) for row in rows),
+        numbers=frozenset(at for at, i in enumerate(used) if COLUMNS[i] in NUMBERS),
     )
 
 
@@ -105,7 +108,7 @@ def headline(record: Record) -> tuple[str, float | None]:
     if record.test is None or not record.test.metrics:
         return "", None
     name, value = next(iter(record.test.metrics.items()))
-    return f"{name.replace('_', ' ')} {value:.0%}", value
+    return f"{SHORT.get(name, name.replace('_', ' '))} {value:.0%}", value
 
 
 def moved_over_reach(record: Record) -> float | None:
@@ -121,10 +124,10 @@ def details(reading: Reading) -> tuple[dict[str, Any], list[str]]:
     fingerprint, `tasks` (see `answers.tasks`).
     """
     words = tokens.open_model(reading.header["spec"].get("model"), reading.header.get("model_fingerprint"))
-    problems = []
+    problems: list[str] = []
     if words.model is None:
         problems.append(f"nearest tokens and the examples' texts are left out, because {words.reason}")
-    planes = _planes(reading)
+    planes = _planes(reading, problems)
     found: dict[str, Any] = {}
     vectors = {}
     for record in reading.records.values():
@@ -144,14 +147,15 @@ def details(reading: Reading) -> tuple[dict[str, Any], list[str]]:
     return {"trials": found, "planes": shown, "tasks": tasks}, problems
 
 
-def _planes(reading: Reading) -> dict[str, Plane]:
+def _planes(reading: Reading, problems: list[str]) -> dict[str, Plane]:
     """The plane of each model's vocabulary, where the study keeps a sample of it."""
-    found = {}
+    found: dict[str, Plane] = {}
     for fingerprint in {record.spec.model_fingerprint for record in reading.records.values()}:
         try:
             sample = load_background(reading.folder, fingerprint)
-        except Exception:  # damaged: safetensors raises its own kind; maps do without
-            sample = None
+        except UserError as error:
+            problems.append(str(error))
+            continue
         if sample is not None:
             found[fingerprint] = Plane(sample)
     return found

@@ -64,9 +64,16 @@ class Words:
 
 @dataclass(frozen=True)
 class Items:
-    """A list of sentences."""
+    """A list of sentences.
+
+    Attributes:
+        title: in front of the list.
+        folded: whether the page shows the title alone until it is opened.
+    """
 
     texts: tuple[str, ...]
+    title: str = ""
+    folded: bool = False
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@
     head.classList.contains("number") ? [i] : []);
   const list = new DataTable("#list", {
     paging: false, info: false, autoWidth: false, order: [], layout: { topStart: null, topEnd: null, bottomStart: null, bottomEnd: null },
-    columnDefs: [{ targets: [...numbers, 6, 7], type: "num" }],
+    columnDefs: [{ targets: numbers, type: "num" }],
   });
   const count = document.getElementById("count");
   const told = () => {
@@ -124,7 +124,7 @@
     element("thead", {}, element("tr", {}, ...heads.map((text) => element("th", { scope: "col" }, text)))),
     element("tbody", {}, ...lines.map((cells) => element("tr", {}, ...cells.map((cell) => element("td", {}, cell)))))));
 
-  const near = (found) => found.map(([text, distance]) => `${JSON.stringify(text)} ${distance}`).join("   ");
+  const near = (found) => found.map(([text, distance]) => `${JSON.stringify(text)} (${distance})`).join(", ");
 
   function words(places) {
     return places.map((place) => element("section", {},

@@ -24,7 +24,7 @@ from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.summary import Summary
 
 
-def report(console: Console, planned: Plan | SearchPlan, work: Work, results: Results) -> int:
+def tell_end(console: Console, planned: Plan | SearchPlan, work: Work, results: Results) -> int:
     """Prints tables, places and notes; the status."""
     if isinstance(planned, SearchPlan):
         assert results.summary is not None
