@@ -14,6 +14,7 @@ from analysis.search_tables import best_table, importance_table
 from analysis.tables import failures_table, results_table
 from jobs.exits import FAILED, FINISHED
 from jobs.screen import tell_unsent
+from softprior.errors import hidden
 from softprior.inputs.labels import by_number, counted
 from softprior.library.results import Results, Tracked
 from softprior.studies.again import STARTS_OVER, reused_note
@@ -22,6 +23,10 @@ from softprior.studies.observers import Work
 from softprior.studies.plan import Plan
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.summary import Summary
+from softprior.tracking.client import default_uri
+
+LOCAL = "http://127.0.0.1:5000"
+"""Where `jobs.ui` and MLflow serve unless told otherwise."""
 
 
 def tell_end(console: Console, planned: Plan | SearchPlan, work: Work, results: Results) -> int:
@@ -31,6 +36,7 @@ def tell_end(console: Console, planned: Plan | SearchPlan, work: Work, results: 
         status = _search(console, planned, results, results.summary)
         _notes(console, results, told=())
         _tracking(console, results.tracked)
+        _compare(console, results)
         reused = reused_note(work.kept.values(), STARTS_OVER)
     else:
         status = _study(console, results)
@@ -56,12 +62,7 @@ def _study(console: Console, results: Results) -> int:
     console.print(f"results  {folder.root}")
     console.print(f"figures  {folder.root / 'figures'}")
     _tracking(console, results.tracked)
-    tracked = results.tracked
-    if tracked and not tracked.problem and tracked.uri.startswith("http"):
-        console.print(f"compare  {tracked.uri}")
-    elif tracked and not tracked.problem:
-        where = shlex.quote(str(folder.root.parent))
-        console.print(f"compare  {sys.executable} -m jobs.ui --results {where}", soft_wrap=True)
+    _compare(console, results)
     failed = int((trials.status == "failed").sum())
     if failed:
         them = by_number(failed, "it", "them")
@@ -111,6 +112,22 @@ def _tracking(console: Console, tracked: Tracked | None) -> None:
         console.print(f"note: {note}", soft_wrap=True)
     if tracked.problem:
         tell_unsent(console, tracked.uri, tracked.problem)
+
+
+def _compare(console: Console, results: Results) -> None:
+    """The page that compares the trials, and what serves it."""
+    tracked = results.tracked
+    if tracked is None or tracked.problem or tracked.page is None:
+        return
+    if tracked.uri.startswith("http"):
+        console.print(f"compare  {tracked.uri.rstrip('/')}{tracked.page}", soft_wrap=True)
+        return
+    root = results.folder.root.parent
+    serve = f"-m jobs.ui --results {shlex.quote(str(root))}"
+    if isinstance(root, Path) and tracked.uri != hidden(default_uri(root)):  # a database of the user's own
+        serve = f"-m mlflow ui --backend-store-uri {shlex.quote(tracked.uri)}"
+    console.print(f"compare  {sys.executable} {serve}", soft_wrap=True)
+    console.print(f"         and open {LOCAL}{tracked.page}", soft_wrap=True)
 
 
 def _dashboard() -> str:

@@ -16,7 +16,10 @@ from jobs.exits import status_of
 from jobs.screen import printable
 from softprior.errors import UserError
 from softprior.results.storage import location
-from softprior.tracking.client import ARTIFACTS, DATABASE, default_uri, follow_artifacts
+from softprior.tracking.client import ARTIFACTS, DATABASE, default_uri, follow_artifacts, problem_of
+
+SHOWN = 10
+"""Studies whose addresses are printed."""
 
 PATIENCE = 5.0
 """Seconds that server processes have to exit by themselves."""
@@ -39,8 +42,24 @@ def _show(options: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", default_uri(results)]
     command += ["--default-artifact-root", (results / ARTIFACTS).as_uri()]
     command += ["--host", options.host, "--port", str(options.port), "--workers", "1"]
-    print(f"open http://{options.host}:{options.port} (Ctrl-C stops)", flush=True)
+    _invite(results, f"http://{options.host}:{options.port}")
     return _serve(command, {**LIGHT, **os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"})
+
+
+def _invite(results: Path, server: str) -> None:
+    """Says what to open: the page that compares the trials of each study, the latest first."""
+    from softprior.tracking.studies import studies
+
+    try:
+        found = studies(default_uri(results))
+    except Exception as error:  # whatever MLflow raises: its pages may still open, and say more
+        print(f"note: the studies' pages are not known: {problem_of(error)}", flush=True)
+        found = []
+    for study, page in found[:SHOWN]:
+        print(f"compare {study}: {server}{page}", flush=True)
+    if len(found) > SHOWN:
+        print(f"and {len(found) - SHOWN} more, which have 'Compare trials' on their pages", flush=True)
+    print(f"all pages: {server} (Ctrl-C stops)", flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

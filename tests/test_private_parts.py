@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -207,6 +208,25 @@ def test_mlflow_has_the_columns_with_addresses(table: str, column: str) -> None:
     from mlflow.store.tracking.dbmodels.models import Base
 
     assert column in Base.metadata.tables[table].columns
+
+
+def test_mlflows_pages_read_a_view_from_a_tag() -> None:
+    """Their scripts are minified, but keys of a saved state and of an address stay as they are."""
+    import mlflow.server
+
+    pages = Path(mlflow.server.__file__).parent / "js" / "build" / "static" / "js"
+    scripts = "".join(path.read_text("utf-8") for path in pages.glob("*.js"))
+    address = mlflow_private.page("1", "view")
+    words = [mlflow_private.VIEW, mlflow_private.KIND, mlflow_private.TRAINING, *mlflow_private.STATE]
+    words += re.findall(r"[?&](\w+)=", address)
+    assert len(words) > len(mlflow_private.STATE) + 5
+    assert [word for word in words if word not in scripts] == []
+
+
+def test_a_view_uses_the_keys_that_are_looked_up_in_mlflows_pages() -> None:
+    from softprior.tracking.view import view
+
+    assert tuple(view([{"task": "arithmetic"}])) == mlflow_private.STATE
 
 
 # Where they are

@@ -24,6 +24,7 @@ from softprior.results.posteriors import Posterior, save_posterior
 from softprior.studies.plan import plan_study
 from softprior.studies.table import write_study, write_table
 from tests.builders import Finished, study_file
+from tests.databases import empty_database
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,6 +67,17 @@ def test_a_terminal_without_the_characters_gets_others(
     assert command.main([str(finished_study.file), "--dry-run"]) == 0
     stream.flush()
     assert f"arithmetic {dot} soft" in stream.buffer.getvalue().decode(encoding)
+
+
+def test_a_study_ends_with_the_address_that_compares_its_trials(
+    finished_study: Finished, tmp_path: Path, capsys
+) -> None:
+    results = finished_study.copy(tmp_path).root.parent
+    empty_database(results)
+    assert command.main([str(finished_study.file), "--results", str(results)]) == 0
+    said = capsys.readouterr().out
+    assert f"compare  {sys.executable} -m jobs.ui --results {results}\n" in said
+    assert "and open http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=softprior&" in said
 
 
 FILES = [path.name for path in sorted((ROOT / "jobs" / "studies").glob("*.yaml"))]

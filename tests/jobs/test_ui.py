@@ -9,42 +9,116 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from jobs import ui
+from softprior.inputs.labels import labels
+from softprior.tracking.mlflow_tracker import MlflowTracker
+from tests.browser import Browser
+from tests.builders import Finished
 from tests.databases import empty_database
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pages")
-    empty_database(folder)
-    return folder
+def results(finished_study: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder with a study of three trials, in MLflow too."""
+    folder = finished_study.copy(tmp_path_factory.mktemp("pages"))
+    uri = empty_database(folder.root.parent)
+    tracker = MlflowTracker(uri, finished_study.plan.study, finished_study.plan.trials, folder)
+    tracker.close(finished_study.records)
+    assert tracker.problem is None
+    return folder.root.parent
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.faults), signal.SIGTERM])
-def test_the_pages_end_with_all_their_processes(number: signal.Signals, results: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jobs.ui", "--results", str(results), "--port", str(port)],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    while not _answers(port):
-        assert process.poll() is None
-        time.sleep(0.1)
-    assert len(_processes_of(results)) > 2, "the command, MLflow's, and its server"
-    process.send_signal(number)
-    assert process.wait() == (0 if number == signal.SIGINT else 128 + number)
-    assert _processes_of(results) == []
+class Pages:
+    """The command, serving on a free port.
+
+    Attributes:
+        compare: the address that it prints for the study.
+    """
+
+    def __init__(self, results: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.results = results
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "jobs.ui", "--results", str(results), "--port", str(self.port)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        assert self.process.stdout is not None
+        self.compare = self.process.stdout.readline().strip().removeprefix("compare small: ")
+        while not _answers(self.port):
+            assert self.process.poll() is None
+            time.sleep(0.1)
+
+    def end(self, number: signal.Signals) -> None:
+        """Ends it, and sees that nothing is left of it."""
+        assert len(_processes_of(self.results)) > 2, "the command, MLflow's, and its server"
+        self.process.send_signal(number)
+        self.process.communicate()
+        assert self.process.returncode == (0 if number == signal.SIGINT else 128 + number)
+        assert _processes_of(self.results) == []
+
+
+@pytest.fixture(scope="module")
+def pages(results: Path) -> Iterator[Pages]:
+    """Served for this file, and ended by SIGTERM with all processes behind them."""
+    found = Pages(results)
+    yield found
+    found.end(signal.SIGTERM)
+
+
+@pytest.mark.faults
+def test_ctrl_c_ends_the_pages_with_all_their_processes(results: Path) -> None:
+    Pages(results).end(signal.SIGINT)
+
+
+def test_the_command_prints_one_address_for_the_study(pages: Pages) -> None:
+    assert pages.compare.startswith(f"http://127.0.0.1:{pages.port}/#/experiments/1/runs?viewStateShareKey=")
+
+
+def test_the_address_opens_trials_side_by_side(
+    pages: Pages, browser: Browser, finished_study: Finished, tmp_path: Path
+) -> None:
+    """What a person sees who opens it: all trials, the best first, and charts with something in them."""
+    page = browser.page
+    page.goto(pages.compare)
+    for title in (
+        "Test loss, nats",
+        "moved / reach",
+        "Test loss by axis",
+        "Validation loss",
+        "Training loss",
+    ):
+        page.get_by_text(title).first.wait_for()
+    trials = sorted(finished_study.records.values(), key=lambda record: record.test.loss)
+    known = labels(finished_study.plan.trials)
+    links = page.locator("[role=grid] a[href*='/runs/'], .ag-root a[href*='/runs/']")
+    assert list(dict.fromkeys(links.all_inner_texts())) == [known[record.id] for record in trials]
+    page.locator(".js-plotly-plot .bars path").first.wait_for(state="attached")
+    page.locator(".js-plotly-plot .scatterlayer path.point").first.wait_for(state="attached")
+    page.locator("canvas").first.wait_for(state="attached")  # lines of parallel coordinates
+    page.screenshot(path=tmp_path / "charts.png")
+
+    page.goto(pages.compare.replace("=CHART", "=TABLE"))
+    page.reload()  # another fragment alone loads nothing
+    for name in ("task", "method", "prior", "rate", "seed", "test_loss", "test_exact_match"):
+        page.get_by_test_id(f"sort-header-{name}").or_(page.get_by_text(name, exact=True)).first.wait_for()
+    page.get_by_text(re.compile(re.escape(f"{trials[0].test.loss:.6f}"[:5]))).first.wait_for()
+    page.screenshot(path=tmp_path / "table.png")
+    assert browser.errors == []
+    own = (f"http://127.0.0.1:{pages.port}/", "data:", "blob:")
+    assert [address for address in browser.requests if not address.startswith(own)] == []
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelStatus
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from softprior.inputs.labels import labels
@@ -26,8 +28,11 @@ from softprior.tracking.client import (
     make_database,
     open_experiment,
 )
-from softprior.tracking.mlflow_tracker import PARENT, MlflowTracker
+from softprior.tracking.mlflow_private import KIND, TRAINING, VIEW, page
+from softprior.tracking.mlflow_tracker import MlflowTracker
 from softprior.tracking.runs import KEY, log_run
+from softprior.tracking.studies import PARENT
+from softprior.tracking.view import KEY as KEY_OF_VIEW
 from softprior.training.events import Phase, Step
 from tests.builders import Finished, run, trial
 from tests.tracking_server import Server
@@ -80,6 +85,51 @@ def test_points_records_and_repeats_give_one_run_and_each_point_once(ended, uri:
     assert mine.data.params["method.tokens"] == "4"
     assert mine.data.tags["model_fingerprint"] == trained.model_fingerprint
     assert {f.path for f in client.list_artifacts(mine.info.run_id)} >= {f"{trained.id}.safetensors"}
+
+
+def test_what_stands_once_is_at_step_0_and_places_are_means(ended, uri: str) -> None:
+    study, trials, folder, records = ended
+    tracker = MlflowTracker(uri, study, trials, folder)
+    tracker.close(records)
+    trained = next(t for t in trials if t.prior)
+    record, run = records[trained.id], named_runs(uri)[trained.id]
+    (place,) = record.geometry.values()
+    assert run.data.metrics["moved_over_reach"] == pytest.approx(place.moved_over_reach)
+    assert run.data.metrics["final_radius_quantile"] == pytest.approx(place.final_radius)
+    assert not [name for name in run.data.metrics if "/" in name]
+    for name in ("test_loss", "test_exact_match", "untrained_loss", "moved"):
+        assert steps(MlflowClient(uri), run.info.run_id, name) == [0], name
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("softprior/small")
+    assert tracker.page == page(experiment.experiment_id, KEY_OF_VIEW)
+    assert experiment.tags[KIND] == TRAINING
+    state = json.loads(json.loads(experiment.tags[VIEW + KEY_OF_VIEW])["state"])
+    found = client.search_runs(
+        [experiment.experiment_id], state["searchFilter"], order_by=[f"{state['orderByKey']} ASC"]
+    )
+    ordered = sorted(records.values(), key=lambda record: record.test.loss)
+    assert [run.data.tags["softprior.trial"] for run in found] == [record.id for record in ordered]
+
+
+def test_posteriors_are_found_by_prior_and_loss(ended, uri: str) -> None:
+    study, trials, folder, records = ended
+    for _ in range(2):
+        MlflowTracker(uri, study, trials, folder).close(records)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("softprior/small").experiment_id
+    assert len(client.search_logged_models([experiment])) == sum(t.prior is not None for t in trials)
+    fitted = next(t for t in trials if t.prior and t.prior.name == "fitted")
+    loss = records[fitted.id].test.loss
+    for most, expected in ((loss + 1e-3, [fitted.id]), (loss - 1e-3, [])):
+        found = client.search_logged_models(
+            [experiment], f"params.prior = 'fitted' AND metrics.test_loss < {most}"
+        )
+        assert [model.tags["softprior.trial"] for model in found] == expected
+    (model,) = client.search_logged_models([experiment], "params.prior = 'fitted'")
+    run, _, path = model.tags["softprior.file"].removeprefix("runs:/").partition("/")
+    assert run == model.source_run_id == named_runs(uri)[fitted.id].info.run_id
+    assert path in {file.path for file in client.list_artifacts(run)}
+    assert model.status == LoggedModelStatus.READY
 
 
 def test_sending_everything_twice_changes_nothing(ended, uri: str) -> None:
@@ -337,3 +387,7 @@ def test_numbers_of_other_code_get_a_run_of_their_own(ended, uri: str) -> None:
     history = MlflowClient(uri).get_metric_history(after[trained.id].info.run_id, "train_loss")
     assert [point.value for point in history] == pytest.approx([point.loss for point in steps])
     assert after[trained.id].data.tags["sources"] == record.environment["sources"]
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("softprior/small").experiment_id
+    models = client.search_logged_models([experiment], f"params.prior = '{trained.prior.name}'")
+    assert [model.source_run_id for model in models] == [after[trained.id].info.run_id]

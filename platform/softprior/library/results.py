@@ -27,11 +27,13 @@ class Tracked(NamedTuple):
         uri: where to, without a password.
         problem: what could not be sent; None if nothing is missing.
         notes: what a user should know, one sentence each.
+        page: the address of the view that compares the trials, from the server's on; None if it is not known.
     """
 
     uri: str
     problem: str | None
     notes: tuple[str, ...]
+    page: str | None = None
 
 
 class Results:

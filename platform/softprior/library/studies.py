@@ -95,7 +95,7 @@ def run(
     finally:
         if cluster is None:
             own.stop()
-    tracked = [Tracked(tracker.uri, tracker.problem, tracker.notes) for tracker in trackers]
+    tracked = [Tracked(tracker.uri, tracker.problem, tracker.notes, tracker.page) for tracker in trackers]
     return Results(folder.root, records, tracked[0] if tracked else None)
 
 

@@ -12,6 +12,7 @@ from softprior.inputs.labels import labels
 from softprior.inputs.specs import TrialSpec
 from softprior.results.files import write_atomically, write_json
 from softprior.results.folder import StudyFolder
+from softprior.results.means import over_places
 from softprior.results.provenance import code
 from softprior.results.records import Record, read_header
 from softprior.studies.observers import Planned
@@ -175,24 +176,5 @@ def _row(
             "shuffled_loss": record.test.shuffled_loss,
             **{name: record.test.metrics.get(name) for name in metrics},
         }
-    return row | _geometry(record)
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _geometry(record: Record) -> dict[str, float | None]:
-    """Means over places; radii of the first place that has them, which is the one at block 0."""
-    places = list(record.geometry.values())
-    if not places:
-        return {}
-    first = next((place for place in places if place.final_radius is not None), None)
-    return {
-        "moved": _mean([place.moved for place in places]),
-        "reach": _mean([place.reach for place in places]),
-        "moved_over_reach": _mean([place.moved_over_reach for place in places]),
-        "initial_radius_quantile": None if first is None else first.initial_radius,
-        "final_radius_quantile": None if first is None else first.final_radius,
-    }
+    means = over_places(record.geometry)
+    return row | {name: means[name] for name, _ in LAST_COLUMNS if name in means}

@@ -108,6 +108,26 @@ def problem_of(error: Exception) -> str:
     return first if isinstance(error, UserError) else f"{type(error).__name__}: {first}"
 
 
+def connect(uri: str) -> MlflowClient:
+    """A client of a server or database that exists."""
+    _quietly()
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def _quietly() -> None:
+    """Sets MLflow up: without telemetry, nearly silent, and without patience for a server that is away."""
+    # Retries are for a moment's trouble; a server that is away must not hold the work up.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow  # noqa: F401  it sets its own levels as it is imported
+
+    for module in ("alembic", "mlflow"):
+        logging.getLogger(module).setLevel(logging.WARNING)
+
+
 def open_experiment(uri: str, name: str, results: Location) -> Connection:
     """Connects to a server or database, which is created if needed, and finds or creates an experiment.
 
@@ -117,19 +137,12 @@ def open_experiment(uri: str, name: str, results: Location) -> Connection:
     Raises:
         UserError: the experiment is deleted and cannot be restored.
     """
-    # Retries are for a moment's trouble; a server that is away must not hold the work up.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    from mlflow import MlflowClient
-
-    for module in ("alembic", "mlflow"):  # MLflow sets its own as it is imported
-        logging.getLogger(module).setLevel(logging.WARNING)
+    _quietly()
     artifacts = results / ARTIFACTS
     make_database(uri, artifacts)
     notes = [] if isinstance(results, RemotePath) else follow_artifacts(results)
     with _no_stray_folder(uri):
-        client = MlflowClient(tracking_uri=uri)
+        client = connect(uri)
         found = client.get_experiment_by_name(name)
     if found is None:
         # A database keeps artifacts in the working directory unless told otherwise; servers know.

@@ -12,23 +12,22 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from softprior.errors import hidden
-from softprior.inputs.labels import labels, numbered
-from softprior.inputs.specs import Spec, StudySpec, TrialSpec
+from softprior.inputs.labels import labels
+from softprior.inputs.specs import StudySpec, TrialSpec
 from softprior.results.folder import StudyFolder
-from softprior.results.provenance import SOURCES, code
-from softprior.results.records import Record, Score, StepPoint
+from softprior.results.provenance import SOURCES
+from softprior.results.records import Record
 from softprior.results.storage import Location, listed, local_copy
 from softprior.tracking.client import BATCH, PARAMETERS, open_experiment, problem_of
-from softprior.training.environment import versions
+from softprior.tracking.contents import curves, made_by, once, parameters
+from softprior.tracking.posteriors import posterior_of, posteriors_of
+from softprior.tracking.studies import PARENT, PREFIX
+from softprior.tracking.view import TRIAL, address, write_view
 from softprior.training.events import Event, Observer, Step, Validation
 
 STUDY = "study"
-PARENT = "softprior.study"
-"""Tag of a study's own run."""
-
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
 
@@ -37,6 +36,7 @@ class MlflowTracker(Observer):
 
     Attributes:
         uri: where to, without a password, to be shown.
+        page: the address of the view that compares the trials, from the server's on, once it is known.
         problem: what could not be sent, if anything.
         notes: what a user should know, one sentence each.
     """
@@ -45,6 +45,7 @@ class MlflowTracker(Observer):
         self, uri: str, study: StudySpec, trials: tuple[TrialSpec, ...], folder: StudyFolder
     ) -> None:
         self.uri = hidden(uri)
+        self.page: str | None = None
         self.problem: str | None = None
         self.notes: tuple[str, ...] = ()
         self._address = uri
@@ -86,6 +87,7 @@ class MlflowTracker(Observer):
                 if self.problem is None or last:
                     if writer is None:
                         writer = _Writer(self._address, self._study, self._trials, self._folder)
+                        self.page = writer.page
                         self.notes = tuple(dict.fromkeys((*self.notes, *writer.notes)))
                     writer.take(message)
                     self.problem = None
@@ -152,8 +154,9 @@ class _Writer:
     def __init__(
         self, uri: str, study: StudySpec, trials: tuple[TrialSpec, ...], folder: StudyFolder
     ) -> None:
-        name = f"softprior/{study.name}"
+        name = PREFIX + study.name
         self._client, self._experiment, self.notes = open_experiment(uri, name, folder.root.parent)
+        self.page = address(self._experiment)
         self._study = study
         self._trials = trials
         self._folder = folder
@@ -164,7 +167,8 @@ class _Writer:
         known = self._existing.get(STUDY)
         self._parent = known.id if known else self._new_parent()
         self._client.update_run(self._parent, status="RUNNING")
-        self._tag(self._parent, {**self._facts(), **_made({}), "mlflow.note.content": study.description})
+        self._tag(self._parent, {**self._facts(), **made_by({}), "mlflow.note.content": study.description})
+        self._view()
 
     def take(self, message: _Message) -> None:
         """Handles one message of the queue."""
@@ -178,8 +182,12 @@ class _Writer:
             case _Close():
                 self._close(message.records, message.metrics)
 
+    def _view(self) -> None:
+        write_view(self._client, self._experiment, [parameters(trial) for trial in self._trials])
+
     def _close(self, records: Mapping[str, Record], metrics: Mapping[str, float]) -> None:
         self._rename()
+        self._view()
         for record in records.values():
             known = self._runs.get(record.id) or self._existing.get(record.id)
             sent = known is not None and known.sources == record.environment.get("sources")
@@ -210,7 +218,7 @@ class _Writer:
             page = self._client.search_runs([self._experiment], page_token=token)
             for run in page:
                 tags = run.data.tags
-                name = tags.get("softprior.trial") or (STUDY if PARENT in tags else None)
+                name = tags.get(TRIAL) or (STUDY if PARENT in tags else None)
                 if name is not None:
                     info = run.info
                     found[name] = _Run(info.run_id, info.run_name, info.status, tags.get("sources"))
@@ -256,12 +264,14 @@ class _Writer:
             return self._runs[trial.id]
         known = self._existing.get(trial.id)
         if known is not None and known.sources != sources:
+            for model in posteriors_of(self._client, self._experiment, known.id):
+                self._client.delete_logged_model(model)
             self._client.delete_run(known.id)
             known = None
         if known is None:
-            tags = {"softprior.trial": trial.id, "mlflow.parentRunId": self._parent}
+            tags = {TRIAL: trial.id, "mlflow.parentRunId": self._parent}
             tags |= {} if sources is None else {"sources": sources}
-            self._parameters(self._create_run(trial.id, self._labels[trial.id], tags), _flat(trial))
+            self._parameters(self._create_run(trial.id, self._labels[trial.id], tags), parameters(trial))
             known = self._existing[trial.id]
         self._tag(known.id, {**self._facts(), "data_fingerprint": trial.data_fingerprint})
         known.trained = max(self._steps(known.id, "train_loss"), default=0)
@@ -283,17 +293,20 @@ class _Writer:
             run.status = "RUNNING"
         points = [event.point for event in events if isinstance(event, Step)]
         scores = [event.score for event in events if isinstance(event, Validation)]
-        self._metrics(run, _curves(points, scores))
+        self._metrics(run, curves(points, scores))
 
     def _record(self, record: Record) -> None:
         """Sends what has not been sent yet of a trial that has ended."""
         run = self._trial(record.spec, record.environment.get("sources"))
         run.sources = record.environment.get("sources")
-        self._tag(run.id, _made(record.environment))
-        self._metrics(run, _curves(record.steps, record.validation))
+        self._tag(run.id, made_by(record.environment))
+        self._metrics(run, curves(record.steps, record.validation))
         if record.test is not None:
             self._log(
-                run.id, [(name, value, record.test.step) for name, value in _end_metrics(record).items()]
+                run.id,
+                # At the beginning: the pages draw a curve of one dot for what stands at another step.
+                [(name, value, 0) for name, value in once(record).items()],
+                self._posterior(run, record.spec),
             )
         self._tag(run.id, {"error": hidden(record.error or "")[:5000]})
         folder = self._folder
@@ -301,6 +314,12 @@ class _Writer:
             if path.exists():
                 self._artifact(run.id, path)
         self._end(run, STATUS[record.status])
+
+    def _posterior(self, run: _Run, trial: TrialSpec) -> str | None:
+        """The logged model of a trial that has trained one."""
+        if not self._folder.posterior(trial.id).exists():
+            return None
+        return posterior_of(self._client, self._experiment, run.id, trial, parameters(trial))
 
     def _metrics(self, run: _Run, values: list[tuple[str, float | None, int]]) -> None:
         """Logs the points behind the last step sent: a resumed trial reports some steps twice."""
@@ -310,11 +329,15 @@ class _Writer:
         run.trained = max([run.trained, *(step for _, _, step in trained)])
         run.validated = max([run.validated, *(step for _, _, step in validated)])
 
-    def _log(self, run: str, values: list[tuple[str, float | None, int]]) -> None:
+    def _log(self, run: str, values: list[tuple[str, float | None, int]], model: str | None = None) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        metrics = [Metric(name, value, now, step) for name, value, step in values if value is not None]
+        metrics = [
+            Metric(name, value, now, step, model_id=model)
+            for name, value, step in values
+            if value is not None
+        ]
         for start in range(0, len(metrics), BATCH):
             self._client.log_batch(run, metrics=metrics[start : start + BATCH])
 
@@ -327,65 +350,9 @@ class _Writer:
 
         self._client.log_batch(run, tags=[RunTag(name, value) for name, value in tags.items()])
 
-    def _parameters(self, run: str, values: dict[str, object]) -> None:
+    def _parameters(self, run: str, values: Mapping[str, str]) -> None:
         from mlflow.entities import Param
 
-        found = [Param(name, hidden(str(value))[:6000]) for name, value in values.items()]
+        found = [Param(name, value) for name, value in values.items()]
         for start in range(0, len(found), PARAMETERS):
             self._client.log_batch(run, params=found[start : start + PARAMETERS])
-
-
-def _made(environment: Mapping[str, Any]) -> dict[str, str]:
-    """Versions and code as tags: a record's, or those of this process while there is no record."""
-    known: Mapping[str, Any] = environment or {"versions": versions(), **code()}
-    tags = {f"version.{name}": value for name, value in known.get("versions", {}).items()}
-    tags["commit"] = known.get("commit") or "unknown"
-    return tags | ({"sources": known["sources"]} if "sources" in known else {})
-
-
-def _curves(points: Sequence[StepPoint], scores: Sequence[Score]) -> list[tuple[str, float | None, int]]:
-    """Steps and validations as metrics: name, value, step."""
-    values: list[tuple[str, float | None, int]] = []
-    for point in points:
-        parts = {"loss": point.loss, "gradient": point.gradient, "moved": point.moved}
-        parts |= {f"penalty_{name}": value for name, value in point.penalties.items()}
-        values += [(f"train_{name}", value, point.step) for name, value in parts.items()]
-    for score in scores:
-        values.append(("validation_loss", score.loss, score.step))
-        values.append(("validation_accuracy", score.accuracy, score.step))
-    return values
-
-
-def _end_metrics(record: Record) -> dict[str, float | None]:
-    """What is measured once, at the end: the test split and the geometry of every place."""
-    assert record.test is not None
-    values: dict[str, float | None] = {
-        "test_loss": record.test.loss,
-        "test_accuracy": record.test.accuracy,
-        "test_shuffled_loss": record.test.shuffled_loss,
-        "untrained_loss": None if record.untrained is None else record.untrained.loss,
-        **{f"test_{name}": value for name, value in record.test.metrics.items()},
-    }
-    for place, geometry in record.geometry.items():
-        values |= {f"{name}/{place}": value for name, value in geometry.model_dump().items()}
-    return values
-
-
-def _flat(trial: TrialSpec) -> dict[str, object]:
-    """A trial's parameters by readable names: `prior`, `prior.scale`, `training.steps`."""
-    flat: dict[str, object] = {"model": trial.model, "dtype": trial.dtype, "seed": trial.seed}
-    flat["rate"] = None if trial.rate is None else trial.rate.label
-    for axis in ("method", "prior", "task"):
-        entry = getattr(trial, axis)
-        flat[axis] = None if entry is None else entry.name
-        flat |= {f"{axis}.{name}": value for name, value in ({} if entry is None else entry.params).items()}
-    # As their metrics are named: `train_penalty_domain-2` is what `regulariser.domain-2` made.
-    terms = numbered([entry.name for entry in trial.regularisers])
-    for term, entry in zip(terms, trial.regularisers, strict=True):
-        flat |= {f"regulariser.{term}.{name}": value for name, value in entry.params.items()}
-    for group in ("training", "evaluation"):
-        spec: Spec | None = getattr(trial, group)
-        flat |= {
-            f"{group}.{name}": value for name, value in ({} if spec is None else spec.model_dump()).items()
-        }
-    return {name: value for name, value in flat.items() if value is not None}

@@ -1,0 +1,96 @@
+"""What MLflow has of a trial: parameters, tags and metrics by readable names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from softprior.errors import hidden
+from softprior.inputs.labels import numbered
+from softprior.inputs.specs import Spec, TrialSpec
+from softprior.results.means import over_places
+from softprior.results.provenance import code
+from softprior.results.records import Record, Score, StepPoint
+from softprior.training.environment import versions
+
+LENGTH = 6000
+"""Characters of a parameter that MLflow takes."""
+
+NAMED = re.compile(r"[\w.-]{1,40}")
+"""A key of a table that can be part of a parameter's name."""
+
+
+def made_by(environment: Mapping[str, Any]) -> dict[str, str]:
+    """Versions and code as tags: a record's, or those of this process while there is no record."""
+    known: Mapping[str, Any] = environment or {"versions": versions(), **code()}
+    tags = {f"version.{name}": value for name, value in known.get("versions", {}).items()}
+    tags["commit"] = known.get("commit") or "unknown"
+    return tags | ({"sources": known["sources"]} if "sources" in known else {})
+
+
+def curves(points: Sequence[StepPoint], scores: Sequence[Score]) -> list[tuple[str, float | None, int]]:
+    """Steps and validations as metrics: name, value, step."""
+    values: list[tuple[str, float | None, int]] = []
+    for point in points:
+        parts = {"loss": point.loss, "gradient": point.gradient, "moved": point.moved}
+        parts |= {f"penalty_{name}": value for name, value in point.penalties.items()}
+        values += [(f"train_{name}", value, point.step) for name, value in parts.items()]
+    for score in scores:
+        values.append(("validation_loss", score.loss, score.step))
+        values.append(("validation_accuracy", score.accuracy, score.step))
+    return values
+
+
+def once(record: Record) -> dict[str, float | None]:
+    """What is measured once, at the end: the test split, and means of the geometry over places.
+
+    A record has the geometry of each place: sixty places of eight numbers compare nothing.
+    """
+    assert record.test is not None
+    return {
+        "test_loss": record.test.loss,
+        "test_accuracy": record.test.accuracy,
+        "test_shuffled_loss": record.test.shuffled_loss,
+        "untrained_loss": None if record.untrained is None else record.untrained.loss,
+        **{f"test_{name}": value for name, value in record.test.metrics.items()},
+        **over_places(record.geometry),
+    }
+
+
+def parameters(trial: TrialSpec) -> dict[str, str]:
+    """A trial's parameters by readable names: `prior`, `prior.scale`, `training.steps`.
+
+    A rate is a number, and `rate.relative` says of what kind it is, so that charts have an axis of numbers.
+    Parameters inside of others have names of their own: `prior.priors.1.isotropic.scale`.
+    """
+    flat: dict[str, object] = {"model": trial.model, "dtype": trial.dtype, "seed": trial.seed}
+    if trial.rate is not None:
+        flat["rate"] = trial.rate.value
+        flat |= {"rate.relative": True} if trial.rate.relative else {}
+    for axis in ("method", "prior", "task"):
+        entry = getattr(trial, axis)
+        flat[axis] = None if entry is None else entry.name
+        flat |= {} if entry is None else dict(_leaves(axis, entry.params))
+    # As their metrics are named: `train_penalty_domain-2` is what `regulariser.domain-2` made.
+    terms = numbered([entry.name for entry in trial.regularisers])
+    for term, entry in zip(terms, trial.regularisers, strict=True):
+        flat |= dict(_leaves(f"regulariser.{term}", entry.params))
+    for group in ("training", "evaluation"):
+        spec: Spec | None = getattr(trial, group)
+        flat |= {} if spec is None else dict(_leaves(group, spec.model_dump()))
+    return {name: hidden(str(value))[:LENGTH] for name, value in flat.items() if value is not None}
+
+
+def _leaves(name: str, value: object) -> Iterator[tuple[str, object]]:
+    """A value by its name, and what is in tables, and in lists of tables, by names of their own."""
+    inside: Mapping[Any, object] = {}
+    if isinstance(value, Mapping):
+        inside = value
+    elif isinstance(value, list | tuple) and any(isinstance(part, Mapping) for part in value):
+        inside = dict(enumerate(value))
+    if not inside or not all(NAMED.fullmatch(str(key)) for key in inside):
+        yield name, value
+        return
+    for key, part in inside.items():
+        yield from _leaves(f"{name}.{key}", part)
