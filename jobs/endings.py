@@ -10,11 +10,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from analysis.report.page import write_report
 from analysis.search_tables import best_table, importance_table
 from analysis.tables import failures_table, results_table
 from jobs.exits import FAILED, FINISHED
 from jobs.screen import tell_unsent
-from softprior.errors import hidden
+from softprior.errors import UserError, hidden
 from softprior.inputs.labels import by_number, counted
 from softprior.library.results import Results, Tracked
 from softprior.studies.again import STARTS_OVER, reused_note
@@ -23,7 +24,8 @@ from softprior.studies.observers import Work
 from softprior.studies.plan import Plan
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.summary import Summary
-from softprior.tracking.client import default_uri
+from softprior.tracking.client import default_uri, tracking_uri
+from softprior.tracking.studies import add_files
 
 LOCAL = "http://127.0.0.1:5000"
 """Where `jobs.ui` and MLflow serve unless told otherwise."""
@@ -45,7 +47,26 @@ def tell_end(console: Console, planned: Plan | SearchPlan, work: Work, results: 
         reused = reused_note(work.kept.values()) if work.missing else None
     if reused:
         console.print(reused)
+    _report(console, planned, results)
     return status
+
+
+def _report(console: Console, planned: Plan | SearchPlan, results: Results) -> None:
+    """Writes the report, adds it to the study's run in MLflow, and says where it is."""
+    folder = results.folder
+    try:
+        written = write_report(folder.root)
+    except Exception as error:  # the results are complete, whatever their page lacks
+        again = f"python -m jobs.report {shlex.quote(str(folder.root))}"
+        reason = error if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        console.print(f"note: the report was not made ({reason}); make it with: {again}", soft_wrap=True)
+        return
+    if results.tracked is not None and not results.tracked.problem:
+        uri = tracking_uri(planned.study.tracking, folder.root.parent)
+        problem = None if uri is None else add_files(uri, planned.study.name, (written.page, written.verdicts))
+        if problem:
+            console.print(f"note: MLflow did not get the report: {problem}", soft_wrap=True)
+    console.print(f"report   {written.page}", soft_wrap=True)
 
 
 def _notes(console: Console, results: Results, told: Sequence[str]) -> None:
