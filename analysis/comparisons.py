@@ -1,4 +1,4 @@
-"""Paired differences of test losses along one axis of a study, with their tests, for a table on the screen."""
+"""Paired differences of test losses along one axis of a study, with their tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class Row:
         rates: chosen on validation for both; empty if the axis is the rate.
         budgets: number of rates that both were tuned over.
         seeds: number of seeds that both have.
-        difference: of mean test losses in nats; negative where the value is better. None without a common seed.
+        difference: of mean test losses in nats; negative where the value is better. None without a
+            common seed.
         interval: 95%, over seeds; ends are nan for one seed.
         averaged: the same difference averaged over rates; None where a side has one rate or lacks some.
         p, adjusted: of sign flips, raw and by Holm over all rows of the table.
@@ -56,19 +57,29 @@ TEST = NAME
 """Name of the test of every row."""
 
 
+def require_axis(axis: str) -> None:
+    """Refuses what is no axis.
+
+    Raises:
+        UserError: it is none.
+    """
+    if axis not in AXES:
+        raise UserError(f"there is no axis '{axis}' to compare; {nearest(axis, list(AXES))}")
+
+
 def compare(study: Study, axis: str) -> list[Row]:
     """Every value of an axis against the first one, seed by seed, wherever all else is equal.
 
     Raises:
         UserError: there is no such axis, or the study has one value on it.
     """
-    if axis not in AXES:
-        raise UserError(f"there is no axis '{axis}' to compare; {nearest(axis, list(AXES))}")
+    require_axis(axis)
     cells = [cell for cell in study.cells(axis) if len(cell.sides) > 1]
     if not cells:
         only = next(iter(study.runs)).axes[axis]
         raise UserError(
-            f"the finished trials have one {axis} ({only}) wherever all else is equal; compare along another axis"
+            f"the finished trials have one {axis} ({only}) wherever all else is equal; compare along another "
+            "axis"
         )
     drafts = [(cell, name) for cell in cells for name in list(cell.sides)[1:]]
     tested = [cell.differences(name, next(iter(cell.sides)), loss) for cell, name in drafts]

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from analysis.comparison_table import comparison_table
+from analysis.comparisons import compare, differing
+from analysis.findings.study import Study, runs_of
 from analysis.report.page import write_report
 from analysis.search_tables import best_table, importance_table
 from analysis.tables import failures_table, results_table
@@ -80,6 +83,7 @@ def _study(console: Console, results: Results) -> int:
     trials, folder = results.trials, results.folder
     console.print(results_table(trials, folder.root.name, console.width))
     _failures(console, results)
+    _comparisons(console, results)
     console.print(f"results  {folder.root}")
     console.print(f"figures  {folder.root / 'figures'}")
     _tracking(console, results.tracked)
@@ -90,6 +94,13 @@ def _study(console: Console, results: Results) -> int:
         of = f"{failed} of {counted(len(trials), 'trial')}"
         console.print(f"{of} failed; run the same command again to retry {them}")
     return FAILED if (trials.status != "finished").any() else FINISHED
+
+
+def _comparisons(console: Console, results: Results) -> None:
+    """Along every axis on which the study has two values and two seeds."""
+    study = Study(*runs_of(results.records.values()))
+    for axis in differing(study):
+        console.print(comparison_table(compare(study, axis), axis))
 
 
 def _search(console: Console, planned: SearchPlan, results: Results, summary: Summary) -> int:

@@ -145,6 +145,7 @@ def _run(
     console: Console, options: argparse.Namespace, stop: Stop, planned: Plan | SearchPlan, cluster: Cluster
 ) -> int:
     # These bring in torch, Ray and MLflow; a dry run or a wrong key should not wait for all of them.
+    from analysis.findings.planning import plan_claims
     from analysis.illustrator import Illustrator
     from jobs.endings import tell_end
     from softprior.studies.progress import Watch
@@ -155,6 +156,7 @@ def _run(
 
     def listen(work: Work) -> Sequence[Observer]:
         began.append(work)
+        plan_claims(folder, work)
         _announce(console, planned, work)
         stop.orderly = True
         return [

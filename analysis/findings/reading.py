@@ -12,9 +12,7 @@ from softprior.library.results import Results
 from softprior.results.background import load_background
 from softprior.results.posteriors import Posterior, load_posterior
 from softprior.results.records import Record, load_record
-
-PLANNED = "claims"
-"""Key of study.json: the rule of each claim that the study will judge, by name."""
+from softprior.studies.table import CLAIMS
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def read_studies(folders: Sequence[str]) -> Read:
             "run the study first"
         )
     first = found[0]
-    planned = first.study.get(PLANNED) if len(found) == 1 else None
+    planned = first.study.get(CLAIMS) if len(found) == 1 else None
     return Read(
         name=" and ".join(results.folder.root.name for results in found),
         study=Study(

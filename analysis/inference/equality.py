@@ -18,7 +18,7 @@ def tost(differences: Float[np.ndarray, "... S"], margin: float | np.ndarray) ->
     centre = differences.mean(-1)
     if count < 2:
         return np.ones_like(centre)
-    error = stats.sem(differences, axis=-1)
+    error = differences.std(-1, ddof=1) / np.sqrt(count)
     with np.errstate(divide="ignore", invalid="ignore"):
         nearest = (np.asarray(margin) - np.abs(centre)) / error
     # Differences without any spread: they lie inside, outside, or (0 / 0) on the margin itself.

@@ -31,7 +31,7 @@ def ends_over_seeds(
     centre = values.mean(-1)
     if count < 2:
         return np.full_like(centre, np.nan), np.full_like(centre, np.nan)
-    half = stats.t.ppf((1 + level) / 2, count - 1) * stats.sem(values, axis=-1)
+    half = stats.t.ppf((1 + level) / 2, count - 1) * values.std(-1, ddof=1) / np.sqrt(count)
     return centre - half, centre + half
 
 

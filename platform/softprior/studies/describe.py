@@ -11,7 +11,9 @@ from softprior.inputs.specs import Pairing, StudySpec, TrialSpec
 from softprior.results.records import Record
 from softprior.studies.cluster import elsewhere
 from softprior.studies.estimate import (
+    comparisons,
     hours,
+    seeds_needed,
     smallest_p,
     total_cost,
     trial_cost,
@@ -51,12 +53,26 @@ def describe(plan: Plan, most: float = 0) -> list[str]:
     lines.append(f"  {running(plan)}")
     lines += [f"  {line}" for line in fitting(plan)]
     if any(trial.prior is not None for trial in plan.trials):
-        smallest, seeds = smallest_p(study), len(set(study.seeds))
-        lines.append(
-            f"  {counted(seeds, 'seed')}: comparing two priors can give p = {smallest:.2g} at best"
-            + ("" if smallest <= 0.05 else " (six seeds are the fewest for 0.05)")
-        )
+        lines += [f"  {line}" for line in _evidence(plan)]
         lines.append(f"  {DRAWS[study.pairing]}")
+    return lines
+
+
+def _evidence(plan: Plan) -> list[str]:
+    """What the seeds can show about priors."""
+    smallest, seeds = smallest_p(plan.study), len(set(plan.study.seeds))
+    lines = [
+        f"{counted(seeds, 'seed')}: comparing two priors can give p = {smallest:.2g} at best"
+        + ("" if smallest <= 0.05 else " (six seeds are the fewest for 0.05)")
+    ]
+    tests = comparisons(plan.trials)
+    needed = seeds_needed(tests)
+    if tests > 1 and needed > seeds:
+        corrected = min(1.0, tests * smallest)
+        lines.append(
+            f"{tests} comparisons with the first prior: p = {corrected:.2g} at best after Holm's correction "
+            f"({needed} seeds are the fewest for 0.05)"
+        )
     return lines
 
 

@@ -81,3 +81,19 @@ def smallest_p(study: StudySpec) -> float:
     The unit is a seed and the test flips signs of paired differences: 2 / 2^seeds, at most 1.
     """
     return float(min(1.0, 2.0 / 2 ** len(set(study.seeds))))
+
+
+def comparisons(trials: Iterable[TrialSpec]) -> int:
+    """Number of comparisons of priors with the study's first one, over tasks, methods and regularisers."""
+    cells: dict[tuple[object, ...], set[str]] = {}
+    for trial in trials:
+        if trial.prior is not None:
+            terms = tuple(term.canonical() for term in trial.regularisers)
+            cell = (trial.task.canonical(), trial.method.canonical(), terms)
+            cells.setdefault(cell, set()).add(trial.prior.canonical())
+    return sum(len(priors) - 1 for priors in cells.values())
+
+
+def seeds_needed(tests: int, level: float = 0.05) -> int:
+    """The fewest seeds with which sign flips can reach a level after Holm's correction for a number of tests."""
+    return math.ceil(math.log2(2 * max(1, tests) / level))

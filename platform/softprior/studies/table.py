@@ -21,6 +21,9 @@ from softprior.training.environment import versions
 
 STUDY_FORMAT = 1
 
+CLAIMS = "claims"
+"""Key of study.json: the rule of each claim that the study will judge, by name, written before its trials."""
+
 FIRST_COLUMNS = (
     ("trial", pa.string()),
     ("label", pa.string()),
@@ -91,13 +94,16 @@ def columns(tasks: Iterable[Task]) -> pa.Schema:
 
 
 def write_study(folder: StudyFolder, plan: Planned) -> None:
-    """Writes study.json.
+    """Writes study.json; claims that were planned when the study started stay as they were.
 
     Raises:
         UserError: the folder contains another study.
     """
+    claims: dict[str, object] = {}
     if folder.study.exists():
-        found = read_header(folder.study).get("spec", {}).get("name")
+        header = read_header(folder.study)
+        claims = {key: header[key] for key in (CLAIMS,) if key in header}
+        found = header.get("spec", {}).get("name")
         if found != plan.study.name:
             raise UserError(
                 f"{folder.root} contains the study '{found}', not '{plan.study.name}'; "
@@ -111,6 +117,7 @@ def write_study(folder: StudyFolder, plan: Planned) -> None:
         "data_fingerprints": {_task_key(trial): trial.data_fingerprint for trial in plan.trials},
         "versions": versions(),
         **code(),
+        **claims,
     }
     write_json(folder.study, value)
 

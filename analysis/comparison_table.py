@@ -1,0 +1,71 @@
+"""The comparison along an axis as a table for the terminal, 80 columns wide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from analysis.comparisons import Row, caption
+from analysis.inference.power import MOST
+
+WIDTH = 80
+
+
+def comparison_table(rows: Sequence[Row], axis: str) -> RenderableType:
+    """A block of lines for each cell, the reference in its title, and what the numbers mean below."""
+    blocks: list[RenderableType] = []
+    for where, reference in dict.fromkeys((row.where, row.reference) for row in rows):
+        own = [row for row in rows if (row.where, row.reference) == (where, reference)]
+        blocks.append(Text(f"{where}: {axis} against {reference}{_rate(own[0], 1)}", style="italic"))
+        blocks.append(_block(own, axis))
+    return Group(*blocks, *map(Text, caption(rows)))
+
+
+def _block(rows: Sequence[Row], axis: str) -> Table:
+    averaged = any(row.averaged is not None for row in rows)
+    noisy = any(row.noise is not None for row in rows)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), width=WIDTH)
+    table.add_column(axis, overflow="fold", ratio=1)
+    headers = ["differs by", "95%", *(["all rates"] if averaged else []), *(["twins"] if noisy else [])]
+    for header in [*headers, "p", "Holm", "seeds", "add"]:
+        table.add_column(header, justify="right", no_wrap=True)
+    for row in rows:
+        interval = ""
+        if row.interval is not None and not math.isnan(row.interval.low):
+            interval = f"{row.interval.low:+.3f} to {row.interval.high:+.3f}"
+        cells = [
+            row.value + _rate(row, 0),
+            _signed(row.difference),
+            interval,
+            *([_signed(row.averaged)] if averaged else []),
+            *(["" if row.noise is None else f"{row.noise:.3f}"] if noisy else []),
+            *([f"{row.p:.3g}", f"{row.adjusted:.3g}"] if row.seeds > 1 else ["", ""]),
+            str(row.seeds),
+            _add(row),
+        ]
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _rate(row: Row, side: int) -> str:
+    """The rate chosen on validation, and of how many."""
+    if row.rates is None:
+        return ""
+    of = f", best of {row.budgets[side]}" if row.budgets[side] > 1 else ""
+    return f" (rate {row.rates[side]}{of})"
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+.3f}"
+
+
+def _add(row: Row) -> str:
+    """Seeds to add; nothing where the difference is found, or where there is no spread yet."""
+    if row.seeds < 2 or row.more_seeds == 0:
+        return ""
+    return f">{MOST}" if row.more_seeds is None else f"+{row.more_seeds}"

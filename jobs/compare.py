@@ -1,0 +1,57 @@
+"""Compares the trials of a study along one axis: python -m jobs.compare results/quickstart prior"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from rich.console import Console
+
+from jobs.exits import FINISHED, status_of
+from jobs.screen import screen
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command and returns its exit status."""
+    options = _parser().parse_args(arguments)
+    return status_of(lambda: _main(options))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.compare",
+        description="Paired differences of test losses along one axis, with intervals and tests.",
+        epilog="Example: python -m jobs.compare results/quickstart prior",
+    )
+    parser.add_argument(
+        "results",
+        nargs="+",
+        metavar="RESULTS",
+        help="the folder of a study (results/NAME); several studies of one model are read as one",
+    )
+    parser.add_argument("axis", help="what is compared: task, method, prior, regularisers or rate")
+    parser.add_argument("--findings", action="store_true", help="also print the verdict on each claim")
+    return parser
+
+
+def _main(options: argparse.Namespace) -> int:
+    # pandas, torch and scipy; a wrong argument should not wait for them.
+    from analysis.comparison_table import WIDTH, comparison_table
+    from analysis.comparisons import compare, require_axis
+    from analysis.findings.judging import judge
+    from analysis.findings.reading import read_studies
+
+    require_axis(options.axis)
+    console: Console = screen(WIDTH)
+    read = read_studies(options.results)
+    for note in read.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    console.print(comparison_table(compare(read.study, options.axis), options.axis))
+    if options.findings:
+        for found in judge(read.study):
+            console.print(found.sentence, soft_wrap=True)
+    return FINISHED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,319 @@
+"""Claims: what each says about studies of known truth, and how often its rule is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis.findings import collapse, common
+from analysis.findings.claims import CLAIMS, JUDGED
+from analysis.findings.contract import check_claim
+from analysis.findings.evidence import Evidence
+from analysis.findings.judging import judge
+from analysis.findings.simulated import CUT, KEEP, PREFIX, Truth, simulated
+from analysis.findings.study import Study
+from analysis.findings.values import Finding
+from analysis.inference import intervals, power, survival
+from analysis.inference.multiple import holm
+from analysis.inference.values import PerExample
+from softprior.inputs.specs import Entry
+
+BY_NAME = {judged.claim.name: judged for judged in JUDGED}
+
+THREE = (Entry(name="isotropic", params={"scale": 0.02}), Entry(name="fitted"), Entry(name="vocabulary"))
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_every_claim_keeps_to_the_contract(name: str) -> None:
+    check_claim(BY_NAME[name])
+
+
+def found_for(name: str, **truth: Any) -> tuple[Finding, ...]:
+    return judge(simulated(Truth(**{"rates": (0.01,), **truth})), (BY_NAME[name],))
+
+
+TRUE: list[tuple[str, dict[str, Any], str]] = [
+    ("quality", {}, "supported"),
+    ("quality", {"gap": 0.5}, "contradicted"),
+    ("quality", {"spread": 0.3, "seeds": 4}, "undecided"),
+    ("collapse", {}, "supported"),
+    ("collapse", {"inside": True}, "contradicted"),
+    ("memory", {"memory": 1.0}, "supported"),
+    ("memory", {"memory": 0.1}, "contradicted"),
+    ("speed", {"later": 0.5}, "supported"),
+    ("speed", {"later": 0.0, "noise": 0.0}, "undecided"),
+    ("cut-or-keep", {"methods": (CUT, KEEP)}, "supported"),
+    ("cut-or-keep", {"methods": (CUT, KEEP), "method_gap": 0.5}, "contradicted"),
+    ("rate", {"rates": (0.01, 0.02, 0.04), "slope": 0.5}, "supported"),
+    ("rate", {"rates": (0.01, 0.02, 0.04), "slope": -0.5}, "contradicted"),
+    ("regularisers", {"weights": (0.0, 1.0, 2.0), "pull": -0.8}, "supported"),
+    ("regularisers", {"weights": (0.0, 1.0, 2.0)}, "undecided"),
+    ("near-tokens", {"near": 1.0}, "supported"),
+    ("near-tokens", {"near": -1.0}, "contradicted"),
+    ("forgetting", {"forgetting": 0.5}, "supported"),
+    ("forgetting", {}, "undecided"),
+    ("routing", {"methods": (PREFIX,), "routing": 0.5}, "supported"),
+    ("routing", {"methods": (PREFIX,), "routing": -0.5}, "contradicted"),
+    ("words", {"rates": (0.01, 0.02, 0.04), "words": 2.0}, "supported"),
+    ("words", {"rates": (0.01, 0.02, 0.04), "words": -2.0}, "contradicted"),
+]
+
+
+@pytest.mark.parametrize(("name", "truth", "verdict"), TRUE)
+def test_claims_see_what_is_true(name: str, truth: dict[str, Any], verdict: str) -> None:
+    found = found_for(name, **truth)
+    assert {one.verdict for one in found} == {verdict}, [one.sentence for one in found]
+
+
+def test_two_clusters_that_work_as_well_as_what_lies_between() -> None:
+    fitted = [Entry(name="fitted", params={"part": part}) for part in ([0.0, 0.5], [0.5, 1.0])]
+    between = Entry(
+        name="interpolation", params={"first": {"part": [0.0, 0.5]}, "second": {"part": [0.5, 1.0]}}
+    )
+    for gap, verdict in ((0.0, "supported"), (0.5, "contradicted")):
+        (found,) = found_for("between", priors=(*fitted, between), gap=gap)
+        assert found.verdict == verdict
+        assert len(found.comparisons) == 3
+
+
+def test_metrics_that_disagree_make_a_claim_depend_on_the_metric() -> None:
+    """Far along a direction in which tokens hardly differ: near in L2, far in whitened components."""
+    own = np.random.default_rng(0).normal(size=(300, 6))
+    own[:, 5] *= 0.01
+    vectors = own[:8].copy()
+    vectors[:, 5] += 0.3
+    found = collapse.shares(vectors, own[8:150], own[150:])
+    assert found["L2"] > 0.5
+    assert found["whitened"] == 0
+    numbers = {metric: np.full(9, share) for metric, share in found.items()}
+    evidence = Evidence(where="here", numbers=numbers)
+    rule = BY_NAME["collapse"].rule
+    tests = rule.tests(evidence)
+    corrected = dict(zip([t.what for t in tests], holm([t.p for t in tests]), strict=True))
+    assert rule.decide(evidence, corrected).verdict == "depends on the metric"
+
+
+def test_memory_is_the_ratio_of_energy_distances() -> None:
+    (found,) = found_for("memory", memory=0.4)
+    assert found.primary is not None
+    # Both are straight sums: the posteriors keep 0.4 of every difference between the priors, which is in their means.
+    assert found.primary.value == pytest.approx(0.4, abs=0.15)
+
+
+def test_memory_is_undecided_where_training_could_not_reach() -> None:
+    study = simulated(Truth(rates=(0.01,)))
+    for run in study.runs:
+        for place in run.record.geometry.values():
+            object.__setattr__(place, "reach", 0.1)
+    (found,) = judge(study, (BY_NAME["memory"],))
+    assert found.verdict == "undecided"
+    assert "farther apart than reach" in found.sentence
+    assert found.settle == "train longer or at a higher rate"
+
+
+def test_the_margin_is_a_share_of_what_the_best_prompt_gains() -> None:
+    (found,) = found_for("quality", spread=0.0, gap=0.2)
+    (cell,) = simulated(Truth(rates=(0.01,), spread=0.0, gap=0.2)).cells("prior")
+    best = min(common.mean_loss(side) for side in cell.sides.values())
+    assert found.margin == pytest.approx(0.05 * (4.0 - best))
+
+
+def test_the_rate_is_chosen_on_validation_and_the_budget_stands_beside() -> None:
+    study = simulated(Truth(rates=(0.01, 0.02), seeds=3))
+    (cell,) = study.cells("prior")
+    for name, side in cell.sides.items():
+        means = {
+            rate: np.mean([run.record.validation[-1].loss for run in runs.values()])
+            for rate, runs in side.rates.items()
+        }
+        assert cell.rates[name] == min(means, key=lambda rate: means[rate])
+        expected = {s: np.mean([runs[s].loss for runs in side.rates.values()]) for s in range(3)}
+        assert side.values(common.loss, averaged=True) == pytest.approx(expected)
+    assert cell.budget == {"isotropic": 2, "fitted": 2}
+
+
+def test_a_rate_at_which_seeds_are_missing_is_not_chosen() -> None:
+    study = simulated(Truth(rates=(0.01, 0.02), seeds=3))
+    (cell,) = study.cells("prior")
+    best = cell.sides["fitted"].chosen
+    runs = [
+        r for r in study.runs if not (r.axes["prior"] == "fitted" and r.axes["rate"] == best and r.seed == 0)
+    ]
+    (again,) = Study(runs, study.baselines).cells("prior")
+    assert again.sides["fitted"].chosen != best
+
+
+def test_planned_claims_are_corrected_apart_from_exploratory_ones() -> None:
+    study = simulated(Truth(rates=(0.01,), priors=THREE))
+    planned = Study(
+        study.runs,
+        study.baselines,
+        study.posteriors,
+        study.vocabulary,
+        study.numbers,
+        planned={"quality": BY_NAME["quality"].claim.rule, "memory": "another rule"},
+    )
+    found = judge(planned)
+    (quality,) = (one for one in found if one.claim.name == "quality")
+    assert not quality.exploratory
+    assert all(one.exploratory for one in found if one is not quality), "a changed rule is no plan"
+    # Three tests of its own: equality of all pairs, and two priors beyond the margin.
+    assert quality.primary is not None
+    assert quality.primary.adjusted == pytest.approx(
+        holm([max(one.p for one in quality.comparisons), 1.0, 1.0])[0]
+    )
+    assert "(exploratory)" not in quality.sentence
+
+
+def test_what_would_settle_it_does() -> None:
+    """The seeds that an undecided finding asks for decide it in most studies."""
+    (found,) = found_for("quality", spread=0.06, seeds=4)
+    assert found.verdict == "undecided"
+    assert found.primary is not None
+    more = found.primary.more_seeds
+    assert more is not None
+    assert found.settle == f"add {more} seeds at this spread"
+    decided = [found_for("quality", spread=0.06, seeds=4 + more)[0].verdict]
+    assert "supported" in decided
+
+
+STUDIES = 1000
+NINE = 9
+Make = Callable[[np.random.Generator], Evidence]
+
+
+def _around(limit: float, *what: str) -> Make:
+    """One number or several that lie at the limit, with heavy tails and what all of a seed share."""
+
+    def make(generator: np.random.Generator) -> Evidence:
+        shared = generator.standard_t(3, NINE)
+        return Evidence(
+            where="here",
+            numbers={name: limit + 0.1 * (shared + generator.standard_t(3, NINE)) for name in what},
+        )
+
+    return make
+
+
+def _apart(gap: float, sides: int) -> Make:
+    """Pairs of sides of which the last is `gap` worse than the others; margin 0.1."""
+
+    def make(generator: np.random.Generator) -> Evidence:
+        losses = generator.normal(0, 0.05, (sides, NINE))
+        losses[-1] += gap
+        numbers = {f"{b} - {a}": losses[b] - losses[a] for b in range(sides) for a in range(b)}
+        return Evidence(
+            where="here", numbers=numbers, margin=0.1, primary=tuple(f"{b} - 0" for b in range(1, sides))
+        )
+
+    return make
+
+
+def _times(generator: np.random.Generator) -> Evidence:
+    """Equal hazards, a third of all censored."""
+    times = generator.exponential(1.0, (2, NINE))
+    a, b = (survival.Times(np.minimum(own, 1.0), own <= 1.0) for own in times)
+    return Evidence(where="here", numbers={"t": a.times - b.times}, tested={"t": survival.scores(b, a)})
+
+
+NULLS: list[tuple[str, Make, set[str]]] = [
+    ("memory", _around(0.5, "ratio"), {"supported", "contradicted"}),
+    (
+        "collapse",
+        _around(0.5, "L2", "cosine", "whitened"),
+        {"supported", "contradicted", "depends on the metric"},
+    ),
+    ("quality", _apart(0.1, 3), {"supported"}),
+    ("quality", _apart(0.0, 3), {"contradicted"}),
+    ("quality", _apart(0.1, 2), {"contradicted"}),
+    ("speed", _times, {"supported", "contradicted"}),
+    ("between", _apart(0.1, 3), {"supported"}),
+    ("regularisers", _around(0.0, "slope"), {"supported", "contradicted"}),
+    ("cut-or-keep", _apart(0.1, 2), {"supported"}),
+    ("rate", _around(0.0, "slope"), {"supported", "contradicted"}),
+    ("near-tokens", _around(0.0, "far - near"), {"supported", "contradicted"}),
+    ("forgetting", _around(0.0, "b - a", "c - a"), {"supported"}),
+    ("routing", _around(0.0, "log ratio"), {"supported", "contradicted"}),
+    ("words", _around(0.0, "correlation"), {"supported", "contradicted"}),
+]
+
+
+def _verdict(name: str, evidence: Evidence) -> str:
+    rule = BY_NAME[name].rule
+    tests = rule.tests(evidence)
+    corrected = holm([test.p for test in tests])
+    return rule.decide(evidence, dict(zip([t.what for t in tests], corrected, strict=True))).verdict
+
+
+@pytest.mark.parametrize(("name", "make", "wrong"), NULLS)
+def test_rules_are_wrong_in_at_most_five_of_a_hundred_null_studies(
+    name: str, make: Make, wrong: set[str]
+) -> None:
+    generator = np.random.default_rng(0)
+    errors = sum(_verdict(name, make(generator)) in wrong for _ in range(STUDIES))
+    low = stats.binomtest(errors, STUDIES).proportion_ci(0.99).low
+    assert low <= 0.05, f"{errors} of {STUDIES}"
+
+
+def test_every_claim_has_a_null() -> None:
+    assert {name for name, _, _ in NULLS} == set(BY_NAME)
+    assert [claim.number for claim in CLAIMS] == sorted({claim.number for claim in CLAIMS})
+
+
+@pytest.mark.parametrize("seeds", [5, 9, 20])
+def test_intervals_over_seeds_cover(seeds: int) -> None:
+    drawn = np.random.default_rng(1).normal(0.3, 1, (4000, seeds))
+    low, high = intervals.ends_over_seeds(drawn)
+    assert 0.93 <= ((low <= 0.3) & (high >= 0.3)).mean() <= 0.97
+
+
+def test_intervals_over_seeds_and_groups_cover() -> None:
+    """9 seeds, 15 groups of two examples, effects of seeds, of groups and of their cells."""
+    generator = np.random.default_rng(2)
+    groups, covered = [f"g{i // 2}" for i in range(30)], []
+    for _ in range(1000):
+        values = generator.normal(0, 0.5, (NINE, 1)) + np.repeat(generator.normal(0, 1, (1, 15)), 2, axis=1)
+        values = values + generator.normal(0, 1, (NINE, 30))
+        found = intervals.over_seeds_and_groups(PerExample(values, np.ones(30), groups, tuple(range(NINE))))
+        covered.append(found.low <= 0 <= found.high)
+    assert 0.93 <= np.mean(covered) <= 0.97
+
+
+def test_intervals_over_groups_cover() -> None:
+    """One seed, 60 groups: BCa over clusters."""
+    generator = np.random.default_rng(3)
+    groups, covered = [f"g{i // 2}" for i in range(120)], []
+    for _ in range(300):
+        values = np.repeat(generator.normal(0, 1, 60), 2)[None] + generator.normal(0, 1, (1, 120))
+        found = intervals.over_groups(PerExample(values, np.ones(120), groups, (0,)), resamples=400)
+        covered.append(found.low <= 0 <= found.high)
+    assert 0.91 <= np.mean(covered) <= 0.98  # 300 studies: 0.95 +- 0.03 at 99%
+
+
+@pytest.mark.parametrize(("name", "limit"), [("rate", 0.0), ("memory", 0.5)])
+def test_power_rises_as_planned(name: str, limit: float) -> None:
+    """At the effect that 9 seeds detect with 80% power, and with the seeds asked for at a smaller one."""
+    generator = np.random.default_rng(4)
+
+    def share(effect: float, seeds: int) -> float:
+        drawn = generator.normal(limit + effect, 1, (400, seeds))
+        verdicts = [_verdict(name, Evidence(where="here", numbers={"x": own})) for own in drawn]
+        return float(np.mean([verdict == "supported" for verdict in verdicts]))
+
+    detectable = power.detectable(1.0, NINE)
+    assert detectable is not None
+    assert share(detectable, NINE) == pytest.approx(0.8, abs=0.07)
+    assert share(detectable / 2, NINE) < 0.45
+    more = power.more_seeds(0.9, 1.0, 4)
+    assert more is not None
+    assert share(0.9, 4 + more) == pytest.approx(0.82, abs=0.08)
+
+
+def test_one_cell_without_a_baseline_has_no_margin() -> None:
+    study = simulated(Truth(rates=(0.01,), seeds=2))
+    (found,) = judge(Study(study.runs), (BY_NAME["quality"],))
+    assert found.reason == "the no-prompt baseline has not finished, so there is no margin"
