@@ -66,7 +66,9 @@ def _report(console: Console, planned: Plan | SearchPlan, results: Results) -> N
         return
     if results.tracked is not None and not results.tracked.problem:
         uri = tracking_uri(planned.study.tracking, folder.root.parent)
-        problem = None if uri is None else add_files(uri, planned.study.name, (written.page, written.verdicts))
+        problem = (
+            None if uri is None else add_files(uri, planned.study.name, (written.page, written.verdicts))
+        )
         if problem:
             console.print(f"note: MLflow did not get the report: {problem}", soft_wrap=True)
     console.print(f"report   {written.page}", soft_wrap=True)

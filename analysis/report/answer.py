@@ -32,7 +32,11 @@ def _lowest(reading: Reading) -> str:
     if not told:
         return ""
     more = len(told) - SHOWN
-    rest = f"; {counted(more, 'other comparison')} {by_number(more, 'is', 'are')} in the table" if more > 0 else ""
+    rest = (
+        f"; {counted(more, 'other comparison')} {by_number(more, 'is', 'are')} in the table"
+        if more > 0
+        else ""
+    )
     return sentence("; ".join(told[:SHOWN]) + rest)
 
 
@@ -66,7 +70,9 @@ def _certainty(reading: Reading, findings: Sequence[Finding]) -> str:
     if not seeds:
         return ""
     if max(seeds) < 2:
-        return "Each setting has one seed, so there is no interval and no test: these differences may be chance."
+        return (
+            "Each setting has one seed, so there is no interval and no test: these differences may be chance."
+        )
     first = [found for found in findings if found.claim.name == FIRST]
     if len(first) == 1:
         return sentence(first[0].sentence)

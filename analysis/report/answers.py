@@ -58,7 +58,11 @@ def tasks(reading: Reading, model: Model | None) -> dict[str, Any]:
             "inputs": [known.inputs.get(example, "") for example in examples],
             "expected": [" | ".join(known.expected.get(example, ())) for example in examples],
             "others": [
-                {"name": BASELINES[record.spec.method.name], "trial": record.id, **own_answers(record, examples, scores)}
+                {
+                    "name": BASELINES[record.spec.method.name],
+                    "trial": record.id,
+                    **own_answers(record, examples, scores),
+                }
                 for record in records
                 if record.spec.method.name in BASELINES
             ],
@@ -93,7 +97,7 @@ def _by_task(reading: Reading) -> dict[str, list[Record]]:
 
 
 def _examples(records: Sequence[Record], letters: int) -> list[str]:
-    """Ids of the examples that are shown: as many of the first as every trial's share of letters has room for."""
+    """Ids of the first examples: as many as every trial's share of letters has room for."""
     longest = max(records, key=lambda record: len(record.predictions)).predictions
     found = []
     room = letters

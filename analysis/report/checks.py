@@ -46,8 +46,10 @@ def _contexts(runs: Iterable[Run]) -> list[Block]:
     for setting, gaps in settings.items():
         values = np.array(list(gaps.values()))
         ends = over_seeds(values)
-        text = number(values.mean()) if len(values) < 2 else (
-            f"{number(values.mean())} [{number(ends.low)}, {number(ends.high)}]"
+        text = (
+            number(values.mean())
+            if len(values) < 2
+            else (f"{number(values.mean())} [{number(ends.low)}, {number(ends.high)}]")
         )
         flag = "good" if values.min() > 0 else "bad"
         what = " · ".join(part for part in setting if part != "none")
@@ -55,8 +57,10 @@ def _contexts(runs: Iterable[Run]) -> list[Block]:
         rows.append((Cell(what), gap, Cell(f"{(values > 0).sum()} of {len(values)}")))
     return [
         Table(
-            caption="Swapped contexts: test loss with the contexts (in arithmetic: questions) of other examples, "
-            "minus test loss, in nats per label token; in brackets the 95% interval over seeds. A prompt whose "
+            caption="Swapped contexts: test loss with the contexts (in arithmetic: questions) of other "
+            "examples, "
+            "minus test loss, in nats per label token; in brackets the 95% interval over seeds. A prompt "
+            "whose "
             "loss does not rise answers without reading. From shuffled_loss and test_loss in trials.parquet.",
             columns=("setting", "rise", "seeds in which it rises"),
             rows=tuple(rows),
@@ -105,7 +109,9 @@ def _deviations(reading: Reading) -> list[str]:
         found.append(f"the trials were not made by one version of the code: {told}")
     machines = Counter(str(r.environment.get("machine", "unknown")) for r in reading.records.values())
     if len(machines) > 1:
-        found.append(f"the trials ran on {len(machines)} machines, whose rounding differs: {', '.join(machines)}")
+        found.append(
+            f"the trials ran on {len(machines)} machines, whose rounding differs: {', '.join(machines)}"
+        )
     uneven = [
         f"{cell.where} · {side.name}: {_seeds(side)}"
         for cell in reading.study.cells("prior")

@@ -28,11 +28,13 @@ def section(reading: Reading) -> Section:
         title=TITLE,
         blocks=(
             Words(
-                f"{counted(len(timed), 'trial')} worked for {_hours(total)} together, without loading the model; "
+                f"{counted(len(timed), 'trial')} worked for {_hours(total)} together, without loading the "
+                "model; "
                 "trials that run at the same time count once each."
             ),
             Table(
-                caption="Working time by setting, means over its trials. From seconds and steps in trials.parquet.",
+                caption="Working time by setting, means over its trials. From seconds and steps in "
+                "trials.parquet.",
                 columns=("setting", "trials", "optimizer steps", "seconds", "seconds per step", "on"),
                 rows=rows,
                 numbers=frozenset({1, 2, 3, 4}),

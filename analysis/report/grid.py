@@ -58,7 +58,9 @@ def section(reading: Reading) -> Section:
     """A table per task, method and regulariser."""
     cells = reading.study.cells("prior")
     if not cells:
-        return missing(KEY, TITLE, "No trial with a trained prompt has finished, so there is no table of priors.")
+        return missing(
+            KEY, TITLE, "No trial with a trained prompt has finished, so there is no table of priors."
+        )
     return Section(key=KEY, title=TITLE, blocks=(*(_table(cell) for cell in cells), *_differences(reading)))
 
 
@@ -69,17 +71,34 @@ def _differences(reading: Reading) -> list[Table]:
     except UserError:  # one prior
         return []
     tests = sum(row.seeds > 1 for row in rows)
-    return [
-        Table(
-            caption="Differences of test loss from the study's first prior in nats (negative is better), seed by "
-            "seed, each prior at its own chosen rate; beside it the same averaged over rates. 'Tuned over' is the "
-            f"number of rates of both. p: {TEST}, raw, then Holm over {counted(tests, 'comparison')}; no less than "
-            "the smallest that so few seeds can give. `python -m jobs.compare` prints it, and compares along any axis.",
-            columns=("prior", "where", "difference", "over all rates", "p (Holm)", "smallest p", "seeds", "tuned over"),
-            rows=tuple(_difference(row) for row in rows),
-            numbers=frozenset(range(2, 8)),
-        )
-    ] if rows else []
+    return (
+        [
+            Table(
+                caption="Differences of test loss from the study's first prior in nats (negative is better), "
+                "seed by "
+                "seed, each prior at its own chosen rate; beside it the same averaged over rates. 'Tuned "
+                "over' is the "
+                f"number of rates of both. p: {TEST}, raw, then Holm over {counted(tests, 'comparison')}; no "
+                "less than "
+                "the smallest that so few seeds can give. `python -m jobs.compare` prints it, and compares "
+                "along any axis.",
+                columns=(
+                    "prior",
+                    "where",
+                    "difference",
+                    "over all rates",
+                    "p (Holm)",
+                    "smallest p",
+                    "seeds",
+                    "tuned over",
+                ),
+                rows=tuple(_difference(row) for row in rows),
+                numbers=frozenset(range(2, 8)),
+            )
+        ]
+        if rows
+        else []
+    )
 
 
 def _difference(row: Row) -> tuple[Cell, ...]:

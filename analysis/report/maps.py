@@ -23,7 +23,7 @@ DIGITS = 4
 
 
 class Plane:
-    """The first two principal components of a sample of the vocabulary, the same for all trials of a study."""
+    """The first two principal components of a sample of the vocabulary, the same for all of a study."""
 
     def __init__(self, vocabulary: Float[np.ndarray, "N H"]) -> None:
         self.centre, self.axes, self.share = _components(vocabulary.astype(np.float64))
@@ -101,5 +101,7 @@ def rounded(values: np.ndarray) -> list[Any]:
     with np.errstate(divide="ignore"):
         size = np.where(values == 0, 0, np.floor(np.log10(np.abs(values))))
     scale = 10.0 ** (DIGITS - 1 - size)
-    found: list[Any] = np.vectorize(lambda value: float(f"{value:.{DIGITS}g}"))(np.round(values * scale) / scale).tolist()
+    found: list[Any] = np.vectorize(lambda value: float(f"{value:.{DIGITS}g}"))(
+        np.round(values * scale) / scale
+    ).tolist()
     return found

@@ -18,7 +18,7 @@ from analysis.findings.values import Finding
 from analysis.report import checks, costs, grid, pictures, reproduce, trials, verdicts
 from analysis.report.answer import answer
 from analysis.report.read import Reading, partial, read
-from analysis.report.values import Code, Items, Picture, Report, Section, Table, Words, sentence
+from analysis.report.values import Code, Items, Picture, Report, Table, Words, sentence
 from softprior.errors import UserError
 from softprior.results.files import write_atomically
 from softprior.results.storage import Location
@@ -111,7 +111,11 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False, "allow_nan": False}
+    environment.policies["json.dumps_kwargs"] = {
+        "separators": (",", ":"),
+        "ensure_ascii": False,
+        "allow_nan": False,
+    }
     environment.filters["kind"] = lambda block: KINDS[type(block)]
     environment.filters["inlined"] = _inlined
     environment.globals["source"] = _source

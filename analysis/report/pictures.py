@@ -1,4 +1,4 @@
-"""The figures that carry the answer: test loss and validation curves by prior, at the rates chosen on validation."""
+"""The figures that carry the answer: test loss and learning curves by prior, at the rates that were chosen."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def section(reading: Reading) -> Section:
     cells = reading.study.cells("prior")
     drawn = [picture for cell in cells[:MOST] for picture in (_losses(cell), _curves(cell)) if picture]
     if not drawn:
-        return missing(KEY, TITLE, "No trial with a trained prompt has finished, so there is nothing to draw.")
+        return missing(
+            KEY, TITLE, "No trial with a trained prompt has finished, so there is nothing to draw."
+        )
     return Section(key=KEY, title=TITLE, blocks=tuple(drawn))
 
 
@@ -63,7 +65,8 @@ def _losses(cell: Cell) -> Picture | None:
     _plain(panel)
     return Picture(
         title=f"Test loss by prior, {cell.where}",
-        caption="Diamonds are means over seeds at the rate chosen on validation (in brackets), lines their 95% "
+        caption="Diamonds are means over seeds at the rate chosen on validation (in brackets), lines their "
+        "95% "
         f"intervals (Student's), dots single seeds ({_number(cell.sides.values())}).{nothing}",
         image=_png(figure),
     )
@@ -110,8 +113,10 @@ def _curves(cell: Cell) -> Picture | None:
     _plain(panel)
     return Picture(
         title=f"Learning curves by prior, {cell.where}",
-        caption="Mean validation loss at the rate chosen on validation, and as bands its 95% interval over seeds "
-        f"(Student's; {_number(cell.sides.values())}), cut off where they leave the range of the means. Step 0 is "
+        caption="Mean validation loss at the rate chosen on validation, and as bands its 95% interval over "
+        "seeds "
+        f"(Student's; {_number(cell.sides.values())}), cut off where they leave the range of the means. Step "
+        "0 is "
         "the untrained sample.",
         image=_png(figure),
     )

@@ -17,6 +17,7 @@ from softprior.results.folder import StudyFolder
 from softprior.results.records import READERS, Record, load_record
 from softprior.results.storage import Location
 
+
 @dataclass(frozen=True, kw_only=True)
 class Reading:
     """What a study's folder holds, as far as it can be read.
@@ -70,7 +71,9 @@ def read(folder: str | Path | Location) -> Reading:
     missing = tuple(trial for trial in trials if trial not in records)
     problems = list(damaged.values())
     if not opened.folder.table.exists():
-        problems.append(f"{opened.folder.table.name} does not exist yet, so every number here comes from the records")
+        problems.append(
+            f"{opened.folder.table.name} does not exist yet, so every number here comes from the records"
+        )
     else:
         problems += _unreadable(opened.folder.table)
     runs, baselines = runs_of(records.values())
@@ -129,7 +132,10 @@ def _unreadable(path: Location) -> list[str]:
             pq.read_schema(here)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        return [f"{path} is damaged ({reason}), so every number here comes from the records; run the study again to write it"]
+        return [
+            f"{path} is damaged ({reason}), so every number here comes from the records; run the study again "
+            "to write it"
+        ]
     return []
 
 

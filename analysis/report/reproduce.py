@@ -20,7 +20,8 @@ def section(reading: Reading) -> Section:
     spec = json.dumps(header["spec"], indent=1, ensure_ascii=False)
     blocks: list[Block] = [
         Words(
-            "Save the study below as a file and run it with the same versions; trials have the same ids, and on "
+            "Save the study below as a file and run it with the same versions; trials have the same ids, and "
+            "on "
             "CPUs with as many threads the same numbers. YAML readers read JSON."
         ),
         Code(f"python -m jobs.study {name}.json\npython -m jobs.report results/{name}"),
@@ -32,7 +33,10 @@ def section(reading: Reading) -> Section:
 
 
 def _hashes(header: Mapping[str, object], reading: Reading) -> Table:
-    rows = [("code of the last run", named(header)), ("model fingerprint", str(header.get("model_fingerprint")))]
+    rows = [
+        ("code of the last run", named(header)),
+        ("model fingerprint", str(header.get("model_fingerprint"))),
+    ]
     data = header.get("data_fingerprints")
     if isinstance(data, dict):
         rows += [(f"data of {task}", str(fingerprint)) for task, fingerprint in data.items()]

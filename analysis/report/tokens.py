@@ -55,17 +55,21 @@ def open_model(spec: object, fingerprint: object) -> Words:
         if known.fingerprint != fingerprint:
             return Words(None, f"the model {model.id} on this machine is not the one that the study ran on")
         if known.parameters is None or known.parameters > LARGEST:
-            return Words(None, f"the model {model.id} has over {LARGEST:,} weights, which a report does not load")
+            return Words(
+                None, f"the model {model.id} has over {LARGEST:,} weights, which a report does not load"
+            )
         return Words(load_model(model))
     except UserError as error:
         return Words(None, str(error))
 
 
-def neighbours(model: Model, trials: Mapping[str, tuple[Vectors, Vectors]]) -> dict[str, list[dict[str, Any]]]:
+def neighbours(
+    model: Model, trials: Mapping[str, tuple[Vectors, Vectors]]
+) -> dict[str, list[dict[str, Any]]]:
     """By trial and place: for each vector, the token nearest to its sample and those nearest to its end.
 
     Args:
-        trials: first and last vectors by trial id, the most interesting first: `WORK` may not suffice for all.
+        trials: first and last vectors by trial id, the best first: `WORK` may not suffice for all.
     """
     table = vocabulary(model.host, model.tokenizer).double()
     ids = vocabulary_ids(model.tokenizer, model.info.vocabulary)

@@ -52,7 +52,8 @@ def listed(reading: Reading) -> Table:
     rows = [_row(record, reading.ids[record.id], axes[record.id]) for record in records]
     used = [i for i, column in enumerate(zip(*rows, strict=True)) if any(cell.text for cell in column)]
     return Table(
-        caption="All trials that have ended. Losses are on the test split, in nats per label token, after the last "
+        caption="All trials that have ended. Losses are on the test split, in nats per label token, after "
+        "the last "
         "step; answers are the headline metric of the task; 'rise if swapped' is the test loss with swapped "
         "contexts minus the test loss. From records/TRIAL.json, as in trials.parquet.",
         columns=tuple(COLUMNS[i] for i in used),
@@ -104,7 +105,7 @@ def _row(record: Record, short: str, axes: tuple[str, ...]) -> tuple[Cell, ...]:
 
 
 def headline(record: Record) -> tuple[str, float | None]:
-    """The first of the task's metrics, which is the headline for softprior's tasks, in words and as a number."""
+    """The first of the task's metrics (the headline of softprior's own tasks), in words and as a number."""
     if record.test is None or not record.test.metrics:
         return "", None
     name, value = next(iter(record.test.metrics.items()))

@@ -17,7 +17,17 @@ FLAGS = {
     "depends on the metric": "open",
 }
 
-COLUMNS = ("claim", "planned", "where", "verdict", "number", "95% interval", "p (Holm)", "seeds", "settles it")
+COLUMNS = (
+    "claim",
+    "planned",
+    "where",
+    "verdict",
+    "number",
+    "95% interval",
+    "p (Holm)",
+    "seeds",
+    "settles it",
+)
 
 
 def section(findings: Sequence[Finding], reason: str) -> Section:
@@ -37,9 +47,12 @@ def section(findings: Sequence[Finding], reason: str) -> Section:
 
 def _table(findings: Sequence[Finding]) -> Table:
     return Table(
-        caption="What the study says about each claim. A number is a difference or ratio as the claim defines it "
-        "(docs/findings.md), the mean over seeds. p-values are of the comparison that decides: raw, then corrected "
-        "over all tests of the study's list, or of all exploratory claims (Holm). Planned are the claims in the "
+        caption="What the study says about each claim. A number is a difference or ratio as the claim "
+        "defines it "
+        "(docs/findings.md), the mean over seeds. p-values are of the comparison that decides: raw, then "
+        "corrected "
+        "over all tests of the study's list, or of all exploratory claims (Holm). Planned are the claims in "
+        "the "
         "study's list when it started; all others are exploratory.",
         columns=COLUMNS,
         rows=tuple(_row(finding) for finding in findings),

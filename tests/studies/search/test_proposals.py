@@ -14,8 +14,8 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from rich.console import Console
 
-from jobs.exits import FAILED
 from jobs.endings import tell_end
+from jobs.exits import FAILED
 from softprior.errors import UserError
 from softprior.inputs.specs import TrialSpec
 from softprior.library.studies import run
