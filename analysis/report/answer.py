@@ -75,12 +75,23 @@ def _certainty(reading: Reading, findings: Sequence[Finding]) -> str:
         )
     first = [found for found in findings if found.claim.name == FIRST]
     if len(first) == 1:
-        return sentence(first[0].sentence)
+        return _quoted(first[0])
     counts = Counter(found.verdict for found in findings)
     if not counts:
         return "No claim has been judged, so differences between priors are described and not tested."
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
     return f"Of {counted(len(findings), 'finding')}, {told} (table below)."
+
+
+def _quoted(found: Finding) -> str:
+    """A finding in one sentence that fits an answer; its own has every detail."""
+    text = f"{found.claim.words}: {found.verdict}"
+    if found.primary is None:
+        return sentence(f"{text}, because {found.reason}")
+    own, margin = found.primary, "" if found.margin is None else f", margin {number(found.margin)}"
+    ends = f"{number(own.interval.low)} to {number(own.interval.high)}"
+    seeds = counted(own.seeds, "seed")
+    return f"{text} ({own.what} is {number(own.value)} nats, 95% interval {ends}{margin}, {seeds})."
 
 
 def _soundness(reading: Reading) -> str:

@@ -75,13 +75,10 @@ def _differences(reading: Reading) -> list[Table]:
         [
             Table(
                 caption="Differences of test loss from the study's first prior in nats (negative is better), "
-                "seed by "
-                "seed, each prior at its own chosen rate; beside it the same averaged over rates. 'Tuned "
-                "over' is the "
-                f"number of rates of both. p: {TEST}, raw, then Holm over {counted(tests, 'comparison')}; no "
-                "less than "
-                "the smallest that so few seeds can give. `python -m jobs.compare` prints it, and compares "
-                "along any axis.",
+                "seed by seed, each prior at its own chosen rate; beside it the same averaged over rates. "
+                f"p: {TEST}, raw, then Holm over {counted(tests, 'comparison')}; with so few seeds it cannot "
+                "be under the smallest p. 'Tuned over' is the number of rates of both priors. The command "
+                "python -m jobs.compare prints the same along any axis.",
                 columns=(
                     "prior",
                     "where",

@@ -1,4 +1,4 @@
-"""The figures that carry the answer: test loss and learning curves by prior, at the rates that were chosen."""
+"""The figures that carry the answer: test loss and learning curves by prior, at the chosen rates."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from analysis.report.grid import mean
 from analysis.report.read import Reading
 from analysis.report.values import Picture, Section, missing
 from softprior.inputs.labels import counted
+from softprior.results.storage import listed
 
 matplotlib.use("Agg")
 
@@ -31,16 +32,33 @@ MARKERS = "osD^vPX*"
 MOST = 4
 """Cells (tasks and methods) that are drawn; the tables have all."""
 
+FILES = 12
+"""Figures of the study's own folder that are shown."""
+
 
 def section(reading: Reading) -> Section:
-    """Two figures for each cell."""
-    cells = reading.study.cells("prior")
-    drawn = [picture for cell in cells[:MOST] for picture in (_losses(cell), _curves(cell)) if picture]
+    """Test losses and learning curves of each cell, then the figures that the study drew at its end."""
+    cells = reading.study.cells("prior")[:MOST]
+    kept = _kept(reading)
+    drawn = [picture for cell in cells if (picture := _losses(cell))]
+    if not any(picture.title.startswith("Learning curves") for picture in kept):
+        drawn += [picture for cell in cells if (picture := _curves(cell))]
+    drawn += kept
     if not drawn:
         return missing(
             KEY, TITLE, "No trial with a trained prompt has finished, so there is nothing to draw."
         )
     return Section(key=KEY, title=TITLE, blocks=tuple(drawn))
+
+
+def _kept(reading: Reading) -> list[Picture]:
+    """Figures in `figures/study/`, which have their captions in them."""
+    found = []
+    for path in listed(reading.folder.root / "figures" / "study", "*.png"):
+        name = path.stem.replace("-", " ").capitalize()
+        caption = f"Drawn at the study's end, as figures/study/{path.name}."
+        found.append(Picture(title=name, caption=caption, image=path.read_bytes()))
+    return found[:FILES]
 
 
 def _losses(cell: Cell) -> Picture | None:
@@ -106,7 +124,7 @@ def _curves(cell: Cell) -> Picture | None:
     # A few seeds that differ by much give bands that reach far below any loss; the means decide the range.
     heights = np.concatenate([line.get_ydata() for line in panel.get_lines()])
     pad = 0.08 * (heights.max() - heights.min() or 1)
-    panel.set_ylim(heights.min() - 3 * pad, heights.max() + pad)
+    panel.set_ylim(heights.min() - pad, heights.max() + pad)
     panel.set_xlabel("optimizer steps")
     panel.set_ylabel("validation loss (nats)")
     panel.legend(frameon=False, fontsize=8, ncols=2)

@@ -163,7 +163,7 @@ def _planes(reading: Reading, problems: list[str]) -> dict[str, Plane]:
 
 
 def _posterior(reading: Reading, record: Record) -> tuple[Posterior | None, str]:
-    if record.id not in reading.results.posteriors:
+    if record.status != "finished" or record.spec.training is None:
         return None, ""
     try:
         return reading.results.posteriors[record.id], ""
@@ -196,7 +196,8 @@ def _facts(record: Record) -> list[list[str]]:
     for name, score in (("untrained sample", record.untrained), ("after training", record.test)):
         if score is None:
             continue
-        what = f"test loss {number(score.loss, 4)} over {score.tokens:,} label tokens of {score.examples:,} examples"
+        what = f"test loss {number(score.loss, 4)}"
+        what += f" over {score.tokens:,} label tokens of {score.examples:,} examples"
         if score.accuracy is not None:
             what += f", accuracy {score.accuracy:.1%}"
         if score.shuffled_loss is not None:

@@ -142,4 +142,6 @@ def number(value: float | None, places: int = 3) -> str:
 def sentence(text: object) -> str:
     """A text as a sentence: with a capital letter and a full stop."""
     words = str(text).strip().rstrip(".")
-    return f"{words[:1].upper()}{words[1:]}." if words else ""
+    first = words.split(" ", 1)[0]
+    # A file keeps its name: trials.parquet.
+    return f"{words[:1].upper() if first.isalpha() else words[:1]}{words[1:]}." if words else ""

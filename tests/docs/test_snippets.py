@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from jobs import activations, exchange, pictures, study, ui
+from jobs import activations, exchange, pictures, report, study, ui
 from jobs.tiny import __main__ as tiny
 from softprior.inputs.specs import StudySpec
 from softprior.inputs.study_files import parse_value
@@ -36,6 +36,7 @@ JOBS = {
     "activations": activations,
     "exchange": exchange,
     "pictures": pictures,
+    "report": report,
     "study": study,
     "tiny": tiny,
     "ui": ui,

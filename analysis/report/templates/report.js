@@ -120,9 +120,10 @@
   }
 
   // Tables of one trial.
+  const long = (cell) => (cell.textContent ?? cell).length > 24;
   const scrolled = (heads, lines) => element("div", { class: "box" }, element("table", {},
     element("thead", {}, element("tr", {}, ...heads.map((text) => element("th", { scope: "col" }, text)))),
-    element("tbody", {}, ...lines.map((cells) => element("tr", {}, ...cells.map((cell) => element("td", {}, cell)))))));
+    element("tbody", {}, ...lines.map((cells) => element("tr", {}, ...cells.map((cell) => element("td", long(cell) ? { class: "long" } : {}, cell)))))));
 
   const near = (found) => found.map(([text, distance]) => `${JSON.stringify(text)} (${distance})`).join(", ");
 
