@@ -44,7 +44,8 @@ def main() -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(
             f"{options.trials} trials: {time.process_time() - began:.1f} s of CPU time, "
-            f"{time.monotonic() - start:.1f} s, peak {peak:.2f} GB ({before / 2**20:.2f} before), page {size:.1f} MiB"
+            f"{time.monotonic() - start:.1f} s, peak {peak:.2f} GB ({before / 2**20:.2f} before), "
+            f"page {size:.1f} MiB"
         )
 
 
@@ -102,9 +103,7 @@ def _record(spec: TrialSpec, draws: np.random.Generator) -> Record:
         spec=spec,
         status="finished",
         steps=tuple(steps) if trained else (),
-        validation=tuple(
-            score.model_copy(update={"step": i, "loss": losses[i]}) for i in range(0, STEPS + 1, 100)
-        ),
+        validation=tuple(curve),
         test=score.model_copy(update={"generated": ANSWERS, "metrics": {"exact_match": 0.5}}),
         geometry={Place(0).name: geometry} if trained else {},
         predictions=tuple(answers),
