@@ -95,7 +95,8 @@ def _study(console: Console, results: Results) -> int:
         them = by_number(failed, "it", "them")
         of = f"{failed} of {counted(len(trials), 'trial')}"
         console.print(f"{of} failed; run the same command again to retry {them}")
-    return FAILED if (trials.status != "finished").any() else FINISHED
+    unmeasured = any(other.error for record in results.records.values() for other in record.also)
+    return FAILED if unmeasured or (trials.status != "finished").any() else FINISHED
 
 
 def _comparisons(console: Console, results: Results) -> None:

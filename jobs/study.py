@@ -189,7 +189,7 @@ def _announce(console: Console, planned: Plan | SearchPlan, work: Work) -> None:
     from softprior.studies.search.plan import SearchPlan
 
     search = isinstance(planned, SearchPlan)
-    name, done = planned.study.name, len(work.kept)
+    name, done = planned.study.name, len(work.kept) + len(work.extended)
     if work.superseded and not search:
         which = f"{counted(len(work.superseded), 'finished trial')} made by other code"
         console.print(f"study {name}: {which} will run again")
@@ -198,11 +198,22 @@ def _announce(console: Console, planned: Plan | SearchPlan, work: Work) -> None:
         console.print(f"study {name}: {of} finished already")
     if isinstance(planned, SearchPlan):
         console.print("\n".join(_described(planned)))
-    elif work.missing:
-        console.print("\n".join(_described(planned._replace(trials=work.missing))))
+    else:
+        _announce_work(console, planned, work)
     note = reused_note(work.kept.values(), STARTS_OVER if search else "")
     if note:
         console.print(note)
+
+
+def _announce_work(console: Console, planned: Plan, work: Work) -> None:
+    """Says what will run, and what is measured further."""
+    from softprior.studies.describe import extending
+
+    if work.new:
+        console.print("\n".join(_described(planned._replace(trials=work.new))))
+    if work.extended:
+        trials = [trial for trial in work.trials if trial.id in work.extended]
+        console.print(f"study {planned.study.name}: {extending(planned, trials)}", soft_wrap=True)
 
 
 def _require_storage(planned: Plan | SearchPlan, folder: StudyFolder) -> None:

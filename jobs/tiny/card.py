@@ -131,7 +131,8 @@ def _untrained(loaded: Loaded, scratch: Path) -> float:
     initial = load_posterior(StudyFolder(scratch).posterior(spec.id)).initial
     task = TASKS["arithmetic"].model_validate(spec.task.params)
     split = prepare(task, loaded.tokenizer, loaded.fingerprint).test
-    score, _ = Evaluator(loaded.host, loaded.tokenizer, task, spec.evaluation, []).full(initial, split, 0)
+    evaluator = Evaluator(loaded.host, loaded.tokenizer, task, spec.evaluation, [])
+    score = evaluator.full(initial, split, 0).score
     return score.metrics["exact_match"]
 
 

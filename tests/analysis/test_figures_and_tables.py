@@ -24,7 +24,7 @@ from softprior.studies.table import write_study, write_table
 from softprior.studies.worker import failed
 from softprior.tasks import TASKS
 from softprior.tasks.prepare import prepare
-from softprior.tracking.mlflow_tracker import _end_metrics
+from softprior.tracking.contents import once
 from softprior.training.evaluation import Evaluator
 from tests.builders import SUMS, run, study_file, tiny, trial
 
@@ -137,7 +137,7 @@ def test_a_task_with_a_metric_of_its_own_is_in_the_table_and_on_the_screen(
     text = printed(results_table(found.reset_index(), "small", 1000), 1000)
     assert f"right digits {digits:.0%}" in text
     (own,) = [r for r in records.values() if r.spec.task.name == "digits"]
-    assert dict(_end_metrics(own))["test_right_digits"] == digits, "MLflow has it too"
+    assert dict(once(own))["test_right_digits"] == digits, "MLflow has it too"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import pytest
 from softprior.errors import UserError
 from softprior.library.results import Results
 from softprior.prompt import Place
+from softprior.results.examples import COLUMNS
+from softprior.results.records import save_record
 from tests.builders import Finished
 
 
@@ -45,3 +47,41 @@ def test_a_folder_without_a_study_is_refused(tmp_path: Path, finished_study: Fin
     folder.table.unlink()
     with pytest.raises(UserError, match="does not exist yet"):
         _ = Results(folder.root).trials
+
+
+def test_examples_are_joined_over_all_trials(finished_study: Finished) -> None:
+    found = Results(finished_study.folder.root).examples
+    assert list(found.columns) == ["trial", "label", *(name for name, _ in COLUMNS), "exact_match"]
+    assert len(found) == 30, "ten of each of three trials, the baseline among them"
+    assert found.task.unique().tolist() == ["arithmetic"]
+    for trial, own in found.groupby("trial"):
+        test = finished_study.records[trial].test
+        assert test is not None
+        assert own.nll.sum() / own.tokens.sum() == pytest.approx(test.loss, rel=1e-12)
+    wide = found.pivot(index="example", columns="label", values="nll")
+    assert wide.shape == (10, 3)
+    assert wide.notna().all(axis=None), "every trial has the same examples"
+
+
+def test_examples_that_are_lost_are_told_and_the_others_are_there(
+    tmp_path: Path, finished_study: Finished
+) -> None:
+    folder = finished_study.copy(tmp_path)
+    gone, cut, whole = finished_study.records
+    folder.examples(gone).unlink()
+    folder.examples(cut).write_bytes(folder.examples(cut).read_bytes()[:-100])
+    results = Results(folder.root)
+    with pytest.warns(UserWarning, match="examples of 2 trials are left out: there is no file .*delete the"):
+        found = results.examples
+    assert found.trial.unique().tolist() == [whole]
+    assert len(results.trials) == len(results.records) == 3
+
+
+def test_a_study_from_before_there_were_rows_has_none(tmp_path: Path, finished_study: Finished) -> None:
+    folder = finished_study.copy(tmp_path)
+    for trial, record in finished_study.records.items():
+        folder.examples(trial).unlink()
+        save_record(folder.record(trial), record.model_copy(update={"examples": None}))
+    found = Results(folder.root).examples
+    assert found.empty
+    assert list(found.columns) == ["trial", "label", *(name for name, _ in COLUMNS)]

@@ -91,11 +91,11 @@ def test_a_failed_trials_record_survives_too(tmp_path):
 
 
 def test_the_top_level_of_a_record_is_frozen():
-    """Other programs read these keys; a change of them raises the format."""
+    """Other programs read these keys; any change but another optional key raises the format."""
     assert RECORD_FORMAT == 1
     assert set(RECORD.model_dump(mode="json")) == {
         *("format", "id", "label", "spec", "status", "error", "steps", "validation", "untrained"),
-        *("test", "geometry", "prior", "data", "predictions", "environment"),
+        *("test", "also", "examples", "cost", "geometry", "prior", "data", "predictions", "environment"),
     }
 
 
@@ -156,6 +156,7 @@ def test_paths_of_a_study_folder_are_frozen(tmp_path):
     """Documented in docs/; other programs look there."""
     folder = StudyFolder(tmp_path)
     found = [folder.study, folder.table, folder.record("a"), folder.posterior("a"), folder.figure("a")]
-    assert [str(path.relative_to(tmp_path)) for path in found] == [
+    assert [str(path.relative_to(tmp_path)) for path in [*found, folder.examples("a")]] == [
         *("study.json", "trials.parquet", "records/a.json", "posteriors/a.safetensors", "figures/a.png"),
+        "examples/a.parquet",
     ]

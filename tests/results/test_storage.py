@@ -18,6 +18,7 @@ from softprior.errors import UserError
 from softprior.inputs.specs import TrackingSpec
 from softprior.prompt import Place
 from softprior.results import lease
+from softprior.results.examples import ExampleRow, load_examples, rows_of, save_examples
 from softprior.results.files import write_atomically, write_json
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Posterior, load_posterior, save_posterior
@@ -109,6 +110,15 @@ def test_objects_are_written_read_listed_and_removed(bucket: str, tmp_path: Path
     assert not here.exists()
     path.unlink()
     assert not path.exists()
+
+
+def test_rows_per_example_are_objects_too(bucket: str) -> None:
+    path = location(f"{bucket}/study/examples/t.parquet")
+    with pytest.raises(UserError, match="there is no file"):
+        load_examples(path, "t", 1)
+    row = ExampleRow("a", "b", 2, 0.5, 1, 1, None, None, "46", {"exact_match": 1.0})
+    save_examples(path, "t", {"{}": [row]})
+    assert rows_of(load_examples(path, "t", 1)) == {"{}": [row]}
 
 
 @pytest.mark.parametrize("remote", [True, False])

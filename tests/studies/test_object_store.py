@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 
 from jobs import study as command
 from softprior.results import lease
+from softprior.results.examples import load_examples
 from softprior.results.folder import StudyFolder
 from softprior.results.records import load_records
 from softprior.results.storage import location
@@ -30,6 +31,9 @@ from tests.studies.runs import (
 from tests.tracking_server import Server, server
 
 __all__ = ["bucket", "nothing_is_left_running", "server", "undisturbed"]  # fixtures
+
+ENDS = (".json", ".parquet", ".png", ".safetensors")
+"""Of the files that a trained trial leaves."""
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -56,23 +60,29 @@ def test_killed_and_resumed_with_results_in_a_bucket(
     monkeypatch.setattr(lease, "STALE", 1.0)
     monkeypatch.setattr(lease, "SETTLED", 0.1)
     monkeypatch.chdir(ROOT)
-    assert command.main(arguments) == 0, capsys.readouterr()
+    also = "evaluation.also=[{arithmetic: {modules: [mul], train_examples: 20, test_examples: 8}}]"
+    assert command.main([*arguments, also]) == 0, capsys.readouterr()
     output = capsys.readouterr().out
+    assert "1 finished trial measured on arithmetic too, from the saved posterior" in output
     assert f"results  {results}/small" in output
     assert f"compare  {server.uri}" in output
     assert not folder.lock.exists()
     records = load_records(folder.records)
     assert len(records) == 2
     assert_as_undisturbed(folder, records, undisturbed)
+    for record in records.values():  # the baseline had finished before
+        assert [found.error for found in record.also] == [None]
+        assert record.examples == len(load_examples(folder.examples(record.id), record.id, 18)) == 10 + 8
     assert_tracked(results, records, server.uri)
     assert not (ROOT / "s3:").exists()
 
     parent, runs = tracked(results, server.uri)
     assert parent.info.status == "FINISHED"
     (trained,) = (record for record in records.values() if record.spec.prior)
+    assert trained.also == undisturbed(trained.spec)[0].also
     assert folder.figure(trained.id).exists()
     artifacts = MlflowClient(server.uri).list_artifacts(runs[trained.id].info.run_id)
-    assert {a.path for a in artifacts} == {f"{trained.id}{end}" for end in (".json", ".png", ".safetensors")}
+    assert {a.path for a in artifacts} == {f"{trained.id}{end}" for end in ENDS}
 
 
 def test_without_a_tracking_server_it_is_refused_before_anything_runs(

@@ -123,7 +123,11 @@ def test_stopped_anywhere_and_resumed_it_ends_bit_identical(tmp_path: Path, step
     assert all(
         torch.equal(one.snapshots[s][p], two.snapshots[s][p]) for s in one.snapshots for p in one.final
     )
-    without = {"environment": {}}
+    assert resumed.cost is not None
+    assert whole.cost is not None
+    assert resumed.cost.positions == whole.cost.positions, "also those of the process that was stopped"
+    assert resumed.cost.seconds.keys() == whole.cost.seconds.keys()
+    without = {"environment": {}, "cost": None}
     assert resumed.model_copy(update=without) == whole.model_copy(update=without)
 
 

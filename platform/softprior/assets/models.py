@@ -77,7 +77,7 @@ def resolve_model(model: ModelSpec) -> ResolvedModel:
 
 
 def is_here(model: ModelSpec) -> bool:
-    """Whether `resolve_model` would find the model without fetching or converting anything; False for hub models.
+    """Whether `resolve_model` would fetch and convert nothing; False for hub models.
 
     Raises:
         UserError: the id is unknown, or local files are missing or of a refused kind.

@@ -245,12 +245,21 @@ class EvaluationSpec(Spec):
         generate: examples answered by greedy generation; 0 switches generation off.
         batch: most examples of one forward pass.
         context_shuffle: also measure the loss with contexts swapped between examples.
+        also: other tasks, on whose test splits a trial's final prompt is measured too. Not part of a trial's
+            identity: a finished trial is measured on them without being trained again.
     """
 
     examples: Annotated[int, Field(ge=1)] = 256
     generate: Annotated[int, Field(ge=0)] = 128
     batch: Annotated[int, Field(ge=1)] = 16
     context_shuffle: bool = True
+    also: tuple[Entry, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _to_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leaves out what evaluations once did not have and do not use, so that their texts stay the same."""
+        found: dict[str, object] = handler(self)
+        return {key: value for key, value in found.items() if key != "also" or self.also}
 
 
 class ResourcesSpec(Spec):
@@ -447,6 +456,7 @@ class TrialSpec(Spec):
         """
         value = self.without_paths()
         del value["model"]
+        value["evaluation"].pop("also", None)
         if self.training is not None:
             del value["training"]["checkpoint"]
             if self.training.normalisation == "step":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from softprior.errors import UserError
 from softprior.inputs.labels import labels
+from softprior.library.examples import examples_table
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, load_records, read_header
 from softprior.results.storage import Location, local_copy, location
@@ -129,6 +130,15 @@ class Results:
             for found in record.predictions
         ]
         return pd.DataFrame(rows, columns=["trial", "label", "example", "answer"])
+
+    @cached_property
+    def examples(self) -> pd.DataFrame:
+        """One row per trial, task and test example, baselines included; docs/results.md has the columns.
+
+        Trials from before such rows were kept are left out. So are those whose files are missing or damaged,
+        with a warning that names the first.
+        """
+        return examples_table(self.folder, self.records, self.labels)
 
     @cached_property
     def posteriors(self) -> Mapping[str, Posterior]:

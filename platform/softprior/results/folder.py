@@ -74,6 +74,10 @@ class StudyFolder:
     def record(self, trial: str) -> Location:
         return self.records / f"{trial}.json"
 
+    def examples(self, trial: str) -> Location:
+        """One row per test example."""
+        return self.root / "examples" / f"{trial}.parquet"
+
     def posterior(self, trial: str) -> Location:
         return self.root / "posteriors" / f"{trial}.safetensors"
 

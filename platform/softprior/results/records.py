@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import field_validator
 
 from softprior.errors import UserError
-from softprior.inputs.specs import Spec, TrialSpec
+from softprior.inputs.specs import Entry, Spec, TrialSpec
 from softprior.results.files import write_json
 from softprior.results.storage import Location, listed
 
@@ -95,6 +95,49 @@ class PlaceGeometry(Spec):
     final_radius: float | None = None
 
 
+class TaskScore(Spec):
+    """A trial's final prompt on the test split of another task, or why there is no such score.
+
+    Attributes:
+        task: the other task.
+        fingerprint: identifies its data, and its code if it is not softprior's own.
+        score: as of the trial's own task; null if it could not be measured.
+        error: why not.
+        data: number of test examples, dropped and quarantined ones, and the task's notes.
+        sources: the code that measured it (`provenance.SOURCES`), perhaps later than the trial's.
+    """
+
+    task: Entry
+    fingerprint: str
+    score: Score | None = None
+    error: str | None = None
+    data: dict[str, Any] = {}
+    sources: str
+
+
+class Cost(Spec):
+    """What a trial took, over all its attempts; attempts count up to their last checkpoint.
+
+    Attributes:
+        values: number of trained values, those of a reparameterisation's network included; 0 for baselines.
+        positions: text positions that went forward and backward.
+        per_second: such positions per second of the phase `training`; null without one.
+        seconds: by phase: `data`, `prior`, `training`, `validation`, `test`, `other tasks`. Loading the model
+            and writing files are in none.
+        memory: peak resident memory of the trial's process during the last attempt, in bytes, with the
+            model's weights if the trial holds them; null where the system does not say.
+        gpu_memory: peak memory of tensors on the trial's own GPU, in bytes; null without one, as for the
+            clients of shared hosts.
+    """
+
+    values: int
+    positions: int
+    per_second: float | None
+    seconds: dict[str, float]
+    memory: int | None
+    gpu_memory: int | None
+
+
 class Prediction(Spec):
     """One generated answer of the test split."""
 
@@ -114,6 +157,9 @@ class Record(Spec):
         validation: the curve; the first point is the untrained sample.
         untrained: the initial sample on the test split, for the same comparison as `test`.
         test: read once, at the end.
+        also: the final prompt on other tasks, which `evaluation.also` names.
+        examples: number of rows in the trial's file of examples; null in records from before there was one.
+        cost: what it took; null in records from before it was measured.
         geometry: by `Place.name`.
         prior: by `Place.name`: facts of the fit, and `radius_quantiles`, each sampled vector's Mahalanobis
             radius as a quantile of the data's.
@@ -131,11 +177,19 @@ class Record(Spec):
     validation: tuple[Score, ...] = ()
     untrained: Score | None = None
     test: Score | None = None
+    also: tuple[TaskScore, ...] = ()
+    examples: int | None = None
+    cost: Cost | None = None
     geometry: dict[str, PlaceGeometry] = {}
     prior: dict[str, Any] = {}
     data: dict[str, Any] = {}
     predictions: tuple[Prediction, ...] = ()
     environment: dict[str, Any] = {}
+
+    @property
+    def tasks(self) -> tuple[Entry, ...]:
+        """The tasks that its rows per example are of."""
+        return (self.spec.task, *(found.task for found in self.also))
 
     @field_validator("spec", mode="before")
     @classmethod

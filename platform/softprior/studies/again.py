@@ -77,7 +77,7 @@ def settle(folder: StudyFolder) -> None:
 
 def _files(of: StudyFolder, to: StudyFolder, trial: str) -> list[tuple[Location, Location]]:
     """A trial's files in two folders, its record last."""
-    paths = [(f.posterior(trial), f.figure(trial), f.record(trial)) for f in (of, to)]
+    paths = [(f.posterior(trial), f.figure(trial), f.examples(trial), f.record(trial)) for f in (of, to)]
     return list(zip(*paths, strict=True))
 
 

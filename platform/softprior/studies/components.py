@@ -9,6 +9,7 @@ from softprior.inputs.specs import Entry, TrialSpec
 from softprior.methods import METHODS, Method
 from softprior.priors import PRIORS, Assignment, assignment
 from softprior.tasks import TASKS, Task
+from softprior.training.also import other_tasks
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Components:
         methods: dict[str, Entry] = {}
         priors: dict[str, Entry] = {}
         for trial in trials:
-            tasks.setdefault(trial.task.canonical(), trial.task)
+            for task in (trial.task, *trial.evaluation.also):
+                tasks.setdefault(task.canonical(), task)
             methods.setdefault(trial.method.canonical(), trial.method)
             if trial.prior is not None:
                 priors.setdefault(trial.prior.canonical(), trial.prior)
@@ -45,6 +47,10 @@ class Components:
     def task(self, trial: TrialSpec) -> Task:
         """The task of a trial."""
         return self.tasks[trial.task.canonical()]
+
+    def others(self, trial: TrialSpec) -> list[Task]:
+        """The other tasks that a trial is measured on."""
+        return [self.tasks[entry.canonical()] for entry in other_tasks(trial)]
 
     def method(self, trial: TrialSpec) -> Method:
         """The method of a trial."""

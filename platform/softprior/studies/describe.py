@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -13,6 +13,7 @@ from softprior.studies.cluster import elsewhere
 from softprior.studies.estimate import (
     comparisons,
     hours,
+    other_cost,
     seeds_needed,
     smallest_p,
     total_cost,
@@ -180,10 +181,35 @@ def fitting(plan: Plan) -> list[str]:
     return [f"not counted: {count}{tokens} ({what}), made once for all trials, then cached: {_guess(time)}"]
 
 
+def extending(plan: Plan, trials: Sequence[TrialSpec]) -> str:
+    """A line about finished trials that are measured on other tasks now."""
+    entries = {entry.canonical(): entry for trial in trials for entry in trial.evaluation.also}
+    cost = other_cost(trials, plan.components)
+    return (
+        f"{counted(len(trials), 'finished trial')} measured on {', '.join(names(entries.values()).values())} "
+        f"too, from the saved posteriors: at most {cost.evaluated:,} positions"
+    )
+
+
 def closing_notes(records: Iterable[Record]) -> list[str]:
     """What users should know about finished trials besides their numbers."""
     known = list(records)
-    return [*data_notes(known), *_still(known)]
+    return [*data_notes(known), *_still(known), *_unmeasured(known)]
+
+
+def _unmeasured(records: Iterable[Record]) -> list[str]:
+    """Which trials were not measured on which other task, one sentence per task, and the first reason."""
+    found: dict[str, list[tuple[TrialSpec, str]]] = {}
+    entries = names(other.task for record in records for other in record.also)
+    for record in records:
+        for other in record.also:
+            if other.error is not None:
+                found.setdefault(entries[other.task.canonical()], []).append((record.spec, other.error))
+    return [
+        f"{counted(len(lost), 'trial')} not measured on {task}, the first {labels([spec])[spec.id]}: {reason}"
+        for task, lost in found.items()
+        for spec, reason in lost[:1]
+    ]
 
 
 def _still(records: Iterable[Record]) -> list[str]:

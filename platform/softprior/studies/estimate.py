@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import torch
 
-from softprior.inputs.specs import ResourcesSpec, StudySpec, TrialSpec
+from softprior.inputs.specs import EvaluationSpec, ResourcesSpec, StudySpec, TrialSpec
 from softprior.studies.components import Components
 from softprior.studies.placement import machine_cpus
+from softprior.tasks import Task
 from softprior.training.threads import CORE_FLOPS
 
 GPU_FLOPS = 100e12
@@ -44,14 +45,28 @@ def trial_cost(trial: TrialSpec, components: Components) -> Cost:
     task, prompt = components.task(trial), components.method(trial).count()
     length, evaluation = task.positions(), trial.evaluation
     loss = min(evaluation.examples, task.test_examples) * length
+    tested = sum(_tested(other, evaluation) for other in (task, *components.others(trial)))
+    if trial.training is None:
+        return Cost(0, loss + tested)
+    training = trial.training
+    trained = training.steps * training.accumulate * (training.batch * length + prompt)
+    return Cost(trained, (1 + training.curve) * loss + tested)
+
+
+def other_cost(trials: Iterable[TrialSpec], components: Components) -> Cost:
+    """Work of measuring finished trials on all their other tasks."""
+    others = [(other, trial.evaluation) for trial in trials for other in components.others(trial)]
+    return Cost(0, sum(_tested(*other) for other in others))
+
+
+def _tested(task: Task, evaluation: EvaluationSpec) -> int:
+    """Positions of a test split: the loss, the control and the answers."""
+    length = task.positions()
+    loss = min(evaluation.examples, task.test_examples) * length
     generated = min(evaluation.generate, task.test_examples)
     answers = generated * (length + task.max_new_tokens // 2) if task.generates else 0
     control = loss if evaluation.context_shuffle and task.generates else 0
-    if trial.training is None:
-        return Cost(0, 2 * loss + control + answers)
-    training = trial.training
-    trained = training.steps * training.accumulate * (training.batch * length + prompt)
-    return Cost(trained, (2 + training.curve) * loss + control + answers)
+    return loss + control + answers
 
 
 def total_cost(trials: Iterable[TrialSpec], components: Components) -> Cost:

@@ -39,17 +39,24 @@ class Work:
         kept: records of trials that ended in an earlier run and do not run again, by trial id.
         superseded: finished trials that do run again, because other code made their records.
         total: final number of trials, including those that a search has yet to propose.
+        extended: finished trials that are measured on other tasks now, without being trained again.
     """
 
     trials: tuple[TrialSpec, ...]
     kept: Mapping[str, Record]
     superseded: tuple[str, ...]
     total: int
+    extended: tuple[str, ...] = ()
 
     @property
     def missing(self) -> tuple[TrialSpec, ...]:
-        """The known trials that will run."""
+        """The known trials that will run, or be measured on other tasks."""
         return tuple(trial for trial in self.trials if trial.id not in self.kept)
+
+    @property
+    def new(self) -> tuple[TrialSpec, ...]:
+        """The known trials that will run from their beginning, or from a checkpoint."""
+        return tuple(trial for trial in self.missing if trial.id not in self.extended)
 
 
 Listen = Callable[[Work], Sequence[Observer]]

@@ -24,6 +24,7 @@ class Parts(NamedTuple):
 
     Attributes:
         methods: with the baseline `none` in front if the study does not name it.
+        also: the other tasks that final prompts are measured on.
         regularisers: of every value of the axis, one or several together.
         named: number of methods that the study names itself.
     """
@@ -31,8 +32,14 @@ class Parts(NamedTuple):
     methods: list[Method]
     priors: list[Prior]
     tasks: list[Task]
+    also: list[Task]
     regularisers: list[list[Regulariser]]
     named: int
+
+    @property
+    def read(self) -> list[Task]:
+        """All tasks whose texts are read."""
+        return [*self.tasks, *self.also]
 
 
 def resolve(study: StudySpec, where: str) -> Parts:
@@ -44,6 +51,7 @@ def resolve(study: StudySpec, where: str) -> Parts:
     priors = PRIORS.components(study.priors, where, "priors")
     methods = METHODS.components(study.methods, where, "methods")
     tasks = TASKS.components(study.tasks, where, "tasks")
+    also = TASKS.components(study.evaluation.also, where, "evaluation.also")
     regularisers = [
         REGULARISERS.components(several, where, f"regularisers[{i}]")
         if len(several) > 1
@@ -58,7 +66,7 @@ def resolve(study: StudySpec, where: str) -> Parts:
             )
     if not any(entry.name == "none" for entry in study.methods):
         methods.insert(0, METHODS["none"]())
-    return Parts(methods, priors, tasks, regularisers, len(study.methods))
+    return Parts(methods, priors, tasks, also, regularisers, len(study.methods))
 
 
 def repeated(study: StudySpec, parts: Parts) -> list[str]:
@@ -67,6 +75,7 @@ def repeated(study: StudySpec, parts: Parts) -> list[str]:
         "priors": _identities(PRIORS, parts.priors),
         "methods": _identities(METHODS, parts.methods[-parts.named :]),
         "tasks": _identities(TASKS, parts.tasks),
+        "evaluation.also": _identities(TASKS, parts.also),
         "regularisers": [sorted(_identities(REGULARISERS, several)) for several in parts.regularisers],
         "rates": study.rates,
         "seeds": study.seeds,
@@ -88,10 +97,11 @@ def check(parts: Parts, shape: Shape | None, where: str) -> None:
     if shape is not None:
         for i, method in enumerate(parts.methods[-parts.named :]):
             located(f"{where}: methods[{i}]", partial(method.places, shape.blocks, shape.stack))
-            located(f"{where}: methods[{i}]", partial(_require_room, method, parts.tasks, shape))
-    for i, task in enumerate(parts.tasks):
-        located(f"{where}: tasks[{i}]", task.fingerprint)
-        located(f"{where}: tasks[{i}]", task.check_data)
+            located(f"{where}: methods[{i}]", partial(_require_room, method, parts.read, shape))
+    for axis, tasks in (("tasks", parts.tasks), ("evaluation.also", parts.also)):
+        for i, task in enumerate(tasks):
+            located(f"{where}: {axis}[{i}]", task.fingerprint)
+            located(f"{where}: {axis}[{i}]", task.check_data)
     for i, several in enumerate(parts.regularisers):
         for regulariser in several:
             located(f"{where}: regularisers[{i}]", regulariser.contents)

@@ -73,12 +73,12 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
         UserError: a name is unknown, a parameter is wrong, or a setting refers to nothing.
     """
     parts = resolve(study, where)
-    located(f"{where}: tasks", partial(columns, parts.tasks))
+    located(f"{where}: tasks", partial(columns, parts.tasks, parts.also))
     notes = _axis_notes(parts) + repeated(study, parts)
     model = located(f"{where}: model", lambda: known_model(study.model))
     facts = located(f"{where}: model", lambda: model_facts(study.model, model.fingerprint))
     check(parts, model.shape, where)
-    notes += [*model.notes, *_data_notes(parts.tasks, model.fingerprint)]
+    notes += [*model.notes, *_data_notes(parts.read, model.fingerprint)]
     starts = [
         Start(prior, several, located(f"{where}: priors[{i}]", partial(files_fingerprint, prior, several)))
         for i, prior in enumerate(parts.priors)
@@ -100,8 +100,8 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
                 and can_carry(assignment(start.prior), method, start.regularisers, model.shape)
             ]
             cell = Cell(method, task, able, facts.corrections(method, task))
-            components |= cell.components()
-            for trial in _trials(study, cell, model.fingerprint):
+            components |= cell.components(parts.also)
+            for trial in _trials(study, cell, model.fingerprint, parts.also):
                 trials.setdefault(trial.id, trial)
     if any(method.trained for method in parts.methods) and all(t.training is None for t in trials.values()):
         raise UserError(f"{where}: priors: none of them can start any of the methods; {'; '.join(notes)}")
@@ -116,10 +116,10 @@ class Cell(NamedTuple):
     starts: list[Start]
     corrections: tuple[str, ...]
 
-    def components(self) -> Components:
-        """Those of its trials."""
+    def components(self, also: Sequence[Task]) -> Components:
+        """Those of its trials, which are measured on other tasks too."""
         return Components(
-            {TASKS.entry(self.task).canonical(): self.task},
+            {TASKS.entry(task).canonical(): task for task in (self.task, *also)},
             {METHODS.entry(self.method).canonical(): self.method},
             {PRIORS.entry(start.prior).canonical(): assignment(start.prior) for start in self.starts},
         )
@@ -231,9 +231,11 @@ def _outlines(method: Method, shape: Shape, fingerprint: str) -> Iterator[Outlin
         yield Outline(place, places, *sizes)
 
 
-def _trials(study: StudySpec, cell: Cell, fingerprint: str) -> list[TrialSpec]:
+def _trials(study: StudySpec, cell: Cell, fingerprint: str, also: Sequence[Task]) -> list[TrialSpec]:
     task, data = TASKS.entry(cell.task), cell.task.fingerprint()
     where = TASKS.paths(cell.task, "task")
+    entries = {entry.canonical(): entry for entry in map(TASKS.entry, also)}
+    evaluation = study.evaluation.model_copy(update={"also": tuple(entries.values())})
     code = {*TASKS.origins(cell.task), *METHODS.origins(cell.method)}
 
     def trial(**axes: object) -> TrialSpec:
@@ -248,7 +250,7 @@ def _trials(study: StudySpec, cell: Cell, fingerprint: str) -> list[TrialSpec]:
                 "data_fingerprint": data,
                 "paths": where,
                 "code": tuple(sorted(code)),
-                "evaluation": study.evaluation,
+                "evaluation": evaluation,
                 **axes,
             }
         )

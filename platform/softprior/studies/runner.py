@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +23,7 @@ from softprior.studies.placement import concurrent, placed_model, replicas, tria
 from softprior.studies.plan import Plan
 from softprior.studies.table import write_study, write_table
 from softprior.studies.worker import run_trial
+from softprior.training.also import current, missing
 from softprior.training.events import Observer
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ def run_study(
             if work.missing:
                 try:
                     own = cluster or Cluster(plan.study.resources, plan.study.placement)
-                    run_trials(plan.study, list(work.missing), folder, listeners.observers, own)
+                    trials = list(work.missing)
+                    run_trials(plan.study, trials, folder, listeners.observers, own, extended=work.extended)
                 except KeyboardInterrupt:
                     interrupted = True
                 finally:
@@ -113,7 +115,10 @@ def _work(plan: Plan, folder: StudyFolder, again: bool) -> Work:
     }
     superseded = tuple(record.id for record in of_other_code(finished.values())) if again else ()
     kept = {i: record for i, record in finished.items() if i not in superseded}
-    return Work(plan.trials, kept, superseded, len(plan.trials))
+    specs, known = {trial.id: trial for trial in plan.trials}, current(plan.trials)
+    extended = tuple(i for i, record in kept.items() if missing(specs[i], record, known))
+    whole = {i: record for i, record in kept.items() if i not in extended}
+    return Work(plan.trials, whole, superseded, len(plan.trials), extended)
 
 
 def run_trials(
@@ -123,15 +128,20 @@ def run_trials(
     observers: Sequence[Observer],
     cluster: Cluster,
     search: Search | None = None,
+    extended: Collection[str] = (),
 ) -> None:
     """Runs the given trials, or those that a search proposes, and leaves a record of each.
+
+    Args:
+        extended: those of the trials that have a record, to which scores on other tasks are added.
 
     Raises:
         UserError: at the end, that some trial's record could not be written.
     """
     with _scratch(folder) as scratch, cluster, replicas(study, folder.stalls("replica")) as shared:
         for trial in trials:
-            folder.record(trial.id).unlink(missing_ok=True)
+            if trial.id not in extended:
+                folder.record(trial.id).unlink(missing_ok=True)
         from ray import tune
 
         from softprior.studies.tune_events import Events

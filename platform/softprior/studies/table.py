@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from softprior.errors import UserError
-from softprior.inputs.labels import labels
+from softprior.inputs.labels import labels, names
 from softprior.inputs.specs import TrialSpec
+from softprior.results.examples import NAMES as EXAMPLE_COLUMNS
 from softprior.results.files import write_atomically, write_json
 from softprior.results.folder import StudyFolder
 from softprior.results.means import over_places
 from softprior.results.provenance import code
-from softprior.results.records import Record, read_header
+from softprior.results.records import Cost, Record, Score, read_header
 from softprior.studies.observers import Planned
 from softprior.tasks import TASKS, Task
 from softprior.training.environment import versions
@@ -62,6 +63,10 @@ LAST_COLUMNS = (
     ("initial_radius_quantile", pa.float64()),
     ("final_radius_quantile", pa.float64()),
     ("seconds", pa.float64()),
+    ("trained_values", pa.int64()),
+    ("positions_per_second", pa.float64()),
+    ("peak_memory", pa.int64()),
+    ("peak_gpu_memory", pa.int64()),
 )
 """Columns behind them."""
 
@@ -69,15 +74,22 @@ IN_MLFLOW = {"loss", "accuracy", "shuffled_loss"}
 """Names that MLflow's `test_NAME` already uses."""
 
 
-def columns(tasks: Iterable[Task]) -> pa.Schema:
+ALSO = ("loss", "baseline_loss", "accuracy", "shuffled_loss")
+"""Columns of every other task that prompts are measured on, as `also/TASK/loss`; its metrics follow."""
+
+
+def columns(tasks: Iterable[Task], also: Iterable[Task] = ()) -> pa.Schema:
     """The columns of a study's table.
+
+    Args:
+        also: the other tasks that final prompts are measured on.
 
     Raises:
         UserError: a task's metric has a name that is taken, or its headline is not one of its metrics.
     """
-    tasks = list(tasks)
-    taken = IN_MLFLOW | {name for name, _ in (*FIRST_COLUMNS, *LAST_COLUMNS)}
-    for task in tasks:
+    tasks, also = list(tasks), list(also)
+    taken = IN_MLFLOW | EXAMPLE_COLUMNS | {name for name, _ in (*FIRST_COLUMNS, *LAST_COLUMNS)}
+    for task in (*tasks, *also):
         name = TASKS.name(task)
         headline = getattr(task, "headline", None)
         if headline not in (task.metrics if task.generates else ("loss",)):
@@ -90,7 +102,14 @@ def columns(tasks: Iterable[Task]) -> pa.Schema:
                     "give the metric another name"
                 )
     metrics = dict.fromkeys(metric for task in tasks for metric in task.metrics)
-    return pa.schema([*FIRST_COLUMNS, *((metric, pa.float64()) for metric in metrics), *LAST_COLUMNS])
+    others = names(map(TASKS.entry, also))
+    found = [
+        f"also/{others[TASKS.entry(task).canonical()]}/{number}"
+        for task in also
+        for number in dict.fromkeys((*ALSO, *task.metrics))
+    ]
+    numbers = dict.fromkeys((*metrics, *found))
+    return pa.schema([*FIRST_COLUMNS, *((name, pa.float64()) for name in numbers), *LAST_COLUMNS])
 
 
 def write_study(folder: StudyFolder, plan: Planned) -> None:
@@ -124,19 +143,18 @@ def write_study(folder: StudyFolder, plan: Planned) -> None:
 
 def write_table(folder: StudyFolder, plan: Planned, records: dict[str, Record]) -> None:
     """Writes trials.parquet; trials that have not ended have the status `pending`."""
-    baselines = {
-        _task_key(trial): record.test.loss
-        for trial in plan.trials
-        if trial.method.name == "none" and (record := records.get(trial.id)) and record.test
-    }
     known = labels(plan.trials)
+    also = {entry.canonical(): entry for trial in plan.trials for entry in trial.evaluation.also}
+    others, alone = names(also.values()), _alone(plan, records)
     tasks = {key: TASKS.component(task) for key, task in {_task_key(t): t.task for t in plan.trials}.items()}
     rows = []
     for trial in plan.trials:
         key = _task_key(trial)
-        row = _row(trial, records.get(trial.id), baselines.get(key), tasks[key].metrics)
+        row = _row(trial, records.get(trial.id), alone.get(key), tasks[key].metrics)
+        row |= _others(records.get(trial.id), others, alone)
         rows.append({"label": known[trial.id], "headline": tasks[key].headline, **row})
-    table = pa.Table.from_pylist(rows, schema=columns(tasks.values()))
+    schema = columns(tasks.values(), map(TASKS.component, also.values()))
+    table = pa.Table.from_pylist(rows, schema=schema)
     write_atomically(folder.table, lambda temporary: pq.write_table(table, temporary))
 
 
@@ -184,4 +202,49 @@ def _row(
             **{name: record.test.metrics.get(name) for name in metrics},
         }
     means = over_places(record.geometry)
-    return row | {name: means[name] for name, _ in LAST_COLUMNS if name in means}
+    geometry = {name: means[name] for name, _ in LAST_COLUMNS if name in means}
+    return row | _cost(record.cost) | geometry
+
+
+def _cost(cost: Cost | None) -> dict[str, float | None]:
+    if cost is None:
+        return {}
+    return {
+        "trained_values": cost.values,
+        "positions_per_second": cost.per_second,
+        "peak_memory": cost.memory,
+        "peak_gpu_memory": cost.gpu_memory,
+    }
+
+
+def _alone(plan: Planned, records: Mapping[str, Record]) -> dict[str, float]:
+    """Test losses of the model without a prompt, by the canonical text of the task's entry."""
+    found: dict[str, float] = {}
+    for trial in plan.trials:
+        record = records.get(trial.id)
+        if record is not None and trial.method.name == "none":
+            found |= {text: score.loss for text, score in _scores(record).items()}
+    return found
+
+
+def _scores(record: Record) -> dict[str, Score]:
+    """A trial's scores on all test splits, by the canonical text of the task's entry."""
+    scores = {found.task.canonical(): found.score for found in record.also}
+    scores[_task_key(record.spec)] = record.test
+    return {text: score for text, score in scores.items() if score is not None}
+
+
+def _others(
+    record: Record | None, others: Mapping[str, str], alone: Mapping[str, float]
+) -> dict[str, float | None]:
+    """The columns of the other tasks, of which a trial's own may be one for other trials."""
+    scores = {} if record is None else _scores(record)
+    row: dict[str, float | None] = {}
+    for text, name in others.items():
+        numbers: dict[str, float | None] = {"baseline_loss": alone.get(text)}
+        if text in scores:
+            score = scores[text]
+            numbers |= {"loss": score.loss, "accuracy": score.accuracy, "shuffled_loss": score.shuffled_loss}
+            numbers |= score.metrics
+        row |= {f"also/{name}/{number}": value for number, value in numbers.items()}
+    return row

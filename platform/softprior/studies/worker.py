@@ -14,7 +14,7 @@ from softprior.liveness import alive, waiting
 from softprior.results.files import write_atomically
 from softprior.results.folder import StudyFolder
 from softprior.results.provenance import code
-from softprior.results.records import Record, save_record
+from softprior.results.records import Record, load_record, save_record
 from softprior.results.storage import Location, location
 from softprior.studies.placement import SharedModel, host_of
 from softprior.studies.watchdog import watched
@@ -102,6 +102,7 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
     from ray import tune
 
     from softprior.studies.own_code import OwnCode, use_code
+    from softprior.training.also import not_extended, other_tasks
     from softprior.training.corrections import ModelFacts
     from softprior.training.environment import environment
     from softprior.training.failure import TrialFailedError, shortage
@@ -116,7 +117,8 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
     reporter = Reporter(tune.report)
     started = time.monotonic()
     reporter(Phase(0, "loading the model"))
-    if folder.record(spec.id).exists():
+    before = load_record(folder.record(spec.id)) if folder.record(spec.id).exists() else None
+    if before is not None and (before.status != "finished" or not other_tasks(spec)):
         return  # this is a retry of a trial that had ended before its process did
     trial: Trial | None = None
     try:
@@ -133,7 +135,10 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
             _require_same("what is known of the model", ", ".join(corrections), ", ".join(spec.corrections))
             _require_same("the task's data", trial.task.fingerprint(), spec.data_fingerprint)
             _require_same("a file of the prior", found_files(spec) or "", spec.prior_fingerprint or "")
-            trial.run()
+            if before is None:
+                trial.run()
+            else:
+                trial.others.extend(before, folder, reporter)
     except (UserError, TrialFailedError) as error:
         reason = str(error)
     except Exception as error:
@@ -142,8 +147,11 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
     else:
         reporter.flush()
         return
-    facts = environment(time.monotonic() - started)
-    record = failed(spec, reason, facts, trial.progress if trial else None)
+    if before is None:
+        facts = environment(time.monotonic() - started)
+        record = failed(spec, reason, facts, trial.progress if trial else None)
+    else:
+        record = not_extended(spec, before, reason)
     try:
         save_record(folder.record(spec.id), record)
     except (OSError, UserError):  # the driver tries again, and says so if it cannot either

@@ -115,8 +115,8 @@ class PreparedSplit:
             found["id"], found["document"], found["group"], found["tokens"][:end], found["parts"][:end]
         )
 
-    def column(self, name: Literal["document", "group"]) -> list[str]:
-        """The document or the group of every example."""
+    def column(self, name: Literal["id", "document", "group"]) -> list[str]:
+        """The id, the document or the group of every example."""
         return list(self._rows[name])
 
     def answers(self, index: int) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from softprior.errors import hidden
-from softprior.inputs.labels import numbered
+from softprior.inputs.labels import names, numbered
 from softprior.inputs.specs import Spec, TrialSpec
 from softprior.results.means import over_places
 from softprior.results.provenance import code
@@ -48,7 +48,7 @@ def once(record: Record) -> dict[str, float | None]:
     A record has the geometry of each place: sixty places of eight numbers compare nothing.
     """
     assert record.test is not None
-    return {
+    values: dict[str, float | None] = {
         "test_loss": record.test.loss,
         "test_accuracy": record.test.accuracy,
         "test_shuffled_loss": record.test.shuffled_loss,
@@ -56,6 +56,14 @@ def once(record: Record) -> dict[str, float | None]:
         **{f"test_{name}": value for name, value in record.test.metrics.items()},
         **over_places(record.geometry),
     }
+    known = names(found.task for found in record.also)
+    for found in record.also:
+        if found.score is not None:
+            # MLflow takes no brackets or commas.
+            name = re.sub(r"[^\w.-]+", "_", known[found.task.canonical()]).strip("_")
+            score = {"loss": found.score.loss, "accuracy": found.score.accuracy, **found.score.metrics}
+            values |= {f"also_{name}_{number}": value for number, value in score.items()}
+    return values
 
 
 def parameters(trial: TrialSpec) -> dict[str, str]:

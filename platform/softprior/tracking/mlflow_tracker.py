@@ -310,7 +310,8 @@ class _Writer:
             )
         self._tag(run.id, {"error": hidden(record.error or "")[:5000]})
         folder = self._folder
-        for path in (folder.posterior(record.id), folder.figure(record.id), folder.record(record.id)):
+        examples, posterior = folder.examples(record.id), folder.posterior(record.id)
+        for path in (posterior, examples, folder.figure(record.id), folder.record(record.id)):
             if path.exists():
                 self._artifact(run.id, path)
         self._end(run, STATUS[record.status])

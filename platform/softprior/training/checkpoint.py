@@ -16,6 +16,7 @@ from softprior.results.posteriors import Vectors
 from softprior.results.provenance import SOURCES
 from softprior.results.records import Score, StepPoint
 from softprior.results.storage import Location, local_copy
+from softprior.training.cost import Meter
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Progress:
         steps, validation: the curves so far.
         snapshots: vectors by the number of steps taken.
         seconds: working time, over all attempts.
+        meter: what it cost, over all attempts.
         sources: of all code that has trained it (`provenance.SOURCES`).
     """
 
@@ -35,6 +37,7 @@ class Progress:
     validation: list[Score] = field(default_factory=list)
     snapshots: dict[int, Vectors] = field(default_factory=dict)
     seconds: float = 0.0
+    meter: Meter = field(default_factory=Meter)
     sources: list[str] = field(default_factory=lambda: [SOURCES])
 
 
@@ -47,6 +50,8 @@ def save_checkpoint(path: Location, trial: str, progress: Progress, optimizer: d
         "trial": trial,
         "step": progress.step,
         "seconds": progress.seconds,
+        "phases": progress.meter.seconds,
+        "positions": progress.meter.positions,
         "sources": progress.sources,
         "steps": [point.model_dump() for point in progress.steps],
         "validation": [score.model_dump() for score in progress.validation],
@@ -64,6 +69,8 @@ class _Header(TypedDict):
     trial: str
     step: int
     seconds: float
+    phases: NotRequired[dict[str, float]]
+    positions: NotRequired[int]
     sources: NotRequired[list[str]]
     steps: list[object]
     validation: list[object]
@@ -96,6 +103,7 @@ def _parsed(
         validation=[Score.model_validate(score) for score in header["validation"]],
         snapshots=snapshots,
         seconds=header["seconds"],
+        meter=Meter(header.get("phases", {}), header.get("positions", 0)),
         sources=list(dict.fromkeys([*header.get("sources", ["unknown"]), SOURCES])),
     )
     own = {name.removeprefix("optimizer/"): t for name, t in tensors.items() if name.startswith("optimizer/")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple, TypeVar
 
 from softprior.assets.tokens import Tokenizer
 from softprior.errors import UserError
@@ -11,11 +12,75 @@ from softprior.inputs.specs import EvaluationSpec
 from softprior.liveness import alive
 from softprior.models.protocol import FrozenLM
 from softprior.prompt import Prompt, Row, collate
+from softprior.results.examples import ExampleRow
 from softprior.results.records import Prediction, Score
 from softprior.tasks.base import Task
 from softprior.tasks.batching import evaluation_batches
 from softprior.tasks.prepare import PreparedSplit
 from softprior.training.failure import require_finite
+
+ValueT = TypeVar("ValueT")
+
+
+class RowLosses(NamedTuple):
+    """Losses of several rows, in the order of the rows.
+
+    Attributes:
+        nll: negative log-likelihood of each row's labels, in nats.
+        tokens, correct, scored: as in `Losses`.
+        total: the sum of `nll`, added up pass by pass.
+    """
+
+    nll: list[float]
+    tokens: list[int]
+    correct: list[int]
+    scored: list[int]
+    total: float
+
+    @property
+    def mean(self) -> float:
+        """Over label tokens."""
+        return self.total / sum(self.tokens)
+
+
+class Answer(NamedTuple):
+    """A generated answer and the task's metrics of it."""
+
+    text: str
+    metrics: dict[str, float]
+
+
+class Evaluation(NamedTuple):
+    """What is known of a prompt on a split, from one reading of it.
+
+    Attributes:
+        score: of the prompt.
+        untrained: of the untrained sample; None without one.
+        rows: of every example, of which the scores are the means.
+    """
+
+    score: Score
+    untrained: Score | None
+    rows: list[ExampleRow]
+
+    @property
+    def predictions(self) -> list[Prediction]:
+        """The generated answers."""
+        return [
+            Prediction(example=row.example, answer=row.answer) for row in self.rows if row.answer is not None
+        ]
+
+
+class _Measured(NamedTuple):
+    score: Score
+    losses: RowLosses
+
+
+class _Controls(NamedTuple):
+    """Losses of control rows, and the examples that they are of."""
+
+    examples: list[int]
+    losses: RowLosses
 
 
 class Evaluator:
@@ -33,49 +98,84 @@ class Evaluator:
 
     def loss(self, prompt: Prompt | None, split: PreparedSplit, step: int) -> Score:
         """Loss and teacher-forced accuracy on the first examples of a split."""
+        return self._measure(prompt, split, step)[0]
+
+    def full(
+        self, prompt: Prompt | None, split: PreparedSplit, step: int, untrained: Prompt | None = None
+    ) -> Evaluation:
+        """`loss`, the context-shuffle control, and the task's metrics over generated answers.
+
+        Args:
+            untrained: the sample that a trained prompt started from; its loss is measured too.
+        """
+        score, losses = self._measure(prompt, split, step)
+        controls = self._controls(prompt, split, step) if self._evaluation.context_shuffle else None
+        answers = self._answers(prompt, split)
+        score = score.model_copy(
+            update={
+                "shuffled_loss": None if controls is None else controls.losses.mean,
+                "metrics": _means([answer.metrics for answer in answers]),
+                "generated": len(answers),
+            }
+        )
+        start = None if untrained is None else self._measure(untrained, split, 0)
+        shuffled = {} if controls is None else dict(zip(controls.examples, controls.losses.nll, strict=True))
+        ids, groups = split.column("id"), split.column("group")
+        rows = [
+            ExampleRow(
+                example=ids[i],
+                group=groups[i],
+                tokens=_at(losses.tokens, i),
+                nll=_at(losses.nll, i),
+                correct=_at(losses.correct, i),
+                scored=_at(losses.scored, i),
+                shuffled_nll=shuffled.get(i),
+                untrained_nll=None if start is None else _at(start.losses.nll, i),
+                answer=answers[i].text if i < len(answers) else None,
+                metrics=answers[i].metrics if i < len(answers) else {},
+            )
+            for i in range(max(score.examples, len(answers)))
+        ]
+        return Evaluation(score, None if start is None else start.score, rows)
+
+    def _measure(self, prompt: Prompt | None, split: PreparedSplit, step: int) -> _Measured:
         rows = [split.row(i) for i in range(min(len(split), self._evaluation.examples))]
-        nll, tokens, correct, scored = self._totals(prompt, rows)
-        require_finite(step, "evaluation loss", nll / tokens)
-        return Score(
+        losses = self._losses(prompt, rows)
+        require_finite(step, "evaluation loss", losses.mean)
+        scored = sum(losses.scored)
+        score = Score(
             step=step,
-            loss=nll / tokens,
-            accuracy=correct / scored if scored else None,
+            loss=losses.mean,
+            accuracy=sum(losses.correct) / scored if scored else None,
             examples=len(rows),
-            tokens=tokens,
+            tokens=sum(losses.tokens),
         )
+        return _Measured(score, losses)
 
-    def full(self, prompt: Prompt | None, split: PreparedSplit, step: int) -> tuple[Score, list[Prediction]]:
-        """`loss`, the context-shuffle control, and the task's metrics over generated answers."""
-        score = self.loss(prompt, split, step)
-        shuffled = None
-        if self._evaluation.context_shuffle:
-            controls = [split.control_row(i) for i in range(score.examples)]
-            rows = [row for row in controls if row is not None]
-            if rows:
-                nll, tokens, _, _ = self._totals(prompt, rows)
-                shuffled = nll / tokens
-                require_finite(step, "loss with swapped contexts", shuffled)
-        predictions, metrics = self._answers(prompt, split)
-        full = score.model_copy(
-            update={"shuffled_loss": shuffled, "metrics": metrics, "generated": len(predictions)}
-        )
-        return full, predictions
+    def _controls(self, prompt: Prompt | None, split: PreparedSplit, step: int) -> _Controls | None:
+        """Losses with contexts swapped between examples; None for a task without contexts."""
+        found = [(i, split.control_row(i)) for i in range(min(len(split), self._evaluation.examples))]
+        rows = {i: row for i, row in found if row is not None}
+        if not rows:
+            return None
+        losses = self._losses(prompt, list(rows.values()))
+        require_finite(step, "loss with swapped contexts", losses.mean)
+        return _Controls(list(rows), losses)
 
-    def _totals(self, prompt: Prompt | None, rows: list[Row]) -> tuple[float, int, int, int]:
-        nll, tokens, correct, scored = 0.0, 0, 0, 0
-        for batch in self._batches(rows):
-            losses = self._host.loss(prompt, collate(batch))
-            alive()
-            nll += float(losses.nll.double().sum())
-            tokens += int(losses.tokens.sum())
-            correct += int(losses.correct.sum())
-            scored += int(losses.scored.sum())
-        return nll, tokens, correct, scored
-
-    def _batches(self, rows: Sequence[Row]) -> list[list[Row]]:
+    def _losses(self, prompt: Prompt | None, rows: Sequence[Row]) -> RowLosses:
+        count, total = len(rows), 0.0
+        found = RowLosses([0.0] * count, [0] * count, [0] * count, [0] * count, 0.0)
         rows = [self._prefixed(row) for row in rows]
-        order = evaluation_batches([len(row.tokens) for row in rows], self._evaluation.batch)
-        return [[rows[i] for i in indices] for indices in order]
+        for indices in evaluation_batches([len(row.tokens) for row in rows], self._evaluation.batch):
+            losses = self._host.loss(prompt, collate([rows[i] for i in indices]))
+            alive()
+            nll = losses.nll.double()
+            total += float(nll.sum())
+            columns = (nll, losses.tokens, losses.correct, losses.scored)
+            for column, values in zip(found[:4], columns, strict=True):
+                for i, value in zip(indices, values.tolist(), strict=True):
+                    column[i] = value
+        return found._replace(total=total)
 
     def _prefixed(self, row: Row) -> Row:
         """The row with the instruction in front, but behind special tokens that begin every text."""
@@ -89,12 +189,9 @@ class Evaluator:
             [*row.scored[:start], *blank, *row.scored[start:]],
         )
 
-    def _answers(
-        self, prompt: Prompt | None, split: PreparedSplit
-    ) -> tuple[list[Prediction], dict[str, float]]:
+    def _answers(self, prompt: Prompt | None, split: PreparedSplit) -> list[Answer]:
+        """Answers to the first examples, in their order."""
         count = min(len(split), self._evaluation.generate) if self._task.generates else 0
-        if not count:
-            return [], {}
         rows = [self._prefixed(split.input_row(i)) for i in range(count)]
         answers = [""] * count
         stop = stop_tokens(self._tokenizer, self._task.stop)
@@ -103,16 +200,27 @@ class Evaluator:
             outputs = self._host.generate(prompt, batch, max_new=self._task.max_new_tokens, stop=stop)
             for i, tokens in zip(indices, outputs, strict=True):
                 answers[i] = self._tokenizer.decode(tokens, skip_special_tokens=True).strip()
-        scores = [self._task.score(answer, split.answers(i)) for i, answer in enumerate(answers)]
-        unlike = next((score for score in scores if set(score) != set(self._task.metrics)), None)
-        if unlike is not None:
+        return [Answer(text, self._metrics(text, split.answers(i))) for i, text in enumerate(answers)]
+
+    def _metrics(self, answer: str, accepted: tuple[str, ...]) -> dict[str, float]:
+        found = self._task.score(answer, accepted)
+        if set(found) != set(self._task.metrics):
             raise UserError(
                 f"the task's `metrics` are {', '.join(self._task.metrics)}, but its `score` returns "
-                f"{', '.join(unlike) or 'nothing'}; declare what it returns"
+                f"{', '.join(found) or 'nothing'}; declare what it returns"
             )
-        means = {name: sum(score[name] for score in scores) / count for name in scores[0]}
-        predictions = [Prediction(example=row.id, answer=a) for row, a in zip(rows, answers, strict=True)]
-        return predictions, means
+        return found
+
+
+def _at(values: Sequence[ValueT], index: int) -> ValueT | None:
+    """The value of an example, if it was measured."""
+    return values[index] if index < len(values) else None
+
+
+def _means(scores: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {
+        name: sum(score[name] for score in scores) / len(scores) for name in (scores[0] if scores else ())
+    }
 
 
 @lru_cache(maxsize=4)

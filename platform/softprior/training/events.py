@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from softprior.inputs.specs import TrialSpec
@@ -75,6 +75,9 @@ class Failed:
 
 
 Event = Phase | Step | Validation | Notice | Failed
+
+Report = Callable[[Event], None]
+"""Receives what a trial reports: each phase as it begins, every step and every evaluation."""
 
 
 class Observer:

@@ -109,6 +109,11 @@ class PromptOptimizer:
         )
 
     @property
+    def values(self) -> int:
+        """Number of trained values."""
+        return sum(value.numel() for place in self._direct for value in self._parameters(place).values())
+
+    @property
     def vectors(self) -> Vectors:
         """The prompt as it is now: the master copy, float32, on the CPU."""
         return {place: self._vectors(place).detach() for place in self._direct}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -13,8 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softprior.assets.tokens import Tokenizer, in_front, require_rows
-from softprior.errors import UserError
-from softprior.inputs.labels import counted, labels
+from softprior.inputs.labels import labels
 from softprior.inputs.specs import TrialSpec
 from softprior.liveness import alive
 from softprior.methods import METHODS, Method
@@ -22,21 +21,25 @@ from softprior.models.protocol import FrozenLM
 from softprior.priors import PRIORS, assignment
 from softprior.prompt import Batch, Place, collate
 from softprior.results.background import save_background
+from softprior.results.examples import save_examples
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Posterior, Vectors, save_posterior
-from softprior.results.records import PlaceGeometry, Prediction, Record, Score, StepPoint, save_record
+from softprior.results.records import Cost, PlaceGeometry, Record, StepPoint, save_record
 from softprior.statistics import geometry
 from softprior.tasks import TASKS, Task
 from softprior.tasks.batching import batch_size, training_batches
 from softprior.tasks.prepare import Prepared, prepare
+from softprior.training.also import Others, OtherScore, other_tasks
 from softprior.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from softprior.training.cost import TRAINING, forget_peaks
 from softprior.training.draws import draw_names
 from softprior.training.environment import environment
-from softprior.training.evaluation import Evaluator
-from softprior.training.events import Event, Notice, Phase, Step, Validation
+from softprior.training.evaluation import Evaluation, Evaluator
+from softprior.training.events import Notice, Phase, Report, Step, Validation
 from softprior.training.failure import require_finite
 from softprior.training.optimizer import PromptOptimizer, schedule, schedule_sum
 from softprior.training.penalties import Penalties
+from softprior.training.room import require_room
 from softprior.training.source import SeenSource, vocabulary
 from softprior.training.starts import Start, start_at
 from softprior.training.travel import place_geometry
@@ -49,9 +52,6 @@ STILL = (
     "other blocks, another method or another prior"
 )
 """What is said of a trial that at most a regulariser or weight decay moves."""
-
-Report = Callable[[Event], None]
-"""Receives what a trial reports: each phase as it begins, every step and every evaluation."""
 
 
 @dataclass
@@ -84,9 +84,12 @@ class Trial:
             UserError: task, prior and model do not fit together.
         """
         started = time.monotonic()
+        forget_peaks()
         self.report(Phase(0, f"reading {self.spec.task.name}"))
-        self._check_lengths()
-        starts = self._sample()
+        with self.progress.meter.phase("data"):
+            self._check_lengths()
+        with self.progress.meter.phase("prior"):
+            starts = self._sample()
         initial = {place: start.vectors for place, start in starts.items()}
         facts = {place.name: start.facts for place, start in starts.items()}
         optimizer = None
@@ -111,16 +114,24 @@ class Trial:
         final = initial if optimizer is None else optimizer.vectors
 
         self.report(Phase(progress.step, "test"))
-        test, predictions = self._evaluator.full(final, self.prepared.test, progress.step)
-        untrained = None if optimizer is None else self._evaluator.loss(initial, self.prepared.test, 0)
+        untrained = None if optimizer is None else initial
+        with progress.meter.phase("test"):
+            test = self._evaluator.full(final, self.prepared.test, progress.step, untrained)
+        with progress.meter.phase("other tasks"):
+            also = self.others.measure_all(other_tasks(self.spec), final, progress.step, self.report)
         progress.seconds = before + time.monotonic() - started
-        record = self._record(facts, predictions, self._geometry(initial, final, optimizer), untrained, test)
+        cost = progress.meter.cost(0 if optimizer is None else optimizer.values)
+        record = self._record(facts, self._geometry(initial, final, optimizer), test, also, cost)
         if optimizer is not None:
             header: dict[str, object]
             header = {"trial": self.spec.id, "spec": self.spec.model_dump(mode="json"), "prior": facts}
             header |= {"model": self.host.info()._asdict(), "environment": record.environment}
             posterior = Posterior(header, initial, final, progress.snapshots)
             save_posterior(self.folder.posterior(self.spec.id), posterior)
+        # Before the record, which says how many there are.
+        rows = {self.spec.task.canonical(): test.rows}
+        rows |= {other.found.task.canonical(): other.rows for other in also}
+        save_examples(self.folder.examples(self.spec.id), self.spec.id, rows)
         save_record(self.folder.record(self.spec.id), record)
         self.folder.checkpoint(self.spec.id).unlink(missing_ok=True)
         return record
@@ -147,26 +158,24 @@ class Trial:
     def _evaluator(self) -> Evaluator:
         return Evaluator(self.host, self.tokenizer, self.task, self.spec.evaluation, self._prefix)
 
+    @cached_property
+    def others(self) -> Others:
+        """What measures the trial's prompt on other tasks."""
+        front = self.method.count() + len(self._prefix)
+        loaded = (self.host, self.tokenizer, self.tokenizer_fingerprint)
+        return Others(self.spec, *loaded, self._prefix, front)
+
     def _check_lengths(self) -> None:
         """Every text the trial will read or write has to fit the model's positions, prompt included.
 
         Raises:
             UserError: the longest does not, or one has a token that the embedding table does not have.
         """
-        rows = self.host.info().vocabulary
-        require_rows([self.prepared.largest], rows, f"the texts of task {self.spec.task.name}")
-        require_rows(self._prefix, rows, "the words of the instruction")
-        splits = (self.prepared.train, self.prepared.validation, self.prepared.test)
-        longest = max(max(split.lengths) for split in splits)
-        written = self.task.max_new_tokens if self.task.generates else 0
-        need = longest + written + self.method.count() + len(self._prefix)
-        limit = self.host.info().positions
-        if need > limit:
-            raise UserError(
-                f"the longest example ({counted(longest, 'token')}) with prompt and "
-                f"{counted(written, 'new token')} takes {need} positions, but {self.spec.model} has {limit}; "
-                f"lower the length of task {self.spec.task.name} or the prompt's tokens"
-            )
+        info, prepared = self.host.info(), self.prepared
+        require_rows(self._prefix, info.vocabulary, "the words of the instruction")
+        splits = (prepared.train, prepared.validation, prepared.test)
+        name, front = self.spec.task.name, self.method.count() + len(self._prefix)
+        require_room(info, self.spec.model, name, self.task, prepared, splits, front)
 
     def _sample(self) -> dict[Place, Start]:
         """A draw of the prior at every place, for the trial's seed."""
@@ -194,7 +203,9 @@ class Trial:
         found = load_checkpoint(self.folder.checkpoint(self.spec.id), self.spec.id)
         if found is None:
             return
+        spent = self.progress.meter
         self.progress, state = found
+        self.progress.meter.add(spent)
         optimizer.restore(state)
         # The receiver may have missed what was reported to a process that died; what it already has it
         # skips.
@@ -217,40 +228,11 @@ class Trial:
         curve = _evenly(training.steps, training.curve)
         kept = _log_spaced(training.steps, training.snapshots)
         while progress.step < training.steps:
-            step = progress.step
-            vectors = optimizer.vectors
-            loss, labels, gradient = self._gradient(vectors, islice(batches, training.accumulate))
-            require_finite(step + 1, "loss", loss)
-            penalties, slopes = self._penalties.values(vectors)
-            for name, value in penalties.items():
-                require_finite(step + 1, f"regulariser {name}", value)
-            for place, slope in slopes.items():
-                gradient[place] = gradient[place] + slope.to(gradient[place])
-            norm = optimizer.step(step, gradient)
-            require_finite(step + 1, "gradient's norm", norm)
-            progress.step = step + 1
-            moved = float(
-                np.mean(
-                    [
-                        float(geometry.distance_moved(initial[p], v).mean())
-                        for p, v in optimizer.vectors.items()
-                    ]
-                )
-            )
-            require_finite(step + 1, "distance the vectors moved", moved)
-            assert self.spec.rate is not None
-            point = StepPoint(
-                step=progress.step,
-                loss=loss,
-                labels=labels,
-                rate=self.spec.rate.value * schedule(step, training),
-                gradient=norm,
-                moved=moved,
-                penalties=penalties,
-            )
+            with progress.meter.phase(TRAINING):
+                point = self._step(optimizer, initial, progress, islice(batches, training.accumulate))
             progress.steps.append(point)
             self._report_step(point)
-            if step == 0 and norm == 0:
+            if point.step == 1 and point.gradient == 0:
                 self.report(Notice(progress.step, STILL))
             if progress.step in kept:
                 progress.snapshots[progress.step] = {
@@ -260,12 +242,47 @@ class Trial:
                 self._validate(optimizer.vectors, progress)
             yield
 
+    def _step(
+        self,
+        optimizer: PromptOptimizer,
+        initial: Vectors,
+        progress: Progress,
+        batches: Iterator[list[int]],
+    ) -> StepPoint:
+        """One update, over accumulated batches."""
+        step, vectors = progress.step, optimizer.vectors
+        loss, labels, gradient = self._gradient(vectors, batches)
+        require_finite(step + 1, "loss", loss)
+        penalties, slopes = self._penalties.values(vectors)
+        for name, value in penalties.items():
+            require_finite(step + 1, f"regulariser {name}", value)
+        for place, slope in slopes.items():
+            gradient[place] = gradient[place] + slope.to(gradient[place])
+        norm = optimizer.step(step, gradient)
+        require_finite(step + 1, "gradient's norm", norm)
+        progress.step = step + 1
+        ways = [float(geometry.distance_moved(initial[p], v).mean()) for p, v in optimizer.vectors.items()]
+        moved = float(np.mean(ways))
+        require_finite(step + 1, "distance the vectors moved", moved)
+        assert self.spec.rate is not None
+        assert self.spec.training is not None
+        return StepPoint(
+            step=progress.step,
+            loss=loss,
+            labels=labels,
+            rate=self.spec.rate.value * schedule(step, self.spec.training),
+            gradient=norm,
+            moved=moved,
+            penalties=penalties,
+        )
+
     def _gradient(
         self, vectors: Vectors, batches: Iterator[list[int]]
     ) -> tuple[float, int, dict[Place, Float[Tensor, "P H"]]]:
         """A step's mean loss, its label tokens, and its gradient, over accumulated passes."""
         parts: list[Batch] = [collate([self.prepared.train.row(i) for i in indices]) for indices in batches]
         tokens = sum(int(batch.labels.sum()) for batch in parts)
+        self.progress.meter.positions += sum(batch.positions for batch in parts)
         divisor = self._divisor(tokens)
         total = 0.0
         gradient: dict[Place, Float[Tensor, "P H"]] = {}
@@ -292,7 +309,8 @@ class Trial:
 
     def _validate(self, vectors: Vectors, progress: Progress) -> None:
         self.report(Phase(progress.step, "validation"))
-        score = self._evaluator.loss(vectors, self.prepared.validation, progress.step)
+        with progress.meter.phase("validation"):
+            score = self._evaluator.loss(vectors, self.prepared.validation, progress.step)
         progress.validation.append(score)
         self.report(Validation(score))
 
@@ -323,10 +341,10 @@ class Trial:
     def _record(
         self,
         facts: Mapping[str, object],
-        predictions: list[Prediction],
         geometry: dict[str, PlaceGeometry],
-        untrained: Score | None,
-        test: Score,
+        test: Evaluation,
+        also: Sequence[OtherScore],
+        cost: Cost,
     ) -> Record:
         prepared = self.prepared
         data: dict[str, object] = {
@@ -343,12 +361,15 @@ class Trial:
             status="finished",
             steps=tuple(self.progress.steps),
             validation=tuple(self.progress.validation),
-            untrained=untrained,
-            test=test,
+            untrained=test.untrained,
+            test=test.score,
+            also=tuple(other.found for other in also),
+            examples=len(test.rows) + sum(len(other.rows) for other in also),
+            cost=cost,
             geometry=geometry,
             prior=facts,
             data=data | prepared.notes,
-            predictions=tuple(predictions),
+            predictions=tuple(test.predictions),
             environment=environment(self.progress.seconds, self.progress.sources),
         )
 

@@ -87,6 +87,10 @@ class SearchPlan:
         if training["normalisation"] == "step":
             del training["normalisation"]
         kept["training"] = training
+        evaluation = kept.get("evaluation")
+        if isinstance(evaluation, dict) and "also" in evaluation:
+            kept["evaluation"] = {key: value for key, value in evaluation.items() if key != "also"}
+            kept = {key: value for key, value in kept.items() if value != {}}
         kept["objective"] = [objective.model_dump() for objective in self.search.objective]
         kept["model"] = self.ends[0].model_fingerprint
         return json.dumps(kept, sort_keys=True)

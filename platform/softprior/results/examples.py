@@ -1,0 +1,124 @@
+"""A row per test example, of which the record has the means. One Parquet file per trial."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from softprior.errors import UserError
+from softprior.inputs.labels import counted
+from softprior.results.files import write_atomically
+from softprior.results.storage import Location, local_copy
+
+FORMAT = 1
+"""Version of the layout, in the file's metadata."""
+
+COLUMNS = (
+    ("task", pa.string()),
+    ("example", pa.string()),
+    ("group", pa.string()),
+    ("tokens", pa.int64()),
+    ("nll", pa.float64()),
+    ("correct", pa.int64()),
+    ("scored", pa.int64()),
+    ("shuffled_nll", pa.float64()),
+    ("untrained_nll", pa.float64()),
+    ("answer", pa.string()),
+)
+"""Columns in front of the tasks' metrics: `ExampleRow`, with the task's entry as JSON in front."""
+
+NAMES = frozenset(name for name, _ in COLUMNS)
+
+
+class ExampleRow(NamedTuple):
+    """One example of a test split, as measured with a trial's prompt.
+
+    Attributes:
+        example: its id.
+        group: what splits keep together: an article's title, a module, a document.
+        tokens: number of label tokens. This and the next three are None if an answer was generated, but the
+            loss was not measured.
+        nll: negative log-likelihood, summed over the label tokens, in nats.
+        correct: scored label tokens that were the model's first choice.
+        scored: number of scored label tokens.
+        shuffled_nll: the same sum with the context swapped; None where there is no such control.
+        untrained_nll: the same sum under the untrained sample; None without a trained prompt.
+        answer: what was generated; None where nothing was.
+        metrics: of the answer, by name; empty where there is none.
+    """
+
+    example: str
+    group: str
+    tokens: int | None
+    nll: float | None
+    correct: int | None
+    scored: int | None
+    shuffled_nll: float | None
+    untrained_nll: float | None
+    answer: str | None
+    metrics: Mapping[str, float]
+
+
+def schema(metrics: Sequence[str]) -> pa.Schema:
+    """The columns of a file with these metrics."""
+    return pa.schema([*COLUMNS, *((name, pa.float64()) for name in metrics)])
+
+
+def save_examples(path: Location, trial: str, rows: Mapping[str, Sequence[ExampleRow]]) -> None:
+    """Writes a trial's rows atomically.
+
+    Args:
+        rows: by the canonical text of the task's entry.
+    """
+    found = [(task, row) for task, own in rows.items() for row in own]
+    metrics = list(dict.fromkeys(name for _, row in found for name in row.metrics))
+    values = [{"task": task, **row._asdict(), **row.metrics} for task, row in found]
+    table = pa.Table.from_pylist(values, schema=schema(metrics))
+    header = {"softprior": json.dumps({"format": FORMAT, "trial": trial})}
+    write_atomically(path, lambda temporary: pq.write_table(table.replace_schema_metadata(header), temporary))
+
+
+def load_examples(path: Location, trial: str, count: int) -> pa.Table:
+    """Reads a trial's rows.
+
+    Args:
+        trial: whose they must be.
+        count: how many the trial's record says there are.
+
+    Raises:
+        UserError: the file is missing, damaged, or another trial's.
+    """
+    remedy = f"delete the record of trial {trial} to run it again"
+    try:
+        with local_copy(path) as here:
+            table = pq.read_table(here)
+        header = json.loads((table.schema.metadata or {}).get(b"softprior", b"null"))
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path} of examples; {remedy}") from None
+    except (pa.ArrowException, ValueError, OSError) as error:
+        reason = (str(error).splitlines() or ["unreadable"])[0].rstrip(".")
+        raise UserError(f"{path} is damaged ({reason}); {remedy}") from None
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise UserError(f"{path} is not a file of examples of format {FORMAT}; {remedy}")
+    if header.get("trial") != trial:
+        raise UserError(f"{path} has the examples of trial {header.get('trial')}, not of {trial}; {remedy}")
+    if len(table) != count:
+        raise UserError(
+            f"{path} has {counted(len(table), 'row')}, but the trial's record says {count:,}; {remedy}"
+        )
+    return table
+
+
+def rows_of(table: pa.Table) -> dict[str, list[ExampleRow]]:
+    """The rows of a table again, by task, as `save_examples` takes them; null metrics are left out."""
+    metrics = [name for name in table.column_names if name not in NAMES]
+    found: dict[str, list[ExampleRow]] = {}
+    for value in table.to_pylist():
+        own = {name: value[name] for name in metrics if value[name] is not None}
+        fields = {name: value[name] for name in ExampleRow._fields if name != "metrics"}
+        found.setdefault(value["task"], []).append(ExampleRow(**fields, metrics=own))
+    return found

@@ -1,0 +1,162 @@
+"""Other tasks under a trial's final prompt: what it forgets, and what it carries over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from softprior.assets import fingerprints
+from softprior.assets.tokens import Tokenizer
+from softprior.errors import UserError
+from softprior.inputs.specs import Entry, TrialSpec
+from softprior.models.protocol import FrozenLM
+from softprior.prompt import Prompt
+from softprior.results.examples import ExampleRow, load_examples, rows_of, save_examples
+from softprior.results.folder import StudyFolder
+from softprior.results.posteriors import load_posterior
+from softprior.results.provenance import SOURCES
+from softprior.results.records import Record, TaskScore, save_record
+from softprior.tasks import TASKS
+from softprior.tasks.prepare import prepare
+from softprior.training.evaluation import Evaluator
+from softprior.training.events import Phase, Report
+from softprior.training.failure import TrialFailedError
+from softprior.training.room import require_room
+
+
+class OtherScore(NamedTuple):
+    """A prompt on another task: the record's part, and the rows of which it has the means."""
+
+    found: TaskScore
+    rows: list[ExampleRow]
+
+
+@dataclass(frozen=True)
+class Others:
+    """Measures the prompts of one trial on other tasks, as it measures them on its own.
+
+    Attributes:
+        spec: the trial.
+        host, tokenizer: the frozen model.
+        tokenizer_fingerprint: names tokenised examples in the cache.
+        prefix: the tokens of the trial's written instruction, which stays what it is.
+        front: number of positions that prompt and instruction take in front of a text.
+    """
+
+    spec: TrialSpec
+    host: FrozenLM
+    tokenizer: Tokenizer
+    tokenizer_fingerprint: str
+    prefix: list[int]
+    front: int
+
+    def measure(self, entry: Entry, prompt: Prompt | None, step: int) -> OtherScore:
+        """The score on a task's test split, or why there is none."""
+        try:
+            task = TASKS.component(entry)
+            prepared = prepare(task, self.tokenizer, self.tokenizer_fingerprint)
+            info, test = self.host.info(), prepared.test
+            require_room(info, self.spec.model, entry.name, task, prepared, [test], self.front)
+            evaluator = Evaluator(self.host, self.tokenizer, task, self.spec.evaluation, self.prefix)
+            measured = evaluator.full(prompt, test, step)
+        except (UserError, TrialFailedError) as error:
+            return OtherScore(unmeasured(entry, str(error)), [])
+        data = {"test": len(test), "dropped": prepared.dropped, "quarantined": prepared.quarantined}
+        found = TaskScore(
+            task=entry,
+            fingerprint=fingerprint(entry),
+            score=measured.score,
+            data=data | prepared.notes,
+            sources=SOURCES,
+        )
+        return OtherScore(found, measured.rows)
+
+    def extend(self, record: Record, folder: StudyFolder, report: Report) -> Record:
+        """Measures a finished trial, from its saved posterior, on the tasks it has not been measured on yet.
+
+        Its own numbers stay as they are. Rows are written first, then the record.
+        """
+        wanted = missing(self.spec, record, current([self.spec]))
+        if not wanted:
+            return record
+        try:
+            trained = record.spec.training is not None
+            prompt = load_posterior(folder.posterior(record.id)).final if trained else {}
+            rows = {}
+            if record.examples is not None:
+                rows = rows_of(load_examples(folder.examples(record.id), record.id, record.examples))
+        except UserError as error:
+            found = [OtherScore(unmeasured(entry, str(error)), []) for entry in wanted]
+        else:
+            found = self.measure_all(wanted, prompt, len(record.steps), report)
+            rows |= {other.found.task.canonical(): other.rows for other in found}
+            save_examples(folder.examples(record.id), record.id, rows)
+            record = record.model_copy(update={"examples": sum(map(len, rows.values()))})
+        extended = _with(record, self.spec, [other.found for other in found])
+        save_record(folder.record(record.id), extended)
+        return extended
+
+    def measure_all(
+        self, entries: Sequence[Entry], prompt: Prompt | None, step: int, report: Report
+    ) -> list[OtherScore]:
+        """`measure` for several tasks; reports each as it begins."""
+        found = []
+        for entry in entries:
+            report(Phase(step, f"test on {entry.name}"))
+            found.append(self.measure(entry, prompt, step))
+        return found
+
+
+def not_extended(spec: TrialSpec, record: Record, reason: str) -> Record:
+    """The record of a finished trial that should have been measured on other tasks and was not."""
+    return _with(record, spec, [unmeasured(entry, reason) for entry in other_tasks(spec)])
+
+
+def _with(record: Record, spec: TrialSpec, new: Sequence[TaskScore]) -> Record:
+    """The record with further scores; a reason does not replace a score."""
+    have = {found.task.canonical(): found for found in record.also}
+    for found in new:
+        if found.score is not None or have.get(found.task.canonical(), found).score is None:
+            have[found.task.canonical()] = found
+    spec = record.spec.model_copy(update={"evaluation": spec.evaluation})
+    return record.model_copy(update={"also": tuple(have.values()), "spec": spec})
+
+
+def unmeasured(entry: Entry, reason: str) -> TaskScore:
+    """In place of a score that there is not."""
+    return TaskScore(task=entry, fingerprint="", error=reason, sources=SOURCES)
+
+
+def other_tasks(spec: TrialSpec) -> tuple[Entry, ...]:
+    """The other tasks that a trial is measured on; its own is not another one."""
+    own = spec.task.canonical()
+    return tuple(entry for entry in spec.evaluation.also if entry.canonical() != own)
+
+
+def fingerprint(entry: Entry) -> str:
+    """Identifies a task's data, and its code where it is not softprior's own.
+
+    Raises:
+        UserError: a local file is missing.
+    """
+    task = TASKS.component(entry)
+    return fingerprints.combined(task.fingerprint(), *TASKS.origins(task))
+
+
+def current(trials: Iterable[TrialSpec]) -> dict[str, str]:
+    """The fingerprints of all other tasks of trials, by the canonical texts of their entries."""
+    found = {entry.canonical(): entry for trial in trials for entry in other_tasks(trial)}
+    return {text: fingerprint(entry) for text, entry in found.items()}
+
+
+def missing(spec: TrialSpec, record: Record, known: Mapping[str, str]) -> tuple[Entry, ...]:
+    """The tasks that a finished trial has not been measured on yet, or whose data have changed since.
+
+    Args:
+        known: the fingerprints that tasks have now, see `current`.
+    """
+    have = {found.task.canonical(): found.fingerprint for found in record.also if found.score is not None}
+    return tuple(
+        entry for entry in other_tasks(spec) if have.get(entry.canonical()) != known[entry.canonical()]
+    )
