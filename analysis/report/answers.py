@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from analysis.report.read import Reading
 from softprior.errors import UserError
 from softprior.inputs.specs import Entry
 from softprior.library.model import Model
+from softprior.results.examples import load_examples, rows_of
 from softprior.results.records import Record
 from softprior.tasks import TASKS
 from softprior.tasks.base import Task
@@ -41,8 +42,12 @@ class Known:
     expected: dict[str, tuple[str, ...]]
 
 
-def tasks(reading: Reading, model: Model | None) -> dict[str, Any]:
-    """By the task's canonical text: its name, its examples, and the answers of the baselines."""
+def tasks(reading: Reading, model: Model | None, problems: list[str]) -> dict[str, Any]:
+    """By the task's canonical text: its name, its examples, and answers of baselines and trials.
+
+    Args:
+        problems: gets a sentence for each file of examples that cannot be read.
+    """
     found: dict[str, Any] = {}
     each = LETTERS // max(1, len(reading.records))
     for text, records in _by_task(reading).items():
@@ -61,13 +66,13 @@ def tasks(reading: Reading, model: Model | None) -> dict[str, Any]:
                 {
                     "name": BASELINES[record.spec.method.name],
                     "trial": record.id,
-                    **own_answers(record, examples, scores),
+                    **own_answers(record, examples, scores, _losses(reading, record, problems)),
                 }
                 for record in records
                 if record.spec.method.name in BASELINES
             ],
             "trials": {
-                record.id: own_answers(record, examples, scores)
+                record.id: own_answers(record, examples, scores, _losses(reading, record, problems))
                 for record in records
                 if record.spec.method.name not in BASELINES
             },
@@ -75,12 +80,30 @@ def tasks(reading: Reading, model: Model | None) -> dict[str, Any]:
     return found
 
 
-def own_answers(record: Record, examples: Sequence[str], scores: Score) -> dict[str, Any]:
-    """Answers in the order of the examples, and what each is worth where the right answer is known."""
+def own_answers(
+    record: Record, examples: Sequence[str], scores: Score, losses: Mapping[str, float]
+) -> dict[str, Any]:
+    """In the order of the examples: answers, what each is worth if the right answer is known, and losses."""
     answers = {found.example: found.answer for found in record.predictions}
     return {
         "answers": [None if e not in answers else cut(answers[e]) for e in examples],
+        "losses": [losses.get(example) for example in examples],
         "scores": [None if e not in answers else scores(e, answers[e]) for e in examples],
+    }
+
+
+def _losses(reading: Reading, record: Record, problems: list[str]) -> dict[str, float]:
+    """Negative log-likelihood per label token of each example of the trial's own task, in nats."""
+    if record.examples is None:
+        return {}
+    try:
+        table = load_examples(reading.folder.examples(record.id), record.id, record.examples)
+    except UserError as error:
+        problems.append(str(error))
+        return {}
+    own = rows_of(table).get(record.spec.task.canonical(), [])
+    return {
+        row.example: float(f"{row.nll / row.tokens:.4g}") for row in own if row.nll is not None and row.tokens
     }
 
 

@@ -12,8 +12,9 @@ from analysis.report.read import Reading
 from analysis.report.values import Cell, Table, number
 from analysis.tables import SHORT
 from softprior.errors import UserError
-from softprior.inputs.labels import names
+from softprior.inputs.labels import by_number, names
 from softprior.results.background import load_background
+from softprior.results.means import over_places
 from softprior.results.posteriors import Posterior
 from softprior.results.records import Record
 
@@ -85,7 +86,7 @@ def _axes(records: list[Record]) -> dict[str, tuple[str, ...]]:
 def _row(record: Record, short: str, axes: tuple[str, ...]) -> tuple[Cell, ...]:
     test, spec = record.test, record.spec
     validation = record.validation[-1].loss if record.validation else None
-    ratio = moved_over_reach(record)
+    ratio = over_places(record.geometry).get("moved_over_reach")
     seconds = record.environment.get("seconds")
     gap = context_gap(record)
     answered, share = headline(record)
@@ -112,12 +113,6 @@ def headline(record: Record) -> tuple[str, float | None]:
     return f"{SHORT.get(name, name.replace('_', ' '))} {value:.0%}", value
 
 
-def moved_over_reach(record: Record) -> float | None:
-    """The mean over places that have a reach, as in trials.parquet."""
-    known = [p.moved_over_reach for p in record.geometry.values() if p.moved_over_reach is not None]
-    return sum(known) / len(known) if known else None
-
-
 def details(reading: Reading) -> tuple[dict[str, Any], list[str]]:
     """What opening a trial shows, as JSON, and a sentence for each thing that is not there.
 
@@ -130,20 +125,23 @@ def details(reading: Reading) -> tuple[dict[str, Any], list[str]]:
         problems.append(f"nearest tokens and the examples' texts are left out, because {words.reason}")
     planes = _planes(reading, problems)
     found: dict[str, Any] = {}
-    vectors = {}
+    vectors, lost = {}, []
     for record in reading.records.values():
         posterior, problem = _posterior(reading, record)
         if problem:
-            problems.append(problem)
+            lost.append(problem)
         found[record.id] = _detail(record, reading, posterior, planes)
         if posterior is not None:
             vectors[record.id] = (posterior.initial, posterior.final)
+    tasks = answers.tasks(reading, words.model, lost)
+    if lost:
+        more = f"; so {by_number(len(lost) - 1, 'is', 'are')} {len(lost) - 1:,} more" if len(lost) > 1 else ""
+        problems.append(f"{lost[0]}{more}; what they hold is left out")
     if words.model is not None:
         order = sorted(vectors, key=lambda trial: _loss(reading.records[trial]))
         near = tokens.neighbours(words.model, {trial: vectors[trial] for trial in order})
         for trial, places in near.items():
             found[trial]["tokens"] = places
-    tasks = answers.tasks(reading, words.model)
     shown = {text: plane.to_json() for text, plane in planes.items()}
     return {"trials": found, "planes": shown, "tasks": tasks}, problems
 

@@ -22,6 +22,7 @@ from analysis.report.verdicts import markdown
 from jobs import report as command
 from softprior.inputs.study_files import load_study
 from softprior.prompt import Place
+from softprior.results.examples import load_examples
 from softprior.results.files import held
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import load_posterior
@@ -232,6 +233,10 @@ def test_a_study_of_one_seed_has_a_report_that_says_so(finished_study: Finished,
     assert all(len(text) for text in detail["inputs"]), "the session's cache has the examples"
     scores = detail["trials"][record.id]["scores"]
     assert sum(scores) / len(scores) == pytest.approx(record.test.metrics["exact_match"])
+    rows = load_examples(finished_study.folder.examples(record.id), record.id, record.examples).to_pylist()
+    assert detail["trials"][record.id]["losses"] == [
+        pytest.approx(row["nll"] / row["tokens"], rel=1e-3) for row in rows[: len(scores)]
+    ]
     near = found.details["trials"][record.id]["tokens"][0]["vectors"]
     assert [len(vector["end"]) for vector in near] == [3] * 4
 
@@ -355,10 +360,11 @@ def test_the_page_works_in_a_browser(browser: Browser, report: Report, tmp_path:
     assert column() == sorted(column())
     page.locator("#list thead th").nth(at).click()
     assert column() == sorted(column(), reverse=True)
-    page.select_option("select[data-column='3']", "fitted")
+    prior = f"select[data-column='{report.trials.columns.index('prior')}']"
+    page.select_option(prior, "fitted")
     assert rows.count() == 6
     assert page.locator("#count").inner_text() == "6 of 13 trials"
-    page.select_option("select[data-column='3']", "")
+    page.select_option(prior, "")
     page.fill("#search", "isotropic")
     assert rows.count() == 6
     link = rows.first.locator("a.trial")

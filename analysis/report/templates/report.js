@@ -133,10 +133,13 @@
       scrolled(["vector", "sample", "posterior"], place.vectors.map((v, i) => [String(i), near(v.start), near(v.end)]))));
   }
 
-  function worth(text, score) {
-    if (text === null || text === undefined) return "";
+  function worth(set, i) {
+    const text = set.answers[i], score = set.scores[i], loss = set.losses[i];
+    if (text === null) return "";
     const kind = score === null ? "" : score >= 1 ? "right" : score <= 0 ? "wrong" : "";
-    return element("span", { class: kind }, text === "" ? "(empty)" : text, score === null || kind ? "" : ` (${score})`);
+    return element("span", {}, element("span", { class: kind }, text === "" ? "(empty)" : text),
+      score === null || kind ? "" : ` (${score})`,
+      loss === null ? "" : element("span", { class: "worth" }, ` ${loss}`));
   }
 
   function answered(trial, task) {
@@ -146,11 +149,13 @@
     const known = task.expected.some((text) => text !== "");
     const heads = ["example", ...(known ? ["input", "expected"] : []), ...sets.map((set) => set.name)];
     const lines = task.examples.map((id, i) => [id, ...(known ? [task.inputs[i], task.expected[i]] : []),
-      ...sets.map((set) => worth(set.answers[i], set.scores[i]))]);
+      ...sets.map((set) => worth(set, i))]);
     const of = task.generated > task.examples.length ? `the first ${task.examples.length} of ${task.generated}` : `${task.examples.length}`;
     const colours = known ? `; green is right, red wrong by ${task.headline.replaceAll("_", " ")}` : "";
+    const losses = sets.some((set) => set.losses.some((loss) => loss !== null))
+      ? "; in grey the loss of the right answer in nats per label token" : "";
     return [element("h3", {}, "Answers"),
-      element("p", { class: "hint" }, `Generated on ${of} test examples, beside no prompt and the written instruction where the study has them${colours}.`),
+      element("p", { class: "hint" }, `Generated on ${of} test examples, beside no prompt and the written instruction where the study has them${colours}${losses}.`),
       scrolled(heads, lines)];
   }
 
