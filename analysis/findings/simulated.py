@@ -89,6 +89,7 @@ def simulated(truth: Truth, seed: int = 0) -> Study:
     generator = numpy_generator(seed, "simulated study")
     shared = generator.normal(0, 0.3, truth.seeds)
     vocabulary = generator.normal(size=(TOKENS, WIDTH))
+    vocabulary[:, 1] += 6  # tokens lie in a cone, so that directions tell them from other vectors too
     records, posteriors = [_baseline()], {}
     numbers: dict[str, dict[str, float]] = {
         name: {} for name in ("forgetting", "projection", "without_near", "without_far")

@@ -110,5 +110,5 @@ def comparisons(trials: Iterable[TrialSpec]) -> int:
 
 
 def seeds_needed(tests: int, level: float = 0.05) -> int:
-    """The fewest seeds with which sign flips can reach a level after Holm's correction for a number of tests."""
+    """The fewest seeds with which sign flips can reach a level after Holm's correction for some tests."""
     return math.ceil(math.log2(2 * max(1, tests) / level))

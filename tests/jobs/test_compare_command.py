@@ -1,0 +1,106 @@
+"""The command that compares, on a real study and on what is no study."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs import compare as command
+from softprior.results.folder import StudyFolder
+from softprior.results.records import Record, save_record
+from tests.builders import Finished
+
+
+def with_seeds(finished_study: Finished, root: Path, seeds: int) -> StudyFolder:
+    """The finished study with further seeds, whose losses differ by known amounts."""
+    folder = finished_study.copy(root)
+    header = json.loads(folder.study.read_text(encoding="utf-8"))
+    losses = np.random.default_rng(0).normal(0, 0.01, (2, seeds))
+    trained = [record for record in finished_study.records.values() if record.spec.seed is not None]
+    for seed in range(1, seeds):
+        for i, record in enumerate(trained):
+            spec = record.spec.model_copy(update={"seed": seed})
+            assert record.test is not None
+            test = record.test.model_copy(update={"loss": 2.0 + i + float(losses[i, seed])})
+            own = record.model_copy(update={"id": spec.id, "spec": spec, "test": test})
+            save_record(folder.record(own.id), own)
+            header["trials"].append(own.id)
+    folder.study.write_text(json.dumps(header), encoding="utf-8")
+    return folder
+
+
+def test_a_study_of_nine_seeds_is_compared_within_80_columns(
+    finished_study: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = with_seeds(finished_study, tmp_path, 9)
+    assert command.main([str(folder.root), "prior"]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    (line,) = [line for line in text.splitlines() if line.startswith("fitted")]
+    found = [Record.model_validate_json(path.read_text()) for path in folder.records.glob("*.json")]
+    by_prior = {
+        name: {
+            r.spec.seed: r.test.loss for r in found if r.test and r.spec.prior and r.spec.prior.name == name
+        }
+        for name in ("isotropic", "fitted")
+    }
+    own = np.array([by_prior["fitted"][seed] - by_prior["isotropic"][seed] for seed in range(9)])
+    assert f"{own.mean():+.3f}" in line
+    assert "sign flips of paired differences" in text
+    assert " 9 " in line
+
+
+def test_one_seed_has_differences_but_no_tests(
+    finished_study: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main([str(finished_study.copy(tmp_path).root), "prior", "--findings"]) == 0
+    text = capsys.readouterr().out
+    assert "one seed has no interval and no test; add seeds" in text
+    assert "Quality is equal whatever the prior: undecided" in text
+    assert "nan" not in text
+
+
+def test_a_damaged_record_is_named_and_the_rest_is_compared(
+    finished_study: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = with_seeds(finished_study, tmp_path, 3)
+    trained = [trial for trial, record in finished_study.records.items() if record.spec.seed is not None]
+    path = folder.record(trained[0])
+    path.write_text(path.read_text(encoding="utf-8")[:100], encoding="utf-8")
+    folder.record(trained[1]).unlink()
+    assert command.main([str(folder.root), "prior"]) == 0
+    text = capsys.readouterr().out
+    assert f"note: {path} is not a record" in text
+    assert "of 7 trials of small have ended; run the study to its end for the rest" in text
+    assert "fitted" in text
+
+
+def test_what_cannot_be_compared_is_refused_in_one_sentence(
+    finished_study: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = finished_study.copy(tmp_path / "one")
+    other = finished_study.copy(tmp_path / "two")
+    header = json.loads(other.study.read_text(encoding="utf-8"))
+    header["model_fingerprint"] = "another"
+    other.study.write_text(json.dumps(header), encoding="utf-8")
+    bare = finished_study.copy(tmp_path / "three")
+    for record in bare.records.glob("*.json"):
+        record.unlink()
+    for arguments, sentence in (
+        ([str(tmp_path), "prior"], "has no study.json"),
+        ([str(folder.root), "piror"], "there is no axis 'piror' to compare; did you mean 'prior'?"),
+        (
+            [str(folder.root), "method"],
+            "the finished trials have one method (soft) wherever all else is equal",
+        ),
+        ([str(folder.root), str(other.root), "prior"], "the studies are of different models"),
+        ([str(bare.root), "prior"], "no trial with a trained prompt has finished in"),
+    ):
+        assert command.main(arguments) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert sentence in error
+        assert len(error.strip().splitlines()) == 1
