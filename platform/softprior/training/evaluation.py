@@ -171,10 +171,9 @@ class Evaluator:
             alive()
             nll = losses.nll.double()
             total += float(nll.sum())
-            columns = (nll, losses.tokens, losses.correct, losses.scored)
-            for column, values in zip(found[:4], columns, strict=True):
-                for i, value in zip(indices, values.tolist(), strict=True):
-                    column[i] = value
+            columns = [column.tolist() for column in (nll, losses.tokens, losses.correct, losses.scored)]
+            for i, *values in zip(indices, *columns, strict=True):
+                found.nll[i], found.tokens[i], found.correct[i], found.scored[i] = values
         return found._replace(total=total)
 
     def _prefixed(self, row: Row) -> Row:
