@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from analysis.activation_figures_common import (
     spread_over,
     tidy,
 )
+from analysis.activation_figures_prompts import Followed, draw_prompts, followed_prompts, prompt_legend
 from softprior.activations.findings.common import ALL
 from softprior.activations.findings.record import Findings, known
 from softprior.seeding import derive
@@ -87,10 +88,10 @@ def draw_planes(
             panel.set_title(f"{site}: nothing to draw", fontsize=TITLE)
             panel.set_axis_off()
             continue
-        _draw(panel, site, clouds, tasks, kind)
+        _draw(panel, site, clouds, tasks, followed_prompts(store, site, found), kind)
     for panel in panels[len(sites) :]:
         panel.set_axis_off()
-    handles = _legend(tasks, VOCABULARY in found.tasks)
+    handles = [*_legend(tasks, VOCABULARY in found.tasks), *prompt_legend(found, len(tasks))]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=NORMAL, frameon=False)
     return save(figure, folder / f"activations-{kind}.png")
 
@@ -119,10 +120,19 @@ def _cloud(store: Path, task: str, site: str, text: int | None) -> Cloud:
     return Cloud(vectors, no_parts if parts is None else parts[:POINTS].numpy(), path, path_parts)
 
 
-def _draw(panel: Axes, site: str, clouds: Mapping[str, Cloud], tasks: list[str], kind: Embedding) -> None:
-    stacked = np.concatenate([part for cloud in clouds.values() for part in (cloud.vectors, cloud.path)])
+def _draw(
+    panel: Axes,
+    site: str,
+    clouds: Mapping[str, Cloud],
+    tasks: list[str],
+    prompts: Sequence[Followed],
+    kind: Embedding,
+) -> None:
+    texts = [part for cloud in clouds.values() for part in (cloud.vectors, cloud.path)]
+    stacked = np.concatenate([*texts, *(prompt.vectors for prompt in prompts)])
     if kind == "pca":
-        # Samples alone decide the plane: a path is one text, whose tokens lie close together.
+        # Samples alone decide the plane: a path is one text, whose tokens lie close together, and a prompt
+        # is no data.
         pca = PCA(2, random_state=0).fit(np.concatenate([cloud.vectors for cloud in clouds.values()]))
         flat = pca.transform(stacked)
         first, second = pca.explained_variance_ratio_
@@ -186,6 +196,7 @@ def _draw(panel: Axes, site: str, clouds: Mapping[str, Cloud], tasks: list[str],
             edgecolors="black",
             zorder=6,
         )
+    draw_prompts(panel, prompts, flat[start:], flat[:start], len(tasks))
     panel.set_title(site, fontsize=TITLE)
     tidy(panel)
 

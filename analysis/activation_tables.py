@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from analysis.activation_figures_common import spread_over
+from analysis.narrow import Column, tables
+from softprior.activations.findings.prompts import SitePrompts
 from softprior.activations.findings.ratios import Ratio, answer_ratio, radii_ratio, trace_ratio
 from softprior.activations.findings.record import Unread, known
 from softprior.activations.findings.sites import SiteFindings
@@ -29,29 +31,53 @@ COLUMNS = (
     "radii / Gaussian's",
 )
 
+PROMPT_COLUMNS = (
+    "site",
+    "prompt",
+    "vectors",
+    "norm",
+    "largest",
+    "of tokens",
+    "massive",
+    "cut",
+    "of cut",
+)
 
-def task_table(task: str, sites: Mapping[str, SiteFindings | Unread]) -> Table:
+
+def task_table(task: str, sites: Mapping[str, SiteFindings | Unread], width: int) -> RenderableType:
     """One row per site, at most `ROWS` of them, the first and the last among them.
 
     Args:
         sites: the task's part of the findings' `tasks`.
+        width: characters on a line; columns that do not fit go below.
     """
     read = known(sites)
     tokens = max((found.tokens for found in read.values()), default=0)
     left_out = [f"{site}: {found.note}" for site, found in sites.items() if isinstance(found, Unread)]
-    table = Table(
-        title=f"{task}: {counted(tokens, 'token')} per site",
-        title_justify="left",
-        caption="\n".join(left_out) or None,
-        caption_justify="left",
-    )
     rows = [_row(site, read[site]) for site in spread_over(list(read), ROWS)]
-    for i, name in enumerate(COLUMNS):
-        if any(row[i] for row in rows):
-            table.add_column(name, justify="right" if i else "left")
-    for row in rows:
-        table.add_row(*(Text(cell) for i, cell in enumerate(row) if any(other[i] for other in rows)))
-    return table
+    columns = [Column(name, [row[i] for row in rows], i == 0) for i, name in enumerate(COLUMNS)]
+    title = f"{task}: {counted(tokens, 'token')} per site"
+    return Group(Text(title), *tables(columns, width), *map(Text, left_out))
+
+
+def prompt_table(sites: Mapping[str, SitePrompts | Unread], width: int) -> RenderableType:
+    """One row per prompt and site, of at most `ROWS` sites.
+
+    Args:
+        sites: the findings' `prompts`.
+        width: characters of a line.
+    """
+    read = known(sites)
+    left_out = [f"{site}: {found.note}" for site, found in sites.items() if isinstance(found, Unread)]
+    rows = []
+    for site in spread_over(list(read), ROWS):
+        for name, own in read[site].prompts.items():
+            norms = map(_number, (own.norm, own.largest_norm, read[site].token_norm))
+            massive = "" if own.massive is None else str(own.massive)
+            rows.append((site, name, str(own.vectors), *norms, massive, str(own.cut), _number(own.cut_norm)))
+    columns = [Column(name, [row[i] for row in rows], i < 2) for i, name in enumerate(PROMPT_COLUMNS)]
+    title = Text("states at the positions of prompts")
+    return Group(title, *tables(columns, width), *map(Text, left_out))
 
 
 def _row(site: str, found: SiteFindings) -> tuple[str, ...]:

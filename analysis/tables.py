@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
-from rich import box
-from rich.cells import cell_len
-from rich.columns import Columns
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from softprior.inputs.labels import names, short_ids
-from softprior.inputs.specs import Entry
+from analysis.narrow import Column, tables
+from softprior.inputs.labels import NO_TERMS, Axes, common, common_in_words, short_ids
+from softprior.inputs.specs import Rate
 
-MEASURES = ("no prompt", "untrained", "trained", "answers", "moved/reach", "radius quantile")
+AXES = Axes._fields
+
+NAMES = ("method", "prior", "regularisers")
+"""Axes whose values are names, not numbers."""
 
 SHORT = {"exact_match": "EM", "f1": "F1"}
 """Common short names of metrics in tables."""
-
-GAP, INDENT = 2, 4
-"""Blanks between columns, and in front of what a trial's own lines say."""
 
 WHY = 100
 """Characters on a line that say why a trial failed."""
@@ -32,107 +29,63 @@ WHY = 100
 def results_table(trials: pd.DataFrame, title: str, width: int) -> RenderableType:
     """Every finished trial: losses on the same test examples, answers, and how far it moved.
 
-    A table of one line per trial. If `width` characters are too few, cells wrap between words; if they are
-    too few for the longest words of all columns, every trial has lines of its own. Words stay whole.
+    One table per task, with one line per trial, under what all have in common. Where `width` characters
+    are too few, names wrap and numbers move below. Nothing is cut.
     """
-    finished = trials[trials.status == "finished"].sort_values(["task", "method", "prior", "rate", "seed"])
-    rows = finished.to_dict("records")
-    ids, axes, measures = short_ids(list(trials["trial"])), _axes(trials), [_measures(row) for row in rows]
-    regularised = any(axes[row["trial"]][3] for row in rows)
-    header = ("task", "method", "prior", *(("regularisers",) if regularised else ()), "rate", "seed")
-    cells = [["trial", *header, *MEASURES]]
-    for row, values in zip(rows, measures, strict=True):
-        task, method, prior, terms, rate, seed = axes[row["trial"]]
-        own = (task, method, prior, *((terms,) if regularised else ()), rate, seed)
-        cells.append([ids[row["trial"]], *own, *values])
-    widths = _widths(cells, width)
-    if widths is None:
-        lines: list[RenderableType] = [Text(title, style="italic")]
-        for row, values in zip(rows, measures, strict=True):
-            found = [f"{name} {value}" for name, value in zip(MEASURES, values, strict=True) if value]
-            lines += [
-                Text(f"{ids[row['trial']]}  {row['label']}"),
-                Padding(Columns(found, padding=(0, GAP)), (0, 0, 0, INDENT)),
-            ]
-        return Group(*lines)
-    # Two blanks between columns and no lines, which would take a third of a narrow window.
-    table = Table(
-        title=title,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, GAP - 1, 0, 0),
-    )
-    for i, (name, own_width) in enumerate(zip(cells[0], widths, strict=True)):
-        table.add_column(name, width=own_width, justify="left" if i <= len(header) else "right")
-    for line in cells[1:]:
-        table.add_row(*map(Text, line))
-    return table
+    order = ["task", "task_label", "method", "method_label", "prior", "prior_label", "rate", "seed"]
+    finished = trials[trials.status == "finished"].sort_values(order)
+    own = {row["trial"]: _axes(row) for row in trials.to_dict("records")}
+    same, said = common(own.values()), common_in_words(own.values(), AXES[1:])
+    ids = short_ids(list(trials["trial"]))
+    parts: list[RenderableType] = [Text(f"{title}: {said}" if said else title, style="bold")]
+    for task, rows in finished.groupby("task_label", sort=False):
+        told = rows.to_dict("records")
+        baseline = _number(told[0]["baseline_loss"])
+        names = [
+            Column(axis, [_cell(own[row["trial"]], axis) for row in told], axis in NAMES)
+            for axis in AXES[1:]
+            if axis not in same
+        ]
+        columns = [Column("trial", [ids[row["trial"]] for row in told], True), *names, *_measures(told)]
+        parts += [Text(""), Text(f"{task}: no prompt {baseline}" if baseline else str(task))]
+        parts += tables(columns, width)
+    return Group(*parts)
 
 
-def _widths(cells: list[list[str]], room: int) -> list[int] | None:
-    """Widths of a table's columns, the widest narrowed first, none below its longest word; None if too wide.
-
-    Left to itself rich cuts words.
-    """
-    columns = list(zip(*cells, strict=True))
-    least = [max(cell_len(word) for text in column for word in text.split() or [""]) for column in columns]
-    widths = [max(map(cell_len, column)) for column in columns]
-    room -= GAP * len(columns)
-    while sum(widths) > room:
-        wide = [i for i, width in enumerate(widths) if width > least[i]]
-        if not wide:
-            return None
-        widths[max(wide, key=widths.__getitem__)] -= 1
-    return widths
+def _axes(row: dict[str, Any]) -> Axes:
+    if pd.isna(row["prior_label"]):
+        return Axes(row["task_label"], row["method_label"])
+    rate = Rate(value=row["rate"], relative=row["rate_relative"])
+    terms = () if row["regularisers_label"] == NO_TERMS else (row["regularisers_label"],)
+    axes = (row["task_label"], row["method_label"], row["prior_label"])
+    return Axes(*axes, terms, rate.label, f"{row['seed']:.0f}")
 
 
-def _axes(trials: pd.DataFrame) -> dict[str, tuple[str, ...]]:
-    """Task, method, prior, regularisers, rate and seed of every trial, by trial id."""
-    tasks, priors = _names(trials["task_parameters"]), _names(trials["prior_parameters"])
-    # Within a task: what a written instruction says follows from the task, which has its own column.
-    methods = {task: _names(own["method_parameters"]) for task, own in trials.groupby("task_parameters")}
-    several = {text: _entries(text) for text in trials["regularisers"].dropna().unique()}
-    terms = names(entry for entries in several.values() for entry in entries)
-    found: dict[str, tuple[str, ...]] = {}
-    for row in trials.to_dict("records"):
-        task = row["task_parameters"]
-        axes = (tasks[task], methods[task][row["method_parameters"]])
-        if pd.isna(row["seed"]):
-            found[row["trial"]] = (*axes, "", "", "", "")
-            continue
-        own = [terms[entry.canonical()] for entry in several[row["regularisers"]]]
-        rate = f"{row['rate']:g}{' rel' if row['rate_relative'] else ''}"
-        regularisers = (" + ".join(own) or "none") if terms else ""
-        found[row["trial"]] = (
-            *axes,
-            priors[row["prior_parameters"]],
-            regularisers,
-            rate,
-            f"{row['seed']:.0f}",
-        )
-    return found
+def _cell(own: Axes, axis: str) -> str:
+    if axis == "regularisers":
+        return "" if own.prior is None else " + ".join(own.regularisers) or NO_TERMS
+    return getattr(own, axis) or ""
 
 
-def _names(texts: pd.Series) -> dict[str, str]:
-    return names(Entry.model_validate_json(text) for text in texts.dropna().unique())
-
-
-def _entries(text: str) -> list[Entry]:
-    return [Entry.model_validate(value) for value in json.loads(text)]
-
-
-def _measures(row: dict[str, Any]) -> list[str]:
-    radius = f"{row['initial_radius_quantile']:.2f} → {row['final_radius_quantile']:.2f}"
+def _measures(rows: Sequence[dict[str, Any]]) -> list[Column]:
+    """What was measured of trials of one task, whose headline metric is in percent."""
+    metric = rows[0]["headline"]
+    answers = [row.get(metric) if metric != "loss" else None for row in rows]
     return [
-        _number(row["baseline_loss"]),
-        _number(row["untrained_loss"]),
-        _number(row["test_loss"]),
-        _answers(row),
-        _number(row["moved_over_reach"]),
-        "" if pd.isna(row["final_radius_quantile"]) else radius,
+        Column("untrained", [_number(row["untrained_loss"]) for row in rows]),
+        Column("trained", [_number(row["test_loss"]) for row in rows]),
+        Column(
+            SHORT.get(metric, metric.replace("_", " ")),
+            ["" if pd.isna(value) else f"{value:.0%}" for value in answers],
+        ),
+        Column("moved/reach", [_number(row["moved_over_reach"]) for row in rows]),
+        Column("radius quantile", [_radius(row) for row in rows]),
     ]
+
+
+def _radius(row: dict[str, Any]) -> str:
+    first, last = row["initial_radius_quantile"], row["final_radius_quantile"]
+    return "" if pd.isna(last) else f"{first:.2f}→{last:.2f}"
 
 
 def failures_table(trials: pd.DataFrame) -> Table | None:
@@ -152,11 +105,3 @@ def failures_table(trials: pd.DataFrame) -> Table | None:
 
 def _number(value: float) -> str:
     return "" if pd.isna(value) else f"{value:.3f}"
-
-
-def _answers(row: dict[str, Any]) -> str:
-    """The headline metric of the row's task in percent; nothing where no answers are generated."""
-    name = row["headline"]
-    if name not in row or pd.isna(row[name]):
-        return ""
-    return f"{SHORT.get(name, name.replace('_', ' '))} {row[name]:.0%}"

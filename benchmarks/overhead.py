@@ -158,13 +158,13 @@ def work(folder: Path) -> dict[str, float]:
 
     limit_threads(1)
     from analysis.figures import draw_trial
-    from softprior.inputs.study_files import load_study
+    from softprior.inputs.study_files import load_grid
     from softprior.models.load import load_local
     from softprior.results.folder import StudyFolder
     from softprior.studies.plan import plan_study
     from softprior.training.trial import Trial
 
-    spec = load_study(folder / "study.yaml")
+    spec = load_grid(folder / "study.yaml")
     plan = plan_study(spec)
     given, results = load_local(spec.model), StudyFolder(folder / "alone")
     start = time.process_time()

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from softprior.inputs.labels import labels
 from softprior.inputs.specs import TrialSpec
-from softprior.inputs.study_files import load_study
+from softprior.inputs.study_files import load_grid
 from softprior.models.load import load_local
 from softprior.prompt import Place
 from softprior.results.folder import StudyFolder
@@ -64,7 +64,7 @@ def moved(sample: Float[Tensor, "P D"], move: float, place: Place) -> Float[Tens
 
 def test_losses(specs: Sequence[TrialSpec], study: Path, overrides: tuple[str, ...]) -> None:
     """Prints the losses of every trial's twins."""
-    loaded = load_local(load_study(study, overrides).model)
+    loaded = load_local(load_grid(study, overrides).model)
     known = labels(specs)
     for spec in specs:
         losses = []
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("override", nargs="*", help="values to change, as training.steps=20")
     options = parser.parse_args()
     overrides = (*options.override, "evaluation.generate=0", "evaluation.context_shuffle=false")
-    plan = plan_study(load_study(options.study, overrides), str(options.study))
+    plan = plan_study(load_grid(options.study, overrides), str(options.study))
     print(f"moved by {', '.join(f'{move:g}' for move in MOVES)} of each vector's norm", flush=True)
     test_losses([trial for trial in plan.trials if trial.training is not None], options.study, overrides)
 

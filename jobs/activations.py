@@ -125,7 +125,7 @@ def _for_a_vae(plan: Plan) -> list[str]:
     from softprior.priors.vae import few
 
     sample = plan.spec.sample
-    tokens = [sum(s.tokens for s in plan.shards if s.source == task) for task in plan.groups]
+    tokens = [sum(s.tokens for s in plan.shards if s.source == task) for task in plan.tasks]
     if not few(sample, max(tokens)):
         return []
     return [
@@ -156,7 +156,7 @@ def _tell(
     found = _known(folder) if options.no_findings else _findings(console, plan, folder)
     if server is not None:
         _track(console, plan, folder, server, summary, found)
-    _next(console, folder, summary)
+    _next(console, plan, folder, summary)
 
 
 def _left_out(tasks: dict[str, TaskSummary]) -> list[str]:
@@ -175,14 +175,13 @@ def _left_out(tasks: dict[str, TaskSummary]) -> list[str]:
 def _how_far(plan: Plan, folder: RunFolder) -> str:
     """What is on disk after it was stopped."""
     from softprior.activations.run import kept
-    from softprior.statistics.units import VOCABULARY
 
     if folder.summary.exists() and not folder.parts.exists():
         return (
             f"stopped; the store {folder.store} is complete; run the same command again for what follows it"
         )
     done = kept(plan, folder)
-    tokens = sum(done.get(shard.name, 0) for shard in plan.shards if shard.source != VOCABULARY)
+    tokens = sum(done.get(shard.name, 0) for shard in plan.shards if shard.source in plan.tasks)
     return (
         f"stopped with {len(done)} of {counted(len(plan.shards), 'shard')} on disk ({tokens:,} of about "
         f"{counted(plan.tokens, 'token')}); run the same command again to continue"
@@ -193,7 +192,7 @@ def _findings(console: Console, plan: Plan, folder: RunFolder) -> Findings:
     """Computes and draws what is older than the store or made by other code; shows, returns the numbers."""
     from analysis.activation_figures import draw_activations
     from analysis.activation_figures_depth import DEPTH
-    from analysis.activation_tables import task_table
+    from analysis.activation_tables import prompt_table, task_table
     from softprior.activations.findings.record import save_findings
     from softprior.activations.findings.summary import findings
     from softprior.activations.progress import Steps
@@ -212,7 +211,9 @@ def _findings(console: Console, plan: Plan, folder: RunFolder) -> Findings:
             with replaced_folder(figures) as new, Steps(console, "figures") as steps:
                 draw_activations(store, found, new, steps)
     for task, sites in found.tasks.items():
-        console.print(task_table(task, sites))
+        console.print(task_table(task, sites, console.width))
+    if found.prompts:
+        console.print(prompt_table(found.prompts, console.width))
     console.print("\n".join(found.sentences), soft_wrap=True)
     console.print(f"findings {path}", soft_wrap=True)
     console.print(f"figures  {figures}", soft_wrap=True)
@@ -264,8 +265,8 @@ def _newer(path: Location, than: Location) -> bool:
     return own is not None and other is not None and own >= other
 
 
-def _next(console: Console, folder: RunFolder, summary: Summary) -> None:
-    task = next(name for name in summary["tasks"] if name != "vocabulary")
+def _next(console: Console, plan: Plan, folder: RunFolder, summary: Summary) -> None:
+    task = next(name for name in plan.tasks if name in summary["tasks"])
     console.print(f"store    {folder.store}", soft_wrap=True)
     console.print(
         f"use it   priors: [{{fitted: {{statistics: {folder.store}, task: {task}}}}}]", soft_wrap=True

@@ -16,7 +16,7 @@ from analysis.findings.study import Study, runs_of
 from analysis.report.page import write_report
 from analysis.search_tables import best_table, importance_table
 from analysis.tables import failures_table, results_table
-from jobs.exits import FAILED, FINISHED
+from jobs.exits import FAILED, FINISHED, no_command
 from jobs.screen import tell_unsent
 from softprior.errors import UserError, hidden
 from softprior.inputs.labels import by_number, counted
@@ -39,13 +39,13 @@ def tell_end(console: Console, planned: Plan | SearchPlan, work: Work, results: 
     if isinstance(planned, SearchPlan):
         assert results.summary is not None
         status = _search(console, planned, results, results.summary)
-        _notes(console, results, told=())
+        _notes(console, planned, results, told=())
         _tracking(console, results.tracked)
         _compare(console, results)
         reused = reused_note(work.kept.values(), STARTS_OVER)
     else:
         status = _study(console, results)
-        _notes(console, results, told=planned.notes if work.missing else ())
+        _notes(console, planned, results, told=planned.notes if work.missing else ())
         # The table above lists reused trials among the new ones, if there are any.
         reused = reused_note(work.kept.values()) if work.missing else None
     if reused:
@@ -54,29 +54,11 @@ def tell_end(console: Console, planned: Plan | SearchPlan, work: Work, results: 
     return status
 
 
-def _report(console: Console, planned: Plan | SearchPlan, results: Results) -> None:
-    """Writes the report, adds it to the study's run in MLflow, and says where it is."""
-    folder = results.folder
-    try:
-        written = write_report(folder.root)
-    except Exception as error:  # the results are complete, whatever their page lacks
-        again = f"python -m jobs.report {shlex.quote(str(folder.root))}"
-        reason = error if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        console.print(f"note: the report was not made ({reason}); make it with: {again}", soft_wrap=True)
-        return
-    if results.tracked is not None and not results.tracked.problem:
-        uri = tracking_uri(planned.study.tracking, folder.root.parent)
-        problem = (
-            None if uri is None else add_files(uri, planned.study.name, (written.page, written.verdicts))
-        )
-        if problem:
-            console.print(f"note: MLflow did not get the report: {problem}", soft_wrap=True)
-    console.print(f"report   {written.page}", soft_wrap=True)
-
-
-def _notes(console: Console, results: Results, told: Sequence[str]) -> None:
+def _notes(console: Console, planned: Plan | SearchPlan, results: Results, told: Sequence[str]) -> None:
     """What users should know about the trials, except what was said before they ran."""
-    for line in closing_notes(results.records.values()):
+    specs = {trial.id: trial for trial in planned.trials}  # with the study file's labels, unlike records
+    records = [record.model_copy(update={"spec": specs[i]}) for i, record in results.records.items()]
+    for line in closing_notes(records):
         if line not in told:
             console.print(f"note: {line}", soft_wrap=True)
 
@@ -109,8 +91,8 @@ def _comparisons(console: Console, results: Results) -> None:
 def _search(console: Console, planned: SearchPlan, results: Results, summary: Summary) -> int:
     folder, objective = results.folder, " and ".join(summary.objectives)
     what = "lowest" if len(summary.objectives) == 1 else "beaten by none in"
-    console.print(best_table(summary, f"{planned.study.name}: {what} {objective}"))
-    importances = importance_table(summary)
+    console.print(best_table(summary, f"{planned.study.name}: {what} {objective}", console.width))
+    importances = importance_table(summary, console.width)
     if importances is not None:
         console.print(importances)
     _failures(console, results)
@@ -169,3 +151,7 @@ def _dashboard() -> str:
     """Optuna's dashboard command as a shell finds it: it is beside Python where it is installed."""
     name = "optuna-dashboard"
     return shutil.which(name, path=str(Path(sys.executable).parent)) or name
+
+
+if __name__ == "__main__":
+    no_command("jobs.reports")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 import sys
+import textwrap
+from collections.abc import Iterable
 
 from rich.console import Console
+
+from jobs.exits import no_command
 
 
 def printable() -> None:
@@ -25,6 +29,17 @@ def screen(width: int) -> Console:
     return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else width)
 
 
+def tell(console: Console, lines: Iterable[str]) -> None:
+    """Prints lines that are broken between words in a narrow window, what goes on being indented further."""
+    for line in lines:
+        inside = " " * (len(line) - len(line.lstrip()) + 2)
+        words = textwrap.TextWrapper(
+            console.width, subsequent_indent=inside, break_long_words=False, break_on_hyphens=False
+        )
+        for part in words.wrap(line) or [""]:
+            console.print(part, soft_wrap=True)
+
+
 def tell_unsent(console: Console, uri: str, problem: str) -> None:
     """Says that MLflow could not be written, and what to do.
 
@@ -35,3 +50,7 @@ def tell_unsent(console: Console, uri: str, problem: str) -> None:
     console.print(
         "      the results folder has everything; run the same command again to send it", soft_wrap=True
     )
+
+
+if __name__ == "__main__":
+    no_command("jobs.screen")

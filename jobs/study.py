@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from jobs.exits import FINISHED, status_of
-from jobs.screen import screen
+from jobs.screen import screen, tell
 from jobs.stopping import Stop, how_to_go_on, stoppable
 from softprior.inputs.labels import by_number, counted
 from softprior.inputs.specs import StudySpec
-from softprior.library.studies import load_study, plan, run, study_folder, use_code
+from softprior.library.studies import load_study, look, plan, run, study_folder, use_code
+from softprior.results.files import require_folder
 from softprior.results.folder import StudyFolder
 from softprior.results.storage import results_folder
 from softprior.studies.again import AGAIN, STARTS_OVER, reused_note
@@ -92,9 +93,9 @@ def _main(options: argparse.Namespace, stop: Stop) -> int:
     with ExitStack() as ending:
         cluster = None
         if isinstance(found, StudySpec):
-            _require_tracking(found, options.results)
+            _require_places(found, options.results)
             cluster = _cluster(found, ending)
-            if not options.dry_run and not StudyFolder(study_folder(found, options.results)).table.exists():
+            if not options.dry_run and _first_run(found, options.results):
                 cluster.start()  # a first run surely needs Ray, which gets ready while we import and plan
 
         def rest() -> int:
@@ -113,12 +114,13 @@ def _cluster(study: StudySpec, ending: ExitStack) -> Cluster:
     return cluster
 
 
-def _require_tracking(study: StudySpec, results: str) -> None:
-    """Checks that MLflow can be where the study says.
+def _require_places(study: StudySpec, results: str) -> None:
+    """Checks that results and MLflow can be where the command and the study say.
 
     Raises:
         UserError: it cannot.
     """
+    require_folder(study_folder(study, results))
     tracking_uri(study.tracking, results_folder(results))
 
 
@@ -134,10 +136,12 @@ def _first_run(study: StudySpec, results: str) -> bool:
 def _dry_run(console: Console, planned: Plan | SearchPlan, options: argparse.Namespace) -> int:
     from softprior.studies.describe import FEW
 
-    _require_tracking(planned.study, options.results)
+    _require_places(planned.study, options.results)
     _require_storage(planned, StudyFolder(study_folder(planned.study, options.results)))
+    work = look(planned, options.results, again=options.again)
     lines = _described(planned, inf if options.all else FEW)
-    console.print("\n".join([*lines, *_at_hand(planned.study)]))
+    found = [*_found(planned, work), *_extended(planned, work), *_reused(planned, work)]
+    tell(console, [*lines, *_at_hand(planned.study), *found])
     return FINISHED
 
 
@@ -188,32 +192,47 @@ def _announce(console: Console, planned: Plan | SearchPlan, work: Work) -> None:
     """Says what is finished already, and what will run."""
     from softprior.studies.search.plan import SearchPlan
 
-    search = isinstance(planned, SearchPlan)
-    name, done = planned.study.name, len(work.kept) + len(work.extended)
-    if work.superseded and not search:
-        which = f"{counted(len(work.superseded), 'finished trial')} made by other code"
-        console.print(f"study {name}: {which} will run again")
-    if done and not search:
-        of = f"{done} of {counted(len(work.trials), 'trial')} {by_number(done, 'is', 'are')}"
-        console.print(f"study {name}: {of} finished already")
+    for line in _found(planned, work):
+        console.print(line)
     if isinstance(planned, SearchPlan):
-        console.print("\n".join(_described(planned)))
-    else:
-        _announce_work(console, planned, work)
-    note = reused_note(work.kept.values(), STARTS_OVER if search else "")
-    if note:
-        console.print(note)
+        tell(console, _described(planned))
+    elif work.new:
+        tell(console, _described(planned._replace(trials=work.new)))
+    for line in (*_extended(planned, work), *_reused(planned, work)):
+        console.print(line)
 
 
-def _announce_work(console: Console, planned: Plan, work: Work) -> None:
-    """Says what will run, and what is measured further."""
+def _found(planned: Plan | SearchPlan, work: Work) -> list[str]:
+    """Lines about what is finished already, and what of it will run again."""
+    name, again = planned.study.name, len(work.superseded)
+    done = len(work.kept) + len(work.extended)
+    lines = []
+    if again:
+        lines.append(f"study {name}: {counted(again, 'earlier trial')} made by other code will run again")
+    if done:
+        state = "finished" if all(r.status == "finished" for r in work.kept.values()) else "done"
+        of = f"{done} of {counted(work.total, 'trial')} {by_number(done, 'is', 'are')}"
+        lines.append(f"study {name}: {of} {state} already")
+    return lines
+
+
+def _extended(planned: Plan | SearchPlan, work: Work) -> list[str]:
+    """The line about finished trials that are measured on other tasks, if there are any."""
     from softprior.studies.describe import extending
+    from softprior.studies.search.plan import SearchPlan
 
-    if work.new:
-        console.print("\n".join(_described(planned._replace(trials=work.new))))
-    if work.extended:
-        trials = [trial for trial in work.trials if trial.id in work.extended]
-        console.print(f"study {planned.study.name}: {extending(planned, trials)}", soft_wrap=True)
+    trials = [trial for trial in work.trials if trial.id in work.extended]
+    if isinstance(planned, SearchPlan) or not trials:
+        return []
+    return [f"study {planned.study.name}: {extending(planned, trials)}"]
+
+
+def _reused(planned: Plan | SearchPlan, work: Work) -> list[str]:
+    """The line about results of other code, if there are any."""
+    from softprior.studies.search.plan import SearchPlan
+
+    note = reused_note(work.kept.values(), STARTS_OVER if isinstance(planned, SearchPlan) else "")
+    return [] if note is None else [note]
 
 
 def _require_storage(planned: Plan | SearchPlan, folder: StudyFolder) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from softprior.inputs.specs import EvaluationSpec, ModelSpec, Rate, Spec, TrainingSpec, TrialSpec
-from softprior.inputs.study_files import load_study
+from softprior.inputs.study_files import load_grid
 from softprior.methods import METHODS
 from softprior.models.load import Loaded, load_local
 from softprior.priors import PRIORS
@@ -109,7 +109,7 @@ class Finished(NamedTuple):
 def finish_study(root: Path) -> Finished:
     """Runs the study of `study_file` in this process, without Ray."""
     file = study_file(root / "small.yaml")
-    plan = plan_study(load_study(file))
+    plan = plan_study(load_grid(file))
     folder = StudyFolder(root / "results" / "small")
     records = {trial.id: run(trial, folder.root) for trial in plan.trials}
     write_study(folder, plan)

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from softprior.errors import UserError
 from softprior.prompt import Batch, Place, Row, collate
 
 PLACES = [
@@ -20,6 +21,20 @@ PLACES = [
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place.name)
 def test_a_place_is_found_again_by_its_name(place):
     assert Place.parse(place.name) == place
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"after": "cutt"}, "Place: after = 'cutt' is not a choice; did you mean 'cut'"),
+        ({"kind": "keys"}, "Place: kind = 'keys' is not a choice; did you mean 'key'"),
+        ({"stack": None}, "Place: stack = None is not a choice; Known: decoder, encoder"),
+        ({"block": "0"}, "Place: block = '0': must be a whole number, such as 0"),
+    ],
+)
+def test_a_misspelt_place_is_refused(given, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Place(**{"block": 0, **given})
 
 
 def test_names_are_frozen_and_all_different():

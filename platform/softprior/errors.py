@@ -25,7 +25,7 @@ class HostLostError(Exception):
     """What held the model is gone, and nothing of the request was done; the next one starts it anew."""
 
 
-SHOWN = 15
+SHOWN = 16
 """Names that one sentence lists at most."""
 
 

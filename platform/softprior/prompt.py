@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from softprior.errors import UserError, nearest
+
 Stack = Literal["encoder", "decoder"]
 Kind = Literal["residual", "key", "value"]
 After = Literal["keep", "cut"]
@@ -33,6 +35,25 @@ class Place:
     kind: Kind = "residual"
     after: After = "keep"
     stack: Stack = "decoder"
+
+    def __post_init__(self) -> None:
+        """Checks what type hints cannot: a misspelt `after` would otherwise be taken for `keep`.
+
+        Raises:
+            UserError: a value is none of its choices.
+        """
+        if isinstance(self.block, bool) or not isinstance(self.block, int):
+            raise UserError(f"Place: block = {self.block!r}: must be a whole number, such as 0")
+        for name, choices in (
+            ("kind", get_args(Kind)),
+            ("after", get_args(After)),
+            ("stack", get_args(Stack)),
+        ):
+            value = getattr(self, name)
+            if value not in choices:
+                raise UserError(
+                    f"Place: {name} = {value!r} is not a choice; {nearest(str(value), list(choices))}"
+                )
 
     @property
     def name(self) -> str:

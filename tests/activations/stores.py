@@ -7,11 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from softprior.activations.prompts import PROMPT
+from softprior.activations.texts import key_of
 from softprior.seeding import derive, torch_generator
 from softprior.statistics.moments import RunningMoments
 from softprior.statistics.norms import NormSketch
 from softprior.statistics.sequences import step, trace
 from softprior.statistics.store import SiteStatistics, Tables, save_statistics
+from softprior.statistics.units import PROMPTS
 from softprior.tasks.parts import PARTS
 
 DOCUMENTS, TOKENS, WIDTH, ANSWER = 60, 20, 8, 5
@@ -135,3 +138,20 @@ def write_vocabulary(folder: Path, count: int = 300) -> None:
     facts = {"document": ids, "position": 0 * ids - 1, "part": 0 * ids, "token": ids, "group": 0 * ids - 1}
     found = {"input": statistics(normal(count, WIDTH, seed="vocabulary"), facts)}
     save_statistics(folder, "vocabulary", "resid.0", "model", found, {"all": ["input"]})
+
+
+def write_prompts(folder: Path, site: str, prompts: dict[str, Tensor], cut: int = 0) -> None:
+    """Prompts at a site, as the job writes them; the first `cut` vectors of each are cut after its block."""
+    columns: dict[str, list[Tensor]] = {"document": [], "position": [], "cut": []}
+    for name, vectors in prompts.items():
+        count = torch.arange(len(vectors))
+        columns["document"].append(torch.full_like(count, key_of(name)))
+        columns["cut"].append((count < cut).long())
+        columns["position"].append(torch.where(count < cut, count, count - cut))
+    facts = {name: torch.cat(parts) for name, parts in columns.items()}
+    own = torch.arange(len(facts["cut"]))
+    facts["key"] = own.flip(0)  # stores have them in an order that says nothing
+    found = statistics(torch.cat(list(prompts.values())), facts | {"position": own})
+    found.facts["position"] = facts["position"][found.facts["position"]]
+    means = {name: (len(vectors), vectors.mean(0).double()) for name, vectors in prompts.items()}
+    save_statistics(folder, PROMPTS, site, "model", {PROMPT: found}, tables=Tables(groups=means))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +19,12 @@ from softprior.activations.collector import Collector, Sinks, base_sites, batch_
 from softprior.activations.findings.claims import CLAIMS, ONE_MODE
 from softprior.activations.findings.groups import group_findings
 from softprior.activations.findings.pairs import MOST, _Sampled, _some, pair_findings
+from softprior.activations.findings.prompts import prompt_states_of
 from softprior.activations.findings.ratios import answer_ratio, separation_of
 from softprior.activations.findings.record import Findings, load_findings, save_findings
 from softprior.activations.findings.sentences import sentences
 from softprior.activations.findings.sites import site_findings
-from softprior.activations.findings.summary import findings, residual_sites
+from softprior.activations.findings.summary import by_depth, findings, residual_sites
 from softprior.activations.sequences import Sequences
 from softprior.activations.state import TaskState
 from softprior.activations.store import write_site
@@ -41,6 +44,7 @@ from tests.activations.stores import (
     WIDTH,
     normal,
     write,
+    write_prompts,
     write_vocabulary,
 )
 
@@ -407,6 +411,42 @@ def test_findings_cover_residual_sites_and_compare_no_vocabulary(store: Path, fo
     }
     assert list(found.pairs) == ["arithmetic / squad", "arithmetic / text", "squad / text"]
     assert list(found.groups) == ["arithmetic"]
+
+
+def test_prompts_are_counted_and_change_no_other_number(store: Path, found: Findings, tmp_path: Path) -> None:
+    """As many as there are and as large beside the tokens, and every number of the tasks as without them."""
+    assert found.prompts == {}
+    shutil.copytree(store, tmp_path / "store")
+    near, far = normal(5, WIDTH, seed="near"), 100 * normal(3, WIDTH, seed="far")
+    far[2] /= 100
+    write_prompts(tmp_path / "store", "resid.1", {"near": near, "far": far}, cut=1)
+    (tmp_path / "store" / "_prompts" / "resid.2.safetensors").write_bytes(b"half a file")
+    followed = findings(tmp_path / "store")
+    assert followed.amended(prompts={}) == found
+    assert list(followed.prompts) == ["resid.1", "resid.2"]
+    assert "damaged" in followed.prompts["resid.2"].note
+    here = followed.prompts["resid.1"]
+    assert here.token_norm == max(found.tasks[t]["resid.1"].norm for t in ("arithmetic", "squad", "text"))
+    for name, vectors, massive in (("near", near, 0), ("far", far, 1)):
+        norms = np.linalg.norm(vectors.double().numpy(), axis=1)
+        own = here.prompts[name]
+        assert (own.vectors, own.cut, own.massive) == (len(vectors), 1, massive)
+        assert own.norm == pytest.approx(np.median(norms[1:]))
+        assert own.largest_norm == pytest.approx(norms[1:].max())
+        assert own.cut_norm == pytest.approx(norms[0])
+        # In the order of the prompt, cut ones first.
+        assert torch.equal(prompt_states_of(tmp_path / "store", "resid.1")[name].vectors, vectors)
+    assert by_depth(followed)["prompts/far/massive"] == {1: 1.0}
+    save_findings(tmp_path / "findings.json", followed)
+    assert load_findings(tmp_path / "findings.json") == followed
+    assert load_findings_without_prompts(tmp_path, found) == found
+
+
+def load_findings_without_prompts(folder: Path, found: Findings) -> Findings:
+    """Findings as they were written before a run could follow prompts."""
+    old = found.model_dump(mode="json", exclude={"prompts"})
+    (folder / "old.json").write_text(json.dumps(old))
+    return load_findings(folder / "old.json")
 
 
 def test_p_values_are_corrected_over_sites(found: Findings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -32,11 +33,14 @@ def test_findings_of_other_code_are_not_shown(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("quick_tsne")
-def test_findings_and_figures_are_made_once_and_again_after_a_new_run(tmp_path: Path, capsys) -> None:
+def test_findings_and_figures_are_made_once_and_again_after_a_new_run(
+    undisturbed: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "small.yaml"
     file.write_text(yaml.safe_dump(spec().model_dump(mode="json", exclude_defaults=True)))
     command = [str(file), "--results", str(tmp_path)]
     root = tmp_path / "small"
+    shutil.copytree(undisturbed.root, root)
     assert main([*command, "--no-findings"]) == FINISHED
     assert not (root / "findings.json").exists()
     capsys.readouterr()

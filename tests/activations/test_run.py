@@ -21,30 +21,17 @@ import yaml
 from jobs.activations import FINISHED, main
 from softprior.activations.folder import RunFolder
 from softprior.activations.plan import plan_activations
-from softprior.activations.run import _read, run_activations
+from softprior.activations.run import _read
 from softprior.errors import UserError
 from softprior.inputs.specs import ResourcesSpec
 from softprior.statistics.store import load_statistics
 from softprior.studies.cluster import Cluster
+from tests.activations.runs import run
 from tests.activations.test_worker import assert_same_store, spec
 
 pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).parents[2]
-
-
-def run(folder: RunFolder, **changes) -> dict:
-    return run_activations(
-        plan_activations(spec(**changes)), folder, Cluster(ResourcesSpec(cpus=1)), lambda _: None
-    )
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> RunFolder:
-    folder = RunFolder(tmp_path_factory.mktemp("undisturbed"))
-    summary = run(folder)
-    assert summary["failed"] == {}
-    return folder
 
 
 def test_a_finished_run_is_not_repeated_and_another_needs_its_own_folder(undisturbed):
@@ -125,8 +112,8 @@ def wait_for_shards(process: subprocess.Popen, folder: RunFolder, count: int) ->
         time.sleep(0.01)
 
 
-def test_its_worker_killed_and_then_all_of_it_it_ends_the_same(undisturbed, tmp_path):
-    """The driver replaces a worker; SIGKILL to everything is what losing the machine would be."""
+def test_its_worker_killed_and_then_stopped_in_order_it_ends_the_same(undisturbed, tmp_path):
+    """The driver replaces a worker, ends in order when it is told to, and goes on from what is on disk."""
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(spec().model_dump(mode="json", exclude_defaults=True) | {"name": "small"}))
     folder = RunFolder(tmp_path / "small")
@@ -136,20 +123,6 @@ def test_its_worker_killed_and_then_all_of_it_it_ends_the_same(undisturbed, tmp_
     with_signal(worker, signal.SIGKILL)
     before = shards_on_disk(folder)
     wait_for_shards(process, folder, before + 1)
-    killed(process)
-    assert not folder.summary.exists()
-    assert main([str(file), "--no-findings", "--results", str(tmp_path)]) == FINISHED
-    assert_same_store(undisturbed, folder)
-    assert json.loads(folder.summary.read_text())["tasks"]["arithmetic"]["texts"] == 45
-
-
-def test_a_signal_ends_it_in_order(tmp_path):
-    file = tmp_path / "run.yaml"
-    file.write_text(yaml.safe_dump(spec().model_dump(mode="json", exclude_defaults=True)))
-    process = started(file, tmp_path)
-    while not RunFolder(tmp_path / "small").plan.exists():
-        assert process.poll() is None, process.stdout.read().decode()
-        time.sleep(0.01)
     children = descendants(process.pid)
     process.terminate()
     output = process.communicate()[0].decode()
@@ -157,11 +130,15 @@ def test_a_signal_ends_it_in_order(tmp_path):
     assert "stopping; what is on disk stays" in output
     pattern = r"^stopped with (\d+) of (\d+) shards on disk \((\S+) of about \S+ tokens\); run the same"
     said = re.search(pattern, output, re.M)
-    assert int(said[1]) == shards_on_disk(RunFolder(tmp_path / "small")), output
+    assert int(said[1]) == shards_on_disk(folder), output
     assert "Traceback" not in output
     for child in children:
         with pytest.raises(ProcessLookupError):
             os.kill(child, 0)
+    assert not folder.summary.exists()
+    assert main([str(file), "--no-findings", "--results", str(tmp_path)]) == FINISHED
+    assert_same_store(undisturbed, folder)
+    assert json.loads(folder.summary.read_text())["tasks"]["arithmetic"]["texts"] == 45
 
 
 def killed(process: subprocess.Popen) -> None:
@@ -199,14 +176,14 @@ def with_signal(pid: int, number: int) -> None:
 
 
 @pytest.mark.faults
-def test_a_worker_that_is_killed_is_replaced_by_the_same_driver(undisturbed, tmp_path):
+def test_all_of_it_killed_it_ends_the_same(undisturbed, tmp_path):
+    """SIGKILL to everything is what losing the machine would be."""
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(spec().model_dump(mode="json", exclude_defaults=True) | {"name": "small"}))
     folder = RunFolder(tmp_path / "small")
     process = started(file, tmp_path)
     wait_for_shards(process, folder, 2)
-    (worker,) = workers_of(process)
-    with_signal(worker, signal.SIGKILL)
-    output = process.communicate()[0].decode()
-    assert process.returncode == 0, output
+    killed(process)
+    assert not folder.summary.exists()
+    assert main([str(file), "--no-findings", "--results", str(tmp_path)]) == FINISHED
     assert_same_store(undisturbed, folder)

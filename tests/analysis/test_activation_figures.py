@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import re
+import shutil
 from pathlib import Path
 
 import matplotlib.image
@@ -12,6 +15,7 @@ import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from rich.console import Console
+from sklearn.decomposition import PCA
 
 from analysis.activation_figures import draw_activations
 from analysis.activation_figures_common import COLOURS, DPI, PANELS, WIDTH, look, spread_over
@@ -19,8 +23,9 @@ from analysis.activation_figures_depth import OVER_DEPTH, along_depth, draw_dept
 from analysis.activation_figures_groups import draw_groups
 from analysis.activation_figures_means import draw_means, look_of_group, plane_of_means
 from analysis.activation_figures_planes import STEPS, _cloud, _text, draw_planes
-from analysis.activation_tables import ROWS, task_table
+from analysis.activation_tables import ROWS, prompt_table, task_table
 from softprior.activations.findings.groups import group_findings
+from softprior.activations.findings.prompts import prompt_findings
 from softprior.activations.findings.ratios import separation_of, step_ratio
 from softprior.activations.findings.record import Findings, known
 from softprior.activations.findings.summary import findings
@@ -29,7 +34,15 @@ from softprior.activations.plan import plan_activations
 from softprior.activations.run import _finish
 from softprior.statistics.store import load_statistics, load_tables
 from softprior.tasks.parts import PARTS
-from tests.activations.stores import ANSWER, DOCUMENTS, TOKENS, normal, write, write_vocabulary
+from tests.activations.stores import (
+    ANSWER,
+    DOCUMENTS,
+    TOKENS,
+    normal,
+    write,
+    write_prompts,
+    write_vocabulary,
+)
 from tests.activations.stores import WIDTH as DIMENSIONS
 from tests.activations.test_worker import encoder_decoder, read, spec, worker
 
@@ -116,6 +129,50 @@ def test_planes_have_explained_variance_on_their_axes_and_vocabulary_where_it_is
     assert len(panels[1].lines) == 4
     labels = [text.get_text() for text in drawn[0].legends[0].get_texts()]
     assert labels[:3] == ["sums", "text", "vocabulary"]
+
+
+def test_prompts_stand_in_the_plane_of_the_texts_and_do_not_decide_it(store, found, tmp_path, drawn) -> None:
+    """At sites that have them; one far away takes no room, and one that is massive takes no part."""
+    followed = tmp_path / "store"
+    shutil.copytree(store, followed)
+    far, massive = torch.zeros(2, DIMENSIONS), normal(2, DIMENSIONS)
+    massive[0] *= 1000
+    soft = normal(4, DIMENSIONS, seed="soft")
+    norms = [found.tasks[task]["resid.1"].norm for task in ("sums", "text")]
+    far[:, 0] = 9 * max(norms)
+    prompts = {"far": far, "massive": massive, "soft": soft}
+    write_prompts(followed, "resid.1", prompts, cut=1)
+    write_prompts(followed, "resid.2", {"soft": soft})
+    sites = {
+        "resid.1": prompt_findings(followed, "resid.1", norms),
+        "resid.2": prompt_findings(followed, "resid.2", norms),
+    }
+    draw_planes(store, found, tmp_path / "without", "pca", quiet)
+    draw_planes(followed, found.amended(prompts=sites), tmp_path / "with", "pca", quiet)
+    before, after = (figure.axes for figure in drawn)
+    vectors = np.concatenate([_cloud(store, task, "resid.1", None).vectors for task in ("sums", "text")])
+    pca = PCA(2, random_state=0).fit(vectors)
+    assert after[1].get_xlabel() == before[1].get_xlabel()
+    assert len(after[0].collections) == len(before[0].collections)  # none of them is at resid.0
+    own = after[1].collections[len(before[1].collections) :]
+    points = np.concatenate([drawing.get_offsets() for drawing in own])
+    # Travelling vectors before cut ones, prompt by prompt; `far` and the massive one are not there.
+    shown = torch.cat([massive[1:], soft[1:], soft[:1]]).numpy()
+    assert np.allclose(points, pca.transform(shown), atol=1e-5)
+    assert [text.get_text() for text in after[1].texts] == ["3 prompt vectors outside"]
+    assert not after[2].texts
+    labels = [text.get_text() for text in drawn[1].legends[0].get_texts()]
+    assert labels[-4:] == ["prompt far", "prompt massive", "prompt soft", "cut after its block"]
+    draw_planes(followed, found.amended(prompts=sites), tmp_path / "with", "tsne", quiet)
+    assert len(drawn[2].axes[1].collections) > len(before[1].collections)
+    console = Console(width=160)
+    with console.capture() as captured:
+        console.print(prompt_table(sites, console.width))
+    cells = [re.split(" {2,}", line.strip()) for line in captured.get().splitlines() if "resid" in line]
+    assert [row[:3] + row[6:8] for row in cells[:2]] == [
+        ["resid.1", "far", "2", "0", "1"],
+        ["resid.1", "massive", "2", "0", "1"],
+    ]
 
 
 def test_a_path_is_the_end_of_one_text_and_knows_its_answer(store) -> None:
@@ -219,21 +276,25 @@ def test_a_site_that_could_not_be_read_is_left_out_of_figures_and_named_in_the_t
     assert len(draw_activations(folder, found, tmp_path, quiet)) == 5
     console = Console(width=160)
     with console.capture() as captured:
-        console.print(task_table("text", found.tasks["text"]))
+        console.print(task_table("text", found.tasks["text"], 160))
     assert "resid.0:" in captured.get()
     assert "damaged" in captured.get()
 
 
 def test_the_table_has_a_few_sites_over_all_depth_and_no_empty_columns(found) -> None:
     sites = {f"resid.{i}": found.tasks["text"]["resid.1"] for i in range(31)}
-    table = task_table("text", sites)
-    shown = list(table.columns[0].cells)
-    assert len(shown) == ROWS
-    assert (str(shown[0]), str(shown[-1])) == ("resid.0", "resid.30")
-    names = [column.header for column in table.columns]
-    assert "trace / null" in names
-    assert "answer / span" not in names  # a text has no answers
-    assert "of sinks" not in names
+    for width in (80, 1000):
+        console = Console(width=width, file=io.StringIO())
+        console.print(task_table("text", sites, width))
+        said = console.file.getvalue()
+        assert max(map(len, said.splitlines())) <= width
+        shown = re.findall(r"^resid\.\d+", said, re.MULTILINE)
+        assert shown[:: ROWS - 1][:2] == ["resid.0", "resid.30"]
+        assert len(shown) % ROWS == 0
+        assert "trace /" in said
+        assert re.search(r"\d \(\d+\.\d+ to \d+\.\d+\)", said), "an interval stays on its line"
+        assert "answer /" not in said  # a text has no answers
+        assert "of sinks" not in said
 
 
 def test_sites_are_spread_over_depth_and_looks_do_not_run_out() -> None:

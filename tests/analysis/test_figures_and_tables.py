@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -14,10 +15,12 @@ from rich.console import Console, RenderableType
 from analysis.figures import draw_trial
 from analysis.tables import failures_table, results_table
 from softprior.errors import UserError
-from softprior.inputs.specs import EvaluationSpec
-from softprior.inputs.study_files import load_study
+from softprior.inputs.labels import names
+from softprior.inputs.specs import EvaluationSpec, StudySpec, TrialSpec
+from softprior.inputs.study_files import load_grid
 from softprior.library.results import Results
 from softprior.methods import METHODS
+from softprior.priors import PRIORS
 from softprior.results.folder import StudyFolder
 from softprior.studies.plan import plan_study
 from softprior.studies.table import write_study, write_table
@@ -53,7 +56,7 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     root = tmp_path_factory.mktemp("tables")
     priors = [{"isotropic": {"scale": 0.02}}, {"isotropic": {"scale": 0.1}}]
     file = study_file(root / "small.yaml", priors=priors, regularisers=["none", "spread"])
-    plan = plan_study(load_study(file))
+    plan = plan_study(load_grid(file))
     folder = StudyFolder(root / "small")
     *finished, last = plan.trials
     records = {spec.id: run(spec, folder.root) for spec in finished}
@@ -76,8 +79,9 @@ def test_tables_show_finished_trials_and_say_why_others_failed(trials: pd.DataFr
         (line,) = [line for line in text.splitlines() if line.startswith(row["trial"][:6])]
         assert f"{row['test_loss']:.3f}" in line
         assert ("isotropic" in line) == (row["method"] == "soft")
-    assert text.count("isotropic(scale=0.02)") == 2
     assert text.count("isotropic(scale=0.1)") == 1
+    assert len(re.findall(r"soft +isotropic ", text)) == 2, "a default is not shown"
+    assert text.startswith("small: rate 0.05, seed 0\n\narithmetic: no prompt "), "once, above"
     why = printed(failures_table(trials), 1000)
     (last,) = trials[trials.status == "failed"].to_dict("records")
     assert last["trial"][:6] in why
@@ -90,16 +94,77 @@ def test_tables_show_finished_trials_and_say_why_others_failed(trials: pd.DataFr
 def test_no_word_of_the_results_is_cut_however_narrow_the_window(trials: pd.DataFrame, width: int) -> None:
     text = printed(results_table(trials, "small", width), width)
     assert max(map(len, text.splitlines())) <= width
-    words = set(re.split(r"[\s│┃]+", text))
-    assert {
-        "isotropic(scale=0.02)",
-        "isotropic(scale=0.1)",
-        "arithmetic",
-        "moved/reach",
-        "untrained",
-    } <= words
+    words = set(text.split())
+    assert {"isotropic", "untrained", "trained", "quantile"} <= words
+    assert {"isotropic(scale=0.1)"} <= words or {"isotropic(", "scale=0.1)"} <= words
     assert {row["trial"][:6] for row in trials.to_dict("records") if row["status"] == "finished"} <= words
     assert "…" not in text
+
+
+def numbered(study: StudySpec) -> pd.DataFrame:
+    """A table as a study leaves it, with the widest numbers there are; ids are counted."""
+    axes = ((METHODS, "methods"), (PRIORS, "priors"), (TASKS, "tasks"))
+    shown = {}
+    for table, axis in axes:
+        entries = [table.entry(table.component(e), e.label) for e in getattr(study, axis)]
+        shown[axis] = [(entry.name, names(entries)[entry.canonical()]) for entry in entries]
+    rows = []
+    for (task, of), (method, own), (prior, named), rate, seed in product(
+        shown["tasks"], shown["methods"], shown["priors"], study.rates, study.seeds[:2]
+    ):
+        headline = TASKS[task].headline if task in TASKS.kinds else "exact_match"
+        row = {"trial": f"{len(rows):016d}"[::-1], "status": "finished", "headline": headline}
+        row |= {"task": task, "method": method, "prior": prior, "task_label": of, "method_label": own}
+        row |= {"prior_label": named, "regularisers_label": "none", "seed": seed, "rate": rate.value}
+        row |= {"rate_relative": rate.relative, "baseline_loss": 12.345, "untrained_loss": 12.345}
+        row |= {"test_loss": 10.002, "exact_match": 1.0, "f1": 1.0, "moved_over_reach": 12.345}
+        rows.append({**row, "initial_radius_quantile": 0.5, "final_radius_quantile": 1.0})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("file", ["quickstart", "paper", "tuned", "every_prior"])
+def test_the_tables_of_our_studies_fit_eighty_columns(file: str) -> None:
+    study = load_grid(Path(__file__).parents[2] / "jobs" / "studies" / f"{file}.yaml")
+    found = numbered(study)
+    text = printed(results_table(found, file, 80), 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    rows = [line for line in text.splitlines() if re.match(r"\d{6} ", line)]
+    assert len(rows) == len(found), "a line per trial, not a table per few columns"
+    assert all(re.search(r" 12\.345 +10\.002 .* 0\.50→1\.00$", row) for row in rows), "numbers stay whole"
+    for prior in set(found.prior_label):
+        assert all(part in text for part in re.split(r"(?<=[(=])", prior)), prior
+
+
+def test_labels_of_a_study_file_are_in_its_table_and_full_entries_stay(tmp_path: Path) -> None:
+    near = {"exclusion": {"quantile": 0.95}, "label": "near"}
+    sums = {"arithmetic": SUMS, "label": "sums"}
+    terms = ["none", {"spread": {"weight": 2.0}, "label": "wide"}, [{"spread": {"weight": 2.0}}, "norm_ball"]]
+    changes = {"priors": [near, "exclusion"], "tasks": [sums], "regularisers": terms}
+    plan = plan_study(load_grid(study_file(tmp_path / "small.yaml", **changes)))
+    folder = StudyFolder(tmp_path / "small")
+    changes |= {"priors": [{"exclusion": near["exclusion"]}, "exclusion"], "tasks": [{"arithmetic": SUMS}]}
+    before = plan_study(load_grid(study_file(tmp_path / "before.yaml", **changes)))
+    assert [t.id for t in plan.trials] == [t.id for t in before.trials]
+    # As they are read from files, and from before there were labels.
+    records = {
+        t.id: failed(TrialSpec.model_validate_json(t.model_dump_json()), "no", {}) for t in before.trials
+    }
+    write_study(folder, plan)
+    write_table(folder, plan, records)
+    found = Results(folder.root).trials
+    assert set(found.prior_label.dropna()) == {"near", "exclusion"}
+    assert set(found.task_label) == {"sums"}
+    assert set(found.regularisers_label.dropna()) == {"none", "wide", "norm_ball + wide"}
+    assert found.label.iloc[1] == "sums · soft · near · 0.05 · seed 0"
+    assert set(found.prior.dropna()) == {"exclusion"}
+    assert '"quantile":0.95' in found.prior_parameters.iloc[1]
+    assert "label" not in found.prior_parameters.iloc[1]
+    assert Results(folder.root).study["spec"]["priors"][0] == {
+        "name": "exclusion",
+        "params": {"quantile": 0.95},
+        "label": "near",
+    }
 
 
 def test_a_task_with_a_metric_of_its_own_is_in_the_table_and_on_the_screen(
@@ -121,7 +186,7 @@ def test_a_task_with_a_metric_of_its_own_is_in_the_table_and_on_the_screen(
 
     monkeypatch.setitem(TASKS.kinds, "digits", Digits)
     plan = plan_study(
-        load_study(study_file(tmp_path / "small.yaml", tasks=[{"digits": SUMS}, {"arithmetic": SUMS}]))
+        load_grid(study_file(tmp_path / "small.yaml", tasks=[{"digits": SUMS}, {"arithmetic": SUMS}]))
     )
     folder = StudyFolder(tmp_path / "small")
     records = {spec.id: run(spec, folder.root) for spec in plan.trials if spec.prior is None}
@@ -135,9 +200,9 @@ def test_a_task_with_a_metric_of_its_own_is_in_the_table_and_on_the_screen(
         assert pd.isna(own.right_digits) == (own.task == "arithmetic")
     (digits,) = found[(found.task == "digits") & (found.status == "finished")].right_digits
     text = printed(results_table(found.reset_index(), "small", 1000), 1000)
-    assert f"right digits {digits:.0%}" in text
+    assert re.search(rf"trained  +right digits\n.*\n.*  +{digits:.0%}", text)
     (own,) = [r for r in records.values() if r.spec.task.name == "digits"]
-    assert dict(once(own))["test_right_digits"] == digits, "MLflow has it too"
+    assert once(own)["test_right_digits"] == digits, "MLflow has it too"
 
 
 @pytest.mark.parametrize(
@@ -162,7 +227,7 @@ def test_metrics_that_cannot_be_columns_are_refused_when_a_study_is_planned(
         setattr(Digits, name, value)
     monkeypatch.setitem(TASKS.kinds, "digits", Digits)
     with pytest.raises(UserError, match=said):
-        plan_study(load_study(study_file(tmp_path / "small.yaml", tasks=[{"digits": SUMS}])))
+        plan_study(load_grid(study_file(tmp_path / "small.yaml", tasks=[{"digits": SUMS}])))
 
 
 def test_a_score_that_is_not_declared_fails_the_trial(tmp_path: Path) -> None:

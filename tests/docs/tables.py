@@ -10,8 +10,10 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from annotated_types import Ge, Le
 from pydantic.fields import FieldInfo
 
 from softprior.inputs.components import Table
@@ -68,10 +70,30 @@ def default(field: FieldInfo) -> str:
     """What a parameter is if nothing is written, and what else it can be; nothing where that is null."""
     if field.is_required():
         return "required"
-    if get_origin(field.annotation) is Literal:
-        others = [str(choice) for choice in get_args(field.annotation) if choice != field.default]
-        return f"{field.default}, or {', '.join(others)}"
-    return written(field.default)
+    known = [choice for one in alternatives(field.annotation) for choice in choices(one)]
+    others = [choice for choice in known if choice != str(field.default)]
+    said = ", or ".join(filter(None, (written(field.default), ", ".join(others))))
+    return f"{said}; {field.description}" if field.description else said
+
+
+def alternatives(annotation: object) -> tuple[object, ...]:
+    """A type, or those of a union."""
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
+def choices(annotation: object) -> Iterator[str]:
+    """What one type allows, in words, if it allows few values or a closed range."""
+    if get_origin(annotation) is Literal:
+        yield from map(str, get_args(annotation))
+    elif get_origin(annotation) is Annotated:
+        limits = {
+            type(limit): limit
+            for info in get_args(annotation)[1:]
+            if isinstance(info, FieldInfo)
+            for limit in info.metadata
+        }
+        if Ge in limits and Le in limits:
+            yield f"{limits[Ge].ge:g} to {limits[Le].le:g}"
 
 
 def written(value: Any) -> str:

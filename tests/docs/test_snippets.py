@@ -18,6 +18,7 @@ import pytest
 
 from jobs import activations, exchange, pictures, report, study, ui
 from jobs.tiny import __main__ as tiny
+from softprior.activations.spec import ActivationsSpec
 from softprior.inputs.specs import StudySpec
 from softprior.inputs.study_files import parse_value
 from softprior.inputs.validation import validate
@@ -122,6 +123,9 @@ def test_a_study_file_is_one(block: Block, tmp_path: Path) -> None:
     """A whole file as it is, a part of one in place of that part of a small one."""
     given = parse_value(block.text)
     given = {"priors": given} if isinstance(given, list) else given
+    if "name" in given and "priors" not in given:
+        validate(ActivationsSpec, given, block.page)
+        return
     ranges = "{search:" in block.text
     file = study_file(tmp_path / "small.yaml", **({"search": {"trials": 3}} if ranges else {}))
     if "name" not in given:

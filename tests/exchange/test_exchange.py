@@ -466,7 +466,10 @@ def test_an_import_overwrites_nothing(tiny, tmp_path):
     model = ModelSpec(id="tiny", device="cpu")
     export_adapter(file, tmp_path / "adapter")
     refused("nothing is overwritten", import_adapter, tmp_path / "adapter", file, model)
-    refused("cannot be written", import_adapter, tmp_path / "adapter", file / "below", model)
+    refused("cannot be written", import_adapter, tmp_path / "adapter", file / "below.safetensors", model)
+    suffix = "a posterior file ends with .safetensors, but"
+    refused(suffix, import_adapter, tmp_path / "adapter", tmp_path / "copy", model)
+    assert not (tmp_path / "copy").exists()
 
 
 def test_the_command_exports_and_imports(tiny, tmp_path, capsys):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from softprior.errors import UserError
 from softprior.inputs.specs import Entry, EvaluationSpec, ModelSpec, Rate, StudySpec, TrainingSpec, TrialSpec
-from softprior.inputs.study_files import load_study, parse_value
+from softprior.inputs.study_files import load_grid, parse_value
 from softprior.inputs.validation import validate
 
 STUDY = """\
@@ -49,7 +49,7 @@ def load(tmp_path: Path):
     def load(text: str = STUDY, *overrides: str) -> StudySpec:
         path = tmp_path / "study.yaml"
         path.write_text(text, encoding="utf-8")
-        return load_study(path, overrides)
+        return load_grid(path, overrides)
 
     return load
 
@@ -478,17 +478,17 @@ def test_a_file_that_is_no_study_gets_one_helpful_sentence(load, case):
 def test_a_missing_file_names_its_nearest_neighbour(load, tmp_path):
     load()
     with pytest.raises(UserError, match=r"no study file .*/stdy.yaml; did you mean 'study.yaml'\?"):
-        load_study(tmp_path / "stdy.yaml")
+        load_grid(tmp_path / "stdy.yaml")
     with pytest.raises(UserError, match="there are no study files in that folder"):
-        load_study(tmp_path / "nowhere" / "study.yaml")
+        load_grid(tmp_path / "nowhere" / "study.yaml")
 
 
 def test_a_folder_and_a_binary_file_are_no_studies(tmp_path):
     with pytest.raises(UserError, match="cannot be read as a study file: Is a directory"):
-        load_study(tmp_path)
+        load_grid(tmp_path)
     (tmp_path / "binary.yaml").write_bytes(b"name: \xff\xfe")
     with pytest.raises(UserError, match="cannot be read as a study file: it is not UTF-8 text"):
-        load_study(tmp_path / "binary.yaml")
+        load_grid(tmp_path / "binary.yaml")
 
 
 def refusal(read: Callable[[], object]) -> str:
@@ -504,7 +504,7 @@ def refusal(read: Callable[[], object]) -> str:
 def test_no_text_ends_in_anything_but_a_user_error(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_text(STUDY + text, encoding="utf-8")
-    assert "\n" not in refusal(lambda: load_study(path))
+    assert "\n" not in refusal(lambda: load_grid(path))
 
 
 values = st.recursive(

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,14 +15,19 @@ import pytest
 import torch
 import yaml
 
+from jobs import activations
 from jobs import study as command
+from softprior.activations.spec import ActivationsSpec
 from softprior.assets.models import known_model
-from softprior.inputs.specs import ModelSpec
-from softprior.inputs.study_files import load_study
+from softprior.errors import UserError
+from softprior.inputs.specs import ModelSpec, StudySpec
+from softprior.inputs.study_files import COMMANDS, load_grid
 from softprior.methods import METHODS
+from softprior.results.files import held
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Posterior, save_posterior
 from softprior.studies.plan import plan_study
+from softprior.studies.search.spec import KEY
 from softprior.studies.table import write_study, write_table
 from tests.builders import Finished, study_file
 from tests.databases import empty_database
@@ -33,11 +39,68 @@ def test_a_dry_run_lists_trials_and_costs_and_writes_nothing(tmp_path: Path, cap
     file = study_file(tmp_path / "small.yaml", seeds=[0, 1])
     assert command.main([str(file), "--dry-run", "--results", str(tmp_path / "results")]) == 0
     output = capsys.readouterr().out
-    assert output.count("arithmetic · soft") == 4
+    assert "arithmetic, rate 0.05" in output, "what all have in common, once"
+    assert output.count("  soft · ") == 4
     assert "5 trials" in output
     assert "p = 0.5 at best" in output
     assert "positions trained" in output
     assert not (tmp_path / "results").exists()
+
+
+def test_a_dry_run_says_what_is_finished_and_leaves_everything_as_it_is(
+    finished_study: Finished, tmp_path: Path, capsys
+) -> None:
+    folder = finished_study.copy(tmp_path)
+    first, second = (trial.id for trial in finished_study.plan.trials[:2])
+    folder.record(first).unlink()
+    dry = [str(finished_study.file), "--dry-run", "--results", str(tmp_path / "results")]
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert command.main(dry) == 0
+    output = capsys.readouterr().out
+    assert "study small: 2 of 3 trials are finished already\n" in output
+    assert "3 trials on tiny" in output
+    folder.record(second).write_text("{")
+    assert command.main(dry) == 2
+    said = capsys.readouterr().err
+    damaged = f"{folder.record(second)} is not a record of format 1 (it is not valid JSON); delete it to run"
+    assert said == f"error: {damaged} the trial again\n"
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}.keys() == before.keys()
+
+
+def test_a_file_where_results_should_go_is_refused_by_a_run_and_by_a_plan(tmp_path: Path, capsys) -> None:
+    (tmp_path / "results").write_text("not a folder")
+    file = study_file(tmp_path / "small.yaml", tracking={"enabled": False})
+    for below in ("", "/deeper"):
+        assert command.main([str(file), "--dry-run", "--results", f"{tmp_path}/results{below}"]) == 2
+        said = f"error: {tmp_path}/results is a file, not a folder; choose another with --results\n"
+        assert capsys.readouterr().err == said
+    with (
+        pytest.raises(UserError, match="is a file, not a folder"),
+        held(tmp_path / "results" / "small" / ".lock"),
+    ):
+        pytest.fail("a file is no folder")
+
+
+def test_a_file_of_another_command_names_it(tmp_path: Path, capsys) -> None:
+    found = ROOT / "jobs" / "studies" / "activations.yaml"
+    assert command.main([str(found), "--dry-run"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {found} is a file of another command; run: python -m jobs.activations {found}\n"
+    )
+    file = study_file(tmp_path / "small.yaml")
+    assert activations.main([str(file), "--dry-run"]) == 2
+    said = f"error: {file} is a file of another command; run: python -m jobs.study {file}\n"
+    assert capsys.readouterr().err == said
+
+
+def test_keys_that_tell_the_files_of_commands_apart_are_of_one_alone() -> None:
+    fields = {
+        "jobs.study": {*StudySpec.model_fields, KEY},
+        "jobs.activations": {*ActivationsSpec.model_fields},
+    }
+    for one, other in (("jobs.study", "jobs.activations"), ("jobs.activations", "jobs.study")):
+        assert COMMANDS[one] <= fields[one]
+        assert not COMMANDS[one] & fields[other]
 
 
 def test_a_dry_run_opens_the_data(tmp_path: Path, capsys) -> None:
@@ -63,10 +126,10 @@ def test_a_terminal_without_the_characters_gets_others(
     assert command.main([str(finished_study.file), "tracking.enabled=false", "--results", results]) == 0
     stream.flush()
     said = stream.buffer.getvalue().decode(encoding)
-    assert re.search(r"soft +\|fitted .* \d\.\d+ \? \d\.\d+", said)
+    assert re.search(r"soft +\|fitted .* \d\.\d+\?\d\.\d+", said)
     assert command.main([str(finished_study.file), "--dry-run"]) == 0
     stream.flush()
-    assert f"arithmetic {dot} soft" in stream.buffer.getvalue().decode(encoding)
+    assert f"soft {dot} " in stream.buffer.getvalue().decode(encoding)
 
 
 def test_a_study_ends_with_the_address_that_compares_its_trials(
@@ -113,6 +176,8 @@ def test_every_study_of_the_repository_plans(name: str, capsys, tmp_path: Path, 
 
 WRONG = {
     "unknown key": ({"prior": ["isotropic"]}, "prior"),
+    "unknown key, near search": ({"serach": {"trials": 3}}, "'serach'; did you mean 'search'? Known:"),
+    "unknown key, near none": ({"xyz": 1}, "resources, search, seeds, tasks, tracking, training"),
     "unknown prior": ({"priors": ["isotropc"]}, "did you mean 'isotropic'"),
     "unknown method": ({"methods": ["sof"]}, "did you mean 'soft'"),
     "unknown task": ({"tasks": ["squadd"]}, "did you mean 'squad'"),
@@ -132,6 +197,10 @@ WRONG = {
     "no address": ({"tracking": {"uri": "postgresql"}}, "postgresql://..."),
     "name with a path": ({"name": "../elsewhere"}, "../elsewhere"),
     "missing text": ({"priors": ["instruction"]}, "text"),
+    "mode of language": (
+        {"tasks": [{"language": {"mode": "cloze-like"}}]},
+        "must be continue, the default, so leave it out; for a missing word, use the task cloze",
+    ),
     "unknown module": ({"tasks": [{"arithmetic": {"modules": ["mull"]}}]}, "did you mean 'mul'"),
 }
 
@@ -188,7 +257,7 @@ def test_a_required_key_that_is_missing_is_named(tmp_path: Path, capsys) -> None
 
 def test_a_results_folder_of_another_study_is_refused(tmp_path: Path, capsys) -> None:
     file = study_file(tmp_path / "small.yaml", tracking={"enabled": False})
-    plan, folder = plan_study(load_study(file)), StudyFolder(tmp_path / "small")
+    plan, folder = plan_study(load_grid(file)), StudyFolder(tmp_path / "small")
     write_study(folder, plan)
     write_table(folder, plan, {})
     found = folder.root.rename(tmp_path / "other")
@@ -197,6 +266,23 @@ def test_a_results_folder_of_another_study_is_refused(tmp_path: Path, capsys) ->
     said = f"error: {found} contains the study 'small', not 'other'; choose another --results folder\n"
     assert capsys.readouterr().err == said
     assert StudyFolder(found).study.read_bytes() == before
+
+
+HELPERS = [
+    path.stem
+    for path in sorted((ROOT / "jobs").glob("[a-z]*.py"))
+    if "\ndef main(" not in path.read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+@pytest.mark.parametrize("module", HELPERS)
+def test_a_module_that_is_no_command_says_so(module: str, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(f"jobs.{module}", run_name="__main__")
+    assert ended.value.code == 2
+    said = f"error: jobs.{module} is not a command; run python -m jobs.study --help\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize("module", ["jobs.study", "jobs.ui", "jobs.tiny"])

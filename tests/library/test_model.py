@@ -210,3 +210,53 @@ def test_what_does_not_fit_the_model_or_is_no_list_is_refused(model: Model) -> N
         model.batch([])
     with pytest.raises(UserError, match=r"^'fited' does not exist among the priors; did you mean 'fitted'"):
         model.sample("fited", 8)
+
+
+WIDE = 128
+"""Of `tiny`."""
+
+
+@pytest.mark.parametrize(
+    ("ask", "sentence"),
+    [
+        (
+            lambda m, b: m.loss(torch.full((2, WIDE), torch.nan), b),
+            "NaN or infinite values, first in vector 0",
+        ),
+        (lambda m, b: m.loss(torch.tensor([[0.0], [torch.inf]]).repeat(1, WIDE), b), "first in vector 1"),
+        (lambda m, b: m.loss(torch.zeros(2, 3), b), r"of vectors, 128\], not \[2, 3\]"),
+        (lambda m, b: m.loss(torch.zeros(WIDE), b), r"of vectors, 128\], not \[128\]"),
+        (lambda m, b: m.loss(torch.zeros(2, WIDE).long(), b), "floating-point numbers, not torch.int64"),
+        (lambda m, b: m.loss(torch.zeros(2, WIDE).numpy(), b), "a prompt must be a tensor, .* not ndarray"),
+        (lambda m, b: m.loss({"block0": torch.zeros(2, WIDE)}, b), "place = 'block0': must be an sp.Place"),
+        (lambda m, _: m.sample("isotropic", 0), "tokens = 0: must be a whole number, at least 1"),
+        (lambda m, _: m.sample("isotropic", 2.5), "tokens = 2.5: must be a whole number, at least 1"),
+        (lambda m, _: m.sample("isotropic", 2, seed=-1), "seed = -1: must be a whole number, 0 to"),
+        (lambda m, _: m.prompt("soft", "isotropic", seed=2**63), "seed = .*: must be a whole number, 0 to"),
+        (lambda m, _: m.sample("isotropic", 2, place="block0"), "place = 'block0': must be an sp.Place"),
+        (lambda m, _: m.nearest(torch.zeros(1, WIDE), 99_999), r"count = 99999: .*, 1 to \d+$"),
+        (lambda m, _: m.nearest(torch.zeros(1, 4)), r"vectors must have the shape"),
+        (lambda m, _: m.nearest(torch.full((1, WIDE), torch.nan)), "NaN or infinite"),
+        (
+            lambda m, b: m.states(None, b, "final"),
+            r"sites must be a list, not the text 'final'; write \[site\]",
+        ),
+        (lambda m, _: m.prompt_states(torch.zeros(2, WIDE), "final"), "sites must be a list"),
+        (
+            lambda m, _: m.generate(None, ["a"], max_new=-1),
+            "max_new = -1: must be a whole number, at least 0",
+        ),
+        (lambda m, _: m.batch(["a"], "b"), r"answers must be a list, not the text 'b'; write \[answer\]"),
+        (lambda m, _: m.batch([1]), "texts must be a list of texts, but it contains 1"),
+    ],
+)
+def test_what_would_give_a_wrong_number_or_an_error_of_torch_is_a_sentence(model, ask, sentence) -> None:
+    with pytest.raises(UserError, match=sentence) as refused:
+        ask(model, model.batch(QUESTIONS, ANSWERS))
+    assert "\n" not in str(refused.value)
+
+
+def test_states_of_a_prompt_have_no_gradient_at_any_site(model: Model) -> None:
+    prompt = model.sample("fitted", tokens=2).requires_grad_()
+    assert not any(states.requires_grad for states in model.prompt_states(prompt).values())
+    assert not model.prompt_states(2 * prompt, ["resid.0"])["resid.0"].requires_grad

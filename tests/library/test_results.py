@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from softprior.errors import UserError
-from softprior.library.results import Results
+from softprior.inputs.labels import short_ids
+from softprior.library.results import Results, UnknownTrialError, full_id
 from softprior.prompt import Place
 from softprior.results.examples import COLUMNS
 from softprior.results.records import save_record
@@ -36,8 +37,25 @@ def test_posteriors_are_those_of_trained_trials(finished_study: Finished) -> Non
     assert list(results.posteriors) == trained
     assert len(results.posteriors) == len(trained)
     assert results.posteriors[trained[0]].final[Place(0)].shape == (4, 128)
-    with pytest.raises(KeyError):
-        results.posteriors["no such trial"]
+    assert results.posteriors[trained[0][:6]].header == results.posteriors[trained[0]].header
+    assert results.posteriors.get("no such trial") is None
+
+
+def test_ids_as_tables_print_them_are_found_and_others_refused_in_a_sentence(
+    finished_study: Finished,
+) -> None:
+    results = Results(finished_study.folder.root)
+    for trial, short in short_ids(list(results.records)).items():
+        assert results.records[short] is results.records[trial]
+        assert results.labels[short] == results.labels[trial]
+    refusal = r"^'{}' is not the id of one of these \d trials, nor its first 6 or more characters; "
+    for unknown in ("no such trial", next(iter(results.records))[:3], ""):
+        with pytest.raises(UnknownTrialError, match=refusal.format(unknown)):
+            results.records[unknown]
+        with pytest.raises(UnknownTrialError, match=refusal.format(unknown)):
+            results.posteriors[unknown]
+    with pytest.raises(UnknownTrialError, match="2 trials have ids that begin with 'abcdef'; give more"):
+        full_id("abcdef", ["abcdef1", "abcdef2"])
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path: Path, finished_study: Finished) -> None:

@@ -267,6 +267,7 @@ def test_what_cannot_be_sharded_is_said(llama, tmp_path):
         load_sharded(ModelSpec(id=str(path.parent), device="cpu"), 2)
 
 
+@pytest.mark.faults
 def test_a_weight_that_is_not_finite_is_refused_by_all_ranks(tmp_path):
     """In the second rank's share alone, the last in a row of the table that no check reads."""
     model = random_model("llama")

@@ -204,7 +204,6 @@ def test_a_smooth_density_has_the_gradient_of_its_differences(case):
 
 
 def test_one_call_runs_the_suite():
-    check_prior(PRIORS["isotropic"](scale=0.5), widths=(1,))
     check_prior(PRIORS["zeros"](), random=False, vectors=torch.zeros(1, TableSource().hidden))
 
 

@@ -19,6 +19,7 @@ from softprior.results.records import (
     load_record,
     load_records,
     read_header,
+    read_study,
     save_record,
 )
 from softprior.seeding import torch_generator
@@ -103,8 +104,18 @@ def test_a_folder_without_records_has_none(tmp_path):
     assert load_records(tmp_path / "nowhere") == {}
 
 
-@pytest.mark.parametrize("change", ["empty", "cut", "format", "key", "status", "list"])
-def test_a_damaged_record_is_named_with_the_remedy(tmp_path, change):
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ("empty", "it is not valid JSON"),
+        ("cut", "it is not valid JSON"),
+        ("format", "format is missing, unknown or has a wrong value"),
+        ("key", "colour is missing, unknown or has a wrong value"),
+        ("status", "status is missing, unknown or has a wrong value"),
+        ("list", "it is not a JSON object"),
+    ],
+)
+def test_a_damaged_record_is_named_with_the_remedy(tmp_path, change, fault):
     path = tmp_path / "a.json"
     save_record(path, RECORD)
     text = path.read_text()
@@ -119,9 +130,12 @@ def test_a_damaged_record_is_named_with_the_remedy(tmp_path, change):
             "list": json.dumps([value]),
         }[change]
     )
-    with pytest.raises(
-        UserError, match=r"a\.json is not a record of format 1 .* delete it to run the trial again"
-    ):
+    with pytest.raises(UserError) as refused:
+        load_record(path)
+    said = f"{path} is not a record of format 1 ({fault}); delete it to run the trial again"
+    assert str(refused.value) == said
+    path.write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"format 1 \(it is not UTF-8 text\); delete it"):
         load_record(path)
 
 
@@ -133,6 +147,18 @@ def test_a_header_is_a_json_object(tmp_path):
         path.write_text(wrong, encoding="latin-1")
         with pytest.raises(UserError, match="is damaged: it must contain a JSON object"):
             read_header(path)
+
+
+def test_a_damaged_study_has_a_remedy(tmp_path):
+    path = tmp_path / "study.json"
+    whole = {"spec": {"name": "small"}, "trials": []}
+    path.write_text(json.dumps(whole))
+    assert read_study(path) == whole
+    for wrong in ("{", "{}", '{"spec": {}, "trials": []}', '{"spec": {"name": "small"}}'):
+        path.write_text(wrong)
+        remedy = "delete it and run the study again, which writes it anew and keeps finished trials$"
+        with pytest.raises(UserError, match=rf"study\.json is damaged: .*; {remedy}"):
+            read_study(path)
 
 
 def test_the_figures_background_is_a_fixed_sample_of_rows(tmp_path):

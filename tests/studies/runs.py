@@ -22,7 +22,7 @@ from mlflow.entities import Run
 
 from jobs import study as command
 from softprior.inputs.specs import TrialSpec
-from softprior.inputs.study_files import load_study
+from softprior.inputs.study_files import load_grid
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import load_posterior
 from softprior.results.records import Record, load_record
@@ -151,7 +151,7 @@ def planned(study: Path) -> dict[str, TrialSpec]:
     """The trials of a study by `method prior`."""
     return {
         f"{spec.method.name} {spec.prior.name if spec.prior else ''}".rstrip(): spec
-        for spec in plan_study(load_study(study)).trials
+        for spec in plan_study(load_grid(study)).trials
     }
 
 

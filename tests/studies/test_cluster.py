@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,11 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from jobs import study as command
+from jobs.exits import WRONG
 from softprior.errors import UserError
 from softprior.inputs.specs import ResourcesSpec
 from softprior.studies import cluster
 from softprior.studies.cluster import Cluster
 from softprior.training.threads import thread_environment
+from tests.builders import study_file
 from tests.ray_head import free_ports
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
@@ -28,14 +32,23 @@ def ours() -> dict[str, str | None]:
     return {name: os.environ.get(name) for name in names}
 
 
-def test_more_cpus_than_any_node_has_are_refused_and_ray_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What the study command says of something that it refuses."""
+    assert command.main([*arguments]) == WRONG
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    return said
+
+
+def test_more_cpus_than_any_node_has_are_refused_and_ray_is_stopped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     before = ours()
-    with (
-        pytest.raises(UserError, match=r"a trial or worker asks for 999 CPUs .* lower resources\.cpus"),
-        Cluster(ResourcesSpec(cpus=999)),
-    ):
-        pytest.fail("nobody has so many")
+    file = study_file(tmp_path / "small.yaml", tracking={"enabled": False}, resources={"cpus": 999})
+    said = refused(capsys, str(file), "--results", str(tmp_path))
+    assert re.search(r"a trial or worker asks for 999 CPUs .* lower resources\.cpus", said)
     import ray
 
     assert not ray.is_initialized()
@@ -89,6 +102,15 @@ def test_an_address_that_is_none_is_said_in_one_sentence(
     ):
         pytest.fail("there is nothing")
     assert "\n" not in str(refused.value)
+
+
+def test_a_dry_run_on_an_address_that_is_none_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "nonsense:abc")
+    file = study_file(tmp_path / "small.yaml", tracking={"enabled": False})
+    said = refused(capsys, str(file), "--dry-run", "--results", str(tmp_path))
+    assert "no Ray cluster answers at RAY_ADDRESS=nonsense:abc" in said
 
 
 def test_a_cluster_of_this_machine_that_is_gone_is_told_in_seconds(

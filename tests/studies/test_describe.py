@@ -16,7 +16,7 @@ import torch
 from softprior.activations.texts import TaskTexts
 from softprior.assets.models import known_model
 from softprior.inputs.specs import ModelSpec, ResourcesSpec
-from softprior.inputs.study_files import load_study
+from softprior.inputs.study_files import load_grid
 from softprior.methods import METHODS
 from softprior.models.load import load_tokenizer
 from softprior.priors import PRIORS
@@ -43,7 +43,7 @@ def _four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 def plan(tmp_path: Path):
     def plan(**changes: Any) -> Plan:
         file = study_file(tmp_path / "study.yaml", **changes)
-        return plan_study(load_study(file, ()), str(file))
+        return plan_study(load_grid(file, ()), str(file))
 
     return plan
 
@@ -196,8 +196,8 @@ def test_ids_and_titles_that_were_made_are_told_before_and_after(plan, tmp_path)
     said = [
         "squad: 1 malformed row left out, the first in questions.json, data[12]: the article has no list "
         "'paragraphs'; it has title",
-        "squad: 1 question without an id, or with another's, for which the place in the file is used",
-        "squad: 3 questions without a title, for which the document or the paragraph is used",
+        "squad: 1 question without a unique id; the position in the file serves as one",
+        "squad: 3 questions without a title; the document or the paragraph serves as one",
     ]
     assert [note for note in plan(tasks=[{"squad": squad}]).notes if note.startswith("squad")] == said
     run(trial(METHODS["none"](), task=TASKS["squad"].model_validate(squad)), tmp_path)

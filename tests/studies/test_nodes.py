@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from softprior.inputs.specs import TrialSpec
-from softprior.inputs.study_files import load_study
+from softprior.inputs.study_files import load_grid
 from softprior.results.folder import StudyFolder
 from softprior.results.records import load_records
 from softprior.studies.plan import plan_study
@@ -54,7 +54,7 @@ class Running:
             resources={"cpus": 1, "patience": 20},  # so that a trial has a file open that names it
         )
         self._file = str(file)
-        self._trials = plan_study(load_study(file)).trials
+        self._trials = plan_study(load_grid(file)).trials
         self.first = self.run()
         wait_for(lambda: written(self.folder) and len(checkpoints(self.folder)) == 2, self.first)
         running = {path.stem for path in checkpoints(self.folder)}

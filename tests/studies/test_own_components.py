@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
 
+from jobs import study as command
 from softprior.errors import UserError
 from softprior.inputs import components
-from softprior.inputs.study_files import load_study
+from softprior.inputs.components import package_origin
+from softprior.inputs.study_files import load_grid
 from softprior.priors import PRIORS
 from softprior.results.records import load_records
 from softprior.studies import own_code
-from softprior.studies.own_code import OwnCode, read_code, use_code
+from softprior.studies.own_code import OwnCode, read_code, require_origins, use_code
 from softprior.studies.plan import Plan, plan_study
 from softprior.testing import check_prior
 from tests.builders import study_file
@@ -61,7 +66,7 @@ def forgotten() -> Iterator[None]:
 
 
 def planned(path: Path, *priors: object) -> Plan:
-    return plan_study(load_study(study_file(path / "study.yaml", priors=list(priors))))
+    return plan_study(load_grid(study_file(path / "study.yaml", priors=list(priors))))
 
 
 def ids(plan: Plan) -> list[str]:
@@ -85,7 +90,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-def test_a_package_and_a_file_offer_priors_that_workers_run(package, tmp_path):
+def test_a_package_and_a_file_offer_priors_that_workers_run(package, tmp_path, capsys):
     code = tmp_path / "spiral.py"
     code.write_text(spiral().text)
     mixed = {"mixture": {"priors": ["ring", "isotropic"]}}
@@ -102,10 +107,8 @@ def test_a_package_and_a_file_offer_priors_that_workers_run(package, tmp_path):
         "mixture": ("ring-prior 1.2",),
     }
     assert all(record.status == "finished" for record in records)
-    process = start(study, tmp_path / "results", "--dry-run", PYTHONPATH=str(package))  # without the file
-    status, output = finish(process)
-    assert status == 2
-    assert "priors[0] = 'spiral_prior' does not exist" in output
+    assert command.main([str(study), "--dry-run"]) == 2, "here neither is known"
+    assert "priors[0] = 'spiral_prior' does not exist" in capsys.readouterr().err
 
 
 def test_own_code_counts_in_the_ids_of_its_trials_alone(tmp_path, forgotten):
@@ -141,12 +144,27 @@ def test_a_prior_of_ones_own_passes_the_contract(forgotten):
     check_prior(PRIORS["spiral_prior"]())
 
 
+def test_the_example_of_the_docs_is_a_prior(forgotten):
+    page = (Path(__file__).parents[2] / "docs" / "study-files.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert use_code(OwnCode("my_priors.py", example)) == {"priors": ["cube_prior"]}
+    check_prior(PRIORS["cube_prior"](bound=2.0))  # wide enough for the suite's data
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
         ("x = 1", "--code mine.py defines no component; derive a class from softprior.priors.base.Prior"),
         ("x = 1\ny = x / 0\n", "--code mine.py fails: line 2: ZeroDivisionError: division by zero"),
         ("x = (\n", r"--code mine.py fails: line 1: SyntaxError: '\(' was never closed"),
+        (
+            "from softprior.priors import Prior\n\nclass SpiralPrior(Prior):\n    def fitted(self): ...\n",
+            r"--code mine.py: SpiralPrior is a Prior without fit\(\); define this method",
+        ),
+        (
+            "from softprior.tasks import Task\n\nclass Own(Task): ...\n",
+            r"Own is a Task without fingerprint\(\) and .* and splits\(\); define these methods",
+        ),
         (
             PRIOR.format(name="Fitted", file="", sign=""),
             r"mine.py \w{16} and softprior both have 'fitted' among priors; give yours another name",
@@ -163,3 +181,113 @@ def test_files_that_are_no_code_are_refused(tmp_path):
         read_code(tmp_path / "study.yaml")
     with pytest.raises(UserError, match=r"nothing\.py cannot be read"):
         read_code(tmp_path / "nothing.py")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch) -> Iterator[Path]:
+    """A project installed in editable form, which offers the prior `disc`; what pip writes, without pip."""
+    source, target = tmp_path / "project", tmp_path / "installed"
+    facts = target / "disc_prior-1.2.dist-info"
+    for folder in (source / "disc_prior", facts):
+        folder.mkdir(parents=True)
+    (source / "disc_prior" / "__init__.py").write_text("from disc_prior.law import Disc\n")
+    (source / "disc_prior" / "law.py").write_text(PRIOR.format(name="Disc", file="c", sign=""))
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: disc-prior\nVersion: 1.2\n")
+    (facts / "entry_points.txt").write_text("[softprior.priors]\ndisc = disc_prior:Disc\n")
+    url = {"url": source.as_uri(), "dir_info": {"editable": True}}
+    (facts / "direct_url.json").write_text(json.dumps(url))
+    monkeypatch.syspath_prepend(str(target))
+    monkeypatch.syspath_prepend(str(source))
+    yield source
+    forget_packages()
+
+
+def forget_packages() -> None:
+    """What a new process has not imported."""
+    components.installed.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("disc_prior")]:
+        del sys.modules[name]
+
+
+def disc_ids(path: Path, *priors: object) -> list[str]:
+    forget_packages()
+    return ids(planned(path, *priors))
+
+
+def test_an_edit_of_an_editable_package_gives_its_trials_new_ids(project: Path, tmp_path: Path) -> None:
+    first = disc_ids(tmp_path, "isotropic", "disc")
+    (project / ".venv").mkdir()
+    (project / ".venv" / "other.py").touch()
+    assert disc_ids(tmp_path, "isotropic", "disc") == first
+    law = project / "disc_prior" / "law.py"
+    law.write_text(PRIOR.format(name="Disc", file="c", sign="-"))
+    second = disc_ids(tmp_path, "isotropic", "disc")
+    assert second[0] == first[0]
+    assert second[1] != first[1]
+
+
+def test_a_package_that_is_not_editable_counts_by_its_version(project: Path) -> None:
+    facts = project.parent / "installed" / "disc_prior-1.2.dist-info"
+    assert package_origin(Distribution.at(facts)).startswith("disc-prior 1.2 editable ")
+    (facts / "direct_url.json").write_text(json.dumps({"url": project.as_uri(), "dir_info": {}}))
+    assert package_origin(Distribution.at(facts)) == "disc-prior 1.2"
+    (facts / "direct_url.json").unlink()
+    assert package_origin(Distribution.at(facts)) == "disc-prior 1.2"
+
+
+def test_a_package_whose_component_lacks_a_method_is_refused(project: Path, tmp_path: Path) -> None:
+    law = project / "disc_prior" / "law.py"
+    law.write_text(law.read_text().replace("def fit(", "def fitted("))
+    with pytest.raises(
+        UserError, match=r"offers 'disc' among priors, but it has no fit\(\); fix or uninstall"
+    ):
+        disc_ids(tmp_path, "isotropic")
+
+
+def test_a_worker_with_another_version_of_the_code_refuses_the_trial(forgotten) -> None:
+    use_code(spiral())
+    require_origins([spiral().origin])
+    with pytest.raises(
+        UserError, match=r"planned with disc-prior 1\.2 editable abc, which this process does not"
+    ):
+        require_origins([spiral().origin, "disc-prior 1.2 editable abc"])
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("import torch\nimport helpers\n", 2),
+        ("from helpers import scale\n", 1),
+        ("def fit():\n    from helpers.inner import scale\n", 2),
+    ],
+)
+@pytest.mark.parametrize("on_path", [True, False])
+def test_a_file_that_imports_a_module_of_ones_own_is_refused(
+    text, line, on_path, tmp_path, monkeypatch
+) -> None:
+    (tmp_path / "helpers.py").write_text("scale = 1\n")
+    if on_path:
+        monkeypatch.syspath_prepend(str(tmp_path))
+    mine = tmp_path / "mine.py"
+    mine.write_text(text)
+    refusal = rf"--code mine\.py imports \S+helpers\.py \(line {line}\), .*; put its code into mine\.py, or"
+    with pytest.raises(UserError, match=refusal):
+        read_code(mine)
+
+
+def test_a_file_may_import_what_is_installed(project: Path, tmp_path: Path, monkeypatch) -> None:
+    """An editable package is not: its version says nothing of its edits."""
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from __future__ import annotations\nimport json, torch.nn\nimport softprior as sp, yaml\n"
+    )
+    assert read_code(mine).text == mine.read_text()
+    mine.write_text("import disc_prior\n")
+    with pytest.raises(UserError, match=r"imports \S+disc_prior \(line 1\)"):
+        read_code(mine)
+    (project / "disc_prior").rename(project.parent / "installed" / "disc_prior")
+    monkeypatch.syspath_prepend(str(project.parent / "installed"))  # forgets what stood where
+    assert read_code(mine).text == mine.read_text()
+    mine.write_text("from . import helpers\n")
+    with pytest.raises(UserError, match="line 1"):
+        read_code(mine)

@@ -16,7 +16,7 @@ import pytest
 
 from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec, StudySpec
-from softprior.inputs.study_files import load_study
+from softprior.inputs.study_files import load_grid
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, load_records
 from softprior.studies.describe import running
@@ -48,7 +48,7 @@ SHARED = {"hosts": "shared", "cpus": 1}
 
 
 def study(path: Path, *overrides: str, **changes: Any) -> Any:
-    return load_study(study_file(path / "study.yaml", **changes), overrides)
+    return load_grid(study_file(path / "study.yaml", **changes), overrides)
 
 
 def test_placement_is_no_part_of_a_trials_identity(tmp_path):
@@ -234,7 +234,7 @@ def assert_as_if_nothing_had_died(file: Path, root: Path, output: str) -> None:
     """That each trial ran to its end once, with the losses it has alone and one run in MLflow."""
     folder = StudyFolder(root / "results" / "small")
     records = ran(folder)
-    assert set(records) == {spec.id for spec in plan_study(load_study(file)).trials}
+    assert set(records) == {spec.id for spec in plan_study(load_grid(file)).trials}
     assert {record.status for record in records.values()} == {"finished"}
     assert len(ends(output)) == len(set(ends(output))) == len(records)
     for record in records.values():

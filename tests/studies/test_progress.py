@@ -41,7 +41,7 @@ def test_what_begins_right_after_a_line_is_said_although_nothing_follows(tmp_pat
         watch.progress(trials[1], [Step(record.steps[2], 6)])
         watch.ended(record)
     first, second, third, last = console.file.getvalue().splitlines()
-    assert first.endswith("soft · isotropic(scale=0.02) · 0.05 · seed 0  loading the model")
+    assert first.endswith("soft · isotropic · 0.05 · seed 0  loading the model")
     assert trials[1].id[:6] in second
     assert third.endswith("isotropic(scale=0.1) · 0.05 · seed 0  fitting vae place 2 of 30")
     assert "1/2" in last

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
-from softprior.inputs.study_files import load_study
+from softprior.inputs.study_files import load_grid
 from softprior.results.folder import StudyFolder
 from softprior.results.records import load_records, save_record
 from softprior.studies.plan import plan_study
@@ -41,7 +41,7 @@ def test_failed_trials_do_not_stop_the_others_and_nothing_runs_twice(tmp_path: P
     study = study_file(tmp_path / "small.yaml", priors=["fitted", {"isotropic": {"scale": 1e39}}])
     results = tmp_path / "results"
     folder = StudyFolder(results / "small")
-    fitted = next(t for t in plan_study(load_study(study)).trials if t.prior and t.prior.name == "fitted")
+    fitted = next(t for t in plan_study(load_grid(study)).trials if t.prior and t.prior.name == "fitted")
     stopped = failed(fitted, "stopped by a search of this name", {}).model_copy(update={"status": "stopped"})
     save_record(folder.record(fitted.id), stopped)
     code, output = here(study, results, ONE)
@@ -86,7 +86,7 @@ def test_stopped_it_goes_on_without_loss_or_duplicates(
     study = study_file(tmp_path / "small.yaml", priors=["fitted"], training=training)
     results = tmp_path / "results"
     folder = StudyFolder(results / "small")
-    trained = next(spec.id for spec in plan_study(load_study(study)).trials if spec.prior)
+    trained = next(spec.id for spec in plan_study(load_grid(study)).trials if spec.prior)
     checkpoint = folder.checkpoint(trained)
     process = start(study, results, ONE)
     wait_for(checkpoint.exists, process)

@@ -11,7 +11,7 @@ import pytest
 
 from softprior.activations.spec import ActivationsSpec
 from softprior.errors import UserError
-from softprior.inputs.study_files import load_study
+from softprior.inputs.study_files import load_grid
 from softprior.inputs.validation import validate
 from softprior.results.records import StepPoint
 from softprior.studies.plan import plan_study
@@ -87,13 +87,13 @@ def test_a_trial_says_what_it_was_at() -> None:
 
 def test_patience_is_no_part_of_a_trials_identity_and_must_have_an_effect(tmp_path: Path) -> None:
     patient, plain = (
-        plan_study(load_study(study_file(tmp_path / "study.yaml"), overrides))
+        plan_study(load_grid(study_file(tmp_path / "study.yaml"), overrides))
         for overrides in (("resources.patience=30",), ())
     )
     assert patient.study.resources.patience == 30
     assert [trial.id for trial in patient.trials] == [trial.id for trial in plain.trials]
     with pytest.raises(UserError, match=r"resources\.patience"):
-        load_study(study_file(tmp_path / "study.yaml"), ("resources.patience=0",))
+        load_grid(study_file(tmp_path / "study.yaml"), ("resources.patience=0",))
     data = {"name": "one", "model": "tiny", "tasks": ["arithmetic"], "resources": {"patience": 5}}
     with pytest.raises(UserError, match=r"resources\.patience belongs to studies"):
         validate(ActivationsSpec, data, "one.yaml")

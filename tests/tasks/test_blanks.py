@@ -1,9 +1,6 @@
 """Sentences, and the word in each that is blanked."""
 
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -79,13 +76,6 @@ def test_a_blank_is_unique_and_its_word_nowhere_in_the_input(words):
         assert found.word.lower() not in found.input.lower()
         assert found.input.replace(BLANK, found.word) == f"{sentence}\nAnswer:"
         assert not found.input.startswith(BLANK)
-
-
-def test_another_process_blanks_the_same_word():
-    code = f"from softprior.tasks.blanks import blanked; print(blanked({SENTENCE!r}).word)"
-    environment = {"PYTHONHASHSEED": "4711", "PYTHONPATH": str(Path(__file__).parents[2] / "platform")}
-    other = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert other.stdout.strip() == blanked(SENTENCE).word, other.stderr
 
 
 def test_a_lone_sentence_has_no_control():

@@ -268,6 +268,8 @@ def test_few_chunks_still_come_from_many_documents(documents, tokenizer):
         ("table.csv", "a,b", "cannot be read from .*table.csv"),
         ("missing.txt", None, "does not exist"),
         ("empty", "folder", "contains no .txt files"),
+        ("nothing.jsonl", "", r"the data file .*nothing\.jsonl is empty \(0 bytes\); fetch it again"),
+        ("nothing.txt", "", r"the data file .*nothing\.txt is empty \(0 bytes\); fetch it again"),
         ("broken.json.gz", "not gzip", r"has 0 \(in .*, line 1: .*damaged here .* lost; fetch it again\)"),
         (
             "stack.jsonl",
@@ -295,7 +297,10 @@ def test_an_unknown_source():
 
 
 def test_another_mode_is_refused_with_the_task_for_it():
-    with pytest.raises(UserError, match=r"mode = 'close': must be continue, .* is the task cloze"):
+    with pytest.raises(
+        UserError,
+        match=r"mode = 'close': must be continue, the default, so leave it out; .* use the task cloze",
+    ):
         validate(Language, {"mode": "close"}, "study.yaml")
 
 

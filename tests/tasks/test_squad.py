@@ -137,6 +137,31 @@ def test_malformed_rows_are_set_aside_and_named(source, write):
     ]
 
 
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        ("Paris", """'answers' is not a list but 'Paris'; write [{"text": ..., "answer_start": ...}]"""),
+        (["Paris"], """'answers' has no objects but 'Paris'; write [{"text": ..., "answer_start": ...}]"""),
+        (None, "there are no answers"),
+        ({"text": [], "answer_start": []}, "there are no answers"),
+    ],
+)
+def test_answers_of_another_form_are_named(source, write, answers, reason):
+    source["data"][0]["paragraphs"][0]["qas"][0]["answers"] = answers
+    (row,) = Squad(data=write(source)).splits().quarantined
+    assert (row.index, row.reason) == ("data[0].paragraphs[0].qas[0]", reason)
+
+
+@pytest.mark.parametrize("name", ["mine.json", "mine.jsonl", "mine.parquet"])
+def test_an_empty_file_is_called_empty(write, name):
+    task = Squad(data=write("", name))
+    for read in (Squad.check_data, Squad.splits):
+        with pytest.raises(
+            UserError, match=r"the data file .*mine\.\w+ is empty \(0 bytes\); fetch it again"
+        ):
+            read(task)
+
+
 def test_a_wrong_answer_start_is_mended_and_counted(source, write):
     answers = source["data"][0]["paragraphs"][0]["qas"][0]["answers"]
     answers[0]["answer_start"] += 5

@@ -220,12 +220,12 @@ def test_a_run_is_renamed_when_its_study_grows(ended, uri: str) -> None:
     trained = next(t for t in trials if t.prior and t.prior.name == "isotropic")
     MlflowTracker(uri, study, trials, folder).close(records)
     wider = trained.model_copy(
-        update={"prior": Entry(name="isotropic", params={**trained.prior.params, "scale": 0.5})}
+        update={"method": Entry(name="soft", params={**trained.method.params, "tokens": 5})}
     )
     MlflowTracker(uri, study, (*trials, wider), folder).close(records)
     names = set(statuses(uri))
     assert {"small", *labels((*trials, wider)).values()} - names == {labels((*trials, wider))[wider.id]}
-    assert any("isotropic(scale=" in name for name in names)
+    assert any("soft(tokens=4)" in name for name in names)
 
 
 def test_a_server_that_is_away_is_said_and_gets_everything_later(ended, tmp_path: Path, monkeypatch) -> None:

@@ -78,8 +78,13 @@ def test_rates_and_parameters_of_priors_are_numbers() -> None:
     mixture = PRIORS["mixture"].model_validate({"priors": [{"isotropic": {"scale": 0.3}}, "fitted"]})
     found = parameters(trial(prior=mixture, rate=Rate(value=0.0123456789, relative=True)))
     assert (float(found["rate"]), found["rate.relative"]) == (0.0123456789, "True")
-    assert float(found["prior.priors.0.isotropic.scale"]) == 0.3
-    assert found["prior"] == "mixture"
+    assert float(found["prior.priors.0.scale"]) == 0.3
+    assert [found[name] for name in ("prior", "prior.priors.0", "prior.priors.1")] == [
+        "mixture",
+        "isotropic",
+        "fitted",
+    ]
+    assert parameters(trial(prior=PRIORS["vocabulary"]()))["prior"] == "vocabulary", "it has no parameters"
     assert "rate.relative" not in parameters(trial(rate=Rate(value=0.5)))
 
 

@@ -29,6 +29,9 @@ def describe(plan: Plan, with_findings: bool) -> list[str]:
         if tokens:
             about = "" if shards[0].file == "" else "about "
             lines.append(f"  {task}: {about}{counted(tokens, 'token')} in {counted(len(shards), 'shard')}")
+    if spec.prompts:
+        names = ", ".join(prompt.name for prompt in spec.prompts)
+        lines.append(f"  the states at the positions of {counted(len(spec.prompts), 'prompt')}: {names}")
     if plan.shuffled_tokens:
         lines.append(f"  and about {counted(plan.shuffled_tokens, 'token')} again with their words shuffled")
     lines += [f"  note: {note}" for note in plan.model.notes]
@@ -62,7 +65,7 @@ def _sites(plan: Plan) -> str:
 
 def _findings(plan: Plan, blocks: int) -> int:
     """Tasks and pairs of tasks over all sites but keys and values, which have no findings."""
-    sites, tasks = plan.spec.sites, len(plan.groups) - 1
+    sites, tasks = plan.spec.sites, len(plan.tasks)
     own = sites if not isinstance(sites, str) else ()
     count = sum(not site.startswith(("key.", "value.")) for site in own) if own else blocks + 2
     return count * (tasks + math.comb(tasks, 2))
@@ -73,7 +76,8 @@ def _bytes(plan: Plan, blocks: int, hidden: int) -> float:
     sites = plan.spec.sites
     count = len(sites) if not isinstance(sites, str) else blocks + 2 + 2 * blocks * (sites == "all")
     each = 4 * hidden**2 + 4 * hidden * plan.spec.sample
-    return float((len(plan.groups) - 1) * count * CLASSES * each)
+    prompts = count * 4 * hidden**2 if plan.spec.prompts else 0  # one class, of few vectors
+    return float(len(plan.tasks) * count * CLASSES * each + prompts)
 
 
 def _duration(seconds: float) -> str:

@@ -6,22 +6,21 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
+from softprior.activations.prompts import check_fits, check_prompts, identities, read_posterior
 from softprior.activations.spec import ActivationsSpec
 from softprior.activations.texts import Shard, Source, sources
 from softprior.assets import fingerprints
-from softprior.assets.architecture import architecture
+from softprior.assets.architecture import Config, architecture
 from softprior.assets.models import KnownModel, known_model, resolve_model
-from softprior.assets.named import here
 from softprior.assets.tokens import reserved
 from softprior.errors import UserError
 from softprior.inputs.labels import counted
 from softprior.models.entry import embeddings_change
 from softprior.models.load import load_tokenizer
 from softprior.prompt import Shape
-from softprior.results.posteriors import load_posterior
-from softprior.statistics.units import VOCABULARY
+from softprior.statistics.units import PROMPTS, VOCABULARY
+from softprior.training.corrections import HostFacts
 
 PATHS = 8
 """Texts of a task whose states are kept whole, for figures; all come from one shard."""
@@ -33,12 +32,13 @@ class Plan:
 
     Attributes:
         spec: the file, as read.
-        identity: fingerprints of the model, of every source by name, and of the prompt; `resid.0` where
-            the family changes embeddings before block 0.
-        groups: by source, names of the groups that get a mean of their own.
+        identity: fingerprints of the model, of every source by name, of the prompt in front of texts, and
+            of every followed prompt by name; `resid.0` where the family changes embeddings before block 0.
+        groups: by source, names of the groups that get a mean of their own; vocabulary and followed
+            prompts are sources too.
         shards: every part of every source.
         model: what is known of the model.
-        notes: rows of tasks that are left out, one sentence per task.
+        notes: rows of tasks that are left out, one sentence per task; which texts states of prompts are for.
     """
 
     spec: ActivationsSpec
@@ -51,9 +51,14 @@ class Plan:
     @property
     def key(self) -> str:
         """Identifies what decides the result, and not where and with how many workers it runs."""
-        where = {"resources", "tracking", "description", "prompt"}
+        where = {"resources", "tracking", "description", "prompt", "prompts"}  # `identity` has what they are
         value = [self.spec.model_dump(mode="json", exclude=where), self.identity, self.shard_facts()]
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks and files: the sources that are texts."""
+        return tuple(name for name in self.groups if name not in (VOCABULARY, PROMPTS))
 
     @property
     def tokens(self) -> int:
@@ -80,19 +85,17 @@ def plan_activations(spec: ActivationsSpec, where: str = "activations") -> Plan:
     _check_sites(spec, model.shape, where)
     identity = {"model": model.fingerprint}
     if spec.prompt is not None:
-        try:
-            path = here(spec.prompt)
-        except UserError as error:
-            raise UserError(f"{where}: prompt: {error}") from None
-        _check_prompt(spec, path, model, where)
+        posterior, path = read_posterior(spec.prompt, "prompt", where)
+        check_fits(posterior, f"{where}: prompt = {path}", model, spec.model.id)
         identity["prompt"] = fingerprints.of_file(path)
+    check_prompts(spec, model, where)
+    identity |= identities(spec)
     loaded = load_tokenizer(spec.model)
     left = len(reserved(loaded.tokenizer))
     if left:
         identity[f"data.{VOCABULARY}"] = f"less {counted(left, 'reserved token')}"
-    if (isinstance(spec.sites, str) or "resid.0" in spec.sites) and embeddings_change(
-        architecture(resolve_model(spec.model).folder).config
-    ):
+    config = architecture(resolve_model(spec.model).folder).config
+    if (isinstance(spec.sites, str) or "resid.0" in spec.sites) and embeddings_change(config):
         identity["resid.0"] = "embeddings"  # it once was what entered block 0
     known = sources(spec, loaded, where)
     shards = [Shard(f"{VOCABULARY}-00000", VOCABULARY, "", 0, 0, 0, 1)]
@@ -100,8 +103,23 @@ def plan_activations(spec: ActivationsSpec, where: str = "activations") -> Plan:
         identity[f"data.{source.name}"] = source.fingerprint
         shards += _with_sequences(source, spec)
     groups = {VOCABULARY: (), **{name: source.groups for name, source in known.items()}}
-    notes = tuple(note for source in known.values() for note in source.notes)
-    return Plan(spec, model, identity, groups, tuple(shards), notes)
+    notes = [note for source in known.values() for note in source.notes]
+    if spec.prompts:
+        shards.append(Shard(f"{PROMPTS}-00000", PROMPTS, "", 0, 0, 0, 1))
+        groups[PROMPTS] = tuple(sorted(prompt.name for prompt in spec.prompts))
+        notes += _for_short_texts(spec, config)
+    return Plan(spec, model, identity, groups, tuple(shards), tuple(notes))
+
+
+def _for_short_texts(spec: ActivationsSpec, config: Config) -> list[str]:
+    """A note where a long text would turn the prompt in front of it otherwise (longrope, dynamic)."""
+    steady = HostFacts.of_config(config).steady
+    if steady is None:
+        return []
+    return [
+        f"prompts: positions in {spec.model.id} depend on the length of the sequence from {steady:,} on; the "
+        "states of prompts are those in front of shorter texts"
+    ]
 
 
 def _with_sequences(source: Source, spec: ActivationsSpec) -> Iterable[Shard]:
@@ -118,23 +136,6 @@ def _with_sequences(source: Source, spec: ActivationsSpec) -> Iterable[Shard]:
         replace(shard, sequences=count, paths=min(count, PATHS) if i == most else 0)
         for i, (shard, count) in enumerate(zip(shards, counts, strict=True))
     ]
-
-
-def _check_prompt(spec: ActivationsSpec, path: Path, model: KnownModel, where: str) -> None:
-    posterior, shape = load_posterior(path), model.shape
-    trained = (posterior.header.get("model") or {}).get("fingerprint")
-    if trained is not None and trained != model.fingerprint:
-        raise UserError(
-            f"{where}: prompt = {path} was trained for another model ({trained[:12]} instead of "
-            f"{model.fingerprint[:12]}); give a posterior of {spec.model.id}"
-        )
-    for place, vectors in posterior.final.items():
-        width = None if shape is None else shape.width(place)
-        if width is not None and vectors.shape[1] != width:
-            raise UserError(
-                f"{where}: prompt = {path} has vectors of {vectors.shape[1]} dimensions at {place.name}, but "
-                f"{spec.model.id} takes {width}; give a posterior of {spec.model.id}"
-            )
 
 
 def _check_sites(spec: ActivationsSpec, shape: Shape | None, where: str) -> None:

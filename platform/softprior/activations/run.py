@@ -24,7 +24,6 @@ from softprior.results.lease import locked
 from softprior.results.provenance import code
 from softprior.results.storage import RemotePath, local_copy, remove_folder, replaced_folder
 from softprior.statistics.store import site_order
-from softprior.statistics.units import VOCABULARY
 from softprior.training.environment import versions
 
 ROUNDS = 3
@@ -300,7 +299,7 @@ def _finish(plan: Plan, folder: RunFolder, failed: dict[str, str]) -> Summary:
     A task of which nothing could be read has no part in the store, and costs the others nothing.
 
     Raises:
-        UserError: nothing could be read but the vocabulary.
+        UserError: no task could be read.
     """
     with replaced_folder(folder.store) as store:
         tasks = _merge(plan, folder, store, failed)
@@ -351,7 +350,7 @@ def _merge(plan: Plan, folder: RunFolder, store: Path, failed: dict[str, str]) -
         lost = [reason for name in sorted(shards) for reason in shards[name].get("lost", [])]
         seconds = round(sum(facts.get("seconds", 0) for facts in shards.values()), 1)
         tasks[task] = {**total, "seconds": seconds, "sites": sites, "malformed": reasons[:10], "lost": lost}
-    if none and tasks.keys() <= {VOCABULARY}:
-        task, reason = list(none.items())[-1]
-        raise UserError(f"nothing of {task} could be read: {reason}")
+    if tasks.keys().isdisjoint(plan.tasks):
+        task = plan.tasks[-1]
+        raise UserError(f"nothing of {task} could be read: {none[task]}")
     return tasks

@@ -31,6 +31,18 @@ class FilesSpec(Spec):
     length: Annotated[int, Field(ge=2)] = 256
 
 
+class PromptSpec(Spec):
+    """A trained prompt whose own states are collected.
+
+    Attributes:
+        name: of the prompt in the store, the findings and the figures.
+        file: a posterior file that a study left; it may be in a bucket.
+    """
+
+    name: Name
+    file: Named
+
+
 class ActivationsSpec(Spec):
     """One run over tasks x sites x token classes of a frozen model.
 
@@ -46,6 +58,8 @@ class ActivationsSpec(Spec):
         massive: a token is massive if its norm is more than this many times its site's median.
         exact: products in float64 instead of float32; twice as slow and for oracles.
         prompt: a posterior file whose trained prompt is put in front of every text.
+        prompts: posteriors whose states at the prompt's own positions are collected, as the token class
+            `prompt`. They change nothing else in the store.
         shard_tokens: tokens between two writings of partial results.
         batch_tokens: most tokens of one forward pass.
         seed: of the samples.
@@ -65,6 +79,7 @@ class ActivationsSpec(Spec):
     massive: Annotated[float, Field(gt=1)] = 10.0
     exact: bool = False
     prompt: Named | None = None
+    prompts: tuple[PromptSpec, ...] = ()
     shard_tokens: Annotated[int, Field(ge=1)] = 32_768
     batch_tokens: Annotated[int, Field(ge=1)] = 4096
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -102,6 +117,10 @@ class ActivationsSpec(Spec):
             raise ValueError(
                 f"tasks and files name '{twice}' twice, but each needs its own folder; rename or merge them"
             )
+        followed = [prompt.name for prompt in self.prompts]
+        again = next((name for name in followed if followed.count(name) > 1), None)
+        if again is not None:
+            raise ValueError(f"prompts names '{again}' twice, but a name stands for one prompt; rename one")
         return self
 
     @property

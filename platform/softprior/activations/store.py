@@ -10,6 +10,7 @@ import torch
 from softprior.activations.collector import SINKS
 from softprior.activations.state import ClassState, SiteState, Tensors
 from softprior.statistics.store import SiteStatistics, Tables, save_statistics
+from softprior.statistics.units import PROMPTS
 from softprior.tasks.parts import DATA
 
 
@@ -46,7 +47,10 @@ def write_site(
         "documents": documents,
     }
     facts["sample"] = state.sample
-    merged = {"all": [name for name in DATA if name in classes]}
+    if task == PROMPTS:
+        facts["prompts"] = {name: identity[f"prompts.{name}"] for name in groups}
+    data = [name for name in DATA if name in classes]
+    merged = {"all": data} if data else {}
     return save_statistics(folder, task, site, identity["model"], classes, merged, tables, facts)
 
 

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from softprior.activations.collector import Collector, Medians, Sinks, base_sites, batch_of
 from softprior.activations.folder import RunFolder
 from softprior.activations.passes import Observer, followed, passes
+from softprior.activations.prompts import follow, followed_prompts, identities
 from softprior.activations.sequences import Sequences
 from softprior.activations.spec import ActivationsSpec
 from softprior.activations.state import Partial, ShardFacts, TaskState
@@ -29,7 +30,7 @@ from softprior.results.files import write_json
 from softprior.results.posteriors import load_posterior
 from softprior.results.storage import local_copy, location
 from softprior.statistics.keyed_sample import hash_keys
-from softprior.statistics.units import VOCABULARY
+from softprior.statistics.units import PROMPTS, VOCABULARY
 from softprior.tasks.parts import PARTS
 from softprior.tasks.prepare import Text
 
@@ -70,6 +71,7 @@ class Worker:
         found = {"model": loaded.fingerprint}
         if self._spec.prompt is not None:
             found["prompt"] = fingerprints.of_file(here(self._spec.prompt))
+        found |= identities(self._spec)
         found |= {f"data.{name}": source.fingerprint for name, source in self._sources.items()}
         changed = [name for name, value in found.items() if identity[name] != value]
         if changed:
@@ -114,10 +116,13 @@ class Worker:
 
     def _read(self, shard: Shard) -> tuple[TaskState, ShardFacts]:
         """Adds the texts of a shard to this worker's state of the task."""
-        started = time.monotonic()
+        started, spec = time.monotonic(), self._spec
         if shard.source == VOCABULARY:
             return self._read_vocabulary(shard)
-        source, spec = self._sources[shard.source], self._spec
+        if shard.source == PROMPTS:
+            state = follow(self._host, followed_prompts(spec.prompts), self._sites, spec.exact)
+            return state, state.shards[shard.name]
+        source = self._sources[shard.source]
         reading = source.read(shard)
         state = self._load(source)
         sinks = Sinks(self._medians(source), spec.massive, self._bases)

@@ -90,7 +90,7 @@ def read_adapter(folder: Path) -> Adapter:
     """
     if not (folder / CONFIG).is_file():
         raise UserError(f"the adapter folder {folder} contains no {CONFIG}; give the folder that PEFT saved")
-    config = read_header(folder / CONFIG)
+    config = read_header(folder / CONFIG, "save the adapter again")
     peft_type = _peft_type(config, folder)
     embeddings, digest = _embeddings(folder)
     # Converters write the few keys that they know of; the tensor has its own shape.

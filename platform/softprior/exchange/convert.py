@@ -12,7 +12,7 @@ from softprior.exchange.adapters import Adapter, check_target, read_adapter, wri
 from softprior.exchange.layout import PeftType, config_sizes, peft_form, places_of, sizes_of
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
-from softprior.results.posteriors import Posterior, load_posterior, save_posterior
+from softprior.results.posteriors import SUFFIX, Posterior, load_posterior, save_posterior
 from softprior.results.provenance import code
 from softprior.training.environment import versions
 
@@ -74,9 +74,13 @@ def import_adapter(folder: Path, posterior: Path, model: ModelSpec) -> Exchanged
 
     Raises:
         UserError: the folder is damaged or contains something else, it belongs to a model of other
-            sizes, or the file exists.
+            sizes, or the file exists or is not named as posterior files are.
     """
     folder, posterior = folder.expanduser().resolve(), posterior.expanduser().resolve()
+    if posterior.suffix != SUFFIX:
+        raise UserError(
+            f"a posterior file ends with {SUFFIX}, but {posterior} does not; write {posterior.name}{SUFFIX}"
+        )
     if posterior.exists():
         raise UserError(f"{posterior} exists, and nothing is overwritten; choose another file")
     adapter = read_adapter(folder)

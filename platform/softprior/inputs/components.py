@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from importlib.metadata import entry_points
+from importlib.metadata import Distribution, entry_points
+from pathlib import Path
 from typing import Any, Generic, NamedTuple, get_args
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from pydantic import ValidationError
 
 from softprior.errors import UserError, nearest
-from softprior.inputs.specs import Entry, SaysWhere, Spec, SpecT
+from softprior.inputs.sources import sources_hash
+from softprior.inputs.specs import Entry, SaysWhere, Shown, Spec, SpecT
 from softprior.inputs.validation import validate, validate_inner
 
 
@@ -38,7 +43,7 @@ def installed(group: str) -> Mapping[str, Offered]:
     """
     found = {}
     for point in entry_points(group=group):
-        origin = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+        origin = package_origin(point.dist) if point.dist else point.value
         try:
             found[point.name] = Offered(point.load(), origin)
         except Exception as error:  # whatever a package does when it is imported
@@ -47,6 +52,21 @@ def installed(group: str) -> Mapping[str, Offered]:
                 "fix or uninstall it"
             ) from error
     return found
+
+
+def missing_methods(kind: type) -> list[str]:
+    """Methods that a class has to define and does not."""
+    return sorted(getattr(kind, "__abstractmethods__", ()))
+
+
+def package_origin(package: Distribution) -> str:
+    """A package by name and version. An editable one also by its sources, whose edits leave the version."""
+    origin = f"{package.name} {package.version}"
+    installed_from = json.loads(package.read_text("direct_url.json") or "{}")  # PEP 610
+    if not installed_from.get("dir_info", {}).get("editable"):
+        return origin
+    project = Path(url2pathname(urlsplit(installed_from["url"]).path))
+    return f"{origin} editable {sources_hash(project)}"
 
 
 class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
@@ -118,6 +138,12 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
                     f"{offered.origin} offers '{name}' among {self.axis}, but it is not a subclass of "
                     f"{self.base.__module__}.{self.base.__name__}; fix or uninstall it"
                 )
+            missing = missing_methods(offered.kind)
+            if missing:
+                raise UserError(
+                    f"{offered.origin} offers '{name}' among {self.axis}, but it has no {missing[0]}(); "
+                    "fix or uninstall it"
+                )
         return {**packages, **_OWN.get(self.axis, {})}
 
     def component(self, entry: Entry, where: str | None = None, at: str = "") -> SpecT:
@@ -172,11 +198,23 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
         """The entry of a component inside another, as JSON."""
         return self.entry(component).model_dump(mode="json")
 
-    def entry(self, component: SpecT) -> Entry:
-        """The entry that names a component, every parameter written out."""
+    def entry(self, component: SpecT, label: str | None = None) -> Entry:
+        """The entry that names a component, every parameter written out.
+
+        People see the component's own name or its label, and the parameters that are not at their defaults.
+        """
         name, params = self.name(component), component.model_dump(mode="json")
         written = self.written_as.get(name, Entry(name=name))
-        return Entry(name=written.name, params={**params, **written.params})
+        entry = Entry(name=written.name, params={**params, **written.params})
+        changed = component.model_dump(mode="json", exclude_defaults=True)
+        return entry.shown_as(Shown(label or name, {key: params[key] for key in changed}))
+
+    def recognised(self, entry: Entry) -> Entry:
+        """The entry as `entry` makes it; as it is where its component is unknown here or has changed."""
+        try:
+            return self.entry(self.component(entry))
+        except UserError:
+            return entry
 
     def _meant(self, entry: Entry) -> Entry:
         """The entry under the name of its kind: the opposite of `written_as`."""
@@ -211,6 +249,10 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
         others = {offered.kind: offered.origin for offered in self._others.values()}
         kinds = [type(part) for part in _parts(component)]
         return tuple(sorted({others[kind] for kind in kinds if kind in others}))
+
+    def all_origins(self) -> set[str]:
+        """Where all kinds come from that are not softprior's own."""
+        return {offered.origin for offered in self._others.values()}
 
     def name(self, component: SpecT) -> str:
         """The name of a component."""

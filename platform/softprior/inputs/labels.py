@@ -6,22 +6,37 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from softprior.inputs.specs import Entry, TrialSpec
 
 LONG = 24
 """Characters above which a text is abbreviated, if it can then still be told from the others."""
 
+NO_TERMS = "none"
+"""The regularisers of a trial without any, in tables."""
+
 SHORTEST = 6
 """Fewest characters of an id that are shown."""
 
 
-def labels(trials: Sequence[TrialSpec]) -> dict[str, str]:
-    """Task, method, prior, regularisers, rate and seed of every trial, by trial id.
+class Axes(NamedTuple):
+    """The axes of a trial in words; None for those that it does not have."""
 
-    Parameters are shown only where trials of the same names differ in them:
-    `arithmetic · soft · isotropic(scale=0.1) · 0.005 · seed 0`.
+    task: str
+    method: str
+    prior: str | None = None
+    regularisers: tuple[str, ...] = ()
+    rate: str | None = None
+    seed: str | None = None
+
+
+def axes(trials: Sequence[TrialSpec]) -> dict[str, Axes]:
+    """The axes of every trial, by trial id.
+
+    Entries have the labels of the study file. Without, they have their component's name, with the parameters
+    in which those of one name differ from each other and from the defaults: `isotropic(scale=0.1)`.
     """
     tasks = names(trial.task for trial in trials)
     # Within a task: the text of a written instruction follows from the task, which the label names.
@@ -31,22 +46,63 @@ def labels(trials: Sequence[TrialSpec]) -> dict[str, str]:
     found = {}
     for trial in trials:
         task = trial.task.canonical()
-        parts = [tasks[task], methods[task][trial.method.canonical()]]
+        there = Axes(tasks[task], methods[task][trial.method.canonical()])
         if trial.prior is not None and trial.rate is not None:
-            parts += [priors[trial.prior.canonical()], *(terms[t.canonical()] for t in trial.regularisers)]
-            parts += [trial.rate.label, f"seed {trial.seed}"]
-        found[trial.id] = " · ".join(parts)
+            own = tuple(terms[term.canonical()] for term in trial.regularisers)
+            prior = priors[trial.prior.canonical()]
+            there = Axes(*there[:2], prior, own, trial.rate.label, str(trial.seed))
+        found[trial.id] = there
     return found
 
 
-def names(entries: Iterable[Entry]) -> dict[str, str]:
-    """A name for every entry, by its canonical text, with the parameters that entries of one name differ in.
+def labels(trials: Sequence[TrialSpec]) -> dict[str, str]:
+    """Task, method, prior, regularisers, rate and seed of every trial in a line, by trial id.
 
-    A parameter that is null is left out. Different entries have different names.
+    `arithmetic · soft · isotropic(scale=0.1) · 0.005 · seed 0`, see `axes`.
+    """
+    return {trial: in_line(own) for trial, own in axes(trials).items()}
+
+
+def in_line(own: Axes, without: Container[str] = ()) -> str:
+    """A trial's axes in a line, except for some."""
+    parts = {**own._asdict(), "regularisers": " · ".join(own.regularisers)}
+    if own.seed is not None:
+        parts["seed"] = f"seed {own.seed}"
+    return " · ".join(text for axis, text in parts.items() if text and axis not in without)
+
+
+def common(trials: Iterable[Axes]) -> dict[str, str]:
+    """The axes, in words, that are the same in all trials that have them, and need to be said only once.
+
+    The method is not among them: it says what a trial is.
+    """
+    found = {}
+    several = list(trials)
+    for axis in ("task", "prior", "rate", "seed"):
+        values = {getattr(own, axis) for own in several} - {None}
+        if len(values) == 1:
+            found[axis] = str(*values)
+    terms = {own.regularisers for own in several if own.prior is not None}
+    if len(terms) == 1:
+        found["regularisers"] = " + ".join(*terms) or NO_TERMS
+    return found
+
+
+def common_in_words(trials: Iterable[Axes], axes: Sequence[str]) -> str:
+    """What `common` finds on some axes, in words: `rate 0.01 relative, seed 0`; empty if there is nothing."""
+    found = common(trials)
+    return ", ".join(f"{a} {found[a]}" for a in axes if a in found and found[a] != NO_TERMS)
+
+
+def names(entries: Iterable[Entry]) -> dict[str, str]:
+    """A name for every entry, by its canonical text: what is shown of it.
+
+    Entries with the same name are told apart by the parameters in which they differ. Different entries have
+    different names.
     """
     kinds: dict[str, dict[str, Entry]] = {}
-    for entry in entries:
-        kinds.setdefault(entry.name, {})[entry.canonical()] = entry
+    for text, entry in {entry.canonical(): entry for entry in entries}.items():
+        kinds.setdefault(entry.shown.name, {})[text] = entry
     return {text: name for alike in kinds.values() for text, name in _apart(alike).items()}
 
 
@@ -71,15 +127,16 @@ def numbered(words: Sequence[str]) -> list[str]:
 def _apart(alike: dict[str, Entry]) -> dict[str, str]:
     """Names of entries that share one."""
     shown: dict[str, list[str]] = {text: [] for text in alike}
-    for parameter in dict.fromkeys(name for entry in alike.values() for name in entry.params):
-        values = [entry.params.get(parameter) for entry in alike.values()]
-        if all(value == values[0] for value in values):
+    params = [entry.shown.params for entry in alike.values()]
+    for parameter in dict.fromkeys(name for own in params for name in own):
+        having = [text for text, own in zip(alike, params, strict=True) if parameter in own]
+        values = [own[parameter] for own in params if parameter in own]
+        if len(having) == len(alike) and all(value == values[0] for value in values):
             continue
-        for given, value, text in zip(shown.values(), values, _texts(values), strict=True):
-            if value is not None:
-                given.append(f"{parameter}={text}")
+        for text, value in zip(having, _texts(values), strict=True):
+            shown[text].append(f"{parameter}={value}")
     return {
-        text: entry.name + (f"({', '.join(shown[text])})" if shown[text] else "")
+        text: entry.shown.name + (f"({', '.join(shown[text])})" if shown[text] else "")
         for text, entry in alike.items()
     }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -20,6 +20,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    PrivateAttr,
     SerializerFunctionWrapHandler,
     field_validator,
     model_serializer,
@@ -88,24 +89,102 @@ class SaysWhere:
     """
 
 
+class Shown(NamedTuple):
+    """What people see of an entry.
+
+    Attributes:
+        name: its label, or else the name of its component.
+        params: those that are not at their defaults.
+    """
+
+    name: str
+    params: dict[str, object]
+
+
 class Entry(Spec):
-    """A component by name, with parameters: `isotropic` or `{isotropic: {scale: 0.02}}` in YAML."""
+    """A component by name, with parameters: `isotropic` or `{isotropic: {scale: 0.02}}` in YAML.
+
+    Entries with the same name and parameters are equal, whatever is shown of them.
+    """
 
     name: str
     params: dict[str, object] = {}
+    _shown: Shown | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")
     @classmethod
     def _from_yaml(cls, value: object) -> object:
-        if isinstance(value, str):
-            return {"name": value}
-        if isinstance(value, cls) or (isinstance(value, dict) and "name" in value):
+        return value if isinstance(value, cls) else _entry(value)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Entry):
+            return NotImplemented
+        return (self.name, self.params) == (other.name, other.params)
+
+    @property
+    def shown(self) -> Shown:
+        """What people see; the defaults of an entry that no table has made are unknown, apart from null."""
+        if self._shown is not None:
+            return self._shown
+        return Shown(self.name, {key: value for key, value in self.params.items() if value is not None})
+
+    def shown_as(self, shown: Shown) -> Entry:
+        """The same entry under another name, or with other parameters, for people."""
+        found = self.model_copy()
+        found._shown = shown
+        return found
+
+
+def _entry(value: object) -> object:
+    """An entry as it is in JSON."""
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, Entry):
+        return {"name": value.name, "params": value.params}
+    if isinstance(value, dict) and "name" in value:
+        return value
+    if isinstance(value, dict) and len(value) == 1:
+        name, params = next(iter(value.items()))
+        if params is None or isinstance(params, dict):
+            return {"name": name, "params": params or {}}
+    raise ValueError("must be a name, or one name with its parameters, as {NAME: {PARAMETER: VALUE}}")
+
+
+LABEL = "label"
+"""Key of an entry's label, beside the name of its component."""
+
+
+def _checked_label(label: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,19}", label):
+        raise ValueError(
+            "must be 1 to 20 letters, digits, '_', '-', '.' or '+', the first a letter or digit; it stands "
+            "in the rows of tables"
+        )
+    return label
+
+
+class LabelledEntry(Entry):
+    """An entry of an axis, which may have a label: `{isotropic: {scale: 0.02}, label: narrow}` in YAML.
+
+    A label is only for people and is no part of what trials are.
+    """
+
+    label: Annotated[str, AfterValidator(_checked_label)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, value: object) -> object:
+        if isinstance(value, cls):
             return value
-        if isinstance(value, dict) and len(value) == 1:
-            name, params = next(iter(value.items()))
-            if params is None or isinstance(params, dict):
-                return {"name": name, "params": params or {}}
-        raise ValueError("must be a name, or one name with its parameters, as {NAME: {PARAMETER: VALUE}}")
+        if not isinstance(value, dict) or len(value) == 1 or LABEL not in value:
+            return _entry(value)
+        found = _entry({key: inner for key, inner in value.items() if key != LABEL})
+        return {**found, LABEL: value[LABEL]} if isinstance(found, dict) else found
+
+    @model_serializer(mode="wrap")
+    def _to_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        found: dict[str, object] = handler(self)
+        return {key: value for key, value in found.items() if key != LABEL or value is not None}
 
 
 _NONE: tuple[object, ...] = ("none", {"none": None}, {"none": {}})
@@ -350,7 +429,7 @@ class TrackingSpec(Spec):
         )
 
 
-Regularisers = Annotated[tuple[Entry, ...], BeforeValidator(_several)]
+Regularisers = Annotated[tuple[LabelledEntry, ...], BeforeValidator(_several)]
 """One value of the axis `regularisers`: `none`, one term, or a list of terms."""
 Pairing = Literal["noise", "none"]
 
@@ -365,9 +444,9 @@ class StudySpec(Spec):
     name: Name
     description: str = ""
     model: ModelSpec
-    priors: Annotated[tuple[Entry, ...], Field(min_length=1)]
-    methods: Annotated[tuple[Entry, ...], Field(min_length=1)]
-    tasks: Annotated[tuple[Entry, ...], Field(min_length=1)]
+    priors: Annotated[tuple[LabelledEntry, ...], Field(min_length=1)]
+    methods: Annotated[tuple[LabelledEntry, ...], Field(min_length=1)]
+    tasks: Annotated[tuple[LabelledEntry, ...], Field(min_length=1)]
     regularisers: Annotated[tuple[Regularisers, ...], Field(min_length=1)] = ((),)
     rates: Annotated[tuple[Rate, ...], Field(min_length=1)]
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(min_length=1)]

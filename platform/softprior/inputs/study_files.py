@@ -133,8 +133,8 @@ def parse_value(text: str) -> object:
     return yaml.load(text, _Value)  # noqa: S506  a subclass of SafeLoader
 
 
-def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
-    """Reads a study file; see `load_spec`."""
+def load_grid(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
+    """Reads the file of a study that is not a search; see `load_spec`."""
     return load_spec(StudySpec, path, overrides)
 
 
@@ -171,9 +171,31 @@ def read_data(kind: type[Spec], path: Path, overrides: tuple[str, ...] = ()) -> 
         raise UserError(f"{path}, {_problem(error, text)}") from None
     if not isinstance(data, dict):
         raise UserError(f"{path} must be a mapping with the keys {', '.join(kind.model_fields)}")
+    _require_kind(kind, path, data)
     for override in overrides:
         _apply(data, override)
     return data
+
+
+COMMANDS = {
+    "jobs.study": frozenset({"priors", "methods", "rates", "seeds", "training", "evaluation", "search"}),
+    "jobs.activations": frozenset({"files", "sites", "sample", "sequences", "shard_tokens", "batch_tokens"}),
+}
+"""Top-level keys by which the file of a command is told from those of others."""
+
+
+def _require_kind(kind: type[Spec], path: Path, data: dict[str, object]) -> None:
+    """Refuses a file of another command, which would otherwise have one unknown key after another.
+
+    Raises:
+        UserError: all its telling keys are another's.
+    """
+    own = set(kind.model_fields) & set(data)
+    for command, telling in COMMANDS.items():
+        if telling & set(data) and not telling & set(kind.model_fields):
+            others = [keys for other, keys in COMMANDS.items() if other != command]
+            if not any(own & keys for keys in others):
+                raise UserError(f"{path} is a file of another command; run: python -m {command} {path}")
 
 
 def _problem(error: yaml.YAMLError, text: str) -> str:

@@ -14,6 +14,8 @@ from softprior.assets.tokens import asked, opened, vocabulary_ids
 from softprior.errors import UserError
 from softprior.inputs.specs import Entry, ModelSpec
 from softprior.inputs.validation import validate
+from softprior.library import arguments
+from softprior.library.arguments import PromptLike
 from softprior.methods import METHODS
 from softprior.models.load import Loaded, load_local
 from softprior.models.protocol import FrozenLM, ModelInfo, Where
@@ -25,9 +27,6 @@ from softprior.tasks.base import answer_row
 from softprior.tasks.prepare import Prepared, prepare
 from softprior.training.source import vocabulary
 from softprior.training.starts import start_at
-
-PromptLike = Tensor | Mapping[Place, Tensor]
-"""A prompt: the vectors [P H] in front of the input, or those of each place."""
 
 Component = str | Mapping[str, object]
 """A component as a study file has it: `fitted`, or `{"isotropic": {"scale": 0.02}}`."""
@@ -104,7 +103,7 @@ class Model:
             if self.info.stack == "encoder":
                 raise UserError("a model with an encoder predicts answers; give them beside the texts")
             return collate([self._text(str(i), text) for i, text in enumerate(_texts(texts))])
-        if len(_texts(texts)) != len(answers):
+        if len(_texts(texts)) != len(arguments.words(answers, "answers")):
             raise UserError(f"{len(texts)} texts have {len(answers)} answers; give one answer per text")
         pairs = zip(texts, answers, strict=True)
         return collate([self._answered(str(i), text, answer) for i, (text, answer) in enumerate(pairs)])
@@ -151,6 +150,7 @@ class Model:
             UserError: a text, the prompt and the new tokens take more positions than the model has.
         """
         vectors = self._prompt(prompt)
+        max_new = arguments.count(max_new, "max_new", least=0)
         batch = collate(
             [self._unlabelled(str(i), asked(self.tokenizer, text)) for i, text in enumerate(_texts(texts))]
         )
@@ -171,9 +171,11 @@ class Model:
             place: by default in front of the input. Keys are returned with rotary positions applied.
 
         Raises:
-            UserError: the place cannot have this prior.
+            UserError: the place cannot have this prior, or `tokens` or `seed` is not a number that a study
+                could have.
         """
-        return self._start(prior, tokens, seed, place or self.front, ())
+        there = self.front if place is None else arguments.place(place)
+        return self._start(prior, tokens, seed, there, ())
 
     def prompt(self, method: Component, prior: Component | Prior, *, seed: int = 0) -> dict[Place, Tensor]:
         """The vectors that a trial of a method, a prior and a seed starts from, at every place.
@@ -186,8 +188,14 @@ class Model:
         return {place: self._start(prior, component.count(), seed, place, places) for place in places}
 
     def nearest(self, vectors: Float[Tensor, "P H"], count: int = 1) -> list[list[Neighbour]]:
-        """The tokens whose embeddings are nearest to each vector, the nearest first."""
+        """The tokens whose embeddings are nearest to each vector, the nearest first.
+
+        Raises:
+            UserError: the vectors are not the model's, or it has fewer than `count` tokens.
+        """
         table = vocabulary(self.host, self.tokenizer)
+        count = arguments.count(count, "count", most=len(table))
+        arguments.vectors(vectors, self.info.hidden, "vectors")
         ids = vocabulary_ids(self.tokenizer, self.info.vocabulary)
         distances, found = geometry.nearest(vectors.detach().cpu(), table, count)
         return [
@@ -199,8 +207,13 @@ class Model:
         ]
 
     def states(self, prompt: PromptLike | None, batch: Batch, sites: Sequence[str]) -> dict[str, States]:
-        """The states of a batch's text tokens at sites, such as `resid.3` (see docs/notation.md)."""
+        """The states of a batch's text tokens at sites, such as `resid.3` (see docs/notation.md).
+
+        Raises:
+            UserError: the model has no such site.
+        """
         vectors = self._prompt(prompt)
+        sites = arguments.words(sites, "sites")
         self._require_positions(vectors, batch)
         kept = self.host.observe(vectors, batch, list(sites), _Kept())
         return {site: kept.states(site) for site in sites}
@@ -210,27 +223,26 @@ class Model:
     ) -> dict[str, Float[Tensor, "_ H"]]:
         """What becomes of a prompt's own vectors at residual sites (all of them by default).
 
-        Where a model's rotation depends on the length of the text, these are the states in front of a short
-        one.
+        No gradient reaches the vectors from there. Where a model's rotation depends on the length of the
+        text, these are the states in front of a short one.
 
         Raises:
             UserError: the model has an encoder, where they depend on the text.
         """
         if sites is None:
             sites = [site for site in self.host.sites() if not site.startswith(("key.", "value."))]
-        return self.host.prompt_states(self._prompt(prompt), sites)
+        return self.host.prompt_states(self._prompt(prompt), arguments.words(sites, "sites"))
 
     def _start(
         self, prior: Component | Prior, tokens: int, seed: int, place: Place, places: tuple[Place, ...]
     ) -> Tensor:
+        tokens, seed = arguments.count(tokens, "tokens"), arguments.seed(seed)
         component = prior if isinstance(prior, Prior) else PRIORS.component(_entry(prior, "prior"))
         there = assignment(component).at(place)
         return start_at(self.host, self.tokenizer, there, place, tokens, seed=seed, places=places).vectors
 
     def _prompt(self, prompt: PromptLike | None) -> Prompt:
-        if prompt is None:
-            return {}
-        return {self.front: prompt} if isinstance(prompt, Tensor) else prompt
+        return arguments.prompt(prompt, self.host, self.front)
 
     def _require_positions(self, prompt: Prompt, batch: Batch, new: int = 0) -> None:
         count = max((len(vectors) for vectors in prompt.values()), default=0)
@@ -320,9 +332,7 @@ def _texts(texts: Sequence[str]) -> Sequence[str]:
     Raises:
         UserError: it is one, which would be read letter by letter, or none.
     """
-    if isinstance(texts, str):
-        raise UserError(f"texts must be a list, not the text {texts[:30]!r}; write [text]")
-    if not texts:
+    if not arguments.words(texts, "texts"):
         raise UserError("texts is an empty list; give at least one text")
     return texts
 

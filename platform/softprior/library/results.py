@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from softprior.errors import UserError
-from softprior.inputs.labels import labels
+from softprior.inputs.labels import SHORTEST, counted, labels
 from softprior.library.examples import examples_table
 from softprior.results.folder import StudyFolder
-from softprior.results.records import Record, load_records, read_header
+from softprior.results.records import Record, load_records, read_study
 from softprior.results.storage import Location, local_copy, location
 
 if TYPE_CHECKING:
@@ -35,6 +35,43 @@ class Tracked(NamedTuple):
     problem: str | None
     notes: tuple[str, ...]
     page: str | None = None
+
+
+ValueT = TypeVar("ValueT")
+
+
+class UnknownTrialError(UserError, KeyError):
+    """No trial, or more than one, has such an id; a `KeyError` where mappings need one."""
+
+    __str__ = Exception.__str__  # a KeyError shows its text in quotes
+
+
+class ByTrial(dict[str, ValueT]):
+    """Values by trial id. Brackets also take the first characters of an id, as printed tables show them."""
+
+    def __missing__(self, trial: str) -> ValueT:
+        return self[full_id(trial, self)]
+
+
+def full_id(trial: str, known: Collection[str]) -> str:
+    """The id that a text is, or begins.
+
+    Raises:
+        UnknownTrialError: it begins none of the known ones, or several, or is shorter than in any table.
+    """
+    if trial in known:
+        return trial
+    found = [i for i in known if i.startswith(trial)] if len(trial) >= SHORTEST else []
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UnknownTrialError(
+            f"{counted(len(found), 'trial')} have ids that begin with '{trial}'; give more of it"
+        )
+    raise UnknownTrialError(
+        f"'{trial}' is not the id of one of these {counted(len(known), 'trial')}, nor its first {SHORTEST} "
+        "or more characters; Results.trials lists the ids, also of trials that have not ended"
+    )
 
 
 class Results:
@@ -74,7 +111,7 @@ class Results:
     @cached_property
     def study(self) -> dict[str, Any]:
         """study.json: spec, trial ids, fingerprints, versions and commit."""
-        return read_header(self.folder.study)
+        return read_study(self.folder.study)
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -95,17 +132,22 @@ class Results:
 
     @cached_property
     def records(self) -> Mapping[str, Record]:
-        """Everything that is known about each trial that has ended, by trial id."""
+        """Everything that is known about each trial that has ended, by trial id (see `ByTrial`)."""
         wanted = self.study["trials"]
         found = load_records(self.folder.records) if self._known is None else self._known
-        return {trial: found[trial] for trial in wanted if trial in found}
+        return ByTrial({trial: found[trial] for trial in wanted if trial in found})
 
     @cached_property
     def labels(self) -> Mapping[str, str]:
-        """The label of each trial within the study, by trial id, as in `trials`."""
+        """The label of each trial within the study, by trial id, as in `trials`.
+
+        Until the first run has ended there are only records, which do not have the labels of the study file.
+        """
         if self.folder.table.exists():
-            return dict(zip(self.trials.trial, self.trials.label, strict=True))
-        return labels([record.spec for record in self.records.values()])
+            return ByTrial(zip(self.trials.trial, self.trials.label, strict=True))
+        from softprior.training.recognised import recognised
+
+        return ByTrial(labels([recognised(record.spec) for record in self.records.values()]))
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -193,9 +235,7 @@ class _Posteriors(Mapping[str, "Posterior"]):
     def __getitem__(self, trial: str) -> Posterior:
         from softprior.results.posteriors import load_posterior
 
-        if trial not in self._trials:
-            raise KeyError(trial)
-        return load_posterior(self._folder.posterior(trial))
+        return load_posterior(self._folder.posterior(full_id(trial, self._trials)))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._trials)

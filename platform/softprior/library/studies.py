@@ -47,6 +47,22 @@ def plan(study: StudySpec | SearchStudy, where: str = "study") -> Plan | SearchP
     return SearchPlan(study, where) if isinstance(study, SearchStudy) else plan_study(study, where)
 
 
+def look(planned: Plan | SearchPlan, results: str | Path = "results", *, again: bool = False) -> Work:
+    """What `run` would find in the results folder: what is finished, and what would run. Writes nothing.
+
+    Raises:
+        UserError: the study could not run there, or a file of it is damaged.
+    """
+    from softprior.studies import runner
+    from softprior.studies.search import run as search_runner
+    from softprior.studies.search.plan import SearchPlan
+
+    folder = StudyFolder(results_folder(str(results)) / planned.study.name)
+    if isinstance(planned, SearchPlan):
+        return search_runner.work_of(planned, folder, again)
+    return runner.work_of(planned, folder, again)
+
+
 def run(
     planned: Plan | SearchPlan,
     results: str | Path = "results",

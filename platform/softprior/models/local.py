@@ -400,7 +400,7 @@ class LocalLM:
             with self._sites.fronts(found, sites, len(kept)):
                 self._forward([prompt], token, Pass(Rows.of(torch.ones_like(token))), keep=token)
             if "resid.0" in sites:  # not what enters block 0, as for texts
-                found["resid.0"] = kept.to(self.device).float()
+                found["resid.0"] = kept.detach().to(self.device).float()
         for place, vectors in prompt.items():
             site = f"resid.{place.block}"
             if place.after == "cut" and site in sites:

@@ -20,7 +20,7 @@ class Isotropic(Prior):
         scale: standard deviation of a coordinate (0.02 in the paper; it is not a variance).
     """
 
-    scale: Annotated[float, Field(gt=0)] = 0.02
+    scale: Annotated[float, Field(gt=0, description="standard deviation")] = 0.02
 
     def smooth(self) -> bool:
         return True

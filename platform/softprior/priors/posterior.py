@@ -19,10 +19,10 @@ from softprior.errors import UserError
 from softprior.inputs.labels import counted
 from softprior.priors.base import Distribution, Outline, Prior, PriorSource, Support
 from softprior.prompt import Place
-from softprior.results.posteriors import Posterior, load_posterior
+from softprior.results.posteriors import SUFFIX, Posterior, load_posterior
 from softprior.results.storage import RemotePath
 
-FILES = "*.safetensors"
+FILES = f"*{SUFFIX}"
 """Path of the posteriors in a study's folder."""
 
 KEPT = 4096
@@ -73,7 +73,7 @@ class PosteriorPrior(Prior):
 
     def _candidates(self) -> tuple[Path, ...]:
         if isinstance(self.file, RemotePath):
-            single = self.file.name.endswith(FILES.removeprefix("*"))
+            single = self.file.name.endswith(SUFFIX)
             file = here(self.file) if single else here(self.file / "posteriors").parent
         else:
             file = here(self.file)

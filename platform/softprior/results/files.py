@@ -53,14 +53,28 @@ def write_json(path: Location, value: object) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
 
 
+def require_folder(path: Location) -> None:
+    """Checks that a results folder is one, or can become one.
+
+    Raises:
+        UserError: it, or a folder that should hold it, is a file.
+    """
+    if isinstance(path, RemotePath):
+        return
+    found = next(place for place in (path, *path.parents) if place.exists())
+    if not found.is_dir():
+        raise UserError(f"{found} is a file, not a folder; choose another with --results")
+
+
 @contextmanager
 def held(path: Path) -> Iterator[None]:
     """Holds the lock file of a results folder, so that no other process writes into the folder meanwhile.
 
     Raises:
         InUseError: another process holds it.
-        UserError: the folder cannot be written.
+        UserError: the folder is a file, or cannot be written.
     """
+    require_folder(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)

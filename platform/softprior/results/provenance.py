@@ -6,24 +6,16 @@ and a record of other code is reused only with a line that says so.
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
+from softprior.inputs.sources import sources_hash
+
 PACKAGE = Path(__file__).parents[1]
 
-
-def _hashed() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        name = path.relative_to(PACKAGE).as_posix()
-        digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-SOURCES = _hashed()
+SOURCES = sources_hash(PACKAGE)
 """Identifies softprior's modules; read on import, as a process runs what it has imported, whatever is
 edited meanwhile."""
 

@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import field_validator
+from pydantic import ValidationError, field_validator
 
 from softprior.errors import UserError
 from softprior.inputs.specs import Entry, Spec, TrialSpec
+from softprior.inputs.validation import path_of
 from softprior.results.files import write_json
 from softprior.results.storage import Location, listed
 
@@ -214,10 +215,21 @@ def load_record(path: Location) -> Record:
     try:
         return Record.model_validate_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        first = str(error).splitlines()[0]
         raise UserError(
-            f"{path} is not a record of format {RECORD_FORMAT} ({first}); delete it to run the trial again"
+            f"{path} is not a record of format {RECORD_FORMAT} ({_fault(error)}); "
+            "delete it to run the trial again"
         ) from None
+
+
+def _fault(error: ValueError) -> str:
+    """What is wrong with a record."""
+    if not isinstance(error, ValidationError):
+        return "it is not UTF-8 text"
+    first = error.errors(include_url=False, include_context=False)[0]
+    if first["type"] == "json_invalid":
+        return "it is not valid JSON"
+    key = path_of(list(first["loc"]))
+    return f"{key} is missing, unknown or has a wrong value" if key else "it is not a JSON object"
 
 
 def load_records(folder: Location, known: Collection[str] = ()) -> dict[str, Record]:
@@ -229,8 +241,29 @@ def load_records(folder: Location, known: Collection[str] = ()) -> dict[str, Rec
         return {path.stem: record for path, record in zip(paths, pool.map(load_record, paths), strict=True)}
 
 
-def read_header(path: Location) -> dict[str, Any]:
-    """A JSON object from a file, for headers such as study.json.
+def read_study(path: Location) -> dict[str, Any]:
+    """What a study.json says: at least the study's `spec`, with its name, and its `trials`.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    found = read_header(path, _REWRITTEN)
+    spec, trials = found.get("spec"), found.get("trials")
+    if not isinstance(spec, dict) or not isinstance(spec.get("name"), str) or not isinstance(trials, list):
+        raise UserError(f"{path} is damaged: it lacks spec, spec.name or trials; {_REWRITTEN}")
+    return found
+
+
+_REWRITTEN = "delete it and run the study again, which writes it anew and keeps finished trials"
+
+
+def read_header(
+    path: Location, remedy: str = "restore it, or delete it to have it made again"
+) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Args:
+        remedy: what to do if it is damaged.
 
     Raises:
         UserError: the file is not a JSON object.
@@ -240,5 +273,5 @@ def read_header(path: Location) -> dict[str, Any]:
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise UserError(f"{path} is damaged: it must contain a JSON object")
+        raise UserError(f"{path} is damaged: it must contain a JSON object; {remedy}")
     return value

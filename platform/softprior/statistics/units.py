@@ -19,6 +19,9 @@ CLOSE = 2e-2
 VOCABULARY = "vocabulary"
 """The task of a run's store that contains what the embedding layer returns."""
 
+PROMPTS = "_prompts"
+"""The folder of a run's store with the states at prompts' own positions; no task's name begins like that."""
+
 DAMAGED = (SafetensorError, ValueError, KeyError, TypeError, OSError)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from softprior.inputs.labels import counted, labels, names
+from softprior.inputs.labels import Axes, axes, common, common_in_words, counted, in_line, labels, names
 from softprior.inputs.specs import Pairing, StudySpec, TrialSpec
 from softprior.results.records import Record
 from softprior.studies.cluster import elsewhere
@@ -78,12 +78,16 @@ def _evidence(plan: Plan) -> list[str]:
 
 
 def _every(plan: Plan) -> list[str]:
-    known = labels(plan.trials)
-    costs = [trial_cost(trial, plan.components) for trial in plan.trials]
-    return [
-        f"{trial.id}  {known[trial.id]}  {cost.trained + cost.evaluated:,} positions"
-        for trial, cost in zip(plan.trials, costs, strict=True)
-    ]
+    """A line per trial, under what all of them have in common."""
+    known = axes(plan.trials)
+    same = common(known.values())
+    said = common_in_words(known.values(), Axes._fields)
+    lines = [said] if said else []
+    for trial in plan.trials:
+        cost = trial_cost(trial, plan.components)
+        what = in_line(known[trial.id], without=same)
+        lines.append(f"{trial.id}  {what}  {cost.trained + cost.evaluated:,} positions")
+    return lines
 
 
 def _summary(plan: Plan) -> list[str]:

@@ -1,7 +1,7 @@
 """A user's own components: classes in a Python file that the command line names, for a quick idea.
 
 A study file alone never makes code run. The hash of the file's text belongs to the identity of the trials
-that use it, and the text travels to the workers.
+that use it, and the text travels to the workers. The file is therefore self-contained.
 """
 
 from __future__ import annotations
@@ -9,15 +9,18 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from softprior.errors import UserError
-from softprior.inputs.components import Offered, Table
+from softprior.inputs.components import Offered, Table, missing_methods
+from softprior.inputs.labels import by_number
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.regularisers import REGULARISERS
+from softprior.studies.self_contained import require_self_contained
 from softprior.tasks import TASKS
 
 TABLES: tuple[Table[Any], ...] = (PRIORS, METHODS, TASKS, REGULARISERS)
@@ -52,14 +55,16 @@ def read_code(path: Path) -> OwnCode:
     """The file.
 
     Raises:
-        UserError: it does not exist or is not a Python file.
+        UserError: it does not exist, is not a Python file, or imports a module that is not installed.
     """
     if path.suffix != ".py":
         raise UserError(f"--code takes a Python file, but {path} does not end with .py")
     try:
-        return OwnCode(path.name, path.read_text(encoding="utf-8"))
+        code = OwnCode(path.name, path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--code {path} cannot be read ({error}); check the path") from None
+    require_self_contained(path, code.text)
+    return code
 
 
 def use_code(code: OwnCode) -> dict[str, list[str]]:
@@ -68,7 +73,7 @@ def use_code(code: OwnCode) -> dict[str, list[str]]:
     A component is named after its class, in snake case: `SpiralPrior` is `spiral_prior`.
 
     Raises:
-        UserError: the file fails, or defines no component.
+        UserError: the file fails, or defines no component, or one that lacks a method.
     """
     module = ModuleType(f"softprior_own_{re.sub(r'[^A-Za-z0-9_]', '_', code.origin)}")
     if module.__name__ not in sys.modules:
@@ -79,11 +84,15 @@ def use_code(code: OwnCode) -> dict[str, list[str]]:
             del sys.modules[module.__name__]
             raise UserError(f"--code {code.name} fails: {_reason(error, code.name)}") from error
     module = sys.modules[module.__name__]
+    values = dict.fromkeys(value for value in vars(module).values() if isinstance(value, type))
+    own = [kind for kind in values if kind.__module__ == module.__name__]
     found: dict[str, list[str]] = {}
     for table in TABLES:
-        for kind in vars(module).values():
-            own = isinstance(kind, type) and kind.__module__ == module.__name__
-            if own and issubclass(kind, table.base) and not getattr(kind, "__abstractmethods__", None):
+        kinds = [kind for kind in own if issubclass(kind, table.base)]
+        for kind in kinds:
+            _require_methods(kind, kinds, code.name)
+        for kind in kinds:
+            if not missing_methods(kind):
                 name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
                 table.offer(name, Offered(kind, code.origin))
                 found.setdefault(table.axis, []).append(name)
@@ -93,6 +102,35 @@ def use_code(code: OwnCode) -> dict[str, list[str]]:
     if code not in _IN_USE:
         _IN_USE.append(code)
     return found
+
+
+def _require_methods(kind: type, kinds: list[type], file: str) -> None:
+    """Refuses a component that lacks a method, unless others of the file are derived from it.
+
+    Raises:
+        UserError: it is not whole.
+    """
+    missing = missing_methods(kind)
+    if missing and not any(other is not kind and issubclass(other, kind) for other in kinds):
+        raise UserError(
+            f"--code {file}: {kind.__name__} is a {kind.__mro__[1].__name__} without "
+            f"{' and '.join(f'{name}()' for name in missing)}; "
+            f"define {by_number(len(missing), 'this method', 'these methods')}"
+        )
+
+
+def require_origins(code: Iterable[str]) -> None:
+    """Checks that this process has the packages and files that a trial was planned with.
+
+    Raises:
+        UserError: one of them is another here, or has been edited since.
+    """
+    other = next((o for o in code if all(o not in table.all_origins() for table in TABLES)), None)
+    if other is not None:
+        raise UserError(
+            f"the trial was planned with {other}, which this process does not have; install the same version "
+            "everywhere, and leave it alone while the study runs"
+        )
 
 
 def _reason(error: Exception, file: str) -> str:

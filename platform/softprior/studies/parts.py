@@ -14,6 +14,7 @@ from softprior.methods import METHODS, Method
 from softprior.priors import PRIORS, Prior
 from softprior.prompt import Shape
 from softprior.regularisers import REGULARISERS, Regulariser
+from softprior.studies.called import Called, called, keyed
 from softprior.tasks import TASKS, Task
 
 T = TypeVar("T")
@@ -27,6 +28,7 @@ class Parts(NamedTuple):
         also: the other tasks that final prompts are measured on.
         regularisers: of every value of the axis, one or several together.
         named: number of methods that the study names itself.
+        called: the labels that it gives.
     """
 
     methods: list[Method]
@@ -35,6 +37,7 @@ class Parts(NamedTuple):
     also: list[Task]
     regularisers: list[list[Regulariser]]
     named: int
+    called: Called
 
     @property
     def read(self) -> list[Task]:
@@ -46,7 +49,7 @@ def resolve(study: StudySpec, where: str) -> Parts:
     """The components by their names.
 
     Raises:
-        UserError: a name is unknown, or a parameter is wrong.
+        UserError: a name is unknown, a parameter is wrong, or labels cannot be told apart.
     """
     priors = PRIORS.components(study.priors, where, "priors")
     methods = METHODS.components(study.methods, where, "methods")
@@ -64,9 +67,20 @@ def resolve(study: StudySpec, where: str) -> Parts:
             raise UserError(
                 f"{where}: training.by_task.{name} is not a task of this study; {nearest(name, names)}"
             )
+    terms = [
+        (f"regularisers[{i}]" + (f"[{j}]" if len(entries) > 1 else ""), entry, term)
+        for i, (entries, several) in enumerate(zip(study.regularisers, regularisers, strict=True))
+        for j, (entry, term) in enumerate(zip(entries, several, strict=True))
+    ]
+    labels = {
+        "priors": called(PRIORS, keyed("priors", study.priors, priors), where),
+        "methods": called(METHODS, keyed("methods", study.methods, methods), where),
+        "tasks": called(TASKS, keyed("tasks", study.tasks, tasks), where),
+        "regularisers": called(REGULARISERS, terms, where),
+    }
     if not any(entry.name == "none" for entry in study.methods):
         methods.insert(0, METHODS["none"]())
-    return Parts(methods, priors, tasks, also, regularisers, len(study.methods))
+    return Parts(methods, priors, tasks, also, regularisers, len(study.methods), Called(labels))
 
 
 def repeated(study: StudySpec, parts: Parts) -> list[str]:

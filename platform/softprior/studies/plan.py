@@ -17,6 +17,7 @@ from softprior.methods import METHODS, Method
 from softprior.priors import PRIORS, Outline, Prior, assignment
 from softprior.prompt import Shape
 from softprior.regularisers import REGULARISERS, Regulariser
+from softprior.studies.called import Called
 from softprior.studies.components import Components
 from softprior.studies.pairing import can_carry, can_start, carry_notes
 from softprior.studies.parts import Parts, check, located, repeated, resolve
@@ -78,7 +79,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     model = located(f"{where}: model", lambda: known_model(study.model))
     facts = located(f"{where}: model", lambda: model_facts(study.model, model.fingerprint))
     check(parts, model.shape, where)
-    notes += [*model.notes, *_data_notes(parts.read, model.fingerprint)]
+    notes += [*model.notes, *_data_notes(parts, model.fingerprint)]
     starts = [
         Start(prior, several, located(f"{where}: priors[{i}]", partial(files_fingerprint, prior, several)))
         for i, prior in enumerate(parts.priors)
@@ -99,9 +100,9 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
                 if can_start(assignment(start.prior), method, model.shape)
                 and can_carry(assignment(start.prior), method, start.regularisers, model.shape)
             ]
-            cell = Cell(method, task, able, facts.corrections(method, task))
+            cell = Cell(method, named, task, able, facts.corrections(method, task))
             components |= cell.components(parts.also)
-            for trial in _trials(study, cell, model.fingerprint, parts.also):
+            for trial in _trials(study, parts, cell, model.fingerprint):
                 trials.setdefault(trial.id, trial)
     if any(method.trained for method in parts.methods) and all(t.training is None for t in trials.values()):
         raise UserError(f"{where}: priors: none of them can start any of the methods; {'; '.join(notes)}")
@@ -109,9 +110,14 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
 
 
 class Cell(NamedTuple):
-    """A method on a task, what can start it, and the corrections that concern its trials."""
+    """A method on a task, what can start it, and the corrections that concern its trials.
+
+    Attributes:
+        named: the method as the study names it, without what follows from the task.
+    """
 
     method: Method
+    named: Method
     task: Task
     starts: list[Start]
     corrections: tuple[str, ...]
@@ -135,9 +141,9 @@ def _axis_notes(parts: Parts) -> list[str]:
     return notes
 
 
-def _data_notes(tasks: Sequence[Task], fingerprint: str) -> list[str]:
+def _data_notes(parts: Parts, fingerprint: str) -> list[str]:
     """What is known of the tasks' data: malformed rows, and fewer examples than asked for."""
-    named = _named(TASKS, tasks)
+    named = _named(parts.called, TASKS, parts.read)
     return [note for name, task in named.items() for note in data_notes(name, task, look(task, fingerprint))]
 
 
@@ -187,11 +193,11 @@ def _fit_notes(parts: Parts, model: KnownModel) -> list[str]:
 
 def _carry_notes(parts: Parts, shape: Shape | None, where: str) -> list[str]:
     """Which pairs of prior and method do not support which regularisers."""
-    trained = _named(METHODS, [method for method in parts.methods if method.trained])
-    priors = {name: assignment(prior) for name, prior in _named(PRIORS, parts.priors).items()}
+    trained = _named(parts.called, METHODS, [method for method in parts.methods if method.trained])
+    priors = {name: assignment(prior) for name, prior in _named(parts.called, PRIORS, parts.priors).items()}
     notes = []
     for i, several in enumerate(parts.regularisers):
-        terms = _named(REGULARISERS, several)
+        terms = _named(parts.called, REGULARISERS, several)
         carried = partial(carry_notes, priors, trained, terms, shape)
         notes += [f"regularisers[{i}]: {note}" for note in located(f"{where}: regularisers[{i}]", carried)]
     return notes
@@ -216,11 +222,11 @@ def _idle_notes(parts: Parts, shape: Shape | None) -> list[str]:
     return notes
 
 
-def _named(table: Table[SpecT], components: Sequence[SpecT]) -> dict[str, SpecT]:
+def _named(called: Called, table: Table[SpecT], components: Sequence[SpecT]) -> dict[str, SpecT]:
     """Components by label, with the parameters that tell those of one name apart."""
-    entries = [table.entry(component) for component in components]
-    called = names_of(entries)
-    return {called[e.canonical()]: component for e, component in zip(entries, components, strict=True)}
+    entries = [called.entry(table, component) for component in components]
+    labels = names_of(entries)
+    return {labels[e.canonical()]: component for e, component in zip(entries, components, strict=True)}
 
 
 def _outlines(method: Method, shape: Shape, fingerprint: str) -> Iterator[Outline]:
@@ -231,10 +237,11 @@ def _outlines(method: Method, shape: Shape, fingerprint: str) -> Iterator[Outlin
         yield Outline(place, places, *sizes)
 
 
-def _trials(study: StudySpec, cell: Cell, fingerprint: str, also: Sequence[Task]) -> list[TrialSpec]:
-    task, data = TASKS.entry(cell.task), cell.task.fingerprint()
+def _trials(study: StudySpec, parts: Parts, cell: Cell, fingerprint: str) -> list[TrialSpec]:
+    called = parts.called
+    task, data = called.entry(TASKS, cell.task), cell.task.fingerprint()
     where = TASKS.paths(cell.task, "task")
-    entries = {entry.canonical(): entry for entry in map(TASKS.entry, also)}
+    entries = {entry.canonical(): entry for entry in map(TASKS.entry, parts.also)}
     evaluation = study.evaluation.model_copy(update={"also": tuple(entries.values())})
     code = {*TASKS.origins(cell.task), *METHODS.origins(cell.method)}
 
@@ -245,7 +252,7 @@ def _trials(study: StudySpec, cell: Cell, fingerprint: str, also: Sequence[Task]
                 "model_fingerprint": fingerprint,
                 "corrections": cell.corrections,
                 "dtype": study.model.dtype,
-                "method": METHODS.entry(cell.method),
+                "method": called.entry(METHODS, cell.method, cell.named),
                 "task": task,
                 "data_fingerprint": data,
                 "paths": where,
@@ -265,9 +272,9 @@ def _trials(study: StudySpec, cell: Cell, fingerprint: str, also: Sequence[Task]
         others = {*PRIORS.origins(start.prior), *chain(*map(REGULARISERS.origins, terms))}
         started = {
             "code": tuple(sorted(code | others)),
-            "prior": PRIORS.entry(start.prior),
+            "prior": called.entry(PRIORS, start.prior),
             "prior_fingerprint": start.files,
-            "regularisers": tuple(map(REGULARISERS.entry, terms)),
+            "regularisers": tuple(called.entry(REGULARISERS, term) for term in terms),
             "paths": (*where, *PRIORS.paths(start.prior, "prior"), *chain(*found)),
             "pairing": study.pairing,
             "training": training,

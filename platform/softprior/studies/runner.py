@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from softprior.inputs.specs import StudySpec, TrialSpec
+from softprior.results.files import require_folder
 from softprior.results.folder import StudyFolder
 from softprior.results.lease import locked
 from softprior.results.records import Record, load_records
@@ -21,7 +22,7 @@ from softprior.studies.observers import Listen, Work, listening, no_observers
 from softprior.studies.own_code import in_use
 from softprior.studies.placement import concurrent, placed_model, replicas, trial_resources, trial_threads
 from softprior.studies.plan import Plan
-from softprior.studies.table import write_study, write_table
+from softprior.studies.table import require_own, write_study, write_table
 from softprior.studies.worker import run_trial
 from softprior.training.also import current, missing
 from softprior.training.events import Observer
@@ -84,7 +85,7 @@ def run_study(
     with locked(folder.lock) as lost:
         write_study(folder, plan)
         settle(folder)
-        work = _work(plan, folder, again)
+        work = work_of(plan, folder, again)
         with listening(listen, plan, work, folder, lost) as listeners:
             interrupted = False
             folder.summary.unlink(missing_ok=True)  # of a search that this folder held before
@@ -105,8 +106,14 @@ def run_study(
         return records
 
 
-def _work(plan: Plan, folder: StudyFolder, again: bool) -> Work:
-    """Which trials are finished, and which of those run again."""
+def work_of(plan: Plan, folder: StudyFolder, again: bool) -> Work:
+    """Which trials are finished, and which of those run again; writes nothing.
+
+    Raises:
+        UserError: the folder is another study's, or a file of it is damaged.
+    """
+    require_folder(folder.root)
+    require_own(folder, plan)
     wanted = {trial.id for trial in plan.trials}
     finished = {
         i: record

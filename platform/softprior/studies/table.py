@@ -8,14 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from softprior.errors import UserError
-from softprior.inputs.labels import labels, names
+from softprior.inputs.labels import NO_TERMS, Axes, axes, labels, names
 from softprior.inputs.specs import TrialSpec
 from softprior.results.examples import NAMES as EXAMPLE_COLUMNS
 from softprior.results.files import write_atomically, write_json
 from softprior.results.folder import StudyFolder
 from softprior.results.means import over_places
 from softprior.results.provenance import code
-from softprior.results.records import Cost, Record, Score, read_header
+from softprior.results.records import Cost, Record, Score, read_study
 from softprior.studies.observers import Planned
 from softprior.tasks import TASKS, Task
 from softprior.training.environment import versions
@@ -36,6 +36,10 @@ FIRST_COLUMNS = (
     ("rate", pa.float64()),
     ("rate_relative", pa.bool_()),
     ("seed", pa.int64()),
+    ("task_label", pa.string()),
+    ("method_label", pa.string()),
+    ("prior_label", pa.string()),
+    ("regularisers_label", pa.string()),
     ("pairing", pa.string()),
     ("task_parameters", pa.string()),
     ("method_parameters", pa.string()),
@@ -112,22 +116,28 @@ def columns(tasks: Iterable[Task], also: Iterable[Task] = ()) -> pa.Schema:
     return pa.schema([*FIRST_COLUMNS, *((name, pa.float64()) for name in numbers), *LAST_COLUMNS])
 
 
+def require_own(folder: StudyFolder, plan: Planned) -> None:
+    """Checks that a results folder is free, or that of the same study.
+
+    Raises:
+        UserError: it contains another study, or its study.json is damaged.
+    """
+    if folder.study.exists():
+        found = read_study(folder.study)["spec"]["name"]
+        if found != plan.study.name:
+            raise UserError(
+                f"{folder.root} contains the study '{found}', not '{plan.study.name}'; "
+                "choose another --results folder"
+            )
+
+
 def write_study(folder: StudyFolder, plan: Planned) -> None:
     """Writes study.json; claims that were planned when the study started stay as they were.
 
     Raises:
         UserError: the folder contains another study.
     """
-    claims: dict[str, object] = {}
-    if folder.study.exists():
-        header = read_header(folder.study)
-        claims = {key: header[key] for key in (CLAIMS,) if key in header}
-        found = header.get("spec", {}).get("name")
-        if found != plan.study.name:
-            raise UserError(
-                f"{folder.root} contains the study '{found}', not '{plan.study.name}'; "
-                "choose another --results folder"
-            )
+    require_own(folder, plan)
     value = {
         "format": STUDY_FORMAT,
         "spec": plan.spec,
@@ -143,7 +153,7 @@ def write_study(folder: StudyFolder, plan: Planned) -> None:
 
 def write_table(folder: StudyFolder, plan: Planned, records: dict[str, Record]) -> None:
     """Writes trials.parquet; trials that have not ended have the status `pending`."""
-    known = labels(plan.trials)
+    known, shown = labels(plan.trials), axes(plan.trials)
     also = {entry.canonical(): entry for trial in plan.trials for entry in trial.evaluation.also}
     others, alone = names(also.values()), _alone(plan, records)
     tasks = {key: TASKS.component(task) for key, task in {_task_key(t): t.task for t in plan.trials}.items()}
@@ -152,10 +162,21 @@ def write_table(folder: StudyFolder, plan: Planned, records: dict[str, Record]) 
         key = _task_key(trial)
         row = _row(trial, records.get(trial.id), alone.get(key), tasks[key].metrics)
         row |= _others(records.get(trial.id), others, alone)
-        rows.append({"label": known[trial.id], "headline": tasks[key].headline, **row})
+        row |= {"label": known[trial.id], "headline": tasks[key].headline, **_shown(shown[trial.id])}
+        rows.append(row)
     schema = columns(tasks.values(), map(TASKS.component, also.values()))
     table = pa.Table.from_pylist(rows, schema=schema)
     write_atomically(folder.table, lambda temporary: pq.write_table(table, temporary))
+
+
+def _shown(own: Axes) -> dict[str, str | None]:
+    terms = " + ".join(own.regularisers) or NO_TERMS
+    return {
+        "task_label": own.task,
+        "method_label": own.method,
+        "prior_label": own.prior,
+        "regularisers_label": None if own.prior is None else terms,
+    }
 
 
 def _task_key(trial: TrialSpec) -> str:
@@ -202,8 +223,7 @@ def _row(
             **{name: record.test.metrics.get(name) for name in metrics},
         }
     means = over_places(record.geometry)
-    geometry = {name: means[name] for name, _ in LAST_COLUMNS if name in means}
-    return row | _cost(record.cost) | geometry
+    return row | _cost(record.cost) | {name: means[name] for name, _ in LAST_COLUMNS if name in means}
 
 
 def _cost(cost: Cost | None) -> dict[str, float | None]:

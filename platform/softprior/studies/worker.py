@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypedDict
 
 from softprior.errors import UserError, hidden
-from softprior.inputs.labels import labels
 from softprior.inputs.specs import ModelSpec, TrialSpec
 from softprior.liveness import alive, waiting
 from softprior.results.files import write_atomically
@@ -19,6 +18,7 @@ from softprior.results.storage import Location, location
 from softprior.studies.placement import SharedModel, host_of
 from softprior.studies.watchdog import watched
 from softprior.training.events import Event, Failed, Notice, Phase, Validation
+from softprior.training.recognised import own_label
 
 if TYPE_CHECKING:
     from softprior.training.checkpoint import Progress
@@ -101,7 +101,7 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
     """
     from ray import tune
 
-    from softprior.studies.own_code import OwnCode, use_code
+    from softprior.studies.own_code import OwnCode, require_origins, use_code
     from softprior.training.also import not_extended, other_tasks
     from softprior.training.corrections import ModelFacts
     from softprior.training.environment import environment
@@ -124,6 +124,7 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
     try:
         for name, text in config["code"]:
             use_code(OwnCode(name, text))
+        require_origins(spec.code)
         with (
             watched(config["patience"], folder.stalls(spec.id), reporter.where),
             host_of(ModelSpec.model_validate_json(config["model"]), shared) as given,
@@ -180,7 +181,7 @@ def failed(
     """The record of a trial that did not finish, with its curves so far."""
     return Record(
         id=spec.id,
-        label=labels([spec])[spec.id],
+        label=own_label(spec),
         spec=spec,
         status="failed",
         error=reason,

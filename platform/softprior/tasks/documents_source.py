@@ -12,7 +12,7 @@ from softprior.assets.data import wikipedia_articles
 from softprior.errors import UserError
 from softprior.inputs.data_files import Malformed, contents, has_mark, lines, parsed, sound, text_at
 from softprior.tasks.base import Quarantined
-from softprior.tasks.sources import REREAD, contents_fingerprint, hub_rows, require
+from softprior.tasks.sources import REREAD, contents_fingerprint, hub_rows, require_filled
 
 JSON_LINES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 
@@ -46,7 +46,7 @@ def local_files(path: Path) -> list[Path]:
     Raises:
         UserError: it is none of these.
     """
-    if require(path).is_dir():
+    if require_filled(path).is_dir():
         # Hidden ones are not the user's: macOS puts a ._ file beside each file of an archive.
         files = sorted(file for file in path.glob("*.txt") if not file.name.startswith("."))
         if not files:

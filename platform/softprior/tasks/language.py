@@ -35,7 +35,9 @@ class Language(DocumentTask):
     @classmethod
     def _one_mode(cls, mode: object) -> object:
         if mode != "continue":
-            raise ValueError("must be continue, which need not be written; a missing word is the task cloze")
+            raise ValueError(
+                "must be continue, the default, so leave it out; for a missing word, use the task cloze"
+            )
         return mode
 
     def positions(self) -> int:

@@ -64,6 +64,17 @@ def require(path: Path) -> Path:
     raise UserError(f"the data file or folder {path} does not exist; {hint}")
 
 
+def require_filled(path: Path) -> Path:
+    """Returns the path if it is a folder, or a file with anything in it.
+
+    Raises:
+        UserError: it does not exist, or is an empty file.
+    """
+    if require(path).is_file() and not path.stat().st_size:
+        raise UserError(f"the data file {path} is empty (0 bytes); fetch it again, or name another")
+    return path
+
+
 def contents_fingerprint(files: Iterable[Path]) -> str:
     """Sixteen hexadecimal digits of a SHA-256 over names and bytes of the files."""
     whole = hashlib.sha256()

@@ -92,8 +92,8 @@ class Squad(Task):
     def told(self, notes: Mapping[str, int]) -> list[str]:
         """How many questions have an id or an article that the file does not give."""
         made = {
-            "ids_made": "without an id, or with another's, for which the place in the file is used",
-            "titles_made": "without a title, for which the document or the paragraph is used",
+            "ids_made": "without a unique id; the position in the file serves as one",
+            "titles_made": "without a title; the document or the paragraph serves as one",
         }
         return [
             f"{counted(notes[name], 'question')} {what}" for name, what in made.items() if notes.get(name)

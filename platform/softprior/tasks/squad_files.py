@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from softprior.errors import UserError
 from softprior.inputs.data_files import Malformed, contents, kind_of, lines, parquet_file, parsed
-from softprior.tasks.sources import require
+from softprior.tasks.sources import require_filled
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
@@ -79,7 +79,7 @@ def items(path: Path) -> Iterator[Item]:
     Raises:
         UserError: the file is missing, cannot be read, or has another layout.
     """
-    require(path)
+    require_filled(path)
     if kind_of(path) == ".parquet":
         return _table(path)
     return _nested(path) if is_nested(path) else _lines(path)

@@ -149,8 +149,8 @@ class Reading:
         if unread is not None:
             return unread
         answers = _answers(raw.get("answers"))
-        if not answers:
-            return Malformed("there are no answers")
+        if isinstance(answers, Malformed):
+            return answers
         key = (given, text, context)
         if key in self.seen:
             return Malformed(f"the id '{given}' appears twice" if given else "it appears twice")
@@ -265,15 +265,25 @@ def _name(value: object) -> str | Malformed | None:
     return sound(text) if text.strip() else None
 
 
-def _answers(given: object) -> list[object]:
+_ANSWERS = 'write [{"text": ..., "answer_start": ...}]'
+
+
+def _answers(given: object) -> list[object] | Malformed:
     """Answers as objects; the hub has one object of two lists."""
     if not isinstance(given, dict):
-        return given if isinstance(given, list) else []
+        if given is None or given == []:
+            return Malformed("there are no answers")
+        if not isinstance(given, list):
+            return Malformed(f"'answers' is not a list but {str(given)[:40]!r}; {_ANSWERS}")
+        if not any(isinstance(answer, dict) for answer in given):
+            return Malformed(f"'answers' has no objects but {str(given[0])[:40]!r}; {_ANSWERS}")
+        return given
     texts, starts = given.get("text"), given.get("answer_start")
     if not isinstance(texts, list):
         return [given]
     starts = starts if isinstance(starts, list) else [None] * len(texts)
-    return [{"text": t, "answer_start": s} for t, s in zip(texts, starts, strict=False)]
+    found: list[object] = [{"text": t, "answer_start": s} for t, s in zip(texts, starts, strict=False)]
+    return found or Malformed("there are no answers")
 
 
 def _number(raw: dict[str, object]) -> Malformed | None:

@@ -54,9 +54,23 @@ def once(record: Record) -> dict[str, float | None]:
         "test_shuffled_loss": record.test.shuffled_loss,
         "untrained_loss": None if record.untrained is None else record.untrained.loss,
         **{f"test_{name}": value for name, value in record.test.metrics.items()},
+        **_others(record),
         **over_places(record.geometry),
     }
     known = names(found.task for found in record.also)
+    for found in record.also:
+        if found.score is not None:
+            # MLflow takes no brackets or commas.
+            name = re.sub(r"[^\w.-]+", "_", known[found.task.canonical()]).strip("_")
+            score = {"loss": found.score.loss, "accuracy": found.score.accuracy, **found.score.metrics}
+            values |= {f"also_{name}_{number}": value for number, value in score.items()}
+    return values
+
+
+def _others(record: Record) -> dict[str, float | None]:
+    """Scores on other tasks: `also_TASK_loss`."""
+    known = names(found.task for found in record.also)
+    values: dict[str, float | None] = {}
     for found in record.also:
         if found.score is not None:
             # MLflow takes no brackets or commas.
@@ -70,7 +84,7 @@ def parameters(trial: TrialSpec) -> dict[str, str]:
     """A trial's parameters by readable names: `prior`, `prior.scale`, `training.steps`.
 
     A rate is a number, and `rate.relative` says of what kind it is, so that charts have an axis of numbers.
-    Parameters inside of others have names of their own: `prior.priors.1.isotropic.scale`.
+    Parameters inside of others have names of their own: `prior.priors.1.scale`.
     """
     flat: dict[str, object] = {"model": trial.model, "dtype": trial.dtype, "seed": trial.seed}
     if trial.rate is not None:
@@ -78,12 +92,12 @@ def parameters(trial: TrialSpec) -> dict[str, str]:
         flat |= {"rate.relative": True} if trial.rate.relative else {}
     for axis in ("method", "prior", "task"):
         entry = getattr(trial, axis)
-        flat[axis] = None if entry is None else entry.name
-        flat |= {} if entry is None else dict(_leaves(axis, entry.params))
+        flat |= {} if entry is None else dict(_leaves(axis, entry.model_dump()))
     # As their metrics are named: `train_penalty_domain-2` is what `regulariser.domain-2` made.
     terms = numbered([entry.name for entry in trial.regularisers])
     for term, entry in zip(terms, trial.regularisers, strict=True):
-        flat |= dict(_leaves(f"regulariser.{term}", entry.params))
+        for name, value in entry.params.items():
+            flat |= dict(_leaves(f"regulariser.{term}.{name}", value))
     for group in ("training", "evaluation"):
         spec: Spec | None = getattr(trial, group)
         flat |= {} if spec is None else dict(_leaves(group, spec.model_dump()))
@@ -91,8 +105,16 @@ def parameters(trial: TrialSpec) -> dict[str, str]:
 
 
 def _leaves(name: str, value: object) -> Iterator[tuple[str, object]]:
-    """A value by its name, and what is in tables, and in lists of tables, by names of their own."""
+    """A value by its name, and what is in tables, and in lists of tables, by names of their own.
+
+    A component inside of another is named as an axis is: by its name, and its parameters behind a dot.
+    """
     inside: Mapping[Any, object] = {}
+    if isinstance(value, Mapping) and set(value) == {"name", "params"}:
+        yield name, value["name"]
+        value = value["params"]
+        if not value:
+            return
     if isinstance(value, Mapping):
         inside = value
     elif isinstance(value, list | tuple) and any(isinstance(part, Mapping) for part in value):

@@ -156,7 +156,7 @@ class _Writer:
     ) -> None:
         name = PREFIX + study.name
         self._client, self._experiment, self.notes = open_experiment(uri, name, folder.root.parent)
-        self.page = address(self._experiment)
+        self.page: str | None = None
         self._study = study
         self._trials = trials
         self._folder = folder
@@ -183,7 +183,12 @@ class _Writer:
                 self._close(message.records, message.metrics)
 
     def _view(self) -> None:
-        write_view(self._client, self._experiment, [parameters(trial) for trial in self._trials])
+        """Makes the view that compares the trials; a server that refuses it still gets the runs."""
+        try:
+            write_view(self._client, self._experiment, [parameters(trial) for trial in self._trials])
+            self.page = address(self._experiment)
+        except Exception as error:  # an older server takes shorter tags
+            self.notes += (f"MLflow did not take the view that compares trials: {problem_of(error)}",)
 
     def _close(self, records: Mapping[str, Record], metrics: Mapping[str, float]) -> None:
         self._rename()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from softprior.inputs.specs import TrialSpec
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 TYPE = "softprior posterior"
 """Of these models, in MLflow's words."""
+
+REFUSED = r"[/:.%\"']"
+"""Characters that a model's name must not have."""
 
 FILE = "softprior.file"
 """Tag: where the posterior is, as the run's artifact; it is not kept twice."""
@@ -34,7 +38,7 @@ def posterior_of(
     assert trial.prior is not None
     made = client.create_logged_model(
         experiment,
-        name=f"{trial.prior.name}-{trial.id[:12]}",
+        name=f"{re.sub(REFUSED, '_', trial.prior.name)}-{trial.id[:12]}",
         source_run_id=run,
         tags={TRIAL: trial.id, FILE: f"runs:/{run}/{trial.id}.safetensors"},
         params=parameters,

@@ -12,9 +12,8 @@ from softprior.errors import UserError
 from softprior.inputs.specs import Rate, TrainingSpec
 from softprior.methods.base import Reparameterisation
 from softprior.prompt import Place
+from softprior.results.posteriors import Vectors
 from softprior.seeding import torch_generator
-
-Vectors = dict[Place, Float[Tensor, "_ _"]]
 
 
 def schedule(step: int, training: TrainingSpec) -> float:

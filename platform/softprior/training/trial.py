@@ -13,7 +13,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softprior.assets.tokens import Tokenizer, in_front, require_rows
-from softprior.inputs.labels import labels
 from softprior.inputs.specs import TrialSpec
 from softprior.liveness import alive
 from softprior.methods import METHODS, Method
@@ -39,6 +38,7 @@ from softprior.training.events import Notice, Phase, Report, Step, Validation
 from softprior.training.failure import require_finite
 from softprior.training.optimizer import PromptOptimizer, schedule, schedule_sum
 from softprior.training.penalties import Penalties
+from softprior.training.recognised import own_label
 from softprior.training.room import require_room
 from softprior.training.source import SeenSource, vocabulary
 from softprior.training.starts import Start, start_at
@@ -356,7 +356,7 @@ class Trial:
         data |= {"dropped": prepared.dropped, "quarantined": prepared.quarantined, "quarantine": quarantine}
         return Record(
             id=self.spec.id,
-            label=labels([self.spec])[self.spec.id],
+            label=own_label(self.spec),
             spec=self.spec,
             status="finished",
             steps=tuple(self.progress.steps),

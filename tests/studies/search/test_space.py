@@ -12,7 +12,8 @@ from optuna.trial import FixedTrial
 
 from jobs import study as command
 from softprior.errors import UserError
-from softprior.inputs.specs import StudySpec
+from softprior.inputs.labels import labels
+from softprior.inputs.specs import StudySpec, TrialSpec
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.spec import SearchStudy, load
 from tests.builders import study_file
@@ -207,3 +208,25 @@ def test_a_grid_reads_as_before(tmp_path: Path) -> None:
     assert isinstance(load(study_file(tmp_path / "small.yaml")), StudySpec)
     with pytest.raises(UserError, match="no study file"):
         load(tmp_path / "none.yaml")
+
+
+def test_labels_are_shown_and_no_part_of_a_search(tmp_path: Path) -> None:
+    before = plan(tmp_path, regularisers=["none", ["spread", "norm_ball"]])
+    isotropic, *others = RANGES["priors"]
+    priors = [{**isotropic, "label": "blind"}, {"fitted": None, "label": "near"}, *others[1:]]
+    terms = ["none", [{"spread": {}, "label": "wide"}, "norm_ball"]]
+    named = plan(tmp_path, priors=priors, regularisers=terms)
+    assert named.identity().replace('{"spread": {}}', '"spread"') == before.identity()
+    assert named.space.parameters == before.space.parameters
+    shown = {p.name: (p.distribution, p.condition) for p in named.space.shown_parameters()}
+    assert shown["priors"][0].choices == ("blind", "near", "exclusion", "exclusion-2")
+    assert shown["priors.blind.scale"] == (FloatDistribution(0.001, 1.0, log=True), ("priors", "blind"))
+    assert shown["regularisers"][0].choices == ("none", "wide+norm_ball")
+    point = {"priors": "isotropic", "priors.isotropic.scale": 0.5, "methods.soft.tokens": 3, "rates": 0.02}
+    point |= {"training.batch": 8, "regularisers": "spread+norm_ball"}
+    (one,), (other,) = (p.at(p.space.point(FixedTrial(point))) for p in (named, before))
+    assert one.id == other.id
+    (again,) = named.recalled([TrialSpec.model_validate_json(one.model_dump_json())], point)
+    assert labels([one]) == labels([again])
+    assert "soft · blind · norm_ball · wide" in labels([again])[one.id]
+    assert {t.prior.shown.name for t in named.ends} == {"isotropic", "near", "exclusion"}

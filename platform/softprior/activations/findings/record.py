@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from softprior.activations.findings.groups import GroupFindings
 from softprior.activations.findings.pairs import NearestFindings, PairFindings
+from softprior.activations.findings.prompts import SitePrompts
 from softprior.activations.findings.sites import SiteFindings
 from softprior.errors import UserError
 from softprior.inputs.specs import Spec
@@ -38,6 +39,7 @@ class Findings(Numbers):
         pairs: by pair ("a / b") and site.
         groups: by task and site, of tasks that have groups.
         nearest: by site, with three tasks or more.
+        prompts: by site, of a run that followed prompts; no other number has a part of them.
         sentences: what the numbers say about each claim.
         commit: of the code that found them, see `provenance`.
         sources: its hash.
@@ -49,6 +51,7 @@ class Findings(Numbers):
     pairs: dict[str, dict[str, PairFindings | Unread]]
     groups: dict[str, dict[str, GroupFindings | Unread]]
     nearest: dict[str, NearestFindings | Unread]
+    prompts: dict[str, SitePrompts | Unread] = {}
     sentences: tuple[str, ...] = ()
     commit: str | None
     sources: str

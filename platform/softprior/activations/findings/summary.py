@@ -21,6 +21,7 @@ from softprior.activations.findings.pairs import (
     nearest_findings,
     pair_findings,
 )
+from softprior.activations.findings.prompts import SitePrompts, prompt_findings
 from softprior.activations.findings.record import BETWEEN, Findings, Found, Unread, known
 from softprior.activations.findings.sentences import sentences
 from softprior.activations.findings.sites import SiteFindings, site_findings
@@ -28,7 +29,7 @@ from softprior.errors import UserError
 from softprior.results.provenance import SOURCES, commit
 from softprior.statistics.store import stored
 from softprior.statistics.unimodality import over_sites
-from softprior.statistics.units import VOCABULARY
+from softprior.statistics.units import PROMPTS, VOCABULARY
 
 Report = Callable[[int, int, str], None]
 """Told how many sites are done, of how many, and which comes next."""
@@ -38,7 +39,7 @@ Computed = TypeVar("Computed")
 
 
 def residual_sites(store: Path) -> dict[str, list[str]]:
-    """The sites of every task that findings are about, in the model's order.
+    """The sites of every task that findings are about, in the model's order; prompts are no task.
 
     Raises:
         UserError: there is no store.
@@ -46,6 +47,7 @@ def residual_sites(store: Path) -> dict[str, list[str]]:
     return {
         task: [site for site in sites if not site.startswith(("key.", "value."))]
         for task, sites in stored(store).items()
+        if task != PROMPTS
     }
 
 
@@ -69,6 +71,8 @@ def findings(store: Path, report: Report | None = None, seed: int = 0) -> Findin
     }
     groups: dict[str, dict[str, GroupFindings | Unread]] = {}
     nearest: dict[str, NearestFindings | Unread] = {}
+    prompts: dict[str, SitePrompts | Unread] = {}
+    followed = stored(store).get(PROMPTS, ())
     for done, site in enumerate(sites):
         if report is not None:
             report(done, len(sites), site)
@@ -83,6 +87,9 @@ def findings(store: Path, report: Report | None = None, seed: int = 0) -> Findin
             nearest[site] = _or_note(nearest_findings, store, others, site, seed, permutations)
         for a, b in combinations(others, 2):
             pairs[f"{a}{BETWEEN}{b}"][site] = _or_note(pair_findings, store, a, b, site, seed, permutations)
+        if site in followed:
+            norms = [own.norm for task in others for own in known({site: tasks[task][site]}).values()]
+            prompts[site] = _or_note(prompt_findings, store, site, norms)
     found = Findings(
         seed=seed,
         sites=tuple(sites),
@@ -90,6 +97,7 @@ def findings(store: Path, report: Report | None = None, seed: int = 0) -> Findin
         pairs={pair: _pair_corrected(own) for pair, own in pairs.items()},
         groups={task: _groups_corrected(own) for task, own in groups.items()},
         nearest=_nearest_corrected(nearest),
+        prompts=prompts,
         commit=commit(),
         sources=SOURCES,
     )
@@ -113,6 +121,10 @@ def by_depth(found: Findings) -> dict[str, dict[int, float]]:
         for site, both in known(places).items():
             add(f"{name}/mmd2", site, both.separation.between)
             add(f"{name}/mmd2_within_words", site, both.lexical.swaps.difference)
+    for site, here in known(found.prompts).items():
+        for prompt, states in here.prompts.items():
+            for name, value in states:
+                add(f"prompts/{prompt}/{name}", site, value)
     return numbers
 
 

@@ -21,7 +21,7 @@ def describe(plan: SearchPlan) -> list[str]:
     proposals = f"{counted(search.trials, 'proposal')} by {search.sampler}{each}"
     lines = [f"search {study.name}: {proposals} on {study.model.id}"]
     lines.append(f"  for the lowest {objective} on the validation split, {search.concurrent} at a time")
-    for name, distribution, condition in plan.space.parameters:
+    for name, distribution, condition in plan.space.shown_parameters():
         where = "" if condition is None else f", where {condition[0]} is {condition[1]}"
         lines.append(f"  {name}: {in_words(distribution)}{where}")
     lines += [f"  note: {note}" for note in plan.notes]

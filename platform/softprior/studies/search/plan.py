@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import reduce
 from operator import or_
+from typing import Any
+
+from optuna.trial import FixedTrial
 
 from softprior.errors import UserError, hidden_in
 from softprior.inputs.specs import StudySpec, TrialSpec
@@ -14,8 +18,10 @@ from softprior.methods import METHODS
 from softprior.priors import PRIORS, assignment
 from softprior.studies.pairing import can_carry, can_start
 from softprior.studies.plan import Plan, plan_study
+from softprior.studies.search.labelled import without_labels
 from softprior.studies.search.space import Space
 from softprior.studies.search.spec import FIXED, SearchSpec, SearchStudy
+from softprior.training.recognised import recognised
 
 
 class SearchPlan:
@@ -82,7 +88,8 @@ class SearchPlan:
         In a search begun before `normalisation` was a choice, steps were divided by their own numbers of
         labels, and its identity does not say so: `step` is left out of it, and the default written into it.
         """
-        kept = {key: value for key, value in self._template.data.items() if key not in FIXED}
+        data = without_labels(self._template.data)
+        kept = {key: value for key, value in data.items() if key not in FIXED}
         training = {"normalisation": self.study.training.normalisation, **kept["training"]}
         if training["normalisation"] == "step":
             del training["normalisation"]
@@ -103,6 +110,14 @@ class SearchPlan:
         """
         trials = plan_study(validate(StudySpec, data, self._where), self._where).trials
         return tuple(trial for trial in trials if trial.training is not None)
+
+    def recalled(self, trials: Sequence[TrialSpec], params: dict[str, Any]) -> list[TrialSpec]:
+        """Trials from the records of a proposal, shown under the labels that the file has now."""
+        now: dict[str, TrialSpec] = {}
+        if without_labels(self._template.data) != self._template.data:
+            with suppress(UserError):  # a file that it needs may be gone since
+                now = {trial.id: trial for trial in self.at(self.space.point(FixedTrial(params)))}
+        return [now.get(trial.id) or recognised(trial) for trial in trials]
 
     def add(self, trials: Sequence[TrialSpec]) -> None:
         """Counts trials among those proposed."""

@@ -135,7 +135,8 @@ class Proposals(Searcher, Observer):
                 self._propose(taken_up(self._study, found))
             elif found.state != TrialState.WAITING and TRIALS in found.user_attrs:
                 known = [self._folder.record(i) for i in found.user_attrs[TRIALS]]
-                self._plan.add([load_record(path).spec for path in known if path.exists()])
+                trials = [load_record(path).spec for path in known if path.exists()]
+                self._plan.add(self._plan.recalled(trials, found.params))
         for baseline in self._plan.baselines:
             path = self._folder.record(baseline.id)
             if path.exists() and load_record(path).status == "failed":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from optuna import Study
 from optuna.exceptions import StorageInternalError
 
 from softprior.errors import UserError
+from softprior.results.files import require_folder
 from softprior.results.folder import StudyFolder
 from softprior.results.lease import locked
 from softprior.results.records import Record, load_records
@@ -16,7 +19,7 @@ from softprior.studies.runner import InterruptedStudyError, Search, run_trials
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.storage import begin_anew, open_search
 from softprior.studies.search.summary import lowest, save_summary, summarise
-from softprior.studies.table import write_study, write_table
+from softprior.studies.table import require_own, write_study, write_table
 
 
 def run_search(
@@ -40,21 +43,18 @@ def run_search(
     """
     with locked(folder.lock) as lost:
         study = open_search(plan, folder)
-        kept = {i: r for i, r in load_records(folder.records).items() if not _runs_again(r)}
-        superseded: tuple[str, ...] = ()
-        if again and of_other_code(kept.values()):
+        work = work_of(plan, folder, again)
+        if work.superseded:
             study = begin_anew(study, plan, folder)
-            set_aside(folder, kept)
-            kept, superseded = {}, tuple(kept)
+            set_aside(folder, work.superseded)
+            work = replace(work, trials=plan.trials)
         if not folder.table.exists():
             cluster.start()  # a first run surely needs Ray, which gets ready while we import
         write_study(folder, plan)
-        samples = len(plan.baselines) + plan.search.trials * plan.members
-        work = Work(plan.trials, kept, superseded, samples)
         interrupted = False
         with listening(listen, plan, work, folder, lost) as listeners:
             try:
-                _propose(study, plan, folder, listeners, cluster, samples)
+                _propose(study, plan, folder, listeners, cluster, work.total)
             except KeyboardInterrupt:
                 interrupted = True
             except StorageInternalError as error:
@@ -66,12 +66,27 @@ def run_search(
             write_study(folder, plan)
             write_table(folder, plan, records)
             if not interrupted:
-                summary = summarise(study)
+                summary = summarise(study, plan.space.shown)
                 save_summary(folder, summary)
                 listeners.metrics = lowest(summary)
         if interrupted:
             raise InterruptedStudyError(records)
         return study, records
+
+
+def work_of(plan: SearchPlan, folder: StudyFolder, again: bool) -> Work:
+    """Which trials have ended, or run again because the search starts over; writes nothing.
+
+    Raises:
+        UserError: the folder is another study's, or a file of it is damaged.
+    """
+    require_folder(folder.root)
+    require_own(folder, plan)
+    kept = {i: r for i, r in load_records(folder.records).items() if not _runs_again(r)}
+    superseded: tuple[str, ...] = ()
+    if again and of_other_code(kept.values()):
+        kept, superseded = {}, tuple(kept)
+    return Work(plan.trials, kept, superseded, len(plan.baselines) + plan.search.trials * plan.members)
 
 
 def _runs_again(record: Record) -> bool:

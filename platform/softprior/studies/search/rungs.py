@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
-from softprior.inputs.labels import labels
 from softprior.inputs.specs import TrialSpec
 from softprior.results.folder import StudyFolder
 from softprior.results.provenance import code
@@ -18,6 +17,7 @@ from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.proposals import Proposals
 from softprior.studies.worker import EVENTS
 from softprior.training.events import Event, Step, Validation
+from softprior.training.recognised import own_label
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
@@ -119,7 +119,7 @@ class Rungs(FIFOScheduler):
         steps, curve = self._steps.pop(spec.id, {}), self._curves.pop(spec.id)
         record = Record(
             id=spec.id,
-            label=labels([spec])[spec.id],
+            label=own_label(spec),
             spec=spec,
             status="stopped",
             error=f"stopped early at step {last}: others had a lower validation loss by then",

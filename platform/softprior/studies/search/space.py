@@ -18,6 +18,7 @@ from softprior.errors import UserError
 from softprior.inputs.labels import numbered
 from softprior.inputs.validation import shown
 from softprior.methods import METHODS
+from softprior.studies.search.labelled import LABELLED, label_of, relabelled, unlabelled, without_labels
 from softprior.studies.search.spec import KEY, Range, SearchStudy, is_range, ranges
 
 AXES = ("priors", "methods", "regularisers", "rates")
@@ -59,10 +60,11 @@ class Space:
     """
 
     def __init__(self, study: SearchStudy, where: str) -> None:
-        self._data = study.data
+        self._written = study.data
+        self._data = without_labels(study.data)
         self._where = where
         # What needs no prompt runs once beside the search, as in a grid.
-        methods = study.data.get("methods")
+        methods = self._data.get("methods")
         self._beside = [m for m in methods if not _trained(m)] if isinstance(methods, list) else []
         self.parameters = tuple(self._parameters())
         if not self.parameters:
@@ -80,7 +82,37 @@ class Space:
         found = ranges(self._data, self._where)
         count = max([2, *(len(r.choices) for r in found.values() if r.choices is not None)])
         corners = range(count if found else 1)
-        return [{k: _cornered(v, i) for k, v in self._data.items()} for i in corners]
+        data = {k: _ends(v) if k in LABELLED else v for k, v in self._written.items()}
+        return [{k: _cornered(v, i) for k, v in data.items()} for i in corners]
+
+    def shown_parameters(self) -> list[Parameter]:
+        """The parameters as people see them: with the labels of entries."""
+        found = []
+        for name, distribution, condition in self.parameters:
+            if isinstance(distribution, CategoricalDistribution) and name in AXES:
+                choices = [str(self.shown(name, choice)[1]) for choice in distribution.choices]
+                distribution = CategoricalDistribution(choices)
+            where = None if condition is None else (condition[0], str(self.shown(*condition)[1]))
+            found.append(Parameter(self.shown(name)[0], distribution, where))
+        return found
+
+    def shown(self, name: str, value: object = None) -> tuple[str, object]:
+        """A parameter's name and value as people see them."""
+        axis, _, rest = name.partition(".")
+        for entry, label in self._called(axis).items():
+            if not rest and value == entry:
+                return name, label
+            if rest == entry or rest.startswith(f"{entry}."):
+                return f"{axis}.{label}{rest.removeprefix(entry)}", value
+        return name, value
+
+    def _called(self, axis: str) -> dict[str, str]:
+        """What people see of an axis's entries that have labels, by their names here."""
+        if axis not in AXES or axis not in LABELLED:
+            return {}
+        entries = self._entries(axis)
+        pairs = zip(_labels(axis, entries), self._entries(axis, written=True), entries, strict=True)
+        return {name: _label(axis, written) for name, written, entry in pairs if written != entry}
 
     def _parameters(self) -> Iterator[Parameter]:
         for axis in AXES:
@@ -110,14 +142,20 @@ class Space:
                 label = str(suggest(key, CategoricalDistribution(labels)))
             entry = entries[labels.index(label)]
             inner = _fill(_inside(entry), _path(key, entries, label), suggest)
-            data[key] = [_around(entry, inner)]
-        return data
+            written = self._entries(key, written=True)[labels.index(label)]
+            data[key] = [relabelled(_around(entry, inner), written)]
+        return (
+            {**data, "tasks": relabelled(data["tasks"], self._written["tasks"])} if "tasks" in data else data
+        )
 
-    def _entries(self, axis: str) -> list[object]:
+    def _entries(self, axis: str, written: bool = False) -> list[object]:
+        """The entries that a proposal chooses from; as they were `written`, with labels, or without."""
         value = self._data.get(axis)
         if not isinstance(value, list):
             return []
-        return [v for v in value if v not in self._beside] if axis == "methods" else value
+        beside = self._beside if axis == "methods" else []
+        pairs = zip(value, self._written[axis], strict=True)
+        return [own if written else entry for entry, own in pairs if entry not in beside]
 
 
 def _trained(entry: object) -> bool:
@@ -131,6 +169,9 @@ def _labels(axis: str, entries: list[object]) -> list[str]:
 
 
 def _label(axis: str, entry: object) -> str:
+    label = label_of(entry)
+    if label is not None:
+        return str(label)
     if is_range(entry):
         return "range"
     if isinstance(entry, list):
@@ -177,6 +218,13 @@ def _fill(value: object, path: str, suggest: Suggest) -> object:
     if isinstance(value, list):
         return [_fill(inner, f"{path}.{i}", suggest) for i, inner in enumerate(value)]
     return value
+
+
+def _ends(entry: object) -> object:
+    """Entries as written, those with ranges without labels: at an end one may be the same as another."""
+    if isinstance(entry, list):
+        return [_ends(one) for one in entry]
+    return unlabelled(entry) if any(True for _ in _ranges(entry, "")) else entry
 
 
 def _cornered(value: object, corner: int) -> object:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from softprior.errors import UserError
+from softprior.errors import UserError, nearest
 from softprior.inputs.specs import Address, Spec, StudySpec
 from softprior.inputs.study_files import read_data
 from softprior.inputs.validation import Key, path_of, validate
@@ -200,6 +200,10 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec | SearchStudy
     """
     data = read_data(StudySpec, path, overrides)
     where = str(path)
+    known = [*StudySpec.model_fields, KEY]
+    unknown = next((key for key in data if key not in known), None)
+    if unknown is not None:
+        raise UserError(f"{where}: unknown key '{unknown}'; {nearest(str(unknown), known)}")
     found = ranges(data, where, skip=(KEY,))
     if KEY not in data:
         if found:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from softprior.errors import UserError, without_mask
 from softprior.inputs.labels import counted
 from softprior.results.folder import StudyFolder
-from softprior.results.records import read_header
+from softprior.results.records import read_study
 from softprior.results.storage import location
 from softprior.studies.search.optuna_private import contains
 from softprior.studies.search.plan import SearchPlan
@@ -112,7 +112,7 @@ def read_search(folder: str | Path) -> Study:
         UserError: the folder has no search.
     """
     found = StudyFolder(location(folder))
-    header = read_header(found.study) if found.study.exists() else {}
+    header = read_study(found.study) if found.study.exists() else {}
     spec = header.get("spec", {}).get("search")
     if spec is None or (spec.get("storage") is None and not found.journal.exists()):
         raise UserError(f"{folder} contains no search; give the results folder of one")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import optuna
@@ -90,7 +91,7 @@ def load_summary(folder: StudyFolder) -> Summary:
         FileNotFoundError: there is none, in the folder of a grid or of a search that has not ended.
         UserError: it is damaged.
     """
-    value = read_header(folder.summary)
+    value = read_header(folder.summary, _REWRITTEN)
     try:
         points = {point["number"]: _read(point) for point in value["points"]}
         return Summary(
@@ -101,9 +102,10 @@ def load_summary(folder: StudyFolder) -> Summary:
             frozenset(value.get("logs", ())),
         )
     except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder.summary} is damaged ({error}); run the same search again to rewrite it"
-        ) from None
+        raise UserError(f"{folder.summary} is damaged ({error}); {_REWRITTEN}") from None
+
+
+_REWRITTEN = "run the same search again to rewrite it"
 
 
 def _read(point: dict[str, Any]) -> Point:
@@ -111,7 +113,11 @@ def _read(point: dict[str, Any]) -> Point:
     return Point(**{**point, **tuples})
 
 
-def summarise(study: Study) -> Summary:
+Show = Callable[[str, object], tuple[str, object]]
+"""A parameter's name and value as people see them, from those in Optuna: `Space.shown`."""
+
+
+def summarise(study: Study, show: Show = lambda name, value: (name, value)) -> Summary:
     """Summarises a search from its Optuna study."""
     trials = [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
     complete = [t for t in trials if t.state == TrialState.COMPLETE]
@@ -121,13 +127,17 @@ def summarise(study: Study) -> Summary:
     else:
         best = sorted(complete, key=lambda t: (t.values[0], t.number))[:BEST]
     logs = frozenset(
-        name
+        show(name, None)[0]
         for trial in trials
         for name, found in trial.distributions.items()
         if isinstance(found, FloatDistribution | IntDistribution) and found.log
     )
-    importances = tuple(_importances(study, complete, i) for i in range(len(objectives)))
-    return Summary(objectives, tuple(map(_point, trials)), tuple(map(_point, best)), importances, logs)
+    importances = tuple(
+        {show(name, None)[0]: share for name, share in _importances(study, complete, i).items()}
+        for i in range(len(objectives))
+    )
+    points, first = (tuple(_point(trial, show) for trial in several) for several in (trials, best))
+    return Summary(objectives, points, first, importances, logs)
 
 
 def _importances(study: Study, complete: list[FrozenTrial], objective: int) -> dict[str, float]:
@@ -139,13 +149,13 @@ def _importances(study: Study, complete: list[FrozenTrial], objective: int) -> d
     return {name: float(value) for name, value in found.items()}
 
 
-def _point(trial: FrozenTrial) -> Point:
+def _point(trial: FrozenTrial, show: Show) -> Point:
     values = tuple(trial.values or ())
     return Point(
         trial.number,
         trial.state.name.lower(),
         values,
-        {name: _value(trial, name) for name in trial.params},
+        dict(show(name, _value(trial, name)) for name in trial.params),
         tuple(trial.user_attrs.get(TRIALS, ())),
         trial.user_attrs.get(REASON),
     )

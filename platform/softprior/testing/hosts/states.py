@@ -82,8 +82,10 @@ def check_prompt_states(host: FrozenLM, oracle: nn.Module) -> None:
             for site, states in expected.items():
                 assert found[site].dtype == torch.float32
                 assert_close(found[site], states, f"{name}, {site}")
-    kept = {Place(0): torch.ones(1, info.hidden)}
+    kept = {Place(0): torch.ones(1, info.hidden, requires_grad=True)}
     assert set(host.prompt_states(kept, ["final"])) == {"final"}
+    for site in ("resid.0", "final"):  # no gradient reaches the vectors, and none seems to
+        assert not host.prompt_states(kept, [site])[site].requires_grad
     assert_refused(host.prompt_states, kept, [f"resid.{info.blocks + 1}"])
     assert_refused(host.prompt_states, kept, ["key.0"])
 
