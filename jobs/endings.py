@@ -54,6 +54,27 @@ def tell_end(console: Console, planned: Plan | SearchPlan, work: Work, results: 
     return status
 
 
+def _report(console: Console, planned: Plan | SearchPlan, results: Results) -> None:
+    """Writes the report, adds it to the study's run in MLflow, and says where it is."""
+    folder = results.folder
+    try:
+        written = write_report(folder.root)
+    except Exception as error:  # the results are complete, whatever their page lacks
+        again = f"python -m jobs.report {shlex.quote(str(folder.root))}"
+        reason = error if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        console.print(f"note: the report was not made ({reason}); make it with: {again}", soft_wrap=True)
+        return
+    tracked = results.tracked
+    if tracked is not None and not tracked.problem:
+        # Not `tracked.uri`, in which a password is hidden.
+        uri = tracking_uri(planned.study.tracking, folder.root.parent)
+        files = (written.page, written.verdicts)
+        problem = None if uri is None else add_files(uri, planned.study.name, files)
+        if problem:
+            console.print(f"note: MLflow did not get the report: {problem}", soft_wrap=True)
+    console.print(f"report   {written.page}", soft_wrap=True)
+
+
 def _notes(console: Console, planned: Plan | SearchPlan, results: Results, told: Sequence[str]) -> None:
     """What users should know about the trials, except what was said before they ran."""
     specs = {trial.id: trial for trial in planned.trials}  # with the study file's labels, unlike records
@@ -154,4 +175,4 @@ def _dashboard() -> str:
 
 
 if __name__ == "__main__":
-    no_command("jobs.reports")
+    no_command("jobs.endings")

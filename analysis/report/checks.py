@@ -53,8 +53,8 @@ def _contexts(runs: Iterable[Run]) -> list[Block]:
         )
         flag = "good" if values.min() > 0 else "bad"
         what = " · ".join(part for part in setting if part != "none")
-        gap = Cell(text, float(values.mean()), tuple(gaps), flag=flag)
-        rows.append((Cell(what), gap, Cell(f"{(values > 0).sum()} of {len(values)}")))
+        rise = Cell(text, float(values.mean()), tuple(gaps), flag=flag)
+        rows.append((Cell(what), rise, Cell(f"{(values > 0).sum()} of {len(values)}")))
     return [
         Table(
             caption="Swapped contexts: test loss with the contexts (in arithmetic: questions) of other "

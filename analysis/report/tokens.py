@@ -92,9 +92,9 @@ def neighbours(
 
     found: dict[str, list[dict[str, Any]]] = {}
     at = 0
-    for trial, place, count in parts:
+    for trial, name, count in parts:
         pairs = [{"start": told(at + i, 1), "end": told(at + count + i, NEAREST)} for i in range(count)]
-        found.setdefault(trial, []).append({"name": place, "vectors": pairs})
+        found.setdefault(trial, []).append({"name": name, "vectors": pairs})
         at += 2 * count
     return found
 
