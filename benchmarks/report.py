@@ -16,7 +16,7 @@ import torch
 
 from analysis.report.page import write_report
 from softprior.inputs.specs import ModelSpec, TrialSpec
-from softprior.inputs.study_files import load_study
+from softprior.inputs.study_files import load_grid
 from softprior.models.load import load_local
 from softprior.prompt import Place
 from softprior.results.background import save_background
@@ -60,7 +60,7 @@ def _study(root: Path, count: int) -> StudyFolder:
         f"training: {{steps: {STEPS}, batch: 8, curve: 10}}\n",
         encoding="utf-8",
     )
-    plan = plan_study(load_study(file))
+    plan = plan_study(load_grid(file))
     folder = StudyFolder(root / "large")
     loaded = load_local(ModelSpec(id="tiny", device="cpu"))
     save_background(folder, loaded.fingerprint, vocabulary(loaded.host, loaded.tokenizer))

@@ -61,12 +61,7 @@ def read(folder: str | Path | Location) -> Reading:
     """
     opened = Results(folder)
     header = opened.study
-    trials = header.get("trials")
-    if not isinstance(trials, list) or not isinstance(header.get("spec"), dict):
-        raise UserError(
-            f"{opened.folder.study} is not the file of a study (it has no trials or no spec); "
-            "give the folder results/NAME of a study that was run"
-        )
+    trials = header["trials"]
     records, damaged = _records(opened.folder, trials)
     missing = tuple(trial for trial in trials if trial not in records)
     problems = list(damaged.values())

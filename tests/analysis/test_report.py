@@ -20,7 +20,7 @@ from analysis.report.read import read
 from analysis.report.values import Cell, Items, Report, Section, Table, Words
 from analysis.report.verdicts import markdown
 from jobs import report as command
-from softprior.inputs.study_files import load_study
+from softprior.inputs.study_files import load_grid
 from softprior.prompt import Place
 from softprior.results.examples import load_examples
 from softprior.results.files import held
@@ -46,7 +46,7 @@ class Seeds:
         file = study_file(
             root / "seeds.yaml", name="seeds", description=ATTACK, rates=[0.05, 0.01], seeds=[0, 1, 2]
         )
-        plan = plan_study(load_study(file))
+        plan = plan_study(load_grid(file))
         patterns = {record.spec.method.name: record for record in finished.records.values()}
         self.losses: dict[tuple[str, float, int], float] = {}
         self.records: dict[str, Record] = {}
@@ -311,7 +311,7 @@ def test_a_mean_of_nothing_is_none_and_of_one_has_no_interval(seeds: Seeds) -> N
     [
         (lambda _: None, "contains no results of a study"),
         (lambda root: (root / "study.json").write_text("{"), "must contain a JSON object"),
-        (lambda root: (root / "study.json").write_text("{}"), "is not the file of a study"),
+        (lambda root: (root / "study.json").write_text("{}"), "it lacks spec, spec.name or trials"),
     ],
 )
 def test_a_folder_without_a_study_is_one_sentence(

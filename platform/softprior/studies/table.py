@@ -138,6 +138,10 @@ def write_study(folder: StudyFolder, plan: Planned) -> None:
         UserError: the folder contains another study.
     """
     require_own(folder, plan)
+    claims: dict[str, object] = {}
+    if folder.study.exists():
+        header = read_study(folder.study)
+        claims = {key: header[key] for key in (CLAIMS,) if key in header}
     value = {
         "format": STUDY_FORMAT,
         "spec": plan.spec,
