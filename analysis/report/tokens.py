@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.report.maps import is_embedded
+from softprior.assets.examination import quiet
 from softprior.assets.models import is_here, known_model
 from softprior.assets.tokens import vocabulary_ids
 from softprior.errors import UserError
@@ -58,7 +59,8 @@ def open_model(spec: object, fingerprint: object) -> Words:
             return Words(
                 None, f"the model {model.id} has over {LARGEST:,} weights, which a report does not load"
             )
-        return Words(load_model(model))
+        with quiet():
+            return Words(load_model(model))
     except UserError as error:
         return Words(None, str(error))
 

@@ -110,12 +110,12 @@ def _outline(made: Architecture, tensors: Mapping[str, Tensor]) -> tuple[PreTrai
         del config.quantization_config
     options = {"device_map": "meta", "ignore_mismatched_sizes": True}
     stored = {name: torch.empty(tensor.shape, device="meta") for name, tensor in tensors.items()}
-    with _quiet():
+    with quiet():
         return made._replace(config=config).load(None, state_dict=stored, **options)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keeps transformers' own bars and reports from the screen."""
     from logging import CRITICAL
 
