@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from jobs import compare as command
+from jobs.reports import print_comparisons
+from jobs.screen import screen
+from softprior.inputs.specs import Shown
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, save_record
 from tests.builders import Finished
@@ -51,6 +54,29 @@ def test_a_study_of_nine_seeds_is_compared_within_80_columns(
     assert f"{own.mean():+.3f}" in line
     assert "sign flips of paired differences" in text
     assert " 9 " in line
+
+
+def test_a_study_prints_its_comparisons_with_its_own_labels_when_it_ends(
+    finished_study: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = with_seeds(finished_study, tmp_path, 3)
+    records = [Record.model_validate_json(path.read_text()) for path in sorted(folder.records.glob("*.json"))]
+    labelled = []
+    for record in records:
+        prior = record.spec.prior
+        if prior is not None and prior.name == "fitted":
+            shown = prior.shown_as(Shown("like the vocabulary", {}))
+            record = record.model_copy(update={"spec": record.spec.model_copy(update={"prior": shown})})
+        labelled.append(record)
+    print_comparisons(screen(80), labelled)
+    text = capsys.readouterr().out
+    assert "prior against" in text
+    assert "like the vocabulary" in " ".join(text.split())
+    assert "3 seeds give p = 0.25 at best, 0.25 after Holm: 6 are the fewest for 0.05" in " ".join(
+        text.split()
+    )
+    print_comparisons(screen(80), finished_study.records.values())
+    assert capsys.readouterr().out == "", "one seed has nothing to compare"
 
 
 def test_one_seed_has_differences_but_no_tests(
