@@ -19,8 +19,7 @@ from analysis.inference.values import PerExample
 from softprior.inputs.specs import Entry
 from softprior.results.examples import ExampleRow, load_examples, rows_of, save_examples
 from softprior.results.records import Record, Score, TaskScore, save_record
-from tests.builders import Finished
-from tests.jobs.test_compare_command import with_seeds
+from tests.builders import Finished, with_seeds
 
 TEXT = Entry(name="language", params={"length": 24})
 
