@@ -151,7 +151,7 @@ def _run(
     # These bring in torch, Ray and MLflow; a dry run or a wrong key should not wait for all of them.
     from analysis.figures.illustrator import Illustrator
     from analysis.findings.planning import plan_claims
-    from jobs.reports import report
+    from jobs.endings import tell_end
     from softprior.studies.progress import Watch
     from softprior.studies.runner import InterruptedStudyError
 
@@ -174,7 +174,7 @@ def _run(
         ended = f"{len(stopped.records)} of {counted(began[0].total, 'trial')} done"
         console.print(f"stopped with {ended}; {how_to_go_on()}", soft_wrap=True)
         raise KeyboardInterrupt from None
-    return report(console, planned, began[0], results)
+    return tell_end(console, planned, began[0], results)
 
 
 def _described(planned: Plan | SearchPlan, most: float = 0) -> list[str]:

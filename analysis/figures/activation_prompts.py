@@ -19,10 +19,6 @@ from softprior.inputs.labels import counted
 
 MARKER, SIZE = "X", 26
 
-BEYOND = 0.5
-"""How far outside of the texts' window a vector is drawn, as a share of that window: one farther out would
-leave no room for the texts."""
-
 
 @dataclass(frozen=True)
 class Followed:
@@ -65,7 +61,7 @@ def draw_prompts(
     flat: Float[np.ndarray, "P 2"],
     tasks: int,
 ) -> None:
-    """Draws prompts over a panel of texts, which they widen, and says how many vectors are not in it.
+    """Draws prompts over a panel of texts, whose window stays, and says how many vectors are not in it.
 
     Args:
         flat: the vectors of all of them in the panel's plane.
@@ -74,8 +70,7 @@ def draw_prompts(
     if not prompts:
         return
     low, high = np.array([panel.get_xlim(), panel.get_ylim()]).T
-    room = BEYOND * (high - low)
-    inside = ((flat >= low - room) & (flat <= high + room)).all(1)
+    inside = ((flat >= low) & (flat <= high)).all(1)
     start = 0
     for prompt in prompts:
         own = slice(start, start + len(prompt.vectors))
@@ -94,8 +89,6 @@ def draw_prompts(
                     linewidths=0.6,
                     zorder=7,
                 )
-    corners = np.concatenate([flat[inside], [low, high]])
-    low, high = corners.min(0), corners.max(0)
     panel.set_xlim(low[0], high[0])
     panel.set_ylim(low[1], high[1])
     hidden = int((~inside).sum()) + sum(prompt.massive for prompt in prompts)

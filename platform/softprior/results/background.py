@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
+from softprior.errors import UserError
 from softprior.results.files import write_atomically
 from softprior.results.folder import StudyFolder
 from softprior.results.storage import local_copy
@@ -28,9 +30,16 @@ def save_background(folder: StudyFolder, fingerprint: str, vocabulary: Float[Ten
 
 
 def load_background(folder: StudyFolder, fingerprint: str) -> Float[np.ndarray, "N H"] | None:
-    """What `save_background` kept, or None."""
+    """What `save_background` kept, or None.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     path = folder.background(fingerprint)
     if not path.exists():
         return None
-    with local_copy(path) as here:
-        return load_file(here)["vocabulary"]
+    try:
+        with local_copy(path) as here:
+            return load_file(here)["vocabulary"]
+    except (SafetensorError, KeyError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}); delete it and run the study again") from None

@@ -62,6 +62,11 @@ class StudyFolder:
         """What a search found, once it has ended."""
         return self.search / "summary.json"
 
+    @property
+    def report(self) -> Location:
+        """The page that says what the study shows."""
+        return self.root / "report.html"
+
     def background(self, fingerprint: str) -> Location:
         """A sample of a model's vocabulary, for figures."""
         return self.root / "vocabulary" / f"{fingerprint[:16]}.safetensors"

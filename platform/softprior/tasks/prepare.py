@@ -161,7 +161,20 @@ def prepare(task: Task, tokenizer: Tokenizer, tokenizer_fingerprint: str) -> Pre
     def build(folder: Path) -> None:
         _write(task, tokenizer, folder)
 
-    folder = ensure(_relative(task, tokenizer_fingerprint), build)
+    return _opened(ensure(_relative(task, tokenizer_fingerprint), build))
+
+
+def prepared_here(task: Task, tokenizer_fingerprint: str) -> Prepared | None:
+    """What `prepare` returns if the cache has it; None otherwise. Nothing is fetched or tokenised.
+
+    Raises:
+        UserError: the source data has no fingerprint, as its file is missing.
+    """
+    folder = cache_root() / _relative(task, tokenizer_fingerprint)
+    return _opened(folder) if (folder / FACTS).is_file() else None
+
+
+def _opened(folder: Path) -> Prepared:
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     quarantine = tuple(Quarantined(*row) for row in facts["quarantine"])
     return Prepared(

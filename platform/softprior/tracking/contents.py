@@ -48,7 +48,7 @@ def once(record: Record) -> dict[str, float | None]:
     A record has the geometry of each place: sixty places of eight numbers compare nothing.
     """
     assert record.test is not None
-    return {
+    values: dict[str, float | None] = {
         "test_loss": record.test.loss,
         "test_accuracy": record.test.accuracy,
         "test_shuffled_loss": record.test.shuffled_loss,
@@ -57,6 +57,14 @@ def once(record: Record) -> dict[str, float | None]:
         **_others(record),
         **over_places(record.geometry),
     }
+    known = names(found.task for found in record.also)
+    for found in record.also:
+        if found.score is not None:
+            # MLflow takes no brackets or commas.
+            name = re.sub(r"[^\w.-]+", "_", known[found.task.canonical()]).strip("_")
+            score = {"loss": found.score.loss, "accuracy": found.score.accuracy, **found.score.metrics}
+            values |= {f"also_{name}_{number}": value for number, value in score.items()}
+    return values
 
 
 def _others(record: Record) -> dict[str, float | None]:

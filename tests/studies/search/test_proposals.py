@@ -14,8 +14,8 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from rich.console import Console
 
+from jobs.endings import tell_end
 from jobs.exits import FAILED
-from jobs.reports import report
 from softprior.errors import UserError
 from softprior.inputs.specs import TrialSpec
 from softprior.library.studies import run
@@ -286,7 +286,7 @@ def test_a_proposal_that_fails_without_a_trial_makes_the_status_1(
 
     for _ in range(2):  # again, with nothing left to do
         results = run(plan, tmp_path / "results", listen=listen)
-        assert report(console, plan, works[-1], results) == FAILED
+        assert tell_end(console, plan, works[-1], results) == FAILED
         assert "proposal 0 failed: these values do not fit together" in console.export_text()
 
 

@@ -13,11 +13,12 @@ from rich.console import Console
 from analysis.comparison_table import comparison_table
 from analysis.comparisons import compare, differing
 from analysis.findings.study import Study, runs_of
+from analysis.report.page import write_report
 from analysis.search_tables import best_table, importance_table
 from analysis.tables import failures_table, results_table
 from jobs.exits import FAILED, FINISHED, no_command
 from jobs.screen import tell_unsent
-from softprior.errors import hidden
+from softprior.errors import UserError, hidden
 from softprior.inputs.labels import by_number, counted
 from softprior.library.results import Results, Tracked
 from softprior.results.records import Record
@@ -27,13 +28,14 @@ from softprior.studies.observers import Work
 from softprior.studies.plan import Plan
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.summary import Summary
-from softprior.tracking.client import default_uri
+from softprior.tracking.client import default_uri, tracking_uri
+from softprior.tracking.studies import add_files
 
 LOCAL = "http://127.0.0.1:5000"
 """Where `jobs.ui` and MLflow serve unless told otherwise."""
 
 
-def report(console: Console, planned: Plan | SearchPlan, work: Work, results: Results) -> int:
+def tell_end(console: Console, planned: Plan | SearchPlan, work: Work, results: Results) -> int:
     """Prints tables, places and notes; the status."""
     if isinstance(planned, SearchPlan):
         assert results.summary is not None
@@ -49,7 +51,29 @@ def report(console: Console, planned: Plan | SearchPlan, work: Work, results: Re
         reused = reused_note(work.kept.values()) if work.missing else None
     if reused:
         console.print(reused)
+    _report(console, planned, results)
     return status
+
+
+def _report(console: Console, planned: Plan | SearchPlan, results: Results) -> None:
+    """Writes the report, adds it to the study's run in MLflow, and says where it is."""
+    folder = results.folder
+    try:
+        written = write_report(folder.root)
+    except Exception as error:  # the results are complete, whatever their page lacks
+        again = f"python -m jobs.report {shlex.quote(str(folder.root))}"
+        reason = error if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        console.print(f"note: the report was not made ({reason}); make it with: {again}", soft_wrap=True)
+        return
+    tracked = results.tracked
+    if tracked is not None and not tracked.problem:
+        # Not `tracked.uri`, in which a password is hidden.
+        uri = tracking_uri(planned.study.tracking, folder.root.parent)
+        files = (written.page, written.verdicts)
+        problem = None if uri is None else add_files(uri, planned.study.name, files)
+        if problem:
+            console.print(f"note: MLflow did not get the report: {problem}", soft_wrap=True)
+    console.print(f"report   {written.page}", soft_wrap=True)
 
 
 def _notes(console: Console, planned: Plan | SearchPlan, results: Results, told: Sequence[str]) -> None:
@@ -156,4 +180,4 @@ def _dashboard() -> str:
 
 
 if __name__ == "__main__":
-    no_command("jobs.reports")
+    no_command("jobs.endings")

@@ -18,6 +18,8 @@ from softprior.inputs.labels import names
 from softprior.inputs.specs import EvaluationSpec, StudySpec, TrialSpec
 from softprior.inputs.study_files import load_grid
 from softprior.library.results import Results
+from softprior.methods import METHODS
+from softprior.priors import PRIORS
 from softprior.results.folder import StudyFolder
 from softprior.studies.plan import plan_study
 from softprior.studies.table import write_study, write_table

@@ -1,0 +1,116 @@
+"""The answer in three sentences: what came out, how sure that is, and whether the trials are sound."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from analysis.findings.study import Cell
+from analysis.findings.values import Finding
+from analysis.report.grid import Mean, mean
+from analysis.report.read import Reading
+from analysis.report.values import number, sentence
+from softprior.inputs.labels import by_number, counted
+
+SHOWN = 2
+"""Cells (tasks and methods) that the first sentence speaks of; the table has all."""
+
+FIRST = "quality"
+"""The claim whose finding the answer quotes: whether quality depends on the prior."""
+
+
+def answer(reading: Reading, findings: Sequence[Finding]) -> list[str]:
+    """At most three sentences; fewer where nothing has finished."""
+    found = [_lowest(reading), _certainty(reading, findings), _soundness(reading)]
+    return [text for text in found if text]
+
+
+def _lowest(reading: Reading) -> str:
+    """Which prior has the lowest test loss at the rate chosen on validation, in each cell."""
+    told = [text for cell in reading.study.cells("prior") if (text := _of_cell(cell))]
+    if not told:
+        return ""
+    more = len(told) - SHOWN
+    rest = (
+        f"; {counted(more, 'other comparison')} {by_number(more, 'is', 'are')} in the table"
+        if more > 0
+        else ""
+    )
+    return sentence("; ".join(told[:SHOWN]) + rest)
+
+
+def _of_cell(cell: Cell) -> str:
+    means = {name: own for name, side in cell.sides.items() if (own := mean(list(side.runs.values())))}
+    if not means:
+        return ""
+    name, best = min(means.items(), key=lambda item: item[1].value)
+    among = f"the lowest of {len(means)} priors" if len(means) > 1 else "the only prior"
+    text = (
+        f"on {cell.where} the prior {name} ends at a test loss of {_told(best)} at rate "
+        f"{cell.sides[name].chosen}, {among}"
+    )
+    if cell.baseline is None or cell.baseline.test is None:
+        return text
+    nothing = cell.baseline.test.loss
+    side = "below" if best.value < nothing else "above"
+    return f"{text} and {number(abs(nothing - best.value))} nats {side} no prompt ({number(nothing)})"
+
+
+def _told(found: Mean) -> str:
+    seeds = len(found.trials)
+    if math.isnan(found.interval.low):
+        return f"{number(found.value)} nats (one seed)"
+    ends = f"{number(found.interval.low)} to {number(found.interval.high)}"
+    return f"{number(found.value)} nats (95% interval {ends}, {counted(seeds, 'seed')})"
+
+
+def _certainty(reading: Reading, findings: Sequence[Finding]) -> str:
+    seeds = [len(runs) for c in reading.study.cells() for s in c.sides.values() for runs in s.rates.values()]
+    if not seeds:
+        return ""
+    if max(seeds) < 2:
+        return (
+            "Each setting has one seed, so there is no interval and no test: these differences may be chance."
+        )
+    first = [found for found in findings if found.claim.name == FIRST]
+    if len(first) == 1:
+        return _quoted(first[0])
+    counts = Counter(found.verdict for found in findings)
+    if not counts:
+        return "No claim has been judged, so differences between priors are described and not tested."
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    return f"Of {counted(len(findings), 'finding')}, {told} (table below)."
+
+
+def _quoted(found: Finding) -> str:
+    """A finding in one sentence that fits an answer; its own has every detail."""
+    text = f"{found.claim.words}: {found.verdict}"
+    if found.primary is None:
+        return sentence(f"{text}, because {found.reason}")
+    own, margin = found.primary, "" if found.margin is None else f", margin {number(found.margin)}"
+    ends = f"{number(own.interval.low)} to {number(own.interval.high)}"
+    seeds = counted(own.seeds, "seed")
+    return f"{text} ({own.what} is {number(own.value)} nats, 95% interval {ends}{margin}, {seeds})."
+
+
+def _soundness(reading: Reading) -> str:
+    """How many trials finished, and whether trained prompts still read their contexts."""
+    if not reading.records:
+        return ""
+    finished, total = len(reading.finished), len(reading.header["trials"])
+    text = f"{finished:,} of {counted(total, 'trial')} finished"
+    gaps = [gap for run in reading.study.runs if (gap := context_gap(run.record)) is not None]
+    if gaps:
+        up = sum(gap > 0 for gap in gaps)
+        text += f"; with contexts swapped between examples the test loss is higher in {up:,} of {len(gaps):,}"
+        text += " trained trials"
+    return f"{text}."
+
+
+def context_gap(record: object) -> float | None:
+    """Test loss with contexts swapped minus without, in nats; None where it was not measured."""
+    test = getattr(record, "test", None)
+    if test is None or test.shuffled_loss is None:
+        return None
+    return float(test.shuffled_loss - test.loss)

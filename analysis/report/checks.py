@@ -1,0 +1,125 @@
+"""Whether the trials are sound: swapped contexts, failures, exclusions, and deviations from the plan."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+
+from analysis.findings.study import Run, Side
+from analysis.inference.intervals import over_seeds
+from analysis.report.answer import context_gap
+from analysis.report.read import Reading
+from analysis.report.values import Block, Cell, Items, Section, Table, Words, missing, number, sentence
+from softprior.errors import UserError
+from softprior.inputs.labels import by_number, counted
+from softprior.results.provenance import named
+from softprior.results.records import Record
+from softprior.studies.describe import closing_notes
+
+KEY, TITLE = "checks", "Sanity, failures, exclusions, deviations"
+
+
+def section(reading: Reading) -> Section:
+    """Everything that limits what the numbers above say."""
+    if not reading.records:
+        return missing(KEY, TITLE, "No trial has ended, so there is nothing to check.")
+    blocks: list[Block] = [*_contexts(reading.study.runs), *_failures(reading)]
+    told = [*_exclusions(reading.records.values()), *_deviations(reading)]
+    if told:
+        blocks.append(Items(tuple(sentence(text) for text in told)))
+    return Section(key=KEY, title=TITLE, blocks=tuple(blocks))
+
+
+def _contexts(runs: Iterable[Run]) -> list[Block]:
+    """What swapping contexts between examples costs, by setting."""
+    settings: dict[tuple[str, ...], dict[str, float]] = {}
+    for run in runs:
+        gap = context_gap(run.record)
+        if gap is not None:
+            axes = (run.axes["task"], run.axes["method"], run.axes["prior"], run.axes["regularisers"])
+            settings.setdefault((*axes, run.axes["rate"]), {})[run.id] = gap
+    if not settings:
+        return [Words("Contexts were not swapped in this study, so nothing shows whether prompts read them.")]
+    rows = []
+    for setting, gaps in settings.items():
+        values = np.array(list(gaps.values()))
+        ends = over_seeds(values)
+        text = (
+            number(values.mean())
+            if len(values) < 2
+            else (f"{number(values.mean())} [{number(ends.low)}, {number(ends.high)}]")
+        )
+        flag = "good" if values.min() > 0 else "bad"
+        what = " · ".join(part for part in setting if part != "none")
+        rise = Cell(text, float(values.mean()), tuple(gaps), flag=flag)
+        rows.append((Cell(what), rise, Cell(f"{(values > 0).sum()} of {len(values)}")))
+    return [
+        Table(
+            caption="Swapped contexts: test loss with the contexts (in arithmetic: questions) of other "
+            "examples, "
+            "minus test loss, in nats per label token; in brackets the 95% interval over seeds. A prompt "
+            "whose "
+            "loss does not rise answers without reading. From shuffled_loss and test_loss in trials.parquet.",
+            columns=("setting", "rise", "seeds in which it rises"),
+            rows=tuple(rows),
+            numbers=frozenset({1, 2}),
+        )
+    ]
+
+
+def _failures(reading: Reading) -> list[Block]:
+    lost = [record for record in reading.records.values() if record.status != "finished"]
+    if not lost:
+        return [Words(f"No trial failed: all {len(reading.records):,} that have ended are finished.")]
+    rows = tuple(
+        (
+            Cell(reading.ids[record.id], trials=(record.id,)),
+            Cell(reading.labels[record.id]),
+            Cell(record.status, flag="bad" if record.status == "failed" else "open"),
+            Cell(record.error or ""),
+        )
+        for record in lost
+    )
+    caption = "Trials without a result, and why; in no mean and in no test. From records/TRIAL.json."
+    return [Table(caption=caption, columns=("trial", "what", "status", "why"), rows=rows)]
+
+
+def _exclusions(records: Iterable[Record]) -> list[str]:
+    """Malformed rows, short splits, gradients of zero."""
+    known = list(records)
+    try:
+        return closing_notes(known)
+    except UserError as error:  # a task of the user's own that is not known here
+        return [f"what was left out of the data is not listed, because {error}"]
+
+
+def _deviations(reading: Reading) -> list[str]:
+    """Where the study is not what its file says, or not of one piece."""
+    found = list(reading.problems)
+    if reading.missing:
+        ids = ", ".join(reading.ids[trial] for trial in reading.missing[:10])
+        more = f" and {len(reading.missing) - 10:,} more" if len(reading.missing) > 10 else ""
+        has = by_number(len(reading.missing), "has", "have")
+        found.append(f"{counted(len(reading.missing), 'planned trial')} {has} no record: {ids}{more}")
+    made = Counter(named(record.environment) for record in reading.records.values())
+    if len(made) > 1:
+        told = ", ".join(f"{counted(count, 'trial')} by {code}" for code, count in made.most_common())
+        found.append(f"the trials were not made by one version of the code: {told}")
+    machines = Counter(str(r.environment.get("machine", "unknown")) for r in reading.records.values())
+    if len(machines) > 1:
+        found.append(
+            f"the trials ran on {len(machines)} machines, whose rounding differs: {', '.join(machines)}"
+        )
+    uneven = [
+        f"{cell.where} · {side.name}: {_seeds(side)}"
+        for cell in reading.study.cells("prior")
+        for side in cell.sides.values()
+        if len({len(runs) for runs in side.rates.values()}) > 1
+    ]
+    return [*found, *(f"rates have unlike numbers of seeds: {text}" for text in uneven)]
+
+
+def _seeds(side: Side) -> str:
+    return ", ".join(f"{counted(len(runs), 'seed')} at rate {rate}" for rate, runs in side.rates.items())

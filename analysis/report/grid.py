@@ -1,0 +1,147 @@
+"""Test loss by prior and rate, with intervals over seeds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.comparisons import TEST, Row, compare
+from analysis.findings.study import Cell as Setting
+from analysis.findings.study import Run, Side
+from analysis.inference.intervals import over_seeds
+from analysis.inference.values import Interval
+from analysis.report.read import Reading
+from analysis.report.values import Cell, Section, Table, missing, number
+from softprior.errors import UserError
+from softprior.inputs.labels import counted
+
+KEY, TITLE = "grid", "Prior by rate"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """A mean over seeds.
+
+    Attributes:
+        interval: 95%, over seeds; its ends are nan for one seed.
+        trials: whose mean it is.
+    """
+
+    value: float
+    interval: Interval
+    trials: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The number with its interval, or with the number of seeds where there is no interval."""
+        return f"{number(self.value)}{self.ends}"
+
+    @property
+    def ends(self) -> str:
+        if math.isnan(self.interval.low):
+            return " (1 seed)"
+        return f" [{number(self.interval.low)}, {number(self.interval.high)}]"
+
+
+def mean(runs: list[Run]) -> Mean | None:
+    """Mean test loss of the seeds of one setting; None if no trial has one."""
+    values = {run.id: run.loss for run in runs if run.loss is not None}
+    if not values:
+        return None
+    losses = np.array(list(values.values()))
+    return Mean(value=float(losses.mean()), interval=over_seeds(losses), trials=tuple(values))
+
+
+def section(reading: Reading) -> Section:
+    """A table per task, method and regulariser."""
+    cells = reading.study.cells("prior")
+    if not cells:
+        return missing(
+            KEY, TITLE, "No trial with a trained prompt has finished, so there is no table of priors."
+        )
+    return Section(key=KEY, title=TITLE, blocks=(*(_table(cell) for cell in cells), *_differences(reading)))
+
+
+def _differences(reading: Reading) -> list[Table]:
+    """Every prior against the study's first, seed by seed."""
+    try:
+        rows = [row for row in compare(reading.study, "prior") if row.difference is not None]
+    except UserError:  # one prior
+        return []
+    tests = sum(row.seeds > 1 for row in rows)
+    return (
+        [
+            Table(
+                caption="Differences of test loss from the study's first prior in nats (negative is better), "
+                "seed by seed, each prior at its own chosen rate; beside it the same averaged over rates. "
+                f"p: {TEST}, raw, then Holm over {counted(tests, 'comparison')}; with so few seeds it cannot "
+                "be under the smallest p. 'Tuned over' is the number of rates of both priors. The command "
+                "python -m jobs.compare prints the same along any axis.",
+                columns=(
+                    "prior",
+                    "where",
+                    "difference",
+                    "over all rates",
+                    "p (Holm)",
+                    "smallest p",
+                    "seeds",
+                    "tuned over",
+                ),
+                rows=tuple(_difference(row) for row in rows),
+                numbers=frozenset(range(2, 8)),
+            )
+        ]
+        if rows
+        else []
+    )
+
+
+def _difference(row: Row) -> tuple[Cell, ...]:
+    assert row.difference is not None
+    assert row.interval is not None
+    ends = ""
+    if not math.isnan(row.interval.low):
+        ends = f" [{number(row.interval.low)}, {number(row.interval.high)}]"
+    tested = row.seeds > 1
+    return (
+        Cell(f"{row.value} \N{MINUS SIGN} {row.reference}"),
+        Cell(row.where),
+        Cell(f"{number(row.difference)}{ends}", row.difference),
+        Cell(number(row.averaged), row.averaged),
+        Cell(f"{row.p:.3g} ({row.adjusted:.3g})" if tested else "", row.adjusted),
+        Cell(f"{row.least_p:.2g}" if tested else "", row.least_p),
+        Cell(str(row.seeds), float(row.seeds)),
+        Cell(" and ".join(map(str, row.budgets))),
+    )
+
+
+def _table(cell: Setting) -> Table:
+    rates = list(dict.fromkeys(rate for side in cell.sides.values() for rate in side.rates))
+    rows = [_row(side, rates) for side in cell.sides.values()]
+    if cell.baseline is not None and cell.baseline.test is not None:
+        loss = cell.baseline.test.loss
+        nothing = Cell(number(loss), loss, (cell.baseline.id,))
+        rows.append((Cell("no prompt"), nothing, *(Cell("") for _ in rates[1:])))
+    seeds = {len(runs) for side in cell.sides.values() for runs in side.rates.values()}
+    several = f"{min(seeds)} to {max(seeds)} seeds" if len(seeds) > 1 else counted(max(seeds), "seed")
+    return Table(
+        caption=f"{cell.where}: mean test loss in nats per label token over {several}, in brackets the 95% "
+        "interval over seeds (Student's). Set off: the rate chosen for the prior on validation loss. From "
+        "test_loss and validation_loss in trials.parquet.",
+        columns=("prior", *(f"rate {rate}" for rate in rates)),
+        rows=tuple(rows),
+        numbers=frozenset(range(1, len(rates) + 1)),
+    )
+
+
+def _row(side: Side, rates: list[str]) -> tuple[Cell, ...]:
+    cells = [Cell(side.name)]
+    for rate in rates:
+        found = mean(list(side.rates.get(rate, {}).values()))
+        if found is None:
+            cells.append(Cell(""))
+        else:
+            cells.append(Cell(found.text, found.value, found.trials, strong=rate == side.chosen))
+    return tuple(cells)

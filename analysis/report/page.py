@@ -1,0 +1,131 @@
+"""Gathers a report from a study's folder and renders it as one HTML file."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+import softprior
+from analysis.findings.judging import judge
+from analysis.findings.reading import read_studies
+from analysis.findings.values import Finding
+from analysis.report import checks, costs, grid, pictures, reproduce, trials, verdicts
+from analysis.report.answer import answer
+from analysis.report.read import Reading, partial, read
+from analysis.report.values import Code, Items, Picture, Report, Table, Words, sentence
+from softprior.errors import UserError
+from softprior.results.files import write_atomically
+from softprior.results.storage import Location
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+KINDS = {Words: "words", Items: "items", Code: "code", Table: "table", Picture: "picture"}
+
+
+class Written(NamedTuple):
+    """Where a report is.
+
+    Attributes:
+        page: the HTML file.
+        verdicts: the verdict table in Markdown.
+        notes: what is not in it, one sentence each.
+    """
+
+    page: Location
+    verdicts: Location
+    notes: tuple[str, ...]
+
+
+def write_report(folder: str | Path | Location, target: Location | None = None) -> Written:
+    """Writes the report of a study, `report.html` and `verdicts.md` in its folder.
+
+    Args:
+        target: another place for the page; the Markdown goes beside it.
+
+    Raises:
+        UserError: no study has been run in the folder.
+    """
+    reading = read(folder)
+    page = reading.folder.report if target is None else target
+    beside = page.parent / f"{'verdicts' if target is None else page.stem + '-verdicts'}.md"
+    findings, reason = judged(reading)
+    report = gather(reading, findings, reason)
+    text = render(report)
+    table = verdicts.markdown(findings)
+    write_atomically(page, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_atomically(beside, lambda temporary: temporary.write_text(table, encoding="utf-8"))
+    return Written(page, beside, (*report.partial, *(sentence(text) for text in reading.problems)))
+
+
+def judged(reading: Reading) -> tuple[tuple[Finding, ...], str]:
+    """What the study says about each claim, or why it says nothing."""
+    try:
+        return judge(read_studies([str(reading.folder.root)]).study), ""
+    except UserError as error:
+        return (), str(error)
+
+
+def gather(reading: Reading, findings: Sequence[Finding], reason: str = "") -> Report:
+    """Everything that the report says.
+
+    Args:
+        reason: why there are no findings, if there are none.
+    """
+    details, problems = trials.details(reading)
+    sections = (
+        verdicts.section(findings, reason),
+        pictures.section(reading),
+        grid.section(reading),
+        checks.section(reading),
+        costs.section(reading),
+        reproduce.section(reading),
+    )
+    spec, shown = reading.header["spec"], trials.listed(reading)
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return Report(
+        name=str(spec.get("name", reading.folder.root.name)),
+        made=f"Made by softprior {softprior.__version__} on {made} from {reading.folder.root.name}/.",
+        question=str(spec.get("description") or ""),
+        answer=tuple(answer(reading, findings)),
+        partial=tuple(partial(reading)),
+        sections=sections,
+        trials=shown,
+        filters=tuple(i for i, name in enumerate(shown.columns) if name in trials.FILTERS),
+        details=details | {"notes": [sentence(text) for text in problems]},
+        ids=reading.ids,
+    )
+
+
+def render(report: Report) -> str:
+    """The page. Every text is escaped, by the template engine or, in the data, for use in a script."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {
+        "separators": (",", ":"),
+        "ensure_ascii": False,
+        "allow_nan": False,
+    }
+    environment.filters["kind"] = lambda block: KINDS[type(block)]
+    environment.filters["inlined"] = _inlined
+    environment.globals["source"] = _source
+    return environment.get_template("report.html").render(report=report)
+
+
+def _inlined(image: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(image).decode()}"
+
+
+def _source(name: str) -> Markup:
+    """A style sheet or script of ours, or a library's, as it stands: text of no user."""
+    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704

@@ -1,0 +1,66 @@
+"""How to run the study again: command, study file, hashes, versions."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+
+from analysis.report.read import Reading
+from analysis.report.values import Block, Cell, Code, Section, Table, Words
+from softprior.results.provenance import named
+
+KEY, TITLE = "reproduce", "How to reproduce"
+
+
+def section(reading: Reading) -> Section:
+    """The command and everything that the numbers depend on."""
+    header = reading.header
+    name = header["spec"].get("name", reading.folder.root.name)
+    spec = json.dumps(header["spec"], indent=1, ensure_ascii=False)
+    blocks: list[Block] = [
+        Words(
+            "Save the study below as a file and run it with the same versions; trials have the same ids, and "
+            "on "
+            "CPUs with as many threads the same numbers. YAML readers read JSON."
+        ),
+        Code(f"python -m jobs.study {name}.json\npython -m jobs.report results/{name}"),
+        _hashes(header, reading),
+        _versions(header, reading),
+        Code(spec),
+    ]
+    return Section(key=KEY, title=TITLE, blocks=tuple(blocks))
+
+
+def _hashes(header: Mapping[str, object], reading: Reading) -> Table:
+    rows = [
+        ("code of the last run", named(header)),
+        ("model fingerprint", str(header.get("model_fingerprint"))),
+    ]
+    data = header.get("data_fingerprints")
+    if isinstance(data, dict):
+        rows += [(f"data of {task}", str(fingerprint)) for task, fingerprint in data.items()]
+    made = Counter(named(record.environment) for record in reading.records.values())
+    rows += [(f"code of {count:,} trials", code) for code, count in made.most_common()]
+    return Table(
+        caption="What identifies code, model and data. From study.json and records/TRIAL.json.",
+        columns=("what", "identified by"),
+        rows=tuple((Cell(name), Cell(value)) for name, value in rows),
+    )
+
+
+def _versions(header: Mapping[str, object], reading: Reading) -> Table:
+    """Of the last run, and those of trials that were made with others."""
+    last = header.get("versions")
+    found: dict[str, list[str]] = {}
+    if isinstance(last, dict):
+        found = {package: [str(version)] for package, version in last.items()}
+    for record in reading.records.values():
+        for package, version in record.environment.get("versions", {}).items():
+            if version not in found.setdefault(package, []):
+                found[package].append(version)
+    return Table(
+        caption="Versions; of several, the first is that of the last run.",
+        columns=("package", "version"),
+        rows=tuple((Cell(package), Cell(", ".join(versions))) for package, versions in found.items()),
+    )

@@ -1,0 +1,232 @@
+"""The list of trials, and what opening one of them shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from analysis.report import answers, tokens
+from analysis.report.answer import context_gap
+from analysis.report.maps import Plane, maps
+from analysis.report.read import Reading
+from analysis.report.values import Cell, Table, number
+from analysis.tables import SHORT
+from softprior.errors import UserError
+from softprior.inputs.labels import by_number, names
+from softprior.results.background import load_background
+from softprior.results.means import over_places
+from softprior.results.posteriors import Posterior
+from softprior.results.records import Record
+
+COLUMNS = (
+    "trial",
+    "status",
+    "task",
+    "method",
+    "prior",
+    "regularisers",
+    "rate",
+    "seed",
+    "validation loss",
+    "test loss",
+    "answers",
+    "rise if swapped",
+    "moved / reach",
+    "seconds",
+)
+
+FILTERS = frozenset({"status", "task", "method", "prior", "regularisers", "rate", "seed"})
+"""Columns with a menu."""
+
+NUMBERS = frozenset(COLUMNS[6:])
+
+CURVE = 120
+"""Most points of a curve; of more steps every k-th is drawn, and the page says so."""
+
+FLAGS = {"finished": "good", "failed": "bad", "stopped": "open"}
+
+
+def listed(reading: Reading) -> Table:
+    """One row per trial that has ended, and the columns that some trial has."""
+    records = list(reading.records.values())
+    axes = _axes(records)
+    rows = [_row(record, reading.ids[record.id], axes[record.id]) for record in records]
+    used = [i for i, column in enumerate(zip(*rows, strict=True)) if any(cell.text for cell in column)]
+    return Table(
+        caption="All trials that have ended. Losses are on the test split, in nats per label token, after "
+        "the last "
+        "step; answers are the headline metric of the task; 'rise if swapped' is the test loss with swapped "
+        "contexts minus the test loss. From records/TRIAL.json, as in trials.parquet.",
+        columns=tuple(COLUMNS[i] for i in used),
+        rows=tuple(tuple(row[i] for i in used) for row in rows),
+        numbers=frozenset(at for at, i in enumerate(used) if COLUMNS[i] in NUMBERS),
+    )
+
+
+def _axes(records: list[Record]) -> dict[str, tuple[str, ...]]:
+    """Task, method, prior, regularisers and rate in words that tell the study's trials apart, by trial id."""
+    specs = [record.spec for record in records]
+    tasks = names(spec.task for spec in specs)
+    methods = names(spec.method for spec in specs)
+    priors = names(spec.prior for spec in specs if spec.prior is not None)
+    terms = names(term for spec in specs for term in spec.regularisers)
+    return {
+        spec.id: (
+            tasks[spec.task.canonical()],
+            # What an instruction says follows from its task, which has a column of its own.
+            spec.method.name if spec.prior is None else methods[spec.method.canonical()],
+            "" if spec.prior is None else priors[spec.prior.canonical()],
+            " + ".join(terms[term.canonical()] for term in spec.regularisers),
+            "" if spec.rate is None else spec.rate.label,
+        )
+        for spec in specs
+    }
+
+
+def _row(record: Record, short: str, axes: tuple[str, ...]) -> tuple[Cell, ...]:
+    test, spec = record.test, record.spec
+    validation = record.validation[-1].loss if record.validation else None
+    ratio = over_places(record.geometry).get("moved_over_reach")
+    seconds = record.environment.get("seconds")
+    gap = context_gap(record)
+    answered, share = headline(record)
+    return (
+        Cell(short, trials=(record.id,)),
+        Cell(record.status, flag=FLAGS[record.status]),
+        *(Cell(text) for text in axes[:4]),
+        Cell(axes[4], None if spec.rate is None else spec.rate.value),
+        Cell("" if spec.seed is None else str(spec.seed), spec.seed),
+        Cell(number(validation), validation),
+        Cell(number(None if test is None else test.loss), None if test is None else test.loss),
+        Cell(answered, share),
+        Cell(number(gap), gap),
+        Cell(number(ratio), ratio),
+        Cell(number(seconds, 1), seconds),
+    )
+
+
+def headline(record: Record) -> tuple[str, float | None]:
+    """The first of the task's metrics (the headline of softprior's own tasks), in words and as a number."""
+    if record.test is None or not record.test.metrics:
+        return "", None
+    name, value = next(iter(record.test.metrics.items()))
+    return f"{SHORT.get(name, name.replace('_', ' '))} {value:.0%}", value
+
+
+def details(reading: Reading) -> tuple[dict[str, Any], list[str]]:
+    """What opening a trial shows, as JSON, and a sentence for each thing that is not there.
+
+    Keys: `trials` by id (label, status, error, facts, curve, maps, tokens, task), `planes` by model
+    fingerprint, `tasks` (see `answers.tasks`).
+    """
+    words = tokens.open_model(reading.header["spec"].get("model"), reading.header.get("model_fingerprint"))
+    problems: list[str] = []
+    if words.model is None:
+        problems.append(f"nearest tokens and the examples' texts are left out, because {words.reason}")
+    planes = _planes(reading, problems)
+    found: dict[str, Any] = {}
+    vectors, lost = {}, []
+    for record in reading.records.values():
+        posterior, problem = _posterior(reading, record)
+        if problem:
+            lost.append(problem)
+        found[record.id] = _detail(record, reading, posterior, planes)
+        if posterior is not None:
+            vectors[record.id] = (posterior.initial, posterior.final)
+    tasks = answers.tasks(reading, words.model, lost)
+    if lost:
+        more = f"; so {by_number(len(lost) - 1, 'is', 'are')} {len(lost) - 1:,} more" if len(lost) > 1 else ""
+        problems.append(f"{lost[0]}{more}; what they hold is left out")
+    if words.model is not None:
+        order = sorted(vectors, key=lambda trial: _loss(reading.records[trial]))
+        near = tokens.neighbours(words.model, {trial: vectors[trial] for trial in order})
+        for trial, places in near.items():
+            found[trial]["tokens"] = places
+    shown = {text: plane.to_json() for text, plane in planes.items()}
+    return {"trials": found, "planes": shown, "tasks": tasks}, problems
+
+
+def _planes(reading: Reading, problems: list[str]) -> dict[str, Plane]:
+    """The plane of each model's vocabulary, where the study keeps a sample of it."""
+    found: dict[str, Plane] = {}
+    for fingerprint in {record.spec.model_fingerprint for record in reading.records.values()}:
+        try:
+            sample = load_background(reading.folder, fingerprint)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        if sample is not None:
+            found[fingerprint] = Plane(sample)
+    return found
+
+
+def _posterior(reading: Reading, record: Record) -> tuple[Posterior | None, str]:
+    if record.status != "finished" or record.spec.training is None:
+        return None, ""
+    try:
+        return reading.results.posteriors[record.id], ""
+    except UserError as error:
+        return None, str(error)
+
+
+def _detail(
+    record: Record, reading: Reading, posterior: Posterior | None, planes: Mapping[str, Plane]
+) -> dict[str, Any]:
+    plane = planes.get(record.spec.model_fingerprint)
+    return {
+        "label": reading.labels[record.id],
+        "status": record.status,
+        "error": record.error,
+        "files": [f"records/{record.id}.json"]
+        + ([f"posteriors/{record.id}.safetensors"] if posterior is not None else []),
+        "facts": _facts(record),
+        "curve": _curve(record),
+        "maps": [] if posterior is None else maps(posterior, plane),
+        "model": record.spec.model_fingerprint,
+        "task": record.spec.task.canonical(),
+        "tokens": [],
+    }
+
+
+def _facts(record: Record) -> list[list[str]]:
+    """Names and values of what is known of the whole trial."""
+    found: list[list[str]] = []
+    for name, score in (("untrained sample", record.untrained), ("after training", record.test)):
+        if score is None:
+            continue
+        what = f"test loss {number(score.loss, 4)}"
+        what += f" over {score.tokens:,} label tokens of {score.examples:,} examples"
+        if score.accuracy is not None:
+            what += f", accuracy {score.accuracy:.1%}"
+        if score.shuffled_loss is not None:
+            what += f", with swapped contexts {number(score.shuffled_loss, 4)}"
+        for metric, value in score.metrics.items():
+            what += f", {metric.replace('_', ' ')} {value:.1%}"
+        found.append([name, what])
+    for name, place in record.geometry.items():
+        what = f"moved {number(place.moved)}"
+        if place.reach is not None and place.moved_over_reach is not None:
+            what += f" of a reach of {number(place.reach)} ({number(place.moved_over_reach)})"
+        what += f", norm {number(place.initial_norm)} to {number(place.final_norm)}"
+        if place.initial_radius is not None and place.final_radius is not None:
+            what += f", radius quantile {number(place.initial_radius, 2)} to {number(place.final_radius, 2)}"
+        found.append([name, what])
+    return found
+
+
+def _curve(record: Record) -> dict[str, Any]:
+    """Training loss by step, thinned, and all validation points."""
+    every = -(-len(record.steps) // CURVE) if record.steps else 1
+    steps = record.steps[::every]
+    return {
+        "every": every,
+        "step": [point.step for point in steps],
+        "loss": [float(f"{point.loss:.4g}") for point in steps],
+        "moved": [float(f"{point.moved:.4g}") for point in steps],
+        "validation_step": [score.step for score in record.validation],
+        "validation_loss": [float(f"{score.loss:.5g}") for score in record.validation],
+    }
+
+
+def _loss(record: Record) -> float:
+    return float("inf") if record.test is None else record.test.loss

@@ -1,0 +1,147 @@
+"""What a report says, as values: sections of sentences, tables and pictures. Nothing here reads a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table.
+
+    Attributes:
+        text: what stands in it.
+        order: the number by which its column is sorted; None for words.
+        trials: ids of the trials that the number comes from, linked within the page.
+        strong: whether it is set off, such as the rate chosen on validation.
+        flag: a class of the style sheet for verdicts: `good`, `bad`, `open`, or nothing.
+    """
+
+    text: str
+    order: float | None = None
+    trials: tuple[str, ...] = ()
+    strong: bool = False
+    flag: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table with a caption that says what its numbers are and where they stand.
+
+    Attributes:
+        columns: names; the first column is the row's own name.
+        numbers: indices of columns that are set flush right.
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    numbers: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A figure as it is inlined.
+
+    Attributes:
+        image: PNG.
+        caption: what it shows, with n and seeds.
+    """
+
+    title: str
+    caption: str
+    image: bytes
+
+
+@dataclass(frozen=True)
+class Words:
+    """A paragraph."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list of sentences.
+
+    Attributes:
+        title: in front of the list.
+        folded: whether the page shows the title alone until it is opened.
+    """
+
+    texts: tuple[str, ...]
+    title: str = ""
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Code:
+    """Lines to copy, such as a command or the study file."""
+
+    text: str
+
+
+Block = Words | Items | Code | Table | Picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A part of the report.
+
+    Attributes:
+        key: its anchor in the page.
+        blocks: what stands in it, in order; a section whose data is not there has one sentence.
+    """
+
+    key: str
+    title: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All that a report says.
+
+    Attributes:
+        name: of the study.
+        made: by which version of softprior, and when.
+        question: the study file's description.
+        answer: at most three sentences.
+        partial: why this is not a whole study's report, one sentence each; empty if it is.
+        sections: everything to be read, in the order of reading.
+        trials: the list that is sorted, filtered and searched; its first column is the trial.
+        filters: indices of the columns of `trials` that have a menu.
+        details: per trial and task, what opening a trial shows; JSON (`trials.details`).
+        ids: the short form of every trial id.
+    """
+
+    name: str
+    made: str
+    question: str
+    answer: tuple[str, ...]
+    partial: tuple[str, ...]
+    sections: tuple[Section, ...]
+    trials: Table
+    filters: tuple[int, ...]
+    details: Mapping[str, Any] = field(default_factory=dict)
+    ids: Mapping[str, str] = field(default_factory=dict)
+
+
+def missing(key: str, title: str, why: str) -> Section:
+    """A section whose data is not there: one sentence."""
+    return Section(key=key, title=title, blocks=(Words(why),))
+
+
+def number(value: float | None, places: int = 3) -> str:
+    """A number in a cell; nothing where there is none."""
+    return "" if value is None or value != value else f"{value:.{places}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def sentence(text: object) -> str:
+    """A text as a sentence: with a capital letter and a full stop."""
+    words = str(text).strip().rstrip(".")
+    first = words.split(" ", 1)[0]
+    # A file keeps its name: trials.parquet.
+    return f"{words[:1].upper() if first.isalpha() else words[:1]}{words[1:]}." if words else ""

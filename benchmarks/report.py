@@ -1,0 +1,122 @@
+"""Time, memory and size of the report of a large study: python -m benchmarks.report --trials 500
+
+Records and posteriors of the shipped model are generated, with a thousand steps and twenty vectors each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from analysis.report.page import write_report
+from softprior.inputs.specs import ModelSpec, TrialSpec
+from softprior.inputs.study_files import load_grid
+from softprior.models.load import load_local
+from softprior.prompt import Place
+from softprior.results.background import save_background
+from softprior.results.folder import StudyFolder
+from softprior.results.posteriors import Posterior, save_posterior
+from softprior.results.records import PlaceGeometry, Prediction, Record, Score, StepPoint, save_record
+from softprior.studies.plan import plan_study
+from softprior.studies.table import write_study, write_table
+from softprior.training.source import vocabulary
+
+STEPS, VECTORS, ANSWERS = 1000, 20, 128
+
+
+def main() -> None:
+    """Writes the study and its report, and prints a line of numbers."""
+    parser = argparse.ArgumentParser(description="Time, memory and size of the report of a large study.")
+    parser.add_argument("--trials", type=int, default=500, help="default: 500")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="softprior-report-") as root:
+        folder = _study(Path(root), options.trials)
+        before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+        start = time.monotonic()
+        written = write_report(folder.root)
+        size = Path(str(written.page)).stat().st_size / 2**20
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(
+            f"{options.trials} trials: {time.process_time() - began:.1f} s of CPU time, "
+            f"{time.monotonic() - start:.1f} s, peak {peak:.2f} GB ({before / 2**20:.2f} before), "
+            f"page {size:.1f} MiB"
+        )
+
+
+def _study(root: Path, count: int) -> StudyFolder:
+    """A study of that many trials, over priors, rates and seeds."""
+    file = root / "large.yaml"
+    seeds = list(range(-(-count // 12)))
+    file.write_text(
+        "name: large\nmodel: tiny\npriors: [isotropic, fitted, vocabulary, xavier]\n"
+        f"methods: [{{soft: {{tokens: {VECTORS}}}}}]\nrates: [0.1, 0.05, 0.01]\nseeds: {seeds}\n"
+        "tasks: [{arithmetic: {modules: [two_digit_addition], train_examples: 500}}]\n"
+        f"training: {{steps: {STEPS}, batch: 8, curve: 10}}\n",
+        encoding="utf-8",
+    )
+    plan = plan_study(load_grid(file))
+    folder = StudyFolder(root / "large")
+    loaded = load_local(ModelSpec(id="tiny", device="cpu"))
+    save_background(folder, loaded.fingerprint, vocabulary(loaded.host, loaded.tokenizer))
+    draws = np.random.default_rng(0)
+    records = {}
+    for spec in plan.trials:
+        records[spec.id] = _record(spec, draws)
+        save_record(folder.record(spec.id), records[spec.id])
+        if spec.training is not None:
+            save_posterior(folder.posterior(spec.id), _posterior(draws, loaded.host.info().hidden))
+    write_study(folder, plan)
+    write_table(folder, plan, records)
+    return folder
+
+
+def _record(spec: TrialSpec, draws: np.random.Generator) -> Record:
+    losses = 3 * np.exp(-np.arange(STEPS + 1) / 300) + 0.1 * draws.random(STEPS + 1)
+    trained = spec.training is not None
+    score = Score(step=STEPS, loss=losses[-1], accuracy=0.8, shuffled_loss=4.0, examples=256, tokens=900)
+    answers = [
+        Prediction(example=f"two_digit_addition-{i}", answer=str(draws.integers(200))) for i in range(ANSWERS)
+    ]
+    curve = [score.model_copy(update={"step": i, "loss": losses[i]}) for i in range(0, STEPS + 1, 100)]
+    geometry = PlaceGeometry(
+        moved=1.0,
+        reach=2.0,
+        moved_over_reach=0.5,
+        initial_norm=1.0,
+        final_norm=1.4,
+        cosine=0.1,
+        participation=15.0,
+    )
+    steps = [
+        StepPoint(step=i, loss=losses[i], labels=30, rate=0.1, gradient=1.0, moved=i / STEPS)
+        for i in range(1, STEPS + 1)
+    ]
+    return Record(
+        id=spec.id,
+        label="",
+        spec=spec,
+        status="finished",
+        steps=tuple(steps) if trained else (),
+        validation=tuple(curve),
+        test=score.model_copy(update={"generated": ANSWERS, "metrics": {"exact_match": 0.5}}),
+        geometry={Place(0).name: geometry} if trained else {},
+        predictions=tuple(answers),
+        environment={"seconds": 100.0, "machine": "generated", "threads": 1},
+    )
+
+
+def _posterior(draws: np.random.Generator, hidden: int) -> Posterior:
+    def vectors() -> dict[Place, torch.Tensor]:
+        return {Place(0): torch.from_numpy(draws.normal(size=(VECTORS, hidden), scale=0.1)).float()}
+
+    return Posterior({}, vectors(), vectors(), {step: vectors() for step in (1, 6, 32, 178)})
+
+
+if __name__ == "__main__":
+    main()

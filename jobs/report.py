@@ -1,0 +1,65 @@
+"""Writes the report of a study: python -m jobs.report results/quickstart"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from jobs.exits import FINISHED, status_of
+from jobs.screen import printable
+from softprior.errors import UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns 2 where there is no study to report on."""
+    options = _parser().parse_args(arguments)
+    printable()
+    return status_of(lambda: _report(options), options.folder)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.report",
+        description="Write the report of a study: one HTML file that opens offline, and its verdict table as "
+        "Markdown. A study that has not ended gives a partial report.",
+        epilog="Example: python -m jobs.report results/quickstart",
+    )
+    parser.add_argument("folder", help="results/NAME of a study, or its address in a bucket")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="where the page goes, with the Markdown beside it (default: report.html and verdicts.md in the "
+        "study's folder)",
+    )
+    parser.add_argument(
+        "--code",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="the Python file with tasks of your own that the study was run with",
+    )
+    return parser
+
+
+def _report(options: argparse.Namespace) -> int:
+    from analysis.report.page import write_report  # torch and matplotlib, which --help should not wait for
+    from softprior.library.studies import use_code
+
+    for path in options.code:
+        use_code(path)
+    target = None if options.output is None else options.output.expanduser().resolve()
+    if target is not None and target.suffix != ".html":
+        raise UserError(f"--output {options.output} must end with .html, as the report is a page")
+    written = write_report(options.folder, target)
+    for note in written.notes:
+        print(f"note: {note}")
+    print(f"report    {written.page}")
+    print(f"verdicts  {written.verdicts}")
+    return FINISHED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

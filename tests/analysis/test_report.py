@@ -1,0 +1,381 @@
+"""The report of a study: its numbers, its words for what is missing, and the page in a browser."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis.report.grid import mean
+from analysis.report.maps import DIGITS, Plane, maps, rounded
+from analysis.report.page import gather, judged, render, write_report
+from analysis.report.read import read
+from analysis.report.values import Cell, Items, Report, Section, Table, Words
+from analysis.report.verdicts import markdown
+from jobs import report as command
+from softprior.inputs.study_files import load_grid
+from softprior.prompt import Place
+from softprior.results.examples import load_examples
+from softprior.results.files import held
+from softprior.results.folder import StudyFolder
+from softprior.results.posteriors import load_posterior
+from softprior.results.records import Record, save_record
+from softprior.studies.plan import plan_study
+from softprior.studies.table import write_study, write_table
+from softprior.studies.worker import failed
+from tests.browser import Browser, browser
+from tests.builders import Finished, study_file
+
+__all__ = ["browser"]
+
+ATTACK = '</script><img src=x onerror=alert(1)><b>bold</b> & "quoted" {{ 7 * 7 }}'
+
+
+class Seeds:
+    """A study of two priors, two rates and three seeds, with losses that are made up and known."""
+
+    def __init__(self, root: Path, finished: Finished) -> None:
+        self.folder = StudyFolder(root / "seeds")
+        file = study_file(
+            root / "seeds.yaml", name="seeds", description=ATTACK, rates=[0.05, 0.01], seeds=[0, 1, 2]
+        )
+        plan = plan_study(load_grid(file))
+        patterns = {record.spec.method.name: record for record in finished.records.values()}
+        self.losses: dict[tuple[str, float, int], float] = {}
+        self.records: dict[str, Record] = {}
+        for spec in plan.trials:
+            pattern = patterns[spec.method.name]
+            loss = 5.0
+            if spec.prior is not None and spec.rate is not None and spec.seed is not None:
+                loss = 1 + 0.1 * spec.seed + (spec.prior.name == "fitted") - 0.5 * (spec.rate.value == 0.01)
+                self.losses[spec.prior.name, spec.rate.value, spec.seed] = loss
+            made = {
+                "test": pattern.test.model_copy(update={"loss": loss, "shuffled_loss": loss + 0.25}),
+                "validation": tuple(s.model_copy(update={"loss": loss + 1}) for s in pattern.validation),
+            }
+            record = pattern.model_copy(update={"id": spec.id, "spec": spec, **made})
+            self.records[spec.id] = record
+            save_record(self.folder.record(spec.id), record)
+        write_study(self.folder, plan)
+        write_table(self.folder, plan, self.records)
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory: pytest.TempPathFactory, finished_study: Finished) -> Seeds:
+    return Seeds(tmp_path_factory.mktemp("seeds"), finished_study)
+
+
+@pytest.fixture(scope="module")
+def report(seeds: Seeds) -> Report:
+    reading = read(seeds.folder.root)
+    return gather(reading, *judged(reading))
+
+
+def section(found: Report, key: str) -> Section:
+    return next(one for one in found.sections if one.key == key)
+
+
+def tables(found: Section) -> list[Table]:
+    return [block for block in found.blocks if isinstance(block, Table)]
+
+
+def sentences(found: Section) -> str:
+    words = [block.text for block in found.blocks if isinstance(block, Words)]
+    return " ".join([*words, *(text for b in found.blocks if isinstance(b, Items) for text in b.texts)])
+
+
+def minus(text: str) -> str:
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def test_cells_of_the_grid_are_means_over_seeds(report: Report, seeds: Seeds) -> None:
+    table, differences = tables(section(report, "grid"))
+    assert table.columns == ("prior", "rate 0.05", "rate 0.01")
+    assert [row[0].text for row in table.rows] == ["isotropic", "fitted", "no prompt"]
+    for row, prior in zip(table.rows[:2], ("isotropic", "fitted"), strict=True):
+        for cell, rate in zip(row[1:], (0.05, 0.01), strict=True):
+            own = [seeds.losses[prior, rate, seed] for seed in (0, 1, 2)]
+            low, high = stats.t.interval(0.95, 2, np.mean(own), stats.sem(own))
+            assert cell.text == f"{np.mean(own):.3f} [{low:.3f}, {high:.3f}]"
+            assert cell.order == pytest.approx(np.mean(own))
+            assert cell.strong == (rate == 0.01), "the lower validation loss"
+            assert {seeds.records[trial].spec.rate.value for trial in cell.trials} == {rate}
+            assert {seeds.records[trial].spec.prior.name for trial in cell.trials} == {prior}
+            assert len(cell.trials) == 3
+    assert table.rows[2][1].order == 5.0
+    (row,) = differences.rows
+    assert row[0].text == minus("fitted - isotropic")
+    assert row[2].order == pytest.approx(1.0)
+    assert row[4].text == "0.25 (0.25)", "three seeds give no less"
+
+
+def test_the_answer_is_three_true_sentences(report: Report) -> None:
+    best, certainty, soundness = report.answer
+    assert "the prior isotropic ends at a test loss of 0.600 nats" in best
+    assert "(95% interval 0.352 to 0.848, 3 seeds) at rate 0.01, the lowest of 2 priors" in best
+    assert "and 4.400 nats below no prompt (5.000)" in best
+    assert certainty.startswith(
+        "Quality is equal whatever the prior: undecided (fitted - isotropic is 1.000 nats"
+    )
+    assert certainty.endswith(", margin 0.220, 3 seeds).")
+    assert soundness == (
+        "13 of 13 trials finished; with contexts swapped between examples the test loss is higher in 12 of "
+        "12 trained trials."
+    )
+
+
+def test_every_number_of_a_table_is_traced_to_trials_of_the_page(report: Report, seeds: Seeds) -> None:
+    listed = {row[0].trials[0] for row in report.trials.rows}
+    assert listed == set(seeds.records) == set(report.details["trials"])
+    for one in report.sections:
+        for table in tables(one):
+            assert {trial for row in table.rows for cell in row for trial in cell.trials} <= listed
+    row = next(row for row in report.trials.rows if row[0].trials[0] == next(iter(seeds.records)))
+    record = seeds.records[row[0].trials[0]]
+    assert row[report.trials.columns.index("test loss")].order == record.test.loss
+    assert row[report.trials.columns.index("rise if swapped")].text == "0.250"
+
+
+def test_verdicts_are_a_row_each_in_page_and_markdown(report: Report, seeds: Seeds) -> None:
+    findings, reason = judged(read(seeds.folder.root))
+    assert not reason
+    (table,) = tables(section(report, "verdicts"))
+    known = [found for found in findings if found.primary is not None]
+    assert [row[0].text for row in table.rows] == [f"{f.claim.number}. {f.claim.words}" for f in known]
+    assert [row[3].text for row in table.rows] == [found.verdict for found in known]
+    lines = markdown(findings).splitlines()
+    assert len(lines) == 2 + len(findings)
+    assert {line.count("|") - line.count("\\|") for line in lines} == {10}
+
+
+class Page(HTMLParser):
+    """Tags, texts and the attributes that could ask for something."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.asks: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.asks += [value or "" for name, value in attributes if name in ("src", "href", "action", "data")]
+
+
+def test_the_page_escapes_texts_and_asks_for_nothing(report: Report) -> None:
+    text = render(report)
+    page = Page(text)
+    assert page.tags.count("script") == 3
+    assert "b" not in page.tags
+    assert all(ask.startswith(("#", "data:")) for ask in page.asks)
+    assert "{{ 7 * 7 }}" in text
+    assert "&lt;/script&gt;&lt;img src=x" in text
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text)[1])
+    assert data["trials"] == json.loads(json.dumps(report.details["trials"]))
+
+
+def test_the_question_is_the_studys_description(report: Report) -> None:
+    assert report.question == ATTACK
+    assert report.name == "seeds"
+    assert report.partial == ()
+
+
+def test_coordinates_of_maps_are_projections(finished_study: Finished) -> None:
+    trial = next(i for i, r in finished_study.records.items() if r.spec.training is not None)
+    posterior = load_posterior(finished_study.folder.posterior(trial))
+    generator = np.random.default_rng(0)
+    tokens = generator.normal(size=(50, 128)) * np.linspace(3, 0.1, 128)
+    plane = Plane(tokens)
+    (found,) = maps(posterior, plane)
+    assert (found["plane"], found["name"]) == ("vocabulary", Place(0).name)
+    assert found["moments"][0] == "prior sample"
+    assert found["moments"][-1] == "posterior"
+    covariance = np.cov(tokens.T, bias=True)
+    values, axes = np.linalg.eigh(covariance)
+    assert found["share"] == pytest.approx(values[::-1][:2] / values.sum(), rel=1e-3)
+    last = (posterior.final[Place(0)].numpy() - tokens.mean(0)) @ axes[:, -1]
+    drawn = np.array([path[-1][0] for path in found["paths"]])
+    assert np.abs(drawn) == pytest.approx(np.abs(last), rel=10.0 ** (1 - DIGITS))
+    assert rounded(np.array([0.0, -123456.0, 0.00012345678])) == [0.0, -123500.0, 0.0001235]
+
+
+def _as_it_is(folder: StudyFolder, trained: list[str]) -> None:
+    return
+
+
+def broken(finished: Finished, root: Path, how: Callable[[StudyFolder, list[str]], None]) -> Report:
+    folder = finished.copy(root)
+    trained = [i for i, record in finished.records.items() if record.spec.training is not None]
+    how(folder, trained)
+    written = write_report(folder.root)
+    assert written.page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    reading = read(folder.root)
+    return gather(reading, *judged(reading))
+
+
+def test_a_study_of_one_seed_has_a_report_that_says_so(finished_study: Finished, tmp_path: Path) -> None:
+    found = broken(finished_study, tmp_path, _as_it_is)
+    assert found.partial == ()
+    assert "one seed, so there is no interval and no test" in found.answer[1]
+    table, *_ = tables(section(found, "grid"))
+    assert all("(1 seed)" in row[1].text for row in table.rows[:2])
+    (detail,) = found.details["tasks"].values()
+    assert [other["name"] for other in detail["others"]] == ["no prompt"]
+    record = next(r for r in finished_study.records.values() if r.spec.training is not None)
+    assert detail["trials"][record.id]["answers"] == [p.answer for p in record.predictions]
+    assert all(len(text) for text in detail["inputs"]), "the session's cache has the examples"
+    scores = detail["trials"][record.id]["scores"]
+    assert sum(scores) / len(scores) == pytest.approx(record.test.metrics["exact_match"])
+    rows = load_examples(finished_study.folder.examples(record.id), record.id, record.examples).to_pylist()
+    assert detail["trials"][record.id]["losses"] == [
+        pytest.approx(row["nll"] / row["tokens"], rel=1e-3) for row in rows[: len(scores)]
+    ]
+    near = found.details["trials"][record.id]["tokens"][0]["vectors"]
+    assert [len(vector["end"]) for vector in near] == [3] * 4
+
+
+def test_a_damaged_record_and_a_running_study_give_a_partial_report(
+    finished_study: Finished, tmp_path: Path
+) -> None:
+    lost = []
+
+    def how(folder: StudyFolder, trained: list[str]) -> None:
+        lost.append(trained[0])
+        path = folder.record(trained[0])
+        path.write_text(path.read_text(encoding="utf-8")[:100], encoding="utf-8")
+        folder.table.unlink()
+
+    found = broken(finished_study, tmp_path, how)
+    assert found.partial == (
+        "This is a partial report: 1 trial of 3 has no record yet; run the study again to continue it.",
+    )
+    said = sentences(section(found, "checks"))
+    assert f"{lost[0]}.json is not a record of format 1" in said
+    assert "trials.parquet does not exist yet, so every number here comes from the records" in said
+    assert lost[0] not in found.details["trials"]
+    assert len(found.trials.rows) == 2
+    root = tmp_path / "results" / "small"
+    with held(root / ".lock"):
+        assert "the study is still running" in gather(reading := read(root), *judged(reading)).partial[0]
+
+
+def test_damaged_files_beside_the_records_are_sentences(finished_study: Finished, tmp_path: Path) -> None:
+    def how(folder: StudyFolder, trained: list[str]) -> None:
+        folder.posterior(trained[0]).write_bytes(b"half")
+        folder.table.write_bytes(b"PAR1 and no more")
+        (sample,) = (folder.root / "vocabulary").iterdir()
+        sample.write_bytes(b"half")
+
+    found = broken(finished_study, tmp_path, how)
+    assert len(found.trials.rows) == 3
+    notes = " ".join(found.details["notes"])
+    assert "is damaged or not a posterior file" in notes
+    assert "vocabulary" in notes
+    assert "trials.parquet is damaged" in sentences(section(found, "checks"))
+    assert "No claim is judged" in sentences(section(found, "verdicts"))
+    assert len(tables(section(found, "grid"))) == 2
+
+
+def test_failures_are_listed_with_their_reason(seeds: Seeds, tmp_path: Path) -> None:
+    spec = next(iter(seeds.records.values())).spec
+    folder = StudyFolder(tmp_path / "failing")
+    save_record(folder.record(spec.id), failed(spec, "step 3: the loss is <nan>", {}))
+    header = json.loads(seeds.folder.study.read_text(encoding="utf-8")) | {"trials": [spec.id]}
+    folder.study.write_text(json.dumps(header), encoding="utf-8")
+    reading = read(folder.root)
+    found = gather(reading, *judged(reading))
+    assert found.answer == ("0 of 1 trial finished.",)
+    (table,) = [t for t in tables(section(found, "checks")) if "why" in t.columns]
+    assert table.rows[0][3].text == "step 3: the loss is <nan>"
+    assert "the loss is &lt;nan&gt;" in render(found)
+
+
+def test_a_mean_of_nothing_is_none_and_of_one_has_no_interval(seeds: Seeds) -> None:
+    runs = list(read(seeds.folder.root).study.runs)
+    assert mean([]) is None
+    (one,) = [mean(runs[:1])]
+    assert math.isnan(one.interval.low)
+    assert one.text.endswith(" (1 seed)")
+    assert Cell("x").trials == ()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda _: None, "contains no results of a study"),
+        (lambda root: (root / "study.json").write_text("{"), "must contain a JSON object"),
+        (lambda root: (root / "study.json").write_text("{}"), "it lacks spec, spec.name or trials"),
+    ],
+)
+def test_a_folder_without_a_study_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], object], said: str
+) -> None:
+    make(tmp_path)
+    assert command.main([str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_the_command_says_where_the_files_are(
+    finished_study: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "elsewhere" / "page.html"
+    assert command.main([str(finished_study.folder.root), "--output", str(target)]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"report    {target}",
+        f"verdicts  {target.with_name('page-verdicts.md')}",
+    ]
+    assert target.exists()
+    assert command.main([str(finished_study.folder.root), "--output", str(tmp_path / "page.txt")]) == 2
+
+
+def test_the_page_works_in_a_browser(browser: Browser, report: Report, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(render(report), encoding="utf-8")
+    said: list[str] = []
+    browser.page.on("console", lambda message: said.append(message.text))
+    browser.page.route(
+        "**/*", lambda route: route.continue_() if route.request.url.startswith("file:") else route.abort()
+    )
+    browser.page.goto(path.as_uri())
+    page = browser.page
+    rows = page.locator("#list tbody tr")
+    assert rows.count() == 13
+    at = report.trials.columns.index("test loss")
+
+    def column() -> list[float]:
+        return [float(text) for text in page.locator(f"#list tbody td:nth-child({at + 1})").all_inner_texts()]
+
+    page.locator("#list thead th").nth(at).click()
+    assert column() == sorted(column())
+    page.locator("#list thead th").nth(at).click()
+    assert column() == sorted(column(), reverse=True)
+    prior = f"select[data-column='{report.trials.columns.index('prior')}']"
+    page.select_option(prior, "fitted")
+    assert rows.count() == 6
+    assert page.locator("#count").inner_text() == "6 of 13 trials"
+    page.select_option(prior, "")
+    page.fill("#search", "isotropic")
+    assert rows.count() == 6
+    link = rows.first.locator("a.trial")
+    trial = link.get_attribute("href").removeprefix("#trial-")
+    link.click()
+    detail = page.locator("#detail")
+    assert trial in detail.inner_text()
+    assert detail.locator("svg").count() == 1, "the curve; these trials have no posteriors"
+    assert detail.locator("polyline").count() == 2
+    assert "Answers" in detail.inner_text()
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "wide tables scroll in their boxes"
+    assert browser.requests == [path.as_uri()]
+    assert browser.errors == said == []
