@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jobs import compare as command
-from jobs.reports import print_comparisons
+from jobs.endings import print_comparisons
 from jobs.screen import screen
 from softprior.inputs.specs import Shown
 from softprior.results.records import Record
