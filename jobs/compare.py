@@ -40,6 +40,7 @@ def _main(options: argparse.Namespace) -> int:
     from analysis.comparisons import compare, require_axis
     from analysis.findings.judging import judge
     from analysis.findings.reading import read_studies
+    from analysis.overall import in_words, overall
 
     require_axis(options.axis)
     console: Console = screen(WIDTH)
@@ -47,6 +48,9 @@ def _main(options: argparse.Namespace) -> int:
     for note in read.notes:
         console.print(f"note: {note}", soft_wrap=True)
     console.print(comparison_table(compare(read.study, options.axis), options.axis))
+    if options.axis == "prior":
+        for line in in_words(overall(read.study)):
+            console.print(line)
     if options.findings:
         for found in judge(read.study):
             console.print(found.sentence, soft_wrap=True)

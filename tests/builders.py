@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from softprior.inputs.specs import EvaluationSpec, ModelSpec, Rate, Spec, TrainingSpec, TrialSpec
 from softprior.inputs.study_files import load_grid
 from softprior.methods import METHODS
@@ -15,7 +17,7 @@ from softprior.models.load import Loaded, load_local
 from softprior.priors import PRIORS
 from softprior.regularisers import REGULARISERS
 from softprior.results.folder import StudyFolder
-from softprior.results.records import Record
+from softprior.results.records import Record, save_record
 from softprior.studies.plan import Plan, plan_study
 from softprior.studies.table import write_study, write_table
 from softprior.tasks import TASKS
@@ -115,6 +117,24 @@ def finish_study(root: Path) -> Finished:
     write_study(folder, plan)
     write_table(folder, plan, records)
     return Finished(file, plan, folder, records)
+
+
+def with_seeds(finished_study: Finished, root: Path, seeds: int) -> StudyFolder:
+    """The finished study with further seeds, whose losses differ by known amounts."""
+    folder = finished_study.copy(root)
+    header = json.loads(folder.study.read_text(encoding="utf-8"))
+    losses = np.random.default_rng(0).normal(0, 0.01, (2, seeds))
+    trained = [record for record in finished_study.records.values() if record.spec.seed is not None]
+    for seed in range(1, seeds):
+        for i, record in enumerate(trained):
+            spec = record.spec.model_copy(update={"seed": seed})
+            assert record.test is not None
+            test = record.test.model_copy(update={"loss": 2.0 + i + float(losses[i, seed])})
+            own = record.model_copy(update={"id": spec.id, "spec": spec, "test": test})
+            save_record(folder.record(own.id), own)
+            header["trials"].append(own.id)
+    folder.study.write_text(json.dumps(header), encoding="utf-8")
+    return folder
 
 
 def study_file(path: Path, **changes: Any) -> Path:

@@ -61,7 +61,7 @@ ONLY_IN = {
     "pytest": ["platform/softprior/testing/"],
     "hypothesis": [],
     "matplotlib": ["analysis/"],
-    "statsmodels": ["analysis/inference/"],
+    "statsmodels": [],
     "lifelines": ["analysis/inference/"],
 }
 """Where a heavy library, or one of tests and benchmarks, may enter."""

@@ -45,11 +45,10 @@ def shares(
 ) -> dict[str, float]:
     """Share of vectors as near to tokens as 95% of the held-out tokens are, by metric."""
     whitened = _whitening(tokens)
-    stored = vectors, tokens, held_out
     return {
-        "L2": _share(*stored, "euclidean"),
-        "cosine": _share(*stored, "cosine"),
-        "whitened": _share(*map(whitened, stored), "euclidean"),
+        "L2": _share(vectors, tokens, held_out, "euclidean"),
+        "cosine": _share(vectors, tokens, held_out, "cosine"),
+        "whitened": _share(whitened(vectors), whitened(tokens), whitened(held_out), "euclidean"),
     }
 
 

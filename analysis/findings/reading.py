@@ -58,7 +58,7 @@ def read_studies(folders: Sequence[str]) -> Read:
             f"no trial with a trained prompt has finished in {', '.join(map(str, folders))}; "
             "run the study first"
         )
-    folders = {trial: results.folder for results in reversed(found) for trial in results.study["trials"]}
+    homes = {trial: results.folder for results in reversed(found) for trial in results.study["trials"]}
     first = found[0]
     planned = first.study.get(CLAIMS) if len(found) == 1 else None
     return Read(
@@ -66,11 +66,11 @@ def read_studies(folders: Sequence[str]) -> Read:
         study=Study(
             runs=runs,
             baselines=baselines,
-            posteriors=_Posteriors(folders),
+            posteriors=_Posteriors(homes),
             vocabulary=load_background(first.folder, runs[0].record.spec.model_fingerprint),
             numbers=forgetting(runs, baselines),
-            examples=Rows(folders, {run.id: run.record.spec.task for run in runs}, runs),
-            texts=Rows(folders, {run.id: text for run in runs if (text := only_text(run))}, runs),
+            examples=Rows(homes, {run.id: run.record.spec.task for run in runs}, runs),
+            texts=Rows(homes, {run.id: text for run in runs if (text := only_text(run))}, runs),
             planned=planned if isinstance(planned, dict) else {},
         ),
         notes=tuple(notes),

@@ -1,4 +1,4 @@
-"""How numbers become verdicts. Every claim has one of these rules; simulations prove them.
+"""How numbers become verdicts. Every claim has one of these; docs/findings.md says how often they are wrong.
 
 A rule first names its tests, whose p-values are corrected together with those of the study's other
 claims, and then decides by the corrected ones.

@@ -1,6 +1,6 @@
 """Intervals of a mean: over seeds, over seeds and examples, and over the examples of one seed.
 
-Over seeds they are Student's. A bootstrap of nine numbers covers 89 to 90% where it promises 95%
+Over seeds they are Student's. A bootstrap of nine numbers covers less than it promises
 (docs/findings.md), so it is used where there are enough units: for the clusters of one seed (`over_groups`),
 and for numbers over all tasks and priors (`across`).
 """

@@ -9,27 +9,11 @@ import numpy as np
 import pytest
 
 from jobs import compare as command
-from softprior.results.folder import StudyFolder
-from softprior.results.records import Record, save_record
-from tests.builders import Finished
-
-
-def with_seeds(finished_study: Finished, root: Path, seeds: int) -> StudyFolder:
-    """The finished study with further seeds, whose losses differ by known amounts."""
-    folder = finished_study.copy(root)
-    header = json.loads(folder.study.read_text(encoding="utf-8"))
-    losses = np.random.default_rng(0).normal(0, 0.01, (2, seeds))
-    trained = [record for record in finished_study.records.values() if record.spec.seed is not None]
-    for seed in range(1, seeds):
-        for i, record in enumerate(trained):
-            spec = record.spec.model_copy(update={"seed": seed})
-            assert record.test is not None
-            test = record.test.model_copy(update={"loss": 2.0 + i + float(losses[i, seed])})
-            own = record.model_copy(update={"id": spec.id, "spec": spec, "test": test})
-            save_record(folder.record(own.id), own)
-            header["trials"].append(own.id)
-    folder.study.write_text(json.dumps(header), encoding="utf-8")
-    return folder
+from jobs.endings import print_comparisons
+from jobs.screen import screen
+from softprior.inputs.specs import Shown
+from softprior.results.records import Record
+from tests.builders import Finished, with_seeds
 
 
 def test_a_study_of_nine_seeds_is_compared_within_80_columns(
@@ -51,6 +35,30 @@ def test_a_study_of_nine_seeds_is_compared_within_80_columns(
     assert f"{own.mean():+.3f}" in line
     assert "sign flips of paired differences" in text
     assert " 9 " in line
+    assert "interquartile mean of scores" in " ".join(text.split())
+
+
+def test_a_study_prints_its_comparisons_with_its_own_labels_when_it_ends(
+    finished_study: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = with_seeds(finished_study, tmp_path, 3)
+    records = [Record.model_validate_json(path.read_text()) for path in sorted(folder.records.glob("*.json"))]
+    labelled = []
+    for record in records:
+        prior = record.spec.prior
+        if prior is not None and prior.name == "fitted":
+            shown = prior.shown_as(Shown("like the vocabulary", {}))
+            record = record.model_copy(update={"spec": record.spec.model_copy(update={"prior": shown})})
+        labelled.append(record)
+    print_comparisons(screen(80), labelled)
+    text = capsys.readouterr().out
+    assert "prior against" in text
+    assert "like the vocabulary" in " ".join(text.split())
+    assert "3 seeds give p = 0.25 at best, 0.25 after Holm: 6 are the fewest for 0.05" in " ".join(
+        text.split()
+    )
+    print_comparisons(screen(80), finished_study.records.values())
+    assert capsys.readouterr().out == "", "one seed has nothing to compare"
 
 
 def test_one_seed_has_differences_but_no_tests(

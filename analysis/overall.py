@@ -1,0 +1,126 @@
+"""Priors over all tasks of a study at once: scores between no prompt (0) and the best prior (1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from analysis.findings.common import SEEDS, loss
+from analysis.findings.study import Cell, Study, mean_loss
+from analysis.inference.across import improvement, interquartile_mean, normalised, stratified
+from analysis.inference.values import Interval
+from softprior.inputs.labels import counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overall:
+    """One prior, over every task, method and regulariser that has all priors.
+
+    Attributes:
+        prior: its name.
+        seeds, cells: number of seeds that all have everywhere, and of the cells.
+        budget: number of rates that it was tuned over, the most of any cell.
+        score: interquartile mean of the scores at the rate chosen on validation.
+        interval: 95%, seeds drawn within cells.
+        averaged: of the scores averaged over rates; None where it has one rate, or seeds are missing at some.
+        better: probability that one of its seeds scores above one of the first prior's; None for the first.
+        better_interval: 95% of that.
+    """
+
+    prior: str
+    seeds: int
+    cells: int
+    budget: int
+    score: float
+    interval: Interval
+    averaged: float | None
+    better: float | None
+    better_interval: Interval | None
+
+
+def overall(study: Study) -> list[Overall]:
+    """Every prior, in the study's order; empty without two priors or two seeds.
+
+    Cells without a baseline, or where no prior gains anything over it, have no scores and are left out.
+    """
+    cells = [cell for cell in study.cells("prior", least=2) if _gain(cell) > 0]
+    if not cells:
+        return []
+    names = [name for name in cells[0].sides if all(name in cell.sides for cell in cells)]
+    seeds = sorted(set.intersection(*(set(c.sides[n].values(loss)) for c in cells for n in names)))
+    if len(names) < 2 or len(seeds) < SEEDS:
+        return []
+    scores = {name: _scores(cells, name, seeds) for name in names}
+    first = scores[names[0]]
+    found = []
+    for name, own in scores.items():
+        budget = max(len(cell.sides[name].rates) for cell in cells)
+        reference = name == names[0]
+        found.append(
+            Overall(
+                prior=name,
+                seeds=len(seeds),
+                cells=len(cells),
+                budget=budget,
+                score=float(interquartile_mean(own)),
+                interval=stratified(interquartile_mean, own),
+                averaged=_averaged(cells, name, seeds) if budget > 1 else None,
+                better=None if reference else float(improvement(own, first)),
+                better_interval=None if reference else stratified(improvement, own, first),
+            )
+        )
+    return found
+
+
+def in_words(priors: Sequence[Overall]) -> list[str]:
+    """A line for each prior, under one that says what the numbers are."""
+    if not priors:
+        return []
+    one = priors[0]
+    over = f"{counted(one.cells, 'combination')} of task, method and regularisers, {one.seeds} seeds each"
+    lines = [
+        f"over {over}: interquartile mean of scores (0: no prompt, 1: the best prior), and probability that "
+        f"a seed is better than one of {one.prior}, 95% over seeds"
+    ]
+    for prior in priors:
+        text = f"  {prior.prior}: {prior.score:.2f} {_ends(prior.interval)}"
+        if prior.averaged is not None:
+            text += f", averaged over {prior.budget} rates {prior.averaged:.2f}"
+        if prior.better is not None and prior.better_interval is not None:
+            text += f"; better with {prior.better:.2f} {_ends(prior.better_interval)}"
+        lines.append(text)
+    return lines
+
+
+def _scores(
+    cells: Sequence[Cell], name: str, seeds: Sequence[int], averaged: bool = False
+) -> Float[np.ndarray, "S K"]:
+    """Scores of one prior by seed and cell; nan where a seed lacks a rate that is averaged over."""
+    losses = np.array([[c.sides[name].values(loss, averaged).get(s, np.nan) for c in cells] for s in seeds])
+    return normalised(losses, np.array(list(map(_nothing, cells))), np.array(list(map(_best, cells))))
+
+
+def _averaged(cells: Sequence[Cell], name: str, seeds: Sequence[int]) -> float | None:
+    scores = _scores(cells, name, seeds, averaged=True)
+    return None if np.isnan(scores).any() else float(interquartile_mean(scores))
+
+
+def _gain(cell: Cell) -> float:
+    return _nothing(cell) - _best(cell)
+
+
+def _nothing(cell: Cell) -> float:
+    """Loss without a prompt; nan where it is not known."""
+    baseline = cell.baseline
+    return float("nan") if baseline is None or baseline.test is None else baseline.test.loss
+
+
+def _best(cell: Cell) -> float:
+    return min(map(mean_loss, cell.sides.values()))
+
+
+def _ends(interval: Interval) -> str:
+    return f"[{interval.low:.2f}, {interval.high:.2f}]"
