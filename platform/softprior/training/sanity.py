@@ -145,7 +145,7 @@ class Sanity:
         alive()
         return found
 
-    def _agreement(self, prompt: Prompt, inputs: Sequence[Row]) -> float:
+    def _agreement(self, prompt: Prompt, inputs: list[Row]) -> float:
         """Share of the first generated tokens that the pass with labels would choose too."""
         new = min(TOKENS, self.task.max_new_tokens)
         told = self.host.generate(prompt, collate(inputs), max_new=new, stop=frozenset())
