@@ -74,6 +74,7 @@ def _measures(rows: Sequence[dict[str, Any]]) -> list[Column]:
     return [
         Column("untrained", [_number(row["untrained_loss"]) for row in rows]),
         Column("trained", [_number(row["test_loss"]) for row in rows]),
+        Column("swapped", [_gap(row["shuffled_loss"] - row["test_loss"]) for row in rows]),
         Column(
             SHORT.get(metric, metric.replace("_", " ")),
             ["" if pd.isna(value) else f"{value:.0%}" for value in answers],
@@ -81,6 +82,11 @@ def _measures(rows: Sequence[dict[str, Any]]) -> list[Column]:
         Column("moved/reach", [_number(row["moved_over_reach"]) for row in rows]),
         Column("radius quantile", [_radius(row) for row in rows]),
     ]
+
+
+def _gap(value: float) -> str:
+    """What swapping contexts between examples adds to the loss; nothing for tasks without contexts."""
+    return "" if pd.isna(value) else f"{value:+.3f}"
 
 
 def _radius(row: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from jobs.screen import tell_unsent
 from softprior.errors import UserError, hidden
 from softprior.inputs.labels import by_number, counted
 from softprior.library.results import Results, Tracked
+from softprior.library.sanity import verdicts
 from softprior.results.records import Record
 from softprior.studies.again import STARTS_OVER, reused_note
 from softprior.studies.describe import closing_notes
@@ -98,13 +99,14 @@ def _study(console: Console, results: Results, records: Sequence[Record]) -> int
     console.print(f"figures  {folder.root / 'figures'}")
     _tracking(console, results.tracked)
     _compare(console, results)
+    faults = _sanity(console, results)
     failed = int((trials.status == "failed").sum())
     if failed:
         them = by_number(failed, "it", "them")
         of = f"{failed} of {counted(len(trials), 'trial')}"
         console.print(f"{of} failed; run the same command again to retry {them}")
     unmeasured = any(other.error for record in results.records.values() for other in record.also)
-    return FAILED if unmeasured or (trials.status != "finished").any() else FINISHED
+    return FAILED if faults or unmeasured or (trials.status != "finished").any() else FINISHED
 
 
 def print_comparisons(console: Console, records: Iterable[Record]) -> None:
@@ -137,8 +139,16 @@ def _search(console: Console, planned: SearchPlan, results: Results, summary: Su
     if failed:
         lost = counted(len(failed), "trial")
         console.print(f"{lost} failed; the sampler knows, and a search does not retry them")
-    whole = bool(summary.best) and not failed and "fail" not in states
+    whole = not _sanity(console, results) and bool(summary.best) and not failed and "fail" not in states
     return FINISHED if whole else FAILED
+
+
+def _sanity(console: Console, results: Results) -> bool:
+    """Which trials passed their checks, and which did not and why; whether numbers are wrong."""
+    found = verdicts(results.records, results.labels)
+    for line in found.lines:
+        console.print(line, soft_wrap=True)
+    return found.faults
 
 
 def _failures(console: Console, results: Results) -> None:

@@ -99,20 +99,25 @@ def numbered(study: StudySpec) -> pd.DataFrame:
         row |= {"prior_label": named, "regularisers_label": "none", "seed": seed, "rate": rate.value}
         row |= {"rate_relative": rate.relative, "baseline_loss": 12.345, "untrained_loss": 12.345}
         row |= {"test_loss": 10.002, "exact_match": 1.0, "f1": 1.0, "moved_over_reach": 12.345}
+        row |= {"shuffled_loss": 12.002}
         rows.append({**row, "initial_radius_quantile": 0.5, "final_radius_quantile": 1.0})
     return pd.DataFrame(rows)
 
 
-@pytest.mark.parametrize("file", ["quickstart", "paper", "tuned", "every_prior"])
-def test_the_tables_of_our_studies_fit_eighty_columns(file: str) -> None:
+@pytest.mark.parametrize(
+    ("file", "width"), [("quickstart", 80), ("paper", 90), ("tuned", 80), ("every_prior", 80)]
+)
+def test_the_tables_of_our_studies_fit_a_window(file: str, width: int) -> None:
+    """Of eighty columns, unless they have several rates and seeds."""
     study = load_grid(Path(__file__).parents[2] / "jobs" / "studies" / f"{file}.yaml")
     found = numbered(study)
-    text = printed(results_table(found, file, 80), 80)
-    assert max(map(len, text.splitlines())) <= 80
+    text = printed(results_table(found, file, width), width)
+    assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     rows = [line for line in text.splitlines() if re.match(r"\d{6} ", line)]
     assert len(rows) == len(found), "a line per trial, not a table per few columns"
-    assert all(re.search(r" 12\.345 +10\.002 .* 0\.50→1\.00$", row) for row in rows), "numbers stay whole"
+    whole = r" 12\.345 +10\.002 +\+2\.000 .* 0\.50→1\.00$"
+    assert all(re.search(whole, row) for row in rows), "numbers stay whole"
     for prior in set(found.prior_label):
         assert all(part in text for part in re.split(r"(?<=[(=])", prior)), prior
 

@@ -92,7 +92,7 @@ def test_a_study_of_an_earlier_version_is_listed_and_gets_its_view(tmp_path: Pat
     client = MlflowClient(uri)
     client.create_experiment("somebody's")
     client.create_experiment("softprior/without-trials")
-    old = client.create_experiment("softprior/old")
+    old = client.create_experiment("softprior/old", artifact_location=str(tmp_path / "artifacts"))
     parent = client.create_run(old, run_name="old", tags={"softprior.study": "old"})
     for rate, loss in (("0.05 relative", 1.5), ("0.1 relative", 0.5)):
         made = client.create_run(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from softprior.errors import UserError
 from softprior.inputs.labels import SHORTEST, counted, labels
 from softprior.library.examples import examples_table
+from softprior.library.sanity import sanity_table
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, load_records, read_study
 from softprior.results.storage import Location, local_copy, location
@@ -181,6 +182,15 @@ class Results:
         with a warning that names the first.
         """
         return examples_table(self.folder, self.records, self.labels)
+
+    @cached_property
+    def sanity(self) -> pd.DataFrame:
+        """One row per finished trial and check of it; docs/results.md says what each check measures.
+
+        Columns: trial, label, check, number, verdict (`passed`, `alarm` or `fault`), words (what is wrong;
+        null if it passed). Trials from before there were checks have no rows.
+        """
+        return sanity_table(self.records, self.labels)
 
     @cached_property
     def posteriors(self) -> Mapping[str, Posterior]:

@@ -14,6 +14,7 @@ from softprior.errors import UserError
 from softprior.inputs.specs import Entry, Spec, TrialSpec
 from softprior.inputs.validation import path_of
 from softprior.results.files import write_json
+from softprior.results.sanity import Check
 from softprior.results.storage import Location, listed
 
 RECORD_FORMAT = 1
@@ -123,8 +124,8 @@ class Cost(Spec):
         values: number of trained values, those of a reparameterisation's network included; 0 for baselines.
         positions: text positions that went forward and backward.
         per_second: such positions per second of the phase `training`; null without one.
-        seconds: by phase: `data`, `prior`, `training`, `validation`, `test`, `other tasks`. Loading the model
-            and writing files are in none.
+        seconds: by phase: `data`, `prior`, `training`, `validation`, `test`, `other tasks`, `sanity`. Loading
+            the model and writing files are in none.
         memory: peak resident memory of the trial's process during the last attempt, in bytes, with the
             model's weights if the trial holds them; null where the system does not say.
         gpu_memory: peak memory of tensors on the trial's own GPU, in bytes; null without one, as for the
@@ -161,6 +162,7 @@ class Record(Spec):
         also: the final prompt on other tasks, which `evaluation.also` names.
         examples: number of rows in the trial's file of examples; null in records from before there was one.
         cost: what it took; null in records from before it was measured.
+        sanity: checks of a finished trial; empty in records from before there were any.
         geometry: by `Place.name`.
         prior: by `Place.name`: facts of the fit, and `radius_quantiles`, each sampled vector's Mahalanobis
             radius as a quantile of the data's.
@@ -181,6 +183,7 @@ class Record(Spec):
     also: tuple[TaskScore, ...] = ()
     examples: int | None = None
     cost: Cost | None = None
+    sanity: tuple[Check, ...] = ()
     geometry: dict[str, PlaceGeometry] = {}
     prior: dict[str, Any] = {}
     data: dict[str, Any] = {}

@@ -119,6 +119,11 @@ class PreparedSplit:
         """The id, the document or the group of every example."""
         return list(self._rows[name])
 
+    @cached_property
+    def answered(self) -> list[str]:
+        """The first accepted answer of every example; empty for running text."""
+        return [found[0] for found in self._rows["answers"] if found]
+
     def answers(self, index: int) -> tuple[str, ...]:
         """The accepted answers."""
         return tuple(self._rows[index]["answers"])

@@ -165,7 +165,7 @@ class Evaluator:
     def _losses(self, prompt: Prompt | None, rows: Sequence[Row]) -> RowLosses:
         count, total = len(rows), 0.0
         found = RowLosses([0.0] * count, [0] * count, [0] * count, [0] * count, 0.0)
-        rows = [self._prefixed(row) for row in rows]
+        rows = [self.prefixed(row) for row in rows]
         for indices in evaluation_batches([len(row.tokens) for row in rows], self._evaluation.batch):
             losses = self._host.loss(prompt, collate([rows[i] for i in indices]))
             alive()
@@ -176,7 +176,7 @@ class Evaluator:
                 found.nll[i], found.tokens[i], found.correct[i], found.scored[i] = values
         return found._replace(total=total)
 
-    def _prefixed(self, row: Row) -> Row:
+    def prefixed(self, row: Row) -> Row:
         """The row with the instruction in front, but behind special tokens that begin every text."""
         special = set(self._tokenizer.all_special_ids)
         start = next((i for i, token in enumerate(row.tokens) if token not in special), 0)
@@ -191,7 +191,7 @@ class Evaluator:
     def _answers(self, prompt: Prompt | None, split: PreparedSplit) -> list[Answer]:
         """Answers to the first examples, in their order."""
         count = min(len(split), self._evaluation.generate) if self._task.generates else 0
-        rows = [self._prefixed(split.input_row(i)) for i in range(count)]
+        rows = [self.prefixed(split.input_row(i)) for i in range(count)]
         answers = [""] * count
         stop = stop_tokens(self._tokenizer, self._task.stop)
         for indices in evaluation_batches([len(row.tokens) for row in rows], self._evaluation.batch):

@@ -23,7 +23,8 @@ from softprior.results.background import save_background
 from softprior.results.examples import save_examples
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Posterior, Vectors, save_posterior
-from softprior.results.records import Cost, PlaceGeometry, Record, StepPoint, save_record
+from softprior.results.records import PlaceGeometry, Record, StepPoint, save_record
+from softprior.results.sanity import Check
 from softprior.statistics import geometry
 from softprior.tasks import TASKS, Task
 from softprior.tasks.batching import batch_size, training_batches
@@ -40,6 +41,7 @@ from softprior.training.optimizer import PromptOptimizer, schedule, schedule_sum
 from softprior.training.penalties import Penalties
 from softprior.training.recognised import own_label
 from softprior.training.room import require_room
+from softprior.training.sanity import Sanity
 from softprior.training.source import SeenSource, vocabulary
 from softprior.training.starts import Start, start_at
 from softprior.training.travel import place_geometry
@@ -120,14 +122,17 @@ class Trial:
         with progress.meter.phase("other tasks"):
             also = self.others.measure_all(other_tasks(self.spec), final, progress.step, self.report)
         progress.seconds = before + time.monotonic() - started
-        cost = progress.meter.cost(0 if optimizer is None else optimizer.values)
-        record = self._record(facts, self._geometry(initial, final, optimizer), test, also, cost)
+        record = self._record(facts, self._geometry(initial, final, optimizer), test, also)
         if optimizer is not None:
             header: dict[str, object]
             header = {"trial": self.spec.id, "spec": self.spec.model_dump(mode="json"), "prior": facts}
             header |= {"model": self.host.info()._asdict(), "environment": record.environment}
             posterior = Posterior(header, initial, final, progress.snapshots)
             save_posterior(self.folder.posterior(self.spec.id), posterior)
+        with progress.meter.phase("sanity"):
+            sanity = self._sanity(final, test)
+        cost = progress.meter.cost(0 if optimizer is None else optimizer.values)
+        record = record.model_copy(update={"cost": cost, "sanity": sanity})
         # Before the record, which says how many there are.
         rows = {self.spec.task.canonical(): test.rows}
         rows |= {other.found.task.canonical(): other.rows for other in also}
@@ -321,6 +326,13 @@ class Trial:
             path = self.folder.checkpoint(self.spec.id)
             save_checkpoint(path, self.spec.id, progress, optimizer.state())
 
+    def _sanity(self, final: Vectors, test: Evaluation) -> tuple[Check, ...]:
+        self.report(Phase(self.progress.step, "sanity"))
+        model = (self.host, self.tokenizer, self.task, self.spec.evaluation)
+        sanity = Sanity(*model, self._evaluator, self.spec.dtype)
+        path = self.folder.posterior(self.spec.id) if final else None
+        return sanity.checks(final, self.prepared, test, self.progress.steps, path)
+
     def _geometry(
         self, initial: Vectors, final: Vectors, optimizer: PromptOptimizer | None
     ) -> dict[str, PlaceGeometry]:
@@ -344,7 +356,6 @@ class Trial:
         geometry: dict[str, PlaceGeometry],
         test: Evaluation,
         also: Sequence[OtherScore],
-        cost: Cost,
     ) -> Record:
         prepared = self.prepared
         data: dict[str, object] = {
@@ -365,7 +376,6 @@ class Trial:
             test=test.score,
             also=tuple(other.found for other in also),
             examples=len(test.rows) + sum(len(other.rows) for other in also),
-            cost=cost,
             geometry=geometry,
             prior=facts,
             data=data | prepared.notes,

@@ -1,0 +1,104 @@
+"""The checks of all trials of a study, and those that compare a trial with the model without a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from softprior.inputs.labels import counted
+from softprior.results.records import Record
+from softprior.results.sanity import Check
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ALIKE = 0.9
+"""Share of answers that are those without a prompt from which the prompt is said to change none."""
+
+KEPT = 0.5
+"""Share of what swapped contexts cost without a prompt below which it is said to have stopped reading."""
+
+COLUMNS = ("trial", "label", "check", "number", "verdict", "words")
+
+
+class Verdicts(NamedTuple):
+    """What the checks of a study say.
+
+    Attributes:
+        lines: for the end of a study: how many trials passed, and which did not and why.
+        faults: whether numbers of some trial are wrong.
+    """
+
+    lines: list[str]
+    faults: bool
+
+
+def checks(records: Mapping[str, Record]) -> dict[str, list[Check]]:
+    """The checks of every trial that has any, by trial id."""
+    alone = {
+        record.spec.task.canonical(): record
+        for record in records.values()
+        if record.spec.method.name == "none" and record.status == "finished"
+    }
+    return {
+        i: [*record.sanity, *_beside(record, alone.get(record.spec.task.canonical()))]
+        for i, record in records.items()
+        if record.sanity
+    }
+
+
+def sanity_table(records: Mapping[str, Record], labels: Mapping[str, str]) -> pd.DataFrame:
+    """One row per trial and check."""
+    import pandas as pd
+
+    rows = [
+        (i, labels[i], check.name, check.number, check.verdict, check.words)
+        for i, found in checks(records).items()
+        for check in found
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def verdicts(records: Mapping[str, Record], labels: Mapping[str, str]) -> Verdicts:
+    """How many finished trials passed all checks, and a line for every check that some did not pass."""
+    finished = {i: record for i, record in records.items() if record.status == "finished"}
+    if not finished:
+        return Verdicts([], faults=False)
+    found = checks(finished)
+    bad: dict[tuple[str, str], list[tuple[str, Check]]] = {}
+    for i, own in found.items():
+        for check in own:
+            if check.verdict != "passed":
+                bad.setdefault((check.verdict, check.name), []).append((i, check))
+    failed = {i for those in bad.values() for i, _ in those}
+    line = f"sanity: {len(found) - len(failed)} of {counted(len(found), 'trial')}"
+    before = len(finished) - len(found)
+    if before:
+        line += f"; {before} from before there were checks"
+    order = sorted(bad, key=lambda key: key[0] != "fault")
+    lines = [line, *(_named(verdict, bad[verdict, name], labels) for verdict, name in order)]
+    return Verdicts(lines, faults=any(verdict == "fault" for verdict, _ in bad))
+
+
+def _named(verdict: str, those: Sequence[tuple[str, Check]], labels: Mapping[str, str]) -> str:
+    """One check that some trials did not pass: the first of them with the reason, and how many more."""
+    first, check = those[0]
+    more = f" and {counted(len(those) - 1, 'other')}" if len(those) > 1 else ""
+    return f"{verdict}: {labels[first]}{more}: {check.words}"
+
+
+def _beside(record: Record, alone: Record | None) -> Iterator[Check]:
+    """What can be said of a trained prompt only beside the model without any."""
+    if alone is None or record.spec.training is None or record.test is None or alone.test is None:
+        return
+    given = {found.example: found.answer for found in record.predictions}
+    without = {found.example: found.answer for found in alone.predictions}
+    both = given.keys() & without.keys()
+    if both:
+        same = sum(given[example] == without[example] for example in both) / len(both)
+        yield Check(name="no_prompt_answers", number=same, verdict="alarm" if same >= ALIKE else "passed")
+    if record.test.shuffled_loss is not None and alone.test.shuffled_loss is not None:
+        there = alone.test.shuffled_loss - alone.test.loss
+        if there > 0:
+            kept = (record.test.shuffled_loss - record.test.loss) / there
+            yield Check(name="kept_context", number=kept, verdict="alarm" if kept < KEPT else "passed")

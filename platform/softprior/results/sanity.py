@@ -1,0 +1,48 @@
+"""What a trial's own checks found: a number and a verdict each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from softprior.inputs.specs import Spec
+
+Verdict = Literal["passed", "alarm", "fault"]
+"""`fault`: numbers of the trial are wrong. `alarm`: they are right, but may not mean what one would think."""
+
+
+class Check(Spec):
+    """One check of a trial.
+
+    Attributes:
+        name: a key of `SAID`.
+        number: what was measured; `SAID` says of what.
+        verdict: see `Verdict`.
+    """
+
+    name: str
+    number: float
+    verdict: Verdict
+
+    @property
+    def words(self) -> str | None:
+        """What is wrong, with the number; None if the check passed."""
+        if self.verdict == "passed":
+            return None
+        return SAID[self.name].format(self.number) if self.name in SAID else f"{self.name}: {self.number:g}"
+
+
+SAID: Mapping[str, str] = {
+    "labels": "the labels of only {:.0%} of the test examples are their answers",
+    "shifted_label": "labels shifted by one token change the loss by only {:.2g} nats per label token",
+    "batch_mates": "alone, a row's loss is {:.2g} nats per label token from that among others of its batch",
+    "generation": "only {:.0%} of generated tokens are the first choice of the pass that measures losses",
+    "posterior": "the saved posterior, read back, gives a loss {:.2g} nats per label token away",
+    "swapped_context": "swapped contexts change the loss by {:+.3f} nats: it does not come from reading them",
+    "one_answer": "{:.0%} of the answers are the same one",
+    "majority": "against always giving the commonest training answer, its answers score {:+.1%}",
+    "gradient": "the norm of the first step's gradient is {:g}",
+    "no_prompt_answers": "{:.0%} of the answers are those of the model without a prompt",
+    "kept_context": "swapped contexts cost only {:.0%} of what they cost the model without a prompt",
+}
+"""By check, what is said if it did not pass. Differences of losses in faults are absolute, and of one row."""

@@ -1,0 +1,120 @@
+"""What the checks of a study's trials say at its end."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from jobs.exits import FAILED, FINISHED
+from jobs.reports import report
+from softprior.library.results import Results
+from softprior.library.sanity import COLUMNS, checks, verdicts
+from softprior.results.records import Record, load_record, save_record
+from softprior.results.sanity import Check
+from softprior.studies.observers import Work
+from tests.builders import Finished
+
+PASSED = Check(name="labels", number=1.0, verdict="passed")
+ALARM = Check(name="one_answer", number=1.0, verdict="alarm")
+FAULT = Check(name="batch_mates", number=0.25, verdict="fault")
+
+
+@pytest.fixture
+def quiet(finished_study: Finished) -> dict[str, Record]:
+    """The records of a study with one check each, which passed, and without what is compared."""
+    return {
+        i: record.model_copy(update={"sanity": (PASSED,), "predictions": (), "test": None})
+        for i, record in finished_study.records.items()
+    }
+
+
+def test_one_row_per_trial_and_check(finished_study: Finished) -> None:
+    results = Results(finished_study.folder.root)
+    table = results.sanity
+    assert tuple(table.columns) == COLUMNS
+    assert table.trial.unique().tolist() == list(results.records)
+    assert len(table) == sum(map(len, checks(results.records).values()))
+    for i, record in finished_study.records.items():
+        own = table[table.trial == i]
+        assert own.label.unique().tolist() == [results.labels[i]]
+        found = [(check.name, check.number, check.verdict, check.words) for check in record.sanity]
+        assert list(own[["check", "number", "verdict", "words"]].itertuples(index=False, name=None))[
+            : len(found)
+        ] == [(*rest, words) for *rest, words in found]
+    trained = {t.id for t in finished_study.plan.trials if t.training is not None}
+    assert set(table[table.check == "no_prompt_answers"].trial) == trained
+
+
+def test_a_prompt_is_compared_with_none(finished_study: Finished) -> None:
+    """Counted by hand: answers that are the same, and what is left of the gap of swapped contexts."""
+    (alone,) = (r for r in finished_study.records.values() if r.spec.training is None)
+    trained = next(r for r in finished_study.records.values() if r.spec.training is not None)
+    assert alone.test is not None
+    assert trained.test is not None
+    given = [found.model_copy(update={"answer": str(i)}) for i, found in enumerate(alone.predictions)]
+    assert len(given) == 4
+    same = [*given[:3], given[3].model_copy(update={"answer": "another"})]
+
+    def with_gap(record: Record, gap: float) -> Record:
+        score = record.test
+        assert score is not None
+        return record.model_copy(
+            update={"test": score.model_copy(update={"loss": 2.0, "shuffled_loss": 2.0 + gap})}
+        )
+
+    alone = with_gap(alone, 0.16).model_copy(update={"predictions": tuple(given)})
+    trained = with_gap(trained, 0.04).model_copy(update={"predictions": tuple(same)})
+    found = {check.name: check for check in checks({"a": alone, "b": trained})["b"]}
+    assert found["no_prompt_answers"] == Check(name="no_prompt_answers", number=0.75, verdict="passed")
+    assert found["kept_context"].number == pytest.approx(0.25)
+    assert found["kept_context"].verdict == "alarm"
+    words = "swapped contexts cost only 25% of what they cost the model without a prompt"
+    assert found["kept_context"].words == words
+    all_same = trained.model_copy(update={"predictions": tuple(given)})
+    again = {check.name: check for check in checks({"a": alone, "b": all_same})["b"]}
+    assert again["no_prompt_answers"].words == "100% of the answers are those of the model without a prompt"
+    assert {check.name for check in checks({"b": trained})["b"]} == {c.name for c in trained.sanity}
+
+
+def test_the_end_of_a_study_counts_trials_and_names_what_failed(quiet: dict[str, Record]) -> None:
+    labels = {i: f"trial {n}" for n, i in enumerate(quiet)}
+    assert verdicts(quiet, labels) == (["sanity: 3 of 3 trials"], False)
+    one, two, three = quiet
+    bad = {i: quiet[i].model_copy(update={"sanity": (PASSED, ALARM)}) for i in (one, two)}
+    alarmed = "alarm: trial 0 and 1 other: 100% of the answers are the same one"
+    assert verdicts(quiet | bad, labels) == (["sanity: 1 of 3 trials", alarmed], False)
+    worse = {three: quiet[three].model_copy(update={"sanity": (FAULT,)})}
+    fault = "alone, a row's loss is 0.25 nats per label token from that among others of its batch"
+    lines, faults = verdicts(quiet | bad | worse, labels)
+    assert lines == ["sanity: 0 of 3 trials", f"fault: trial 2: {fault}", alarmed]
+    assert faults
+
+
+def test_records_from_before_there_were_checks_are_counted(quiet: dict[str, Record]) -> None:
+    first = next(iter(quiet))
+    old = {first: quiet[first].model_copy(update={"sanity": ()})}
+    line = "sanity: 2 of 2 trials; 1 from before there were checks"
+    assert verdicts(quiet | old, dict.fromkeys(quiet, "")) == ([line], False)
+
+
+def test_a_fault_is_an_exit_status(tmp_path: Path, finished_study: Finished) -> None:
+    folder, plan = finished_study.copy(tmp_path), finished_study.plan
+    work = Work(plan.trials, finished_study.records, (), len(plan.trials))
+
+    def told() -> tuple[int, str]:
+        console = Console(file=io.StringIO(), width=200)
+        return report(console, plan, work, Results(folder.root)), console.file.getvalue()
+
+    status, text = told()
+    assert status == FINISHED
+    assert "of 3 trials" in text
+    assert "fault: " not in text
+    first = plan.trials[0].id
+    record = load_record(folder.record(first))
+    save_record(folder.record(first), record.model_copy(update={"sanity": (*record.sanity, FAULT)}))
+    status, text = told()
+    assert status == FAILED
+    assert "fault: " in text
