@@ -93,7 +93,8 @@ def test_the_address_opens_trials_side_by_side(
     """What a person sees who opens it: all trials, the best first, and charts with something in them."""
     page = browser.page
     page.goto(pages.compare)
-    page.get_by_text("Trials (6)").wait_for()  # charts: none is hidden for want of data
+    # The number of charts: none is hidden for want of data.
+    page.wait_for_function(r"/Trials\s*\(6\)/.test(document.body.innerText)")
     trials = sorted(finished_study.records.values(), key=lambda record: record.test.loss)
     known = labels(finished_study.plan.trials)
     links = page.locator("[role=grid] a[href*='/runs/'], .ag-root a[href*='/runs/']")

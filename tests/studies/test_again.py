@@ -85,7 +85,7 @@ def test_only_trials_of_other_code_run_again(
     before = contents(folder)
     ran: list[str] = []
 
-    def run_trials(study: Any, trials: list[Any], to: StudyFolder, *_: Any) -> None:
+    def run_trials(study: Any, trials: list[Any], to: StudyFolder, *_: Any, **__: Any) -> None:
         """The first trial runs, in place of Tune; then Ctrl-C."""
         first = trials[0].id
         assert all(not to.record(trial.id).exists() for trial in trials)
