@@ -13,6 +13,7 @@ import numpy as np
 
 from analysis.findings.claims import JUDGED
 from analysis.findings.evidence import Evidence
+from analysis.findings.rules import Rule
 from analysis.findings.values import Verdict
 from analysis.inference import survival
 from analysis.inference.multiple import holm
@@ -22,7 +23,7 @@ SEEDS = 9
 
 MARGIN = 0.1
 
-_RULES = {judged.claim.name: judged.rule for judged in JUDGED}
+_RULES: dict[str, Rule] = {judged.claim.name: judged.rule for judged in JUDGED}
 
 Make = Callable[[np.random.Generator], Evidence]
 
