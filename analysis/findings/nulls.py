@@ -13,7 +13,7 @@ import numpy as np
 
 from analysis.findings.claims import JUDGED
 from analysis.findings.evidence import Evidence
-from analysis.findings.rules import Rule
+from analysis.findings.rules import Decision
 from analysis.findings.values import Verdict
 from analysis.inference import survival
 from analysis.inference.multiple import holm
@@ -23,7 +23,7 @@ SEEDS = 9
 
 MARGIN = 0.1
 
-_RULES: dict[str, Rule] = {judged.claim.name: judged.rule for judged in JUDGED}
+_RULES = {judged.claim.name: judged.rule for judged in JUDGED}
 
 Make = Callable[[np.random.Generator], Evidence]
 
@@ -104,7 +104,9 @@ def verdict(claim: str, evidence: Evidence) -> Verdict:
     rule = _RULES[claim]
     tests = rule.tests(evidence)
     corrected = holm(np.array([test.p for test in tests])).tolist()
-    return rule.decide(evidence, {test.what: p for test, p in zip(tests, corrected, strict=True)}).verdict
+    adjusted = {test.what: p for test, p in zip(tests, corrected, strict=True)}
+    decided: Decision = rule.decide(evidence, adjusted)
+    return decided.verdict
 
 
 def errors(null: Null, studies: int) -> int:

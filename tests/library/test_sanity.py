@@ -6,10 +6,10 @@ import io
 from pathlib import Path
 
 import pytest
+from jobs.reports import report
 from rich.console import Console
 
 from jobs.exits import FAILED, FINISHED
-from jobs.reports import report
 from softprior.library.results import Results
 from softprior.library.sanity import COLUMNS, checks, verdicts
 from softprior.results.records import Record, load_record, save_record
