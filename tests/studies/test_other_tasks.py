@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from softprior.errors import UserError
-from softprior.inputs.study_files import load_study
+from softprior.inputs.study_files import load_grid
 from softprior.library.results import Results
 from softprior.results.records import Record, Score, TaskScore, save_record
 from softprior.studies.describe import closing_notes, extending
@@ -26,7 +26,7 @@ OTHERS = [{"arithmetic": SUMS | {"modules": [module]}} for module in ("mul", "ad
 
 def planned(path: Path, **evaluation: Any) -> Plan:
     given = {"examples": 10, "generate": 4, **evaluation}
-    return plan_study(load_study(study_file(path / "small.yaml", evaluation=given)), "small.yaml")
+    return plan_study(load_grid(study_file(path / "small.yaml", evaluation=given)), "small.yaml")
 
 
 def scored(record: Record, plan: Plan, **losses: float) -> Record:
