@@ -186,7 +186,7 @@ def test_a_task_with_a_metric_of_its_own_is_in_the_table_and_on_the_screen(
         assert pd.isna(own.right_digits) == (own.task == "arithmetic")
     (digits,) = found[(found.task == "digits") & (found.status == "finished")].right_digits
     text = printed(results_table(found.reset_index(), "small", 1000), 1000)
-    assert re.search(rf"trained  +right digits\n.*\n.*  +{digits:.0%}", text)
+    assert re.search(rf"trained  +swapped  +right digits\n.*\n.*  +{digits:.0%}", text)
     (own,) = [r for r in records.values() if r.spec.task.name == "digits"]
     assert once(own)["test_right_digits"] == digits, "MLflow has it too"
 
