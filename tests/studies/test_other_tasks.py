@@ -15,9 +15,9 @@ from softprior.results.records import Record, Score, TaskScore, save_record
 from softprior.studies.describe import closing_notes, extending
 from softprior.studies.estimate import total_cost
 from softprior.studies.plan import Plan, plan_study
-from softprior.studies.runner import _work
+from softprior.studies.runner import work_of
 from softprior.studies.table import write_table
-from softprior.tracking.mlflow_tracker import _end_metrics
+from softprior.tracking.contents import once
 from softprior.training.also import current
 from tests.builders import SUMS, Finished, study_file
 
@@ -84,17 +84,17 @@ def test_finished_trials_are_extended_and_nothing_else_runs(tmp_path: Path, fini
     folder = finished_study.copy(tmp_path)
     plan = planned(tmp_path, also=OTHERS)
     ids = tuple(trial.id for trial in plan.trials)
-    work = _work(plan, folder, again=False)
+    work = work_of(plan, folder, again=False)
     assert (set(work.extended), work.new, work.missing) == (set(ids), (), plan.trials)
     first, second, third = (finished_study.records[i] for i in ids)
     save_record(folder.record(first.id), scored(first, plan, mul=1.0, add_or_sub=2.0))
     save_record(folder.record(second.id), scored(second, plan, mul=1.0))
     folder.record(third.id).unlink()
-    work = _work(plan, folder, again=False)
+    work = work_of(plan, folder, again=False)
     assert work.extended == (second.id,)
     assert set(work.kept) == {first.id}
     assert [trial.id for trial in work.new] == [third.id]
-    assert _work(planned(tmp_path), folder, again=False).extended == ()
+    assert work_of(planned(tmp_path), folder, again=False).extended == ()
 
 
 def test_columns_have_every_other_task_and_its_baseline(tmp_path: Path, finished_study: Finished) -> None:
@@ -116,7 +116,7 @@ def test_columns_have_every_other_task_and_its_baseline(tmp_path: Path, finished
         assert row["also/arithmetic(modules=[two_digit_addition])/baseline_loss"] == row["baseline_loss"]
         exact = row["also/arithmetic(modules=[mul])/exact_match"]
         assert exact == (None if losses[row["trial"]] is None else 0.25)
-    assert dict(_end_metrics(records[ids[1]]))["also_arithmetic_loss"] == 5.0, "MLflow has it too"
+    assert dict(once(records[ids[1]]))["also_arithmetic_loss"] == 5.0, "MLflow has it too"
 
 
 def test_rows_of_several_tasks_are_told_apart_by_name(tmp_path: Path, finished_study: Finished) -> None:
