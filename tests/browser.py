@@ -11,7 +11,7 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
-PATIENT = 300_000
+PATIENT = 120_000
 """Milliseconds after which a page that shows nothing is given up: a hang, not a slow machine."""
 
 

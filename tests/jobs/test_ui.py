@@ -105,6 +105,7 @@ def test_the_address_opens_trials_side_by_side(
     page.locator("canvas").first.wait_for(state="attached")  # lines of parallel coordinates
     page.screenshot(path=tmp_path / "charts.png")
 
+    page.set_viewport_size({"width": 2400, "height": 900})  # columns out of sight are not made
     page.goto(pages.compare.replace("=CHART", "=TABLE"))
     page.reload()  # another fragment alone loads nothing
     for name in ("task", "method", "prior", "rate", "seed", "test_loss", "test_exact_match"):
