@@ -99,7 +99,7 @@ def _row(
     reference = next(iter(cell.sides))
     sides = cell.sides[name], cell.sides[reference]
     averaged = cell.differences(name, reference, loss, averaged=True)
-    several = axis != "rate" and any(len(side.rates) > 1 for side in sides)
+    several = axis != "rate" and len(sides[0].rates) > 1 and sides[0].rates.keys() == sides[1].rates.keys()
     more: int | None = None
     if adjusted <= LEVEL:
         more = 0

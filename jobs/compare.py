@@ -9,6 +9,7 @@ from rich.console import Console
 
 from jobs.exits import FINISHED, status_of
 from jobs.screen import screen
+from softprior.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,7 +48,12 @@ def _main(options: argparse.Namespace) -> int:
     read = read_studies(options.results)
     for note in read.notes:
         console.print(f"note: {note}", soft_wrap=True)
-    console.print(comparison_table(compare(read.study, options.axis), options.axis))
+    try:
+        console.print(comparison_table(compare(read.study, options.axis), options.axis))
+    except UserError as error:
+        if not options.findings:
+            raise
+        console.print(f"note: {error}", soft_wrap=True)
     if options.axis == "prior":
         for line in in_words(overall(read.study)):
             console.print(line)

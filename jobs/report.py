@@ -53,7 +53,10 @@ def _report(options: argparse.Namespace) -> int:
     target = None if options.output is None else options.output.expanduser().resolve()
     if target is not None and target.suffix != ".html":
         raise UserError(f"--output {options.output} must end with .html, as the report is a page")
-    written = write_report(options.folder, target)
+    try:
+        written = write_report(options.folder, target)
+    except OSError as error:
+        raise UserError(f"the report cannot be written ({error}); name another file with --output") from None
     for note in written.notes:
         print(f"note: {note}")
     print(f"report    {written.page}")

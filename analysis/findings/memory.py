@@ -57,7 +57,7 @@ def _evidence(study: Study, cell: Cell, a: str, b: str) -> Evidence:
         return replace(known, missing=f"the pair {ONE_SEED}")
     places = [place for place in _places(study, runs[0][0]) if place in _places(study, runs[0][1])]
     if not places:
-        reason = "no place can be compared as stored (cut vectors enter through a norm, keys are turned)"
+        reason = "no place has two vectors that can be compared as stored (cut ones enter through a norm)"
         return replace(known, missing=f"{reason}; use the method soft")
     ratios, far = [], []
     for place in places:
@@ -82,7 +82,11 @@ def _places(study: Study, run: Run) -> list[Place]:
     posterior = study.posteriors.get(run.id)
     if posterior is None:
         return []
-    return [place for place in posterior.final if place.after == "keep" and place.kind != "key"]
+    return [
+        place
+        for place, vectors in posterior.final.items()
+        if place.after == "keep" and place.kind != "key" and len(vectors) > 1
+    ]
 
 
 def _distances(

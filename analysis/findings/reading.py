@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.findings.rows import Rows, forgetting, only_text
-from analysis.findings.study import Study, runs_of
+from analysis.findings.study import Run, Study, is_faulty, runs_of
 from softprior.errors import UserError
 from softprior.inputs.labels import by_number, counted
 from softprior.library.results import Results
@@ -50,9 +50,17 @@ def read_studies(folders: Sequence[str]) -> Read:
     notes: list[str] = []
     for results in found:
         own, said = _records(results)
-        records |= {trial: record for trial, record in own.items() if trial not in records}
+        for trial, record in own.items():
+            if trial not in records or records[trial].status != "finished":
+                records[trial] = record
         notes += said
+    faulty = sum(map(is_faulty, records.values()))
+    if faulty:
+        notes.append(
+            f"{counted(faulty, 'trial')} with a fault in their own checks left out; see Results.sanity"
+        )
     runs, baselines = runs_of(records.values())
+    _require_comparable(runs)
     if not runs:
         raise UserError(
             f"no trial with a trained prompt has finished in {', '.join(map(str, folders))}; "
@@ -75,6 +83,32 @@ def read_studies(folders: Sequence[str]) -> Read:
         ),
         notes=tuple(notes),
     )
+
+
+def _require_comparable(runs: Sequence[Run]) -> None:
+    """Checks that trials of one task differ in the axes of a comparison alone.
+
+    Raises:
+        UserError: they were trained or measured in different ways, or two of them differ in nothing that is
+            compared.
+    """
+    ways: dict[str, tuple[object, ...]] = {}
+    seen: dict[tuple[object, ...], str] = {}
+    for run in runs:
+        spec = run.record.spec
+        way = (spec.training, spec.evaluation.examples, spec.pairing, spec.data_fingerprint, spec.dtype)
+        task = run.axes["task"]
+        if ways.setdefault(task, way) != way:
+            raise UserError(
+                f"trials of {task} differ in training, evaluation, pairing, data or dtype, so their losses "
+                "do not compare; give studies that share these"
+            )
+        other = seen.setdefault((*run.axes.values(), run.seed), run.id)
+        if other != run.id:
+            raise UserError(
+                f"the trials {other[:6]} and {run.id[:6]} have the same {', '.join(run.axes)} and seed, so "
+                "they are not told apart; give studies that differ in what is compared"
+            )
 
 
 def _records(results: Results) -> tuple[dict[str, Record], list[str]]:

@@ -68,7 +68,8 @@ class Direction:
 
     Supported if it lies on that side: corrected p of the sign-flip test at most 0.05, and the 95% interval
     excludes the limit. Contradicted if it lies on the other side in the same way. Several numbers are metrics
-    of one thing: verdicts that differ make the claim depend on the metric.
+    of one thing: if one supports the claim and another contradicts it, it depends on the metric; if some do
+    not decide, it is undecided.
 
     Attributes:
         limit: with which numbers are compared.
@@ -92,9 +93,9 @@ class Direction:
         verdicts = {what: self._one(evidence, what, p) for what, p in adjusted.items()}
         nearest = min(adjusted, key=adjusted.__getitem__)
         kinds = set(verdicts.values())
-        if len(kinds) == 1:
-            return Decision(verdicts[nearest], nearest)
-        return Decision("depends on the metric", nearest)
+        if {"supported", "contradicted"} <= kinds:
+            return Decision("depends on the metric", nearest)
+        return Decision(verdicts[nearest] if len(kinds) == 1 else "undecided", nearest)
 
     def _one(self, evidence: Evidence, what: str, p: float) -> Verdict:
         numbers = evidence.numbers[what]

@@ -108,7 +108,7 @@ def _level(cell: Cell) -> float | None:
     start = cell.baseline.validation[0].loss
     best = min(cell.sides.values(), key=mean_loss)
     last = float(np.mean([run.record.validation[-1].loss for run in best.runs.values()]))
-    return start - LEVEL * (start - last)
+    return start - LEVEL * (start - last) if last < start else None
 
 
 JUDGED = Judged(CLAIM, SOONER, evidence)

@@ -203,12 +203,17 @@ def weight_of(term: Entry) -> float:
     return float(weight)
 
 
+def is_faulty(record: Record) -> bool:
+    """Whether the trial's own checks say that its numbers are wrong."""
+    return any(check.verdict == "fault" for check in record.sanity)
+
+
 def runs_of(records: Iterable[Record]) -> tuple[list[Run], dict[str, Record]]:
-    """Finished trials as runs, and the no-prompt baselines by the task's name.
+    """Finished trials without a fault as runs, and the no-prompt baselines by the task's name.
 
     Names tell apart what differs among these records, as `labels` does.
     """
-    finished = [record for record in records if record.status == "finished" and record.test is not None]
+    finished = [r for r in records if r.status == "finished" and r.test is not None and not is_faulty(r)]
     tasks = names(record.spec.task for record in finished)
     trained = [r for r in finished if r.spec.prior is not None and r.spec.rate is not None]
     methods = names(record.spec.method for record in trained)

@@ -34,6 +34,8 @@ def sign_flip(differences: Float[np.ndarray, "... S"], side: Side = "both") -> F
         differences: one number per seed, less what is expected of it if there is no effect.
         side: `both`: two-sided; `greater` and `less`: whether the mean is above or below zero.
     """
+    if np.isnan(differences).any():
+        raise ValueError("a difference is not a number")
     count = differences.shape[-1]
     flips = _flips(count)
     sums = differences @ flips  # the first column is the observed sum
@@ -57,7 +59,7 @@ def beyond(differences: Float[np.ndarray, "... S"], margin: float | np.ndarray) 
 
 
 def least_p(seeds: int) -> float:
-    """The smallest two-sided p that exists with so many seeds."""
+    """The smallest two-sided p that exists with this number of seeds."""
     return min(1.0, 2.0 / 2**seeds) if seeds <= EXACT else 1.0 / (1 + DRAWS)
 
 

@@ -13,7 +13,8 @@ from analysis.report.answer import context_gap
 from analysis.report.read import Reading
 from analysis.report.values import Block, Cell, Items, Section, Table, Words, missing, number, sentence
 from softprior.errors import UserError
-from softprior.inputs.labels import by_number, counted
+from softprior.inputs.labels import by_number, counted, labels
+from softprior.library.sanity import verdicts
 from softprior.results.provenance import named
 from softprior.results.records import Record
 from softprior.studies.describe import closing_notes
@@ -25,7 +26,9 @@ def section(reading: Reading) -> Section:
     """Everything that limits what the numbers above say."""
     if not reading.records:
         return missing(KEY, TITLE, "No trial has ended, so there is nothing to check.")
-    blocks: list[Block] = [*_contexts(reading.study.runs), *_failures(reading)]
+    checked = verdicts(reading.records, labels([record.spec for record in reading.records.values()])).lines
+    own = [Items(tuple(sentence(line) for line in checked))] if checked else []
+    blocks: list[Block] = [*own, *_contexts(reading.study.runs), *_failures(reading)]
     told = [*_exclusions(reading.records.values()), *_deviations(reading)]
     if told:
         blocks.append(Items(tuple(sentence(text) for text in told)))

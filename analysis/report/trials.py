@@ -17,6 +17,7 @@ from softprior.results.background import load_background
 from softprior.results.means import over_places
 from softprior.results.posteriors import Posterior
 from softprior.results.records import Record
+from softprior.tasks import TASKS
 
 COLUMNS = (
     "trial",
@@ -106,10 +107,17 @@ def _row(record: Record, short: str, axes: tuple[str, ...]) -> tuple[Cell, ...]:
 
 
 def headline(record: Record) -> tuple[str, float | None]:
-    """The first of the task's metrics (the headline of softprior's own tasks), in words and as a number."""
+    """The task's headline, in words and as a number; the first metric of a task that is not known here."""
     if record.test is None or not record.test.metrics:
         return "", None
-    name, value = next(iter(record.test.metrics.items()))
+    metrics = record.test.metrics
+    try:
+        name = TASKS.component(record.spec.task).headline
+    except UserError:
+        name = next(iter(metrics))
+    if name not in metrics:
+        return "", None
+    value = metrics[name]
     return f"{SHORT.get(name, name.replace('_', ' '))} {value:.0%}", value
 
 

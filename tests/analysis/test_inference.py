@@ -262,17 +262,19 @@ def test_intervals_say_where_they_lie():
 def test_the_energy_distance_is_the_literal_sum_and_scipys_in_one_dimension():
     generator = np.random.default_rng(8)
     a, b = generator.normal(size=(4, 3)), generator.normal(1, 1, (5, 3))
-    between = np.mean([np.linalg.norm(x - y) for x in a for y in b])
+    between = np.mean([np.linalg.norm(a[i] - b[j]) for i in range(4) for j in range(5) if i != j])
     within = [
         np.mean([np.linalg.norm(own[i] - own[j]) for i in range(len(own)) for j in range(len(own)) if i != j])
         for own in (a, b)
     ]
     assert energy.energy_distance(a, b) == pytest.approx(2 * between - sum(within))
-    # Equal points paired with themselves are the whole difference between the two estimates.
+    # Points paired with themselves, and with that of the same number, are what the estimates differ in.
     x, y = a[:, :1], b[:, :1]
+    across = np.abs(x - y.T)
     biased = energy.energy_distance(x, y) + sum(
         np.abs(own - own.T).mean() * len(own) / (len(own) - 1) / len(own) for own in (x, y)
     )
+    biased += 2 * (across.mean() - across[np.eye(4, 5) == 0].mean())
     assert biased == pytest.approx(stats.energy_distance(x[:, 0], y[:, 0]) ** 2)
 
 
@@ -280,3 +282,20 @@ def test_two_halves_of_one_distribution_are_at_distance_zero_on_average():
     drawn = np.random.default_rng(9).normal(size=(400, 2, 6, 4))
     found = np.array([energy.energy_distance(a, b) for a, b in drawn])
     assert abs(found.mean()) < 4 * found.std() / 20
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_energy_distance_is_the_same_whether_draws_are_shared(shared):
+    """Trials of one seed draw the same normal numbers for every prior; 200 seeds, four standard errors."""
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(200):
+        a = generator.normal(size=(20, 30))
+        b = a if shared else generator.normal(size=(20, 30))
+        found.append(energy.energy_distance(a, 1.3 * b))
+    fresh = [
+        energy.energy_distance(generator.normal(size=(20, 30)), 1.3 * generator.normal(size=(20, 30)))
+        for _ in range(400)
+    ]
+    error = np.hypot(np.std(found) / 200**0.5, np.std(fresh) / 400**0.5)
+    assert abs(np.mean(found) - np.mean(fresh)) < 4 * error

@@ -22,4 +22,5 @@ def _sources(folder: Path) -> Iterator[Path]:
     for root, folders, files in os.walk(folder):
         here = Path(root)
         folders[:] = [f for f in folders if not f.startswith(".") and not (here / f / "pyvenv.cfg").exists()]
-        yield from (here / file for file in files if file.endswith(".py"))
+        found = (here / file for file in files if file.endswith(".py") and not file.startswith("."))
+        yield from (path for path in found if path.is_file())  # editors leave links that lead nowhere

@@ -57,19 +57,12 @@ def once(record: Record) -> dict[str, float | None]:
         **_others(record),
         **over_places(record.geometry),
     }
-    known = names(found.task for found in record.also)
-    for found in record.also:
-        if found.score is not None:
-            # MLflow takes no brackets or commas.
-            name = re.sub(r"[^\w.-]+", "_", known[found.task.canonical()]).strip("_")
-            score = {"loss": found.score.loss, "accuracy": found.score.accuracy, **found.score.metrics}
-            values |= {f"also_{name}_{number}": value for number, value in score.items()}
     return values
 
 
 def _others(record: Record) -> dict[str, float | None]:
-    """Scores on other tasks: `also_TASK_loss`."""
-    known = names(found.task for found in record.also)
+    """Scores on other tasks: `also_TASK_loss`, named alike by all trials of a study."""
+    known = names([record.spec.task, *record.spec.evaluation.also, *(found.task for found in record.also)])
     values: dict[str, float | None] = {}
     for found in record.also:
         if found.score is not None:

@@ -62,6 +62,8 @@ class Others:
             measured = evaluator.full(prompt, test, step)
         except (UserError, TrialFailedError) as error:
             return OtherScore(unmeasured(entry, str(error)), [])
+        except Exception as error:  # of a user's own task, or memory: the trial itself is finished
+            return OtherScore(unmeasured(entry, f"{type(error).__name__}: {error}"), [])
         data = {"test": len(test), "dropped": prepared.dropped, "quarantined": prepared.quarantined}
         found = TaskScore(
             task=entry,
@@ -114,17 +116,23 @@ def not_extended(spec: TrialSpec, record: Record, reason: str) -> Record:
 
 
 def _with(record: Record, spec: TrialSpec, new: Sequence[TaskScore]) -> Record:
-    """The record with further scores; a reason does not replace a score."""
+    """The record with further scores; a reason does not replace a score on the same data."""
     have = {found.task.canonical(): found for found in record.also}
     for found in new:
-        if found.score is not None or have.get(found.task.canonical(), found).score is None:
+        old = have.get(found.task.canonical())
+        if (
+            found.score is not None
+            or old is None
+            or old.score is None
+            or old.fingerprint != fingerprint(found.task)
+        ):
             have[found.task.canonical()] = found
     spec = record.spec.model_copy(update={"evaluation": spec.evaluation})
     return record.model_copy(update={"also": tuple(have.values()), "spec": spec})
 
 
 def unmeasured(entry: Entry, reason: str) -> TaskScore:
-    """In place of a score that there is not."""
+    """Stands for a score that could not be measured."""
     return TaskScore(task=entry, fingerprint="", error=reason, sources=SOURCES)
 
 

@@ -99,7 +99,7 @@ class Sanity:
         alone = self._alone(prompt, first)
         yield _at_most("batch_mates", apart(alone, test.rows[pair[0]].nll or 0.0), close)
         shifted = _shifted(first)
-        if any(shifted.labels):
+        if self.task.generates and any(shifted.labels):  # of running text, a shift leaves all labels but one
             change = apart(alone, self._alone(prompt, shifted))
             yield Check(name="shifted_label", number=change, verdict=_verdict(change > close, "fault"))
         if posterior is not None:
