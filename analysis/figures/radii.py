@@ -144,7 +144,9 @@ def draw_radii(cells: Sequence[RadiiMap], width: float = PAGE) -> Figure:
             ):
                 ends = np.quantile(radii, CENTRAL)
                 panel.plot(ends[::2], (at, at), color=look.colour, linewidth=thick)
-                panel.plot(ends[1], at, look.marker, color=look.colour, markerfacecolor=face, markersize=4.5)
+                panel.plot(
+                    ends[1], at, marker=look.marker, color=look.colour, markerfacecolor=face, markersize=4.5
+                )
         panel.set_yticks(range(len(cell.groups)), [group.prior for group in cell.groups])
         panel.set_ylim(len(cell.groups) - 0.5, -0.5)
         panel.set_xlabel("Mahalanobis radius", fontsize=NORMAL)

@@ -53,11 +53,11 @@ def draw_study(results: Results) -> list[Location]:
     for name, draw in figures.items():
         try:
             figure = draw()
-        except UserError as error:
-            warnings.warn(f"the figure {name} is left out: {error}", UserWarning, stacklevel=2)
-            continue
-        if figure is not None:
-            paths.append(save(figure, folder / f"{name}.png"))
+            if figure is not None:
+                paths.append(save(figure, folder / f"{name}.png"))
+        except Exception as error:  # the results are complete, whatever their figures lack
+            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            warnings.warn(f"the figure {name} is left out: {reason}", UserWarning, stacklevel=2)
     return paths
 
 

@@ -123,7 +123,14 @@ def draw_survival(cells: Sequence[Survival], width: float = PAGE) -> Figure:
             height = y[np.searchsorted(x[:-1], last, side="right") - 1] + shift
             panel.plot(last, height, "|", color=look.colour, markersize=7)
             events = np.flatnonzero(np.diff(y[:-1])) + 1
-            panel.plot(x[events], y[events] + shift, look.marker, color=look.colour, markersize=3.5)
+            panel.plot(
+                x[events],
+                y[events] + shift,
+                marker=look.marker,
+                linestyle="none",
+                color=look.colour,
+                markersize=3.5,
+            )
         panel.set_ylim(-0.04, 1.06)
         panel.set_xlim(0, end * 1.02)
         panel.set_title(" · ".join(filter(None, (cell.where, f"loss {cell.target:.3g}"))), fontsize=TITLE)

@@ -52,7 +52,7 @@ def test_findings_and_figures_are_made_once_and_again_after_a_new_run(
     assert "resid.3" in shown
     assert f"findings {root / 'findings.json'}" in shown
     made = [root / "findings.json", *(root / "figures").iterdir()]
-    assert len(made) == 6
+    assert len(made) == 1 + 2 * 5, "each as PNG and PDF"
     before = {path: path.stat().st_mtime_ns for path in made}
 
     assert main(command) == FINISHED

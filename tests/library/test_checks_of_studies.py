@@ -6,9 +6,9 @@ import io
 from pathlib import Path
 
 import pytest
-from jobs.reports import report
 from rich.console import Console
 
+from jobs.endings import tell_end
 from jobs.exits import FAILED, FINISHED
 from softprior.library.results import Results
 from softprior.library.sanity import COLUMNS, checks, verdicts
@@ -106,7 +106,7 @@ def test_a_fault_is_an_exit_status(tmp_path: Path, finished_study: Finished) -> 
 
     def told() -> tuple[int, str]:
         console = Console(file=io.StringIO(), width=200)
-        return report(console, plan, work, Results(folder.root)), console.file.getvalue()
+        return tell_end(console, plan, work, Results(folder.root)), console.file.getvalue()
 
     status, text = told()
     assert status == FINISHED

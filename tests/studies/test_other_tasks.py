@@ -116,7 +116,7 @@ def test_columns_have_every_other_task_and_its_baseline(tmp_path: Path, finished
         assert row["also/arithmetic(modules=[two_digit_addition])/baseline_loss"] == row["baseline_loss"]
         exact = row["also/arithmetic(modules=[mul])/exact_match"]
         assert exact == (None if losses[row["trial"]] is None else 0.25)
-    assert dict(once(records[ids[1]]))["also_arithmetic_loss"] == 5.0, "MLflow has it too"
+    assert dict(once(records[ids[1]]))["also_arithmetic_modules_mul_loss"] == 5.0, "MLflow has it too"
 
 
 def test_rows_of_several_tasks_are_told_apart_by_name(tmp_path: Path, finished_study: Finished) -> None:

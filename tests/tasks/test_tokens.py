@@ -306,7 +306,7 @@ def test_an_instruction_in_front_is_one_text_with_the_input(made, kind):
     evaluator = Evaluator(
         None, tokenizer, Arithmetic(), EvaluationSpec(), in_front(tokenizer, "Write the year.")
     )
-    row = evaluator._prefixed(answer_row("x", INPUT, "1862", tokenizer))
+    row = evaluator.prefixed(answer_row("x", INPUT, "1862", tokenizer))
     between = "\n " if kind.startswith(("llama 2", "t5")) else "\n"
     joint = whole(tokenizer, f"Write the year.{between}{INPUT} 1862")
     assert row.tokens == [*joint, tokenizer.eos_token_id]

@@ -131,9 +131,9 @@ def test_running_text_has_labels_at_every_token_but_the_first(tmp_path: Path) ->
         (texts / f"{i}.txt").write_text(f"Text {i} says that one may count to {i}, and then go on. " * 4)
     task = TASKS["language"](data=str(texts), length=24, train_examples=8)
     found = {check.name: check for check in run(trial(task=task), tmp_path).sanity}
-    assert found.keys() == {"batch_mates", "shifted_label", "posterior", "labels", "gradient"}
+    # Labels that are shifted in running text differ at one end alone, so that check says nothing there.
+    assert found.keys() == {"batch_mates", "posterior", "labels", "gradient"}
     assert faults(found) == set()
-    assert found["shifted_label"].number > 0.01
 
 
 def test_a_task_whose_labels_are_shifted_is_found(trained: Trained) -> None:
