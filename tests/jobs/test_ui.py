@@ -98,8 +98,9 @@ def test_the_address_opens_trials_side_by_side(
     trials = sorted(finished_study.records.values(), key=lambda record: record.test.loss)
     known = labels(finished_study.plan.trials)
     links = page.locator("[role=grid] a[href*='/runs/'], .ag-root a[href*='/runs/']")
-    assert list(dict.fromkeys(links.all_inner_texts())) == [known[record.id] for record in trials]
     page.get_by_text("3 matching runs").wait_for()
+    links.nth(2).wait_for(state="attached")
+    assert list(dict.fromkeys(links.all_inner_texts())) == [known[record.id] for record in trials]
     page.locator(".js-plotly-plot .bars path").first.wait_for(state="attached")
     page.locator(".js-plotly-plot .scatterlayer path.point").first.wait_for(state="attached")
     page.locator("canvas").first.wait_for(state="attached")  # lines of parallel coordinates
