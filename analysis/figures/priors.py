@@ -73,7 +73,7 @@ class Panel(NamedTuple):
 PANELS = (
     Panel("blind", "zeros", places=(Place(0, "value"),)),
     Panel("blind", "isotropic"),
-    # Its width depends on P + H alone; in two dimensions so many tokens make it that of 20 at H = 576.
+    # Its width depends on P + H alone; this number of tokens gives it the width of 20 tokens at H = 576.
     Panel("blind", "xavier", title="as wide as at P + H = 596", tokens=594),
     Panel("fitted", "fitted"),
     Panel("fitted", "exclusion", title="zoomed out", zoom=2.4),

@@ -110,6 +110,6 @@ def verdict(claim: str, evidence: Evidence) -> Verdict:
 
 
 def errors(null: Null, studies: int) -> int:
-    """How many of so many studies get a wrong verdict."""
+    """Number of simulated studies, out of `studies`, that get a wrong verdict."""
     generator = numpy_generator(0, "null studies", null.claim)
     return sum(verdict(null.claim, null.make(generator)) in null.wrong for _ in range(studies))
