@@ -93,7 +93,8 @@ def _gaussian_data(found: SiteStatistics, generator: torch.Generator) -> tuple[F
         return drawn, Moments.empty(dimension).update(torch.cat([drawn, others]))
     factor = noise(dimension, dimension).tril(-1)
     freedom = rest - 1 - torch.arange(dimension, dtype=torch.float64)
-    # torch's gamma takes no generator; with this many degrees of freedom chi is normal to far below its spread.
+    # torch's gamma takes no generator. With this many degrees of freedom, chi differs from a normal variable
+    # by far less than its spread.
     factor.diagonal().copy_(((freedom - 0.5).sqrt() + noise(dimension) / math.sqrt(2)).clamp(min=0))
     spread = root @ factor
     mean = found.moments.mean + root @ noise(dimension) / math.sqrt(rest)
