@@ -70,10 +70,7 @@ def test_trials_keep_their_ids_and_the_plan_counts_the_work(tmp_path: Path) -> N
             [{"language": {"data": "~no-such-user/a.txt"}}],
             "evaluation.also[0]: there is no home folder for '~no",
         ),
-        (
-            [{"language": {}, "label": "a"}],
-            "evaluation.also[0] = {'language': {}, 'label': 'a'}: cannot have a la",
-        ),
+        ([{"language": {}, "label": "a"}], "'language': {}}: cannot have a label, unlike"),
         ([{"language": {"length": 4000}}], "but the model has 1,024"),
     ],
 )
