@@ -141,7 +141,7 @@ def require_origins(code: Iterable[str]) -> None:
         )
 
 
-def _reason(error: Exception, file: str) -> str:
+def _reason(error: BaseException, file: str) -> str:
     """What went wrong, with the line of the user's file."""
     line = error.lineno if isinstance(error, SyntaxError) else None
     trace = error.__traceback__
