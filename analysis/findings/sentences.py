@@ -18,8 +18,10 @@ def sentence(found: Finding) -> str:
     if found.margin is not None:
         text += f", margin {found.margin:.3g}"
     if found.primary is not None and found.noise is not None:
-        known = "above" if abs(found.primary.value) > found.noise else "not above"
-        text += f"; the difference is {known} that of twins ({found.noise:.2g})"
+        effect = abs(found.primary.value - found.limit)
+        what = f"the distance from {found.limit:g}" if found.limit else "it"
+        known = "above" if effect > found.noise else "not above"
+        text += f"; {what} is {known} the difference between twins ({found.noise:.2g})"
     if found.verdict == "depends on the metric":
         text += f"; by metric: {', '.join(short(own) for own in found.comparisons)}"
     if found.settle:
