@@ -143,7 +143,8 @@ def _contents(path: Path) -> _Contents:
 def _read(path: Path, changed: int) -> _Contents:  # noqa: ARG001  a file written anew is read anew
     posterior = load_posterior(path)
     shapes = {place: (len(vectors), vectors.shape[1]) for place, vectors in posterior.final.items()}
-    twin = posterior.header.get("spec", {}).get("twin") is not None
+    spec = posterior.header.get("spec")
+    twin = isinstance(spec, dict) and spec.get("twin") is not None
     return _Contents(str(posterior.header.get("model", {}).get("fingerprint")), shapes, twin)
 
 
