@@ -93,10 +93,7 @@ def _labelled(planned: Plan | SearchPlan, results: Results) -> list[Record]:
 
 def _study(console: Console, results: Results, records: Sequence[Record]) -> int:
     trials, folder = results.table, results.folder
-    console.print(results_table(trials, folder.root.name, console.width))
-    line = in_words(results.pairs.apart)
-    if line:
-        console.print(line)
+    print_results(console, results)
     _failures(console, results)
     print_comparisons(console, records)
     console.print(f"results  {folder.root}")
@@ -111,6 +108,14 @@ def _study(console: Console, results: Results, records: Sequence[Record]) -> int
         console.print(f"{of} failed; run the same command again to retry {them}")
     unmeasured = any(other.error for record in results.ended.values() for other in record.also)
     return FAILED if faults or unmeasured or (trials.status != "finished").any() else FINISHED
+
+
+def print_results(console: Console, results: Results) -> None:
+    """Prints the table of all trials, and how far twins end apart."""
+    console.print(results_table(results.table, results.folder.root.name, console.width))
+    line = in_words(results.pairs.apart)
+    if line:
+        console.print(line, soft_wrap=True)
 
 
 def print_comparisons(console: Console, records: Iterable[Record]) -> None:

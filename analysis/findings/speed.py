@@ -64,7 +64,7 @@ def _evidence(study: Study, cell: Cell) -> Evidence:
         return replace(known, missing=f"{reason}; set training.curve to {POINTS} or more")
     distant, close = (times(own, level) for own in runs)
     horizon = float(min(_budget(run) for own in runs for run in own))
-    rounding = noise(study, sides, lambda run: min(times([run], level).values[0], horizon))
+    rounding = noise(study, sides, lambda run: min(_time(run, level)[0], horizon))
     later = survival.restricted(distant, horizon) - survival.restricted(close, horizon)
     what = pair(far, near)
     # Scores are positive where the near prior is sooner, and the claim is that the distant one is later.

@@ -9,10 +9,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
-from mlflow import MlflowClient
 
 from softprior.errors import UserError
-from softprior.inputs.labels import labels
 from softprior.inputs.specs import Rate, TrialSpec
 from softprior.inputs.study_files import load_grid
 from softprior.library.results import Results
@@ -29,11 +27,8 @@ from softprior.studies.runner import work_of
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.spec import load
 from softprior.studies.table import write_study, write_table
-from softprior.tracking.contents import TWIN as TAG
-from softprior.tracking.mlflow_tracker import MlflowTracker
 from softprior.training.twins import TWIN, moved, twins_of
 from tests.builders import Finished, run, study_file, trial
-from tests.databases import empty_database
 
 AT = Place(0)
 
@@ -230,20 +225,3 @@ def test_a_search_trains_no_twins(tmp_path: Path) -> None:
     plain = SearchPlan(load(file, ("evaluation.twin=false",)), str(file))  # type: ignore[arg-type]
     without = study_file(tmp_path / "other.yaml", **{**changes, "evaluation": {"examples": 10}})
     assert plain.identity() == SearchPlan(load(without), str(file)).identity()  # type: ignore[arg-type]
-
-
-def test_mlflow_tags_twins_with_their_original(tmp_path: Path, twinned_study: Finished) -> None:
-    uri = empty_database(tmp_path)
-    trials = twinned_study.plan.trials[2::2]  # an original and its twin
-    assert trials[1].original == trials[0].id
-    tracker = MlflowTracker(uri, twinned_study.plan.study, trials, twinned_study.folder)
-    tracker.close({one.id: twinned_study.records[one.id] for one in trials})
-    assert tracker.problem is None
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("softprior/small").experiment_id
-    runs = [run for run in client.search_runs([experiment]) if "softprior.trial" in run.data.tags]
-    expected = {one.id: one.original for one in trials}
-    assert {r.data.tags["softprior.trial"]: r.data.tags.get(TAG) for r in runs} == expected
-    assert {r.data.tags["softprior.trial"]: r.info.run_name for r in runs} == labels(trials)
-    models = client.search_logged_models([experiment])
-    assert {model.tags["softprior.trial"]: model.tags.get(TAG) for model in models} == expected
