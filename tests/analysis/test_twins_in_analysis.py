@@ -15,6 +15,7 @@ from analysis.findings.claims import JUDGED
 from analysis.findings.common import rms
 from analysis.findings.judging import judge
 from analysis.findings.reading import read_studies
+from analysis.findings.sentences import beside
 from analysis.findings.simulated import PREFIX, Truth, simulated
 from analysis.findings.speed import _level
 from analysis.findings.study import Run, Study, runs_of, twins_of
@@ -101,8 +102,9 @@ def test_losses_are_measured_against_the_losses_of_twins() -> None:
     (quality,) = found(noisy, "quality")
     assert quality.noise == pytest.approx(expected)
     assert quality.primary is not None
-    known = "above" if abs(quality.primary.value) > expected else "not above"
+    known = beside(abs(quality.primary.value), expected)
     assert f"; it is {known} the difference between twins ({expected:.2g})" in quality.sentence
+    assert [beside(effect, 0.1) for effect in (0.1, 0.15, 0.2)] == ["not above", "less than twice", "above"]
     (row,) = compare(noisy, "prior")
     assert row.noise == pytest.approx(expected)
     assert row.seeds == 4, "a twin is no seed"
@@ -194,6 +196,26 @@ def test_places_are_measured_against_those_of_twins() -> None:
     twins = (study.twins[both[0][0].id], study.twins[both[0][1].id])
     assert memory.noise == pytest.approx(abs(apart("final", both[0]) - apart("final", twins)) / scale)
     assert "the distance from 0.5 is " in memory.sentence
+
+
+def test_correlations_are_measured_against_those_of_twins() -> None:
+    study = twins_with(simulated(Truth(seeds=4, words=2.0)))
+    table = dict(study.numbers["projection"])
+    for twin in study.twins.values():
+        table[twin.id] += 0.1 * (int(twin.id[:2], 16) % 5)
+    study = replace(study, numbers={**study.numbers, "projection": table})
+    found_with = []
+    for twins in ({}, study.twins):
+        points = []
+        for prior in ("isotropic", "fitted"):
+            runs = [run for run in study.runs if run.seed == 0 and run.axes["prior"] == prior]
+            own = np.array([[run.loss, table[twins.get(run.id, run).id]] for run in runs])
+            points.append(own - own.mean(0))
+        found_with.append(np.corrcoef(np.concatenate(points).T)[0, 1])
+    (one,) = found(study, "words")
+    assert one.noise == pytest.approx(abs(found_with[0] - found_with[1]))
+    assert one.noise
+    assert one.noise > 0
 
 
 def test_numbers_beside_records_are_measured_against_those_of_twins() -> None:
