@@ -169,6 +169,10 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
         meant = self._meant(entry)
         return validate(self[meant.name], meant.params, where, at)
 
+    def kind(self, entry: Entry) -> type[SpecT] | None:
+        """The kind of the component that an entry names, whatever its parameters; None if it is unknown."""
+        return self.get(self._meant(entry).name)
+
     def components(self, entries: Sequence[Entry], where: str, axis: str) -> list[SpecT]:
         """The components of one axis of a study.
 
