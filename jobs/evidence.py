@@ -66,13 +66,14 @@ def evidence(plan: Plan, folder: StudyFolder) -> list[str]:
     ]
     tests = claim_tests(plan, planned_claims(folder))
     least = np.array([one.test.least for one in tests])
-    if np.count_nonzero(least) > 1:
+    flips = int(np.count_nonzero(least))
+    if flips > 1:
         corrected = holm(least)[least > 0].min()
         if corrected > LEVEL:
             several = counted(len({one.claim for one in tests}), "claim")
             lines.append(
                 f"{counted(len(tests), 'test')} of {several}: p = {corrected:.2g} at best after Holm's "
-                f"correction ({_fewest(np.count_nonzero(least))})"
+                f"correction ({_fewest(flips)})"
             )
     return lines
 

@@ -131,12 +131,11 @@ def test_a_reason_goes_with_its_task_and_a_score_with_its_data(measured: Measure
     assert [(found.task, found.error) for found in later.also] == [(words, "its process died")]
     scored = not_extended(with_others(trial(), sums, words), measured.record, "its process died")
     assert scored.also == measured.record.also, "nothing was lost"
-    changed = [found.model_copy(update={"fingerprint": "of other data"}) for found in scored.also]
-    stale = not_extended(
-        with_others(trial(), sums, words),
-        scored.model_copy(update={"also": tuple(changed)}),
-        "its process died",
-    )
+    both = with_others(trial(), sums, words)
+    changed = tuple(found.model_copy(update={"fingerprint": "of other data"}) for found in scored.also)
+    stale = scored.model_copy(update={"also": changed})
+    assert missing(both, stale, current([both])) == (sums, words)
+    stale = not_extended(both, stale, "its process died")
     assert [lost.task for lost in lacking(stale)] == [sums, words]
     gone = words.model_copy(update={"params": {**words.params, "data": str(tmp_path / "gone")}})
     kept = scored.also[1].model_copy(update={"task": gone})

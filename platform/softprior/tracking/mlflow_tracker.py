@@ -349,7 +349,9 @@ class _Writer:
         run.trained = max([run.trained, *(step for _, _, step in trained)])
         run.validated = max([run.validated, *(step for _, _, step in validated)])
 
-    def _log(self, run: str, values: list[tuple[str, float | None, int]], model: str | None = None) -> None:
+    def _log(
+        self, run: str, values: Sequence[tuple[str, float | None, int]], model: str | None = None
+    ) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)

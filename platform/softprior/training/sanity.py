@@ -38,8 +38,8 @@ logits of about 20 to 1/64 and 1/8."""
 TIES = {"float32": 1, "float16": 2, "bfloat16": 2}
 """Most generated tokens that need not be the other path's first choice, of `TOKENS` at least. Where the first
 two choices are equal up to rounding, each path may take another, and both go on from the one that was
-generated, so that a tie costs one token. On `tiny` the first two logits are closer than d at a share of 0.35 d
-of the tokens (3.4% at 0.1). Rounding of some 1e-5 in float32 therefore makes a tie in one of 10,000 trials of
+generated, so that a tie costs one token. On `tiny` the first two logits are closer than d at 0.35 d of
+the tokens (3.4% at 0.1). Rounding of some 1e-5 in float32 therefore makes a tie in one of 10,000 trials of
 eight tokens: one is to be expected in large studies, two in one trial never. In half precision ties are
 common."""
 
