@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from softprior.assets.models import known_model
-from softprior.inputs.specs import Entry, EvaluationSpec, ModelSpec, Rate, TrainingSpec, TrialSpec
+from softprior.inputs.entries import Entry
+from softprior.inputs.specs import EvaluationSpec, ModelSpec, Rate, TrainingSpec, TrialSpec
 from softprior.methods import METHODS
 from softprior.studies.components import Components
 from softprior.studies.estimate import (

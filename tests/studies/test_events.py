@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from softprior.inputs.specs import Entry, TrialSpec
+from softprior.inputs.entries import Entry
+from softprior.inputs.specs import TrialSpec
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, Score, StepPoint, TaskScore, load_record, save_record
 from softprior.studies.tune_events import Events

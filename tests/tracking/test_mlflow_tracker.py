@@ -15,8 +15,9 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
+from softprior.inputs.entries import Entry
 from softprior.inputs.labels import labels
-from softprior.inputs.specs import Entry, StudySpec, TrialSpec
+from softprior.inputs.specs import StudySpec, TrialSpec
 from softprior.regularisers.domain import TowardsDomain
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, Score, StepPoint, TaskScore

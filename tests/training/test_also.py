@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import pytest
 
-from softprior.inputs.specs import Entry, TrialSpec
+from softprior.inputs.entries import Entry
+from softprior.inputs.specs import TrialSpec
 from softprior.methods import METHODS
 from softprior.prompt import collate
 from softprior.results.examples import load_examples, rows_of

@@ -14,8 +14,9 @@ from urllib.request import url2pathname
 from pydantic import ValidationError
 
 from softprior.errors import UserError, nearest
+from softprior.inputs.base import SaysWhere, Spec, SpecT
+from softprior.inputs.entries import Entry, Shown
 from softprior.inputs.sources import sources_hash
-from softprior.inputs.specs import Entry, SaysWhere, Shown, Spec, SpecT
 from softprior.inputs.validation import validate, validate_inner
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from softprior.inputs.entries import Entry
 from softprior.inputs.labels import Axes, axes, common, common_in_words, counted, in_line, labels, names
-from softprior.inputs.specs import Entry, Pairing, StudySpec, TrialSpec
+from softprior.inputs.specs import Pairing, StudySpec, TrialSpec
 from softprior.results.records import Record
 from softprior.studies.cluster import elsewhere
 from softprior.studies.components import Components

@@ -7,9 +7,11 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from softprior.errors import UserError, nearest
+from softprior.inputs.base import SpecT
 from softprior.inputs.components import Table
+from softprior.inputs.entries import Entry
 from softprior.inputs.labels import counted
-from softprior.inputs.specs import Entry, SpecT, StudySpec, TrialSpec
+from softprior.inputs.specs import StudySpec, TrialSpec
 from softprior.methods import METHODS, Method
 from softprior.priors import PRIORS, Prior
 from softprior.prompt import Shape

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from softprior.errors import hidden
+from softprior.inputs.base import Spec
 from softprior.inputs.labels import names, numbered
-from softprior.inputs.specs import Spec, TrialSpec
+from softprior.inputs.specs import TrialSpec
 from softprior.results.means import over_places
 from softprior.results.provenance import code
 from softprior.results.records import Record, Score, StepPoint

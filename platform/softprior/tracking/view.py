@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from softprior.inputs.specs import Entry
+from softprior.inputs.entries import Entry
 from softprior.tasks import TASKS
 from softprior.tracking.mlflow_private import KIND, TRAINING, VIEW, page
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from softprior.assets import fingerprints
 from softprior.assets.tokens import Tokenizer
 from softprior.errors import UserError
-from softprior.inputs.specs import Entry, TrialSpec
+from softprior.inputs.entries import Entry
+from softprior.inputs.specs import TrialSpec
 from softprior.models.protocol import FrozenLM
 from softprior.prompt import Prompt
 from softprior.results.examples import ExampleRow, load_examples, rows_of, save_examples
