@@ -94,7 +94,7 @@ def test_a_check_that_found_fault_with_good_trials_is_read_no_more(tmp_path):
         {"name": "shifted_label", "number": 3e-5, "verdict": "fault"},
         {"name": "labels", "number": 1.0, "verdict": "passed"},
     )
-    (tmp_path / "a.json").write_text(json.dumps(record().model_dump(mode="json") | {"sanity": checks}))
+    (tmp_path / "a.json").write_text(json.dumps(RECORD.model_dump(mode="json") | {"sanity": checks}))
     assert [check.name for check in load_record(tmp_path / "a.json").sanity] == ["labels"]
 
 
