@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from softprior.errors import UserError
 from softprior.inputs.labels import SHORTEST, counted, labels
 from softprior.library.examples import examples_table
+from softprior.library.reading import labelled, read_table, sound_records
 from softprior.library.sanity import sanity_table
 from softprior.results.folder import StudyFolder
-from softprior.results.records import Record, load_records, read_study
-from softprior.results.storage import Location, local_copy, location
+from softprior.results.records import Record, read_study
+from softprior.results.storage import Location, location
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,11 +122,8 @@ class Results:
         Raises:
             UserError: the first run of the study has not ended.
         """
-        import pandas as pd
-
         try:
-            with local_copy(self.folder.table) as here:
-                return pd.read_parquet(here)
+            return read_table(self.folder.table)
         except FileNotFoundError:
             raise UserError(
                 f"{self.folder.table} does not exist yet; wait for the run to end, or read the records"
@@ -133,22 +131,36 @@ class Results:
 
     @cached_property
     def records(self) -> Mapping[str, Record]:
-        """Everything that is known about each trial that has ended, by trial id (see `ByTrial`)."""
+        """Everything that is known about each trial that has ended, by trial id (see `ByTrial`).
+
+        Their specs are shown under the labels of the study file as it was last run.
+
+        Raises:
+            UserError: a record is damaged.
+        """
         wanted = self.study["trials"]
-        found = load_records(self.folder.records) if self._known is None else self._known
-        return ByTrial({trial: found[trial] for trial in wanted if trial in found})
+        if self._known is None:
+            found, damaged = sound_records(self.folder, wanted)
+            if damaged:
+                raise UserError(damaged[0])
+        else:
+            found = {trial: self._known[trial] for trial in wanted if trial in self._known}
+        return ByTrial(labelled(found, self.study, self.folder))
 
     @cached_property
     def labels(self) -> Mapping[str, str]:
         """The label of each trial within the study, by trial id, as in `trials`.
 
-        Until the first run has ended there are only records, which do not have the labels of the study file.
+        While a study runs, its table is missing or that of its last run, and only trials that have ended
+        have labels.
         """
-        if self.folder.table.exists():
-            return ByTrial(zip(self.trials.trial, self.trials.label, strict=True))
-        from softprior.training.recognised import recognised
-
-        return ByTrial(labels([recognised(record.spec) for record in self.records.values()]))
+        try:
+            found = dict(zip(self.trials.trial, self.trials.label, strict=True))
+        except UserError:
+            found = {}
+        if found.keys() < set(self.records):
+            found = labels([record.spec for record in self.records.values()])
+        return ByTrial(found)
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -245,7 +257,11 @@ class _Posteriors(Mapping[str, "Posterior"]):
     def __getitem__(self, trial: str) -> Posterior:
         from softprior.results.posteriors import load_posterior
 
-        return load_posterior(self._folder.posterior(full_id(trial, self._trials)))
+        known = full_id(trial, self._trials)
+        try:
+            return load_posterior(self._folder.posterior(known))
+        except UserError as error:
+            raise UserError(f"{error}; delete the record of trial {known} to run it again") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._trials)
