@@ -60,7 +60,7 @@ def _report(console: Console, planned: Plan | SearchPlan, results: Results) -> N
     """Writes the report, adds it to the study's run in MLflow, and says where it is."""
     folder = results.folder
     try:
-        written = write_report(folder.root)
+        written = write_report(results)
     except Exception as error:  # the results are complete, whatever their page lacks
         again = f"python -m jobs.report {shlex.quote(str(folder.root))}"
         reason = error if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
@@ -110,9 +110,14 @@ def _study(console: Console, results: Results, records: Sequence[Record]) -> int
 
 
 def print_comparisons(console: Console, records: Iterable[Record]) -> None:
-    """Prints a table for every axis on which trials have two values and two seeds."""
+    """Prints a table for every axis on which trials have two values and two seeds.
+
+    But for the task: losses on different problems do not compare, unless somebody asks for it.
+    """
     study = Study(*runs_of(records))
     for axis in differing(study):
+        if axis == "task":
+            continue
         console.print(comparison_table(compare(study, axis), axis))
 
 

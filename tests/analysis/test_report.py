@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from analysis.report.read import read
 from scipy import stats
 
 from analysis.report.grid import mean
 from analysis.report.maps import DIGITS, Plane, maps, rounded
 from analysis.report.page import gather, judged, render, write_report
-from analysis.report.read import read
 from analysis.report.values import Cell, Items, Report, Section, Table, Words
 from analysis.report.verdicts import markdown
 from jobs import report as command

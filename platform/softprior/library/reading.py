@@ -15,6 +15,7 @@ from softprior.results.storage import Location, local_copy
 if TYPE_CHECKING:
     import pandas as pd
 
+
 def read_table(path: Location) -> pd.DataFrame:
     """A study's trials.parquet.
 
@@ -31,8 +32,27 @@ def read_table(path: Location) -> pd.DataFrame:
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
-        reason = (str(error).splitlines() or ["unreadable"])[0].rstrip(".")
-        raise UserError(f"{path} is damaged ({reason}); run the study again, which writes it anew") from None
+        raise UserError(_damaged(path, error)) from None
+
+
+def table_problem(path: Location) -> str:
+    """What is wrong with a study's trials.parquet, without reading its rows; empty if nothing is."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with local_copy(path) as here:
+            pq.read_schema(here)
+    except FileNotFoundError:
+        return f"{path.name} does not exist yet"
+    except (pa.ArrowException, OSError, ValueError) as error:
+        return _damaged(path, error)
+    return ""
+
+
+def _damaged(path: Location, error: Exception) -> str:
+    reason = (str(error).splitlines() or ["unreadable"])[0].rstrip(".")
+    return f"{path} is damaged ({reason}); run the study again, which writes it anew"
 
 
 def sound_records(folder: StudyFolder, trials: Iterable[str]) -> tuple[dict[str, Record], tuple[str, ...]]:

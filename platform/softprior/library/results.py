@@ -39,6 +39,18 @@ class Tracked(NamedTuple):
     page: str | None = None
 
 
+class Ended(NamedTuple):
+    """The trials of a study that have ended.
+
+    Attributes:
+        records: those that can be read, by trial id, in the study's order.
+        damaged: a sentence for each of the others.
+    """
+
+    records: Mapping[str, Record]
+    damaged: tuple[str, ...]
+
+
 ValueT = TypeVar("ValueT")
 
 
@@ -130,22 +142,27 @@ class Results:
             ) from None
 
     @cached_property
+    def ended(self) -> Ended:
+        """The records that can be read, and what is wrong with the others."""
+        wanted = self.study["trials"]
+        if self._known is None:
+            found, damaged = sound_records(self.folder, wanted)
+        else:
+            found, damaged = {trial: self._known[trial] for trial in wanted if trial in self._known}, ()
+        return Ended(ByTrial(labelled(found, self.study, self.folder)), damaged)
+
+    @property
     def records(self) -> Mapping[str, Record]:
         """Everything that is known about each trial that has ended, by trial id (see `ByTrial`).
 
         Their specs are shown under the labels of the study file as it was last run.
 
         Raises:
-            UserError: a record is damaged.
+            UserError: a record is damaged; `ended` has the others.
         """
-        wanted = self.study["trials"]
-        if self._known is None:
-            found, damaged = sound_records(self.folder, wanted)
-            if damaged:
-                raise UserError(damaged[0])
-        else:
-            found = {trial: self._known[trial] for trial in wanted if trial in self._known}
-        return ByTrial(labelled(found, self.study, self.folder))
+        if self.ended.damaged:
+            raise UserError(self.ended.damaged[0])
+        return self.ended.records
 
     @cached_property
     def labels(self) -> Mapping[str, str]:
@@ -207,7 +224,7 @@ class Results:
     @cached_property
     def posteriors(self) -> Mapping[str, Posterior]:
         """Where each trained trial's vectors started, passed and ended, by trial id; read when needed."""
-        return _Posteriors(self.folder, [i for i, record in self.records.items() if _trained(record)])
+        return _Posteriors(self.folder, [i for i, record in self.ended.records.items() if _trained(record)])
 
     @cached_property
     def summary(self) -> Summary | None:
