@@ -41,7 +41,7 @@ Draw = Callable[[], Figure | None]
 
 
 def draw_study(reading: Reading) -> list[Location]:
-    """Draws a study's figures into `figures/study/`, in place of older ones; the PNG files, each beside a PDF.
+    """Draws a study's figures into `figures/study/`, in place of older ones; the PNG files, with PDFs beside.
 
     A figure whose files are missing or damaged is left out with a warning, and the others are drawn.
     """

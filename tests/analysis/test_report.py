@@ -6,18 +6,20 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from analysis.report.read import read
 from scipy import stats
 
+from analysis.findings.reading import read
+from analysis.report import reproduce
 from analysis.report.grid import mean
 from analysis.report.maps import DIGITS, Plane, maps, rounded
-from analysis.report.page import gather, judged, render, write_report
-from analysis.report.values import Cell, Items, Report, Section, Table, Words
+from analysis.report.page import gather, judged, render
+from analysis.report.values import Cell, Code, Items, Picture, Report, Section, Table, Words, number
 from analysis.report.verdicts import markdown
 from jobs import report as command
 from softprior.inputs.study_files import load_grid
@@ -155,6 +157,13 @@ def test_verdicts_are_a_row_each_in_page_and_markdown(report: Report, seeds: See
     assert {line.count("|") - line.count("\\|") for line in lines} == {10}
 
 
+def test_numbers_of_any_size_keep_their_digits() -> None:
+    sizes = {0.0: "0.000", 0.25: "0.250", -12.5: "-12.500", 1234567.8: "1,234,568", 0.00001234: "1.2e-05"}
+    assert {value: number(value) for value in sizes} == {v: minus(text) for v, text in sizes.items()}
+    assert number(0.0123) == "0.012"
+    assert number(float("nan")) == number(None) == ""
+
+
 class Page(HTMLParser):
     """Tags, texts and the attributes that could ask for something."""
 
@@ -214,10 +223,10 @@ def broken(finished: Finished, root: Path, how: Callable[[StudyFolder, list[str]
     folder = finished.copy(root)
     trained = [i for i, record in finished.records.items() if record.spec.training is not None]
     how(folder, trained)
-    written = write_report(folder.root)
-    assert written.page.read_text(encoding="utf-8").startswith("<!doctype html>")
     reading = read(folder.root)
-    return gather(reading, *judged(reading))
+    found = gather(reading, *judged(reading))
+    assert render(found).startswith("<!doctype html>")
+    return found
 
 
 def test_a_study_of_one_seed_has_a_report_that_says_so(finished_study: Finished, tmp_path: Path) -> None:
@@ -258,7 +267,7 @@ def test_a_damaged_record_and_a_running_study_give_a_partial_report(
     )
     said = sentences(section(found, "checks"))
     assert f"{lost[0]}.json is not a record of format 1" in said
-    assert "trials.parquet does not exist yet, so every number here comes from the records" in said
+    assert "trials.parquet does not exist yet; every number here comes from the records" in said
     assert lost[0] not in found.details["trials"]
     assert len(found.trials.rows) == 2
     root = tmp_path / "results" / "small"
@@ -272,15 +281,46 @@ def test_damaged_files_beside_the_records_are_sentences(finished_study: Finished
         folder.table.write_bytes(b"PAR1 and no more")
         (sample,) = (folder.root / "vocabulary").iterdir()
         sample.write_bytes(b"half")
+        rows = folder.examples(trained[1])
+        rows.write_bytes(rows.read_bytes()[:-100])
 
     found = broken(finished_study, tmp_path, how)
     assert len(found.trials.rows) == 3
-    notes = " ".join(found.details["notes"])
-    assert "is damaged or not a posterior file" in notes
-    assert "vocabulary" in notes
-    assert "trials.parquet is damaged" in sentences(section(found, "checks"))
-    assert "No claim is judged" in sentences(section(found, "verdicts"))
+    said = sentences(section(found, "checks"))
+    for damaged in (
+        r"posteriors/\w+\.safetensors is damaged or not a posterior file: .*; delete the record of",
+        r"vocabulary/\w+\.safetensors is damaged .*; delete it and run the study again",
+        r"trials\.parquet is damaged \(.*\); run the study again",
+        r"examples/\w+\.parquet is damaged \(.*\); delete the record of",
+    ):
+        assert re.search(damaged, said), damaged
+    assert "the study keeps no sample of the vocabulary" in sentences(section(found, "verdicts"))
+    assert "Quality is equal whatever the prior" in sentences(section(found, "verdicts"))
+    pictures = [block.title for block in section(found, "figures").blocks if isinstance(block, Picture)]
+    assert pictures == ["Test loss", "Learning curves", "Survival", "Moved over reach", "Rates"]
     assert len(tables(section(found, "grid"))) == 2
+
+
+def test_own_code_is_in_the_command(seeds: Seeds) -> None:
+    found = read(seeds.folder.root)
+    assert (
+        Code("python -m jobs.study seeds.json\npython -m jobs.report results/seeds")
+        in reproduce.section(found).blocks
+    )
+    records = {
+        trial: record.model_copy(
+            update={
+                "spec": record.spec.model_copy(update={"code": ("my spiral.py 0123456789abcdef", "pack 1.0")})
+            }
+        )
+        for trial, record in found.records.items()
+    }
+    section = reproduce.section(replace(found, records=records))
+    option = "--code 'my spiral.py'"
+    assert (
+        Code(f"python -m jobs.study seeds.json {option}\npython -m jobs.report results/seeds {option}")
+        in section.blocks
+    )
 
 
 def test_failures_are_listed_with_their_reason(seeds: Seeds, tmp_path: Path) -> None:
