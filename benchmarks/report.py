@@ -1,7 +1,7 @@
 """Time, memory and size of the report of a large study: python -m benchmarks.report --trials 500
 
-Records, posteriors and rows per example of the shipped model are generated, with a thousand steps, twenty vectors
-and 256 examples each. The report reads, judges, draws and writes all of them.
+Records, posteriors and rows per example of the shipped model are generated, with a thousand steps, twenty
+vectors and 256 examples each. The report reads, judges, draws and writes all of them.
 """
 
 from __future__ import annotations

@@ -41,13 +41,13 @@ def tell_end(console: Console, planned: Plan | SearchPlan, work: Work, results: 
     if isinstance(planned, SearchPlan):
         assert results.summary is not None
         status = _search(console, planned, results, results.summary)
-        _notes(console, planned, results, told=())
+        _notes(console, results, told=())
         _tracking(console, results.tracked)
         _compare(console, results)
         reused = reused_note(work.kept.values(), STARTS_OVER)
     else:
-        status = _study(console, results, _labelled(planned, results))
-        _notes(console, planned, results, told=planned.notes if work.missing else ())
+        status = _study(console, results)
+        _notes(console, results, told=planned.notes if work.missing else ())
         # The table above lists reused trials among the new ones, if there are any.
         reused = reused_note(work.kept.values()) if work.missing else None
     if reused:
@@ -77,24 +77,18 @@ def _report(console: Console, planned: Plan | SearchPlan, results: Results) -> N
     console.print(f"report   {written.page}", soft_wrap=True)
 
 
-def _notes(console: Console, planned: Plan | SearchPlan, results: Results, told: Sequence[str]) -> None:
+def _notes(console: Console, results: Results, told: Sequence[str]) -> None:
     """What users should know about the trials, except what was said before they ran."""
-    for line in closing_notes(_labelled(planned, results)):
+    for line in closing_notes(results.records.values()):
         if line not in told:
             console.print(f"note: {line}", soft_wrap=True)
 
 
-def _labelled(planned: Plan | SearchPlan, results: Results) -> list[Record]:
-    """The records with the study file's labels."""
-    specs = {trial.id: trial for trial in planned.trials}
-    return [record.model_copy(update={"spec": specs[i]}) for i, record in results.records.items()]
-
-
-def _study(console: Console, results: Results, records: Sequence[Record]) -> int:
+def _study(console: Console, results: Results) -> int:
     trials, folder = results.trials, results.folder
     console.print(results_table(trials, folder.root.name, console.width))
     _failures(console, results)
-    print_comparisons(console, records)
+    print_comparisons(console, results.records.values())
     console.print(f"results  {folder.root}")
     console.print(f"figures  {folder.root / 'figures'}")
     _tracking(console, results.tracked)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.palette import LINE, Looks
-from analysis.figures.settings import CHOSEN, looks_for, seeds_text
+from analysis.figures.settings import CHOSEN, looks_for, seeds_text, short_rate
 from analysis.figures.style import NORMAL, PAGE, TITLE, page
 from analysis.findings.study import Cell
 from analysis.inference.intervals import over_seeds
@@ -111,7 +111,8 @@ def _draw(panel: Axes, cell: Losses, looks: Looks) -> None:
         panel.plot(prior.mean, row, look.marker, color=look.colour, markersize=5.5)
     if cell.nothing is not None and _inside(cell):
         panel.axvline(cell.nothing, color=LINE, linestyle=":", linewidth=1, zorder=0)
-    panel.set_yticks(range(len(cell.priors)), [f"{prior.prior} ({prior.rate})" for prior in cell.priors])
+    names = [f"{prior.prior} ({short_rate(prior.rate)})" for prior in cell.priors]
+    panel.set_yticks(range(len(names)), names)
     panel.set_ylim(len(cell.priors) - 0.5, -0.5)
     panel.set_xlabel("test loss (nats)", fontsize=NORMAL)
     panel.set_title(cell.where, fontsize=TITLE)

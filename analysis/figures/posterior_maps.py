@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from analysis.figures.palette import LINE, MARKERS, TEXT, Look, Looks
-from analysis.figures.settings import CHOSEN, looks_for
+from analysis.figures.settings import CHOSEN, looks_for, short_rate
 from analysis.figures.style import NORMAL, PAGE, PANELS, TITLE, fit_window, page
 from analysis.findings.posteriors import posterior_of
 from analysis.findings.study import Cell, Study
@@ -198,7 +198,8 @@ def draw_posterior_map(found: PosteriorMap, width: float = PAGE, looks: Looks | 
     lying = np.concatenate([*found.behind.values(), moving[:0]])
     for panel, arrows in zip(panels, found.arrows, strict=True):
         _draw(panel, arrows, found.behind, looks[arrows.prior])
-        panel.set_title(f"{arrows.prior}, {arrows.rate}: loss {arrows.loss:.2f}", fontsize=TITLE - 1)
+        title = f"{arrows.prior}, {short_rate(arrows.rate)}: loss {arrows.loss:.2f}"
+        panel.set_title(title, fontsize=TITLE - 1)
     fit_window(panels[0], lying, moving)
     names = ("t-SNE 1", "t-SNE 2")
     if isinstance(found.plane, Components):

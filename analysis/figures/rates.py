@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from analysis.figures.palette import ORANGE
+from analysis.figures.settings import short_rate
 from analysis.figures.style import NORMAL, PAGE, SMALL, TITLE, page
 from analysis.findings.study import Cell, Side
 from softprior.inputs.specs import Rate
@@ -109,7 +110,7 @@ def _draw(panel: Axes, cell: RateMap, most: int) -> None:
     for row, column in enumerate(cell.chosen):
         box = Rectangle((column - 0.47, row - 0.45), 0.94, 0.9, fill=False, edgecolor=ORANGE, linewidth=1.5)
         panel.add_patch(box)
-    panel.set_xticks(range(len(cell.rates)), cell.rates)
+    panel.set_xticks(range(len(cell.rates)), [short_rate(rate) for rate in cell.rates])
     panel.set_yticks(range(len(cell.priors)), cell.priors)
     panel.tick_params(length=0)
     for spine in panel.spines.values():

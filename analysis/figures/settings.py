@@ -35,6 +35,11 @@ def looks_for(priors: Iterable[str], looks: Looks | None) -> Looks:
     return {name: known[name] for name in names}
 
 
+def short_rate(rate: str) -> str:
+    """A rate in words, as it fits beside others."""
+    return rate.replace(" relative", " rel")
+
+
 def prior_keys(looks: Looks, line: bool = False) -> list[Line2D]:
     """A key of priors."""
     return [key(name, look, line) for name, look in looks.items()]

@@ -29,7 +29,7 @@ from analysis.findings.study import Cell, Study
 from analysis.findings.values import Finding
 from softprior.errors import UserError
 from softprior.inputs.labels import counted
-from softprior.results.storage import Location, replaced_folder
+from softprior.results.storage import Location, listed, replaced_folder
 
 FILES = 4
 """Most cells that have figures of their own, a file each."""
@@ -38,6 +38,10 @@ PRIORS = 24
 """Most priors of a cell that is drawn: of more, as a search has them, no figure can be read."""
 
 Draw = Callable[[], Figure | None]
+
+
+class LeftOutWarning(UserWarning):
+    """What the figures of a study do not show, and why."""
 
 
 def draw_study(reading: Reading) -> list[Location]:
@@ -51,6 +55,10 @@ def draw_study(reading: Reading) -> list[Location]:
         for name, figure in figures_of(reading):
             save(figure, folder / f"{name}.png")
             drawn.append(target / f"{name}.png")
+    names = {path.stem for path in drawn}
+    for old in listed(target, "*"):  # in a bucket, files without a new version are still there
+        if old.stem not in names:
+            old.unlink(missing_ok=True)
     return drawn
 
 
@@ -68,7 +76,7 @@ def figures_of(reading: Reading) -> Iterator[tuple[str, Figure]]:
             f"figures show {len(cells)} of {counted(len(every), 'combination')} of task, method and "
             f"regularisers (the first {PANELS} with at most {PRIORS} priors)"
         )
-        warnings.warn(left, UserWarning, stacklevel=2)
+        warnings.warn(left, LeftOutWarning, stacklevel=2)
     if not cells:
         return
     for name, draw in (_of_all(study, cells, looks) | _of_each(study, cells, looks)).items():
@@ -76,7 +84,7 @@ def figures_of(reading: Reading) -> Iterator[tuple[str, Figure]]:
             figure = draw()
         except Exception as error:  # the results are complete, whatever their figures lack
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            warnings.warn(f"the figure {name} is left out: {reason}", UserWarning, stacklevel=2)
+            warnings.warn(f"the figure {name} is left out: {reason}", LeftOutWarning, stacklevel=2)
             continue
         if figure is not None:
             yield name, figure

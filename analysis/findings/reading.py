@@ -71,7 +71,7 @@ class Reading:
         """The axes of every trial that has ended, in words that tell these trials apart."""
         return axes([record.spec for record in self.records.values()])
 
-    @property
+    @cached_property
     def labels(self) -> Mapping[str, str]:
         """What each of these trials is called."""
         return {trial: in_line(own) for trial, own in self.axes.items()}

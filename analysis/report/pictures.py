@@ -7,7 +7,7 @@ import warnings
 
 from matplotlib.figure import Figure
 
-from analysis.figures.study import figures_of
+from analysis.figures.study import LeftOutWarning, figures_of
 from analysis.figures.style import DPI
 from analysis.findings.reading import Reading
 from analysis.report.values import Block, Items, Picture, Section, missing, sentence
@@ -18,9 +18,10 @@ KEY, TITLE = "figures", "Figures"
 def section(reading: Reading) -> Section:
     """The figures of a study, and what is left out of them."""
     with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always", UserWarning)
+        warnings.simplefilter("always", LeftOutWarning)
         drawn: list[Block] = [_picture(name, figure) for name, figure in figures_of(reading)]
-    left_out = tuple(dict.fromkeys(sentence(warning.message) for warning in told))
+    messages = [own.message for own in told if issubclass(own.category, LeftOutWarning)]
+    left_out = tuple(dict.fromkeys(map(sentence, messages)))
     if not drawn and not left_out:
         return missing(
             KEY, TITLE, "No trial with a trained prompt has finished, so there is nothing to draw."

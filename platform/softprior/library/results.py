@@ -175,7 +175,7 @@ class Results:
             found = dict(zip(self.trials.trial, self.trials.label, strict=True))
         except UserError:
             found = {}
-        if found.keys() < set(self.records):
+        if not found.keys() >= self.records.keys():
             found = labels([record.spec for record in self.records.values()])
         return ByTrial(found)
 
