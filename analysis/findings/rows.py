@@ -45,6 +45,9 @@ class ExampleFiles(Mapping[str, Mapping[str, PerExample]]):
             self._known[trial] = self._read(self._records[trial])
         return self._known[trial]
 
+    def __contains__(self, trial: object) -> bool:
+        return trial in self._records  # and not by reading its file, as a mapping would
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._records)
 
