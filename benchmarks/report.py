@@ -10,6 +10,7 @@ import argparse
 import resource
 import tempfile
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,11 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=500, help="default: 500")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="softprior-report-") as root:
-        folder = _study(Path(root), options.trials)
+        # In a process of its own, whose memory is not the report's.
+        maker = get_context("spawn").Process(target=_study, args=(Path(root), options.trials))
+        maker.start()
+        maker.join()
+        folder = StudyFolder(Path(root) / "large")
         before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
         start = time.monotonic()
         written = write_report(folder.root)
@@ -51,7 +56,7 @@ def main() -> None:
         )
 
 
-def _study(root: Path, count: int) -> StudyFolder:
+def _study(root: Path, count: int) -> None:
     """A study of that many trials, over priors, rates and seeds."""
     file = root / "large.yaml"
     seeds = list(range(-(-count // 12)))
@@ -77,7 +82,6 @@ def _study(root: Path, count: int) -> StudyFolder:
             save_posterior(folder.posterior(spec.id), _posterior(draws, loaded.host.info().hidden))
     write_study(folder, plan)
     write_table(folder, plan, records)
-    return folder
 
 
 def _record(spec: TrialSpec, draws: np.random.Generator) -> Record:

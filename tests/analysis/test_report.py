@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -32,12 +32,21 @@ from softprior.results.records import Record, save_record
 from softprior.studies.plan import plan_study
 from softprior.studies.table import write_study, write_table
 from softprior.studies.worker import failed
+from tests.analysis.figures.saved import COARSE
 from tests.browser import Browser, browser
 from tests.builders import Finished, study_file
 
 __all__ = ["browser"]
 
 ATTACK = '</script><img src=x onerror=alert(1)><b>bold</b> & "quoted" {{ 7 * 7 }}'
+
+
+@pytest.fixture(scope="module", autouse=True)
+def coarse() -> Iterator[None]:
+    """Nobody looks at the pixels of these pages."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("analysis.report.pictures.DPI", COARSE)
+        yield
 
 
 class Seeds:
