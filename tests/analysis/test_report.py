@@ -6,7 +6,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,19 +14,15 @@ import pytest
 from scipy import stats
 
 from analysis.findings.reading import read
-from analysis.report import reproduce
 from analysis.report.grid import mean
-from analysis.report.maps import DIGITS, Plane, maps, rounded
 from analysis.report.page import gather, judged, render
-from analysis.report.values import Cell, Code, Items, Picture, Report, Section, Table, Words, number
+from analysis.report.values import Cell, Items, Picture, Report, Section, Table, Words
 from analysis.report.verdicts import markdown
 from jobs import report as command
 from softprior.inputs.study_files import load_grid
-from softprior.prompt import Place
 from softprior.results.examples import load_examples
 from softprior.results.files import held
 from softprior.results.folder import StudyFolder
-from softprior.results.posteriors import load_posterior
 from softprior.results.records import Record, save_record
 from softprior.studies.plan import plan_study
 from softprior.studies.table import write_study, write_table
@@ -166,13 +161,6 @@ def test_verdicts_are_a_row_each_in_page_and_markdown(report: Report, seeds: See
     assert {line.count("|") - line.count("\\|") for line in lines} == {10}
 
 
-def test_numbers_of_any_size_keep_their_digits() -> None:
-    sizes = {0.0: "0.000", 0.25: "0.250", -12.5: "-12.500", 1234567.8: "1,234,568", 0.00001234: "1.2e-05"}
-    assert {value: number(value) for value in sizes} == {v: minus(text) for v, text in sizes.items()}
-    assert number(0.0123) == "0.012"
-    assert number(float("nan")) == number(None) == ""
-
-
 class Page(HTMLParser):
     """Tags, texts and the attributes that could ask for something."""
 
@@ -203,25 +191,6 @@ def test_the_question_is_the_studys_description(report: Report) -> None:
     assert report.question == ATTACK
     assert report.name == "seeds"
     assert report.partial == ()
-
-
-def test_coordinates_of_maps_are_projections(finished_study: Finished) -> None:
-    trial = next(i for i, r in finished_study.records.items() if r.spec.training is not None)
-    posterior = load_posterior(finished_study.folder.posterior(trial))
-    generator = np.random.default_rng(0)
-    tokens = generator.normal(size=(50, 128)) * np.linspace(3, 0.1, 128)
-    plane = Plane(tokens)
-    (found,) = maps(posterior, plane)
-    assert (found["plane"], found["name"]) == ("vocabulary", Place(0).name)
-    assert found["moments"][0] == "prior sample"
-    assert found["moments"][-1] == "posterior"
-    covariance = np.cov(tokens.T, bias=True)
-    values, axes = np.linalg.eigh(covariance)
-    assert found["share"] == pytest.approx(values[::-1][:2] / values.sum(), rel=1e-3)
-    last = (posterior.final[Place(0)].numpy() - tokens.mean(0)) @ axes[:, -1]
-    drawn = np.array([path[-1][0] for path in found["paths"]])
-    assert np.abs(drawn) == pytest.approx(np.abs(last), rel=10.0 ** (1 - DIGITS))
-    assert rounded(np.array([0.0, -123456.0, 0.00012345678])) == [0.0, -123500.0, 0.0001235]
 
 
 def _as_it_is(folder: StudyFolder, trained: list[str]) -> None:
@@ -308,28 +277,6 @@ def test_damaged_files_beside_the_records_are_sentences(finished_study: Finished
     pictures = [block.title for block in section(found, "figures").blocks if isinstance(block, Picture)]
     assert pictures == ["Test loss", "Learning curves", "Survival", "Moved over reach", "Rates"]
     assert len(tables(section(found, "grid"))) == 2
-
-
-def test_own_code_is_in_the_command(seeds: Seeds) -> None:
-    found = read(seeds.folder.root)
-    assert (
-        Code("python -m jobs.study seeds.json\npython -m jobs.report results/seeds")
-        in reproduce.section(found).blocks
-    )
-    records = {
-        trial: record.model_copy(
-            update={
-                "spec": record.spec.model_copy(update={"code": ("my spiral.py 0123456789abcdef", "pack 1.0")})
-            }
-        )
-        for trial, record in found.records.items()
-    }
-    section = reproduce.section(replace(found, records=records))
-    option = "--code 'my spiral.py'"
-    assert (
-        Code(f"python -m jobs.study seeds.json {option}\npython -m jobs.report results/seeds {option}")
-        in section.blocks
-    )
 
 
 def test_failures_are_listed_with_their_reason(seeds: Seeds, tmp_path: Path) -> None:
