@@ -106,13 +106,13 @@ class Reading:
         found = list(self.damaged)
         for results in self.results:
             trials, name = results.study["trials"], results.folder.root.name
-            ended = sum(trial not in self.missing for trial in trials) + len(results.ended.damaged)
+            ended = sum(trial not in self.missing for trial in trials) + len(results.sound.damaged)
             if ended < len(trials):
                 of = f"{ended} of {counted(len(trials), 'trial')} of {name}"
                 found.append(
                     f"{of} {by_number(ended, 'has', 'have')} ended; run the study to its end for the rest"
                 )
-            others = sum(record.status != "finished" for record in results.ended.records.values())
+            others = sum(record.status != "finished" for record in results.sound.records.values())
             if others:
                 what = f"{counted(others, 'failed or stopped trial')} of {name}"
                 found.append(f"{what} {by_number(others, 'is', 'are')} left out")
@@ -140,7 +140,7 @@ def read(*folders: Folder) -> Reading:
     _require_one_model(found)
     records: dict[str, Record] = {}
     for results in found:
-        for trial, record in results.ended.records.items():
+        for trial, record in results.sound.records.items():
             if trial not in records or records[trial].status != "finished":
                 records[trial] = record
     trials = list(dict.fromkeys(trial for results in found for trial in results.study["trials"]))
@@ -154,7 +154,7 @@ def read(*folders: Folder) -> Reading:
         results=found,
         records=records,
         missing=tuple(trial for trial in trials if trial not in records),
-        damaged=(*(said for results in found for said in results.ended.damaged), *problem),
+        damaged=(*(said for results in found for said in results.sound.damaged), *problem),
         study=Study(
             runs=runs,
             baselines=baselines,

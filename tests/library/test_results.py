@@ -137,7 +137,7 @@ def test_a_damaged_file_is_one_sentence_with_its_remedy(tmp_path: Path, finished
     found = Results(folder.root)
     with pytest.raises(UserError, match=f"{first}.json is not a record .*; delete it to run the trial again"):
         _ = found.records
-    assert first not in found.ended.records
+    assert first not in found.sound.records
     assert found.posteriors[second].final
 
 

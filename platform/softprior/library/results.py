@@ -39,7 +39,7 @@ class Tracked(NamedTuple):
     page: str | None = None
 
 
-class Ended(NamedTuple):
+class Sound(NamedTuple):
     """The trials of a study that have ended.
 
     Attributes:
@@ -142,14 +142,14 @@ class Results:
             ) from None
 
     @cached_property
-    def ended(self) -> Ended:
+    def sound(self) -> Sound:
         """The records that can be read, and what is wrong with the others."""
         wanted = self.study["trials"]
         if self._known is None:
             found, damaged = sound_records(self.folder, wanted)
         else:
             found, damaged = {trial: self._known[trial] for trial in wanted if trial in self._known}, ()
-        return Ended(ByTrial(labelled(found, self.study, self.folder)), damaged)
+        return Sound(ByTrial(labelled(found, self.study, self.folder)), damaged)
 
     @property
     def records(self) -> Mapping[str, Record]:
@@ -158,11 +158,11 @@ class Results:
         Their specs are shown under the labels of the study file as it was last run.
 
         Raises:
-            UserError: a record is damaged; `ended` has the others.
+            UserError: a record is damaged; `sound` has the others.
         """
-        if self.ended.damaged:
-            raise UserError(self.ended.damaged[0])
-        return self.ended.records
+        if self.sound.damaged:
+            raise UserError(self.sound.damaged[0])
+        return self.sound.records
 
     @cached_property
     def labels(self) -> Mapping[str, str]:
@@ -224,7 +224,7 @@ class Results:
     @cached_property
     def posteriors(self) -> Mapping[str, Posterior]:
         """Where each trained trial's vectors started, passed and ended, by trial id; read when needed."""
-        return _Posteriors(self.folder, [i for i, record in self.ended.records.items() if _trained(record)])
+        return _Posteriors(self.folder, [i for i, record in self.sound.records.items() if _trained(record)])
 
     @cached_property
     def summary(self) -> Summary | None:
