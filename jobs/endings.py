@@ -12,7 +12,7 @@ from rich.console import Console
 
 from analysis.comparison_table import comparison_table
 from analysis.comparisons import compare, differing
-from analysis.findings.study import Study, runs_of
+from analysis.findings.study import Study, runs_of, twins_of
 from analysis.report.page import write_report
 from analysis.search_tables import best_table, importance_table
 from analysis.tables import failures_table, results_table
@@ -22,6 +22,7 @@ from softprior.errors import UserError, hidden
 from softprior.inputs.labels import by_number, counted
 from softprior.library.results import Results, Tracked
 from softprior.library.sanity import verdicts
+from softprior.library.twins import in_words
 from softprior.results.records import Record
 from softprior.studies.again import STARTS_OVER, reused_note
 from softprior.studies.describe import closing_notes
@@ -79,16 +80,16 @@ def _report(console: Console, planned: Plan | SearchPlan, results: Results) -> N
 
 def _notes(console: Console, results: Results, told: Sequence[str]) -> None:
     """What users should know about the trials, except what was said before they ran."""
-    for line in closing_notes(results.records.values()):
+    for line in closing_notes(results.ended.values()):
         if line not in told:
             console.print(f"note: {line}", soft_wrap=True)
 
 
 def _study(console: Console, results: Results) -> int:
-    trials, folder = results.trials, results.folder
-    console.print(results_table(trials, folder.root.name, console.width))
+    trials, folder = results.table, results.folder
+    print_results(console, results)
     _failures(console, results)
-    print_comparisons(console, results.records.values())
+    print_comparisons(console, results.ended.values())
     console.print(f"results  {folder.root}")
     console.print(f"figures  {folder.root / 'figures'}")
     _tracking(console, results.tracked)
@@ -99,16 +100,29 @@ def _study(console: Console, results: Results) -> int:
         them = by_number(failed, "it", "them")
         of = f"{failed} of {counted(len(trials), 'trial')}"
         console.print(f"{of} failed; run the same command again to retry {them}")
-    unmeasured = any(other.error for record in results.records.values() for other in record.also)
+    unmeasured = any(other.error for record in results.ended.values() for other in record.also)
     return FAILED if faults or unmeasured or (trials.status != "finished").any() else FINISHED
+
+
+def print_results(console: Console, results: Results) -> None:
+    """Prints the table of all trials, and how far twins end apart."""
+    console.print(results_table(results.table, results.folder.root.name, console.width))
+    line = in_words(results.pairs.apart)
+    if line:
+        console.print(line, soft_wrap=True)
 
 
 def print_comparisons(console: Console, records: Iterable[Record]) -> None:
     """Prints a table for every axis on which trials have two values and two seeds.
 
     But for the task: losses on different problems do not compare, unless somebody asks for it.
+
+    Args:
+        records: twins among them, which say how much of a difference is rounding.
     """
-    study = Study(*runs_of(records))
+    known = list(records)
+    runs, baselines = runs_of(known)
+    study = Study(runs, baselines, twins=twins_of(known, runs))
     for axis in differing(study):
         if axis == "task":
             continue
@@ -144,14 +158,14 @@ def _search(console: Console, planned: SearchPlan, results: Results, summary: Su
 
 def _sanity(console: Console, results: Results) -> bool:
     """Which trials passed their checks, and which did not and why; whether numbers are wrong."""
-    found = verdicts(results.records, results.labels)
+    found = verdicts(results.ended, results.labels)
     for line in found.lines:
         console.print(line, soft_wrap=True)
     return found.faults
 
 
 def _failures(console: Console, results: Results) -> None:
-    failures = failures_table(results.trials)
+    failures = failures_table(results.table)
     if failures is not None:
         console.print(failures)
 

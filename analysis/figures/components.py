@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -47,12 +48,13 @@ def components_of(study: Study, cell: Cell) -> list[Variance]:
     """Variance of one seed's loss on one example, by prior at its chosen rate.
 
     Seeds (the prior's draw and the data's order together), examples, and what is neither: how a seed's loss
-    on one example differs from what both make of it. Where the study has twins, rounding is a part of seeds.
-    Priors without two seeds on the same examples are left out.
+    on one example differs from what both make of it. Where the cell has twins, rounding is a part of seeds,
+    pooled over priors, as one pair can be close by chance. Priors without two seeds on the same examples
+    are left out.
     """
     found = []
+    twins = _twins(study, cell)
     for side in cell.sides.values():
-        twins = study.twins.get(next(iter(side.runs.values())).axes["task"])
         known = [study.examples.get(run.id) for run in side.runs.values()]
         rows = [own for own in known if own is not None]
         if len(rows) < 2 or len(rows) < len(known) or len({own.examples for own in rows}) > 1:
@@ -70,6 +72,14 @@ def components_of(study: Study, cell: Cell) -> list[Variance]:
         n = f"{counted(len(rows), 'seed')} x {counted(values.shape[1], 'example')}"
         found.append(Variance(name=side.name, parts=parts, n=n))
     return found
+
+
+def _twins(study: Study, cell: Cell) -> Float[np.ndarray, "T 2"] | None:
+    """Test losses of trials at the chosen rates and of their twins; None without any."""
+    runs = [run for side in cell.sides.values() for run in side.runs.values() if run.id in study.twins]
+    pairs = [(run.loss, study.twins[run.id].loss) for run in runs]
+    known = [pair for pair in pairs if None not in pair]
+    return np.array(known, dtype=float) if known else None
 
 
 def draw_components(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, by_seed
+from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, by_seed, noise
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Direction
 from analysis.findings.study import Run, Study
@@ -35,6 +35,7 @@ def evidence(study: Study) -> list[Evidence]:
 
     found = []
     for cell in study.cells("prior"):
+        rounding = noise(study, cell.sides.values(), number)
         for name, side in cell.sides.items():
             known = about(cell, name)
             values = side.values(number)
@@ -44,7 +45,7 @@ def evidence(study: Study) -> list[Evidence]:
             elif len(values) < SEEDS:
                 found.append(replace(known, missing=f"the prior {ONE_SEED}"))
             else:
-                found.append(replace(known, numbers={"far - near": by_seed(values)}))
+                found.append(replace(known, numbers={"far - near": by_seed(values)}, noise=rounding))
     return found
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from analysis.findings.study import Run, Study
 from softprior.errors import UserError
-from softprior.library.results import Results, UnknownTrialError
+from softprior.library.reading import read_posterior
+from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Posterior
 
 KEPT = 500_000_000
@@ -20,7 +21,11 @@ class Posteriors(Mapping[str, Posterior]):
         lost: a sentence for each file that could not be read so far, by trial id.
     """
 
-    def __init__(self, homes: Mapping[str, Results]) -> None:
+    def __init__(self, homes: Mapping[str, StudyFolder]) -> None:
+        """
+        Args:
+            homes: the folder of each trial that has a posterior, twins among them, by trial id.
+        """
         self._homes = homes
         self._known: dict[str, Posterior] = {}
         self._room = KEPT
@@ -31,10 +36,9 @@ class Posteriors(Mapping[str, Posterior]):
             return self._known[trial]
         if trial in self.lost:
             raise KeyError(trial)
+        home = self._homes[trial]
         try:
-            found = self._homes[trial].posteriors[trial]
-        except UnknownTrialError:
-            raise
+            found = read_posterior(home, trial)
         except UserError as error:
             self.lost[trial] = str(error)
             raise KeyError(trial) from None

@@ -13,10 +13,10 @@ from jaxtyping import Float
 
 from analysis.findings.posteriors import Posteriors
 from analysis.findings.rows import ExampleFiles, Rows, forgetting, only_text
-from analysis.findings.study import Run, Study, is_faulty, runs_of
+from analysis.findings.study import Run, Study, is_faulty, runs_of, twins_of
 from softprior.errors import InUseError, UserError
 from softprior.inputs.labels import Axes, axes, by_number, counted, in_line, short_ids
-from softprior.library.reading import table_problem
+from softprior.library.reading import has_posterior, table_problem
 from softprior.library.results import Results
 from softprior.results.background import load_background
 from softprior.results.files import held
@@ -34,7 +34,8 @@ class Reading:
 
     Attributes:
         results: of every study.
-        records: of trials that have ended, by id, in the studies' order.
+        records: of trials that have ended, by id, in the studies' order, without twins.
+        ended: the same with them: what ran and what it cost, but no numbers to compare.
         missing: ids of trials that have no record that can be read.
         damaged: records that cannot be read, and samples of the vocabulary, one sentence each.
         study: finished trials as comparisons take them.
@@ -43,6 +44,7 @@ class Reading:
 
     results: tuple[Results, ...]
     records: Mapping[str, Record]
+    ended: Mapping[str, Record]
     missing: tuple[str, ...]
     damaged: tuple[str, ...]
     study: Study
@@ -64,12 +66,13 @@ class Reading:
 
     @property
     def finished(self) -> list[Record]:
-        return [record for record in self.records.values() if record.status == "finished"]
+        """All trials that have finished, twins among them."""
+        return [record for record in self.ended.values() if record.status == "finished"]
 
     @cached_property
     def axes(self) -> Mapping[str, Axes]:
-        """The axes of every trial that has ended, in words that tell these trials apart."""
-        return axes([record.spec for record in self.records.values()])
+        """The axes of every trial that has ended, twins among them, in words that tell these trials apart."""
+        return axes([record.spec for record in self.ended.values()])
 
     @cached_property
     def labels(self) -> Mapping[str, str]:
@@ -79,7 +82,7 @@ class Reading:
     @cached_property
     def ids(self) -> Mapping[str, str]:
         """The short form of every trial id."""
-        known = [*self.records, *self.missing]
+        known = [*self.ended, *self.missing]
         return short_ids(known) if known else {}
 
     @cached_property
@@ -112,11 +115,11 @@ class Reading:
                 found.append(
                     f"{of} {by_number(ended, 'has', 'have')} ended; run the study to its end for the rest"
                 )
-            others = sum(record.status != "finished" for record in results.sound.records.values())
+            others = sum(record.status != "finished" for record in results.sound.ended.values())
             if others:
                 what = f"{counted(others, 'failed or stopped trial')} of {name}"
                 found.append(f"{what} {by_number(others, 'is', 'are')} left out")
-        faulty = sum(map(is_faulty, self.records.values()))
+        faulty = sum(map(is_faulty, self.ended.values()))
         if faulty:
             found.append(
                 f"{counted(faulty, 'trial')} with a fault in their own checks left out; see Results.sanity"
@@ -138,31 +141,34 @@ def read(*folders: Folder) -> Reading:
     """
     found = tuple(folder if isinstance(folder, Results) else Results(folder) for folder in folders)
     _require_one_model(found)
-    records: dict[str, Record] = {}
+    ended: dict[str, Record] = {}
+    homes: dict[str, StudyFolder] = {}
     for results in found:
-        for trial, record in results.sound.records.items():
-            if trial not in records or records[trial].status != "finished":
-                records[trial] = record
+        for trial, record in results.sound.ended.items():
+            if trial not in ended or ended[trial].status != "finished":
+                ended[trial], homes[trial] = record, results.folder
     trials = list(dict.fromkeys(trial for results in found for trial in results.study["trials"]))
-    homes = {trial: results for results in reversed(found) for trial in results.study["trials"]}
-    folders_of = {trial: results.folder for trial, results in homes.items()}
+    records = {trial: record for trial, record in ended.items() if record.spec.twin is None}
     runs, baselines = runs_of(records.values())
-    rows = ExampleFiles(folders_of, records)
+    twins = twins_of(ended.values(), runs)
+    rows = ExampleFiles(homes, ended)
     planned = found[0].study.get(CLAIMS) if len(found) == 1 else None
     vocabulary, problem = _vocabulary(found[0].folder, runs)
     return Reading(
         results=found,
         records=records,
-        missing=tuple(trial for trial in trials if trial not in records),
+        ended=ended,
+        missing=tuple(trial for trial in trials if trial not in ended),
         damaged=(*(said for results in found for said in results.sound.damaged), *problem),
         study=Study(
             runs=runs,
             baselines=baselines,
-            posteriors=Posteriors(homes),
+            posteriors=Posteriors({i: homes[i] for i, record in ended.items() if has_posterior(record)}),
             vocabulary=vocabulary,
-            numbers=forgetting(runs, baselines),
+            numbers=forgetting([*runs, *twins.values()], baselines),
             examples=Rows(rows, {run.id: run.record.spec.task for run in runs}),
             texts=Rows(rows, {run.id: text for run in runs if (text := only_text(run))}),
+            twins=twins,
             planned=planned if isinstance(planned, dict) else {},
         ),
         rows=rows,

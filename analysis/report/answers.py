@@ -44,7 +44,7 @@ class Known:
 def tasks(reading: Reading, model: Model | None) -> dict[str, Any]:
     """By the task's canonical text: its name, its examples, and answers of baselines and trials."""
     found: dict[str, Any] = {}
-    each = LETTERS // max(1, len(reading.records))
+    each = LETTERS // max(1, len(reading.ended))
     for text, records in _by_task(reading).items():
         entry = records[0].spec.task
         examples = _examples(records, each)

@@ -40,9 +40,13 @@ def _commands(name: str, files: Sequence[str]) -> str:
 
 def _own_code(reading: Reading) -> list[str]:
     """Python files of the user's own that trials name with a hash, in the order of the study."""
-    found = dict.fromkeys(o for record in reading.records.values() for o in record.spec.code)
-    files = [origin.rpartition(" ")[0] for origin in found]
+    files = [origin.rpartition(" ")[0] for origin in _origins(reading)]
     return [file for file in dict.fromkeys(files) if file.endswith(".py")]
+
+
+def _origins(reading: Reading) -> list[str]:
+    """Code beside softprior that trials name with a hash, each once."""
+    return list(dict.fromkeys(o for record in reading.ended.values() for o in record.spec.code))
 
 
 def _hashes(header: Mapping[str, object], reading: Reading) -> Table:
@@ -53,9 +57,8 @@ def _hashes(header: Mapping[str, object], reading: Reading) -> Table:
     data = header.get("data_fingerprints")
     if isinstance(data, dict):
         rows += [(f"data of {task}", str(fingerprint)) for task, fingerprint in data.items()]
-    code = dict.fromkeys(o for record in reading.records.values() for o in record.spec.code)
-    rows += [("code beside softprior", origin) for origin in code]
-    made = Counter(named(record.environment) for record in reading.records.values())
+    rows += [("code beside softprior", origin) for origin in _origins(reading)]
+    made = Counter(named(record.environment) for record in reading.ended.values())
     rows += [(f"code of {count:,} trials", code) for code, count in made.most_common()]
     return Table(
         caption="What identifies code, model and data. From study.json and records/TRIAL.json.",
@@ -70,7 +73,7 @@ def _versions(header: Mapping[str, object], reading: Reading) -> Table:
     found: dict[str, list[str]] = {}
     if isinstance(last, dict):
         found = {package: [str(version)] for package, version in last.items()}
-    for record in reading.records.values():
+    for record in reading.ended.values():
         for package, version in record.environment.get("versions", {}).items():
             if version not in found.setdefault(package, []):
                 found[package].append(version)

@@ -12,7 +12,7 @@ from analysis.report.maps import Plane, maps
 from analysis.report.values import Cell, Table, number
 from analysis.tables import SHORT
 from softprior.errors import UserError
-from softprior.inputs.labels import Axes
+from softprior.inputs.labels import TWIN, Axes
 from softprior.results.means import over_places
 from softprior.results.posteriors import Posterior
 from softprior.results.records import Record
@@ -27,6 +27,7 @@ COLUMNS = (
     "regularisers",
     "rate",
     "seed",
+    "twin",
     "validation loss",
     "test loss",
     "answers",
@@ -35,10 +36,10 @@ COLUMNS = (
     "seconds",
 )
 
-FILTERS = frozenset({"status", "task", "method", "prior", "regularisers", "rate", "seed"})
+FILTERS = frozenset({"status", "task", "method", "prior", "regularisers", "rate", "seed", "twin"})
 """Columns with a menu."""
 
-NUMBERS = frozenset(COLUMNS[6:])
+NUMBERS = frozenset(COLUMNS[6:]) - {TWIN}
 
 CURVE = 120
 """Most points of a curve; of more steps every k-th is drawn, and the page says so."""
@@ -48,14 +49,15 @@ FLAGS = {"finished": "good", "failed": "bad", "stopped": "open"}
 
 def listed(reading: Reading) -> Table:
     """One row per trial that has ended, and the columns that some trial has."""
-    records = list(reading.records.values())
+    records = list(reading.ended.values())
     rows = [_row(record, reading.ids[record.id], reading.axes[record.id]) for record in records]
     used = [i for i, column in enumerate(zip(*rows, strict=True)) if any(cell.text for cell in column)]
     return Table(
         caption="All trials that have ended. Losses are on the test split, in nats per label token, after "
         "the last "
         "step; answers are the headline metric of the task; 'rise if swapped' is the test loss with swapped "
-        "contexts minus the test loss. From records/TRIAL.json, as in trials.parquet.",
+        "contexts minus the test loss. A twin repeats a trial from a start moved by rounding's size and is "
+        "in no mean. From records/TRIAL.json, as in trials.parquet.",
         columns=tuple(COLUMNS[i] for i in used),
         rows=tuple(tuple(row[i] for i in used) for row in rows),
         numbers=frozenset(at for at, i in enumerate(used) if COLUMNS[i] in NUMBERS),
@@ -75,6 +77,7 @@ def _row(record: Record, short: str, axes: Axes) -> tuple[Cell, ...]:
         *(Cell(text) for text in (axes.task, axes.method, axes.prior or "", " + ".join(axes.regularisers))),
         Cell(axes.rate or "", None if spec.rate is None else spec.rate.value),
         Cell("" if spec.seed is None else str(spec.seed), spec.seed),
+        Cell("" if spec.original is None else TWIN, trials=() if spec.original is None else (spec.original,)),
         Cell(number(validation), validation),
         Cell(number(None if test is None else test.loss), None if test is None else test.loss),
         Cell(answered, share),
@@ -112,15 +115,15 @@ def details(reading: Reading) -> tuple[dict[str, Any], list[str]]:
     planes = _planes(reading)
     found: dict[str, Any] = {}
     vectors = {}
-    for record in reading.records.values():
-        posterior = _posterior(reading, record)
+    for record in reading.ended.values():
+        posterior = reading.study.posteriors.get(record.id)
         found[record.id] = _detail(record, reading, posterior, planes)
         if posterior is not None:
             vectors[record.id] = tokens.embedded(posterior)
     tasks = answers.tasks(reading, words.model)
     problems += [f"{text}; what they hold is left out" for text in reading.lost]
     if words.model is not None:
-        order = sorted(vectors, key=lambda trial: _loss(reading.records[trial]))
+        order = sorted(vectors, key=lambda trial: _loss(reading.ended[trial]))
         near = tokens.neighbours(words.model, {trial: vectors[trial] for trial in order})
         for trial, places in near.items():
             found[trial]["tokens"] = places
@@ -132,12 +135,6 @@ def _planes(reading: Reading) -> dict[str, Plane]:
     """The plane of the model's vocabulary by its fingerprint, where the study keeps a sample of it."""
     sample = reading.study.vocabulary
     return {} if sample is None else {str(reading.header.get("model_fingerprint")): Plane(sample)}
-
-
-def _posterior(reading: Reading, record: Record) -> Posterior | None:
-    if record.status != "finished" or record.spec.training is None:
-        return None
-    return reading.study.posteriors.get(record.id)
 
 
 def _detail(

@@ -56,9 +56,9 @@ def test_own_code_is_in_the_command(finished_study: Finished) -> None:
                 "spec": record.spec.model_copy(update={"code": ("my spiral.py 0123456789abcdef", "pack 1.0")})
             }
         )
-        for trial, record in found.records.items()
+        for trial, record in found.ended.items()
     }
-    section = reproduce.section(replace(found, records=records))
+    section = reproduce.section(replace(found, ended=records))
     option = "--code 'my spiral.py'"
     assert (
         Code(f"python -m jobs.study small.json {option}\npython -m jobs.report results/small {option}")

@@ -87,9 +87,10 @@ def test_points_records_and_repeats_give_one_run_and_each_point_once(ended, uri:
     assert {f.path for f in client.list_artifacts(mine.info.run_id)} >= {f"{trained.id}.safetensors"}
 
 
-def test_what_stands_once_is_at_step_0_and_places_are_means(ended, uri: str) -> None:
-    study, trials, folder, records = ended
-    tracker = MlflowTracker(uri, study, trials, folder)
+def test_what_stands_once_is_at_step_0_and_places_are_means(twinned_study: Finished, uri: str) -> None:
+    _, plan, folder, records = twinned_study
+    trials = plan.trials
+    tracker = MlflowTracker(uri, plan.study, trials, folder)
     tracker.close(records)
     trained = next(t for t in trials if t.prior)
     record, run = records[trained.id], named_runs(uri)[trained.id]
@@ -109,6 +110,13 @@ def test_what_stands_once_is_at_step_0_and_places_are_means(ended, uri: str) -> 
     )
     ordered = sorted(records.values(), key=lambda record: record.test.loss)
     assert [run.data.tags["softprior.trial"] for run in found] == [record.id for record in ordered]
+    # Twins share their parameters with the trials that they repeat; tags and names tell them apart.
+    known = {one.id: one.original for one in trials}
+    assert {run.data.tags["softprior.trial"]: run.data.tags.get("softprior.twin") for run in found} == known
+    assert {run.data.tags["softprior.trial"]: run.info.run_name for run in found} == labels(trials)
+    models = client.search_logged_models([experiment.experiment_id])
+    tags = {model.tags["softprior.trial"]: model.tags.get("softprior.twin") for model in models}
+    assert tags == {one.id: one.original for one in trials if one.seed is not None}
 
 
 def test_posteriors_are_found_by_prior_and_loss(ended, uri: str) -> None:

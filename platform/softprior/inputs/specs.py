@@ -328,6 +328,8 @@ class EvaluationSpec(Spec):
         context_shuffle: also measure the loss with contexts swapped between examples.
         also: other tasks, on whose test splits a trial's final prompt is measured too. Not part of a trial's
             identity: a finished trial is measured on them without being trained again.
+        twin: also train the first seed of each setting a second time, from a start moved by rounding's size:
+            a trial of its own (`TrialSpec.twin`). In the specs of trials it is always false.
     """
 
     examples: Annotated[int, Field(ge=1)] = 256
@@ -335,12 +337,17 @@ class EvaluationSpec(Spec):
     batch: Annotated[int, Field(ge=1)] = 16
     context_shuffle: bool = True
     also: tuple[Entry, ...] = ()
+    twin: bool = False
 
     @model_serializer(mode="wrap")
     def _to_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Leaves out what evaluations once did not have and do not use, so that their texts stay the same."""
         found: dict[str, object] = handler(self)
-        return {key: value for key, value in found.items() if key != "also" or self.also}
+        return {key: value for key, value in found.items() if key not in LATER or getattr(self, key)}
+
+
+LATER = ("also", "twin")
+"""Fields that evaluations once did not have; what they say is no part of a trial's identity."""
 
 
 class ResourcesSpec(Spec):
@@ -498,12 +505,13 @@ class TrialSpec(Spec):
     pairing: Pairing = "noise"
     training: TrainingSpec | None
     evaluation: EvaluationSpec
+    twin: Annotated[float, Field(gt=0)] | None = None
 
     @model_serializer(mode="wrap")
     def _to_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Leaves out empty fields that trials once did not have, so that their texts stay the same."""
         found: dict[str, object] = handler(self)
-        empty = {"corrections": (), "code": (), "paths": None}
+        empty = {"corrections": (), "code": (), "paths": None, "twin": None}
         absent = {key for key, value in empty.items() if getattr(self, key) == value}
         return {key: value for key, value in found.items() if key not in absent}
 
@@ -537,7 +545,8 @@ class TrialSpec(Spec):
         """
         value = self.without_paths()
         del value["model"]
-        value["evaluation"].pop("also", None)
+        for later in LATER:
+            value["evaluation"].pop(later, None)
         if self.training is not None:
             del value["training"]["checkpoint"]
             if self.training.normalisation == "step":
@@ -545,3 +554,8 @@ class TrialSpec(Spec):
         if self.pairing == "noise":
             del value["pairing"]
         return hashlib.sha256(_canonical(value).encode()).hexdigest()[:16]
+
+    @property
+    def original(self) -> str | None:
+        """Of a twin: the id of the trial that it repeats from a moved start; None for all other trials."""
+        return None if self.twin is None else self.model_copy(update={"twin": None}).id

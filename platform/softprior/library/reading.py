@@ -15,6 +15,8 @@ from softprior.results.storage import Location, local_copy
 if TYPE_CHECKING:
     import pandas as pd
 
+    from softprior.results.posteriors import Posterior
+
 
 def read_table(path: Location) -> pd.DataFrame:
     """A study's trials.parquet.
@@ -71,6 +73,25 @@ def sound_records(folder: StudyFolder, trials: Iterable[str]) -> tuple[dict[str,
         found = dict(zip(wanted, pool.map(one, wanted), strict=True))
     records = {trial: record for trial, record in found.items() if isinstance(record, Record)}
     return records, tuple(str(error) for error in found.values() if isinstance(error, UserError))
+
+
+def has_posterior(record: Record) -> bool:
+    """Whether a trial has left the vectors of a trained prompt."""
+    return record.status == "finished" and record.spec.training is not None
+
+
+def read_posterior(folder: StudyFolder, trial: str) -> Posterior:
+    """Where the vectors of a trial started, passed and ended.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    from softprior.results.posteriors import load_posterior
+
+    try:
+        return load_posterior(folder.posterior(trial))
+    except UserError as error:
+        raise UserError(f"{error}; delete the record of trial {trial} to run it again") from None
 
 
 def labelled(

@@ -8,10 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from softprior.errors import UserError
-from softprior.inputs.labels import SHORTEST, counted, labels
+from softprior.inputs.labels import SHORTEST, TWIN, counted, labels
 from softprior.library.examples import examples_table
-from softprior.library.reading import labelled, read_table, sound_records
+from softprior.library.reading import (
+    has_posterior,
+    labelled,
+    read_posterior,
+    read_table,
+    sound_records,
+)
 from softprior.library.sanity import sanity_table
+from softprior.library.twins import pairs_table
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, read_study
 from softprior.results.storage import Location, location
@@ -43,11 +50,13 @@ class Sound(NamedTuple):
     """The trials of a study that have ended.
 
     Attributes:
-        records: those that can be read, by trial id, in the study's order.
+        records: those that can be read, by trial id, in the study's order, without twins.
+        ended: the same with them.
         damaged: a sentence for each of the others.
     """
 
     records: Mapping[str, Record]
+    ended: Mapping[str, Record]
     damaged: tuple[str, ...]
 
 
@@ -84,7 +93,7 @@ def full_id(trial: str, known: Collection[str]) -> str:
         )
     raise UnknownTrialError(
         f"'{trial}' is not the id of one of these {counted(len(known), 'trial')}, nor its first {SHORTEST} "
-        "or more characters; Results.trials lists the ids, also of trials that have not ended"
+        "or more characters; Results.table lists the ids, also of twins and of trials that have not ended"
     )
 
 
@@ -129,17 +138,28 @@ class Results:
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """trials.parquet: one row per trial; docs/results.md says what each column means.
+        """One row per trial, twins left out; docs/results.md says what each column means.
+
+        Raises:
+            UserError: the first run of the study has not ended.
+        """
+        return self.table[self.table[TWIN].isna()].reset_index(drop=True)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """trials.parquet as it is: one row per trial, twins among them, whose column `twin` is not null.
 
         Raises:
             UserError: the first run of the study has not ended.
         """
         try:
-            return read_table(self.folder.table)
+            found = read_table(self.folder.table)
         except FileNotFoundError:
             raise UserError(
                 f"{self.folder.table} does not exist yet; wait for the run to end, or read the records"
             ) from None
+        # Tables from before there were twins have no such column.
+        return found if TWIN in found else found.assign(**{TWIN: None})
 
     @cached_property
     def sound(self) -> Sound:
@@ -149,34 +169,62 @@ class Results:
             found, damaged = sound_records(self.folder, wanted)
         else:
             found, damaged = {trial: self._known[trial] for trial in wanted if trial in self._known}, ()
-        return Sound(ByTrial(labelled(found, self.study, self.folder)), damaged)
+        ended = labelled(found, self.study, self.folder)
+        return Sound(_without_twins(ended), ByTrial(ended), damaged)
 
-    @property
+    @cached_property
     def records(self) -> Mapping[str, Record]:
         """Everything that is known about each trial that has ended, by trial id (see `ByTrial`).
 
-        Their specs are shown under the labels of the study file as it was last run.
+        Their specs are shown under the labels of the study file as it was last run. Twins are left out: they
+        are no further seeds, and in a mean over seeds they would count as such.
+
+        Raises:
+            UserError: a record is damaged; `sound` has the others.
+        """
+        return _without_twins(self.ended)
+
+    @cached_property
+    def twins(self) -> Mapping[str, Record]:
+        """The records of twins that have ended, by their own ids; `spec.original` is the trial repeated.
+
+        Raises:
+            UserError: a record is damaged; `sound` has the others.
+        """
+        return ByTrial({i: record for i, record in self.ended.items() if record.spec.twin is not None})
+
+    @property
+    def ended(self) -> Mapping[str, Record]:
+        """The records of all trials that have ended, twins among them, in the study's order.
 
         Raises:
             UserError: a record is damaged; `sound` has the others.
         """
         if self.sound.damaged:
             raise UserError(self.sound.damaged[0])
-        return self.sound.records
+        return self.sound.ended
+
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """One row per trial and its twin, if both have finished: what rounding does to this study's numbers.
+
+        Columns: trial, twin, label (the trial's), test_loss, twin_test_loss, apart (the absolute difference).
+        """
+        return pairs_table(self.records, self.twins, self.labels)
 
     @cached_property
     def labels(self) -> Mapping[str, str]:
-        """The label of each trial within the study, by trial id, as in `trials`.
+        """The label of each trial within the study, by trial id, as in `table`.
 
         While a study runs, its table is missing or that of its last run, and only trials that have ended
         have labels.
         """
         try:
-            found = dict(zip(self.trials.trial, self.trials.label, strict=True))
+            found = dict(zip(self.table.trial, self.table.label, strict=True))
         except UserError:
             found = {}
-        if not found.keys() >= self.records.keys():
-            found = labels([record.spec for record in self.records.values()])
+        if not found.keys() >= self.ended.keys():
+            found = labels([record.spec for record in self.ended.values()])
         return ByTrial(found)
 
     @cached_property
@@ -214,17 +262,19 @@ class Results:
 
     @cached_property
     def sanity(self) -> pd.DataFrame:
-        """One row per finished trial and check of it; docs/results.md says what each check measures.
+        """One row per finished trial, twins among them, and check; docs/results.md says what each measures.
 
         Columns: trial, label, check, number, verdict (`passed`, `alarm` or `fault`), words (what is wrong;
         null if it passed). Trials from before there were checks have no rows.
         """
-        return sanity_table(self.records, self.labels)
+        return sanity_table(self.ended, self.labels)
 
     @cached_property
     def posteriors(self) -> Mapping[str, Posterior]:
         """Where each trained trial's vectors started, passed and ended, by trial id; read when needed."""
-        return _Posteriors(self.folder, [i for i, record in self.sound.records.items() if _trained(record)])
+        return _Posteriors(
+            self.folder, [i for i, record in self.sound.records.items() if has_posterior(record)]
+        )
 
     @cached_property
     def summary(self) -> Summary | None:
@@ -260,8 +310,8 @@ def _curve(record: Record, label: str) -> Iterator[dict[str, object]]:
         yield row
 
 
-def _trained(record: Record) -> bool:
-    return record.status == "finished" and record.spec.training is not None
+def _without_twins(ended: Mapping[str, Record]) -> ByTrial[Record]:
+    return ByTrial({i: record for i, record in ended.items() if record.spec.twin is None})
 
 
 class _Posteriors(Mapping[str, "Posterior"]):
@@ -272,13 +322,7 @@ class _Posteriors(Mapping[str, "Posterior"]):
         self._trials = trials
 
     def __getitem__(self, trial: str) -> Posterior:
-        from softprior.results.posteriors import load_posterior
-
-        known = full_id(trial, self._trials)
-        try:
-            return load_posterior(self._folder.posterior(known))
-        except UserError as error:
-            raise UserError(f"{error}; delete the record of trial {known} to run it again") from None
+        return read_posterior(self._folder, full_id(trial, self._trials))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._trials)

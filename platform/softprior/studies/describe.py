@@ -7,7 +7,17 @@ from typing import Any
 
 import torch
 
-from softprior.inputs.labels import Axes, axes, common, common_in_words, counted, in_line, labels, names
+from softprior.inputs.labels import (
+    Axes,
+    axes,
+    by_number,
+    common,
+    common_in_words,
+    counted,
+    in_line,
+    labels,
+    names,
+)
 from softprior.inputs.specs import Entry, Pairing, StudySpec, TrialSpec
 from softprior.results.records import Record
 from softprior.studies.cluster import elsewhere
@@ -52,6 +62,7 @@ def describe(plan: Plan, most: float = 0) -> list[str]:
     if most:
         lines += [f"  {line}" for line in (_every(plan) if count <= most else _summary(plan))]
     lines += [f"  note: {note}" for note in plan.notes]
+    lines += [f"  {line}" for line in _twins(plan.trials)]
     lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated")
     lines.append(f"  {running(plan)}")
     lines += [f"  {line}" for line in fitting(plan)]
@@ -59,6 +70,18 @@ def describe(plan: Plan, most: float = 0) -> list[str]:
         lines += [f"  {line}" for line in _evidence(plan)]
         lines.append(f"  {DRAWS[study.pairing]}")
     return lines
+
+
+def _twins(trials: Sequence[TrialSpec]) -> list[str]:
+    """How many of the trials are twins, and what they are for."""
+    twins = [trial for trial in trials if trial.twin is not None]
+    if not twins:
+        return []
+    they = by_number(len(twins), "repeats a trial", "repeat trials")
+    return [
+        f"{counted(len(twins), 'twin')} among them {they} of the first seed from a start moved by "
+        f"{twins[0].twin:g} of each vector's norm: what comes out apart is rounding, amplified by training"
+    ]
 
 
 def _evidence(plan: Plan) -> list[str]:
@@ -109,6 +132,8 @@ def _summary(plan: Plan) -> list[str]:
             "seed": {trial.seed for trial in trials if trial.seed is not None},
         }
         several = [counted(len(values), axis) for axis, values in axes.items() if len(values) > 1]
+        twins = sum(trial.twin is not None for trial in trials)
+        several += [counted(twins, "twin")] if twins else []
         of = f" ({', '.join(several)})"
         cost = total_cost(trials, plan.components)
         what = f"{counted(len(trials), 'trial')}{of if several else ''}"

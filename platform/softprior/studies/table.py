@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from softprior.errors import UserError
-from softprior.inputs.labels import NO_TERMS, Axes, axes, labels, names
+from softprior.inputs.labels import NO_TERMS, TWIN, Axes, axes, labels, names
 from softprior.inputs.specs import TrialSpec
 from softprior.results.entries import ENTRIES, entries_of
 from softprior.results.examples import NAMES as EXAMPLE_COLUMNS
@@ -72,6 +72,7 @@ LAST_COLUMNS = (
     ("positions_per_second", pa.float64()),
     ("peak_memory", pa.int64()),
     ("peak_gpu_memory", pa.int64()),
+    (TWIN, pa.string()),
 )
 """Columns behind them."""
 
@@ -200,6 +201,7 @@ def _row(
         "model_fingerprint": trial.model_fingerprint,
         "data_fingerprint": trial.data_fingerprint,
         "baseline_loss": baseline,
+        TWIN: trial.original,
     }
     if trial.prior is not None and trial.rate is not None:
         row |= {

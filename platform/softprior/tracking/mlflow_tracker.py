@@ -21,7 +21,7 @@ from softprior.results.provenance import SOURCES
 from softprior.results.records import Record
 from softprior.results.storage import Location, listed, local_copy
 from softprior.tracking.client import BATCH, PARAMETERS, open_experiment, problem_of
-from softprior.tracking.contents import curves, made_by, once, parameters
+from softprior.tracking.contents import curves, made_by, once, parameters, twin_tag
 from softprior.tracking.posteriors import posterior_of, posteriors_of
 from softprior.tracking.studies import PARENT, PREFIX
 from softprior.tracking.view import TRIAL, address, write_view
@@ -278,7 +278,8 @@ class _Writer:
             tags |= {} if sources is None else {"sources": sources}
             self._parameters(self._create_run(trial.id, self._labels[trial.id], tags), parameters(trial))
             known = self._existing[trial.id]
-        self._tag(known.id, {**self._facts(), "data_fingerprint": trial.data_fingerprint})
+        data = {"data_fingerprint": trial.data_fingerprint}
+        self._tag(known.id, {**self._facts(), **data, **twin_tag(trial)})
         known.trained = max(self._steps(known.id, "train_loss"), default=0)
         known.validated = max(self._steps(known.id, "validation_loss"), default=-1)
         self._runs[trial.id] = known

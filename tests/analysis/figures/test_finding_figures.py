@@ -16,7 +16,7 @@ from analysis.figures.transfer import Transfer, draw_transfer, transfer_of
 from analysis.findings import quality
 from analysis.findings.judging import judge
 from analysis.findings.simulated import NO_PROMPT, Truth, simulated
-from analysis.findings.study import Study
+from analysis.findings.study import Run, Study
 from analysis.inference.values import PerExample
 from softprior.inputs.specs import Entry
 from softprior.results.records import Record, Score, TaskScore
@@ -132,6 +132,15 @@ def test_transfer_is_filled_from_what_prompts_do_on_other_tasks() -> None:
     assert other is None, "the baseline was not measured there"
 
 
+def _twin(run: Run, apart: float) -> Run:
+    """A twin whose test loss is so much higher."""
+    record = run.record
+    assert record.test is not None
+    test = record.test.model_copy(update={"loss": record.test.loss + apart})
+    spec = record.spec.model_copy(update={"twin": 1e-6})
+    return replace(run, record=record.model_copy(update={"id": spec.id, "spec": spec, "test": test}))
+
+
 def test_components_are_the_methods_of_moments_of_seeds_by_examples() -> None:
     """Sums of two known effects and a residual, which the mean squares of a table give back."""
     study = simulated(Truth(rates=(0.01,), seeds=4))
@@ -143,7 +152,10 @@ def test_components_are_the_methods_of_moments_of_seeds_by_examples() -> None:
         run.id: PerExample(3 * table[None, run.seed], np.full(30, 3.0), ("g",) * 30, (run.seed,), names)
         for run in study.runs
     }
-    known = replace(study, examples=rows, twins={"arithmetic": np.array([[1.0, 1.2], [2.0, 2.2]])})
+    moves = {"isotropic": 0.1, "fitted": -0.3}
+    twins = {run.id: _twin(run, moves[run.axes["prior"]]) for run in study.runs if run.seed == 0}
+    rounding = (0.1**2 + 0.3**2) / 2 / 2  # half the mean square, over the cell's priors
+    known = replace(study, examples=rows, twins=twins)
     (cell,) = known.cells("prior")
     first, second = components_of(known, cell)
     assert (first.name, second.name, first.n) == ("isotropic", "fitted", "4 seeds x 30 examples")
@@ -152,12 +164,18 @@ def test_components_are_the_methods_of_moments_of_seeds_by_examples() -> None:
     of_seeds = table.mean(1).var(ddof=1) - residual / 30
     assert first.parts == pytest.approx(
         {
-            "seeds": of_seeds - 0.02,
+            "seeds": of_seeds - rounding,
             "examples": table.mean(0).var(ddof=1) - residual / 4,
             "seeds x examples": residual,
-            "rounding": 0.02,
+            "rounding": rounding,
         }
     )
+    assert second.parts == pytest.approx(first.parts), "the same table, and one yardstick"
+    lost = {i: replace(run, record=run.record.model_copy(update={"test": None})) for i, run in twins.items()}
+    (plain, _), (same, _) = (components_of(replace(known, twins=own), cell) for own in ({}, lost))
+    assert plain == same
+    assert set(plain.parts) == {"seeds", "examples", "seeds x examples"}
+    assert plain.parts["seeds"] == pytest.approx(of_seeds)
     assert components_of(study, cell) == [], "without rows"
 
 

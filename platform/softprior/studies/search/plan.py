@@ -12,7 +12,7 @@ from typing import Any
 from optuna.trial import FixedTrial
 
 from softprior.errors import UserError, hidden_in
-from softprior.inputs.specs import StudySpec, TrialSpec
+from softprior.inputs.specs import LATER, StudySpec, TrialSpec
 from softprior.inputs.validation import validate
 from softprior.methods import METHODS
 from softprior.priors import PRIORS, assignment
@@ -49,6 +49,11 @@ class SearchPlan:
         self._where = where
         self.space = Space(template, where)
         corners = [validate(StudySpec, data, where) for data in self.space.corners()]
+        if any(corner.evaluation.twin for corner in corners):
+            raise UserError(
+                f"{where}: evaluation.twin = true is for grids: a search would take a twin for a better or "
+                "worse proposal; leave it out, and run the best points as a study with twins"
+            )
         plans = [plan_study(corner, where) for corner in corners]
         for plan in plans:
             _require_pairs(plan, where)
@@ -95,8 +100,8 @@ class SearchPlan:
             del training["normalisation"]
         kept["training"] = training
         evaluation = kept.get("evaluation")
-        if isinstance(evaluation, dict) and "also" in evaluation:
-            kept["evaluation"] = {key: value for key, value in evaluation.items() if key != "also"}
+        if isinstance(evaluation, dict) and not evaluation.keys().isdisjoint(LATER):
+            kept["evaluation"] = {key: value for key, value in evaluation.items() if key not in LATER}
             kept = {key: value for key, value in kept.items() if value != {}}
         kept["objective"] = [objective.model_dump() for objective in self.search.objective]
         kept["model"] = self.ends[0].model_fingerprint
