@@ -32,6 +32,7 @@ from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.summary import Summary
 from softprior.tracking.client import default_uri, tracking_uri
 from softprior.tracking.studies import add_files
+from softprior.training.also import lacking
 
 LOCAL = "http://127.0.0.1:5000"
 """Where `jobs.ui` and MLflow serve unless told otherwise."""
@@ -42,15 +43,17 @@ def tell_end(console: Console, planned: Plan | SearchPlan, work: Work, results: 
     if isinstance(planned, SearchPlan):
         assert results.summary is not None
         status = _search(console, planned, results, results.summary)
+        if any(map(lacking, results.ended.values())):
+            status = FAILED
         _notes(console, results, told=())
         _tracking(console, results.tracked)
         _compare(console, results)
-        reused = reused_note(work.kept.values(), STARTS_OVER)
+        reused = reused_note(work.reused.values(), STARTS_OVER)
     else:
         status = _study(console, results)
         _notes(console, results, told=planned.notes if work.missing else ())
         # The table above lists reused trials among the new ones, if there are any.
-        reused = reused_note(work.kept.values()) if work.missing else None
+        reused = reused_note(work.reused.values()) if work.missing else None
     if reused:
         console.print(reused)
     _report(console, planned, results)
@@ -100,8 +103,8 @@ def _study(console: Console, results: Results) -> int:
         them = by_number(failed, "it", "them")
         of = f"{failed} of {counted(len(trials), 'trial')}"
         console.print(f"{of} failed; run the same command again to retry {them}")
-    unmeasured = any(other.error for record in results.ended.values() for other in record.also)
-    return FAILED if faults or unmeasured or (trials.status != "finished").any() else FINISHED
+    whole = not any(map(lacking, results.ended.values())) and (trials.status == "finished").all()
+    return FINISHED if whole and not faults else FAILED
 
 
 def print_results(console: Console, results: Results) -> None:

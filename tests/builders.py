@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from softprior.inputs.specs import EvaluationSpec, ModelSpec, Rate, Spec, TrainingSpec, TrialSpec
+from softprior.inputs.base import Spec
+from softprior.inputs.specs import EvaluationSpec, ModelSpec, Rate, TrainingSpec, TrialSpec
 from softprior.inputs.study_files import load_grid
 from softprior.methods import METHODS
 from softprior.models.load import Loaded, load_local

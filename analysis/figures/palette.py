@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from itertools import chain, count
 from typing import NamedTuple
 
-from softprior.inputs.specs import Entry
+from softprior.inputs.entries import Entry
 
 BLUE, ORANGE, GREEN, PINK, AMBER, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 BLACK, BROWN, INDIGO, WINE, FOREST, OLIVE, SAND = (

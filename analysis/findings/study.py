@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from analysis.inference.values import PerExample
+from softprior.inputs.entries import Entry
 from softprior.inputs.labels import names
-from softprior.inputs.specs import Entry
 from softprior.results.records import Record
 
 if TYPE_CHECKING:

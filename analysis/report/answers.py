@@ -8,7 +8,7 @@ from typing import Any
 
 from analysis.findings.reading import Reading
 from softprior.errors import UserError
-from softprior.inputs.specs import Entry
+from softprior.inputs.entries import Entry
 from softprior.library.model import Model
 from softprior.results.records import Record
 from softprior.tasks import TASKS

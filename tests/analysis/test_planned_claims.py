@@ -52,7 +52,7 @@ def test_who_has_seen_results_plans_nothing(finished_study: Finished, tmp_path: 
     seen: Mapping[str, Any] = {
         "kept": {trial: finished_study.records[trial]},
         "superseded": (trial,),
-        "extended": (trial,),
+        "extended": {trial: finished_study.records[trial]},
     }
     plan_claims(folder, work(finished_study, **{ended: seen[ended]}))
     assert claims(folder) is None

@@ -355,9 +355,10 @@ def test_the_end_of_a_study_hands_twins_to_its_comparisons(
     folder: StudyFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _study(screen(80), Results(folder.root))
-    table = capsys.readouterr().out.partition("test loss by prior")[2]
-    assert "twins" in table.partition("results  ")[0]
-    assert re.search(r"^isotropic\n?.*\+.* 4 ", table, re.MULTILINE)
+    said = capsys.readouterr().out
+    compared = said[said.index("twins: 2 pairs") : said.index("results  ")].partition("\n")[2]
+    assert "twins" in compared
+    assert re.search(r"^isotropic\n?.*\+.* 4 ", compared, re.MULTILINE)
 
 
 def test_comparisons_at_the_end_have_the_noise_of_twins(

@@ -14,7 +14,7 @@ from analysis.findings.study import Study, runs_of
 from jobs import compare as command
 from jobs.endings import print_comparisons
 from jobs.screen import screen
-from softprior.inputs.specs import Entry, Shown
+from softprior.inputs.entries import Entry, Shown
 from softprior.results.records import Record
 from tests.builders import Finished, with_seeds
 

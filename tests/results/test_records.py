@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from softprior.errors import UserError
-from softprior.inputs.specs import Entry, EvaluationSpec, Rate, TrainingSpec, TrialSpec
+from softprior.inputs.entries import Entry
+from softprior.inputs.specs import EvaluationSpec, Rate, TrainingSpec, TrialSpec
 from softprior.results.background import TOKENS, load_background, save_background
 from softprior.results.folder import StudyFolder
 from softprior.results.records import (
@@ -86,6 +87,15 @@ def test_a_record_from_before_a_choice_keeps_its_meaning_and_its_id(tmp_path):
     assert read.steps == RECORD.steps
     save_record(tmp_path / "b.json", read)
     assert load_record(tmp_path / "b.json") == read
+
+
+def test_a_check_that_found_fault_with_good_trials_is_read_no_more(tmp_path):
+    checks = (
+        {"name": "shifted_label", "number": 3e-5, "verdict": "fault"},
+        {"name": "labels", "number": 1.0, "verdict": "passed"},
+    )
+    (tmp_path / "a.json").write_text(json.dumps(RECORD.model_dump(mode="json") | {"sanity": checks}))
+    assert [check.name for check in load_record(tmp_path / "a.json").sanity] == ["labels"]
 
 
 def test_a_failed_trials_record_survives_too(tmp_path):

@@ -15,11 +15,12 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
+from softprior.inputs.entries import Entry
 from softprior.inputs.labels import labels
-from softprior.inputs.specs import Entry, StudySpec, TrialSpec
+from softprior.inputs.specs import StudySpec, TrialSpec
 from softprior.regularisers.domain import TowardsDomain
 from softprior.results.folder import StudyFolder
-from softprior.results.records import Record, StepPoint
+from softprior.results.records import Record, Score, StepPoint, TaskScore
 from softprior.studies.table import write_study
 from softprior.tracking.client import (
     ARTIFACTS,
@@ -234,6 +235,23 @@ def test_a_run_is_renamed_when_its_study_grows(ended, uri: str) -> None:
     names = set(statuses(uri))
     assert {"small", *labels((*trials, wider)).values()} - names == {labels((*trials, wider))[wider.id]}
     assert any("soft(tokens=4)" in name for name in names)
+
+
+def test_scores_on_other_tasks_that_were_added_later_are_sent(ended, uri: str) -> None:
+    """MLflow was away while finished trials were measured on another task."""
+    study, trials, folder, records = ended
+    MlflowTracker(uri, study, trials, folder).close(records)
+    score = Score(step=6, loss=1.5, accuracy=0.5, examples=1, tokens=1)
+    other = TaskScore(task=Entry(name="squad"), fingerprint="f", score=score, sources="s")
+    more = {i: record.model_copy(update={"also": (other,)}) for i, record in records.items()}
+    for _ in range(2):
+        MlflowTracker(uri, study, trials, folder).close(more)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("softprior/small")
+    runs = client.search_runs([experiment.experiment_id], "tags.`softprior.trial` != ''")
+    assert [run.data.metrics["also_squad_loss"] for run in runs] == [1.5] * len(trials)
+    for name in ("also_squad_loss", "test_loss"):
+        assert [steps(client, run.info.run_id, name) for run in runs] == [[0]] * len(trials), "once each"
 
 
 def test_a_server_that_is_away_is_said_and_gets_everything_later(ended, tmp_path: Path, monkeypatch) -> None:

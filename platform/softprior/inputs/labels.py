@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from softprior.inputs.specs import Entry, Shown, TrialSpec
+from softprior.inputs.entries import Entry, Shown
+from softprior.inputs.specs import TrialSpec
 
 LONG = 24
 """Characters above which a text is abbreviated, if it can then still be told from the others."""

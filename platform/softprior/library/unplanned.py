@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from softprior.inputs.components import Table
-from softprior.inputs.specs import Entry, Shown
+from softprior.inputs.entries import Entry, Shown
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.regularisers import REGULARISERS
@@ -32,7 +32,9 @@ class Names:
     def record(self, record: Record) -> Record:
         """The record with what is shown of its entries."""
         spec = record.spec
+        tasks = tuple(self._entry(TASKS, task) for task in spec.evaluation.also)
         own = {
+            "evaluation": spec.evaluation.model_copy(update={"also": tasks}),
             "task": self._entry(TASKS, spec.task),
             "method": self._entry(METHODS, spec.method),
             "prior": None if spec.prior is None else self._entry(PRIORS, spec.prior),

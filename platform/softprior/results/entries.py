@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from softprior.inputs.specs import Entry, Shown, TrialSpec
+from softprior.inputs.entries import Entry, Shown
+from softprior.inputs.specs import TrialSpec
 from softprior.results.records import Record
 
 ENTRIES = "entries"
@@ -59,14 +60,18 @@ def as_planned(records: Mapping[str, Record], header: Mapping[str, Any]) -> dict
 
 
 def _with(record: Record, known: list[Entry], own: Mapping[str, Any]) -> Record:
-    task = record.spec.task.shown_as(known[own["task"]].shown)
-    shown = {entry.canonical(): entry.shown for entry in (task, *(known[i] for i in own["also"]))}
+    planned = known[own["task"]]
+    task = record.spec.task.shown_as(planned.shown)
+    # The own task among the others keeps the record's text too, or it would be one that was not measured.
+    also = tuple(task if known[i].canonical() == planned.canonical() else known[i] for i in own["also"])
+    shown = {entry.canonical(): entry.shown for entry in (task, *also)}
     spec = record.spec.model_copy(
         update={
             "task": task,
             "method": known[own["method"]],
             "prior": None if own["prior"] is None else known[own["prior"]],
             "regularisers": tuple(known[i] for i in own["regularisers"]),
+            "evaluation": record.spec.evaluation.model_copy(update={"also": also}),
         }
     )
     others = tuple(

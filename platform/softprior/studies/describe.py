@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from softprior.inputs.entries import Entry
 from softprior.inputs.labels import (
     Axes,
     axes,
@@ -18,25 +19,17 @@ from softprior.inputs.labels import (
     labels,
     names,
 )
-from softprior.inputs.specs import Entry, Pairing, StudySpec, TrialSpec
+from softprior.inputs.specs import Pairing, StudySpec, TrialSpec
 from softprior.results.records import Record
 from softprior.studies.cluster import elsewhere
-from softprior.studies.estimate import (
-    comparisons,
-    hours,
-    other_cost,
-    seeds_needed,
-    smallest_p,
-    total_cost,
-    trial_cost,
-    trials_at_once,
-)
+from softprior.studies.components import Components
+from softprior.studies.estimate import hours, other_cost, total_cost, trial_cost, trials_at_once
 from softprior.studies.fits import fits
 from softprior.studies.placement import concurrent, machine_cpus, room, shared, trial_threads
 from softprior.studies.plan import Plan
 from softprior.tasks import TASKS, prepare
 from softprior.tasks.base import Look, Quarantined
-from softprior.training.also import other_tasks
+from softprior.training.also import lacking, other_tasks
 from softprior.training.threads import CORE_FLOPS
 from softprior.training.trial import STILL
 
@@ -54,6 +47,7 @@ def describe(plan: Plan, most: float = 0) -> list[str]:
     """Lines for the terminal.
 
     Args:
+        plan: with the trials that are to run, which may be a part of the study's.
         most: trials that are listed one by one; for more there is one line per task and method.
     """
     study, cost = plan.study, total_cost(plan.trials, plan.components)
@@ -67,7 +61,6 @@ def describe(plan: Plan, most: float = 0) -> list[str]:
     lines.append(f"  {running(plan)}")
     lines += [f"  {line}" for line in fitting(plan)]
     if any(trial.prior is not None for trial in plan.trials):
-        lines += [f"  {line}" for line in _evidence(plan)]
         lines.append(f"  {DRAWS[study.pairing]}")
     return lines
 
@@ -82,24 +75,6 @@ def _twins(trials: Sequence[TrialSpec]) -> list[str]:
         f"{counted(len(twins), 'twin')} among them {they} of the first seed from a start moved by "
         f"{twins[0].twin:g} of each vector's norm: what comes out apart is rounding, amplified by training"
     ]
-
-
-def _evidence(plan: Plan) -> list[str]:
-    """What the seeds can show about priors."""
-    smallest, seeds = smallest_p(plan.study), len(set(plan.study.seeds))
-    lines = [
-        f"{counted(seeds, 'seed')}: comparing two priors can give p = {smallest:.2g} at best"
-        + ("" if smallest <= 0.05 else " (six seeds are the fewest for 0.05)")
-    ]
-    tests = comparisons(plan.trials)
-    needed = seeds_needed(tests)
-    if tests > 1 and needed > seeds:
-        corrected = min(1.0, tests * smallest)
-        lines.append(
-            f"{tests} comparisons with the first prior: p = {corrected:.2g} at best after Holm's correction "
-            f"({needed} seeds are the fewest for 0.05)"
-        )
-    return lines
 
 
 def _every(plan: Plan) -> list[str]:
@@ -212,10 +187,10 @@ def fitting(plan: Plan) -> list[str]:
     return [f"not counted: {count}{tokens} ({what}), made once for all trials, then cached: {_guess(time)}"]
 
 
-def extending(plan: Plan, trials: Sequence[TrialSpec]) -> str:
+def extending(trials: Sequence[TrialSpec], components: Components) -> str:
     """A line about finished trials that are measured on other tasks now."""
     entries = {entry.canonical(): entry for trial in trials for entry in trial.evaluation.also}
-    cost = other_cost(trials, plan.components)
+    cost = other_cost(trials, components)
     return (
         f"{counted(len(trials), 'finished trial')} measured on {', '.join(names(entries.values()).values())} "
         f"too, from the saved posteriors: at most {cost.evaluated:,} positions"
@@ -223,7 +198,11 @@ def extending(plan: Plan, trials: Sequence[TrialSpec]) -> str:
 
 
 def closing_notes(records: Iterable[Record]) -> list[str]:
-    """What users should know about finished trials besides their numbers."""
+    """What users should know about finished trials besides their numbers.
+
+    Args:
+        records: with the specs that the study has now.
+    """
     known = list(records)
     return [*data_notes(known), *_still(known), *_unmeasured(known)]
 
@@ -231,11 +210,10 @@ def closing_notes(records: Iterable[Record]) -> list[str]:
 def _unmeasured(records: Iterable[Record]) -> list[str]:
     """Which trials were not measured on which other task, one sentence per task, and the first reason."""
     found: dict[str, list[tuple[TrialSpec, str]]] = {}
-    entries = names(other.task for record in records for other in record.also)
+    entries = names(entry for record in records for entry in record.spec.evaluation.also)
     for record in records:
-        for other in record.also:
-            if other.error is not None:
-                found.setdefault(entries[other.task.canonical()], []).append((record.spec, other.error))
+        for task, reason in lacking(record):
+            found.setdefault(entries[task.canonical()], []).append((record.spec, reason))
     return [
         f"{counted(len(lost), 'trial')} not measured on {task}, the first {labels([spec])[spec.id]}: {reason}"
         for task, lost in found.items()

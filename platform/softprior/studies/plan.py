@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from softprior.assets.models import KnownModel, known_model
 from softprior.errors import UserError
+from softprior.inputs.base import SpecT
 from softprior.inputs.components import Table
 from softprior.inputs.labels import counted
 from softprior.inputs.labels import names as names_of
-from softprior.inputs.specs import SpecT, StudySpec, TrialSpec
+from softprior.inputs.specs import StudySpec, TrialSpec
 from softprior.methods import METHODS, Method
 from softprior.priors import PRIORS, Outline, Prior, assignment
 from softprior.prompt import Shape

@@ -158,9 +158,10 @@ def write_study(folder: StudyFolder, plan: Planned) -> None:
 def write_table(folder: StudyFolder, plan: Planned, records: dict[str, Record]) -> None:
     """Writes trials.parquet; trials that have not ended have the status `pending`."""
     known, shown = labels(plan.trials), axes(plan.trials)
-    also = {entry.canonical(): entry for trial in plan.trials for entry in trial.evaluation.also}
-    others, alone = names(also.values()), _alone(plan, records)
-    tasks = {key: TASKS.component(task) for key, task in {_task_key(t): t.task for t in plan.trials}.items()}
+    also = dict.fromkeys(entry.canonical() for t in plan.trials for entry in t.evaluation.also)
+    read = [plan.components.tasks[text] for text in also]
+    others = names(map(TASKS.entry, read))  # the names that `columns` gives them
+    tasks, alone = {_task_key(t): plan.components.task(t) for t in plan.trials}, _alone(plan, records)
     rows = []
     for trial in plan.trials:
         key = _task_key(trial)
@@ -168,7 +169,7 @@ def write_table(folder: StudyFolder, plan: Planned, records: dict[str, Record]) 
         row |= _others(records.get(trial.id), others, alone)
         row |= {"label": known[trial.id], "headline": tasks[key].headline, **_shown(shown[trial.id])}
         rows.append(row)
-    schema = columns(tasks.values(), map(TASKS.component, also.values()))
+    schema = columns(tasks.values(), read)
     table = pa.Table.from_pylist(rows, schema=schema)
     write_atomically(folder.table, lambda temporary: pq.write_table(table, temporary))
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from softprior.errors import hidden
+from softprior.inputs.base import Spec
 from softprior.inputs.labels import names, numbered
-from softprior.inputs.specs import Spec, TrialSpec
+from softprior.inputs.specs import TrialSpec
 from softprior.results.means import over_places
 from softprior.results.provenance import code
 from softprior.results.records import Record, Score, StepPoint
@@ -63,13 +64,13 @@ def once(record: Record) -> dict[str, float | None]:
         "test_shuffled_loss": record.test.shuffled_loss,
         "untrained_loss": None if record.untrained is None else record.untrained.loss,
         **{f"test_{name}": value for name, value in record.test.metrics.items()},
-        **_others(record),
+        **others(record),
         **over_places(record.geometry),
     }
     return values
 
 
-def _others(record: Record) -> dict[str, float | None]:
+def others(record: Record) -> dict[str, float | None]:
     """Scores on other tasks: `also_TASK_loss`, named alike by all trials of a study."""
     known = names([record.spec.task, *record.spec.evaluation.also, *(found.task for found in record.also)])
     values: dict[str, float | None] = {}

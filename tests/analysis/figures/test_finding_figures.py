@@ -18,7 +18,7 @@ from analysis.findings.judging import judge
 from analysis.findings.simulated import NO_PROMPT, Truth, simulated
 from analysis.findings.study import Run, Study
 from analysis.inference.values import PerExample
-from softprior.inputs.specs import Entry
+from softprior.inputs.entries import Entry
 from softprior.results.records import Record, Score, TaskScore
 from tests.analysis.figures.overlaps import assert_no_overlap
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.palette import COLOURS, PRIORS, entry_looks, look, prior_looks
 from analysis.figures.style import COLUMN, PAGE, caption_of, key, limits, log_ticks, page, save, spread_over
-from softprior.inputs.specs import Entry, Shown
+from softprior.inputs.entries import Entry, Shown
 from softprior.priors import PRIORS as KNOWN
 from tests.analysis.figures.overlaps import assert_no_overlap
 

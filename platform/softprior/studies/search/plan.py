@@ -16,7 +16,9 @@ from softprior.inputs.specs import LATER, StudySpec, TrialSpec
 from softprior.inputs.validation import validate
 from softprior.methods import METHODS
 from softprior.priors import PRIORS, assignment
+from softprior.studies.components import Components
 from softprior.studies.pairing import can_carry, can_start
+from softprior.studies.parts import resolve, shown
 from softprior.studies.plan import Plan, plan_study
 from softprior.studies.search.labelled import without_labels
 from softprior.studies.search.space import Space
@@ -77,6 +79,11 @@ class SearchPlan:
         return (*self.baselines, *self._proposed.values())
 
     @property
+    def components(self) -> Components:
+        """Those of the ends and the baselines, and of every trial that differs from them in ranges alone."""
+        return self.whole.components
+
+    @property
     def spec(self) -> dict[str, object]:
         """The file, with its ranges, and without the passwords in its addresses."""
         found = {key: hidden_in(value) for key, value in self._template.data.items()}
@@ -118,11 +125,19 @@ class SearchPlan:
 
     def recalled(self, trials: Sequence[TrialSpec], params: dict[str, Any]) -> list[TrialSpec]:
         """Trials from the records of a proposal, shown under the labels that the file has now."""
-        now: dict[str, TrialSpec] = {}
-        if without_labels(self._template.data) != self._template.data:
-            with suppress(UserError):  # a file that it needs may be gone since
-                now = {trial.id: trial for trial in self.at(self.space.point(FixedTrial(params)))}
-        return [now.get(trial.id) or recognised(trial) for trial in trials]
+        found = [self.measured(recognised(trial)) for trial in trials]
+        if without_labels(self._template.data) == self._template.data:
+            return found
+        with suppress(UserError):  # an own component may be gone since
+            point = validate(StudySpec, self.space.point(FixedTrial(params)), self._where)
+            parts = resolve(point, self._where)
+            return [shown(trial, parts) for trial in found]
+        return found
+
+    def measured(self, trial: TrialSpec) -> TrialSpec:
+        """A trial from a record, to be measured on the other tasks that the file names now."""
+        also = self.ends[0].evaluation.also
+        return trial.model_copy(update={"evaluation": trial.evaluation.model_copy(update={"also": also})})
 
     def add(self, trials: Sequence[TrialSpec]) -> None:
         """Counts trials among those proposed."""
