@@ -358,7 +358,7 @@ def test_the_end_of_a_study_hands_twins_to_its_comparisons(
     said = capsys.readouterr().out
     compared = said[said.index("twins: 2 pairs") : said.index("results  ")].partition("\n")[2]
     assert "twins" in compared
-    assert re.search(r"^isotropic\n?.*\+.* 4 ", compared, re.MULTILINE)
+    assert re.search(r"^fitted\n?.* 4 ", compared, re.MULTILINE), "a twin is no seed"
 
 
 def test_comparisons_at_the_end_have_the_noise_of_twins(

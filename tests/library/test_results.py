@@ -9,6 +9,7 @@ import pytest
 
 from analysis.findings.reading import read
 from softprior.errors import UserError
+from softprior.inputs.entries import Entry
 from softprior.inputs.labels import labels, short_ids
 from softprior.inputs.study_files import load_grid
 from softprior.library.results import Results, UnknownTrialError, full_id
@@ -17,6 +18,7 @@ from softprior.results.examples import COLUMNS, load_examples, rows_of, save_exa
 from softprior.results.records import save_record
 from softprior.studies.plan import plan_study
 from softprior.studies.table import write_study, write_table
+from softprior.training.also import lacking
 from tests.builders import SUMS, Finished, study_file
 
 
@@ -103,6 +105,23 @@ def test_labels_of_the_study_file_are_shown_before_there_is_a_table_and_while_it
         assert set(results.curves.label) | set(results.predictions.label) == set(results.labels.values())
         assert len(results.sanity) > 0
     assert {run.axes["prior"] for run in read(folder.root).study.runs} == {"isotropic", "near"}
+
+
+def test_other_tasks_are_those_that_the_study_names_now(tmp_path: Path, finished_study: Finished) -> None:
+    folder, words = finished_study.copy(tmp_path), {"name": "words", "params": {}}
+    trial = next(i for i, record in finished_study.records.items() if record.spec.seed is not None)
+    record = finished_study.records[trial]
+    stale = record.spec.evaluation.model_copy(update={"also": (Entry.model_validate(words),)})
+    spec = record.spec.model_copy(update={"evaluation": stale})
+    save_record(folder.record(trial), record.model_copy(update={"spec": spec}))
+    assert Results(folder.root).records[trial].spec.evaluation.also == ()
+    assert [lost for record in Results(folder.root).records.values() for lost in lacking(record)] == []
+    also = [{"arithmetic": SUMS}, {"arithmetic": {**SUMS, "train_examples": 190}}]
+    evaluation = {"examples": 10, "generate": 4, "also": also}
+    write_study(folder, plan_study(load_grid(study_file(tmp_path / "m.yaml", evaluation=evaluation))))
+    found = Results(folder.root).records[trial]
+    assert [lost.task.params["train_examples"] for lost in lacking(found)] == [190], "and not its own"
+    assert found.id == trial == found.spec.id
 
 
 def test_a_study_from_before_study_json_had_entries_has_the_labels_of_its_table(
