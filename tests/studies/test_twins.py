@@ -19,8 +19,8 @@ from softprior.library.twins import in_words
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.prompt import Place
-from softprior.results.posteriors import load_posterior
 from softprior.results.folder import StudyFolder
+from softprior.results.posteriors import load_posterior
 from softprior.results.records import load_record
 from softprior.studies.describe import describe
 from softprior.studies.estimate import total_cost
