@@ -9,6 +9,7 @@ import torch
 
 from analysis.findings.rows import forgetting
 from analysis.findings.study import Study, runs_of
+from jobs.exits import no_command
 from softprior.inputs.specs import TrialSpec
 from softprior.prompt import Place
 from softprior.results.posteriors import Posterior
@@ -107,3 +108,7 @@ def _geometry(prior: int, direct: bool, generator: np.random.Generator) -> Place
         initial_radius=FARTHER * prior,
         final_radius=0.5,
     )
+
+
+if __name__ == "__main__":
+    no_command("jobs.expected")
