@@ -48,6 +48,18 @@ def test_posteriors_are_those_of_trained_trials(finished_study: Finished) -> Non
     assert results.posteriors.get("no such trial") is None
 
 
+def test_where_vectors_went_is_a_row_per_trial_and_place(finished_study: Finished) -> None:
+    results = Results(finished_study.folder.root)
+    found = results.geometry
+    assert list(found.trial) == list(results.posteriors)
+    for row in found.itertuples():
+        ends = results.posteriors[row.trial]
+        place = Place.parse(row.place)
+        moved = (ends.final[place] - ends.initial[place]).norm(dim=1).mean()
+        assert row.moved == pytest.approx(float(moved), rel=1e-5)
+        assert row.label == results.labels[row.trial]
+
+
 def test_ids_as_tables_print_them_are_found_and_others_refused_in_a_sentence(
     finished_study: Finished,
 ) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from softprior.errors import UserError
 from softprior.inputs.labels import SHORTEST, TWIN, counted, labels
 from softprior.library.examples import examples_table
+from softprior.library.geometry import geometry_table
 from softprior.library.reading import (
     has_posterior,
     labelled,
@@ -259,6 +260,14 @@ class Results:
         with a warning that names the first.
         """
         return examples_table(self.folder, self.records, self.labels)
+
+    @cached_property
+    def geometry(self) -> pd.DataFrame:
+        """One row per trained trial and place: how far its vectors moved, and where they ended.
+
+        Columns: trial, label, place, and the fields of `softprior.results.records.PlaceGeometry`.
+        """
+        return geometry_table(self.records, self.labels)
 
     @cached_property
     def sanity(self) -> pd.DataFrame:
