@@ -105,7 +105,9 @@ def _study(console: Console, results: Results, records: Sequence[Record]) -> int
         them = by_number(failed, "it", "them")
         of = f"{failed} of {counted(len(trials), 'trial')}"
         console.print(f"{of} failed; run the same command again to retry {them}")
-    unmeasured = any(other.error for record in results.records.values() for other in record.also)
+    unmeasured = any(
+        one.error for record in results.records.values() for one in (*record.also, *record.probes)
+    )
     return FAILED if faults or unmeasured or (trials.status != "finished").any() else FINISHED
 
 

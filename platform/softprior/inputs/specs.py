@@ -316,6 +316,14 @@ class TrainingSpec(Spec):
         return self.model_copy(update=update)
 
 
+Probe = Literal["removal", "projection"]
+"""A way in which a finished prompt is changed to see what its vectors do, see `records.Removal`."""
+
+
+AFTERWARDS = ("also", "probes")
+"""Fields of `EvaluationSpec` that finished trials catch up on, so that they are not part of an identity."""
+
+
 class EvaluationSpec(Spec):
     """How much is evaluated. Validation examples draw curves; test examples are read once, at the end.
 
@@ -326,6 +334,8 @@ class EvaluationSpec(Spec):
         context_shuffle: also measure the loss with contexts swapped between examples.
         also: other tasks, on whose test splits a trial's final prompt is measured too. Not part of a trial's
             identity: a finished trial is measured on them without being trained again.
+        probes: ways in which a trial's final prompt is changed and measured again on test examples. Not part
+            of its identity either.
     """
 
     examples: Annotated[int, Field(ge=1)] = 256
@@ -333,12 +343,13 @@ class EvaluationSpec(Spec):
     batch: Annotated[int, Field(ge=1)] = 16
     context_shuffle: bool = True
     also: tuple[Entry, ...] = ()
+    probes: tuple[Probe, ...] = ()
 
     @model_serializer(mode="wrap")
     def _to_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Leaves out what evaluations once did not have and do not use, so that their texts stay the same."""
         found: dict[str, object] = handler(self)
-        return {key: value for key, value in found.items() if key != "also" or self.also}
+        return {key: value for key, value in found.items() if key not in AFTERWARDS or getattr(self, key)}
 
 
 class ResourcesSpec(Spec):
@@ -535,7 +546,8 @@ class TrialSpec(Spec):
         """
         value = self.without_paths()
         del value["model"]
-        value["evaluation"].pop("also", None)
+        for key in AFTERWARDS:
+            value["evaluation"].pop(key, None)
         if self.training is not None:
             del value["training"]["checkpoint"]
             if self.training.normalisation == "step":

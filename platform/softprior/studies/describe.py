@@ -25,6 +25,7 @@ from softprior.studies.placement import concurrent, machine_cpus, room, shared, 
 from softprior.studies.plan import Plan
 from softprior.tasks import TASKS, prepare
 from softprior.tasks.base import Look, Quarantined
+from softprior.training.probes import probes_of
 from softprior.training.threads import CORE_FLOPS
 from softprior.training.trial import STILL
 
@@ -186,19 +187,22 @@ def fitting(plan: Plan) -> list[str]:
 
 
 def extending(plan: Plan, trials: Sequence[TrialSpec]) -> str:
-    """A line about finished trials that are measured on other tasks now."""
+    """A line about finished trials that are measured on other tasks or probed now."""
     entries = {entry.canonical(): entry for trial in trials for entry in trial.evaluation.also}
+    probes = dict.fromkeys(probe for trial in trials for probe in probes_of(trial))
+    ways = [f"measured on {', '.join(names(entries.values()).values())} too"] if entries else []
+    ways += [f"probed ({', '.join(probes)})"] if probes else []
     cost = other_cost(trials, plan.components)
     return (
-        f"{counted(len(trials), 'finished trial')} measured on {', '.join(names(entries.values()).values())} "
-        f"too, from the saved posteriors: at most {cost.evaluated:,} positions"
+        f"{counted(len(trials), 'finished trial')} {' and '.join(ways)}, "
+        f"from the saved posteriors: at most {cost.evaluated:,} positions"
     )
 
 
 def closing_notes(records: Iterable[Record]) -> list[str]:
     """What users should know about finished trials besides their numbers."""
     known = list(records)
-    return [*data_notes(known), *_still(known), *_unmeasured(known)]
+    return [*data_notes(known), *_still(known), *_unmeasured(known), *_unprobed(known)]
 
 
 def _unmeasured(records: Iterable[Record]) -> list[str]:
@@ -212,6 +216,20 @@ def _unmeasured(records: Iterable[Record]) -> list[str]:
     return [
         f"{counted(len(lost), 'trial')} not measured on {task}, the first {labels([spec])[spec.id]}: {reason}"
         for task, lost in found.items()
+        for spec, reason in lost[:1]
+    ]
+
+
+def _unprobed(records: Iterable[Record]) -> list[str]:
+    """Which trials were not probed, one sentence per probe, and the first reason."""
+    found: dict[str, list[tuple[TrialSpec, str]]] = {}
+    for record in records:
+        for one in record.probes:
+            if one.error is not None:
+                found.setdefault(one.probe, []).append((record.spec, one.error))
+    return [
+        f"{counted(len(lost), 'trial')} not probed ({probe}), the first {labels([spec])[spec.id]}: {reason}"
+        for probe, lost in found.items()
         for spec, reason in lost[:1]
     ]
 

@@ -39,7 +39,7 @@ class Work:
         kept: records of trials that ended in an earlier run and do not run again, by trial id.
         superseded: finished trials that do run again, because other code made their records.
         total: final number of trials, including those that a search has yet to propose.
-        extended: finished trials that are measured on other tasks now, without being trained again.
+        extended: finished trials that are measured on other tasks or probed now, without being trained again.
     """
 
     trials: tuple[TrialSpec, ...]
@@ -50,7 +50,7 @@ class Work:
 
     @property
     def missing(self) -> tuple[TrialSpec, ...]:
-        """The known trials that will run, or be measured on other tasks."""
+        """The known trials that will run, or be measured on other tasks or probed."""
         return tuple(trial for trial in self.trials if trial.id not in self.kept)
 
     @property

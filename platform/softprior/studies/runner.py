@@ -24,8 +24,9 @@ from softprior.studies.placement import concurrent, placed_model, replicas, tria
 from softprior.studies.plan import Plan
 from softprior.studies.table import require_own, write_study, write_table
 from softprior.studies.worker import run_trial
-from softprior.training.also import current, missing
+from softprior.training.also import current
 from softprior.training.events import Observer
+from softprior.training.extension import lacks
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TuneTrial
@@ -123,7 +124,7 @@ def work_of(plan: Plan, folder: StudyFolder, again: bool) -> Work:
     superseded = tuple(record.id for record in of_other_code(finished.values())) if again else ()
     kept = {i: record for i, record in finished.items() if i not in superseded}
     specs, known = {trial.id: trial for trial in plan.trials}, current(plan.trials)
-    extended = tuple(i for i, record in kept.items() if missing(specs[i], record, known))
+    extended = tuple(i for i, record in kept.items() if lacks(specs[i], record, known))
     whole = {i: record for i, record in kept.items() if i not in extended}
     return Work(plan.trials, whole, superseded, len(plan.trials), extended)
 
@@ -140,7 +141,7 @@ def run_trials(
     """Runs the given trials, or those that a search proposes, and leaves a record of each.
 
     Args:
-        extended: those of the trials that have a record, to which scores on other tasks are added.
+        extended: those of the trials that have a record, to which scores on other tasks or probes are added.
 
     Raises:
         UserError: at the end, that some trial's record could not be written.

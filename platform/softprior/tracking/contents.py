@@ -55,6 +55,7 @@ def once(record: Record) -> dict[str, float | None]:
         "untrained_loss": None if record.untrained is None else record.untrained.loss,
         **{f"test_{name}": value for name, value in record.test.metrics.items()},
         **_others(record),
+        **{name.replace("/", "_"): value for name, value in record.probed.items()},
         **over_places(record.geometry),
     }
     return values

@@ -12,7 +12,7 @@ from typing import Any
 from optuna.trial import FixedTrial
 
 from softprior.errors import UserError, hidden_in
-from softprior.inputs.specs import StudySpec, TrialSpec
+from softprior.inputs.specs import AFTERWARDS, StudySpec, TrialSpec
 from softprior.inputs.validation import validate
 from softprior.methods import METHODS
 from softprior.priors import PRIORS, assignment
@@ -95,8 +95,8 @@ class SearchPlan:
             del training["normalisation"]
         kept["training"] = training
         evaluation = kept.get("evaluation")
-        if isinstance(evaluation, dict) and "also" in evaluation:
-            kept["evaluation"] = {key: value for key, value in evaluation.items() if key != "also"}
+        if isinstance(evaluation, dict) and not set(AFTERWARDS).isdisjoint(evaluation):
+            kept["evaluation"] = {key: value for key, value in evaluation.items() if key not in AFTERWARDS}
             kept = {key: value for key, value in kept.items() if value != {}}
         kept["objective"] = [objective.model_dump() for objective in self.search.objective]
         kept["model"] = self.ends[0].model_fingerprint
