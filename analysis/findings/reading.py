@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from analysis.findings.design import expected, read_design
+from analysis.findings.probed import probed
 from analysis.findings.rows import Rows, forgetting, only_text
 from analysis.findings.study import Run, Study, is_faulty, runs_of
 from softprior.errors import UserError
@@ -14,7 +16,7 @@ from softprior.results.background import load_background
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Posterior, load_posterior
 from softprior.results.records import Record, load_record
-from softprior.studies.table import CLAIMS
+from softprior.studies.table import CLAIMS, DESIGN
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ def read_studies(folders: Sequence[str]) -> Read:
         )
     homes = {trial: results.folder for results in reversed(found) for trial in results.study["trials"]}
     first = found[0]
+    specs = [record.spec for record in records.values()]
+    designs = [read_design(results.study.get(DESIGN), results.folder.study) for results in found]
     planned = first.study.get(CLAIMS) if len(found) == 1 else None
     return Read(
         name=" and ".join(results.folder.root.name for results in found),
@@ -76,10 +80,12 @@ def read_studies(folders: Sequence[str]) -> Read:
             baselines=baselines,
             posteriors=_Posteriors(homes),
             vocabulary=load_background(first.folder, runs[0].record.spec.model_fingerprint),
-            numbers=forgetting(runs, baselines),
+            numbers=forgetting(runs, baselines) | probed(runs),
             examples=Rows(homes, {run.id: run.record.spec.task for run in runs}, runs),
             texts=Rows(homes, {run.id: text for run in runs if (text := only_text(run))}, runs),
             planned=planned if isinstance(planned, dict) else {},
+            design=designs[0] if len(found) == 1 else None,
+            expected=expected(filter(None, designs), () if all(designs) else specs),
         ),
         notes=tuple(notes),
     )

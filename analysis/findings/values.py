@@ -90,7 +90,9 @@ class Finding:
             where the study has none.
         reason: why the claim is undecided whatever the numbers say; empty if they decide.
         settle: what would settle it; empty if it is settled.
-        exploratory: whether the claim was not in the study's list when it started.
+        exploratory: whether the claim was not in the study's list when it started, or the number rests on
+            seeds or priors that were added later.
+        added: these seeds and priors in words; empty without any.
         sentence: the finding in words.
     """
 
@@ -106,6 +108,7 @@ class Finding:
     reason: str = ""
     settle: str = ""
     exploratory: bool = True
+    added: str = ""
     sentence: str = ""
 
     @property

@@ -25,6 +25,9 @@ STUDY_FORMAT = 1
 CLAIMS = "claims"
 """Key of study.json: the rule of each claim that the study will judge, by name, written before its trials."""
 
+DESIGN = "design"
+"""Key of study.json: the seeds and priors that were planned, written with the claims."""
+
 FIRST_COLUMNS = (
     ("trial", pa.string()),
     ("label", pa.string()),
@@ -134,7 +137,7 @@ def require_own(folder: StudyFolder, plan: Planned) -> None:
 
 
 def write_study(folder: StudyFolder, plan: Planned) -> None:
-    """Writes study.json; claims that were planned when the study started stay as they were.
+    """Writes study.json; claims, seeds and priors that were planned when the study started stay as they were.
 
     Raises:
         UserError: the folder contains another study.
@@ -149,7 +152,7 @@ def write_study(folder: StudyFolder, plan: Planned) -> None:
         "data_fingerprints": {_task_key(trial): trial.data_fingerprint for trial in plan.trials},
         "versions": versions(),
         **code(),
-        **{key: kept[key] for key in (CLAIMS,) if key in kept},
+        **{key: kept[key] for key in (CLAIMS, DESIGN) if key in kept},
     }
     write_json(folder.study, value)
 
