@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from functools import lru_cache, partial
@@ -70,6 +71,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that start Ray come first, as they take longest."""
     items.sort(key=lambda item: not _starts_ray(item.path))
+
+
+def pytest_collection_finish() -> None:
+    """Libraries that stay are not looked through again and again: a tenth of the suite's time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:

@@ -23,7 +23,6 @@ PART = [
     "tests/statistics/test_points.py",
     "tests/statistics/test_documents.py",
     "tests/statistics/test_held_out.py",
-    "tests/statistics/test_swaps.py",
     "tests/models/test_local_contract.py",
     "tests/models/test_encoder_decoder_contract.py",
     "tests/priors/test_prior_contract.py",
@@ -43,6 +42,7 @@ LONG = (
     "tree",
     "one_by_one",
     "bootstrap",
+    "one_call",
 )
 FAMILIES = ("gemma", "qwen3", "gpt2", "mt5", "v1.1")
 WORDS = f"not ({' or '.join((*LONG, *FAMILIES))})"

@@ -59,6 +59,7 @@ def test_sums_in_a_bucket_that_are_damaged_are_told(bucket: str) -> None:
             folder.partials("arithmetic")
 
 
+@pytest.mark.faults  # a study with results in a bucket runs in every run of the suite
 @pytest.mark.ray
 @pytest.mark.usefixtures("quick_tsne")
 def test_the_command_with_results_in_a_bucket(

@@ -138,6 +138,36 @@ def test_two_workers_in_any_order_make_the_same_store(plan, undisturbed, tmp_pat
     assert_same_store(undisturbed, folder)
 
 
+def test_documents_in_files_of_any_kind_are_the_same_to_two_workers(tmp_path):
+    words = ["river", "stone", "a", "the"] * 15
+    documents = [" ".join([word] * (3 + 7 * i % 50)) for i, word in enumerate(words)]
+    (tmp_path / "lines.txt").write_text("".join(f"{text}\n" for text in documents))
+    rows = [json.dumps({"text": text}) for text in documents]
+    (tmp_path / "rows.jsonl").write_text("\n".join([*rows[:7], '{"text": 3}', "no JSON", *rows[7:]]) + "\n")
+    parquet.write_table(pa.table({"text": documents}), tmp_path / "table.parquet", row_group_size=9)
+    files = [{"name": path.stem, "path": str(path)} for path in tmp_path.iterdir()]
+    plan = plan_activations(spec(tasks=[], files=files, shard_tokens=200))
+    folder = RunFolder(tmp_path / "read")
+    first, second = worker(plan, folder), worker(plan, folder)
+    outcomes = read(first, plan, *range(0, len(plan.shards), 2))
+    outcomes += read(second, plan, *range(1, len(plan.shards), 2))
+    assert not any("failed" in outcome for outcome in outcomes)
+    for name, found in _finish(plan, folder, {})["tasks"].items():
+        if name != "vocabulary":
+            skipped = 2 * (name == "rows")
+            assert (found["texts"], found["documents"], found["skipped"]) == (60, 60, skipped), name
+    for site in ("resid.0", "resid.3", "final", "key.2"):
+        one, *others = (
+            load_statistics(folder.store, name, site, "all", None).moments
+            for name in ("lines", "rows", "table")
+        )
+        for other in others:
+            assert other.count == one.count
+            torch.testing.assert_close(other.mean, one.mean, rtol=1e-6, atol=1e-6)
+            # Products are float32, and other documents share a batch.
+            torch.testing.assert_close(other.covariance(), one.covariance(), rtol=1e-5, atol=1e-5)
+
+
 def test_a_shard_on_disk_is_never_counted_again(plan, undisturbed, tmp_path):
     """A worker that died after writing: Ray gives its shard out again, to another one."""
     folder = RunFolder(tmp_path)

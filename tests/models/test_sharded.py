@@ -225,8 +225,9 @@ def test_each_rank_holds_half(host, local):
     check()
 
 
+@pytest.mark.faults
 def test_a_killed_rank_is_a_clean_failure_and_a_restart(host, local):
-    """Other ways to lose a rank are those of `test_ranks`, whose ranks start faster."""
+    """Ways to lose a rank are those of `test_ranks`, whose ranks start faster."""
     batch = example_batch(local.info())
     before = host.loss(None, batch).nll
     old = [rank.pid for rank in host.memory()]

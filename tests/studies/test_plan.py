@@ -395,14 +395,18 @@ def test_a_part_with_too_few_tokens_is_refused_with_its_place(plan):
 
 
 def test_too_few_examples_are_said_once_they_are_known(plan, tmp_path):
-    task = {"arithmetic": {**SHORT["arithmetic"], "train_examples": 9000, "test_examples": 5}}
+    texts = tmp_path / "texts.jsonl"
+    rows = [{"text": f"One line of {number}. " * 9} for number in range(40)]
+    texts.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    few = {"validation_examples": 1, "test_examples": 1, "train_examples": 2000}
+    task = {"language": {"data": str(texts), **few}}
     changes = {"model": "tiny", "tasks": [task, task], "methods": [{"soft": {"tokens": 3}}]}
     before = [note for note in plan(**changes).notes if "asked for" in note]
     loaded = load_local(ModelSpec(id="tiny", device="cpu"))
-    prepared = prepare(TASKS["arithmetic"](**task["arithmetic"]), loaded.tokenizer, loaded.fingerprint)
+    prepared = prepare(TASKS["language"](**task["language"]), loaded.tokenizer, loaded.fingerprint)
     after = [note for note in plan(**changes).notes if "asked for" in note]
     assert before == []
-    assert after == [f"arithmetic has {len(prepared.train):,} of the 9,000 train_examples asked for"]
+    assert after == [f"language has {len(prepared.train):,} of the 2,000 train_examples asked for"]
 
 
 @pytest.mark.parametrize("table", [PRIORS, METHODS, TASKS], ids=["priors", "methods", "tasks"])

@@ -80,7 +80,7 @@ def test_stopped_it_goes_on_without_loss_or_duplicates(
 ) -> None:
     """Ctrl-C, or what a batch system sends, in the middle of a trial.
 
-    Searches are stopped so in every run of the suite; SIGKILL of everything is in `test_object_store`.
+    Every run of the suite stops a search in `test_ray_job` and kills a study in `test_object_store`.
     """
     training = {"steps": 200, "batch": 8, "checkpoint": 1}
     study = study_file(tmp_path / "small.yaml", priors=["fitted"], training=training)

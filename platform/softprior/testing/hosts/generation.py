@@ -27,8 +27,8 @@ def check_generation(host: FrozenLM, oracle: nn.Module) -> None:
         free = host.generate(prompt, batch, max_new=MAX_NEW, stop=frozenset())
         assert [len(out) for out in free] == [MAX_NEW] * len(batch), name
         for text, first, out in zip(texts(batch), firsts(batch), free, strict=True):
-            for step, token in enumerate(out):
-                logits = predictions(oracle, prompt, text + out[:step], first)[-1]
+            whole = predictions(oracle, prompt, text + out[:-1], first)[-MAX_NEW:]
+            for step, (token, logits) in enumerate(zip(out, whole, strict=True)):
                 # Not argmax: a tie within rounding may fall either way.
                 assert logits.max() - logits[token] <= CLOSE * logits.abs().max(), f"{name}, step {step}"
         once = host.generate(prompt, batch, max_new=1, stop=frozenset())
