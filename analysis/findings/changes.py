@@ -39,9 +39,10 @@ def is_planned(run: Run, design: Design, priors: Expected) -> bool:
 def added(runs: Iterable[Run], design: Design) -> tuple[list[Run], str]:
     """The runs that were planned, and in words what was added to them."""
     priors = expected([design], [])
-    runs = list(runs)
-    kept = [run for run in runs if is_planned(run, design, priors)]
-    others = [run for run in runs if run not in kept]
+    kept: list[Run] = []
+    others: list[Run] = []
+    for run in runs:
+        (kept if is_planned(run, design, priors) else others).append(run)
     seeds = sorted({run.seed for run in others} - set(design.seeds))
     known = {key for own in priors.values() for key in own}
     new = dict.fromkeys(run.axes["prior"] for run in others if key_of(run.record.spec).prior not in known)
