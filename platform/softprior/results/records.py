@@ -172,9 +172,11 @@ class Projection(Spec):
     random_agreement: float
 
 
+_KINDS: dict[Probe, type[Spec]] = {"removal": Removal, "projection": Projection}
+
 PROBE_NUMBERS: dict[Probe, tuple[str, ...]] = {
     probe: tuple(name for name, field in kind.model_fields.items() if field.annotation is float)
-    for probe, kind in (("removal", Removal), ("projection", Projection))
+    for probe, kind in _KINDS.items()
 }
 """The numbers of each probe, which tables have as `PROBE/NUMBER`."""
 
