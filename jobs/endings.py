@@ -106,7 +106,8 @@ def _study(console: Console, results: Results, records: Sequence[Record]) -> int
         of = f"{failed} of {counted(len(trials), 'trial')}"
         console.print(f"{of} failed; run the same command again to retry {them}")
     unmeasured = any(
-        one.error for record in results.records.values() for one in (*record.also, *record.probes)
+        any(other.error for other in record.also) or any(one.error for one in record.probes)
+        for record in results.records.values()
     )
     return FAILED if faults or unmeasured or (trials.status != "finished").any() else FINISHED
 

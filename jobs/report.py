@@ -9,6 +9,7 @@ from pathlib import Path
 from jobs.exits import FINISHED, status_of
 from jobs.screen import printable
 from softprior.errors import UserError
+from softprior.inputs.paths import home_path
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,7 +51,7 @@ def _report(options: argparse.Namespace) -> int:
 
     for path in options.code:
         use_code(path)
-    target = None if options.output is None else options.output.expanduser().resolve()
+    target = None if options.output is None else home_path(options.output).resolve()
     if target is not None and target.suffix != ".html":
         raise UserError(f"--output {options.output} must end with .html, as the report is a page")
     try:

@@ -483,6 +483,16 @@ def test_a_missing_file_names_its_nearest_neighbour(load, tmp_path):
         load_grid(tmp_path / "nowhere" / "study.yaml")
 
 
+def test_a_home_folder_is_resolved(load, tmp_path, monkeypatch):
+    study = load()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_grid(Path("~/study.yaml")) == study
+    with pytest.raises(
+        UserError, match=r"no home folder for '~no-such-user/study\.yaml'; write out the path"
+    ):
+        load_grid(Path("~no-such-user/study.yaml"))
+
+
 def test_a_folder_and_a_binary_file_are_no_studies(tmp_path):
     with pytest.raises(UserError, match="cannot be read as a study file: Is a directory"):
         load_grid(tmp_path)

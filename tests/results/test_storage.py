@@ -6,7 +6,7 @@ import pickle
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,10 @@ import torch
 
 from jobs.stopping import stoppable
 from softprior.assets.cache import VARIABLE, cache_root, ensure
+from softprior.assets.models import resolve_model
+from softprior.assets.named import here
 from softprior.errors import UserError
-from softprior.inputs.specs import TrackingSpec
+from softprior.inputs.specs import ModelSpec, TrackingSpec
 from softprior.prompt import Place
 from softprior.results import lease
 from softprior.results.examples import ExampleRow, load_examples, rows_of, save_examples
@@ -67,6 +69,15 @@ def test_a_folder_stays_a_path_and_an_address_keeps_no_credentials(tmp_path: Pat
 def test_other_addresses_are_refused(wrong: str) -> None:
     with pytest.raises(UserError, match="is not a valid location; give a folder, s3://BUCKET/FOLDER"):
         location(wrong)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [location, results_folder, lambda path: here(Path(path)), lambda path: resolve_model(ModelSpec(id=path))],
+)
+def test_the_home_of_nobody_is_refused(read: Callable[[str], object]) -> None:
+    with pytest.raises(UserError, match="no home folder for '~no-such-user/a'; write out the path"):
+        read("~no-such-user/a")
 
 
 def test_a_job_has_no_folder_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_a_study_keeps_its_labels_and_a_trial_has_none(tmp_path: Path) -> None:
         ({"priors": [{"fitted": {}, "label": 1}]}, "priors[0].label = 1: must be a text; put it in quotes"),
         (
             {"priors": [{"mixture": {"priors": [{"fitted": {}, "label": "a"}]}}]},
-            "must be a name, or one name with its parameters",
+            "cannot have a label, unlike the entries of an axis; remove the label",
         ),
     ],
 )

@@ -176,10 +176,20 @@ def test_malformed_rows_stand_in_the_closing_lines(tmp_path):
     path.write_text("\n".join([*rows[:5], '{"body": "x"}', "{", *rows[5:]]))
     counts = {"train_examples": 2, "validation_examples": 1, "test_examples": 1, "length": 16}
     task = TASKS["language"].model_validate({"data": str(path), **counts})
-    run(trial(METHODS["none"](), task=task), tmp_path)
-    assert data_notes(load_records(tmp_path / "records").values()) == [
-        "language: 2 malformed rows left out, the first in some.jsonl, line 6: no 'text'; it has body"
-    ]
+    other = TASKS["cloze"].model_validate({"data": str(path), **counts, "length": 64})
+    spec = trial(METHODS["none"](), task=task)
+    evaluation = spec.evaluation.model_copy(update={"also": (TASKS.entry(other),)})
+    run(spec.model_copy(update={"evaluation": evaluation}), tmp_path)
+    (record,) = load_records(tmp_path / "records").values()
+    record = record.model_copy(update={"spec": record.spec.model_copy(update={"evaluation": evaluation})})
+    left_out = "2 malformed rows left out, the first in some.jsonl, line 6: no 'text'; it has body"
+    assert data_notes([record]) == [f"language: {left_out}", f"cloze: {left_out}"]
+    (measured,) = record.also
+    unnamed = {key: value for key, value in measured.data.items() if key != "quarantine"}
+    before = record.model_copy(update={"also": (measured.model_copy(update={"data": unnamed}),)})
+    assert data_notes([before])[1:] == ["cloze: 2 malformed rows left out"], "earlier records name no row"
+    no_more = spec.model_copy(update={"evaluation": spec.evaluation})
+    assert data_notes([record.model_copy(update={"spec": no_more})]) == [f"language: {left_out}"]
 
 
 def test_ids_and_titles_that_were_made_are_told_before_and_after(plan, tmp_path):

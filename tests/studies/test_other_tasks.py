@@ -66,6 +66,11 @@ def test_trials_keep_their_ids_and_the_plan_counts_the_work(tmp_path: Path) -> N
         (["squadd"], "evaluation.also[0] = 'squadd' does not exist; did you mean 'squad'"),
         ([{"language": {"lenght": 3}}], "did you mean 'length'"),
         ([{"language": {"data": "./nowhere.txt"}}], "small.yaml: evaluation.also[0]: "),
+        (
+            [{"language": {"data": "~no-such-user/a.txt"}}],
+            "evaluation.also[0]: there is no home folder for '~no",
+        ),
+        ([{"language": {}, "label": "a"}], "'language': {}}: cannot have a label, unlike"),
         ([{"language": {"length": 4000}}], "but the model has 1,024"),
     ],
 )

@@ -176,6 +176,45 @@ def test_code_that_cannot_be_used_gets_one_sentence(text, sentence, forgotten):
         use_code(OwnCode("mine.py", text))
 
 
+def test_a_file_that_ends_the_process_is_refused(forgotten):
+    """Otherwise the command ends with the file's own status and has run nothing."""
+    with pytest.raises(UserError, match=r"mine\.py fails: line 2: SystemExit: 0"):
+        use_code(OwnCode("mine.py", "import sys\nsys.exit(0)\n"))
+
+
+def test_a_byte_order_mark_and_a_home_folder_change_nothing(tmp_path, monkeypatch, forgotten):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    marked, plain = tmp_path / "marked", tmp_path / "spiral [v1]"
+    for folder, mark in ((marked, b"\xef\xbb\xbf"), (plain, b"")):
+        folder.mkdir()
+        (folder / "spiral.py").write_bytes(mark + spiral().text.encode())
+    assert read_code(plain / "spiral.py") == read_code(Path("~/marked/spiral.py")) == spiral()
+    assert use_code(read_code(marked / "spiral.py")) == {"priors": ["spiral_prior"]}
+    (marked / "helpers.py").touch()
+    (marked / "spiral.py").write_bytes(b"\xef\xbb\xbfimport helpers\n")
+    with pytest.raises(UserError, match=r"imports \S+helpers\.py \(line 1\)"):
+        read_code(marked / "spiral.py")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (
+            "x = 'é'".encode("utf-16"),
+            r"mine\.py is not UTF-8 \(byte 0: invalid start byte\); save it as UTF-8",
+        ),
+        ("x = 'é'".encode("latin-1"), r"mine\.py is not UTF-8 \(byte 5: "),
+        (b"x = " + b"-" * 20_000 + b"1", r"mine\.py fails: .*Error: "),
+        (b"x = 1\0", r"mine\.py fails: SyntaxError: .*null bytes"),
+    ],
+)
+def test_files_that_python_does_not_read_get_one_sentence(content, sentence, tmp_path, forgotten):
+    path = tmp_path / "mine.py"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=sentence):
+        use_code(read_code(path))
+
+
 def test_files_that_are_no_code_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"takes a Python file, but .*study\.yaml does not end with \.py"):
         read_code(tmp_path / "study.yaml")

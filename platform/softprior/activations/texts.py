@@ -17,12 +17,13 @@ from softprior.assets.tokens import Tokenizer, around, chunks
 from softprior.errors import UserError
 from softprior.inputs.data_files import Malformed, has_mark, kind_of
 from softprior.inputs.labels import counted
+from softprior.inputs.paths import home_path
 from softprior.seeding import derive, numpy_generator
 from softprior.tasks import TASKS, Task
 from softprior.tasks.base import Split
 from softprior.tasks.parts import ANSWER, TEMPLATE
 from softprior.tasks.prepare import PreparedSplit, Text, prepare
-from softprior.tasks.sources import left_out, local_path
+from softprior.tasks.sources import left_out
 from softprior.training.corrections import TokenizerFacts
 
 MOST_GROUPS = 16
@@ -210,7 +211,7 @@ class FileTexts:
 
     @property
     def _pattern(self) -> Path:
-        return local_path(self.spec.path)
+        return home_path(self.spec.path)
 
     def files(self) -> list[Path]:
         """The files that the pattern names.

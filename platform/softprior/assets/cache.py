@@ -13,6 +13,7 @@ import platformdirs
 from filelock import FileLock
 
 from softprior.errors import UserError
+from softprior.inputs.paths import home_path
 from softprior.liveness import waiting
 from softprior.results.storage import RemotePath, location
 
@@ -28,7 +29,7 @@ def cache_root() -> Path:
     chosen = os.environ.get(VARIABLE)
     if not chosen or "://" in chosen:
         return Path(platformdirs.user_cache_dir("softprior"))
-    root = Path(chosen).expanduser()
+    root = home_path(chosen)
     if not root.is_absolute():
         raise UserError(f"{VARIABLE} must be an absolute path, not '{chosen}'; try {root.absolute()}")
     return root

@@ -18,6 +18,7 @@ from softprior.assets.hub import hub_commit, hub_model, hub_tokenizer, require_i
 from softprior.assets.registry import fetch
 from softprior.assets.tokens import Tokenizer
 from softprior.errors import UserError, nearest
+from softprior.inputs.paths import home_path
 from softprior.inputs.specs import ModelSpec
 from softprior.prompt import Shape
 
@@ -276,7 +277,7 @@ def _of_local(weights: Path) -> str:
 
 def _local_weights(id: str) -> Path:
     """A folder with safetensors, or a GGUF file."""
-    path = Path(id).expanduser()
+    path = home_path(id)
     if not path.exists():
         if id.startswith((".", "/", "~")) or id.endswith(".gguf"):
             raise UserError(f"there is no model folder or .gguf file at {id}; check the path")

@@ -12,6 +12,7 @@ from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from softprior.assets.cache import ensure
 from softprior.errors import UserError, nearest
+from softprior.inputs.paths import home_path
 from softprior.inputs.specs import SaysWhere
 from softprior.results.storage import STORES, Location, RemotePath, location
 
@@ -46,9 +47,10 @@ def here(path: Location) -> Path:
     What is in a bucket is copied once, and again if it has changed when a command starts.
 
     Raises:
-        UserError: there is nothing in the bucket, or it cannot be reached.
+        UserError: there is nothing in the bucket, it cannot be reached, or the path begins with the home of a
+            user who does not exist.
     """
-    return path.expanduser() if isinstance(path, Path) else _copied(path)
+    return home_path(path) if isinstance(path, Path) else _copied(path)
 
 
 def here_with(path: RemotePath, other: str) -> Path:

@@ -10,6 +10,7 @@ from softprior.assets.models import ResolvedModel, resolve_model
 from softprior.errors import UserError
 from softprior.exchange.adapters import Adapter, check_target, read_adapter, write_adapter
 from softprior.exchange.layout import PeftType, config_sizes, peft_form, places_of, sizes_of
+from softprior.inputs.paths import home_path
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
 from softprior.results.posteriors import SUFFIX, Posterior, load_posterior, save_posterior
@@ -47,7 +48,7 @@ def export_adapter(posterior: Path, folder: Path, model: str | None = None) -> E
         UserError: it is not a posterior file, PEFT has no such prompt, the model is another one, or the
             folder is not empty.
     """
-    folder = folder.expanduser().resolve()
+    folder = home_path(folder).resolve()
     check_target(folder)
     found = load_posterior(posterior)
     resolved, base, revision = _base(found.header, posterior, model)
@@ -76,7 +77,7 @@ def import_adapter(folder: Path, posterior: Path, model: ModelSpec) -> Exchanged
         UserError: the folder is damaged or contains something else, it belongs to a model of other
             sizes, or the file exists or is not named as posterior files are.
     """
-    folder, posterior = folder.expanduser().resolve(), posterior.expanduser().resolve()
+    folder, posterior = home_path(folder).resolve(), home_path(posterior).resolve()
     if posterior.suffix != SUFFIX:
         raise UserError(
             f"a posterior file ends with {SUFFIX}, but {posterior} does not; write {posterior.name}{SUFFIX}"

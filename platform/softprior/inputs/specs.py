@@ -101,6 +101,10 @@ class Shown(NamedTuple):
     params: dict[str, object]
 
 
+LABEL = "label"
+"""Key of an entry's label, beside the name of its component."""
+
+
 class Entry(Spec):
     """A component by name, with parameters: `isotropic` or `{isotropic: {scale: 0.02}}` in YAML.
 
@@ -147,11 +151,9 @@ def _entry(value: object) -> object:
         name, params = next(iter(value.items()))
         if params is None or isinstance(params, dict):
             return {"name": name, "params": params or {}}
+    if isinstance(value, dict) and LABEL in value:
+        raise ValueError("cannot have a label, unlike the entries of an axis; remove the label")
     raise ValueError("must be a name, or one name with its parameters, as {NAME: {PARAMETER: VALUE}}")
-
-
-LABEL = "label"
-"""Key of an entry's label, beside the name of its component."""
 
 
 def _checked_label(label: str) -> str:

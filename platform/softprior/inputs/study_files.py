@@ -11,6 +11,7 @@ import yaml
 from yaml.reader import ReaderError
 
 from softprior.errors import UserError, nearest
+from softprior.inputs.paths import home_path
 from softprior.inputs.specs import Spec, SpecT, StudySpec
 from softprior.inputs.validation import NUMBER, Key, Written, path_of, shown, validate
 
@@ -154,7 +155,7 @@ def read_data(kind: type[Spec], path: Path, overrides: tuple[str, ...] = ()) -> 
     Raises:
         UserError: the file is missing or is not a mapping in YAML, or an override has no place in it.
     """
-    text = ""
+    text, path = "", home_path(path)
     try:
         text = path.read_text(encoding="utf-8")
         data = yaml.load(text, _Loader)  # noqa: S506  a subclass of SafeLoader

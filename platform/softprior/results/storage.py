@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from softprior.errors import UserError
+from softprior.inputs.paths import home_path
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -204,11 +205,11 @@ def location(text: str | Path) -> Location:
     """A path, or the address of a bucket or of something in one.
 
     Raises:
-        UserError: an address of another kind.
+        UserError: an address of another kind, or the home of a user who does not exist.
     """
     scheme, separator, rest = str(text).partition("://")
     if not separator and not re.match(r"(s3|gs|https?):", str(text)):
-        return Path(text).expanduser().resolve()
+        return home_path(text).resolve()
     if scheme not in STORES or not re.fullmatch(r"[^/?#]+(/(?!\.\.?(/|$))[^/?#]+)*/?", rest):
         raise UserError(
             f"'{text}' is not a valid location; give a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
@@ -224,9 +225,9 @@ def results_folder(text: str) -> Location:
     """What `--results` means.
 
     Raises:
-        UserError: an address of another kind, or a relative path in a Ray job.
+        UserError: as `location`, or for a relative path in a Ray job.
     """
-    if JOB in os.environ and "://" not in text and not Path(text).expanduser().is_absolute():
+    if JOB in os.environ and "://" not in text and not home_path(text).is_absolute():
         raise UserError(
             f"--results = '{text}' is in the working folder of a Ray job, which is deleted after the job; "
             "give an absolute path that all nodes share, or s3://BUCKET/FOLDER"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 
 from softprior.inputs.labels import Axes, axes, common, common_in_words, counted, in_line, labels, names
-from softprior.inputs.specs import Pairing, StudySpec, TrialSpec
+from softprior.inputs.specs import Entry, Pairing, StudySpec, TrialSpec
 from softprior.results.records import Record
 from softprior.studies.cluster import elsewhere
 from softprior.studies.estimate import (
@@ -25,6 +26,7 @@ from softprior.studies.placement import concurrent, machine_cpus, room, shared, 
 from softprior.studies.plan import Plan
 from softprior.tasks import TASKS, prepare
 from softprior.tasks.base import Look, Quarantined
+from softprior.training.also import other_tasks
 from softprior.training.probes import probes_of
 from softprior.training.threads import CORE_FLOPS
 from softprior.training.trial import STILL
@@ -244,12 +246,24 @@ def _still(records: Iterable[Record]) -> list[str]:
 
 
 def data_notes(records: Iterable[Record]) -> list[str]:
-    """What trials found of their tasks' data: malformed rows, and fewer examples than asked for."""
-    found = {record.spec.task.canonical(): record for record in records if record.data}
-    named = names(record.spec.task for record in found.values())
+    """What trials found of their tasks' data: malformed rows, and fewer examples than asked for.
+
+    Their tasks include the other ones that final prompts are measured on, if the study still names them.
+    """
+    known = list(records)
+    found: dict[str, tuple[Entry, dict[str, Any]]] = {
+        record.spec.task.canonical(): (record.spec.task, record.data) for record in known if record.data
+    }
+    for record in known:
+        wanted = {entry.canonical(): entry for entry in other_tasks(record.spec)}
+        for other in record.also:
+            text = other.task.canonical()
+            if other.data and text in wanted:
+                found.setdefault(text, (wanted[text], other.data))
+    named = names(entry for entry, _ in found.values())
     notes = []
-    for text, record in found.items():
-        task, data = TASKS.component(record.spec.task), record.data
+    for text, (entry, data) in found.items():
+        task = TASKS.component(entry)
         quarantine = tuple(Quarantined(**row) for row in data.get("quarantine", ()))
         look = Look(data.get("quarantined", 0), quarantine, data)
         notes += prepare.data_notes(named[text], task, look)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from softprior.errors import UserError
 from softprior.inputs.components import Offered, Table, missing_methods
 from softprior.inputs.labels import by_number
+from softprior.inputs.paths import home_path
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.regularisers import REGULARISERS
@@ -55,14 +56,21 @@ def read_code(path: Path) -> OwnCode:
     """The file.
 
     Raises:
-        UserError: it does not exist, is not a Python file, or imports a module that is not installed.
+        UserError: it does not exist, is not a Python file or not UTF-8, or imports a module that is not
+            installed.
     """
     if path.suffix != ".py":
         raise UserError(f"--code takes a Python file, but {path} does not end with .py")
+    path = home_path(path)
     try:
-        code = OwnCode(path.name, path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8-sig")  # Python too skips a byte-order mark
+    except OSError as error:
         raise UserError(f"--code {path} cannot be read ({error}); check the path") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"--code {path} is not UTF-8 (byte {error.start}: {error.reason}); save it as UTF-8"
+        ) from None
+    code = OwnCode(path.name, text)
     require_self_contained(path, code.text)
     return code
 
@@ -80,7 +88,7 @@ def use_code(code: OwnCode) -> dict[str, list[str]]:
         sys.modules[module.__name__] = module  # where annotations look for names
         try:
             exec(compile(code.text, code.name, "exec"), module.__dict__)  # noqa: S102  the user asks for it
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a script that ends itself would end the command with it
             del sys.modules[module.__name__]
             raise UserError(f"--code {code.name} fails: {_reason(error, code.name)}") from error
     module = sys.modules[module.__name__]
@@ -133,7 +141,7 @@ def require_origins(code: Iterable[str]) -> None:
         )
 
 
-def _reason(error: Exception, file: str) -> str:
+def _reason(error: BaseException, file: str) -> str:
     """What went wrong, with the line of the user's file."""
     line = error.lineno if isinstance(error, SyntaxError) else None
     trace = error.__traceback__

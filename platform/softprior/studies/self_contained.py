@@ -30,8 +30,8 @@ def require_self_contained(path: Path, text: str) -> None:
     """
     try:
         tree = ast.parse(text)
-    except SyntaxError:
-        return  # running it says where
+    except (SyntaxError, MemoryError, RecursionError):
+        return  # running it says what is wrong, and where
     for line, name in sorted(_imports(tree)):
         module = _own_module(name, path)
         if module is not None:

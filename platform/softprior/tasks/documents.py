@@ -12,11 +12,12 @@ from pydantic import Field, field_validator
 
 from softprior.assets.data import data_fingerprint
 from softprior.errors import UserError
+from softprior.inputs.paths import home_path
 from softprior.inputs.specs import SaysWhere
 from softprior.tasks.base import SPLITS, Example, Quarantined, Split, Splits, Task, table
 from softprior.tasks.documents_source import JSON_LINES, Document, c4, local, local_fingerprint, wikipedia
 from softprior.tasks.partition import keyed_order, keys_for, split_in_order, split_of
-from softprior.tasks.sources import check_source, in_brackets, is_path, local_path
+from softprior.tasks.sources import check_source, in_brackets, is_path
 
 SHORTEST = 16
 """Minimum number of tokens of a document's last chunk; a shorter one has too little context to learn from."""
@@ -59,7 +60,7 @@ class DocumentTask(Task):
     def fingerprint(self) -> str:
         """Identifies the catalogue's entry or the local files' contents."""
         if is_path(self.data):
-            return local_fingerprint(local_path(self.data), self._number())
+            return local_fingerprint(home_path(self.data), self._number())
         return data_fingerprint(self.data)
 
     def check_data(self) -> None:
@@ -68,7 +69,7 @@ class DocumentTask(Task):
             return
         quarantined: list[Quarantined] = []
         keys = set()
-        for document in local(local_path(self.data), self._number(), quarantined):
+        for document in local(home_path(self.data), self._number(), quarantined):
             keys.add(_key(document.text))
             if len(keys) == len(SPLITS):
                 return
@@ -102,7 +103,7 @@ class DocumentTask(Task):
             return wikipedia()
         if self.data == "c4":
             return c4(self._number(), quarantined)
-        return list(local(local_path(self.data), self._number(), quarantined))
+        return list(local(home_path(self.data), self._number(), quarantined))
 
     def _number(self) -> int:
         """Number of documents to read from data that can be very long."""

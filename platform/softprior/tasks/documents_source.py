@@ -50,7 +50,9 @@ def local_files(path: Path) -> list[Path]:
         # Hidden ones are not the user's: macOS puts a ._ file beside each file of an archive.
         files = sorted(file for file in path.glob("*.txt") if not file.name.startswith("."))
         if not files:
-            raise UserError(f"the folder {path} contains no .txt files to read documents from; add some")
+            raise UserError(
+                f"the folder {path} contains no .txt files to read documents from; add some, or name one file"
+            )
         return files
     if not path.name.endswith((".txt", *JSON_LINES)):
         raise UserError(

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -29,6 +29,9 @@ from softprior.tasks.sources import left_out
 
 FORMAT = 3
 """Increased whenever the same task and tokenizer give other tables."""
+
+QUARANTINE = 100
+"""Most malformed rows that a record names; all of them are counted."""
 
 FACTS = "facts.json"
 """The file of counts and notes, beside a task's tables."""
@@ -151,6 +154,13 @@ class Prepared:
     quarantine: tuple[Quarantined, ...]
     largest: int
     path: Path
+
+    def facts(self) -> dict[str, object]:
+        """What a record says of them: `dropped`, `quarantined`, `quarantine` and the notes."""
+        # The place where a file is damaged follows its rows, and says most about what is lost.
+        first = sorted(self.quarantine, key=lambda row: not row.rest)[:QUARANTINE]
+        named = [asdict(row) for row in first]
+        return {"dropped": self.dropped, "quarantined": self.quarantined, "quarantine": named, **self.notes}
 
 
 def prepare(task: Task, tokenizer: Tokenizer, tokenizer_fingerprint: str) -> Prepared:

@@ -38,18 +38,6 @@ def check_source(data: str, known: list[str], hub: bool) -> str:
     raise ValueError(f"is not a source of data; {nearest(data, known)}; or {also}")
 
 
-def local_path(data: str) -> Path:
-    """The path that a user wrote, with `~` resolved.
-
-    Raises:
-        UserError: it begins with the home of a user who does not exist.
-    """
-    try:
-        return Path(data).expanduser()
-    except RuntimeError:
-        raise UserError(f"there is no home folder for '{data}'; write out the path") from None
-
-
 def require(path: Path) -> Path:
     """Returns the path if it exists.
 
@@ -90,7 +78,7 @@ def left_out(name: str, number: int, quarantine: Sequence[Quarantined]) -> list[
     Args:
         name: the task's.
         number: of malformed rows and damaged files.
-        quarantine: the first of the rows, one at least if there are any, and all of the files.
+        quarantine: the first of the rows, and all of the files; empty if a record does not name them.
     """
     return [f"{name}: {part}" for part in _lost(number, quarantine)]
 
@@ -105,7 +93,8 @@ def _lost(number: int, quarantine: Sequence[Quarantined]) -> list[str]:
     damaged = [row for row in quarantine if row.rest]
     rows = [row for row in quarantine if not row.rest]
     single = number - len(damaged)
-    parts = [f"{counted(single, 'malformed row')} left out, the first {where(rows[0])}"] if single else []
+    first = f", the first {where(rows[0])}" if rows else ""
+    parts = [f"{counted(single, 'malformed row')} left out{first}"] if single else []
     return parts + [f"{where(row)}; fetch it again" for row in damaged]
 
 

@@ -14,6 +14,7 @@ from softprior.assets.hub import hub_dataset_commit
 from softprior.assets.tokens import Tokenizer
 from softprior.errors import UserError
 from softprior.inputs.labels import counted
+from softprior.inputs.paths import home_path
 from softprior.inputs.specs import SaysWhere
 from softprior.prompt import Row
 from softprior.tasks.base import SPLITS, Example, Look, Split, Splits, Task, table
@@ -24,7 +25,6 @@ from softprior.tasks.sources import (
     contents_fingerprint,
     hub_rows,
     is_path,
-    local_path,
 )
 from softprior.tasks.squad_files import part_files
 from softprior.tasks.squad_metrics import METRICS, exact_match, overlap
@@ -160,7 +160,7 @@ class Squad(Task):
         return Splits(**tables, quarantined=reading.quarantined, notes=dict(+reading.notes))
 
     def _files(self) -> list[Path]:
-        return part_files(local_path(self.data))
+        return part_files(home_path(self.data))
 
     def _read(self, reading: Reading) -> tuple[list[Question], list[Question]]:
         """Questions to train on and to evaluate on; the second is empty where there is only one part."""

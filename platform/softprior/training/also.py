@@ -64,12 +64,11 @@ class Others:
             return OtherScore(unmeasured(entry, str(error)), [])
         except Exception as error:  # of a user's own task, or memory: the trial itself is finished
             return OtherScore(unmeasured(entry, f"{type(error).__name__}: {error}"), [])
-        data = {"test": len(test), "dropped": prepared.dropped, "quarantined": prepared.quarantined}
         found = TaskScore(
             task=entry,
             fingerprint=fingerprint(entry),
             score=measured.score,
-            data=data | prepared.notes,
+            data={"test": len(test), **prepared.facts()},
             sources=SOURCES,
         )
         return OtherScore(found, measured.rows)

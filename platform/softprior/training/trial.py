@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 
@@ -47,9 +47,6 @@ from softprior.training.sanity import Sanity
 from softprior.training.source import SeenSource, vocabulary
 from softprior.training.starts import Start, start_at
 from softprior.training.travel import place_geometry
-
-QUARANTINE = 100
-"""Most malformed rows that a record names; all of them are counted."""
 
 STILL = (
     "the gradient of the first step is exactly zero: the loss does not depend on the vectors there; choose "
@@ -369,10 +366,6 @@ class Trial:
         data: dict[str, object] = {
             name: len(getattr(prepared, name)) for name in ("train", "validation", "test")
         }
-        # The place where a file is damaged follows its rows, and says most about what is lost.
-        first = sorted(prepared.quarantine, key=lambda row: not row.rest)[:QUARANTINE]
-        quarantine = [asdict(row) for row in first]
-        data |= {"dropped": prepared.dropped, "quarantined": prepared.quarantined, "quarantine": quarantine}
         return Record(
             id=self.spec.id,
             label=own_label(self.spec),
@@ -386,7 +379,7 @@ class Trial:
             examples=len(test.rows) + sum(len(other.rows) for other in also),
             geometry=geometry,
             prior=facts,
-            data=data | prepared.notes,
+            data=data | prepared.facts(),
             predictions=tuple(test.predictions),
             environment=environment(self.progress.seconds, self.progress.sources),
         )
