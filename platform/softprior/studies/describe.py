@@ -204,34 +204,22 @@ def extending(plan: Plan, trials: Sequence[TrialSpec]) -> str:
 def closing_notes(records: Iterable[Record]) -> list[str]:
     """What users should know about finished trials besides their numbers."""
     known = list(records)
-    return [*data_notes(known), *_still(known), *_unmeasured(known), *_unprobed(known)]
+    return [*data_notes(known), *_still(known), *_unmeasured(known)]
 
 
 def _unmeasured(records: Iterable[Record]) -> list[str]:
-    """Which trials were not measured on which other task, one sentence per task, and the first reason."""
+    """Which trials lack another task or a probe, one sentence for each of these, and the first reason."""
     found: dict[str, list[tuple[TrialSpec, str]]] = {}
     entries = names(other.task for record in records for other in record.also)
     for record in records:
-        for other in record.also:
-            if other.error is not None:
-                found.setdefault(entries[other.task.canonical()], []).append((record.spec, other.error))
+        errors = [(f"measured on {entries[one.task.canonical()]}", one.error) for one in record.also]
+        errors += [(f"probed ({one.probe})", one.error) for one in record.probes]
+        for what, error in errors:
+            if error is not None:
+                found.setdefault(what, []).append((record.spec, error))
     return [
-        f"{counted(len(lost), 'trial')} not measured on {task}, the first {labels([spec])[spec.id]}: {reason}"
-        for task, lost in found.items()
-        for spec, reason in lost[:1]
-    ]
-
-
-def _unprobed(records: Iterable[Record]) -> list[str]:
-    """Which trials were not probed, one sentence per probe, and the first reason."""
-    found: dict[str, list[tuple[TrialSpec, str]]] = {}
-    for record in records:
-        for one in record.probes:
-            if one.error is not None:
-                found.setdefault(one.probe, []).append((record.spec, one.error))
-    return [
-        f"{counted(len(lost), 'trial')} not probed ({probe}), the first {labels([spec])[spec.id]}: {reason}"
-        for probe, lost in found.items()
+        f"{counted(len(lost), 'trial')} not {what}, the first {labels([spec])[spec.id]}: {reason}"
+        for what, lost in found.items()
         for spec, reason in lost[:1]
     ]
 
