@@ -43,7 +43,7 @@ def _block(rows: Sequence[Row], axis: str) -> Table:
             _signed(row.difference),
             interval,
             *([_signed(row.averaged)] if averaged else []),
-            *(["" if row.noise is None else f"{row.noise:.3f}"] if noisy else []),
+            *(["" if row.noise is None else f"{row.noise:.2g}"] if noisy else []),
             *([f"{row.p:.3g}", f"{row.adjusted:.3g}"] if row.seeds > 1 else ["", ""]),
             str(row.seeds),
             _add(row),

@@ -119,7 +119,7 @@ def _row(
         adjusted=adjusted,
         least_p=least_p(len(own)) if len(own) else 1.0,
         more_seeds=more,
-        noise=noise(study, cell),
+        noise=noise(study, cell.sides.values(), loss),
     )
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.narrow import Column, tables
-from softprior.inputs.labels import NO_TERMS, Axes, common, common_in_words, short_ids
+from softprior.inputs.labels import NO_TERMS, TWIN, Axes, common, common_in_words, short_ids
 from softprior.inputs.specs import Rate
 
 AXES = Axes._fields
@@ -32,8 +32,10 @@ def results_table(trials: pd.DataFrame, title: str, width: int) -> RenderableTyp
     One table per task, with one line per trial, under what all have in common. Where `width` characters
     are too few, names wrap and numbers move below. Nothing is cut.
     """
-    order = ["task", "task_label", "method", "method_label", "prior", "prior_label", "rate", "seed"]
-    finished = trials[trials.status == "finished"].sort_values(order)
+    order = ["task", "task_label", "method", "method_label", "prior", "prior_label", "rate", "seed", TWIN]
+    # Twins come behind the trials that they repeat, of which the column is null.
+    # Twins come behind the trials that they repeat, of which the column is null.
+    finished = trials[trials.status == "finished"].sort_values(order, na_position="first")
     own = {row["trial"]: _axes(row) for row in trials.to_dict("records")}
     same, said = common(own.values()), common_in_words(own.values(), AXES[1:])
     ids = short_ids(list(trials["trial"]))
@@ -58,7 +60,8 @@ def _axes(row: dict[str, Any]) -> Axes:
     rate = Rate(value=row["rate"], relative=row["rate_relative"])
     terms = () if row["regularisers_label"] == NO_TERMS else (row["regularisers_label"],)
     axes = (row["task_label"], row["method_label"], row["prior_label"])
-    return Axes(*axes, terms, rate.label, f"{row['seed']:.0f}")
+    twin = None if pd.isna(row[TWIN]) else TWIN
+    return Axes(*axes, terms, rate.label, f"{row['seed']:.0f}", twin)
 
 
 def _cell(own: Axes, axis: str) -> str:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from analysis.comparison_table import comparison_table
 from analysis.comparisons import compare, differing
-from analysis.findings.study import Study, runs_of
+from analysis.findings.study import Study, runs_of, twins_of
 from analysis.report.page import write_report
 from analysis.search_tables import best_table, importance_table
 from analysis.tables import failures_table, results_table
@@ -22,6 +22,7 @@ from softprior.errors import UserError, hidden
 from softprior.inputs.labels import by_number, counted
 from softprior.library.results import Results, Tracked
 from softprior.library.sanity import verdicts
+from softprior.library.twins import in_words
 from softprior.results.records import Record
 from softprior.studies.again import STARTS_OVER, reused_note
 from softprior.studies.describe import closing_notes
@@ -31,6 +32,7 @@ from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.summary import Summary
 from softprior.tracking.client import default_uri, tracking_uri
 from softprior.tracking.studies import add_files
+from softprior.training.extension import whole
 
 LOCAL = "http://127.0.0.1:5000"
 """Where `jobs.ui` and MLflow serve unless told otherwise."""
@@ -41,15 +43,17 @@ def tell_end(console: Console, planned: Plan | SearchPlan, work: Work, results: 
     if isinstance(planned, SearchPlan):
         assert results.summary is not None
         status = _search(console, planned, results, results.summary)
+        if not all(map(whole, _labelled(planned, results))):
+            status = FAILED
         _notes(console, planned, results, told=())
         _tracking(console, results.tracked)
         _compare(console, results)
-        reused = reused_note(work.kept.values(), STARTS_OVER)
+        reused = reused_note(work.reused.values(), STARTS_OVER)
     else:
         status = _study(console, results, _labelled(planned, results))
         _notes(console, planned, results, told=planned.notes if work.missing else ())
         # The table above lists reused trials among the new ones, if there are any.
-        reused = reused_note(work.kept.values()) if work.missing else None
+        reused = reused_note(work.reused.values()) if work.missing else None
     if reused:
         console.print(reused)
     _report(console, planned, results)
@@ -87,12 +91,12 @@ def _notes(console: Console, planned: Plan | SearchPlan, results: Results, told:
 def _labelled(planned: Plan | SearchPlan, results: Results) -> list[Record]:
     """The records with the study file's labels."""
     specs = {trial.id: trial for trial in planned.trials}
-    return [record.model_copy(update={"spec": specs[i]}) for i, record in results.records.items()]
+    return [record.model_copy(update={"spec": specs[i]}) for i, record in results.ended.items()]
 
 
 def _study(console: Console, results: Results, records: Sequence[Record]) -> int:
-    trials, folder = results.trials, results.folder
-    console.print(results_table(trials, folder.root.name, console.width))
+    trials, folder = results.table, results.folder
+    print_results(console, results)
     _failures(console, results)
     print_comparisons(console, records)
     console.print(f"results  {folder.root}")
@@ -105,16 +109,23 @@ def _study(console: Console, results: Results, records: Sequence[Record]) -> int
         them = by_number(failed, "it", "them")
         of = f"{failed} of {counted(len(trials), 'trial')}"
         console.print(f"{of} failed; run the same command again to retry {them}")
-    unmeasured = any(
-        any(other.error for other in record.also) or any(one.error for one in record.probes)
-        for record in results.records.values()
-    )
-    return FAILED if faults or unmeasured or (trials.status != "finished").any() else FINISHED
+    done = all(map(whole, records)) and (trials.status == "finished").all()
+    return FINISHED if done and not faults else FAILED
+
+
+def print_results(console: Console, results: Results) -> None:
+    """Prints the table of all trials, and how far twins end apart."""
+    console.print(results_table(results.table, results.folder.root.name, console.width))
+    line = in_words(results.pairs.apart)
+    if line:
+        console.print(line, soft_wrap=True)
 
 
 def print_comparisons(console: Console, records: Iterable[Record]) -> None:
     """Prints a table for every axis on which trials have two values and two seeds."""
-    study = Study(*runs_of(records))
+    known = list(records)
+    runs, baselines = runs_of(known)
+    study = Study(runs, baselines, twins=twins_of(known, runs))
     for axis in differing(study):
         console.print(comparison_table(compare(study, axis), axis))
 
@@ -142,20 +153,20 @@ def _search(console: Console, planned: SearchPlan, results: Results, summary: Su
     if failed:
         lost = counted(len(failed), "trial")
         console.print(f"{lost} failed; the sampler knows, and a search does not retry them")
-    whole = not _sanity(console, results) and bool(summary.best) and not failed and "fail" not in states
-    return FINISHED if whole else FAILED
+    done = not _sanity(console, results) and bool(summary.best) and not failed and "fail" not in states
+    return FINISHED if done else FAILED
 
 
 def _sanity(console: Console, results: Results) -> bool:
     """Which trials passed their checks, and which did not and why; whether numbers are wrong."""
-    found = verdicts(results.records, results.labels)
+    found = verdicts(results.ended, results.labels)
     for line in found.lines:
         console.print(line, soft_wrap=True)
     return found.faults
 
 
 def _failures(console: Console, results: Results) -> None:
-    failures = failures_table(results.trials)
+    failures = failures_table(results.table)
     if failures is not None:
         console.print(failures)
 

@@ -139,7 +139,7 @@ def _dry_run(console: Console, planned: Plan | SearchPlan, options: argparse.Nam
     _require_places(planned.study, options.results)
     _require_storage(planned, StudyFolder(study_folder(planned.study, options.results)))
     work = look(planned, options.results, again=options.again)
-    lines = _described(planned, inf if options.all else FEW)
+    lines = [*_described(planned, inf if options.all else FEW), *_evidence(planned, options.results)]
     found = [*_found(planned, work), *_extended(planned, work), *_reused(planned, work)]
     tell(console, [*lines, *_at_hand(planned.study), *found])
     return FINISHED
@@ -161,7 +161,7 @@ def _run(
     def listen(work: Work) -> Sequence[Observer]:
         began.append(work)
         plan_claims(folder, work)
-        _announce(console, planned, work)
+        _announce(console, planned, work, options.results)
         stop.orderly = True
         return [
             Illustrator(folder, work.trials),
@@ -188,7 +188,17 @@ def _described(planned: Plan | SearchPlan, most: float = 0) -> list[str]:
     return describe(planned, most)
 
 
-def _announce(console: Console, planned: Plan | SearchPlan, work: Work) -> None:
+def _evidence(planned: Plan | SearchPlan, results: str) -> list[str]:
+    """What the seeds of a whole study can show, whatever of it is finished; a search tests nothing."""
+    from jobs.evidence import evidence
+    from softprior.studies.search.plan import SearchPlan
+
+    if isinstance(planned, SearchPlan):
+        return []
+    return [f"  {line}" for line in evidence(planned, StudyFolder(study_folder(planned.study, results)))]
+
+
+def _announce(console: Console, planned: Plan | SearchPlan, work: Work, results: str) -> None:
     """Says what is finished already, and what will run."""
     from softprior.studies.search.plan import SearchPlan
 
@@ -197,7 +207,7 @@ def _announce(console: Console, planned: Plan | SearchPlan, work: Work) -> None:
     if isinstance(planned, SearchPlan):
         tell(console, _described(planned))
     elif work.new:
-        tell(console, _described(planned._replace(trials=work.new)))
+        tell(console, [*_described(planned._replace(trials=work.new)), *_evidence(planned, results)])
     for line in (*_extended(planned, work), *_reused(planned, work)):
         console.print(line)
 
@@ -205,12 +215,12 @@ def _announce(console: Console, planned: Plan | SearchPlan, work: Work) -> None:
 def _found(planned: Plan | SearchPlan, work: Work) -> list[str]:
     """Lines about what is finished already, and what of it will run again."""
     name, again = planned.study.name, len(work.superseded)
-    done = len(work.kept) + len(work.extended)
+    done = len(work.reused)
     lines = []
     if again:
         lines.append(f"study {name}: {counted(again, 'earlier trial')} made by other code will run again")
     if done:
-        state = "finished" if all(r.status == "finished" for r in work.kept.values()) else "done"
+        state = "finished" if all(r.status == "finished" for r in work.reused.values()) else "done"
         of = f"{done} of {counted(work.total, 'trial')} {by_number(done, 'is', 'are')}"
         lines.append(f"study {name}: {of} {state} already")
     return lines
@@ -219,19 +229,16 @@ def _found(planned: Plan | SearchPlan, work: Work) -> list[str]:
 def _extended(planned: Plan | SearchPlan, work: Work) -> list[str]:
     """The line about finished trials that are measured on other tasks, if there are any."""
     from softprior.studies.describe import extending
-    from softprior.studies.search.plan import SearchPlan
 
-    trials = [trial for trial in work.trials if trial.id in work.extended]
-    if isinstance(planned, SearchPlan) or not trials:
-        return []
-    return [f"study {planned.study.name}: {extending(planned, trials)}"]
+    trials = [record.spec for record in work.extended.values()]
+    return [f"study {planned.study.name}: {extending(trials, planned.components)}"] if trials else []
 
 
 def _reused(planned: Plan | SearchPlan, work: Work) -> list[str]:
     """The line about results of other code, if there are any."""
     from softprior.studies.search.plan import SearchPlan
 
-    note = reused_note(work.kept.values(), STARTS_OVER if isinstance(planned, SearchPlan) else "")
+    note = reused_note(work.reused.values(), STARTS_OVER if isinstance(planned, SearchPlan) else "")
     return [] if note is None else [note]
 
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from softprior.inputs.specs import EvaluationSpec, ModelSpec, Rate, Spec, TrainingSpec, TrialSpec
+from softprior.inputs.base import Spec
+from softprior.inputs.specs import EvaluationSpec, ModelSpec, Rate, TrainingSpec, TrialSpec
 from softprior.inputs.study_files import load_grid
 from softprior.methods import METHODS
 from softprior.models.load import Loaded, load_local
@@ -119,12 +120,26 @@ def finish_study(root: Path) -> Finished:
     return Finished(file, plan, folder, records)
 
 
+def with_twins(finished_study: Finished, root: Path) -> Finished:
+    """The finished study with `evaluation.twin` turned on: only its twins run."""
+    plan = plan_study(load_grid(finished_study.file, ("evaluation.twin=true",)))
+    folder = finished_study.copy(root)
+    records = dict(finished_study.records)
+    for one in plan.trials:
+        if one.twin is not None:
+            records[one.id] = run(one, folder.root)  # type: ignore[arg-type]
+    write_study(folder, plan)
+    write_table(folder, plan, records)
+    return Finished(finished_study.file, plan, folder, records)
+
+
 def with_seeds(finished_study: Finished, root: Path, seeds: int) -> StudyFolder:
     """The finished study with further seeds, whose losses differ by known amounts."""
     folder = finished_study.copy(root)
     header = json.loads(folder.study.read_text(encoding="utf-8"))
     losses = np.random.default_rng(0).normal(0, 0.01, (2, seeds))
-    trained = [record for record in finished_study.records.values() if record.spec.seed is not None]
+    known = finished_study.records.values()
+    trained = [record for record in known if record.spec.seed is not None and record.spec.twin is None]
     for seed in range(1, seeds):
         for i, record in enumerate(trained):
             spec = record.spec.model_copy(update={"seed": seed})

@@ -155,3 +155,11 @@ def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from tests.builders import finish_study
 
     return finish_study(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture(scope="session")
+def twinned_study(finished_study: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The finished study with its two twins, without Ray: a `builders.Finished`, to be read or copied."""
+    from tests.builders import with_twins
+
+    return with_twins(finished_study, tmp_path_factory.mktemp("twinned"))

@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -62,6 +63,14 @@ def test_names_are_frozen_and_all_different():
 def test_other_names_are_refused(name):
     with pytest.raises(ValueError, match=r"is not the name of a place, such as decoder\.0"):
         Place.parse(name)
+
+
+def test_a_block_is_any_integer_but_no_truth_value():
+    assert Place(np.int64(3), after="cut") == Place(3, after="cut")
+    assert type(Place(np.int64(3)).block) is int
+    for block in (True, np.True_, 1.0, "1", None):
+        with pytest.raises(UserError, match="must be a whole number, such as 0"):
+            Place(block)
 
 
 def test_places_order_by_block():

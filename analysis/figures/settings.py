@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 
 from analysis.figures.palette import prior_looks
 from analysis.figures.style import key
+from softprior.inputs.entries import Entry
 from softprior.inputs.labels import counted, names
-from softprior.inputs.specs import Entry
 from softprior.library.results import Results
 
 

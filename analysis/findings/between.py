@@ -7,7 +7,7 @@ from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Equal
 from analysis.findings.study import Cell, Side, Study
 from analysis.findings.values import Claim
-from softprior.inputs.specs import Entry
+from softprior.inputs.entries import Entry
 
 DOMAIN = ("statistics", "task", "site", "tokens", "part")
 """What says which real vectors a prior is fitted on."""

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.distance import cdist
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, about
+from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, rms
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Direction
-from analysis.findings.study import Run, Study
+from analysis.findings.study import Cell, Run, Study
 from analysis.findings.values import Claim
 from softprior.prompt import Place
 from softprior.seeding import numpy_generator
@@ -59,8 +59,9 @@ def evidence(study: Study) -> list[Evidence]:
     found = []
     halves = None if study.vocabulary is None else _halves(study.vocabulary)
     for cell in study.cells("prior"):
+        noise = None if halves is None else _noise(study, cell, *halves)
         for name, side in cell.sides.items():
-            known = about(cell, name)
+            known = replace(about(cell, name), noise=noise)
             if halves is None:
                 found.append(
                     replace(known, missing="the study keeps no sample of the vocabulary; run it again")
@@ -78,6 +79,21 @@ def evidence(study: Study) -> list[Evidence]:
                 numbers = {metric: np.array([table[metric] for table in tables]) for metric in tables[0]}
                 found.append(replace(known, numbers=numbers))
     return found
+
+
+def _noise(
+    study: Study, cell: Cell, tokens: Float[np.ndarray, "N H"], held_out: Float[np.ndarray, "M H"]
+) -> float | None:
+    """Of the shares of a cell's twins: the metric in which they are farthest from their trials'."""
+    apart: dict[str, list[float]] = {}
+    for run in (run for side in cell.sides.values() for run in side.runs.values() if run.id in study.twins):
+        both = [_vectors(study, one) for one in (run, study.twins[run.id])]
+        known = [shares(own, tokens, held_out) for own in both if own is not None]
+        if len(known) == 2:
+            for metric, share in known[0].items():
+                apart.setdefault(metric, []).append(share - known[1][metric])
+    found = [value for own in apart.values() if (value := rms(own)) is not None]
+    return max(found, default=None)
 
 
 def _vectors(study: Study, run: Run) -> Float[np.ndarray, "P H"] | None:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Rule
-from analysis.findings.study import Cell, Run, Side, Study, mean_loss
+from analysis.findings.study import Cell, Number, Run, Side, Study, mean_loss
 from analysis.findings.values import Claim
 from analysis.inference.values import PerExample
 
@@ -81,7 +81,7 @@ def equal(study: Study, cell: Cell, names: Iterable[str]) -> Evidence:
         names: of the sides; the first is the reference.
     """
     names = list(names)
-    known = replace(about(cell), noise=noise(study, cell))
+    known = replace(about(cell), noise=noise(study, cell.sides.values(), loss))
     width = margin(cell)
     if width is None:
         return replace(known, missing=missing_margin(cell))
@@ -114,10 +114,36 @@ def by_seed(values: dict[int, float]) -> Float[np.ndarray, "S"]:
     return np.array([values[seed] for seed in sorted(values)])
 
 
-def noise(study: Study, cell: Cell) -> float | None:
-    """Root mean square of the differences between twins of the cell's task; None without twins."""
-    found = [twins for task, twins in study.twins.items() if cell.where.split(" · ")[0] == task]
-    return float(np.sqrt(np.mean((found[0][:, 0] - found[0][:, 1]) ** 2))) if found else None
+def noise(study: Study, sides: Iterable[Side], number: Number) -> float | None:
+    """What rounding alone does to a number of one trial: see `rms`, over sides at their chosen rates."""
+    of_twin = twinned(study, number)
+    pairs = [(number(run), of_twin(run)) for side in sides for run in side.runs.values()]
+    return rms(a - b for a, b in pairs if a is not None and b is not None)
+
+
+def twinned(study: Study, number: Number) -> Number:
+    """The same number of a trial's twin; None for trials without."""
+
+    def of_twin(run: Run) -> float | None:
+        twin = study.twins.get(run.id)
+        return None if twin is None else number(twin)
+
+    return of_twin
+
+
+def apart(values: Mapping[int, float], twins: Mapping[int, float]) -> list[float]:
+    """Differences between numbers by seed and the same numbers with twins in place of trials."""
+    return [values[seed] - twins[seed] for seed in values.keys() & twins.keys()]
+
+
+def rms(differences: Iterable[float]) -> float | None:
+    """Root mean square of the differences between twins; None without any.
+
+    Two trials of which each has a rounding error differ by as much as a trial and its twin, so this is what
+    one seed's difference of two trials is measured against. A mean over seeds has less of it.
+    """
+    found = list(differences)
+    return float(np.sqrt(np.mean(np.square(found)))) if found else None
 
 
 def still_falls(sides: Iterable[Side]) -> bool:

@@ -11,7 +11,7 @@ from analysis.findings.simulated import CUT, KEEP, PREFIX, SOFT, Truth, simulate
 from analysis.findings.study import Run, Study
 from analysis.findings.values import Finding
 from analysis.inference.values import LEVEL
-from softprior.inputs.specs import Entry
+from softprior.inputs.entries import Entry
 
 VERDICTS = ("supported", "contradicted", "undecided", "depends on the metric")
 

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from softprior.errors import UserError
+from softprior.inputs.base import Spec
 from softprior.inputs.labels import names
-from softprior.inputs.specs import Spec, TrialSpec
+from softprior.inputs.specs import TrialSpec
 
 
 class PlannedPrior(Spec):
@@ -55,8 +56,8 @@ Expected = Mapping[str, Mapping[str, str]]
 
 
 def design_of(trials: Iterable[TrialSpec]) -> Design:
-    """The design of trials with a trained prompt."""
-    trained = [trial for trial in trials if trial.prior is not None and trial.seed is not None]
+    """The design of trials with a trained prompt; a twin is no seed, and no prior, of its own."""
+    trained = [t for t in trials if t.prior is not None and t.seed is not None and t.twin is None]
     called = names(trial.prior for trial in trained if trial.prior is not None)
     cells: dict[str, PlannedCell] = {}
     priors: dict[str, dict[str, PlannedPrior]] = {}

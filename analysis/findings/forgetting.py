@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, by_example, pair
+from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, by_example, noise, pair
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Differ
 from analysis.findings.study import Run, Study
@@ -46,7 +46,8 @@ def evidence(study: Study) -> list[Evidence]:
             enough = {what: own for what, own in numbers.items() if len(own) >= SEEDS}
             examples = by_example(cell, [(first, name) for name in others], study.texts)
             missing = "" if enough else f"every pair {ONE_SEED}"
-            found.append(replace(known, numbers=enough, missing=missing, examples=examples))
+            rounding = noise(study, cell.sides.values(), number)
+            found.append(replace(known, numbers=enough, missing=missing, examples=examples, noise=rounding))
     return found
 
 

@@ -12,7 +12,7 @@ from analysis.findings.changes import added
 from analysis.findings.claims import JUDGED
 from analysis.findings.common import Judged
 from analysis.findings.evidence import Evidence
-from analysis.findings.rules import EQUAL, Direction, Equal, Tested
+from analysis.findings.rules import EQUAL, Direction, Equal, Rule, Tested
 from analysis.findings.sentences import sentence, settled_by
 from analysis.findings.study import Study
 from analysis.findings.values import Claim, Comparison, Finding
@@ -97,6 +97,7 @@ def finding(one: Case, corrected: Sequence[float], number: int) -> Finding:
         rates=evidence.rates,
         budget=evidence.budget,
         noise=evidence.noise,
+        limit=_limit(one.judged.rule),
         reason=reason,
         settle=remedy,
         exploratory=one.exploratory,
@@ -128,8 +129,7 @@ def _comparisons(one: Case, adjusted: Mapping[str, float], level: float) -> list
         elif equal:
             more = power.more_seeds_for_equality(centre, spread, seeds, evidence.margin or 0.0, level)
         else:
-            limit = rule.limit if isinstance(rule, Direction) else 0.0
-            more = power.more_seeds(centre - limit, spread, seeds, level)
+            more = power.more_seeds(centre - _limit(rule), spread, seeds, level)
         found.append(
             Comparison(
                 what=what,
@@ -147,6 +147,11 @@ def _comparisons(one: Case, adjusted: Mapping[str, float], level: float) -> list
             )
         )
     return found
+
+
+def _limit(rule: Rule) -> float:
+    """What a rule compares numbers with."""
+    return rule.limit if isinstance(rule, Direction) else 0.0
 
 
 def _wider(values: PerExample | None) -> Interval | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, pair, still_falls
+from analysis.findings.common import ONE_SEED, SEEDS, Judged, pair, rms, still_falls
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Direction
 from analysis.findings.study import Cell, Run, Study
@@ -39,11 +40,14 @@ def evidence(study: Study) -> list[Evidence]:
         first, *others = cell.sides
         if not others:
             found.append(Evidence(where=cell.where, missing="the study has one prior here; add another"))
-        found += [_evidence(study, cell, name, first) for name in others]
+        own = [_evidence(study, cell, name, first) for name in others]
+        noise = rms(difference for _, differences in own for difference in differences)
+        found += [replace(known, noise=noise) for known, _ in own]
     return found
 
 
-def _evidence(study: Study, cell: Cell, a: str, b: str) -> Evidence:
+def _evidence(study: Study, cell: Cell, a: str, b: str) -> tuple[Evidence, list[float]]:
+    """The evidence of one pair of priors, and what its number and that of twins differ by."""
     sides = cell.sides[a], cell.sides[b]
     known = Evidence(
         where=f"{cell.where} · {pair(a, b)}",
@@ -54,27 +58,50 @@ def _evidence(study: Study, cell: Cell, a: str, b: str) -> Evidence:
     pairs = [(sides[0].runs[seed], sides[1].runs[seed]) for seed in seeds]
     runs = [both for both in pairs if all(run.id in study.posteriors for run in both)]
     if len(runs) < SEEDS:
-        return replace(known, missing=f"the pair {ONE_SEED}")
+        return replace(known, missing=f"the pair {ONE_SEED}"), []
     places = [place for place in _places(study, runs[0][0]) if place in _places(study, runs[0][1])]
     if not places:
         reason = "no place has two vectors that can be compared as stored (cut ones enter through a norm)"
-        return replace(known, missing=f"{reason}; use the method soft")
-    ratios, far = [], []
-    for place in places:
-        before, after = (_distances(study, runs, place, moment) for moment in ("initial", "final"))
-        scale = before.mean()
-        if scale <= 0:
-            return replace(known, missing="the samples of the two priors are not apart; compare other priors")
-        # The mean is the ratio of sums, and numbers below the limit are as likely as above it where it holds.
-        ratios.append((after - HALF * before) / scale + HALF)
+        return replace(known, missing=f"{reason}; use the method soft"), []
+    scales = {place: float(_distances(study, runs, place, "initial").mean()) for place in places}
+    if min(scales.values()) <= 0:
+        reason = "the samples of the two priors are not apart; compare other priors"
+        return replace(known, missing=reason), []
+    far = []
+    for place, scale in scales.items():
         reach = [run.record.geometry[place.name].reach for both in runs for run in both]
         far.append(any(one is not None and scale > one for one in reach))
+    ratios = _ratios(study, runs, scales)
+    twins = {
+        i: (study.twins[one.id], study.twins[other.id])
+        for i, (one, other) in enumerate(runs)
+        if one.id in study.twins and other.id in study.twins
+    }
+    moved = _ratios(study, list(twins.values()), scales) if twins else ()
+    differences = [float(ratios[i] - value) for i, value in zip(twins, moved, strict=True)]
     guard = ""
     if all(far):
         guard = "the priors' samples are farther apart than reach; train longer or at a higher rate"
     elif still_falls(sides):
         guard = "the training loss still falls; train longer"
-    return replace(known, numbers={"ratio": np.mean(ratios, axis=0)}, guard=guard)
+    return replace(known, numbers={"ratio": ratios}, guard=guard), differences
+
+
+def _ratios(
+    study: Study, runs: Sequence[tuple[Run, Run]], scales: Mapping[Place, float]
+) -> Float[np.ndarray, "S"]:
+    """By seed, the mean over places.
+
+    Args:
+        scales: mean distance between the samples at each place.
+    """
+    found = []
+    for place, scale in scales.items():
+        before, after = (_distances(study, runs, place, moment) for moment in ("initial", "final"))
+        # The mean is the ratio of sums, and numbers below the limit are as likely as above it where it holds.
+        found.append((after - HALF * before) / scale + HALF)
+    mean: np.ndarray = np.mean(found, axis=0)
+    return mean
 
 
 def _places(study: Study, run: Run) -> list[Place]:
@@ -90,7 +117,7 @@ def _places(study: Study, run: Run) -> list[Place]:
 
 
 def _distances(
-    study: Study, runs: list[tuple[Run, Run]], place: Place, moment: str
+    study: Study, runs: Sequence[tuple[Run, Run]], place: Place, moment: str
 ) -> Float[np.ndarray, "S"]:
     """Between the two priors, by seed."""
     found = []

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, by_seed
+from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, by_seed, noise
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Direction
-from analysis.findings.study import Number, Study
+from analysis.findings.study import Cell, Number, Study
 from analysis.findings.values import Claim
 
 NEAR, FAR, RANDOM = "without_near", "without_far", "without_random"
@@ -35,6 +35,7 @@ def evidence(study: Study) -> list[Evidence]:
     """A finding for each cell and prior."""
     found = []
     for cell in study.cells("prior"):
+        rounding = _noise(study, cell)
         for name, side in cell.sides.items():
             known = about(cell, name)
             values = {what: side.values(_missed(study, other)) for what, other in OTHERS.items()}
@@ -46,8 +47,14 @@ def evidence(study: Study) -> list[Evidence]:
                 found.append(replace(known, missing=f"the prior {ONE_SEED}"))
             else:
                 numbers = {what: by_seed(own) for what, own in values.items()}
-                found.append(replace(known, numbers=numbers))
+                found.append(replace(known, numbers=numbers, noise=rounding))
     return found
+
+
+def _noise(study: Study, cell: Cell) -> float | None:
+    """Of the comparison in which a cell's twins are farthest from their trials."""
+    found = [noise(study, cell.sides.values(), _missed(study, other)) for other in OTHERS.values()]
+    return max((value for value in found if value is not None), default=None)
 
 
 def _missed(study: Study, other: str) -> Number:

@@ -18,7 +18,7 @@ def plan_claims(folder: StudyFolder, work: Work) -> None:
     Whoever has seen results can no longer plan: what such a study shows beyond its plan stays exploratory. A
     search has no design, as it proposes its trials on the way.
     """
-    if _seen(folder):
+    if seen(folder):
         return
     plan: dict[str, object] = {CLAIMS: {claim.name: claim.rule for claim in JUDGED}}
     if len(work.trials) == work.total:
@@ -27,6 +27,6 @@ def plan_claims(folder: StudyFolder, work: Work) -> None:
     write_json(folder.study, header | plan)
 
 
-def _seen(folder: StudyFolder) -> bool:
+def seen(folder: StudyFolder) -> bool:
     """Whether a trial has left results, of this plan or of an earlier one; failed ones have none."""
     return any(load_record(path).status != "failed" for path in listed(folder.records, "*.json"))

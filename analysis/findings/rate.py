@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, moved
+from analysis.findings.common import ONE_SEED, SEEDS, Judged, apart, by_seed, moved, rms, twinned
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Direction
-from analysis.findings.study import Side, Study
+from analysis.findings.study import Number, Side, Study
 from analysis.findings.values import Claim
 
 CLAIM = Claim(
@@ -28,35 +28,41 @@ def evidence(study: Study) -> list[Evidence]:
     """A finding for each cell and prior."""
     found = []
     for cell in study.cells("prior"):
+        rounding = rms(
+            difference
+            for side in cell.sides.values()
+            for difference in apart(_slopes(side, moved) or {}, _slopes(side, twinned(study, moved)) or {})
+        )
         for name, side in cell.sides.items():
             known = Evidence(where=f"{cell.where} · {name}", budget={name: len(side.rates)})
-            slopes, several = _slopes(side)
-            if not several:
+            slopes = _slopes(side, moved)
+            if slopes is None:
                 reason = "the study has no two rates of one kind (absolute or relative); add one"
                 found.append(replace(known, missing=reason))
             elif len(slopes) < SEEDS:
                 found.append(replace(known, missing=f"the prior {ONE_SEED}"))
             else:
-                found.append(replace(known, numbers={"slope": np.array(slopes)}))
+                found.append(replace(known, numbers={"slope": by_seed(slopes)}, noise=rounding))
     return found
 
 
-def _slopes(side: Side) -> tuple[list[float], bool]:
-    """Slopes by seed over the rates of the kind that has most, and whether there are two of these."""
+def _slopes(side: Side, number: Number) -> dict[int, float] | None:
+    """Slopes of a distance by seed, over the rates of the kind that has most; None without two of these."""
     kinds: dict[bool, dict[float, dict[int, float]]] = {False: {}, True: {}}
     for runs in side.rates.values():
         for seed, run in runs.items():
-            rate, distance = run.record.spec.rate, moved(run)
+            rate, distance = run.record.spec.rate, number(run)
             if rate is not None and distance is not None:
                 kinds[rate.relative].setdefault(rate.value, {})[seed] = distance
     tables = max(kinds.values(), key=len)
     if len(tables) < 2:
-        return [], False
+        return None
     logs = np.log(list(tables))
     seeds = set.intersection(*(set(table) for table in tables.values()))
-    return [
-        float(np.polyfit(logs, [table[seed] for table in tables.values()], 1)[0]) for seed in sorted(seeds)
-    ], True
+    return {
+        seed: float(np.polyfit(logs, [table[seed] for table in tables.values()], 1)[0])
+        for seed in sorted(seeds)
+    }
 
 
 JUDGED = Judged(CLAIM, Direction(), evidence)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from analysis.findings.design import expected, read_design
 from analysis.findings.probed import probed
 from analysis.findings.rows import Rows, forgetting, only_text
-from analysis.findings.study import Run, Study, is_faulty, runs_of
+from analysis.findings.study import Run, Study, is_faulty, runs_of, twins_of
 from softprior.errors import UserError
 from softprior.inputs.labels import by_number, counted
 from softprior.library.results import Results
@@ -68,6 +68,8 @@ def read_studies(folders: Sequence[str]) -> Read:
             f"no trial with a trained prompt has finished in {', '.join(map(str, folders))}; "
             "run the study first"
         )
+    twins = twins_of(records.values(), runs)
+    everyone = [*runs, *twins.values()]
     homes = {trial: results.folder for results in reversed(found) for trial in results.study["trials"]}
     first = found[0]
     specs = [record.spec for record in records.values()]
@@ -80,9 +82,10 @@ def read_studies(folders: Sequence[str]) -> Read:
             baselines=baselines,
             posteriors=_Posteriors(homes),
             vocabulary=load_background(first.folder, runs[0].record.spec.model_fingerprint),
-            numbers=forgetting(runs, baselines) | probed(runs),
+            numbers=forgetting(everyone, baselines) | probed(everyone),
             examples=Rows(homes, {run.id: run.record.spec.task for run in runs}, runs),
             texts=Rows(homes, {run.id: text for run in runs if (text := only_text(run))}, runs),
+            twins=twins,
             planned=planned if isinstance(planned, dict) else {},
             design=designs[0] if len(found) == 1 else None,
             expected=expected(filter(None, designs), () if all(designs) else specs),
@@ -122,7 +125,7 @@ def _records(results: Results) -> tuple[dict[str, Record], list[str]]:
     trials = list(results.study["trials"])
     notes = []
     try:
-        found = dict(results.records)
+        found = dict(results.ended)
     except UserError:
         found = {}
         for trial in trials:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, moved
+from analysis.findings.common import ONE_SEED, SEEDS, Judged, apart, by_seed, moved, rms, twinned
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Differ
-from analysis.findings.study import Cell, Side, Study, weight_of
+from analysis.findings.study import Cell, Number, Side, Study, weight_of
 from analysis.findings.values import Claim
 
 CLAIM = Claim(
@@ -33,11 +33,12 @@ def evidence(study: Study) -> list[Evidence]:
             found.append(Evidence(where=cell.where, missing=reason))
         for name, weights in kinds.items():
             where = f"{cell.where} · {name}"
-            slopes = _slopes(weights)
+            slopes = _slopes(weights, moved)
+            rounding = rms(apart(slopes, _slopes(weights, twinned(study, moved))))
             if len(slopes) < SEEDS:
                 found.append(Evidence(where=where, missing=f"the regulariser {ONE_SEED}"))
             else:
-                found.append(Evidence(where=where, numbers={"slope": np.array(slopes)}))
+                found.append(Evidence(where=where, numbers={"slope": by_seed(slopes)}, noise=rounding))
     return found
 
 
@@ -61,13 +62,14 @@ def _kinds(cell: Cell) -> dict[str, dict[float, Side]]:
     return found
 
 
-def _slopes(weights: dict[float, Side]) -> list[float]:
-    tables = {weight: side.values(moved, averaged=True) for weight, side in weights.items()}
+def _slopes(weights: dict[float, Side], number: Number) -> dict[int, float]:
+    """Slopes of a distance by seed."""
+    tables = {weight: side.values(number, averaged=True) for weight, side in weights.items()}
     seeds = set.intersection(*(set(table) for table in tables.values()))
-    return [
-        float(np.polyfit(list(tables), [table[seed] for table in tables.values()], 1)[0])
+    return {
+        seed: float(np.polyfit(list(tables), [table[seed] for table in tables.values()], 1)[0])
         for seed in sorted(seeds)
-    ]
+    }
 
 
 JUDGED = Judged(CLAIM, Differ(), evidence)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, by_seed
+from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, by_seed, noise
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Direction
 from analysis.findings.study import Run, Study
@@ -30,6 +30,7 @@ def evidence(study: Study) -> list[Evidence]:
     """A finding for each cell and prior of prompts with keys and values."""
     found, cells = [], study.cells("prior")
     for cell in cells:
+        rounding = noise(study, cell.sides.values(), ratio)
         for name, side in cell.sides.items():
             values = side.values(ratio)
             if not values:
@@ -38,7 +39,7 @@ def evidence(study: Study) -> list[Evidence]:
             if len(values) < SEEDS:
                 found.append(replace(known, missing=f"the prior {ONE_SEED}"))
             else:
-                found.append(replace(known, numbers={"log ratio": by_seed(values)}))
+                found.append(replace(known, numbers={"log ratio": by_seed(values)}, noise=rounding))
     if not found and cells:
         reason = "no prompt of the study has keys and values whose reach is known; add the method prefix"
         found.append(Evidence(where="all trials", missing=reason))

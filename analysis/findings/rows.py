@@ -10,7 +10,7 @@ from analysis.findings.forgetting import NUMBER as FORGETTING
 from analysis.findings.study import Run
 from analysis.inference.values import PerExample
 from softprior.errors import UserError
-from softprior.inputs.specs import Entry
+from softprior.inputs.entries import Entry
 from softprior.results.examples import ExampleRow, load_examples, rows_of
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, TaskScore

@@ -7,6 +7,9 @@ from analysis.inference.power import MOST
 from analysis.inference.values import LEVEL, Interval
 from softprior.inputs.labels import counted
 
+CLEAR = 2
+"""Multiple of the difference between twins from which a number is said to be above it."""
+
 
 def sentence(found: Finding) -> str:
     """One plain sentence: the claim, the verdict, the number with its interval, and what would settle it."""
@@ -18,8 +21,9 @@ def sentence(found: Finding) -> str:
     if found.margin is not None:
         text += f", margin {found.margin:.3g}"
     if found.primary is not None and found.noise is not None:
-        known = "above" if abs(found.primary.value) > found.noise else "not above"
-        text += f"; the difference is {known} that of twins ({found.noise:.2g})"
+        effect = abs(found.primary.value - found.limit)
+        what = f"the distance from {found.limit:g}" if found.limit else "it"
+        text += f"; {what} is {beside(effect, found.noise)} the difference between twins ({found.noise:.2g})"
     if found.verdict == "depends on the metric":
         text += f"; by metric: {', '.join(short(own) for own in found.comparisons)}"
     if found.settle:
@@ -28,6 +32,13 @@ def sentence(found: Finding) -> str:
         text += " (exploratory"
         text += f": it rests on {found.added}, added after the first results)" if found.added else ")"
     return f"{text}."
+
+
+def beside(effect: float, noise: float) -> str:
+    """How an effect stands to the difference between twins."""
+    if effect <= noise:
+        return "not above"
+    return "above" if effect >= CLEAR * noise else "less than twice"
 
 
 def settled_by(found: Finding) -> str:

@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float
 
 from analysis.findings.study import Study, runs_of, weight_of
-from softprior.inputs.specs import Entry, EvaluationSpec, Rate, TrainingSpec, TrialSpec
+from softprior.inputs.entries import Entry
+from softprior.inputs.specs import EvaluationSpec, Rate, TrainingSpec, TrialSpec
 from softprior.prompt import Place
 from softprior.results.posteriors import Posterior
 from softprior.results.records import PlaceGeometry, Record, Score, StepPoint

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, pair
+from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, noise, pair
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import SOONER
 from analysis.findings.study import Cell, Run, Side, Study, mean_loss
@@ -39,10 +39,10 @@ CLAIM = Claim(
 
 def evidence(study: Study) -> list[Evidence]:
     """A finding for each cell."""
-    return [_evidence(cell) for cell in study.cells("prior")]
+    return [_evidence(study, cell) for cell in study.cells("prior")]
 
 
-def _evidence(cell: Cell) -> Evidence:
+def _evidence(study: Study, cell: Cell) -> Evidence:
     known = about(cell)
     radii = {name: radius for name, side in cell.sides.items() if (radius := _radius(side)) is not None}
     if len(radii) < 2:
@@ -64,10 +64,12 @@ def _evidence(cell: Cell) -> Evidence:
         return replace(known, missing=f"{reason}; set training.curve to {POINTS} or more")
     distant, close = (times(own, level) for own in runs)
     horizon = float(min(_budget(run) for own in runs for run in own))
+    rounding = noise(study, sides, lambda run: min(_time(run, level)[0], horizon))
     later = survival.restricted(distant, horizon) - survival.restricted(close, horizon)
     what = pair(far, near)
     # Scores are positive where the near prior is sooner, and the claim is that the distant one is later.
-    return replace(known, numbers={what: later}, tested={what: survival.scores(close, distant)})
+    tested = {what: survival.scores(close, distant)}
+    return replace(known, numbers={what: later}, tested=tested, noise=rounding)
 
 
 def times(runs: list[Run], level: float) -> survival.Times:

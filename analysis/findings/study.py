@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,8 @@ from jaxtyping import Float
 
 from analysis.findings.design import Design
 from analysis.inference.values import PerExample
+from softprior.inputs.entries import Entry
 from softprior.inputs.labels import names
-from softprior.inputs.specs import Entry
 from softprior.results.records import Record
 
 if TYPE_CHECKING:
@@ -163,7 +163,8 @@ class Study:
             ones).
         examples: losses of each example of the trial's own test split by trial id, one row each.
         texts: the same of running text that the trial's final prompt was measured on.
-        twins: pairs of test losses of trainings that differ by rounding alone, by the task's name.
+        twins: the same training from a start moved by rounding's size, by the id of the run that it repeats.
+            Never a seed of its own.
         planned: rule of each claim that was in the study's list when it started, by the claim's name.
         design: seeds and priors that were planned when it started; None where that is not known.
         expected: what the planned priors are called, see `design.expected`.
@@ -176,7 +177,7 @@ class Study:
     numbers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     examples: Mapping[str, PerExample] = field(default_factory=dict)
     texts: Mapping[str, PerExample] = field(default_factory=dict)
-    twins: Mapping[str, Float[np.ndarray, "T 2"]] = field(default_factory=dict)
+    twins: Mapping[str, Run] = field(default_factory=dict)
     planned: Mapping[str, str] = field(default_factory=dict)
     design: Design | None = None
     expected: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -217,9 +218,9 @@ def is_faulty(record: Record) -> bool:
 def runs_of(records: Iterable[Record]) -> tuple[list[Run], dict[str, Record]]:
     """Finished trials without a fault as runs, and the no-prompt baselines by the task's name.
 
-    Names tell apart what differs among these records, as `labels` does.
+    Twins are left out, see `twins_of`. Names tell apart what differs among these records, as `labels` does.
     """
-    finished = [r for r in records if r.status == "finished" and r.test is not None and not is_faulty(r)]
+    finished = [record for record in records if record.spec.twin is None and _counts(record)]
     tasks = names(record.spec.task for record in finished)
     trained = [r for r in finished if r.spec.prior is not None and r.spec.rate is not None]
     methods = names(record.spec.method for record in trained)
@@ -245,6 +246,17 @@ def runs_of(records: Iterable[Record]) -> tuple[list[Run], dict[str, Record]]:
         if record.spec.method.name == BASELINE
     }
     return runs, baselines
+
+
+def twins_of(records: Iterable[Record], runs: Iterable[Run]) -> dict[str, Run]:
+    """Finished twins without a fault, by the id of the run that each repeats, under whose axes they are."""
+    known = {run.id: run for run in runs}
+    twins = {record.spec.original: record for record in records if record.spec.twin and _counts(record)}
+    return {i: replace(known[i], record=twin) for i, twin in twins.items() if i in known}
+
+
+def _counts(record: Record) -> bool:
+    return record.status == "finished" and record.test is not None and not is_faulty(record)
 
 
 def _validation(runs: Iterable[Run]) -> float:

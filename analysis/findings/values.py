@@ -86,8 +86,9 @@ class Finding:
         margin: of equality, in nats; None for claims without.
         rates: the rate chosen on validation for each prior (or method).
         budget: number of rates that each was tuned over.
-        noise: difference of the number between two trainings that differ by rounding alone (twins); None
-            where the study has none.
+        noise: root mean square of the differences of this number between trials and their twins, which
+            differ by rounding alone, for one seed; None where the study has no twins of these trials.
+        limit: what the number is compared with.
         reason: why the claim is undecided whatever the numbers say; empty if they decide.
         settle: what would settle it; empty if it is settled.
         exploratory: whether the claim was not in the study's list when it started, or the number rests on
@@ -105,6 +106,7 @@ class Finding:
     rates: Mapping[str, str] = field(default_factory=dict)
     budget: Mapping[str, int] = field(default_factory=dict)
     noise: float | None = None
+    limit: float = 0.0
     reason: str = ""
     settle: str = ""
     exploratory: bool = True

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged
+from analysis.findings.common import ONE_SEED, SEEDS, Judged, apart, by_seed, rms
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Direction
-from analysis.findings.study import Cell, Study
+from analysis.findings.study import Cell, Run, Study
 from analysis.findings.values import Claim
 
 NUMBER = "projection"
@@ -43,7 +43,8 @@ def evidence(study: Study) -> list[Evidence]:
             continue
         values = _correlations(cell, table)
         if len(values) >= SEEDS:
-            found.append(replace(known, numbers={"correlation": np.array(values)}))
+            rounding = rms(apart(values, _correlations(cell, table, study.twins)))
+            found.append(replace(known, numbers={"correlation": by_seed(values)}, noise=rounding))
         elif sum(map(len, (side.rates for side in cell.sides.values()))) - len(cell.sides) < LEAST - 1:
             reason = f"a seed needs {LEAST} trials that differ within priors; add rates"
             found.append(replace(known, missing=reason))
@@ -52,24 +53,31 @@ def evidence(study: Study) -> list[Evidence]:
     return found
 
 
-def _correlations(cell: Cell, table: Mapping[str, float]) -> list[float]:
-    """By seed, over the priors that have two rates at least."""
+def _correlations(
+    cell: Cell, table: Mapping[str, float], twins: Mapping[str, Run] | None = None
+) -> dict[int, float]:
+    """By seed, over the priors that have two rates at least.
+
+    Args:
+        twins: stand in for the trials; those without one are left out.
+    """
     points: dict[int, list[np.ndarray]] = {}
     for side in cell.sides.values():
         own: dict[int, list[tuple[float, float]]] = {}
         for runs in side.rates.values():
-            for seed, run in runs.items():
-                if run.loss is not None and run.id in table:
+            for seed, trial in runs.items():
+                run = trial if twins is None else twins.get(trial.id)
+                if run is not None and run.loss is not None and run.id in table:
                     own.setdefault(seed, []).append((run.loss, table[run.id]))
         for seed, pairs in own.items():
             if len(pairs) > 1:
                 both = np.array(pairs)
                 points.setdefault(seed, []).append(both - both.mean(0))
-    found = []
+    found = {}
     for seed in sorted(points):
         both = np.concatenate(points[seed])
         if len(both) >= LEAST and (both.std(0) > 0).all():
-            found.append(float(np.corrcoef(both.T)[0, 1]))
+            found[seed] = float(np.corrcoef(both.T)[0, 1])
     return found
 
 

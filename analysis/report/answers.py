@@ -8,7 +8,7 @@ from typing import Any
 
 from analysis.report.read import Reading
 from softprior.errors import UserError
-from softprior.inputs.specs import Entry
+from softprior.inputs.entries import Entry
 from softprior.library.model import Model
 from softprior.results.examples import load_examples, rows_of
 from softprior.results.records import Record

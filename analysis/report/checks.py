@@ -7,13 +7,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from analysis.findings.study import Run, Side
+from analysis.findings.study import Run, Side, Study
 from analysis.inference.intervals import over_seeds
 from analysis.report.answer import context_gap
 from analysis.report.read import Reading
 from analysis.report.values import Block, Cell, Items, Section, Table, Words, missing, number, sentence
 from softprior.errors import UserError
-from softprior.inputs.labels import by_number, counted, labels
+from softprior.inputs.labels import by_number, counted
 from softprior.library.sanity import verdicts
 from softprior.results.provenance import named
 from softprior.results.records import Record
@@ -26,10 +26,10 @@ def section(reading: Reading) -> Section:
     """Everything that limits what the numbers above say."""
     if not reading.records:
         return missing(KEY, TITLE, "No trial has ended, so there is nothing to check.")
-    checked = verdicts(reading.records, labels([record.spec for record in reading.records.values()])).lines
+    checked = verdicts(reading.ended, reading.labels).lines
     own = [Items(tuple(sentence(line) for line in checked))] if checked else []
-    blocks: list[Block] = [*own, *_contexts(reading.study.runs), *_failures(reading)]
-    told = [*_exclusions(reading.records.values()), *_deviations(reading)]
+    blocks: list[Block] = [*own, *_contexts(reading.study.runs), *_twins(reading.study), *_failures(reading)]
+    told = [*_exclusions(reading.ended.values()), *_deviations(reading)]
     if told:
         blocks.append(Items(tuple(sentence(text) for text in told)))
     return Section(key=KEY, title=TITLE, blocks=tuple(blocks))
@@ -72,10 +72,41 @@ def _contexts(runs: Iterable[Run]) -> list[Block]:
     ]
 
 
+def _twins(study: Study) -> list[Block]:
+    """What rounding alone does to test losses, by task and method."""
+    settings: dict[tuple[str, str], dict[str, float]] = {}
+    for run in study.runs:
+        twin = study.twins.get(run.id)
+        if twin is not None and run.loss is not None and twin.loss is not None:
+            apart = settings.setdefault((run.axes["task"], run.axes["method"]), {})
+            apart[run.id] = abs(run.loss - twin.loss)
+    rows = []
+    for setting, apart in settings.items():
+        values, trials = np.array(list(apart.values())), tuple(apart)
+        most, middle = float(values.max()), float(np.median(values))
+        rows.append(
+            (
+                Cell(" · ".join(setting)),
+                Cell(str(len(values)), float(len(values)), trials),
+                Cell(f"{most:.2g}", most, (trials[int(values.argmax())],)),
+                Cell(f"{middle:.2g}", middle),
+            )
+        )
+    if not rows:
+        return []
+    caption = (
+        "Twins: how far the test losses of the same training end apart, in nats, if its initial vectors are "
+        "moved by rounding's size. One seed's difference that is not well above it says nothing. From "
+        "test_loss and twin in trials.parquet."
+    )
+    columns = ("task and method", "pairs", "largest", "median")
+    return [Table(caption=caption, columns=columns, rows=tuple(rows), numbers=frozenset({1, 2, 3}))]
+
+
 def _failures(reading: Reading) -> list[Block]:
-    lost = [record for record in reading.records.values() if record.status != "finished"]
+    lost = [record for record in reading.ended.values() if record.status != "finished"]
     if not lost:
-        return [Words(f"No trial failed: all {len(reading.records):,} that have ended are finished.")]
+        return [Words(f"No trial failed: all {len(reading.ended):,} that have ended are finished.")]
     rows = tuple(
         (
             Cell(reading.ids[record.id], trials=(record.id,)),
@@ -106,11 +137,11 @@ def _deviations(reading: Reading) -> list[str]:
         more = f" and {len(reading.missing) - 10:,} more" if len(reading.missing) > 10 else ""
         has = by_number(len(reading.missing), "has", "have")
         found.append(f"{counted(len(reading.missing), 'planned trial')} {has} no record: {ids}{more}")
-    made = Counter(named(record.environment) for record in reading.records.values())
+    made = Counter(named(record.environment) for record in reading.ended.values())
     if len(made) > 1:
         told = ", ".join(f"{counted(count, 'trial')} by {code}" for code, count in made.most_common())
         found.append(f"the trials were not made by one version of the code: {told}")
-    machines = Counter(str(r.environment.get("machine", "unknown")) for r in reading.records.values())
+    machines = Counter(str(r.environment.get("machine", "unknown")) for r in reading.ended.values())
     if len(machines) > 1:
         found.append(
             f"the trials ran on {len(machines)} machines, whose rounding differs: {', '.join(machines)}"

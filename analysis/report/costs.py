@@ -28,7 +28,7 @@ COLUMNS = (
 
 def section(reading: Reading) -> Section:
     """Working time of each setting, over its seeds."""
-    timed = [r for r in reading.records.values() if r.environment.get("seconds") is not None]
+    timed = [r for r in reading.ended.values() if r.environment.get("seconds") is not None]
     if not timed:
         return missing(KEY, TITLE, "No trial has left its working time.")
     settings: dict[str, list[Record]] = {}

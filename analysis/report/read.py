@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.findings.study import Study, runs_of
+from analysis.findings.study import Study, runs_of, twins_of
 from softprior.errors import InUseError, UserError
 from softprior.inputs.labels import by_number, counted, labels, short_ids
 from softprior.library.results import Results
@@ -25,7 +25,8 @@ class Reading:
     Attributes:
         results: the folder, with the records that could be read.
         header: study.json.
-        records: of trials that have ended, by id, in the study's order.
+        records: of trials that have ended, by id, in the study's order, without twins.
+        ended: the same with them: what ran and what it cost, but no numbers to compare.
         missing: ids of trials that have no record that can be read.
         problems: files that are missing or damaged, one sentence each.
         running: whether another process works in the folder.
@@ -37,6 +38,7 @@ class Reading:
     results: Results
     header: Mapping[str, Any]
     records: Mapping[str, Record]
+    ended: Mapping[str, Record]
     missing: tuple[str, ...]
     problems: tuple[str, ...]
     running: bool
@@ -50,7 +52,8 @@ class Reading:
 
     @property
     def finished(self) -> list[Record]:
-        return [record for record in self.records.values() if record.status == "finished"]
+        """All trials that have finished, twins among them."""
+        return [record for record in self.ended.values() if record.status == "finished"]
 
 
 def read(folder: str | Path | Location) -> Reading:
@@ -62,8 +65,8 @@ def read(folder: str | Path | Location) -> Reading:
     opened = Results(folder)
     header = opened.study
     trials = header["trials"]
-    records, damaged = _records(opened.folder, trials)
-    missing = tuple(trial for trial in trials if trial not in records)
+    ended, damaged = _records(opened.folder, trials)
+    missing = tuple(trial for trial in trials if trial not in ended)
     problems = list(damaged.values())
     if not opened.folder.table.exists():
         problems.append(
@@ -71,17 +74,19 @@ def read(folder: str | Path | Location) -> Reading:
         )
     else:
         problems += _unreadable(opened.folder.table)
-    runs, baselines = runs_of(records.values())
+    runs, baselines = runs_of(ended.values())
+    results = Results(opened.folder.root, ended)
     return Reading(
-        results=Results(opened.folder.root, records),
+        results=results,
         header=header,
-        records=records,
+        records=results.records,
+        ended=ended,
         missing=missing,
         problems=tuple(problems),
         running=bool(missing) and _running(opened.folder),
-        labels=labels([record.spec for record in records.values()]),
+        labels=labels([record.spec for record in ended.values()]),
         ids=short_ids(trials) if trials else {},
-        study=Study(runs, baselines),
+        study=Study(runs, baselines, twins=twins_of(ended.values(), runs)),
     )
 
 

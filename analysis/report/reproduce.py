@@ -40,7 +40,7 @@ def _hashes(header: Mapping[str, object], reading: Reading) -> Table:
     data = header.get("data_fingerprints")
     if isinstance(data, dict):
         rows += [(f"data of {task}", str(fingerprint)) for task, fingerprint in data.items()]
-    made = Counter(named(record.environment) for record in reading.records.values())
+    made = Counter(named(record.environment) for record in reading.ended.values())
     rows += [(f"code of {count:,} trials", code) for code, count in made.most_common()]
     return Table(
         caption="What identifies code, model and data. From study.json and records/TRIAL.json.",
@@ -55,7 +55,7 @@ def _versions(header: Mapping[str, object], reading: Reading) -> Table:
     found: dict[str, list[str]] = {}
     if isinstance(last, dict):
         found = {package: [str(version)] for package, version in last.items()}
-    for record in reading.records.values():
+    for record in reading.ended.values():
         for package, version in record.environment.get("versions", {}).items():
             if version not in found.setdefault(package, []):
                 found[package].append(version)

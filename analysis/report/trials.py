@@ -12,10 +12,10 @@ from analysis.report.read import Reading
 from analysis.report.values import Cell, Table, number
 from analysis.tables import SHORT
 from softprior.errors import UserError
-from softprior.inputs.labels import by_number, names
+from softprior.inputs.labels import TWIN, by_number, names
 from softprior.results.background import load_background
 from softprior.results.means import over_places
-from softprior.results.posteriors import Posterior
+from softprior.results.posteriors import Posterior, load_posterior
 from softprior.results.records import Record
 from softprior.tasks import TASKS
 
@@ -28,6 +28,7 @@ COLUMNS = (
     "regularisers",
     "rate",
     "seed",
+    "twin",
     "validation loss",
     "test loss",
     "answers",
@@ -36,10 +37,10 @@ COLUMNS = (
     "seconds",
 )
 
-FILTERS = frozenset({"status", "task", "method", "prior", "regularisers", "rate", "seed"})
+FILTERS = frozenset({"status", "task", "method", "prior", "regularisers", "rate", "seed", "twin"})
 """Columns with a menu."""
 
-NUMBERS = frozenset(COLUMNS[6:])
+NUMBERS = frozenset(COLUMNS[6:]) - {TWIN}
 
 CURVE = 120
 """Most points of a curve; of more steps every k-th is drawn, and the page says so."""
@@ -49,7 +50,7 @@ FLAGS = {"finished": "good", "failed": "bad", "stopped": "open"}
 
 def listed(reading: Reading) -> Table:
     """One row per trial that has ended, and the columns that some trial has."""
-    records = list(reading.records.values())
+    records = list(reading.ended.values())
     axes = _axes(records)
     rows = [_row(record, reading.ids[record.id], axes[record.id]) for record in records]
     used = [i for i, column in enumerate(zip(*rows, strict=True)) if any(cell.text for cell in column)]
@@ -57,7 +58,8 @@ def listed(reading: Reading) -> Table:
         caption="All trials that have ended. Losses are on the test split, in nats per label token, after "
         "the last "
         "step; answers are the headline metric of the task; 'rise if swapped' is the test loss with swapped "
-        "contexts minus the test loss. From records/TRIAL.json, as in trials.parquet.",
+        "contexts minus the test loss. A twin repeats a trial from a start moved by rounding's size and is "
+        "in no mean. From records/TRIAL.json, as in trials.parquet.",
         columns=tuple(COLUMNS[i] for i in used),
         rows=tuple(tuple(row[i] for i in used) for row in rows),
         numbers=frozenset(at for at, i in enumerate(used) if COLUMNS[i] in NUMBERS),
@@ -97,6 +99,7 @@ def _row(record: Record, short: str, axes: tuple[str, ...]) -> tuple[Cell, ...]:
         *(Cell(text) for text in axes[:4]),
         Cell(axes[4], None if spec.rate is None else spec.rate.value),
         Cell("" if spec.seed is None else str(spec.seed), spec.seed),
+        Cell("" if spec.original is None else TWIN, trials=() if spec.original is None else (spec.original,)),
         Cell(number(validation), validation),
         Cell(number(None if test is None else test.loss), None if test is None else test.loss),
         Cell(answered, share),
@@ -134,7 +137,7 @@ def details(reading: Reading) -> tuple[dict[str, Any], list[str]]:
     planes = _planes(reading, problems)
     found: dict[str, Any] = {}
     vectors, lost = {}, []
-    for record in reading.records.values():
+    for record in reading.ended.values():
         posterior, problem = _posterior(reading, record)
         if problem:
             lost.append(problem)
@@ -146,7 +149,7 @@ def details(reading: Reading) -> tuple[dict[str, Any], list[str]]:
         more = f"; so {by_number(len(lost) - 1, 'is', 'are')} {len(lost) - 1:,} more" if len(lost) > 1 else ""
         problems.append(f"{lost[0]}{more}; what they hold is left out")
     if words.model is not None:
-        order = sorted(vectors, key=lambda trial: _loss(reading.records[trial]))
+        order = sorted(vectors, key=lambda trial: _loss(reading.ended[trial]))
         near = tokens.neighbours(words.model, {trial: vectors[trial] for trial in order})
         for trial, places in near.items():
             found[trial]["tokens"] = places
@@ -157,7 +160,7 @@ def details(reading: Reading) -> tuple[dict[str, Any], list[str]]:
 def _planes(reading: Reading, problems: list[str]) -> dict[str, Plane]:
     """The plane of each model's vocabulary, where the study keeps a sample of it."""
     found: dict[str, Plane] = {}
-    for fingerprint in {record.spec.model_fingerprint for record in reading.records.values()}:
+    for fingerprint in {record.spec.model_fingerprint for record in reading.ended.values()}:
         try:
             sample = load_background(reading.folder, fingerprint)
         except UserError as error:
@@ -172,7 +175,7 @@ def _posterior(reading: Reading, record: Record) -> tuple[Posterior | None, str]
     if record.status != "finished" or record.spec.training is None:
         return None, ""
     try:
-        return reading.results.posteriors[record.id], ""
+        return load_posterior(reading.folder.posterior(record.id)), ""
     except UserError as error:
         return None, str(error)
 

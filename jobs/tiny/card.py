@@ -9,7 +9,9 @@ from pathlib import Path
 
 from jobs.tiny.ngram import KneserNey
 from jobs.tiny.recipe import ordered_row, sums, texts
-from softprior.inputs.specs import Entry, EvaluationSpec, ModelSpec, Rate, Spec, TrainingSpec, TrialSpec
+from softprior.inputs.base import Spec
+from softprior.inputs.entries import Entry
+from softprior.inputs.specs import EvaluationSpec, ModelSpec, Rate, TrainingSpec, TrialSpec
 from softprior.models.load import Loaded, load_local
 from softprior.prompt import Row, collate
 from softprior.results.folder import StudyFolder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,8 +43,13 @@ class Place:
         Raises:
             UserError: a value is none of its choices.
         """
-        if isinstance(self.block, bool) or not isinstance(self.block, int):
+        try:
+            block = operator.index(self.block)  # numpy's integers too
+        except TypeError:
+            block = None
+        if block is None or isinstance(self.block, bool):
             raise UserError(f"Place: block = {self.block!r}: must be a whole number, such as 0")
+        object.__setattr__(self, "block", block)
         for name, choices in (
             ("kind", get_args(Kind)),
             ("after", get_args(After)),

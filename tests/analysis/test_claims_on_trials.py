@@ -21,7 +21,7 @@ from analysis.inference import intervals, power
 from analysis.inference.energy import energy_distance
 from analysis.inference.multiple import holm
 from benchmarks.findings_rules import clustered, crossed
-from softprior.inputs.specs import Entry
+from softprior.inputs.entries import Entry
 from softprior.prompt import Place
 
 BY_NAME = {judged.claim.name: judged for judged in JUDGED}

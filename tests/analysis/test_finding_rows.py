@@ -17,7 +17,7 @@ from analysis.findings.rows import per_example
 from analysis.findings.study import Study, runs_of
 from analysis.inference.intervals import over_seeds_and_groups
 from analysis.inference.values import PerExample
-from softprior.inputs.specs import Entry
+from softprior.inputs.entries import Entry
 from softprior.results.examples import ExampleRow, load_examples, rows_of, save_examples
 from softprior.results.records import Probed, Record, Removal, Score, TaskScore, save_record
 from tests.builders import Finished, with_seeds

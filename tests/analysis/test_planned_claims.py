@@ -20,7 +20,7 @@ from analysis.findings.simulated import Truth, simulated
 from analysis.findings.study import Study
 from analysis.findings.values import Finding
 from softprior.errors import UserError
-from softprior.inputs.specs import Entry
+from softprior.inputs.entries import Entry
 from softprior.results.folder import StudyFolder
 from softprior.results.records import save_record
 from softprior.studies.observers import Work

@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from annotated_types import Ge, Le
 from pydantic.fields import FieldInfo
 
+from softprior.inputs.base import Spec
 from softprior.inputs.components import Table
-from softprior.inputs.specs import Spec
 from softprior.priors.domain import Domain
 from softprior.studies.own_code import TABLES
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from softprior.inputs.entries import Entry
 from softprior.inputs.labels import by_number, counted, labels, names, numbered, short_ids
-from softprior.inputs.specs import Entry, EvaluationSpec, Rate, TrainingSpec, TrialSpec
+from softprior.inputs.specs import EvaluationSpec, Rate, TrainingSpec, TrialSpec
 
 
 def entry(name: str, **params: Any) -> Entry:

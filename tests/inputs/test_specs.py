@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from softprior.errors import UserError
-from softprior.inputs.specs import Entry, EvaluationSpec, ModelSpec, Rate, StudySpec, TrainingSpec, TrialSpec
+from softprior.inputs.entries import Entry
+from softprior.inputs.specs import EvaluationSpec, ModelSpec, Rate, StudySpec, TrainingSpec, TrialSpec
 from softprior.inputs.study_files import load_grid, parse_value
 from softprior.inputs.validation import validate
 

@@ -11,7 +11,7 @@ import pytest
 from jobs import compare as command
 from jobs.endings import print_comparisons
 from jobs.screen import screen
-from softprior.inputs.specs import Shown
+from softprior.inputs.entries import Shown
 from softprior.results.records import Record
 from tests.builders import Finished, with_seeds
 

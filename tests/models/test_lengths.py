@@ -172,6 +172,11 @@ def test_a_continuation_is_that_of_full_forwards_across_the_length(kind):
         assert ended == [[]]
 
 
+def cut_later(cut: Prompt) -> Prompt:
+    """Its vectors behind block 0."""
+    return {place: vectors for place, vectors in cut.items() if place.block}
+
+
 @every_kind
 def test_cut_prompts_are_taken_where_all_blocks_agree_on_the_length(kind):
     packed, network, rows = host(kind), model(kind, "eager"), batch()
@@ -183,6 +188,8 @@ def test_cut_prompts_are_taken_where_all_blocks_agree_on_the_length(kind):
         lambda: packed.loss(cut, across),
         lambda: packed.generate(cut, across, max_new=1, stop=frozenset()),
         lambda: packed.observe(cut, across, ["final"], Recorder()),
+        # The prompt alone, with the token that it stands in front of: 15, and 18 in the blocks that cut.
+        lambda: packed.prompt_states({Place(0): torch.randn(14, 32), **cut_later(cut)}, ["final"]),
     ):
         with pytest.raises(UserError, match=r"depend on the length from 16 positions on.*soft or prefix$"):
             call()

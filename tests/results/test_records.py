@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from softprior.errors import UserError
-from softprior.inputs.specs import Entry, EvaluationSpec, Rate, TrainingSpec, TrialSpec
+from softprior.inputs.entries import Entry
+from softprior.inputs.specs import EvaluationSpec, Rate, TrainingSpec, TrialSpec
 from softprior.results.background import TOKENS, load_background, save_background
 from softprior.results.folder import StudyFolder
 from softprior.results.records import (

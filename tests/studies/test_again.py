@@ -129,6 +129,17 @@ def test_the_command_says_so_and_hides_passwords(
     assert b"user:***@127" in Path(folder.study).read_bytes()
 
 
+def test_trials_that_are_only_measured_further_are_reused_too(
+    finished_study: Finished, folder: StudyFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    also = "evaluation.also=[{arithmetic: {modules: [mul]}}]"
+    words = [str(finished_study.file), also, "--results", str(folder.root.parent), "--dry-run"]
+    assert command.main(words) == 0
+    said = capsys.readouterr().out
+    assert "3 finished trials measured on arithmetic too" in said
+    assert "2 of 3 reused trials were made by other code" in said
+
+
 def test_the_option_is_silent_where_no_trial_is_of_other_code(
     finished_study: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 ) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from softprior.errors import UserError
+from softprior.inputs.entries import Entry
 from softprior.inputs.labels import axes, labels
-from softprior.inputs.specs import Entry, StudySpec, TrialSpec
+from softprior.inputs.specs import StudySpec, TrialSpec
 from softprior.inputs.study_files import load_grid
 from softprior.inputs.validation import validate
 from softprior.priors import PRIORS

@@ -271,13 +271,3 @@ def test_a_dry_run_of_many_trials_is_a_summary_unless_all_are_asked_for(plan) ->
     assert all(sum(trial.id in line for line in listed) == 1 for trial in whole.trials)
     few = plan()
     assert describe(few, FEW) == describe(few, inf)
-
-
-def test_a_dry_run_says_which_seeds_a_correction_needs(plan) -> None:
-    three = plan(priors=["isotropic", "fitted", "vocabulary"], seeds=list(range(6)))
-    assert line(three, "2 comparisons") == (
-        "2 comparisons with the first prior: p = 0.062 at best after Holm's correction "
-        "(7 seeds are the fewest for 0.05)"
-    )
-    enough = plan(priors=["isotropic", "fitted", "vocabulary"], seeds=list(range(7)))
-    assert not any("comparisons with" in line for line in describe(enough))

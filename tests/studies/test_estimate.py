@@ -3,29 +3,22 @@
 from pathlib import Path
 
 import pytest
-from scipy.stats import wilcoxon
 
 from softprior.assets.models import known_model
-from softprior.inputs.specs import Entry, EvaluationSpec, ModelSpec, Rate, StudySpec, TrainingSpec, TrialSpec
-from softprior.inputs.study_files import load_grid
-from softprior.inputs.validation import validate
+from softprior.inputs.entries import Entry
+from softprior.inputs.specs import EvaluationSpec, ModelSpec, Rate, TrainingSpec, TrialSpec
 from softprior.methods import METHODS
 from softprior.studies.components import Components
 from softprior.studies.estimate import (
     GPU_FLOPS,
     Cost,
-    comparisons,
     hours,
-    seeds_needed,
-    smallest_p,
     total_cost,
     trial_cost,
 )
-from softprior.studies.plan import plan_study
 from softprior.tasks import TASKS
 from softprior.testing.families import random_model, save_model
 from softprior.training.threads import CORE_FLOPS
-from tests.builders import study_file
 
 SUMS = TASKS["arithmetic"](modules=("two_digit_addition",), test_examples=10, max_new_tokens=6)
 """20 positions an example, by its own account."""
@@ -104,32 +97,3 @@ def test_hours_of_a_folder_and_of_a_model_of_unknown_size(tmp_path: Path):
     count = sum(weight.numel() for weight in model.parameters())
     assert found == pytest.approx(2 * count * 10**9 / CORE_FLOPS / 3600)
     assert hours(Cost(1, 1), None, 1, 0.0) is None
-
-
-@pytest.mark.parametrize("seeds", [1, 2, 5, 6, 10])
-def test_the_smallest_p_value_is_that_of_an_exact_paired_test(seeds):
-    study = {
-        "name": "small",
-        "model": "tiny",
-        **{key: ["isotropic"] for key in ("priors", "methods", "tasks")},
-        "rates": [1],
-        "seeds": [*range(seeds), 0],
-        "training": {"steps": 1, "batch": 1},
-    }
-    planned = validate(StudySpec, study, "test")
-    # All differences of one sign and all different: the most extreme outcome of the signed-rank test.
-    best = wilcoxon([1.0 + i for i in range(seeds)], method="exact").pvalue
-    assert smallest_p(planned) == pytest.approx(best)
-    assert (smallest_p(planned) <= 0.05) is (seeds >= 6)
-
-
-def test_twelve_comparisons_with_one_reference_need_nine_seeds():
-    assert [seeds_needed(tests) for tests in (1, 12, 78)] == [6, 9, 12]
-    assert all(2 / 2 ** seeds_needed(n) * n <= 0.05 < 4 / 2 ** seeds_needed(n) * n for n in range(1, 200))
-
-
-def test_comparisons_are_counted_by_task_method_and_regularisers(tmp_path):
-    file = study_file(
-        tmp_path / "s.yaml", priors=["isotropic", "fitted", "vocabulary"], rates=[0.1, 0.2], seeds=[0, 1]
-    )
-    assert comparisons(plan_study(load_grid(file)).trials) == 2

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
+from softprior.inputs.entries import Entry
 from softprior.inputs.specs import TrialSpec
 from softprior.results.folder import StudyFolder
-from softprior.results.records import Record, StepPoint, load_record
+from softprior.results.records import Record, Score, StepPoint, TaskScore, load_record, save_record
 from softprior.studies.tune_events import Events
 from softprior.studies.worker import EVENTS
+from softprior.tasks import TASKS
+from softprior.training.also import fingerprint, lacking
 from softprior.training.events import Event, Failed, Notice, Phase, Step
-from tests.builders import trial
+from tests.builders import SUMS, trial
 
 RAISED = "Failure # 1 (occurred at noon)\nTraceback (most recent call last):\n  File ...\nOSError: no\n"
 STARVED = "Failure # 1 (occurred at noon)\n1 worker(s) were killed due to the node running low on memory.\n"
@@ -43,8 +46,13 @@ class Attempts:
         self.events = Events(self.folder, [self.heard], 2, 5)
         self.errors = root / "error.txt"
         self.errors.write_text("")
-        config = {"trial": self.spec.canonical()}
-        self._trial = SimpleNamespace(config=config, error_file=str(self.errors))
+        self._trial = SimpleNamespace(config={"trial": self.spec.canonical()}, error_file=str(self.errors))
+
+    def measure(self, other: Entry) -> None:
+        """The trial is to be measured on another task too."""
+        evaluation = self.spec.evaluation.model_copy(update={"also": (other,)})
+        self.spec = self.spec.model_copy(update={"evaluation": evaluation})
+        self._trial.config["trial"] = self.spec.canonical()
 
     def tell(self, event: str, **more: Any) -> None:
         getattr(self.events, f"on_trial_{event}")(iteration=1, trials=[], trial=self._trial, **more)
@@ -123,3 +131,60 @@ def test_a_record_that_nobody_can_write_is_told_and_remembered(attempts: Attempt
     assert "its record cannot be written ([Errno 17]" in reason
     said = f"{attempts.folder.records} cannot be written (File exists); finished trials and checkpoints are "
     assert str(attempts.events.unwritten).startswith(said)
+
+
+class Finished(NamedTuple):
+    """Attempts at measuring a finished trial on another task, and the task."""
+
+    attempts: Attempts
+    record: Record
+    other: Entry
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Finished:
+    attempts = Attempts(tmp_path)
+    record = Record(id=attempts.spec.id, label="any", spec=attempts.spec, status="finished")
+    save_record(attempts.folder.record(record.id), record)
+    other = TASKS.entry(TASKS["arithmetic"].model_validate(SUMS | {"modules": ["mul"]}))
+    attempts.measure(other)
+    return Finished(attempts, record, other)
+
+
+def test_a_process_that_dies_as_it_measures_another_task_leaves_the_reason(finished: Finished) -> None:
+    """The trial's own numbers stay; the reason is counted, so that the status of the study is not 0."""
+    attempts, record, other = finished
+    attempts.report(Phase(6, "test on arithmetic"))
+    attempts.tell("error")
+    found = load_record(attempts.folder.record(record.id))
+    assert attempts.heard.records == [found]
+    assert found.model_copy(update={"also": (), "spec": record.spec}) == record
+    (lost,) = lacking(found)
+    assert lost.task == other
+    assert lost.reason.startswith("its process died (step 6, test on arithmetic), once, perhaps for lack")
+
+
+@pytest.mark.parametrize("event", ["complete", "error"])
+def test_a_score_is_not_lost_with_its_process(finished: Finished, event: str) -> None:
+    attempts, record, other = finished
+    score = Score(step=6, loss=1.0, accuracy=None, examples=1, tokens=1)
+    scored = TaskScore(task=other, fingerprint=fingerprint(other), score=score, sources="s")
+    save_record(attempts.folder.record(record.id), record.model_copy(update={"also": (scored,)}))
+    attempts.tell(event)
+    assert attempts.heard.records[0].also == (scored,)
+
+
+def test_a_reason_that_could_not_be_written_reaches_the_record(finished: Finished) -> None:
+    attempts, record, _ = finished
+    attempts.report(Failed(0, "step 6: the disk is full"))
+    attempts.tell("complete")
+    assert load_record(attempts.folder.record(record.id)).also[0].error == "step 6: the disk is full"
+
+
+def test_what_nobody_measured_is_counted(finished: Finished) -> None:
+    attempts, record, _ = finished
+    attempts.tell("complete")
+    (lost,) = lacking(load_record(attempts.folder.record(record.id)))
+    assert lost.reason.startswith("it left no record here")
+    attempts.tell("complete")
+    assert len(attempts.heard.records[1].also) == 1

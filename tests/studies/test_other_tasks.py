@@ -56,7 +56,7 @@ def test_trials_keep_their_ids_and_the_plan_counts_the_work(tmp_path: Path) -> N
     assert other.evaluated - one.evaluated == 3 * 2 * (10 * 28 + 10 * 28 + 4 * (28 + 2))
     assert (
         "3 finished trials measured on arithmetic(modules=[mul]), arithmetic(modules=[add_or_sub]) too"
-        in (extending(more, more.trials))
+        in extending(more.trials, more.components)
     )
 
 
@@ -96,10 +96,10 @@ def test_finished_trials_are_extended_and_nothing_else_runs(tmp_path: Path, fini
     save_record(folder.record(second.id), scored(second, plan, mul=1.0))
     folder.record(third.id).unlink()
     work = work_of(plan, folder, again=False)
-    assert work.extended == (second.id,)
+    assert set(work.extended) == {second.id}
     assert set(work.kept) == {first.id}
     assert [trial.id for trial in work.new] == [third.id]
-    assert work_of(planned(tmp_path), folder, again=False).extended == ()
+    assert not work_of(planned(tmp_path), folder, again=False).extended
 
 
 def test_columns_have_every_other_task_and_its_baseline(tmp_path: Path, finished_study: Finished) -> None:
@@ -148,6 +148,17 @@ def test_what_was_not_measured_is_told_once_per_task(finished_study: Finished, t
     plan = planned(tmp_path, also=OTHERS[:1])
     entry = plan.trials[0].evaluation.also[0]
     lost = TaskScore(task=entry, fingerprint="", error="there is no file", sources="s")
-    records = [record.model_copy(update={"also": (lost,)}) for record in finished_study.records.values()]
+    records = [
+        record.model_copy(update={"also": (lost,), "spec": spec})
+        for record, spec in zip(finished_study.records.values(), plan.trials, strict=True)
+    ]
     (note,) = closing_notes(records)
     assert note == "3 trials not measured on arithmetic, the first arithmetic · none: there is no file"
+    assert closing_notes([record.model_copy(update={"also": ()}) for record in records]) == [
+        "3 trials not measured on arithmetic, the first arithmetic · none: its record does not say why"
+    ]
+    without = [
+        record.model_copy(update={"spec": spec})
+        for record, spec in zip(records, planned(tmp_path).trials, strict=True)
+    ]
+    assert closing_notes(without) == [], "the study no longer asks for it"

@@ -131,7 +131,7 @@ def test_a_parameter_is_a_path_by_its_type_and_not_by_its_name(tmp_path, forgott
 
 def test_a_path_without_the_fingerprint_of_its_file_is_refused(tmp_path, forgotten):
     named = spiral().text.replace("    file: str", "    file: Annotated[str, SaysWhere()]")
-    heading = "from typing import Annotated\nfrom softprior.inputs.specs import SaysWhere\nimport torch\n"
+    heading = "from typing import Annotated\nfrom softprior.inputs.base import SaysWhere\nimport torch\n"
     use_code(OwnCode("spiral.py", named.replace("import torch\n", heading, 1)))
     with pytest.raises(
         UserError, match=r"priors\[0\]: spiral_prior has a parameter .* contents\(\) returns no"

@@ -11,7 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from softprior.assets.models import known_model
 from softprior.errors import UserError
-from softprior.inputs.specs import Entry, ModelSpec, StudySpec
+from softprior.inputs.entries import Entry
+from softprior.inputs.specs import ModelSpec, StudySpec
 from softprior.inputs.validation import validate
 from softprior.methods import METHODS
 from softprior.models.load import load_local

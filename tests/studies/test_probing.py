@@ -17,7 +17,9 @@ from softprior.studies.plan import Plan, plan_study
 from softprior.studies.runner import work_of
 from softprior.studies.table import write_table
 from softprior.tracking.contents import once
-from softprior.training.probes import ELSEWHERE
+from softprior.training.also import NEVER
+from softprior.training.extension import left_out, not_extended, whole
+from softprior.training.probes import ELSEWHERE, lacking, not_probed
 from tests.builders import Finished, study_file
 
 REMOVAL = Removal(
@@ -56,7 +58,7 @@ def test_trials_keep_their_ids_and_the_plan_counts_the_work(tmp_path: Path) -> N
     assert other.trained == one.trained
     # Two prompts, ten examples of 20 tokens: 10 losses of removal; a loss and a comparison of 7 projections.
     assert other.evaluated - one.evaluated == 2 * 10 * 20 * (10 + 7 * 3)
-    line = extending(more, more.trials)
+    line = extending(more.trials, more.components)
     assert line.startswith(
         "3 finished trials probed (removal, projection), from the saved posteriors: at most"
     )
@@ -88,12 +90,13 @@ def test_finished_trials_are_probed_and_nothing_else_runs(tmp_path: Path, finish
     folder, plan = finished_study.copy(tmp_path), planned(tmp_path, ["removal"])
     baseline, *trained = (trial.id for trial in plan.trials)
     work = work_of(plan, folder, again=False)
-    assert (work.extended, work.new, set(work.kept)) == (tuple(trained), (), {baseline})
+    assert (list(work.extended), work.new, set(work.kept)) == (trained, (), {baseline})
+    assert all(record.spec.evaluation.probes == ("removal",) for record in work.extended.values())
     save_record(folder.record(trained[0]), probed(finished_study.records[trained[0]], removal=REMOVAL))
-    assert work_of(plan, folder, again=False).extended == (trained[1],)
+    assert list(work_of(plan, folder, again=False).extended) == [trained[1]]
     more = planned(tmp_path, ["projection", "removal"])
-    assert work_of(more, folder, again=False).extended == tuple(trained)
-    assert work_of(planned(tmp_path), folder, again=False).extended == ()
+    assert list(work_of(more, folder, again=False).extended) == trained
+    assert not work_of(planned(tmp_path), folder, again=False).extended
 
 
 def test_tables_and_mlflow_have_the_numbers(tmp_path: Path, finished_study: Finished) -> None:
@@ -114,9 +117,35 @@ def test_tables_and_mlflow_have_the_numbers(tmp_path: Path, finished_study: Fini
     assert not [name for name in pq.read_table(folder.table).column_names if "removal" in name]
 
 
-def test_what_was_not_probed_is_told_once(finished_study: Finished) -> None:
+def test_what_was_not_probed_is_told_once(tmp_path: Path, finished_study: Finished) -> None:
+    """As long as the study asks for it, and only of prompts."""
+    specs = {spec.id: spec for spec in planned(tmp_path, ["projection", "removal"]).trials}
     lost = Probed(probe="removal", error="there is no posterior file p", sources="s")
     skipped = Probed(probe="projection", skipped=ELSEWHERE, sources="s")
-    records = [r.model_copy(update={"probes": (lost, skipped)}) for r in finished_study.records.values()]
+    asked = [r.model_copy(update={"spec": specs[i]}) for i, r in finished_study.records.items()]
+    records = [r.model_copy(update={"probes": (lost, skipped)}) for r in asked]
     (note,) = closing_notes(records)
-    assert note == "3 trials not probed (removal), the first arithmetic · none: there is no posterior file p"
+    assert note == (
+        "2 trials not probed (removal), the first arithmetic · soft · isotropic · 0.05 · seed 0: there is no "
+        "posterior file p"
+    )
+    assert [whole(record) for record in records] == [True, False, False]
+    assert [lost.reason for record in asked for lost in lacking(record)] == [NEVER] * 4
+    removed = [r.model_copy(update={"spec": finished_study.records[r.id].spec}) for r in records]
+    assert not closing_notes(removed)
+    assert all(map(whole, removed))
+    again = not_probed(planned(tmp_path, ["projection"]).trials[1], records[1], "no room")
+    assert again.probes == (skipped,), "the reason went with the probe"
+
+
+def test_a_death_while_a_prompt_is_probed_is_seen(tmp_path: Path, finished_study: Finished) -> None:
+    spec = planned(tmp_path, ["removal"]).trials[1]
+    record = finished_study.records[spec.id]
+    assert left_out(spec, record, untold=True)
+    told = not_extended(spec, record, "its process died")
+    assert [one.error for one in told.probes] == ["its process died"]
+    assert not left_out(spec, told, untold=True)
+    assert left_out(spec, told, untold=False)
+    done = probed(record, removal=REMOVAL)
+    assert not left_out(spec, done, untold=False)
+    assert not_extended(spec, done, "its process died").probes == done.probes

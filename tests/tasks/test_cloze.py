@@ -6,7 +6,8 @@ import json
 import pytest
 
 from softprior.errors import UserError
-from softprior.inputs.specs import Entry, EvaluationSpec, Rate, TrainingSpec, TrialSpec
+from softprior.inputs.entries import Entry
+from softprior.inputs.specs import EvaluationSpec, Rate, TrainingSpec, TrialSpec
 from softprior.tasks import TASKS, Cloze, Language
 from softprior.tasks.base import SPLITS, Example
 from softprior.tasks.prepare import prepare

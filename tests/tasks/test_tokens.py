@@ -21,17 +21,19 @@ from softprior.assets.tokens import (
     in_front,
     require_rows,
     reserved,
+    stopping,
     vocabulary_ids,
 )
 from softprior.errors import UserError
 from softprior.inputs.specs import EvaluationSpec
 from softprior.models.encoder_decoder import EncoderDecoderLM
-from softprior.prompt import collate
+from softprior.prompt import Row, collate
 from softprior.tasks import Arithmetic, Language, Squad
 from softprior.tasks.base import Example, answer_row
 from softprior.tasks.parts import PARTS, parts_of
 from softprior.tasks.prepare import prepare
 from softprior.testing.families import ENCODER_DECODERS, random_model
+from softprior.training.corrections import TokenizerFacts
 from softprior.training.evaluation import Evaluator
 from tests.builders import questions
 
@@ -414,3 +416,61 @@ def test_an_encoder_and_its_decoder_get_what_they_were_trained_on(made):
     assert parts.inputs[0].tolist() == tokenizer("a b")["input_ids"]
     assert parts.answers[0].tolist() == tokenizer("c")["input_ids"]
     assert host.info().stack == "encoder"
+
+
+def joining(*texts: str) -> PreTrainedTokenizerFast:
+    """A tokenizer without words, which joins what it has seen often."""
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    inner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=["</s>"],
+        show_progress=False,
+    )
+    inner.train_from_iterator(list(texts) * 40, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>")
+
+
+def test_a_text_in_front_that_merges_with_rare_words_is_refused() -> None:
+    """No usual beginning of an input shows it: `Zeppelins` may be the first word of one."""
+    with pytest.raises(UserError, match=r"tokens such as '\\nZe\w*' for a line break and the word"):
+        in_front(joining("\nZeppelins"), "Say it.")
+    assert in_front(joining("Zeppelins"), "Say it.")
+
+
+def test_a_word_that_is_one_token_with_a_line_break_is_no_end_but_a_part_of_the_answer() -> None:
+    tokenizer = joining("bridge\n", ".\n", "\nThe")
+    ids = {text: tokenizer(text)["input_ids"] for text in ("bridge\n", ".\n", "\nThe", "\n", "bridge")}
+    assert [len(ids[text]) for text in ("bridge\n", ".\n", "\nThe", "\n")] == [1] * 4
+    stop = stopping(tokenizer, ("\n",))
+    assert not stop & {*ids["bridge\n"], *ids["bridge"]}
+    assert stop >= {*ids[".\n"], *ids["\nThe"], *ids["\n"], tokenizer.eos_token_id}
+
+    class Says:
+        """A host whose model answers `bridge` and then writes on."""
+
+        def generate(self, _, batch, **__):
+            return [[*ids["bridge\n"], *ids["bridge"]]] * len(batch)
+
+    class Split:
+        """One example."""
+
+        def input_row(self, _: int) -> Row:
+            return Row("x", [1, 2], [False] * 2, [False] * 2)
+
+        def answers(self, _: int) -> tuple[str, ...]:
+            return ("bridge",)
+
+        def __len__(self) -> int:
+            return 1
+
+    (answer,) = Evaluator(Says(), tokenizer, Squad(), EvaluationSpec(), [])._answers(None, Split())
+    assert (answer.text, answer.metrics["exact_match"]) == ("bridge", 1.0)
+    facts = TokenizerFacts.of(tokenizer)
+    assert facts.breaks
+    said = "words before line breaks in answers"
+    assert said in facts.corrections(Squad(), trained=False)
+    assert said not in facts.corrections(Language(), trained=False)
+    assert not TokenizerFacts.of(joining(".\n", "\nThe")).breaks

@@ -15,11 +15,12 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
+from softprior.inputs.entries import Entry
 from softprior.inputs.labels import labels
-from softprior.inputs.specs import Entry, StudySpec, TrialSpec
+from softprior.inputs.specs import StudySpec, TrialSpec
 from softprior.regularisers.domain import TowardsDomain
 from softprior.results.folder import StudyFolder
-from softprior.results.records import Record, StepPoint
+from softprior.results.records import Record, Score, StepPoint, TaskScore
 from softprior.studies.table import write_study
 from softprior.tracking.client import (
     ARTIFACTS,
@@ -87,9 +88,10 @@ def test_points_records_and_repeats_give_one_run_and_each_point_once(ended, uri:
     assert {f.path for f in client.list_artifacts(mine.info.run_id)} >= {f"{trained.id}.safetensors"}
 
 
-def test_what_stands_once_is_at_step_0_and_places_are_means(ended, uri: str) -> None:
-    study, trials, folder, records = ended
-    tracker = MlflowTracker(uri, study, trials, folder)
+def test_what_stands_once_is_at_step_0_and_places_are_means(twinned_study: Finished, uri: str) -> None:
+    _, plan, folder, records = twinned_study
+    trials = plan.trials
+    tracker = MlflowTracker(uri, plan.study, trials, folder)
     tracker.close(records)
     trained = next(t for t in trials if t.prior)
     record, run = records[trained.id], named_runs(uri)[trained.id]
@@ -109,6 +111,13 @@ def test_what_stands_once_is_at_step_0_and_places_are_means(ended, uri: str) -> 
     )
     ordered = sorted(records.values(), key=lambda record: record.test.loss)
     assert [run.data.tags["softprior.trial"] for run in found] == [record.id for record in ordered]
+    # Twins share their parameters with the trials that they repeat; tags and names tell them apart.
+    known = {one.id: one.original for one in trials}
+    assert {run.data.tags["softprior.trial"]: run.data.tags.get("softprior.twin") for run in found} == known
+    assert {run.data.tags["softprior.trial"]: run.info.run_name for run in found} == labels(trials)
+    models = client.search_logged_models([experiment.experiment_id])
+    tags = {model.tags["softprior.trial"]: model.tags.get("softprior.twin") for model in models}
+    assert tags == {one.id: one.original for one in trials if one.seed is not None}
 
 
 def test_posteriors_are_found_by_prior_and_loss(ended, uri: str) -> None:
@@ -226,6 +235,23 @@ def test_a_run_is_renamed_when_its_study_grows(ended, uri: str) -> None:
     names = set(statuses(uri))
     assert {"small", *labels((*trials, wider)).values()} - names == {labels((*trials, wider))[wider.id]}
     assert any("soft(tokens=4)" in name for name in names)
+
+
+def test_scores_on_other_tasks_that_were_added_later_are_sent(ended, uri: str) -> None:
+    """MLflow was away while finished trials were measured on another task."""
+    study, trials, folder, records = ended
+    MlflowTracker(uri, study, trials, folder).close(records)
+    score = Score(step=6, loss=1.5, accuracy=0.5, examples=1, tokens=1)
+    other = TaskScore(task=Entry(name="squad"), fingerprint="f", score=score, sources="s")
+    more = {i: record.model_copy(update={"also": (other,)}) for i, record in records.items()}
+    for _ in range(2):
+        MlflowTracker(uri, study, trials, folder).close(more)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("softprior/small")
+    runs = client.search_runs([experiment.experiment_id], "tags.`softprior.trial` != ''")
+    assert [run.data.metrics["also_squad_loss"] for run in runs] == [1.5] * len(trials)
+    for name in ("also_squad_loss", "test_loss"):
+        assert [steps(client, run.info.run_id, name) for run in runs] == [[0]] * len(trials), "once each"
 
 
 def test_a_server_that_is_away_is_said_and_gets_everything_later(ended, tmp_path: Path, monkeypatch) -> None:

@@ -10,6 +10,7 @@ from mlflow.entities import Metric, Param
 
 from softprior.inputs.specs import Rate
 from softprior.priors import PRIORS
+from softprior.tasks import TASKS
 from softprior.tracking.contents import parameters
 from softprior.tracking.mlflow_private import VIEW, page
 from softprior.tracking.studies import Compared, add_files, studies
@@ -43,6 +44,17 @@ def test_a_view_has_the_axes_the_loss_the_headlines_and_what_moved_as_columns() 
     (scatter,) = charts(trials, "SCATTER")
     assert (scatter["xaxis"]["key"], scatter["yaxis"]["key"]) == ("moved_over_reach", "test_loss")
     assert [c["metricKey"] for c in charts(trials, "LINE")] == ["validation_loss", "train_loss"]
+
+
+def test_a_cloze_has_the_column_of_its_headline() -> None:
+    """Trials write it as a kind of language, as they did before it was a task."""
+    cloze = TASKS["cloze"]()
+    metrics = [
+        name
+        for name in view([parameters(trial(task=cloze))])["selectedColumns"]
+        if name.startswith("metrics")
+    ]
+    assert metrics == [f"metrics.`{name}`" for name in ("test_loss", "test_exact_match", "moved_over_reach")]
 
 
 def test_parallel_coordinates_hold_what_their_trials_share_and_differ_in() -> None:

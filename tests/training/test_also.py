@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import pytest
 
-from softprior.inputs.specs import Entry, TrialSpec
+from softprior.inputs.entries import Entry
+from softprior.inputs.specs import TrialSpec
 from softprior.methods import METHODS
 from softprior.prompt import collate
 from softprior.results.examples import load_examples, rows_of
@@ -16,7 +17,7 @@ from softprior.results.posteriors import load_posterior
 from softprior.results.records import Record, load_record
 from softprior.tasks import TASKS
 from softprior.tasks.prepare import prepare
-from softprior.training.also import current, missing, other_tasks
+from softprior.training.also import current, lacking, missing, not_extended, other_tasks
 from softprior.training.trial import Trial
 from tests.builders import SUMS, run, tiny, trial
 
@@ -109,14 +110,38 @@ def test_a_finished_trial_is_measured_from_its_posterior_as_if_it_had_been_at_it
 
 
 def test_a_record_from_before_is_measured_too(measured: Measured, tmp_path: Path) -> None:
-    """It has no rows of its own, and gets those of the other tasks."""
+    """It has no rows of its own, and gets none of the other tasks: its count would be of these alone."""
     folder, record = StudyFolder(tmp_path), run(trial(), tmp_path)
     folder.examples(record.id).unlink()
     old = record.model_dump_json(exclude={"examples", "also"})
     folder.record(record.id).write_text(old, encoding="utf-8")
     found = extend(with_others(trial(), measured.also[0]), folder)
     assert found.also == measured.record.also[:1]
-    assert list(contents(folder, found)) == [measured.also[0].canonical()]
+    assert found.examples is None
+    assert not folder.examples(record.id).exists()
+
+
+def test_a_reason_goes_with_its_task_and_a_score_with_its_data(measured: Measured, tmp_path: Path) -> None:
+    """The study first names one task, which could not be measured, and then another."""
+    sums, words = measured.also
+    record = not_extended(
+        with_others(trial(), sums), measured.record.model_copy(update={"also": ()}), "no room"
+    )
+    assert [lost.reason for lost in lacking(record)] == ["no room"]
+    later = not_extended(with_others(trial(), words), record, "its process died")
+    assert [(found.task, found.error) for found in later.also] == [(words, "its process died")]
+    scored = not_extended(with_others(trial(), sums, words), measured.record, "its process died")
+    assert scored.also == measured.record.also, "nothing was lost"
+    both = with_others(trial(), sums, words)
+    changed = tuple(found.model_copy(update={"fingerprint": "of other data"}) for found in scored.also)
+    stale = scored.model_copy(update={"also": changed})
+    assert missing(both, stale, current([both])) == (sums, words)
+    stale = not_extended(both, stale, "its process died")
+    assert [lost.task for lost in lacking(stale)] == [sums, words]
+    gone = words.model_copy(update={"params": {**words.params, "data": str(tmp_path / "gone")}})
+    kept = scored.also[1].model_copy(update={"task": gone})
+    lost = not_extended(with_others(trial(), gone), scored.model_copy(update={"also": (kept,)}), "no file")
+    assert [found.error for found in lost.also] == ["no file"], "nobody can tell whether it is of these data"
 
 
 def test_what_is_lost_is_told_and_the_trials_own_numbers_stay(measured: Measured, tmp_path: Path) -> None:

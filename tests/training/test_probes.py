@@ -14,7 +14,8 @@ from scipy.spatial.distance import cdist, jensenshannon
 from transformers import AutoModelForCausalLM
 
 from softprior import assets
-from softprior.inputs.specs import Probe, Spec, TrialSpec
+from softprior.inputs.base import Spec
+from softprior.inputs.specs import Probe, TrialSpec
 from softprior.methods import METHODS
 from softprior.prompt import Place, Prompt, Row
 from softprior.results.folder import StudyFolder

@@ -174,6 +174,18 @@ def test_a_generation_that_forgets_the_prompt_is_found(trained: Trained) -> None
     assert found["generation"].number < 0.7
 
 
+@pytest.mark.parametrize(("rows", "verdict"), [(1, "passed"), (2, "fault")])
+def test_one_tie_of_the_first_two_logits_is_no_fault(trained: Trained, rows: int, verdict: str) -> None:
+    """Generation ends one answer, or both, with another token than the other path's first choice."""
+
+    def generate(prompt: Prompt, batch: Batch, *, max_new: int, stop: frozenset[int]) -> list[list[int]]:
+        told = tiny().host.generate(prompt, batch, max_new=max_new, stop=stop)
+        return [[*own[:-1], own[-1] + 1] if i < rows else own for i, own in enumerate(told)]
+
+    found = trained.checks(Faulty(generate=generate))["generation"]
+    assert (found.verdict, found.number) == (verdict, 1 - rows / (2 * TOKENS))
+
+
 def test_a_posterior_file_whose_vectors_changed_is_found(trained: Trained, tmp_path: Path) -> None:
     spec, folder = trained.record.spec, StudyFolder(tmp_path)
     posterior = load_posterior(trained.folder.posterior(spec.id))

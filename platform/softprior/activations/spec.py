@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from softprior.assets.named import Named
-from softprior.inputs.specs import Entry, ModelSpec, Name, ResourcesSpec, Spec, TrackingSpec
+from softprior.inputs.base import Name, Spec
+from softprior.inputs.entries import Entry
+from softprior.inputs.specs import ModelSpec, ResourcesSpec, TrackingSpec
 from softprior.tasks.base import Split
 
 SITE = r"((encoder|decoder)\.)?((resid|key|value)\.(0|[1-9][0-9]*)|final)"

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from softprior.errors import UserError, nearest
-from softprior.inputs.specs import Name, Spec
+from softprior.inputs.base import Name, Spec
 from softprior.inputs.study_files import parse_value
 from softprior.inputs.validation import validate
 

@@ -12,8 +12,8 @@ from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from softprior.assets.cache import ensure
 from softprior.errors import UserError, nearest
+from softprior.inputs.base import SaysWhere
 from softprior.inputs.paths import home_path
-from softprior.inputs.specs import SaysWhere
 from softprior.results.storage import STORES, Location, RemotePath, location
 
 

@@ -21,6 +21,10 @@ _RESERVED = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
+_WORD = re.compile(r"[^\W_]")
+"""A letter or digit."""
+_JOINS_NEXT = re.compile(r"\n[^\n]*[^\W_]")
+_JOINS_LAST = re.compile(r"[^\W_][^\n]*\n")
 _BRACKETED = re.compile(r"<.+>|\[.+\]|>>.+<<|\|\|\|.+\|\|\|", re.DOTALL)
 
 
@@ -189,7 +193,7 @@ def in_front(tokenizer: Tokenizer, text: str) -> list[int]:
     reads as if a space followed the line break.
 
     Raises:
-        UserError: these and an input's tokens are not those of both as one text.
+        UserError: these and an input's tokens are not those of both as one text, or are not for some words.
     """
 
     def plain(words: str) -> list[int]:
@@ -204,7 +208,40 @@ def in_front(tokenizer: Tokenizer, text: str) -> list[int]:
                 f"{text[-20:]!r} differently when {following[:20]!r} follows on the next line; write another "
                 "text, or leave the method out"
             )
+    over = next((token for token in texts(tokenizer) if _JOINS_NEXT.search(token)), None)
+    if over is not None:  # as some rows may begin with
+        raise UserError(
+            "a text in front of the input must keep its tokens, but this model's tokenizer has tokens such "
+            f"as {over[:20]!r} for a line break and the word that follows; leave the method out"
+        )
     return tokens
+
+
+@lru_cache(maxsize=4)
+def texts(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """The text of each token, by id."""
+    return tuple(tokenizer.batch_decode([[i] for i in range(len(tokenizer))]))
+
+
+def stopping(tokenizer: Tokenizer, stop: Iterable[str]) -> frozenset[int]:
+    """The end-of-sequence token, and every token whose text has a stop text and no word before it.
+
+    Of a token that is not generated nothing is left, so those with a word before the stop text have to be
+    generated, and the answer is cut afterwards. White space and punctuation, which most tokenizers join with
+    line breaks, are no loss: metrics drop them.
+    """
+    found = {
+        i
+        for i, text in enumerate(texts(tokenizer))
+        if any(end in text and not _WORD.search(text.partition(end)[0]) for end in stop)
+    }
+    end = tokenizer.eos_token_id
+    return frozenset(found if end is None else found | {end})
+
+
+def joins_words_and_breaks(tokenizer: Tokenizer) -> bool:
+    """Whether a token has a word and the line break behind it."""
+    return any(_JOINS_LAST.search(text) for text in texts(tokenizer))
 
 
 def chunks(tokenizer: Tokenizer, document: str, length: int) -> list[list[int]]:

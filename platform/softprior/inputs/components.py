@@ -14,8 +14,9 @@ from urllib.request import url2pathname
 from pydantic import ValidationError
 
 from softprior.errors import UserError, nearest
+from softprior.inputs.base import SaysWhere, Spec, SpecT
+from softprior.inputs.entries import Entry, Shown
 from softprior.inputs.sources import sources_hash
-from softprior.inputs.specs import Entry, SaysWhere, Shown, Spec, SpecT
 from softprior.inputs.validation import validate, validate_inner
 
 
@@ -168,6 +169,10 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
         at = f"{at}.{entry.name}" if at else ""
         meant = self._meant(entry)
         return validate(self[meant.name], meant.params, where, at)
+
+    def kind(self, entry: Entry) -> type[SpecT] | None:
+        """The kind of the component that an entry names, whatever its parameters; None if it is unknown."""
+        return self.get(self._meant(entry).name)
 
     def components(self, entries: Sequence[Entry], where: str, axis: str) -> list[SpecT]:
         """The components of one axis of a study.

@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from softprior.inputs.specs import Entry, TrialSpec
+from softprior.inputs.entries import Entry
+from softprior.inputs.specs import TrialSpec
 
 LONG = 24
 """Characters above which a text is abbreviated, if it can then still be told from the others."""
@@ -30,6 +31,11 @@ class Axes(NamedTuple):
     regularisers: tuple[str, ...] = ()
     rate: str | None = None
     seed: str | None = None
+    twin: str | None = None
+
+
+TWIN = "twin"
+"""What is said of a trial that is the twin of another, which has the same axes."""
 
 
 def axes(trials: Sequence[TrialSpec]) -> dict[str, Axes]:
@@ -50,7 +56,8 @@ def axes(trials: Sequence[TrialSpec]) -> dict[str, Axes]:
         if trial.prior is not None and trial.rate is not None:
             own = tuple(terms[term.canonical()] for term in trial.regularisers)
             prior = priors[trial.prior.canonical()]
-            there = Axes(*there[:2], prior, own, trial.rate.label, str(trial.seed))
+            twin = None if trial.twin is None else TWIN
+            there = Axes(*there[:2], prior, own, trial.rate.label, str(trial.seed), twin)
         found[trial.id] = there
     return found
 
@@ -58,7 +65,7 @@ def axes(trials: Sequence[TrialSpec]) -> dict[str, Axes]:
 def labels(trials: Sequence[TrialSpec]) -> dict[str, str]:
     """Task, method, prior, regularisers, rate and seed of every trial in a line, by trial id.
 
-    `arithmetic · soft · isotropic(scale=0.1) · 0.005 · seed 0`, see `axes`.
+    `arithmetic · soft · isotropic(scale=0.1) · 0.005 · seed 0`, see `axes`; that of a twin ends in `twin`.
     """
     return {trial: in_line(own) for trial, own in axes(trials).items()}
 

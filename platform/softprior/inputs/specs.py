@@ -1,212 +1,20 @@
 """What a user writes: a study file, strict and frozen, and the trial specs that come out of it.
 
 A spec rejects unknown keys and wrong types, and says so in one sentence with the file, the key, the
-value and the nearest valid choice. Nothing here knows which priors, methods or tasks exist: an
-`Entry` is a name with parameters, and the table it belongs to turns it into a component.
+value and the nearest valid choice.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    PrivateAttr,
-    SerializerFunctionWrapHandler,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from softprior.errors import hidden
-
-
-class Spec(BaseModel):
-    """A frozen value with checked fields; the base of everything in a study file."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        validate_default=True,
-        ser_json_inf_nan="constants",  # not null, which would give NaN and null the same identity
-    )
-
-    def canonical(self) -> str:
-        """The JSON text that identifies the value: keys sorted, every default written out.
-
-        Raises:
-            ValueError: a parameter is not finite, so it has no form in JSON.
-        """
-        return _canonical(self.model_dump(mode="json"))
-
-
-def _canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _checked_name(name: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,63}", name):
-        raise ValueError(
-            "must be 1 to 64 lower-case letters, digits, '_', '-' or '.', the first a letter or digit; "
-            "it becomes a folder's name"
-        )
-    return name
-
-
-Name = Annotated[str, AfterValidator(_checked_name)]
-
-
-def _with_words(text: str) -> str:
-    if not text.strip():
-        raise ValueError("must not be empty or blank; write a text")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_with_words)]
-"""A text that says something, kept as it is written."""
-
-Address = Annotated[str, PlainSerializer(hidden, when_used="json")]
-"""An address that may contain a password, which is hidden wherever the spec is written down."""
-
-SpecT = TypeVar("SpecT", bound=Spec)
-
-
-class SaysWhere:
-    """Marks, in the type of a parameter, that its value says where a file is.
-
-    Contents have fingerprints, so where they are does not belong to a trial's identity:
-    `Annotated[str, SaysWhere()]`.
-    """
-
-
-class Shown(NamedTuple):
-    """What people see of an entry.
-
-    Attributes:
-        name: its label, or else the name of its component.
-        params: those that are not at their defaults.
-    """
-
-    name: str
-    params: dict[str, object]
-
-
-LABEL = "label"
-"""Key of an entry's label, beside the name of its component."""
-
-
-class Entry(Spec):
-    """A component by name, with parameters: `isotropic` or `{isotropic: {scale: 0.02}}` in YAML.
-
-    Entries with the same name and parameters are equal, whatever is shown of them.
-    """
-
-    name: str
-    params: dict[str, object] = {}
-    _shown: Shown | None = PrivateAttr(default=None)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_yaml(cls, value: object) -> object:
-        return value if isinstance(value, cls) else _entry(value)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Entry):
-            return NotImplemented
-        return (self.name, self.params) == (other.name, other.params)
-
-    @property
-    def shown(self) -> Shown:
-        """What people see; the defaults of an entry that no table has made are unknown, apart from null."""
-        if self._shown is not None:
-            return self._shown
-        return Shown(self.name, {key: value for key, value in self.params.items() if value is not None})
-
-    def shown_as(self, shown: Shown) -> Entry:
-        """The same entry under another name, or with other parameters, for people."""
-        found = self.model_copy()
-        found._shown = shown
-        return found
-
-
-def _entry(value: object) -> object:
-    """An entry as it is in JSON."""
-    if isinstance(value, str):
-        return {"name": value}
-    if isinstance(value, Entry):
-        return {"name": value.name, "params": value.params}
-    if isinstance(value, dict) and "name" in value:
-        return value
-    if isinstance(value, dict) and len(value) == 1:
-        name, params = next(iter(value.items()))
-        if params is None or isinstance(params, dict):
-            return {"name": name, "params": params or {}}
-    if isinstance(value, dict) and LABEL in value:
-        raise ValueError("cannot have a label, unlike the entries of an axis; remove the label")
-    raise ValueError("must be a name, or one name with its parameters, as {NAME: {PARAMETER: VALUE}}")
-
-
-def _checked_label(label: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,19}", label):
-        raise ValueError(
-            "must be 1 to 20 letters, digits, '_', '-', '.' or '+', the first a letter or digit; it stands "
-            "in the rows of tables"
-        )
-    return label
-
-
-class LabelledEntry(Entry):
-    """An entry of an axis, which may have a label: `{isotropic: {scale: 0.02}, label: narrow}` in YAML.
-
-    A label is only for people and is no part of what trials are.
-    """
-
-    label: Annotated[str, AfterValidator(_checked_label)] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_yaml(cls, value: object) -> object:
-        if isinstance(value, cls):
-            return value
-        if not isinstance(value, dict) or len(value) == 1 or LABEL not in value:
-            return _entry(value)
-        found = _entry({key: inner for key, inner in value.items() if key != LABEL})
-        return {**found, LABEL: value[LABEL]} if isinstance(found, dict) else found
-
-    @model_serializer(mode="wrap")
-    def _to_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        found: dict[str, object] = handler(self)
-        return {key: value for key, value in found.items() if key != LABEL or value is not None}
-
-
-_NONE: tuple[object, ...] = ("none", {"none": None}, {"none": {}})
-
-
-def _several(value: object) -> object:
-    if value in _NONE:
-        return ()
-    if isinstance(value, str | dict | Entry):
-        return (value,)
-    if not isinstance(value, list | tuple):
-        raise ValueError(
-            "must be a name, one name with its parameters, or a list of these; for no regulariser write none"
-        )
-    if any(entry in _NONE for entry in value):
-        raise ValueError(
-            "none means no regulariser and cannot be in a list with others; leave it out, or write none "
-            "instead of the list"
-        )
-    return tuple(value)
+from softprior.inputs.base import Address, Name, Spec, canonical_text
+from softprior.inputs.entries import Entry, LabelledEntry, Regularisers
 
 
 class Rate(Spec):
@@ -322,10 +130,6 @@ Probe = Literal["removal", "projection"]
 """A way in which a finished prompt is changed to see what its vectors do, see `records.Removal`."""
 
 
-AFTERWARDS = ("also", "probes")
-"""Fields of `EvaluationSpec` that finished trials catch up on, so that they are not part of an identity."""
-
-
 class EvaluationSpec(Spec):
     """How much is evaluated. Validation examples draw curves; test examples are read once, at the end.
 
@@ -338,6 +142,8 @@ class EvaluationSpec(Spec):
             identity: a finished trial is measured on them without being trained again.
         probes: ways in which a trial's final prompt is changed and measured again on test examples. Not part
             of its identity either.
+        twin: also train the first seed of each setting a second time, from a start moved by rounding's size:
+            a trial of its own (`TrialSpec.twin`). In the specs of trials it is always false.
     """
 
     examples: Annotated[int, Field(ge=1)] = 256
@@ -346,12 +152,17 @@ class EvaluationSpec(Spec):
     context_shuffle: bool = True
     also: tuple[Entry, ...] = ()
     probes: tuple[Probe, ...] = ()
+    twin: bool = False
 
     @model_serializer(mode="wrap")
     def _to_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Leaves out what evaluations once did not have and do not use, so that their texts stay the same."""
         found: dict[str, object] = handler(self)
-        return {key: value for key, value in found.items() if key not in AFTERWARDS or getattr(self, key)}
+        return {key: value for key, value in found.items() if key not in LATER or getattr(self, key)}
+
+
+LATER = ("also", "probes", "twin")
+"""Fields that evaluations once did not have; what they say is no part of a trial's identity."""
 
 
 class ResourcesSpec(Spec):
@@ -442,8 +253,6 @@ class TrackingSpec(Spec):
         )
 
 
-Regularisers = Annotated[tuple[LabelledEntry, ...], BeforeValidator(_several)]
-"""One value of the axis `regularisers`: `none`, one term, or a list of terms."""
 Pairing = Literal["noise", "none"]
 
 
@@ -509,12 +318,13 @@ class TrialSpec(Spec):
     pairing: Pairing = "noise"
     training: TrainingSpec | None
     evaluation: EvaluationSpec
+    twin: Annotated[float, Field(gt=0)] | None = None
 
     @model_serializer(mode="wrap")
     def _to_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Leaves out empty fields that trials once did not have, so that their texts stay the same."""
         found: dict[str, object] = handler(self)
-        empty = {"corrections": (), "code": (), "paths": None}
+        empty = {"corrections": (), "code": (), "paths": None, "twin": None}
         absent = {key for key, value in empty.items() if getattr(self, key) == value}
         return {key: value for key, value in found.items() if key not in absent}
 
@@ -548,12 +358,17 @@ class TrialSpec(Spec):
         """
         value = self.without_paths()
         del value["model"]
-        for key in AFTERWARDS:
-            value["evaluation"].pop(key, None)
+        for later in LATER:
+            value["evaluation"].pop(later, None)
         if self.training is not None:
             del value["training"]["checkpoint"]
             if self.training.normalisation == "step":
                 del value["training"]["normalisation"]
         if self.pairing == "noise":
             del value["pairing"]
-        return hashlib.sha256(_canonical(value).encode()).hexdigest()[:16]
+        return hashlib.sha256(canonical_text(value).encode()).hexdigest()[:16]
+
+    @property
+    def original(self) -> str | None:
+        """Of a twin: the id of the trial that it repeats from a moved start; None for all other trials."""
+        return None if self.twin is None else self.model_copy(update={"twin": None}).id

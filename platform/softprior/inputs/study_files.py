@@ -11,8 +11,9 @@ import yaml
 from yaml.reader import ReaderError
 
 from softprior.errors import UserError, nearest
+from softprior.inputs.base import Spec, SpecT
 from softprior.inputs.paths import home_path
-from softprior.inputs.specs import Spec, SpecT, StudySpec
+from softprior.inputs.specs import StudySpec
 from softprior.inputs.validation import NUMBER, Key, Written, path_of, shown, validate
 
 INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Zs"}

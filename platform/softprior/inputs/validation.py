@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from softprior.errors import UserError, hidden, nearest
-from softprior.inputs.specs import Spec, SpecT
+from softprior.inputs.base import Spec, SpecT
 
 NUMBER = re.compile(r"[-+]?(?!0\d)(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$")
 """A number as YAML 1.2 writes it; YAML 1.1 reads 1e-3 as text."""

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from softprior.assets.tokens import asked, opened, vocabulary_ids
 from softprior.errors import UserError
-from softprior.inputs.specs import Entry, ModelSpec
+from softprior.inputs.entries import Entry
+from softprior.inputs.specs import ModelSpec
 from softprior.inputs.validation import validate
 from softprior.library import arguments
 from softprior.library.arguments import PromptLike

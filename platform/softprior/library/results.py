@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from softprior.errors import UserError
-from softprior.inputs.labels import SHORTEST, counted, labels
+from softprior.inputs.labels import SHORTEST, TWIN, counted, labels
 from softprior.library.examples import examples_table
 from softprior.library.sanity import sanity_table
+from softprior.library.twins import pairs_table
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, load_records, read_study
 from softprior.results.storage import Location, local_copy, location
@@ -71,7 +72,7 @@ def full_id(trial: str, known: Collection[str]) -> str:
         )
     raise UnknownTrialError(
         f"'{trial}' is not the id of one of these {counted(len(known), 'trial')}, nor its first {SHORTEST} "
-        "or more characters; Results.trials lists the ids, also of trials that have not ended"
+        "or more characters; Results.table lists the ids, also of twins and of trials that have not ended"
     )
 
 
@@ -116,7 +117,16 @@ class Results:
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """trials.parquet: one row per trial; docs/results.md says what each column means.
+        """One row per trial, twins left out; docs/results.md says what each column means.
+
+        Raises:
+            UserError: the first run of the study has not ended.
+        """
+        return self.table[self.table[TWIN].isna()].reset_index(drop=True)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """trials.parquet as it is: one row per trial, twins among them, whose column `twin` is not null.
 
         Raises:
             UserError: the first run of the study has not ended.
@@ -125,30 +135,53 @@ class Results:
 
         try:
             with local_copy(self.folder.table) as here:
-                return pd.read_parquet(here)
+                found = pd.read_parquet(here)
         except FileNotFoundError:
             raise UserError(
                 f"{self.folder.table} does not exist yet; wait for the run to end, or read the records"
             ) from None
+        # Tables from before there were twins have no such column.
+        return found if TWIN in found else found.assign(**{TWIN: None})
 
     @cached_property
     def records(self) -> Mapping[str, Record]:
-        """Everything that is known about each trial that has ended, by trial id (see `ByTrial`)."""
+        """Everything that is known about each trial that has ended, by trial id (see `ByTrial`).
+
+        Twins are left out: they are no further seeds, and in a mean over seeds they would count as such.
+        """
+        return ByTrial({i: record for i, record in self.ended.items() if record.spec.twin is None})
+
+    @cached_property
+    def twins(self) -> Mapping[str, Record]:
+        """The records of twins that have ended, by their own ids; `spec.original` is the trial repeated."""
+        return ByTrial({i: record for i, record in self.ended.items() if record.spec.twin is not None})
+
+    @cached_property
+    def ended(self) -> Mapping[str, Record]:
+        """The records of all trials that have ended, twins among them, in the study's order."""
         wanted = self.study["trials"]
         found = load_records(self.folder.records) if self._known is None else self._known
         return ByTrial({trial: found[trial] for trial in wanted if trial in found})
 
     @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """One row per trial and its twin, if both have finished: what rounding does to this study's numbers.
+
+        Columns: trial, twin, label (the trial's), test_loss, twin_test_loss, apart (the absolute difference).
+        """
+        return pairs_table(self.records, self.twins, self.labels)
+
+    @cached_property
     def labels(self) -> Mapping[str, str]:
-        """The label of each trial within the study, by trial id, as in `trials`.
+        """The label of each trial within the study, by trial id, as in `table`.
 
         Until the first run has ended there are only records, which do not have the labels of the study file.
         """
         if self.folder.table.exists():
-            return ByTrial(zip(self.trials.trial, self.trials.label, strict=True))
+            return ByTrial(zip(self.table.trial, self.table.label, strict=True))
         from softprior.training.recognised import recognised
 
-        return ByTrial(labels([recognised(record.spec) for record in self.records.values()]))
+        return ByTrial(labels([recognised(record.spec) for record in self.ended.values()]))
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -185,12 +218,12 @@ class Results:
 
     @cached_property
     def sanity(self) -> pd.DataFrame:
-        """One row per finished trial and check of it; docs/results.md says what each check measures.
+        """One row per finished trial, twins among them, and check; docs/results.md says what each measures.
 
         Columns: trial, label, check, number, verdict (`passed`, `alarm` or `fault`), words (what is wrong;
         null if it passed). Trials from before there were checks have no rows.
         """
-        return sanity_table(self.records, self.labels)
+        return sanity_table(self.ended, self.labels)
 
     @cached_property
     def posteriors(self) -> Mapping[str, Posterior]:

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field
 
 from softprior.errors import UserError
-from softprior.inputs.specs import Spec
+from softprior.inputs.base import Spec
 from softprior.prompt import Kind, Place, Stack
 
 

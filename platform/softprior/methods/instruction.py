@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from softprior.inputs.specs import Text
+from softprior.inputs.base import Text
 from softprior.methods.base import Method
 from softprior.prompt import Place, Stack
 

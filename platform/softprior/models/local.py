@@ -395,6 +395,7 @@ class LocalLM:
         self._sites.require_residual(sites)
         kept = prompt.get(Place(0))
         found: dict[str, Tensor] = {}
+        self._apart(prompt, torch.ones(1, dtype=torch.long))  # refuses lengths that blocks see differently
         if kept is not None:
             token = torch.zeros(1, dtype=torch.long, device=self.device)
             with self._sites.fronts(found, sites, len(kept)):

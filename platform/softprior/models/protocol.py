@@ -179,13 +179,17 @@ class FrozenLM(Protocol):
         """Feeds the states of all real text tokens at the sites to a statistic and returns it."""
 
     def prompt_states(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Float[Tensor, "_ H"]]:
-        """The states of the prompt's own vectors at residual sites, float32; no text changes them.
+        """The states of the prompt's own vectors at residual sites, float32.
+
+        No text changes them, unless the family's rotation depends on the length (`ModelInfo.steady`): then
+        they are those in front of one token.
 
         At `resid.l` these are the vectors cut at block l, followed by the states of the vectors kept from
         block 0 on. A site where the prompt has neither is left out; keys and values are not states.
 
         Raises:
-            UserError: there is no such residual site, or the model reads a prompt together with the text.
+            UserError: there is no such residual site, the model reads a prompt together with the text, or its
+                rotation would differ between blocks with and without cut vectors.
         """
 
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softprior.inputs.specs import Spec
+from softprior.inputs.base import Spec
 from softprior.prompt import Kind, Place, Shape
 from softprior.statistics.reference import Reference
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from softprior.assets import fingerprints
 from softprior.assets.named import Named, here, here_with
 from softprior.errors import UserError
-from softprior.inputs.specs import Spec
+from softprior.inputs.base import Spec
 from softprior.priors.base import FitKey, Outline, PriorSource
 from softprior.priors.cache import Fit, cached_fit
 from softprior.prompt import Place, Shape

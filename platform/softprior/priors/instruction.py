@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softprior.errors import UserError
-from softprior.inputs.specs import Text
+from softprior.inputs.base import Text
 from softprior.priors.base import Distribution, Prior, PriorSource
 
 

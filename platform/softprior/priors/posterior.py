@@ -36,7 +36,7 @@ class PosteriorPrior(Prior):
 
     Attributes:
         file: `results/STUDY/posteriors/TRIAL.safetensors`; or `results/STUDY`, whose one posterior with
-            vectors for this trial's places is taken. Both may be in a bucket.
+            vectors for this trial's places is taken, twins left out. Both may be in a bucket.
         spread: standard deviation of the noise on every coordinate, as a multiple of the vectors' root
             mean square; 0 copies them exactly.
     """
@@ -84,7 +84,7 @@ class PosteriorPrior(Prior):
             )
         if not file.is_dir():
             return (file,)
-        files = tuple(sorted((file / "posteriors").glob(FILES)))
+        files = tuple(path for path in sorted((file / "posteriors").glob(FILES)) if not _is_twin(path))
         if not files:
             raise UserError(f"the study in {self.file} has no posteriors; run it first, or give a file")
         return files
@@ -123,10 +123,15 @@ def _fingerprint(posterior: Posterior) -> str:
 
 
 class _Contents(NamedTuple):
-    """What a posterior file's vectors belong to: the model, and the shape of the final vectors by place."""
+    """What a posterior file's vectors belong to: the model, and the shape of the final vectors by place.
+
+    Attributes:
+        twin: whether they are a twin's, of which the same study has the original.
+    """
 
     model: str
     shapes: dict[Place, tuple[int, int]]
+    twin: bool
 
 
 def _contents(path: Path) -> _Contents:
@@ -138,7 +143,17 @@ def _contents(path: Path) -> _Contents:
 def _read(path: Path, changed: int) -> _Contents:  # noqa: ARG001  a file written anew is read anew
     posterior = load_posterior(path)
     shapes = {place: (len(vectors), vectors.shape[1]) for place, vectors in posterior.final.items()}
-    return _Contents(str(posterior.header.get("model", {}).get("fingerprint")), shapes)
+    spec = posterior.header.get("spec")
+    twin = isinstance(spec, dict) and spec.get("twin") is not None
+    return _Contents(str(posterior.header.get("model", {}).get("fingerprint")), shapes, twin)
+
+
+def _is_twin(path: Path) -> bool:
+    """Whether a file is a twin's; of a damaged one nobody knows, and whoever reads it says so."""
+    try:
+        return _contents(path).twin
+    except UserError:
+        return False
 
 
 def _require_fits(path: Path, source: PriorSource | Outline) -> None:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from softprior.inputs.specs import Spec
+from softprior.inputs.base import Spec
 from softprior.priors import Distribution, Outline, Prior, PriorSource
 
 Term = Callable[[Float[Tensor, "P H"]], Float[Tensor, ""]]

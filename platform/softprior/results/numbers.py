@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator
 
-from softprior.inputs.specs import Spec
+from softprior.inputs.base import Spec
 
 
 def _known(value: object) -> object:

@@ -11,7 +11,9 @@ from typing import Any, Literal
 from pydantic import ValidationError, field_validator
 
 from softprior.errors import UserError
-from softprior.inputs.specs import Entry, Probe, Spec, TrialSpec
+from softprior.inputs.base import Spec
+from softprior.inputs.entries import Entry
+from softprior.inputs.specs import Probe, TrialSpec
 from softprior.inputs.validation import path_of
 from softprior.results.files import write_json
 from softprior.results.sanity import Check

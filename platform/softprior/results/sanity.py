@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from softprior.inputs.specs import Spec
+from softprior.inputs.base import Spec
 
 Verdict = Literal["passed", "alarm", "fault"]
 """`fault`: numbers of the trial are wrong. `alarm`: they are right, but may not mean what one would think."""

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from softprior.errors import UserError
+from softprior.inputs.base import SpecT
 from softprior.inputs.components import Table
-from softprior.inputs.specs import Entry, LabelledEntry, SpecT
+from softprior.inputs.entries import Entry, LabelledEntry
 
 
 class Called(NamedTuple):

@@ -7,27 +7,30 @@ from typing import Any
 
 import torch
 
-from softprior.inputs.labels import Axes, axes, common, common_in_words, counted, in_line, labels, names
-from softprior.inputs.specs import Entry, Pairing, StudySpec, TrialSpec
+from softprior.inputs.entries import Entry
+from softprior.inputs.labels import (
+    Axes,
+    axes,
+    by_number,
+    common,
+    common_in_words,
+    counted,
+    in_line,
+    labels,
+    names,
+)
+from softprior.inputs.specs import Pairing, StudySpec, TrialSpec
 from softprior.results.records import Record
 from softprior.studies.cluster import elsewhere
-from softprior.studies.estimate import (
-    comparisons,
-    hours,
-    other_cost,
-    seeds_needed,
-    smallest_p,
-    total_cost,
-    trial_cost,
-    trials_at_once,
-)
+from softprior.studies.components import Components
+from softprior.studies.estimate import hours, other_cost, total_cost, trial_cost, trials_at_once
 from softprior.studies.fits import fits
 from softprior.studies.placement import concurrent, machine_cpus, room, shared, trial_threads
 from softprior.studies.plan import Plan
 from softprior.tasks import TASKS, prepare
 from softprior.tasks.base import Look, Quarantined
+from softprior.training import also, probes
 from softprior.training.also import other_tasks
-from softprior.training.probes import probes_of
 from softprior.training.threads import CORE_FLOPS
 from softprior.training.trial import STILL
 
@@ -45,6 +48,7 @@ def describe(plan: Plan, most: float = 0) -> list[str]:
     """Lines for the terminal.
 
     Args:
+        plan: with the trials that are to run, which may be a part of the study's.
         most: trials that are listed one by one; for more there is one line per task and method.
     """
     study, cost = plan.study, total_cost(plan.trials, plan.components)
@@ -53,31 +57,25 @@ def describe(plan: Plan, most: float = 0) -> list[str]:
     if most:
         lines += [f"  {line}" for line in (_every(plan) if count <= most else _summary(plan))]
     lines += [f"  note: {note}" for note in plan.notes]
+    lines += [f"  {line}" for line in _twins(plan.trials)]
     lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated")
     lines.append(f"  {running(plan)}")
     lines += [f"  {line}" for line in fitting(plan)]
     if any(trial.prior is not None for trial in plan.trials):
-        lines += [f"  {line}" for line in _evidence(plan)]
         lines.append(f"  {DRAWS[study.pairing]}")
     return lines
 
 
-def _evidence(plan: Plan) -> list[str]:
-    """What the seeds can show about priors."""
-    smallest, seeds = smallest_p(plan.study), len(set(plan.study.seeds))
-    lines = [
-        f"{counted(seeds, 'seed')}: comparing two priors can give p = {smallest:.2g} at best"
-        + ("" if smallest <= 0.05 else " (six seeds are the fewest for 0.05)")
+def _twins(trials: Sequence[TrialSpec]) -> list[str]:
+    """How many of the trials are twins, and what they are for."""
+    twins = [trial for trial in trials if trial.twin is not None]
+    if not twins:
+        return []
+    they = by_number(len(twins), "repeats a trial", "repeat trials")
+    return [
+        f"{counted(len(twins), 'twin')} among them {they} of the first seed from a start moved by "
+        f"{twins[0].twin:g} of each vector's norm: what comes out apart is rounding, amplified by training"
     ]
-    tests = comparisons(plan.trials)
-    needed = seeds_needed(tests)
-    if tests > 1 and needed > seeds:
-        corrected = min(1.0, tests * smallest)
-        lines.append(
-            f"{tests} comparisons with the first prior: p = {corrected:.2g} at best after Holm's correction "
-            f"({needed} seeds are the fewest for 0.05)"
-        )
-    return lines
 
 
 def _every(plan: Plan) -> list[str]:
@@ -110,6 +108,8 @@ def _summary(plan: Plan) -> list[str]:
             "seed": {trial.seed for trial in trials if trial.seed is not None},
         }
         several = [counted(len(values), axis) for axis, values in axes.items() if len(values) > 1]
+        twins = sum(trial.twin is not None for trial in trials)
+        several += [counted(twins, "twin")] if twins else []
         of = f" ({', '.join(several)})"
         cost = total_cost(trials, plan.components)
         what = f"{counted(len(trials), 'trial')}{of if several else ''}"
@@ -188,13 +188,13 @@ def fitting(plan: Plan) -> list[str]:
     return [f"not counted: {count}{tokens} ({what}), made once for all trials, then cached: {_guess(time)}"]
 
 
-def extending(plan: Plan, trials: Sequence[TrialSpec]) -> str:
+def extending(trials: Sequence[TrialSpec], components: Components) -> str:
     """A line about finished trials that are measured on other tasks or probed now."""
     entries = {entry.canonical(): entry for trial in trials for entry in trial.evaluation.also}
-    probes = dict.fromkeys(probe for trial in trials for probe in probes_of(trial))
+    wanted = dict.fromkeys(probe for trial in trials for probe in probes.probes_of(trial))
     ways = [f"measured on {', '.join(names(entries.values()).values())} too"] if entries else []
-    ways += [f"probed ({', '.join(probes)})"] if probes else []
-    cost = other_cost(trials, plan.components)
+    ways += [f"probed ({', '.join(wanted)})"] if wanted else []
+    cost = other_cost(trials, components)
     return (
         f"{counted(len(trials), 'finished trial')} {' and '.join(ways)}, "
         f"from the saved posteriors: at most {cost.evaluated:,} positions"
@@ -202,7 +202,11 @@ def extending(plan: Plan, trials: Sequence[TrialSpec]) -> str:
 
 
 def closing_notes(records: Iterable[Record]) -> list[str]:
-    """What users should know about finished trials besides their numbers."""
+    """What users should know about finished trials besides their numbers.
+
+    Args:
+        records: with the specs that the study has now.
+    """
     known = list(records)
     return [*data_notes(known), *_still(known), *_unmeasured(known)]
 
@@ -210,13 +214,14 @@ def closing_notes(records: Iterable[Record]) -> list[str]:
 def _unmeasured(records: Iterable[Record]) -> list[str]:
     """Which trials lack another task or a probe, one sentence for each of these, and the first reason."""
     found: dict[str, list[tuple[TrialSpec, str]]] = {}
-    entries = names(other.task for record in records for other in record.also)
+    entries = names(entry for record in records for entry in record.spec.evaluation.also)
     for record in records:
-        errors = [(f"measured on {entries[one.task.canonical()]}", one.error) for one in record.also]
-        errors += [(f"probed ({one.probe})", one.error) for one in record.probes]
-        for what, error in errors:
-            if error is not None:
-                found.setdefault(what, []).append((record.spec, error))
+        reasons = [
+            (f"measured on {entries[task.canonical()]}", reason) for task, reason in also.lacking(record)
+        ]
+        reasons += [(f"probed ({probe})", reason) for probe, reason in probes.lacking(record)]
+        for what, reason in reasons:
+            found.setdefault(what, []).append((record.spec, reason))
     return [
         f"{counted(len(lost), 'trial')} not {what}, the first {labels([spec])[spec.id]}: {reason}"
         for what, lost in found.items()

@@ -1,4 +1,4 @@
-"""What a study will cost and what it can show, before it runs."""
+"""What a study will cost, before it runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from softprior.inputs.specs import EvaluationSpec, ResourcesSpec, StudySpec, TrialSpec
+from softprior.inputs.specs import EvaluationSpec, ResourcesSpec, TrialSpec
 from softprior.studies.components import Components
 from softprior.studies.placement import machine_cpus
 from softprior.tasks import Task
@@ -100,27 +100,3 @@ def trials_at_once(resources: ResourcesSpec) -> int:
     if resources.gpus:
         room = min(room, math.floor(torch.cuda.device_count() / resources.gpus))
     return room if resources.concurrent is None else min(room, resources.concurrent)
-
-
-def smallest_p(study: StudySpec) -> float:
-    """The smallest two-sided p-value that comparing two priors over these seeds can give.
-
-    The unit is a seed and the test flips signs of paired differences: 2 / 2^seeds, at most 1.
-    """
-    return float(min(1.0, 2.0 / 2 ** len(set(study.seeds))))
-
-
-def comparisons(trials: Iterable[TrialSpec]) -> int:
-    """Number of comparisons of priors with the study's first one, over tasks, methods and regularisers."""
-    cells: dict[tuple[object, ...], set[str]] = {}
-    for trial in trials:
-        if trial.prior is not None:
-            terms = tuple(term.canonical() for term in trial.regularisers)
-            cell = (trial.task.canonical(), trial.method.canonical(), terms)
-            cells.setdefault(cell, set()).add(trial.prior.canonical())
-    return sum(len(priors) - 1 for priors in cells.values())
-
-
-def seeds_needed(tests: int, level: float = 0.05) -> int:
-    """The fewest seeds with which sign flips can reach a level after Holm's correction for some tests."""
-    return math.ceil(math.log2(2 * max(1, tests) / level))

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from softprior.errors import UserError
 from softprior.inputs.specs import StudySpec, TrialSpec
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, load_records
+from softprior.studies.components import Components
 from softprior.training.events import Observer
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ class Planned(Protocol):
     def trials(self) -> tuple[TrialSpec, ...]: ...
     @property
     def spec(self) -> dict[str, object]: ...
+    @property
+    def components(self) -> Components: ...
 
 
 @dataclass(frozen=True)
@@ -39,14 +42,20 @@ class Work:
         kept: records of trials that ended in an earlier run and do not run again, by trial id.
         superseded: finished trials that do run again, because other code made their records.
         total: final number of trials, including those that a search has yet to propose.
-        extended: finished trials that are measured on other tasks or probed now, without being trained again.
+        extended: records of finished trials that are measured on other tasks or probed now, without being
+            trained again, by trial id, with the specs that say so.
     """
 
     trials: tuple[TrialSpec, ...]
     kept: Mapping[str, Record]
     superseded: tuple[str, ...]
     total: int
-    extended: tuple[str, ...] = ()
+    extended: Mapping[str, Record] = field(default_factory=dict)
+
+    @property
+    def reused(self) -> dict[str, Record]:
+        """Records of trials that are not trained again, by trial id."""
+        return {**self.kept, **self.extended}
 
     @property
     def missing(self) -> tuple[TrialSpec, ...]:

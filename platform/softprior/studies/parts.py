@@ -7,9 +7,11 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from softprior.errors import UserError, nearest
+from softprior.inputs.base import SpecT
 from softprior.inputs.components import Table
+from softprior.inputs.entries import Entry
 from softprior.inputs.labels import counted
-from softprior.inputs.specs import SpecT, StudySpec
+from softprior.inputs.specs import StudySpec, TrialSpec
 from softprior.methods import METHODS, Method
 from softprior.priors import PRIORS, Prior
 from softprior.prompt import Shape
@@ -81,6 +83,32 @@ def resolve(study: StudySpec, where: str) -> Parts:
     if not any(entry.name == "none" for entry in study.methods):
         methods.insert(0, METHODS["none"]())
     return Parts(methods, priors, tasks, also, regularisers, len(study.methods), Called(labels))
+
+
+def shown(trial: TrialSpec, parts: Parts) -> TrialSpec:
+    """A trial of these components, shown under the labels that their study gives them."""
+    called = parts.called
+    methods = [(method.of_task(task.instruction), method) for method in parts.methods for task in parts.tasks]
+    known = {
+        "task": [called.entry(TASKS, task) for task in parts.tasks],
+        "method": [called.entry(METHODS, method, named) for method, named in methods],
+        "prior": [called.entry(PRIORS, prior) for prior in parts.priors],
+        "regularisers": [
+            called.entry(REGULARISERS, term) for several in parts.regularisers for term in several
+        ],
+    }
+
+    def of(axis: str, entry: Entry) -> Entry:
+        return next((found for found in known[axis] if found == entry), entry)
+
+    return trial.model_copy(
+        update={
+            "task": of("task", trial.task),
+            "method": of("method", trial.method),
+            "prior": None if trial.prior is None else of("prior", trial.prior),
+            "regularisers": tuple(of("regularisers", term) for term in trial.regularisers),
+        }
+    )
 
 
 def repeated(study: StudySpec, parts: Parts) -> list[str]:

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from softprior.assets.models import KnownModel, known_model
 from softprior.errors import UserError
+from softprior.inputs.base import SpecT
 from softprior.inputs.components import Table
 from softprior.inputs.labels import counted
 from softprior.inputs.labels import names as names_of
-from softprior.inputs.specs import SpecT, StudySpec, TrialSpec
+from softprior.inputs.specs import StudySpec, TrialSpec
 from softprior.methods import METHODS, Method
 from softprior.priors import PRIORS, Outline, Prior, assignment
 from softprior.prompt import Shape
@@ -27,6 +28,7 @@ from softprior.tasks import TASKS, Task
 from softprior.tasks.prepare import data_notes, look
 from softprior.training.corrections import model_facts
 from softprior.training.identity import files_fingerprint
+from softprior.training.twins import twins_of
 
 
 class Plan(NamedTuple):
@@ -34,7 +36,7 @@ class Plan(NamedTuple):
 
     Attributes:
         study: the file, as read.
-        trials: baselines first, without repetition.
+        trials: baselines first, twins last, without repetition.
         notes: settings that have no effect and unrequested additions, one sentence each.
         parts: what the file names.
         components: what its trials name.
@@ -108,7 +110,10 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
                 trials.setdefault(trial.id, trial)
     if any(method.trained for method in parts.methods) and all(t.training is None for t in trials.values()):
         raise UserError(f"{where}: priors: none of them can start any of the methods; {'; '.join(notes)}")
-    return Plan(study, tuple(trials.values()), tuple(notes), parts, components, model)
+    planned = list(trials.values())
+    if study.evaluation.twin:
+        planned += twins_of(planned, study.seeds[0])
+    return Plan(study, tuple(planned), tuple(notes), parts, components, model)
 
 
 class Cell(NamedTuple):
@@ -244,7 +249,7 @@ def _trials(study: StudySpec, parts: Parts, cell: Cell, fingerprint: str) -> lis
     task, data = called.entry(TASKS, cell.task), cell.task.fingerprint()
     where = TASKS.paths(cell.task, "task")
     entries = {entry.canonical(): entry for entry in map(TASKS.entry, parts.also)}
-    evaluation = study.evaluation.model_copy(update={"also": tuple(entries.values())})
+    evaluation = study.evaluation.model_copy(update={"also": tuple(entries.values()), "twin": False})
     code = {*TASKS.origins(cell.task), *METHODS.origins(cell.method)}
 
     def trial(**axes: object) -> TrialSpec:

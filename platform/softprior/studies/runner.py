@@ -124,7 +124,11 @@ def work_of(plan: Plan, folder: StudyFolder, again: bool) -> Work:
     superseded = tuple(record.id for record in of_other_code(finished.values())) if again else ()
     kept = {i: record for i, record in finished.items() if i not in superseded}
     specs, known = {trial.id: trial for trial in plan.trials}, current(plan.trials)
-    extended = tuple(i for i, record in kept.items() if lacks(specs[i], record, known))
+    extended = {
+        i: record.model_copy(update={"spec": specs[i]})
+        for i, record in kept.items()
+        if lacks(specs[i], record, known)
+    }
     whole = {i: record for i, record in kept.items() if i not in extended}
     return Work(plan.trials, whole, superseded, len(plan.trials), extended)
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from softprior.errors import UserError
-from softprior.inputs.labels import NO_TERMS, Axes, axes, labels, names
+from softprior.inputs.labels import NO_TERMS, TWIN, Axes, axes, labels, names
 from softprior.inputs.specs import Probe, TrialSpec
 from softprior.results.examples import NAMES as EXAMPLE_COLUMNS
 from softprior.results.files import write_atomically, write_json
@@ -74,6 +74,7 @@ LAST_COLUMNS = (
     ("positions_per_second", pa.float64()),
     ("peak_memory", pa.int64()),
     ("peak_gpu_memory", pa.int64()),
+    (TWIN, pa.string()),
 )
 """Columns behind them."""
 
@@ -160,9 +161,10 @@ def write_study(folder: StudyFolder, plan: Planned) -> None:
 def write_table(folder: StudyFolder, plan: Planned, records: dict[str, Record]) -> None:
     """Writes trials.parquet; trials that have not ended have the status `pending`."""
     known, shown = labels(plan.trials), axes(plan.trials)
-    also = {entry.canonical(): entry for trial in plan.trials for entry in trial.evaluation.also}
-    others, alone = names(also.values()), _alone(plan, records)
-    tasks = {key: TASKS.component(task) for key, task in {_task_key(t): t.task for t in plan.trials}.items()}
+    also = dict.fromkeys(entry.canonical() for t in plan.trials for entry in t.evaluation.also)
+    read = [plan.components.tasks[text] for text in also]
+    others = names(map(TASKS.entry, read))  # the names that `columns` gives them
+    tasks, alone = {_task_key(t): plan.components.task(t) for t in plan.trials}, _alone(plan, records)
     rows = []
     for trial in plan.trials:
         key = _task_key(trial)
@@ -171,7 +173,7 @@ def write_table(folder: StudyFolder, plan: Planned, records: dict[str, Record]) 
         row |= {"label": known[trial.id], "headline": tasks[key].headline, **_shown(shown[trial.id])}
         rows.append(row)
     probes = dict.fromkeys(probe for trial in plan.trials for probe in trial.evaluation.probes)
-    schema = columns(tasks.values(), map(TASKS.component, also.values()), probes)
+    schema = columns(tasks.values(), read, probes)
     table = pa.Table.from_pylist(rows, schema=schema)
     write_atomically(folder.table, lambda temporary: pq.write_table(table, temporary))
 
@@ -204,6 +206,7 @@ def _row(
         "model_fingerprint": trial.model_fingerprint,
         "data_fingerprint": trial.data_fingerprint,
         "baseline_loss": baseline,
+        TWIN: trial.original,
     }
     if trial.prior is not None and trial.rate is not None:
         row |= {

@@ -17,10 +17,11 @@ from softprior.inputs.labels import counted
 from softprior.inputs.specs import TrialSpec
 from softprior.results.folder import StudyFolder
 from softprior.results.provenance import code
-from softprior.results.records import load_record, save_record
+from softprior.results.records import Record, load_record, save_record
 from softprior.studies.watchdog import stalls
 from softprior.studies.worker import EVENTS, at, failed
 from softprior.training.events import Event, Failed, Notice, Observer
+from softprior.training.extension import left_out, not_extended
 
 logger = logging.getLogger(__name__)
 
@@ -94,12 +95,12 @@ class Events(tune.Callback):
         self._tell(spec, [Notice(0, notice, again=True)])
 
     def on_trial_complete(self, iteration: int, trials: Trials, trial: TuneTrial, **info: object) -> None:  # noqa: ARG002
-        self._ended(_spec(trial))
+        self._ended(_spec(trial), died=False)
 
     def on_trial_error(self, iteration: int, trials: Trials, trial: TuneTrial, **info: object) -> None:  # noqa: ARG002
         spec = _spec(trial)
         self._note_loss(spec, trial)
-        self._ended(spec)
+        self._ended(spec, died=True)
 
     def _tell(self, spec: TrialSpec, events: Sequence[Event]) -> None:
         for observer in self._observers:
@@ -123,21 +124,29 @@ class Events(tune.Callback):
         self._lost.setdefault(spec.id, []).append(loss)
         return loss
 
-    def _ended(self, spec: TrialSpec) -> None:
+    def _ended(self, spec: TrialSpec, died: bool) -> None:
         path = self._folder.record(spec.id)
-        if path.exists():
-            record = load_record(path)
+        if not path.exists():
+            record = self._save(failed(spec, self._why(spec), code()))
         else:
-            record = failed(spec, self._why(spec), code())
-            try:
-                save_record(path, record)
-            except (OSError, UserError) as error:
-                self.unwritten = self.unwritten or self._cannot_write(error)
-                reason = f"{record.error}; its record cannot be written ({error}): it runs again next time"
-                record = failed(spec, reason, code())
+            record = load_record(path)
+            if left_out(spec, record, untold=not died and spec.id not in self._said):
+                record = self._save(not_extended(spec, record, self._why(spec)))
         for observer in self._observers:
             with _guarded(observer):
                 observer.ended(record)
+
+    def _save(self, record: Record) -> Record:
+        """Writes a record for a process that could not. If that fails too, observers get the reason."""
+        try:
+            save_record(self._folder.record(record.id), record)
+        except (OSError, UserError) as error:
+            self.unwritten = self.unwritten or self._cannot_write(error)
+            if record.status != "failed":
+                return record
+            reason = f"{record.error}; its record cannot be written ({error}): it runs again next time"
+            return failed(record.spec, reason, code())
+        return record
 
     def _cannot_write(self, error: OSError | UserError) -> UserError:
         if isinstance(error, UserError):

@@ -1,7 +1,7 @@
 """Tasks that a prompt is trained for, one per file, all of them in `TASKS`."""
 
 from softprior.inputs.components import Table
-from softprior.inputs.specs import Entry
+from softprior.inputs.entries import Entry
 from softprior.tasks.arithmetic import Arithmetic
 from softprior.tasks.base import Task
 from softprior.tasks.cloze import Cloze

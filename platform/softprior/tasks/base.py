@@ -12,7 +12,7 @@ from pydantic import Field
 
 from softprior.assets.tokens import Tokenizer, joined
 from softprior.errors import UserError
-from softprior.inputs.specs import Spec
+from softprior.inputs.base import Spec
 from softprior.prompt import Row
 
 Split = Literal["train", "validation", "test"]

@@ -12,8 +12,8 @@ from pydantic import Field, field_validator
 
 from softprior.assets.data import data_fingerprint
 from softprior.errors import UserError
+from softprior.inputs.base import SaysWhere
 from softprior.inputs.paths import home_path
-from softprior.inputs.specs import SaysWhere
 from softprior.tasks.base import SPLITS, Example, Quarantined, Split, Splits, Task, table
 from softprior.tasks.documents_source import JSON_LINES, Document, c4, local, local_fingerprint, wikipedia
 from softprior.tasks.partition import keyed_order, keys_for, split_in_order, split_of

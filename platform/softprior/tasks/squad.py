@@ -13,9 +13,9 @@ from softprior.assets.data import data_fingerprint, squad_shifts_files
 from softprior.assets.hub import hub_dataset_commit
 from softprior.assets.tokens import Tokenizer
 from softprior.errors import UserError
+from softprior.inputs.base import SaysWhere
 from softprior.inputs.labels import counted
 from softprior.inputs.paths import home_path
-from softprior.inputs.specs import SaysWhere
 from softprior.prompt import Row
 from softprior.tasks.base import SPLITS, Example, Look, Split, Splits, Task, table
 from softprior.tasks.partition import donors, keyed_order, round_robin, split_in_halves, split_in_order

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from softprior.inputs.specs import Spec, SpecT
+from softprior.inputs.base import Spec, SpecT
 from softprior.inputs.validation import validate
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from softprior.errors import hidden
+from softprior.inputs.base import Spec
 from softprior.inputs.labels import names, numbered
-from softprior.inputs.specs import Spec, TrialSpec
+from softprior.inputs.specs import TrialSpec
 from softprior.results.means import over_places
 from softprior.results.provenance import code
 from softprior.results.records import Record, Score, StepPoint
@@ -19,6 +20,15 @@ LENGTH = 6000
 
 NAMED = re.compile(r"[\w.-]{1,40}")
 """A key of a table that can be part of a parameter's name."""
+
+
+TWIN = "softprior.twin"
+"""Tag of a twin's run and model: the id of the trial that it repeats, with which it shares its parameters."""
+
+
+def twin_tag(trial: TrialSpec) -> dict[str, str]:
+    """The tag of a twin; none for other trials."""
+    return {} if trial.original is None else {TWIN: trial.original}
 
 
 def made_by(environment: Mapping[str, Any]) -> dict[str, str]:
@@ -54,11 +64,15 @@ def once(record: Record) -> dict[str, float | None]:
         "test_shuffled_loss": record.test.shuffled_loss,
         "untrained_loss": None if record.untrained is None else record.untrained.loss,
         **{f"test_{name}": value for name, value in record.test.metrics.items()},
-        **_others(record),
-        **{name.replace("/", "_"): value for name, value in record.probed.items()},
+        **later(record),
         **over_places(record.geometry),
     }
     return values
+
+
+def later(record: Record) -> dict[str, float | None]:
+    """What may be added to a trial whose run has ended: scores on other tasks, and probes."""
+    return {**_others(record), **{name.replace("/", "_"): value for name, value in record.probed.items()}}
 
 
 def _others(record: Record) -> dict[str, float | None]:

@@ -21,7 +21,7 @@ from softprior.results.provenance import SOURCES
 from softprior.results.records import Record
 from softprior.results.storage import Location, listed, local_copy
 from softprior.tracking.client import BATCH, PARAMETERS, open_experiment, problem_of
-from softprior.tracking.contents import curves, made_by, once, parameters
+from softprior.tracking.contents import curves, later, made_by, once, parameters, twin_tag
 from softprior.tracking.posteriors import posterior_of, posteriors_of
 from softprior.tracking.studies import PARENT, PREFIX
 from softprior.tracking.view import TRIAL, address, write_view
@@ -138,14 +138,22 @@ _Message = _Told | _Ended | _Added | _Close | _Detach
 
 @dataclass
 class _Run:
-    """What MLflow has of one trial: the run, its name and status, sources of the code, last steps sent."""
+    """What MLflow has of one trial: its run, name, status, sources of the code, values, last steps sent."""
 
     id: str
     name: str
     status: str
     sources: str | None
+    metrics: dict[str, float]
     trained: int = 0
     validated: int = -1
+
+
+def _unsent(run: _Run, values: Mapping[str, float | None]) -> dict[str, float]:
+    """Those that a run does not have yet: MLflow would keep both."""
+    return {
+        name: value for name, value in values.items() if value is not None and run.metrics.get(name) != value
+    }
 
 
 class _Writer:
@@ -196,7 +204,13 @@ class _Writer:
         for record in records.values():
             known = self._runs.get(record.id) or self._existing.get(record.id)
             sent = known is not None and known.sources == record.environment.get("sources")
-            if known is None or not sent or known.status != STATUS[record.status]:
+            # Scores on other tasks and probes may have been added to a trial whose run had ended.
+            if (
+                known is None
+                or not sent
+                or known.status != STATUS[record.status]
+                or _unsent(known, later(record))
+            ):
                 self._record(record)
         pending = {trial.id for trial in self._trials} - set(records)
         for trial in pending & set(self._existing):
@@ -226,14 +240,15 @@ class _Writer:
                 name = tags.get(TRIAL) or (STUDY if PARENT in tags else None)
                 if name is not None:
                     info = run.info
-                    found[name] = _Run(info.run_id, info.run_name, info.status, tags.get("sources"))
+                    sources, metrics = tags.get("sources"), dict(run.data.metrics)
+                    found[name] = _Run(info.run_id, info.run_name, info.status, sources, metrics)
             token = page.token
             if not token:
                 return found
 
     def _create_run(self, key: str, name: str, tags: dict[str, str]) -> str:
         run = str(self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id)
-        self._existing[key] = _Run(run, name, "RUNNING", tags.get("sources"))
+        self._existing[key] = _Run(run, name, "RUNNING", tags.get("sources"), {})
         return run
 
     def _new_parent(self) -> str:
@@ -278,7 +293,8 @@ class _Writer:
             tags |= {} if sources is None else {"sources": sources}
             self._parameters(self._create_run(trial.id, self._labels[trial.id], tags), parameters(trial))
             known = self._existing[trial.id]
-        self._tag(known.id, {**self._facts(), "data_fingerprint": trial.data_fingerprint})
+        data = {"data_fingerprint": trial.data_fingerprint}
+        self._tag(known.id, {**self._facts(), **data, **twin_tag(trial)})
         known.trained = max(self._steps(known.id, "train_loss"), default=0)
         known.validated = max(self._steps(known.id, "validation_loss"), default=-1)
         self._runs[trial.id] = known
@@ -307,12 +323,11 @@ class _Writer:
         self._tag(run.id, made_by(record.environment))
         self._metrics(run, curves(record.steps, record.validation))
         if record.test is not None:
-            self._log(
-                run.id,
-                # At the beginning: the pages draw a curve of one dot for what stands at another step.
-                [(name, value, 0) for name, value in once(record).items()],
-                self._posterior(run, record.spec),
-            )
+            new = _unsent(run, once(record))
+            # At the beginning: the pages draw a curve of one dot for what stands at another step.
+            at_once = [(name, value, 0) for name, value in new.items()]
+            self._log(run.id, at_once, self._posterior(run, record.spec))
+            run.metrics |= new
         self._tag(run.id, {"error": hidden(record.error or "")[:5000]})
         folder = self._folder
         examples, posterior = folder.examples(record.id), folder.posterior(record.id)
@@ -335,7 +350,9 @@ class _Writer:
         run.trained = max([run.trained, *(step for _, _, step in trained)])
         run.validated = max([run.validated, *(step for _, _, step in validated)])
 
-    def _log(self, run: str, values: list[tuple[str, float | None, int]], model: str | None = None) -> None:
+    def _log(
+        self, run: str, values: Sequence[tuple[str, float | None, int]], model: str | None = None
+    ) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from softprior.inputs.entries import Entry
 from softprior.tasks import TASKS
 from softprior.tracking.mlflow_private import KIND, TRAINING, VIEW, page
 
@@ -178,9 +179,15 @@ def _varying(trials: Sequence[Parameters]) -> list[str]:
 
 def _headlines(trials: Iterable[Parameters]) -> list[str]:
     """The metrics that stand for these trials' tasks, beside the loss; a task of unknown code has none."""
-    tasks = dict.fromkeys(trial["task"] for trial in trials if "task" in trial)
-    found = dict.fromkeys(f"test_{TASKS[task].headline}" for task in tasks if task in TASKS)
+    kinds = [TASKS.kind(_task(trial)) for trial in trials if "task" in trial]
+    found = dict.fromkeys(f"test_{kind.headline}" for kind in kinds if kind is not None)
     return [name for name in found if name != LOSS]
+
+
+def _task(trial: Parameters) -> Entry:
+    """The task's entry, whose parameters may say of what kind it is."""
+    params = {name.removeprefix("task."): trial[name] for name in trial if name.startswith("task.")}
+    return Entry(name=trial["task"], params=dict(params))
 
 
 def _column(kind: str, name: str) -> str:

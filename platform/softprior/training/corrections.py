@@ -14,7 +14,7 @@ from softprior.assets.architecture import Config
 from softprior.assets.cache import cache_root, ensure
 from softprior.assets.catalogue import catalogue
 from softprior.assets.models import config_here, tokenizer_here
-from softprior.assets.tokens import Tokenizer, answers_changed, around, reserved
+from softprior.assets.tokens import Tokenizer, answers_changed, around, joins_words_and_breaks, reserved
 from softprior.inputs.specs import ModelSpec
 from softprior.methods import Method
 from softprior.models.lengths import steady_length
@@ -30,19 +30,28 @@ class TokenizerFacts(NamedTuple):
         chunks: whether rows of running text differ.
         reserved: tokens that stand for no text, which belonged to the vocabulary.
         end: the text of the end-of-sequence token. Rows whose answers contain it are now left out.
+        breaks: whether a token has a word and the line break behind it. Such words were once lost at the ends
+            of answers.
     """
 
     answers: bool = False
     chunks: bool = False
     reserved: int = 0
     end: str | None = None
+    breaks: bool = False
 
     @classmethod
     @lru_cache(maxsize=8)
     def of(cls, tokenizer: Tokenizer) -> TokenizerFacts:
         """The facts of a tokenizer."""
         chunks = tokenizer.bos_token_id in around(tokenizer).closing
-        return cls(answers_changed(tokenizer), chunks, len(reserved(tokenizer)), tokenizer.eos_token)
+        return cls(
+            answers_changed(tokenizer),
+            chunks,
+            len(reserved(tokenizer)),
+            tokenizer.eos_token,
+            joins_words_and_breaks(tokenizer),
+        )
 
     def corrections(self, task: Task, trained: bool) -> Iterator[str]:
         """The part of it that concerns a trial.
@@ -54,6 +63,8 @@ class TokenizerFacts(NamedTuple):
             yield "joint tokens"
         if self.end and task.spells(self.end):
             yield f"no answers with {self.end}"
+        if self.breaks and task.generates:
+            yield "words before line breaks in answers"
         if trained and self.reserved:
             yield f"{self.reserved} reserved tokens left out"
 
@@ -120,7 +131,7 @@ def model_facts(model: ModelSpec, fingerprint: str) -> ModelFacts:
     """
     if model.id in catalogue().models:  # ordinary Llamas, and tests say so
         return ModelFacts(TokenizerFacts(end=catalogue().models[model.id].end))
-    key = fingerprints.combined("facts 2", f"transformers {version('transformers')}", fingerprint)
+    key = fingerprints.combined("facts 3", f"transformers {version('transformers')}", fingerprint)
     relative = f"tokenizers/{key[:16]}.json"
     found: ModelFacts | None = None
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from softprior.inputs.specs import Entry, TrialSpec
+from softprior.inputs.entries import Entry
+from softprior.inputs.specs import TrialSpec
 from softprior.priors import Prior
 
 

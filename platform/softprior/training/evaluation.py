@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
-from softprior.assets.tokens import Tokenizer
+from softprior.assets.tokens import Tokenizer, stopping
 from softprior.errors import UserError
 from softprior.inputs.specs import EvaluationSpec
 from softprior.liveness import alive
@@ -198,7 +198,8 @@ class Evaluator:
             batch = collate([rows[i] for i in indices])
             outputs = self._host.generate(prompt, batch, max_new=self._task.max_new_tokens, stop=stop)
             for i, tokens in zip(indices, outputs, strict=True):
-                answers[i] = self._tokenizer.decode(tokens, skip_special_tokens=True).strip()
+                written = self._tokenizer.decode(tokens, skip_special_tokens=True)
+                answers[i] = _before(written, self._task.stop).strip()
         return [Answer(text, self._metrics(text, split.answers(i))) for i, text in enumerate(answers)]
 
     def _metrics(self, answer: str, accepted: tuple[str, ...]) -> dict[str, float]:
@@ -209,6 +210,11 @@ class Evaluator:
                 f"{', '.join(found) or 'nothing'}; declare what it returns"
             )
         return found
+
+
+def _before(text: str, stop: Sequence[str]) -> str:
+    """What comes before the first of the stop texts."""
+    return text[: min((at for end in stop if (at := text.find(end)) >= 0), default=len(text))]
 
 
 def _at(values: Sequence[ValueT], index: int) -> ValueT | None:
@@ -224,12 +230,5 @@ def _means(scores: Sequence[dict[str, float]]) -> dict[str, float]:
 
 @lru_cache(maxsize=4)
 def stop_tokens(tokenizer: Tokenizer, stop: tuple[str, ...]) -> frozenset[int]:
-    """The end-of-sequence token and every token whose text contains one of the stop texts.
-
-    Whatever precedes the stop text in such a token is lost with it. Tokenizers join line breaks only with
-    white space or punctuation, which the metrics drop anyway.
-    """
-    texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
-    ends = {i for i, text in enumerate(texts) if any(s in text for s in stop)}
-    end = tokenizer.eos_token_id
-    return frozenset(ends if end is None else ends | {end})
+    """`stopping`, found once."""
+    return stopping(tokenizer, stop)

@@ -28,6 +28,31 @@ def lacks(spec: TrialSpec, record: Record, known: Mapping[str, str]) -> bool:
     return bool(also.missing(spec, record, known) or probes.unprobed(spec, record))
 
 
+def whole(record: Record) -> bool:
+    """Whether a trial lacks none of it; one that has not finished lacks other things.
+
+    Args:
+        record: with the spec that its study has now.
+    """
+    return not also.lacking(record) and not probes.lacking(record)
+
+
+def left_out(spec: TrialSpec, record: Record, untold: bool) -> bool:
+    """Whether a finished trial lacks some of it, on the data that tasks have now.
+
+    Args:
+        untold: only if its record does not say why.
+    """
+    known = {
+        found.task.canonical()
+        for found in record.also
+        if also.is_current(found) or (untold and found.error is not None)
+    }
+    known |= {one.probe for one in record.probes if one.error is None or untold}
+    wanted = {*(entry.canonical() for entry in also.other_tasks(spec)), *probes.probes_of(spec)}
+    return record.status == "finished" and not wanted <= known
+
+
 def extend(trial: Trial, record: Record, report: Report) -> Record:
     """Measures a finished trial from its saved posterior; its own numbers stay as they are."""
     record = trial.others.extend(record, trial.folder, report)

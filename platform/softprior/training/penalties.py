@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from softprior.inputs.entries import Entry
 from softprior.inputs.labels import numbered
-from softprior.inputs.specs import Entry
 from softprior.prompt import Place
 from softprior.regularisers import REGULARISERS, Setting, Term
 from softprior.training.starts import Start

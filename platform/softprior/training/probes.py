@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -29,6 +30,7 @@ from softprior.seeding import torch_generator
 from softprior.statistics.geometry import nearest
 from softprior.tasks.batching import evaluation_batches
 from softprior.tasks.prepare import PreparedSplit
+from softprior.training.also import NEVER
 from softprior.training.checkpoint import Progress
 from softprior.training.evaluation import Evaluator
 from softprior.training.events import Phase, Report
@@ -72,13 +74,35 @@ def unprobed(spec: TrialSpec, record: Record) -> tuple[Probe, ...]:
     return tuple(probe for probe in probes_of(spec) if probe not in have)
 
 
+class Lacking(NamedTuple):
+    """A probe that a finished trial has no result of, and why."""
+
+    probe: Probe
+    reason: str
+
+
+def lacking(record: Record) -> list[Lacking]:
+    """The probes that a finished trial should have and does not.
+
+    Args:
+        record: with the spec that its study has now, which may name fewer probes than an earlier one did.
+    """
+    if record.status != "finished":
+        return []
+    said = {one.probe: one.error for one in record.probes}
+    return [Lacking(probe, said.get(probe) or NEVER) for probe in unprobed(record.spec, record)]
+
+
 def not_probed(spec: TrialSpec, record: Record, reason: str) -> Record:
     """The record of a finished trial that should have been probed and was not."""
     return _with(record, spec, [_lost(probe, reason) for probe in unprobed(spec, record)])
 
 
 def _with(record: Record, spec: TrialSpec, new: Sequence[Probed]) -> Record:
-    probes = {one.probe: one for one in (*record.probes, *new)}
+    """The record with further probes, without the reasons of those that it need not have any longer."""
+    wanted = probes_of(spec)
+    kept = [one for one in record.probes if one.error is None or one.probe in wanted]
+    probes = {one.probe: one for one in (*kept, *new)}
     spec = record.spec.model_copy(update={"evaluation": spec.evaluation})
     return record.model_copy(update={"probes": tuple(probes.values()), "spec": spec})
 

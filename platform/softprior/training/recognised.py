@@ -12,8 +12,10 @@ from softprior.tasks import TASKS
 
 def recognised(trial: TrialSpec) -> TrialSpec:
     """The trial, shown with its components' own names and without defaults; records have no labels."""
+    also = tuple(map(TASKS.recognised, trial.evaluation.also))
     return trial.model_copy(
         update={
+            "evaluation": trial.evaluation.model_copy(update={"also": also}),
             "task": TASKS.recognised(trial.task),
             "method": METHODS.recognised(trial.method),
             "prior": None if trial.prior is None else PRIORS.recognised(trial.prior),

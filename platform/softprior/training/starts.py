@@ -13,6 +13,7 @@ from softprior.priors import Distribution, Prior
 from softprior.prompt import Place
 from softprior.seeding import torch_generator
 from softprior.training.source import PlaceSource, SeenSource
+from softprior.training.twins import moved
 
 
 class Start(NamedTuple):
@@ -48,6 +49,7 @@ def start_at(
     seed: int,
     places: tuple[Place, ...] = (),
     names: tuple[str, ...] = ("prior",),
+    twin: float | None = None,
 ) -> Start:
     """Fits a prior at a place and draws `tokens` vectors.
 
@@ -55,6 +57,7 @@ def start_at(
         prior: the one at this place, see `Assignment.at`.
         places: all places of the prompt; this one alone by default.
         names: those between the seed and the place, see `draw_names`.
+        twin: by which share of its norm each vector is moved, see `TrialSpec`.
 
     Raises:
         UserError: the place cannot have this prior.
@@ -62,6 +65,8 @@ def start_at(
     source = PlaceSource(host, tokenizer, place, tokens, places)
     distribution = prior.fit(source)
     sample = distribution.sample(torch_generator(seed, *names, prior.draws(place)), tokens)
+    if twin is not None:
+        sample = moved(sample, twin, place)
     seen = SeenSource(host, tokenizer, place, tokens)
     facts = {**distribution.record(), **_radii(prior, distribution, seen, sample)}
     return Start(source, distribution, sample, facts, distribution.warnings())

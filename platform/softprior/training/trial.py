@@ -201,9 +201,8 @@ class Trial:
             part = f"place {i} of {len(places)}" if len(places) > 1 else ""
             self.report(Phase(0, f"fitting {self.spec.prior.name}", part))
             there, seed = assignment(prior).at(place), self.spec.seed
-            start = start_at(
-                self.host, self.tokenizer, there, place, count, seed=seed, places=places, names=names
-            )
+            given = (self.host, self.tokenizer, there, place, count)
+            start = start_at(*given, seed=seed, places=places, names=names, twin=self.spec.twin)
             for sentence in start.warnings:
                 self.report(Notice(0, sentence))
             starts[place] = start if self.spec.regularisers else start._replace(distribution=None)

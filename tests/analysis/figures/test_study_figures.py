@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 from scipy import stats
 
 from analysis.figures.learning_curves import Curve, Curves, curves_of, draw_curves
@@ -281,3 +282,21 @@ def test_activations_may_lie_behind_and_a_place_without_vectors_has_no_map(
     assert found is not None
     assert "squad (n = 5), arithmetic (n = 7)" in caption_of(draw_posterior_map(found))
     assert posterior_map_of(results, cell, place=Place(1)) is None
+
+
+def test_a_figure_that_fails_costs_only_itself(
+    finished_study: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it raises; the others are not drawn here, to save their time."""
+
+    def fails(_: object) -> Figure:
+        raise ValueError("no points")
+
+    drawn = "analysis.figures.study"
+    for name in ("draw_survival", "draw_moved", "_radii"):
+        monkeypatch.setattr(f"{drawn}.{name}", lambda *_: None)
+    monkeypatch.setattr(f"{drawn}._map", lambda *_: lambda: None)
+    monkeypatch.setattr(f"{drawn}.draw_curves", fails)
+    with pytest.warns(UserWarning, match="the figure learning-curves is left out: ValueError: no points"):
+        paths = draw_study(Results(finished_study.copy(tmp_path).root))
+    assert [path.stem for path in paths] == ["rates"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from optuna import Study
 from optuna.exceptions import StorageInternalError
@@ -15,15 +16,17 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from jobs.endings import tell_end
-from jobs.exits import FAILED
+from jobs.exits import FAILED, FINISHED
 from softprior.errors import UserError
+from softprior.inputs.labels import labels
 from softprior.inputs.specs import TrialSpec
 from softprior.library.studies import run
 from softprior.results.folder import StudyFolder
 from softprior.results.provenance import code
-from softprior.results.records import Record, Score, load_record, load_records, save_record
+from softprior.results.records import Record, Score, TaskScore, load_record, load_records, save_record
 from softprior.studies.again import of_other_code
 from softprior.studies.cluster import Cluster
+from softprior.studies.describe import extending
 from softprior.studies.observers import Work, no_observers
 from softprior.studies.runner import InterruptedStudyError
 from softprior.studies.search import run as search_run
@@ -35,8 +38,9 @@ from softprior.studies.search.spec import load
 from softprior.studies.search.storage import TRIALS, open_search
 from softprior.studies.table import write_study
 from softprior.studies.worker import EVENTS, failed
+from softprior.training.also import fingerprint, other_tasks
 from softprior.training.events import Observer, Validation
-from tests.builders import study_file
+from tests.builders import SUMS, study_file
 from tests.studies.search.test_space import RANGES
 
 STOPPING: dict[str, Any] = {
@@ -431,3 +435,87 @@ def test_attributes_that_stand_in_users_databases_keep_their_names() -> None:
         "softprior.trials",
         "softprior.reason",
     )
+
+
+OTHER = {"arithmetic": SUMS | {"modules": ["mul"]}}
+
+
+def measure_all(asked: Proposals, folder: StudyFolder, told: list[str], error: str | None = None) -> None:
+    """Ends every trial that a search hands out with a score on each other task, or a reason for none."""
+    while (spec := suggested(asked)) is not None:
+        told.append(spec.id)
+        path = folder.record(spec.id)
+        if not path.exists():
+            leave(asked, folder, spec)
+        score = None if error else Score(step=6, loss=1.5, accuracy=None, examples=1, tokens=1)
+        also = [
+            TaskScore(task=task, fingerprint=fingerprint(task), score=score, error=error, sources="s")
+            for task in other_tasks(spec)
+        ]
+        record = load_record(path).model_copy(update={"also": tuple(also), "spec": spec})
+        save_record(path, record)
+        asked.ended(record)
+
+
+def test_a_search_that_goes_on_measures_its_finished_trials_on_other_tasks_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And has their scores in its table, whether its trials are those of the file or of records."""
+    changes = {**STOPPING, "search": {"trials": 2}, "tracking": {"enabled": False}}
+    folder, cluster = StudyFolder(tmp_path / "small"), SimpleNamespace(start=lambda: None)
+    handed: list[str] = []
+
+    def go_on(**more: Any) -> list[dict[str, Any]]:
+        handed.clear()
+        search_run.run_search(planned(tmp_path, **changes, **more), folder, no_observers, cluster)
+        return pq.read_table(folder.table).to_pylist()
+
+    monkeypatch.setattr(search_run, "run_trials", lambda *a: measure_all(a[-1].searcher, folder, handed))
+    go_on()
+    assert len(handed) == 3
+    also = {"evaluation": {"examples": 10, "generate": 4, "also": [OTHER]}}
+    plan = planned(tmp_path, **changes, **also)
+    work = search_run.work_of(plan, folder, again=False)
+    assert set(work.extended) == set(load_records(folder.records))
+    assert (work.kept, len(work.reused)) == ({}, 3)
+    said = extending([record.spec for record in work.extended.values()], plan.components)
+    assert said.startswith("3 finished trials measured on arithmetic too")
+    for _ in range(2):
+        assert [row["also/arithmetic/loss"] for row in go_on(**also)] == [1.5] * 3
+    assert handed == [], "nothing is measured twice"
+    assert not any("also/" in column for column in go_on()[0]), "the file names no other task any longer"
+
+
+def test_a_trial_of_a_search_that_was_not_measured_makes_the_status_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {**STOPPING, "search": {"trials": 2}, "tracking": {"enabled": False}}
+    folder = StudyFolder(tmp_path / "results" / "small")
+    monkeypatch.setattr(Cluster, "start", lambda _: None)
+    said: dict[int, tuple[int, str]] = {}
+    for turn, error in enumerate(("its process died", None)):
+        plan = planned(tmp_path, **changes, evaluation={"examples": 10, "generate": 4, "also": [OTHER]})
+        monkeypatch.setattr(
+            search_run, "run_trials", lambda *a, e=error: measure_all(a[-1].searcher, folder, [], e)
+        )
+        console = Console(width=200, record=True, file=io.StringIO())
+        works: list[Work] = []
+        results = run(plan, tmp_path / "results", listen=lambda work, w=works: w.append(work) or [])
+        said[turn] = tell_end(console, plan, works[0], results), console.export_text()
+    assert said[0][0] == FAILED
+    assert "note: 3 trials not measured on arithmetic, the first" in said[0][1]
+    assert said[1][0] == FINISHED
+
+
+def test_labels_of_finished_proposals_are_found_without_planning_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {**STOPPING, "priors": [{"fitted": None, "label": "near"}], "search": {"trials": 3}}
+    folder = StudyFolder(tmp_path / "small")
+    plan = planned(tmp_path, **changes)
+    leave_all(Proposals(open_search(plan, folder), plan, folder, lambda _: None), folder)
+    again = planned(tmp_path, **changes)
+    monkeypatch.setattr(again, "at", lambda _: pytest.fail("a proposal was planned again"))
+    Proposals(open_search(again, folder), again, folder, lambda _: None)
+    assert labels(again.trials) == labels(plan.trials)
+    assert sum("near" in label for label in labels(again.trials).values()) == 3

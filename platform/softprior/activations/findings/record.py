@@ -10,7 +10,7 @@ from softprior.activations.findings.pairs import NearestFindings, PairFindings
 from softprior.activations.findings.prompts import SitePrompts
 from softprior.activations.findings.sites import SiteFindings
 from softprior.errors import UserError
-from softprior.inputs.specs import Spec
+from softprior.inputs.base import Spec
 from softprior.results.files import write_json
 from softprior.results.numbers import Numbers
 from softprior.results.storage import Location

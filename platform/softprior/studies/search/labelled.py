@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from softprior.inputs.specs import LABEL
+from softprior.inputs.entries import LABEL
 
 LABELLED = ("priors", "methods", "tasks", "regularisers")
 """Axes whose entries may have labels."""

@@ -12,11 +12,13 @@ from typing import Any
 from optuna.trial import FixedTrial
 
 from softprior.errors import UserError, hidden_in
-from softprior.inputs.specs import AFTERWARDS, StudySpec, TrialSpec
+from softprior.inputs.specs import LATER, StudySpec, TrialSpec
 from softprior.inputs.validation import validate
 from softprior.methods import METHODS
 from softprior.priors import PRIORS, assignment
+from softprior.studies.components import Components
 from softprior.studies.pairing import can_carry, can_start
+from softprior.studies.parts import resolve, shown
 from softprior.studies.plan import Plan, plan_study
 from softprior.studies.search.labelled import without_labels
 from softprior.studies.search.space import Space
@@ -49,6 +51,11 @@ class SearchPlan:
         self._where = where
         self.space = Space(template, where)
         corners = [validate(StudySpec, data, where) for data in self.space.corners()]
+        if any(corner.evaluation.twin for corner in corners):
+            raise UserError(
+                f"{where}: evaluation.twin = true is for grids: a search would take a twin for a better or "
+                "worse proposal; leave it out, and run the best points as a study with twins"
+            )
         plans = [plan_study(corner, where) for corner in corners]
         for plan in plans:
             _require_pairs(plan, where)
@@ -70,6 +77,11 @@ class SearchPlan:
     def trials(self) -> tuple[TrialSpec, ...]:
         """The baselines and all trials proposed so far."""
         return (*self.baselines, *self._proposed.values())
+
+    @property
+    def components(self) -> Components:
+        """Those of the ends and the baselines, and of every trial that differs from them in ranges alone."""
+        return self.whole.components
 
     @property
     def spec(self) -> dict[str, object]:
@@ -95,8 +107,8 @@ class SearchPlan:
             del training["normalisation"]
         kept["training"] = training
         evaluation = kept.get("evaluation")
-        if isinstance(evaluation, dict) and not set(AFTERWARDS).isdisjoint(evaluation):
-            kept["evaluation"] = {key: value for key, value in evaluation.items() if key not in AFTERWARDS}
+        if isinstance(evaluation, dict) and not evaluation.keys().isdisjoint(LATER):
+            kept["evaluation"] = {key: value for key, value in evaluation.items() if key not in LATER}
             kept = {key: value for key, value in kept.items() if value != {}}
         kept["objective"] = [objective.model_dump() for objective in self.search.objective]
         kept["model"] = self.ends[0].model_fingerprint
@@ -113,11 +125,19 @@ class SearchPlan:
 
     def recalled(self, trials: Sequence[TrialSpec], params: dict[str, Any]) -> list[TrialSpec]:
         """Trials from the records of a proposal, shown under the labels that the file has now."""
-        now: dict[str, TrialSpec] = {}
-        if without_labels(self._template.data) != self._template.data:
-            with suppress(UserError):  # a file that it needs may be gone since
-                now = {trial.id: trial for trial in self.at(self.space.point(FixedTrial(params)))}
-        return [now.get(trial.id) or recognised(trial) for trial in trials]
+        found = [self.measured(recognised(trial)) for trial in trials]
+        if without_labels(self._template.data) == self._template.data:
+            return found
+        with suppress(UserError):  # an own component may be gone since
+            point = validate(StudySpec, self.space.point(FixedTrial(params)), self._where)
+            parts = resolve(point, self._where)
+            return [shown(trial, parts) for trial in found]
+        return found
+
+    def measured(self, trial: TrialSpec) -> TrialSpec:
+        """A trial from a record, to be measured on other tasks, and probed, as the file says now."""
+        now = {key: getattr(self.ends[0].evaluation, key) for key in LATER}
+        return trial.model_copy(update={"evaluation": trial.evaluation.model_copy(update=now)})
 
     def add(self, trials: Sequence[TrialSpec]) -> None:
         """Counts trials among those proposed."""

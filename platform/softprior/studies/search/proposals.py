@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from optuna import Study, Trial
 from optuna.trial import TrialState
@@ -23,7 +23,7 @@ NOT_FINITE = "an objective is not finite"
 
 
 class Proposals(Searcher, Observer):
-    """Hands out trials: those left over by a kill, the baselines, and then what Optuna proposes.
+    """Hands out trials: what a kill left over, baselines, what Optuna proposes, what is measured further.
 
     It learns of ends as an observer of the study, not through Tune's `on_trial_complete`: that is called
     before a trial whose process died has its record, and without a record of a trial that raised.
@@ -35,11 +35,13 @@ class Proposals(Searcher, Observer):
         plan: SearchPlan,
         folder: StudyFolder,
         added: Callable[[Sequence[TrialSpec]], None],
+        extended: Collection[str] = (),
     ) -> None:
         """Resumes from the state of an earlier run.
 
         Args:
             added: called with all trials whenever there are new ones.
+            extended: finished trials that are to be measured on other tasks or probed.
         """
         super().__init__()
         self._study = study
@@ -53,6 +55,7 @@ class Proposals(Searcher, Observer):
         self.error: Exception | None = None
         """Why an end could not be reported; the proposal stays open for the next run."""
         self._take_up()
+        self._queue.extend(trial for trial in plan.trials if trial.id in extended)
 
     def __reduce__(self) -> tuple[object, ...]:
         # Tune pickles its searcher and scheduler for a restore that softprior never uses.

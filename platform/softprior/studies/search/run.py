@@ -20,6 +20,8 @@ from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.storage import begin_anew, open_search
 from softprior.studies.search.summary import lowest, save_summary, summarise
 from softprior.studies.table import require_own, write_study, write_table
+from softprior.training.also import current
+from softprior.training.extension import lacks
 
 
 def run_search(
@@ -54,7 +56,7 @@ def run_search(
         interrupted = False
         with listening(listen, plan, work, folder, lost) as listeners:
             try:
-                _propose(study, plan, folder, listeners, cluster, work.total)
+                _propose(study, plan, folder, listeners, cluster, work)
             except KeyboardInterrupt:
                 interrupted = True
             except StorageInternalError as error:
@@ -86,7 +88,14 @@ def work_of(plan: SearchPlan, folder: StudyFolder, again: bool) -> Work:
     superseded: tuple[str, ...] = ()
     if again and of_other_code(kept.values()):
         kept, superseded = {}, tuple(kept)
-    return Work(plan.trials, kept, superseded, len(plan.baselines) + plan.search.trials * plan.members)
+    now = {i: plan.measured(record.spec) for i, record in kept.items() if record.status == "finished"}
+    known = current(now.values())
+    extended = {
+        i: kept[i].model_copy(update={"spec": spec}) for i, spec in now.items() if lacks(spec, kept[i], known)
+    }
+    whole = {i: record for i, record in kept.items() if i not in extended}
+    total = len(plan.baselines) + plan.search.trials * plan.members
+    return Work(plan.trials, whole, superseded, total, extended)
 
 
 def _runs_again(record: Record) -> bool:
@@ -95,7 +104,7 @@ def _runs_again(record: Record) -> bool:
 
 
 def _propose(
-    study: Study, plan: SearchPlan, folder: StudyFolder, listeners: Listeners, cluster: Cluster, samples: int
+    study: Study, plan: SearchPlan, folder: StudyFolder, listeners: Listeners, cluster: Cluster, work: Work
 ) -> None:
     """Runs what the search proposes until it has proposed everything.
 
@@ -105,11 +114,11 @@ def _propose(
     from softprior.studies.search.proposals import Proposals
     from softprior.studies.search.rungs import Rungs
 
-    proposals = Proposals(study, plan, folder, listeners.added)
+    proposals = Proposals(study, plan, folder, listeners.added, work.extended)
     if not proposals.finished:
         folder.summary.unlink(missing_ok=True)  # of fewer proposals, or of a search that starts over
         rungs = None if plan.search.early_stopping is None else Rungs(plan, folder, proposals)
-        search = Search(proposals, rungs, samples, plan.search.concurrent * plan.members)
+        search = Search(proposals, rungs, work.total, plan.search.concurrent * plan.members)
         run_trials(plan.study, [], folder, [proposals, *listeners.observers], cluster, search)
     if proposals.error is not None:
         raise proposals.error

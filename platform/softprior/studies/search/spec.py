@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, TypeGuard
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from softprior.errors import UserError, nearest
-from softprior.inputs.specs import Address, Spec, StudySpec
+from softprior.inputs.base import Address, Spec
+from softprior.inputs.specs import StudySpec
 from softprior.inputs.study_files import read_data
 from softprior.inputs.validation import Key, path_of, validate
 

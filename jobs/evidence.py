@@ -1,0 +1,91 @@
+"""What a study can show with its seeds, said before its trials run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from analysis.findings.claims import JUDGED
+from analysis.findings.common import Judged
+from analysis.findings.judging import case
+from analysis.findings.planning import seen
+from analysis.findings.rules import Tested
+from analysis.inference.multiple import holm
+from analysis.inference.permutation import EXACT, least_p
+from analysis.inference.values import LEVEL
+from jobs.expected import expected
+from softprior.inputs.labels import counted
+from softprior.results.folder import StudyFolder
+from softprior.results.records import read_study
+from softprior.studies.plan import Plan
+from softprior.studies.table import CLAIMS
+
+
+class ClaimTest(NamedTuple):
+    """A test that a study's findings will make.
+
+    Attributes:
+        claim: its name.
+        where: the cell.
+    """
+
+    claim: str
+    where: str
+    test: Tested
+
+
+def claim_tests(plan: Plan, claims: Sequence[Judged] = JUDGED) -> list[ClaimTest]:
+    """The tests of claims once all trials of a plan have finished, with p-values that mean nothing.
+
+    The claims themselves look at invented results of these trials, so that these are their tests, whatever
+    their rules. Where the number depends on results, a prompt is taken to be better than none, and priors to
+    differ in their radii.
+    """
+    study = expected(plan)
+    cases = [case(judged, evidence) for judged in claims for evidence in judged.evidence(study)]
+    return [ClaimTest(one.judged.claim.name, one.evidence.where, test) for one in cases for test in one.tests]
+
+
+def planned_claims(folder: StudyFolder) -> tuple[Judged, ...]:
+    """Those that a study has written down; while none of its trials has finished, those that it will."""
+    header = read_study(folder.study) if folder.study.exists() and seen(folder) else {}
+    rules: Mapping[str, str] = header.get(CLAIMS, {judged.claim.name: judged.claim.rule for judged in JUDGED})
+    return tuple(judged for judged in JUDGED if rules.get(judged.claim.name) == judged.claim.rule)
+
+
+def evidence(plan: Plan, folder: StudyFolder) -> list[str]:
+    """Lines about the smallest p that the seeds of the whole study can give, alone and corrected."""
+    if all(trial.prior is None for trial in plan.trials):
+        return []
+    seeds = len(set(plan.study.seeds))
+    smallest = least_p(seeds)
+    lines = [
+        f"{counted(seeds, 'seed')}: comparing two priors can give p = {smallest:.2g} at best"
+        + ("" if smallest <= LEVEL else " (six seeds are the fewest for 0.05)")
+    ]
+    tests = claim_tests(plan, planned_claims(folder))
+    least = np.array([one.test.least for one in tests])
+    flips = int(np.count_nonzero(least))
+    if flips > 1:
+        corrected = holm(least)[least > 0].min()
+        if corrected > LEVEL:
+            several = counted(len({one.claim for one in tests}), "claim")
+            lines.append(
+                f"{counted(len(tests), 'test')} of {several}: p = {corrected:.2g} at best after Holm's "
+                f"correction ({_fewest(flips)})"
+            )
+    return lines
+
+
+def _fewest(flips: int) -> str:
+    """The seeds with which as many sign flips can be below 0.05 after Holm's correction.
+
+    Tests of equality have no smallest p and may come before them.
+    """
+    enough = (n for n in range(1, EXACT + 2) if flips * least_p(n) <= LEVEL)
+    found = next(enough, None)
+    return (
+        "no number of seeds is enough for 0.05" if found is None else f"{found} seeds are the fewest for 0.05"
+    )

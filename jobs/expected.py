@@ -1,0 +1,143 @@
+"""What a plan's trials will leave, with invented numbers: so that claims can be asked what they will test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from analysis.findings.probed import probed
+from analysis.findings.rows import forgetting
+from analysis.findings.study import Study, runs_of
+from softprior.inputs.specs import Probe, TrialSpec
+from softprior.prompt import Place
+from softprior.results.posteriors import Posterior
+from softprior.results.records import (
+    PROBE_NUMBERS,
+    PlaceGeometry,
+    Probed,
+    Projection,
+    Record,
+    Removal,
+    Score,
+    StepPoint,
+    TaskScore,
+)
+from softprior.seeding import numpy_generator
+from softprior.studies.plan import Plan
+from softprior.training.also import other_tasks
+from softprior.training.probes import probed_place, probes_of
+
+WIDTH = 4
+"""Of invented vectors."""
+
+TOKENS = 40
+"""Of the invented sample of the vocabulary."""
+
+POINTS = 4
+"""Most points of an invented validation curve after its first: claims ask for no more."""
+
+UNTRAINED, TRAINED = 4.0, 2.0
+"""Losses around which numbers are invented."""
+
+FARTHER = 0.02
+"""By which the radius quantiles of one prior's samples are larger than those of the prior before it."""
+
+
+def expected(plan: Plan) -> Study:
+    """A study in which every trial of a plan has finished, and prompts are better than none."""
+    generator = numpy_generator(0, "expected study")
+    priors = list(dict.fromkeys(t.prior.canonical() for t in plan.trials if t.prior is not None))
+    records, posteriors = [], {}
+    for trial in plan.trials:
+        at = 0 if trial.prior is None else priors.index(trial.prior.canonical())
+        places = [] if trial.prior is None else _places(plan, trial)
+        direct = plan.components.method(trial).network() is None
+        count = plan.components.method(trial).count()
+        record = _record(trial, at, places, direct, generator)
+        records.append(record.model_copy(update={"probes": _probes(trial, places, count, generator)}))
+        first, last = (
+            {place: torch.tensor(generator.normal(at, 1, (count, WIDTH))) for place in places}
+            for _ in range(2)
+        )
+        posteriors[trial.id] = Posterior({}, first, last, {})
+    runs, baselines = runs_of(records)
+    vocabulary = generator.normal(size=(TOKENS, WIDTH))
+    numbers = forgetting(runs, baselines) | probed(runs)
+    return Study(runs, baselines, posteriors, vocabulary, numbers)
+
+
+def _places(plan: Plan, trial: TrialSpec) -> list[Place]:
+    """One place of each kind, as claims average over them: the first, where tokens' vectors may be."""
+    method, shape = plan.components.method(trial), plan.model.shape
+    if shape is None:
+        return [Place(0, kind) for kind in sorted(method.kinds)]
+    kinds: dict[tuple[str, str], Place] = {}
+    for place in method.places(shape.blocks, shape.stack):
+        kinds.setdefault((place.kind, place.after), place)
+    return list(kinds.values())
+
+
+def _record(
+    trial: TrialSpec, prior: int, places: Sequence[Place], direct: bool, generator: np.random.Generator
+) -> Record:
+    last = UNTRAINED if trial.training is None else TRAINED + generator.uniform()
+    points = 0 if trial.training is None else min(trial.training.curve, POINTS)
+    losses = np.linspace(UNTRAINED, last, points + 1) if points else [UNTRAINED]
+    return Record(
+        id=trial.id,
+        label="expected",
+        spec=trial,
+        status="finished",
+        steps=tuple(
+            StepPoint(step=k, loss=loss, labels=1, rate=1.0, gradient=1.0, moved=1.0)
+            for k, loss in enumerate(losses[1:], start=1)
+        ),
+        validation=tuple(_score(k, loss) for k, loss in enumerate(losses)),
+        test=_score(points, last),
+        also=tuple(
+            TaskScore(task=task, fingerprint="", score=_score(points, generator.uniform()), sources="")
+            for task in other_tasks(trial)
+        ),
+        geometry={place.name: _geometry(prior, direct, generator) for place in places},
+    )
+
+
+def _probes(
+    trial: TrialSpec, places: Sequence[Place], count: int, generator: np.random.Generator
+) -> tuple[Probed, ...]:
+    """The probes of a prompt that can be probed; a single vector cannot be removed."""
+    wanted = probes_of(trial) if probed_place(places) is not None else ()
+    found = {
+        "removal": Removal(removed=1, random_draws=(), **_invented("removal", generator)),
+        "projection": Projection(tokens=(), **_invented("projection", generator)),
+    }
+    return tuple(
+        Probed(probe=probe, found=found[probe], sources="")
+        for probe in wanted
+        if probe != "removal" or count > 1
+    )
+
+
+def _invented(probe: Probe, generator: np.random.Generator) -> dict[str, float]:
+    return {name: generator.uniform() for name in PROBE_NUMBERS[probe]}
+
+
+def _score(step: int, loss: float) -> Score:
+    return Score(step=step, loss=loss, accuracy=None, examples=1, tokens=1)
+
+
+def _geometry(prior: int, direct: bool, generator: np.random.Generator) -> PlaceGeometry:
+    moved = 1 + generator.uniform()
+    return PlaceGeometry(
+        moved=moved,
+        reach=100.0 if direct else None,
+        moved_over_reach=moved / 100 if direct else None,
+        initial_norm=1.0,
+        final_norm=1.0,
+        cosine=0.0,
+        participation=1.0,
+        initial_radius=FARTHER * prior,
+        final_radius=0.5,
+    )

@@ -1,0 +1,71 @@
+"""What all values of a user's files are made of: frozen specs with checked fields, names and texts."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer
+
+from softprior.errors import hidden
+
+
+class Spec(BaseModel):
+    """A frozen value with checked fields; the base of everything in a study file."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        validate_default=True,
+        ser_json_inf_nan="constants",  # not null, which would give NaN and null the same identity
+    )
+
+    def canonical(self) -> str:
+        """The JSON text that identifies the value: keys sorted, every default written out.
+
+        Raises:
+            ValueError: a parameter is not finite, so it has no form in JSON.
+        """
+        return canonical_text(self.model_dump(mode="json"))
+
+
+def canonical_text(value: object) -> str:
+    """The one JSON text of a value: keys sorted, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _checked_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,63}", name):
+        raise ValueError(
+            "must be 1 to 64 lower-case letters, digits, '_', '-' or '.', the first a letter or digit; "
+            "it becomes a folder's name"
+        )
+    return name
+
+
+Name = Annotated[str, AfterValidator(_checked_name)]
+
+
+def _with_words(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be empty or blank; write a text")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_with_words)]
+"""A text that says something, kept as it is written."""
+
+Address = Annotated[str, PlainSerializer(hidden, when_used="json")]
+"""An address that may contain a password, which is hidden wherever the spec is written down."""
+
+SpecT = TypeVar("SpecT", bound=Spec)
+
+
+class SaysWhere:
+    """Marks, in the type of a parameter, that its value says where a file is.
+
+    Contents have fingerprints, so where they are does not belong to a trial's identity:
+    `Annotated[str, SaysWhere()]`.
+    """

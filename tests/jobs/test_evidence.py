@@ -1,0 +1,136 @@
+"""What the seeds of a study can show, against the tests that its findings make."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+from scipy.stats import wilcoxon
+
+from analysis.findings.claims import JUDGED
+from analysis.findings.judging import judge
+from analysis.findings.simulated import KEEP, PREFIX, SOFT, Truth, simulated
+from analysis.inference.permutation import least_p
+from jobs.evidence import claim_tests, evidence
+from jobs.study import _announce
+from softprior.assets.models import KnownModel, known_model
+from softprior.inputs.specs import ModelSpec
+from softprior.inputs.study_files import load_grid
+from softprior.results.folder import StudyFolder
+from softprior.results.records import Record
+from softprior.studies.components import Components
+from softprior.studies.plan import Plan, plan_study
+from softprior.studies.runner import work_of
+from tests.builders import Finished, study_file
+
+LATER = ("words", "near-tokens")
+"""Claims on numbers that trials do not leave; simulated studies have them."""
+
+
+def planned(folder: Path, **changes: Any) -> Plan:
+    return plan_study(load_grid(study_file(folder / "small.yaml", **changes)))
+
+
+def lines(plan: Plan, folder: Path) -> list[str]:
+    return evidence(plan, StudyFolder(folder / "results" / "small"))
+
+
+@pytest.fixture(scope="module")
+def model() -> KnownModel:
+    return known_model(ModelSpec(id="tiny"))
+
+
+@pytest.mark.parametrize(
+    "truth",
+    [
+        Truth(methods=(SOFT, PREFIX, KEEP), rates=(0.01, 0.02), seeds=3),
+        Truth(weights=(0.0, 1.0), rates=(0.01,), seeds=2),
+        Truth(seeds=1),
+    ],
+    ids=["methods", "regularisers", "one seed"],
+)
+def test_a_plan_has_the_tests_that_its_findings_make(truth: Truth, model: KnownModel) -> None:
+    """The simulated study has finished; its plan is asked before."""
+    study = simulated(truth)
+    records: list[Record] = [*(run.record for run in study.runs), *study.baselines.values()]
+    trials = tuple(record.spec for record in records)
+    plan: Any = SimpleNamespace(trials=trials, components=Components.of(trials), model=model)
+    claims = [judged for judged in JUDGED if judged.claim.name not in (*LATER, "forgetting")]
+    made = Counter((f.claim.name, f.where) for f in judge(study, claims) for _ in f.comparisons)
+    found = claim_tests(plan, claims)
+    # A finding of equality compares all pairs, and tests them together and each with the first.
+    equal = {"quality", "between", "cut-or-keep"}
+    assert Counter((t.claim, t.where) for t in found if t.claim not in equal) == Counter(
+        {key: count for key, count in made.items() if key[0] not in equal}
+    )
+    assert {(t.claim, t.where) for t in found} == set(made)
+
+
+def test_the_tests_of_a_small_study_by_hand(tmp_path: Path) -> None:
+    """Of two priors with one rate: memory 1, collapse 2 x 3 metrics, quality 1 + 1, speed 1, forgetting 1."""
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join(f"Text {i} says that one may count to {i}." for i in range(9)))
+    plan = planned(
+        tmp_path,
+        seeds=[0, 1],
+        training={"steps": 8, "batch": 8, "curve": 4},
+        evaluation={"also": [{"language": {"data": str(text), "length": 24}}]},
+    )
+    found = Counter(test.claim for test in claim_tests(plan, JUDGED))
+    assert found == {"memory": 1, "collapse": 6, "quality": 2, "speed": 1, "forgetting": 1}
+
+
+def test_the_line_is_holms_best(tmp_path: Path) -> None:
+    """Nine flips and one test of equality, which may have any p, and then costs the others nothing."""
+    plan = planned(tmp_path, seeds=list(range(7)), training={"steps": 8, "batch": 8, "curve": 4})
+    assert len(claim_tests(plan, JUDGED)) == 10
+    best = 9 * 2 / 2**7
+    assert lines(plan, tmp_path) == [
+        "7 seeds: comparing two priors can give p = 0.016 at best",
+        f"10 tests of 4 claims: p = {best:.2g} at best after Holm's correction "
+        "(9 seeds are the fewest for 0.05)",
+    ]
+    enough = planned(tmp_path, seeds=list(range(9)), training={"steps": 8, "batch": 8, "curve": 4})
+    assert len(lines(enough, tmp_path)) == 1
+    assert 9 * 2 / 2**9 <= 0.05 < 9 * 2 / 2**8
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 5, 6, 10])
+def test_the_smallest_p_value_is_that_of_an_exact_paired_test(seeds: int, tmp_path: Path) -> None:
+    # All differences of one sign and all different: the most extreme outcome of the signed-rank test.
+    best = wilcoxon([1.0 + i for i in range(seeds)], method="exact").pvalue
+    assert least_p(seeds) == pytest.approx(best)
+    first, *_ = lines(planned(tmp_path, seeds=[*range(seeds), 0]), tmp_path)
+    assert first.startswith(f"{seeds} seed")
+    assert f"p = {best:.2g} at best" in first
+    assert ("fewest" not in first) is (seeds >= 6)
+
+
+def test_only_the_claims_that_a_study_wrote_down_count(tmp_path: Path) -> None:
+    plan, folder = planned(tmp_path, seeds=list(range(5))), StudyFolder(tmp_path / "results" / "small")
+    folder.root.mkdir(parents=True)
+    (quality,) = (judged.claim for judged in JUDGED if judged.claim.name == "quality")
+    header = {
+        "spec": {"name": "small"},
+        "trials": [],
+        "claims": {"quality": quality.rule, "speed": "another"},
+    }
+    folder.study.write_text(json.dumps(header))
+    assert len(evidence(plan, folder)) == 1, "one flip, and equality"
+
+
+def test_a_study_that_goes_on_counts_all_its_seeds(finished_study: Finished, tmp_path: Path) -> None:
+    """One of its seeds is finished, five are left."""
+    folder, plan = finished_study.copy(tmp_path), planned(tmp_path, seeds=list(range(6)))
+    console = Console(width=200, record=True, file=io.StringIO())
+    _announce(console, plan, work_of(plan, folder, again=False), str(folder.root.parent))
+    said = console.export_text()
+    assert "study small: 3 of 13 trials are finished already" in said
+    assert "study small: 10 trials on tiny" in said
+    assert "6 seeds: comparing two priors can give p = 0.031 at best" in said
