@@ -96,6 +96,26 @@ def test_a_plan_changes_as_long_as_every_trial_has_failed(finished_study: Finish
     assert len(header(folder)["design"]["cells"][0]["priors"]) == 2
 
 
+def test_a_twin_is_no_planned_seed_and_no_planned_prior(
+    finished_study: Finished, twinned_study: Finished, tmp_path: Path
+) -> None:
+    """Twins that are turned on for a finished study leave its findings planned."""
+    twins = [trial for trial in twinned_study.plan.trials if trial.twin is not None]
+    assert design_of(twins) == Design(seeds=(), cells=())
+    assert design_of(twinned_study.plan.trials) == design_of(finished_study.plan.trials)
+    folder = started(finished_study, tmp_path)
+    before = header(folder)
+    for trial in twins:
+        save_record(folder.record(trial.id), twinned_study.records[trial.id])
+    write_study(folder, twinned_study.plan)
+    plan_claims(folder, work(twinned_study))
+    assert all(header(folder)[key] == before[key] for key in ("claims", "design"))
+    study = read_studies([str(folder.root)]).study
+    assert len(study.twins) == 2
+    assert added(study.runs, study.design or Design(seeds=(), cells=()))[1] == ""
+    assert not any(found.exploratory for found in judge(study))
+
+
 def test_a_search_has_no_design(finished_study: Finished, tmp_path: Path) -> None:
     folder = finished_study.copy(tmp_path)
     for trial in finished_study.records:

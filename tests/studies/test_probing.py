@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
+from jobs.endings import _study
+from jobs.exits import FAILED, FINISHED
 from softprior.errors import UserError
+from softprior.inputs.entries import Entry
 from softprior.inputs.study_files import load_grid
-from softprior.results.records import Probed, Projection, Record, Removal, save_record
+from softprior.library.results import Results
+from softprior.results.records import Probed, Projection, Record, Removal, TaskScore, save_record
 from softprior.studies.describe import closing_notes, extending
 from softprior.studies.estimate import total_cost
 from softprior.studies.plan import Plan, plan_study
@@ -62,6 +68,14 @@ def test_trials_keep_their_ids_and_the_plan_counts_the_work(tmp_path: Path) -> N
     assert line.startswith(
         "3 finished trials probed (removal, projection), from the saved posteriors: at most"
     )
+
+
+def test_finished_proposals_between_the_ends_of_a_search_are_counted(tmp_path: Path) -> None:
+    plan = planned(tmp_path, ["removal"])
+    methods = [planned(tmp_path, methods=[{"soft": {"tokens": n}}]).trials[1].method for n in (4, 5)]
+    known, between = (plan.trials[1].model_copy(update={"method": method}) for method in methods)
+    assert between.method.canonical() not in plan.components.methods
+    assert extending([between], plan.components) == extending([known], plan.components)
 
 
 def test_a_probe_named_twice_gets_a_note_and_counts_once(tmp_path: Path) -> None:
@@ -136,6 +150,23 @@ def test_what_was_not_probed_is_told_once(tmp_path: Path, finished_study: Finish
     assert all(map(whole, removed))
     again = not_probed(planned(tmp_path, ["projection"]).trials[1], records[1], "no room")
     assert again.probes == (skipped,), "the reason went with the probe"
+
+
+def test_the_status_is_that_of_what_the_study_asks_for_now(tmp_path: Path, finished_study: Finished) -> None:
+    """A reason in a record, of a probe or task that its study names no longer, is no failure."""
+    folder, plan = finished_study.copy(tmp_path), planned(tmp_path, ["removal"])
+    for trial, spec in zip(plan.trials, finished_study.plan.trials, strict=True):
+        record = finished_study.records[trial.id]
+        lost = TaskScore(task=Entry(name="squad"), fingerprint="", error="no room", sources="s")
+        record = not_extended(trial, record, "no room").model_copy(update={"also": (lost,)})
+        save_record(folder.record(spec.id), record)
+    results, console = Results(folder.root), Console(file=io.StringIO())
+    removed = [
+        r.model_copy(update={"spec": s})
+        for r, s in zip(results.records.values(), finished_study.plan.trials, strict=True)
+    ]
+    assert _study(console, results, list(results.records.values())) == FAILED
+    assert _study(console, results, removed) == FINISHED
 
 
 def test_a_death_while_a_prompt_is_probed_is_seen(tmp_path: Path, finished_study: Finished) -> None:

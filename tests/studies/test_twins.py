@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from jobs.evidence import evidence
 from softprior.errors import UserError
 from softprior.inputs.specs import Rate, TrialSpec
 from softprior.inputs.study_files import load_grid
@@ -18,6 +19,7 @@ from softprior.library.twins import in_words
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.prompt import Place
+from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import load_posterior
 from softprior.results.records import load_record
 from softprior.studies.describe import describe
@@ -76,7 +78,9 @@ def test_a_dry_run_counts_twins_and_does_not_count_them_as_seeds(tmp_path: Path)
     assert any(
         "2 twins among them repeat trials of the first seed from a start moved by 1e-06" in s for s in said
     )
-    assert any(line.startswith("  2 seeds: comparing two priors can give p = 0.5") for line in said)
+    shown = [evidence(one, StudyFolder(tmp_path / "results")) for one in (plan, planned(file))]
+    assert shown[0] == shown[1], "as many tests of as many seeds"
+    assert shown[0][0].startswith("2 seeds: comparing two priors can give p = 0.5")
     assert any("4 trials (2 priors, 2 seeds), " in line for line in describe(planned(file), 1))
     assert any("6 trials (2 priors, 2 seeds, 2 twins), " in line for line in describe(plan, 1))
     assert not any("twin" in line for line in describe(planned(file), 40))
