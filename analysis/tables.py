@@ -34,7 +34,6 @@ def results_table(trials: pd.DataFrame, title: str, width: int) -> RenderableTyp
     """
     order = ["task", "task_label", "method", "method_label", "prior", "prior_label", "rate", "seed", TWIN]
     # Twins come behind the trials that they repeat, of which the column is null.
-    # Twins come behind the trials that they repeat, of which the column is null.
     finished = trials[trials.status == "finished"].sort_values(order, na_position="first")
     own = {row["trial"]: _axes(row) for row in trials.to_dict("records")}
     same, said = common(own.values()), common_in_words(own.values(), AXES[1:])

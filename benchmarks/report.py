@@ -1,6 +1,7 @@
 """Time, memory and size of the report of a large study: python -m benchmarks.report --trials 500
 
-Records and posteriors of the shipped model are generated, with a thousand steps and twenty vectors each.
+Records, posteriors and rows per example of the shipped model are generated, with a thousand steps, twenty
+vectors and 256 examples each. The report reads, judges, draws and writes all of them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import argparse
 import resource
 import tempfile
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from softprior.inputs.study_files import load_grid
 from softprior.models.load import load_local
 from softprior.prompt import Place
 from softprior.results.background import save_background
+from softprior.results.examples import ExampleRow, save_examples
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Posterior, save_posterior
 from softprior.results.records import PlaceGeometry, Prediction, Record, Score, StepPoint, save_record
@@ -27,7 +30,7 @@ from softprior.studies.plan import plan_study
 from softprior.studies.table import write_study, write_table
 from softprior.training.source import vocabulary
 
-STEPS, VECTORS, ANSWERS = 1000, 20, 128
+STEPS, VECTORS, ANSWERS, EXAMPLES = 1000, 20, 128, 256
 
 
 def main() -> None:
@@ -36,7 +39,11 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=500, help="default: 500")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="softprior-report-") as root:
-        folder = _study(Path(root), options.trials)
+        # In a process of its own, whose memory is not the report's.
+        maker = get_context("spawn").Process(target=_study, args=(Path(root), options.trials))
+        maker.start()
+        maker.join()
+        folder = StudyFolder(Path(root) / "large")
         before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
         start = time.monotonic()
         written = write_report(folder.root)
@@ -49,7 +56,7 @@ def main() -> None:
         )
 
 
-def _study(root: Path, count: int) -> StudyFolder:
+def _study(root: Path, count: int) -> None:
     """A study of that many trials, over priors, rates and seeds."""
     file = root / "large.yaml"
     seeds = list(range(-(-count // 12)))
@@ -69,17 +76,18 @@ def _study(root: Path, count: int) -> StudyFolder:
     for spec in plan.trials:
         records[spec.id] = _record(spec, draws)
         save_record(folder.record(spec.id), records[spec.id])
+        rows = {spec.task.canonical(): _rows(records[spec.id], draws)}
+        save_examples(folder.examples(spec.id), spec.id, rows)
         if spec.training is not None:
             save_posterior(folder.posterior(spec.id), _posterior(draws, loaded.host.info().hidden))
     write_study(folder, plan)
     write_table(folder, plan, records)
-    return folder
 
 
 def _record(spec: TrialSpec, draws: np.random.Generator) -> Record:
     losses = 3 * np.exp(-np.arange(STEPS + 1) / 300) + 0.1 * draws.random(STEPS + 1)
     trained = spec.training is not None
-    score = Score(step=STEPS, loss=losses[-1], accuracy=0.8, shuffled_loss=4.0, examples=256, tokens=900)
+    score = Score(step=STEPS, loss=losses[-1], accuracy=0.8, shuffled_loss=4.0, examples=EXAMPLES, tokens=900)
     answers = [
         Prediction(example=f"two_digit_addition-{i}", answer=str(draws.integers(200))) for i in range(ANSWERS)
     ]
@@ -107,8 +115,19 @@ def _record(spec: TrialSpec, draws: np.random.Generator) -> Record:
         test=score.model_copy(update={"generated": ANSWERS, "metrics": {"exact_match": 0.5}}),
         geometry={Place(0).name: geometry} if trained else {},
         predictions=tuple(answers),
+        examples=EXAMPLES,
         environment={"seconds": 100.0, "machine": "generated", "threads": 1},
     )
+
+
+def _rows(record: Record, draws: np.random.Generator) -> list[ExampleRow]:
+    answers = {found.example: found.answer for found in record.predictions}
+    losses = 3 + draws.normal(size=EXAMPLES)
+    names = [f"two_digit_addition-{i}" for i in range(EXAMPLES)]
+    return [
+        ExampleRow(name, "two_digit_addition", 3, loss, 2, 3, loss + 1, loss + 2, answers.get(name), {})
+        for name, loss in zip(names, losses.tolist(), strict=True)
+    ]
 
 
 def _posterior(draws: np.random.Generator, hidden: int) -> Posterior:

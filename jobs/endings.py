@@ -43,15 +43,15 @@ def tell_end(console: Console, planned: Plan | SearchPlan, work: Work, results: 
     if isinstance(planned, SearchPlan):
         assert results.summary is not None
         status = _search(console, planned, results, results.summary)
-        if not all(map(whole, _labelled(planned, results))):
+        if not all(map(whole, results.ended.values())):
             status = FAILED
-        _notes(console, planned, results, told=())
+        _notes(console, results, told=())
         _tracking(console, results.tracked)
         _compare(console, results)
         reused = reused_note(work.reused.values(), STARTS_OVER)
     else:
-        status = _study(console, results, _labelled(planned, results))
-        _notes(console, planned, results, told=planned.notes if work.missing else ())
+        status = _study(console, results)
+        _notes(console, results, told=planned.notes if work.missing else ())
         # The table above lists reused trials among the new ones, if there are any.
         reused = reused_note(work.reused.values()) if work.missing else None
     if reused:
@@ -64,7 +64,7 @@ def _report(console: Console, planned: Plan | SearchPlan, results: Results) -> N
     """Writes the report, adds it to the study's run in MLflow, and says where it is."""
     folder = results.folder
     try:
-        written = write_report(folder.root)
+        written = write_report(results)
     except Exception as error:  # the results are complete, whatever their page lacks
         again = f"python -m jobs.report {shlex.quote(str(folder.root))}"
         reason = error if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
@@ -81,24 +81,18 @@ def _report(console: Console, planned: Plan | SearchPlan, results: Results) -> N
     console.print(f"report   {written.page}", soft_wrap=True)
 
 
-def _notes(console: Console, planned: Plan | SearchPlan, results: Results, told: Sequence[str]) -> None:
+def _notes(console: Console, results: Results, told: Sequence[str]) -> None:
     """What users should know about the trials, except what was said before they ran."""
-    for line in closing_notes(_labelled(planned, results)):
+    for line in closing_notes(results.ended.values()):
         if line not in told:
             console.print(f"note: {line}", soft_wrap=True)
 
 
-def _labelled(planned: Plan | SearchPlan, results: Results) -> list[Record]:
-    """The records with the study file's labels."""
-    specs = {trial.id: trial for trial in planned.trials}
-    return [record.model_copy(update={"spec": specs[i]}) for i, record in results.ended.items()]
-
-
-def _study(console: Console, results: Results, records: Sequence[Record]) -> int:
+def _study(console: Console, results: Results) -> int:
     trials, folder = results.table, results.folder
     print_results(console, results)
     _failures(console, results)
-    print_comparisons(console, records)
+    print_comparisons(console, results.ended.values())
     console.print(f"results  {folder.root}")
     console.print(f"figures  {folder.root / 'figures'}")
     _tracking(console, results.tracked)
@@ -109,7 +103,7 @@ def _study(console: Console, results: Results, records: Sequence[Record]) -> int
         them = by_number(failed, "it", "them")
         of = f"{failed} of {counted(len(trials), 'trial')}"
         console.print(f"{of} failed; run the same command again to retry {them}")
-    done = all(map(whole, records)) and (trials.status == "finished").all()
+    done = all(map(whole, results.ended.values())) and (trials.status == "finished").all()
     return FINISHED if done and not faults else FAILED
 
 
@@ -122,11 +116,19 @@ def print_results(console: Console, results: Results) -> None:
 
 
 def print_comparisons(console: Console, records: Iterable[Record]) -> None:
-    """Prints a table for every axis on which trials have two values and two seeds."""
+    """Prints a table for every axis on which trials have two values and two seeds.
+
+    But for the task: losses on different problems do not compare, unless somebody asks for it.
+
+    Args:
+        records: twins among them, which say how much of a difference is rounding.
+    """
     known = list(records)
     runs, baselines = runs_of(known)
     study = Study(runs, baselines, twins=twins_of(known, runs))
     for axis in differing(study):
+        if axis == "task":
+            continue
         console.print(comparison_table(compare(study, axis), axis))
 
 

@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="FILE",
-        help="the Python file with tasks of your own that the study was run with",
+        help="the Python file with components of your own that the study was run with",
     )
     return parser
 

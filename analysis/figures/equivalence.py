@@ -11,6 +11,11 @@ from matplotlib.lines import Line2D
 
 from analysis.figures.palette import AMBER, BACKGROUND, BLUE, LINE, ORANGE
 from analysis.figures.style import NORMAL, PAGE, page
+from analysis.findings.values import Finding
+from softprior.inputs.labels import counted
+
+MOST = 15
+"""Most pairs that are shown: those of six priors."""
 
 Verdict = Literal["equal", "different", "undecided"]
 
@@ -54,6 +59,7 @@ class Equivalence:
         level: of the intervals; 0.9 is that of two one-sided tests at 5%.
         unit: of the numbers.
         where: the cell of the study; empty if there is one.
+        left_out: number of comparisons that are not shown.
     """
 
     differences: tuple[Difference, ...]
@@ -61,6 +67,36 @@ class Equivalence:
     level: float = 0.9
     unit: str = "nats"
     where: str = ""
+    left_out: int = 0
+
+
+def equivalence_of(finding: Finding) -> Equivalence | None:
+    """The numbers of a finding that tests equality; None where it has none.
+
+    Of more than `MOST` pairs those with the study's first prior alone, which the first names tell.
+    """
+    if finding.margin is None or not finding.comparisons:
+        return None
+    known = [own for own in finding.comparisons if own.equivalence is not None]
+    if len(known) > MOST:
+        reference = known[0].what.partition(" - ")[2]
+        known = [own for own in known if own.what.endswith(f" - {reference}")]
+    return Equivalence(
+        differences=tuple(
+            Difference(
+                name=own.what,
+                value=own.value,
+                low=own.equivalence.low,
+                high=own.equivalence.high,
+                seeds=own.seeds,
+            )
+            for own in known
+            if own.equivalence is not None
+        ),
+        margin=finding.margin,
+        where=finding.where,
+        left_out=len(finding.comparisons) - len(known),
+    )
 
 
 def draw_equivalence(found: Equivalence, width: float = PAGE / 2) -> Figure:
@@ -72,6 +108,8 @@ def draw_equivalence(found: Equivalence, width: float = PAGE / 2) -> Figure:
         f"Differences over {n} seeds with {found.level:.0%} intervals. Shaded: the margin of equality, "
         f"± {found.margin:.3g} {found.unit}."
     )
+    if found.left_out:
+        caption += f" Against the first prior; {counted(found.left_out, 'other pair')} not shown."
     keys = [
         Line2D([], [], color=colour, marker=marker, markersize=5, linewidth=1.5, label=label)
         for verdict, (colour, marker, label) in LOOKS.items()

@@ -10,9 +10,11 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.figures.palette import LINE, prior_looks
-from analysis.figures.settings import prior_keys, seeds_text
+from analysis.figures.palette import LINE, Looks
+from analysis.figures.settings import CHOSEN, looks_for, prior_keys, seeds_text
 from analysis.figures.style import NORMAL, PAGE, TITLE, limits, page
+from analysis.findings.forgetting import NUMBER
+from analysis.findings.study import Cell, Study
 from softprior.inputs.labels import counted
 
 
@@ -46,6 +48,18 @@ class Forgetting:
         return {prior: tuple(np.mean(own, axis=0).tolist()) for prior, own in groups.items()}
 
 
+def forgetting_of(study: Study, cell: Cell) -> Forgetting | None:
+    """A cell's trials at the chosen rates; None where no running text was read with their prompts."""
+    known = study.numbers.get(NUMBER, {})
+    trials = [
+        Forgot(prior=side.name, seed=seed, loss=run.loss, forgetting=known[run.id])
+        for side in cell.sides.values()
+        for seed, run in side.runs.items()
+        if run.id in known and run.loss is not None
+    ]
+    return Forgetting(where=cell.where, trials=tuple(trials)) if trials else None
+
+
 def pareto(points: Float[np.ndarray, "N 2"]) -> Int[np.ndarray, "K"]:
     """Numbers of the points that no other beats: as low in both, lower in one. In the order of the first."""
     order = np.lexsort((points[:, 1], points[:, 0]))
@@ -53,7 +67,7 @@ def pareto(points: Float[np.ndarray, "N 2"]) -> Int[np.ndarray, "K"]:
     return np.array(kept, dtype=int)
 
 
-def draw_forgetting(cells: Sequence[Forgetting], width: float = PAGE) -> Figure:
+def draw_forgetting(cells: Sequence[Forgetting], width: float = PAGE, looks: Looks | None = None) -> Figure:
     """One panel per cell: trials small, means over seeds large, and the front of the means."""
     every = [trial for cell in cells for trial in cell.trials]
     groups: dict[tuple[str, str], list[int]] = {}
@@ -63,14 +77,13 @@ def draw_forgetting(cells: Sequence[Forgetting], width: float = PAGE) -> Figure:
     caption = (
         f"{counted(len(every), 'trial')}, {seeds_text(groups.values())} per prior: small marks are trials, "
         "large ones means over seeds. Both numbers are better when lower; the line joins the means that no "
-        "other beats in both. At 0, running text costs what it costs without a prompt."
+        f"other beats in both. At 0, running text costs what it costs without a prompt. {CHOSEN}"
     )
-    priors = [trial.prior for trial in every]
+    looks = looks_for((trial.prior for trial in every), looks)
     front = Line2D([], [], color=LINE, linewidth=1, linestyle="--", label="Pareto front of the means")
     figure, panels = page(
-        len(cells), caption, width=width, height=2.6, columns=2, keys=[*prior_keys(priors), front]
+        len(cells), caption, width=width, height=2.6, columns=2, keys=[*prior_keys(looks), front]
     )
-    looks = prior_looks(priors)
     for panel, cell in zip(panels, cells, strict=True):
         panel.axhline(0, color=LINE, linewidth=0.8, zorder=0)
         for trial in cell.trials:

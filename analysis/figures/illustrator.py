@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from analysis.figures.palette import entry_looks
 from softprior.inputs.labels import labels
 from softprior.inputs.specs import TrialSpec
 from softprior.results.folder import StudyFolder
@@ -16,18 +17,20 @@ class Illustrator(Observer):
 
     def __init__(self, folder: StudyFolder, trials: Sequence[TrialSpec]) -> None:
         self._folder = folder
-        self._labels = labels(trials)
+        self.added(trials)
 
     def added(self, trials: Sequence[TrialSpec]) -> None:
-        """Registers the trials that a search has added."""
+        """Registers all trials, with those that a search has added."""
         self._labels = labels(trials)
+        looks = entry_looks(trial.prior for trial in trials if trial.prior is not None)
+        self._looks = {t.id: looks[t.prior.canonical()] for t in trials if t.prior is not None}
 
     def ended(self, record: Record) -> None:
         from analysis.figures.trial import (
             draw_trial,  # matplotlib and scikit-learn: no trial should wait for them
         )
 
-        draw_trial(record, self._folder, self._labels[record.id])
+        draw_trial(record, self._folder, self._labels[record.id], self._looks.get(record.id))
 
     def close(self, records: Mapping[str, Record] | None, metrics: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
         """Draws the study or search that has ended, and trials whose end the driver did not live to see."""
@@ -43,6 +46,7 @@ class Illustrator(Observer):
             draw_search(load_summary(self._folder), self._folder, self._folder.root.name)
         elif self._folder.table.exists():
             from analysis.figures.study import draw_study
+            from analysis.findings.reading import read
             from softprior.library.results import Results
 
-            draw_study(Results(self._folder.root, records))
+            draw_study(read(Results(self._folder.root, records)))

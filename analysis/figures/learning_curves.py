@@ -10,10 +10,10 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.palette import Look, prior_looks
-from analysis.figures.settings import CHOSEN, Cell, band_text, chosen, prior_keys
+from analysis.figures.palette import Look, Looks
+from analysis.figures.settings import CHOSEN, band_text, looks_for, prior_keys
 from analysis.figures.style import NORMAL, PAGE, TITLE, logarithmic, page
-from softprior.library.results import Results
+from analysis.findings.study import Cell
 
 WIDE = 10.0
 """Highest over lowest mean loss above which the axis is logarithmic."""
@@ -46,39 +46,39 @@ class Curves:
     curves: tuple[Curve, ...]
 
 
-def curves_of(results: Results, cell: Cell) -> Curves:
-    """Reads the curves of a cell at the rates that validation chooses."""
-    points = results.curves.dropna(subset=["validation_loss"])
+def curves_of(cell: Cell) -> Curves:
+    """The curves of a cell at the rates that validation chooses."""
     found = []
-    for prior, trials in chosen(cell).items():
-        own = points[points.trial.isin(trials.trial)]
-        table = own.pivot(index="step", columns="trial", values="validation_loss").dropna().sort_index()
-        if table.empty:
+    for side in cell.sides.values():
+        scores = {seed: run.record.validation for seed, run in side.runs.items() if run.record.validation}
+        curves = {seed: {score.step: score.loss for score in own} for seed, own in scores.items()}
+        steps = sorted(set.intersection(*map(set, curves.values()))) if curves else []
+        if not steps:
             continue
+        losses = np.array([[curve[step] for step in steps] for curve in curves.values()])
         found.append(
             Curve(
-                prior=prior,
-                rate=str(trials["at"].iloc[0]),
-                seeds=tuple(int(seed) for seed in trials.seed),
-                steps=table.index.to_numpy(),
-                mean=table.mean(axis=1).to_numpy(),
-                low=table.min(axis=1).to_numpy(),
-                high=table.max(axis=1).to_numpy(),
+                prior=side.name,
+                rate=side.chosen,
+                seeds=tuple(curves),
+                steps=np.array(steps),
+                mean=losses.mean(0),
+                low=losses.min(0),
+                high=losses.max(0),
             )
         )
-    return Curves(where=cell.name, curves=tuple(found))
+    return Curves(where=cell.where, curves=tuple(found))
 
 
-def draw_curves(cells: Sequence[Curves], width: float = PAGE) -> Figure:
+def draw_curves(cells: Sequence[Curves], width: float = PAGE, looks: Looks | None = None) -> Figure:
     """One panel per cell."""
     every = [curve for cell in cells for curve in cell.curves]
     band = band_text([curve.seeds for curve in every])
     caption = f"Validation loss: {band}. {CHOSEN} Step 0 is the untrained sample."
-    priors = [curve.prior for curve in every]
+    looks = looks_for((curve.prior for curve in every), looks)
     figure, panels = page(
-        len(cells), caption, width=width, height=2.4, columns=2, keys=prior_keys(priors, line=True)
+        len(cells), caption, width=width, height=2.4, columns=2, keys=prior_keys(looks, line=True)
     )
-    looks = prior_looks(priors)
     for panel, cell in zip(panels, cells, strict=True):
         for curve in cell.curves:
             _draw(panel, curve, looks[curve.prior])

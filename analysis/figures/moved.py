@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.figures.palette import LINE, prior_looks
-from analysis.figures.settings import Cell, prior_keys, seeds_text
+from analysis.figures.palette import LINE, Looks
+from analysis.figures.settings import looks_for, prior_keys, seeds_text
 from analysis.figures.style import NORMAL, PAGE, TITLE, limits, logarithmic, page
+from analysis.findings.study import Cell
 from softprior.inputs.labels import counted
+from softprior.results.means import over_places
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,25 +46,23 @@ class Moved:
 
 
 def moved_of(cell: Cell) -> Moved:
-    """Reads a cell's trials; reparameterised prompts have no reach and are left out."""
-    known = cell.trials.dropna(subset=["moved_over_reach", "test_loss"])
-    points = [
-        MovedPoint(
-            prior=row.prior,
-            rate=row.at,
-            seed=int(row.seed),
-            moved_over_reach=row.moved_over_reach,
-            loss=row.test_loss,
-        )
-        for row in known.itertuples()
-    ]
-    nothing = cell.trials.baseline_loss.dropna()
-    return Moved(
-        where=cell.name, points=tuple(points), nothing=float(nothing.iloc[0]) if len(nothing) else None
-    )
+    """A cell's trials; reparameterised prompts have no reach and are left out."""
+    points = []
+    for side in cell.sides.values():
+        for rate, runs in side.rates.items():
+            for seed, run in runs.items():
+                ratio = over_places(run.record.geometry).get("moved_over_reach")
+                if ratio is not None and run.loss is not None:
+                    points.append(
+                        MovedPoint(
+                            prior=side.name, rate=rate, seed=seed, moved_over_reach=ratio, loss=run.loss
+                        )
+                    )
+    nothing = None if cell.baseline is None or cell.baseline.test is None else cell.baseline.test.loss
+    return Moved(where=cell.where, points=tuple(points), nothing=nothing)
 
 
-def draw_moved(cells: Sequence[Moved], width: float = PAGE) -> Figure:
+def draw_moved(cells: Sequence[Moved], width: float = PAGE, looks: Looks | None = None) -> Figure:
     """One panel per cell, one point per trial."""
     every = [point for cell in cells for point in cell.points]
     groups: dict[tuple[str, str, str], list[int]] = {}
@@ -77,9 +77,8 @@ def draw_moved(cells: Sequence[Moved], width: float = PAGE) -> Figure:
     )
     if any(cell.nothing is not None for cell in cells):
         caption += " Dotted: no prompt."
-    priors = [point.prior for point in every]
-    figure, panels = page(len(cells), caption, width=width, height=2.4, columns=2, keys=prior_keys(priors))
-    looks = prior_looks(priors)
+    looks = looks_for((point.prior for point in every), looks)
+    figure, panels = page(len(cells), caption, width=width, height=2.4, columns=2, keys=prior_keys(looks))
     for panel, cell in zip(panels, cells, strict=True):
         for prior, look in looks.items():
             own = [p for p in cell.points if p.prior == prior]

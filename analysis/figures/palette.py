@@ -6,8 +6,11 @@ Looks differ in colour, marker and dash: colour-blind readers tell them apart, a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import chain, count
 from typing import NamedTuple
+
+from softprior.inputs.entries import Entry
 
 BLUE, ORANGE, GREEN, PINK, AMBER, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 BLACK, BROWN, INDIGO, WINE, FOREST, OLIVE, SAND = (
@@ -68,25 +71,53 @@ PRIORS = (
 )
 """The order in which priors take looks; a new one goes to the end, so that the others keep theirs."""
 
-OTHER = Look(TEXT, "$?$", DASHES[0])
-"""Of a prior that is not listed: one of a user's own."""
+Looks = Mapping[str, Look]
+"""By the name of a prior within its study."""
+
+
+def entry_looks(priors: Iterable[Entry]) -> dict[str, Look]:
+    """The look of every prior of a study, by its canonical text; all differ in colour or marker.
+
+    A prior of softprior's own has the look of `PRIORS`, whatever its label. The second entry of one prior
+    keeps the colour and has another marker and dash, and so on. Priors of a user's own take looks that the
+    study leaves free, the last of the list first, in the order of the study.
+    """
+    return _looks({entry.canonical(): entry.name for entry in priors})
 
 
 def prior_looks(names: Iterable[str]) -> dict[str, Look]:
-    """The look of every prior, by its name in a study, such as `isotropic(scale=0.1)`.
+    """The same of priors by their names in a study without labels, such as `isotropic(scale=0.1)`."""
+    return _looks({name: name.partition("(")[0] for name in names})
 
-    The colour depends on the prior alone. The second variant of a prior in a study has another marker and
-    dash, and so on.
+
+def _looks(kinds: Mapping[str, str]) -> dict[str, Look]:
+    """The look of each prior.
+
+    Args:
+        kinds: the component of each.
     """
+    listed = {kind: look(PRIORS.index(kind)) for kind in kinds.values() if kind in PRIORS}
+    others = [kind for kind in dict.fromkeys(kinds.values()) if kind not in PRIORS]
+    free = [own for i in reversed(range(len(COLOURS))) if (own := look(i)) not in listed.values()]
+    more = (look(i) for i in count(len(COLOURS)))  # colours come again, with other markers
+    first = listed | dict(zip(others, chain(free, more), strict=False))
     seen: Counter[str] = Counter()
+    taken: set[tuple[str, str]] = {own[:2] for own in first.values()}
     found = {}
-    for name in dict.fromkeys(names):
-        kind = name.partition("(")[0]
-        own = look(PRIORS.index(kind)) if kind in PRIORS else OTHER
-        variant = seen[kind]
+    for name, kind in kinds.items():
+        own = first[kind]
+        if seen[kind]:
+            own = _variant(own, seen[kind], taken)
         seen[kind] += 1
-        if variant:
-            marker = MARKERS[(variant + (MARKERS.index(own.marker) if kind in PRIORS else 0)) % len(MARKERS)]
-            own = Look(own.colour, marker, DASHES[(DASHES.index(own.dash) + variant) % len(DASHES)])
+        taken.add(own[:2])
         found[name] = own
     return found
+
+
+def _variant(first: Look, number: int, taken: set[tuple[str, str]]) -> Look:
+    """The look of a further entry of one prior."""
+    at = MARKERS.index(first.marker)
+    markers = [MARKERS[(at + number + i) % len(MARKERS)] for i in range(len(MARKERS))]
+    # A study with more entries of one prior than there are markers has some that are the same.
+    marker = next((own for own in markers if (first.colour, own) not in taken), markers[0])
+    return Look(first.colour, marker, DASHES[(DASHES.index(first.dash) + number) % len(DASHES)])

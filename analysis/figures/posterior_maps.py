@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -14,13 +14,13 @@ from matplotlib.lines import Line2D
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from analysis.figures.palette import LINE, MARKERS, TEXT, Look, prior_looks
-from analysis.figures.settings import CHOSEN, Cell, chosen
+from analysis.figures.palette import LINE, MARKERS, TEXT, Look, Looks
+from analysis.figures.settings import CHOSEN, looks_for, short_rate
 from analysis.figures.style import NORMAL, PAGE, PANELS, TITLE, fit_window, page
+from analysis.findings.posteriors import posterior_of
+from analysis.findings.study import Cell, Study
 from softprior.inputs.labels import counted
-from softprior.library.results import Results
 from softprior.prompt import Place
-from softprior.results.background import load_background
 
 Embedding = Literal["pca", "t-SNE"]
 
@@ -48,6 +48,19 @@ class Arrows:
     loss: float
 
 
+class Components(NamedTuple):
+    """Shares of variance along the axes: the first two principal components."""
+
+    first: float
+    second: float
+
+
+class Neighbours(NamedTuple):
+    """t-SNE, with the perplexity that it had."""
+
+    perplexity: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class PosteriorMap:
     """Priors of one cell at one place, all in the same plane.
@@ -56,7 +69,7 @@ class PosteriorMap:
         place: where the vectors enter the model.
         seed: of all of the trials.
         behind: real vectors by what they are.
-        shares: of variance along the axes; None for t-SNE.
+        plane: how the vectors were brought into it.
         left_out: priors that are not shown.
     """
 
@@ -65,19 +78,19 @@ class PosteriorMap:
     seed: int
     arrows: tuple[Arrows, ...]
     behind: Mapping[str, Float[np.ndarray, "N 2"]]
-    shares: tuple[float, float] | None
+    plane: Components | Neighbours
     left_out: int = 0
 
 
 def posterior_map_of(
-    results: Results,
+    study: Study,
     cell: Cell,
     *,
     place: Place | None = None,
     behind: Mapping[str, Float[np.ndarray, "N H"]] | None = None,
     embedding: Embedding = "pca",
 ) -> PosteriorMap | None:
-    """Reads the first seed that all priors have, each at its chosen rate; None without such a place or seed.
+    """The first seed that all priors have, each at its chosen rate; None without such a place or seed.
 
     What lies behind and all vectors together span the plane.
 
@@ -90,49 +103,46 @@ def posterior_map_of(
     Raises:
         UserError: a posterior file is missing or damaged.
     """
-    best = chosen(cell)
-    shared = set.intersection(*({int(s) for s in own.seed} for own in best.values()))
+    shared = set.intersection(*(set(side.runs) for side in cell.sides.values()))
     if not shared:
         return None
     seed = min(shared)
-    shown = dict(list(best.items())[:PANELS])
-    rows = {prior: own[own.seed == seed].iloc[0] for prior, own in shown.items()}
-    read = {prior: results.posteriors[row.trial] for prior, row in rows.items()}
-    at = place or min(next(iter(read.values())).initial)
-    if any(at not in posterior.initial for posterior in read.values()):
+    sides = list(cell.sides.values())[:PANELS]
+    read = [posterior_of(study, side.runs[seed]) for side in sides]
+    at = place or min(read[0].initial)
+    if any(at not in posterior.initial for posterior in read):
         return None
     if behind is None:
         embedded = at.block == 0 and at.kind == "residual"
-        sample = load_background(results.folder, str(cell.trials.model_fingerprint.iloc[0]))
-        behind = {"vocabulary": sample} if embedded and sample is not None else {}
-    ends = [array for p in read.values() for array in (p.initial[at].numpy(), p.final[at].numpy())]
-    flat, shares = _flattened([*behind.values()], ends, embedding)
+        behind = {"vocabulary": study.vocabulary} if embedded and study.vocabulary is not None else {}
+    ends = [array for p in read for array in (p.initial[at].numpy(), p.final[at].numpy())]
+    flat, plane = _flattened([*behind.values()], ends, embedding)
     lying, moving = flat[: len(behind)], flat[len(behind) :]
     arrows = [
         Arrows(
-            prior=prior,
-            rate=str(row["at"]),
+            prior=side.name,
+            rate=side.chosen,
             initial=moving[2 * i],
             final=moving[2 * i + 1],
-            loss=row.test_loss,
+            loss=float("nan") if (loss := side.runs[seed].loss) is None else loss,
         )
-        for i, (prior, row) in enumerate(rows.items())
+        for i, side in enumerate(sides)
     ]
     return PosteriorMap(
-        where=cell.name,
+        where=cell.where,
         place=at.name,
         seed=seed,
         arrows=tuple(arrows),
         behind=dict(zip(behind, lying, strict=True)),
-        shares=shares,
-        left_out=len(best) - len(shown),
+        plane=plane,
+        left_out=len(cell.sides) - len(sides),
     )
 
 
 def _flattened(
     behind: Sequence[np.ndarray], ends: Sequence[np.ndarray], embedding: Embedding
-) -> tuple[list[np.ndarray], tuple[float, float] | None]:
-    """All arrays in one plane, and the shares of variance along its axes."""
+) -> tuple[list[np.ndarray], Components | Neighbours]:
+    """All arrays in one plane."""
     if embedding == "t-SNE":
         behind = [array[:BEHIND] for array in behind]
     arrays = [*behind, *ends]
@@ -141,23 +151,25 @@ def _flattened(
     if embedding == "pca":
         pca = PCA(2, random_state=0).fit(stacked)
         first, second = pca.explained_variance_ratio_.tolist()
-        return np.split(pca.transform(stacked), cuts), (first, second)
+        return np.split(pca.transform(stacked), cuts), Components(first, second)
     short = PCA(min(50, *stacked.shape), random_state=0).fit_transform(stacked)
     perplexity = min(PERPLEXITY, (len(short) - 1) / 3)
     flat = TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(short)
-    return np.split(flat, cuts), None
+    return np.split(flat, cuts), Neighbours(perplexity)
 
 
-def draw_posterior_map(found: PosteriorMap, width: float = PAGE) -> Figure:
+def draw_posterior_map(found: PosteriorMap, width: float = PAGE, looks: Looks | None = None) -> Figure:
     """One panel per prior, all with the same axes."""
     vectors = len(found.arrows[0].initial)
     n = ", ".join(f"{name} (n = {len(points):,})" for name, points in found.behind.items())
-    method = "Principal components" if found.shares else f"t-SNE (perplexity {PERPLEXITY:g}, seed 0)"
+    method = "Principal components"
+    if isinstance(found.plane, Neighbours):
+        method = f"t-SNE (perplexity {found.plane.perplexity:.3g}, seed 0)"
     caption = (
         f"{method} at {found.place}: {counted(vectors, 'vector')} per prior, seed {found.seed}, one plane "
         f"for all{f'; behind them {n}' if n else ''}. {CHOSEN}"
     )
-    if not found.shares:
+    if isinstance(found.plane, Neighbours):
         caption += " Only neighbours mean something, not lengths and directions of arrows."
     if found.left_out:
         caption += f" {counted(found.left_out, 'more prior')} not shown."
@@ -181,16 +193,17 @@ def draw_posterior_map(found: PosteriorMap, width: float = PAGE) -> Figure:
         sharex=True,
         sharey=True,
     )
-    looks = prior_looks(arrows.prior for arrows in found.arrows)
+    looks = looks_for((arrows.prior for arrows in found.arrows), looks)
     moving = np.concatenate([points for arrows in found.arrows for points in (arrows.initial, arrows.final)])
     lying = np.concatenate([*found.behind.values(), moving[:0]])
     for panel, arrows in zip(panels, found.arrows, strict=True):
         _draw(panel, arrows, found.behind, looks[arrows.prior])
-        panel.set_title(f"{arrows.prior}, {arrows.rate}: loss {arrows.loss:.2f}", fontsize=TITLE - 1)
+        title = f"{arrows.prior}, {short_rate(arrows.rate)}: loss {arrows.loss:.2f}"
+        panel.set_title(title, fontsize=TITLE - 1)
     fit_window(panels[0], lying, moving)
     names = ("t-SNE 1", "t-SNE 2")
-    if found.shares:
-        names = (f"PC 1 ({found.shares[0]:.0%} of variance)", f"PC 2 ({found.shares[1]:.0%})")
+    if isinstance(found.plane, Components):
+        names = (f"PC 1 ({found.plane.first:.0%} of variance)", f"PC 2 ({found.plane.second:.0%})")
     for panel in panels:
         spec = panel.get_subplotspec()
         assert spec is not None

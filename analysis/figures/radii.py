@@ -13,12 +13,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy import stats
 
-from analysis.figures.palette import BACKGROUND, LINE, TEXT, prior_looks
-from analysis.figures.settings import CHOSEN, Cell, chosen, seeds_text
+from analysis.figures.palette import BACKGROUND, LINE, TEXT, Looks
+from analysis.figures.settings import CHOSEN, looks_for, seeds_text
 from analysis.figures.style import NORMAL, PAGE, TITLE, page
-from softprior.library.results import Results
+from analysis.findings.posteriors import posterior_of
+from analysis.findings.study import Cell, Study
 from softprior.prompt import Place
-from softprior.results.background import load_background
 from softprior.statistics.gaussian import Gaussian, fit_gaussian
 from softprior.statistics.held_out import held_out_radii
 from softprior.statistics.store import SiteStatistics
@@ -67,7 +67,7 @@ class RadiiMap:
         return len(self.data) >= PER_DIMENSION * self.dimension
 
 
-def radii_of(results: Results, cells: Sequence[Cell]) -> list[RadiiMap]:
+def radii_of(study: Study, cells: Sequence[Cell]) -> list[RadiiMap]:
     """Radii of kept prompts at block 0 under a Gaussian fitted on the study's sample of the vocabulary.
 
     Cells without such a prompt are left out, and all of them without a sample or with vectors of more than
@@ -76,21 +76,19 @@ def radii_of(results: Results, cells: Sequence[Cell]) -> list[RadiiMap]:
     Raises:
         UserError: a posterior file is missing or damaged, or the sample does not span its dimensions.
     """
-    fingerprint = str(cells[0].trials.model_fingerprint.iloc[0])
-    vocabulary = load_background(results.folder, fingerprint)
-    if vocabulary is None or vocabulary.shape[1] > WIDEST:
+    if study.vocabulary is None or study.vocabulary.shape[1] > WIDEST:
         return []
-    tokens = SiteStatistics.of(torch.from_numpy(vocabulary))
+    tokens = SiteStatistics.of(torch.from_numpy(study.vocabulary))
     fit = fit_gaussian(tokens.moments)
     data = held_out_radii(tokens, fit).radii.numpy()
-    found = [_cell(results, cell, fit.gaussian, data) for cell in cells]
+    found = [_cell(study, cell, fit.gaussian, data) for cell in cells]
     return [own for own in found if own is not None]
 
 
-def _cell(results: Results, cell: Cell, gaussian: Gaussian, data: Float[np.ndarray, "M"]) -> RadiiMap | None:
+def _cell(study: Study, cell: Cell, gaussian: Gaussian, data: Float[np.ndarray, "M"]) -> RadiiMap | None:
     groups = []
-    for prior, own in chosen(cell).items():
-        read = [results.posteriors[trial] for trial in own.trial]
+    for side in cell.sides.values():
+        read = [posterior_of(study, run) for run in side.runs.values()]
         place = next((p for p in read[0].initial if p == Place(0, stack=p.stack)), None)
         if place is None:
             return None
@@ -98,12 +96,11 @@ def _cell(results: Results, cell: Cell, gaussian: Gaussian, data: Float[np.ndarr
             gaussian.radius(torch.cat([moment[place] for moment in moments])).numpy()
             for moments in ([p.initial for p in read], [p.final for p in read])
         )
-        seeds = tuple(int(seed) for seed in own.seed)
-        groups.append(Radii(prior=prior, seeds=seeds, initial=initial, final=final))
-    return RadiiMap(where=cell.name, dimension=len(gaussian.mean), data=data, groups=tuple(groups))
+        groups.append(Radii(prior=side.name, seeds=tuple(side.runs), initial=initial, final=final))
+    return RadiiMap(where=cell.where, dimension=len(gaussian.mean), data=data, groups=tuple(groups))
 
 
-def draw_radii(cells: Sequence[RadiiMap], width: float = PAGE) -> Figure:
+def draw_radii(cells: Sequence[RadiiMap], width: float = PAGE, looks: Looks | None = None) -> Figure:
     """One panel per cell: median and central 90% of each prior's vectors, before and after training."""
     first = cells[0]
     chi = all(cell.shows_chi for cell in cells)
@@ -128,7 +125,7 @@ def draw_radii(cells: Sequence[RadiiMap], width: float = PAGE) -> Figure:
     ]
     rows = max(len(cell.groups) for cell in cells)
     figure, panels = page(len(cells), caption, width=width, height=0.8 + 0.3 * rows, columns=2, keys=keys)
-    looks = prior_looks(group.prior for cell in cells for group in cell.groups)
+    looks = looks_for((group.prior for cell in cells for group in cell.groups), looks)
     for panel, cell in zip(panels, cells, strict=True):
         low, middle, high = np.quantile(cell.data, CENTRAL)
         panel.axvspan(low, high, color=BACKGROUND, alpha=0.6, linewidth=0)

@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from analysis.figures.palette import ORANGE
-from analysis.figures.settings import Cell, chosen
+from analysis.figures.settings import short_rate
 from analysis.figures.style import NORMAL, PAGE, SMALL, TITLE, page
+from analysis.findings.study import Cell, Side
+from softprior.inputs.specs import Rate
 
 DARK = 0.5
 """Share of the colours' range below which letters are white."""
@@ -41,23 +43,34 @@ class RateMap:
 
 
 def rate_map_of(cell: Cell) -> RateMap:
-    """Reads a cell of a study."""
-    ordered = cell.trials.sort_values(["rate_relative", "rate"])
-    rates = tuple(dict.fromkeys(ordered["at"]))
-    priors = tuple(dict.fromkeys(cell.trials.prior))
-    best = chosen(cell)
-    table = cell.trials.groupby(["prior", "at"]).test_loss.agg(["mean", "std", "count"])
-    table = table.reindex([(prior, rate) for prior in priors for rate in rates])
-    shape = (len(priors), len(rates))
+    """The losses of a cell."""
+    known = dict(item for side in cell.sides.values() for item in _rates(side))
+    rates = sorted(known, key=lambda label: (known[label].relative, known[label].value))
+    shape = (len(cell.sides), len(rates))
+    losses, spreads, seeds = np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, dtype=int)
+    for at in np.ndindex(shape):
+        runs = list(cell.sides.values())[at[0]].rates.get(rates[at[1]], {})
+        own = np.array([run.loss for run in runs.values() if run.loss is not None])
+        seeds[at] = len(own)
+        if len(own):
+            losses[at] = own.mean()
+        if len(own) > 1:
+            spreads[at] = own.std(ddof=1)
     return RateMap(
-        where=cell.name,
-        priors=priors,
-        rates=rates,
-        losses=table["mean"].to_numpy(float).reshape(shape),
-        spreads=table["std"].to_numpy(float).reshape(shape),
-        seeds=table["count"].fillna(0).to_numpy(int).reshape(shape),
-        chosen=tuple(rates.index(best[prior]["at"].iloc[0]) for prior in priors),
+        where=cell.where,
+        priors=tuple(cell.sides),
+        rates=tuple(rates),
+        losses=losses,
+        spreads=spreads,
+        seeds=seeds,
+        chosen=tuple(rates.index(side.chosen) for side in cell.sides.values()),
     )
+
+
+def _rates(side: Side) -> list[tuple[str, Rate]]:
+    """Rates in words, and as they are."""
+    firsts = ((label, next(iter(runs.values()))) for label, runs in side.rates.items())
+    return [(label, run.record.spec.rate) for label, run in firsts if run.record.spec.rate is not None]
 
 
 def draw_rates(cells: Sequence[RateMap], width: float = PAGE) -> Figure:
@@ -97,7 +110,7 @@ def _draw(panel: Axes, cell: RateMap, most: int) -> None:
     for row, column in enumerate(cell.chosen):
         box = Rectangle((column - 0.47, row - 0.45), 0.94, 0.9, fill=False, edgecolor=ORANGE, linewidth=1.5)
         panel.add_patch(box)
-    panel.set_xticks(range(len(cell.rates)), cell.rates)
+    panel.set_xticks(range(len(cell.rates)), [short_rate(rate) for rate in cell.rates])
     panel.set_yticks(range(len(cell.priors)), cell.priors)
     panel.tick_params(length=0)
     for spine in panel.spines.values():

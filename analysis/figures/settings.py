@@ -1,96 +1,48 @@
-"""A study's trained trials as figures compare them: cells, and in each the priors at their chosen rates."""
+"""What figures of a study have in common: looks of its priors, and words about seeds."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-import pandas as pd
 from matplotlib.lines import Line2D
 
-from analysis.figures.palette import prior_looks
+from analysis.figures.palette import Looks, entry_looks, prior_looks
 from analysis.figures.style import key
-from softprior.inputs.entries import Entry
-from softprior.inputs.labels import counted, names
-from softprior.library.results import Results
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Finished trials that differ in prior, rate and seed alone.
-
-    Attributes:
-        name: task, method and regularisers; what all trials of the study share is left out.
-        trials: rows of the study's table. Column `prior` has the prior's name within the study, `at` the rate
-            in words.
-    """
-
-    name: str
-    trials: pd.DataFrame
-
-
-def cells(results: Results) -> list[Cell]:
-    """The cells of a study, in the order of its table.
-
-    Raises:
-        UserError: the first run of the study has not ended.
-    """
-    trials = results.trials
-    trained = trials[(trials.status == "finished") & trials.prior.notna()].copy()
-    if trained.empty:
-        return []
-    tasks, methods, priors = (
-        trained[f"{axis}_parameters"].map(_names(trained[f"{axis}_parameters"]))
-        for axis in ("task", "method", "prior")
-    )
-    terms = _terms(trained.regularisers)
-    trained["prior"] = priors
-    trained["at"] = [
-        f"{rate:g} rel" if relative else f"{rate:g}"
-        for rate, relative in zip(trained.rate, trained.rate_relative, strict=True)
-    ]
-    parts = [column for column in (tasks, methods, terms) if column.nunique() > 1]
-    where = pd.Series("", index=trained.index)
-    for part in parts:
-        where = where.str.cat(part, sep=" · ") if where.any() else part
-    return [Cell(str(name), own) for name, own in trained.groupby(where, sort=False)]
-
-
-def _names(texts: pd.Series) -> dict[str, str]:
-    return names(Entry.model_validate_json(text) for text in texts.unique())
-
-
-def _terms(texts: pd.Series) -> pd.Series:
-    entries = {text: [Entry.model_validate(value) for value in json.loads(text)] for text in texts.unique()}
-    known = names(entry for own in entries.values() for entry in own)
-    words = {text: " + ".join(known[e.canonical()] for e in own) or "none" for text, own in entries.items()}
-    return texts.map(words)
-
-
-def chosen(cell: Cell) -> dict[str, pd.DataFrame]:
-    """The trials of every prior at the rate that validation chooses.
-
-    The lowest last validation loss, averaged over seeds; of rates with the most seeds alone, as a mean over
-    the seeds that survived would flatter a rate at which others failed. The smaller rate where two tie.
-    """
-    found = {}
-    for prior, own in cell.trials.groupby("prior", sort=False):
-        rates = (
-            own.groupby(["rate", "rate_relative", "at"]).validation_loss.agg(["size", "mean"]).reset_index()
-        )
-        rates = rates[rates["size"] == rates["size"].max()].sort_values(["mean", "rate"])
-        best = rates.iloc[0]
-        found[str(prior)] = own[(own.rate == best.rate) & (own.rate_relative == best.rate_relative)]
-    return found
-
+from analysis.findings.reading import Reading
+from softprior.inputs.labels import counted
 
 CHOSEN = "Each prior at the rate with its lowest mean validation loss."
 
 
-def prior_keys(priors: Iterable[str], line: bool = False) -> list[Line2D]:
+def looks_of(reading: Reading) -> Looks:
+    """The look of every prior of a study by its name there, the same in all figures of the study.
+
+    Priors whose trials have all failed count too, so that figures of single trials have the same looks.
+    """
+    entries = [record.spec.prior for record in reading.records.values() if record.spec.prior is not None]
+    known = entry_looks(entries)
+    return {
+        run.axes["prior"]: known[run.record.spec.prior.canonical()]
+        for run in reading.study.runs
+        if run.record.spec.prior is not None
+    }
+
+
+def looks_for(priors: Iterable[str], looks: Looks | None) -> Looks:
+    """The looks of what a figure shows: those of its study, or by name where none are given."""
+    names = list(dict.fromkeys(priors))
+    known = prior_looks(names) if looks is None else looks
+    return {name: known[name] for name in names}
+
+
+def short_rate(rate: str) -> str:
+    """A rate in words, as it fits beside others."""
+    return rate.replace(" relative", " rel")
+
+
+def prior_keys(looks: Looks, line: bool = False) -> list[Line2D]:
     """A key of priors."""
-    return [key(name, look, line) for name, look in prior_looks(priors).items()]
+    return [key(name, look, line) for name, look in looks.items()]
 
 
 def band_text(groups: Sequence[Sequence[int]]) -> str:

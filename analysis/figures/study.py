@@ -3,72 +3,151 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 
 from matplotlib.figure import Figure
 
+from analysis.figures.components import components_of, draw_components
+from analysis.figures.equivalence import draw_equivalence, equivalence_of
+from analysis.figures.forgetting import draw_forgetting, forgetting_of
 from analysis.figures.learning_curves import curves_of, draw_curves
+from analysis.figures.losses import draw_losses, losses_of
 from analysis.figures.moved import draw_moved, moved_of
+from analysis.figures.palette import Looks
 from analysis.figures.posterior_maps import draw_posterior_map, posterior_map_of
 from analysis.figures.radii import draw_radii, radii_of
 from analysis.figures.rates import draw_rates, rate_map_of
-from analysis.figures.settings import Cell, cells
+from analysis.figures.settings import looks_of
 from analysis.figures.style import PANELS, save
 from analysis.figures.survival import draw_survival, survival_of
+from analysis.figures.transfer import draw_transfer, transfer_of
+from analysis.findings import quality
+from analysis.findings.judging import judge
+from analysis.findings.reading import Reading
+from analysis.findings.study import Cell, Study
+from analysis.findings.values import Finding
 from softprior.errors import UserError
-from softprior.library.results import Results
-from softprior.results.storage import Location
+from softprior.inputs.labels import counted
+from softprior.results.storage import Location, listed, replaced_folder
 
-MAPS = 4
-"""Most cells that have a map from priors to posteriors, a file each."""
+FILES = 4
+"""Most cells that have figures of their own, a file each."""
+
+PRIORS = 24
+"""Most priors of a cell that is drawn: of more, as a search has them, no figure can be read."""
+
+Draw = Callable[[], Figure | None]
 
 
-def draw_study(results: Results) -> list[Location]:
-    """Draws a study's figures into `figures/study/`; returns the PNG files, with a PDF beside each.
+class LeftOutWarning(UserWarning):
+    """What the figures of a study do not show, and why."""
 
-    A figure whose files are missing or damaged is left out with a warning, and the others are drawn. A study
-    without finished trained trials has none. The first `PANELS` cells of a study are drawn.
+
+def draw_study(reading: Reading) -> list[Location]:
+    """Draws a study's figures into `figures/study/`, in place of older ones; the PNG files, with PDFs beside.
+
+    A figure whose files are missing or damaged is left out with a warning, and the others are drawn.
     """
-    every = cells(results)
-    found = every[:PANELS]
-    if not found:
-        return []
-    if len(every) > PANELS:
-        left = f"figures show {PANELS} of the {len(every)} combinations of task, method and regularisers"
-        warnings.warn(left, UserWarning, stacklevel=2)
-    maps = {
-        f"posterior-map-{i + 1}" if len(found) > 1 else "posterior-map": _map(results, cell)
-        for i, cell in enumerate(found[:MAPS])
-    }
-    figures = {
-        "learning-curves": lambda: draw_curves([curves_of(results, cell) for cell in found]),
-        "survival": lambda: draw_survival([survival_of(results, cell) for cell in found]),
-        "moved-over-reach": lambda: draw_moved([moved_of(cell) for cell in found]),
-        "rates": lambda: draw_rates([rate_map_of(cell) for cell in found]),
-        "radii": lambda: _radii(results, found),
-        **maps,
-    }
-    folder = results.folder.root / "figures" / "study"
-    paths = []
-    for name, draw in figures.items():
+    target = reading.folder.root / "figures" / "study"
+    drawn = []
+    with replaced_folder(target) as folder:
+        for name, figure in figures_of(reading):
+            save(figure, folder / f"{name}.png")
+            drawn.append(target / f"{name}.png")
+    names = {path.stem for path in drawn}
+    for old in listed(target, "*"):  # in a bucket, files without a new version are still there
+        if old.stem not in names:
+            old.unlink(missing_ok=True)
+    return drawn
+
+
+def figures_of(reading: Reading) -> Iterator[tuple[str, Figure]]:
+    """The figures of a study one after another, by the names of their files.
+
+    A study without finished trained trials has none. The first `PANELS` cells are drawn. What is left out is
+    said in a warning.
+    """
+    study, looks = reading.study, looks_of(reading)
+    every = study.cells("prior")
+    cells = [cell for cell in every if len(cell.sides) <= PRIORS][:PANELS]
+    if len(cells) < len(every):
+        left = (
+            f"figures show {len(cells)} of {counted(len(every), 'combination')} of task, method and "
+            f"regularisers (the first {PANELS} with at most {PRIORS} priors)"
+        )
+        warnings.warn(left, LeftOutWarning, stacklevel=2)
+    if not cells:
+        return
+    for name, draw in (_of_all(study, cells, looks) | _of_each(study, cells, looks)).items():
         try:
             figure = draw()
-            if figure is not None:
-                paths.append(save(figure, folder / f"{name}.png"))
         except Exception as error:  # the results are complete, whatever their figures lack
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            warnings.warn(f"the figure {name} is left out: {reason}", UserWarning, stacklevel=2)
-    return paths
+            warnings.warn(f"the figure {name} is left out: {reason}", LeftOutWarning, stacklevel=2)
+            continue
+        if figure is not None:
+            yield name, figure
 
 
-def _map(results: Results, cell: Cell) -> Callable[[], Figure | None]:
-    def draw() -> Figure | None:
-        found = posterior_map_of(results, cell)
-        return None if found is None else draw_posterior_map(found)
+def _of_all(study: Study, cells: Sequence[Cell], looks: Looks) -> dict[str, Draw]:
+    """Figures with one panel per cell."""
 
-    return draw
+    def survival() -> Figure | None:
+        known = [own for cell in cells if (own := survival_of(cell)) is not None]
+        return draw_survival(known, looks=looks) if known else None
+
+    def radii() -> Figure | None:
+        known = radii_of(study, cells)
+        return draw_radii(known, looks=looks) if known else None
+
+    def forgetting() -> Figure | None:
+        known = [own for cell in cells if (own := forgetting_of(study, cell)) is not None]
+        return draw_forgetting(known, looks=looks) if known else None
+
+    def transfer() -> Figure | None:
+        known = transfer_of(study)
+        return draw_transfer(known[:PANELS]) if known else None
+
+    return {
+        "test-loss": lambda: draw_losses([losses_of(cell) for cell in cells], looks=looks),
+        "learning-curves": lambda: draw_curves([curves_of(cell) for cell in cells], looks=looks),
+        "survival": survival,
+        "moved-over-reach": lambda: draw_moved([moved_of(cell) for cell in cells], looks=looks),
+        "rates": lambda: draw_rates([rate_map_of(cell) for cell in cells]),
+        "forgetting": forgetting,
+        "transfer": transfer,
+        "radii": radii,
+    }
 
 
-def _radii(results: Results, found: Sequence[Cell]) -> Figure | None:
-    known = radii_of(results, found)
-    return draw_radii(known) if known else None
+def _of_each(study: Study, cells: Sequence[Cell], looks: Looks) -> dict[str, Draw]:
+    """Figures of single cells."""
+    found: dict[str, Draw] = {}
+    shown = cells[:FILES]
+
+    @cache
+    def equal() -> dict[str, Finding]:
+        return {one.where: one for one in judge(study, (quality.JUDGED,))}
+
+    def equivalence(cell: Cell) -> Figure | None:
+        known = equivalence_of(equal()[cell.where])
+        return None if known is None else draw_equivalence(known)
+
+    def components(cell: Cell) -> Figure | None:
+        known = components_of(study, cell)
+        return draw_components(known, title=cell.where) if known else None
+
+    def posterior_map(cell: Cell) -> Figure | None:
+        known = posterior_map_of(study, cell)
+        return None if known is None else draw_posterior_map(known, looks=looks)
+
+    for name, draw in (
+        ("equivalence", equivalence),
+        ("components", components),
+        ("posterior-map", posterior_map),
+    ):
+        for i, cell in enumerate(shown):
+            file = f"{name}-{i + 1}" if len(shown) > 1 else name
+            found[file] = partial(draw, cell)
+    return found

@@ -10,11 +10,11 @@ from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 from scipy import stats
 
-from analysis.figures.palette import prior_looks
-from analysis.figures.settings import CHOSEN, Cell, chosen, prior_keys, seeds_text
+from analysis.figures.palette import Looks
+from analysis.figures.settings import CHOSEN, looks_for, prior_keys, seeds_text
 from analysis.figures.style import NORMAL, PAGE, TITLE, page
-from softprior.library.results import Results
-from softprior.results.records import Record
+from analysis.findings.speed import level, times
+from analysis.findings.study import Cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,63 +53,37 @@ class Survival:
     unit: str = "label tokens"
 
 
-def target_of(cell: Cell) -> float:
-    """A loss that some reach and some do not: half of the way that the best prior went.
+def survival_of(cell: Cell) -> Survival | None:
+    """Label tokens until each seed was first validated at the loss of claim 4 or below.
 
-    From the mean validation loss of all untrained samples to the lowest mean of a prior's trained prompts,
-    each at its chosen rate.
+    None where there is no such loss: without a baseline, or where no prompt is better than none.
     """
-    best = chosen(cell)
-    start = float(np.mean([own.initial_validation_loss.mean() for own in best.values()]))
-    end = float(min(own.validation_loss.mean() for own in best.values()))
-    return (start + end) / 2
-
-
-def survival_of(results: Results, cell: Cell, target: float | None = None) -> Survival:
-    """Reads when each seed was first validated at the target loss or below; all tokens count from step 1.
-
-    Records made before label tokens were counted give steps.
-    """
-    aim = target_of(cell) if target is None else target
-    groups = {prior: [results.records[trial] for trial in own.trial] for prior, own in chosen(cell).items()}
-    every = [record for own in groups.values() for record in own]
-    by_step = any(point.labels is None for record in every for point in record.steps)
+    target = level(cell)
+    if target is None:
+        return None
     found = []
-    for prior, own in groups.items():
-        waited = [_waited(record, aim, by_step) for record in own]
-        found.append(
-            Waiting(
-                prior=prior,
-                seeds=tuple(int(record.spec.seed or 0) for record in own),
-                times=np.array([time for time, _ in waited], dtype=float),
-                reached=np.array([reached for _, reached in waited]),
-            )
-        )
-    unit = "optimizer steps" if by_step else "label tokens"
-    return Survival(where=cell.name, target=aim, groups=tuple(found), unit=unit)
+    for side in cell.sides.values():
+        own = times(list(side.runs.values()), target)
+        found.append(Waiting(prior=side.name, seeds=tuple(side.runs), times=own.times, reached=own.reached))
+    steps = (step for side in cell.sides.values() for run in side.runs.values() for step in run.record.steps)
+    unit = "optimizer steps" if any(step.labels is None for step in steps) else "label tokens"
+    return Survival(where=cell.where, target=target, groups=tuple(found), unit=unit)
 
 
-def _waited(record: Record, target: float, by_step: bool) -> tuple[int, bool]:
-    first = next((score.step for score in record.validation if score.loss <= target), None)
-    last = len(record.steps) if first is None else first
-    labels = sum(point.labels or 0 for point in record.steps if point.step <= last)
-    return (last if by_step else labels), first is not None
-
-
-def draw_survival(cells: Sequence[Survival], width: float = PAGE) -> Figure:
+def draw_survival(cells: Sequence[Survival], width: float = PAGE, looks: Looks | None = None) -> Figure:
     """One panel per cell."""
     every = [group for cell in cells for group in cell.groups]
     censored = sum(int((~group.reached).sum()) for group in every)
     caption = (
         f"Share of {seeds_text(group.seeds for group in every)} that has not yet reached the validation loss "
-        f"in the title (Kaplan-Meier), against {cells[0].unit} trained on. {CHOSEN} "
+        f"in the title (Kaplan-Meier), against {cells[0].unit} trained on. The loss is half way from no "
+        f"prompt to the best prior's last one. {CHOSEN} "
         f"Ticks: training ended before ({censored} of {sum(len(g.times) for g in every)} trials)."
     )
-    priors = [group.prior for group in every]
+    looks = looks_for((group.prior for group in every), looks)
     figure, panels = page(
-        len(cells), caption, width=width, height=2.3, columns=2, keys=prior_keys(priors, line=True)
+        len(cells), caption, width=width, height=2.3, columns=2, keys=prior_keys(looks, line=True)
     )
-    looks = prior_looks(priors)
     for panel, cell in zip(panels, cells, strict=True):
         end = max((group.times.max() for group in cell.groups), default=1.0)
         for i, group in enumerate(cell.groups):

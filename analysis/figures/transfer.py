@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from analysis.figures.style import NORMAL, PAGE, SMALL, page
+from analysis.figures.style import NORMAL, PAGE, SMALL, TITLE, page
+from analysis.findings.study import NONE, Run, Study
+from softprior.inputs.labels import names
+from softprior.results.records import Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +39,75 @@ class Transfer:
     where: str = ""
 
 
-def draw_transfer(found: Transfer, width: float = PAGE / 2) -> Figure:
-    """A matrix with a number in every cell; a task's own cell has a frame."""
+def transfer_of(study: Study) -> list[Transfer]:
+    """A matrix for each prior, method and regularisers whose prompts were measured on other tasks.
+
+    Prompts at the chosen rates, each task's against the baseline of the task that it was trained for, on the
+    same texts.
+    """
+    measured = [run.record for run in study.runs if run.record.also]
+    tasks = [run.record.spec.task for run in study.runs]
+    known = names([*tasks, *(other.task for record in measured for other in record.also)])
+    groups: dict[tuple[str, str, str], dict[str, dict[str, list[float]]]] = {}
+    for cell in study.cells("prior"):
+        for side in cell.sides.values():
+            changes: dict[str, list[float]] = {}
+            for run in side.runs.values():
+                for task, change in _changes(run, cell.baseline).items():
+                    changes.setdefault(known[task], []).append(change)
+            first = next(iter(side.runs.values()))
+            key = (first.axes["prior"], first.axes["method"], first.axes["regularisers"])
+            groups.setdefault(key, {})[known[first.record.spec.task.canonical()]] = changes
+    several = any(len(changes) > 1 for own in groups.values() for changes in own.values())
+    return [_matrix(key, own) for key, own in groups.items()] if several else []
+
+
+def _changes(run: Run, baseline: Record | None) -> dict[str, float]:
+    """Loss with the prompt less that without, by the task's canonical text."""
+    if baseline is None or baseline.test is None or run.loss is None:
+        return {}
+    found = {run.record.spec.task.canonical(): run.loss - baseline.test.loss}
+    without = {
+        (o.task.canonical(), o.fingerprint): o.score.loss for o in baseline.also if o.score is not None
+    }
+    for other in run.record.also:
+        text = other.task.canonical()
+        if other.score is not None and (text, other.fingerprint) in without:
+            found.setdefault(text, other.score.loss - without[text, other.fingerprint])
+    return found
+
+
+def _matrix(key: tuple[str, str, str], own: Mapping[str, Mapping[str, list[float]]]) -> Transfer:
+    prior, method, terms = key
+    # The tasks that prompts were trained for come first, so that their own cells are on the diagonal.
+    tested = list(dict.fromkeys([*own, *(task for changes in own.values() for task in changes)]))
+    table = [[np.array(changes.get(task, [])) for task in tested] for changes in own.values()]
+    return Transfer(
+        trained=tuple(own),
+        tested=tuple(tested),
+        change=np.array([[c.mean() if len(c) else np.nan for c in row] for row in table]),
+        spread=np.array([[c.std(ddof=1) if len(c) > 1 else np.nan for c in row] for row in table]),
+        seeds=min((len(cell) for row in table for cell in row if len(cell)), default=0),
+        where=" · ".join(part for part in (prior, method, terms) if part != NONE),
+    )
+
+
+def draw_transfer(cells: Sequence[Transfer], width: float = PAGE) -> Figure:
+    """One panel per prior and method, with a number in every cell; a task's own cell has a frame."""
+    seeds = min(cell.seeds for cell in cells)
     caption = (
-        f"Test loss with the prompt minus without, in nats: mean ± standard deviation over n = {found.seeds} "
+        f"Test loss with the prompt minus without, in nats: mean ± standard deviation over n = {seeds} "
         "seeds at least. Below 0 (blue) the prompt helps. Framed: the task that it was trained for."
     )
-    height = 1.0 + 0.42 * len(found.trained)
-    figure, (panel,) = page(1, caption, width=width, height=height, title=found.where)
-    largest = float(np.nanmax(np.abs(found.change), initial=1e-9))
+    height = 1.15 + 0.42 * max(len(cell.trained) for cell in cells)
+    figure, panels = page(len(cells), caption, width=width, height=height, columns=2)
+    largest = max(float(np.nanmax(np.abs(cell.change), initial=1e-9)) for cell in cells)
+    for panel, cell in zip(panels, cells, strict=True):
+        _draw(panel, cell, largest)
+    return figure
+
+
+def _draw(panel: Axes, found: Transfer, largest: float) -> None:
     norm = TwoSlopeNorm(0, -largest, largest)
     panel.imshow(found.change, cmap="RdBu_r", norm=norm, aspect="auto")
     for row, column in np.ndindex(found.change.shape):
@@ -72,4 +137,4 @@ def draw_transfer(found: Transfer, width: float = PAGE / 2) -> Figure:
         spine.set_visible(False)
     panel.set_xlabel("tested on", fontsize=NORMAL)
     panel.set_ylabel("trained for", fontsize=NORMAL)
-    return figure
+    panel.set_title(found.where, fontsize=TITLE)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from sklearn.decomposition import PCA
 
-from analysis.figures.palette import BACKGROUND, LINE, Look, prior_looks
+from analysis.figures.palette import BACKGROUND, LINE, Look, entry_looks
 from analysis.figures.style import NORMAL, PAGE, PANELS, SMALL, TITLE, fit_window, page, save
 from softprior.inputs.labels import counted
 from softprior.prompt import Place
@@ -19,7 +19,7 @@ from softprior.results.records import Record
 from softprior.results.storage import Location
 
 
-def draw_trial(record: Record, folder: StudyFolder, label: str) -> Location | None:
+def draw_trial(record: Record, folder: StudyFolder, label: str, look: Look | None = None) -> Location | None:
     """Draws prior and posterior of a finished trial, one panel per place; returns the file.
 
     The plane is spanned by the first two principal components of the vocabulary (at the model's
@@ -27,6 +27,7 @@ def draw_trial(record: Record, folder: StudyFolder, label: str) -> Location | No
 
     Args:
         label: what the trial is called in the title.
+        look: of its prior within its study; by default that of the prior alone.
     """
     path = folder.posterior(record.id)
     if record.status != "finished" or record.spec.prior is None or not path.exists():
@@ -34,7 +35,7 @@ def draw_trial(record: Record, folder: StudyFolder, label: str) -> Location | No
     posterior = load_posterior(path)
     places = _shown(sorted(posterior.initial))
     background = load_background(folder, record.spec.model_fingerprint)
-    (own,) = prior_looks([record.spec.prior.name]).values()
+    (own,) = entry_looks([record.spec.prior]).values() if look is None else (look,)
     behind = background is not None and any(map(_embedded, places))
     loss = f" · test loss {record.test.loss:.3f}" if record.test else ""
     figure, panels = page(

@@ -40,35 +40,58 @@ CLAIM = Claim(
 )
 
 
-def shares(
-    vectors: Float[np.ndarray, "P H"], tokens: Float[np.ndarray, "N H"], held_out: Float[np.ndarray, "M H"]
-) -> dict[str, float]:
-    """Share of vectors as near to tokens as 95% of the held-out tokens are, by metric."""
-    whitened = _whitening(tokens)
-    # Rows of zeros, such as those of reserved tokens, have no direction.
-    pointing = [rows[np.linalg.norm(rows, axis=1) > 0] for rows in (tokens, held_out)]
-    return {
-        "L2": _share(vectors, tokens, held_out, "euclidean"),
-        "cosine": _share(vectors, pointing[0], pointing[1], "cosine"),
-        "whitened": _share(whitened(vectors), whitened(tokens), whitened(held_out), "euclidean"),
-    }
+class Cluster:
+    """The pre-trained cluster in each metric: what vectors are measured against, computed once."""
+
+    def __init__(self, tokens: Float[np.ndarray, "N H"], held_out: Float[np.ndarray, "M H"]) -> None:
+        """
+        Args:
+            tokens: what distances are measured to.
+            held_out: whose distances decide which ones are near.
+        """
+        self._whitened = _whitening(tokens)
+        # Rows of zeros, such as those of reserved tokens, have no direction.
+        pointing = [rows[np.linalg.norm(rows, axis=1) > 0] for rows in (tokens, held_out)]
+        self._metrics = {
+            "L2": _Metric("euclidean", tokens, held_out),
+            "cosine": _Metric("cosine", *pointing),
+            "whitened": _Metric("euclidean", self._whitened(tokens), self._whitened(held_out)),
+        }
+
+    def shares(self, vectors: Float[np.ndarray, "P H"]) -> dict[str, float]:
+        """Share of vectors as near to tokens as 95% of the held-out tokens are, by metric."""
+        return {
+            name: metric.share(self._whitened(vectors) if name == "whitened" else vectors)
+            for name, metric in self._metrics.items()
+        }
+
+
+class _Metric:
+    """Tokens in one metric, and the distance up to which a vector is near."""
+
+    def __init__(self, kind: str, tokens: np.ndarray, held_out: np.ndarray) -> None:
+        self._kind, self._tokens = kind, tokens
+        self._limit = np.quantile(_tenth(held_out, tokens, kind), QUANTILE)
+
+    def share(self, own: np.ndarray) -> float:
+        return float((_tenth(own, self._tokens, self._kind) <= self._limit).mean())
 
 
 def evidence(study: Study) -> list[Evidence]:
     """A finding for each cell and prior."""
     found = []
-    halves = None if study.vocabulary is None else _halves(study.vocabulary)
+    cluster = None if study.vocabulary is None else Cluster(*_halves(study.vocabulary))
     for cell in study.cells("prior"):
-        noise = None if halves is None else _noise(study, cell, *halves)
+        noise = None if cluster is None else _noise(study, cell, cluster)
         for name, side in cell.sides.items():
             known = replace(about(cell, name), noise=noise)
-            if halves is None:
+            if cluster is None:
                 found.append(
                     replace(known, missing="the study keeps no sample of the vocabulary; run it again")
                 )
                 continue
             tables = [
-                shares(v, *halves) for run in side.runs.values() if (v := _vectors(study, run)) is not None
+                cluster.shares(v) for run in side.runs.values() if (v := _vectors(study, run)) is not None
             ]
             if len(side.runs) < SEEDS:
                 found.append(replace(known, missing=f"the prior {ONE_SEED}"))
@@ -81,14 +104,12 @@ def evidence(study: Study) -> list[Evidence]:
     return found
 
 
-def _noise(
-    study: Study, cell: Cell, tokens: Float[np.ndarray, "N H"], held_out: Float[np.ndarray, "M H"]
-) -> float | None:
+def _noise(study: Study, cell: Cell, cluster: Cluster) -> float | None:
     """Of the shares of a cell's twins: the metric in which they are farthest from their trials'."""
     apart: dict[str, list[float]] = {}
     for run in (run for side in cell.sides.values() for run in side.runs.values() if run.id in study.twins):
         both = [_vectors(study, one) for one in (run, study.twins[run.id])]
-        known = [shares(own, tokens, held_out) for own in both if own is not None]
+        known = [cluster.shares(own) for own in both if own is not None]
         if len(known) == 2:
             for metric, share in known[0].items():
                 apart.setdefault(metric, []).append(share - known[1][metric])
@@ -107,11 +128,6 @@ def _halves(vocabulary: np.ndarray) -> tuple[Float[np.ndarray, "N H"], Float[np.
     order = numpy_generator(0, "held-out tokens").permutation(len(vocabulary))
     cut = len(vocabulary) // 2
     return vocabulary[order[:cut]].astype(float), vocabulary[order[cut:]].astype(float)
-
-
-def _share(own: np.ndarray, tokens: np.ndarray, held_out: np.ndarray, kind: str) -> float:
-    limit = np.quantile(_tenth(held_out, tokens, kind), QUANTILE)
-    return float((_tenth(own, tokens, kind) <= limit).mean())
 
 
 def _tenth(own: np.ndarray, reference: np.ndarray, kind: str) -> Float[np.ndarray, "N"]:

@@ -1,106 +1,206 @@
-"""Reads a study's folder into what claims look at, however incomplete it is."""
+"""The one reader of studies: what claims, figures and the report look at, however incomplete a folder is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
 
 from analysis.findings.design import expected, read_design
+from analysis.findings.posteriors import Posteriors
 from analysis.findings.probed import probed
-from analysis.findings.rows import Rows, forgetting, only_text
+from analysis.findings.rows import ExampleFiles, Rows, forgetting, only_text
 from analysis.findings.study import Run, Study, is_faulty, runs_of, twins_of
-from softprior.errors import UserError
-from softprior.inputs.labels import by_number, counted
+from softprior.errors import InUseError, UserError
+from softprior.inputs.labels import Axes, axes, by_number, counted, in_line, short_ids
+from softprior.library.reading import has_posterior, table_problem
 from softprior.library.results import Results
 from softprior.results.background import load_background
+from softprior.results.files import held
 from softprior.results.folder import StudyFolder
-from softprior.results.posteriors import Posterior, load_posterior
-from softprior.results.records import Record, load_record
+from softprior.results.records import Record
+from softprior.results.storage import Location
 from softprior.studies.table import CLAIMS, DESIGN
 
+Folder = str | Path | Location | Results
 
-@dataclass(frozen=True)
-class Read:
-    """A study as far as it could be read.
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One study, or several that are read as one, as far as they can be read.
 
     Attributes:
-        name: of the study, or of all that were read together.
-        study: its finished trials.
-        notes: what is missing, one sentence each.
+        results: of every study.
+        records: of trials that have ended, by id, in the studies' order, without twins.
+        ended: the same with them: what ran and what it cost, but no numbers to compare.
+        missing: ids of trials that have no record that can be read.
+        damaged: records that cannot be read, and samples of the vocabulary, one sentence each.
+        study: finished trials as comparisons take them.
+        rows: losses of single examples.
     """
 
-    name: str
+    results: tuple[Results, ...]
+    records: Mapping[str, Record]
+    ended: Mapping[str, Record]
+    missing: tuple[str, ...]
+    damaged: tuple[str, ...]
     study: Study
-    notes: tuple[str, ...]
+    rows: ExampleFiles
+
+    @property
+    def name(self) -> str:
+        return " and ".join(results.folder.root.name for results in self.results)
+
+    @property
+    def folder(self) -> StudyFolder:
+        """Of the first study."""
+        return self.results[0].folder
+
+    @property
+    def header(self) -> Mapping[str, Any]:
+        """study.json of the first study."""
+        return self.results[0].study
+
+    @property
+    def finished(self) -> list[Record]:
+        """All trials that have finished, twins among them."""
+        return [record for record in self.ended.values() if record.status == "finished"]
+
+    @cached_property
+    def axes(self) -> Mapping[str, Axes]:
+        """The axes of every trial that has ended, twins among them, in words that tell these trials apart."""
+        return axes([record.spec for record in self.ended.values()])
+
+    @cached_property
+    def labels(self) -> Mapping[str, str]:
+        """What each of these trials is called."""
+        return {trial: in_line(own) for trial, own in self.axes.items()}
+
+    @cached_property
+    def ids(self) -> Mapping[str, str]:
+        """The short form of every trial id."""
+        known = [*self.ended, *self.missing]
+        return short_ids(known) if known else {}
+
+    @cached_property
+    def running(self) -> bool:
+        """Whether another process works in the folder of a study that lacks trials."""
+        return any(
+            any(trial in self.missing for trial in results.study["trials"]) and _running(results.folder)
+            for results in self.results
+        )
+
+    @property
+    def lost(self) -> list[str]:
+        """Files of trials that could not be read so far, the first in a sentence of each kind.
+
+        They are read when claims and figures need them.
+        """
+        posteriors = self.study.posteriors
+        kinds = [self.rows.lost, posteriors.lost if isinstance(posteriors, Posteriors) else {}]
+        return [_first(list(lost.values())) for lost in kinds if lost]
+
+    @property
+    def notes(self) -> list[str]:
+        """What is missing from comparisons, one sentence each."""
+        found = list(self.damaged)
+        for results in self.results:
+            trials, name = results.study["trials"], results.folder.root.name
+            ended = sum(trial not in self.missing for trial in trials) + len(results.sound.damaged)
+            if ended < len(trials):
+                of = f"{ended} of {counted(len(trials), 'trial')} of {name}"
+                found.append(
+                    f"{of} {by_number(ended, 'has', 'have')} ended; run the study to its end for the rest"
+                )
+            others = sum(record.status != "finished" for record in results.sound.ended.values())
+            if others:
+                what = f"{counted(others, 'failed or stopped trial')} of {name}"
+                found.append(f"{what} {by_number(others, 'is', 'are')} left out")
+        faulty = sum(map(is_faulty, self.ended.values()))
+        if faulty:
+            found.append(
+                f"{counted(faulty, 'trial')} with a fault in their own checks left out; see Results.sanity"
+            )
+        return found
+
+    @property
+    def table_problem(self) -> str:
+        """What is wrong with trials.parquet, which is not read here; empty if nothing is."""
+        problem = table_problem(self.folder.table)
+        return f"{problem}; every number here comes from the records" if problem else ""
 
 
-def read_studies(folders: Sequence[str]) -> Read:
-    """Reads one study, or several of one model as if they were one.
+def read(*folders: Folder) -> Reading:
+    """Reads one study, or several as if they were one; what is damaged is left out and named.
 
     Raises:
-        UserError: a folder is no study's, none of its trials has finished, or the models are different.
+        UserError: a folder is no study's, study.json is damaged, or the models are different.
     """
-    found = [Results(folder) for folder in folders]
-    models = {results.study.get("model_fingerprint"): results for results in found}
-    if len(models) > 1:
-        named = [f"{one.folder.root} on {one.study['spec']['model']['id']}" for one in models.values()]
-        raise UserError(
-            f"the studies are of different models ({', '.join(named)}), whose losses do not compare; "
-            "give studies of one model"
-        )
-    records: dict[str, Record] = {}
-    notes: list[str] = []
+    found = tuple(folder if isinstance(folder, Results) else Results(folder) for folder in folders)
+    _require_one_model(found)
+    ended: dict[str, Record] = {}
+    homes: dict[str, StudyFolder] = {}
     for results in found:
-        own, said = _records(results)
-        for trial, record in own.items():
-            if trial not in records or records[trial].status != "finished":
-                records[trial] = record
-        notes += said
-    faulty = sum(map(is_faulty, records.values()))
-    if faulty:
-        notes.append(
-            f"{counted(faulty, 'trial')} with a fault in their own checks left out; see Results.sanity"
-        )
+        for trial, record in results.sound.ended.items():
+            if trial not in ended or ended[trial].status != "finished":
+                ended[trial], homes[trial] = record, results.folder
+    trials = list(dict.fromkeys(trial for results in found for trial in results.study["trials"]))
+    records = {trial: record for trial, record in ended.items() if record.spec.twin is None}
     runs, baselines = runs_of(records.values())
-    _require_comparable(runs)
-    if not runs:
-        raise UserError(
-            f"no trial with a trained prompt has finished in {', '.join(map(str, folders))}; "
-            "run the study first"
-        )
-    twins = twins_of(records.values(), runs)
+    twins = twins_of(ended.values(), runs)
     everyone = [*runs, *twins.values()]
-    homes = {trial: results.folder for results in reversed(found) for trial in results.study["trials"]}
-    first = found[0]
-    specs = [record.spec for record in records.values()]
+    rows = ExampleFiles(homes, ended)
+    planned = found[0].study.get(CLAIMS) if len(found) == 1 else None
     designs = [read_design(results.study.get(DESIGN), results.folder.study) for results in found]
-    planned = first.study.get(CLAIMS) if len(found) == 1 else None
-    return Read(
-        name=" and ".join(results.folder.root.name for results in found),
+    specs = [record.spec for record in records.values()]
+    vocabulary, problem = _vocabulary(found[0].folder, runs)
+    return Reading(
+        results=found,
+        records=records,
+        ended=ended,
+        missing=tuple(trial for trial in trials if trial not in ended),
+        damaged=(*(said for results in found for said in results.sound.damaged), *problem),
         study=Study(
             runs=runs,
             baselines=baselines,
-            posteriors=_Posteriors(homes),
-            vocabulary=load_background(first.folder, runs[0].record.spec.model_fingerprint),
+            posteriors=Posteriors({i: homes[i] for i, record in ended.items() if has_posterior(record)}),
+            vocabulary=vocabulary,
             numbers=forgetting(everyone, baselines) | probed(everyone),
-            examples=Rows(homes, {run.id: run.record.spec.task for run in runs}, runs),
-            texts=Rows(homes, {run.id: text for run in runs if (text := only_text(run))}, runs),
+            examples=Rows(rows, {run.id: run.record.spec.task for run in runs}),
+            texts=Rows(rows, {run.id: text for run in runs if (text := only_text(run))}),
             twins=twins,
             planned=planned if isinstance(planned, dict) else {},
             design=designs[0] if len(found) == 1 else None,
             expected=expected(filter(None, designs), () if all(designs) else specs),
         ),
-        notes=tuple(notes),
+        rows=rows,
     )
 
 
-def _require_comparable(runs: Sequence[Run]) -> None:
-    """Checks that trials of one task differ in the axes of a comparison alone.
+def read_studies(folders: Sequence[Folder]) -> Reading:
+    """Reads one study, or several of one model, to compare their trials.
 
     Raises:
-        UserError: they were trained or measured in different ways, or two of them differ in nothing that is
-            compared.
+        UserError: a folder is no study's, none of its trials has finished, or they do not compare.
     """
+    reading = read(*folders)
+    require_comparable(reading)
+    return reading
+
+
+def require_comparable(reading: Reading) -> None:
+    """Checks that there are trials, and that those of one task differ in the axes of a comparison alone.
+
+    Raises:
+        UserError: there are none, they were trained or measured in different ways, or two of them differ in
+            nothing that is compared.
+    """
+    runs = reading.study.runs
     ways: dict[str, tuple[object, ...]] = {}
     seen: dict[tuple[object, ...], str] = {}
     for run in runs:
@@ -118,53 +218,49 @@ def _require_comparable(runs: Sequence[Run]) -> None:
                 f"the trials {other[:6]} and {run.id[:6]} have the same {', '.join(run.axes)} and seed, so "
                 "they are not told apart; give studies that differ in what is compared"
             )
+    if not runs:
+        folders = ", ".join(str(results.folder.root) for results in reading.results)
+        raise UserError(f"no trial with a trained prompt has finished in {folders}; run the study first")
 
 
-def _records(results: Results) -> tuple[dict[str, Record], list[str]]:
-    """The records that can be read, and what is wrong with the others."""
-    trials = list(results.study["trials"])
-    notes = []
+def _require_one_model(found: Sequence[Results]) -> None:
+    models = {results.study.get("model_fingerprint"): results for results in found}
+    if len(models) > 1:
+        named = [f"{one.folder.root} on {one.study['spec']['model']['id']}" for one in models.values()]
+        raise UserError(
+            f"the studies are of different models ({', '.join(named)}), whose losses do not compare; "
+            "give studies of one model"
+        )
+
+
+def _vocabulary(
+    folder: StudyFolder, runs: Sequence[Run]
+) -> tuple[Float[np.ndarray, "N H"] | None, tuple[str, ...]]:
+    """The study's sample of the vocabulary, and a sentence if it is damaged."""
+    if not runs:
+        return None, ()
     try:
-        found = dict(results.ended)
+        return load_background(folder, runs[0].record.spec.model_fingerprint), ()
+    except UserError as error:
+        return None, (str(error),)
+
+
+def _first(sentences: Sequence[str]) -> str:
+    """The first of several alike."""
+    more = len(sentences) - 1
+    return sentences[0] + (f"; so {by_number(more, 'is', 'are')} {more:,} more" if more else "")
+
+
+def _running(folder: StudyFolder) -> bool:
+    """Whether a process holds the folder's lock; of a bucket, whether there is a lease."""
+    if not isinstance(folder.lock, Path):
+        return folder.lock.exists()
+    if not folder.lock.exists():
+        return False
+    try:
+        with held(folder.lock):
+            return False
+    except InUseError:
+        return True
     except UserError:
-        found = {}
-        for trial in trials:
-            path = results.folder.record(trial)
-            try:
-                found |= {trial: load_record(path)} if path.exists() else {}
-            except UserError as error:
-                notes.append(str(error))
-    ended = len(found) + len(notes)
-    if ended < len(trials):
-        of = f"{ended} of {counted(len(trials), 'trial')} of {results.folder.root.name}"
-        notes.append(f"{of} {by_number(ended, 'has', 'have')} ended; run the study to its end for the rest")
-    others = [record for record in found.values() if record.status != "finished"]
-    if others:
-        what = f"{counted(len(others), 'failed or stopped trial')} of {results.folder.root.name}"
-        notes.append(f"{what} {by_number(len(others), 'is', 'are')} left out")
-    return found, notes
-
-
-class _Posteriors(Mapping[str, Posterior]):
-    """Posterior files of several studies by trial id, read when needed; others are not there."""
-
-    def __init__(self, folders: Mapping[str, StudyFolder]) -> None:
-        self._folders = folders
-        self._known: dict[str, Posterior | None] = {}
-
-    def __getitem__(self, trial: str) -> Posterior:
-        if trial not in self._known:
-            try:
-                self._known[trial] = load_posterior(self._folders[trial].posterior(trial))
-            except UserError:
-                self._known[trial] = None
-        found = self._known[trial]
-        if found is None:
-            raise KeyError(trial)
-        return found
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._folders)
-
-    def __len__(self) -> int:
-        return len(self._folders)
+        return False  # a folder that cannot be written: nobody runs a study in it from here

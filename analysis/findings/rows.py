@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from analysis.findings.forgetting import NUMBER as FORGETTING
 from analysis.findings.study import Run
 from analysis.inference.values import PerExample
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry
-from softprior.results.examples import ExampleRow, load_examples, rows_of
+from softprior.results.examples import load_examples
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, TaskScore
 
@@ -19,54 +21,93 @@ RUNNING_TEXT = "language"
 """The task whose loss on other texts is forgetting."""
 
 
-class Rows(Mapping[str, PerExample]):
-    """Losses by trial id, read when needed; trials whose rows cannot be read are not there."""
+class ExampleFiles(Mapping[str, Mapping[str, PerExample]]):
+    """Losses of each example by trial id and by the canonical text of the task, read when needed and once.
 
-    def __init__(
-        self, folders: Mapping[str, StudyFolder], tasks: Mapping[str, Entry], runs: Sequence[Run]
-    ) -> None:
+    Attributes:
+        lost: a sentence for each file that could not be read so far, by trial id; such trials have no tasks.
+    """
+
+    def __init__(self, folders: Mapping[str, StudyFolder], records: Mapping[str, Record]) -> None:
         """
         Args:
             folders: by trial id.
-            tasks: of whose examples the losses are, by trial id.
+            records: of all trials; those without rows, as from before there were any, are not there.
         """
-        self._folders, self._tasks = folders, tasks
-        self._runs = {run.id: run for run in runs if run.id in tasks and run.record.examples is not None}
-        self._known: dict[str, PerExample | None] = {}
+        self._folders = folders
+        self._records = {trial: record for trial, record in records.items() if record.examples is not None}
+        self._known: dict[str, dict[str, PerExample]] = {}
+        self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self.lost: dict[str, str] = {}
 
-    def __getitem__(self, trial: str) -> PerExample:
+    def __getitem__(self, trial: str) -> Mapping[str, PerExample]:
         if trial not in self._known:
-            self._known[trial] = self._read(self._runs[trial])
-        found = self._known[trial]
-        if found is None:
-            raise KeyError(trial)
-        return found
+            self._known[trial] = self._read(self._records[trial])
+        return self._known[trial]
+
+    def __contains__(self, trial: object) -> bool:
+        return trial in self._records  # and not by reading its file, as a mapping would
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._runs)
+        return iter(self._records)
 
     def __len__(self) -> int:
-        return len(self._runs)
+        return len(self._records)
 
-    def _read(self, run: Run) -> PerExample | None:
+    def _read(self, record: Record) -> dict[str, PerExample]:
+        path = self._folders[record.id].examples(record.id)
         try:
-            table = load_examples(self._folders[run.id].examples(run.id), run.id, run.record.examples or 0)
-        except UserError:
-            return None
-        return per_example(rows_of(table).get(self._tasks[run.id].canonical(), []), run.seed)
+            table = load_examples(path, record.id, record.examples or 0)
+        except UserError as error:
+            self.lost[record.id] = str(error)
+            return {}
+        found = {}
+        for task in pc.unique(table["task"]).to_pylist():
+            own = per_example(table.filter(pc.field("task") == task), record.spec.seed or 0)
+            if own is not None:
+                found[task] = self._shared(own)
+        return found
+
+    def _shared(self, own: PerExample) -> PerExample:
+        """The same with the ids of another trial: five hundred trials have the same examples."""
+        groups, examples = (
+            self._names.setdefault(names, names) for names in (tuple(own.groups), own.examples)
+        )
+        return PerExample(own.values, own.weights, groups, own.seeds, examples)
 
 
-def per_example(rows: Sequence[ExampleRow], seed: int) -> PerExample | None:
-    """The measured losses of one trial in the order of their ids; None if there are none."""
-    known = sorted((row.example, row) for row in rows if row.nll is not None and row.tokens)
-    if not known:
+class Rows(Mapping[str, PerExample]):
+    """Losses of the examples of one task of each trial; trials whose rows cannot be read are not there."""
+
+    def __init__(self, files: ExampleFiles, tasks: Mapping[str, Entry]) -> None:
+        """
+        Args:
+            tasks: of whose examples the losses are, by trial id.
+        """
+        self._files = files
+        self._tasks = {trial: task.canonical() for trial, task in tasks.items() if trial in files}
+
+    def __getitem__(self, trial: str) -> PerExample:
+        return self._files[trial][self._tasks[trial]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tasks)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+
+def per_example(rows: pa.Table, seed: int) -> PerExample | None:
+    """The measured losses of one trial on one task in the order of their ids; None if there are none."""
+    known = rows.filter(pc.field("nll").is_valid() & (pc.field("tokens") > 0)).sort_by("example")
+    if not len(known):
         return None
     return PerExample(
-        values=np.array([[row.nll for _, row in known]]),
-        weights=np.array([float(row.tokens or 0) for _, row in known]),
-        groups=tuple(row.group for _, row in known),
+        values=known["nll"].to_numpy()[None],
+        weights=known["tokens"].to_numpy().astype(float),
+        groups=tuple(known["group"].to_pylist()),
         seeds=(seed,),
-        examples=tuple(example for example, _ in known),
+        examples=tuple(known["example"].to_pylist()),
     )
 
 

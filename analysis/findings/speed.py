@@ -50,8 +50,8 @@ def _evidence(study: Study, cell: Cell) -> Evidence:
     near, far = min(radii, key=radii.__getitem__), max(radii, key=radii.__getitem__)
     if radii[far] - radii[near] < APART:
         return replace(known, missing="no prior is farther out than another; add a distant one")
-    level = _level(cell)
-    if level is None:
+    aim = level(cell)
+    if aim is None:
         return replace(known, missing="the no-prompt baseline has not finished; run the study to its end")
     sides = cell.sides[far], cell.sides[near]
     seeds = sorted(sides[0].runs.keys() & sides[1].runs.keys())
@@ -62,9 +62,9 @@ def _evidence(study: Study, cell: Cell) -> Evidence:
     if points < POINTS:
         reason = f"the validation curve has {points} points after the start"
         return replace(known, missing=f"{reason}; set training.curve to {POINTS} or more")
-    distant, close = (times(own, level) for own in runs)
+    distant, close = (times(own, aim) for own in runs)
     horizon = float(min(_budget(run) for own in runs for run in own))
-    rounding = noise(study, sides, lambda run: min(_time(run, level)[0], horizon))
+    rounding = noise(study, sides, lambda run: min(_time(run, aim)[0], horizon))
     later = survival.restricted(distant, horizon) - survival.restricted(close, horizon)
     what = pair(far, near)
     # Scores are positive where the near prior is sooner, and the claim is that the distant one is later.
@@ -103,8 +103,8 @@ def _radius(side: Side) -> float | None:
     return float(np.mean(found)) if found else None
 
 
-def _level(cell: Cell) -> float | None:
-    """The loss to reach."""
+def level(cell: Cell) -> float | None:
+    """The validation loss to reach; None without a baseline, or where no prompt is better than none."""
     if cell.baseline is None or not cell.baseline.validation:
         return None
     start = cell.baseline.validation[0].loss

@@ -70,7 +70,11 @@ class Side:
 
     @cached_property
     def chosen(self) -> str:
-        """The rate with the lowest mean validation loss, of those at which most seeds have finished."""
+        """The rate that validation chooses: with the lowest last loss, averaged over seeds.
+
+        Of the rates at which most seeds have finished alone, as a mean over the seeds that survived would
+        flatter a rate at which others failed. The smaller rate where two tie.
+        """
         most = max(map(len, self.rates.values()))
         whole = [rate for rate, runs in self.rates.items() if len(runs) == most]
         return min(whole, key=lambda rate: _validation(self.rates[rate].values()))
@@ -259,8 +263,12 @@ def _counts(record: Record) -> bool:
     return record.status == "finished" and record.test is not None and not is_faulty(record)
 
 
-def _validation(runs: Iterable[Run]) -> float:
-    return float(np.mean([run.record.validation[-1].loss for run in runs if run.record.validation]))
+def _validation(runs: Iterable[Run]) -> tuple[float, float]:
+    """Mean last validation loss of one rate, infinite where no trial has one, and the rate."""
+    known = list(runs)
+    losses = [run.record.validation[-1].loss for run in known if run.record.validation]
+    rate = known[0].record.spec.rate
+    return float(np.mean(losses)) if losses else float("inf"), 0.0 if rate is None else rate.value
 
 
 def _where(axes: Sequence[str], key: Sequence[str]) -> str:

@@ -120,6 +120,6 @@ def mean_squares(table: Float[np.ndarray, "A B"]) -> tuple[float, float, float]:
 def _grouped(values: PerExample) -> tuple[Float[np.ndarray, "S G"], Float[np.ndarray, "G"]]:
     """Sums of values and of weights by group."""
     names, index = np.unique(np.asarray(values.groups), return_inverse=True)
-    member = np.zeros((len(index), len(names)))
-    member[np.arange(len(index)), index] = 1
-    return values.values @ member, values.weights @ member
+    count = len(names)
+    sums = np.stack([np.bincount(index, row, count) for row in values.values])
+    return sums, np.bincount(index, values.weights, count)

@@ -6,10 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from analysis.findings.reading import Reading
 from analysis.findings.study import Cell
 from analysis.findings.values import Finding
 from analysis.report.grid import Mean, mean
-from analysis.report.read import Reading
 from analysis.report.values import number, sentence
 from softprior.inputs.labels import by_number, counted
 

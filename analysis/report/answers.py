@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.report.read import Reading
+from analysis.findings.reading import Reading
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry
 from softprior.library.model import Model
-from softprior.results.examples import load_examples, rows_of
 from softprior.results.records import Record
 from softprior.tasks import TASKS
 from softprior.tasks.base import Task
@@ -42,21 +41,17 @@ class Known:
     expected: dict[str, tuple[str, ...]]
 
 
-def tasks(reading: Reading, model: Model | None, problems: list[str]) -> dict[str, Any]:
-    """By the task's canonical text: its name, its examples, and answers of baselines and trials.
-
-    Args:
-        problems: gets a sentence for each file of examples that cannot be read.
-    """
+def tasks(reading: Reading, model: Model | None) -> dict[str, Any]:
+    """By the task's canonical text: its name, its examples, and answers of baselines and trials."""
     found: dict[str, Any] = {}
-    each = LETTERS // max(1, len(reading.records))
+    each = LETTERS // max(1, len(reading.ended))
     for text, records in _by_task(reading).items():
         entry = records[0].spec.task
         examples = _examples(records, each)
         known = _known(entry, examples, model)
         scores = _scorer(known)
         found[text] = {
-            "name": entry.name,
+            "name": reading.axes[records[0].id].task,
             "headline": "" if known.task is None else known.task.headline,
             "generated": max(len(record.predictions) for record in records),
             "examples": examples,
@@ -66,13 +61,13 @@ def tasks(reading: Reading, model: Model | None, problems: list[str]) -> dict[st
                 {
                     "name": BASELINES[record.spec.method.name],
                     "trial": record.id,
-                    **own_answers(record, examples, scores, _losses(reading, record, problems)),
+                    **own_answers(record, examples, scores, _losses(reading, record)),
                 }
                 for record in records
                 if record.spec.method.name in BASELINES
             ],
             "trials": {
-                record.id: own_answers(record, examples, scores, _losses(reading, record, problems))
+                record.id: own_answers(record, examples, scores, _losses(reading, record))
                 for record in records
                 if record.spec.method.name not in BASELINES
             },
@@ -92,19 +87,13 @@ def own_answers(
     }
 
 
-def _losses(reading: Reading, record: Record, problems: list[str]) -> dict[str, float]:
+def _losses(reading: Reading, record: Record) -> dict[str, float]:
     """Negative log-likelihood per label token of each example of the trial's own task, in nats."""
-    if record.examples is None:
+    own = reading.rows.get(record.id, {}).get(record.spec.task.canonical())
+    if own is None:
         return {}
-    try:
-        table = load_examples(reading.folder.examples(record.id), record.id, record.examples)
-    except UserError as error:
-        problems.append(str(error))
-        return {}
-    own = rows_of(table).get(record.spec.task.canonical(), [])
-    return {
-        row.example: float(f"{row.nll / row.tokens:.4g}") for row in own if row.nll is not None and row.tokens
-    }
+    losses = own.values[0] / own.weights
+    return {example: float(f"{loss:.4g}") for example, loss in zip(own.examples, losses, strict=True)}
 
 
 def cut(text: str) -> str:

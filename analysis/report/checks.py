@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from analysis.findings.reading import Reading
 from analysis.findings.study import Run, Side, Study
 from analysis.inference.intervals import over_seeds
 from analysis.report.answer import context_gap
-from analysis.report.read import Reading
 from analysis.report.values import Block, Cell, Items, Section, Table, Words, missing, number, sentence
 from softprior.errors import UserError
 from softprior.inputs.labels import by_number, counted
@@ -33,6 +33,11 @@ def section(reading: Reading) -> Section:
     if told:
         blocks.append(Items(tuple(sentence(text) for text in told)))
     return Section(key=KEY, title=TITLE, blocks=tuple(blocks))
+
+
+def problems(reading: Reading) -> list[str]:
+    """Files that are missing or damaged, one sentence each; of single trials those that were read so far."""
+    return [*reading.damaged, *filter(None, [reading.table_problem]), *reading.lost]
 
 
 def _contexts(runs: Iterable[Run]) -> list[Block]:
@@ -131,7 +136,7 @@ def _exclusions(records: Iterable[Record]) -> list[str]:
 
 def _deviations(reading: Reading) -> list[str]:
     """Where the study is not what its file says, or not of one piece."""
-    found = list(reading.problems)
+    found = problems(reading)
     if reading.missing:
         ids = ", ".join(reading.ids[trial] for trial in reading.missing[:10])
         more = f" and {len(reading.missing) - 10:,} more" if len(reading.missing) > 10 else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.report.read import Reading
+from analysis.findings.reading import Reading
 from analysis.report.values import Cell, Section, Table, Words, missing
 from softprior.inputs.labels import counted
 from softprior.results.records import Cost, Record

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.comparisons import TEST, Row, compare
+from analysis.findings.reading import Reading
 from analysis.findings.study import Cell as Setting
 from analysis.findings.study import Run, Side
 from analysis.inference.intervals import over_seeds
 from analysis.inference.values import Interval
-from analysis.report.read import Reading
 from analysis.report.values import Cell, Section, Table, missing, number
 from softprior.errors import UserError
 from softprior.inputs.labels import counted

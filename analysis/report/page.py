@@ -13,13 +13,13 @@ from markupsafe import Markup
 
 import softprior
 from analysis.findings.judging import judge
-from analysis.findings.reading import read_studies
+from analysis.findings.reading import Folder, Reading, read, require_comparable
 from analysis.findings.values import Finding
 from analysis.report import checks, costs, grid, pictures, reproduce, trials, verdicts
 from analysis.report.answer import answer
-from analysis.report.read import Reading, partial, read
 from analysis.report.values import Code, Items, Picture, Report, Table, Words, sentence
 from softprior.errors import UserError
+from softprior.inputs.labels import by_number, counted
 from softprior.results.files import write_atomically
 from softprior.results.storage import Location
 
@@ -42,10 +42,11 @@ class Written(NamedTuple):
     notes: tuple[str, ...]
 
 
-def write_report(folder: str | Path | Location, target: Location | None = None) -> Written:
+def write_report(folder: Folder, target: Location | None = None) -> Written:
     """Writes the report of a study, `report.html` and `verdicts.md` in its folder.
 
     Args:
+        folder: of the study, or its results where they have been read already.
         target: another place for the page; the Markdown goes beside it.
 
     Raises:
@@ -60,13 +61,27 @@ def write_report(folder: str | Path | Location, target: Location | None = None) 
     table = verdicts.markdown(findings)
     write_atomically(page, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     write_atomically(beside, lambda temporary: temporary.write_text(table, encoding="utf-8"))
-    return Written(page, beside, (*report.partial, *(sentence(text) for text in reading.problems)))
+    return Written(page, beside, (*report.partial, *(sentence(text) for text in checks.problems(reading))))
+
+
+def partial(reading: Reading) -> list[str]:
+    """Why the report is not that of a whole study, one sentence each; nothing if it is."""
+    found = []
+    total, lost = len(reading.header["trials"]), len(reading.missing)
+    if lost:
+        have = f"{counted(lost, 'trial')} of {total:,} {by_number(lost, 'has', 'have')} no record yet"
+        why = "the study is still running" if reading.running else "run the study again to continue it"
+        found.append(f"This is a partial report: {have}; {why}.")
+    if not reading.records:
+        found.append("No trial has ended, so there are no results.")
+    return found
 
 
 def judged(reading: Reading) -> tuple[tuple[Finding, ...], str]:
     """What the study says about each claim, or why it says nothing."""
     try:
-        return judge(read_studies([str(reading.folder.root)]).study), ""
+        require_comparable(reading)
+        return judge(reading.study), ""
     except UserError as error:
         return (), str(error)
 

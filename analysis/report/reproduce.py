@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from analysis.report.read import Reading
+from analysis.findings.reading import Reading
 from analysis.report.values import Block, Cell, Code, Section, Table, Words
 from softprior.results.provenance import named
 
@@ -24,12 +25,28 @@ def section(reading: Reading) -> Section:
             "on "
             "CPUs with as many threads the same numbers. YAML readers read JSON."
         ),
-        Code(f"python -m jobs.study {name}.json\npython -m jobs.report results/{name}"),
+        Code(_commands(name, _own_code(reading))),
         _hashes(header, reading),
         _versions(header, reading),
         Code(spec),
     ]
     return Section(key=KEY, title=TITLE, blocks=tuple(blocks))
+
+
+def _commands(name: str, files: Sequence[str]) -> str:
+    options = "".join(f" --code {shlex.quote(file)}" for file in files)
+    return f"python -m jobs.study {name}.json{options}\npython -m jobs.report results/{name}{options}"
+
+
+def _own_code(reading: Reading) -> list[str]:
+    """Python files of the user's own that trials name with a hash, in the order of the study."""
+    files = [origin.rpartition(" ")[0] for origin in _origins(reading)]
+    return [file for file in dict.fromkeys(files) if file.endswith(".py")]
+
+
+def _origins(reading: Reading) -> list[str]:
+    """Code beside softprior that trials name with a hash, each once."""
+    return list(dict.fromkeys(o for record in reading.ended.values() for o in record.spec.code))
 
 
 def _hashes(header: Mapping[str, object], reading: Reading) -> Table:
@@ -40,6 +57,7 @@ def _hashes(header: Mapping[str, object], reading: Reading) -> Table:
     data = header.get("data_fingerprints")
     if isinstance(data, dict):
         rows += [(f"data of {task}", str(fingerprint)) for task, fingerprint in data.items()]
+    rows += [("code beside softprior", origin) for origin in _origins(reading)]
     made = Counter(named(record.environment) for record in reading.ended.values())
     rows += [(f"code of {count:,} trials", code) for code, count in made.most_common()]
     return Table(

@@ -17,7 +17,7 @@ from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec
 from softprior.inputs.validation import validate
 from softprior.library.model import Model, load_model
-from softprior.results.posteriors import Vectors
+from softprior.results.posteriors import Posterior, Vectors
 from softprior.statistics.geometry import nearest
 from softprior.training.source import vocabulary
 
@@ -65,13 +65,22 @@ def open_model(spec: object, fingerprint: object) -> Words:
         return Words(None, str(error))
 
 
+def embedded(posterior: Posterior) -> tuple[Vectors, Vectors]:
+    """First and last vectors at the places where they stand beside embeddings of tokens."""
+    first, last = (
+        {place: vectors for place, vectors in moment.items() if is_embedded(place)}
+        for moment in (posterior.initial, posterior.final)
+    )
+    return first, last
+
+
 def neighbours(
     model: Model, trials: Mapping[str, tuple[Vectors, Vectors]]
 ) -> dict[str, list[dict[str, Any]]]:
     """By trial and place: for each vector, the token nearest to its sample and those nearest to its end.
 
     Args:
-        trials: first and last vectors by trial id, the best first: `WORK` may not suffice for all.
+        trials: `embedded` vectors by trial id, the best first: `WORK` may not suffice for all.
     """
     table = vocabulary(model.host, model.tokenizer).double()
     ids = vocabulary_ids(model.tokenizer, model.info.vocabulary)
@@ -79,7 +88,7 @@ def neighbours(
     parts: list[tuple[str, str, int]] = []
     stacked: list[Tensor] = []
     for trial, (initial, final) in trials.items():
-        for place in (place for place in sorted(final) if is_embedded(place)):
+        for place in sorted(final):
             if sum(map(len, stacked)) + 2 * len(final[place]) <= rows:
                 parts.append((trial, place.name, len(final[place])))
                 stacked += [initial[place], final[place]]

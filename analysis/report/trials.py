@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from analysis.findings.reading import Reading
 from analysis.report import answers, tokens
 from analysis.report.answer import context_gap
 from analysis.report.maps import Plane, maps
-from analysis.report.read import Reading
 from analysis.report.values import Cell, Table, number
 from analysis.tables import SHORT
 from softprior.errors import UserError
-from softprior.inputs.labels import TWIN, by_number, names
-from softprior.results.background import load_background
+from softprior.inputs.labels import TWIN, Axes
 from softprior.results.means import over_places
-from softprior.results.posteriors import Posterior, load_posterior
+from softprior.results.posteriors import Posterior
 from softprior.results.records import Record
 from softprior.tasks import TASKS
 
@@ -51,8 +50,7 @@ FLAGS = {"finished": "good", "failed": "bad", "stopped": "open"}
 def listed(reading: Reading) -> Table:
     """One row per trial that has ended, and the columns that some trial has."""
     records = list(reading.ended.values())
-    axes = _axes(records)
-    rows = [_row(record, reading.ids[record.id], axes[record.id]) for record in records]
+    rows = [_row(record, reading.ids[record.id], reading.axes[record.id]) for record in records]
     used = [i for i, column in enumerate(zip(*rows, strict=True)) if any(cell.text for cell in column)]
     return Table(
         caption="All trials that have ended. Losses are on the test split, in nats per label token, after "
@@ -66,27 +64,7 @@ def listed(reading: Reading) -> Table:
     )
 
 
-def _axes(records: list[Record]) -> dict[str, tuple[str, ...]]:
-    """Task, method, prior, regularisers and rate in words that tell the study's trials apart, by trial id."""
-    specs = [record.spec for record in records]
-    tasks = names(spec.task for spec in specs)
-    methods = names(spec.method for spec in specs)
-    priors = names(spec.prior for spec in specs if spec.prior is not None)
-    terms = names(term for spec in specs for term in spec.regularisers)
-    return {
-        spec.id: (
-            tasks[spec.task.canonical()],
-            # What an instruction says follows from its task, which has a column of its own.
-            spec.method.name if spec.prior is None else methods[spec.method.canonical()],
-            "" if spec.prior is None else priors[spec.prior.canonical()],
-            " + ".join(terms[term.canonical()] for term in spec.regularisers),
-            "" if spec.rate is None else spec.rate.label,
-        )
-        for spec in specs
-    }
-
-
-def _row(record: Record, short: str, axes: tuple[str, ...]) -> tuple[Cell, ...]:
+def _row(record: Record, short: str, axes: Axes) -> tuple[Cell, ...]:
     test, spec = record.test, record.spec
     validation = record.validation[-1].loss if record.validation else None
     ratio = over_places(record.geometry).get("moved_over_reach")
@@ -96,8 +74,8 @@ def _row(record: Record, short: str, axes: tuple[str, ...]) -> tuple[Cell, ...]:
     return (
         Cell(short, trials=(record.id,)),
         Cell(record.status, flag=FLAGS[record.status]),
-        *(Cell(text) for text in axes[:4]),
-        Cell(axes[4], None if spec.rate is None else spec.rate.value),
+        *(Cell(text) for text in (axes.task, axes.method, axes.prior or "", " + ".join(axes.regularisers))),
+        Cell(axes.rate or "", None if spec.rate is None else spec.rate.value),
         Cell("" if spec.seed is None else str(spec.seed), spec.seed),
         Cell("" if spec.original is None else TWIN, trials=() if spec.original is None else (spec.original,)),
         Cell(number(validation), validation),
@@ -134,20 +112,16 @@ def details(reading: Reading) -> tuple[dict[str, Any], list[str]]:
     problems: list[str] = []
     if words.model is None:
         problems.append(f"nearest tokens and the examples' texts are left out, because {words.reason}")
-    planes = _planes(reading, problems)
+    planes = _planes(reading)
     found: dict[str, Any] = {}
-    vectors, lost = {}, []
+    vectors = {}
     for record in reading.ended.values():
-        posterior, problem = _posterior(reading, record)
-        if problem:
-            lost.append(problem)
+        posterior = reading.study.posteriors.get(record.id)
         found[record.id] = _detail(record, reading, posterior, planes)
         if posterior is not None:
-            vectors[record.id] = (posterior.initial, posterior.final)
-    tasks = answers.tasks(reading, words.model, lost)
-    if lost:
-        more = f"; so {by_number(len(lost) - 1, 'is', 'are')} {len(lost) - 1:,} more" if len(lost) > 1 else ""
-        problems.append(f"{lost[0]}{more}; what they hold is left out")
+            vectors[record.id] = tokens.embedded(posterior)
+    tasks = answers.tasks(reading, words.model)
+    problems += [f"{text}; what they hold is left out" for text in reading.lost]
     if words.model is not None:
         order = sorted(vectors, key=lambda trial: _loss(reading.ended[trial]))
         near = tokens.neighbours(words.model, {trial: vectors[trial] for trial in order})
@@ -157,27 +131,10 @@ def details(reading: Reading) -> tuple[dict[str, Any], list[str]]:
     return {"trials": found, "planes": shown, "tasks": tasks}, problems
 
 
-def _planes(reading: Reading, problems: list[str]) -> dict[str, Plane]:
-    """The plane of each model's vocabulary, where the study keeps a sample of it."""
-    found: dict[str, Plane] = {}
-    for fingerprint in {record.spec.model_fingerprint for record in reading.ended.values()}:
-        try:
-            sample = load_background(reading.folder, fingerprint)
-        except UserError as error:
-            problems.append(str(error))
-            continue
-        if sample is not None:
-            found[fingerprint] = Plane(sample)
-    return found
-
-
-def _posterior(reading: Reading, record: Record) -> tuple[Posterior | None, str]:
-    if record.status != "finished" or record.spec.training is None:
-        return None, ""
-    try:
-        return load_posterior(reading.folder.posterior(record.id)), ""
-    except UserError as error:
-        return None, str(error)
+def _planes(reading: Reading) -> dict[str, Plane]:
+    """The plane of the model's vocabulary by its fingerprint, where the study keeps a sample of it."""
+    sample = reading.study.vocabulary
+    return {} if sample is None else {str(reading.header.get("model_fingerprint")): Plane(sample)}
 
 
 def _detail(

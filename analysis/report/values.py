@@ -83,6 +83,9 @@ class Code:
     text: str
 
 
+LARGE = 1000
+"""From here on decimals say nothing."""
+
 Block = Words | Items | Code | Table | Picture
 
 
@@ -135,8 +138,20 @@ def missing(key: str, title: str, why: str) -> Section:
 
 
 def number(value: float | None, places: int = 3) -> str:
-    """A number in a cell; nothing where there is none."""
-    return "" if value is None or value != value else f"{value:.{places}f}".replace("-", "\N{MINUS SIGN}")
+    """A number in a cell, of any size: large ones in whole units, small ones with two digits that are not 0.
+
+    Nothing where there is none.
+    """
+    if value is None or value != value:
+        return ""
+    size = abs(value)
+    if size >= LARGE:
+        text = f"{value:,.0f}"
+    elif 0 < size < 0.95 * 10 ** (1 - places):
+        text = f"{value:.2g}"
+    else:
+        text = f"{value:.{places}f}"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def sentence(text: object) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -413,10 +412,13 @@ def test_findings_cover_residual_sites_and_compare_no_vocabulary(store: Path, fo
     assert list(found.groups) == ["arithmetic"]
 
 
-def test_prompts_are_counted_and_change_no_other_number(store: Path, found: Findings, tmp_path: Path) -> None:
+def test_prompts_are_counted_and_change_no_other_number(tmp_path: Path) -> None:
     """As many as there are and as large beside the tokens, and every number of the tasks as without them."""
+    for task, site in (("arithmetic", "resid.1"), ("arithmetic", "resid.2"), ("squad", "resid.1")):
+        write(tmp_path / "store", task, site, texts(f"{task}{site}"))
+    found = findings(tmp_path / "store")
     assert found.prompts == {}
-    shutil.copytree(store, tmp_path / "store")
+    assert list(found.pairs["arithmetic / squad"]) == ["resid.1"]
     near, far = normal(5, WIDTH, seed="near"), 100 * normal(3, WIDTH, seed="far")
     far[2] /= 100
     write_prompts(tmp_path / "store", "resid.1", {"near": near, "far": far}, cut=1)
@@ -426,7 +428,7 @@ def test_prompts_are_counted_and_change_no_other_number(store: Path, found: Find
     assert list(followed.prompts) == ["resid.1", "resid.2"]
     assert "damaged" in followed.prompts["resid.2"].note
     here = followed.prompts["resid.1"]
-    assert here.token_norm == max(found.tasks[t]["resid.1"].norm for t in ("arithmetic", "squad", "text"))
+    assert here.token_norm == max(found.tasks[t]["resid.1"].norm for t in ("arithmetic", "squad"))
     for name, vectors, massive in (("near", near, 0), ("far", far, 1)):
         norms = np.linalg.norm(vectors.double().numpy(), axis=1)
         own = here.prompts[name]
@@ -436,7 +438,7 @@ def test_prompts_are_counted_and_change_no_other_number(store: Path, found: Find
         assert own.cut_norm == pytest.approx(norms[0])
         # In the order of the prompt, cut ones first.
         assert torch.equal(prompt_states_of(tmp_path / "store", "resid.1")[name].vectors, vectors)
-    assert by_depth(followed)["prompts/far/massive"] == {1: 1.0}
+    assert by_depth(followed)["prompts/far/massive"] == {0: 1.0}
     save_findings(tmp_path / "findings.json", followed)
     assert load_findings(tmp_path / "findings.json") == followed
     assert load_findings_without_prompts(tmp_path, found) == found

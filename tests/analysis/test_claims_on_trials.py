@@ -88,7 +88,7 @@ def test_metrics_that_disagree_make_a_claim_depend_on_the_metric() -> None:
     own[:, 5] *= 0.01
     vectors = own[:8].copy()
     vectors[:, 5] += 0.3
-    found = collapse.shares(vectors, own[8:150], own[150:])
+    found = collapse.Cluster(own[8:150], own[150:]).shares(vectors)
     assert found["L2"] > 0.5
     assert found["whitened"] == 0
     numbers = {metric: np.full(9, share) for metric, share in found.items()}

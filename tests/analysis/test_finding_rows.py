@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from analysis.findings import forgetting, quality
@@ -18,7 +19,7 @@ from analysis.findings.study import Study, runs_of
 from analysis.inference.intervals import over_seeds_and_groups
 from analysis.inference.values import PerExample
 from softprior.inputs.entries import Entry
-from softprior.results.examples import ExampleRow, load_examples, rows_of, save_examples
+from softprior.results.examples import ExampleRow, load_examples, rows_of, save_examples, schema
 from softprior.results.records import Probed, Record, Removal, Score, TaskScore, save_record
 from tests.builders import Finished, with_seeds
 
@@ -37,6 +38,27 @@ def on_text(record: Record, loss: float, fingerprint: str = "text") -> Record:
         TaskScore(task=TEXT, fingerprint=fingerprint, score=score, sources="s"),
     )
     return record.model_copy(update={"also": also})
+
+
+def table_of(rows: list[ExampleRow]) -> pa.Table:
+    """As a trial's file has them."""
+    return pa.Table.from_pylist([{"task": "t", **row._asdict()} for row in rows], schema=schema(()))
+
+
+def test_each_file_is_read_once_and_a_lost_one_is_named(finished_study: Finished, tmp_path: Path) -> None:
+    folder = finished_study.copy(tmp_path)
+    reading = read_studies([folder.root])
+    first, second = reading.study.runs
+    known = reading.study.examples[first.id]
+    folder.examples(first.id).unlink()
+    folder.examples(second.id).unlink()
+    assert reading.study.examples[first.id] is known, "it has been read already"
+    assert reading.rows[first.id][first.record.spec.task.canonical()] is known
+    assert second.id not in reading.study.examples
+    assert reading.lost == [
+        f"there is no file {folder.examples(second.id)} of examples; delete the record of trial {second.id} "
+        "to run it again"
+    ]
 
 
 def test_the_rows_of_a_study_have_the_means_of_its_records(finished_study: Finished) -> None:
@@ -138,7 +160,7 @@ def test_only_the_same_examples_are_paired(finished_study: Finished) -> None:
     tables = []
     for last in ("e2", "e3"):
         rows = [ExampleRow(e, "g", 2, 1.0, 1, 2, None, None, None, {}) for e in ("e1", last)]
-        tables.append(per_example(rows, 0))
+        tables.append(per_example(table_of(rows), 0))
     known = {run.id: table for run, table in zip(runs, tables, strict=True) if table is not None}
     (cell,) = Study(runs, baselines, examples=known).cells("prior")
     assert cell.by_example("fitted", "isotropic", known) is None
@@ -148,7 +170,7 @@ def test_only_the_same_examples_are_paired(finished_study: Finished) -> None:
 
 def test_examples_without_a_measured_loss_are_left_out() -> None:
     bare = ExampleRow("e1", "g", None, None, None, None, None, None, "an answer", {})
-    assert per_example([bare], 0) is None
-    found = per_example([bare._replace(example="e0", tokens=2, nll=3.0), bare], 0)
+    assert per_example(table_of([bare]), 0) is None
+    found = per_example(table_of([bare._replace(example="e0", tokens=2, nll=3.0), bare]), 0)
     assert found is not None
     assert found.examples == ("e0",)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from analysis.findings import common
-from analysis.findings.collapse import shares
+from analysis.findings.collapse import Cluster
 from analysis.findings.reading import read_studies
 from analysis.findings.simulated import Truth, simulated
 from analysis.findings.study import Study
@@ -103,8 +103,8 @@ def test_rows_of_zeros_have_no_direction() -> None:
     own = np.random.default_rng(0).normal(size=(200, 6))
     zeros = np.zeros((5, 6))
     tokens, held_out = np.concatenate([own[:100], zeros]), np.concatenate([own[100:190], zeros])
-    found = shares(own[190:], tokens, held_out)
-    assert found["cosine"] == shares(own[190:], own[:100], own[100:190])["cosine"]
+    found = Cluster(tokens, held_out).shares(own[190:])
+    assert found["cosine"] == Cluster(own[:100], own[100:190]).shares(own[190:])["cosine"]
     assert 0 <= found["cosine"] <= 1
 
 

@@ -8,31 +8,33 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from analysis.comparisons import compare
-from analysis.figures.settings import cells
+from analysis.figures.losses import losses_of
+from analysis.figures.settings import looks_of
+from analysis.findings import collapse
 from analysis.findings.claims import JUDGED
 from analysis.findings.common import rms
 from analysis.findings.judging import judge
-from analysis.findings.reading import read_studies
+from analysis.findings.reading import read, read_studies
 from analysis.findings.sentences import beside
 from analysis.findings.simulated import PREFIX, Truth, simulated
-from analysis.findings.speed import _level
+from analysis.findings.speed import level
 from analysis.findings.study import Run, Study, runs_of, twins_of
 from analysis.findings.values import Finding
 from analysis.inference.energy import energy_distance
 from analysis.overall import overall
 from analysis.report import checks, costs
 from analysis.report.answer import answer
-from analysis.report.read import read
 from analysis.report.trials import listed
 from analysis.report.values import Items, Table, Words
-from jobs.endings import print_comparisons, print_results
+from jobs.endings import _study, print_comparisons, print_results
 from jobs.screen import screen
 from softprior.library.results import Results
 from softprior.prompt import Place
 from softprior.results.folder import StudyFolder
-from softprior.results.posteriors import Posterior
+from softprior.results.posteriors import Posterior, load_posterior
 from softprior.results.records import Probed, Record, Removal, StepPoint, load_record, save_record
 from softprior.results.sanity import Check
 from tests.builders import Finished, with_seeds
@@ -167,9 +169,9 @@ def test_times_are_measured_against_those_of_twins() -> None:
     # Both priors reach the level at the same steps as their twins, whose steps have a tenth more tokens.
     (cell,) = study.cells()
     firsts = [run for side in cell.sides.values() for run in side.runs.values() if run.seed == 0]
-    level = _level(cell)
-    assert level is not None
-    steps = [next(s.step for s in run.record.validation if s.loss <= level) for run in firsts]
+    aim = level(cell)
+    assert aim is not None
+    steps = [next(s.step for s in run.record.validation if s.loss <= aim) for run in firsts]
     assert one.noise == pytest.approx(rms(map(float, steps)))
 
 
@@ -301,6 +303,33 @@ def test_a_study_on_disk_says_the_same_with_twins_and_without(
     assert quality.noise == pytest.approx(np.sqrt(np.mean(np.square(apart))))
 
 
+def test_what_is_left_beside_records_is_read_of_twins_too(twinned_study: Finished) -> None:
+    folder, reading = twinned_study.folder, read(twinned_study.folder.root)
+    twins = [one.id for one in twinned_study.plan.trials if one.twin]
+    assert set(reading.ended) == set(twinned_study.records)
+    assert set(reading.study.posteriors) == {i for i, r in reading.ended.items() if r.spec.training}
+    for twin in twins:
+        known = load_posterior(folder.posterior(twin)).final[AT]
+        assert torch.equal(reading.study.posteriors[twin].final[AT], known)
+        assert len(reading.rows[twin]) == 1
+    assert not set(twins) & set(reading.study.examples), "which are of seeds"
+    shares = collapse.Cluster(*collapse._halves(reading.study.vocabulary)).shares
+    apart: dict[str, list[float]] = {}
+    for run in reading.study.runs:
+        own, other = (
+            shares(load_posterior(folder.posterior(i)).final[AT].double().numpy())
+            for i in (run.id, reading.study.twins[run.id].id)
+        )
+        for metric in own:
+            apart.setdefault(metric, []).append(own[metric] - other[metric])
+    noise = max(rms(values) or 0.0 for values in apart.values())
+    assert [one.noise for one in found(reading.study, "collapse")] == [noise] * 2
+    for twin in twins:
+        assert (record := reading.ended[twin]).spec.original in reading.records
+        assert reading.results[0].labels[twin] == reading.labels[twin]
+        assert record.id == record.spec.id
+
+
 def test_records_of_twins_are_no_runs_whoever_hands_them_over(twinned_study: Finished) -> None:
     records = list(twinned_study.records.values())
     runs, _ = runs_of(records)
@@ -320,8 +349,11 @@ def test_a_twin_with_a_fault_is_no_yardstick(twinned_study: Finished) -> None:
 
 
 def test_figures_leave_twins_out(finished_study: Finished, twinned_study: Finished) -> None:
-    plain, both = (cells(Results(one.folder.root)) for one in (finished_study, twinned_study))
-    assert [cell.trials.trial.tolist() for cell in both] == [cell.trials.trial.tolist() for cell in plain]
+    plain, both = (read(one.folder.root) for one in (finished_study, twinned_study))
+    assert list(both.records) == list(plain.records)
+    assert both.study.cells() == plain.study.cells()
+    assert [losses_of(cell) for cell in both.study.cells()] == [losses_of(c) for c in plain.study.cells()]
+    assert looks_of(both) == looks_of(plain)
 
 
 def test_the_report_lists_twins_and_says_how_far_they_end_apart(twinned_study: Finished) -> None:
@@ -338,7 +370,7 @@ def test_the_report_lists_twins_and_says_how_far_they_end_apart(twinned_study: F
     blocks = checks.section(reading).blocks
     (table,) = [b for b in blocks if isinstance(b, Table) and b.caption.startswith("Twins: ")]
     (row,) = table.rows
-    pairs = reading.results.pairs.apart
+    pairs = reading.results[0].pairs.apart
     assert (row[0].text, row[1].text) == ("arithmetic · soft", "2")
     assert row[2].order == pytest.approx(pairs.max())
     assert row[3].order == pytest.approx(pairs.median())
@@ -360,6 +392,16 @@ def test_the_end_of_a_study_shows_twins_as_such_and_one_line(
         f"twins: 2 pairs, test losses apart by at most {apart.max():.2g} nats (median {apart.median():.2g})"
         in said
     )
+
+
+def test_the_end_of_a_study_hands_twins_to_its_comparisons(
+    folder: StudyFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _study(screen(80), Results(folder.root))
+    said = capsys.readouterr().out
+    compared = said[said.index("twins: 2 pairs") : said.index("results  ")].partition("\n")[2]
+    assert "twins" in compared
+    assert re.search(r"^fitted\n?.* 4 ", compared, re.MULTILINE), "a twin is no seed"
 
 
 def test_comparisons_at_the_end_have_the_noise_of_twins(

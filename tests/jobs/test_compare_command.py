@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.comparisons import differing
+from analysis.findings.simulated import Truth, simulated
+from analysis.findings.study import Study, runs_of
 from jobs import compare as command
 from jobs.endings import print_comparisons
 from jobs.screen import screen
-from softprior.inputs.entries import Shown
+from softprior.inputs.entries import Entry, Shown
 from softprior.results.records import Record
 from tests.builders import Finished, with_seeds
 
@@ -59,6 +62,39 @@ def test_a_study_prints_its_comparisons_with_its_own_labels_when_it_ends(
     )
     print_comparisons(screen(80), finished_study.records.values())
     assert capsys.readouterr().out == "", "one seed has nothing to compare"
+
+
+def test_tasks_are_not_compared_at_the_end_of_a_study(capsys: pytest.CaptureFixture[str]) -> None:
+    """They are different problems; `jobs.compare RESULTS task` still compares them."""
+    study = simulated(Truth(rates=(0.01,), seeds=3))
+    other = Entry(name="arithmetic", params={"modules": ["mul"]})
+    records = [run.record for run in study.runs]
+    records += [
+        record.model_copy(update={"spec": spec, "id": spec.id})
+        for record in records
+        for spec in [record.spec.model_copy(update={"task": other})]
+    ]
+    print_comparisons(screen(80), records)
+    text = capsys.readouterr().out
+    assert "prior against" in text
+    assert "task against" not in text
+    assert "task" in differing(Study(*runs_of(records)))
+
+
+def test_a_lost_file_is_a_note_and_the_rest_is_compared(
+    finished_study: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = finished_study.copy(tmp_path)
+    lost = next(i for i, record in finished_study.records.items() if record.spec.seed is not None)
+    folder.posterior(lost).write_bytes(b"half")
+    (sample,) = (folder.root / "vocabulary").iterdir()
+    sample.write_bytes(b"half")
+    folder.table.write_bytes(b"PAR1")
+    assert command.main([str(folder.root), "prior", "--findings"]) == 0
+    text = capsys.readouterr().out
+    assert f"note: {sample} is damaged" in text
+    assert f"{folder.posterior(lost)} is damaged" in text
+    assert "Quality is equal whatever the prior" in text
 
 
 def test_one_seed_has_differences_but_no_tests(

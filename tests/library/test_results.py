@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from analysis.findings.reading import read
 from softprior.errors import UserError
-from softprior.inputs.labels import short_ids
+from softprior.inputs.entries import Entry
+from softprior.inputs.labels import labels, short_ids
+from softprior.inputs.study_files import load_grid
 from softprior.library.results import Results, UnknownTrialError, full_id
 from softprior.prompt import Place
-from softprior.results.examples import COLUMNS
+from softprior.results.examples import COLUMNS, load_examples, rows_of, save_examples
 from softprior.results.records import save_record
-from tests.builders import Finished
+from softprior.studies.plan import plan_study
+from softprior.studies.table import write_study, write_table
+from softprior.training.also import lacking
+from tests.builders import SUMS, Finished, study_file
 
 
 def test_tables_say_what_the_records_say(finished_study: Finished) -> None:
@@ -65,6 +72,92 @@ def test_a_folder_without_a_study_is_refused(tmp_path: Path, finished_study: Fin
     folder.table.unlink()
     with pytest.raises(UserError, match="does not exist yet"):
         _ = Results(folder.root).trials
+
+
+LABELS = {
+    "priors": ["isotropic", {"fitted": None, "label": "near"}],
+    "tasks": [{"arithmetic": SUMS, "label": "sums"}],
+    "methods": [{"soft": {"tokens": 4}, "label": "short"}],
+}
+
+
+def test_labels_of_the_study_file_are_shown_before_there_is_a_table_and_while_it_is_old(
+    tmp_path: Path, finished_study: Finished
+) -> None:
+    """Labels are no part of trials: the finished study, given labels, and then another seed."""
+    folder = finished_study.copy(tmp_path)
+    more = study_file(tmp_path / "more.yaml", **LABELS, seeds=[0, 1])
+    plan = plan_study(load_grid(more))
+    for trial, record in finished_study.records.items():
+        if record.spec.seed is not None:
+            spec = record.spec.model_copy(update={"seed": 1})
+            save_record(folder.record(spec.id), record.model_copy(update={"id": spec.id, "spec": spec}))
+            rows = load_examples(folder.examples(trial), trial, record.examples or 0)
+            save_examples(folder.examples(spec.id), spec.id, rows_of(rows))
+    write_study(folder, plan)
+    old = Results(folder.root)
+    assert len(old.trials) == 3
+    folder.table.unlink()
+    for results in (old, Results(folder.root)):
+        assert dict(results.labels) == labels(plan.trials)
+        assert sorted(results.labels.values())[-1] == "sums · short · near · 0.05 · seed 1"
+        assert results.examples.task.unique().tolist() == ["sums"]
+        assert set(results.curves.label) | set(results.predictions.label) == set(results.labels.values())
+        assert len(results.sanity) > 0
+    assert {run.axes["prior"] for run in read(folder.root).study.runs} == {"isotropic", "near"}
+
+
+def test_other_tasks_are_those_that_the_study_names_now(tmp_path: Path, finished_study: Finished) -> None:
+    folder, words = finished_study.copy(tmp_path), {"name": "words", "params": {}}
+    trial = next(i for i, record in finished_study.records.items() if record.spec.seed is not None)
+    record = finished_study.records[trial]
+    stale = record.spec.evaluation.model_copy(update={"also": (Entry.model_validate(words),)})
+    spec = record.spec.model_copy(update={"evaluation": stale})
+    save_record(folder.record(trial), record.model_copy(update={"spec": spec}))
+    assert Results(folder.root).records[trial].spec.evaluation.also == ()
+    assert [lost for record in Results(folder.root).records.values() for lost in lacking(record)] == []
+    also = [{"arithmetic": SUMS}, {"arithmetic": {**SUMS, "train_examples": 190}}]
+    evaluation = {"examples": 10, "generate": 4, "also": also}
+    write_study(folder, plan_study(load_grid(study_file(tmp_path / "m.yaml", evaluation=evaluation))))
+    found = Results(folder.root).records[trial]
+    assert [lost.task.params["train_examples"] for lost in lacking(found)] == [190], "and not its own"
+    assert found.id == trial == found.spec.id
+
+
+def test_a_study_from_before_study_json_had_entries_has_the_labels_of_its_table(
+    tmp_path: Path, finished_study: Finished
+) -> None:
+    folder = finished_study.copy(tmp_path)
+    write_table(
+        folder, plan_study(load_grid(study_file(tmp_path / "l.yaml", **LABELS))), finished_study.records
+    )
+    header = json.loads(folder.study.read_text(encoding="utf-8"))
+    del header["entries"]
+    folder.study.write_text(json.dumps(header), encoding="utf-8")
+    found = Results(folder.root)
+    assert labels([record.spec for record in found.records.values()]) == dict(found.labels)
+    assert "sums · short · near · 0.05 · seed 0" in found.labels.values()
+    folder.table.write_bytes(b"PAR1")
+    assert "arithmetic · soft · fitted · 0.05 · seed 0" in Results(folder.root).labels.values()
+
+
+def test_a_damaged_file_is_one_sentence_with_its_remedy(tmp_path: Path, finished_study: Finished) -> None:
+    folder = finished_study.copy(tmp_path)
+    first, second = (i for i, record in finished_study.records.items() if record.spec.seed is not None)
+    folder.table.write_bytes(folder.table.read_bytes()[:-50])
+    with pytest.raises(UserError, match=r"trials\.parquet is damaged \(.*\); run the study again"):
+        _ = Results(folder.root).trials
+    results = Results(folder.root)
+    assert len(results.curves) > 0
+    folder.posterior(first).unlink()
+    with pytest.raises(UserError, match=f"no posterior file .*; delete the record of trial {first} to run"):
+        results.posteriors[first]
+    folder.record(first).write_text("{", encoding="utf-8")
+    found = Results(folder.root)
+    with pytest.raises(UserError, match=f"{first}.json is not a record .*; delete it to run the trial again"):
+        _ = found.records
+    assert first not in found.sound.records
+    assert found.posteriors[second].final
 
 
 def test_examples_are_joined_over_all_trials(finished_study: Finished) -> None:

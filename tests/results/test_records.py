@@ -89,6 +89,15 @@ def test_a_record_from_before_a_choice_keeps_its_meaning_and_its_id(tmp_path):
     assert load_record(tmp_path / "b.json") == read
 
 
+def test_a_check_that_found_fault_with_good_trials_is_read_no_more(tmp_path):
+    checks = (
+        {"name": "shifted_label", "number": 3e-5, "verdict": "fault"},
+        {"name": "labels", "number": 1.0, "verdict": "passed"},
+    )
+    (tmp_path / "a.json").write_text(json.dumps(RECORD.model_dump(mode="json") | {"sanity": checks}))
+    assert [check.name for check in load_record(tmp_path / "a.json").sanity] == ["labels"]
+
+
 def test_a_failed_trials_record_survives_too(tmp_path):
     failed = Record(id="a", label="b", spec=SPEC, status="failed", error="step 3: the loss is nan")
     save_record(tmp_path / "a.json", failed)

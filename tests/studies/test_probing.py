@@ -21,7 +21,7 @@ from softprior.studies.describe import closing_notes, extending
 from softprior.studies.estimate import total_cost
 from softprior.studies.plan import Plan, plan_study
 from softprior.studies.runner import work_of
-from softprior.studies.table import write_table
+from softprior.studies.table import write_study, write_table
 from softprior.tracking.contents import once
 from softprior.training.also import NEVER
 from softprior.training.extension import left_out, not_extended, whole
@@ -155,18 +155,15 @@ def test_what_was_not_probed_is_told_once(tmp_path: Path, finished_study: Finish
 def test_the_status_is_that_of_what_the_study_asks_for_now(tmp_path: Path, finished_study: Finished) -> None:
     """A reason in a record, of a probe or task that its study names no longer, is no failure."""
     folder, plan = finished_study.copy(tmp_path), planned(tmp_path, ["removal"])
-    for trial, spec in zip(plan.trials, finished_study.plan.trials, strict=True):
-        record = finished_study.records[trial.id]
-        lost = TaskScore(task=Entry(name="squad"), fingerprint="", error="no room", sources="s")
-        record = not_extended(trial, record, "no room").model_copy(update={"also": (lost,)})
-        save_record(folder.record(spec.id), record)
-    results, console = Results(folder.root), Console(file=io.StringIO())
-    removed = [
-        r.model_copy(update={"spec": s})
-        for r, s in zip(results.records.values(), finished_study.plan.trials, strict=True)
-    ]
-    assert _study(console, results, list(results.records.values())) == FAILED
-    assert _study(console, results, removed) == FINISHED
+    lost = TaskScore(task=Entry(name="squad"), fingerprint="", error="no room", sources="s")
+    for spec in plan.trials:
+        record = not_extended(spec, finished_study.records[spec.id], "no room")
+        save_record(folder.record(spec.id), record.model_copy(update={"also": (lost,)}))
+    for now, status in ((plan, FAILED), (finished_study.plan, FINISHED)):
+        write_study(folder, now)
+        results = Results(folder.root)
+        assert _study(Console(file=io.StringIO()), results) == status
+        assert bool(closing_notes(results.ended.values())) is (status == FAILED)
 
 
 def test_a_death_while_a_prompt_is_probed_is_seen(tmp_path: Path, finished_study: Finished) -> None:

@@ -78,9 +78,9 @@ def test_a_dry_run_counts_twins_and_does_not_count_them_as_seeds(tmp_path: Path)
     assert any(
         "2 twins among them repeat trials of the first seed from a start moved by 1e-06" in s for s in said
     )
-    shown = [evidence(one, StudyFolder(tmp_path / "results")) for one in (plan, planned(file))]
-    assert shown[0] == shown[1], "as many tests of as many seeds"
-    assert shown[0][0].startswith("2 seeds: comparing two priors can give p = 0.5")
+    seeds = evidence(plan, StudyFolder(tmp_path))
+    assert seeds == evidence(planned(file), StudyFolder(tmp_path))
+    assert seeds[0].startswith("2 seeds: comparing two priors can give p = 0.5")
     assert any("4 trials (2 priors, 2 seeds), " in line for line in describe(planned(file), 1))
     assert any("6 trials (2 priors, 2 seeds, 2 twins), " in line for line in describe(plan, 1))
     assert not any("twin" in line for line in describe(planned(file), 40))
@@ -163,6 +163,35 @@ def test_results_leave_twins_out_wherever_they_would_be_seeds(
     assert dict(zip(repeated.trial, repeated.twin, strict=True)) == twins
     assert set(results.sanity.trial) == set(plain.sanity.trial) | set(twins), "their checks count"
     assert all(results.labels[one] == f"{results.labels[of]} · twin" for one, of in twins.items())
+
+
+def test_records_that_can_be_read_are_without_twins_too(tmp_path: Path, twinned_study: Finished) -> None:
+    folder = twinned_study.copy(tmp_path)
+    lost, *others = (i for i, record in twinned_study.records.items() if not record.spec.twin)
+    folder.record(lost).write_text("{", encoding="utf-8")
+    sound = Results(folder.root).sound
+    twins = {one.id for one in twinned_study.plan.trials if one.twin}
+    assert list(sound.records) == others
+    assert set(sound.ended) == {*others, *twins}
+    assert len(sound.damaged) == 1
+    for own in ("records", "ended", "twins"):
+        with pytest.raises(UserError, match=f"{lost}.json is not a record"):
+            getattr(Results(folder.root), own)
+
+
+def test_twins_have_the_labels_of_the_study_file(tmp_path: Path, twinned_study: Finished) -> None:
+    folder = twinned_study.copy(tmp_path)
+    labelled = study_file(tmp_path / "l.yaml", priors=["isotropic", {"fitted": None, "label": "near"}])
+    plan = plan_study(load_grid(labelled, ("evaluation.twin=true",)))
+    write_study(folder, plan)
+    assert set(json.loads(folder.study.read_text(encoding="utf-8"))["entries"]["trials"]) == {
+        one.id for one in plan.trials
+    }
+    results = Results(folder.root)
+    (near,) = (record for record in results.twins.values() if record.spec.prior.shown.name == "near")
+    assert near.spec.original in results.records
+    folder.table.unlink()
+    assert Results(folder.root).labels[near.id] == "arithmetic · soft · near · 0.05 · seed 0 · twin"
 
 
 def test_pairs_are_the_distance_of_their_losses_and_one_line(twinned_study: Finished) -> None:

@@ -131,7 +131,7 @@ def test_running_text_has_labels_at_every_token_but_the_first(tmp_path: Path) ->
         (texts / f"{i}.txt").write_text(f"Text {i} says that one may count to {i}, and then go on. " * 4)
     task = TASKS["language"](data=str(texts), length=24, train_examples=8)
     found = {check.name: check for check in run(trial(task=task), tmp_path).sanity}
-    # Labels that are shifted in running text differ at one end alone, so that check says nothing there.
+    # Labels are everywhere in running text, and cannot be moved.
     assert found.keys() == {"batch_mates", "posterior", "labels", "gradient"}
     assert faults(found) == set()
 
@@ -151,8 +151,22 @@ def test_a_host_that_does_not_look_at_labels_is_found(trained: Trained) -> None:
 
     host = Faulty(loss=loss)
     found = trained.measured(host).checks(host)
-    assert faults(found) == {"shifted_label"}
-    assert found["shifted_label"].number == 0
+    assert faults(found) == {"moved_labels"}
+    assert found["moved_labels"].number == 0
+
+
+def test_a_prompt_that_answers_well_is_no_fault(trained: Trained) -> None:
+    """The answer and all that stands around it are certain; only the beginning of the row is not."""
+
+    def loss(prompt: Prompt, batch: Batch, *, grad: bool = False) -> Losses:
+        found = tiny().host.loss(prompt, batch, grad=grad)
+        early = (batch.labels & (torch.arange(batch.labels.shape[1]) < 3)).sum(1)
+        return found._replace(nll=early.to(found.nll))
+
+    host = Faulty(loss=loss)
+    found = trained.measured(host).checks(host)
+    assert found["moved_labels"].verdict == "passed"
+    assert found["moved_labels"].number > 0
 
 
 def test_a_host_whose_rows_depend_on_their_batch_mates_is_found(trained: Trained) -> None:

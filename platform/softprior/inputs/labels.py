@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from softprior.inputs.entries import Entry
+from softprior.inputs.entries import Entry, Shown
 from softprior.inputs.specs import TrialSpec
 
 LONG = 24
@@ -110,7 +110,16 @@ def names(entries: Iterable[Entry]) -> dict[str, str]:
     kinds: dict[str, dict[str, Entry]] = {}
     for text, entry in {entry.canonical(): entry for entry in entries}.items():
         kinds.setdefault(entry.shown.name, {})[text] = entry
-    return {text: name for alike in kinds.values() for text, name in _apart(alike).items()}
+    return {text: name for alike in kinds.values() for text, name in _named_apart(alike).items()}
+
+
+def _named_apart(alike: dict[str, Entry]) -> dict[str, str]:
+    """Names of entries that share one; by all parameters where those that are shown are the same."""
+    found = _apart({text: entry.shown for text, entry in alike.items()})
+    if len(set(found.values())) < len(found):  # a label of two studies, say
+        whole = {text: Shown(entry.shown.name, entry.params) for text, entry in alike.items()}
+        found = _apart(whole)
+    return found
 
 
 def short_ids(ids: Sequence[str]) -> dict[str, str]:
@@ -131,10 +140,10 @@ def numbered(words: Sequence[str]) -> list[str]:
     return found
 
 
-def _apart(alike: dict[str, Entry]) -> dict[str, str]:
-    """Names of entries that share one."""
+def _apart(alike: dict[str, Shown]) -> dict[str, str]:
+    """Names with the parameters in which they differ."""
     shown: dict[str, list[str]] = {text: [] for text in alike}
-    params = [entry.shown.params for entry in alike.values()]
+    params = [own.params for own in alike.values()]
     for parameter in dict.fromkeys(name for own in params for name in own):
         having = [text for text, own in zip(alike, params, strict=True) if parameter in own]
         values = [own[parameter] for own in params if parameter in own]
@@ -143,8 +152,7 @@ def _apart(alike: dict[str, Entry]) -> dict[str, str]:
         for text, value in zip(having, _texts(values), strict=True):
             shown[text].append(f"{parameter}={value}")
     return {
-        text: entry.shown.name + (f"({', '.join(shown[text])})" if shown[text] else "")
-        for text, entry in alike.items()
+        text: own.name + (f"({', '.join(shown[text])})" if shown[text] else "") for text, own in alike.items()
     }
 
 

@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from softprior.errors import UserError
 from softprior.inputs.labels import SHORTEST, TWIN, counted, labels
 from softprior.library.examples import examples_table
+from softprior.library.reading import (
+    has_posterior,
+    labelled,
+    read_posterior,
+    read_table,
+    sound_records,
+)
 from softprior.library.sanity import sanity_table
 from softprior.library.twins import pairs_table
 from softprior.results.folder import StudyFolder
-from softprior.results.records import Record, load_records, read_study
-from softprior.results.storage import Location, local_copy, location
+from softprior.results.records import Record, read_study
+from softprior.results.storage import Location, location
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +44,20 @@ class Tracked(NamedTuple):
     problem: str | None
     notes: tuple[str, ...]
     page: str | None = None
+
+
+class Sound(NamedTuple):
+    """The trials of a study that have ended.
+
+    Attributes:
+        records: those that can be read, by trial id, in the study's order, without twins.
+        ended: the same with them.
+        damaged: a sentence for each of the others.
+    """
+
+    records: Mapping[str, Record]
+    ended: Mapping[str, Record]
+    damaged: tuple[str, ...]
 
 
 ValueT = TypeVar("ValueT")
@@ -131,11 +152,8 @@ class Results:
         Raises:
             UserError: the first run of the study has not ended.
         """
-        import pandas as pd
-
         try:
-            with local_copy(self.folder.table) as here:
-                found = pd.read_parquet(here)
+            found = read_table(self.folder.table)
         except FileNotFoundError:
             raise UserError(
                 f"{self.folder.table} does not exist yet; wait for the run to end, or read the records"
@@ -144,24 +162,47 @@ class Results:
         return found if TWIN in found else found.assign(**{TWIN: None})
 
     @cached_property
+    def sound(self) -> Sound:
+        """The records that can be read, and what is wrong with the others."""
+        wanted = self.study["trials"]
+        if self._known is None:
+            found, damaged = sound_records(self.folder, wanted)
+        else:
+            found, damaged = {trial: self._known[trial] for trial in wanted if trial in self._known}, ()
+        ended = labelled(found, self.study, self.folder)
+        return Sound(_without_twins(ended), ByTrial(ended), damaged)
+
+    @cached_property
     def records(self) -> Mapping[str, Record]:
         """Everything that is known about each trial that has ended, by trial id (see `ByTrial`).
 
-        Twins are left out: they are no further seeds, and in a mean over seeds they would count as such.
+        Their specs are shown under the labels of the study file as it was last run. Twins are left out: they
+        are no further seeds, and in a mean over seeds they would count as such.
+
+        Raises:
+            UserError: a record is damaged; `sound` has the others.
         """
-        return ByTrial({i: record for i, record in self.ended.items() if record.spec.twin is None})
+        return _without_twins(self.ended)
 
     @cached_property
     def twins(self) -> Mapping[str, Record]:
-        """The records of twins that have ended, by their own ids; `spec.original` is the trial repeated."""
+        """The records of twins that have ended, by their own ids; `spec.original` is the trial repeated.
+
+        Raises:
+            UserError: a record is damaged; `sound` has the others.
+        """
         return ByTrial({i: record for i, record in self.ended.items() if record.spec.twin is not None})
 
-    @cached_property
+    @property
     def ended(self) -> Mapping[str, Record]:
-        """The records of all trials that have ended, twins among them, in the study's order."""
-        wanted = self.study["trials"]
-        found = load_records(self.folder.records) if self._known is None else self._known
-        return ByTrial({trial: found[trial] for trial in wanted if trial in found})
+        """The records of all trials that have ended, twins among them, in the study's order.
+
+        Raises:
+            UserError: a record is damaged; `sound` has the others.
+        """
+        if self.sound.damaged:
+            raise UserError(self.sound.damaged[0])
+        return self.sound.ended
 
     @cached_property
     def pairs(self) -> pd.DataFrame:
@@ -175,13 +216,16 @@ class Results:
     def labels(self) -> Mapping[str, str]:
         """The label of each trial within the study, by trial id, as in `table`.
 
-        Until the first run has ended there are only records, which do not have the labels of the study file.
+        While a study runs, its table is missing or that of its last run, and only trials that have ended
+        have labels.
         """
-        if self.folder.table.exists():
-            return ByTrial(zip(self.table.trial, self.table.label, strict=True))
-        from softprior.training.recognised import recognised
-
-        return ByTrial(labels([recognised(record.spec) for record in self.ended.values()]))
+        try:
+            found = dict(zip(self.table.trial, self.table.label, strict=True))
+        except UserError:
+            found = {}
+        if not found.keys() >= self.ended.keys():
+            found = labels([record.spec for record in self.ended.values()])
+        return ByTrial(found)
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -228,7 +272,9 @@ class Results:
     @cached_property
     def posteriors(self) -> Mapping[str, Posterior]:
         """Where each trained trial's vectors started, passed and ended, by trial id; read when needed."""
-        return _Posteriors(self.folder, [i for i, record in self.records.items() if _trained(record)])
+        return _Posteriors(
+            self.folder, [i for i, record in self.sound.records.items() if has_posterior(record)]
+        )
 
     @cached_property
     def summary(self) -> Summary | None:
@@ -264,8 +310,8 @@ def _curve(record: Record, label: str) -> Iterator[dict[str, object]]:
         yield row
 
 
-def _trained(record: Record) -> bool:
-    return record.status == "finished" and record.spec.training is not None
+def _without_twins(ended: Mapping[str, Record]) -> ByTrial[Record]:
+    return ByTrial({i: record for i, record in ended.items() if record.spec.twin is None})
 
 
 class _Posteriors(Mapping[str, "Posterior"]):
@@ -276,9 +322,7 @@ class _Posteriors(Mapping[str, "Posterior"]):
         self._trials = trials
 
     def __getitem__(self, trial: str) -> Posterior:
-        from softprior.results.posteriors import load_posterior
-
-        return load_posterior(self._folder.posterior(full_id(trial, self._trials)))
+        return read_posterior(self._folder, full_id(trial, self._trials))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._trials)

@@ -16,7 +16,7 @@ from softprior.inputs.entries import Entry
 from softprior.inputs.specs import Probe, TrialSpec
 from softprior.inputs.validation import path_of
 from softprior.results.files import write_json
-from softprior.results.sanity import Check
+from softprior.results.sanity import SUPERSEDED, Check
 from softprior.results.storage import Location, listed
 
 RECORD_FORMAT = 1
@@ -300,6 +300,11 @@ class Record(Spec):
         if isinstance(spec, dict) and isinstance(spec.get("training"), dict):
             return {**spec, "training": {"normalisation": "step", **spec["training"]}}
         return spec
+
+    @field_validator("sanity")
+    @classmethod
+    def _still_made(cls, checks: tuple[Check, ...]) -> tuple[Check, ...]:
+        return tuple(check for check in checks if check.name not in SUPERSEDED)
 
 
 def save_record(path: Location, record: Record) -> None:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from softprior.errors import UserError
 from softprior.inputs.labels import NO_TERMS, TWIN, Axes, axes, labels, names
 from softprior.inputs.specs import Probe, TrialSpec
+from softprior.results.entries import ENTRIES, entries_of
 from softprior.results.examples import NAMES as EXAMPLE_COLUMNS
 from softprior.results.files import write_atomically, write_json
 from softprior.results.folder import StudyFolder
@@ -154,6 +155,7 @@ def write_study(folder: StudyFolder, plan: Planned) -> None:
         "versions": versions(),
         **code(),
         **{key: kept[key] for key in (CLAIMS, DESIGN) if key in kept},
+        ENTRIES: entries_of(plan.trials),
     }
     write_json(folder.study, value)
 

@@ -1,6 +1,6 @@
 """Whether a trial's numbers are what they seem: checks on a few rows of the test split.
 
-The passes are few: one row alone, again with the saved posterior, again with shifted labels; and for tasks
+The passes are few: one row alone, again with the saved posterior, again with moved labels; and for tasks
 with answers the first `TOKENS` tokens of two answers and one pass over both, so that seven rows go forward.
 The other checks read what has been measured.
 """
@@ -102,10 +102,10 @@ class Sanity:
 
         alone = self._alone(prompt, first)
         yield _at_most("batch_mates", apart(alone, test.rows[pair[0]].nll or 0.0), close)
-        shifted = _shifted(first)
-        if self.task.generates and any(shifted.labels):  # of running text, a shift leaves all labels but one
-            change = apart(alone, self._alone(prompt, shifted))
-            yield Check(name="shifted_label", number=change, verdict=_verdict(change > close, "fault"))
+        moved = _with_moved_labels(first)
+        if moved.labels != first.labels:  # running text has them everywhere
+            change = apart(alone, self._alone(prompt, moved))
+            yield Check(name="moved_labels", number=change, verdict=_verdict(change > close, "fault"))
         if posterior is not None:
             again = self._alone(load_posterior(posterior).final, first)
             yield _at_most("posterior", apart(alone, again), close)
@@ -193,9 +193,14 @@ def _at_most(name: str, number: float, close: float) -> Check:
     return Check(name=name, number=number, verdict=_verdict(number <= close, "fault"))
 
 
-def _shifted(row: Row) -> Row:
-    """The row with the labels one token further to the left; the first token never is one."""
-    return replace(row, labels=[False, *row.labels[2:], False], scored=[False] * len(row.labels))
+def _with_moved_labels(row: Row) -> Row:
+    """The row with as many labels at its beginning, right behind its first token, which never is one.
+
+    No prompt makes the beginning of a text as likely as an answer. The token in front of an answer and the
+    one that ends it are both certain once a prompt is trained: labels moved by one token may change nothing.
+    """
+    length, count = len(row.labels), sum(row.labels)
+    return replace(row, labels=[1 <= i <= count for i in range(length)], scored=[False] * length)
 
 
 def _continued(row: Row, tokens: Sequence[int]) -> Row:

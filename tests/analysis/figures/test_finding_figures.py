@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from analysis.figures.components import Variance, draw_components
+from analysis.figures.components import Variance, components_of, draw_components
 from analysis.figures.connectivity import Path, draw_connectivity
-from analysis.figures.equivalence import LOOKS, Difference, Equivalence, draw_equivalence
-from analysis.figures.forgetting import Forgetting, Forgot, draw_forgetting, pareto
+from analysis.figures.equivalence import LOOKS, Difference, Equivalence, draw_equivalence, equivalence_of
+from analysis.figures.forgetting import Forgetting, Forgot, draw_forgetting, forgetting_of, pareto
 from analysis.figures.style import COLUMN, PAGE, caption_of
-from analysis.figures.transfer import Transfer, draw_transfer
+from analysis.figures.transfer import Transfer, draw_transfer, transfer_of
+from analysis.findings import quality
+from analysis.findings.judging import judge
+from analysis.findings.simulated import NO_PROMPT, Truth, simulated
+from analysis.findings.study import Run, Study
+from analysis.inference.values import PerExample
+from softprior.inputs.entries import Entry
+from softprior.results.records import Record, Score, TaskScore
 from tests.analysis.figures.overlaps import assert_no_overlap
 
 WIDTHS = pytest.mark.parametrize("width", [COLUMN, PAGE])
@@ -67,6 +76,109 @@ def test_forgetting_has_trials_means_and_their_front(width: float) -> None:
     assert_no_overlap(figure)
 
 
+def test_figures_of_findings_are_filled_from_a_study() -> None:
+    """Equality with the intervals of claim 3, forgetting with the numbers of claim 16."""
+    study = simulated(Truth(rates=(0.01,), gap=0.2, forgetting=0.3, seeds=5))
+    (finding,) = judge(study, (quality.JUDGED,))
+    found = equivalence_of(finding)
+    assert found is not None
+    assert (found.margin, found.where) == (finding.margin, finding.where)
+    (difference,), (own,) = found.differences, finding.comparisons
+    assert own.equivalence is not None
+    assert (difference.low, difference.high) == (own.equivalence.low, own.equivalence.high)
+    assert (difference.name, difference.value, difference.seeds) == (own.what, own.value, 5)
+    (cell,) = study.cells("prior")
+    forgot = forgetting_of(study, cell)
+    assert forgot is not None
+    for trial in forgot.trials:
+        run = cell.sides[trial.prior].runs[trial.seed]
+        assert (trial.loss, trial.forgetting) == (run.loss, study.numbers["forgetting"][run.id])
+    assert forgetting_of(replace(study, numbers={}), cell) is None
+    assert equivalence_of(replace(finding, margin=None)) is None
+
+
+def test_of_many_pairs_those_with_the_first_prior_are_shown() -> None:
+    priors = [Entry(name="isotropic", params={"scale": 0.01 * i}) for i in range(1, 8)]
+    (finding,) = judge(simulated(Truth(rates=(0.01,), priors=priors, seeds=3)), (quality.JUDGED,))
+    assert len(finding.comparisons) == 21
+    found = equivalence_of(finding)
+    assert found is not None
+    assert len(found.differences) == 6
+    assert {own.name.partition(" - ")[2] for own in found.differences} == {"isotropic(scale=0.01)"}
+    assert "15 other pairs not shown" in caption_of(draw_equivalence(found))
+
+
+def test_transfer_is_filled_from_what_prompts_do_on_other_tasks() -> None:
+    study = simulated(Truth(rates=(0.01,), seeds=3))
+    text = Entry(name="language", params={"length": 24})
+
+    def on_text(record: Record, loss: float) -> Record:
+        score = Score(step=20, loss=loss, accuracy=None, examples=4, tokens=40)
+        return record.model_copy(
+            update={"also": (TaskScore(task=text, fingerprint="f", score=score, sources="s"),)}
+        )
+
+    runs = [replace(run, record=on_text(run.record, 3.5 + 0.1 * run.seed)) for run in study.runs]
+    baselines = {task: on_text(record, 3.0) for task, record in study.baselines.items()}
+    found = transfer_of(Study(runs, baselines))
+    assert [one.where for one in found] == ["isotropic · soft", "fitted · soft"]
+    for one in found:
+        assert (one.trained, one.tested, one.seeds) == (("arithmetic",), ("arithmetic", "language"), 3)
+        own = [r.loss - NO_PROMPT for r in runs if r.axes["prior"] in one.where and r.loss is not None]
+        assert one.change[0] == pytest.approx([np.mean(own), 0.6])
+        assert one.spread[0] == pytest.approx([np.std(own, ddof=1), 0.1])
+    assert transfer_of(study) == [], "one task alone has nothing to carry over to"
+    (other, *_) = transfer_of(Study(runs, study.baselines))[:1] or [None]
+    assert other is None, "the baseline was not measured there"
+
+
+def _twin(run: Run, apart: float) -> Run:
+    """A twin whose test loss is so much higher."""
+    record = run.record
+    assert record.test is not None
+    test = record.test.model_copy(update={"loss": record.test.loss + apart})
+    spec = record.spec.model_copy(update={"twin": 1e-6})
+    return replace(run, record=record.model_copy(update={"id": spec.id, "spec": spec, "test": test}))
+
+
+def test_components_are_the_methods_of_moments_of_seeds_by_examples() -> None:
+    """Sums of two known effects and a residual, which the mean squares of a table give back."""
+    study = simulated(Truth(rates=(0.01,), seeds=4))
+    generator = np.random.default_rng(0)
+    seeds, examples = generator.normal(0, 1, (4, 1)), generator.normal(0, 2, (1, 30))
+    table = 5 + seeds + examples + generator.normal(0, 0.5, (4, 30))
+    names = tuple(f"e{i}" for i in range(30))
+    rows = {
+        run.id: PerExample(3 * table[None, run.seed], np.full(30, 3.0), ("g",) * 30, (run.seed,), names)
+        for run in study.runs
+    }
+    moves = {"isotropic": 0.1, "fitted": -0.3}
+    twins = {run.id: _twin(run, moves[run.axes["prior"]]) for run in study.runs if run.seed == 0}
+    rounding = (0.1**2 + 0.3**2) / 2 / 2  # half the mean square, over the cell's priors
+    known = replace(study, examples=rows, twins=twins)
+    (cell,) = known.cells("prior")
+    first, second = components_of(known, cell)
+    assert (first.name, second.name, first.n) == ("isotropic", "fitted", "4 seeds x 30 examples")
+    rest = table - table.mean(0) - table.mean(1)[:, None] + table.mean()
+    residual = (rest**2).sum() / (3 * 29)
+    of_seeds = table.mean(1).var(ddof=1) - residual / 30
+    assert first.parts == pytest.approx(
+        {
+            "seeds": of_seeds - rounding,
+            "examples": table.mean(0).var(ddof=1) - residual / 4,
+            "seeds x examples": residual,
+            "rounding": rounding,
+        }
+    )
+    assert second.parts == pytest.approx(first.parts), "the same table, and one yardstick"
+    lost = {i: replace(run, record=run.record.model_copy(update={"test": None})) for i, run in twins.items()}
+    (plain, _), (same, _) = (components_of(replace(known, twins=own), cell) for own in ({}, lost))
+    assert plain == same
+    assert set(plain.parts) == {"seeds", "examples", "seeds x examples"}
+    assert plain.parts["seeds"] == pytest.approx(of_seeds)
+    assert components_of(study, cell) == [], "without rows"
+
+
 @WIDTHS
 def test_transfer_has_every_number_and_frames_a_prompts_own_task(width: float) -> None:
     found = Transfer(
@@ -77,7 +189,7 @@ def test_transfer_has_every_number_and_frames_a_prompts_own_task(width: float) -
         seeds=3,
         where="fitted · soft",
     )
-    figure = draw_transfer(found, width)
+    figure = draw_transfer([found], width)
     (panel,) = figure.axes
     words = [text.get_text() for text in panel.texts]
     assert words == [

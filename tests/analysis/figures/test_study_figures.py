@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
 from scipy import stats
 
 from analysis.figures.learning_curves import Curve, Curves, curves_of, draw_curves
+from analysis.figures.losses import draw_losses, losses_of
 from analysis.figures.moved import Moved, MovedPoint, draw_moved, moved_of
+from analysis.figures.palette import entry_looks
 from analysis.figures.posterior_maps import draw_posterior_map, posterior_map_of
 from analysis.figures.radii import Radii, RadiiMap, draw_radii, radii_of
 from analysis.figures.rates import RateMap, draw_rates, rate_map_of
-from analysis.figures.settings import Cell, band_text, cells, chosen, seeds_text
-from analysis.figures.study import draw_study
+from analysis.figures.settings import band_text, looks_of, seeds_text
+from analysis.figures.study import draw_study, figures_of
 from analysis.figures.style import COLUMN, PAGE, caption_of
-from analysis.figures.survival import Survival, Waiting, draw_survival, survival_of, target_of
-from softprior.library.results import Results
+from analysis.figures.survival import Survival, Waiting, draw_survival, survival_of
+from analysis.findings import speed
+from analysis.findings.reading import Reading, read
+from analysis.findings.simulated import Truth, simulated
+from analysis.findings.study import Cell, Run, Study
+from softprior.inputs.specs import Rate
 from softprior.prompt import Place
-from softprior.results.background import load_background
 from softprior.statistics.gaussian import oas_shrinkage
 from tests.analysis.figures.overlaps import assert_no_overlap
-from tests.builders import Finished, tiny
+from tests.analysis.figures.saved import COARSE, saved
+from tests.builders import Finished
 
 PRIORS = ("isotropic", "fitted", "vocabulary", "exclusion", "exclusion(quantile=0.95)", "interpolation")
 
@@ -33,62 +39,89 @@ WIDTHS = pytest.mark.parametrize("width", [COLUMN, PAGE])
 
 
 @pytest.fixture(scope="module")
-def results(finished_study: Finished, tmp_path_factory: pytest.TempPathFactory) -> Results:
-    return Results(finished_study.copy(tmp_path_factory.mktemp("figures")).root)
+def reading(finished_study: Finished, tmp_path_factory: pytest.TempPathFactory) -> Reading:
+    return read(finished_study.copy(tmp_path_factory.mktemp("figures")).root)
 
 
-@pytest.fixture
-def cell(results: Results) -> Cell:
-    (found,) = cells(results)
+@pytest.fixture(scope="module")
+def cell(reading: Reading) -> Cell:
+    (found,) = reading.study.cells("prior")
     return found
 
 
-def made(**columns: object) -> Cell:
-    """A cell with these columns; rates are absolute."""
-    table = pd.DataFrame({"rate_relative": False, **columns})
-    table["at"] = [f"{rate:g}" for rate in table.rate]
-    return Cell("soft", table)
+def made(finished: Finished, *trials: tuple[str, float, int, float, float]) -> Cell:
+    """A cell of trials with these priors, rates, seeds, last validation losses and test losses."""
+    pattern = next(record for record in finished.records.values() if record.spec.prior is not None)
+    runs = []
+    for prior, rate, seed, validation, test in trials:
+        spec = pattern.spec.model_copy(update={"rate": Rate(value=rate), "seed": seed})
+        scores = (pattern.validation[0].model_copy(update={"loss": validation}),)
+        score = pattern.test.model_copy(update={"loss": test})  # type: ignore[union-attr]
+        update = {"spec": spec, "id": f"{len(runs)}", "validation": scores, "test": score}
+        axes = {"task": "sums", "method": "soft", "prior": prior, "regularisers": "none", "rate": f"{rate:g}"}
+        runs.append(Run(pattern.model_copy(update=update), axes, seed))
+    (found,) = Study(runs).cells("prior")
+    return found
 
 
-def test_a_study_is_drawn_whole_and_twice(results: Results) -> None:
-    paths = draw_study(results)
-    assert [path.stem for path in paths] == [
-        "learning-curves",
-        "survival",
-        "moved-over-reach",
-        "rates",
-        "radii",
-        "posterior-map",
-    ]
+ALL = ["test-loss", "learning-curves", "survival", "moved-over-reach", "rates", "radii", "posterior-map"]
+
+
+def test_a_study_is_drawn_whole_in_place_of_an_earlier_one(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(monkeypatch, COARSE)
+    folder = reading.folder.root / "figures" / "study"
+    folder.mkdir()
+    (folder / "equivalence.png").write_bytes(b"of an earlier run")
+    paths = draw_study(reading)
+    assert [path.stem for path in paths] == ALL
+    assert {path.name for path in folder.iterdir()} == {
+        f"{name}.{kind}" for name in ALL for kind in ("png", "pdf")
+    }
     for path in paths:
-        assert path.parent == results.folder.root / "figures" / "study"
-        assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+        assert path.parent == folder
+        assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_missing_posterior_leaves_out_its_figures_alone(finished_study: Finished, tmp_path: Path) -> None:
     folder = finished_study.copy(tmp_path)
     lost = next(trial for trial in finished_study.records if folder.posterior(trial).exists())
     folder.posterior(lost).unlink()
-    with pytest.warns(UserWarning, match="is left out: there is no posterior file") as told:
-        paths = draw_study(Results(folder.root))
+    with pytest.warns(UserWarning, match=f"no posterior file .*; delete the record of trial {lost}") as told:
+        names = [name for name, _ in figures_of(read(folder.root))]
     assert [str(warning.message).split(" is left out")[0] for warning in told] == [
         "the figure radii",
         "the figure posterior-map",
     ]
-    assert {"learning-curves", "rates"} <= {path.stem for path in paths}
-    assert "posterior-map" not in {path.stem for path in paths}
+    assert names == ALL[:5]
 
 
-def test_the_rate_is_chosen_on_validation_among_those_with_most_seeds() -> None:
-    found = chosen(
-        made(
-            prior=["a"] * 6,
-            rate=[0.1, 0.1, 0.2, 0.2, 0.3, 0.4],
-            seed=[0, 1, 0, 1, 0, 0],
-            validation_loss=[2.0, 2.0, 1.0, 1.5, 0.1, 0.1],  # 0.3 and 0.4 lost a seed
-        )
+def test_the_rate_is_chosen_on_validation_among_those_with_most_seeds(finished_study: Finished) -> None:
+    rates, seeds = [0.1, 0.1, 0.2, 0.2, 0.3, 0.4], [0, 1, 0, 1, 0, 0]
+    losses = [2.0, 2.0, 1.0, 1.5, 0.1, 0.1]  # 0.3 and 0.4 lost a seed
+    found = made(finished_study, *(("a", r, s, v, 1.0) for r, s, v in zip(rates, seeds, losses, strict=True)))
+    assert found.sides["a"].chosen == "0.2"
+    tied = made(finished_study, ("a", 0.2, 0, 1.0, 1.0), ("a", 0.1, 0, 1.0, 1.0))
+    assert tied.sides["a"].chosen == "0.1", "the smaller of two"
+
+
+def test_figures_of_a_study_have_the_looks_of_its_entries(reading: Reading) -> None:
+    """Also those that show few priors: what a prior looks like does not depend on what else is shown."""
+    looks = looks_of(reading)
+    entries = [run.record.spec.prior for run in reading.study.runs if run.record.spec.prior is not None]
+    assert list(looks.values()) == list(entry_looks(entries).values())
+    exclusion = entry_looks(
+        [
+            e.model_copy(update={"name": "exclusion", "params": {"quantile": q}})
+            for e, q in zip(entries, (0.5, 0.95), strict=True)
+        ]
     )
-    assert found["a"].rate.tolist() == [0.2, 0.2]
+    first, second = exclusion.values()
+    names = dict(zip(("near", "far"), (first, second), strict=True))
+    curve = curves((0,)).curves[0]
+    figure = draw_curves([Curves(where="soft", curves=(replace(curve, prior="far"),))], looks=names)
+    assert figure.axes[0].lines[0].get_marker() == second.marker != first.marker
 
 
 def test_seeds_in_words() -> None:
@@ -99,14 +132,28 @@ def test_seeds_in_words() -> None:
     assert band_text([(4,)]) == "1 seed (4), so no band"
 
 
-def test_curves_are_the_records(results: Results, cell: Cell) -> None:
-    found = {curve.prior: curve for curve in curves_of(results, cell).curves}
+def test_curves_are_the_records(reading: Reading, cell: Cell) -> None:
+    found = {curve.prior: curve for curve in curves_of(cell).curves}
     assert set(found) == {"isotropic", "fitted"}
-    for record in results.records.values():
+    for record in reading.records.values():
         if record.spec.prior is not None:
             own = found[record.spec.prior.name]
             assert own.steps.tolist() == [score.step for score in record.validation]
             assert own.mean.tolist() == own.low.tolist() == [score.loss for score in record.validation]
+
+
+def test_losses_have_students_intervals_over_seeds(finished_study: Finished) -> None:
+    own = [1.0, 1.25, 1.75]
+    cell = made(finished_study, *(("a", 0.1, seed, 1.0, loss) for seed, loss in enumerate(own)))
+    found = losses_of(cell)
+    (prior,) = found.priors
+    assert prior.mean == pytest.approx(np.mean(own))
+    ends = stats.t.interval(0.95, 2, np.mean(own), stats.sem(own))
+    assert (prior.interval.low, prior.interval.high) == pytest.approx(ends)
+    figure = draw_losses([replace(found, nothing=9.0)], COLUMN)
+    assert "means over 3 seeds (0 to 2)" in caption_of(figure)
+    assert "Without a prompt the loss is 9, off the axis." in caption_of(figure)
+    assert_no_overlap(figure)
 
 
 def curves(seeds: tuple[int, ...] = (0, 1, 2)) -> Curves:
@@ -129,12 +176,13 @@ def test_bands_of_curves_are_named(width: float) -> None:
     assert "so no band" in caption_of(draw_curves([curves((0,))]))
 
 
-def test_points_of_moved_over_reach_are_the_table(results: Results, cell: Cell) -> None:
+def test_points_of_moved_over_reach_are_the_records(reading: Reading, cell: Cell) -> None:
     found = moved_of(cell)
+    trials = reading.results[0].trials.set_index("prior")
     for point in found.points:
-        row = cell.trials[(cell.trials.prior == point.prior) & (cell.trials.seed == point.seed)].iloc[0]
+        row = trials.loc[point.prior]
         assert (point.loss, point.moved_over_reach) == (row.test_loss, row.moved_over_reach)
-    assert found.nothing == cell.trials.baseline_loss.iloc[0]
+    assert found.nothing == trials.baseline_loss.iloc[0]
     assert "2 trials: 1 seed (0) per prior and rate" in caption_of(draw_moved([found]))
 
 
@@ -149,13 +197,15 @@ def test_moved_over_reach_over_decades_has_round_ticks() -> None:
     assert_no_overlap(figure)
 
 
-def test_the_map_of_rates_has_means_over_seeds_and_says_where_some_are_missing() -> None:
+def test_the_map_of_rates_has_means_over_seeds_and_says_where_some_are_missing(
+    finished_study: Finished,
+) -> None:
     cell = made(
-        prior=["a", "a", "a", "b"],
-        rate=[0.1, 0.1, 0.2, 0.2],
-        seed=[0, 1, 0, 0],
-        validation_loss=[1.0, 1.0, 0.5, 1.0],
-        test_loss=[1.0, 3.0, 4.0, 5.0],
+        finished_study,
+        ("a", 0.1, 0, 1.0, 1.0),
+        ("a", 0.1, 1, 1.0, 3.0),
+        ("a", 0.2, 0, 0.5, 4.0),
+        ("b", 0.2, 0, 1.0, 5.0),
     )
     found = rate_map_of(cell)
     assert (found.priors, found.rates) == (("a", "b"), ("0.1", "0.2"))
@@ -184,20 +234,23 @@ def test_numbers_of_a_large_map_of_rates_do_not_touch(width: float) -> None:
     assert_no_overlap(draw_rates([found], width))
 
 
-def test_times_to_a_loss_count_label_tokens_until_the_first_validation_below(
-    results: Results, cell: Cell
-) -> None:
-    assert target_of(cell) == pytest.approx(
-        (cell.trials.initial_validation_loss.mean() + cell.trials.validation_loss.min()) / 2
-    )
-    for target, reached in ((100.0, True), (0.0, False)):
-        found = survival_of(results, cell, target)
-        assert found.unit == "label tokens"
-        for group in found.groups:
-            (trial,) = cell.trials[cell.trials.prior == group.prior].trial
-            labels = sum(point.labels for point in results.records[trial].steps)
-            assert group.reached.tolist() == [reached]
-            assert group.times.tolist() == [0 if reached else labels]
+def test_survival_is_to_the_loss_of_the_claim() -> None:
+    """Half way from no prompt to the best prior's last loss; times are label tokens until then."""
+    (first,) = simulated(Truth(rates=(0.01,), later=0.5, noise=0.0, seeds=3)).cells("prior")
+    found = survival_of(first)
+    assert found is not None
+    assert found.target == speed.level(first)
+    assert first.baseline is not None
+    best = min(np.mean([r.record.validation[-1].loss for r in s.runs.values()]) for s in first.sides.values())
+    assert found.target == pytest.approx((first.baseline.validation[0].loss + best) / 2)
+    sooner, later = found.groups
+    assert sooner.reached.all()
+    assert later.times.mean() > sooner.times.mean()
+    assert found.unit == "label tokens"
+    run = first.sides[sooner.prior].runs[0]
+    reached = next(score.step for score in run.record.validation if score.loss <= found.target)
+    assert sooner.times[0] == sum(step.labels or 0 for step in run.record.steps[:reached])
+    assert survival_of(replace(first, baseline=None)) is None
 
 
 def test_the_curve_is_kaplan_and_meiers_by_hand() -> None:
@@ -219,11 +272,11 @@ def test_the_curve_is_kaplan_and_meiers_by_hand() -> None:
     assert_no_overlap(figure)
 
 
-def test_radii_are_those_of_a_gaussian_of_the_sample(results: Results, cell: Cell) -> None:
-    (found,) = radii_of(results, [cell])
+def test_radii_are_those_of_a_gaussian_of_the_sample(reading: Reading, cell: Cell) -> None:
+    (found,) = radii_of(reading.study, [cell])
     assert [len(group.initial) for group in found.groups] == [4, 4]
     # By the definition, for one token: left out of mean and covariance, with the shrinkage of the whole fit.
-    rows = torch.from_numpy(load_background(results.folder, tiny().fingerprint)).double()
+    rows = torch.from_numpy(reading.study.vocabulary).double()
     whole, rest = torch.cov(rows.T, correction=0), rows[1:]
     weight, one = oas_shrinkage(whole, len(rows)), torch.eye(len(whole)).double()
     covariance = (1 - weight) * torch.cov(rest.T, correction=0) + weight * whole.trace() / len(whole) * one
@@ -252,36 +305,37 @@ def test_chi_is_shown_only_where_tokens_are_enough(width: float) -> None:
 @pytest.mark.usefixtures("quick_tsne")
 @pytest.mark.parametrize("embedding", ["pca", "t-SNE"])
 def test_arrows_go_from_sample_to_posterior_in_one_plane(
-    results: Results, cell: Cell, embedding: str
+    reading: Reading, cell: Cell, embedding: str
 ) -> None:
-    few = {"vocabulary": load_background(results.folder, tiny().fingerprint)[:100]}
-    found = posterior_map_of(results, cell, embedding=embedding, behind=few)
+    assert reading.study.vocabulary is not None
+    few = {"vocabulary": reading.study.vocabulary[:40]}
+    found = posterior_map_of(reading.study, cell, embedding=embedding, behind=few)  # type: ignore[arg-type]
     assert found is not None
     assert [arrows.prior for arrows in found.arrows] == ["isotropic", "fitted"]
     figure = draw_posterior_map(found)
     assert "4 vectors per prior, seed 0" in caption_of(figure)
-    assert "vocabulary (n = 100)" in caption_of(figure)
+    assert "vocabulary (n = 40)" in caption_of(figure)
     assert_no_overlap(figure)
     if embedding == "t-SNE":
-        assert "perplexity 30, seed 0" in caption_of(figure)
+        # Of 40 tokens and 16 ends of arrows: a third of the others, less than the usual 30.
+        assert "perplexity 18.3, seed 0" in caption_of(figure)
         return
     # The plane is the first two principal components of all: distances in it are never longer than real ones.
     for arrows in found.arrows:
-        (trial,) = cell.trials[cell.trials.prior == arrows.prior].trial
-        posterior = results.posteriors[trial]
+        posterior = reading.study.posteriors[cell.sides[arrows.prior].runs[0].id]
         moved = (posterior.final[Place(0)] - posterior.initial[Place(0)]).norm(dim=1).numpy()
         assert (np.linalg.norm(arrows.final - arrows.initial, axis=1) <= moved + 1e-5).all()
 
 
 def test_activations_may_lie_behind_and_a_place_without_vectors_has_no_map(
-    results: Results, cell: Cell
+    reading: Reading, cell: Cell
 ) -> None:
-    hidden = results.posteriors[cell.trials.trial.iloc[0]].initial[Place(0)].shape[1]
+    hidden = next(iter(reading.results[0].posteriors.values())).initial[Place(0)].shape[1]
     behind = {"squad": np.zeros((5, hidden), np.float32), "arithmetic": np.ones((7, hidden), np.float32)}
-    found = posterior_map_of(results, cell, behind=behind)
+    found = posterior_map_of(reading.study, cell, behind=behind)
     assert found is not None
     assert "squad (n = 5), arithmetic (n = 7)" in caption_of(draw_posterior_map(found))
-    assert posterior_map_of(results, cell, place=Place(1)) is None
+    assert posterior_map_of(reading.study, cell, place=Place(1)) is None
 
 
 def test_a_figure_that_fails_costs_only_itself(
@@ -289,14 +343,14 @@ def test_a_figure_that_fails_costs_only_itself(
 ) -> None:
     """Whatever it raises; the others are not drawn here, to save their time."""
 
-    def fails(_: object) -> Figure:
+    def fails(*_: object, **__: object) -> Figure:
         raise ValueError("no points")
 
     drawn = "analysis.figures.study"
-    for name in ("draw_survival", "draw_moved", "_radii"):
-        monkeypatch.setattr(f"{drawn}.{name}", lambda *_: None)
-    monkeypatch.setattr(f"{drawn}._map", lambda *_: lambda: None)
+    for name in ("draw_losses", "draw_survival", "draw_moved", "draw_radii", "draw_forgetting"):
+        monkeypatch.setattr(f"{drawn}.{name}", lambda *_, **__: None)
+    monkeypatch.setattr(f"{drawn}._of_each", lambda *_: {})
     monkeypatch.setattr(f"{drawn}.draw_curves", fails)
     with pytest.warns(UserWarning, match="the figure learning-curves is left out: ValueError: no points"):
-        paths = draw_study(Results(finished_study.copy(tmp_path).root))
+        paths = draw_study(read(finished_study.copy(tmp_path).root))
     assert [path.stem for path in paths] == ["rates"]

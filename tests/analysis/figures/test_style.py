@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from analysis.figures.palette import COLOURS, OTHER, PRIORS, look, prior_looks
+from analysis.figures.palette import COLOURS, PRIORS, entry_looks, look, prior_looks
 from analysis.figures.style import COLUMN, PAGE, caption_of, key, limits, log_ticks, page, save, spread_over
+from softprior.inputs.entries import Entry, Shown
 from softprior.priors import PRIORS as KNOWN
 from tests.analysis.figures.overlaps import assert_no_overlap
 
@@ -56,7 +57,23 @@ def test_every_prior_has_a_colour_of_its_own_which_no_study_changes() -> None:
     assert second.colour == first.colour
     assert second.marker != first.marker
     assert second.dash != first.dash
-    assert together["mine"] == OTHER
+    assert together["mine"].colour not in {alone["fitted"].colour, alone["isotropic"].colour}
+
+
+def test_every_entry_of_a_study_has_a_look_of_its_own() -> None:
+    """Labels change nothing, nor does what else a figure shows."""
+    quantiles = [Entry(name="exclusion", params={"quantile": q}) for q in (0.5, 0.95, 0.99)]
+    own = [Entry(name="spiral"), Entry(name="spiral", params={"turns": 3}), Entry(name="ring")]
+    entries = [*quantiles, *own, Entry(name="fitted")]
+    looks = entry_looks(entries)
+    assert len({found[:2] for found in looks.values()}) == len(entries)
+    assert len({looks[e.canonical()].colour for e in quantiles}) == 1
+    colours = {looks[e.canonical()].colour for e in (*own, quantiles[0], entries[-1])}
+    assert len(colours) == 4, "two own priors, exclusion and fitted"
+    labelled = [e.shown_as(Shown(f"label-{i}", {})) for i, e in enumerate(entries)]
+    assert entry_looks(labelled) == looks
+    everything = [Entry(name=name) for name in (*PRIORS, *(f"own_{i}" for i in range(20)))]
+    assert len({found[:2] for found in entry_looks(everything).values()}) == len(everything)
 
 
 def test_looks_do_not_run_out() -> None:

@@ -1,0 +1,70 @@
+"""Names and labels of entries of studies whose study.json does not have them: from before it did."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from softprior.inputs.components import Table
+from softprior.inputs.entries import Entry, Shown
+from softprior.methods import METHODS
+from softprior.priors import PRIORS
+from softprior.regularisers import REGULARISERS
+from softprior.results.records import Record
+from softprior.tasks import TASKS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Names:
+    """What is shown of entries without a plan; each is looked up once."""
+
+    def __init__(self, labels: Mapping[tuple[str, str], str]) -> None:
+        """
+        Args:
+            labels: by axis and canonical text, see `labels_of`.
+        """
+        self._labels = labels
+        self._known: dict[tuple[str, str], Shown] = {}
+
+    def record(self, record: Record) -> Record:
+        """The record with what is shown of its entries."""
+        spec = record.spec
+        tasks = tuple(self._entry(TASKS, task) for task in spec.evaluation.also)
+        own = {
+            "evaluation": spec.evaluation.model_copy(update={"also": tasks}),
+            "task": self._entry(TASKS, spec.task),
+            "method": self._entry(METHODS, spec.method),
+            "prior": None if spec.prior is None else self._entry(PRIORS, spec.prior),
+            "regularisers": tuple(self._entry(REGULARISERS, term) for term in spec.regularisers),
+        }
+        also = tuple(
+            other.model_copy(update={"task": self._entry(TASKS, other.task)}) for other in record.also
+        )
+        return record.model_copy(update={"spec": spec.model_copy(update=own), "also": also})
+
+    def _entry(self, table: Table[Any], entry: Entry) -> Entry:
+        key = table.axis, entry.canonical()
+        if key not in self._known:
+            found = table.recognised(entry).shown
+            label = self._labels.get(key, found.name)
+            # A name that the table has told apart by parameters is no label, which has no brackets.
+            self._known[key] = found if label.partition("(")[0] == found.name else Shown(label, found.params)
+        return entry.shown_as(self._known[key])
+
+
+def labels_of(table: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """What a trials.parquet says of each entry, by axis and canonical text."""
+    found: dict[tuple[str, str], str] = {}
+    for axis in ("task", "method", "prior"):
+        known = table[[f"{axis}_parameters", f"{axis}_label"]].dropna().drop_duplicates()
+        found |= {(f"{axis}s", text): label for text, label in known.itertuples(index=False)}
+    terms = table[["regularisers", "regularisers_label"]].dropna().drop_duplicates()
+    for texts, label in terms.itertuples(index=False):
+        entries = [Entry.model_validate(value) for value in json.loads(texts)]
+        names = label.split(" + ")
+        if len(names) == len(entries):
+            found |= {("regularisers", e.canonical()): name for e, name in zip(entries, names, strict=True)}
+    return found

@@ -1,0 +1,66 @@
+"""Parts of a report on their own: numbers in cells, maps of vectors, and the command that repeats a study."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from analysis.findings.reading import read
+from analysis.report import reproduce
+from analysis.report.maps import DIGITS, Plane, maps, rounded
+from analysis.report.values import Code, number
+from softprior.prompt import Place
+from softprior.results.posteriors import load_posterior
+from tests.builders import Finished
+
+
+def test_numbers_of_any_size_keep_their_digits() -> None:
+    sizes = {0.0: "0.000", 0.25: "0.250", -12.5: "-12.500", 1234567.8: "1,234,568", 0.00001234: "1.2e-05"}
+    assert {value: number(value) for value in sizes} == {
+        v: text.replace("-", "\N{MINUS SIGN}") for v, text in sizes.items()
+    }
+    assert number(0.0123) == "0.012"
+    assert number(float("nan")) == number(None) == ""
+
+
+def test_coordinates_of_maps_are_projections(finished_study: Finished) -> None:
+    trial = next(i for i, r in finished_study.records.items() if r.spec.training is not None)
+    posterior = load_posterior(finished_study.folder.posterior(trial))
+    generator = np.random.default_rng(0)
+    tokens = generator.normal(size=(50, 128)) * np.linspace(3, 0.1, 128)
+    plane = Plane(tokens)
+    (found,) = maps(posterior, plane)
+    assert (found["plane"], found["name"]) == ("vocabulary", Place(0).name)
+    assert found["moments"][0] == "prior sample"
+    assert found["moments"][-1] == "posterior"
+    covariance = np.cov(tokens.T, bias=True)
+    values, axes = np.linalg.eigh(covariance)
+    assert found["share"] == pytest.approx(values[::-1][:2] / values.sum(), rel=1e-3)
+    last = (posterior.final[Place(0)].numpy() - tokens.mean(0)) @ axes[:, -1]
+    drawn = np.array([path[-1][0] for path in found["paths"]])
+    assert np.abs(drawn) == pytest.approx(np.abs(last), rel=10.0 ** (1 - DIGITS))
+    assert rounded(np.array([0.0, -123456.0, 0.00012345678])) == [0.0, -123500.0, 0.0001235]
+
+
+def test_own_code_is_in_the_command(finished_study: Finished) -> None:
+    found = read(finished_study.folder.root)
+    assert (
+        Code("python -m jobs.study small.json\npython -m jobs.report results/small")
+        in reproduce.section(found).blocks
+    )
+    records = {
+        trial: record.model_copy(
+            update={
+                "spec": record.spec.model_copy(update={"code": ("my spiral.py 0123456789abcdef", "pack 1.0")})
+            }
+        )
+        for trial, record in found.ended.items()
+    }
+    section = reproduce.section(replace(found, ended=records))
+    option = "--code 'my spiral.py'"
+    assert (
+        Code(f"python -m jobs.study small.json {option}\npython -m jobs.report results/small {option}")
+        in section.blocks
+    )
