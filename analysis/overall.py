@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from analysis.findings.common import SEEDS, loss
 from analysis.findings.study import Cell, Study, mean_loss
-from analysis.inference.across import improvement, interquartile_mean, normalised, stratified
+from analysis.inference.across import improvement, interquartile_mean, normalised
+from analysis.inference.jackknife import jackknife, of_probability, student
 from analysis.inference.values import Interval
 from softprior.inputs.labels import counted
 
@@ -24,7 +26,7 @@ class Overall:
         seeds, cells: number of seeds that all have everywhere, and of the cells.
         budget: number of rates that it was tuned over, the most of any cell.
         score: interquartile mean of the scores at the rate chosen on validation.
-        interval: 95%, seeds drawn within cells.
+        interval: 95%, over seeds.
         averaged: of the scores averaged over rates; None where it has one rate, or seeds are missing at some.
         better: probability that one of its seeds scores above one of the first prior's; None for the first.
         better_interval: 95% of that.
@@ -53,23 +55,26 @@ def overall(study: Study) -> list[Overall]:
     seeds = sorted(set.intersection(*(set(c.sides[n].values(loss)) for c in cells for n in names)))
     if len(names) < 2 or len(seeds) < SEEDS:
         return []
-    scores = {name: _scores(cells, name, seeds) for name in names}
-    first = scores[names[0]]
+    losses = np.array([_losses(cells, name, seeds) for name in names])
+    nothing, pairs = np.array(list(map(_nothing, cells))), len(seeds) ** 2 * len(cells)
+    best = losses.mean(1).min(0)
     found = []
-    for name, own in scores.items():
+    for i, name in enumerate(names):
         budget = max(len(cell.sides[name].rates) for cell in cells)
-        reference = name == names[0]
+        reference = i == 0
+        score = jackknife(partial(scored, losses, nothing, i), len(seeds))
+        better = jackknife(partial(improved, losses, i), len(seeds))
         found.append(
             Overall(
                 prior=name,
                 seeds=len(seeds),
                 cells=len(cells),
                 budget=budget,
-                score=float(interquartile_mean(own)),
-                interval=stratified(interquartile_mean, own),
-                averaged=_averaged(cells, name, seeds) if budget > 1 else None,
-                better=None if reference else float(improvement(own, first)),
-                better_interval=None if reference else stratified(improvement, own, first),
+                score=score.value,
+                interval=student(score),
+                averaged=_averaged(cells, name, seeds, nothing, best) if budget > 1 else None,
+                better=None if reference else better.value,
+                better_interval=None if reference else of_probability(better, pairs),
             )
         )
     return found
@@ -95,17 +100,42 @@ def in_words(priors: Sequence[Overall]) -> list[str]:
     return lines
 
 
-def _scores(
+def scored(
+    losses: Float[np.ndarray, "N S K"],
+    nothing: Float[np.ndarray, "K"],
+    prior: int,
+    rows: Int[np.ndarray, "... R"],
+) -> Float[np.ndarray, "..."]:
+    """Interquartile mean of a prior's scores over some seeds, which also say which prior is best.
+
+    Args:
+        losses: of each prior, seed and cell.
+        nothing: without a prompt.
+    """
+    some = losses[:, rows]
+    best = some.mean(-2, keepdims=True).min(0)
+    return interquartile_mean(normalised(some[prior], nothing, best))
+
+
+def improved(
+    losses: Float[np.ndarray, "N S K"], prior: int, rows: Int[np.ndarray, "... R"]
+) -> Float[np.ndarray, "..."]:
+    """Probability, over some seeds, that one of a prior is better than one of the first prior."""
+    return improvement(-losses[prior, rows], -losses[0, rows])
+
+
+def _losses(
     cells: Sequence[Cell], name: str, seeds: Sequence[int], averaged: bool = False
 ) -> Float[np.ndarray, "S K"]:
-    """Scores of one prior by seed and cell; nan where a seed lacks a rate that is averaged over."""
-    losses = np.array([[c.sides[name].values(loss, averaged).get(s, np.nan) for c in cells] for s in seeds])
-    return normalised(losses, np.array(list(map(_nothing, cells))), np.array(list(map(_best, cells))))
+    """Losses of one prior by seed and cell; nan where a seed lacks a rate that is averaged over."""
+    return np.array([[c.sides[name].values(loss, averaged).get(s, np.nan) for c in cells] for s in seeds])
 
 
-def _averaged(cells: Sequence[Cell], name: str, seeds: Sequence[int]) -> float | None:
-    scores = _scores(cells, name, seeds, averaged=True)
-    return None if np.isnan(scores).any() else float(interquartile_mean(scores))
+def _averaged(
+    cells: Sequence[Cell], name: str, seeds: Sequence[int], nothing: np.ndarray, best: np.ndarray
+) -> float | None:
+    losses = _losses(cells, name, seeds, averaged=True)
+    return None if np.isnan(losses).any() else float(interquartile_mean(normalised(losses, nothing, best)))
 
 
 def _gain(cell: Cell) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 from scipy import stats
@@ -17,7 +18,9 @@ from analysis.findings.evidence import Evidence
 from analysis.findings.nulls import MARGIN, NULLS, SEEDS, errors, verdict
 from analysis.inference import power
 from analysis.inference.intervals import RESAMPLES, ends_over_seeds, over_groups, over_seeds_and_groups
+from analysis.inference.jackknife import jackknife, of_probability, student
 from analysis.inference.values import LEVEL, PerExample
+from analysis.overall import improved, scored
 from softprior.seeding import numpy_generator
 
 
@@ -39,6 +42,9 @@ def covered(studies: int) -> Iterator[str]:
     for method in ("percentile", "BCa"):
         count = round(studies * resampled(studies, method))
         yield f"| over 9 seeds by {method} bootstrap, which is not used | {_share(count, studies)} |"
+    for seeds in (3, 5, 9, 20):
+        for name, share in zip(("score", "probability of improvement"), overall(seeds, studies), strict=True):
+            yield f"| {name} over {seeds} seeds of two tasks | {_share(round(studies * share), studies)} |"
     count = round(studies * crossed(studies))
     yield f"| over 9 seeds and 15 groups of two examples | {_share(count, studies)} |"
     count = round(studies * clustered(studies))
@@ -90,6 +96,26 @@ def resampled(studies: int, method: str, resamples: int = 1000) -> float:
         ).confidence_interval
         inside.append((found.low <= 0.3) & (found.high >= 0.3))
     return float(np.concatenate(inside).mean())
+
+
+def overall(seeds: int, studies: int) -> tuple[float, float]:
+    """Shares of intervals of a prior's score and of its probability of improvement that contain the number.
+
+    Three priors on two tasks; half of the variance of a loss is shared by all trials of a seed. The second
+    prior is worse than the first by half of the standard deviation of a difference of two seeds.
+    """
+    generator = numpy_generator(6, "coverage over priors", seeds)
+    shared = generator.normal(0, 0.1, (studies, 1, seeds, 2))
+    means = np.array([2.0, 2.1, 2.2])[:, None, None]
+    losses = means + shared + generator.normal(0, 0.1, (studies, 3, seeds, 2))
+    nothing, inside = np.full(2, 4.0), []
+    better = float(stats.norm.cdf(-0.5))
+    for own in losses:
+        score = student(jackknife(partial(scored, own, nothing, 1), seeds))
+        found = of_probability(jackknife(partial(improved, own, 1), seeds), seeds**2 * 2)
+        inside.append((score.low <= 0.95 <= score.high, found.low <= better <= found.high))
+    shares = np.mean(inside, axis=0)
+    return float(shares[0]), float(shares[1])
 
 
 def crossed(studies: int) -> float:

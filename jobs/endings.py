@@ -32,7 +32,7 @@ from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.summary import Summary
 from softprior.tracking.client import default_uri, tracking_uri
 from softprior.tracking.studies import add_files
-from softprior.training.also import lacking
+from softprior.training.extension import whole
 
 LOCAL = "http://127.0.0.1:5000"
 """Where `jobs.ui` and MLflow serve unless told otherwise."""
@@ -43,7 +43,7 @@ def tell_end(console: Console, planned: Plan | SearchPlan, work: Work, results: 
     if isinstance(planned, SearchPlan):
         assert results.summary is not None
         status = _search(console, planned, results, results.summary)
-        if any(map(lacking, results.ended.values())):
+        if not all(map(whole, results.ended.values())):
             status = FAILED
         _notes(console, results, told=())
         _tracking(console, results.tracked)
@@ -103,8 +103,8 @@ def _study(console: Console, results: Results) -> int:
         them = by_number(failed, "it", "them")
         of = f"{failed} of {counted(len(trials), 'trial')}"
         console.print(f"{of} failed; run the same command again to retry {them}")
-    whole = not any(map(lacking, results.ended.values())) and (trials.status == "finished").all()
-    return FINISHED if whole and not faults else FAILED
+    done = all(map(whole, results.ended.values())) and (trials.status == "finished").all()
+    return FINISHED if done and not faults else FAILED
 
 
 def print_results(console: Console, results: Results) -> None:
@@ -155,8 +155,8 @@ def _search(console: Console, planned: SearchPlan, results: Results, summary: Su
     if failed:
         lost = counted(len(failed), "trial")
         console.print(f"{lost} failed; the sampler knows, and a search does not retry them")
-    whole = not _sanity(console, results) and bool(summary.best) and not failed and "fail" not in states
-    return FINISHED if whole else FAILED
+    done = not _sanity(console, results) and bool(summary.best) and not failed and "fail" not in states
+    return FINISHED if done else FAILED
 
 
 def _sanity(console: Console, results: Results) -> bool:

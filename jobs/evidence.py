@@ -10,6 +10,7 @@ import numpy as np
 from analysis.findings.claims import JUDGED
 from analysis.findings.common import Judged
 from analysis.findings.judging import case
+from analysis.findings.planning import seen
 from analysis.findings.rules import Tested
 from analysis.inference.multiple import holm
 from analysis.inference.permutation import EXACT, least_p
@@ -49,8 +50,8 @@ def claim_tests(plan: Plan, claims: Sequence[Judged] = JUDGED) -> list[ClaimTest
 
 
 def planned_claims(folder: StudyFolder) -> tuple[Judged, ...]:
-    """Those that a study has written down; of a study that has not started, those that it will."""
-    header = read_study(folder.study) if folder.study.exists() else {}
+    """Those that a study has written down; while none of its trials has finished, those that it will."""
+    header = read_study(folder.study) if folder.study.exists() and seen(folder) else {}
     rules: Mapping[str, str] = header.get(CLAIMS, {judged.claim.name: judged.claim.rule for judged in JUDGED})
     return tuple(judged for judged in JUDGED if rules.get(judged.claim.name) == judged.claim.rule)
 

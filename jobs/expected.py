@@ -7,16 +7,28 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from analysis.findings.probed import probed
 from analysis.findings.rows import forgetting
 from analysis.findings.study import Study, runs_of
 from jobs.exits import no_command
-from softprior.inputs.specs import TrialSpec
+from softprior.inputs.specs import Probe, TrialSpec
 from softprior.prompt import Place
 from softprior.results.posteriors import Posterior
-from softprior.results.records import PlaceGeometry, Record, Score, StepPoint, TaskScore
+from softprior.results.records import (
+    PROBE_NUMBERS,
+    PlaceGeometry,
+    Probed,
+    Projection,
+    Record,
+    Removal,
+    Score,
+    StepPoint,
+    TaskScore,
+)
 from softprior.seeding import numpy_generator
 from softprior.studies.plan import Plan
 from softprior.training.also import other_tasks
+from softprior.training.probes import probed_place, probes_of
 
 WIDTH = 4
 """Of invented vectors."""
@@ -43,8 +55,9 @@ def expected(plan: Plan) -> Study:
         at = 0 if trial.prior is None else priors.index(trial.prior.canonical())
         places = [] if trial.prior is None else _places(plan, trial)
         direct = plan.components.method(trial).network() is None
-        records.append(_record(trial, at, places, direct, generator))
         count = plan.components.method(trial).count()
+        record = _record(trial, at, places, direct, generator)
+        records.append(record.model_copy(update={"probes": _probes(trial, places, count, generator)}))
         first, last = (
             {place: torch.tensor(generator.normal(at, 1, (count, WIDTH))) for place in places}
             for _ in range(2)
@@ -52,7 +65,8 @@ def expected(plan: Plan) -> Study:
         posteriors[trial.id] = Posterior({}, first, last, {})
     runs, baselines = runs_of(records)
     vocabulary = generator.normal(size=(TOKENS, WIDTH))
-    return Study(runs, baselines, posteriors, vocabulary, forgetting(runs, baselines))
+    numbers = forgetting(runs, baselines) | probed(runs)
+    return Study(runs, baselines, posteriors, vocabulary, numbers)
 
 
 def _places(plan: Plan, trial: TrialSpec) -> list[Place]:
@@ -89,6 +103,26 @@ def _record(
         ),
         geometry={place.name: _geometry(prior, direct, generator) for place in places},
     )
+
+
+def _probes(
+    trial: TrialSpec, places: Sequence[Place], count: int, generator: np.random.Generator
+) -> tuple[Probed, ...]:
+    """The probes of a prompt that can be probed; a single vector cannot be removed."""
+    wanted = probes_of(trial) if probed_place(places) is not None else ()
+    found = {
+        "removal": Removal(removed=1, random_draws=(), **_invented("removal", generator)),
+        "projection": Projection(tokens=(), **_invented("projection", generator)),
+    }
+    return tuple(
+        Probed(probe=probe, found=found[probe], sources="")
+        for probe in wanted
+        if probe != "removal" or count > 1
+    )
+
+
+def _invented(probe: Probe, generator: np.random.Generator) -> dict[str, float]:
+    return {name: generator.uniform() for name in PROBE_NUMBERS[probe]}
 
 
 def _score(step: int, loss: float) -> Score:

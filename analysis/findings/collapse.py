@@ -16,8 +16,8 @@ from analysis.findings.study import Cell, Run, Study
 from analysis.findings.values import Claim
 from softprior.prompt import Place
 from softprior.seeding import numpy_generator
+from softprior.training.probes import NEIGHBOURS
 
-NEIGHBOURS = 10
 QUANTILE = 0.95
 COMPONENTS = 64
 HALF = 0.5

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from analysis.findings.changes import added
 from analysis.findings.claims import JUDGED
 from analysis.findings.common import Judged
 from analysis.findings.evidence import Evidence
@@ -29,19 +30,24 @@ class Case(NamedTuple):
     evidence: Evidence
     tests: tuple[Tested, ...]
     exploratory: bool
+    added: str = ""
 
 
 def judge(study: Study, claims: Sequence[Judged] = JUDGED) -> tuple[Finding, ...]:
     """What a study says about each claim, in each of its cells.
 
     p-values are corrected by Holm over all tests of the planned claims, and over all exploratory ones.
-    A claim whose study lacks what it needs is undecided, with the reason.
+    A claim whose study lacks what it needs is undecided, with the reason. What changes when seeds and priors
+    are left out that were added after the first results is exploratory.
     """
-    cases = [
-        case(judged, evidence, exploratory=not planned(study, judged.claim))
-        for judged in claims
-        for evidence in judged.evidence(study)
-    ]
+    runs, words = ([], "") if study.design is None else added(study.runs, study.design)
+    cases = []
+    for judged in claims:
+        as_planned = {one.where: one for one in judged.evidence(replace(study, runs=runs))} if words else {}
+        for evidence in judged.evidence(study):
+            rests = words if words and not alike(evidence, as_planned.get(evidence.where)) else ""
+            exploratory = bool(rests) or not planned(study, judged.claim)
+            cases.append(case(judged, evidence, exploratory)._replace(added=rests))
     found = []
     for exploratory in (False, True):
         own = [one for one in cases if one.exploratory == exploratory]
@@ -55,6 +61,17 @@ def judge(study: Study, claims: Sequence[Judged] = JUDGED) -> tuple[Finding, ...
 def planned(study: Study, claim: Claim) -> bool:
     """Whether the study's list had the claim, with the rule it has now, when it started."""
     return study.planned.get(claim.name) == claim.rule
+
+
+def alike(one: Evidence, other: Evidence | None) -> bool:
+    """Whether two pieces of evidence decide in the same way."""
+    if other is None:
+        return False
+    fixed = (one.missing, one.guard, one.margin) == (other.missing, other.guard, other.margin)
+    tables = ((one.numbers, other.numbers), (one.tested, other.tested))
+    return fixed and all(
+        a.keys() == b.keys() and all(np.array_equal(a[what], b[what]) for what in a) for a, b in tables
+    )
 
 
 def case(judged: Judged, evidence: Evidence, exploratory: bool = False) -> Case:
@@ -84,6 +101,7 @@ def finding(one: Case, corrected: Sequence[float], number: int) -> Finding:
         reason=reason,
         settle=remedy,
         exploratory=one.exploratory,
+        added=one.added,
     )
     if not one.tests:
         return _worded(found)

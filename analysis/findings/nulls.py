@@ -91,7 +91,7 @@ NULLS = (
     Null("regularisers", _around(0.0, "slope"), EITHER),
     Null("cut-or-keep", _apart(MARGIN, 2), EITHER),
     Null("rate", _around(0.0, "slope"), EITHER),
-    Null("near-tokens", _around(0.0, "far - near"), EITHER),
+    Null("near-tokens", _around(0.0, "far - near", "random - near"), EITHER | {"depends on the metric"}),
     Null("forgetting", _around(0.0, "b - a", "c - a"), EITHER),
     Null("routing", _around(0.0, "log ratio"), EITHER),
     Null("words", _around(0.0, "correlation"), EITHER),

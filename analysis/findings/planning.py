@@ -1,21 +1,32 @@
-"""Writes down which claims a study will judge, before any of its trials has ended."""
+"""Writes down what a study will judge, on which seeds and priors, before any trial has finished."""
 
 from __future__ import annotations
 
 from analysis.findings.claims import CLAIMS as JUDGED
+from analysis.findings.design import design_of
 from softprior.results.files import write_json
 from softprior.results.folder import StudyFolder
-from softprior.results.records import read_header
+from softprior.results.records import load_record, read_header
+from softprior.results.storage import listed
 from softprior.studies.observers import Work
-from softprior.studies.table import CLAIMS
+from softprior.studies.table import CLAIMS, DESIGN
 
 
 def plan_claims(folder: StudyFolder, work: Work) -> None:
-    """Adds the claims and their rules to study.json, unless they are there or trials have ended already.
+    """Adds claims with their rules, and the design, to study.json, unless some trial has finished already.
 
-    Whoever has seen results can no longer plan: what such a study shows stays exploratory.
+    Whoever has seen results can no longer plan: what such a study shows beyond its plan stays exploratory. A
+    search has no design, as it proposes its trials on the way.
     """
+    if seen(folder):
+        return
+    plan: dict[str, object] = {CLAIMS: {claim.name: claim.rule for claim in JUDGED}}
+    if len(work.trials) == work.total:
+        plan[DESIGN] = design_of(work.trials).model_dump(mode="json")
     header = read_header(folder.study)
-    ended = work.kept or work.superseded or work.extended
-    if CLAIMS not in header and not ended:
-        write_json(folder.study, header | {CLAIMS: {claim.name: claim.rule for claim in JUDGED}})
+    write_json(folder.study, header | plan)
+
+
+def seen(folder: StudyFolder) -> bool:
+    """Whether a trial has left results, of this plan or of an earlier one; failed ones have none."""
+    return any(load_record(path).status != "failed" for path in listed(folder.records, "*.json"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from analysis.findings.changes import lost, why_lost
 from analysis.findings.common import Judged, equal
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Equal
@@ -25,10 +28,14 @@ def evidence(study: Study) -> list[Evidence]:
     """A cell for each task, method and regulariser."""
     found = []
     for cell in study.cells("prior"):
-        if len(cell.sides) < 2:
-            found.append(Evidence(where=cell.where, missing="the study has one prior here; add another"))
-        else:
-            found.append(equal(study, cell, cell.sides))
+        known = Evidence(where=cell.where, missing="the study has one prior here; add another")
+        if len(cell.sides) > 1:
+            known = equal(study, cell, cell.sides)
+        gone = lost(cell, study.expected)
+        if gone:  # it might be the best, or the one that is worse than the others
+            reason = why_lost(gone)
+            known = replace(known, guard=reason, missing=reason if known.missing else "")
+        found.append(known)
     return found
 
 

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from analysis.findings.design import expected, read_design
 from analysis.findings.posteriors import Posteriors
+from analysis.findings.probed import probed
 from analysis.findings.rows import ExampleFiles, Rows, forgetting, only_text
 from analysis.findings.study import Run, Study, is_faulty, runs_of, twins_of
 from softprior.errors import InUseError, UserError
@@ -23,7 +25,7 @@ from softprior.results.files import held
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record
 from softprior.results.storage import Location
-from softprior.studies.table import CLAIMS
+from softprior.studies.table import CLAIMS, DESIGN
 
 Folder = str | Path | Location | Results
 
@@ -151,8 +153,11 @@ def read(*folders: Folder) -> Reading:
     records = {trial: record for trial, record in ended.items() if record.spec.twin is None}
     runs, baselines = runs_of(records.values())
     twins = twins_of(ended.values(), runs)
+    everyone = [*runs, *twins.values()]
     rows = ExampleFiles(homes, ended)
     planned = found[0].study.get(CLAIMS) if len(found) == 1 else None
+    designs = [read_design(results.study.get(DESIGN), results.folder.study) for results in found]
+    specs = [record.spec for record in records.values()]
     vocabulary, problem = _vocabulary(found[0].folder, runs)
     return Reading(
         results=found,
@@ -165,11 +170,13 @@ def read(*folders: Folder) -> Reading:
             baselines=baselines,
             posteriors=Posteriors({i: homes[i] for i, record in ended.items() if has_posterior(record)}),
             vocabulary=vocabulary,
-            numbers=forgetting([*runs, *twins.values()], baselines),
+            numbers=forgetting(everyone, baselines) | probed(everyone),
             examples=Rows(rows, {run.id: run.record.spec.task for run in runs}),
             texts=Rows(rows, {run.id: text for run in runs if (text := only_text(run))}),
             twins=twins,
             planned=planned if isinstance(planned, dict) else {},
+            design=designs[0] if len(found) == 1 else None,
+            expected=expected(filter(None, designs), () if all(designs) else specs),
         ),
         rows=rows,
     )

@@ -28,7 +28,10 @@ def sentence(found: Finding) -> str:
         text += f"; by metric: {', '.join(short(own) for own in found.comparisons)}"
     if found.settle:
         text += f"; to settle it, {found.settle}"
-    return f"{text}{' (exploratory)' if found.exploratory else ''}."
+    if found.exploratory:
+        text += " (exploratory"
+        text += f": it rests on {found.added}, added after the first results)" if found.added else ")"
+    return f"{text}."
 
 
 def beside(effect: float, noise: float) -> str:

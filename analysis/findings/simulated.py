@@ -93,7 +93,7 @@ def simulated(truth: Truth, seed: int = 0) -> Study:
     vocabulary[:, 1] += 6  # tokens lie in a cone, so that directions tell them from other vectors too
     records, posteriors = [_baseline()], {}
     numbers: dict[str, dict[str, float]] = {
-        name: {} for name in ("forgetting", "projection", "without_near", "without_far")
+        name: {} for name in ("forgetting", "projection", "without_near", "without_far", "without_random")
     }
     axes = (enumerate(truth.methods), enumerate(truth.priors), truth.weights, truth.rates)
     for (m, method), (i, prior), weight, rate in product(*axes):
@@ -115,6 +115,7 @@ def simulated(truth: Truth, seed: int = 0) -> Study:
             numbers["projection"][record.id] = 1 + truth.words * (loss - shared[s]) + 0.01 * jitter[1]
             numbers["without_near"][record.id] = loss + 0.5
             numbers["without_far"][record.id] = loss + 0.5 + truth.near + jitter[2]
+            numbers["without_random"][record.id] = loss + 0.5 + truth.near / 2 + jitter[2] / 2
     runs, baselines = runs_of(records)
     return Study(runs, baselines, posteriors, vocabulary, numbers)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from analysis.findings.design import Design
 from analysis.inference.values import PerExample
 from softprior.inputs.entries import Entry
 from softprior.inputs.labels import names
@@ -161,13 +162,16 @@ class Study:
         vocabulary: a sample of what the embedding layer returns for tokens; None if the study kept none.
         numbers: numbers that trials leave beside their records, by name and trial id: `forgetting` (loss on
             running text with the prompt minus without), `projection` (Jensen-Shannon divergence of outputs
-            under the prompt and under its nearest tokens), `without_near` and `without_far` (test loss after
-            removing the vectors nearest to, and farthest from, the vocabulary).
+            under the prompt and under its nearest tokens), `without_near`, `without_far` and `without_random`
+            (test loss after removing the vectors nearest to the vocabulary, farthest from it, and random
+            ones).
         examples: losses of each example of the trial's own test split by trial id, one row each.
         texts: the same of running text that the trial's final prompt was measured on.
         twins: the same training from a start moved by rounding's size, by the id of the run that it repeats.
             Never a seed of its own.
         planned: rule of each claim that was in the study's list when it started, by the claim's name.
+        design: seeds and priors that were planned when it started; None where that is not known.
+        expected: what the planned priors are called, see `design.expected`.
     """
 
     runs: Sequence[Run]
@@ -179,6 +183,8 @@ class Study:
     texts: Mapping[str, PerExample] = field(default_factory=dict)
     twins: Mapping[str, Run] = field(default_factory=dict)
     planned: Mapping[str, str] = field(default_factory=dict)
+    design: Design | None = None
+    expected: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def cells(self, axis: str = "prior", least: int = 1) -> list[Cell]:
         """Every set of trials that differ in one axis, the rate and the seed alone.

@@ -91,7 +91,9 @@ class Finding:
         limit: what the number is compared with.
         reason: why the claim is undecided whatever the numbers say; empty if they decide.
         settle: what would settle it; empty if it is settled.
-        exploratory: whether the claim was not in the study's list when it started.
+        exploratory: whether the claim was not in the study's list when it started, or the number rests on
+            seeds or priors that were added later.
+        added: these seeds and priors in words; empty without any.
         sentence: the finding in words.
     """
 
@@ -108,6 +110,7 @@ class Finding:
     reason: str = ""
     settle: str = ""
     exploratory: bool = True
+    added: str = ""
     sentence: str = ""
 
     @property

@@ -38,7 +38,7 @@ def evidence(study: Study) -> list[Evidence]:
     for cell in study.cells("prior"):
         known = Evidence(where=cell.where, budget=cell.budget)
         if not table:
-            reason = "no posterior was projected to its nearest tokens; compute the projections"
+            reason = "no posterior was projected to its nearest tokens; add projection to evaluation.probes"
             found.append(replace(known, missing=reason))
             continue
         values = _correlations(cell, table)

@@ -1,27 +1,18 @@
 """Numbers over all tasks of a study, of each prior: as Agarwal et al. (2021) define them for few runs.
 
-Scores are [seed, task]. Intervals resample seeds within each task (stratified bootstrap, percentiles).
+Scores are [seed, task]. Their intervals are in `jackknife`.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from analysis.inference.values import CONFIDENCE, Interval
-from softprior.seeding import numpy_generator
-
-RESAMPLES = 2000
-
 Scores = Float[np.ndarray, "... S K"]
 
 
-def normalised(
-    losses: Float[np.ndarray, "S K"], nothing: Float[np.ndarray, "K"], best: Float[np.ndarray, "K"]
-) -> Float[np.ndarray, "S K"]:
+def normalised(losses: Scores, nothing: Float[np.ndarray, "K"], best: Float[np.ndarray, "... K"]) -> Scores:
     """Losses as scores: 0 is the loss without a prompt, 1 the best prior's; nan where these are equal."""
     span = nothing - best
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -48,24 +39,3 @@ def improvement(a: Scores, b: Scores) -> Float[np.ndarray, "..."]:
     level = a[..., :, None, :] == b[..., None, :, :]
     found: np.ndarray = (above + 0.5 * level).mean((-3, -2, -1))
     return found
-
-
-def stratified(
-    statistic: Callable[..., np.ndarray],
-    *scores: Float[np.ndarray, "S K"],
-    level: float = CONFIDENCE,
-    resamples: int = RESAMPLES,
-) -> Interval:
-    """Percentile interval of a number; seeds are drawn within each task.
-
-    Args:
-        statistic: of arrays [resample, seed, task], one for each of `scores`.
-    """
-    generator = numpy_generator(0, "stratified bootstrap")
-    drawn = []
-    for own in scores:
-        rows = generator.integers(0, len(own), (resamples, *own.shape))
-        drawn.append(np.take_along_axis(own[None], rows, axis=1))
-    tail = (1 - level) / 2
-    low, high = np.quantile(statistic(*drawn), [tail, 1 - tail])
-    return Interval(low=float(low), high=float(high), level=level)

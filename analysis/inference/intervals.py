@@ -33,12 +33,12 @@ def ends_over_seeds(
     centre = values.mean(-1)
     if count < 2:
         return np.full_like(centre, np.nan), np.full_like(centre, np.nan)
-    half = _quantile((1 + level) / 2, count - 1) * values.std(-1, ddof=1) / np.sqrt(count)
+    half = quantile_of_t((1 + level) / 2, count - 1) * values.std(-1, ddof=1) / np.sqrt(count)
     return centre - half, centre + half
 
 
 @cache
-def _quantile(share: float, freedom: int) -> float:
+def quantile_of_t(share: float, freedom: int) -> float:
     """Of Student's t, remembered: scipy takes longer for it than for all else."""
     return float(stats.t.ppf(share, freedom))
 

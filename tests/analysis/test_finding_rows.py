@@ -11,6 +11,7 @@ import pytest
 
 from analysis.findings import forgetting, quality
 from analysis.findings.judging import judge
+from analysis.findings.probed import probed
 from analysis.findings.reading import read_studies
 from analysis.findings.rows import forgetting as forgotten
 from analysis.findings.rows import per_example
@@ -19,7 +20,7 @@ from analysis.inference.intervals import over_seeds_and_groups
 from analysis.inference.values import PerExample
 from softprior.inputs.entries import Entry
 from softprior.results.examples import ExampleRow, load_examples, rows_of, save_examples, schema
-from softprior.results.records import Record, Score, TaskScore, save_record
+from softprior.results.records import Probed, Record, Removal, Score, TaskScore, save_record
 from tests.builders import Finished, with_seeds
 
 TEXT = Entry(name="language", params={"length": 24})
@@ -89,6 +90,23 @@ def test_forgetting_is_the_loss_on_running_text_with_the_prompt_less_the_loss_wi
     assert forgotten(runs, {}) == {}, "without the baseline nothing is known"
     changed = [replace(runs[0], record=on_text(runs[0].record, 3.5, "another text")), runs[1]]
     assert forgotten(changed, baselines)["forgetting"].keys() == {runs[1].id}
+
+
+def test_claims_take_the_numbers_of_probes(finished_study: Finished) -> None:
+    runs, _ = runs_of(finished_study.records.values())
+    assert probed(runs) == {}
+    removal = Removal(
+        removed=1, loss=1, near=2, far=4, random=3, random_draws=(3,), near_untrained=5, far_untrained=6
+    )
+    one = Probed(probe="removal", found=removal, examples=10, sources="s")
+    skipped = Probed(probe="projection", skipped="no vectors", sources="s")
+    first = replace(runs[0], record=runs[0].record.model_copy(update={"probes": (one, skipped)}))
+    trial = first.id
+    assert probed([first, runs[1]]) == {
+        "without_near": {trial: 2},
+        "without_far": {trial: 4},
+        "without_random": {trial: 3},
+    }
 
 
 def test_intervals_for_other_examples_are_those_of_paired_rows(

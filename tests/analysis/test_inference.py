@@ -18,12 +18,14 @@ from analysis.inference import (
     energy,
     equality,
     intervals,
+    jackknife,
     multiple,
     permutation,
     power,
     survival,
 )
 from analysis.inference.values import EQUIVALENCE, Interval, PerExample
+from benchmarks.findings_rules import overall as overall_covered
 
 NINE = np.random.default_rng(1).normal(0.3, 1, 9)
 
@@ -237,17 +239,28 @@ def test_numbers_across_priors_by_hand():
     assert across.profile(np.array([[0.0], [1.0]]), np.array([0.5])).tolist() == [0.5]
 
 
-def test_the_stratified_bootstrap_covers():
-    """Of the mean of 20 seeds on 2 tasks, 300 studies; the seeds of a task are drawn among themselves."""
-    generator = np.random.default_rng(7)
-    drawn = generator.normal(0, 1, (300, 20, 2)) + np.array([0.0, 100.0])
+def test_the_jackknife_of_a_mean_is_students():
+    values = np.random.default_rng(7).normal(0, 1, 9)
+    found = jackknife.jackknife(lambda rows: values[rows].mean(-1), 9)
+    assert found.error == pytest.approx(stats.sem(values))
+    assert jackknife.student(found).low == pytest.approx(intervals.over_seeds(values).low)
+    assert np.isnan(jackknife.student(jackknife.jackknife(lambda rows: rows.sum(-1), 1)).low)
 
-    def mean(scores: np.ndarray) -> np.ndarray:
-        return scores.mean((-2, -1))
 
-    found = [across.stratified(mean, own, resamples=400) for own in drawn]
-    covered = np.mean([one.low <= 50 <= one.high for one in found])
-    assert 0.90 <= covered <= 0.98
+def test_the_interval_of_a_probability_is_wilsons():
+    """With t in place of the normal quantile; of nine independent trials, and where all nine agree."""
+    for share in (4 / 9, 1.0):
+        error = np.sqrt(share * (1 - share) / 9)
+        found = jackknife.of_probability(jackknife.Estimate(share, error, 9), 81)
+        level = 2 * stats.norm.cdf(stats.t.ppf(0.975, 8)) - 1
+        expected = stats.binomtest(round(9 * share), 9).proportion_ci(level, method="wilson")
+        assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_intervals_of_scores_over_all_tasks_cover():
+    """benchmarks/findings_rules.py counts more of them."""
+    for share in overall_covered(9, 60):
+        assert share >= 0.87
 
 
 def test_intervals_say_where_they_lie():

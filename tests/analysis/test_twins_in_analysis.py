@@ -35,7 +35,7 @@ from softprior.library.results import Results
 from softprior.prompt import Place
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Posterior, load_posterior
-from softprior.results.records import Record, StepPoint
+from softprior.results.records import Probed, Record, Removal, StepPoint, load_record, save_record
 from softprior.results.sanity import Check
 from tests.builders import Finished, with_seeds
 
@@ -231,6 +231,49 @@ def test_numbers_beside_records_are_measured_against_those_of_twins() -> None:
         noises = [one.noise for one in found(study, name)]
         assert noises == pytest.approx([expected] * len(noises))
         assert noises
+
+
+def test_of_several_numbers_the_noise_is_the_largest() -> None:
+    study = twins_with(simulated(Truth(seeds=4, rates=(0.01,), near=1.0)))
+    tables = {name: dict(study.numbers[name]) for name in ("without_far", "without_random")}
+    for twin in study.twins.values():
+        tables["without_far"][twin.id] += 0.1
+        tables["without_random"][twin.id] -= 0.3
+    study = replace(study, numbers={**study.numbers, **tables})
+    assert [one.noise for one in found(study, "near-tokens")] == pytest.approx([0.3, 0.3])
+
+
+def test_probes_of_twins_are_read_beside_those_of_their_trials(
+    twinned_study: Finished, tmp_path: Path
+) -> None:
+    """And are no seeds: the numbers of findings are those of trials alone."""
+    copy = with_seeds(twinned_study, tmp_path, 3)
+    far: dict[str, float] = {}
+    for path in copy.records.iterdir():
+        record = load_record(path)
+        if record.spec.prior is not None:
+            far[record.id] = 4 + int(record.id[:4], 16) / 0xFFFF
+            removal = Removal(
+                removed=1,
+                loss=1,
+                near=2,
+                far=far[record.id],
+                random=3,
+                random_draws=(3,),
+                near_untrained=5,
+                far_untrained=6,
+            )
+            one = Probed(probe="removal", found=removal, sources="s")
+            save_record(path, record.model_copy(update={"probes": (one,)}))
+    study = read_studies([str(copy.root)]).study
+    assert study.numbers["without_far"] == far
+    findings = found(study, "near-tokens")
+    expected = rms(far[i] - far[twin.id] for i, twin in study.twins.items())
+    assert [one.noise for one in findings] == pytest.approx([expected] * 2)
+    for one, prior in zip(findings, ("isotropic", "fitted"), strict=True):
+        own = [far[run.id] - 2 for run in study.runs if run.axes["prior"] == prior]
+        first = next(two for two in one.comparisons if two.what == "far - near")
+        assert (first.seeds, first.value) == (3, pytest.approx(np.mean(own)))
 
 
 @pytest.fixture(scope="module")

@@ -29,8 +29,8 @@ from softprior.studies.plan import Plan, plan_study
 from softprior.studies.runner import work_of
 from tests.builders import Finished, study_file
 
-LATER = ("words", "near-tokens")
-"""Claims on numbers that trials do not leave; simulated studies have them."""
+BESIDE = ("words", "near-tokens")
+"""Claims on numbers of probes, which simulated studies have beside trials that ask for none."""
 
 
 def planned(folder: Path, **changes: Any) -> Plan:
@@ -61,7 +61,7 @@ def test_a_plan_has_the_tests_that_its_findings_make(truth: Truth, model: KnownM
     records: list[Record] = [*(run.record for run in study.runs), *study.baselines.values()]
     trials = tuple(record.spec for record in records)
     plan: Any = SimpleNamespace(trials=trials, components=Components.of(trials), model=model)
-    claims = [judged for judged in JUDGED if judged.claim.name not in (*LATER, "forgetting")]
+    claims = [judged for judged in JUDGED if judged.claim.name not in (*BESIDE, "forgetting")]
     made = Counter((f.claim.name, f.where) for f in judge(study, claims) for _ in f.comparisons)
     found = claim_tests(plan, claims)
     # A finding of equality compares all pairs, and tests them together and each with the first.
@@ -84,6 +84,32 @@ def test_the_tests_of_a_small_study_by_hand(tmp_path: Path) -> None:
     )
     found = Counter(test.claim for test in claim_tests(plan, JUDGED))
     assert found == {"memory": 1, "collapse": 6, "quality": 2, "speed": 1, "forgetting": 1}
+
+
+def test_claims_on_probes_count_where_prompts_are_probed(tmp_path: Path) -> None:
+    """Of two priors with three rates: near-tokens 2 x 2 comparisons, words 1."""
+
+    def counted(probes: list[str], tokens: int = 4, **method: Any) -> dict[str, int]:
+        methods = [{"soft": {"tokens": tokens}}, {"prefix": {"tokens": 4}}] if not method else [method]
+        plan = planned(
+            tmp_path,
+            methods=methods,
+            seeds=[0, 1],
+            rates=[0.01, 0.02, 0.04],
+            evaluation={"examples": 10, "probes": probes, "twin": True},
+        )
+        known = [judged for judged in JUDGED if judged.claim.name in BESIDE]
+        tests = claim_tests(plan, known)
+        assert all("soft" in test.where or method for test in tests)
+        return Counter(test.claim for test in tests)
+
+    assert counted([]) == {}
+    assert counted(["removal"]) == {"near-tokens": 4}
+    assert counted(["projection"]) == {"words": 1}
+    assert counted(["projection", "removal"]) == {"near-tokens": 4, "words": 1}
+    assert counted(["projection", "removal"], tokens=1) == {"words": 1}
+    kept = {"tokens": 4, "last": 1, "token_level": "keep"}
+    assert counted(["removal"], deep=kept) == {"near-tokens": 4}
 
 
 def test_the_line_is_holms_best(tmp_path: Path) -> None:
@@ -112,9 +138,9 @@ def test_the_smallest_p_value_is_that_of_an_exact_paired_test(seeds: int, tmp_pa
     assert ("fewest" not in first) is (seeds >= 6)
 
 
-def test_only_the_claims_that_a_study_wrote_down_count(tmp_path: Path) -> None:
-    plan, folder = planned(tmp_path, seeds=list(range(5))), StudyFolder(tmp_path / "results" / "small")
-    folder.root.mkdir(parents=True)
+def test_only_the_claims_that_a_study_wrote_down_count(finished_study: Finished, tmp_path: Path) -> None:
+    """Until a trial has finished, its start writes all of them down anew."""
+    plan, folder = planned(tmp_path, seeds=list(range(5))), finished_study.copy(tmp_path)
     (quality,) = (judged.claim for judged in JUDGED if judged.claim.name == "quality")
     header = {
         "spec": {"name": "small"},
@@ -123,6 +149,10 @@ def test_only_the_claims_that_a_study_wrote_down_count(tmp_path: Path) -> None:
     }
     folder.study.write_text(json.dumps(header))
     assert len(evidence(plan, folder)) == 1, "one flip, and equality"
+    for path in folder.records.iterdir():
+        path.unlink()
+    assert evidence(plan, folder) == lines(plan, tmp_path / "new")
+    assert len(evidence(plan, folder)) == 2
 
 
 def test_a_study_that_goes_on_counts_all_its_seeds(finished_study: Finished, tmp_path: Path) -> None:

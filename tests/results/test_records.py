@@ -77,11 +77,11 @@ def test_a_record_from_before_a_choice_keeps_its_meaning_and_its_id(tmp_path):
     """Each step then divided by its own number of labels, which nobody wrote down."""
     value = RECORD.model_dump(mode="json")
     del value["spec"]["pairing"], value["spec"]["training"]["normalisation"], value["steps"][0]["labels"]
-    for later in ("also", "examples", "cost", "sanity"):
+    for later in ("also", "probes", "examples", "cost", "sanity"):
         del value[later]
     (tmp_path / "a.json").write_text(json.dumps(value))
     read = load_record(tmp_path / "a.json")
-    assert (read.also, read.examples, read.cost, read.sanity) == ((), None, None, ())
+    assert (read.also, read.probes, read.examples, read.cost, read.sanity) == ((), (), None, None, ())
     assert (read.spec.training.normalisation, read.spec.pairing) == ("step", "noise")
     assert read.spec.id == "f0aa22e67a1c4498" != SPEC.id
     assert read.steps == RECORD.steps
@@ -109,7 +109,7 @@ def test_the_top_level_of_a_record_is_frozen():
     assert RECORD_FORMAT == 1
     assert set(RECORD.model_dump(mode="json")) == {
         *("format", "id", "label", "spec", "status", "error", "steps", "validation", "untrained"),
-        *("test", "also", "examples", "cost", "sanity", "geometry", "prior", "data", "predictions"),
+        *("test", "also", "probes", "examples", "cost", "sanity", "geometry", "prior", "data", "predictions"),
         *("environment",),
     }
 

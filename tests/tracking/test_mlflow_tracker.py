@@ -20,7 +20,7 @@ from softprior.inputs.labels import labels
 from softprior.inputs.specs import StudySpec, TrialSpec
 from softprior.regularisers.domain import TowardsDomain
 from softprior.results.folder import StudyFolder
-from softprior.results.records import Record, Score, StepPoint, TaskScore
+from softprior.results.records import Probed, Record, Removal, Score, StepPoint, TaskScore
 from softprior.studies.table import write_study
 from softprior.tracking.client import (
     ARTIFACTS,
@@ -237,8 +237,8 @@ def test_a_run_is_renamed_when_its_study_grows(ended, uri: str) -> None:
     assert any("soft(tokens=4)" in name for name in names)
 
 
-def test_scores_on_other_tasks_that_were_added_later_are_sent(ended, uri: str) -> None:
-    """MLflow was away while finished trials were measured on another task."""
+def test_scores_on_other_tasks_and_probes_that_were_added_later_are_sent(ended, uri: str) -> None:
+    """MLflow was away while finished trials were measured on another task and then probed."""
     study, trials, folder, records = ended
     MlflowTracker(uri, study, trials, folder).close(records)
     score = Score(step=6, loss=1.5, accuracy=0.5, examples=1, tokens=1)
@@ -250,7 +250,16 @@ def test_scores_on_other_tasks_that_were_added_later_are_sent(ended, uri: str) -
     experiment = client.get_experiment_by_name("softprior/small")
     runs = client.search_runs([experiment.experiment_id], "tags.`softprior.trial` != ''")
     assert [run.data.metrics["also_squad_loss"] for run in runs] == [1.5] * len(trials)
-    for name in ("also_squad_loss", "test_loss"):
+    removal = Removal(
+        removed=1, loss=1, near=2, far=4, random=3, random_draws=(3,), near_untrained=5, far_untrained=6
+    )
+    probed = Probed(probe="removal", found=removal, sources="s")
+    more = {i: record.model_copy(update={"probes": (probed,)}) for i, record in more.items()}
+    for _ in range(2):
+        MlflowTracker(uri, study, trials, folder).close(more)
+    runs = client.search_runs([experiment.experiment_id], "tags.`softprior.trial` != ''")
+    assert [run.data.metrics["removal_far"] for run in runs] == [4] * len(trials)
+    for name in ("also_squad_loss", "removal_far", "test_loss"):
         assert [steps(client, run.info.run_id, name) for run in runs] == [[0]] * len(trials), "once each"
 
 

@@ -126,6 +126,10 @@ class TrainingSpec(Spec):
         return self.model_copy(update=update)
 
 
+Probe = Literal["removal", "projection"]
+"""A way in which a finished prompt is changed to see what its vectors do, see `records.Removal`."""
+
+
 class EvaluationSpec(Spec):
     """How much is evaluated. Validation examples draw curves; test examples are read once, at the end.
 
@@ -136,6 +140,8 @@ class EvaluationSpec(Spec):
         context_shuffle: also measure the loss with contexts swapped between examples.
         also: other tasks, on whose test splits a trial's final prompt is measured too. Not part of a trial's
             identity: a finished trial is measured on them without being trained again.
+        probes: ways in which a trial's final prompt is changed and measured again on test examples. Not part
+            of its identity either.
         twin: also train the first seed of each setting a second time, from a start moved by rounding's size:
             a trial of its own (`TrialSpec.twin`). In the specs of trials it is always false.
     """
@@ -145,6 +151,7 @@ class EvaluationSpec(Spec):
     batch: Annotated[int, Field(ge=1)] = 16
     context_shuffle: bool = True
     also: tuple[Entry, ...] = ()
+    probes: tuple[Probe, ...] = ()
     twin: bool = False
 
     @model_serializer(mode="wrap")
@@ -154,7 +161,7 @@ class EvaluationSpec(Spec):
         return {key: value for key, value in found.items() if key not in LATER or getattr(self, key)}
 
 
-LATER = ("also", "twin")
+LATER = ("also", "probes", "twin")
 """Fields that evaluations once did not have; what they say is no part of a trial's identity."""
 
 

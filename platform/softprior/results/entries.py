@@ -11,7 +11,7 @@ from softprior.inputs.specs import TrialSpec
 from softprior.results.records import Record
 
 ENTRIES = "entries"
-"""Key of study.json: every entry once, with what is shown of it, and by trial the numbers of its entries."""
+"""Key of study.json: every entry once, with what is shown of it; by trial its entries' numbers, and probes."""
 
 
 def entries_of(trials: Iterable[TrialSpec]) -> dict[str, Any]:
@@ -34,6 +34,7 @@ def entries_of(trials: Iterable[TrialSpec]) -> dict[str, Any]:
             "prior": None if trial.prior is None else number(trial.prior),
             "regularisers": [number(term) for term in trial.regularisers],
             "also": [number(task) for task in trial.evaluation.also],
+            "probes": list(trial.evaluation.probes),
         }
         for trial in trials
     }
@@ -71,7 +72,9 @@ def _with(record: Record, known: list[Entry], own: Mapping[str, Any]) -> Record:
             "method": known[own["method"]],
             "prior": None if own["prior"] is None else known[own["prior"]],
             "regularisers": tuple(known[i] for i in own["regularisers"]),
-            "evaluation": record.spec.evaluation.model_copy(update={"also": also}),
+            "evaluation": record.spec.evaluation.model_copy(
+                update={"also": also, "probes": tuple(own.get("probes", ()))}
+            ),
         }
     )
     others = tuple(

@@ -54,8 +54,9 @@ class Components:
         return [self.tasks[entry.canonical()] for entry in other_tasks(trial)]
 
     def method(self, trial: TrialSpec) -> Method:
-        """The method of a trial."""
-        return self.methods[trial.method.canonical()]
+        """The method of a trial, which in a search may be between those that were planned."""
+        known = self.methods.get(trial.method.canonical())
+        return METHODS.component(trial.method) if known is None else known
 
     def prior(self, trial: TrialSpec) -> Assignment | None:
         """The priors of a trial's places; None without a trained prompt."""

@@ -29,7 +29,8 @@ from softprior.studies.placement import concurrent, machine_cpus, room, shared, 
 from softprior.studies.plan import Plan
 from softprior.tasks import TASKS, prepare
 from softprior.tasks.base import Look, Quarantined
-from softprior.training.also import lacking, other_tasks
+from softprior.training import also, probes
+from softprior.training.also import other_tasks
 from softprior.training.threads import CORE_FLOPS
 from softprior.training.trial import STILL
 
@@ -188,12 +189,15 @@ def fitting(plan: Plan) -> list[str]:
 
 
 def extending(trials: Sequence[TrialSpec], components: Components) -> str:
-    """A line about finished trials that are measured on other tasks now."""
+    """A line about finished trials that are measured on other tasks or probed now."""
     entries = {entry.canonical(): entry for trial in trials for entry in trial.evaluation.also}
+    wanted = dict.fromkeys(probe for trial in trials for probe in probes.probes_of(trial))
+    ways = [f"measured on {', '.join(names(entries.values()).values())} too"] if entries else []
+    ways += [f"probed ({', '.join(wanted)})"] if wanted else []
     cost = other_cost(trials, components)
     return (
-        f"{counted(len(trials), 'finished trial')} measured on {', '.join(names(entries.values()).values())} "
-        f"too, from the saved posteriors: at most {cost.evaluated:,} positions"
+        f"{counted(len(trials), 'finished trial')} {' and '.join(ways)}, "
+        f"from the saved posteriors: at most {cost.evaluated:,} positions"
     )
 
 
@@ -208,15 +212,19 @@ def closing_notes(records: Iterable[Record]) -> list[str]:
 
 
 def _unmeasured(records: Iterable[Record]) -> list[str]:
-    """Which trials were not measured on which other task, one sentence per task, and the first reason."""
+    """Which trials lack another task or a probe, one sentence for each of these, and the first reason."""
     found: dict[str, list[tuple[TrialSpec, str]]] = {}
     entries = names(entry for record in records for entry in record.spec.evaluation.also)
     for record in records:
-        for task, reason in lacking(record):
-            found.setdefault(entries[task.canonical()], []).append((record.spec, reason))
+        reasons = [
+            (f"measured on {entries[task.canonical()]}", reason) for task, reason in also.lacking(record)
+        ]
+        reasons += [(f"probed ({probe})", reason) for probe, reason in probes.lacking(record)]
+        for what, reason in reasons:
+            found.setdefault(what, []).append((record.spec, reason))
     return [
-        f"{counted(len(lost), 'trial')} not measured on {task}, the first {labels([spec])[spec.id]}: {reason}"
-        for task, lost in found.items()
+        f"{counted(len(lost), 'trial')} not {what}, the first {labels([spec])[spec.id]}: {reason}"
+        for what, lost in found.items()
         for spec, reason in lost[:1]
     ]
 

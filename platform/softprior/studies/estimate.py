@@ -12,6 +12,7 @@ from softprior.inputs.specs import EvaluationSpec, ResourcesSpec, TrialSpec
 from softprior.studies.components import Components
 from softprior.studies.placement import machine_cpus
 from softprior.tasks import Task
+from softprior.training.probes import EXAMPLES, PASSES, probes_of
 from softprior.training.threads import CORE_FLOPS
 
 GPU_FLOPS = 100e12
@@ -50,13 +51,24 @@ def trial_cost(trial: TrialSpec, components: Components) -> Cost:
         return Cost(0, loss + tested)
     training = trial.training
     trained = training.steps * training.accumulate * (training.batch * length + prompt)
-    return Cost(trained, (1 + training.curve) * loss + tested)
+    return Cost(trained, (1 + training.curve) * loss + tested + _probed(trial, components))
 
 
 def other_cost(trials: Iterable[TrialSpec], components: Components) -> Cost:
-    """Work of measuring finished trials on all their other tasks."""
+    """Work of measuring finished trials on all their other tasks, and of probing them."""
+    trials = list(trials)
     others = [(other, trial.evaluation) for trial in trials for other in components.others(trial)]
-    return Cost(0, sum(_tested(*other) for other in others))
+    probed = sum(_probed(trial, components) for trial in trials)
+    return Cost(0, sum(_tested(*other) for other in others) + probed)
+
+
+def _probed(trial: TrialSpec, components: Components) -> int:
+    """Positions of a trial's probes, if its prompt is one that can be probed."""
+    task, method = components.task(trial), components.method(trial)
+    if "residual" not in method.kinds:
+        return 0
+    examples = min(EXAMPLES, trial.evaluation.examples, task.test_examples)
+    return sum(PASSES[probe] for probe in probes_of(trial)) * examples * task.positions()
 
 
 def _tested(task: Task, evaluation: EvaluationSpec) -> int:

@@ -42,8 +42,8 @@ class Work:
         kept: records of trials that ended in an earlier run and do not run again, by trial id.
         superseded: finished trials that do run again, because other code made their records.
         total: final number of trials, including those that a search has yet to propose.
-        extended: records of finished trials that are measured on other tasks now, without being trained
-            again, by trial id, with the specs that say so.
+        extended: records of finished trials that are measured on other tasks or probed now, without being
+            trained again, by trial id, with the specs that say so.
     """
 
     trials: tuple[TrialSpec, ...]
@@ -59,7 +59,7 @@ class Work:
 
     @property
     def missing(self) -> tuple[TrialSpec, ...]:
-        """The known trials that will run, or be measured on other tasks."""
+        """The known trials that will run, or be measured on other tasks or probed."""
         return tuple(trial for trial in self.trials if trial.id not in self.kept)
 
     @property

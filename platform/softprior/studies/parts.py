@@ -118,6 +118,7 @@ def repeated(study: StudySpec, parts: Parts) -> list[str]:
         "methods": _identities(METHODS, parts.methods[-parts.named :]),
         "tasks": _identities(TASKS, parts.tasks),
         "evaluation.also": _identities(TASKS, parts.also),
+        "evaluation.probes": study.evaluation.probes,
         "regularisers": [sorted(_identities(REGULARISERS, several)) for several in parts.regularisers],
         "rates": study.rates,
         "seeds": study.seeds,

@@ -22,6 +22,7 @@ from softprior.studies.called import Called
 from softprior.studies.components import Components
 from softprior.studies.pairing import can_carry, can_start, carry_notes
 from softprior.studies.parts import Parts, check, located, repeated, resolve
+from softprior.studies.probing import probe_notes
 from softprior.studies.table import columns
 from softprior.tasks import TASKS, Task
 from softprior.tasks.prepare import data_notes, look
@@ -91,6 +92,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     notes += _fit_notes(parts, model)
     notes += _carry_notes(parts, model.shape, where)
     notes += _idle_notes(parts, model.shape)
+    notes += probe_notes(study, parts, model.shape, where)
     trials: dict[str, TrialSpec] = {}
     components = Components({}, {}, {})
     for named in sorted(parts.methods, key=lambda m: m.trained):

@@ -24,8 +24,9 @@ from softprior.studies.placement import concurrent, placed_model, replicas, tria
 from softprior.studies.plan import Plan
 from softprior.studies.table import require_own, write_study, write_table
 from softprior.studies.worker import run_trial
-from softprior.training.also import current, missing
+from softprior.training.also import current
 from softprior.training.events import Observer
+from softprior.training.extension import lacks
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TuneTrial
@@ -126,7 +127,7 @@ def work_of(plan: Plan, folder: StudyFolder, again: bool) -> Work:
     extended = {
         i: record.model_copy(update={"spec": specs[i]})
         for i, record in kept.items()
-        if missing(specs[i], record, known)
+        if lacks(specs[i], record, known)
     }
     whole = {i: record for i, record in kept.items() if i not in extended}
     return Work(plan.trials, whole, superseded, len(plan.trials), extended)
@@ -144,7 +145,7 @@ def run_trials(
     """Runs the given trials, or those that a search proposes, and leaves a record of each.
 
     Args:
-        extended: those of the trials that have a record, to which scores on other tasks are added.
+        extended: those of the trials that have a record, to which scores on other tasks or probes are added.
 
     Raises:
         UserError: at the end, that some trial's record could not be written.

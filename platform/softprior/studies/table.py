@@ -9,14 +9,14 @@ import pyarrow.parquet as pq
 
 from softprior.errors import UserError
 from softprior.inputs.labels import NO_TERMS, TWIN, Axes, axes, labels, names
-from softprior.inputs.specs import TrialSpec
+from softprior.inputs.specs import Probe, TrialSpec
 from softprior.results.entries import ENTRIES, entries_of
 from softprior.results.examples import NAMES as EXAMPLE_COLUMNS
 from softprior.results.files import write_atomically, write_json
 from softprior.results.folder import StudyFolder
 from softprior.results.means import over_places
 from softprior.results.provenance import code
-from softprior.results.records import Cost, Record, Score, read_study
+from softprior.results.records import PROBE_NUMBERS, Cost, Record, Score, read_study
 from softprior.studies.observers import Planned
 from softprior.tasks import TASKS, Task
 from softprior.training.environment import versions
@@ -25,6 +25,9 @@ STUDY_FORMAT = 1
 
 CLAIMS = "claims"
 """Key of study.json: the rule of each claim that the study will judge, by name, written before its trials."""
+
+DESIGN = "design"
+"""Key of study.json: the seeds and priors that were planned, written with the claims."""
 
 FIRST_COLUMNS = (
     ("trial", pa.string()),
@@ -84,11 +87,12 @@ ALSO = ("loss", "baseline_loss", "accuracy", "shuffled_loss")
 """Columns of every other task that prompts are measured on, as `also/TASK/loss`; its metrics follow."""
 
 
-def columns(tasks: Iterable[Task], also: Iterable[Task] = ()) -> pa.Schema:
+def columns(tasks: Iterable[Task], also: Iterable[Task] = (), probes: Iterable[Probe] = ()) -> pa.Schema:
     """The columns of a study's table.
 
     Args:
         also: the other tasks that final prompts are measured on.
+        probes: of final prompts.
 
     Raises:
         UserError: a task's metric has a name that is taken, or its headline is not one of its metrics.
@@ -114,6 +118,7 @@ def columns(tasks: Iterable[Task], also: Iterable[Task] = ()) -> pa.Schema:
         for task in also
         for number in dict.fromkeys((*ALSO, *task.metrics))
     ]
+    found += [f"{probe}/{number}" for probe in probes for number in PROBE_NUMBERS[probe]]
     numbers = dict.fromkeys((*metrics, *found))
     return pa.schema([*FIRST_COLUMNS, *((name, pa.float64()) for name in numbers), *LAST_COLUMNS])
 
@@ -134,7 +139,7 @@ def require_own(folder: StudyFolder, plan: Planned) -> None:
 
 
 def write_study(folder: StudyFolder, plan: Planned) -> None:
-    """Writes study.json; claims that were planned when the study started stay as they were.
+    """Writes study.json; claims, seeds and priors that were planned when the study started stay as they were.
 
     Raises:
         UserError: the folder contains another study.
@@ -149,7 +154,7 @@ def write_study(folder: StudyFolder, plan: Planned) -> None:
         "data_fingerprints": {_task_key(trial): trial.data_fingerprint for trial in plan.trials},
         "versions": versions(),
         **code(),
-        **{key: kept[key] for key in (CLAIMS,) if key in kept},
+        **{key: kept[key] for key in (CLAIMS, DESIGN) if key in kept},
         ENTRIES: entries_of(plan.trials),
     }
     write_json(folder.study, value)
@@ -169,7 +174,8 @@ def write_table(folder: StudyFolder, plan: Planned, records: dict[str, Record]) 
         row |= _others(records.get(trial.id), others, alone)
         row |= {"label": known[trial.id], "headline": tasks[key].headline, **_shown(shown[trial.id])}
         rows.append(row)
-    schema = columns(tasks.values(), read)
+    probes = dict.fromkeys(probe for trial in plan.trials for probe in trial.evaluation.probes)
+    schema = columns(tasks.values(), read, probes)
     table = pa.Table.from_pylist(rows, schema=schema)
     write_atomically(folder.table, lambda temporary: pq.write_table(table, temporary))
 
@@ -229,6 +235,7 @@ def _row(
             **{name: record.test.metrics.get(name) for name in metrics},
         }
     means = over_places(record.geometry)
+    row |= record.probed
     return row | _cost(record.cost) | {name: means[name] for name, _ in LAST_COLUMNS if name in means}
 
 

@@ -20,8 +20,8 @@ from softprior.results.provenance import code
 from softprior.results.records import Record, load_record, save_record
 from softprior.studies.watchdog import stalls
 from softprior.studies.worker import EVENTS, at, failed
-from softprior.training.also import is_current, not_extended, other_tasks
 from softprior.training.events import Event, Failed, Notice, Observer
+from softprior.training.extension import left_out, not_extended
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class Events(tune.Callback):
             record = self._save(failed(spec, self._why(spec), code()))
         else:
             record = load_record(path)
-            if _left_out(spec, record, untold=not died and spec.id not in self._said):
+            if left_out(spec, record, untold=not died and spec.id not in self._said):
                 record = self._save(not_extended(spec, record, self._why(spec)))
         for observer in self._observers:
             with _guarded(observer):
@@ -172,21 +172,6 @@ class Events(tune.Callback):
             return f"{counted}; see {stacks if stacks.exists() else 'the log of its worker'}"
         guess = "" if STARVED in lost else ", perhaps for lack of memory"
         return f"{counted}{guess}; lower resources.concurrent or training.batch"
-
-
-def _left_out(spec: TrialSpec, record: Record, untold: bool) -> bool:
-    """Whether a finished trial lacks a score on another task.
-
-    Args:
-        untold: only if its record does not say why.
-    """
-    known = {
-        found.task.canonical()
-        for found in record.also
-        if is_current(found) or (untold and found.error is not None)
-    }
-    wanted = {entry.canonical() for entry in other_tasks(spec)}
-    return record.status == "finished" and not wanted <= known
 
 
 @contextmanager

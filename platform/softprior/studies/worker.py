@@ -102,9 +102,9 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
     from ray import tune
 
     from softprior.studies.own_code import OwnCode, require_origins, use_code
-    from softprior.training.also import not_extended, other_tasks
     from softprior.training.corrections import ModelFacts
     from softprior.training.environment import environment
+    from softprior.training.extension import extend, lasting, not_extended
     from softprior.training.failure import TrialFailedError, shortage
     from softprior.training.identity import found_files
     from softprior.training.threads import limit_threads
@@ -118,7 +118,7 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
     started = time.monotonic()
     reporter(Phase(0, "loading the model"))
     before = load_record(folder.record(spec.id)) if folder.record(spec.id).exists() else None
-    if before is not None and (before.status != "finished" or not other_tasks(spec)):
+    if before is not None and (before.status != "finished" or not lasting(spec)):
         return  # this is a retry of a trial that had ended before its process did
     trial: Trial | None = None
     try:
@@ -139,7 +139,7 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
             if before is None:
                 trial.run()
             else:
-                trial.others.extend(before, folder, reporter)
+                extend(trial, before, reporter)
     except (UserError, TrialFailedError) as error:
         reason = str(error)
     except Exception as error:

@@ -64,13 +64,18 @@ def once(record: Record) -> dict[str, float | None]:
         "test_shuffled_loss": record.test.shuffled_loss,
         "untrained_loss": None if record.untrained is None else record.untrained.loss,
         **{f"test_{name}": value for name, value in record.test.metrics.items()},
-        **others(record),
+        **later(record),
         **over_places(record.geometry),
     }
     return values
 
 
-def others(record: Record) -> dict[str, float | None]:
+def later(record: Record) -> dict[str, float | None]:
+    """What may be added to a trial whose run has ended: scores on other tasks, and probes."""
+    return {**_others(record), **{name.replace("/", "_"): value for name, value in record.probed.items()}}
+
+
+def _others(record: Record) -> dict[str, float | None]:
     """Scores on other tasks: `also_TASK_loss`, named alike by all trials of a study."""
     known = names([record.spec.task, *record.spec.evaluation.also, *(found.task for found in record.also)])
     values: dict[str, float | None] = {}

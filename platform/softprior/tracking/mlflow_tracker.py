@@ -21,7 +21,7 @@ from softprior.results.provenance import SOURCES
 from softprior.results.records import Record
 from softprior.results.storage import Location, listed, local_copy
 from softprior.tracking.client import BATCH, PARAMETERS, open_experiment, problem_of
-from softprior.tracking.contents import curves, made_by, once, others, parameters, twin_tag
+from softprior.tracking.contents import curves, later, made_by, once, parameters, twin_tag
 from softprior.tracking.posteriors import posterior_of, posteriors_of
 from softprior.tracking.studies import PARENT, PREFIX
 from softprior.tracking.view import TRIAL, address, write_view
@@ -204,12 +204,12 @@ class _Writer:
         for record in records.values():
             known = self._runs.get(record.id) or self._existing.get(record.id)
             sent = known is not None and known.sources == record.environment.get("sources")
-            # Scores on other tasks may have been added to a trial whose run had ended.
+            # Scores on other tasks and probes may have been added to a trial whose run had ended.
             if (
                 known is None
                 or not sent
                 or known.status != STATUS[record.status]
-                or _unsent(known, others(record))
+                or _unsent(known, later(record))
             ):
                 self._record(record)
         pending = {trial.id for trial in self._trials} - set(records)

@@ -31,6 +31,7 @@ from softprior.tasks.batching import batch_size, training_batches
 from softprior.tasks.prepare import Prepared, prepare
 from softprior.training.also import Others, OtherScore, other_tasks
 from softprior.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from softprior.training.chosen_steps import evenly, log_spaced
 from softprior.training.cost import TRAINING, forget_peaks
 from softprior.training.draws import draw_names
 from softprior.training.environment import environment
@@ -39,6 +40,7 @@ from softprior.training.events import Notice, Phase, Report, Step, Validation
 from softprior.training.failure import require_finite
 from softprior.training.optimizer import PromptOptimizer, schedule, schedule_sum
 from softprior.training.penalties import Penalties
+from softprior.training.probes import Prober
 from softprior.training.recognised import own_label
 from softprior.training.room import require_room
 from softprior.training.sanity import Sanity
@@ -118,6 +120,7 @@ class Trial:
             test = self._evaluator.full(final, self.prepared.test, progress.step, untrained)
         with progress.meter.phase("other tasks"):
             also = self.others.measure_all(other_tasks(self.spec), final, progress.step, self.report)
+        probes = self.prober.at_end(initial, final, progress, self.report)
         progress.seconds = before + time.monotonic() - started
         record = self._record(facts, self._geometry(initial, final, optimizer), test, also)
         if optimizer is not None:
@@ -129,7 +132,7 @@ class Trial:
         with progress.meter.phase("sanity"):
             sanity = self._sanity(final, test)
         cost = progress.meter.cost(0 if optimizer is None else optimizer.values)
-        record = record.model_copy(update={"cost": cost, "sanity": sanity})
+        record = record.model_copy(update={"cost": cost, "sanity": sanity, "probes": probes})
         # Before the record, which says how many there are.
         rows = {self.spec.task.canonical(): test.rows}
         rows |= {other.found.task.canonical(): other.rows for other in also}
@@ -166,6 +169,11 @@ class Trial:
         front = self.method.count() + len(self._prefix)
         loaded = (self.host, self.tokenizer, self.tokenizer_fingerprint)
         return Others(self.spec, *loaded, self._prefix, front)
+
+    @cached_property
+    def prober(self) -> Prober:
+        """What probes the trial's finished prompt."""
+        return Prober(self.spec, self.host, self.tokenizer, self._evaluator, self.prepared.test)
 
     def _check_lengths(self) -> None:
         """Every text the trial will read or write has to fit the model's positions, prompt included.
@@ -226,8 +234,8 @@ class Trial:
         assert self.spec.seed is not None
         order = training_batches(self.prepared.train.lengths, training.batch, self.spec.seed)
         batches = islice(order, progress.step * training.accumulate, None)
-        curve = _evenly(training.steps, training.curve)
-        kept = _log_spaced(training.steps, training.snapshots)
+        curve = evenly(training.steps, training.curve)
+        kept = log_spaced(training.steps, training.snapshots)
         while progress.step < training.steps:
             with progress.meter.phase(TRAINING):
                 point = self._step(optimizer, initial, progress, islice(batches, training.accumulate))
@@ -374,12 +382,3 @@ class Trial:
             predictions=tuple(test.predictions),
             environment=environment(self.progress.seconds, self.progress.sources),
         )
-
-
-def _evenly(steps: int, count: int) -> set[int]:
-    return {round(steps * k / count) for k in range(1, count + 1)}
-
-
-def _log_spaced(steps: int, count: int) -> set[int]:
-    """About `count` steps from 1 on, log-spaced, the last step excluded."""
-    return {round(step) for step in np.geomspace(1, steps, count + 1)[:-1]} - {steps} if count else set()

@@ -484,6 +484,12 @@ def test_a_search_that_goes_on_measures_its_finished_trials_on_other_tasks_too(
         assert [row["also/arithmetic/loss"] for row in go_on(**also)] == [1.5] * 3
     assert handed == [], "nothing is measured twice"
     assert not any("also/" in column for column in go_on()[0]), "the file names no other task any longer"
+    probing = planned(tmp_path, **changes, evaluation={"examples": 10, "generate": 4, "probes": ["removal"]})
+    assert probing.identity() == plan.identity()
+    lacking = search_run.work_of(probing, folder, again=False).extended
+    assert set(lacking) == {i for i, r in load_records(folder.records).items() if r.spec.training is not None}
+    said = extending([record.spec for record in lacking.values()], probing.components)
+    assert said.startswith("2 finished trials probed (removal), from the saved posteriors: at most")
 
 
 def test_a_trial_of_a_search_that_was_not_measured_makes_the_status_1(

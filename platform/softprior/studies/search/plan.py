@@ -135,9 +135,9 @@ class SearchPlan:
         return found
 
     def measured(self, trial: TrialSpec) -> TrialSpec:
-        """A trial from a record, to be measured on the other tasks that the file names now."""
-        also = self.ends[0].evaluation.also
-        return trial.model_copy(update={"evaluation": trial.evaluation.model_copy(update={"also": also})})
+        """A trial from a record, to be measured on other tasks, and probed, as the file says now."""
+        now = {key: getattr(self.ends[0].evaluation, key) for key in LATER}
+        return trial.model_copy(update={"evaluation": trial.evaluation.model_copy(update=now)})
 
     def add(self, trials: Sequence[TrialSpec]) -> None:
         """Counts trials among those proposed."""

@@ -41,7 +41,7 @@ class Proposals(Searcher, Observer):
 
         Args:
             added: called with all trials whenever there are new ones.
-            extended: finished trials that are to be measured on other tasks.
+            extended: finished trials that are to be measured on other tasks or probed.
         """
         super().__init__()
         self._study = study

@@ -20,7 +20,8 @@ from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.storage import begin_anew, open_search
 from softprior.studies.search.summary import lowest, save_summary, summarise
 from softprior.studies.table import require_own, write_study, write_table
-from softprior.training.also import current, missing
+from softprior.training.also import current
+from softprior.training.extension import lacks
 
 
 def run_search(
@@ -90,9 +91,7 @@ def work_of(plan: SearchPlan, folder: StudyFolder, again: bool) -> Work:
     now = {i: plan.measured(record.spec) for i, record in kept.items() if record.status == "finished"}
     known = current(now.values())
     extended = {
-        i: kept[i].model_copy(update={"spec": spec})
-        for i, spec in now.items()
-        if missing(spec, kept[i], known)
+        i: kept[i].model_copy(update={"spec": spec}) for i, spec in now.items() if lacks(spec, kept[i], known)
     }
     whole = {i: record for i, record in kept.items() if i not in extended}
     total = len(plan.baselines) + plan.search.trials * plan.members

@@ -1,0 +1,117 @@
+"""The seeds and priors that a study planned before its first trial had finished, as study.json has them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from softprior.errors import UserError
+from softprior.inputs.base import Spec
+from softprior.inputs.labels import names
+from softprior.inputs.specs import TrialSpec
+
+
+class PlannedPrior(Spec):
+    """A prior of a cell.
+
+    Attributes:
+        called: its name among the study's priors.
+        entry: name and parameters, without the paths of files.
+        files: fingerprint of what it reads from files.
+    """
+
+    called: str
+    entry: dict[str, Any]
+    files: str | None = None
+
+
+class PlannedCell(Spec):
+    """A combination of task, method and regularisers, with its priors; without the paths of files."""
+
+    task: dict[str, Any]
+    method: dict[str, Any]
+    regularisers: tuple[dict[str, Any], ...]
+    priors: tuple[PlannedPrior, ...]
+
+
+class Design(Spec):
+    """The seeds and priors of a study, as study.json has them."""
+
+    seeds: tuple[int, ...]
+    cells: tuple[PlannedCell, ...]
+
+
+class Key(NamedTuple):
+    """What identifies a planned prior, as JSON texts: its cell, and the prior with its files."""
+
+    cell: str
+    prior: str
+
+
+Expected = Mapping[str, Mapping[str, str]]
+"""What planned priors are called, by `Key.cell` and `Key.prior`."""
+
+
+def design_of(trials: Iterable[TrialSpec]) -> Design:
+    """The design of trials with a trained prompt; a twin is no seed, and no prior, of its own."""
+    trained = [t for t in trials if t.prior is not None and t.seed is not None and t.twin is None]
+    called = names(trial.prior for trial in trained if trial.prior is not None)
+    cells: dict[str, PlannedCell] = {}
+    priors: dict[str, dict[str, PlannedPrior]] = {}
+    for trial in trained:
+        assert trial.prior is not None
+        value, key = trial.without_paths(), key_of(trial)
+        cells[key.cell] = PlannedCell(
+            task=value["task"], method=value["method"], regularisers=value["regularisers"], priors=()
+        )
+        priors.setdefault(key.cell, {})[key.prior] = PlannedPrior(
+            called=called[trial.prior.canonical()], entry=value["prior"], files=trial.prior_fingerprint
+        )
+    return Design(
+        seeds=tuple(dict.fromkeys(trial.seed for trial in trained if trial.seed is not None)),
+        cells=tuple(
+            cell.model_copy(update={"priors": tuple(priors[key].values())}) for key, cell in cells.items()
+        ),
+    )
+
+
+def read_design(value: object, path: object) -> Design | None:
+    """The design in study.json; None in files from before there was one.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if value is None:
+        return None
+    try:
+        return Design.model_validate(json.loads(json.dumps(value)))
+    except ValidationError:
+        raise UserError(
+            f"{path} is damaged: its design does not name seeds and priors; restore the file, or remove the "
+            "key design, without which nothing is known of seeds and priors that were added"
+        ) from None
+
+
+def key_of(trial: TrialSpec) -> Key:
+    """Of a trial with a prior."""
+    value = trial.without_paths()
+    cell = [value["task"], value["method"], value["regularisers"]]
+    return Key(_text(cell), _text([value["prior"], trial.prior_fingerprint]))
+
+
+def expected(designs: Iterable[Design], trials: Iterable[TrialSpec]) -> Expected:
+    """The priors of designs, and those of trials that ran, however they ended."""
+    found: dict[str, dict[str, str]] = {}
+    for design in (*designs, design_of(trials)):
+        for cell in design.cells:
+            own = found.setdefault(_text([cell.task, cell.method, cell.regularisers]), {})
+            for prior in cell.priors:
+                own.setdefault(_text([prior.entry, prior.files]), prior.called)
+    return found
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, sort_keys=True)

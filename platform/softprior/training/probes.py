@@ -1,0 +1,299 @@
+"""Probes of a finished prompt: what it does without some of its vectors, and as words.
+
+Only vectors that stand beside tokens' embeddings are probed: those in front of the text at block 0 that stay
+in the sequence (`soft`, and `deep` with `token_level: keep`, whose deeper vectors stay as they are). Cut
+vectors enter through a norm and keys turn with their position, so no token is near them as they are stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from softprior.assets.tokens import Tokenizer, vocabulary_ids
+from softprior.errors import UserError
+from softprior.inputs.specs import Probe, TrialSpec
+from softprior.liveness import alive
+from softprior.models.protocol import FrozenLM
+from softprior.prompt import Batch, Place, Prompt, collate
+from softprior.results.folder import StudyFolder
+from softprior.results.posteriors import load_posterior
+from softprior.results.provenance import SOURCES
+from softprior.results.records import Probed, Projection, Record, Removal, save_record
+from softprior.seeding import torch_generator
+from softprior.statistics.geometry import nearest
+from softprior.tasks.batching import evaluation_batches
+from softprior.tasks.prepare import PreparedSplit
+from softprior.training.also import NEVER
+from softprior.training.checkpoint import Progress
+from softprior.training.evaluation import Evaluator
+from softprior.training.events import Phase, Report
+from softprior.training.failure import TrialFailedError, require_finite
+from softprior.training.source import vocabulary
+
+EXAMPLES = 64
+"""Most test examples of a probe."""
+
+DRAWS = 5
+"""Draws of removed vectors, and of random tokens."""
+
+SHARE = 4
+"""One vector of so many is removed."""
+
+NEIGHBOURS = 10
+"""The nearest token whose distance says how near a vector is to the vocabulary."""
+
+PASSES: Mapping[Probe, int] = {"removal": 5 + DRAWS, "projection": 3 * (2 + DRAWS)}
+"""Times that each example goes forward: losses of prompts, and two more for each comparison."""
+
+ELSEWHERE = (
+    "no vectors stand beside the tokens' embeddings; use the method soft, or deep with token_level: keep"
+)
+ALONE = "a prompt of one vector has none to remove; use more tokens"
+
+
+def probed_place(places: Iterable[Place]) -> Place | None:
+    """The place whose vectors are probed, if there is one."""
+    return next((p for p in places if p.block == 0 and p.kind == "residual" and p.after == "keep"), None)
+
+
+def probes_of(spec: TrialSpec) -> tuple[Probe, ...]:
+    """The probes of a trial, each once; a baseline has no prompt."""
+    return tuple(dict.fromkeys(spec.evaluation.probes)) if spec.training is not None else ()
+
+
+def unprobed(spec: TrialSpec, record: Record) -> tuple[Probe, ...]:
+    """The probes that a finished trial does not have yet."""
+    have = {one.probe for one in record.probes if one.error is None}
+    return tuple(probe for probe in probes_of(spec) if probe not in have)
+
+
+class Lacking(NamedTuple):
+    """A probe that a finished trial has no result of, and why."""
+
+    probe: Probe
+    reason: str
+
+
+def lacking(record: Record) -> list[Lacking]:
+    """The probes that a finished trial should have and does not.
+
+    Args:
+        record: with the spec that its study has now, which may name fewer probes than an earlier one did.
+    """
+    if record.status != "finished":
+        return []
+    said = {one.probe: one.error for one in record.probes}
+    return [Lacking(probe, said.get(probe) or NEVER) for probe in unprobed(record.spec, record)]
+
+
+def not_probed(spec: TrialSpec, record: Record, reason: str) -> Record:
+    """The record of a finished trial that should have been probed and was not."""
+    return _with(record, spec, [_lost(probe, reason) for probe in unprobed(spec, record)])
+
+
+def _with(record: Record, spec: TrialSpec, new: Sequence[Probed]) -> Record:
+    """The record with further probes, without the reasons of those that it need not have any longer."""
+    wanted = probes_of(spec)
+    kept = [one for one in record.probes if one.error is None or one.probe in wanted]
+    probes = {one.probe: one for one in (*kept, *new)}
+    spec = record.spec.model_copy(update={"evaluation": spec.evaluation})
+    return record.model_copy(update={"probes": tuple(probes.values()), "spec": spec})
+
+
+def _lost(probe: Probe, reason: str) -> Probed:
+    return Probed(probe=probe, error=reason, sources=SOURCES)
+
+
+@dataclass(frozen=True)
+class Prober:
+    """Probes the final prompt of one trial.
+
+    Attributes:
+        spec: the trial.
+        host, tokenizer: the frozen model.
+        evaluator: of the trial, whose rows may have an instruction in front.
+        test: its test split.
+    """
+
+    spec: TrialSpec
+    host: FrozenLM
+    tokenizer: Tokenizer
+    evaluator: Evaluator
+    test: PreparedSplit
+
+    def at_end(
+        self, initial: Prompt, final: Prompt, progress: Progress, report: Report
+    ) -> tuple[Probed, ...]:
+        """All probes of a trial that has just been trained."""
+        wanted = probes_of(self.spec)
+        if not wanted:
+            return ()
+        with progress.meter.phase("probes"):
+            return self.measure_all(wanted, initial, final, progress.step, report)
+
+    def measure_all(
+        self, probes: Sequence[Probe], initial: Prompt, final: Prompt, step: int, report: Report
+    ) -> tuple[Probed, ...]:
+        """The result of each probe, or why there is none; reports each as it begins."""
+        found = []
+        for probe in probes:
+            report(Phase(step, f"probing: {probe}"))
+            found.append(self.measure(probe, initial, final, step))
+        return tuple(found)
+
+    def measure(self, probe: Probe, initial: Prompt, final: Prompt, step: int) -> Probed:
+        """The result of one probe, or why there is none.
+
+        Args:
+            initial: the untrained sample.
+            step: of the trained prompt, for errors.
+        """
+        place = probed_place(final)
+        if place is None:
+            return Probed(probe=probe, skipped=ELSEWHERE, sources=SOURCES)
+        if probe == "removal" and len(final[place]) < 2:
+            return Probed(probe=probe, skipped=ALONE, sources=SOURCES)
+        make: Callable[[Place, Prompt, Prompt, int], Removal | Projection]
+        make = self.removal if probe == "removal" else self.projection
+        try:
+            found = make(place, initial, final, step)
+        except (UserError, TrialFailedError) as error:
+            return _lost(probe, str(error))
+        except Exception as error:  # such as memory: the trial itself is finished
+            return _lost(probe, f"{type(error).__name__}: {error}")
+        return Probed(probe=probe, found=found, examples=self._count, sources=SOURCES)
+
+    def extend(self, record: Record, folder: StudyFolder, report: Report) -> Record:
+        """Probes a finished trial from its saved posterior, as far as it was not probed yet."""
+        wanted = unprobed(self.spec, record)
+        if not wanted:
+            return record
+        try:
+            saved = load_posterior(folder.posterior(record.id))
+        except UserError as error:
+            found: Sequence[Probed] = [_lost(probe, str(error)) for probe in wanted]
+        else:
+            found = self.measure_all(wanted, saved.initial, saved.final, len(record.steps), report)
+        extended = _with(record, self.spec, found)
+        save_record(folder.record(record.id), extended)
+        return extended
+
+    def removal(self, place: Place, initial: Prompt, final: Prompt, step: int) -> Removal:
+        """Losses without the nearest, the farthest and random vectors of a place.
+
+        Random ones depend on the trial's seed alone, so that priors lose the same vectors.
+        """
+        count = len(final[place])
+        removed = max(1, count // SHARE)
+        order = nearness(final[place], vocabulary(self.host, self.tokenizer)).argsort(stable=True)
+        near, far = order[:removed], order[-removed:]
+
+        def without(rows: Int[Tensor, "K"]) -> float:
+            kept = torch.ones(count, dtype=torch.bool).index_fill(0, rows, False)
+            return self._loss({**final, place: final[place][kept]}, step)
+
+        def put_back(rows: Int[Tensor, "K"]) -> float:
+            vectors = final[place].index_copy(0, rows, initial[place].to(final[place])[rows])
+            return self._loss({**final, place: vectors}, step)
+
+        draws = [torch.randperm(count, generator=self._drawn("removal", i))[:removed] for i in range(DRAWS)]
+        random = tuple(map(without, draws))
+        return Removal(
+            removed=removed,
+            loss=self._loss(final, step),
+            near=without(near),
+            far=without(far),
+            random=sum(random) / DRAWS,
+            random_draws=random,
+            near_untrained=put_back(near),
+            far_untrained=put_back(far),
+        )
+
+    def projection(self, place: Place, initial: Prompt, final: Prompt, step: int) -> Projection:
+        """Outputs under the nearest tokens, those of the untrained sample, and random tokens.
+
+        Random ones depend on the trial's seed alone.
+        """
+        table = vocabulary(self.host, self.tokenizer)
+        distances, own = (found[:, 0] for found in nearest(final[place], table))
+        start = nearest(initial[place], table)[1][:, 0]
+        count = (len(final[place]),)
+
+        def told(rows: Int[Tensor, "P"]) -> tuple[float, float, float]:
+            prompt = {**final, place: table[rows].to(final[place])}
+            return self._loss(prompt, step), *self._compared(final, prompt, step)
+
+        draws = [
+            told(torch.randint(len(table), count, generator=self._drawn("projection", i)))
+            for i in range(DRAWS)
+        ]
+        loss, divergence, agreement = told(own)
+        untrained = told(start)
+        random = tuple(sum(column) / DRAWS for column in zip(*draws, strict=True))
+        ids = vocabulary_ids(self.tokenizer, self.host.info().vocabulary)
+        return Projection(
+            distance=float(distances.mean()),
+            tokens=tuple(ids[i] for i in own.tolist()),
+            loss=loss,
+            divergence=divergence,
+            agreement=agreement,
+            untrained_loss=untrained[0],
+            untrained_divergence=untrained[1],
+            untrained_agreement=untrained[2],
+            random_loss=random[0],
+            random_divergence=random[1],
+            random_agreement=random[2],
+        )
+
+    @property
+    def _count(self) -> int:
+        return min(EXAMPLES, self.spec.evaluation.examples, len(self.test))
+
+    @cached_property
+    def _batches(self) -> list[Batch]:
+        rows = [self.evaluator.prefixed(self.test.row(i)) for i in range(self._count)]
+        lengths = [len(row.tokens) for row in rows]
+        return [
+            collate([rows[i] for i in indices])
+            for indices in evaluation_batches(lengths, self.spec.evaluation.batch)
+        ]
+
+    @property
+    def _labels(self) -> int:
+        return sum(int(batch.labels.sum()) for batch in self._batches)
+
+    def _drawn(self, probe: Probe, draw: int) -> torch.Generator:
+        assert self.spec.seed is not None
+        return torch_generator(self.spec.seed, "probe", probe, draw)
+
+    def _loss(self, prompt: Prompt, step: int) -> float:
+        total = 0.0
+        for batch in self._batches:
+            total += float(self.host.loss(prompt, batch).nll.double().sum())
+            alive()
+        require_finite(step, "loss of a probe", total)
+        return total / self._labels
+
+    def _compared(self, one: Prompt, other: Prompt, step: int) -> tuple[float, float]:
+        """Mean divergence and share of agreement over label tokens."""
+        divergence, agree = 0.0, 0
+        for batch in self._batches:
+            found = self.host.compare(one, other, batch)
+            alive()
+            divergence += float(found.divergence.double().sum())
+            agree += int(found.agree.sum())
+        require_finite(step, "divergence of a probe", divergence)
+        return divergence / self._labels, agree / self._labels
+
+
+def nearness(vectors: Float[Tensor, "P H"], tokens: Float[Tensor, "V H"]) -> Float[Tensor, "P"]:
+    """Euclidean distance of each vector to its tenth nearest token."""
+    distances: Tensor = nearest(vectors, tokens, min(NEIGHBOURS, len(tokens)))[0][:, -1]
+    return distances
