@@ -11,7 +11,7 @@ from softprior.inputs.specs import TrialSpec
 from softprior.results.records import Record
 
 ENTRIES = "entries"
-"""Key of study.json: every entry once, with what is shown of it; by trial its entries' numbers, and probes."""
+"""Key of study.json: every entry once, with what is shown of it; by trial, its entries and its probes."""
 
 
 def entries_of(trials: Iterable[TrialSpec]) -> dict[str, Any]:
