@@ -16,7 +16,7 @@ from softprior.studies.describe import closing_notes, extending
 from softprior.studies.estimate import total_cost
 from softprior.studies.plan import Plan, plan_study
 from softprior.studies.runner import work_of
-from softprior.studies.table import write_table
+from softprior.studies.table import write_study, write_table
 from softprior.tracking.contents import once
 from softprior.training.also import current
 from tests.builders import SUMS, Finished, study_file
@@ -137,6 +137,7 @@ def test_rows_of_several_tasks_are_told_apart_by_name(tmp_path: Path, finished_s
     rows[record.also[0].task.canonical()] = own[:3]
     save_examples(folder.examples(trial.id), trial.id, rows)
     save_record(folder.record(trial.id), record.model_copy(update={"examples": 13}))
+    write_study(folder, plan)
     found = Results(folder.root).examples
     assert found[found.trial == trial.id].groupby("task").size().to_dict() == {
         "arithmetic(modules=[mul])": 3,
