@@ -56,7 +56,12 @@ def overall(study: Study) -> list[Overall]:
     if len(names) < 2 or len(seeds) < SEEDS:
         return []
     losses = np.array([_losses(cells, name, seeds) for name in names])
-    nothing, pairs = np.array(list(map(_nothing, cells))), len(seeds) ** 2 * len(cells)
+    nothing = np.array(list(map(_nothing, cells)))
+    gains = losses.mean(1).min(0) < nothing  # of the priors and seeds that are scored, which may be fewer
+    if not gains.any():
+        return []
+    cells = [cell for cell, gain in zip(cells, gains, strict=True) if gain]
+    losses, nothing, pairs = losses[..., gains], nothing[gains], len(seeds) ** 2 * len(cells)
     best = losses.mean(1).min(0)
     found = []
     for i, name in enumerate(names):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import resource
+import sys
 import tempfile
 import time
 from multiprocessing import get_context
@@ -43,6 +44,8 @@ def main() -> None:
         maker = get_context("spawn").Process(target=_study, args=(Path(root), options.trials))
         maker.start()
         maker.join()
+        if maker.exitcode:
+            sys.exit(f"the study could not be made (status {maker.exitcode})")
         folder = StudyFolder(Path(root) / "large")
         before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
         start = time.monotonic()

@@ -15,6 +15,7 @@ from rich.console import Console
 from jobs.exits import FINISHED, status_of
 from jobs.screen import screen, tell
 from jobs.stopping import Stop, how_to_go_on, stoppable
+from softprior.errors import UserError
 from softprior.inputs.labels import by_number, counted
 from softprior.inputs.specs import StudySpec
 from softprior.library.studies import load_study, look, plan, run, study_folder, use_code
@@ -195,7 +196,13 @@ def _evidence(planned: Plan | SearchPlan, results: str) -> list[str]:
 
     if isinstance(planned, SearchPlan):
         return []
-    return [f"  {line}" for line in evidence(planned, StudyFolder(study_folder(planned.study, results)))]
+    try:
+        lines = evidence(planned, StudyFolder(study_folder(planned.study, results)))
+    except UserError:
+        raise
+    except Exception as error:  # a forecast; trials run without it
+        lines = [f"note: what the seeds can show could not be computed ({type(error).__name__}: {error})"]
+    return [f"  {line}" for line in lines]
 
 
 def _announce(console: Console, planned: Plan | SearchPlan, work: Work, results: str) -> None:
@@ -227,7 +234,7 @@ def _found(planned: Plan | SearchPlan, work: Work) -> list[str]:
 
 
 def _extended(planned: Plan | SearchPlan, work: Work) -> list[str]:
-    """The line about finished trials that are measured on other tasks, if there are any."""
+    """The line about finished trials that are measured on other tasks or probed, if there are any."""
     from softprior.studies.describe import extending
 
     trials = [record.spec for record in work.extended.values()]

@@ -21,8 +21,8 @@ def why_lost(priors: list[str]) -> str:
     """Why a claim about all priors is undecided without some of them, and what helps."""
     what, has = by_number(len(priors), "prior", "priors"), by_number(len(priors), "has", "have")
     return (
-        f"the planned {what} {', '.join(priors)} {has} no finished trial here; see why these trials did not "
-        "finish and run them again"
+        f"the planned {what} {', '.join(priors)} {has} no usable trial here; see what is wrong with these "
+        "trials and run them again"
     )
 
 

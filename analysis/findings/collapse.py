@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.distance import cdist
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, rms
+from analysis.findings.common import NO_POSTERIORS, ONE_SEED, SEEDS, Judged, about, rms
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Direction
 from analysis.findings.study import Cell, Run, Study
@@ -95,6 +95,8 @@ def evidence(study: Study) -> list[Evidence]:
             ]
             if len(side.runs) < SEEDS:
                 found.append(replace(known, missing=f"the prior {ONE_SEED}"))
+            elif any(run.id not in study.posteriors for run in side.runs.values()):
+                found.append(replace(known, missing=NO_POSTERIORS))
             elif len(tables) < len(side.runs):
                 reason = "no vectors stand beside the tokens' embeddings; use the method soft"
                 found.append(replace(known, missing=reason))

@@ -26,6 +26,7 @@ FALLING = 0.1
 """Share of the fall of the training loss that its last quarter may have at most, once training has ended."""
 
 ONE_SEED = "has fewer than two seeds with both sides; add seeds"
+NO_POSTERIORS = "posteriors of its trials are not in the folder; copy them there, or run the study again"
 
 
 class Judged(NamedTuple):

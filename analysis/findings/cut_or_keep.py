@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from analysis.findings.common import Judged, equal
+from analysis.findings.common import Judged, equal, pair
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Equal
 from analysis.findings.study import Cell, Side, Study
@@ -33,7 +33,8 @@ def evidence(study: Study) -> list[Evidence]:
             reason = "no two methods differ in token_level alone"
             found.append(Evidence(where=cell.where, missing=f"{reason}; add deep with cut and with keep"))
         for both in pairs:
-            own = Cell(cell.where, {name: cell.sides[name] for name in both}, cell.baseline)
+            where = cell.where if len(pairs) == 1 else f"{cell.where} · {pair(*both)}"
+            own = Cell(where, {name: cell.sides[name] for name in both}, cell.baseline)
             found.append(equal(study, own, both))
     return found
 

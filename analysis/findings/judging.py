@@ -38,20 +38,25 @@ def judge(study: Study, claims: Sequence[Judged] = JUDGED) -> tuple[Finding, ...
 
     p-values are corrected by Holm over all tests of the planned claims, and over all exploratory ones.
     A claim whose study lacks what it needs is undecided, with the reason. What changes when seeds and priors
-    are left out that were added after the first results is exploratory.
+    are left out that were added after the first results is exploratory. The tests that were planned in its
+    place still count in the correction of the planned ones, which would otherwise become easier by additions.
     """
     runs, words = ([], "") if study.design is None else added(study.runs, study.design)
-    cases = []
+    cases: list[Case] = []
+    replaced: list[Case] = []
     for judged in claims:
         as_planned = {one.where: one for one in judged.evidence(replace(study, runs=runs))} if words else {}
         for evidence in judged.evidence(study):
             rests = words if words and not alike(evidence, as_planned.get(evidence.where)) else ""
             exploratory = bool(rests) or not planned(study, judged.claim)
             cases.append(case(judged, evidence, exploratory)._replace(added=rests))
+            if rests and evidence.where in as_planned and planned(study, judged.claim):
+                replaced.append(case(judged, as_planned[evidence.where]))
     found = []
     for exploratory in (False, True):
         own = [one for one in cases if one.exploratory == exploratory]
-        raw = [test.p for one in own for test in one.tests]
+        family = own if exploratory else [*own, *replaced]
+        raw = [test.p for one in family for test in one.tests]
         corrected = iter(holm(np.array(raw)).tolist())
         found += [finding(one, [next(corrected) for _ in one.tests], len(raw)) for one in own]
     order = {judged.claim.name: i for i, judged in enumerate(claims)}

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, pair, rms, still_falls
+from analysis.findings.common import NO_POSTERIORS, ONE_SEED, SEEDS, Judged, pair, rms, still_falls
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Direction
 from analysis.findings.study import Cell, Run, Study
@@ -57,8 +57,10 @@ def _evidence(study: Study, cell: Cell, a: str, b: str) -> tuple[Evidence, list[
     seeds = sorted(sides[0].runs.keys() & sides[1].runs.keys())
     pairs = [(sides[0].runs[seed], sides[1].runs[seed]) for seed in seeds]
     runs = [both for both in pairs if all(run.id in study.posteriors for run in both)]
-    if len(runs) < SEEDS:
+    if len(pairs) < SEEDS:
         return replace(known, missing=f"the pair {ONE_SEED}"), []
+    if len(runs) < SEEDS:
+        return replace(known, missing=NO_POSTERIORS), []
     places = [place for place in _places(study, runs[0][0]) if place in _places(study, runs[0][1])]
     if not places:
         reason = "no place has two vectors that can be compared as stored (cut ones enter through a norm)"
@@ -75,7 +77,10 @@ def _evidence(study: Study, cell: Cell, a: str, b: str) -> tuple[Evidence, list[
     twins = {
         i: (study.twins[one.id], study.twins[other.id])
         for i, (one, other) in enumerate(runs)
-        if one.id in study.twins and other.id in study.twins
+        if one.id in study.twins
+        and other.id in study.twins
+        and study.twins[one.id].id in study.posteriors
+        and study.twins[other.id].id in study.posteriors
     }
     moved = _ratios(study, list(twins.values()), scales) if twins else ()
     differences = [float(ratios[i] - value) for i, value in zip(twins, moved, strict=True)]

@@ -18,15 +18,16 @@ def plan_claims(folder: StudyFolder, work: Work) -> None:
     Whoever has seen results can no longer plan: what such a study shows beyond its plan stays exploratory. A
     search has no design, as it proposes its trials on the way.
     """
-    if seen(folder):
+    if work.superseded or seen(folder):
         return
     plan: dict[str, object] = {CLAIMS: {claim.name: claim.rule for claim in JUDGED}}
     if len(work.trials) == work.total:
         plan[DESIGN] = design_of(work.trials).model_dump(mode="json")
-    header = read_header(folder.study)
+    header = {key: value for key, value in read_header(folder.study).items() if key != DESIGN}
     write_json(folder.study, header | plan)
 
 
 def seen(folder: StudyFolder) -> bool:
     """Whether a trial has left results, of this plan or of an earlier one; failed ones have none."""
-    return any(load_record(path).status != "failed" for path in listed(folder.records, "*.json"))
+    paths = [*listed(folder.records, "*.json"), *listed(folder.earlier.records, "*.json")]
+    return any(load_record(path).status != "failed" for path in paths)

@@ -43,8 +43,9 @@ class Posteriors(Mapping[str, Posterior]):
             self.lost[trial] = str(error)
             raise KeyError(trial) from None
         moments = (found.initial, found.final, *found.snapshots.values())
-        self._room -= sum(vectors.nbytes for moment in moments for vectors in moment.values())
-        if self._room > 0:
+        size = sum(vectors.nbytes for moment in moments for vectors in moment.values())
+        if size <= self._room:
+            self._room -= size
             self._known[trial] = found
         return found
 

@@ -1,7 +1,7 @@
 """Intervals over seeds of numbers that are no plain means: the jackknife leaves out each seed in turn.
 
 A seed is left out everywhere at once, in all tasks and priors, as its trials share their random numbers. The
-number is computed anew each time, with everything in it that the seeds decide, such as which prior is best.
+number is computed anew each time, which prior is best included; what was chosen before stays, as rates are.
 """
 
 from __future__ import annotations

@@ -151,8 +151,8 @@ def test_a_prior_that_fails_everywhere_leaves_quality_undecided(
                     path.unlink()
         (found,) = judge(read_studies([str(folder.root)]).study, (BY_NAME["quality"],))
         assert found.verdict == "undecided"
-        assert found.reason == "the planned prior fitted has no finished trial here"
-        assert found.settle == "see why these trials did not finish and run them again"
+        assert found.reason == "the planned prior fitted has no usable trial here"
+        assert found.settle == "see what is wrong with these trials and run them again"
 
 
 def of(study: Study, name: str) -> tuple[Finding, ...]:
@@ -177,12 +177,12 @@ def test_the_numbers_of_a_lost_prior_stay_but_do_not_decide() -> None:
     (found,) = of(replace(whole, runs=left), "quality")
     assert found.verdict == "undecided"
     assert found.primary is not None
-    assert "because the planned prior vocabulary has no finished trial here;" in found.sentence
+    assert "because the planned prior vocabulary has no usable trial here;" in found.sentence
     (cell,) = replace(whole, runs=left).cells("prior")
     assert lost(cell, whole.expected) == ["vocabulary"]
     one = [run for run in left if run.axes["prior"] == "isotropic"]
     (found,) = of(replace(whole, runs=one), "quality")
-    assert found.reason == "the planned priors fitted, vocabulary have no finished trial here"
+    assert found.reason == "the planned priors fitted, vocabulary have no usable trial here"
 
 
 def test_findings_that_rest_on_added_seeds_are_exploratory() -> None:
@@ -213,6 +213,35 @@ def test_findings_that_do_not_rest_on_an_added_prior_stay_planned() -> None:
     assert alone[0].primary is not None
     assert memory[0].primary is not None
     assert np.array_equal(alone[0].primary.value, memory[0].primary.value)
+
+
+def test_additions_do_not_make_the_correction_of_what_stays_planned_easier() -> None:
+    """Of two tasks one gets more seeds; the other's findings are corrected over the planned tests of both."""
+    study = planned(simulated(Truth(priors=PRIORS, rates=(0.01,))), seeds=9, priors=2)
+    before = of(replace(study, runs=[r for r in study.runs if r.axes["prior"] != "vocabulary"]), "memory")
+    after = of(study, "memory")
+    assert before[0].primary is not None
+    assert after[0].primary is not None
+    assert after[0].primary.adjusted >= before[0].primary.adjusted
+
+
+def test_a_study_that_sets_results_aside_keeps_its_plan(finished_study: Finished, tmp_path: Path) -> None:
+    """They were seen, wherever they are now."""
+    folder = started(finished_study, tmp_path)
+    old = header(folder)["claims"] | {"quality": "another rule"}
+    folder.study.write_text(json.dumps(header(folder) | {"claims": old}))
+    folder.earlier.records.mkdir(parents=True)
+    for trial in finished_study.records:
+        folder.record(trial).rename(folder.earlier.record(trial))
+    plan_claims(folder, work(finished_study))
+    assert header(folder)["claims"] == old
+
+
+def test_posteriors_that_are_not_there_are_the_reason() -> None:
+    study = replace(simulated(Truth(priors=PRIORS, rates=(0.01,))), posteriors={}, planned=RULES)
+    for name in ("memory", "collapse"):
+        for found in of(study, name):
+            assert found.reason == "posteriors of its trials are not in the folder"
 
 
 def test_files_without_a_design_are_judged_as_before() -> None:

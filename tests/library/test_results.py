@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from analysis.findings.reading import read
@@ -149,6 +150,9 @@ def test_a_study_from_before_study_json_had_entries_has_the_labels_of_its_table(
     found = Results(folder.root)
     assert labels([record.spec for record in found.records.values()]) == dict(found.labels)
     assert "sums · short · near · 0.05 · seed 0" in found.labels.values()
+    table = pq.read_table(folder.table)
+    pq.write_table(table.drop([name for name in table.column_names if name.endswith("_label")]), folder.table)
+    assert len(Results(folder.root).records) == len(found.records), "from before entries had labels"
     folder.table.write_bytes(b"PAR1")
     assert "arithmetic · soft · fitted · 0.05 · seed 0" in Results(folder.root).labels.values()
 

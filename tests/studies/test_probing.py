@@ -91,6 +91,10 @@ def test_wrong_probes_get_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         planned(tmp_path, ["removal"], methods=[{"prefix": {"tokens": 4}}])
     assert str(error.value) == f"small.yaml: evaluation.probes: in prompts of prefix {ELSEWHERE}"
+    with pytest.raises(
+        UserError, match="a prompt of one vector has none to remove; use more tokens, or leave"
+    ):
+        planned(tmp_path, ["removal"], methods=[{"soft": {"tokens": 1}}])
 
 
 def test_methods_that_are_left_out_are_named(tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ class Names:
 def labels_of(table: pd.DataFrame) -> dict[tuple[str, str], str]:
     """What a trials.parquet says of each entry, by axis and canonical text."""
     found: dict[tuple[str, str], str] = {}
+    if "task_label" not in table:  # of a study from before entries had labels
+        return found
     for axis in ("task", "method", "prior"):
         known = table[[f"{axis}_parameters", f"{axis}_label"]].dropna().drop_duplicates()
         found |= {(f"{axis}s", text): label for text, label in known.itertuples(index=False)}

@@ -47,11 +47,16 @@ class Components:
 
     def task(self, trial: TrialSpec) -> Task:
         """The task of a trial."""
-        return self.tasks[trial.task.canonical()]
+        return self.task_of(trial.task)
 
     def others(self, trial: TrialSpec) -> list[Task]:
         """The other tasks that a trial is measured on."""
-        return [self.tasks[entry.canonical()] for entry in other_tasks(trial)]
+        return [self.task_of(entry) for entry in other_tasks(trial)]
+
+    def task_of(self, entry: Entry) -> Task:
+        """The task of an entry, which in a search may be between those that were planned."""
+        known = self.tasks.get(entry.canonical())
+        return TASKS.component(entry) if known is None else known
 
     def method(self, trial: TrialSpec) -> Method:
         """The method of a trial, which in a search may be between those that were planned."""

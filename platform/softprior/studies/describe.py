@@ -74,7 +74,7 @@ def _twins(trials: Sequence[TrialSpec]) -> list[str]:
     they = by_number(len(twins), "repeats a trial", "repeat trials")
     return [
         f"{counted(len(twins), 'twin')} among them {they} of the first seed from a start moved by "
-        f"{twins[0].twin:g} of each vector's norm: what comes out apart is rounding, amplified by training"
+        f"{twins[0].twin:g} of each vector's norm: what differs at the end is rounding, amplified by training"
     ]
 
 

@@ -7,7 +7,7 @@ from softprior.inputs.specs import StudySpec
 from softprior.methods import METHODS
 from softprior.prompt import Shape
 from softprior.studies.parts import Parts
-from softprior.training.probes import ELSEWHERE, probed_place
+from softprior.training.probes import ALONE, ELSEWHERE, probed_place
 
 
 def probe_notes(study: StudySpec, parts: Parts, shape: Shape | None, where: str) -> list[str]:
@@ -25,4 +25,6 @@ def probe_notes(study: StudySpec, parts: Parts, shape: Shape | None, where: str)
         return ["no method has a trained prompt, so evaluation.probes has no effect"]
     if len(left) == len(trained):
         raise UserError(f"{where}: evaluation.probes: in prompts of {names} {ELSEWHERE}")
+    if "removal" in study.evaluation.probes and all(method.count() < 2 for method in trained):
+        raise UserError(f"{where}: evaluation.probes: {ALONE}, or leave out removal")
     return [f"evaluation.probes leaves out prompts of {names}, where {ELSEWHERE}"] if left else []

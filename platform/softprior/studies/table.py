@@ -163,8 +163,8 @@ def write_study(folder: StudyFolder, plan: Planned) -> None:
 def write_table(folder: StudyFolder, plan: Planned, records: dict[str, Record]) -> None:
     """Writes trials.parquet; trials that have not ended have the status `pending`."""
     known, shown = labels(plan.trials), axes(plan.trials)
-    also = dict.fromkeys(entry.canonical() for t in plan.trials for entry in t.evaluation.also)
-    read = [plan.components.tasks[text] for text in also]
+    also = {entry.canonical(): entry for t in plan.trials for entry in t.evaluation.also}
+    read = [plan.components.task_of(entry) for entry in also.values()]
     others = names(map(TASKS.entry, read))  # the names that `columns` gives them
     tasks, alone = {_task_key(t): plan.components.task(t) for t in plan.trials}, _alone(plan, records)
     rows = []

@@ -152,7 +152,8 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
         facts = environment(time.monotonic() - started)
         record = failed(spec, reason, facts, trial.progress if trial else None)
     else:
-        record = not_extended(spec, before, reason)
+        # Read again: scores on some tasks may have been saved before the next one failed.
+        record = not_extended(spec, load_record(folder.record(spec.id)), reason)
     try:
         save_record(folder.record(spec.id), record)
     except (OSError, UserError):  # the driver tries again, and says so if it cannot either

@@ -56,6 +56,8 @@ def left_out(spec: TrialSpec, record: Record, untold: bool) -> bool:
 def extend(trial: Trial, record: Record, report: Report) -> Record:
     """Measures a finished trial from its saved posterior; its own numbers stay as they are."""
     record = trial.others.extend(record, trial.folder, report)
+    if not probes.unprobed(trial.spec, record):  # a prober reads the trial's own task, which may be gone
+        return record
     return trial.prober.extend(record, trial.folder, report)
 
 

@@ -23,7 +23,7 @@ NOT_FINITE = "an objective is not finite"
 
 
 class Proposals(Searcher, Observer):
-    """Hands out trials: what a kill left over, baselines, what Optuna proposes, what is measured further.
+    """Hands out trials: what a kill left over, baselines, what is measured further, what Optuna proposes.
 
     It learns of ends as an observer of the study, not through Tune's `on_trial_complete`: that is called
     before a trial whose process died has its record, and without a record of a trial that raised.
