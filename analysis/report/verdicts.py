@@ -48,10 +48,11 @@ def section(findings: Sequence[Finding], reason: str) -> Section:
 def _table(findings: Sequence[Finding]) -> Table:
     return Table(
         caption="What the study says about each claim. A number is a difference or ratio as the claim "
-        "defines it (docs/findings.md), the mean over seeds. p-values are of the comparison that decides: "
-        "raw, then corrected over all tests of the study's list, or of all exploratory claims (Holm). Planned "
-        "are the claims in the study's list when it started; all others are exploratory, and so is what rests on "
-        "seeds or priors that were added after the first results.",
+        "defines it (docs/findings.md), the mean over seeds. p-values are of the comparison that "
+        "decides: raw, then corrected over all tests of the study's list, or of all exploratory "
+        "claims (Holm). Planned are the claims in the study's list when it started; all others "
+        "are exploratory, and so is what rests on seeds or priors that were added after the first "
+        "results.",
         columns=COLUMNS,
         rows=tuple(_row(finding) for finding in findings),
         numbers=frozenset({6, 7}),
