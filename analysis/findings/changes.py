@@ -11,10 +11,15 @@ from softprior.inputs.labels import by_number
 
 def lost(cell: Cell, priors: Expected) -> list[str]:
     """The priors that were planned in a cell and have no finished trial there."""
-    keys = [key_of(run.record.spec) for run in _runs(cell)]
-    here = {key.prior for key in keys}
-    known = {key.cell for key in keys}
-    return [name for one in known for key, name in priors.get(one, {}).items() if key not in here]
+    here = {key_of(run.record.spec).prior for run in _runs(cell)}
+    return [name for one in _cells(cell) for key, name in priors.get(one, {}).items() if key not in here]
+
+
+def lost_reference(cell: Cell, priors: Expected) -> list[str]:
+    """The first of a cell's planned priors, which others are compared with, if none of it has finished."""
+    gone = lost(cell, priors)
+    firsts = [next(iter(own.values())) for own in (priors.get(key, {}) for key in _cells(cell)) if own]
+    return [name for name in firsts if name in gone]
 
 
 def why_lost(priors: list[str]) -> str:
@@ -49,6 +54,10 @@ def added(runs: Iterable[Run], design: Design) -> tuple[list[Run], str]:
     parts = [f"{by_number(len(seeds), 'seed', 'seeds')} {', '.join(map(str, seeds))}"] if seeds else []
     parts += [f"{by_number(len(new), 'prior', 'priors')} {', '.join(new)}"] if new else []
     return kept, " and ".join(parts) or ("other trials" if others else "")
+
+
+def _cells(cell: Cell) -> set[str]:
+    return {key_of(run.record.spec).cell for run in _runs(cell)}
 
 
 def _runs(cell: Cell) -> list[Run]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from analysis.findings.changes import lost_reference, why_lost
 from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, by_example, noise, pair
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Differ
@@ -47,7 +48,13 @@ def evidence(study: Study) -> list[Evidence]:
             examples = by_example(cell, [(first, name) for name in others], study.texts)
             missing = "" if enough else f"every pair {ONE_SEED}"
             rounding = noise(study, cell.sides.values(), number)
-            found.append(replace(known, numbers=enough, missing=missing, examples=examples, noise=rounding))
+            gone = lost_reference(cell, study.expected)
+            guard = why_lost(gone) if gone else ""
+            found.append(
+                replace(
+                    known, numbers=enough, missing=missing, guard=guard, examples=examples, noise=rounding
+                )
+            )
     return found
 
 

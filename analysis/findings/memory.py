@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
+from analysis.findings.changes import lost_reference, why_lost
 from analysis.findings.common import NO_POSTERIORS, ONE_SEED, SEEDS, Judged, pair, rms, still_falls
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Direction
@@ -42,7 +43,9 @@ def evidence(study: Study) -> list[Evidence]:
             found.append(Evidence(where=cell.where, missing="the study has one prior here; add another"))
         own = [_evidence(study, cell, name, first) for name in others]
         noise = rms(difference for _, differences in own for difference in differences)
-        found += [replace(known, noise=noise) for known, _ in own]
+        gone = lost_reference(cell, study.expected)
+        guard = {"guard": why_lost(gone)} if gone else {}
+        found += [replace(known, noise=noise, **guard) for known, _ in own]
     return found
 
 

@@ -185,6 +185,17 @@ def test_the_numbers_of_a_lost_prior_stay_but_do_not_decide() -> None:
     assert found.reason == "the planned priors fitted, vocabulary have no usable trial here"
 
 
+def test_no_other_prior_takes_the_place_of_a_lost_first_one() -> None:
+    study = simulated(Truth(priors=PRIORS, rates=(0.01,)))
+    left = [run for run in study.runs if run.axes["prior"] != "isotropic"]
+    for name in ("memory", "forgetting"):
+        (found,) = of(replace(planned(study, 9, 3), runs=left), name)
+        assert (found.verdict, found.reason) == (
+            "undecided",
+            "the planned prior isotropic has no usable trial here",
+        )
+
+
 def test_findings_that_rest_on_added_seeds_are_exploratory() -> None:
     study = planned(simulated(Truth(priors=PRIORS, rates=(0.01,))), seeds=7, priors=3)
     (found,) = of(study, "quality")
