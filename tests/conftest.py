@@ -74,7 +74,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Libraries that stay are not looked through again and again: a tenth of the suite's time."""
+    """Libraries that stay are not looked through again and again: 4% to 8% of processor time."""
     gc.collect()
     gc.freeze()
 
