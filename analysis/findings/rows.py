@@ -129,11 +129,15 @@ def forgetting(runs: Sequence[Run], baselines: Mapping[str, Record]) -> dict[str
 
 
 def texts(record: Record) -> dict[tuple[str, str], TaskScore]:
-    """The running texts that a trial was measured on, by task and by fingerprint of their data."""
+    """Running texts that a trial was measured on and its study names, by task and fingerprint of the data.
+
+    Records keep the scores of tasks that a study no longer names; trials that it got since lack them.
+    """
+    named = {entry.canonical() for entry in record.spec.evaluation.also}
     return {
         (other.task.canonical(), other.fingerprint): other
         for other in record.also
-        if other.task.name == RUNNING_TEXT and other.score is not None
+        if other.task.name == RUNNING_TEXT and other.score is not None and other.task.canonical() in named
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +30,9 @@ WITHOUT = 3.0
 """Loss on running text without a prompt."""
 
 
+OLD = TEXT.model_copy(update={"params": {**TEXT.params, "length": 77}})
+
+
 def on_text(record: Record, loss: float, fingerprint: str = "text") -> Record:
     """The record, measured on running text and on a task that is none."""
     score = Score(step=6, loss=loss, accuracy=None, examples=4, tokens=40)
@@ -37,7 +41,10 @@ def on_text(record: Record, loss: float, fingerprint: str = "text") -> Record:
         TaskScore(task=other, fingerprint="sums", score=score.model_copy(update={"loss": 9.0}), sources="s"),
         TaskScore(task=TEXT, fingerprint=fingerprint, score=score, sources="s"),
     )
-    return record.model_copy(update={"also": also})
+    evaluation = record.spec.evaluation.model_copy(update={"also": (other, TEXT)})
+    return record.model_copy(
+        update={"also": also, "spec": record.spec.model_copy(update={"evaluation": evaluation})}
+    )
 
 
 def table_of(rows: list[ExampleRow]) -> pa.Table:
@@ -90,6 +97,13 @@ def test_forgetting_is_the_loss_on_running_text_with_the_prompt_less_the_loss_wi
     assert forgotten(runs, {}) == {}, "without the baseline nothing is known"
     changed = [replace(runs[0], record=on_text(runs[0].record, 3.5, "another text")), runs[1]]
     assert forgotten(changed, baselines)["forgetting"].keys() == {runs[1].id}
+    dropped = {
+        task: baseline.model_copy(
+            update={"also": (*baseline.also, baseline.also[1].model_copy(update={"task": OLD}))}
+        )
+        for task, baseline in baselines.items()
+    }
+    assert forgotten(runs, dropped)["forgetting"] == found, "a text that the study no longer names is none"
 
 
 def test_claims_take_the_numbers_of_probes(finished_study: Finished) -> None:
@@ -133,6 +147,9 @@ def test_intervals_for_other_examples_are_those_of_paired_rows(
         save_record(path, on_text(record, loss).model_copy(update={"test": test, "examples": 14}))
         entries = {record.spec.task.canonical(): drawn, TEXT.canonical(): text}
         save_examples(folder.examples(record.id), record.id, entries)
+    header = json.loads(folder.study.read_text(encoding="utf-8"))
+    del header["entries"]  # which name no other task; records then say which tasks they were measured on
+    folder.study.write_text(json.dumps(header), encoding="utf-8")
     study = read_studies([str(folder.root)]).study
     for judged, table in ((quality.JUDGED, study.examples), (forgetting.JUDGED, study.texts)):
         (found,) = judge(study, (judged,))
