@@ -44,8 +44,8 @@ def evidence(study: Study) -> list[Evidence]:
         own = [_evidence(study, cell, name, first) for name in others]
         noise = rms(difference for _, differences in own for difference in differences)
         gone = lost_reference(cell, study.expected)
-        guard = {"guard": why_lost(gone)} if gone else {}
-        found += [replace(known, noise=noise, **guard) for known, _ in own]
+        reason = why_lost(gone) if gone else ""
+        found += [replace(known, noise=noise, guard=reason or known.guard) for known, _ in own]
     return found
 
 
