@@ -50,7 +50,6 @@ def test_sums_of_the_test_split_are_not_trained_on_in_any_order() -> None:
     assert not trained & tested
 
 
-@pytest.mark.faults  # ten seconds, and only another recipe can break it
 @pytest.mark.network("wikipedia-106")
 def test_articles_that_the_language_task_tests_on_are_not_trained_on() -> None:
     splits = Language().splits()

@@ -426,3 +426,22 @@ def test_numbers_of_other_code_get_a_run_of_their_own(ended, uri: str) -> None:
     experiment = client.get_experiment_by_name("softprior/small").experiment_id
     models = client.search_logged_models([experiment], f"params.prior = '{trained.prior.name}'")
     assert [model.source_run_id for model in models] == [after[trained.id].info.run_id]
+
+
+def test_a_password_in_the_address_reaches_neither_the_database_nor_the_artifacts(
+    finished_study: Finished, tmp_path: Path, uri: str
+) -> None:
+    folder = finished_study.copy(tmp_path)
+    plan = finished_study.plan
+    tracking = plan.study.tracking.model_copy(update={"uri": "https://me:hunter2@example.org/mlflow"})
+    plan = plan._replace(study=plan.study.model_copy(update={"tracking": tracking}))
+    write_study(folder, plan)
+    tracker = MlflowTracker(uri, plan.study, plan.trials, folder)
+    tracker.close(finished_study.records)
+    assert tracker.problem is None
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"study.json", "mlflow.db"} <= {path.name for path in kept}
+    assert [path.name for path in kept if b"example.org" in path.read_bytes()], (
+        "the rest of the address is told"
+    )
+    assert [path for path in kept if b"hunter2" in path.read_bytes()] == []

@@ -44,7 +44,7 @@ DRAWS = 5
 """Draws of removed vectors, and of random tokens."""
 
 SHARE = 4
-"""One vector of so many is removed."""
+"""The removal probe removes one vector in this many, and at least one."""
 
 NEIGHBOURS = 10
 """The nearest token whose distance says how near a vector is to the vocabulary."""
