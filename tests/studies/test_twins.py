@@ -78,6 +78,11 @@ def test_a_dry_run_counts_twins_and_does_not_count_them_as_seeds(tmp_path: Path)
     assert any(
         "2 twins among them repeat trials of the first seed from a start moved by 1e-06" in s for s in said
     )
+    assert not any("understate" in line for line in said)
+    half = describe(planned(file, "evaluation.twin=true", "model={id: tiny, dtype: bfloat16}"), 40)
+    assert any(
+        "note: in bfloat16 the model rounds far more than that: twins understate it" in s for s in half
+    )
     seeds = evidence(plan, StudyFolder(tmp_path))
     assert seeds == evidence(planned(file), StudyFolder(tmp_path))
     assert seeds[0].startswith("2 seeds: comparing two priors can give p = 0.5")

@@ -72,10 +72,13 @@ def _twins(trials: Sequence[TrialSpec]) -> list[str]:
     if not twins:
         return []
     they = by_number(len(twins), "repeats a trial", "repeat trials")
-    return [
+    lines = [
         f"{counted(len(twins), 'twin')} among them {they} of the first seed from a start moved by "
         f"{twins[0].twin:g} of each vector's norm: what differs at the end is rounding, amplified by training"
     ]
+    if twins[0].dtype != "float32":
+        lines.append(f"note: in {twins[0].dtype} the model rounds far more than that: twins understate it")
+    return lines
 
 
 def _every(plan: Plan) -> list[str]:
