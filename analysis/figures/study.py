@@ -76,7 +76,7 @@ def figures_of(reading: Reading) -> Iterator[tuple[str, Figure]]:
             f"figures show {len(cells)} of {counted(len(every), 'combination')} of task, method and "
             f"regularisers (the first {PANELS} with at most {PRIORS} priors)"
         )
-        warnings.warn(left, LeftOutWarning, stacklevel=2)
+        _left_out(left)
     if not cells:
         return
     for name, draw in (_of_all(study, cells, looks) | _of_each(study, cells, looks)).items():
@@ -84,10 +84,14 @@ def figures_of(reading: Reading) -> Iterator[tuple[str, Figure]]:
             figure = draw()
         except Exception as error:  # the results are complete, whatever their figures lack
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            warnings.warn(f"the figure {name} is left out: {reason}", LeftOutWarning, stacklevel=2)
+            _left_out(f"the figure {name} is left out: {reason}")
             continue
         if figure is not None:
             yield name, figure
+
+
+def _left_out(what: str) -> None:
+    warnings.warn(what, LeftOutWarning, stacklevel=3)
 
 
 def _of_all(study: Study, cells: Sequence[Cell], looks: Looks) -> dict[str, Draw]:
@@ -107,6 +111,8 @@ def _of_all(study: Study, cells: Sequence[Cell], looks: Looks) -> dict[str, Draw
 
     def transfer() -> Figure | None:
         known = transfer_of(study)
+        if len(known) > PANELS:
+            _left_out(f"transfer shows {PANELS} of {counted(len(known), 'combination')} of prior and method")
         return draw_transfer(known[:PANELS]) if known else None
 
     return {
@@ -125,6 +131,8 @@ def _of_each(study: Study, cells: Sequence[Cell], looks: Looks) -> dict[str, Dra
     """Figures of single cells."""
     found: dict[str, Draw] = {}
     shown = cells[:FILES]
+    if len(cells) > len(shown):
+        _left_out(f"figures of single combinations are drawn of the first {FILES} of {len(cells)}")
 
     @cache
     def equal() -> dict[str, Finding]:

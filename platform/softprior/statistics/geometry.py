@@ -12,6 +12,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+PART = 2**22
+"""Most numbers of a table that are in float64 at once: 32 MB."""
+
 
 def distance_moved(initial: Float[Tensor, "P D"], final: Float[Tensor, "P D"]) -> Float[Tensor, "P"]:
     """The Euclidean distance each vector has moved."""
@@ -59,7 +62,19 @@ def participation_ratio(vectors: Float[Tensor, "P D"]) -> float:
 def nearest(
     vectors: Float[Tensor, "P D"], table: Float[Tensor, "V D"], count: int = 1
 ) -> tuple[Float[Tensor, "P K"], Int[Tensor, "P K"]]:
-    """Euclidean distances to the nearest rows of a table, and those rows' indices."""
-    indices = torch.cdist(vectors.double(), table.double()).topk(count, largest=False).indices
+    """Euclidean distances to the nearest rows of a table, and those rows' indices.
+
+    The table is taken part by part: the vocabulary of a large model in float64 has gigabytes.
+    """
+    exact = vectors.double()
+    rows = max(1, PART // table.shape[1])
+    found, at = [], []
+    for start in range(0, len(table), rows):
+        part = torch.cdist(exact, table[start : start + rows].double())
+        near = part.topk(min(count, part.shape[1]), largest=False)
+        found.append(near.values)
+        at.append(near.indices + start)
+    order = torch.cat(found, 1).topk(count, largest=False).indices
+    indices = torch.cat(at, 1).gather(1, order)
     # cdist takes products, which cancel: a row far from the origin would be 1e-4 away from itself.
-    return (vectors.double()[:, None] - table.double()[indices]).norm(dim=2), indices
+    return (exact[:, None] - table[indices].double()).norm(dim=2), indices
