@@ -9,9 +9,11 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from analysis.connectivity import Connectivity
 from analysis.figures.palette import LINE, look
 from analysis.figures.settings import band_text
 from analysis.figures.style import NORMAL, PAGE, key, page
+from analysis.findings.study import Cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,19 +38,62 @@ class Path:
         return float(max(0.0, (mean - chord).max()))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Connected:
+    """The paths of one cell.
+
+    Attributes:
+        nothing: loss without a prompt, in nats.
+        examples: number of test examples behind each loss.
+    """
+
+    where: str
+    paths: tuple[Path, ...]
+    nothing: float
+    examples: int
+
+
+def connected_of(found: Connectivity, cell: Cell) -> Connected | None:
+    """The lines between a cell's posteriors; None without any.
+
+    Lines between posteriors that the study does not choose any longer are left out.
+    """
+    here = {run.id for side in cell.sides.values() for run in side.runs.values()}
+    lines = [line for line in found.lines if all(trial in here for pair in line.trials for trial in pair)]
+    if not lines:
+        return None
+    paths = tuple(
+        Path(name=line.name, seeds=line.seeds, at=np.array(line.at), losses=np.array(line.losses))
+        for line in lines
+    )
+    return Connected(where=cell.where, paths=paths, nothing=lines[0].nothing, examples=found.examples)
+
+
+def draw_connected(found: Connected, width: float = PAGE / 2) -> Figure:
+    """`draw_connectivity` of a cell."""
+    return draw_connectivity(found.paths, found.nothing, width, found.where, found.examples)
+
+
 def draw_connectivity(
-    paths: Sequence[Path], nothing: float | None = None, width: float = PAGE / 2, where: str = ""
+    paths: Sequence[Path],
+    nothing: float | None = None,
+    width: float = PAGE / 2,
+    where: str = "",
+    examples: int | None = None,
 ) -> Figure:
     """All pairs in one panel, with their barriers in the key.
 
     Args:
         nothing: loss without a prompt.
+        examples: number of test examples.
     """
     caption = (
         "Loss of the prompts on the line between two posteriors, vector by vector: "
         f"{band_text([path.seeds for path in paths])}. In brackets, the barrier: how far the mean rises "
         "above the line between its ends."
     )
+    if examples is not None:
+        caption += f" The first {examples} test examples; exploratory."
     if nothing is not None:
         caption += " Dotted: no prompt."
     keys = [

@@ -8,7 +8,10 @@ from functools import cache, partial
 
 from matplotlib.figure import Figure
 
+from analysis.connectivity import Connectivity, load_connectivity
+from analysis.figures.attention import attention_of, draw_attention
 from analysis.figures.components import components_of, draw_components
+from analysis.figures.connectivity import connected_of, draw_connected
 from analysis.figures.equivalence import draw_equivalence, equivalence_of
 from analysis.figures.forgetting import draw_forgetting, forgetting_of
 from analysis.figures.learning_curves import curves_of, draw_curves
@@ -16,6 +19,7 @@ from analysis.figures.losses import draw_losses, losses_of
 from analysis.figures.moved import draw_moved, moved_of
 from analysis.figures.palette import Looks
 from analysis.figures.posterior_maps import draw_posterior_map, posterior_map_of
+from analysis.figures.prior_samples import draw_samples, samples_of
 from analysis.figures.radii import draw_radii, radii_of
 from analysis.figures.rates import draw_rates, rate_map_of
 from analysis.figures.settings import looks_of
@@ -79,7 +83,7 @@ def figures_of(reading: Reading) -> Iterator[tuple[str, Figure]]:
         _left_out(left)
     if not cells:
         return
-    for name, draw in (_of_all(study, cells, looks) | _of_each(study, cells, looks)).items():
+    for name, draw in (_of_all(study, cells, looks) | _of_each(reading, cells, looks)).items():
         try:
             figure = draw()
         except Exception as error:  # the results are complete, whatever their figures lack
@@ -109,6 +113,10 @@ def _of_all(study: Study, cells: Sequence[Cell], looks: Looks) -> dict[str, Draw
         known = [own for cell in cells if (own := forgetting_of(study, cell)) is not None]
         return draw_forgetting(known, looks=looks) if known else None
 
+    def attention() -> Figure | None:
+        known = [own for cell in cells if (own := attention_of(cell)) is not None]
+        return draw_attention(known, looks=looks) if known else None
+
     def transfer() -> Figure | None:
         known = transfer_of(study)
         if len(known) > PANELS:
@@ -123,12 +131,14 @@ def _of_all(study: Study, cells: Sequence[Cell], looks: Looks) -> dict[str, Draw
         "rates": lambda: draw_rates([rate_map_of(cell) for cell in cells]),
         "forgetting": forgetting,
         "transfer": transfer,
+        "attention": attention,
         "radii": radii,
     }
 
 
-def _of_each(study: Study, cells: Sequence[Cell], looks: Looks) -> dict[str, Draw]:
+def _of_each(reading: Reading, cells: Sequence[Cell], looks: Looks) -> dict[str, Draw]:
     """Figures of single cells."""
+    study = reading.study
     found: dict[str, Draw] = {}
     shown = cells[:FILES]
     if len(cells) > len(shown):
@@ -150,10 +160,30 @@ def _of_each(study: Study, cells: Sequence[Cell], looks: Looks) -> dict[str, Dra
         known = posterior_map_of(study, cell)
         return None if known is None else draw_posterior_map(known, looks=looks)
 
+    def rate_maps(cell: Cell) -> Figure | None:
+        known = posterior_map_of(study, cell, rates="all")
+        return None if known is None else draw_posterior_map(known, looks=looks)
+
+    def samples(cell: Cell) -> Figure | None:
+        known = samples_of(study, cell)
+        return None if known is None else draw_samples(known, looks=looks)
+
+    @cache
+    def lines() -> Connectivity | None:
+        return load_connectivity(reading.folder)
+
+    def connectivity(cell: Cell) -> Figure | None:
+        measured = lines()
+        known = None if measured is None else connected_of(measured, cell)
+        return None if known is None else draw_connected(known)
+
     for name, draw in (
         ("equivalence", equivalence),
         ("components", components),
         ("posterior-map", posterior_map),
+        ("posterior-rates", rate_maps),
+        ("prior-samples", samples),
+        ("connectivity", connectivity),
     ):
         for i, cell in enumerate(shown):
             file = f"{name}-{i + 1}" if len(shown) > 1 else name

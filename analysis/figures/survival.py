@@ -56,7 +56,9 @@ class Survival:
 def survival_of(cell: Cell) -> Survival | None:
     """Label tokens until each seed was first validated at the loss of claim 4 or below.
 
-    If some trial did not count them, all times of the cell are in optimizer steps. None where there is no such loss: without a baseline, or where no prompt is better than none.
+    If some trial did not count them, all times of the cell are in optimizer steps.
+
+    None where there is no such loss: without a baseline, or where no prompt is better than none.
     """
     target = level(cell)
     if target is None:
@@ -77,8 +79,8 @@ def draw_survival(cells: Sequence[Survival], width: float = PAGE, looks: Looks |
     censored = sum(int((~group.reached).sum()) for group in every)
     caption = (
         f"Share of {seeds_text(group.seeds for group in every)} that has not yet reached the validation loss "
-        f"in the title (Kaplan-Meier), against {' or '.join(units)} of training. The loss is half way from no "
-        f"prompt to the best prior's last one. {CHOSEN} "
+        f"in the title (Kaplan-Meier), against {' or '.join(units)} of training. The loss is half way from "
+        f"no prompt to the best prior's last one. {CHOSEN} "
         f"Ticks: training ended before ({censored} of {sum(len(g.times) for g in every)} trials)."
     )
     looks = looks_for((group.prior for group in every), looks)

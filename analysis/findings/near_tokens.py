@@ -31,9 +31,9 @@ CLAIM = Claim(
     metrics="what is removed",
     formerly=(
         "Of each prior: supported if both numbers are above zero, so that the near ones are missed less "
-        "(corrected p of the sign-flip test at most 0.05 and a 95% interval above zero), contradicted if both "
-        "are below zero in the same way. If one is above and the other below, it depends on the metric; if "
-        "one does not decide, it is undecided.",
+        "(corrected p of the sign-flip test at most 0.05 and a 95% interval above zero), contradicted if "
+        "both are below zero in the same way. If one is above and the other below, it depends on the metric; "
+        "if one does not decide, it is undecided.",
     ),
 )
 

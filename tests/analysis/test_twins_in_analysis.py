@@ -35,7 +35,8 @@ from softprior.library.results import Results
 from softprior.prompt import Place
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Posterior, load_posterior
-from softprior.results.records import Probed, Record, Removal, StepPoint, load_record, save_record
+from softprior.results.probed import Probed, Removal
+from softprior.results.records import Record, StepPoint, load_record, save_record
 from softprior.results.sanity import Check
 from tests.builders import Finished, with_seeds
 

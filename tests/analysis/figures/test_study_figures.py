@@ -67,7 +67,16 @@ def made(finished: Finished, *trials: tuple[str, float, int, float, float]) -> C
     return found
 
 
-ALL = ["test-loss", "learning-curves", "survival", "moved-over-reach", "rates", "radii", "posterior-map"]
+ALL = [
+    "test-loss",
+    "learning-curves",
+    "survival",
+    "moved-over-reach",
+    "rates",
+    "radii",
+    "posterior-map",
+    "prior-samples",
+]
 
 
 def test_a_study_is_drawn_whole_in_place_of_an_earlier_one(
@@ -96,6 +105,7 @@ def test_a_missing_posterior_leaves_out_its_figures_alone(finished_study: Finish
     assert [str(warning.message).split(" is left out")[0] for warning in told] == [
         "the figure radii",
         "the figure posterior-map",
+        "the figure prior-samples",
     ]
     assert names == ALL[:5]
 
@@ -144,7 +154,9 @@ def test_a_study_that_is_running_has_the_looks_of_the_whole(finished_study: Fini
     assert alone != whole[name], "it was the look of a study with this prior alone"
 
 
-def test_what_figures_leave_out_of_many_combinations_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_figures_leave_out_of_many_combinations_is_said(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
     methods = [Entry(name="soft", params={"tokens": n}) for n in range(1, 6)]
     study = simulated(Truth(rates=(0.01,), seeds=2, methods=methods))
     matrix = Transfer(trained=(), tested=(), change=np.zeros((0, 0)), spread=np.zeros((0, 0)), seeds=2)
@@ -154,7 +166,7 @@ def test_what_figures_leave_out_of_many_combinations_is_said(monkeypatch: pytest
     with pytest.warns(LeftOutWarning, match="transfer shows 6 of 7 combinations of prior and method"):
         assert _of_all(study, study.cells(), {})["transfer"]() == 6
     with pytest.warns(LeftOutWarning, match="single combinations are drawn of the first 4 of 5"):
-        assert "posterior-map-4" in _of_each(study, study.cells(), {})
+        assert "posterior-map-4" in _of_each(replace(reading, study=study), study.cells(), {})
 
 
 def test_survival_counts_steps_where_some_trials_count_no_tokens() -> None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
-import pytest
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from softprior.errors import UserError
 from softprior.models.blocks import Blocks
 from softprior.models.protocol import FrozenLM
 from softprior.prompt import Prompt
-from softprior.testing.hosts.closeness import assert_close
+from softprior.testing.hosts.closeness import assert_close, assert_refused
 from softprior.testing.hosts.examples import example_batch, example_prompts, texts
 from softprior.testing.literal import literal_logits
 
@@ -28,7 +26,7 @@ def check_attention(host: FrozenLM, oracle: nn.Module) -> None:
         assert found.tokens.tolist() == batch.labels.sum(1).tolist()
         for row, text in enumerate(texts(batch)):
             labels = batch.labels[row, : len(text)].nonzero().squeeze(1)
-            whole = _weights(oracle, prompt, text)
+            whole = literal_attention(oracle, prompt, text)
             for block, weights in enumerate(whole):
                 front = weights.shape[1] - len(text)
                 own = weights[labels - 1 + weights.shape[0] - len(text)].sum(0)
@@ -40,7 +38,7 @@ def check_attention(host: FrozenLM, oracle: nn.Module) -> None:
     assert float(nothing.prompt.abs().max()) == float(nothing.first.abs().max()) == 0
 
 
-def _weights(oracle: Any, prompt: Prompt, text: list[int]) -> list[Float[Tensor, "T S"]]:
+def literal_attention(oracle: Any, prompt: Prompt, text: list[int]) -> list[Float[Tensor, "T S"]]:
     """The weights of every block, means over heads, of one row with what stands in front of it."""
     found: list[Tensor] = []
     with ExitStack() as hooks:
@@ -54,5 +52,4 @@ def _weights(oracle: Any, prompt: Prompt, text: list[int]) -> list[Float[Tensor,
 
 def check_no_attention(host: FrozenLM, oracle: nn.Module) -> None:  # noqa: ARG001
     """A host whose predictions do not look at the prompt says so."""
-    with pytest.raises(UserError, match="an encoder reads the prompt"):
-        host.attention(None, example_batch(host.info()))
+    assert_refused(host.attention, None, example_batch(host.info()))
