@@ -46,6 +46,7 @@ def _connect(options: argparse.Namespace) -> int:
     # torch and matplotlib, which --help should not wait for.
     from analysis.connectivity import measure, require_sizes, save_connectivity
     from analysis.figures.connectivity import connected_of, draw_connected
+    from analysis.figures.settings import looks_of
     from analysis.figures.style import save
     from analysis.findings.reading import read_studies
     from softprior.inputs.specs import ModelSpec
@@ -60,11 +61,11 @@ def _connect(options: argparse.Namespace) -> int:
     model = validate(ModelSpec, reading.header["spec"]["model"], "study.json")
     found = measure(reading, load_local(model), print, options.seeds, options.points)
     print(f"losses    {save_connectivity(reading.folder, found)}")
-    target = reading.folder.root / "figures" / "connectivity"
+    target, looks = reading.folder.root / "figures" / "connectivity", looks_of(reading)
     for i, cell in enumerate(reading.study.cells("prior"), start=1):
         known = connected_of(found, cell)
         if known is not None:
-            print(f"figure    {save(draw_connected(known), target / f'{i}.png')}")
+            print(f"figure    {save(draw_connected(known, looks=looks), target / f'{i}.png')}")
             for path in known.paths:
                 print(f"{cell.where}, {path.name}: barrier {path.barrier():.3f} nats")
     print(f"python -m jobs.report {options.folder} adds the figures to the report")

@@ -34,7 +34,7 @@ BEHIND = 600
 
 PERPLEXITY = 30.0
 
-MEAN = "Cross: the mean of what lies behind."
+MEAN = "Cross: the mean of each kind that lies behind."
 
 
 @dataclass(frozen=True, kw_only=True)

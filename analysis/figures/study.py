@@ -175,7 +175,7 @@ def _of_each(reading: Reading, cells: Sequence[Cell], looks: Looks) -> dict[str,
     def connectivity(cell: Cell) -> Figure | None:
         measured = lines()
         known = None if measured is None else connected_of(measured, cell)
-        return None if known is None else draw_connected(known)
+        return None if known is None else draw_connected(known, looks=looks)
 
     for name, draw in (
         ("equivalence", equivalence),

@@ -76,6 +76,7 @@ def test_the_lines_of_a_study_are_drawn_and_kept(
     connected = connected_of(found, cell)
     assert connected is not None
     (path,) = connected.paths
+    assert path.prior == "fitted"
     assert path.losses.tolist() == [list(found.lines[0].losses[0])]
     figure = draw_connected(connected)
     assert "The first 10 test examples; exploratory." in caption_of(figure)

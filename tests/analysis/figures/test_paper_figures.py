@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from analysis.figures.activation_maps import activation_maps, behind_of
+from analysis.figures.attention import attention_of, draw_attention
 from analysis.figures.posterior_maps import draw_posterior_map, posterior_map_of
 from analysis.figures.prior_samples import draw_samples, samples_of
 from analysis.figures.style import COLUMN, caption_of
@@ -20,11 +21,25 @@ from jobs import maps
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry
 from softprior.prompt import Place
+from softprior.results.probed import Attended, Probed
 from softprior.statistics.store import SiteStatistics, save_statistics
 from tests.analysis.figures.overlaps import assert_no_overlap
 from tests.builders import Finished
 
 AT = Place(0)
+LOOKED = Attended(
+    prompt=0.3,
+    prompt_first=0.2,
+    text_first=0.1,
+    even=0.25,
+    untrained_prompt=0.4,
+    untrained_prompt_first=0.35,
+    untrained_text_first=0.1,
+    without_text_first=0.5,
+    blocks=((0.2, 0.1, 0.0), (0.4, 0.3, 0.2)),
+    untrained_blocks=((0.5, 0.3, 0.0), (0.3, 0.4, 0.2)),
+)
+
 PRIORS = [Entry(name="isotropic", params={"scale": 0.01 * i}) for i in range(1, 5)]
 
 
@@ -46,7 +61,34 @@ def test_each_rate_has_a_panel_in_one_plane() -> None:
         assert own.loss == run.loss
     figure = draw_posterior_map(found, COLUMN)
     assert "rate with its lowest" not in caption_of(figure)
-    assert "Cross: the mean of what lies behind." in caption_of(figure)
+    assert "Cross: the mean of each kind that lies behind." in caption_of(figure)
+    assert_no_overlap(figure)
+
+
+def test_shares_of_attention_are_means_over_seeds_by_block() -> None:
+    study = simulated(Truth(seeds=2, rates=(0.01,)))
+    assert attention_of(cell_of(study)) is None
+    runs = []
+    for run in study.runs:
+        more = 0.1 * run.seed
+        blocks = tuple((a + more, b, c) for a, b, c in LOOKED.blocks)
+        one = Probed(
+            probe="attention",
+            found=LOOKED.model_copy(update={"blocks": blocks}),
+            examples=10 + run.seed,
+            sources="s",
+        )
+        runs.append(replace(run, record=run.record.model_copy(update={"probes": (one,)})))
+    found = attention_of(cell_of(Study(runs)))
+    assert found is not None
+    assert [own.prior for own in found.priors] == ["isotropic", "fitted"]
+    for own in found.priors:
+        assert own.trained.tolist() == pytest.approx([0.25, 0.45])
+        assert own.untrained.tolist() == pytest.approx([0.5, 0.3])
+        assert own.first.tolist() == pytest.approx([0.1, 0.3])
+    assert (found.even, found.examples) == (0.25, 10)
+    figure = draw_attention([found], COLUMN)
+    assert "10 test examples at least, and 2 seeds (0 to 1)" in caption_of(figure)
     assert_no_overlap(figure)
 
 
