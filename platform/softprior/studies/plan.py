@@ -36,6 +36,7 @@ class Plan(NamedTuple):
 
     Attributes:
         study: the file, as read.
+        spec: the same as JSON, every default written out.
         trials: baselines first, twins last, without repetition.
         notes: settings that have no effect and unrequested additions, one sentence each.
         parts: what the file names.
@@ -44,16 +45,12 @@ class Plan(NamedTuple):
     """
 
     study: StudySpec
+    spec: dict[str, object]
     trials: tuple[TrialSpec, ...]
     notes: tuple[str, ...]
     parts: Parts
     components: Components
     model: KnownModel
-
-    @property
-    def spec(self) -> dict[str, object]:
-        """The file, every default written out."""
-        return self.study.model_dump(mode="json")
 
 
 class Start(NamedTuple):
@@ -92,7 +89,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     notes += _fit_notes(parts, model)
     notes += _carry_notes(parts, model.shape, where)
     notes += _idle_notes(parts, model.shape)
-    notes += probe_notes(study, parts, model.shape, where)
+    notes += probe_notes(study.evaluation.probes, parts.methods, model.shape, where)
     trials: dict[str, TrialSpec] = {}
     components = Components({}, {}, {})
     for named in sorted(parts.methods, key=lambda m: m.trained):
@@ -113,7 +110,8 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     planned = list(trials.values())
     if study.evaluation.twin:
         planned += twins_of(planned, study.seeds[0])
-    return Plan(study, tuple(planned), tuple(notes), parts, components, model)
+    spec = study.model_dump(mode="json")
+    return Plan(study, spec, tuple(planned), tuple(notes), parts, components, model)
 
 
 class Cell(NamedTuple):

@@ -124,11 +124,7 @@ class Trial:
         progress.seconds = before + time.monotonic() - started
         record = self._record(facts, self._geometry(initial, final, optimizer), test, also)
         if optimizer is not None:
-            header: dict[str, object]
-            header = {"trial": self.spec.id, "spec": self.spec.model_dump(mode="json"), "prior": facts}
-            header |= {"model": self.host.info()._asdict(), "environment": record.environment}
-            posterior = Posterior(header, initial, final, progress.snapshots)
-            save_posterior(self.folder.posterior(self.spec.id), posterior)
+            self._save_posterior(initial, final, facts, record.environment)
         with progress.meter.phase("sanity"):
             sanity = self._sanity(final, test)
         cost = progress.meter.cost(0 if optimizer is None else optimizer.values)
@@ -329,6 +325,15 @@ class Trial:
         if progress.step % training.checkpoint == 0 or progress.step == training.steps:
             path = self.folder.checkpoint(self.spec.id)
             save_checkpoint(path, self.spec.id, progress, optimizer.state())
+
+    def _save_posterior(
+        self, initial: Vectors, final: Vectors, facts: object, environment: Mapping[str, object]
+    ) -> None:
+        header: dict[str, object]
+        header = {"trial": self.spec.id, "spec": self.spec.model_dump(mode="json"), "prior": facts}
+        header |= {"model": self.host.info()._asdict(), "environment": environment}
+        posterior = Posterior(header, initial, final, self.progress.snapshots)
+        save_posterior(self.folder.posterior(self.spec.id), posterior)
 
     def _sanity(self, final: Vectors, test: Evaluation) -> tuple[Check, ...]:
         self.report(Phase(self.progress.step, "sanity"))
