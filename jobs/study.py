@@ -13,19 +13,16 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from jobs.exits import FINISHED, status_of
-from jobs.screen import screen, tell
+from jobs.screen import screen
 from jobs.stopping import Stop, how_to_go_on, stoppable
-from softprior.errors import UserError
-from softprior.inputs.labels import by_number, counted
+from softprior.inputs.labels import counted
 from softprior.inputs.specs import StudySpec
 from softprior.library.studies import destination, load_study, plan, run, use_code
-from softprior.results.folder import StudyFolder
-from softprior.studies.again import AGAIN, reused_note
-from softprior.studies.cluster import Cluster, elsewhere
+from softprior.studies.again import AGAIN
+from softprior.studies.cluster import Cluster
 
 if TYPE_CHECKING:
     from softprior.library.studies import Runnable
-    from softprior.studies.components import Components
     from softprior.studies.observers import Work
     from softprior.training.events import Observer
 
@@ -107,17 +104,12 @@ def _main(options: argparse.Namespace, stop: Stop) -> int:
 
 
 def _dry_run(console: Console, planned: Runnable, options: argparse.Namespace) -> int:
-    from softprior.studies.describe import FEW
+    from jobs.beginnings import FEW, tell_dry_run
 
     folder = destination(planned.study, options.results).folder
     planned.require_storage(folder)
     work = planned.look(folder, options.again)
-    lines = planned.described(planned.trials, inf if options.all else FEW)
-    lines += [*_evidence(planned, work, folder), *_at_hand(planned.study)]
-    tell(
-        console,
-        [*lines, *_found(planned.study.name, work), *_kept(planned.study.name, work, planned.components)],
-    )
+    tell_dry_run(console, planned, work, folder, inf if options.all else FEW)
     return FINISHED
 
 
@@ -127,6 +119,7 @@ def _run(
     # These bring in torch, Ray and MLflow; a dry run or a wrong key should not wait for all of them.
     from analysis.figures.illustrator import Illustrator
     from analysis.findings.planning import plan_claims
+    from jobs.beginnings import tell_beginning
     from jobs.endings import tell_end
     from softprior.studies.progress import Watch
     from softprior.studies.runner import InterruptedStudyError
@@ -138,7 +131,7 @@ def _run(
     def listen(work: Work) -> Sequence[Observer]:
         began.append(work)
         plan_claims(to.folder, work)
-        told.extend(_announce(console, planned, work, to.folder))
+        told.extend(tell_beginning(console, planned, work, to.folder))
         stop.orderly = True
         return [
             Illustrator(to.folder, work.trials),
@@ -152,69 +145,6 @@ def _run(
         console.print(f"stopped with {ended}; {how_to_go_on()}", soft_wrap=True)
         raise KeyboardInterrupt from None
     return tell_end(console, results, began[0], told, to.tracking)
-
-
-def _evidence(planned: Runnable, work: Work, folder: StudyFolder) -> list[str]:
-    """What the seeds of a whole study can show, whatever of it is finished; a search tests nothing."""
-    if not work.designed:
-        return []
-    from jobs.evidence import evidence
-
-    try:
-        lines = evidence(planned, folder)
-    except UserError:
-        raise
-    except Exception as error:  # a forecast; trials run without it
-        lines = [f"note: what the seeds can show could not be computed ({type(error).__name__}: {error})"]
-    return [f"  {line}" for line in lines]
-
-
-def _announce(console: Console, planned: Runnable, work: Work, folder: StudyFolder) -> Sequence[str]:
-    """Says what is finished already, and what will run; the notes among that."""
-    for line in _found(planned.study.name, work):
-        console.print(line)
-    lines = planned.described(work.new)
-    if lines:
-        tell(console, [*lines, *_evidence(planned, work, folder)])
-    for line in _kept(planned.study.name, work, planned.components):
-        console.print(line)
-    return planned.notes if lines else ()
-
-
-def _found(name: str, work: Work) -> list[str]:
-    """Lines about what is finished already, and what of it will run again."""
-    again, done = len(work.superseded), len(work.reused)
-    lines = []
-    if again:
-        lines.append(f"study {name}: {counted(again, 'earlier trial')} made by other code will run again")
-    if done:
-        state = "finished" if all(r.status == "finished" for r in work.reused.values()) else "done"
-        of = f"{done} of {counted(work.total, 'trial')} {by_number(done, 'is', 'are')}"
-        lines.append(f"study {name}: {of} {state} already")
-    return lines
-
-
-def _kept(name: str, work: Work, components: Components) -> list[str]:
-    """Lines about finished trials that are measured further, and about results of other code."""
-    from softprior.studies.describe import extending
-
-    lines = [f"study {name}: {extending(work.extended.values(), components)}"] if work.extended else []
-    note = reused_note(work.reused.values(), work.remedy)
-    return lines if note is None else [*lines, note]
-
-
-def _at_hand(study: StudySpec) -> list[str]:
-    """A line about the cluster that the study would run on, if it exists already.
-
-    Raises:
-        UserError: the study could not run on it.
-    """
-    from softprior.studies.describe import at_hand
-
-    if not elsewhere():
-        return []
-    with Cluster(study.resources, study.placement, quiet=True) as cluster:
-        return [f"  {at_hand(cluster.nodes, study)}"]
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ from analysis.findings.judging import judge
 from analysis.findings.simulated import KEEP, PREFIX, SOFT, Truth, simulated
 from analysis.findings.study import Study
 from analysis.inference.permutation import least_p
+from jobs.beginnings import tell_beginning
 from jobs.evidence import claim_tests, evidence
 from jobs.expected import expected
-from jobs.study import _announce
 from softprior.assets.models import KnownModel, known_model
 from softprior.inputs.specs import ModelSpec
 from softprior.inputs.study_files import load_grid
@@ -166,7 +166,7 @@ def test_a_study_that_goes_on_counts_all_its_seeds(finished_study: Finished, tmp
     folder, plan = finished_study.copy(tmp_path), planned(tmp_path, seeds=list(range(6)))
     console = Console(width=200, record=True, file=io.StringIO())
     grid = Grid(*plan)
-    _announce(console, grid, grid.look(folder, again=False), folder)
+    tell_beginning(console, grid, grid.look(folder, again=False), folder)
     said = console.export_text()
     assert "study small: 3 of 13 trials are finished already" in said
     assert "study small: 10 trials on tiny" in said

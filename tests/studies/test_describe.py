@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from jobs.beginnings import FEW
 from softprior.activations.texts import TaskTexts
 from softprior.assets.models import known_model
 from softprior.inputs.specs import ModelSpec, ResourcesSpec
@@ -24,7 +25,7 @@ from softprior.priors.domain import SAMPLE
 from softprior.prompt import Place, Shape
 from softprior.results.records import load_records
 from softprior.statistics.store import SiteStatistics, save_statistics
-from softprior.studies.describe import FEW, at_hand, closing_notes, data_notes, describe
+from softprior.studies.describe import at_hand, closing_notes, data_notes, describe
 from softprior.studies.estimate import total_cost, trials_at_once
 from softprior.studies.fits import Fits, fits
 from softprior.studies.plan import Plan, plan_study

@@ -40,10 +40,6 @@ DRAWS: dict[Pairing, str] = {
 }
 
 
-FEW = 40
-"""Most trials that a dry run lists one by one unless all are requested."""
-
-
 def describe(plan: Plan, most: float = 0) -> list[str]:
     """Lines for the terminal.
 
