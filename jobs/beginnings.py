@@ -1,4 +1,4 @@
-"""What a study or a search prints before it runs: what will run, what that can show, what there is already."""
+"""What a study or a search prints before it runs: what will run, what that can show, and what is there."""
 
 from __future__ import annotations
 
