@@ -30,6 +30,7 @@ class Work:
         extended: records of finished trials that are measured on other tasks or probed now, without being
             trained again, by trial id, with the specs that say so.
         remedy: what running again what other code made would do, if that is more than to run its trials.
+        designed: whether all trials are known before any runs, unlike those of a search.
     """
 
     trials: tuple[TrialSpec, ...]
@@ -38,11 +39,7 @@ class Work:
     total: int
     extended: Mapping[str, Record] = field(default_factory=dict)
     remedy: str = ""
-
-    @property
-    def designed(self) -> bool:
-        """Whether all trials are known before any runs, unlike those of a search."""
-        return len(self.trials) == self.total
+    designed: bool = True
 
     @property
     def reused(self) -> dict[str, Record]:

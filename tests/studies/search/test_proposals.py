@@ -15,6 +15,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from rich.console import Console
 
+from jobs.beginnings import tell_beginning
 from jobs.endings import tell_end
 from jobs.exits import FAILED, FINISHED
 from softprior.errors import UserError
@@ -510,6 +511,19 @@ def test_a_trial_of_a_search_that_was_not_measured_makes_the_status_1(
     assert said[0][0] == FAILED
     assert "note: 3 trials not measured on arithmetic, the first" in said[0][1]
     assert said[1][0] == FINISHED
+
+
+def test_a_search_says_what_it_searches_and_tests_nothing(tmp_path: Path) -> None:
+    """Even once every proposal is known: what was proposed depends on results."""
+    plan, folder = planned(tmp_path, **{**STOPPING, "search": {"trials": 2}}), StudyFolder(tmp_path / "small")
+    plan.add([plan.ends[0], plan.ends[-1]])
+    work = plan.look(folder, again=False)
+    assert (len(work.trials), work.designed) == (work.total, False)
+    console = Console(width=200, record=True, file=io.StringIO())
+    assert tell_beginning(console, plan, work, folder) == plan.notes
+    said = console.export_text()
+    assert "search small: 2 proposals" in said
+    assert "comparing two priors" not in said
 
 
 def test_labels_of_finished_proposals_are_found_without_planning_them(

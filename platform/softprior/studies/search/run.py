@@ -65,7 +65,7 @@ class Searching(SearchPlan):
         }
         whole = {i: record for i, record in kept.items() if i not in extended}
         total = len(self.baselines) + self.search.trials * self.members
-        return Work(self.trials, whole, superseded, total, extended, STARTS_OVER)
+        return Work(self.trials, whole, superseded, total, extended, STARTS_OVER, designed=False)
 
     def run(
         self, folder: StudyFolder, listen: Listen, cluster: Cluster, again: bool = False
