@@ -67,7 +67,7 @@ def followed(run: Callable[[], object], carriers: tuple[type, ...]) -> list[Call
         run()
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
     return list(found)
 
 

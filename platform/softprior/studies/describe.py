@@ -225,8 +225,10 @@ def _unmeasured(records: Iterable[Record]) -> list[str]:
     entries = names(entry for record in records for entry in record.spec.evaluation.also)
     for record in records:
         for wanted, reason in lacking(record):
-            probe = isinstance(wanted, str)
-            what = f"probed ({wanted})" if probe else f"measured on {entries[wanted.canonical()]}"
+            if isinstance(wanted, Entry):
+                what = f"measured on {entries[wanted.canonical()]}"
+            else:
+                what = f"probed ({wanted})"
             found.setdefault(what, []).append((record.spec, reason))
     return [
         f"{counted(len(lost), 'trial')} not {what}, the first {labels([spec])[spec.id]}: {reason}"
