@@ -10,7 +10,8 @@ from softprior.inputs.entries import Entry
 from softprior.inputs.specs import Probe, TrialSpec
 from softprior.results.examples import load_examples, rows_of, save_examples
 from softprior.results.posteriors import load_posterior
-from softprior.results.records import Probed, Record, TaskScore, save_record
+from softprior.results.probed import Probed
+from softprior.results.records import Record, TaskScore, save_record
 from softprior.training import also, probes
 from softprior.training.events import Report
 
