@@ -27,10 +27,11 @@ def test_a_study_that_has_ended_passes_few_places(finished_study: Finished, tmp_
     calls = followed(whole, CARRIERS)
     places = [call.target for call in calls]
     assert "softprior.studies.grid:Grid.run" in places
-    assert len(set(places)) <= 12
-    # Observers are made by whoever runs a study, once the folder is locked.
-    made = "softprior.library.studies:run.<locals>.everyone"
-    assert [call for call in calls if call.up] == [Call("softprior.studies.observers:listening", made)]
+    assert len(set(places)) <= 13
+    # Observers are made by whoever runs a study, once the folder is locked; and a plan knows its file.
+    asked = Call("softprior.studies.table:write_study", "softprior.studies.plan:Plan.spec")
+    made = Call("softprior.studies.observers:listening", "softprior.library.studies:run.<locals>.everyone")
+    assert [call for call in calls if call.up] == [asked, made]
 
 
 def test_functions_around_a_study_count_and_others_do_not(finished_study: Finished) -> None:

@@ -36,7 +36,6 @@ class Plan(NamedTuple):
 
     Attributes:
         study: the file, as read.
-        spec: the same as JSON, every default written out.
         trials: baselines first, twins last, without repetition.
         notes: settings that have no effect and unrequested additions, one sentence each.
         parts: what the file names.
@@ -45,12 +44,16 @@ class Plan(NamedTuple):
     """
 
     study: StudySpec
-    spec: dict[str, object]
     trials: tuple[TrialSpec, ...]
     notes: tuple[str, ...]
     parts: Parts
     components: Components
     model: KnownModel
+
+    @property
+    def spec(self) -> dict[str, object]:
+        """The file, every default written out."""
+        return self.study.model_dump(mode="json")
 
 
 class Start(NamedTuple):
@@ -110,8 +113,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     planned = list(trials.values())
     if study.evaluation.twin:
         planned += twins_of(planned, study.seeds[0])
-    spec = study.model_dump(mode="json")
-    return Plan(study, spec, tuple(planned), tuple(notes), parts, components, model)
+    return Plan(study, tuple(planned), tuple(notes), parts, components, model)
 
 
 class Cell(NamedTuple):
