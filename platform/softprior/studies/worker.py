@@ -15,7 +15,7 @@ from softprior.results.folder import StudyFolder
 from softprior.results.provenance import code
 from softprior.results.records import Record, load_record, save_record
 from softprior.results.storage import Location, location
-from softprior.studies.placement import SharedModel, host_of
+from softprior.studies.hosts import SharedModel, TrialHost, host_of
 from softprior.studies.watchdog import watched
 from softprior.training.events import Event, Failed, Notice, Phase, Validation
 from softprior.training.recognised import own_label
@@ -102,11 +102,9 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
     from ray import tune
 
     from softprior.studies.own_code import OwnCode, require_origins, use_code
-    from softprior.training.corrections import ModelFacts
     from softprior.training.environment import environment
     from softprior.training.extension import extend, lasting, not_extended
     from softprior.training.failure import TrialFailedError, shortage
-    from softprior.training.identity import found_files
     from softprior.training.threads import limit_threads
     from softprior.training.trial import Trial
 
@@ -130,12 +128,7 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
             host_of(ModelSpec.model_validate_json(config["model"]), shared) as given,
         ):
             trial = Trial(spec, given.host, given.tokenizer, given.fingerprint, folder, reporter)
-            _require_same("the model", given.fingerprint, spec.model_fingerprint)
-            known = ModelFacts.of(given.tokenizer, given.host.info())
-            corrections = known.corrections(trial.method, trial.task)
-            _require_same("what is known of the model", ", ".join(corrections), ", ".join(spec.corrections))
-            _require_same("the task's data", trial.task.fingerprint(), spec.data_fingerprint)
-            _require_same("a file of the prior", found_files(spec) or "", spec.prior_fingerprint or "")
+            _require_as_planned(trial, given)
             if before is None:
                 trial.run()
             else:
@@ -166,6 +159,24 @@ def _unexpected(error: Exception, trace: Location) -> str:
     text = hidden("".join(traceback.format_exception(error)))
     write_atomically(trace, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return f"{type(error).__name__}: {hidden(str(error))} (unexpected; please report {trace})"
+
+
+def _require_as_planned(trial: Trial, given: TrialHost) -> None:
+    """Checks that model, data and files are those that the trial's id stands for.
+
+    Raises:
+        UserError: something has changed since, or is another thing on this node.
+    """
+    from softprior.training.corrections import ModelFacts
+    from softprior.training.identity import found_files
+
+    spec = trial.spec
+    _require_same("the model", given.fingerprint, spec.model_fingerprint)
+    known = ModelFacts.of(given.tokenizer, given.host.info())
+    corrections = known.corrections(trial.method, trial.task)
+    _require_same("what is known of the model", ", ".join(corrections), ", ".join(spec.corrections))
+    _require_same("the task's data", trial.task.fingerprint(), spec.data_fingerprint)
+    _require_same("a file of the prior", found_files(spec) or "", spec.prior_fingerprint or "")
 
 
 def _require_same(what: str, found: str, planned: str) -> None:
