@@ -28,7 +28,7 @@ import torch
 from hypothesis import settings
 
 from softprior.assets.cache import VARIABLE, cache_root
-from softprior.assets.catalogue import RegistryFile, catalogue
+from softprior.assets.catalogue import JoinedFile, RegistryFile, catalogue
 from softprior.assets.pip_settings import PipSettings, pip_settings
 
 torch.set_num_threads(1)
@@ -113,11 +113,11 @@ def _use_cache(folder: str | None) -> None:
 def _cached(asset: str) -> bool:
     """Whether an entry of the catalogue is in the cache, converted, extracted, or as it was fetched."""
     entry = (catalogue().models | catalogue().data)[asset]
-    if not isinstance(entry.source, RegistryFile):
+    if not isinstance(entry.source, RegistryFile | JoinedFile):
         return True
     root = cache_root()
     built = [*root.glob(f"models/{asset}-*"), *root.glob(f"data/{asset}-*")]
-    return bool(built) or (root / "downloads" / entry.source.filename).exists()
+    return bool(built) or all((root / "downloads" / file.filename).exists() for file in entry.source.files)
 
 
 @lru_cache(maxsize=1)

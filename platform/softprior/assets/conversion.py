@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from softprior.assets.catalogue import Sizes
 from softprior.assets.checkpoint import first, require_complete, require_content
 from softprior.assets.progress import say
-from softprior.assets.transformers_private import forget_quantisation, gguf_end, gguf_facts
+from softprior.assets.transformers_private import forget_quantisation, gguf_facts, gguf_tensors
 from softprior.errors import UserError
 
 CONVERSION_VERSION = 1
@@ -31,16 +33,16 @@ def check_gguf(path: Path) -> None:
         facts, tensors = gguf_facts(path)
     except (ValueError, KeyError, OverflowError, MemoryError, struct.error) as error:
         raise _unreadable(path, error) from None
-    end = gguf_end(path)
+    stored = gguf_tensors(path)
     family, parts = facts["general.architecture"], facts.get("split.count", 0)
     if parts > 1:
         raise UserError(
             f"{path} is one of {parts} parts of a model; merge them with llama.cpp's "
             "llama-gguf-split --merge and give the resulting file"
         )
-    if end is not None and end > path.stat().st_size:
+    if stored is not None and stored.end > path.stat().st_size:
         raise UserError(
-            f"{path} is truncated: it has {path.stat().st_size:,} of {end:,} bytes; copy it again"
+            f"{path} is truncated: it has {path.stat().st_size:,} of {stored.end:,} bytes; copy it again"
         )
     wanted = [f"blk.{block}." for block in range(facts.get(f"{family}.block_count", 0))]
     missing = [start for start in wanted if not any(name.startswith(start) for name in tensors)]
@@ -49,6 +51,37 @@ def check_gguf(path: Path) -> None:
             f"{path} lacks {len(missing)} of its {len(wanted)} blocks ({first(missing)}); convert the model "
             "again"
         )
+
+
+def gguf_sizes(path: Path) -> Sizes:
+    """The sizes of the model in a GGUF file, from its header, as far as it states them.
+
+    Args:
+        path: a file that `check_gguf` accepts.
+    """
+    facts, _ = gguf_facts(path)
+    stored = gguf_tensors(path)
+    shapes = {} if stored is None else stored.shapes
+
+    def fact(name: str) -> int | None:
+        value = facts.get(f"{facts['general.architecture']}.{name}")
+        return value if type(value) is int else None  # a list where it differs by block
+
+    hidden, heads = fact("embedding_length"), fact("attention.head_count")
+    groups, each = fact("attention.head_count_kv") or heads, fact("attention.key_length")
+    if each is None and hidden is not None and heads:
+        each = hidden // heads
+    table = shapes.get("token_embd.weight")
+    return Sizes(
+        # Tables of rotary frequencies are no weights of the model.
+        parameters=sum(math.prod(shape) for name, shape in shapes.items() if not name.startswith("rope_"))
+        or None,
+        blocks=fact("block_count"),
+        hidden=hidden,
+        keys=groups * each if groups is not None and each is not None else None,
+        positions=fact("context_length"),
+        vocabulary=None if table is None else table[0],
+    )
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

@@ -6,7 +6,7 @@ None of it is promised to stay. `tests/test_private_parts.py` says which part an
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def attention_of(network: Any) -> Any:
@@ -26,15 +26,28 @@ def gguf_facts(path: Path) -> tuple[dict[str, Any], Any]:
     return facts, tensors
 
 
-def gguf_end(path: Path) -> int | None:
-    """Where the last tensor of a GGUF file ends, in bytes; None if a type of numbers is not known."""
+class GgufTensors(NamedTuple):
+    """What a GGUF file's header says about its tensors.
+
+    Attributes:
+        shapes: by name, as torch has them.
+        end: where the last tensor ends, in bytes.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    end: int
+
+
+def gguf_tensors(path: Path) -> GgufTensors | None:
+    """The tensors of a GGUF file, none of which is read; None if a type of numbers is not known."""
     from transformers.integrations.gguf.reader import GgufHeader
 
     try:
         stored = GgufHeader.from_file(str(path))
     except ValueError:
         return None
-    return int(stored.data_start + max((part.offset + part.nbytes for part in stored.tensors), default=0))
+    ends = [stored.data_start + part.offset + part.nbytes for part in stored.tensors]
+    return GgufTensors({part.name: part.shape for part in stored.tensors}, int(max(ends, default=0)))
 
 
 def forget_quantisation(model: Any) -> None:
