@@ -92,6 +92,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     others share one that begins empty and goes with the session. The marker names the entries of the
     catalogue that the test needs: `network("smollm2-135m-instruct-q4_1")`. Such a test is skipped where
     one of them is not in the cache and no registry answers; without a name, where no registry answers.
+    With `fetch=False` it is skipped wherever one is not in the cache.
     """
     marker = item.get_closest_marker("network")
     if marker is None:
@@ -99,6 +100,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     _use_cache(_USERS)
     missing = [asset for asset in marker.args if not _cached(asset)]
+    if missing and not marker.kwargs.get("fetch", True):
+        pytest.skip(f"{' and '.join(missing)} is not in the cache {cache_root()}, and too large for each run")
     if (missing or not marker.args) and not _registry_answers():
         named = f"{' and '.join(missing)} is not in the cache {cache_root()}" if missing else "it fetches"
         pytest.skip(f"{named}, and no package registry answers")

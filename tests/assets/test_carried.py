@@ -12,6 +12,10 @@ from softprior.assets.catalogue import Asset, catalogue
 from softprior.assets.models import known_model, resolve_model
 from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec
+from softprior.methods import METHODS
+from softprior.models.load import load_local
+from softprior.tasks import TASKS
+from softprior.training.corrections import ModelFacts, model_facts
 from tests.assets.gguf_files import write_gguf
 
 GEMMA = "gemma3-270m-q4_k_m"
@@ -86,7 +90,7 @@ def test_a_plan_names_gemmas_terms_and_sizes_without_a_fetch(cache: Path) -> Non
     assert not cache.exists()
 
 
-@pytest.mark.network(GEMMA)
+@pytest.mark.network(GEMMA, fetch=False)
 def test_gemma_has_the_sizes_of_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SOFTPRIOR_CACHE", "PIP_CONFIG_FILE", "PIP_NO_INDEX", "PIP_FIND_LINKS"):
         monkeypatch.delenv(name)
@@ -94,3 +98,7 @@ def test_gemma_has_the_sizes_of_the_catalogue(monkeypatch: pytest.MonkeyPatch) -
     converted = known_model(ModelSpec(id=str(resolve_model(spec).folder)))
     known = known_model(spec)
     assert (known.shape, known.parameters) == (converted.shape, converted.parameters)
+    loaded = load_local(ModelSpec(id=GEMMA, device="cpu"))
+    assert ModelFacts.of(loaded.tokenizer, loaded.host.info()).corrections(
+        METHODS["soft"](), TASKS["arithmetic"]()
+    ) == model_facts(spec, "any").corrections(METHODS["soft"](), TASKS["arithmetic"]())

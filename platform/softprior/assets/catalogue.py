@@ -141,6 +141,7 @@ class Asset(Sizes):
             is one member for each of its files.
         terms: shown wherever the asset is planned with or fetched; None where the licence says everything.
         end: the text of a model's end-of-sequence token.
+        reserved: number of a model's tokens that stand for no text.
     """
 
     about: str
@@ -151,6 +152,7 @@ class Asset(Sizes):
     members: tuple[str, ...] = ()
     terms: Terms | None = None
     end: str | None = None
+    reserved: int = 0
 
     @model_validator(mode="after")
     def _members_of_archives(self) -> Asset:

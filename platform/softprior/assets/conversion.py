@@ -13,7 +13,7 @@ from typing import Any
 from softprior.assets.catalogue import Sizes
 from softprior.assets.checkpoint import first, require_complete, require_content
 from softprior.assets.progress import say
-from softprior.assets.transformers_private import forget_quantisation, gguf_facts, gguf_tensors
+from softprior.assets.transformers_private import forget_quantisation, gguf_header
 from softprior.errors import UserError
 
 CONVERSION_VERSION = 1
@@ -30,19 +30,18 @@ def check_gguf(path: Path) -> None:
     """
     require_content(path)
     try:
-        facts, tensors = gguf_facts(path)
+        facts, tensors, end = gguf_header(path)
     except (ValueError, KeyError, OverflowError, MemoryError, struct.error) as error:
         raise _unreadable(path, error) from None
-    stored = gguf_tensors(path)
     family, parts = facts["general.architecture"], facts.get("split.count", 0)
     if parts > 1:
         raise UserError(
             f"{path} is one of {parts} parts of a model; merge them with llama.cpp's "
             "llama-gguf-split --merge and give the resulting file"
         )
-    if stored is not None and stored.end > path.stat().st_size:
+    if end is not None and end > path.stat().st_size:
         raise UserError(
-            f"{path} is truncated: it has {path.stat().st_size:,} of {stored.end:,} bytes; copy it again"
+            f"{path} is truncated: it has {path.stat().st_size:,} of {end:,} bytes; copy it again"
         )
     wanted = [f"blk.{block}." for block in range(facts.get(f"{family}.block_count", 0))]
     missing = [start for start in wanted if not any(name.startswith(start) for name in tensors)]
@@ -59,9 +58,7 @@ def gguf_sizes(path: Path) -> Sizes:
     Args:
         path: a file that `check_gguf` accepts.
     """
-    facts, _ = gguf_facts(path)
-    stored = gguf_tensors(path)
-    shapes = {} if stored is None else stored.shapes
+    facts, shapes, _ = gguf_header(path)
 
     def fact(name: str) -> int | None:
         value = facts.get(f"{facts['general.architecture']}.{name}")
@@ -74,8 +71,7 @@ def gguf_sizes(path: Path) -> Sizes:
     table = shapes.get("token_embd.weight")
     return Sizes(
         # Tables of rotary frequencies are no weights of the model.
-        parameters=sum(math.prod(shape) for name, shape in shapes.items() if not name.startswith("rope_"))
-        or None,
+        parameters=sum(math.prod(shape) for name, shape in shapes.items() if not name.startswith("rope_")),
         blocks=fact("block_count"),
         hidden=hidden,
         keys=groups * each if groups is not None and each is not None else None,

@@ -146,6 +146,9 @@ def tokenizer_here(model: ModelSpec) -> Tokenizer | None:
         folder = _small_files(model)
         return None if folder is None else read_tokenizer(folder)
     weights = _here(model)
+    asset = catalogue().models.get(model.id)
+    if weights is None and asset is not None and is_here(model):
+        weights = cache_root() / _kept(model.id, asset)
     if weights is None:
         return None
     found: Tokenizer = read_gguf(weights, "tokenizer") if weights.is_file() else read_tokenizer(weights)
