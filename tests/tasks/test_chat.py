@@ -113,9 +113,7 @@ def test_what_a_template_writes_is_no_part_of_the_input(name: str) -> None:
     parts = parts_of(task, example, row, tokenizer)
 
     def read(part: str) -> str:
-        marked = list(zip(row.tokens, parts, strict=True))[
-            :-1
-        ]  # the last token ends the turn, and is no text
+        marked = list(zip(row.tokens, parts, strict=True))[:-1]  # without the end of the turn
         return tokenizer.decode([token for token, own in marked if PARTS[own] == part])
 
     assert read("input") == "A bridge from 1862."
