@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from softprior.errors import UserError
 from softprior.inputs.entries import Entry, Shown
 from softprior.inputs.specs import TrialSpec
 from softprior.results.records import Record
@@ -50,14 +51,20 @@ def as_planned(records: Mapping[str, Record], header: Mapping[str, Any]) -> dict
     found = header.get(ENTRIES)
     if not isinstance(found, dict):
         return {}
-    known = [
-        Entry.model_validate(value["entry"]).shown_as(Shown(**value["shown"])) for value in found["known"]
-    ]
-    return {
-        trial: _with(record, known, found["trials"][trial])
-        for trial, record in records.items()
-        if trial in found["trials"]
-    }
+    try:
+        known = [
+            Entry.model_validate(value["entry"]).shown_as(Shown(**value["shown"])) for value in found["known"]
+        ]
+        return {
+            trial: _with(record, known, found["trials"][trial])
+            for trial, record in records.items()
+            if trial in found["trials"]
+        }
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise UserError(
+            f"study.json is damaged: its '{ENTRIES}' cannot be read ({type(error).__name__}); run the study "
+            "again, which writes it anew"
+        ) from None
 
 
 def _with(record: Record, known: list[Entry], own: Mapping[str, Any]) -> Record:
