@@ -39,7 +39,18 @@ DATED = "{{ '<|im_start|>system\nToday is ' + strftime_now('%d %b %Y') + '.<|im_
 THOUGHT = CHATML.replace(
     "m.content", "('<think>\n\n</think>\n\n' if m.role == 'assistant' else '') + m.content"
 )
-TEMPLATES = {"chatml": CHATML, "begun and trimmed": TRIMMED, "dated": DATED, "with thoughts": THOUGHT}
+INSTRUCTED = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content + ' [/INST]' }}"
+    "{% elif m.role == 'assistant' %}{{ ' ' + m.content + '<|im_end|>' }}{% else %}{{ m.content + '\n' }}"
+    "{% endif %}{% endfor %}"
+)
+TEMPLATES = {
+    "chatml": CHATML,
+    "instructed": INSTRUCTED,
+    "begun and trimmed": TRIMMED,
+    "dated": DATED,
+    "with thoughts": THOUGHT,
+}
 
 TEXTS = [
     ("What is 12 + 34?\nAnswer:", "46", None),
@@ -85,7 +96,8 @@ def test_rows_have_the_tokens_of_apply_chat_template(
     prompt = ids(tokenizer, asked, add_generation_prompt=True)
     assert row.tokens[: len(prompt)] == prompt
     assert (first == len(prompt)) is (name != "with thoughts")
-    assert tokenizer.decode(row.tokens[first:-1]) == answer
+    space = " " if name == "instructed" else ""
+    assert tokenizer.decode(row.tokens[first:-1]) == f"{space}{answer}"
     assert task.ends(tokenizer) == {end}
     assert end != tokenizer.eos_token_id
 
@@ -118,8 +130,9 @@ def test_what_a_template_writes_is_no_part_of_the_input(name: str) -> None:
 
     assert read("input") == "A bridge from 1862."
     assert read("question") == " What is it?"
-    assert read("answer") == "bridge"
-    assert {"Question:", "Answer:", "user", "assistant"} <= set(re.split(r"\s|<[^>]*>", read("template")))
+    assert read("answer").strip() == "bridge"
+    roles = {"[INST]", "[/INST]"} if name == "instructed" else {"user", "assistant"}
+    assert {"Question:", "Answer:"} | roles <= set(re.split(r"\s|<[^>]*>", read("template")))
 
 
 class Watched(LocalLM):

@@ -35,8 +35,8 @@ class Chat(NamedTuple):
     end: int
 
     def opening(self, tokenizer: Tokenizer) -> list[int]:
-        """The tokens of `lead`."""
-        return _tokens(tokenizer, self.lead)
+        """The tokens of `lead`, without a space at its end, which belongs to the word that follows."""
+        return _tokens(tokenizer, self.lead.rstrip(" "))
 
 
 class ChatTokens(NamedTuple):
@@ -86,7 +86,9 @@ def chat_of(tokenizer: Tokenizer, system: str | None) -> Chat:
     ends = closed[len(tokens) : len(tokens) + 1]
     if closed[: len(tokens)] != tokens or not ends or tokenizer.decode(ends, skip_special_tokens=True):
         raise _unusable("no special token ends the assistant's turn")
-    return Chat(asked[:at], whole[len(asked) : answered], tail, ends[0])
+    head = whole[len(asked) : answered]
+    # A space in front of an answer belongs to its first word.
+    return Chat(asked[:at], "" if head.isspace() else head, tail, ends[0])
 
 
 def chat_tokens(tokenizer: Tokenizer, text: str, answer: str, system: str | None) -> ChatTokens:
