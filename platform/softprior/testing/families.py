@@ -90,7 +90,7 @@ OTHER_FAMILIES: dict[str, PreTrainedConfig] = {
     "mistral": MistralConfig(**_SMALL, sliding_window=6),
     "phi3": Phi3Config(**_SMALL),
     "olmo2": Olmo2Config(**_SMALL),
-    "gpt_neox": GPTNeoXConfig(**_ONE_HEAD_SIZE, rotary_pct=0.5),
+    "gpt_neox": GPTNeoXConfig(**{**_ONE_HEAD_SIZE, "rotary_pct": 0.5}),
     "falcon": FalconConfig(**_ONE_HEAD_SIZE, alibi=False),
     "gpt_oss": GptOssConfig(**_SMALL, num_local_experts=4, num_experts_per_tok=2, sliding_window=6),
 }
