@@ -7,7 +7,7 @@ from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
-from softprior.assets.models import KnownModel, known_model
+from softprior.assets.models import KnownModel, known_model, tokenizer_here
 from softprior.errors import UserError
 from softprior.inputs.base import SpecT
 from softprior.inputs.components import Table
@@ -82,6 +82,8 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     model = located(f"{where}: model", partial(known_model, study.model))
     facts = located(f"{where}: model", partial(model_facts, study.model, model.fingerprint))
     check(parts, model.shape, where)
+    for task in (*parts.tasks, *parts.also):
+        located(f"{where}: tasks", partial(task.check_tokenizer, partial(tokenizer_here, study.model)))
     notes += [*model.notes, *_data_notes(parts, model.fingerprint)]
     starts = [
         Start(prior, several, located(f"{where}: priors[{i}]", partial(files_fingerprint, prior, several)))
