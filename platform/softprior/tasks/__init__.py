@@ -6,9 +6,10 @@ from softprior.tasks.arithmetic import Arithmetic
 from softprior.tasks.base import Task
 from softprior.tasks.cloze import Cloze
 from softprior.tasks.language import Language
+from softprior.tasks.pairs import Pairs
 from softprior.tasks.squad import Squad
 
-__all__ = ["TASKS", "Arithmetic", "Cloze", "Language", "Squad", "Task"]
+__all__ = ["TASKS", "Arithmetic", "Cloze", "Language", "Pairs", "Squad", "Task"]
 
 TASKS: Table[Task] = Table(
     Task,  # type: ignore[type-abstract]
@@ -18,6 +19,7 @@ TASKS: Table[Task] = Table(
         "arithmetic": Arithmetic,
         "language": Language,
         "cloze": Cloze,
+        "pairs": Pairs,
     },
     written_as={"cloze": Entry(name="language", params={"mode": "cloze"})},  # cloze was a mode of it once
 )

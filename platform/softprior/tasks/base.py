@@ -27,6 +27,7 @@ EXAMPLE_FEATURES = Features(
         "control": Value("string"),
         "answers": List(Value("string")),
         "group": Value("string"),
+        "choices": List(Value("string")),
     }
 )
 
@@ -41,6 +42,7 @@ class Example(NamedTuple):
             None where the task has no context to swap.
         answers: the accepted answers; the first is trained on.
         group: what splits keep together: an article's title, a module, a document.
+        choices: the possible answers in order, where one of them is chosen; empty where an answer is written.
     """
 
     id: str
@@ -48,11 +50,12 @@ class Example(NamedTuple):
     control: str | None
     answers: tuple[str, ...]
     group: str
+    choices: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> Example:
         """The example in one row of a split's table."""
-        return cls(**{**record, "answers": tuple(record["answers"])})
+        return cls(**{**record, **{name: tuple(record[name]) for name in ("answers", "choices")}})
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,11 @@ class Task(Spec, ABC):
     validation_examples: Count = 256
     test_examples: Count = 256
     max_new_tokens: NewTokens = 32
+
+    @classmethod
+    def headline_of(cls, params: Mapping[str, object]) -> str:  # noqa: ARG003
+        """The headline of a task with these parameters, which need not be checked and may be texts."""
+        return cls.headline
 
     @property
     def metrics(self) -> tuple[str, ...]:

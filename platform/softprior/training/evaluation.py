@@ -133,6 +133,7 @@ class Evaluator:
                 untrained_nll=None if start is None else _at(start.losses.nll, i),
                 answer=answers[i].text if i < len(answers) else None,
                 metrics=answers[i].metrics if i < len(answers) else {},
+                expected=split.answers(i),
             )
             for i in range(max(score.examples, len(answers)))
         ]
