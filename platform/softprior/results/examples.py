@@ -30,8 +30,8 @@ COLUMNS = (
     ("answer", pa.string()),
     ("expected", pa.list_(pa.string())),
 )
-"""Columns in front of the tasks' metrics: `ExampleRow`, with the task's entry as JSON in front. Files from before
-the accepted answers were in them lack `expected`."""
+"""Columns in front of the tasks' metrics: `ExampleRow`, with the task's entry as JSON in front. Files from
+before accepted answers were in them lack `expected`."""
 
 NAMES = frozenset(name for name, _ in COLUMNS)
 

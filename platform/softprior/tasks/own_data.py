@@ -61,8 +61,8 @@ class OwnData(Task):
     def _context_is_read(self) -> OwnData:
         if self.context is not None and self.context not in columns(self.input):
             raise ValueError(
-                f"context = '{self.context}' is not among the columns of input "
-                f"({', '.join(columns(self.input))}), where the control would swap it; add it, or leave it out"
+                f"context = '{self.context}' is not a column of input ({', '.join(columns(self.input))}), "
+                "where the control would swap it; add it there, or leave it out"
             )
         return self
 
@@ -199,7 +199,7 @@ def _renamed(row: Understood, split: Split) -> Understood:
 
 
 def _examples(task: OwnData, rows: Sequence[Understood]) -> Iterable[Example]:
-    named = {row.name or _made(row.input): row for row in rows}
+    named = {_name(row): row for row in rows}
     ordered = task.order([named[name] for name in keyed_order(named, "order")])
     contexts = [row.context or "" for row in ordered]
     givers = None if task.context is None else donors(contexts)
@@ -207,12 +207,12 @@ def _examples(task: OwnData, rows: Sequence[Understood]) -> Iterable[Example]:
         control = None
         if givers is not None and task.context is not None:
             control = str(filled(task.input, {**row.row, task.context: contexts[givers[i]]}))
-        name = row.name or _made(row.input)
-        yield Example(name, row.input, control, row.answers, row.together, row.choices)
+        yield Example(_name(row), row.input, control, row.answers, row.together, row.choices)
 
 
-def _made(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _name(row: Understood) -> str:
+    """The row's id, or what stands for it wherever the row is."""
+    return row.name or hashlib.sha256("\0".join((row.input, *row.choices)).encode()).hexdigest()[:16]
 
 
 @dataclass
@@ -230,7 +230,7 @@ class _Reading:
             UserError: there are none.
         """
         found = []
-        inputs: dict[str, tuple[str, tuple[str, ...]]] = {}
+        inputs: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {}
         names: dict[str, str] = {}
         for at, value in part.items():
             row = flat(value)
@@ -276,16 +276,20 @@ class _Reading:
 
 
 def _unless_known(
-    row: Understood, at: str, inputs: dict[str, tuple[str, tuple[str, ...]]], names: dict[str, str]
+    row: Understood,
+    at: str,
+    inputs: dict[tuple[str, ...], tuple[str, tuple[str, ...]]],
+    names: dict[str, str],
 ) -> Understood | Malformed:
-    """The row, unless an earlier one has its input or its id."""
-    if row.input in inputs:
-        first, answers = inputs[row.input]
+    """The row, unless an earlier one has its input (with the same choices) or its id."""
+    asked = (row.input, *row.choices)
+    if asked in inputs:
+        first, answers = inputs[asked]
         also = "" if answers == row.answers else ", with another answer"
         return Malformed(f"its input is that of {first}{also}")
     if row.name in names:
         return Malformed(f"the id '{row.name}' is that of {names[row.name]}")
-    inputs[row.input] = at, row.answers
+    inputs[asked] = at, row.answers
     if row.name is not None:
         names[row.name] = at
     return row

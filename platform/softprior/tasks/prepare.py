@@ -11,7 +11,7 @@ from dataclasses import asdict, astuple, dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple, TypedDict
+from typing import Literal, NamedTuple
 
 import datasets
 import pyarrow.compute as pc
@@ -20,9 +20,11 @@ from datasets import Dataset, Features, List, Value
 from softprior.assets.cache import cache_root, ensure
 from softprior.assets.tokens import NotJointError, Tokenizer
 from softprior.errors import UserError
+from softprior.inputs.labels import counted
 from softprior.prompt import Row
 from softprior.results.provenance import edits
 from softprior.tasks.base import SPLITS, Example, Look, Quarantined, Split, Task
+from softprior.tasks.choice_rows import FEATURES, ChoiceColumns, Choices, choice_columns
 from softprior.tasks.partition import round_robin
 from softprior.tasks.parts import parts_of
 from softprior.tasks.sources import left_out
@@ -53,6 +55,9 @@ _FEATURES = Features(
         "group": Value("string"),
     }
 )
+
+
+_NO_CHOICES: ChoiceColumns = {"choices": [], "choice_tokens": [], "alone_tokens": []}
 
 
 class Text(NamedTuple):
@@ -130,6 +135,10 @@ class PreparedSplit:
     def answers(self, index: int) -> tuple[str, ...]:
         """The accepted answers."""
         return tuple(self._rows[index]["answers"])
+
+    def choices(self, index: int) -> Choices | None:
+        """The choices as rows; None where an answer is written."""
+        return Choices.of(self._rows[index], self.input_row(index).tokens)
 
 
 @dataclass(frozen=True)
@@ -222,7 +231,20 @@ def data_notes(name: str, task: Task, found: Look) -> list[str]:
     """
     told = [f"{name}: {sentence}" for sentence in task.told(found.notes)]
     lost = left_out(name, found.quarantined, found.quarantine)
-    return [*lost, *told, *_shortages(name, task, found.notes)]
+    return [*lost, *told, *_told(name, task, found.notes), *_shortages(name, task, found.notes)]
+
+
+def _told(name: str, task: Task, notes: Mapping[str, int]) -> list[str]:
+    """What `prepare` has found that changes how results should be read."""
+    found = []
+    if too_long := notes.get("answers_too_long", 0):
+        found.append(
+            f"{name}: {counted(too_long, 'answer')} longer than max_new_tokens = {task.max_new_tokens}, so "
+            "that no model can write all of it"
+        )
+    if alike := notes.get("choices_alike", 0):
+        found.append(f"{name}: {counted(alike, 'example')} left out, with two choices of the same tokens")
+    return found
 
 
 def _shortages(name: str, task: Task, notes: Mapping[str, int]) -> list[str]:
@@ -255,7 +277,9 @@ def _write(task: Task, tokenizer: Tokenizer, folder: Path) -> None:
         if missing > 0:
             notes[f"{split}_short"] = missing
         with _quiet():
-            Dataset.from_list(taken.records, features=_FEATURES).save_to_disk(str(folder / split))
+            features = Features(_FEATURES | FEATURES) if taken.records[0]["choices"] else _FEATURES
+            records = [{name: record[name] for name in features} for record in taken.records]
+            Dataset.from_list(records, features=features).save_to_disk(str(folder / split))
     facts = {
         "dropped": dropped,
         "notes": dict(notes),
@@ -265,8 +289,8 @@ def _write(task: Task, tokenizer: Tokenizer, folder: Path) -> None:
     (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
 
-class _Record(TypedDict):
-    """One row of a split's table; see `_FEATURES`."""
+class _Record(ChoiceColumns):
+    """One row of a split's table; see `_FEATURES`. The columns of choices are empty where there are none."""
 
     id: str
     tokens: list[int]
@@ -283,8 +307,9 @@ class _Record(TypedDict):
 
 
 def _ids(record: _Record) -> list[int]:
-    """The tokens of an example and of its control."""
-    return [*record["tokens"], *(record["control_tokens"] or ())]
+    """The tokens of an example, of its control and of its choices."""
+    choices = [token for tokens in record["choice_tokens"] for token in tokens]
+    return [*record["tokens"], *(record["control_tokens"] or ()), *choices, *record["alone_tokens"]]
 
 
 class _Taken(NamedTuple):
@@ -305,7 +330,7 @@ def _take(task: Task, pool: Dataset, tokenizer: Tokenizer, split: Split) -> _Tak
         try:
             records = _records(task, example, tokenizer)
         except NotJointError as error:
-            notes["not_joint"] += 1
+            notes[error.note] += 1
             reason = reason or f"; {error}"
             records = []
         firsts += records[:1]
@@ -325,6 +350,7 @@ def _take(task: Task, pool: Dataset, tokenizer: Tokenizer, split: Split) -> _Tak
 def _answer_notes(task: Task, example: Example, record: _Record, tokenizer: Tokenizer) -> Counter[str]:
     """Counts on how an answer is trained.
 
+    `answers_too_long`: it has more tokens than are generated, so that no model can write all of it.
     `answers_respaced`: it is over several lines, and trained with single spaces. `answers_not_regained`: a
     model that writes exactly what it was trained on does not get full marks, since the tokenizer has no
     tokens for the answer or generation stops within it.
@@ -334,6 +360,7 @@ def _answer_notes(task: Task, example: Example, record: _Record, tokenizer: Toke
     ends = [end for text in task.stop if (end := written.find(text)) >= 0]
     regained = task.score(written[: min(ends, default=len(written))].strip(), example.answers)
     found = {
+        "answers_too_long": 0 < task.new_tokens < len(labels),
         "answers_respaced": task.trained_answer(example) != example.answers[0],
         "answers_not_regained": regained.get(task.headline, 1.0) < 1,
     }
@@ -344,6 +371,9 @@ def _records(task: Task, example: Example, tokenizer: Tokenizer) -> list[_Record
     rows = task.rows(example, tokenizer)
     control = task.control_row(example, tokenizer) if rows else None
     if example.control is not None and control is None:
+        return []
+    choices = choice_columns(task, example, tokenizer) if example.choices else _NO_CHOICES
+    if choices is None:
         return []
     if control is not None and _labelled(control) != _labelled(rows[0]):
         raise NotJointError("the tokenizer encodes an answer differently after another context")
@@ -361,6 +391,7 @@ def _records(task: Task, example: Example, tokenizer: Tokenizer) -> list[_Record
             "parts": parts_of(task, example, row, tokenizer),
             "document": task.document(example),
             "group": example.group,
+            **choices,
         }
         for row in rows
     ]
