@@ -50,10 +50,18 @@ CASES = {
         "group": "topic",
         "other_metrics": ("f1", "contains"),
     },
+    "choices": {
+        "data": "reviews.tsv",
+        "input": "{sentence}\nOpinion:",
+        "labels": ("bad", "good"),
+        "answer": "label",
+        "answer_is": "index",
+        "context": "sentence",
+    },
 }
 """Parameters by task, all offline; `data` is a file below."""
 
-OWN_DATA = {"pairs"}
+OWN_DATA = {"pairs", "choices"}
 """Tasks that need data of one's own, so that there are none without parameters."""
 
 GENERATED = {"arithmetic"}
@@ -62,6 +70,7 @@ GENERATED = {"arithmetic"}
 CONTEXTS = {
     "squad": lambda text: text.rpartition("\nQuestion:")[0],
     "pairs": lambda text: text.rpartition("\nQuestion:")[0],
+    "choices": lambda text: text.rpartition("\nOpinion:")[0],
     "language": None,
 }
 """What a control has from elsewhere, where that is not the whole input; None where there is no control."""
@@ -71,6 +80,7 @@ TIGHT = {
     "language": {"data": "short.jsonl"},
     "cloze": {"length": 31},
     "pairs": {"length": 62},
+    "choices": {"length": 30},
 }
 """With these, some examples do not fit; a document does not where it is too short to learn from."""
 
@@ -79,6 +89,7 @@ MALFORMED = {
     "language": {"data": "malformed.jsonl"},
     "cloze": {"data": "malformed.jsonl"},
     "pairs": {"data": "malformed_rows.jsonl"},
+    "choices": {"data": "malformed_reviews.tsv"},
 }
 """With these, the data has three malformed rows besides the sound ones."""
 
@@ -108,7 +119,7 @@ def make(tmp_path, documents):
 
     pairs = [
         {
-            "text": f"In the year {1800 + i} the {WORDS[i % 9]} of the town {'and its people ' * (i // 8 % 4)}moved.",
+            "text": f"In {1800 + i} the {WORDS[i % 9]} of the town {'and its people ' * (i // 8 % 4)}moved.",
             "question": f"What moved in {1800 + i}?",
             "reply": f"the {WORDS[i % 9]}",
             "topic": f"town {i % 8}",
@@ -119,6 +130,11 @@ def make(tmp_path, documents):
     written(tmp_path / "rows.jsonl", rows)
     lost = [{**pairs[0], "text": "Nobody moved.", "reply": " "}, pairs[3], {"text": "a", "question": "b"}]
     written(tmp_path / "malformed_rows.jsonl", [*rows, *map(json.dumps, lost)])
+
+    reviews = QUESTIONS.with_name("reviews.tsv").read_text(encoding="utf-8")
+    (tmp_path / "reviews.tsv").write_text(reviews, encoding="utf-8")
+    lost = "A fine day.\tday\t2\n\tday\t1\nA dull day.\tday\n"
+    (tmp_path / "malformed_reviews.tsv").write_text(reviews + lost, encoding="utf-8")
 
     def make(case: str, **params: object) -> Task:
         given = {"train_examples": 30, "validation_examples": 4, "test_examples": 4, **CASES[case], **params}

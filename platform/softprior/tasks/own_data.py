@@ -14,12 +14,12 @@ from pydantic import Field, model_validator
 
 from softprior.assets.tokens import Tokenizer
 from softprior.errors import UserError
-from softprior.inputs.base import SaysWhere, Text
+from softprior.inputs.base import Text
 from softprior.inputs.data_files import Malformed
 from softprior.inputs.labels import counted
 from softprior.prompt import Row as TokenRow
 from softprior.tasks.base import SPLITS, Example, Look, Quarantined, Split, Splits, Task, table
-from softprior.tasks.own_source import Files, Part, Source, fingerprint_of, parts_of
+from softprior.tasks.own_source import Data, Part, fingerprint_of, parts_of
 from softprior.tasks.own_splits import Understood, connected, divided
 from softprior.tasks.partition import donors, keyed_order, round_robin
 from softprior.tasks.sources import in_brackets, require
@@ -49,7 +49,7 @@ class OwnData(Task):
         length: longest example in tokens, answer included; a longer one is dropped and counted, never cut.
     """
 
-    data: Annotated[Source | Files, SaysWhere()]
+    data: Data
     input: Template
     group: Text | None = None
     context: Text | None = None

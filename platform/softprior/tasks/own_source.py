@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Discriminator, Tag
 
 from softprior.assets.fingerprints import combined
 from softprior.assets.hub import hub_dataset_commit
-from softprior.inputs.base import Spec
+from softprior.inputs.base import SaysWhere, Spec
 from softprior.inputs.paths import home_path
 from softprior.inputs.row_files import Item, rows
 from softprior.tasks.base import SPLITS, Split
@@ -45,6 +45,16 @@ class Files(Spec):
     train: Source
     validation: Source | None = None
     test: Source | None = None
+
+
+def _form(data: object) -> str:
+    return "mapping" if isinstance(data, dict | Files) else "text"
+
+
+Data = Annotated[
+    Annotated[Source, Tag("text")] | Annotated[Files, Tag("mapping")], Discriminator(_form), SaysWhere()
+]
+"""One source, or one for each split. An error concerns only the form that is written."""
 
 
 class Part(NamedTuple):

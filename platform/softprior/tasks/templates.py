@@ -46,7 +46,14 @@ def parts(template: str) -> tuple[Part, ...]:
                 f"has '{{{inside}}}', but only the name of a column can be in braces; make a column of "
                 "it, or write {{ and }} for braces in the text"
             )
-    return tuple(Part(literal, name) for literal, name, _, _ in found)
+    pieces = []
+    before = ""
+    for literal, name, _, _ in found:  # an escaped brace ends a literal, too
+        before += literal
+        if name is not None:
+            pieces.append(Part(before, name))
+            before = ""
+    return (*pieces, Part(before, None)) if before else tuple(pieces)
 
 
 def _checked(template: str) -> str:

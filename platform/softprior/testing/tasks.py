@@ -29,6 +29,7 @@ from softprior.errors import UserError
 from softprior.inputs.validation import validate
 from softprior.prompt import Row, collate
 from softprior.tasks.base import EXAMPLE_FEATURES, SPLITS, Example, Split, Splits, Task
+from softprior.tasks.choice_rows import choice_columns
 from softprior.tasks.prepare import Prepared, prepare
 from softprior.testing.elsewhere import answered, is_found, read, written
 
@@ -308,7 +309,8 @@ def check_dropped(task: Task, tokenizer: Tokenizer) -> None:
                     break
                 rows = task.rows(example, tokenizer)
                 control = task.control_row(example, tokenizer)
-                if not rows or (example.control is not None and control is None):
+                fits = not example.choices or choice_columns(task, example, tokenizer) is not None
+                if not rows or not fits or (example.control is not None and control is None):
                     dropped += 1
                     continue
                 taken.append(rows[0].id)
