@@ -11,7 +11,9 @@ import pytest
 from softprior.errors import UserError
 from softprior.results.examples import COLUMNS, ExampleRow, load_examples, rows_of, save_examples, schema
 
-MEASURED = ExampleRow("a", "one", 3, 1 / 3, 2, 2, 0.5, None, "46", {"exact_match": 1.0, "f1": 0.1 + 0.2}, ("46", "§"))
+MEASURED = ExampleRow(
+    "a", "one", 3, 1 / 3, 2, 2, 0.5, None, "46", {"exact_match": 1.0, "f1": 0.1 + 0.2}, ("46", "§")
+)
 UNLIKE = ExampleRow("ä", "two", None, None, None, None, None, None, "", {"exact_match": 0.0, "f1": 0.0})
 TEXT = ExampleRow("b-0", "b", 127, 300.25, 60, 127, None, 310.5, None, {})
 ROWS = {'{"name":"arithmetic"}': [MEASURED, UNLIKE], '{"name":"language"}': [TEXT]}

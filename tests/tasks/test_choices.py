@@ -87,7 +87,9 @@ def test_likelihoods_are_those_of_each_choice_alone(ended) -> None:
     record, rows, root = ended
     loaded, prompt = tiny(), load_posterior(StudyFolder(root).posterior(record.id)).final
     folder = Path(assets.__file__).parent / "tiny"
-    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, attn_implementation="eager", dtype=torch.float32
+    ).eval()
 
     def likelihood(text: str, choice: str) -> tuple[float, int]:
         before, after = joined(loaded.tokenizer, text, choice)
