@@ -10,7 +10,7 @@ STUDY ?= jobs/studies/quickstart.yaml
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-quickstart: $(READY)  ## run the quickstart study (six to seven minutes on two cores, once everything is fetched)
+quickstart: $(READY)  ## run the quickstart study (about five minutes on two cores, once everything is fetched)
 	$(BIN)/python -m jobs.study $(STUDY)
 
 demo: $(READY)  ## run a study of the model that comes with softprior (nothing to fetch, under a minute)

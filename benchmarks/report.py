@@ -27,7 +27,7 @@ from softprior.results.examples import ExampleRow, save_examples
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Posterior, save_posterior
 from softprior.results.records import PlaceGeometry, Prediction, Record, Score, StepPoint, save_record
-from softprior.studies.plan import plan_study
+from softprior.studies.plan import Plan, plan_study
 from softprior.studies.table import write_study, write_table
 from softprior.training.source import vocabulary
 
@@ -41,7 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="softprior-report-") as root:
         # In a process of its own, whose memory is not the report's.
-        maker = get_context("spawn").Process(target=_study, args=(Path(root), options.trials))
+        maker = get_context("spawn").Process(target=large_study, args=(Path(root), options.trials))
         maker.start()
         maker.join()
         if maker.exitcode:
@@ -59,15 +59,15 @@ def main() -> None:
         )
 
 
-def _study(root: Path, count: int) -> None:
-    """A study of that many trials, over priors, rates and seeds."""
+def large_study(root: Path, count: int, steps: int = STEPS) -> tuple[Plan, dict[str, Record]]:
+    """Writes a study of about that many generated trials, over priors, rates and seeds, to `root/large`."""
     file = root / "large.yaml"
     seeds = list(range(-(-count // 12)))
     file.write_text(
         "name: large\nmodel: tiny\npriors: [isotropic, fitted, vocabulary, xavier]\n"
         f"methods: [{{soft: {{tokens: {VECTORS}}}}}]\nrates: [0.1, 0.05, 0.01]\nseeds: {seeds}\n"
         "tasks: [{arithmetic: {modules: [two_digit_addition], train_examples: 500}}]\n"
-        f"training: {{steps: {STEPS}, batch: 8, curve: 10}}\n",
+        f"training: {{steps: {steps}, batch: 8, curve: 10}}\n",
         encoding="utf-8",
     )
     plan = plan_study(load_grid(file))
@@ -77,7 +77,7 @@ def _study(root: Path, count: int) -> None:
     draws = np.random.default_rng(0)
     records = {}
     for spec in plan.trials:
-        records[spec.id] = _record(spec, draws)
+        records[spec.id] = _record(spec, draws, steps)
         save_record(folder.record(spec.id), records[spec.id])
         rows = {spec.task.canonical(): _rows(records[spec.id], draws)}
         save_examples(folder.examples(spec.id), spec.id, rows)
@@ -85,16 +85,20 @@ def _study(root: Path, count: int) -> None:
             save_posterior(folder.posterior(spec.id), _posterior(draws, loaded.host.info().hidden))
     write_study(folder, plan)
     write_table(folder, plan, records)
+    return plan, records
 
 
-def _record(spec: TrialSpec, draws: np.random.Generator) -> Record:
-    losses = 3 * np.exp(-np.arange(STEPS + 1) / 300) + 0.1 * draws.random(STEPS + 1)
+def _record(spec: TrialSpec, draws: np.random.Generator, count: int) -> Record:
+    losses = 3 * np.exp(-np.arange(count + 1) / 300) + 0.1 * draws.random(count + 1)
     trained = spec.training is not None
-    score = Score(step=STEPS, loss=losses[-1], accuracy=0.8, shuffled_loss=4.0, examples=EXAMPLES, tokens=900)
+    score = Score(step=count, loss=losses[-1], accuracy=0.8, shuffled_loss=4.0, examples=EXAMPLES, tokens=900)
     answers = [
         Prediction(example=f"two_digit_addition-{i}", answer=str(draws.integers(200))) for i in range(ANSWERS)
     ]
-    curve = [score.model_copy(update={"step": i, "loss": losses[i]}) for i in range(0, STEPS + 1, 100)]
+    curve = [
+        score.model_copy(update={"step": i, "loss": losses[i]})
+        for i in range(0, count + 1, max(1, count // 10))
+    ]
     geometry = PlaceGeometry(
         moved=1.0,
         reach=2.0,
@@ -105,8 +109,8 @@ def _record(spec: TrialSpec, draws: np.random.Generator) -> Record:
         participation=15.0,
     )
     steps = [
-        StepPoint(step=i, loss=losses[i], labels=30, rate=0.1, gradient=1.0, moved=i / STEPS)
-        for i in range(1, STEPS + 1)
+        StepPoint(step=i, loss=losses[i], labels=30, rate=0.1, gradient=1.0, moved=i / count)
+        for i in range(1, count + 1)
     ]
     return Record(
         id=spec.id,

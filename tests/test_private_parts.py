@@ -54,6 +54,14 @@ def test_ray_asks_a_head_for_its_id() -> None:
     assert parameters(gcs_service_pb2_grpc.NodeInfoGcsServiceStub.__init__) == ["self", "channel"]
 
 
+def test_ray_waits_for_its_own_node_and_says_when_it_gives_up() -> None:
+    from ray._private.node import Node
+
+    source = inspect.getsource(Node.__init__)
+    assert f"raylet_start_wait_time_s = {ray_private.PATIENCE}" in source
+    assert ray_private.LATE in re.sub(r'"\s+"', "", source)
+
+
 def test_ray_asks_for_the_command_line_through_its_module() -> None:
     from ray._private import utils, worker
 

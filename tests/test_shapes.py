@@ -41,6 +41,11 @@ LONG = (
     "support",
     "tree",
     "one_by_one",
+    "agrees",
+    "fast_moments",
+    "refusals",
+    "uniform",
+    "cover",
     "bootstrap",
     "one_call",
 )

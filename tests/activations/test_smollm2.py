@@ -21,8 +21,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 def test_without_sinks_a_middle_site_has_many_directions_and_with_them_one():
     loaded = load_local(ModelSpec(id="smollm2-135m-instruct-q4_1", device="cpu"))
     words = (DOCS / "notation.md").read_text() + (DOCS / "decisions" / "0001-packed-rows.md").read_text()
-    ids = loaded.tokenizer(words, verbose=False)["input_ids"][:800]
-    texts = [Text(f"{i}", f"{i}", "", ids[i : i + 64], [0] * len(ids[i : i + 64])) for i in range(0, 800, 64)]
+    ids = loaded.tokenizer(words, verbose=False)["input_ids"][:400]
+    texts = [Text(f"{i}", f"{i}", "", ids[i : i + 64], [0] * len(ids[i : i + 64])) for i in range(0, 400, 64)]
     texts = [text for text in texts if len(text.tokens) > 1]
     medians = Medians()
     for batch in batches(texts, 4096):

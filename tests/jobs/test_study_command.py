@@ -147,7 +147,7 @@ FILES = [path.name for path in sorted((ROOT / "jobs" / "studies").glob("*.yaml")
 
 
 IDS = {
-    "quickstart.yaml": (6, "9fe44e18a03e4b54"),
+    "quickstart.yaml": (6, "15f4b29a459b8b1b"),
     "every_prior.yaml": (41, "f72a9a0f58bfd0c9"),
     "paper.yaml": (993, "8b95c97bc71224cb"),
 }

@@ -212,3 +212,14 @@ def test_a_study_from_before_there_were_rows_has_none(tmp_path: Path, finished_s
     found = Results(folder.root).examples
     assert found.empty
     assert list(found.columns) == ["trial", "label", *(name for name, _ in COLUMNS)]
+
+
+@pytest.mark.parametrize(
+    "entries", [{"known": [{}], "trials": {}}, {"known": [], "trials": None}, {"known": 1}]
+)
+def test_damaged_entries_of_study_json_are_one_sentence(finished_study, tmp_path, entries):
+    folder = finished_study.copy(tmp_path)
+    study = json.loads(folder.study.read_text())
+    folder.study.write_text(json.dumps({**study, "entries": entries}))
+    with pytest.raises(UserError, match=r"study\.json is damaged: its 'entries' cannot be read"):
+        _ = Results(folder.root).records

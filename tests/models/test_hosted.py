@@ -274,6 +274,7 @@ def test_a_replica_that_hangs_is_ended_and_comes_back(cluster, local, tmp_path):
     ray.kill(one)
 
 
+@pytest.mark.faults
 def test_what_a_dead_trial_waits_for_is_dropped(replicas, local):
     one = replicas[0]
     first = ray.get(one.served.remote()).calls

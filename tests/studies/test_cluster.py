@@ -41,6 +41,19 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return said
 
 
+def test_a_machine_too_busy_for_ray_is_one_sentence(monkeypatch, tmp_path, capsys) -> None:
+    import ray
+
+    def late(**_: object) -> None:
+        raise Exception("The current node timed out during startup. This could happen because ...")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", late)
+    file = study_file(tmp_path / "small.yaml", tracking={"enabled": False})
+    said = refused(capsys, str(file), "--results", str(tmp_path))
+    assert "Ray did not start on this machine within its 30 seconds" in said
+
+
 def test_more_cpus_than_any_node_has_are_refused_and_ray_is_stopped(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

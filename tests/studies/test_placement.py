@@ -172,7 +172,7 @@ def assert_as_alone(shared: Record, root: Path) -> None:
         assert shared.test.loss == pytest.approx(own.test.loss, rel=1e-3)
 
 
-@pytest.mark.faults  # the search below proves the same of two copies
+@pytest.mark.faults  # the search below proves the same
 @pytest.mark.ray
 @pytest.mark.timeout(300)
 def test_a_study_on_one_copy_of_the_model_has_the_losses_of_one_with_many(tmp_path):
@@ -188,7 +188,7 @@ def test_a_study_on_one_copy_of_the_model_has_the_losses_of_one_with_many(tmp_pa
 
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-def test_a_search_shares_two_copies_and_stops_trials_on_them(tmp_path, monkeypatch):
+def test_a_search_shares_one_copy_and_stops_trials_on_it(tmp_path, monkeypatch):
     import ray
 
     from jobs import study as command
@@ -208,7 +208,7 @@ def test_a_search_shares_two_copies_and_stops_trials_on_them(tmp_path, monkeypat
         "priors": ["isotropic"],
         "rates": [{"search": {"low": 0.001, "high": 0.03, "log": True}}],
         "training": {"steps": 6, "batch": 8, "checkpoint": 1, "curve": 2},
-        "placement": {**SHARED, "replicas": 2},
+        "placement": SHARED,  # how trials choose among several is in tests/models/test_hosted.py
         "search": {
             "trials": 6,
             "sampler": "random",
@@ -225,8 +225,7 @@ def test_a_search_shares_two_copies_and_stops_trials_on_them(tmp_path, monkeypat
         assert_as_alone(record, tmp_path / "own")
     states = [trial.state.name for trial in read_search(tmp_path / "small").get_trials()]
     assert set(states) == {"COMPLETE", "PRUNED"}
-    # Which trial asks which copy hangs on who comes when; tests/models/test_hosted.py has the rule.
-    assert len(served) == 2
+    assert len(served) == 1
     assert sum(one.calls for one in served) > 6 * 6
 
 

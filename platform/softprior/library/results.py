@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from softprior.assets.cache import place
+from softprior.assets.fingerprints import combined
 from softprior.errors import UserError
 from softprior.inputs.labels import SHORTEST, TWIN, counted, labels
 from softprior.library.examples import examples_table
@@ -128,6 +130,24 @@ class Results:
                 f"{self.folder.root} contains no results of a study (it has no study.json); "
                 "give the folder results/NAME of a study that was run"
             )
+
+    @classmethod
+    def from_mlflow(cls, uri: str, study: str, folder: str | Path | None = None) -> Results:
+        """The results of a study that MLflow has, copied to this machine; progress bars are MLflow's.
+
+        Args:
+            uri: of a tracking server (`http://...`), or `sqlite:///PATH` of a database.
+            study: its name.
+            folder: becomes the study's results folder; by default a folder in softprior's cache.
+
+        Raises:
+            UserError: MLflow cannot be read, does not have the study, or has no end of a run of it.
+        """
+        from softprior.tracking.fetched import fetch_study
+
+        where = Path(folder).expanduser() if folder else place(f"tracked/{combined(uri)[:16]}/{study}")
+        fetch_study(uri, study, where)
+        return cls(where)
 
     def __repr__(self) -> str:
         return f"Results({str(self.folder.root)!r})"

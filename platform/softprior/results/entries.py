@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from softprior.errors import UserError
 from softprior.inputs.entries import Entry, Shown
 from softprior.inputs.specs import TrialSpec
 from softprior.results.records import Record
@@ -41,6 +42,19 @@ def entries_of(trials: Iterable[TrialSpec]) -> dict[str, Any]:
     return {"known": known, "trials": by_trial}
 
 
+def planned_priors(header: Mapping[str, Any]) -> list[Entry]:
+    """The priors of a study's trials in their order, each once; none in files from before they were kept.
+
+    Args:
+        header: study.json.
+    """
+    found = header.get(ENTRIES)
+    if not isinstance(found, dict):
+        return []
+    numbers = dict.fromkeys(own["prior"] for own in found["trials"].values() if own["prior"] is not None)
+    return [Entry.model_validate(found["known"][i]["entry"]) for i in numbers]
+
+
 def as_planned(records: Mapping[str, Record], header: Mapping[str, Any]) -> dict[str, Record]:
     """The records that study.json has entries of, each with its entries as the study last planned them.
 
@@ -50,14 +64,20 @@ def as_planned(records: Mapping[str, Record], header: Mapping[str, Any]) -> dict
     found = header.get(ENTRIES)
     if not isinstance(found, dict):
         return {}
-    known = [
-        Entry.model_validate(value["entry"]).shown_as(Shown(**value["shown"])) for value in found["known"]
-    ]
-    return {
-        trial: _with(record, known, found["trials"][trial])
-        for trial, record in records.items()
-        if trial in found["trials"]
-    }
+    try:
+        known = [
+            Entry.model_validate(value["entry"]).shown_as(Shown(**value["shown"])) for value in found["known"]
+        ]
+        return {
+            trial: _with(record, known, found["trials"][trial])
+            for trial, record in records.items()
+            if trial in found["trials"]
+        }
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise UserError(
+            f"study.json is damaged: its '{ENTRIES}' cannot be read ({type(error).__name__}); run the study "
+            "again, which writes it anew"
+        ) from None
 
 
 def _with(record: Record, known: list[Entry], own: Mapping[str, Any]) -> Record:

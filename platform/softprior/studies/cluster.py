@@ -202,6 +202,14 @@ def _connect(resources: ResourcesSpec, placement: PlacementSpec) -> list[dict[st
         if not str(error).startswith("Version mismatch"):
             raise
         raise other_versions(address, str(error)) from None
+    except Exception as error:
+        if ray_private.LATE not in str(error):
+            raise
+        ray.shutdown()  # ends what has started
+        raise UserError(
+            f"Ray did not start on this machine within its {ray_private.PATIENCE} seconds, perhaps because "
+            "much else runs here; run the command again when there is less"
+        ) from None
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     nodes = alive if address == LOCAL else _at_largest(alive)
     require_room(nodes, resources, placement)

@@ -12,6 +12,9 @@ from typing import Any
 TEMPORARY = "_temp_dir"
 """Option of `ray.init`: the folder of sessions, in place of one below a temporary folder with a long path."""
 
+LATE, PATIENCE = "timed out during startup", 30
+"""What Ray says of a node of its own that did not start, and the seconds it waits: no option changes them."""
+
 
 def cluster_of_this_machine() -> str:
     """HOST:PORT of the cluster that the address `auto` stands for.
