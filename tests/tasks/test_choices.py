@@ -27,7 +27,8 @@ from softprior.studies.estimate import trial_cost
 from softprior.tasks import TASKS
 from softprior.tasks.base import SPLITS, Example, Task
 from softprior.tasks.choosing import Options, brier, calibration_error, commonest, macro_f1
-from softprior.tasks.prepare import data_notes, look, prepare
+from softprior.tasks.notes import data_notes
+from softprior.tasks.prepare import look, prepare
 from softprior.testing.literal import literal_logits
 from tests.builders import run, tiny, trial
 

@@ -17,9 +17,10 @@ from softprior.inputs.entries import Entry
 from softprior.inputs.specs import TrialSpec
 from softprior.tasks import TASKS
 from softprior.tasks.base import SPLITS, Example, Task
+from softprior.tasks.notes import data_notes
 from softprior.tasks.own_splits import LARGE, Understood, connected, divided, same
 from softprior.tasks.pairs_metrics import judge, number
-from softprior.tasks.prepare import data_notes, look, prepare
+from softprior.tasks.prepare import look, prepare
 from softprior.tasks.templates import bare, columns, filled, parts, spans
 from tests.builders import trial
 

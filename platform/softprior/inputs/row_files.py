@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from softprior.errors import UserError
 from softprior.inputs.data_files import Malformed, contents, kind_of, lines, parquet_file, parsed
@@ -106,7 +106,7 @@ def _separated(path: Path, whole: str, separator: str) -> Iterator[Item]:
     # What separates by tabs has no quotes: GLUE's texts have single ones. In strict mode a quote that is
     # never closed is an error; otherwise it would take the rest of the file into one field.
     quoted = separator == ","
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     file = io.StringIO(whole, newline="")
     reader = csv.reader(file, delimiter=separator, quoting=quoting, strict=quoted)
     names: list[str] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import cached_property
@@ -20,14 +20,12 @@ from datasets import Dataset, Features, List, Value
 from softprior.assets.cache import cache_root, ensure
 from softprior.assets.tokens import NotJointError, Tokenizer
 from softprior.errors import UserError
-from softprior.inputs.labels import counted
 from softprior.prompt import Row
 from softprior.results.provenance import edits
 from softprior.tasks.base import SPLITS, Example, Look, Quarantined, Split, Task
 from softprior.tasks.choice_rows import FEATURES, ChoiceColumns, Choices, choice_columns
 from softprior.tasks.partition import round_robin
 from softprior.tasks.parts import parts_of
-from softprior.tasks.sources import left_out
 
 FORMAT = 3
 """Increased whenever the same task and tokenizer give other tables."""
@@ -220,41 +218,6 @@ def look(task: Task, tokenizer_fingerprint: str) -> Look:
     facts = json.loads(path.read_text(encoding="utf-8"))
     quarantine = tuple(Quarantined(*row) for row in facts["quarantine"])
     return Look(len(quarantine), quarantine, facts["notes"])
-
-
-def data_notes(name: str, task: Task, found: Look) -> list[str]:
-    """Notes on a task's data: what is left out, what is made up, which splits are short.
-
-    Args:
-        name: the task's, in the sentences.
-        found: its notes may be a record's `data`, which has them among others.
-    """
-    told = [f"{name}: {sentence}" for sentence in task.told(found.notes)]
-    lost = left_out(name, found.quarantined, found.quarantine)
-    return [*lost, *told, *_told(name, task, found.notes), *_shortages(name, task, found.notes)]
-
-
-def _told(name: str, task: Task, notes: Mapping[str, int]) -> list[str]:
-    """What `prepare` has found that changes how results should be read."""
-    found = []
-    if too_long := notes.get("answers_too_long", 0):
-        found.append(
-            f"{name}: {counted(too_long, 'answer')} longer than max_new_tokens = {task.max_new_tokens}, so "
-            "that no model can write all of it"
-        )
-    if alike := notes.get("choices_alike", 0):
-        found.append(f"{name}: {counted(alike, 'example')} left out, with two choices of the same tokens")
-    return found
-
-
-def _shortages(name: str, task: Task, notes: Mapping[str, int]) -> list[str]:
-    """One sentence for every split that has fewer examples than asked for."""
-    return [
-        f"{name} has {task.examples_of(split) - missing:,} of the {task.examples_of(split):,} "
-        f"{split}_examples asked for"
-        for split in SPLITS
-        if (missing := notes.get(f"{split}_short", 0))
-    ]
 
 
 def _relative(task: Task, tokenizer_fingerprint: str) -> str:
