@@ -9,8 +9,10 @@ from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, Discriminator, Tag
 
+from softprior.assets.data import CHOICE_SETS, choice_rows, data_fingerprint
 from softprior.assets.fingerprints import combined
 from softprior.assets.hub import hub_dataset_commit
+from softprior.errors import nearest
 from softprior.inputs.base import SaysWhere, Spec
 from softprior.inputs.paths import home_path
 from softprior.inputs.row_files import Item, rows
@@ -23,16 +25,17 @@ _HUB = re.compile(
 
 
 def _checked(source: str) -> str:
-    if is_path(source) or _HUB.fullmatch(source):
+    if source in CHOICE_SETS or is_path(source) or _HUB.fullmatch(source):
         return source
     raise ValueError(
-        "is not a source of rows; write a path (with a slash or a dot), or "
-        "hub:OWNER/NAME, optionally with /CONFIG, @REVISION and #SPLIT behind it"
+        f"is not a source of rows; {nearest(source, list(CHOICE_SETS))}; or a path (with a slash or a dot), "
+        "or hub:OWNER/NAME, optionally with /CONFIG, @REVISION and #SPLIT behind it"
     )
 
 
 Source = Annotated[str, AfterValidator(_checked)]
-"""A file of rows, or `hub:OWNER/NAME/CONFIG@REVISION#SPLIT`, of which only OWNER and NAME must be there."""
+"""A file of rows, a set of the catalogue, or `hub:OWNER/NAME/CONFIG@REVISION#SPLIT`, of which only OWNER and NAME
+must be there."""
 
 
 class Files(Spec):
@@ -65,7 +68,7 @@ class Part(NamedTuple):
 
     @property
     def local(self) -> Path | None:
-        """The file; None for a data set of the hub."""
+        """The user's file; None for a data set of the catalogue or the hub."""
         return home_path(self.source) if is_path(self.source) else None
 
     def fingerprint(self) -> str:
@@ -76,6 +79,8 @@ class Part(NamedTuple):
         """
         if self.local is not None:
             return contents_fingerprint([self.local])
+        if self.source in CHOICE_SETS:
+            return data_fingerprint(self.source)
         repo, config, split = self._on_hub()
         return f"{repo} {config or ''} {split}"
 
@@ -87,6 +92,8 @@ class Part(NamedTuple):
         """
         if self.local is not None:
             return rows(require_filled(self.local))
+        if self.source in CHOICE_SETS:
+            return rows(choice_rows(self.source))
         found = hub_rows(*self._on_hub(), streaming=False)
         return (Item(f"row {number}", row) for number, row in enumerate(found))
 
