@@ -38,10 +38,10 @@ class Options(NamedTuple):
 
     def scores(self, by: By) -> Float[np.ndarray, "K"]:
         """A number for each choice: the largest is chosen."""
-        given = np.array(self.given)
+        found: Float[np.ndarray, "K"] = np.array(self.given)
         if by == "mean":
-            return given / np.array(self.tokens)
-        return given - np.array(self.alone) if by == "pmi" else given
+            found = found / np.array(self.tokens)
+        return found - np.array(self.alone) if by == "pmi" else found
 
     def chosen(self, by: By) -> int:
         """Index of the chosen one, the first of equals."""
@@ -50,8 +50,8 @@ class Options(NamedTuple):
     def probabilities(self, by: By) -> Float[np.ndarray, "K"]:
         """The scores as probabilities that add up to 1: their softmax."""
         scores = self.scores(by)
-        powers = np.exp(scores - scores.max())
-        return powers / powers.sum()
+        powers: Float[np.ndarray, "K"] = np.exp(scores - scores.max())
+        return np.divide(powers, powers.sum())
 
 
 class Chosen(NamedTuple):

@@ -34,8 +34,8 @@ def _checked(source: str) -> str:
 
 
 Source = Annotated[str, AfterValidator(_checked)]
-"""A file of rows, a set of the catalogue, or `hub:OWNER/NAME/CONFIG@REVISION#SPLIT`, of which only OWNER and NAME
-must be there."""
+"""A file of rows, a set of the catalogue, or `hub:OWNER/NAME/CONFIG@REVISION#SPLIT`, of which only OWNER and
+NAME must be there."""
 
 
 class Files(Spec):

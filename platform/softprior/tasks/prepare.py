@@ -241,7 +241,7 @@ def _write(task: Task, tokenizer: Tokenizer, folder: Path) -> None:
             notes[f"{split}_short"] = missing
         with _quiet():
             features = Features(_FEATURES | FEATURES) if taken.records[0]["choices"] else _FEATURES
-            records = [{name: record[name] for name in features} for record in taken.records]
+            records = [{k: v for k, v in record.items() if k in features} for record in taken.records]
             Dataset.from_list(records, features=features).save_to_disk(str(folder / split))
     facts = {
         "dropped": dropped,
