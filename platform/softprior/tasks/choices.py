@@ -91,14 +91,9 @@ class Choices(OwnData):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Accuracies by each likelihood, `brier`, `ece`, `majority`, and `macro_f1` of labels."""
-        return (
-            *(f"accuracy_{by}" for by in WAYS),
-            "brier",
-            "ece",
-            "majority",
-            *(["macro_f1"] * bool(self.labels)),
-        )
+        """Accuracies by each likelihood, `brier` and `ece`; with labels also `majority` and `macro_f1`."""
+        of_labels = ("majority", "macro_f1") if self.labels else ()
+        return (*(f"accuracy_{by}" for by in WAYS), "brier", "ece", *of_labels)
 
     def options(self) -> int:
         return len(self.labels) or (len(self.choices) if len(self.choices) > 1 else _TYPICAL)
@@ -120,9 +115,9 @@ class Choices(OwnData):
             for one in options
         ]
         hits = [one == other for one, other in zip(predicted, right, strict=True)]
-        together = {"ece": calibration_error(sure, hits), "majority": commonest(right)}
-        if self.labels:
-            together["macro_f1"] = macro_f1(predicted, right)
+        together = {"ece": calibration_error(sure, hits)}
+        if self.labels:  # the place of a choice among those of its row is nothing that a model sees
+            together |= {"majority": commonest(right), "macro_f1": macro_f1(predicted, right)}
         answers = [one.texts[chosen] for one, chosen in zip(options, predicted, strict=True)]
         return Chosen(answers, metrics, together)
 
