@@ -43,7 +43,7 @@ def literal_attention(oracle: Any, prompt: Prompt, text: list[int]) -> list[Floa
     found: list[Tensor] = []
     with ExitStack() as hooks:
         for layer in Blocks.of(oracle).layers:
-            attention = layer.self_attn if hasattr(layer, "self_attn") else layer.attn
+            attention: Any = layer.self_attn if hasattr(layer, "self_attn") else layer.attn
             handle = attention.register_forward_hook(lambda _, __, out: found.append(out[1][0].mean(0)))
             hooks.callback(handle.remove)
         literal_logits(oracle, prompt, text)
