@@ -160,6 +160,19 @@ def test_metrics_are_those_of_scikit_learn() -> None:
     assert np.mean([brier(one, "sum") for one in two]) == pytest.approx(2 * wanted)
 
 
+def test_labels_have_metrics_of_all_examples_together() -> None:
+    options = made(50, 2)
+    right = [one.right for one in options]
+    task = choices(**REVIEWS, by="mean")
+    found = task.choose(options)
+    assert {*found.metrics[0], *found.together} == set(task.metrics)
+    predicted = [one.texts.index(answer) for one, answer in zip(options, found.answers, strict=True)]
+    assert found.together["macro_f1"] == pytest.approx(f1_score(right, predicted, average="macro"))
+    assert found.together["majority"] == max(np.mean(right), 1 - np.mean(right))
+    hits = [one["accuracy_mean"] for one in found.metrics]
+    assert hits == [float(a == b) for a, b in zip(predicted, right, strict=True)]
+
+
 def test_calibration_by_hand() -> None:
     """0.55 and 0.6 share a bin (accuracy 0.5, mean 0.575), 0.95 and 1.0 another (1, 0.975), 0.9 has one."""
     found = calibration_error([0.55, 0.6, 0.95, 1.0, 0.9], [True, False, True, True, False])
