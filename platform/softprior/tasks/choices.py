@@ -54,7 +54,7 @@ class Choices(OwnData):
     answer_is: Literal["text", "index", "number", "letter"] = "text"
     by: By = "sum"
     classes: Literal["as_is", "balanced"] = "as_is"
-    instruction: Text = "Choose the right answer."
+    instruction: Text = "Choose the right answer."  # type: ignore[misc]  # as in `OwnData`
     max_new_tokens: Annotated[int, Field(ge=1, le=4096, exclude=True)] = 32
 
     @field_validator("labels")

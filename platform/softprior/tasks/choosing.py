@@ -51,7 +51,8 @@ class Options(NamedTuple):
         """The scores as probabilities that add up to 1: their softmax."""
         scores = self.scores(by)
         powers: Float[np.ndarray, "K"] = np.exp(scores - scores.max())
-        return np.divide(powers, powers.sum())
+        shares: Float[np.ndarray, "K"] = powers / powers.sum()
+        return shares
 
 
 class Chosen(NamedTuple):

@@ -76,6 +76,7 @@ class Pairs(OwnData):
 
     def answers(self, row: Row) -> Answers | Malformed:
         """The column's texts, or the composed one."""
+        found: tuple[str, ...] | Malformed
         column = only_column(self.answer)
         if column is None:
             text = filled(self.answer, row)
