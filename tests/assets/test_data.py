@@ -1,4 +1,5 @@
 import bz2
+import json
 import re
 import zipfile
 from hashlib import sha256
@@ -20,6 +21,19 @@ def test_fingerprints_need_no_files(cache: Path) -> None:
     assert not cache.exists()
     with pytest.raises(UserError, match="there is no data set 'wikipedia'"):
         data_fingerprint("wikipedia")
+
+
+def test_multiple_choice_sets_are_named_in_the_catalogue() -> None:
+    assert set(data.CHOICE_SETS) == {id for id in catalogue().data if id.startswith("bigbench-")}
+    assert all(len(catalogue().data[id].members) == 1 for id in data.CHOICE_SETS)
+
+
+def test_choices_with_one_right_option_are_rows() -> None:
+    scores = [{"a": 0, "b": 1, "c": 0}, {"a": 1, "b": 1}, {"a": 0.5, "b": 0.5}, {"a": 0, "b": 0}, {"a": 1}]
+    task = {"examples": [{"input": f"{i}?", "target_scores": one} for i, one in enumerate(scores)]}
+    assert data.choices_of(json.dumps(task)) == [
+        {"question": "0?", "options": ["a", "b", "c"], "answer": 1},
+    ]
 
 
 def test_without_network_the_archive_is_named() -> None:

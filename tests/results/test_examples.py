@@ -11,7 +11,9 @@ import pytest
 from softprior.errors import UserError
 from softprior.results.examples import COLUMNS, ExampleRow, load_examples, rows_of, save_examples, schema
 
-MEASURED = ExampleRow("a", "one", 3, 1 / 3, 2, 2, 0.5, None, "46", {"exact_match": 1.0, "f1": 0.1 + 0.2})
+MEASURED = ExampleRow(
+    "a", "one", 3, 1 / 3, 2, 2, 0.5, None, "46", {"exact_match": 1.0, "f1": 0.1 + 0.2}, ("46", "§")
+)
 UNLIKE = ExampleRow("ä", "two", None, None, None, None, None, None, "", {"exact_match": 0.0, "f1": 0.0})
 TEXT = ExampleRow("b-0", "b", 127, 300.25, 60, 127, None, 310.5, None, {})
 ROWS = {'{"name":"arithmetic"}': [MEASURED, UNLIKE], '{"name":"language"}': [TEXT]}
@@ -30,7 +32,7 @@ def test_the_columns_are_frozen(tmp_path: Path) -> None:
     """Documented in docs/results.md; other programs read them."""
     assert [name for name, _ in COLUMNS] == [
         *("task", "example", "group", "tokens", "nll", "correct", "scored", "shuffled_nll", "untrained_nll"),
-        "answer",
+        *("answer", "expected"),
     ]
     save_examples(tmp_path / "t.parquet", "t", {"x": []})
     assert load_examples(tmp_path / "t.parquet", "t", 0).column_names == [name for name, _ in COLUMNS]

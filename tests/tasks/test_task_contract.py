@@ -42,14 +42,35 @@ CASES = {
     "arithmetic": {"modules": ("two_digit_addition", "mul", "simplify_surd")},
     "language": {"data": "sound.jsonl", "length": 32},
     "cloze": {"data": "sound.jsonl", "length": 64},
+    "pairs": {
+        "data": "rows.jsonl",
+        "input": "{text}\nQuestion: {question}\nAnswer:",
+        "answer": "{reply}",
+        "context": "text",
+        "group": "topic",
+        "other_metrics": ("f1", "contains"),
+    },
+    "choices": {
+        "data": "reviews.tsv",
+        "input": "{sentence}\nOpinion:",
+        "labels": ("bad", "good"),
+        "answer": "label",
+        "answer_is": "index",
+        "context": "sentence",
+    },
 }
 """Parameters by task, all offline; `data` is a file below."""
+
+OWN_DATA = {"pairs", "choices"}
+"""Tasks that need data of one's own, so that there are none without parameters."""
 
 GENERATED = {"arithmetic"}
 """Cases whose questions are drawn: groups are in every split, no row is malformed, every example fits."""
 
 CONTEXTS = {
     "squad": lambda text: text.rpartition("\nQuestion:")[0],
+    "pairs": lambda text: text.rpartition("\nQuestion:")[0],
+    "choices": lambda text: text.rpartition("\nOpinion:")[0],
     "language": None,
 }
 """What a control has from elsewhere, where that is not the whole input; None where there is no control."""
@@ -58,6 +79,8 @@ TIGHT = {
     "squad": {"context_tokens": 108},
     "language": {"data": "short.jsonl"},
     "cloze": {"length": 31},
+    "pairs": {"length": 62},
+    "choices": {"length": 30},
 }
 """With these, some examples do not fit; a document does not where it is too short to learn from."""
 
@@ -65,10 +88,15 @@ MALFORMED = {
     "squad": {"data": "malformed.json"},
     "language": {"data": "malformed.jsonl"},
     "cloze": {"data": "malformed.jsonl"},
+    "pairs": {"data": "malformed_rows.jsonl"},
+    "choices": {"data": "malformed_reviews.tsv"},
 }
 """With these, the data has three malformed rows besides the sound ones."""
 
 every_case = pytest.mark.parametrize("case", CASES)
+
+
+WORDS = ("market", "old mill", "school", "bridge", "harbour", "library", "museum", "chapel", "brewery")
 
 
 def written(path: Path, lines: Sequence[str]) -> None:
@@ -88,6 +116,25 @@ def make(tmp_path, documents):
     written(tmp_path / "sound.jsonl", lines)
     written(tmp_path / "malformed.jsonl", [*lines[:7], '{"text": ', '{"body": "x"}', *lines[7:], '["text"]'])
     written(tmp_path / "short.jsonl", [*lines, *(json.dumps({"text": f"Page {i}."}) for i in range(40))])
+
+    pairs = [
+        {
+            "text": f"In {1800 + i} the {WORDS[i % 9]} of the town {'and its people ' * (i // 8 % 4)}moved.",
+            "question": f"What moved in {1800 + i}?",
+            "reply": f"the {WORDS[i % 9]}",
+            "topic": f"town {i % 8}",
+        }
+        for i in range(40)
+    ]
+    rows = [json.dumps(row) for row in pairs]
+    written(tmp_path / "rows.jsonl", rows)
+    lost = [{**pairs[0], "text": "Nobody moved.", "reply": " "}, pairs[3], {"text": "a", "question": "b"}]
+    written(tmp_path / "malformed_rows.jsonl", [*rows, *map(json.dumps, lost)])
+
+    reviews = QUESTIONS.with_name("reviews.tsv").read_text(encoding="utf-8")
+    (tmp_path / "reviews.tsv").write_text(reviews, encoding="utf-8")
+    lost = "A fine day.\tday\t2\n\tday\t1\nA dull day.\tday\n"
+    (tmp_path / "malformed_reviews.tsv").write_text(reviews + lost, encoding="utf-8")
 
     def make(case: str, **params: object) -> Task:
         given = {"train_examples": 30, "validation_examples": 4, "test_examples": 4, **CASES[case], **params}
@@ -123,7 +170,8 @@ def test_texts(case, make):
 @every_case
 def test_the_source_is_identified_without_being_fetched(case, make):
     check_fingerprint(make(case))
-    check_fingerprint(TASKS[case]())
+    if case not in OWN_DATA:
+        check_fingerprint(TASKS[case]())
 
 
 @every_case

@@ -14,6 +14,9 @@ from softprior.assets.fingerprints import combined
 from softprior.assets.registry import fetch
 from softprior.assets.wikipedia import CLEANING_VERSION, Article, plain_text, read_dump
 
+CHOICE_SETS = ("bigbench-date-understanding", "bigbench-disambiguation")
+"""Ids of the catalogue's multiple-choice sets."""
+
 _SHORTEST_ARTICLE = 500
 """Characters. What is left of disambiguation pages and lists is shorter."""
 
@@ -29,6 +32,37 @@ def squad_shifts_files() -> dict[str, Path]:
 
     folder = ensure(f"data/squad-shifts-{data_fingerprint('squad-shifts')[:12]}", build)
     return {"new_wiki": folder / "new_wiki_v1.0.json", "squaddev": folder / "squaddev_v1.1.json"}
+
+
+def choice_rows(id: str) -> Path:
+    """One of `CHOICE_SETS` as JSON lines: a question, its options, and the index of the right one.
+
+    Questions of which not exactly one option is right are left out.
+    """
+    asset = data_asset(id)
+
+    def build(folder: Path) -> None:
+        archive = fetch(registry_file(asset))
+        extract(archive, asset.members, folder)
+        (task,) = folder.iterdir()
+        rows = choices_of(task.read_text(encoding="utf-8"))
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / "rows.jsonl").write_text(text, encoding="utf-8")
+        task.unlink()
+        archive.unlink()
+
+    return ensure(f"data/{id}-{data_fingerprint(id)[:12]}", build) / "rows.jsonl"
+
+
+def choices_of(task: str) -> list[dict[str, object]]:
+    """The rows of a BIG-bench task with one right option per example."""
+    found: list[dict[str, object]] = []
+    for example in json.loads(task)["examples"]:
+        scores = list(example["target_scores"].values())
+        if sorted(scores)[-2:-1] == [0] and max(scores) == 1:
+            options = list(example["target_scores"])
+            found.append({"question": example["input"], "options": options, "answer": scores.index(1)})
+    return found
 
 
 def wikipedia_articles() -> list[Article]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol, TypedDict, overload, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, TypedDict, overload, runtime_checkable
 
 from softprior.errors import UserError
 
@@ -105,7 +105,19 @@ class EncoderTokenizer:
 
 
 class NotJointError(UserError):
-    """The tokens of an input and its answer are not those of the joined text."""
+    """The tokens of an input and its answer are not those of the joined text.
+
+    Attributes:
+        note: under which examples that are left out for this reason are counted.
+    """
+
+    note: ClassVar[str] = "not_joint"
+
+
+class AlikeError(NotJointError):
+    """Two choices have the same tokens, so that no model can tell them apart."""
+
+    note = "choices_alike"
 
 
 class Around(NamedTuple):

@@ -28,8 +28,10 @@ COLUMNS = (
     ("shuffled_nll", pa.float64()),
     ("untrained_nll", pa.float64()),
     ("answer", pa.string()),
+    ("expected", pa.list_(pa.string())),
 )
-"""Columns in front of the tasks' metrics: `ExampleRow`, with the task's entry as JSON in front."""
+"""Columns in front of the tasks' metrics: `ExampleRow`, with the task's entry as JSON in front. Files from
+before accepted answers were in them lack `expected`."""
 
 NAMES = frozenset(name for name, _ in COLUMNS)
 
@@ -49,6 +51,7 @@ class ExampleRow(NamedTuple):
         untrained_nll: the same sum under the untrained sample; None without a trained prompt.
         answer: what was generated; None where nothing was.
         metrics: of the answer, by name; empty where there is none.
+        expected: the accepted answers; empty for running text, and in rows from before they were kept.
     """
 
     example: str
@@ -61,6 +64,7 @@ class ExampleRow(NamedTuple):
     untrained_nll: float | None
     answer: str | None
     metrics: Mapping[str, float]
+    expected: tuple[str, ...] = ()
 
 
 def schema(metrics: Sequence[str]) -> pa.Schema:
@@ -76,7 +80,9 @@ def save_examples(path: Location, trial: str, rows: Mapping[str, Sequence[Exampl
     """
     found = [(task, row) for task, own in rows.items() for row in own]
     metrics = list(dict.fromkeys(name for _, row in found for name in row.metrics))
-    values = [{"task": task, **row._asdict(), **row.metrics} for task, row in found]
+    values = [
+        {"task": task, **row._asdict(), "expected": list(row.expected), **row.metrics} for task, row in found
+    ]
     table = pa.Table.from_pylist(values, schema=schema(metrics))
     header = {"softprior": json.dumps({"format": FORMAT, "trial": trial})}
     write_atomically(path, lambda temporary: pq.write_table(table.replace_schema_metadata(header), temporary))
@@ -119,6 +125,7 @@ def rows_of(table: pa.Table) -> dict[str, list[ExampleRow]]:
     found: dict[str, list[ExampleRow]] = {}
     for value in table.to_pylist():
         own = {name: value[name] for name in metrics if value[name] is not None}
-        fields = {name: value[name] for name in ExampleRow._fields if name != "metrics"}
-        found.setdefault(value["task"], []).append(ExampleRow(**fields, metrics=own))
+        fields = {name: value[name] for name in ExampleRow._fields if name not in ("metrics", "expected")}
+        expected = tuple(value.get("expected") or ())
+        found.setdefault(value["task"], []).append(ExampleRow(**fields, metrics=own, expected=expected))
     return found

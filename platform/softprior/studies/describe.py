@@ -27,7 +27,8 @@ from softprior.studies.estimate import hours, other_cost, total_cost, trial_cost
 from softprior.studies.fits import fits
 from softprior.studies.placement import concurrent, machine_cpus, room, shared, trial_threads
 from softprior.studies.plan import Plan
-from softprior.tasks import TASKS, prepare
+from softprior.tasks import TASKS
+from softprior.tasks import notes as told
 from softprior.tasks.base import Look, Quarantined
 from softprior.training.also import current, other_tasks
 from softprior.training.extension import due, lacking
@@ -267,7 +268,7 @@ def data_notes(records: Iterable[Record]) -> list[str]:
         task = TASKS.component(entry)
         quarantine = tuple(Quarantined(**row) for row in data.get("quarantine", ()))
         look = Look(data.get("quarantined", 0), quarantine, data)
-        notes += prepare.data_notes(named[text], task, look)
+        notes += told.data_notes(named[text], task, look)
     return notes
 
 

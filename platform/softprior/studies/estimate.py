@@ -75,7 +75,7 @@ def _tested(task: Task, evaluation: EvaluationSpec) -> int:
     length = task.positions()
     loss = min(evaluation.examples, task.test_examples) * length
     generated = min(evaluation.generate, task.test_examples)
-    answers = generated * (length + task.max_new_tokens // 2) if task.generates else 0
+    answers = loss * task.options() or generated * (length + task.new_tokens // 2) * task.generates
     control = loss if evaluation.context_shuffle and task.generates else 0
     return loss + control + answers
 

@@ -171,7 +171,7 @@ def _require_room(method: Method, tasks: Sequence[Task], shape: Shape) -> None:
             "model; use fewer"
         )
     for task in tasks:
-        longest, written = task.longest() or 1, task.max_new_tokens if task.generates else 0
+        longest, written = task.longest() or 1, task.new_tokens
         if count + longest + written > shape.positions:
             text = "any text" if task.longest() is None else f"a text of up to {longest}"
             raise UserError(

@@ -25,7 +25,8 @@ from softprior.studies.parts import Parts, check, located, repeated, resolve
 from softprior.studies.probing import probe_notes
 from softprior.studies.table import columns
 from softprior.tasks import TASKS, Task
-from softprior.tasks.prepare import data_notes, look
+from softprior.tasks.notes import data_notes
+from softprior.tasks.prepare import look
 from softprior.training.corrections import model_facts
 from softprior.training.identity import files_fingerprint
 from softprior.training.twins import twins_of

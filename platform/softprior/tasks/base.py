@@ -14,6 +14,7 @@ from softprior.assets.tokens import Tokenizer, joined
 from softprior.errors import UserError
 from softprior.inputs.base import Spec
 from softprior.prompt import Row
+from softprior.tasks.choosing import Chosen, Options
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -27,6 +28,7 @@ EXAMPLE_FEATURES = Features(
         "control": Value("string"),
         "answers": List(Value("string")),
         "group": Value("string"),
+        "choices": List(Value("string")),
     }
 )
 
@@ -41,6 +43,7 @@ class Example(NamedTuple):
             None where the task has no context to swap.
         answers: the accepted answers; the first is trained on.
         group: what splits keep together: an article's title, a module, a document.
+        choices: the possible answers in order, where one of them is chosen; empty where an answer is written.
     """
 
     id: str
@@ -48,11 +51,12 @@ class Example(NamedTuple):
     control: str | None
     answers: tuple[str, ...]
     group: str
+    choices: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> Example:
         """The example in one row of a split's table."""
-        return cls(**{**record, "answers": tuple(record["answers"])})
+        return cls(**{**record, **{name: tuple(record[name]) for name in ("answers", "choices")}})
 
 
 class Written(NamedTuple):
@@ -135,7 +139,7 @@ class Task(Spec, ABC):
 
     Attributes:
         headline: the metric of `score` that the printed table shows; `loss` where nothing is generated.
-        generates: whether answers are generated and scored, or only their loss is measured.
+        generates: whether answers are given and scored, written or chosen, or only their loss is measured.
         stop: texts at which a generated answer ends, besides the end-of-sequence token.
         train_examples: maximum number of examples to train on.
         validation_examples: maximum number of examples for curves, searches and choosing rates.
@@ -152,6 +156,11 @@ class Task(Spec, ABC):
     validation_examples: Count = 256
     test_examples: Count = 256
     max_new_tokens: NewTokens = 32
+
+    @classmethod
+    def headline_of(cls, params: Mapping[str, object]) -> str:  # noqa: ARG003
+        """The headline of a task with these parameters, which need not be checked and may be texts."""
+        return cls.headline
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -199,9 +208,28 @@ class Task(Spec, ABC):
         """Maximum number of tokens per example, with the answer; None if only the data limits it."""
         return None
 
+    def options(self) -> int:
+        """Approximate number of choices per example; 0 where answers are written."""
+        return 0
+
+    @property
+    def new_tokens(self) -> int:
+        """Most tokens that are written as an answer; 0 where none are."""
+        return self.max_new_tokens if self.generates and not self.options() else 0
+
+    def without_input(self, example: Example) -> str:  # noqa: ARG002
+        """What choices follow in place of the input, to see how likely each is without it."""
+        return "Answer:"
+
+    def choose(self, options: Sequence[Options]) -> Chosen:
+        """What is chosen in examples with choices: the likeliest. `metrics` has the names of all numbers."""
+        answers = [one.texts[one.chosen("sum")] for one in options]
+        right = [(one.texts[one.right],) for one in options]
+        return Chosen(answers, [self.score(*both) for both in zip(answers, right, strict=True)], {})
+
     @abstractmethod
     def score(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:
-        """Metrics of one generated answer, each in [0, 1]; empty where nothing is generated."""
+        """Metrics of one answer, each in [0, 1]; empty where none is given."""
 
     def question(self, example: Example) -> tuple[int, int] | None:  # noqa: ARG002
         """Where the question is in the input, as start and end characters; None if there is none."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple, TypedDict
+from typing import Literal, NamedTuple
 
 import datasets
 import pyarrow.compute as pc
@@ -23,9 +23,9 @@ from softprior.errors import UserError
 from softprior.prompt import Row
 from softprior.results.provenance import edits
 from softprior.tasks.base import SPLITS, Example, Look, Quarantined, Split, Task
+from softprior.tasks.choice_rows import FEATURES, ChoiceColumns, Choices, choice_columns
 from softprior.tasks.partition import round_robin
 from softprior.tasks.parts import parts_of
-from softprior.tasks.sources import left_out
 
 FORMAT = 3
 """Increased whenever the same task and tokenizer give other tables."""
@@ -53,6 +53,9 @@ _FEATURES = Features(
         "group": Value("string"),
     }
 )
+
+
+_NO_CHOICES: ChoiceColumns = {"choices": [], "choice_tokens": [], "alone_tokens": []}
 
 
 class Text(NamedTuple):
@@ -130,6 +133,10 @@ class PreparedSplit:
     def answers(self, index: int) -> tuple[str, ...]:
         """The accepted answers."""
         return tuple(self._rows[index]["answers"])
+
+    def choices(self, index: int) -> Choices | None:
+        """The choices as rows; None where an answer is written."""
+        return Choices.of(self._rows[index], self.input_row(index).tokens)
 
 
 @dataclass(frozen=True)
@@ -213,28 +220,6 @@ def look(task: Task, tokenizer_fingerprint: str) -> Look:
     return Look(len(quarantine), quarantine, facts["notes"])
 
 
-def data_notes(name: str, task: Task, found: Look) -> list[str]:
-    """Notes on a task's data: what is left out, what is made up, which splits are short.
-
-    Args:
-        name: the task's, in the sentences.
-        found: its notes may be a record's `data`, which has them among others.
-    """
-    told = [f"{name}: {sentence}" for sentence in task.told(found.notes)]
-    lost = left_out(name, found.quarantined, found.quarantine)
-    return [*lost, *told, *_shortages(name, task, found.notes)]
-
-
-def _shortages(name: str, task: Task, notes: Mapping[str, int]) -> list[str]:
-    """One sentence for every split that has fewer examples than asked for."""
-    return [
-        f"{name} has {task.examples_of(split) - missing:,} of the {task.examples_of(split):,} "
-        f"{split}_examples asked for"
-        for split in SPLITS
-        if (missing := notes.get(f"{split}_short", 0))
-    ]
-
-
 def _relative(task: Task, tokenizer_fingerprint: str) -> str:
     """Where the cache has a task's examples in a tokenizer's tokens."""
     key = json.dumps(
@@ -255,7 +240,9 @@ def _write(task: Task, tokenizer: Tokenizer, folder: Path) -> None:
         if missing > 0:
             notes[f"{split}_short"] = missing
         with _quiet():
-            Dataset.from_list(taken.records, features=_FEATURES).save_to_disk(str(folder / split))
+            features = Features(_FEATURES | FEATURES) if taken.records[0]["choices"] else _FEATURES
+            records = [{k: v for k, v in record.items() if k in features} for record in taken.records]
+            Dataset.from_list(records, features=features).save_to_disk(str(folder / split))
     facts = {
         "dropped": dropped,
         "notes": dict(notes),
@@ -265,8 +252,8 @@ def _write(task: Task, tokenizer: Tokenizer, folder: Path) -> None:
     (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
 
-class _Record(TypedDict):
-    """One row of a split's table; see `_FEATURES`."""
+class _Record(ChoiceColumns):
+    """One row of a split's table; see `_FEATURES`. The columns of choices are empty where there are none."""
 
     id: str
     tokens: list[int]
@@ -283,8 +270,9 @@ class _Record(TypedDict):
 
 
 def _ids(record: _Record) -> list[int]:
-    """The tokens of an example and of its control."""
-    return [*record["tokens"], *(record["control_tokens"] or ())]
+    """The tokens of an example, of its control and of its choices."""
+    choices = [token for tokens in record["choice_tokens"] for token in tokens]
+    return [*record["tokens"], *(record["control_tokens"] or ()), *choices, *record["alone_tokens"]]
 
 
 class _Taken(NamedTuple):
@@ -305,7 +293,7 @@ def _take(task: Task, pool: Dataset, tokenizer: Tokenizer, split: Split) -> _Tak
         try:
             records = _records(task, example, tokenizer)
         except NotJointError as error:
-            notes["not_joint"] += 1
+            notes[error.note] += 1
             reason = reason or f"; {error}"
             records = []
         firsts += records[:1]
@@ -325,6 +313,7 @@ def _take(task: Task, pool: Dataset, tokenizer: Tokenizer, split: Split) -> _Tak
 def _answer_notes(task: Task, example: Example, record: _Record, tokenizer: Tokenizer) -> Counter[str]:
     """Counts on how an answer is trained.
 
+    `answers_too_long`: it has more tokens than are generated, so that no model can write all of it.
     `answers_respaced`: it is over several lines, and trained with single spaces. `answers_not_regained`: a
     model that writes exactly what it was trained on does not get full marks, since the tokenizer has no
     tokens for the answer or generation stops within it.
@@ -334,6 +323,7 @@ def _answer_notes(task: Task, example: Example, record: _Record, tokenizer: Toke
     ends = [end for text in task.stop if (end := written.find(text)) >= 0]
     regained = task.score(written[: min(ends, default=len(written))].strip(), example.answers)
     found = {
+        "answers_too_long": 0 < task.new_tokens < len(labels),
         "answers_respaced": task.trained_answer(example) != example.answers[0],
         "answers_not_regained": regained.get(task.headline, 1.0) < 1,
     }
@@ -344,6 +334,9 @@ def _records(task: Task, example: Example, tokenizer: Tokenizer) -> list[_Record
     rows = task.rows(example, tokenizer)
     control = task.control_row(example, tokenizer) if rows else None
     if example.control is not None and control is None:
+        return []
+    choices = choice_columns(task, example, tokenizer) if example.choices else _NO_CHOICES
+    if choices is None:
         return []
     if control is not None and _labelled(control) != _labelled(rows[0]):
         raise NotJointError("the tokenizer encodes an answer differently after another context")
@@ -361,6 +354,7 @@ def _records(task: Task, example: Example, tokenizer: Tokenizer) -> list[_Record
             "parts": parts_of(task, example, row, tokenizer),
             "document": task.document(example),
             "group": example.group,
+            **choices,
         }
         for row in rows
     ]

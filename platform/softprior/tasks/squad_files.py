@@ -6,14 +6,11 @@ import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 from softprior.errors import UserError
 from softprior.inputs.data_files import Malformed, contents, kind_of, lines, parquet_file, parsed
+from softprior.inputs.row_files import Item, json_lines, parquet_rows
 from softprior.tasks.sources import require_filled
-
-if TYPE_CHECKING:
-    from pyarrow import RecordBatch
 
 LAYOUT = (
     'SQuAD v1.1 is {"data": [{"title": ..., "paragraphs": [{"context": ..., "qas": [...]}]}]}, or records '
@@ -32,16 +29,6 @@ USED = ("id", "guid", "title", "document_id", *NEEDED)
 
 _LOOKED_AT = 8
 """Number of lines, without blank ones, that tell records from one JSON value: the first may be damaged."""
-
-_TOGETHER = 1024
-"""Number of rows of a Parquet file that are in memory at a time."""
-
-
-class Item(NamedTuple):
-    """An article or a record, or why it is neither, and where it is."""
-
-    at: str
-    value: object
 
 
 def part_files(path: Path) -> list[Path]:
@@ -82,7 +69,7 @@ def items(path: Path) -> Iterator[Item]:
     require_filled(path)
     if kind_of(path) == ".parquet":
         return _table(path)
-    return _nested(path) if is_nested(path) else _lines(path)
+    return _nested(path) if is_nested(path) else json_lines(path)
 
 
 def _is_json(path: Path) -> bool:
@@ -111,39 +98,12 @@ def _nested(path: Path) -> Iterator[Item]:
     return (Item(f"data[{i}]", value) for i, value in enumerate(whole["data"]))
 
 
-def _lines(path: Path) -> Iterator[Item]:
-    try:
-        for number, (_, line) in enumerate(lines(path)):
-            if isinstance(line, Malformed):
-                yield Item(f"line {number + 1}", line)
-            elif line.strip():
-                yield Item(f"line {number + 1}", parsed(line))
-    except OSError as error:
-        raise _unreadable(path, error) from None
-
-
 def _table(path: Path) -> Iterator[Item]:
-    file = parquet_file(path)
-    names = file.schema_arrow.names
+    names = parquet_file(path).schema_arrow.names
     missing = next((name for name in NEEDED if name not in names), None)
     if missing is not None:
         raise UserError(f"{path} has no column '{missing}'; it has {', '.join(names)}; {LAYOUT}")
-    number = 0
-    try:
-        for batch in file.iter_batches(_TOGETHER, columns=[name for name in USED if name in names]):
-            for row in range(batch.num_rows):
-                yield Item(f"row {number}", _record(batch, row))
-                number += 1
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged at row {number} ({error}); fetch it again") from None
-
-
-def _record(batch: RecordBatch, row: int) -> object:
-    """A row of a table; nothing guarantees that the text in a Parquet file is UTF-8."""
-    try:
-        return {name: batch.column(name)[row].as_py() for name in batch.schema.names}
-    except UnicodeDecodeError as error:
-        return Malformed(f"not UTF-8 ({error.reason})")
+    return parquet_rows(path, USED)
 
 
 def _integer(digits: str) -> object:

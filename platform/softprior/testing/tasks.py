@@ -29,6 +29,7 @@ from softprior.errors import UserError
 from softprior.inputs.validation import validate
 from softprior.prompt import Row, collate
 from softprior.tasks.base import EXAMPLE_FEATURES, SPLITS, Example, Split, Splits, Task
+from softprior.tasks.choice_rows import choice_columns
 from softprior.tasks.prepare import Prepared, prepare
 from softprior.testing.elsewhere import answered, is_found, read, written
 
@@ -223,7 +224,9 @@ def check_scores(task: Task, wrong: str = "zebra crossing") -> None:
     for example in found:
         names = set(task.score(wrong, example.answers))
         assert task.headline in names
-        assert names == set(task.metrics)
+        # The other metrics of choices are of likelihoods, not of texts.
+        assert names == ({task.headline} if task.options() else set(task.metrics))
+        assert names <= set(task.metrics)
         assert set(task.score(wrong, example.answers).values()) == {0.0}
         for accepted in example.answers:
             perfect = task.score(f" {accepted}", example.answers)
@@ -306,7 +309,8 @@ def check_dropped(task: Task, tokenizer: Tokenizer) -> None:
                     break
                 rows = task.rows(example, tokenizer)
                 control = task.control_row(example, tokenizer)
-                if not rows or (example.control is not None and control is None):
+                fits = not example.choices or choice_columns(task, example, tokenizer) is not None
+                if not rows or not fits or (example.control is not None and control is None):
                     dropped += 1
                     continue
                 taken.append(rows[0].id)

@@ -179,8 +179,9 @@ def _varying(trials: Sequence[Parameters]) -> list[str]:
 
 def _headlines(trials: Iterable[Parameters]) -> list[str]:
     """The metrics that stand for these trials' tasks, beside the loss; a task of unknown code has none."""
-    kinds = [TASKS.kind(_task(trial)) for trial in trials if "task" in trial]
-    found = dict.fromkeys(f"test_{kind.headline}" for kind in kinds if kind is not None)
+    tasks = [_task(trial) for trial in trials if "task" in trial]
+    kinds = [(task, TASKS.kind(task)) for task in tasks]
+    found = dict.fromkeys(f"test_{kind.headline_of(task.params)}" for task, kind in kinds if kind is not None)
     return [name for name in found if name != LOSS]
 
 

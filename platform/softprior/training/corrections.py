@@ -63,7 +63,7 @@ class TokenizerFacts(NamedTuple):
             yield "joint tokens"
         if self.end and task.spells(self.end):
             yield f"no answers with {self.end}"
-        if self.breaks and task.generates:
+        if self.breaks and task.new_tokens:
             yield "words before line breaks in answers"
         if trained and self.reserved:
             yield f"{self.reserved} reserved tokens left out"
@@ -155,4 +155,4 @@ def _most_positions(method: Method, task: Task) -> float:
         return float("inf")
     words = method.text(task.instruction)
     before = len(f"{words}\n".encode()) if words else 0  # a token has a byte at least
-    return method.count() + before + longest + (task.max_new_tokens if task.generates else 0)
+    return method.count() + before + longest + task.new_tokens

@@ -16,6 +16,7 @@ from softprior.results.examples import ExampleRow
 from softprior.results.records import Prediction, Score
 from softprior.tasks.base import Task
 from softprior.tasks.batching import evaluation_batches
+from softprior.tasks.choosing import Options
 from softprior.tasks.prepare import PreparedSplit
 from softprior.training.failure import require_finite
 
@@ -110,11 +111,15 @@ class Evaluator:
         """
         score, losses = self._measure(prompt, split, step)
         controls = self._controls(prompt, split, step) if self._evaluation.context_shuffle else None
-        answers = self._answers(prompt, split)
+        together: dict[str, float] = {}
+        if split.choices(0) is None:
+            answers = self._answers(prompt, split)
+        else:
+            answers, together = self._chosen(prompt, split, step)
         score = score.model_copy(
             update={
                 "shuffled_loss": None if controls is None else controls.losses.mean,
-                "metrics": _means([answer.metrics for answer in answers]),
+                "metrics": self._declared(_means([answer.metrics for answer in answers]) | together),
                 "generated": len(answers),
             }
         )
@@ -133,6 +138,7 @@ class Evaluator:
                 untrained_nll=None if start is None else _at(start.losses.nll, i),
                 answer=answers[i].text if i < len(answers) else None,
                 metrics=answers[i].metrics if i < len(answers) else {},
+                expected=split.answers(i),
             )
             for i in range(max(score.examples, len(answers)))
         ]
@@ -204,9 +210,40 @@ class Evaluator:
                 answers[i] = _before(written, self._task.stop).strip()
         return [Answer(text, self._metrics(text, split.answers(i))) for i, text in enumerate(answers)]
 
+    def _chosen(
+        self, prompt: Prompt | None, split: PreparedSplit, step: int
+    ) -> tuple[list[Answer], dict[str, float]]:
+        """The likeliest choices of the first examples, and metrics of all of them together.
+
+        All choices are rows of the same passes. What follows no input is the same in many examples, and
+        measured once.
+        """
+        found = [split.choices(i) for i in range(min(len(split), self._evaluation.examples))]
+        choices = [one for one in found if one is not None]
+        rows = [row for one in choices for row in one.given]
+        given = self._losses(prompt, rows)
+        require_finite(step, "loss of choices", given.total)
+        distinct = {(*row.tokens, sum(row.labels)): row for one in choices for row in one.alone}
+        alone = self._losses(prompt, list(distinct.values()))
+        require_finite(step, "loss of choices without input", alone.total)
+        known = dict(zip(distinct, alone.nll, strict=True))
+        options, at = [], 0
+        for one in choices:
+            end = at + len(one.texts)
+            likely = tuple(-nll for nll in given.nll[at:end])
+            without = tuple(-known[(*row.tokens, sum(row.labels))] for row in one.alone)
+            options.append(Options(one.texts, one.right, likely, tuple(given.tokens[at:end]), without))
+            at = end
+        chosen = self._task.choose(options)
+        answers = [Answer(*both) for both in zip(chosen.answers, chosen.metrics, strict=True)]
+        return answers, chosen.together
+
     def _metrics(self, answer: str, accepted: tuple[str, ...]) -> dict[str, float]:
-        found = self._task.score(answer, accepted)
-        if set(found) != set(self._task.metrics):
+        return self._declared(self._task.score(answer, accepted))
+
+    def _declared(self, found: dict[str, float]) -> dict[str, float]:
+        """The metrics, if they are those that the task says it has."""
+        if found and set(found) != set(self._task.metrics):
             raise UserError(
                 f"the task's `metrics` are {', '.join(self._task.metrics)}, but its `score` returns "
                 f"{', '.join(found) or 'nothing'}; declare what it returns"

@@ -33,7 +33,7 @@ def require_room(
     """
     require_rows([prepared.largest], info.vocabulary, f"the texts of task {name}")
     longest = max(max(split.lengths) for split in splits)
-    written = task.max_new_tokens if task.generates else 0
+    written = task.new_tokens
     need = longest + written + front
     if need > info.positions:
         raise UserError(

@@ -109,7 +109,7 @@ class Sanity:
         if posterior is not None:
             again = self._alone(load_posterior(posterior).final, first)
             yield _at_most("posterior", apart(alone, again), close)
-        if self.task.generates:
+        if self.task.new_tokens:
             agreed, told = self._agreement(
                 prompt, [self.evaluator.prefixed(split.input_row(i)) for i in pair]
             )

@@ -1,0 +1,153 @@
+"""Rows of users' files: JSON lines, JSON lists, CSV and Parquet, one at a time, with where each is.
+
+A row that cannot be read is a `Malformed` in place of its value, so that whoever reads decides what is lost.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from softprior.errors import UserError
+from softprior.inputs.data_files import Malformed, contents, kind_of, lines, parquet_file, parsed
+
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch
+
+ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+"""Endings of files that have rows; all but the last also with .gz."""
+
+_TOGETHER = 1024
+"""Number of rows of a Parquet file that are in memory at a time."""
+
+
+class Item(NamedTuple):
+    """A row, or why it is none, and where it is."""
+
+    at: str
+    value: object
+
+
+def rows(path: Path) -> Iterator[Item]:
+    """The rows of a file, of the kind that its ending says.
+
+    Rows of CSV and TSV are objects of texts by the names in the first line.
+
+    Raises:
+        UserError: it has another ending, another layout, or cannot be read.
+    """
+    kind = kind_of(path)
+    if kind not in ENDINGS or path.name.endswith(".parquet.gz"):
+        raise UserError(
+            f"rows cannot be read from {path}, only from {', '.join(ENDINGS)}; convert it to one of these"
+        )
+    if kind == ".parquet":
+        return parquet_rows(path)
+    try:
+        if kind in (".csv", ".tsv"):
+            return _separated(path, contents(path), "," if kind == ".csv" else "\t")
+        whole = contents(path) if kind == ".json" else ""
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    return _listed(path, whole) if whole.lstrip().startswith("[") else json_lines(path)
+
+
+def json_lines(path: Path) -> Iterator[Item]:
+    """The rows of JSON lines, without blank lines, read as they are asked for.
+
+    Raises:
+        UserError: the file is UTF-16 or UTF-32, or cannot be read.
+    """
+    try:
+        for number, (_, line) in enumerate(lines(path)):
+            if isinstance(line, Malformed):
+                yield Item(f"line {number + 1}", line)
+            elif line.strip():
+                yield Item(f"line {number + 1}", parsed(line))
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator[Item]:
+    """The rows of a Parquet file as objects, read as they are asked for.
+
+    Args:
+        columns: those to read, as far as there are any; None for all.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    file = parquet_file(path)
+    names = [name for name in file.schema_arrow.names if columns is None or name in columns]
+    number = 0
+    try:
+        for batch in file.iter_batches(_TOGETHER, columns=names):
+            for row in range(batch.num_rows):
+                yield Item(f"row {number}", _record(batch, row))
+                number += 1
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged at row {number} ({error}); fetch it again") from None
+
+
+def _listed(path: Path, whole: str) -> Iterator[Item]:
+    try:
+        found = json.loads(whole)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise UserError(f"{path} is not valid JSON ({reason}); mend it, or write JSON lines") from None
+    return (Item(f"[{i}]", value) for i, value in enumerate(found))
+
+
+def _separated(path: Path, whole: str, separator: str) -> Iterator[Item]:
+    # What separates by tabs has no quotes: GLUE's texts have single ones. In strict mode a quote that is
+    # never closed is an error; otherwise it would take the rest of the file into one field.
+    quoted = separator == ","
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    file = io.StringIO(whole, newline="")
+    reader = csv.reader(file, delimiter=separator, quoting=quoting, strict=quoted)
+    names: list[str] | None = None
+    while True:
+        first = reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if "unexpected end of data" in str(error):
+                reason = "a quote that begins here is never closed, and the rest of the file is lost"
+                yield Item(f"line {first}", Malformed(reason, rest=True))
+                return
+            yield Item(f"line {first}", Malformed(f"not valid CSV ({error})"))
+            continue
+        if not fields:  # a blank line
+            continue
+        if names is None:
+            names = _header(path, fields)
+        elif len(fields) != len(names):
+            reason = f"{len(fields)} fields, but the first line names {len(names)} columns"
+            yield Item(f"line {first}", Malformed(reason))
+        else:
+            yield Item(f"line {first}", dict(zip(names, fields, strict=True)))
+
+
+def _header(path: Path, names: list[str]) -> list[str]:
+    twice = next((name for i, name in enumerate(names) if name and name in names[:i]), None)
+    if twice is not None:
+        raise UserError(f"the first line of {path} names the column '{twice}' twice; rename one of them")
+    return names
+
+
+def _record(batch: RecordBatch, row: int) -> object:
+    """A row of a table; nothing guarantees that the text in a Parquet file is UTF-8."""
+    try:
+        return {name: batch.column(name)[row].as_py() for name in batch.schema.names}
+    except UnicodeDecodeError as error:
+        return Malformed(f"not UTF-8 ({error.reason})")
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path} cannot be read ({error}); check the file and its disk")

@@ -1,0 +1,195 @@
+"""Classification and multiple choice on rows of one's own, by the likelihood of each choice."""
+
+from __future__ import annotations
+
+import string
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from softprior.errors import UserError
+from softprior.inputs.base import Text
+from softprior.inputs.data_files import Malformed
+from softprior.inputs.labels import counted
+from softprior.tasks.base import Example
+from softprior.tasks.choosing import (
+    WAYS,
+    By,
+    Chosen,
+    Options,
+    brier,
+    calibration_error,
+    commonest,
+    macro_f1,
+)
+from softprior.tasks.own_data import Answers, OwnData
+from softprior.tasks.own_splits import Understood
+from softprior.tasks.partition import round_robin
+from softprior.tasks.templates import Row, bare, cell, cells
+
+_TYPICAL = 4
+"""Choices of a row that is not read yet, for estimates."""
+
+
+class Choices(OwnData):
+    """Rows of one's own of which one of several choices is right; the likeliest choice is the answer.
+
+    The right choice is trained on, with the end-of-sequence token; how likely a choice is does not count it.
+
+    Attributes:
+        labels: the choices of all rows.
+        choices: without labels, the columns that have a row's choices, or the one that has a list of them.
+        answer: the column that says which choice is right.
+        answer_is: what that column has: the choice's text, its index from 0, its number from 1, its letter.
+        by: how choices are compared for the headline, the answers and the probabilities: by the likelihood of
+            the whole choice, its mean per token, or what the input adds to it.
+        classes: `balanced` leaves out rows of commoner labels, so that each split has equally many of each.
+    """
+
+    labels: tuple[Text, ...] = ()
+    choices: tuple[Text, ...] = ()
+    answer: Text
+    answer_is: Literal["text", "index", "number", "letter"] = "text"
+    by: By = "sum"
+    classes: Literal["as_is", "balanced"] = "as_is"
+    instruction: Text = "Choose the right answer."  # type: ignore[misc]  # as in `OwnData`
+    max_new_tokens: Annotated[int, Field(ge=1, le=4096, exclude=True)] = 32
+
+    @field_validator("labels")
+    @classmethod
+    def _several(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        labels = tuple(label.strip() for label in labels)
+        if len(labels) == 1:
+            raise ValueError("has one label, and a choice is between two or more; add the others")
+        if len(set(labels)) < len(labels):
+            raise ValueError("has a label twice; name each once")
+        return labels
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Choices:
+        if bool(self.labels) == bool(self.choices):
+            raise ValueError(
+                "labels (the same for all rows) or choices (columns of each row): give one of them"
+            )
+        if self.classes == "balanced" and not self.labels:
+            raise ValueError(
+                "classes = 'balanced' needs labels, as rows with choices of their own have no classes"
+            )
+        return self
+
+    # By which likelihood is a parameter, so the headline is known of a task and not of its class.
+
+    @property
+    def headline(self) -> str:  # type: ignore[override]
+        return f"accuracy_{self.by}"
+
+    @classmethod
+    def headline_of(cls, params: Mapping[str, object]) -> str:
+        return f"accuracy_{params.get('by', 'sum')}"
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Accuracies by each likelihood, `brier` and `ece`; with labels also `majority` and `macro_f1`."""
+        of_labels = ("majority", "macro_f1") if self.labels else ()
+        return (*(f"accuracy_{by}" for by in WAYS), "brier", "ece", *of_labels)
+
+    def options(self) -> int:
+        return len(self.labels) or (len(self.choices) if len(self.choices) > 1 else _TYPICAL)
+
+    def score(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:
+        """The headline: whether it is the right choice."""
+        return {self.headline: float(prediction.strip() in answers)}
+
+    def choose(self, options: Sequence[Options]) -> Chosen:
+        """Metrics of each example, and those that only all of them together have."""
+        predicted = [one.chosen(self.by) for one in options]
+        right = [one.right for one in options]
+        sure = [float(one.probabilities(self.by).max()) for one in options]
+        metrics = [
+            {
+                **{f"accuracy_{by}": float(one.chosen(by) == one.right) for by in WAYS},
+                "brier": brier(one, self.by),
+            }
+            for one in options
+        ]
+        hits = [one == other for one, other in zip(predicted, right, strict=True)]
+        together = {"ece": calibration_error(sure, hits)}
+        if self.labels:  # the place of a choice among those of its row is nothing that a model sees
+            together |= {"majority": commonest(right), "macro_f1": macro_f1(predicted, right)}
+        answers = [one.texts[chosen] for one, chosen in zip(options, predicted, strict=True)]
+        return Chosen(answers, metrics, together)
+
+    def without_input(self, example: Example) -> str:  # noqa: ARG002
+        """The template's own text; `Answer:` if it has none."""
+        return bare(self.input).strip("\n ") or "Answer:"
+
+    def answers(self, row: Row) -> Answers | Malformed:
+        """The right choice, and all of them."""
+        found = self._choices(row)
+        if isinstance(found, Malformed):
+            return found
+        texts = tuple(text.strip() for text in found)
+        if not all(texts):
+            return Malformed("a choice is empty")
+        if len(texts) < 2:
+            return Malformed(f"it has one choice, '{texts[0][:40]}'")
+        if len(set(texts)) < len(texts):
+            return Malformed(f"the choice '{Counter(texts).most_common(1)[0][0][:40]}' appears twice")
+        said = cell(row, self.answer)
+        if isinstance(said, Malformed):
+            return said
+        index = self._index(said.strip(), texts)
+        if index is None:
+            return Malformed(
+                f"the answer '{' '.join(said.split())[:40]}' is none of the {len(texts)} choices by "
+                f"{self.answer_is}"
+            )
+        return Answers((texts[index],), texts)
+
+    def require_sound(self, rows: Sequence[Understood]) -> None:
+        found = {row.answers[0] for row in rows}
+        if self.labels and len(found) == 1:
+            raise UserError(
+                f"all {counted(len(rows), 'row')} have the answer '{next(iter(found))}', so there is nothing "
+                "to choose; add rows with another one"
+            )
+
+    def order(self, rows: Sequence[Understood]) -> list[Understood]:
+        """With balanced classes, a row of each label in turn, as long as all labels have one."""
+        ordered = super().order(rows)
+        if self.classes == "as_is":
+            return ordered
+        by_label = [[row for row in ordered if row.answers[0] == label] for label in self.labels]
+        least = min(map(len, by_label))
+        if not least:
+            missing = next(label for label, own in zip(self.labels, by_label, strict=True) if not own)
+            raise UserError(
+                f"balanced classes need a row of every label in each split, and one has none of '{missing}'; "
+                "add rows, or set classes: as_is"
+            )
+        return round_robin(own[:least] for own in by_label)
+
+    def _choices(self, row: Row) -> tuple[str, ...] | Malformed:
+        if self.labels:
+            return self.labels
+        if len(self.choices) == 1:
+            return cells(row, self.choices[0])
+        found = [cell(row, column) for column in self.choices]
+        malformed = next((one for one in found if isinstance(one, Malformed)), None)
+        return malformed or tuple(str(one) for one in found)
+
+    def _index(self, said: str, texts: tuple[str, ...]) -> int | None:
+        """The index of the right choice; None if the answer names none."""
+        if self.answer_is == "text":
+            return texts.index(said) if said in texts else None
+        if self.answer_is == "letter":
+            letter = said.upper()
+            found = string.ascii_uppercase.find(letter) if len(letter) == 1 else -1
+        else:
+            digits = said.removesuffix(".0")  # of a column of decimals
+            found = (
+                int(digits) - (self.answer_is == "number") if digits.isdecimal() and len(digits) < 9 else -1
+            )
+        return found if 0 <= found < len(texts) else None

@@ -1,0 +1,44 @@
+"""What is said of a task's data: what is left out, what is made up, what cannot be answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from softprior.inputs.labels import counted
+from softprior.tasks.base import SPLITS, Look, Task
+from softprior.tasks.sources import left_out
+
+
+def data_notes(name: str, task: Task, found: Look) -> list[str]:
+    """Notes on a task's data: what is left out, what is made up, which splits are short.
+
+    Args:
+        name: the task's, in the sentences.
+        found: its notes may be a record's `data`, which has them among others.
+    """
+    told = [f"{name}: {sentence}" for sentence in task.told(found.notes)]
+    lost = left_out(name, found.quarantined, found.quarantine)
+    return [*lost, *told, *_told(name, task, found.notes), *_shortages(name, task, found.notes)]
+
+
+def _told(name: str, task: Task, notes: Mapping[str, int]) -> list[str]:
+    """What `prepare` has found that changes how results should be read."""
+    found = []
+    if too_long := notes.get("answers_too_long", 0):
+        found.append(
+            f"{name}: {counted(too_long, 'answer')} longer than max_new_tokens = {task.max_new_tokens}, so "
+            "that no model can write all of it"
+        )
+    if alike := notes.get("choices_alike", 0):
+        found.append(f"{name}: {counted(alike, 'example')} left out, with two choices of the same tokens")
+    return found
+
+
+def _shortages(name: str, task: Task, notes: Mapping[str, int]) -> list[str]:
+    """One sentence for every split that has fewer examples than asked for."""
+    return [
+        f"{name} has {task.examples_of(split) - missing:,} of the {task.examples_of(split):,} "
+        f"{split}_examples asked for"
+        for split in SPLITS
+        if (missing := notes.get(f"{split}_short", 0))
+    ]

@@ -1,0 +1,295 @@
+"""What tasks on rows of one's own share: reading them, dividing them, and what is wrong with them."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Annotated, NamedTuple
+
+from pydantic import Field, model_validator
+
+from softprior.assets.tokens import Tokenizer
+from softprior.errors import UserError
+from softprior.inputs.base import Text
+from softprior.inputs.data_files import Malformed
+from softprior.inputs.labels import counted
+from softprior.prompt import Row as TokenRow
+from softprior.tasks.base import SPLITS, Example, Look, Quarantined, Split, Splits, Task, table
+from softprior.tasks.own_source import Data, Part, fingerprint_of, parts_of
+from softprior.tasks.own_splits import Understood, connected, divided
+from softprior.tasks.partition import donors, keyed_order, round_robin
+from softprior.tasks.sources import in_brackets, require
+from softprior.tasks.templates import Row, Template, cell, columns, filled, flat, spans
+
+_LETTERS = 3.5
+"""Letters per token, for estimates: English has 3 to 4.5 in most vocabularies."""
+
+
+class Answers(NamedTuple):
+    """The accepted answers of a row, and its choices if it has any."""
+
+    accepted: tuple[str, ...]
+    choices: tuple[str, ...] = ()
+
+
+class OwnData(Task):
+    """A task on rows of one's own: JSON lines, CSV, Parquet, or a data set of the Hugging Face hub.
+
+    Attributes:
+        data: a file, or `hub:OWNER/NAME`, whose rows are divided; or a mapping with one for each split.
+        input: what the model reads: a column, or a text with columns in braces.
+        group: the column of what splits keep together, such as a topic or an author.
+        context: the column of the input that the control swaps between examples.
+        id: the column of the examples' ids; without it, an id is made of the input.
+        instruction: what the baseline `instruction` puts in front of every input.
+        length: longest example in tokens, answer included; a longer one is dropped and counted, never cut.
+    """
+
+    data: Data
+    input: Template
+    group: Text | None = None
+    context: Text | None = None
+    id: Text | None = None
+    instruction: Text = "Answer."  # type: ignore[misc]  # one's own task, so its text is a parameter
+    length: Annotated[int, Field(ge=16)] = 384
+
+    @model_validator(mode="after")
+    def _context_is_read(self) -> OwnData:
+        if self.context is not None and self.context not in columns(self.input):
+            raise ValueError(
+                f"context = '{self.context}' is not a column of input ({', '.join(columns(self.input))}), "
+                "where the control would swap it; add it there, or leave it out"
+            )
+        return self
+
+    @abstractmethod
+    def answers(self, row: Row) -> Answers | Malformed:
+        """What a row says is right, or why it says nothing."""
+
+    def require_sound(self, rows: Sequence[Understood]) -> None:
+        """Refuses rows that are no task together.
+
+        Raises:
+            UserError: they are not.
+        """
+
+    def order(self, rows: Sequence[Understood]) -> list[Understood]:
+        """The rows of a split, given in keyed order, in the order in which examples are chosen."""
+        groups: dict[str, list[Understood]] = {}
+        for row in rows:
+            groups.setdefault(row.together, []).append(row)
+        return round_robin(groups.values())
+
+    def fingerprint(self) -> str:
+        """Identifies the contents of the files, or the hub's commit, and which split each is for."""
+        return fingerprint_of(self._parts)
+
+    def check_data(self) -> None:
+        """Reads and divides local files, once for all that planning needs."""
+        if self._local:
+            self._found()
+
+    def look(self) -> Look:
+        if not self._local:
+            return Look()
+        found = self._found()
+        rows = [row for row in found.quarantined if not row.rest][:1]
+        damaged = [row for row in found.quarantined if row.rest]
+        return Look(len(found.quarantined), (*rows, *damaged), found.notes)
+
+    def told(self, notes: Mapping[str, int]) -> list[str]:
+        """How many rows were left out because a later split has something of theirs."""
+        return [
+            f"{counted(notes[name], 'row')} left out, whose {name.removeprefix('shared_')} is also in a "
+            "split that is evaluated on"
+            for name in ("shared_group", "shared_context", "shared_input")
+            if notes.get(name)
+        ]
+
+    def splits(self) -> Splits:
+        """Reads the source and divides it."""
+        return self._found() if self._local else _read(self)
+
+    def positions(self) -> int:
+        """Of local data from the number of letters; otherwise those of a short text."""
+        if not self._local:
+            return min(150, round(0.8 * self.length))
+        train = self._found().train
+        letters = [len(one["input"]) + len(one["answers"][0]) for one in train]
+        return max(1, min(self.length, round(sum(letters) / len(letters) / _LETTERS)))
+
+    def longest(self) -> int:
+        return self.length
+
+    def own_text(self, example: Example) -> tuple[tuple[int, int], ...]:
+        """The template's own text."""
+        return tuple(spans(self.input, example.input))
+
+    def spells(self, token: str) -> bool:
+        if not self._local:
+            return False
+        found = self._found()
+        tables = [getattr(found, split) for split in SPLITS]
+        return any(token in text for one in tables for texts in one["answers"] for text in texts)
+
+    def document(self, example: Example) -> str:
+        """The group: what its rows share makes them dependent on each other."""
+        return example.group
+
+    def row(self, example: Example, tokenizer: Tokenizer) -> TokenRow | None:
+        """The example as tokens, or None where it is longer than `length`."""
+        row = super().row(example, tokenizer)
+        return row if row is not None and len(row.tokens) <= self.length else None
+
+    @property
+    def _parts(self) -> list[Part]:
+        return parts_of(self.data)
+
+    @property
+    def _local(self) -> bool:
+        return all(part.local is not None for part in self._parts)
+
+    def _found(self) -> Splits:
+        """The splits of local files, read once for as long as these do not change."""
+        facts = [require(part.local).stat() for part in self._parts if part.local is not None]
+        return _read_once(self, tuple((fact.st_size, fact.st_mtime_ns) for fact in facts))
+
+
+@lru_cache(maxsize=8)
+def _read_once(task: OwnData, versions: tuple[tuple[int, int], ...]) -> Splits:  # noqa: ARG001
+    return _read(task)
+
+
+def _read(task: OwnData) -> Splits:
+    reading = _Reading(task)
+    parts = {part.split: reading.part(part) for part in parts_of(task.data)}
+    if len(parts) > 1:  # rows of several files may be numbered alike
+        parts = {split: [_renamed(row, split) for row in rows] for split, rows in parts.items()}
+    task.require_sound([row for rows in parts.values() for row in rows])
+    _require_enough(task, parts, reading.lost())
+    found = divided(parts, reading.notes)
+    empty = next((split for split in SPLITS if not found[split]), None)
+    if empty is not None:
+        raise UserError(
+            f"nothing is left for {empty}: all of its rows share a group, a context or an input with a split "
+            "that is evaluated on; give it rows of its own"
+        )
+    tables = {split: table(_examples(task, found[split])) for split in SPLITS}
+    return Splits(**tables, quarantined=reading.quarantined, notes=dict(+reading.notes))
+
+
+def _require_enough(task: OwnData, parts: Mapping[Split, Sequence[Understood]], lost: str) -> None:
+    last = max(parts, key=SPLITS.index)
+    least = len(SPLITS) - len(parts) + 1
+    number = len(set(connected(parts[last])))
+    if number < least:
+        what = task.group or task.context or "input"
+        raise UserError(
+            f"dividing rows into {least} splits needs at least {least} that share no {what}, but "
+            f"{dict(parts_of(task.data))[last]} has {number}{lost}; add rows, or name a file for each split"
+        )
+
+
+def _renamed(row: Understood, split: Split) -> Understood:
+    return row if row.name is None else row._replace(name=f"{split} {row.name}")
+
+
+def _examples(task: OwnData, rows: Sequence[Understood]) -> Iterable[Example]:
+    named = {_name(row): row for row in rows}
+    ordered = task.order([named[name] for name in keyed_order(named, "order")])
+    contexts = [row.context or "" for row in ordered]
+    givers = None if task.context is None else donors(contexts)
+    for i, row in enumerate(ordered):
+        control = None
+        if givers is not None and task.context is not None:
+            control = str(filled(task.input, {**row.row, task.context: contexts[givers[i]]}))
+        yield Example(_name(row), row.input, control, row.answers, row.together, row.choices)
+
+
+def _name(row: Understood) -> str:
+    """The row's id, or what stands for it wherever the row is."""
+    return row.name or hashlib.sha256("\0".join((row.input, *row.choices)).encode()).hexdigest()[:16]
+
+
+@dataclass
+class _Reading:
+    """What all sources of a task have yielded besides rows."""
+
+    task: OwnData
+    quarantined: list[Quarantined] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+
+    def part(self, part: Part) -> list[Understood]:
+        """The usable rows of one source.
+
+        Raises:
+            UserError: there are none.
+        """
+        found = []
+        inputs: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {}
+        names: dict[str, str] = {}
+        for at, value in part.items():
+            row = flat(value)
+            own = row if isinstance(row, Malformed) else self._understood(row)
+            if not isinstance(own, Malformed):
+                own = _unless_known(own, at, inputs, names)
+            if isinstance(own, Malformed):
+                self.quarantined.append(Quarantined(part.source, at, own.reason, own.rest))
+            else:
+                found.append(own)
+        if not found:
+            raise UserError(
+                f"{part.source} contains no usable row{self.lost()}; check the names of its columns"
+            )
+        return found
+
+    def lost(self) -> str:
+        """How many rows are malformed, and what is wrong with the first; empty if there are none."""
+        return in_brackets(self.quarantined)
+
+    def _understood(self, row: Row) -> Understood | Malformed:
+        task = self.task
+        text = filled(task.input, row)
+        if isinstance(text, Malformed):
+            return text
+        extra: dict[str, str | None] = {}
+        named = (task.context, task.group, task.id)
+        for column in named:
+            if column is None:
+                continue
+            value = cell(row, column)
+            if isinstance(value, Malformed):
+                return value
+            if not value.strip():
+                return Malformed(f"'{column}' is empty")
+            extra[column] = value
+        answers = task.answers(row)
+        if isinstance(answers, Malformed):
+            return answers
+        context, group, name = (None if c is None else extra[c] for c in named)
+        kept = {column: row[column] for column in columns(task.input)}
+        return Understood(text, kept, *answers, context=context, group=group, name=name)
+
+
+def _unless_known(
+    row: Understood,
+    at: str,
+    inputs: dict[tuple[str, ...], tuple[str, tuple[str, ...]]],
+    names: dict[str, str],
+) -> Understood | Malformed:
+    """The row, unless an earlier one has its input (with the same choices) or its id."""
+    asked = (row.input, *row.choices)
+    if asked in inputs:
+        first, answers = inputs[asked]
+        also = "" if answers == row.answers else ", with another answer"
+        return Malformed(f"its input is that of {first}{also}")
+    if row.name in names:
+        return Malformed(f"the id '{row.name}' is that of {names[row.name]}")
+    inputs[asked] = at, row.answers
+    if row.name is not None:
+        names[row.name] = at
+    return row

@@ -1,0 +1,120 @@
+"""Where rows of one's own come from: a file, a data set of the Hugging Face hub, or one for each split."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+from pydantic import AfterValidator, Discriminator, Tag
+
+from softprior.assets.data import CHOICE_SETS, choice_rows, data_fingerprint
+from softprior.assets.fingerprints import combined
+from softprior.assets.hub import hub_dataset_commit
+from softprior.errors import nearest
+from softprior.inputs.base import SaysWhere, Spec
+from softprior.inputs.paths import home_path
+from softprior.inputs.row_files import Item, rows
+from softprior.tasks.base import SPLITS, Split
+from softprior.tasks.sources import contents_fingerprint, hub_rows, is_path, require_filled
+
+_HUB = re.compile(
+    r"hub:(?P<repo>[^/@#]+/[^/@#]+)(/(?P<config>[^/@#]+))?(@(?P<revision>[^@#]+))?(#(?P<split>[^@#]+))?"
+)
+
+
+def _checked(source: str) -> str:
+    if source in CHOICE_SETS or is_path(source) or _HUB.fullmatch(source):
+        return source
+    raise ValueError(
+        f"is not a source of rows; {nearest(source, list(CHOICE_SETS))}; or a path (with a slash or a dot), "
+        "or hub:OWNER/NAME, optionally with /CONFIG, @REVISION and #SPLIT behind it"
+    )
+
+
+Source = Annotated[str, AfterValidator(_checked)]
+"""A file of rows, a set of the catalogue, or `hub:OWNER/NAME/CONFIG@REVISION#SPLIT`, of which only OWNER and
+NAME must be there."""
+
+
+class Files(Spec):
+    """A source for each split. Without one of the last two, the other is halved into both.
+
+    Attributes:
+        train, validation, test: as in `Source`.
+    """
+
+    train: Source
+    validation: Source | None = None
+    test: Source | None = None
+
+
+def _form(data: object) -> str:
+    return "mapping" if isinstance(data, dict | Files) else "text"
+
+
+Data = Annotated[
+    Annotated[Source, Tag("text")] | Annotated[Files, Tag("mapping")], Discriminator(_form), SaysWhere()
+]
+"""One source, or one for each split. An error concerns only the form that is written."""
+
+
+class Part(NamedTuple):
+    """A source of rows and the split that it is for; `train` if it is the only one."""
+
+    split: Split
+    source: str
+
+    @property
+    def local(self) -> Path | None:
+        """The user's file; None for a data set of the catalogue or the hub."""
+        return home_path(self.source) if is_path(self.source) else None
+
+    def fingerprint(self) -> str:
+        """Identifies the contents.
+
+        Raises:
+            UserError: the file is missing, or the hub has no such data set or cannot be reached.
+        """
+        if self.local is not None:
+            return contents_fingerprint([self.local])
+        if self.source in CHOICE_SETS:
+            return data_fingerprint(self.source)
+        repo, config, split = self._on_hub()
+        return f"{repo} {config or ''} {split}"
+
+    def items(self) -> Iterator[Item]:
+        """The rows, each with where it is.
+
+        Raises:
+            UserError: the source is missing, damaged, or of another kind.
+        """
+        if self.local is not None:
+            return rows(require_filled(self.local))
+        if self.source in CHOICE_SETS:
+            return rows(choice_rows(self.source))
+        found = hub_rows(*self._on_hub(), streaming=False)
+        return (Item(f"row {number}", row) for number, row in enumerate(found))
+
+    def _on_hub(self) -> tuple[str, str | None, str]:
+        """The data set with its commit, its configuration, and its split."""
+        match = _HUB.fullmatch(self.source)
+        assert match is not None
+        commit = hub_dataset_commit(match["repo"], match["revision"] or "main")
+        return f"{match['repo']}@{commit}", match["config"], match["split"] or self.split
+
+
+def parts_of(data: str | Files) -> list[Part]:
+    """The sources of a task's `data`, the one to train on first."""
+    if isinstance(data, str):
+        return [Part("train", data)]
+    found: list[tuple[Split, str | None]] = [(split, getattr(data, split)) for split in SPLITS]
+    return [Part(split, source) for split, source in found if source is not None]
+
+
+def fingerprint_of(parts: list[Part]) -> str:
+    """Identifies the contents of all sources and which split each is for."""
+    if len(parts) == 1:
+        return parts[0].fingerprint()
+    return combined(*(f"{part.split} {part.fingerprint()}" for part in parts))[:16]

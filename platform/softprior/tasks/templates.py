@@ -1,0 +1,169 @@
+"""Texts composed of columns of a row: `{question}\\nAnswer:`. Columns are looked up, nothing is evaluated."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from functools import lru_cache
+from typing import Annotated, NamedTuple
+
+from pydantic import AfterValidator
+
+from softprior.inputs.data_files import Malformed, sound
+
+Row = Mapping[str, object]
+"""A row by column; a column inside of an object is called `object.column`."""
+
+_SHOWN = 12
+"""Number of columns of a row that a reason names."""
+
+
+class Part(NamedTuple):
+    """A piece of a template: a text as it is, and the column that follows it, if any."""
+
+    literal: str
+    column: str | None
+
+
+@lru_cache
+def parts(template: str) -> tuple[Part, ...]:
+    """The pieces of a template in order.
+
+    Raises:
+        ValueError: a brace is not closed, or there is more in braces than the name of a column.
+    """
+    try:
+        found = tuple(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(
+            f"has a brace too many ({error}); write {{{{ and }}}} for braces in the text"
+        ) from None
+    for _, name, form, conversion in found:
+        inside = f"{name}{f'!{conversion}' if conversion else ''}{f':{form}' if form else ''}"
+        if name is not None and (form or conversion or not name.strip() or set("[]{}") & set(name)):
+            raise ValueError(
+                f"has '{{{inside}}}', but only the name of a column can be in braces; make a column of "
+                "it, or write {{ and }} for braces in the text"
+            )
+    pieces = []
+    before = ""
+    for literal, name, _, _ in found:  # an escaped brace ends a literal, too
+        before += literal
+        if name is not None:
+            pieces.append(Part(before, name))
+            before = ""
+    return (*pieces, Part(before, None)) if before else tuple(pieces)
+
+
+def _checked(template: str) -> str:
+    if not template.strip():
+        raise ValueError("must not be empty; name a column, or write a text with columns in braces")
+    template = template if set("{}") & set(template) else f"{{{template}}}"
+    if not columns(template):
+        raise ValueError("names no column; write one in braces, such as {question}")
+    return template
+
+
+Template = Annotated[str, AfterValidator(_checked)]
+"""A text with columns in braces, or one column's name, which is written out with braces."""
+
+
+def columns(template: str) -> tuple[str, ...]:
+    """The columns of a template, in order."""
+    return tuple(dict.fromkeys(part.column for part in parts(template) if part.column is not None))
+
+
+def only_column(template: str) -> str | None:
+    """The column that a template consists of; None if there is a text around it, or another column."""
+    found = parts(template)
+    return found[0].column if len(found) == 1 and not found[0].literal else None
+
+
+def filled(template: str, row: Row) -> str | Malformed:
+    """The text, with the row's columns in place. Columns may be empty, but not all of them."""
+    values = {name: cell(row, name) for name in columns(template)}
+    malformed = next((value for value in values.values() if isinstance(value, Malformed)), None)
+    if malformed is not None:
+        return malformed
+    texts = {name: str(value) for name, value in values.items()}
+    if not any(text.strip() for text in texts.values()):
+        return Malformed(f"{' and '.join(map(repr, texts))} {'is' if len(texts) == 1 else 'are'} empty")
+    return "".join(part.literal + texts.get(part.column or "", "") for part in parts(template))
+
+
+def bare(template: str) -> str:
+    """The template's own text, without any column."""
+    return "".join(part.literal for part in parts(template))
+
+
+def spans(template: str, text: str) -> Iterator[tuple[int, int]]:
+    """Where the template's own text is in what it has been filled to, as start and end characters.
+
+    Found from the end, so that a column which contains the same words is only mistaken for the template in
+    front of another column.
+    """
+    pieces = parts(template)
+    closing = pieces[-1].literal if pieces[-1].column is None else ""
+    opening, *inner = [part.literal for part in pieces if part.column is not None]
+    end = len(text) - len(closing)
+    found = [(end, len(text))]
+    for literal in reversed(inner):
+        start = text.rfind(literal, len(opening), end)
+        found.append((start, start + len(literal)))
+        end = start
+    found.append((0, len(opening)))
+    yield from ((start, stop) for start, stop in reversed(found) if stop > start)
+
+
+def cell(row: Row, column: str) -> str | Malformed:
+    """The text of a row's column, which may be empty; a number as it is written."""
+    if column not in row:
+        names = ", ".join([str(name) for name in row][:_SHOWN]) or "nothing"
+        return Malformed(f"no '{column}'; it has {names}")
+    return _text(row[column], column)
+
+
+def cells(row: Row, column: str) -> tuple[str, ...] | Malformed:
+    """The texts of a row's column that has a list; those of one that has a single text."""
+    value = row.get(column)
+    if not isinstance(value, list):
+        single = cell(row, column)
+        return single if isinstance(single, Malformed) else (single,)
+    if not value:
+        return Malformed(f"'{column}' is an empty list")
+    found = [_text(one, column) for one in value]
+    malformed = next((one for one in found if isinstance(one, Malformed)), None)
+    return malformed or tuple(str(one) for one in found)
+
+
+def flat(value: object) -> Row | Malformed:
+    """A row by column, with the columns of objects inside of it."""
+    if isinstance(value, Malformed):
+        return value
+    if not isinstance(value, dict):
+        return Malformed(" ".join(f"not an object but {str(value)[:40]}".split()))
+    found: dict[str, object] = {}
+    for name, inner in value.items():
+        if isinstance(inner, dict):
+            found |= {f"{name}.{key}": one for key, one in inner.items()}
+        else:
+            found[str(name)] = inner
+    return found
+
+
+def _text(value: object, column: str) -> str | Malformed:
+    if value is None:
+        return Malformed(f"'{column}' is missing (null)")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float | Decimal):
+        try:
+            return str(value) if value == value else Malformed(f"'{column}' is not a number (NaN)")
+        except ValueError:  # an integer of more digits than Python writes
+            return Malformed(f"'{column}' has more than 4,300 digits")
+    if not isinstance(value, str):
+        kind = "a list" if isinstance(value, list) else f"{' '.join(str(value).split())[:40]}"
+        return Malformed(f"'{column}' is not a text or a number but {kind}")
+    text = sound(value)
+    return Malformed(f"'{column}' is {text.reason}") if isinstance(text, Malformed) else text

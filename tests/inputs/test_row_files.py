@@ -1,0 +1,78 @@
+"""Rows of users' files: the same rows from every kind of file, and each odd one with its place and reason."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from softprior.errors import UserError
+from softprior.inputs.data_files import Malformed
+from softprior.inputs.row_files import rows
+
+ROWS = [{"a": "one, two", "b": 'said "no"'}, {"a": "first\nsecond", "b": "ä"}, {"a": "3", "b": ""}]
+
+CSV = 'a,b\r\n"one, two","said ""no"""\r\n"first\r\nsecond",ä\r\n\r\n3,\r\n'
+
+
+def reasons(path: Path) -> list[tuple[str, str]]:
+    return [(at, value.reason) for at, value in rows(path) if isinstance(value, Malformed)]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.jsonl", "t.json", "t.parquet"])
+def test_every_kind_of_file_has_the_same_rows(tmp_path: Path, name: str) -> None:
+    """The CSV has a byte-order mark, Windows line ends, a blank line and a line break in quotes."""
+    path = tmp_path / name
+    if name.startswith("t.csv"):
+        packed = gzip.compress if name.endswith(".gz") else bytes
+        path.write_bytes(packed(b"\xef\xbb\xbf" + CSV.encode()))
+    elif name == "t.jsonl":
+        path.write_text("\n".join(map(json.dumps, ROWS)), encoding="utf-8-sig")
+    elif name == "t.json":
+        path.write_text(json.dumps(ROWS, indent=2), encoding="utf-8")
+    else:
+        pq.write_table(pa.Table.from_pylist(ROWS), path)
+    assert [value for _, value in rows(path)] == ROWS
+
+
+def test_what_separates_by_tabs_has_no_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "t.tsv"
+    path.write_text('a\tb\nthe "end\tof it\n', encoding="utf-8")
+    assert [value for _, value in rows(path)] == [{"a": 'the "end', "b": "of it"}]
+
+
+def test_odd_rows_of_csv_are_named_by_the_line_where_they_begin(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('a,b\n"x\ny",1\nonly\n1,2,3\n"q"r,2\n5,6\n"never closed,7\n8,9\n', encoding="utf-8")
+    assert reasons(path) == [
+        ("line 4", "1 fields, but the first line names 2 columns"),
+        ("line 5", "3 fields, but the first line names 2 columns"),
+        ("line 6", "not valid CSV (',' expected after '\"')"),
+        ("line 8", "a quote that begins here is never closed, and the rest of the file is lost"),
+    ]
+    assert [value for _, value in rows(path) if isinstance(value, dict)] == [
+        {"a": "x\ny", "b": "1"},
+        {"a": "5", "b": "6"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("t.xlsx", b"x", r"rows cannot be read from .*t.xlsx, only from .jsonl, .json, .csv"),
+        ("t.parquet.gz", b"x", "rows cannot be read from"),
+        ("t.csv", "a,b\n1,2\n".encode("utf-16"), "text must be UTF-8, but .*t.csv is UTF-16"),
+        ("t.csv", b"a,b,a\n1,2,3\n", "names the column 'a' twice"),
+        ("t.json", b'[{"a": 1}', "t.json is not valid JSON"),
+        ("t.parquet", b"PAR1", "is damaged or not a Parquet file"),
+    ],
+)
+def test_a_file_that_is_none_is_refused(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        list(rows(path))

@@ -1,0 +1,310 @@
+"""Choices: likelihoods against the literal form, metrics against scikit-learn and by hand, odd rows."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import brier_score_loss, f1_score
+from transformers import AutoModelForCausalLM
+
+from softprior import assets
+from softprior.assets.tokens import joined
+from softprior.errors import UserError
+from softprior.inputs.entries import Entry
+from softprior.methods import METHODS
+from softprior.results.examples import ExampleRow, load_examples, rows_of
+from softprior.results.folder import StudyFolder
+from softprior.results.posteriors import load_posterior
+from softprior.results.records import Record
+from softprior.studies.components import Components
+from softprior.studies.estimate import trial_cost
+from softprior.tasks import TASKS
+from softprior.tasks.base import SPLITS, Example, Task
+from softprior.tasks.choosing import Options, brier, calibration_error, commonest, macro_f1
+from softprior.tasks.notes import data_notes
+from softprior.tasks.prepare import look, prepare
+from softprior.testing.literal import literal_logits
+from tests.builders import run, tiny, trial
+
+DATA = Path(__file__).parents[1] / "data"
+
+SCIENCE: dict[str, Any] = {
+    "data": str(DATA / "science.jsonl"),
+    "input": "Question: {question.stem}\nAnswer:",
+    "choices": ["options"],
+    "answer": "answerKey",
+    "answer_is": "letter",
+    "id": "id",
+    "group": "question.topic",
+}
+"""In the manner of ARC."""
+
+REVIEWS: dict[str, Any] = {
+    "data": str(DATA / "reviews.tsv"),
+    "input": "{sentence}\nOpinion:",
+    "labels": ["bad", "good"],
+    "answer": "label",
+    "answer_is": "index",
+}
+"""In the manner of GLUE."""
+
+
+def choices(**params: Any) -> Task:
+    return TASKS.component(Entry(name="choices", params=params), "own.yaml", "tasks[0]")
+
+
+def examples(task: Task) -> dict[str, list[Example]]:
+    splits = task.splits()
+    return {split: [Example.of(row) for row in getattr(splits, split)] for split in SPLITS}
+
+
+def written(path: Path, rows: list[Any]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory) -> tuple[Record, list[ExampleRow], Path]:
+    """A trained trial on the science questions, 18 of them to train on."""
+    root = tmp_path_factory.mktemp("choices")
+    lines = (DATA / "science.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (root / "train.jsonl").write_text("".join(lines[:18]), encoding="utf-8")
+    (root / "test.jsonl").write_text("".join(lines[18:]), encoding="utf-8")
+    data = {"train": str(root / "train.jsonl"), "test": str(root / "test.jsonl")}
+    task = choices(**{**SCIENCE, "data": data, "group": None, "by": "pmi"})
+    record = run(trial(task=task), root)
+    table = load_examples(StudyFolder(root).examples(record.id), record.id, record.examples or 0)
+    return record, rows_of(table)[record.spec.task.canonical()], root
+
+
+def test_likelihoods_are_those_of_each_choice_alone(ended) -> None:
+    """The literal form: each choice a text of its own, transformers' attention, no packing and no batch."""
+    record, rows, root = ended
+    loaded, prompt = tiny(), load_posterior(StudyFolder(root).posterior(record.id)).final
+    folder = Path(assets.__file__).parent / "tiny"
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, attn_implementation="eager", dtype=torch.float32
+    ).eval()
+
+    def likelihood(text: str, choice: str) -> tuple[float, int]:
+        before, after = joined(loaded.tokenizer, text, choice)
+        with torch.no_grad():
+            logits = literal_logits(model, prompt, [*before, *after]).log_softmax(-1)[len(before) - 1 : -1]
+        return float(logits[torch.arange(len(after)), torch.tensor(after)].sum()), len(after)
+
+    task = TASKS.component(record.spec.task)
+    by_id = {one.id: one for one in examples(task)["test"]}
+    assert len(rows) == len(by_id) > 3
+    for row in rows:
+        example = by_id[row.example]
+        given = [likelihood(example.input, one) for one in example.choices]
+        alone = [likelihood("Question: \nAnswer:", one) for one in example.choices]
+        scores = {
+            "sum": np.array([total for total, _ in given]),
+            "mean": np.array([total / count for total, count in given]),
+            "pmi": np.array([total for total, _ in given]) - np.array([total for total, _ in alone]),
+        }
+        right = example.choices.index(example.answers[0])
+        for by, own in scores.items():
+            assert row.metrics[f"accuracy_{by}"] == float(own.argmax() == right)
+        shares = np.exp(scores["pmi"]) / np.exp(scores["pmi"]).sum()
+        assert row.metrics["brier"] == pytest.approx(
+            ((shares - np.eye(len(shares))[right]) ** 2).sum(), abs=1e-4
+        )
+        assert row.answer == example.choices[scores["pmi"].argmax()]
+        assert row.expected == example.answers
+
+
+def test_the_record_has_means_and_what_all_examples_together_have(ended) -> None:
+    record, rows, _ = ended
+    task = TASKS.component(record.spec.task)
+    assert set(record.test.metrics) == set(task.metrics)
+    for name in rows[0].metrics:
+        assert record.test.metrics[name] == pytest.approx(np.mean([row.metrics[name] for row in rows]))
+    assert record.test.generated == len(rows) == len(record.predictions)
+    assert (task.headline, task.headline_of({"by": "pmi"})) == ("accuracy_pmi", "accuracy_pmi")
+    checks = {check.name: check.verdict for check in record.sanity}
+    assert "generation" not in checks
+    assert "fault" not in checks.values()
+
+
+def made(count: int, kinds: int) -> list[Options]:
+    draws = np.random.default_rng(5)
+    texts = tuple(f"label {i}" for i in range(kinds))
+    return [
+        Options(
+            texts,
+            int(draws.integers(kinds)),
+            tuple(-draws.exponential(2, kinds)),
+            tuple(draws.integers(1, 4, kinds).tolist()),
+            tuple(-draws.exponential(2, kinds)),
+        )
+        for _ in range(count)
+    ]
+
+
+def test_metrics_are_those_of_scikit_learn() -> None:
+    """Brier's of two choices is twice the score that scikit-learn has for two classes."""
+    several, two = made(80, 4), made(50, 2)
+    predicted, right = [one.chosen("mean") for one in several], [one.right for one in several]
+    assert macro_f1(predicted, right) == pytest.approx(f1_score(right, predicted, average="macro"))
+    assert macro_f1([0, 0], [0, 2]) == pytest.approx(f1_score([0, 2], [0, 0], average="macro"))
+    share = [one.probabilities("sum")[1] for one in two]
+    wanted = brier_score_loss([one.right for one in two], share)
+    assert np.mean([brier(one, "sum") for one in two]) == pytest.approx(2 * wanted)
+
+
+def test_labels_have_metrics_of_all_examples_together() -> None:
+    options = made(50, 2)
+    right = [one.right for one in options]
+    task = choices(**REVIEWS, by="mean")
+    found = task.choose(options)
+    assert {*found.metrics[0], *found.together} == set(task.metrics)
+    predicted = [one.texts.index(answer) for one, answer in zip(options, found.answers, strict=True)]
+    assert found.together["macro_f1"] == pytest.approx(f1_score(right, predicted, average="macro"))
+    assert found.together["majority"] == max(np.mean(right), 1 - np.mean(right))
+    hits = [one["accuracy_mean"] for one in found.metrics]
+    assert hits == [float(a == b) for a, b in zip(predicted, right, strict=True)]
+
+
+def test_calibration_by_hand() -> None:
+    """0.55 and 0.6 share a bin (accuracy 0.5, mean 0.575), 0.95 and 1.0 another (1, 0.975), 0.9 has one."""
+    found = calibration_error([0.55, 0.6, 0.95, 1.0, 0.9], [True, False, True, True, False])
+    assert found == pytest.approx((2 * 0.075 + 2 * 0.025 + 0.9) / 5)
+    assert calibration_error([1.0, 1.0], [True, True]) == 0
+    assert commonest([0, 2, 2, 1, 2]) == 0.6
+
+
+def test_a_choice_is_compared_whole_per_token_or_by_what_the_input_adds() -> None:
+    one = Options(("a", "b c", "d"), 1, (-2.0, -3.0, -2.5), (1, 2, 1), (-1.0, -1.9, -3.0))
+    assert [one.chosen(by) for by in ("sum", "mean", "pmi")] == [0, 1, 2]
+    assert one.probabilities("sum") == pytest.approx(np.exp([-2, -3, -2.5]) / np.exp([-2, -3, -2.5]).sum())
+
+
+def test_labels_by_index_balanced_or_as_they_are() -> None:
+    """Of 30 good and 20 bad, as many are left as there are bad; the first of a split are balanced too."""
+    as_is, balanced = choices(**REVIEWS), choices(**REVIEWS, classes="balanced")
+    assert as_is.metrics == (
+        *("accuracy_sum", "accuracy_mean", "accuracy_pmi", "brier", "ece", "majority", "macro_f1"),
+    )
+    every, even = examples(as_is), examples(balanced)
+    assert sum(map(len, every.values())) == 40
+    for split in SPLITS:
+        counts = Counter(one.answers[0] for one in every[split])
+        found = [one.answers[0] for one in even[split]]
+        assert Counter(found) == dict.fromkeys(counts, min(counts.values()))
+        assert set(found[:2]) == {"bad", "good"}
+    assert as_is.without_input(every["test"][0]) == "Opinion:"
+
+
+def test_every_way_to_say_which_is_right(tmp_path: Path) -> None:
+    rows = [
+        {"q": f"{i}?", "a": f"x{i}", "b": "y", "text": "y", "index": 1, "number": 2, "letter": "b"}
+        for i in range(6)
+    ]
+    path = written(tmp_path / "a.jsonl", rows)
+    for way in ("text", "index", "number", "letter"):
+        task = choices(data=path, input="q", choices=["a", "b"], answer=way, answer_is=way)
+        assert {one.answers for own in examples(task).values() for one in own} == {("y",)}
+
+
+def test_what_is_wrong_with_rows_is_counted_with_place_and_reason(tmp_path: Path) -> None:
+    sound = [{"q": f"{i}?", "c": ["yes", "no"], "a": "yes" if i % 2 else "no"} for i in range(9)]
+    odd = [
+        {"q": "Why?", "c": ["yes", " yes"], "a": "yes"},
+        {"q": "Why?", "c": ["yes", ""], "a": "yes"},
+        {"q": "Why?", "c": ["yes"], "a": "yes"},
+        {"q": "Why?", "c": [], "a": "yes"},
+        {"q": "Why?", "c": ["yes", "no"], "a": "maybe"},
+        {"q": "Why?", "c": ["yes", "no"]},
+    ]
+    task = choices(data=written(tmp_path / "a.jsonl", [*sound, *odd]), input="q", choices=["c"], answer="a")
+    assert [row.reason for row in task.splits().quarantined] == [
+        "the choice 'yes' appears twice",
+        "a choice is empty",
+        "it has one choice, 'yes'",
+        "'c' is an empty list",
+        "the answer 'maybe' is none of the 2 choices by text",
+        "no 'a'; it has q, c",
+    ]
+
+
+def test_choices_that_share_tokens(tmp_path: Path, tokenizer) -> None:
+    """A shared beginning is no fault, as the whole choice counts; equal tokens leave the example out."""
+    rows = [{"q": f"{i}?", "c": ["a big box", "a big boat", "a"], "a": "a big box"} for i in range(9)]
+    task = choices(data=written(tmp_path / "a.jsonl", rows), input="q", choices=["c"], answer="a")
+    prepared = prepare(task, tokenizer, "t")
+    own = prepared.test.choices(0)
+    assert own is not None
+    assert [
+        tokenizer.decode([t for t, on in zip(r.tokens, r.labels, strict=True) if on]) for r in own.given
+    ] == [
+        " a big box",
+        " a big boat",
+        " a",
+    ]
+    assert prepared.largest >= max(max(row.tokens) for row in own.alone)
+    rows[0]["c"] = ["A", "a", "b"]
+    rows[0]["a"] = "A"
+    blind = _Blind(tokenizer)
+    task = choices(data=written(tmp_path / "b.jsonl", rows), input="q", choices=["c"], answer="a")
+    assert prepare(task, blind, "blind").notes["choices_alike"] == 1
+    assert any(
+        "1 example left out, with two choices" in line
+        for line in data_notes("own", task, look(task, "blind"))
+    )
+
+
+class _Blind:
+    """A tokenizer that does not tell cases apart, as some do not."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __call__(self, text: str, **options: Any) -> Any:
+        return self._inner(text.lower(), **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"labels": ["one"]}, "has one label"),
+        ({"labels": ["one", "one "]}, "has a label twice"),
+        ({"choices": ["a"]}, "labels .* or choices .*: give one of them"),
+        ({"labels": []}, "labels .* or choices .*: give one of them"),
+        ({"labels": [], "choices": ["a"], "classes": "balanced"}, "classes = 'balanced' needs labels"),
+        ({"by": "length"}, "is not a choice"),
+    ],
+)
+def test_a_wrong_parameter_is_one_sentence(params: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        choices(**{**REVIEWS, **params})
+
+
+def test_one_class_is_nothing_to_choose_from(tmp_path: Path) -> None:
+    rows = [{"q": f"{i}?", "a": "good"} for i in range(9)]
+    path = written(tmp_path / "a.jsonl", rows)
+    with pytest.raises(UserError, match="all 9 rows have the answer 'good', so there is nothing to choose"):
+        choices(data=path, input="q", labels=["bad", "good"], answer="a").check_data()
+
+
+def test_the_estimate_counts_every_choice() -> None:
+    found = {}
+    for labels in (("bad", "good"), ("bad", "good", "fair", "poor")):
+        task = choices(**{**REVIEWS, "labels": list(labels)})
+        spec = trial(method=METHODS["none"](), task=task)
+        components = Components(
+            {spec.task.canonical(): task}, {spec.method.canonical(): METHODS["none"]()}, {}
+        )
+        found[len(labels)] = trial_cost(spec, components).evaluated
+    # A loss twice, the control, and a loss for each choice.
+    assert found[4] / found[2] == pytest.approx(7 / 5)

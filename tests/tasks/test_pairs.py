@@ -1,0 +1,339 @@
+"""Pairs of one's own: templates, metrics, splits that leak nothing, and what is wrong with rows."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from softprior.errors import UserError
+from softprior.inputs.entries import Entry
+from softprior.inputs.specs import TrialSpec
+from softprior.tasks import TASKS
+from softprior.tasks.base import SPLITS, Example, Task
+from softprior.tasks.notes import data_notes
+from softprior.tasks.own_splits import LARGE, Understood, connected, divided, same
+from softprior.tasks.pairs_metrics import judge, number
+from softprior.tasks.prepare import look, prepare
+from softprior.tasks.templates import bare, columns, filled, parts, spans
+from tests.builders import trial
+
+
+def pairs(data: object, **params: Any) -> Task:
+    given = {"data": data, "input": "{question}\nAnswer:", "answer": "reply", **params}
+    return TASKS.component(Entry(name="pairs", params=given), "own.yaml", "tasks[0]")
+
+
+def file(path: Path, rows: list[Any], encoding: str = "utf-8") -> str:
+    text = "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
+    path.write_text(text, encoding=encoding)
+    return str(path)
+
+
+def sums(count: int, start: int = 0) -> list[dict[str, Any]]:
+    return [
+        {"question": f"{i} + {i}?", "reply": 2 * i, "topic": f"t{i % 7}"} for i in range(start, start + count)
+    ]
+
+
+def examples(task: Task) -> dict[str, list[Example]]:
+    splits = task.splits()
+    return {split: [Example.of(row) for row in getattr(splits, split)] for split in SPLITS}
+
+
+def test_a_template_looks_columns_up_and_evaluates_nothing() -> None:
+    template = "Q: {question}\n{{{a b.c}}}:"
+    assert columns(template) == ("question", "a b.c")
+    assert filled(template, {"question": "{x}", "a b.c": 1.5}) == "Q: {x}\n{1.5}:"
+    assert bare(template) == "Q: \n{}:"
+    text = "Q: Q: \n{\n{1.5}:"
+    assert [text[a:b] for a, b in spans(template, text)] == ["Q: ", "\n{", "}:"]
+    assert filled("{a}{b}", {"a": "", "b": " "}) == filled("{a}{b}", {"a": " ", "b": ""})
+    for wrong in ("{a[0]}", "{a!r}", "{a:>3}", "{}", "{a", "a}"):
+        with pytest.raises(ValueError, match="brace"):
+            parts(wrong)
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"input": "{question.__class__[0]}"}, r"tasks\[0\].pairs.input = .* only the name of a column"),
+        ({"input": "{question!r}"}, "only the name of a column can be in braces"),
+        ({"input": "{question"}, "has a brace too many"),
+        ({"input": "{{question}}"}, "names no column"),
+        ({"context": "page"}, r"context = 'page' is not a column of input \(question\)"),
+        ({"metric": "accuracy"}, "is not a choice"),
+        ({"metric": "f1", "other_metrics": ["f1"]}, "name a metric twice"),
+        ({"metric": "regex"}, "the metric regex and a pattern go together"),
+        ({"metric": "regex", "pattern": "("}, "is no regular expression"),
+        ({"data": "rows"}, "is not a source of rows"),
+        ({"data": "hub:owner"}, "is not a source of rows"),
+        ({"data": {"validation": "a.csv"}}, r"the key 'tasks\[0\].pairs.data.train' is required"),
+    ],
+)
+def test_a_wrong_parameter_is_one_sentence(params: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        pairs(**{"data": "rows.jsonl", **params})
+
+
+def test_a_column_without_braces_is_the_same_task(tmp_path: Path) -> None:
+    path = file(tmp_path / "a.jsonl", sums(9))
+    assert pairs(path, answer="reply") == pairs(path, answer="{reply}")
+
+
+NUMBERS = {
+    "42": 42,
+    " -0.50 ": Fraction(-1, 2),
+    "1,000.": 1000,
+    "\N{MINUS SIGN}3/4": Fraction(-3, 4),
+    "1.5e3": 1500,
+    ".5": Fraction(1, 2),
+    "5 apples": None,
+    "1,00": None,
+    "$5": None,
+    "50%": None,
+    "1/0": None,
+    "-": None,
+    "": None,
+    "1e9999": None,
+    "3" * 5000: None,
+    "٣": None,
+}
+
+
+@pytest.mark.parametrize("text", NUMBERS)
+def test_a_number_is_read_exactly_or_not_at_all(text: str) -> None:
+    assert number(text) == NUMBERS[text]
+
+
+@given(st.fractions(max_denominator=10**6))
+def test_a_fraction_reads_back(value: Fraction) -> None:
+    assert number(str(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("metric", "said", "accepted", "score"),
+    [
+        ("exact_match", " two  words", ("two words",), 1),
+        ("exact_match", "Two words", ("two words",), 0),
+        ("exact_match", "4", ("-4",), 0),
+        ("contains", "It is New  York, I think", ("new york",), 1),
+        ("contains", "Newton", ("new",), 0),
+        ("contains", "a c++ program", ("C++",), 1),
+        ("number", "1,000.0", ("7", "1000"), 1),
+        ("number", "-4", ("4",), 0),
+        ("number", "about 4", ("4",), 0),
+        ("regex", "so 3, no: #### 42", ("#### 42",), 1),
+        ("regex", "42", ("#### 42",), 0),
+        ("f1", "the red house", ("red barn",), 0.5),
+    ],
+)
+def test_metrics_by_hand(metric: Any, said: str, accepted: tuple[str, ...], score: float) -> None:
+    assert judge(metric, r"#### (\d+)").score(said, accepted)[metric] == pytest.approx(score)
+
+
+def test_splits_share_no_group_no_context_and_no_input(tmp_path: Path) -> None:
+    """Rows that share anything through others are one set: here, a copied question joins two topics."""
+    rows = sums(60)
+    rows.append({"question": "5  + 5?", "reply": 10, "topic": "t6"})  # another topic's question, respaced
+    found = examples(pairs(file(tmp_path / "a.jsonl", rows), group="topic"))
+    split_of = {one.group: split for split, own in found.items() for one in own}
+    assert sum(map(len, found.values())) == 61
+    assert split_of["t5"] == split_of["t6"]
+    places = [{one.group for one in own} for own in found.values()]
+    assert sum(map(len, places)) == len(set().union(*places)) == 7
+
+
+def brute_force(rows: list[Understood]) -> set[frozenset[int]]:
+    sets = [{i} for i in range(len(rows))]
+    for _ in rows:
+        for one in sets:
+            for other in sets:
+                if any(set(rows[i].shared()) & set(rows[j].shared()) for i in one for j in other):
+                    one |= other
+    return {frozenset(one) for one in sets}
+
+
+KEYED = st.builds(
+    lambda g, c, i: Understood(f"i{i}", {}, ("a",), (), f"c{c}", f"g{g}", None),
+    st.integers(0, 5),
+    st.integers(0, 5),
+    st.integers(0, 5),
+)
+
+
+@given(st.lists(KEYED, min_size=1, max_size=12))
+def test_connected_rows_are_those_of_a_literal_search(rows: list[Understood]) -> None:
+    names = connected(rows)
+    found = {frozenset(i for i, name in enumerate(names) if name == one) for one in names}
+    assert found == brute_force(rows)
+    assert connected(rows[::-1]) == names[::-1]
+
+
+def test_added_rows_move_none_of_many(tmp_path: Path) -> None:
+    def places(count: int) -> dict[str, str]:
+        rows = [Understood(f"i{i}", {}, ("a",), (), None, None, None) for i in range(count)]
+        found = divided({"train": rows}, Counter())
+        return {row.input: split for split in SPLITS for row in found[split]}
+
+    few = places(LARGE)
+    assert places(LARGE + 50).items() >= few.items()
+
+
+def test_files_for_splits_keep_their_rows_apart(tmp_path: Path) -> None:
+    """What stands in a later split is left out of an earlier one, and said."""
+    train = file(tmp_path / "train.jsonl", sums(12))
+    test = file(tmp_path / "test.jsonl", [*sums(6, 100), {**sums(1, 3)[0], "question": "3  + 3?"}])
+    task = pairs({"train": train, "test": test})
+    found = examples(task)
+    assert [len(found[split]) for split in SPLITS] == [11, 4, 3]
+    assert "3 + 3?\nAnswer:" not in {one.input for one in found["train"]}
+    assert task.look().notes == {"shared_input": 1}
+    assert task.told(task.look().notes) == [
+        "1 row left out, whose input is also in a split that is evaluated on"
+    ]
+    whole = pairs({"train": train, "validation": file(tmp_path / "b.jsonl", sums(5, 200)), "test": test})
+    assert [len(examples(whole)[split]) for split in SPLITS] == [11, 5, 7]
+    assert whole.fingerprint() != pairs({"train": test, "validation": train, "test": test}).fingerprint()
+    with pytest.raises(UserError, match="nothing is left for train"):
+        pairs({"train": train, "validation": train, "test": train}).check_data()
+
+
+def test_what_is_wrong_with_rows_is_counted_with_place_and_reason(tmp_path: Path) -> None:
+    rows: list[Any] = sums(20)
+    odd = [
+        {"question": "Why?", "reply": " "},
+        {"question": "Why?", "reply": None},
+        {"question": "Why?", "reply": "no number"},
+        {"question": "  ", "reply": 1},
+        {"question": "Why?"},
+        {"question": ["Why?"], "reply": 1},
+        {"question": "Why?", "reply": {"text": 1}},
+        sums(1)[0],
+        {**sums(1)[0], "reply": 7},
+        '{"question": ',
+        '{"question": "\\ud800", "reply": 1}',
+        '["a"]',
+    ]
+    path = tmp_path / "a.jsonl"
+    file(path, [*rows, *odd])
+    path.write_bytes(path.read_bytes() + b'{"question": "caf\xe9", "reply": 1}\n')
+    task = pairs(str(path), metric="number")
+    assert [row.reason for row in task.splits().quarantined] == [
+        "the answer is empty",
+        "'reply' is missing (null)",
+        "there is no number in the answer 'no number'",
+        "'question' is empty",
+        "no 'reply'; it has question",
+        "'question' is not a text or a number but a list",
+        "no 'reply'; it has question, reply.text",
+        "its input is that of line 1",
+        "its input is that of line 1, with another answer",
+        "not valid JSON (Expecting value, character 14)",
+        "'question' is half a character ('\\ud800', a lone surrogate)",
+        "not an object but ['a']",
+        "not UTF-8 (invalid continuation byte at its byte 17)",
+    ]
+    assert {row.index for row in task.splits().quarantined} == {f"line {i}" for i in range(21, 34)}
+    assert sum(map(len, examples(task).values())) == 20
+    (said,) = data_notes("own", task, look(task, "any"))
+    assert said.startswith(
+        "own: 13 malformed rows left out, the first in a.jsonl, line 21: the answer is empty"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            [{"ask": "a", "reply": "b"}] * 3,
+            r"a.jsonl contains no usable row \(3 .* no 'question'; it has ask, reply",
+        ),
+        (sums(2), "needs at least 3 that share no input, but .*a.jsonl has 2; add rows"),
+        ([{**row, "topic": "one"} for row in sums(9)], "that share no topic, but .* has 1"),
+    ],
+)
+def test_data_that_cannot_be_used_is_refused_in_one_sentence(
+    tmp_path: Path, rows: list[Any], said: str
+) -> None:
+    task = pairs(file(tmp_path / "a.jsonl", rows), **({"group": "topic"} if "topic" in said else {}))
+    with pytest.raises(UserError, match=said):
+        task.check_data()
+
+
+def test_a_missing_file_or_data_set_is_refused_in_one_sentence(tmp_path: Path, monkeypatch) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        pairs(str(tmp_path / "none.jsonl")).check_data()
+    monkeypatch.setattr(
+        "softprior.assets.hub.HfApi.dataset_info", lambda *_, **__: (_ for _ in ()).throw(OSError())
+    )
+    with pytest.raises(UserError, match="could not reach the hub to resolve 'main' of owner/name"):
+        pairs("hub:owner/name/config#test").fingerprint()
+
+
+def test_rows_of_the_hub_are_read_by_configuration_commit_and_split(monkeypatch) -> None:
+    """Where the hub is not reachable, only what is asked of it can be shown."""
+    asked = []
+
+    def loaded(repo, config, *, split, streaming, revision):
+        asked.append((repo, config, split, streaming, revision))
+        return sums(30)
+
+    monkeypatch.setattr("softprior.tasks.sources.load_dataset", loaded)
+    task = pairs({"train": f"hub:o/n/sst2@{'a' * 40}", "test": f"hub:o/n@{'b' * 40}#dev"})
+    assert task.look().quarantined == 0
+    with pytest.raises(UserError, match="nothing is left for train"):
+        task.splits()
+    assert asked == [("o/n", "sst2", "train", False, "a" * 40), ("o/n", None, "dev", False, "b" * 40)]
+    assert sum(map(len, examples(pairs(f"hub:o/n@{'a' * 40}")).values())) == 30
+
+
+def test_the_control_has_another_examples_context(tmp_path: Path) -> None:
+    rows = [
+        {"page": f"Page {i} says {'so ' * (i % 3)}{i}.", "question": "What?", "reply": i} for i in range(20)
+    ]
+    task = pairs(file(tmp_path / "a.jsonl", rows), input="{page}\n{question}", context="page")
+    for own in examples(task).values():
+        assert all(one.control != one.input for one in own)
+        assert sorted(one.control or "" for one in own) == sorted(one.input for one in own)
+
+
+def test_accepted_answers_and_answers_of_several_lines(tmp_path: Path, tokenizer) -> None:
+    """In one line they are trained with single spaces and counted; in several, only the end stops them."""
+    rows: list[Any] = [
+        {"question": f"Poem {i}?", "reply": [f"line {i}\nand more", "else"]} for i in range(12)
+    ]
+    path = file(tmp_path / "a.jsonl", rows)
+    one, several = pairs(path, max_new_tokens=6), pairs(path, lines="several")
+    assert (one.stop, several.stop) == (("\n",), ())
+    example = examples(one)["train"][0]
+    assert example.answers[1] == "else"
+    assert one.trained_answer(example) == " ".join(example.answers[0].split())
+    assert several.trained_answer(example) == example.answers[0]
+    notes = prepare(one, tokenizer, "t").notes
+    assert notes["answers_respaced"] == 12
+    assert notes["answers_too_long"] == 12
+    told = data_notes("own", one, look(one, "t"))
+    assert any("12 answers longer than max_new_tokens = 6" in line for line in told)
+    assert any("12 answers over several lines" in line for line in told)
+    assert not {"answers_respaced", "answers_too_long"} & set(prepare(several, tokenizer, "t").notes)
+
+
+def test_contents_count_in_the_id_and_the_place_of_a_file_does_not(tmp_path: Path) -> None:
+    def id_of(folder: str, rows: list[Any]) -> str:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        task = pairs(file(tmp_path / folder / "a.jsonl", rows))
+        spec = trial(task=task).model_dump(mode="json") | {"paths": TASKS.paths(task, "task")}
+        return TrialSpec.model_validate(spec).id
+
+    assert id_of("one", sums(20)) == id_of("two", sums(20)) != id_of("two", sums(21))
+
+
+def test_same_is_blind_to_case_and_spacing() -> None:
+    assert same(" A\tb\nC ") == same("a B c")
