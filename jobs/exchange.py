@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("posterior", type=Path, help="results/STUDY/posteriors/TRIAL.safetensors")
     export.add_argument("folder", type=Path, help="the adapter folder to write; new, or empty")
     export.add_argument("--model", metavar="ID", help="id or path of its model (default: what the file says)")
+    export.add_argument("--no-check", action="store_true", help="do not load the model to compare logits")
     back = commands.add_parser(
         "import",
         help="an adapter folder as a posterior file",
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     back.add_argument(
         "--revision", default="main", help="commit, tag or branch of a hub model (default: main)"
     )
+    back.add_argument("--task", type=int, metavar="N", help="which prompt of a multitask adapter, from 0")
     return parser
 
 
@@ -55,7 +57,7 @@ def _export(options: argparse.Namespace) -> int:
     # This brings in torch and transformers, which --help and a typo should not wait for.
     from softprior.exchange import export_adapter
 
-    made = export_adapter(options.posterior, options.folder, options.model)
+    made = export_adapter(options.posterior, options.folder, options.model, check=not options.no_check)
     # Without a dtype transformers takes that of the file, in which the same prompt gives other numbers.
     named = {"revision": made.revision, "dtype": made.dtype}
     of = ", ".join([f'"{made.base}"', *(f'{key}="{value}"' for key, value in named.items() if value)])
@@ -63,6 +65,12 @@ def _export(options: argparse.Namespace) -> int:
     print(f"wrote {options.folder}: {vectors} of the method {made.method}; load it with:")
     print(f"  model = AutoModelForCausalLM.from_pretrained({of})")
     print(f'  model = PeftModel.from_pretrained(model, "{options.folder}")')
+    if (read := made.agreement) is not None:
+        print(
+            f"read back: logits of {counted(read.rows, 'row')} differ by at most {read.difference:.2g}; "
+            f"rounding in {read.dtype} explains {read.allowed:.2g}, and the prompt changes them by up to "
+            f"{read.effect:.2g}"
+        )
     return 0
 
 
@@ -72,7 +80,7 @@ def _import(options: argparse.Namespace) -> int:
 
     # What is stored does not depend on the device, and the CPU is always there.
     model = ModelSpec(id=options.model, revision=options.revision, device="cpu")
-    made = import_adapter(options.folder, options.posterior, model)
+    made = import_adapter(options.folder, options.posterior, model, options.task)
     vectors = counted(made.tokens, "vector")
     print(f"wrote {options.posterior}: {vectors}; start a study of this model from them with:")
     print(f"  priors: [{{posterior: {{file: {options.posterior}}}}}]")

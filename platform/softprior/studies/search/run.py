@@ -16,6 +16,7 @@ from softprior.studies.again import of_other_code, set_aside
 from softprior.studies.cluster import Cluster
 from softprior.studies.observers import Listen, Listeners, Work, listening
 from softprior.studies.runner import InterruptedStudyError, Search, run_trials
+from softprior.studies.search.copies import save_copy
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.storage import begin_anew, open_search
 from softprior.studies.search.summary import lowest, save_summary, summarise
@@ -70,6 +71,8 @@ def run_search(
             if not interrupted:
                 summary = summarise(study, plan.space.shown)
                 save_summary(folder, summary)
+                if not folder.dashboard.exists():
+                    save_copy(study, folder)
                 listeners.metrics = lowest(summary)
         if interrupted:
             raise InterruptedStudyError(records)
@@ -116,7 +119,11 @@ def _propose(
 
     proposals = Proposals(study, plan, folder, listeners.added, work.extended)
     if not proposals.finished:
-        folder.summary.unlink(missing_ok=True)  # of fewer proposals, or of a search that starts over
+        for ended in (
+            folder.summary,
+            folder.dashboard,
+        ):  # of fewer proposals, or of a search that starts over
+            ended.unlink(missing_ok=True)
         rungs = None if plan.search.early_stopping is None else Rungs(plan, folder, proposals)
         search = Search(proposals, rungs, work.total, plan.search.concurrent * plan.members)
         run_trials(plan.study, [], folder, [proposals, *listeners.observers], cluster, search)
