@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from softprior.assets.models import ResolvedModel, resolve_model
 from softprior.errors import UserError
 from softprior.exchange.adapters import Adapter, check_target, new_adapter, read_adapter
+from softprior.exchange.hub import CARD
 from softprior.exchange.layout import PeftType, config_sizes, peft_form, places_of, sizes_of
 from softprior.exchange.readback import Agreement, read_back
 from softprior.inputs.paths import home_path
@@ -17,6 +18,7 @@ from softprior.inputs.validation import validate
 from softprior.models.load import load_local
 from softprior.results.posteriors import SUFFIX, Posterior, load_posterior, save_posterior
 from softprior.results.provenance import code
+from softprior.results.storage import Location
 from softprior.training.environment import versions
 
 _HUB = "hub:"
@@ -43,12 +45,20 @@ class Exchanged(NamedTuple):
 
 
 def export_adapter(
-    posterior: Path, folder: Path, model: str | None = None, *, check: bool = True
+    posterior: Location,
+    folder: Path,
+    model: str | None = None,
+    *,
+    base: str | None = None,
+    check: bool = True,
+    card: Callable[[str, str | None], str] | None = None,
 ) -> Exchanged:
     """Writes the final vectors of a posterior file as an adapter folder, whole or not at all.
 
     Args:
         model: id or path of the model; by default the one that the posterior file names.
+        base: what the adapter calls its base model on other machines, in place of a folder of this one.
+        card: makes the model card, written beside the adapter, from that name and its commit.
         check: reads the folder back and compares logits, which loads the model twice, on the CPU and in the
             dtype of the trial.
 
@@ -60,7 +70,8 @@ def export_adapter(
     check_target(folder)
     found = load_posterior(posterior)
     spec, resolved = base_model(found.header, posterior, model)
-    base, revision = named_base(spec, resolved)
+    name, revision = named_base(spec, resolved)
+    base = base or name
     dtype = _said(found.header, "model", "dtype")
     peft_type, named, embeddings = peft_form(found.final, sizes_of(resolved.folder), posterior)
     config: dict[str, object] = {
@@ -77,6 +88,8 @@ def export_adapter(
         config |= {"prefix_projection": False, "encoder_hidden_size": named["token_dim"]}
     agreement = None
     with new_adapter(folder, config, embeddings) as written:
+        if card is not None:
+            (written / CARD).write_text(card(base, revision), encoding="utf-8")
         if check:
             agreement = read_back(written, found.final, spec)
     return Exchanged(_METHODS[peft_type], len(embeddings), base, revision, dtype, agreement)
@@ -131,7 +144,7 @@ _METHODS: dict[PeftType, str] = {"PROMPT_TUNING": "soft", "PREFIX_TUNING": "pref
 
 
 def base_model(
-    header: Mapping[str, object], posterior: Path, model: str | None
+    header: Mapping[str, object], posterior: Location, model: str | None
 ) -> tuple[ModelSpec, ResolvedModel]:
     """The model that a posterior file's vectors belong to, in the dtype of the trial and on the CPU.
 
