@@ -144,8 +144,8 @@ def _body(record: Record, numbers: Sequence[Measured], base: str, revision: str 
     yield ""
     yield (
         f"On {counted(test.examples, 'test example')} with {counted(test.tokens, 'label token')}, read once, "
-        f"at the end; metrics are over {counted(test.generated, 'generated answer')}. The loss is in nats per "
-        "label token."
+        f"at the end; metrics are over {counted(test.generated, 'generated answer')}. The loss is in nats "
+        "per label token."
     )
     yield ""
     yield "| | this prompt | mean over seeds (95% interval) | untrained | no prompt |"

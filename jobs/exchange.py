@@ -72,6 +72,11 @@ def _parser() -> argparse.ArgumentParser:
         exporting.add_argument(
             "--no-check", action="store_true", help="do not load the model to compare logits"
         )
+    row = command("row", _row, "write a trial as a result of PEFT's method comparison, in JSON")
+    row.add_argument("results", help="results/STUDY")
+    row.add_argument("trial", help="the trial's id, or its first characters")
+    row.add_argument("file", type=Path, help="the JSON file to write; new")
+    row.add_argument("--base", metavar="OWNER/NAME", help="the base model's name on the hub")
     push = command("push", _push, "send a folder of `card` to the Hugging Face hub, with the hub's own login")
     push.add_argument("folder", type=Path, help="what `card` has written")
     push.add_argument("repo", metavar="OWNER/NAME", help="the model repository; made if it does not exist")
@@ -145,6 +150,21 @@ def _card(options: argparse.Namespace) -> int:
     )
     _tell(made, options.folder)
     print(f"push it with: python -m jobs.exchange push {options.folder} OWNER/NAME")
+    return 0
+
+
+def _row(options: argparse.Namespace) -> int:
+    from analysis.card import exportable
+    from analysis.method_comparison import comparison_row
+    from softprior.library.results import Results
+    from softprior.results.files import write_json
+
+    if options.file.exists():
+        raise UserError(f"{options.file} exists, and nothing is overwritten; choose another file")
+    results = Results(options.results)
+    row = comparison_row(results, exportable(results, options.trial), options.base)
+    write_json(options.file, row)
+    print(f"wrote {options.file}; a table compares rows of one task and one base model")
     return 0
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from softprior.errors import UserError
@@ -71,6 +71,12 @@ def check_target(folder: Path) -> None:
         )
 
 
+def weights_of(embeddings: Float[Tensor, "P _"]) -> bytes:
+    """The content of `adapter_model.safetensors`."""
+    content: bytes = save({TENSOR: embeddings.float().contiguous().clone()}, metadata={"format": "pt"})
+    return content
+
+
 @contextmanager
 def new_adapter(folder: Path, config: dict[str, object], embeddings: Float[Tensor, "P _"]) -> Iterator[Path]:
     """Builds an adapter beside its place, for a look at it, and renames it at the end of the block.
@@ -80,13 +86,12 @@ def new_adapter(folder: Path, config: dict[str, object], embeddings: Float[Tenso
     Raises:
         UserError: the folder cannot be written.
     """
-    tensors = {TENSOR: embeddings.float().contiguous().clone()}
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         with _writing(folder):
             part.mkdir(parents=True)
             write_json(part / CONFIG, config)
-            write_atomically(part / WEIGHTS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+            write_atomically(part / WEIGHTS, lambda path: path.write_bytes(weights_of(embeddings)))
         yield part
         with _writing(folder):
             os.replace(part, folder)

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxtyping import Float
+from torch import Tensor
+
 from softprior.assets.models import ResolvedModel, resolve_model
 from softprior.errors import UserError
 from softprior.exchange.adapters import Adapter, check_target, new_adapter, read_adapter
@@ -16,7 +19,7 @@ from softprior.inputs.paths import home_path
 from softprior.inputs.specs import ModelSpec
 from softprior.inputs.validation import validate
 from softprior.models.load import load_local
-from softprior.results.posteriors import SUFFIX, Posterior, load_posterior, save_posterior
+from softprior.results.posteriors import SUFFIX, Posterior, Vectors, load_posterior, save_posterior
 from softprior.results.provenance import code
 from softprior.results.storage import Location
 from softprior.training.environment import versions
@@ -68,16 +71,48 @@ def export_adapter(
     """
     folder = home_path(folder).resolve()
     check_target(folder)
+    made = adapter_of(posterior, model, base)
+    agreement = None
+    with new_adapter(folder, made.config, made.embeddings) as written:
+        if card is not None:
+            (written / CARD).write_text(card(made.base, made.revision), encoding="utf-8")
+        if check:
+            agreement = read_back(written, made.final, made.spec)
+    return Exchanged(
+        _METHODS[made.peft_type], len(made.embeddings), made.base, made.revision, made.dtype, agreement
+    )
+
+
+class Formed(NamedTuple):
+    """A posterior's final vectors as PEFT has them.
+
+    Attributes:
+        peft_type, config, embeddings: of the adapter.
+        final: the same vectors by place.
+        spec: the model, on the CPU.
+        base, revision, dtype: see `Exchanged`.
+    """
+
+    peft_type: PeftType
+    config: dict[str, object]
+    embeddings: Float[Tensor, "P _"]
+    final: Vectors
+    spec: ModelSpec
+    base: str
+    revision: str | None
+    dtype: str | None
+
+
+def adapter_of(posterior: Location, model: str | None = None, base: str | None = None) -> Formed:
+    """What an export writes; the arguments and errors are those of `export_adapter`."""
     found = load_posterior(posterior)
     spec, resolved = base_model(found.header, posterior, model)
     name, revision = named_base(spec, resolved)
-    base = base or name
-    dtype = _said(found.header, "model", "dtype")
     peft_type, named, embeddings = peft_form(found.final, sizes_of(resolved.folder), posterior)
     config: dict[str, object] = {
         "peft_type": peft_type,
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base,
+        "base_model_name_or_path": base or name,
         "revision": revision,
         "inference_mode": True,
         "num_virtual_tokens": len(embeddings),
@@ -86,13 +121,8 @@ def export_adapter(
     }
     if peft_type == "PREFIX_TUNING":
         config |= {"prefix_projection": False, "encoder_hidden_size": named["token_dim"]}
-    agreement = None
-    with new_adapter(folder, config, embeddings) as written:
-        if card is not None:
-            (written / CARD).write_text(card(base, revision), encoding="utf-8")
-        if check:
-            agreement = read_back(written, found.final, spec)
-    return Exchanged(_METHODS[peft_type], len(embeddings), base, revision, dtype, agreement)
+    dtype = _said(found.header, "model", "dtype")
+    return Formed(peft_type, config, embeddings, found.final, spec, base or name, revision, dtype)
 
 
 def import_adapter(folder: Path, posterior: Path, model: ModelSpec, task: int | None = None) -> Exchanged:
