@@ -34,7 +34,7 @@ class Row:
         p, adjusted: of sign flips, raw and by Holm over all rows of the table.
         least_p: the smallest p that exists with these seeds.
         more_seeds: see `Comparison`.
-        noise: of twins, see `Finding`.
+        noise: of twins, see `Finding`; along the axis rate, of these two rates alone.
     """
 
     where: str
@@ -119,7 +119,8 @@ def _row(
         adjusted=adjusted,
         least_p=least_p(len(own)) if len(own) else 1.0,
         more_seeds=more,
-        noise=noise(study, cell.sides.values(), loss),
+        # Higher rates amplify rounding more, so that of other rates says nothing about these two.
+        noise=noise(study, sides if axis == "rate" else cell.sides.values(), loss),
     )
 
 

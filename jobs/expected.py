@@ -14,21 +14,20 @@ from jobs.exits import no_command
 from softprior.inputs.specs import Probe, TrialSpec
 from softprior.prompt import Place
 from softprior.results.posteriors import Posterior
-from softprior.results.records import (
+from softprior.results.probed import (
     PROBE_NUMBERS,
-    PlaceGeometry,
+    Attended,
+    Found,
+    NearestTokens,
     Probed,
     Projection,
-    Record,
     Removal,
-    Score,
-    StepPoint,
-    TaskScore,
 )
+from softprior.results.records import PlaceGeometry, Record, Score, StepPoint, TaskScore
 from softprior.seeding import numpy_generator
 from softprior.studies.plan import Plan
 from softprior.training.also import other_tasks
-from softprior.training.probes import probed_place, probes_of
+from softprior.training.probes import probes_of, why_skipped
 
 WIDTH = 4
 """Of invented vectors."""
@@ -108,17 +107,17 @@ def _record(
 def _probes(
     trial: TrialSpec, places: Sequence[Place], count: int, generator: np.random.Generator
 ) -> tuple[Probed, ...]:
-    """The probes of a prompt that can be probed; a single vector cannot be removed."""
-    wanted = probes_of(trial) if probed_place(places) is not None else ()
-    found = {
+    """The probes that the prompt can have."""
+    wanted = [probe for probe in probes_of(trial) if why_skipped(probe, places, count) is None]
+    found: dict[Probe, Found] = {
         "removal": Removal(removed=1, random_draws=(), **_invented("removal", generator)),
         "projection": Projection(tokens=(), **_invented("projection", generator)),
+        "nearest": NearestTokens(
+            tokens_l2=(), tokens_cosine=(), tokens_dot=(), **_invented("nearest", generator)
+        ),
+        "attention": Attended(blocks=(), untrained_blocks=(), **_invented("attention", generator)),
     }
-    return tuple(
-        Probed(probe=probe, found=found[probe], sources="")
-        for probe in wanted
-        if probe != "removal" or count > 1
-    )
+    return tuple(Probed(probe=probe, found=found[probe], sources="") for probe in wanted)
 
 
 def _invented(probe: Probe, generator: np.random.Generator) -> dict[str, float]:

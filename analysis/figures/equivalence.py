@@ -73,14 +73,13 @@ class Equivalence:
 def equivalence_of(finding: Finding) -> Equivalence | None:
     """The numbers of a finding that tests equality; None where it has none.
 
-    Of more than `MOST` pairs those with the study's first prior alone, which the first names tell.
+    Of more than `MOST` pairs those with the study's first prior alone.
     """
     if finding.margin is None or not finding.comparisons:
         return None
     known = [own for own in finding.comparisons if own.equivalence is not None]
     if len(known) > MOST:
-        reference = known[0].what.partition(" - ")[2]
-        known = [own for own in known if own.what.endswith(f" - {reference}")]
+        known = [own for own in known if own.referenced]
     return Equivalence(
         differences=tuple(
             Difference(

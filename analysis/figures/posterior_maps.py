@@ -16,13 +16,15 @@ from sklearn.manifold import TSNE
 
 from analysis.figures.palette import LINE, MARKERS, TEXT, Look, Looks
 from analysis.figures.settings import CHOSEN, looks_for, short_rate
-from analysis.figures.style import NORMAL, PAGE, PANELS, TITLE, fit_window, page
+from analysis.figures.style import NORMAL, PAGE, PANELS, TITLE, fit_window, page, spread_over
 from analysis.findings.posteriors import posterior_of
-from analysis.findings.study import Cell, Study
+from analysis.findings.study import Cell, Side, Study
 from softprior.inputs.labels import counted
 from softprior.prompt import Place
 
 Embedding = Literal["pca", "t-SNE"]
+
+Rates = Literal["chosen", "all"]
 
 GREYS = ("#CCCCCC", "#8C8C8C", "#5E5E5E")
 """Of what lies behind; its markers differ too."""
@@ -31,6 +33,8 @@ BEHIND = 600
 """Most vectors of one background that t-SNE embeds, which takes long on more."""
 
 PERPLEXITY = 30.0
+
+MEAN = "Cross: the mean of each kind that lies behind."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +74,9 @@ class PosteriorMap:
         seed: of all of the trials.
         behind: real vectors by what they are.
         plane: how the vectors were brought into it.
-        left_out: priors that are not shown.
+        rates: which of them are shown.
+        left_out: number of priors, or of priors at a rate, that are not shown.
+        raw: whether the model sees the vectors through the block's norm only, and the map is of those before.
     """
 
     where: str
@@ -79,7 +85,9 @@ class PosteriorMap:
     arrows: tuple[Arrows, ...]
     behind: Mapping[str, Float[np.ndarray, "N 2"]]
     plane: Components | Neighbours
+    rates: Rates = "chosen"
     left_out: int = 0
+    raw: bool = False
 
 
 def posterior_map_of(
@@ -89,8 +97,12 @@ def posterior_map_of(
     place: Place | None = None,
     behind: Mapping[str, Float[np.ndarray, "N H"]] | None = None,
     embedding: Embedding = "pca",
+    rates: Rates = "chosen",
 ) -> PosteriorMap | None:
     """The first seed that all priors have, each at its chosen rate; None without such a place or seed.
+
+    With all rates, a panel for each prior and rate; if they are too many, each prior's lowest and highest
+    rate. None too where every prior has one rate.
 
     What lies behind and all vectors together span the plane.
 
@@ -103,30 +115,30 @@ def posterior_map_of(
     Raises:
         UserError: a posterior file is missing or damaged.
     """
-    shared = set.intersection(*(set(side.runs) for side in cell.sides.values()))
-    if not shared:
+    found = _shown(cell, rates)
+    shared = set.intersection(*(set(side.rates[rate]) for side, rate in found))
+    if not shared or (rates == "all" and len(found) == len(cell.sides)):
         return None
     seed = min(shared)
-    sides = list(cell.sides.values())[:PANELS]
-    read = [posterior_of(study, side.runs[seed]) for side in sides]
+    chosen = found[:PANELS]
+    runs = [side.rates[rate][seed] for side, rate in chosen]
+    read = [posterior_of(study, run) for run in runs]
     at = place or min(read[0].initial)
     if any(at not in posterior.initial for posterior in read):
         return None
-    if behind is None:
-        embedded = at.block == 0 and at.kind == "residual"
-        behind = {"vocabulary": study.vocabulary} if embedded and study.vocabulary is not None else {}
+    behind = tokens_behind(study, at) if behind is None else behind
     ends = [array for p in read for array in (p.initial[at].numpy(), p.final[at].numpy())]
-    flat, plane = _flattened([*behind.values()], ends, embedding)
+    flat, plane = flattened([*behind.values()], ends, embedding)
     lying, moving = flat[: len(behind)], flat[len(behind) :]
     arrows = [
         Arrows(
             prior=side.name,
-            rate=side.chosen,
+            rate=rate,
             initial=moving[2 * i],
             final=moving[2 * i + 1],
-            loss=float("nan") if (loss := side.runs[seed].loss) is None else loss,
+            loss=float("nan") if run.loss is None else run.loss,
         )
-        for i, side in enumerate(sides)
+        for i, ((side, rate), run) in enumerate(zip(chosen, runs, strict=True))
     ]
     return PosteriorMap(
         where=cell.where,
@@ -135,11 +147,22 @@ def posterior_map_of(
         arrows=tuple(arrows),
         behind=dict(zip(behind, lying, strict=True)),
         plane=plane,
-        left_out=len(cell.sides) - len(sides),
+        rates=rates,
+        left_out=len(found) - len(chosen),
+        raw=at.after == "cut",
     )
 
 
-def _flattened(
+def _shown(cell: Cell, rates: Rates) -> list[tuple[Side, str]]:
+    """The priors, each at the rates that are shown."""
+    if rates == "chosen":
+        return [(side, side.chosen) for side in cell.sides.values()]
+    every = sum(len(side.rates) for side in cell.sides.values())
+    most = every if every <= PANELS else 2
+    return [(side, rate) for side in cell.sides.values() for rate in spread_over(list(side.rates), most)]
+
+
+def flattened(
     behind: Sequence[np.ndarray], ends: Sequence[np.ndarray], embedding: Embedding
 ) -> tuple[list[np.ndarray], Components | Neighbours]:
     """All arrays in one plane."""
@@ -167,27 +190,34 @@ def draw_posterior_map(found: PosteriorMap, width: float = PAGE, looks: Looks | 
         method = f"t-SNE (perplexity {found.plane.perplexity:.3g}, seed 0)"
     caption = (
         f"{method} at {found.place}: {counted(vectors, 'vector')} per prior, seed {found.seed}, one plane "
-        f"for all{f'; behind them {n}' if n else ''}. {CHOSEN}"
+        f"for all{f'; behind them {n}' if n else ''}."
     )
+    if found.rates == "chosen":
+        caption += f" {CHOSEN}"
+    if found.raw:
+        caption += " Vectors before the block's norm, through which alone the model sees them."
+    if found.behind and isinstance(found.plane, Components):
+        caption += f" {MEAN}"
     if isinstance(found.plane, Neighbours):
         caption += " Only neighbours mean something, not lengths and directions of arrows."
     if found.left_out:
-        caption += f" {counted(found.left_out, 'more prior')} not shown."
+        what = "more prior" if found.rates == "chosen" else "more combination"
+        caption += f" {counted(found.left_out, what)} not shown."
     keys = [
         Line2D(
             [], [], color=TEXT, marker="o", markerfacecolor="white", markersize=5, lw=0, label="prior sample"
         ),
         Line2D([], [], color=TEXT, marker="o", markersize=5, linewidth=0, label="posterior"),
-        *(
-            Line2D([], [], color=grey, marker=marker, markersize=3.5, linewidth=0, label=name)
-            for name, (grey, marker) in zip(found.behind, _behind_looks(len(found.behind)), strict=True)
-        ),
+        *behind_keys(found.behind),
     ]
+    # A row for each prior, where they fit.
+    own = sum(arrows.prior == found.arrows[0].prior for arrows in found.arrows)
     figure, panels = page(
         len(found.arrows),
         caption,
         width=width,
         height=2.3,
+        columns=3 if found.rates == "chosen" else min(own, 3),
         keys=keys,
         title=found.where,
         sharex=True,
@@ -197,7 +227,7 @@ def draw_posterior_map(found: PosteriorMap, width: float = PAGE, looks: Looks | 
     moving = np.concatenate([points for arrows in found.arrows for points in (arrows.initial, arrows.final)])
     lying = np.concatenate([*found.behind.values(), moving[:0]])
     for panel, arrows in zip(panels, found.arrows, strict=True):
-        _draw(panel, arrows, found.behind, looks[arrows.prior])
+        _draw(panel, arrows, found.behind, looks[arrows.prior], isinstance(found.plane, Components))
         title = f"{arrows.prior}, {short_rate(arrows.rate)}: loss {arrows.loss:.2f}"
         panel.set_title(title, fontsize=TITLE - 1)
     fit_window(panels[0], lying, moving)
@@ -212,14 +242,41 @@ def draw_posterior_map(found: PosteriorMap, width: float = PAGE, looks: Looks | 
     return figure
 
 
+def tokens_behind(study: Study, place: Place) -> dict[str, Float[np.ndarray, "N H"]]:
+    """The study's sample of the vocabulary where a place's vectors stand beside it."""
+    embedded = place.block == 0 and place.kind == "residual"
+    return {"vocabulary": study.vocabulary} if embedded and study.vocabulary is not None else {}
+
+
 def _behind_looks(count: int) -> list[tuple[str, str]]:
     return [(GREYS[i % len(GREYS)], MARKERS[i % len(MARKERS)]) for i in range(count)]
 
 
-def _draw(panel: Axes, arrows: Arrows, behind: Mapping[str, Float[np.ndarray, "N 2"]], look: Look) -> None:
+def draw_behind(panel: Axes, behind: Mapping[str, Float[np.ndarray, "N 2"]], means: bool = True) -> None:
+    """Draws real vectors, and a cross at the mean of each kind."""
     for points, (grey, marker) in zip(behind.values(), _behind_looks(len(behind)), strict=True):
         x, y = points.T
         panel.scatter(x, y, s=3, color=grey, marker=marker, linewidths=0, rasterized=True, zorder=1)
+        if means:
+            panel.plot(x.mean(), y.mean(), "+", color="black", markersize=7, markeredgewidth=1.2, zorder=5)
+
+
+def behind_keys(behind: Mapping[str, Float[np.ndarray, "N 2"]]) -> list[Line2D]:
+    """The key of what lies behind."""
+    return [
+        Line2D([], [], color=grey, marker=marker, markersize=3.5, linewidth=0, label=name)
+        for name, (grey, marker) in zip(behind, _behind_looks(len(behind)), strict=True)
+    ]
+
+
+def _draw(
+    panel: Axes,
+    arrows: Arrows,
+    behind: Mapping[str, Float[np.ndarray, "N 2"]],
+    look: Look,
+    means: bool,
+) -> None:
+    draw_behind(panel, behind, means)
     (x, y), (end_x, end_y) = arrows.initial.T, arrows.final.T
     panel.quiver(
         x,

@@ -10,6 +10,7 @@ from analysis.figures.palette import Looks, entry_looks, prior_looks
 from analysis.figures.style import key
 from analysis.findings.reading import Reading
 from softprior.inputs.labels import counted
+from softprior.results.entries import planned_priors
 
 CHOSEN = "Each prior at the rate with its lowest mean validation loss."
 
@@ -17,10 +18,12 @@ CHOSEN = "Each prior at the rate with its lowest mean validation loss."
 def looks_of(reading: Reading) -> Looks:
     """The look of every prior of a study by its name there, the same in all figures of the study.
 
-    Priors whose trials have all failed count too, so that figures of single trials have the same looks.
+    All planned priors count, also those whose trials have failed or not ended yet, so that a study that is
+    running has the looks that it will have at its end, and figures of single trials the same ones.
     """
-    entries = [record.spec.prior for record in reading.records.values() if record.spec.prior is not None]
-    known = entry_looks(entries)
+    ended = (record.spec.prior for record in reading.records.values())
+    planned = (entry for results in reading.results for entry in planned_priors(results.study))
+    known = entry_looks(entry for entry in (*planned, *ended) if entry is not None)
     return {
         run.axes["prior"]: known[run.record.spec.prior.canonical()]
         for run in reading.study.runs

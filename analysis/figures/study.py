@@ -8,7 +8,10 @@ from functools import cache, partial
 
 from matplotlib.figure import Figure
 
+from analysis.connectivity import Connectivity, load_connectivity
+from analysis.figures.attention import attention_of, draw_attention
 from analysis.figures.components import components_of, draw_components
+from analysis.figures.connectivity import connected_of, draw_connected
 from analysis.figures.equivalence import draw_equivalence, equivalence_of
 from analysis.figures.forgetting import draw_forgetting, forgetting_of
 from analysis.figures.learning_curves import curves_of, draw_curves
@@ -16,6 +19,7 @@ from analysis.figures.losses import draw_losses, losses_of
 from analysis.figures.moved import draw_moved, moved_of
 from analysis.figures.palette import Looks
 from analysis.figures.posterior_maps import draw_posterior_map, posterior_map_of
+from analysis.figures.prior_samples import draw_samples, samples_of
 from analysis.figures.radii import draw_radii, radii_of
 from analysis.figures.rates import draw_rates, rate_map_of
 from analysis.figures.settings import looks_of
@@ -76,18 +80,22 @@ def figures_of(reading: Reading) -> Iterator[tuple[str, Figure]]:
             f"figures show {len(cells)} of {counted(len(every), 'combination')} of task, method and "
             f"regularisers (the first {PANELS} with at most {PRIORS} priors)"
         )
-        warnings.warn(left, LeftOutWarning, stacklevel=2)
+        _left_out(left)
     if not cells:
         return
-    for name, draw in (_of_all(study, cells, looks) | _of_each(study, cells, looks)).items():
+    for name, draw in (_of_all(study, cells, looks) | _of_each(reading, cells, looks)).items():
         try:
             figure = draw()
         except Exception as error:  # the results are complete, whatever their figures lack
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            warnings.warn(f"the figure {name} is left out: {reason}", LeftOutWarning, stacklevel=2)
+            _left_out(f"the figure {name} is left out: {reason}")
             continue
         if figure is not None:
             yield name, figure
+
+
+def _left_out(what: str) -> None:
+    warnings.warn(what, LeftOutWarning, stacklevel=3)
 
 
 def _of_all(study: Study, cells: Sequence[Cell], looks: Looks) -> dict[str, Draw]:
@@ -105,8 +113,14 @@ def _of_all(study: Study, cells: Sequence[Cell], looks: Looks) -> dict[str, Draw
         known = [own for cell in cells if (own := forgetting_of(study, cell)) is not None]
         return draw_forgetting(known, looks=looks) if known else None
 
+    def attention() -> Figure | None:
+        known = [own for cell in cells if (own := attention_of(cell)) is not None]
+        return draw_attention(known, looks=looks) if known else None
+
     def transfer() -> Figure | None:
         known = transfer_of(study)
+        if len(known) > PANELS:
+            _left_out(f"transfer shows {PANELS} of {counted(len(known), 'combination')} of prior and method")
         return draw_transfer(known[:PANELS]) if known else None
 
     return {
@@ -117,14 +131,18 @@ def _of_all(study: Study, cells: Sequence[Cell], looks: Looks) -> dict[str, Draw
         "rates": lambda: draw_rates([rate_map_of(cell) for cell in cells]),
         "forgetting": forgetting,
         "transfer": transfer,
+        "attention": attention,
         "radii": radii,
     }
 
 
-def _of_each(study: Study, cells: Sequence[Cell], looks: Looks) -> dict[str, Draw]:
+def _of_each(reading: Reading, cells: Sequence[Cell], looks: Looks) -> dict[str, Draw]:
     """Figures of single cells."""
+    study = reading.study
     found: dict[str, Draw] = {}
     shown = cells[:FILES]
+    if len(cells) > len(shown):
+        _left_out(f"figures of single combinations are drawn of the first {FILES} of {len(cells)}")
 
     @cache
     def equal() -> dict[str, Finding]:
@@ -142,10 +160,30 @@ def _of_each(study: Study, cells: Sequence[Cell], looks: Looks) -> dict[str, Dra
         known = posterior_map_of(study, cell)
         return None if known is None else draw_posterior_map(known, looks=looks)
 
+    def rate_maps(cell: Cell) -> Figure | None:
+        known = posterior_map_of(study, cell, rates="all")
+        return None if known is None else draw_posterior_map(known, looks=looks)
+
+    def samples(cell: Cell) -> Figure | None:
+        known = samples_of(study, cell)
+        return None if known is None else draw_samples(known, looks=looks)
+
+    @cache
+    def lines() -> Connectivity | None:
+        return load_connectivity(reading.folder)
+
+    def connectivity(cell: Cell) -> Figure | None:
+        measured = lines()
+        known = None if measured is None else connected_of(measured, cell)
+        return None if known is None else draw_connected(known, looks=looks)
+
     for name, draw in (
         ("equivalence", equivalence),
         ("components", components),
         ("posterior-map", posterior_map),
+        ("posterior-rates", rate_maps),
+        ("prior-samples", samples),
+        ("connectivity", connectivity),
     ):
         for i, cell in enumerate(shown):
             file = f"{name}-{i + 1}" if len(shown) > 1 else name

@@ -13,7 +13,7 @@ from scipy import stats
 from analysis.figures.palette import Looks
 from analysis.figures.settings import CHOSEN, looks_for, prior_keys, seeds_text
 from analysis.figures.style import NORMAL, PAGE, TITLE, page
-from analysis.findings.speed import level, times
+from analysis.findings.speed import counts_tokens, label_tokens, level, steps, times
 from analysis.findings.study import Cell
 
 
@@ -56,28 +56,31 @@ class Survival:
 def survival_of(cell: Cell) -> Survival | None:
     """Label tokens until each seed was first validated at the loss of claim 4 or below.
 
+    If some trial did not count them, all times of the cell are in optimizer steps.
+
     None where there is no such loss: without a baseline, or where no prompt is better than none.
     """
     target = level(cell)
     if target is None:
         return None
+    known = all(counts_tokens(run) for side in cell.sides.values() for run in side.runs.values())
+    clock, unit = (label_tokens, "label tokens") if known else (steps, "optimizer steps")
     found = []
     for side in cell.sides.values():
-        own = times(list(side.runs.values()), target)
+        own = times(list(side.runs.values()), target, clock)
         found.append(Waiting(prior=side.name, seeds=tuple(side.runs), times=own.times, reached=own.reached))
-    steps = (step for side in cell.sides.values() for run in side.runs.values() for step in run.record.steps)
-    unit = "optimizer steps" if any(step.labels is None for step in steps) else "label tokens"
     return Survival(where=cell.where, target=target, groups=tuple(found), unit=unit)
 
 
 def draw_survival(cells: Sequence[Survival], width: float = PAGE, looks: Looks | None = None) -> Figure:
     """One panel per cell."""
     every = [group for cell in cells for group in cell.groups]
+    units = dict.fromkeys(cell.unit for cell in cells)
     censored = sum(int((~group.reached).sum()) for group in every)
     caption = (
         f"Share of {seeds_text(group.seeds for group in every)} that has not yet reached the validation loss "
-        f"in the title (Kaplan-Meier), against {cells[0].unit} trained on. The loss is half way from no "
-        f"prompt to the best prior's last one. {CHOSEN} "
+        f"in the title (Kaplan-Meier), against {' or '.join(units)} of training. The loss is half way from "
+        f"no prompt to the best prior's last one. {CHOSEN} "
         f"Ticks: training ended before ({censored} of {sum(len(g.times) for g in every)} trials)."
     )
     looks = looks_for((group.prior for group in every), looks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from analysis.findings.design import Design, Expected, expected, key_of
 from analysis.findings.study import Cell, Run
@@ -41,8 +42,23 @@ def is_planned(run: Run, design: Design, priors: Expected) -> bool:
     return run.seed in design.seeds and key.prior in priors.get(key.cell, {})
 
 
-def added(runs: Iterable[Run], design: Design) -> tuple[list[Run], str]:
-    """The runs that were planned, and in words what was added to them."""
+class Addition(NamedTuple):
+    """Trials that were added to a design for one reason.
+
+    Attributes:
+        words: what was added.
+        trials: their ids.
+    """
+
+    words: str
+    trials: frozenset[str]
+
+
+def added(runs: Iterable[Run], design: Design) -> tuple[list[Run], list[Addition]]:
+    """The runs that were planned, and what was added to them: seeds, and each prior.
+
+    A run of an added prior with an added seed belongs to both.
+    """
     priors = expected([design], [])
     kept: list[Run] = []
     others: list[Run] = []
@@ -50,10 +66,17 @@ def added(runs: Iterable[Run], design: Design) -> tuple[list[Run], str]:
         (kept if is_planned(run, design, priors) else others).append(run)
     seeds = sorted({run.seed for run in others} - set(design.seeds))
     known = {key for own in priors.values() for key in own}
-    new = dict.fromkeys(run.axes["prior"] for run in others if key_of(run.record.spec).prior not in known)
-    parts = [f"{by_number(len(seeds), 'seed', 'seeds')} {', '.join(map(str, seeds))}"] if seeds else []
-    parts += [f"{by_number(len(new), 'prior', 'priors')} {', '.join(new)}"] if new else []
-    return kept, " and ".join(parts) or ("other trials" if others else "")
+    new: dict[str, set[str]] = {}
+    for run in others:
+        if key_of(run.record.spec).prior not in known:
+            new.setdefault(run.axes["prior"], set()).add(run.id)
+    found = [Addition(f"prior {name}", frozenset(trials)) for name, trials in new.items()]
+    if seeds:
+        words = f"{by_number(len(seeds), 'seed', 'seeds')} {', '.join(map(str, seeds))}"
+        trials = frozenset(run.id for run in others if run.seed in seeds)
+        found.insert(0, Addition(words, trials))
+    rest = frozenset(run.id for run in others).difference(*(one.trials for one in found))
+    return kept, [*found, *([Addition("other trials", rest)] if rest else [])]
 
 
 def _cells(cell: Cell) -> set[str]:

@@ -132,6 +132,12 @@ def twinned(study: Study, number: Number) -> Number:
     return of_twin
 
 
+def with_twin(study: Study, number: Number) -> Number:
+    """A number of the trials whose twins have it too: what stands beside `twinned`."""
+    of_twin = twinned(study, number)
+    return lambda run: None if of_twin(run) is None else number(run)
+
+
 def apart(values: Mapping[int, float], twins: Mapping[int, float]) -> list[float]:
     """Differences between numbers by seed and the same numbers with twins in place of trials."""
     return [values[seed] - twins[seed] for seed in values.keys() & twins.keys()]

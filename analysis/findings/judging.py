@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.findings.changes import added
+from analysis.findings.changes import Addition, added
 from analysis.findings.claims import JUDGED
 from analysis.findings.common import Judged
 from analysis.findings.evidence import Evidence
@@ -41,13 +41,16 @@ def judge(study: Study, claims: Sequence[Judged] = JUDGED) -> tuple[Finding, ...
     are left out that were added after the first results is exploratory. The tests that were planned in its
     place still count in the correction of the planned ones, which would otherwise become easier by additions.
     """
-    runs, words = ([], "") if study.design is None else added(study.runs, study.design)
+    runs, additions = ([], []) if study.design is None else added(study.runs, study.design)
     cases: list[Case] = []
     replaced: list[Case] = []
     for judged in claims:
-        as_planned = {one.where: one for one in judged.evidence(replace(study, runs=runs))} if words else {}
-        for evidence in judged.evidence(study):
-            rests = words if words and not alike(evidence, as_planned.get(evidence.where)) else ""
+        as_planned = _by_place(judged, replace(study, runs=runs)) if additions else {}
+        now = judged.evidence(study)
+        changed = [one.where for one in now if additions and not alike(one, as_planned.get(one.where))]
+        words = _rests(judged, study, additions, {one.where: one for one in now if one.where in changed})
+        for evidence in now:
+            rests = words.get(evidence.where, "")
             exploratory = bool(rests) or not planned(study, judged.claim)
             cases.append(case(judged, evidence, exploratory)._replace(added=rests))
             if rests and evidence.where in as_planned and planned(study, judged.claim):
@@ -63,9 +66,38 @@ def judge(study: Study, claims: Sequence[Judged] = JUDGED) -> tuple[Finding, ...
     return tuple(sorted(found, key=lambda one: order[one.claim.name]))
 
 
+def _by_place(judged: Judged, study: Study) -> dict[str, Evidence]:
+    return {one.where: one for one in judged.evidence(study)}
+
+
+def _rests(
+    judged: Judged, study: Study, additions: Sequence[Addition], changed: Mapping[str, Evidence]
+) -> dict[str, str]:
+    """What each piece of evidence that changed rests on: the additions that alone change it, or all of them.
+
+    Args:
+        changed: the evidence with all trials, where it is another one without the additions.
+    """
+    if len(additions) < 2 or not changed:
+        return dict.fromkeys(changed, " and ".join(one.words for one in additions))
+    without = [
+        _by_place(judged, replace(study, runs=[run for run in study.runs if run.id not in one.trials]))
+        for one in additions
+    ]
+    found = {}
+    for where, evidence in changed.items():
+        own = [
+            addition.words
+            for addition, others in zip(additions, without, strict=True)
+            if not alike(evidence, others.get(where))
+        ]
+        found[where] = " and ".join(own or [one.words for one in additions])
+    return found
+
+
 def planned(study: Study, claim: Claim) -> bool:
     """Whether the study's list had the claim, with the rule it has now, when it started."""
-    return study.planned.get(claim.name) == claim.rule
+    return study.planned.get(claim.name) in (claim.rule, *claim.formerly)
 
 
 def alike(one: Evidence, other: Evidence | None) -> bool:
@@ -148,6 +180,7 @@ def _comparisons(one: Case, adjusted: Mapping[str, float], level: float) -> list
                 adjusted=corrected,
                 least_p=test.least,
                 detectable=power.detectable(spread, seeds, level),
+                referenced=not evidence.primary or what in evidence.primary,
                 more_seeds=more,
             )
         )

@@ -25,9 +25,16 @@ CLAIM = Claim(
     "`collapse` in L2: to the tenth nearest token.",
     rule="Of each prior: supported if both numbers are above zero, so that the near ones are missed less "
     "(corrected p of the sign-flip test at most 0.05 and a 95% interval above zero), contradicted if both "
-    "are below zero in the same way. If one is above and the other below, it depends on the metric; if one "
-    "does not decide, it is undecided.",
+    "are below zero in the same way. If one is above and the other below, it depends on what is removed; if "
+    "one does not decide, it is undecided.",
     quantity="nats",
+    metrics="what is removed",
+    formerly=(
+        "Of each prior: supported if both numbers are above zero, so that the near ones are missed less "
+        "(corrected p of the sign-flip test at most 0.05 and a 95% interval above zero), contradicted if "
+        "both are below zero in the same way. If one is above and the other below, it depends on the metric; "
+        "if one does not decide, it is undecided.",
+    ),
 )
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, apart, by_seed, moved, rms, twinned
+from analysis.findings.common import ONE_SEED, SEEDS, Judged, apart, by_seed, moved, rms, twinned, with_twin
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Direction
 from analysis.findings.study import Number, Side, Study
@@ -31,7 +31,7 @@ def evidence(study: Study) -> list[Evidence]:
         rounding = rms(
             difference
             for side in cell.sides.values()
-            for difference in apart(_slopes(side, moved) or {}, _slopes(side, twinned(study, moved)) or {})
+            for difference in apart(*(_slopes(side, own(study, moved)) or {} for own in (with_twin, twinned)))
         )
         for name, side in cell.sides.items():
             known = Evidence(where=f"{cell.where} · {name}", budget={name: len(side.rates)})

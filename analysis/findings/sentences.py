@@ -13,7 +13,7 @@ CLEAR = 2
 
 def sentence(found: Finding) -> str:
     """One plain sentence: the claim, the verdict, the number with its interval, and what would settle it."""
-    text = f"{found.claim.words}: {found.verdict} for {found.where}"
+    text = f"{found.claim.words}: {found.decided} for {found.where}"
     if found.reason:
         text += f", because {found.reason}"
     if found.primary is not None:
@@ -25,7 +25,7 @@ def sentence(found: Finding) -> str:
         what = f"the distance from {found.limit:g}" if found.limit else "it"
         text += f"; {what} is {beside(effect, found.noise)} the difference between twins ({found.noise:.2g})"
     if found.verdict == "depends on the metric":
-        text += f"; by metric: {', '.join(short(own) for own in found.comparisons)}"
+        text += f"; the numbers: {', '.join(short(own) for own in found.comparisons)}"
     if found.settle:
         text += f"; to settle it, {found.settle}"
     if found.exploratory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -58,13 +59,16 @@ def _evidence(study: Study, cell: Cell) -> Evidence:
     if len(seeds) < SEEDS:
         return replace(known, missing=f"the pair {ONE_SEED}")
     runs = [[side.runs[seed] for seed in seeds] for side in sides]
+    if not all(counts_tokens(run) for own in runs for run in own):
+        reason = "some trials are from before label tokens were counted"
+        return replace(known, missing=f"{reason}; delete their records and run the study again")
     points = min(len(run.record.validation) - 1 for own in runs for run in own)
     if points < POINTS:
         reason = f"the validation curve has {points} points after the start"
         return replace(known, missing=f"{reason}; set training.curve to {POINTS} or more")
     distant, close = (times(own, aim) for own in runs)
-    horizon = float(min(_budget(run) for own in runs for run in own))
-    rounding = noise(study, sides, lambda run: min(_time(run, aim)[0], horizon))
+    horizon = min(_budget(run, label_tokens) for own in runs for run in own)
+    rounding = noise(study, sides, lambda run: min(_time(run, aim, label_tokens)[0], horizon))
     later = survival.restricted(distant, horizon) - survival.restricted(close, horizon)
     what = pair(far, near)
     # Scores are positive where the near prior is sooner, and the claim is that the distant one is later.
@@ -72,26 +76,40 @@ def _evidence(study: Study, cell: Cell) -> Evidence:
     return replace(known, numbers={what: later}, tested=tested, noise=rounding)
 
 
-def times(runs: list[Run], level: float) -> survival.Times:
-    """Label tokens (steps, in old records) until each run's validation loss is at most a level."""
-    found = [_time(run, level) for run in runs]
+Clock = Callable[[Run, int], float]
+"""How much of its training a run has had after a number of steps."""
+
+
+def label_tokens(run: Run, step: int) -> float:
+    """Label tokens of the first steps; the run counts them."""
+    return float(sum(point.labels or 0 for point in run.record.steps[:step]))
+
+
+def steps(run: Run, step: int) -> float:  # noqa: ARG001
+    """Optimizer steps, which every run counts."""
+    return float(step)
+
+
+def counts_tokens(run: Run) -> bool:
+    """Whether a run counts label tokens; records from before they were counted have none."""
+    return all(point.labels is not None for point in run.record.steps)
+
+
+def times(runs: list[Run], level: float, clock: Clock = label_tokens) -> survival.Times:
+    """The time until each run's validation loss is at most a level."""
+    found = [_time(run, level, clock) for run in runs]
     return survival.Times(np.array([time for time, _ in found]), np.array([reached for _, reached in found]))
 
 
-def _time(run: Run, level: float) -> tuple[float, bool]:
+def _time(run: Run, level: float, clock: Clock) -> tuple[float, bool]:
     for score in run.record.validation:
         if score.loss <= level:
-            return _tokens(run, score.step), True
-    return _budget(run), False
+            return clock(run, score.step), True
+    return _budget(run, clock), False
 
 
-def _budget(run: Run) -> float:
-    return _tokens(run, len(run.record.steps))
-
-
-def _tokens(run: Run, step: int) -> float:
-    """Label tokens of the first steps; the number of steps where records did not count tokens yet."""
-    return float(sum(1 if point.labels is None else point.labels for point in run.record.steps[:step]))
+def _budget(run: Run, clock: Clock) -> float:
+    return clock(run, len(run.record.steps))
 
 
 def _radius(side: Side) -> float | None:

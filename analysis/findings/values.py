@@ -24,6 +24,8 @@ class Claim:
         rule: when a study supports the claim, contradicts it, or leaves it undecided.
         margin: how large a difference has to be.
         quantity: the unit of the primary number, such as nats.
+        metrics: what its several numbers differ in, where the verdict depends on it.
+        formerly: rules in other words, which studies may have planned; they decide as `rule` does.
     """
 
     name: str
@@ -34,6 +36,8 @@ class Claim:
     rule: str
     margin: str = "None."
     quantity: str = ""
+    metrics: str = "the metric"
+    formerly: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +59,7 @@ class Comparison:
         least_p: the smallest p that the test can give with these seeds; 0 for tests without such a limit.
         detectable: the smallest true effect that the study would have found with 80% power, at the level that
             Holm's correction asks of the first test.
+        referenced: whether it is with the study's first prior, where all pairs are compared.
         more_seeds: seeds to add at this effect and spread to find it with 80% power, at the same level; None
             where no number up to 1,000 would do.
     """
@@ -70,6 +75,7 @@ class Comparison:
     adjusted: float
     least_p: float
     detectable: float | None = None
+    referenced: bool = True
     more_seeds: int | None = None
 
 
@@ -112,6 +118,13 @@ class Finding:
     exploratory: bool = True
     added: str = ""
     sentence: str = ""
+
+    @property
+    def decided(self) -> str:
+        """The verdict in words."""
+        if self.verdict == "depends on the metric":
+            return f"depends on {self.claim.metrics}"
+        return self.verdict
 
     @property
     def seeds(self) -> int:

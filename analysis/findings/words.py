@@ -43,7 +43,9 @@ def evidence(study: Study) -> list[Evidence]:
             continue
         values = _correlations(cell, table)
         if len(values) >= SEEDS:
-            rounding = rms(apart(values, _correlations(cell, table, study.twins)))
+            originals = {trial: run for trial, run in _by_id(cell).items() if trial in study.twins}
+            paired = (_correlations(cell, table, runs) for runs in (originals, study.twins))
+            rounding = rms(apart(*paired))
             found.append(replace(known, numbers={"correlation": by_seed(values)}, noise=rounding))
         elif sum(map(len, (side.rates for side in cell.sides.values()))) - len(cell.sides) < LEAST - 1:
             reason = f"a seed needs {LEAST} trials that differ within priors; add rates"
@@ -53,20 +55,26 @@ def evidence(study: Study) -> list[Evidence]:
     return found
 
 
+def _by_id(cell: Cell) -> dict[str, Run]:
+    return {
+        run.id: run for side in cell.sides.values() for runs in side.rates.values() for run in runs.values()
+    }
+
+
 def _correlations(
-    cell: Cell, table: Mapping[str, float], twins: Mapping[str, Run] | None = None
+    cell: Cell, table: Mapping[str, float], instead: Mapping[str, Run] | None = None
 ) -> dict[int, float]:
     """By seed, over the priors that have two rates at least.
 
     Args:
-        twins: stand in for the trials; those without one are left out.
+        instead: stand in for the trials; those without one are left out.
     """
     points: dict[int, list[np.ndarray]] = {}
     for side in cell.sides.values():
         own: dict[int, list[tuple[float, float]]] = {}
         for runs in side.rates.values():
             for seed, trial in runs.items():
-                run = trial if twins is None else twins.get(trial.id)
+                run = trial if instead is None else instead.get(trial.id)
                 if run is not None and run.loss is not None and run.id in table:
                     own.setdefault(seed, []).append((run.loss, table[run.id]))
         for seed, pairs in own.items():

@@ -76,7 +76,7 @@ def _certainty(reading: Reading, findings: Sequence[Finding]) -> str:
     first = [found for found in findings if found.claim.name == FIRST]
     if len(first) == 1:
         return _quoted(first[0])
-    counts = Counter(found.verdict for found in findings)
+    counts = Counter(found.decided for found in findings)
     if not counts:
         return "No claim has been judged, so differences between priors are described and not tested."
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
@@ -85,7 +85,7 @@ def _certainty(reading: Reading, findings: Sequence[Finding]) -> str:
 
 def _quoted(found: Finding) -> str:
     """A finding in one sentence that fits an answer; its own has every detail."""
-    text = f"{found.claim.words}: {found.verdict}"
+    text = f"{found.claim.words}: {found.decided}"
     if found.primary is None:
         return sentence(f"{text}, because {found.reason}")
     own, margin = found.primary, "" if found.margin is None else f", margin {number(found.margin)}"

@@ -31,7 +31,7 @@ WORK = 5e11
 """Products of distances that one report computes; then it has the nearest tokens of the best trials only."""
 
 CHUNK = 256
-"""Vectors at a time: their distances to 150,000 tokens take 300 MB."""
+"""Vectors at a time: their distances to the part of the vocabulary that is taken at once take up to 70 MB."""
 
 
 class Words(NamedTuple):
@@ -82,7 +82,7 @@ def neighbours(
     Args:
         trials: `embedded` vectors by trial id, the best first: `WORK` may not suffice for all.
     """
-    table = vocabulary(model.host, model.tokenizer).double()
+    table = vocabulary(model.host, model.tokenizer)
     ids = vocabulary_ids(model.tokenizer, model.info.vocabulary)
     rows = int(WORK / (2 * table.numel()))
     parts: list[tuple[str, str, int]] = []

@@ -12,9 +12,10 @@ from analysis.report.maps import Plane, maps
 from analysis.report.values import Cell, Table, number
 from analysis.tables import SHORT
 from softprior.errors import UserError
-from softprior.inputs.labels import TWIN, Axes
+from softprior.inputs.labels import TWIN, Axes, counted
 from softprior.results.means import over_places
 from softprior.results.posteriors import Posterior
+from softprior.results.probed import PROBE_NUMBERS, Probed
 from softprior.results.records import Record
 from softprior.tasks import TASKS
 
@@ -179,7 +180,16 @@ def _facts(record: Record) -> list[list[str]]:
         if place.initial_radius is not None and place.final_radius is not None:
             what += f", radius quantile {number(place.initial_radius, 2)} to {number(place.final_radius, 2)}"
         found.append([name, what])
-    return found
+    return found + [[f"probe {one.probe}", _probe(one)] for one in record.probes]
+
+
+def _probe(one: Probed) -> str:
+    """The numbers of a probe, or why there are none."""
+    if one.found is None:
+        return one.skipped or one.error or ""
+    numbers = {name.replace("_", " "): getattr(one.found, name) for name in PROBE_NUMBERS[one.probe]}
+    told = ", ".join(f"{name} {number(value)}" for name, value in numbers.items())
+    return f"{told} (over {counted(one.examples, 'test example')})"
 
 
 def _curve(record: Record) -> dict[str, Any]:

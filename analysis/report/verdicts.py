@@ -85,12 +85,19 @@ def _row(finding: Finding) -> tuple[Cell, ...]:
         )
     return (
         Cell(f"{finding.claim.number}. {finding.claim.words}"),
-        Cell("exploratory" if finding.exploratory else "planned"),
+        Cell(_planned(finding)),
         Cell(finding.where),
-        Cell(finding.verdict, flag=FLAGS[finding.verdict]),
+        Cell(finding.decided, flag=FLAGS[finding.verdict]),
         *numbers,
         Cell(finding.settle or finding.reason),
     )
+
+
+def _planned(found: Finding) -> str:
+    """Whether it was planned; of an exploratory one, what it rests on that was added."""
+    if not found.exploratory:
+        return "planned"
+    return f"exploratory: rests on {found.added}" if found.added else "exploratory"
 
 
 def _ends(found: Comparison) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,27 @@ def test_metrics_that_disagree_make_a_claim_depend_on_the_metric() -> None:
     tests = rule.tests(evidence)
     corrected = dict(zip([t.what for t in tests], holm(np.array([t.p for t in tests])), strict=True))
     assert rule.decide(evidence, corrected).verdict == "depends on the metric"
+
+
+def test_far_and_random_vectors_that_disagree_make_a_claim_depend_on_what_is_removed() -> None:
+    study = simulated(Truth(rates=(0.01,), near=1.0))
+    near, generator = study.numbers["without_near"], np.random.default_rng(0)
+    random = {trial: loss - 0.5 + generator.normal(0, 0.01) for trial, loss in near.items()}
+    mixed = replace(study, numbers={**study.numbers, "without_random": random})
+    for found in judge(mixed, (BY_NAME["near-tokens"],)):
+        assert found.verdict == "depends on the metric"
+        assert ": depends on what is removed for " in found.sentence
+        assert "; the numbers: far - near " in found.sentence
+
+
+def test_trials_that_do_not_count_label_tokens_are_not_timed_with_those_that_do() -> None:
+    study = simulated(Truth(rates=(0.01,), later=0.5, seeds=3))
+    first, *others = study.runs
+    old = tuple(point.model_copy(update={"labels": None}) for point in first.record.steps)
+    mixed = [replace(first, record=first.record.model_copy(update={"steps": old})), *others]
+    (found,) = judge(replace(study, runs=mixed), (BY_NAME["speed"],))
+    assert found.verdict == "undecided"
+    assert found.reason == "some trials are from before label tokens were counted"
 
 
 def test_memory_is_the_ratio_of_summed_energy_distances() -> None:

@@ -21,7 +21,8 @@ from analysis.inference.intervals import over_seeds_and_groups
 from analysis.inference.values import PerExample
 from softprior.inputs.entries import Entry
 from softprior.results.examples import ExampleRow, load_examples, rows_of, save_examples, schema
-from softprior.results.records import Probed, Record, Removal, Score, TaskScore, save_record
+from softprior.results.probed import Probed, Removal
+from softprior.results.records import Record, Score, TaskScore, save_record
 from tests.builders import Finished, with_seeds
 
 TEXT = Entry(name="language", params={"length": 24})

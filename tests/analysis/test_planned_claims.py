@@ -19,6 +19,7 @@ from analysis.findings.reading import read_studies
 from analysis.findings.simulated import Truth, simulated
 from analysis.findings.study import Study
 from analysis.findings.values import Finding
+from analysis.report.verdicts import _row
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry
 from softprior.results.folder import StudyFolder
@@ -112,7 +113,7 @@ def test_a_twin_is_no_planned_seed_and_no_planned_prior(
     assert all(header(folder)[key] == before[key] for key in ("claims", "design"))
     study = read_studies([str(folder.root)]).study
     assert len(study.twins) == 2
-    assert added(study.runs, study.design or Design(seeds=(), cells=()))[1] == ""
+    assert added(study.runs, study.design or Design(seeds=(), cells=()))[1] == []
     assert not any(found.exploratory for found in judge(study))
 
 
@@ -201,8 +202,8 @@ def test_findings_that_rest_on_added_seeds_are_exploratory() -> None:
     (found,) = of(study, "quality")
     assert found.exploratory
     assert found.sentence.endswith("(exploratory: it rests on seeds 7, 8, added after the first results).")
-    kept, words = added(study.runs, study.design or Design(seeds=(), cells=()))
-    assert (len(kept), words) == (7 * 3, "seeds 7, 8")
+    kept, (addition,) = added(study.runs, study.design or Design(seeds=(), cells=()))
+    assert (len(kept), addition.words, len(addition.trials)) == (7 * 3, "seeds 7, 8", 2 * 3)
     as_planned = replace(study, runs=kept)
     (before,) = of(as_planned, "quality")
     assert not before.exploratory
@@ -224,6 +225,24 @@ def test_findings_that_do_not_rest_on_an_added_prior_stay_planned() -> None:
     assert alone[0].primary is not None
     assert memory[0].primary is not None
     assert np.array_equal(alone[0].primary.value, memory[0].primary.value)
+
+
+def test_each_finding_names_what_it_rests_on_and_no_other_addition() -> None:
+    """Two seeds and a prior were added: two planned priors' comparison rests on the seeds alone."""
+    study = planned(simulated(Truth(priors=PRIORS, rates=(0.01,))), seeds=7, priors=2)
+    assert [one.added for one in of(study, "memory")] == ["seeds 7, 8", "seeds 7, 8 and prior vocabulary"]
+    few = replace(study, runs=[run for run in study.runs if run.seed < 7 or run.axes["prior"] != "fitted"])
+    assert [one.added for one in of(few, "memory")] == ["", "seeds 7, 8 and prior vocabulary"]
+    (row,) = [_row(one)[1].text for one in of(few, "memory") if one.added]
+    assert row == "exploratory: rests on seeds 7, 8 and prior vocabulary"
+
+
+def test_a_rule_in_other_words_is_still_the_planned_one() -> None:
+    study = planned(simulated(Truth(priors=PRIORS, rates=(0.01,), near=1.0)), seeds=9, priors=3)
+    (old,) = BY_NAME["near-tokens"].claim.formerly
+    for rule, exploratory in ((old, False), ("another rule", True)):
+        found = of(replace(study, planned=RULES | {"near-tokens": rule}), "near-tokens")
+        assert {one.exploratory for one in found} == {exploratory}
 
 
 def test_additions_do_not_make_the_correction_of_what_stays_planned_easier() -> None:

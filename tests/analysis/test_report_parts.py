@@ -10,9 +10,11 @@ import pytest
 from analysis.findings.reading import read
 from analysis.report import reproduce
 from analysis.report.maps import DIGITS, Plane, maps, rounded
+from analysis.report.trials import _facts
 from analysis.report.values import Code, number
 from softprior.prompt import Place
 from softprior.results.posteriors import load_posterior
+from softprior.results.probed import PROBE_NUMBERS, Attended, Probed
 from tests.builders import Finished
 
 
@@ -64,3 +66,18 @@ def test_own_code_is_in_the_command(finished_study: Finished) -> None:
         Code(f"python -m jobs.study small.json {option}\npython -m jobs.report results/small {option}")
         in section.blocks
     )
+
+
+def test_a_trial_shows_what_its_probes_measured(finished_study: Finished) -> None:
+    record = next(r for r in finished_study.records.values() if r.spec.training is not None)
+    numbers = dict.fromkeys(PROBE_NUMBERS["attention"], 0.25)
+    found = Attended(blocks=(), untrained_blocks=(), **numbers)
+    probes = (
+        Probed(probe="attention", found=found, examples=10, sources="s"),
+        Probed(probe="removal", skipped="a reason", sources="s"),
+    )
+    *_, one, other = _facts(record.model_copy(update={"probes": probes}))
+    assert one[0] == "probe attention"
+    assert one[1].startswith("prompt 0.250, prompt first 0.250, text first 0.250, even 0.250, ")
+    assert one[1].endswith("without text first 0.250 (over 10 test examples)")
+    assert other == ["probe removal", "a reason"]

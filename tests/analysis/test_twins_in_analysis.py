@@ -35,7 +35,8 @@ from softprior.library.results import Results
 from softprior.prompt import Place
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Posterior, load_posterior
-from softprior.results.records import Probed, Record, Removal, StepPoint, load_record, save_record
+from softprior.results.probed import Probed, Removal
+from softprior.results.records import Record, StepPoint, load_record, save_record
 from softprior.results.sanity import Check
 from tests.builders import Finished, with_seeds
 
@@ -157,6 +158,42 @@ def test_distances_moved_are_measured_against_those_of_twins() -> None:
     study = twins_with(simulated(Truth(seeds=4, rates=(0.01,), methods=(PREFIX,))), geometry=ratios)
     expected = rms(nudge(run) for run in study.runs if run.seed == 0)
     assert [one.noise for one in found(study, "routing")] == pytest.approx([expected] * 2)
+
+
+def test_a_twin_that_is_missing_leaves_its_trial_out_too() -> None:
+    """Slopes and correlations over fewer trials would differ by more than rounding."""
+
+    def geometry(run: Run) -> dict[str, Any]:
+        return {
+            n: p.model_copy(update={"moved": p.moved + nudge(run)}) for n, p in run.record.geometry.items()
+        }
+
+    study = twins_with(simulated(Truth(seeds=4, slope=0.5, words=2.0)), geometry=geometry)
+    lost = {run.id for run in study.runs if run.axes["rate"] == "0.01"}
+    study = replace(study, twins={i: twin for i, twin in study.twins.items() if i not in lost})
+    logs = np.log([0.02, 0.04])
+    slopes = []
+    for prior in ("isotropic", "fitted"):
+        own = [nudge(run) for i, run in study.twins.items() if run.axes["prior"] == prior]
+        slopes.append(
+            np.polyfit(
+                logs, [nudge(r) for r in study.runs if r.id in study.twins and r.axes["prior"] == prior], 1
+            )[0]
+        )
+        assert len(own) == 2
+    assert [one.noise for one in found(study, "rate")] == pytest.approx([rms(slopes)] * 2)
+    assert [one.noise for one in found(study, "words")] == [0.0], "projections and losses are the trials'"
+
+
+def test_along_the_rate_every_rate_has_its_own_twins() -> None:
+    def test(run: Run) -> Any:
+        apart = {"0.01": 0.1, "0.02": 0.2, "0.04": 0.4}[run.axes["rate"]]
+        return run.record.test.model_copy(update={"loss": run.loss + apart})  # type: ignore[union-attr, operator]
+
+    study = twins_with(simulated(Truth(seeds=4)), test=test)
+    rows = [row for row in compare(study, "rate") if "fitted" in row.where]
+    assert [(row.value, row.reference) for row in rows] == [("0.02", "0.01"), ("0.04", "0.01")]
+    assert [row.noise for row in rows] == pytest.approx([rms([0.2, 0.1]), rms([0.4, 0.1])])
 
 
 def test_times_are_measured_against_those_of_twins() -> None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from jobs import activations, compare, exchange, pictures, report, study, ui
+from jobs import activations, compare, connectivity, exchange, maps, pictures, report, study, ui
 from jobs.tiny import __main__ as tiny
 from softprior.activations.spec import ActivationsSpec
 from softprior.inputs.specs import StudySpec
@@ -36,7 +36,9 @@ ROOT = Path(__file__).parents[2]
 JOBS = {
     "activations": activations,
     "compare": compare,
+    "connectivity": connectivity,
     "exchange": exchange,
+    "maps": maps,
     "pictures": pictures,
     "report": report,
     "study": study,

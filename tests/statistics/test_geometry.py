@@ -9,6 +9,7 @@ from scipy.spatial.distance import cdist, pdist, squareform
 from scipy.stats import ecdf
 
 from softprior.seeding import torch_generator
+from softprior.statistics import geometry
 from softprior.statistics.geometry import (
     distance_moved,
     mean_pairwise_cosine,
@@ -112,3 +113,17 @@ def test_a_row_of_the_table_is_nearest_to_itself_at_distance_zero():
     others = squareform(pdist(table.double().numpy()))[100:150]
     second = nearest(table[100:150], table, 2)[0][:, 1]
     np.testing.assert_allclose(second, np.sort(others, axis=1)[:, 1], rtol=ROUNDING)
+
+
+def test_the_nearest_rows_of_a_table_in_parts_are_those_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own, table = vectors(7, 5, "own"), vectors(103, 5, "table")
+    table[99] = own[3]
+    distances = cdist(own.double().numpy(), table.double().numpy())
+    for rows in (1, 10, 50, 1000):
+        monkeypatch.setattr(geometry, "PART", rows * 5)
+        found, at = nearest(own, table, 12)
+        assert at.tolist() == distances.argsort(1)[:, :12].tolist()
+        assert found.numpy() == pytest.approx(np.sort(distances, 1)[:, :12])
+        assert float(found[3, 0]) == 0

@@ -16,7 +16,8 @@ from softprior.errors import UserError
 from softprior.inputs.entries import Entry
 from softprior.inputs.study_files import load_grid
 from softprior.library.results import Results
-from softprior.results.records import Probed, Projection, Record, Removal, TaskScore, save_record
+from softprior.results.probed import Probed, Projection, Removal
+from softprior.results.records import Record, TaskScore, save_record
 from softprior.studies.describe import closing_notes, extending
 from softprior.studies.estimate import total_cost
 from softprior.studies.plan import Plan, plan_study
@@ -64,6 +65,10 @@ def test_trials_keep_their_ids_and_the_plan_counts_the_work(tmp_path: Path) -> N
     assert other.trained == one.trained
     # Two prompts, ten examples of 20 tokens: 10 losses of removal; a loss and a comparison of 7 projections.
     assert other.evaluated - one.evaluated == 2 * 10 * 20 * (10 + 7 * 3)
+    looked = planned(tmp_path, ["attention", "nearest"])
+    # With the trained prompt, with its sample and without; no text goes forward for the nearest tokens.
+    attended = total_cost(looked.trials, looked.components)
+    assert attended.evaluated - one.evaluated == 2 * 10 * 20 * 3
     line = extending(more.trials, more.components)
     assert line.startswith(
         "3 finished trials probed (removal, projection), from the saved posteriors: at most"
@@ -90,7 +95,9 @@ def test_wrong_probes_get_one_sentence(tmp_path: Path) -> None:
         planned(tmp_path, ["removel"])
     with pytest.raises(UserError) as error:
         planned(tmp_path, ["removal"], methods=[{"prefix": {"tokens": 4}}])
-    assert str(error.value) == f"small.yaml: evaluation.probes: in prompts of prefix {ELSEWHERE}"
+    assert str(error.value) == (
+        f"small.yaml: evaluation.probes: in prompts of prefix {ELSEWHERE}, or leave out removal"
+    )
     with pytest.raises(
         UserError, match="a prompt of one vector has none to remove; use more tokens, or leave"
     ):
@@ -99,7 +106,11 @@ def test_wrong_probes_get_one_sentence(tmp_path: Path) -> None:
 
 def test_methods_that_are_left_out_are_named(tmp_path: Path) -> None:
     plan = planned(tmp_path, ["removal"], methods=["soft", "prefix", {"deep": {"last": 1}}])
-    assert f"evaluation.probes leaves out prompts of prefix, deep, where {ELSEWHERE}" in plan.notes
+    assert f"evaluation.probes (removal) leaves out prompts of prefix, deep, where {ELSEWHERE}" in plan.notes
+    plan = planned(tmp_path, ["attention"], methods=["soft", "prefix", {"deep": {"last": 1}}])
+    assert not [note for note in plan.notes if "evaluation.probes" in note]
+    with pytest.raises(UserError, match=r"in prompts of prefix no vectors .*, or leave out nearest"):
+        planned(tmp_path, ["attention", "nearest"], methods=[{"prefix": {"tokens": 4}}])
     plan = planned(tmp_path, ["removal"], methods=["none"])
     assert "no method has a trained prompt, so evaluation.probes has no effect" in plan.notes
 

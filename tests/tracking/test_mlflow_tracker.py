@@ -20,7 +20,8 @@ from softprior.inputs.labels import labels
 from softprior.inputs.specs import StudySpec, TrialSpec
 from softprior.regularisers.domain import TowardsDomain
 from softprior.results.folder import StudyFolder
-from softprior.results.records import Probed, Record, Removal, Score, StepPoint, TaskScore
+from softprior.results.probed import Probed, Removal
+from softprior.results.records import Record, Score, StepPoint, TaskScore
 from softprior.studies.table import write_study
 from softprior.tracking.client import (
     ARTIFACTS,

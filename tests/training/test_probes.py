@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,17 +21,22 @@ from softprior.methods import METHODS
 from softprior.prompt import Place, Prompt, Row
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Posterior, load_posterior
-from softprior.results.records import Probed, Projection, Record, Removal, load_record
+from softprior.results.probed import Attended, NearestTokens, Probed, Projection, Removal
+from softprior.results.records import Record, load_record
+from softprior.statistics.geometry import aligned
 from softprior.tasks import TASKS
 from softprior.tasks.prepare import prepare
+from softprior.testing.hosts.attention import literal_attention
 from softprior.testing.literal import literal_logits
 from softprior.training import extension
 from softprior.training.also import current
-from softprior.training.probes import DRAWS, ELSEWHERE, unprobed
+from softprior.training.nearest_tokens import _of_others
+from softprior.training.probes import DRAWS, ELSEWHERE, ENCODED, unprobed, why_skipped
 from softprior.training.trial import Trial
 from tests.builders import run, tiny, trial
 
 BOTH: tuple[Probe, ...] = ("removal", "projection")
+ALL: tuple[Probe, ...] = (*BOTH, "nearest", "attention")
 AT = Place(0)
 CLOSE = 1e-4
 """Relative, for float32: the literal form adds in another order, row by row."""
@@ -57,7 +63,7 @@ class Measured(NamedTuple):
 
 
 def measure(method: Spec, root: Path) -> Measured:
-    record, folder = run(probed(trial(method=method), *BOTH), root), StudyFolder(root)
+    record, folder = run(probed(trial(method=method), *ALL), root), StudyFolder(root)
     return Measured(record, folder, load_posterior(folder.posterior(record.id)))
 
 
@@ -171,9 +177,85 @@ def test_projection_compares_outputs_under_tokens(measured: Measured, literal: A
     assert found.random_loss > found.loss - 5
 
 
+def test_nearest_tokens_stand_beside_those_of_vectors_that_know_nothing(
+    measured: Measured, literal: Any
+) -> None:
+    found: NearestTokens = measured.found("nearest")
+    words = table(literal)
+    unit = words / np.linalg.norm(words, axis=1, keepdims=True)
+
+    def scores(vectors: np.ndarray) -> dict[str, np.ndarray]:
+        own = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return {"l2": -cdist(vectors, words), "cosine": own @ unit.T, "dot": vectors @ words.T}
+
+    final, start = (
+        scores(prompt[AT].double().numpy())
+        for prompt in (measured.posterior.final, measured.posterior.initial)
+    )
+    whole = scores(words)
+    for name, own in final.items():
+        sign = -1 if name == "l2" else 1
+        assert getattr(found, name) == pytest.approx(sign * own.max(1).mean())
+        assert getattr(found, f"untrained_{name}") == pytest.approx(sign * start[name].max(1).mean())
+        assert list(getattr(found, f"tokens_{name}")) == own.argmax(1).tolist()
+        assert getattr(found, f"same_{name}") == (own.argmax(1) == start[name].argmax(1)).mean()
+        np.fill_diagonal(whole[name], -np.inf)  # a random token is not its own neighbour
+        others = sign * whole[name].max(1)
+        assert others.min() <= getattr(found, f"random_{name}") <= others.max()
+    near = partial(aligned, cosine=True)
+    assert _of_others(near, torch.arange(20), torch.from_numpy(words)) == pytest.approx(
+        whole["cosine"][:20].max(1).mean()
+    )
+
+
+def test_attention_is_that_of_the_literal_form(measured: Measured, literal: Any, rows: list[Row]) -> None:
+    """The shares of each row alone, from the weights of transformers' eager attention."""
+    found: Attended = measured.found("attention")
+
+    def by_hand(prompt: Prompt) -> np.ndarray:
+        shares = []
+        for row in rows:
+            labels = [i for i, label in enumerate(row.labels) if label]
+            weights = []
+            for own in literal_attention(literal, prompt, row.tokens):
+                front = own.shape[1] - len(row.tokens)
+                at = own[[own.shape[0] - len(row.tokens) + i - 1 for i in labels]]
+                first = at[:, 0] if front else torch.zeros(len(at))
+                weights.append(torch.stack([at[:, :front].sum(1), first, at[:, front]], 1))
+            shares.append(torch.stack(weights, 1))
+        whole: np.ndarray = torch.cat(shares).double().mean(0).numpy()
+        return whole
+
+    with torch.no_grad():
+        trained, untrained = by_hand(measured.posterior.final), by_hand(measured.posterior.initial)
+        without = by_hand({})
+    assert np.array(found.blocks) == pytest.approx(trained, rel=1e-4, abs=1e-6)
+    assert np.array(found.untrained_blocks) == pytest.approx(untrained, rel=1e-4, abs=1e-6)
+    assert (found.prompt, found.prompt_first, found.text_first) == pytest.approx(trained.mean(0), rel=1e-4)
+    assert found.without_text_first == pytest.approx(without.mean(0)[2], rel=1e-4)
+    blocks = len(found.blocks)
+    fronts = [
+        sum(len(v) for p, v in measured.posterior.final.items() if p == AT or p.block == b)
+        for b in range(blocks)
+    ]
+    shares = [
+        front / (front + i) for row in rows for i, label in enumerate(row.labels) if label for front in fronts
+    ]
+    assert found.even == pytest.approx(np.mean(shares))
+
+
+def test_attention_is_measured_of_every_kind_of_prompt(tmp_path: Path) -> None:
+    record = run(probed(trial(method=METHODS["prefix"](tokens=3), steps=1), "attention"), tmp_path)
+    (one,) = record.probes
+    assert isinstance(one.found, Attended)
+    assert 0 < one.found.prompt < 1
+    assert Record.model_validate_json(record.model_dump_json()) == record
+    assert why_skipped("attention", [Place(0, stack="encoder")], 4) == ENCODED
+
+
 def test_probes_are_no_part_of_a_trials_identity(tmp_path: Path) -> None:
     plain = probed(trial(), *())
-    assert probed(trial(), *BOTH).id == plain.id
+    assert probed(trial(), *ALL).id == plain.id
     assert "probes" not in plain.canonical()
     record = run(plain, tmp_path)
     assert record.probes == ()
@@ -209,7 +291,7 @@ def test_a_finished_trial_is_probed_from_its_posterior_as_if_at_its_end(
         record = extend(wanted, folder)
         assert not extension.lacks(wanted, record, current([wanted]))
         assert load_record(folder.record(record.id)) == record
-    assert record.probes == soft_prompt.record.probes
+    assert record.probes == soft_prompt.record.probes[:2]
     assert record.test == soft_prompt.record.test
     assert path.read_bytes() == whole
     assert extension.not_extended(probed(spec, *BOTH), record, "why").probes == record.probes

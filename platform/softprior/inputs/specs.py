@@ -126,7 +126,7 @@ class TrainingSpec(Spec):
         return self.model_copy(update=update)
 
 
-Probe = Literal["removal", "projection"]
+Probe = Literal["removal", "projection", "nearest", "attention"]
 """A way in which a finished prompt is changed to see what its vectors do, see `records.Removal`."""
 
 

@@ -18,6 +18,7 @@ from softprior.errors import UserError
 from softprior.liveness import alive
 from softprior.models.hooks import Shown, showing
 from softprior.models.protocol import (
+    Attention,
     Comparison,
     Losses,
     ModelInfo,
@@ -255,6 +256,12 @@ class EncoderDecoderLM:
         rows = parts.labels.nonzero()[:, 0]
         first, second = self._label_logits(a or {}, parts), self._label_logits(b or {}, parts)
         return compared(first, second, rows, len(batch))
+
+    def attention(self, prompt: Prompt | None, batch: Batch) -> Attention:  # noqa: ARG002
+        raise UserError(
+            "an encoder reads the prompt, and predictions look at what it makes of prompt and text together; "
+            "choose a decoder-only model"
+        )
 
     def sites(self) -> tuple[str, ...]:
         return tuple(

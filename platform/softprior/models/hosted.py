@@ -20,7 +20,7 @@ from torch import Tensor
 from softprior.errors import UserError
 from softprior.liveness import waiting
 from softprior.models.crossing import packed, unpacked
-from softprior.models.protocol import Comparison, Losses, ModelInfo, Request, StatisticT
+from softprior.models.protocol import Attention, Comparison, Losses, ModelInfo, Request, StatisticT
 from softprior.models.rank_group import Limits
 from softprior.models.replica import RESTARTS, Client, Replica, unwrapped
 from softprior.prompt import Batch, Place, Prompt
@@ -114,6 +114,10 @@ class HostedLM:
 
     def compare(self, a: Prompt | None, b: Prompt | None, batch: Batch) -> Comparison:
         found: Comparison = self._ask("compare", a, b, batch)
+        return found
+
+    def attention(self, prompt: Prompt | None, batch: Batch) -> Attention:
+        found: Attention = self._ask("attention", prompt, batch)
         return found
 
     def sites(self) -> tuple[str, ...]:

@@ -18,10 +18,18 @@ from softprior.models.hooks import showing, turning
 from softprior.models.insertion import Insertion
 from softprior.models.keys import KeyGeometry
 from softprior.models.lengths import ALWAYS, Part, Regimes, apart, find_regimes, forget_lengths, steady_length
-from softprior.models.packing import Cache, Pass, Rows, running
+from softprior.models.packing import Cache, Looks, Pass, Rows, running
 from softprior.models.passes import Packed, chosen_rows, divided, in_passes, one_batch
 from softprior.models.places import Places, partner
-from softprior.models.protocol import Comparison, Losses, ModelInfo, Request, StatisticT, Where
+from softprior.models.protocol import (
+    Attention,
+    Comparison,
+    Losses,
+    ModelInfo,
+    Request,
+    StatisticT,
+    Where,
+)
 from softprior.models.reductions import compared, differentiated, summed
 from softprior.models.sites import Sites
 from softprior.prompt import Batch, Place, Prompt
@@ -194,8 +202,7 @@ class LocalLM:
         Args:
             counts: number of consecutive rows that see each prompt.
         """
-        if bool(batch.labels[:, 0].any()):
-            raise ValueError("the first token of a row cannot be a label: nothing of the text predicts it")
+        _require_predicted(batch)
         owner = torch.repeat_interleave(torch.tensor(counts))
         parts = self._apart(prompts[0], batch.lengths)
         if len(parts) == 1:
@@ -377,6 +384,21 @@ class LocalLM:
         second, _, _ = self._label_logits([b or {}], [len(batch)], batch)
         return compared(first, second, rows, len(batch))
 
+    @torch.no_grad()
+    def attention(self, prompt: Prompt | None, batch: Batch) -> Attention:
+        _require_predicted(batch)
+        prompt = prompt or {}
+        shares = torch.zeros(len(batch), len(self._blocks.layers), 3)
+        for rows, _ in self._apart(prompt, batch.lengths):
+            some = batch if len(rows) == len(batch) else chosen_rows(batch, rows)
+            packed = Packed.of(some, self.device)
+            looks = Looks([row.nonzero().squeeze(1) - 1 for row in some.labels.to(self.device)])
+            nothing = torch.zeros(1, dtype=torch.long)
+            self._forward([prompt], packed.tokens, Pass(packed.rows, looks=looks), keep=nothing)
+            for block, found in looks.shares.items():
+                shares[rows, block] = found[: len(rows)].cpu()
+        return Attention(*shares.unbind(2), tokens=batch.labels.sum(1).cpu())
+
     def sites(self) -> tuple[str, ...]:
         return self._sites.names()
 
@@ -415,3 +437,8 @@ class LocalLM:
                 parts = [vectors.to(self.device).float(), *([found[site]] if site in found else [])]
                 found[site] = torch.cat(parts)
         return {site: found[site] for site in sites if site in found}
+
+
+def _require_predicted(batch: Batch) -> None:
+    if bool(batch.labels[:, 0].any()):
+        raise ValueError("the first token of a row cannot be a label: nothing of the text predicts it")

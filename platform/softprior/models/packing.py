@@ -109,6 +109,7 @@ class Pass:
         room: slots to leave free in the cache for tokens to come.
         now: in a decoding step, the position of each row's new token.
         windows: the sliding windows that blocks asked for, noted as they run.
+        looks: adds up where the rows' predictions look; None where nobody asks.
     """
 
     rows: Rows | None
@@ -124,6 +125,7 @@ class Pass:
     now: Int[Tensor, "B"] | None = None
     windows: set[int] = field(default_factory=set)
     masks: dict[tuple[int, int | None], Bool[Tensor, "T S"]] = field(default_factory=dict)
+    looks: Looks | None = None
 
     @property
     def start(self) -> int:
@@ -173,6 +175,38 @@ class Pass:
 def _visible(query: Tensor, key: Tensor, window: int | None) -> Tensor:
     back = query - key
     return (back >= 0) if window is None else (back >= 0) & (back < window)
+
+
+@dataclass
+class Looks:
+    """Adds up which share of their attention the rows' queries give to the front and to the text's beginning.
+
+    Attributes:
+        queries: positions in each row of the queries that count.
+        shares: by block and row, summed over queries, means over heads: on all vectors in front, on the first
+            of them, and on the row's first token.
+    """
+
+    queries: list[Int[Tensor, "Q"]]
+    shares: dict[int, Float[Tensor, "B 3"]] = field(default_factory=dict)
+
+    def add(
+        self,
+        block: int,
+        compute: _Attention,
+        query: Float[Tensor, "B A T D"],
+        key: Float[Tensor, "B K S D"],
+        mask: Bool[Tensor, "T S"],
+        front: int,
+    ) -> None:
+        """Adds a block's, row by row: all weights at once would take more memory than the pass."""
+        found = []
+        for row, at in enumerate(self.queries):
+            weights = compute.weights(query[row : row + 1, :, at], key[row : row + 1], mask[at])
+            own = weights[0].mean(0).sum(0)
+            first = own[0] if front else own.new_zeros(())
+            found.append(torch.stack([own[:front].sum(), first, own[front]]))
+        self.shares[block] = torch.stack(found)
 
 
 _LACKING = {
@@ -247,7 +281,10 @@ def attend(
     if current.cache is not None:
         _fill(current, block, keys, values, seen_front)
     mask = None if not seen_front and sliding_window is None else current.mask(seen_front, sliding_window)
-    out = compute(_padded(query, text, rows), keys, values, mask)
+    queries = _padded(query, text, rows)
+    if current.looks is not None:
+        current.looks.add(block, compute, queries, keys, current.mask(seen_front, sliding_window), seen_front)
+    out = compute(queries, keys, values, mask)
     outputs.append(out.transpose(1, 2).flatten(0, 1).index_select(0, rows.unpad))
     return torch.cat(outputs)[None], None
 
@@ -290,10 +327,19 @@ class _Attention:
             )
         if mask is None:
             mask = _visible(*_grid(query.shape[2], query.device), None)
+        return self.weights(query, key, mask).to(value.dtype) @ value
+
+    def weights(
+        self, query: Float[Tensor, "B A T D"], key: Float[Tensor, "B K S D"], mask: Bool[Tensor, "T S"]
+    ) -> Float[Tensor, "B A T S"]:
+        """The softmax's weights, float32; of what a query sees they sum to 1."""
+        key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
         scale = self.scaling if self.scaling is not None else query.shape[-1] ** -0.5
-        scores = torch.tanh(query @ key.transpose(2, 3) * scale / self.softcap) * self.softcap
+        scores = query @ key.transpose(2, 3) * scale
+        if self.softcap is not None:
+            scores = torch.tanh(scores / self.softcap) * self.softcap
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        return scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
+        return scores.softmax(-1, dtype=torch.float32)
 
 
 def _fill(current: Pass, block: int, keys: Tensor, values: Tensor, front: int) -> None:

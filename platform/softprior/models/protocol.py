@@ -87,6 +87,24 @@ class Comparison(NamedTuple):
     tokens: Int[Tensor, "B"]
 
 
+class Attention(NamedTuple):
+    """Where the predictions of labels look: shares of attention, summed over each row's labels.
+
+    Of the position in front of each label, the mean over heads; a block without vectors gives 0 to them.
+
+    Attributes:
+        prompt: on all of the block's prompt vectors (kept, cut there, or its prefix).
+        first: on the first of them.
+        text: on the text's first token.
+        tokens: number of labels.
+    """
+
+    prompt: Float[Tensor, "B L"]
+    first: Float[Tensor, "B L"]
+    text: Float[Tensor, "B L"]
+    tokens: Int[Tensor, "B"]
+
+
 class Where(NamedTuple):
     """Which text tokens a block of states belongs to.
 
@@ -169,6 +187,13 @@ class FrozenLM(Protocol):
 
     def compare(self, a: Prompt | None, b: Prompt | None, batch: Batch) -> Comparison:
         """Divergence and first-choice agreement of the outputs under two prompts."""
+
+    def attention(self, prompt: Prompt | None, batch: Batch) -> Attention:
+        """Shares of attention on the prompt and on the text's beginning, by block.
+
+        Raises:
+            UserError: the model has an encoder, whose prompt no prediction looks at directly.
+        """
 
     def sites(self) -> tuple[str, ...]:
         """Names of all sites that `observe` takes; `docs/notation.md` says where they are."""

@@ -23,7 +23,15 @@ from softprior.inputs.specs import ModelSpec
 from softprior.models.crossing import sent
 from softprior.models.load import device_of
 from softprior.models.passes import in_passes
-from softprior.models.protocol import Comparison, Losses, ModelInfo, Request, StatisticT, Where
+from softprior.models.protocol import (
+    Attention,
+    Comparison,
+    Losses,
+    ModelInfo,
+    Request,
+    StatisticT,
+    Where,
+)
 from softprior.models.rank_group import Call, Limits, Processes, Ranks, Transport
 from softprior.models.rank_process import Job, Memory
 from softprior.prompt import Batch, Place, Prompt
@@ -181,6 +189,15 @@ class ShardedLM:
         )
         rows = [share.rows for share in shares]
         return Comparison(*(_in_order([part[column] for part in parts], rows) for column in range(3)))
+
+    def attention(self, prompt: Prompt | None, batch: Batch) -> Attention:
+        travelling = sent(prompt) or {}
+        shares = shared(batch, self._ranks.count)
+        parts: list[Attention] = self._ranks.ask(
+            [Call("attention", (travelling, share.batch)) for share in shares]
+        )
+        rows = [share.rows for share in shares]
+        return Attention(*(_in_order([part[column] for part in parts], rows) for column in range(4)))
 
     def observe(
         self, prompt: Prompt | None, batch: Batch, sites: Sequence[str], statistic: StatisticT

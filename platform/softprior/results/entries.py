@@ -42,6 +42,19 @@ def entries_of(trials: Iterable[TrialSpec]) -> dict[str, Any]:
     return {"known": known, "trials": by_trial}
 
 
+def planned_priors(header: Mapping[str, Any]) -> list[Entry]:
+    """The priors of a study's trials in their order, each once; none in files from before they were kept.
+
+    Args:
+        header: study.json.
+    """
+    found = header.get(ENTRIES)
+    if not isinstance(found, dict):
+        return []
+    numbers = dict.fromkeys(own["prior"] for own in found["trials"].values() if own["prior"] is not None)
+    return [Entry.model_validate(found["known"][i]["entry"]) for i in numbers]
+
+
 def as_planned(records: Mapping[str, Record], header: Mapping[str, Any]) -> dict[str, Record]:
     """The records that study.json has entries of, each with its entries as the study last planned them.
 

@@ -72,6 +72,11 @@ class StudyFolder:
         """The page that says what the study shows."""
         return self.root / "report.html"
 
+    @property
+    def connectivity(self) -> Location:
+        """Losses along the lines between posteriors, where they were measured."""
+        return self.root / "connectivity.json"
+
     def background(self, fingerprint: str) -> Location:
         """A sample of a model's vocabulary, for figures."""
         return self.root / "vocabulary" / f"{fingerprint[:16]}.safetensors"

@@ -13,9 +13,10 @@ from pydantic import ValidationError, field_validator
 from softprior.errors import UserError
 from softprior.inputs.base import Spec
 from softprior.inputs.entries import Entry
-from softprior.inputs.specs import Probe, TrialSpec
+from softprior.inputs.specs import TrialSpec
 from softprior.inputs.validation import path_of
 from softprior.results.files import write_json
+from softprior.results.probed import PROBE_NUMBERS, Probed
 from softprior.results.sanity import SUPERSEDED, Check
 from softprior.results.storage import Location, listed
 
@@ -116,90 +117,6 @@ class TaskScore(Spec):
     score: Score | None = None
     error: str | None = None
     data: dict[str, Any] = {}
-    sources: str
-
-
-class Removal(Spec):
-    """Test losses of the trained prompt without some of its vectors; it is shorter by these.
-
-    Near and far are measured by the distance of claim 2 (docs/findings.md): the Euclidean distance to the
-    tenth nearest token. All losses are means over the label tokens of the same examples, in nats.
-
-    Attributes:
-        removed: number of vectors removed, a quarter of all, at least one.
-        loss: with all vectors.
-        near, far: without those nearest to the vocabulary, and without those farthest from it.
-        random: mean over several draws of vectors that are removed.
-        random_draws: of each draw.
-        near_untrained, far_untrained: with the nearest or farthest put back to where they started, which
-            moves no position.
-    """
-
-    removed: int
-    loss: float
-    near: float
-    far: float
-    random: float
-    random_draws: tuple[float, ...]
-    near_untrained: float
-    far_untrained: float
-
-
-class Projection(Spec):
-    """A prompt of nearest tokens (Euclidean) in place of the trained vectors, and prompts of other tokens.
-
-    Divergence and agreement compare the outputs under a prompt of tokens with those under the trained prompt,
-    at the label tokens: the mean Jensen-Shannon divergence in nats (at most ln 2), and the share of label
-    tokens where both have the same first choice.
-
-    Attributes:
-        distance: mean distance from a trained vector to its token.
-        tokens: ids of the tokens.
-        loss, divergence, agreement: of the prompt of these tokens.
-        untrained_loss, untrained_divergence, untrained_agreement: of the tokens nearest to the untrained
-            sample.
-        random_loss, random_divergence, random_agreement: of random tokens, means over several draws.
-    """
-
-    distance: float
-    tokens: tuple[int, ...]
-    loss: float
-    divergence: float
-    agreement: float
-    untrained_loss: float
-    untrained_divergence: float
-    untrained_agreement: float
-    random_loss: float
-    random_divergence: float
-    random_agreement: float
-
-
-_KINDS: dict[Probe, type[Spec]] = {"removal": Removal, "projection": Projection}
-
-PROBE_NUMBERS: dict[Probe, tuple[str, ...]] = {
-    probe: tuple(name for name, field in kind.model_fields.items() if field.annotation is float)
-    for probe, kind in _KINDS.items()
-}
-"""The numbers of each probe, which tables have as `PROBE/NUMBER`."""
-
-
-class Probed(Spec):
-    """A trial's final prompt under one of `evaluation.probes`, or why there are no numbers.
-
-    Attributes:
-        probe: its name.
-        found: the numbers.
-        examples: number of test examples behind them, the first of the split.
-        skipped: why the probe means nothing for this prompt.
-        error: why it could not be made; the next run tries again.
-        sources: the code that made it (`provenance.SOURCES`), perhaps later than the trial's.
-    """
-
-    probe: Probe
-    found: Removal | Projection | None = None
-    examples: int = 0
-    skipped: str | None = None
-    error: str | None = None
     sources: str
 
 

@@ -7,10 +7,14 @@ needs a null to be read against: the same on random tokens, or on the untrained 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+PART = 2**22
+"""Most numbers of a table that are in float64 at once: 32 MB."""
 
 
 def distance_moved(initial: Float[Tensor, "P D"], final: Float[Tensor, "P D"]) -> Float[Tensor, "P"]:
@@ -59,7 +63,45 @@ def participation_ratio(vectors: Float[Tensor, "P D"]) -> float:
 def nearest(
     vectors: Float[Tensor, "P D"], table: Float[Tensor, "V D"], count: int = 1
 ) -> tuple[Float[Tensor, "P K"], Int[Tensor, "P K"]]:
-    """Euclidean distances to the nearest rows of a table, and those rows' indices."""
-    indices = torch.cdist(vectors.double(), table.double()).topk(count, largest=False).indices
+    """Euclidean distances to the nearest rows of a table, and those rows' indices.
+
+    The table is taken part by part: the vocabulary of a large model in float64 has gigabytes.
+    """
+    exact = vectors.double()
+    indices = _highest(lambda part: -torch.cdist(exact, part), table, count)
     # cdist takes products, which cancel: a row far from the origin would be 1e-4 away from itself.
-    return (vectors.double()[:, None] - table.double()[indices]).norm(dim=2), indices
+    return (exact[:, None] - table[indices].double()).norm(dim=2), indices
+
+
+def aligned(
+    vectors: Float[Tensor, "P D"], table: Float[Tensor, "V D"], count: int = 1, *, cosine: bool = False
+) -> tuple[Float[Tensor, "P K"], Int[Tensor, "P K"]]:
+    """Largest dot products (or cosines) with rows of a table, and these rows' indices; see `nearest`."""
+    unit = torch.nn.functional.normalize
+
+    def products(part: Tensor) -> Tensor:
+        return unit(vectors.double(), dim=1) @ unit(part, dim=1).T if cosine else vectors.double() @ part.T
+
+    indices = _highest(products, table, count)
+    rows = table[indices].double()
+    exact = vectors.double()[:, None]
+    found: Tensor = torch.cosine_similarity(exact, rows, dim=2) if cosine else (exact * rows).sum(2)
+    return found, indices
+
+
+def _highest(
+    score: Callable[[Tensor], Tensor], table: Float[Tensor, "V D"], count: int
+) -> Int[Tensor, "P K"]:
+    """Indices of the rows with the highest scores, the highest first.
+
+    Args:
+        score: of every vector with every row of a part of the table in float64.
+    """
+    rows = max(1, PART // table.shape[1])
+    found, at = [], []
+    for start in range(0, len(table), rows):
+        part = score(table[start : start + rows].double())
+        best = part.topk(min(count, part.shape[1]))
+        found.append(best.values)
+        at.append(best.indices + start)
+    return torch.cat(at, 1).gather(1, torch.cat(found, 1).topk(count).indices)

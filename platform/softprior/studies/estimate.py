@@ -12,7 +12,7 @@ from softprior.inputs.specs import EvaluationSpec, ResourcesSpec, TrialSpec
 from softprior.studies.components import Components
 from softprior.studies.placement import machine_cpus
 from softprior.tasks import Task
-from softprior.training.probes import EXAMPLES, PASSES, probes_of
+from softprior.training.probes import ANY_PROMPT, EXAMPLES, PASSES, probes_of
 from softprior.training.threads import CORE_FLOPS
 
 GPU_FLOPS = 100e12
@@ -63,12 +63,11 @@ def other_cost(trials: Iterable[TrialSpec], components: Components) -> Cost:
 
 
 def _probed(trial: TrialSpec, components: Components) -> int:
-    """Positions of a trial's probes, if its prompt is one that can be probed."""
+    """Positions of those of a trial's probes that its prompt can have."""
     task, method = components.task(trial), components.method(trial)
-    if "residual" not in method.kinds:
-        return 0
+    probes = [probe for probe in probes_of(trial) if probe in ANY_PROMPT or "residual" in method.kinds]
     examples = min(EXAMPLES, trial.evaluation.examples, task.test_examples)
-    return sum(PASSES[probe] for probe in probes_of(trial)) * examples * task.positions()
+    return sum(PASSES[probe] for probe in probes) * examples * task.positions()
 
 
 def _tested(task: Task, evaluation: EvaluationSpec) -> int:

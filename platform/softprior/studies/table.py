@@ -15,8 +15,9 @@ from softprior.results.examples import NAMES as EXAMPLE_COLUMNS
 from softprior.results.files import write_atomically, write_json
 from softprior.results.folder import StudyFolder
 from softprior.results.means import over_places
+from softprior.results.probed import PROBE_NUMBERS
 from softprior.results.provenance import code
-from softprior.results.records import PROBE_NUMBERS, Cost, Record, Score, read_study
+from softprior.results.records import Cost, Record, Score, read_study
 from softprior.studies.observers import Planned
 from softprior.tasks import TASKS, Task
 from softprior.training.environment import versions

@@ -1,8 +1,9 @@
-"""Probes of a finished prompt: what it does without some of its vectors, and as words.
+"""Probes of a finished prompt: what it does without some of its vectors and as words, and who looks at it.
 
-Only vectors that stand beside tokens' embeddings are probed: those in front of the text at block 0 that stay
-in the sequence (`soft`, and `deep` with `token_level: keep`, whose deeper vectors stay as they are). Cut
-vectors enter through a norm and keys turn with their position, so no token is near them as they are stored.
+All but `attention` are of vectors that stand beside tokens' embeddings: those in front of the text at
+block 0 that stay in the sequence (`soft`, and `deep` with `token_level: keep`, whose deeper vectors stay as
+they are). Cut vectors enter through a norm and keys turn with their position, so no token is near them as
+they are stored.
 """
 
 from __future__ import annotations
@@ -24,17 +25,20 @@ from softprior.models.protocol import FrozenLM
 from softprior.prompt import Batch, Place, Prompt, collate
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import load_posterior
+from softprior.results.probed import Attended, Found, NearestTokens, Probed, Projection, Removal
 from softprior.results.provenance import SOURCES
-from softprior.results.records import Probed, Projection, Record, Removal, save_record
+from softprior.results.records import Record, save_record
 from softprior.seeding import torch_generator
 from softprior.statistics.geometry import nearest
 from softprior.tasks.batching import evaluation_batches
 from softprior.tasks.prepare import PreparedSplit
 from softprior.training.also import NEVER
+from softprior.training.attended import attended
 from softprior.training.checkpoint import Progress
 from softprior.training.evaluation import Evaluator
 from softprior.training.events import Phase, Report
 from softprior.training.failure import TrialFailedError, require_finite
+from softprior.training.nearest_tokens import nearest_tokens
 from softprior.training.source import vocabulary
 
 EXAMPLES = 64
@@ -49,18 +53,38 @@ SHARE = 4
 NEIGHBOURS = 10
 """The nearest token whose distance says how near a vector is to the vocabulary."""
 
-PASSES: Mapping[Probe, int] = {"removal": 5 + DRAWS, "projection": 3 * (2 + DRAWS)}
-"""Times that each example goes forward: losses of prompts, and two more for each comparison."""
+PASSES: Mapping[Probe, int] = {
+    "removal": 5 + DRAWS,
+    "projection": 3 * (2 + DRAWS),
+    "nearest": 0,
+    "attention": 3,
+}
+"""Times that each example goes forward: losses of prompts, two more for each comparison, and attention with
+the trained prompt, the untrained sample and none."""
+
+ANY_PROMPT: frozenset[Probe] = frozenset({"attention"})
+"""Probes that need no vectors beside embeddings."""
 
 ELSEWHERE = (
     "no vectors stand beside the tokens' embeddings; use the method soft, or deep with token_level: keep"
 )
 ALONE = "a prompt of one vector has none to remove; use more tokens"
+ENCODED = "no prediction looks at an encoder's prompt itself; use a decoder-only model"
 
 
 def probed_place(places: Iterable[Place]) -> Place | None:
     """The place whose vectors are probed, if there is one."""
     return next((p for p in places if p.block == 0 and p.kind == "residual" and p.after == "keep"), None)
+
+
+def why_skipped(probe: Probe, places: Iterable[Place], count: int) -> str | None:
+    """Why a probe means nothing for prompts of these places, with `count` vectors each; None if it does."""
+    places = list(places)
+    if probe in ANY_PROMPT:
+        return ENCODED if any(place.stack == "encoder" for place in places) else None
+    if probed_place(places) is None:
+        return ELSEWHERE
+    return ALONE if probe == "removal" and count < 2 else None
 
 
 def probes_of(spec: TrialSpec) -> tuple[Probe, ...]:
@@ -155,20 +179,22 @@ class Prober:
             initial: the untrained sample.
             step: of the trained prompt, for errors.
         """
-        place = probed_place(final)
-        if place is None:
-            return Probed(probe=probe, skipped=ELSEWHERE, sources=SOURCES)
-        if probe == "removal" and len(final[place]) < 2:
-            return Probed(probe=probe, skipped=ALONE, sources=SOURCES)
-        make: Callable[[Place, Prompt, Prompt, int], Removal | Projection]
-        make = self.removal if probe == "removal" else self.projection
+        skipped = why_skipped(probe, final, min(map(len, final.values())))
+        if skipped is not None:
+            return Probed(probe=probe, skipped=skipped, sources=SOURCES)
+        make: Mapping[Probe, Callable[[Prompt, Prompt, int], Found]] = {
+            "removal": self.removal,
+            "projection": self.projection,
+            "nearest": self.nearest,
+            "attention": self.attention,
+        }
         try:
-            found = make(place, initial, final, step)
+            found = make[probe](initial, final, step)
         except (UserError, TrialFailedError) as error:
             return _lost(probe, str(error))
         except Exception as error:  # such as memory: the trial itself is finished
             return _lost(probe, f"{type(error).__name__}: {error}")
-        return Probed(probe=probe, found=found, examples=self._count, sources=SOURCES)
+        return Probed(probe=probe, found=found, examples=self.count, sources=SOURCES)
 
     def extend(self, record: Record, folder: StudyFolder, report: Report) -> Record:
         """Probes a finished trial from its saved posterior, as far as it was not probed yet."""
@@ -185,11 +211,12 @@ class Prober:
         save_record(folder.record(record.id), extended)
         return extended
 
-    def removal(self, place: Place, initial: Prompt, final: Prompt, step: int) -> Removal:
+    def removal(self, initial: Prompt, final: Prompt, step: int) -> Removal:
         """Losses without the nearest, the farthest and random vectors of a place.
 
         Random ones depend on the trial's seed alone, so that priors lose the same vectors.
         """
+        place = _probed(final)
         count = len(final[place])
         removed = max(1, count // SHARE)
         order = nearness(final[place], vocabulary(self.host, self.tokenizer)).argsort(stable=True)
@@ -197,17 +224,17 @@ class Prober:
 
         def without(rows: Int[Tensor, "K"]) -> float:
             kept = torch.ones(count, dtype=torch.bool).index_fill(0, rows, False)
-            return self._loss({**final, place: final[place][kept]}, step)
+            return self.loss({**final, place: final[place][kept]}, step)
 
         def put_back(rows: Int[Tensor, "K"]) -> float:
             vectors = final[place].index_copy(0, rows, initial[place].to(final[place])[rows])
-            return self._loss({**final, place: vectors}, step)
+            return self.loss({**final, place: vectors}, step)
 
         draws = [torch.randperm(count, generator=self._drawn("removal", i))[:removed] for i in range(DRAWS)]
         random = tuple(map(without, draws))
         return Removal(
             removed=removed,
-            loss=self._loss(final, step),
+            loss=self.loss(final, step),
             near=without(near),
             far=without(far),
             random=sum(random) / DRAWS,
@@ -216,19 +243,19 @@ class Prober:
             far_untrained=put_back(far),
         )
 
-    def projection(self, place: Place, initial: Prompt, final: Prompt, step: int) -> Projection:
+    def projection(self, initial: Prompt, final: Prompt, step: int) -> Projection:
         """Outputs under the nearest tokens, those of the untrained sample, and random tokens.
 
         Random ones depend on the trial's seed alone.
         """
-        table = vocabulary(self.host, self.tokenizer)
+        place, table = _probed(final), vocabulary(self.host, self.tokenizer)
         distances, own = (found[:, 0] for found in nearest(final[place], table))
         start = nearest(initial[place], table)[1][:, 0]
         count = (len(final[place]),)
 
         def told(rows: Int[Tensor, "P"]) -> tuple[float, float, float]:
             prompt = {**final, place: table[rows].to(final[place])}
-            return self._loss(prompt, step), *self._compared(final, prompt, step)
+            return self.loss(prompt, step), *self._compared(final, prompt, step)
 
         draws = [
             told(torch.randint(len(table), count, generator=self._drawn("projection", i)))
@@ -252,13 +279,31 @@ class Prober:
             random_agreement=random[2],
         )
 
+    def nearest(self, initial: Prompt, final: Prompt, step: int) -> NearestTokens:  # noqa: ARG002
+        """The nearest tokens in three metrics; no text goes forward.
+
+        Random ones depend on the trial's seed alone.
+        """
+        place, table = _probed(final), vocabulary(self.host, self.tokenizer)
+        ids = vocabulary_ids(self.tokenizer, self.host.info().vocabulary)
+        count = (len(final[place]),)
+        draws = [torch.randint(len(table), count, generator=self._drawn("nearest", i)) for i in range(DRAWS)]
+        return nearest_tokens(initial[place].cpu(), final[place].cpu(), table, ids, draws)
+
+    def attention(self, initial: Prompt, final: Prompt, step: int) -> Attended:
+        """Shares of attention under the trained prompt, under the untrained sample, and without a prompt."""
+        found = attended(self.host, initial, final, self._batches)
+        require_finite(step, "attention of a probe", found.prompt + found.untrained_prompt)
+        return found
+
     @property
-    def _count(self) -> int:
+    def count(self) -> int:
+        """Number of test examples, the first of the split."""
         return min(EXAMPLES, self.spec.evaluation.examples, len(self.test))
 
     @cached_property
     def _batches(self) -> list[Batch]:
-        rows = [self.evaluator.prefixed(self.test.row(i)) for i in range(self._count)]
+        rows = [self.evaluator.prefixed(self.test.row(i)) for i in range(self.count)]
         lengths = [len(row.tokens) for row in rows]
         return [
             collate([rows[i] for i in indices])
@@ -273,7 +318,12 @@ class Prober:
         assert self.spec.seed is not None
         return torch_generator(self.spec.seed, "probe", probe, draw)
 
-    def _loss(self, prompt: Prompt, step: int) -> float:
+    def loss(self, prompt: Prompt, step: int = 0) -> float:
+        """Mean negative log-likelihood of the label tokens of the probes' examples, in nats.
+
+        Raises:
+            TrialFailedError: it is not finite.
+        """
         total = 0.0
         for batch in self._batches:
             total += float(self.host.loss(prompt, batch).nll.double().sum())
@@ -291,6 +341,12 @@ class Prober:
             agree += int(found.agree.sum())
         require_finite(step, "divergence of a probe", divergence)
         return divergence / self._labels, agree / self._labels
+
+
+def _probed(prompt: Prompt) -> Place:
+    place = probed_place(prompt)
+    assert place is not None
+    return place
 
 
 def nearness(vectors: Float[Tensor, "P H"], tokens: Float[Tensor, "V H"]) -> Float[Tensor, "P"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,13 +20,15 @@ from analysis.figures.posterior_maps import draw_posterior_map, posterior_map_of
 from analysis.figures.radii import Radii, RadiiMap, draw_radii, radii_of
 from analysis.figures.rates import RateMap, draw_rates, rate_map_of
 from analysis.figures.settings import band_text, looks_of, seeds_text
-from analysis.figures.study import draw_study, figures_of
+from analysis.figures.study import LeftOutWarning, _of_all, _of_each, draw_study, figures_of
 from analysis.figures.style import COLUMN, PAGE, caption_of
 from analysis.figures.survival import Survival, Waiting, draw_survival, survival_of
+from analysis.figures.transfer import Transfer
 from analysis.findings import speed
 from analysis.findings.reading import Reading, read
 from analysis.findings.simulated import Truth, simulated
 from analysis.findings.study import Cell, Run, Study
+from softprior.inputs.entries import Entry
 from softprior.inputs.specs import Rate
 from softprior.prompt import Place
 from softprior.statistics.gaussian import oas_shrinkage
@@ -64,7 +67,16 @@ def made(finished: Finished, *trials: tuple[str, float, int, float, float]) -> C
     return found
 
 
-ALL = ["test-loss", "learning-curves", "survival", "moved-over-reach", "rates", "radii", "posterior-map"]
+ALL = [
+    "test-loss",
+    "learning-curves",
+    "survival",
+    "moved-over-reach",
+    "rates",
+    "radii",
+    "posterior-map",
+    "prior-samples",
+]
 
 
 def test_a_study_is_drawn_whole_in_place_of_an_earlier_one(
@@ -93,6 +105,7 @@ def test_a_missing_posterior_leaves_out_its_figures_alone(finished_study: Finish
     assert [str(warning.message).split(" is left out")[0] for warning in told] == [
         "the figure radii",
         "the figure posterior-map",
+        "the figure prior-samples",
     ]
     assert names == ALL[:5]
 
@@ -122,6 +135,53 @@ def test_figures_of_a_study_have_the_looks_of_its_entries(reading: Reading) -> N
     curve = curves((0,)).curves[0]
     figure = draw_curves([Curves(where="soft", curves=(replace(curve, prior="far"),))], looks=names)
     assert figure.axes[0].lines[0].get_marker() == second.marker != first.marker
+
+
+def test_a_study_that_is_running_has_the_looks_of_the_whole(finished_study: Finished, tmp_path: Path) -> None:
+    """Own priors take the looks that all planned priors leave, whichever of them have ended."""
+    folder = finished_study.copy(tmp_path)
+    header = json.loads(folder.study.read_text(encoding="utf-8"))
+    for one in header["entries"]["known"]:  # both priors of the study are the user's own
+        if one["entry"]["name"] in ("isotropic", "fitted"):
+            one["entry"] = {"name": f"own_{one['entry']['name']}", "params": {}}
+    folder.study.write_text(json.dumps(header), encoding="utf-8")
+    whole = looks_of(read(folder.root))
+    first = next(record for record in finished_study.records.values() if record.spec.prior is not None)
+    folder.record(first.id).unlink()
+    (name,) = partial = looks_of(read(folder.root))
+    assert partial == {name: whole[name]}
+    (alone,) = entry_looks([Entry(name=name)]).values()
+    assert alone != whole[name], "it was the look of a study with this prior alone"
+
+
+def test_what_figures_leave_out_of_many_combinations_is_said(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods = [Entry(name="soft", params={"tokens": n}) for n in range(1, 6)]
+    study = simulated(Truth(rates=(0.01,), seeds=2, methods=methods))
+    matrix = Transfer(trained=(), tested=(), change=np.zeros((0, 0)), spread=np.zeros((0, 0)), seeds=2)
+    drawn = "analysis.figures.study"
+    monkeypatch.setattr(f"{drawn}.transfer_of", lambda _: [matrix] * 7)
+    monkeypatch.setattr(f"{drawn}.draw_transfer", lambda known: len(known))
+    with pytest.warns(LeftOutWarning, match="transfer shows 6 of 7 combinations of prior and method"):
+        assert _of_all(study, study.cells(), {})["transfer"]() == 6
+    with pytest.warns(LeftOutWarning, match="single combinations are drawn of the first 4 of 5"):
+        assert "posterior-map-4" in _of_each(replace(reading, study=study), study.cells(), {})
+
+
+def test_survival_counts_steps_where_some_trials_count_no_tokens() -> None:
+    study = simulated(Truth(rates=(0.01,), later=0.5, seeds=3))
+    first, *others = study.runs
+    old = tuple(point.model_copy(update={"labels": None}) for point in first.record.steps)
+    runs = [replace(first, record=first.record.model_copy(update={"steps": old})), *others]
+    ((plain,), (mixed,)) = (one.cells() for one in (study, replace(study, runs=runs)))
+    tokens, steps = survival_of(plain), survival_of(mixed)
+    assert tokens is not None
+    assert steps is not None
+    assert (tokens.unit, steps.unit) == ("label tokens", "optimizer steps")
+    for one, other in zip(tokens.groups, steps.groups, strict=True):
+        assert other.times.tolist() == (one.times / (others[0].record.steps[0].labels or 0)).tolist()
+    assert "against label tokens or optimizer steps of training" in caption_of(draw_survival([tokens, steps]))
 
 
 def test_seeds_in_words() -> None:

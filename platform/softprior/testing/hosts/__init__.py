@@ -15,6 +15,7 @@ from torch import nn
 
 from softprior.models.protocol import FrozenLM
 from softprior.prompt import Stack
+from softprior.testing.hosts.attention import check_attention, check_no_attention
 from softprior.testing.hosts.closeness import CLOSE
 from softprior.testing.hosts.comparison import check_comparison
 from softprior.testing.hosts.examples import LENGTHS, MAX_NEW, example_batch, example_prompts
@@ -45,6 +46,7 @@ __all__ = [
     "MAX_NEW",
     "PASSED_ON",
     "Recorder",
+    "check_attention",
     "check_comparison",
     "check_embed",
     "check_finite_differences",
@@ -56,6 +58,7 @@ __all__ = [
     "check_key_sites",
     "check_labels",
     "check_losses",
+    "check_no_attention",
     "check_no_keys",
     "check_no_prompt_states",
     "check_normalise",
@@ -95,12 +98,13 @@ _ANY: tuple[_Check, ...] = (
 CHECKS: dict[Stack, tuple[_Check, ...]] = {
     "decoder": (
         *_ANY,
+        check_attention,
         check_prompt_states,
         check_projections,
         check_key_sites,
         check_prefix_of_a_text,
     ),
-    "encoder": (*_ANY, check_no_keys, check_no_prompt_states),
+    "encoder": (*_ANY, check_no_attention, check_no_keys, check_no_prompt_states),
 }
 """The suite for a host of any dtype, by the stack where its prompts stand; `check_finite_differences`
 comes on top for float64."""

@@ -1,0 +1,49 @@
+"""Draws a study's prompts among activations: python -m jobs.maps results/NAME results/activations/store"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from jobs.exits import FINISHED, status_of
+from jobs.screen import printable
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns 2 where study and store do not fit together."""
+    options = _parser().parse_args(arguments)
+    printable()
+    return status_of(lambda: _maps(options), options.folder)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.maps",
+        description="Draw where a study's prompts start and end among the activations of tasks, at every "
+        "place that the activation run has read: maps with arrows, and the samples of each prior.",
+        epilog="Example: python -m jobs.maps results/NAME results/activations/store --tasks squad",
+    )
+    parser.add_argument("folder", help="results/NAME of a study, or its address in a bucket")
+    parser.add_argument("store", type=Path, help="the store of an activation run of the same model")
+    parser.add_argument("--tasks", nargs="+", default=[], help="tasks of the store (default: all)")
+    parser.add_argument("--tsne", action="store_true", help="t-SNE in place of principal components")
+    return parser
+
+
+def _maps(options: argparse.Namespace) -> int:
+    from analysis.figures.activation_maps import activation_maps  # matplotlib and scikit-learn
+    from analysis.figures.style import save
+    from analysis.findings.reading import read_studies
+    from softprior.inputs.paths import home_path
+
+    reading = read_studies([options.folder])
+    target = reading.folder.root / "figures" / "activations"
+    embedding = "t-SNE" if options.tsne else "pca"
+    for name, figure in activation_maps(reading, home_path(options.store), options.tasks, embedding):
+        print(f"figure    {save(figure, target / f'{name}.png')}")
+    return FINISHED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
