@@ -89,6 +89,18 @@ def test_the_command_makes_a_folder_to_push_and_a_dry_push_says_what_it_is(
     assert "adapter_model.safetensors" in said
 
 
+def test_a_push_that_reaches_no_hub_is_one_sentence(
+    finished_study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = next(i for i, record in finished_study.records.items() if record.spec.training is not None)
+    study, folder = str(finished_study.folder.root), tmp_path / "prompt"
+    assert command.main(["card", study, trial, str(folder), "--base", "owner/tiny", "--no-check"]) == 0
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("HF_TOKEN", "hf_none")
+    with pytest.raises(UserError, match="the hub cannot be reached"):
+        push(folder, "owner/prompt")
+
+
 def test_what_others_could_not_use_is_not_pushed(finished_study: Any, tmp_path: Path) -> None:
     trial = next(i for i, record in finished_study.records.items() if record.spec.training is not None)
     study, folder = str(finished_study.folder.root), tmp_path / "local"
