@@ -397,7 +397,8 @@ class LocalLM:
             self._forward([prompt], packed.tokens, Pass(packed.rows, looks=looks), keep=nothing)
             for block, found in looks.shares.items():
                 shares[rows, block] = found[: len(rows)].cpu()
-        return Attention(*shares.unbind(2), tokens=batch.labels.sum(1).cpu())
+        prompts, first, text = shares.unbind(2)
+        return Attention(prompts, first, text, batch.labels.sum(1).cpu())
 
     def sites(self) -> tuple[str, ...]:
         return self._sites.names()

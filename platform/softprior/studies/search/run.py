@@ -137,11 +137,8 @@ def _propose(
 
     proposals = Proposals(study, plan, folder, listeners.added, work.extended)
     if not proposals.finished:
-        for ended in (
-            folder.summary,
-            folder.dashboard,
-        ):  # of fewer proposals, or of a search that starts over
-            ended.unlink(missing_ok=True)
+        for ended in (folder.summary, folder.dashboard):
+            ended.unlink(missing_ok=True)  # of fewer proposals, or of a search that starts over
         rungs = None if plan.search.early_stopping is None else Rungs(plan, folder, proposals)
         search = Search(proposals, rungs, work.total, plan.search.concurrent * plan.members)
         run_trials(plan.study, [], folder, [proposals, *listeners.observers], cluster, search)
