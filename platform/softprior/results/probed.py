@@ -142,7 +142,7 @@ class Probed(Spec):
     Attributes:
         probe: its name.
         found: the numbers.
-        examples: number of test examples behind them, the first of the split.
+        examples: number of test examples behind them, the first of the split; 0 where no text goes forward.
         skipped: why the probe means nothing for this prompt.
         error: why it could not be made; the next run tries again.
         sources: the code that made it (`provenance.SOURCES`), perhaps later than the trial's.

@@ -194,7 +194,8 @@ class Prober:
             return _lost(probe, str(error))
         except Exception as error:  # such as memory: the trial itself is finished
             return _lost(probe, f"{type(error).__name__}: {error}")
-        return Probed(probe=probe, found=found, examples=self.count, sources=SOURCES)
+        examples = self.count if PASSES[probe] else 0
+        return Probed(probe=probe, found=found, examples=examples, sources=SOURCES)
 
     def extend(self, record: Record, folder: StudyFolder, report: Report) -> Record:
         """Probes a finished trial from its saved posterior, as far as it was not probed yet."""
