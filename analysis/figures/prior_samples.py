@@ -122,8 +122,8 @@ def draw_samples(found: Samples, width: float = PAGE, looks: Looks | None = None
     caption = (
         f"Samples of each prior at {found.place} before training, "
         f"{seeds_text(own.seeds for own in found.priors)}, in the first two principal components of {n}. "
-        "Spread: standard deviation from their own mean, over that of the real vectors from the mean of their "
-        f"kind; near 0 the prior has collapsed. {MEAN}"
+        "Spread: standard deviation from their own mean, over that of the real vectors from the mean of "
+        f"their kind; near 0 the prior has collapsed. {MEAN}"
     )
     if found.raw:
         caption += " Vectors before the block's norm, through which alone the model sees them."

@@ -253,6 +253,21 @@ def test_attention_is_measured_of_every_kind_of_prompt(tmp_path: Path) -> None:
     assert why_skipped("attention", [Place(0, stack="encoder")], 4) == ENCODED
 
 
+@pytest.mark.parametrize("wild", ["final", "initial"])
+def test_shares_that_are_not_numbers_are_no_result(soft_prompt: Measured, wild: str) -> None:
+    """Also those of the untrained sample alone; the reason is one sentence, not a record's."""
+    loaded, posterior = tiny(), soft_prompt.posterior
+    one = Trial(
+        soft_prompt.record.spec, loaded.host, loaded.tokenizer, loaded.fingerprint, soft_prompt.folder, print
+    )
+    ends = {"initial": posterior.initial, "final": posterior.final}
+    ends[wild] = {place: torch.full_like(vectors, math.nan) for place, vectors in ends[wild].items()}
+    found = one.prober.measure("attention", ends["initial"], ends["final"], 6)
+    assert found.found is None
+    assert found.error is not None
+    assert found.error.startswith("step 6: the attention of a probe is nan")
+
+
 def test_probes_are_no_part_of_a_trials_identity(tmp_path: Path) -> None:
     plain = probed(trial(), *())
     assert probed(trial(), *ALL).id == plain.id

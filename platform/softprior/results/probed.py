@@ -101,7 +101,7 @@ class Attended(Spec):
     Attributes:
         prompt: share on all prompt vectors.
         prompt_first, text_first: share on the prompt's first vector, and on the text's first token.
-        even: share on the prompt if all that can be seen got the same.
+        even: share on the prompt if all that can be seen got the same, sliding windows aside.
         untrained_prompt, untrained_prompt_first, untrained_text_first: of the untrained sample.
         without_text_first: on the text's first token, without a prompt.
         blocks: `prompt`, `prompt_first` and `text_first` of each block.

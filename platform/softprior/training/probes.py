@@ -293,9 +293,7 @@ class Prober:
 
     def attention(self, initial: Prompt, final: Prompt, step: int) -> Attended:
         """Shares of attention under the trained prompt, under the untrained sample, and without a prompt."""
-        found = attended(self.host, initial, final, self._batches)
-        require_finite(step, "attention of a probe", found.prompt + found.untrained_prompt)
-        return found
+        return attended(self.host, initial, final, self._batches, step)
 
     @property
     def count(self) -> int:

@@ -11,6 +11,7 @@ import torch
 
 from analysis.figures.activation_maps import activation_maps, behind_of
 from analysis.figures.attention import attention_of, draw_attention
+from analysis.figures.left_out import LeftOutWarning
 from analysis.figures.posterior_maps import draw_posterior_map, posterior_map_of
 from analysis.figures.prior_samples import draw_samples, samples_of
 from analysis.figures.style import COLUMN, caption_of
@@ -89,6 +90,7 @@ def test_shares_of_attention_are_means_over_seeds_by_block() -> None:
     assert (found.even, found.examples) == (0.25, 10)
     figure = draw_attention([found], COLUMN)
     assert "10 test examples at least, and 2 seeds (0 to 1)" in caption_of(figure)
+    assert 0.5 < figure.axes[0].get_ylim()[1] < 0.6, "a small share fills its panel"
     assert_no_overlap(figure)
 
 
@@ -145,7 +147,9 @@ def test_samples_of_all_seeds_stand_in_the_plane_of_the_real_vectors() -> None:
         flat = (vectors - words.mean(0)) @ axes.T
         np.testing.assert_allclose(np.abs(own.points), np.abs(flat), atol=1e-4)
     wide, narrow = (own.spread for own in found.priors)
-    assert wide and narrow and narrow < 0.01 < wide
+    assert narrow is not None
+    assert wide is not None
+    assert narrow < 0.01 < wide
     figure = draw_samples(found, COLUMN)
     assert "3 seeds (0 to 2)" in caption_of(figure)
     assert_no_overlap(figure)
@@ -221,6 +225,36 @@ def test_prompts_are_drawn_among_the_activations_of_tasks(reading: Reading, stor
         behind_of(store, AT, model, ["math"])
     with pytest.raises(UserError, match="another model"):
         behind_of(store, AT, "0" * 64)
+
+
+def test_places_that_the_store_has_are_drawn_as_far_as_posteriors_are_there(
+    reading: Reading, store: Path, tmp_path: Path
+) -> None:
+    """Of nine places the store has two, which an even choice of four would miss; a lost posterior ends nothing."""
+    study, model = reading.study, str(reading.header["model_fingerprint"])
+    known = {
+        run.id: replace(
+            study.posteriors[run.id],
+            initial={Place(block): study.posteriors[run.id].initial[AT] for block in range(9)},
+        )
+        for run in study.runs
+        if run.axes["prior"] != "fitted"
+    }
+    width = study.vocabulary.shape[1]  # type: ignore[union-attr]
+    for site in ("resid.2", "resid.7"):
+        own = {"all": SiteStatistics.of(torch.randn(20, width))}
+        save_statistics(tmp_path, "squad", site, model, own)
+    lost = replace(reading, study=replace(study, posteriors=known))
+    with pytest.warns(LeftOutWarning) as told:
+        assert not dict(activation_maps(lost, tmp_path, embedding="t-SNE"))
+    said = [str(one.message).split(" is left out: ") for one in told]
+    assert [name for name, _ in said] == [
+        "the figure posteriors-resid.2-t-sne",
+        "the figure samples-resid.2",
+        "the figure posteriors-resid.7-t-sne",
+        "the figure samples-resid.7",
+    ]
+    assert all("has no posterior of trial" in reason for _, reason in said)
 
 
 def test_a_store_without_the_places_of_the_prompts_gets_one_sentence(
