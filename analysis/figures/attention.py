@@ -88,7 +88,8 @@ def draw_attention(cells: Sequence[AttentionMap], width: float = PAGE, looks: Lo
         "Share of attention on the prompt where labels are predicted: mean over heads, label tokens of "
         f"{min(cell.examples for cell in cells)} test examples at least, and "
         f"{seeds_text(own.seeds for own in every)}. Filled markers: the prompt; open ones: its first vector "
-        f"alone; dotted: the untrained sample; grey: the share if all got the same. {CHOSEN} Exploratory."
+        f"alone; dotted: the untrained sample; grey: the share if all got the same, windows aside. {CHOSEN} "
+        "Exploratory."
     )
     looks = looks_for((own.prior for own in every), looks)
     kinds = [

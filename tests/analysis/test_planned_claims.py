@@ -20,6 +20,7 @@ from analysis.findings.simulated import Truth, simulated
 from analysis.findings.study import Study
 from analysis.findings.values import Finding
 from analysis.report.verdicts import _row
+from jobs.evidence import planned_claims
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry
 from softprior.results.folder import StudyFolder
@@ -250,6 +251,17 @@ def test_a_rule_in_other_words_is_still_the_planned_one() -> None:
     for rule, exploratory in ((NEAR_TOKENS_ONCE, False), ("another rule", True)):
         found = of(replace(study, planned=RULES | {"near-tokens": rule}), "near-tokens")
         assert {one.exploratory for one in found} == {exploratory}
+
+
+def test_a_rule_in_other_words_counts_where_tests_are_counted(
+    finished_study: Finished, tmp_path: Path
+) -> None:
+    """As the dry run of a study that goes on does."""
+    folder = started(finished_study, tmp_path)
+    for rule, counts in ((NEAR_TOKENS_ONCE, True), ("another rule", False)):
+        claims = header(folder)["claims"] | {"near-tokens": rule}
+        folder.study.write_text(json.dumps(header(folder) | {"claims": claims}), encoding="utf-8")
+        assert ("near-tokens" in {judged.claim.name for judged in planned_claims(folder)}) is counts
 
 
 def test_additions_do_not_make_the_correction_of_what_stays_planned_easier() -> None:

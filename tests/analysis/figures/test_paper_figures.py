@@ -230,7 +230,7 @@ def test_prompts_are_drawn_among_the_activations_of_tasks(reading: Reading, stor
 def test_places_that_the_store_has_are_drawn_as_far_as_posteriors_are_there(
     reading: Reading, store: Path, tmp_path: Path
 ) -> None:
-    """Of nine places the store has two, which an even choice of four would miss; a lost posterior ends nothing."""
+    """Of nine places the store has two, which four even ones would miss; a lost posterior ends nothing."""
     study, model = reading.study, str(reading.header["model_fingerprint"])
     known = {
         run.id: replace(
