@@ -19,8 +19,14 @@ AXES = Axes._fields
 NAMES = ("method", "prior", "regularisers")
 """Axes whose values are names, not numbers."""
 
+SETTING = ("task", "method", "prior", "rate", "rate_relative")
+"""Columns in which trials of one setting are alike, beside the labels."""
+
 SHORT = {"exact_match": "EM", "f1": "F1"}
 """Common short names of metrics in tables."""
+
+MANY = 40
+"""Finished trials of which each has a line. Of more, each setting has one, with means over its seeds."""
 
 WHY = 100
 """Characters on a line that say why a trial failed."""
@@ -29,16 +35,24 @@ WHY = 100
 def results_table(trials: pd.DataFrame, title: str, width: int) -> RenderableType:
     """Every finished trial: losses on the same test examples, answers, and how far it moved.
 
-    One table per task, with one line per trial, under what all have in common. Where `width` characters
-    are too few, names wrap and numbers move below. Nothing is cut.
+    One table per task, with one line per trial, under what all have in common; of more than `MANY` trials one
+    line per setting if it has seeds, with means over them and without twins. Where `width` characters are too
+    few, names wrap and numbers move below. Nothing is cut.
     """
     order = ["task", "task_label", "method", "method_label", "prior", "prior_label", "rate", "seed", TWIN]
     # Twins come behind the trials that they repeat, of which the column is null.
     finished = trials[trials.status == "finished"].sort_values(order, na_position="first")
     own = {row["trial"]: _axes(row) for row in trials.to_dict("records")}
+    ids, count = short_ids(list(trials["trial"])), len(finished)
+    settings = _over_seeds(finished)
+    many = len(settings) < count > MANY
+    if many:
+        finished = settings
+        own = {trial: own[trial]._replace(seed=None, twin=None) for trial in finished["trial"]}
     same, said = common(own.values()), common_in_words(own.values(), AXES[1:])
-    ids = short_ids(list(trials["trial"]))
     parts: list[RenderableType] = [Text(f"{title}: {said}" if said else title, style="bold")]
+    if many:
+        parts.append(Text(f"means over seeds of {count:,} trials; trials.parquet has each of them"))
     for task, rows in finished.groupby("task_label", sort=False):
         told = rows.to_dict("records")
         baseline = _number(told[0]["baseline_loss"])
@@ -47,10 +61,34 @@ def results_table(trials: pd.DataFrame, title: str, width: int) -> RenderableTyp
             for axis in AXES[1:]
             if axis not in same
         ]
-        columns = [Column("trial", [ids[row["trial"]] for row in told], True), *names, *_measures(told)]
+        if many:
+            first = [Column("row", [str(i) for i in range(1, len(told) + 1)], True), *names]
+            columns = [*first, Column("seeds", [f"{row['seeds']:.0f}" for row in told]), *_measures(told)]
+        else:
+            columns = [Column("trial", [ids[row["trial"]] for row in told], True), *names, *_measures(told)]
         parts += [Text(""), Text(f"{task}: no prompt {baseline}" if baseline else str(task))]
         parts += tables(columns, width)
     return Group(*parts)
+
+
+def _over_seeds(finished: pd.DataFrame) -> pd.DataFrame:
+    """One row per setting: numbers are means over its seeds, `spread` is the deviation of the test loss."""
+    alone = finished[finished[TWIN].isna()]
+    setting = [*SETTING, *(f"{axis}_label" for axis in ("task", *NAMES))]
+    numbers = [name for name in alone.select_dtypes("number") if name not in ("seed", *setting)]
+    groups = alone.groupby(setting, sort=False, dropna=False)
+    means = (
+        groups[numbers]
+        .mean()
+        .assign(
+            trial=groups["trial"].first(),
+            headline=groups["headline"].first(),
+            seeds=groups.size(),
+            spread=groups["test_loss"].std(),
+            **{TWIN: None},
+        )
+    )
+    return means.reset_index()
 
 
 def _axes(row: dict[str, Any]) -> Axes:
@@ -75,7 +113,7 @@ def _measures(rows: Sequence[dict[str, Any]]) -> list[Column]:
     answers = [row.get(metric) if metric != "loss" else None for row in rows]
     return [
         Column("untrained", [_number(row["untrained_loss"]) for row in rows]),
-        Column("trained", [_number(row["test_loss"]) for row in rows]),
+        Column("trained", [_spread(row) for row in rows]),
         Column("swapped", [_gap(row["shuffled_loss"] - row["test_loss"]) for row in rows]),
         Column(
             SHORT.get(metric, metric.replace("_", " ")),
@@ -84,6 +122,11 @@ def _measures(rows: Sequence[dict[str, Any]]) -> list[Column]:
         Column("moved/reach", [_number(row["moved_over_reach"]) for row in rows]),
         Column("radius quantile", [_radius(row) for row in rows]),
     ]
+
+
+def _spread(row: dict[str, Any]) -> str:
+    spread = row.get("spread")
+    return _number(row["test_loss"]) + ("" if pd.isna(spread) else f" ± {spread:.3f}")
 
 
 def _gap(value: float) -> str:

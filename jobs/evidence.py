@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from analysis.findings.common import Judged
 from analysis.findings.judging import case
 from analysis.findings.planning import seen
 from analysis.findings.rules import Tested
+from analysis.findings.study import Study
 from analysis.inference.multiple import holm
 from analysis.inference.permutation import EXACT, least_p
 from analysis.inference.values import LEVEL
@@ -20,8 +21,10 @@ from jobs.expected import expected
 from softprior.inputs.labels import counted
 from softprior.results.folder import StudyFolder
 from softprior.results.records import read_study
-from softprior.studies.plan import Plan
 from softprior.studies.table import CLAIMS
+
+if TYPE_CHECKING:
+    from softprior.library.studies import Runnable
 
 
 class ClaimTest(NamedTuple):
@@ -37,14 +40,16 @@ class ClaimTest(NamedTuple):
     test: Tested
 
 
-def claim_tests(plan: Plan, claims: Sequence[Judged] = JUDGED) -> list[ClaimTest]:
+def claim_tests(study: Study, claims: Sequence[Judged] = JUDGED) -> list[ClaimTest]:
     """The tests of claims once all trials of a plan have finished, with p-values that mean nothing.
 
     The claims themselves look at invented results of these trials, so that these are their tests, whatever
     their rules. Where the number depends on results, a prompt is taken to be better than none, and priors to
     differ in their radii.
+
+    Args:
+        study: see `expected`.
     """
-    study = expected(plan)
     cases = [case(judged, evidence) for judged in claims for evidence in judged.evidence(study)]
     return [ClaimTest(one.judged.claim.name, one.evidence.where, test) for one in cases for test in one.tests]
 
@@ -56,17 +61,18 @@ def planned_claims(folder: StudyFolder) -> tuple[Judged, ...]:
     return tuple(judged for judged in JUDGED if judged.claim.decides_as(rules.get(judged.claim.name)))
 
 
-def evidence(plan: Plan, folder: StudyFolder) -> list[str]:
+def evidence(planned: Runnable, folder: StudyFolder) -> list[str]:
     """Lines about the smallest p that the seeds of the whole study can give, alone and corrected."""
-    if all(trial.prior is None for trial in plan.trials):
+    if all(trial.prior is None for trial in planned.trials):
         return []
-    seeds = len(set(plan.study.seeds))
+    seeds = len(set(planned.study.seeds))
     smallest = least_p(seeds)
     lines = [
         f"{counted(seeds, 'seed')}: comparing two priors can give p = {smallest:.2g} at best"
         + ("" if smallest <= LEVEL else " (six seeds are the fewest for 0.05)")
     ]
-    tests = claim_tests(plan, planned_claims(folder))
+    study = expected(planned.trials, planned.components, planned.model.shape)
+    tests = claim_tests(study, planned_claims(folder))
     least = np.array([one.test.least for one in tests])
     flips = int(np.count_nonzero(least))
     if flips > 1:

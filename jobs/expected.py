@@ -12,7 +12,8 @@ from analysis.findings.rows import forgetting
 from analysis.findings.study import Study, runs_of
 from jobs.exits import no_command
 from softprior.inputs.specs import Probe, TrialSpec
-from softprior.prompt import Place
+from softprior.methods import Method
+from softprior.prompt import Place, Shape
 from softprior.results.posteriors import Posterior
 from softprior.results.probed import (
     PROBE_NUMBERS,
@@ -25,7 +26,7 @@ from softprior.results.probed import (
 )
 from softprior.results.records import PlaceGeometry, Record, Score, StepPoint, TaskScore
 from softprior.seeding import numpy_generator
-from softprior.studies.plan import Plan
+from softprior.studies.components import Components
 from softprior.training.also import other_tasks
 from softprior.training.probes import probes_of, why_skipped
 
@@ -45,16 +46,16 @@ FARTHER = 0.02
 """By which the radius quantiles of one prior's samples are larger than those of the prior before it."""
 
 
-def expected(plan: Plan) -> Study:
-    """A study in which every trial of a plan has finished, and prompts are better than none."""
+def expected(trials: Sequence[TrialSpec], components: Components, shape: Shape | None) -> Study:
+    """A study in which every trial has finished, and prompts are better than none."""
     generator = numpy_generator(0, "expected study")
-    priors = list(dict.fromkeys(t.prior.canonical() for t in plan.trials if t.prior is not None))
+    priors = list(dict.fromkeys(t.prior.canonical() for t in trials if t.prior is not None))
     records, posteriors = [], {}
-    for trial in plan.trials:
+    for trial in trials:
         at = 0 if trial.prior is None else priors.index(trial.prior.canonical())
-        places = [] if trial.prior is None else _places(plan, trial)
-        direct = plan.components.method(trial).network() is None
-        count = plan.components.method(trial).count()
+        method = components.method(trial)
+        places = [] if trial.prior is None else _places(method, shape)
+        direct, count = method.network() is None, method.count()
         record = _record(trial, at, places, direct, generator)
         records.append(record.model_copy(update={"probes": _probes(trial, places, count, generator)}))
         first, last = (
@@ -68,9 +69,8 @@ def expected(plan: Plan) -> Study:
     return Study(runs, baselines, posteriors, vocabulary, numbers)
 
 
-def _places(plan: Plan, trial: TrialSpec) -> list[Place]:
+def _places(method: Method, shape: Shape | None) -> list[Place]:
     """One place of each kind, as claims average over them: the first, where tokens' vectors may be."""
-    method, shape = plan.components.method(trial), plan.model.shape
     if shape is None:
         return [Place(0, kind) for kind in sorted(method.kinds)]
     kinds: dict[tuple[str, str], Place] = {}

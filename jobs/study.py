@@ -13,24 +13,17 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from jobs.exits import FINISHED, status_of
-from jobs.screen import screen, tell
+from jobs.screen import screen
 from jobs.stopping import Stop, how_to_go_on, stoppable
-from softprior.errors import UserError
-from softprior.inputs.labels import by_number, counted
+from softprior.inputs.labels import counted
 from softprior.inputs.specs import StudySpec
-from softprior.library.studies import load_study, look, plan, run, study_folder, use_code
-from softprior.results.files import require_folder
-from softprior.results.folder import StudyFolder
-from softprior.results.storage import results_folder
-from softprior.studies.again import AGAIN, STARTS_OVER, reused_note
-from softprior.studies.cluster import Cluster, elsewhere
-from softprior.tracking.client import tracking_uri
+from softprior.library.studies import destination, load_study, plan, run, use_code
+from softprior.studies.again import AGAIN
+from softprior.studies.cluster import Cluster
 
 if TYPE_CHECKING:
+    from softprior.library.studies import Runnable
     from softprior.studies.observers import Work
-    from softprior.studies.plan import Plan
-    from softprior.studies.search.plan import SearchPlan
-    from softprior.studies.search.spec import SearchStudy
     from softprior.training.events import Observer
 
 STOPPED = "stopped before any trial was started"
@@ -93,79 +86,55 @@ def _main(options: argparse.Namespace, stop: Stop) -> int:
     found = load_study(options.study, *options.override)
     with ExitStack() as ending:
         cluster = None
-        if isinstance(found, StudySpec):
-            _require_places(found, options.results)
-            cluster = _cluster(found, ending)
-            if not options.dry_run and _first_run(found, options.results):
+        if isinstance(found, StudySpec):  # of a search, where its results go is known once it is planned
+            to = destination(found, options.results)
+            cluster = Cluster(found.resources, found.placement)
+            ending.callback(cluster.stop)
+            if not options.dry_run and not to.folder.table.exists():
                 cluster.start()  # a first run surely needs Ray, which gets ready while we import and plan
 
         def rest() -> int:
-            planned = _plan(console, found, options)
+            with console.status("planning the study"):  # seconds, most of them imports
+                planned = plan(found, str(options.study))
             if options.dry_run:
                 return _dry_run(console, planned, options)
-            own = cluster or _cluster(planned.study, ending)
-            return _run(console, options, stop, planned, own)
+            return _run(console, options, stop, planned, cluster)
 
         return status_of(rest)  # prints an error before the cluster takes its time to stop
 
 
-def _cluster(study: StudySpec, ending: ExitStack) -> Cluster:
-    cluster = Cluster(study.resources, study.placement)
-    ending.callback(cluster.stop)
-    return cluster
+def _dry_run(console: Console, planned: Runnable, options: argparse.Namespace) -> int:
+    from jobs.beginnings import FEW, tell_dry_run
 
-
-def _require_places(study: StudySpec, results: str) -> None:
-    """Checks that results and MLflow can be where the command and the study say.
-
-    Raises:
-        UserError: it cannot.
-    """
-    require_folder(study_folder(study, results))
-    tracking_uri(study.tracking, results_folder(results))
-
-
-def _plan(console: Console, study: StudySpec | SearchStudy, options: argparse.Namespace) -> Plan | SearchPlan:
-    with console.status("planning the study"):  # seconds, most of them imports
-        return plan(study, str(options.study))
-
-
-def _first_run(study: StudySpec, results: str) -> bool:
-    return not StudyFolder(study_folder(study, results)).table.exists()
-
-
-def _dry_run(console: Console, planned: Plan | SearchPlan, options: argparse.Namespace) -> int:
-    from softprior.studies.describe import FEW
-
-    _require_places(planned.study, options.results)
-    _require_storage(planned, StudyFolder(study_folder(planned.study, options.results)))
-    work = look(planned, options.results, again=options.again)
-    lines = [*_described(planned, inf if options.all else FEW), *_evidence(planned, options.results)]
-    found = [*_found(planned, work), *_extended(planned, work), *_reused(planned, work)]
-    tell(console, [*lines, *_at_hand(planned.study), *found])
+    folder = destination(planned.study, options.results).folder
+    planned.require_storage(folder)
+    work = planned.look(folder, options.again)
+    tell_dry_run(console, planned, work, folder, inf if options.all else FEW)
     return FINISHED
 
 
 def _run(
-    console: Console, options: argparse.Namespace, stop: Stop, planned: Plan | SearchPlan, cluster: Cluster
+    console: Console, options: argparse.Namespace, stop: Stop, planned: Runnable, cluster: Cluster | None
 ) -> int:
     # These bring in torch, Ray and MLflow; a dry run or a wrong key should not wait for all of them.
     from analysis.figures.illustrator import Illustrator
     from analysis.findings.planning import plan_claims
+    from jobs.beginnings import tell_beginning
     from jobs.endings import tell_end
     from softprior.studies.progress import Watch
     from softprior.studies.runner import InterruptedStudyError
 
-    folder = StudyFolder(study_folder(planned.study, options.results))
+    to = destination(planned.study, options.results)
     began: list[Work] = []
+    told: list[str] = []
 
     def listen(work: Work) -> Sequence[Observer]:
         began.append(work)
-        plan_claims(folder, work)
-        _announce(console, planned, work, options.results)
+        plan_claims(to.folder, work)
+        told.extend(tell_beginning(console, planned, work, to.folder))
         stop.orderly = True
         return [
-            Illustrator(folder, work.trials),
+            Illustrator(to.folder, work.trials),
             Watch(console, work.trials, len(work.kept), total=work.total),
         ]
 
@@ -175,107 +144,7 @@ def _run(
         ended = f"{len(stopped.records)} of {counted(began[0].total, 'trial')} done"
         console.print(f"stopped with {ended}; {how_to_go_on()}", soft_wrap=True)
         raise KeyboardInterrupt from None
-    return tell_end(console, planned, began[0], results)
-
-
-def _described(planned: Plan | SearchPlan, most: float = 0) -> list[str]:
-    """The plan in words; see `describe`."""
-    from softprior.studies.describe import describe
-    from softprior.studies.search import describe as searches
-    from softprior.studies.search.plan import SearchPlan
-
-    if isinstance(planned, SearchPlan):
-        return searches.describe(planned)
-    return describe(planned, most)
-
-
-def _evidence(planned: Plan | SearchPlan, results: str) -> list[str]:
-    """What the seeds of a whole study can show, whatever of it is finished; a search tests nothing."""
-    from jobs.evidence import evidence
-    from softprior.studies.search.plan import SearchPlan
-
-    if isinstance(planned, SearchPlan):
-        return []
-    try:
-        lines = evidence(planned, StudyFolder(study_folder(planned.study, results)))
-    except UserError:
-        raise
-    except Exception as error:  # a forecast; trials run without it
-        lines = [f"note: what the seeds can show could not be computed ({type(error).__name__}: {error})"]
-    return [f"  {line}" for line in lines]
-
-
-def _announce(console: Console, planned: Plan | SearchPlan, work: Work, results: str) -> None:
-    """Says what is finished already, and what will run."""
-    from softprior.studies.search.plan import SearchPlan
-
-    for line in _found(planned, work):
-        console.print(line)
-    if isinstance(planned, SearchPlan):
-        tell(console, _described(planned))
-    elif work.new:
-        tell(console, [*_described(planned._replace(trials=work.new)), *_evidence(planned, results)])
-    for line in (*_extended(planned, work), *_reused(planned, work)):
-        console.print(line)
-
-
-def _found(planned: Plan | SearchPlan, work: Work) -> list[str]:
-    """Lines about what is finished already, and what of it will run again."""
-    name, again = planned.study.name, len(work.superseded)
-    done = len(work.reused)
-    lines = []
-    if again:
-        lines.append(f"study {name}: {counted(again, 'earlier trial')} made by other code will run again")
-    if done:
-        state = "finished" if all(r.status == "finished" for r in work.reused.values()) else "done"
-        of = f"{done} of {counted(work.total, 'trial')} {by_number(done, 'is', 'are')}"
-        lines.append(f"study {name}: {of} {state} already")
-    return lines
-
-
-def _extended(planned: Plan | SearchPlan, work: Work) -> list[str]:
-    """The line about finished trials that are measured on other tasks or probed, if there are any."""
-    from softprior.studies.describe import extending
-
-    trials = [record.spec for record in work.extended.values()]
-    return [f"study {planned.study.name}: {extending(trials, planned.components)}"] if trials else []
-
-
-def _reused(planned: Plan | SearchPlan, work: Work) -> list[str]:
-    """The line about results of other code, if there are any."""
-    from softprior.studies.search.plan import SearchPlan
-
-    note = reused_note(work.reused.values(), STARTS_OVER if isinstance(planned, SearchPlan) else "")
-    return [] if note is None else [note]
-
-
-def _require_storage(planned: Plan | SearchPlan, folder: StudyFolder) -> None:
-    """Checks that a search can write down what it proposes, and read what it starts from.
-
-    Raises:
-        UserError: it cannot.
-    """
-    from softprior.studies.search.plan import SearchPlan
-    from softprior.studies.search.storage import read_search, require_storage
-
-    if isinstance(planned, SearchPlan):
-        require_storage(planned.search.storage, folder)
-        if planned.search.warm_start is not None:
-            read_search(planned.search.warm_start.study)
-
-
-def _at_hand(study: StudySpec) -> list[str]:
-    """A line about the cluster that the study would run on, if it exists already.
-
-    Raises:
-        UserError: the study could not run on it.
-    """
-    from softprior.studies.describe import at_hand
-
-    if not elsewhere():
-        return []
-    with Cluster(study.resources, study.placement, quiet=True) as cluster:
-        return [f"  {at_hand(cluster.nodes, study)}"]
+    return tell_end(console, results, began[0], told, to.tracking)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ import torch
 from hypothesis import settings
 
 from softprior.assets.cache import VARIABLE, cache_root
-from softprior.assets.catalogue import RegistryFile, catalogue
+from softprior.assets.catalogue import JoinedFile, RegistryFile, catalogue
 from softprior.assets.pip_settings import PipSettings, pip_settings
 
 torch.set_num_threads(1)
@@ -92,6 +92,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     others share one that begins empty and goes with the session. The marker names the entries of the
     catalogue that the test needs: `network("smollm2-135m-instruct-q4_1")`. Such a test is skipped where
     one of them is not in the cache and no registry answers; without a name, where no registry answers.
+    With `fetch=False` it is skipped wherever one is not in the cache.
     """
     marker = item.get_closest_marker("network")
     if marker is None:
@@ -99,6 +100,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     _use_cache(_USERS)
     missing = [asset for asset in marker.args if not _cached(asset)]
+    if missing and not marker.kwargs.get("fetch", True):
+        pytest.skip(f"{' and '.join(missing)} is not in the cache {cache_root()}, and too large for each run")
     if (missing or not marker.args) and not _registry_answers():
         named = f"{' and '.join(missing)} is not in the cache {cache_root()}" if missing else "it fetches"
         pytest.skip(f"{named}, and no package registry answers")
@@ -113,11 +116,11 @@ def _use_cache(folder: str | None) -> None:
 def _cached(asset: str) -> bool:
     """Whether an entry of the catalogue is in the cache, converted, extracted, or as it was fetched."""
     entry = (catalogue().models | catalogue().data)[asset]
-    if not isinstance(entry.source, RegistryFile):
+    if not isinstance(entry.source, RegistryFile | JoinedFile):
         return True
     root = cache_root()
     built = [*root.glob(f"models/{asset}-*"), *root.glob(f"data/{asset}-*")]
-    return bool(built) or (root / "downloads" / entry.source.filename).exists()
+    return bool(built) or all((root / "downloads" / file.filename).exists() for file in entry.source.files)
 
 
 @lru_cache(maxsize=1)

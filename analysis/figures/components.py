@@ -76,8 +76,7 @@ def components_of(study: Study, cell: Cell) -> list[Variance]:
 
 def _twins(study: Study, cell: Cell) -> Float[np.ndarray, "T 2"] | None:
     """Test losses of trials at the chosen rates and of their twins; None without any."""
-    runs = [run for side in cell.sides.values() for run in side.runs.values() if run.id in study.twins]
-    pairs = [(run.loss, study.twins[run.id].loss) for run in runs]
+    pairs = [(run.loss, twin.loss) for run, twin in study.pairs(cell.runs)]
     known = [pair for pair in pairs if None not in pair]
     return np.array(known, dtype=float) if known else None
 

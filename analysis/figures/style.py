@@ -101,25 +101,30 @@ def page(
     if title:
         figure.text(0.5, 1 - 2 / 72 / total, "\n".join(head), fontsize=TITLE, ha="center", va="top")
     if keys:
-        figure.legend(
-            handles=list(keys),
-            loc="lower center",
-            bbox_to_anchor=(0.5, below / total),
-            ncols=key_columns,
-            fontsize=NORMAL,
-            frameon=False,
-            borderaxespad=0,
-            borderpad=0.1,
-            handletextpad=0.5,
-            columnspacing=1.2,
-            labelspacing=0.25,
-        ).set_in_layout(False)
+        _add_keys(figure, keys, key_columns, below / total)
     panels = list(figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey).flatten())
     for panel in panels[count:]:
         panel.set_axis_off()
     for panel in panels:
         tidy(panel)
     return figure, panels[:count]
+
+
+def _add_keys(figure: Figure, keys: Sequence[Artist], columns: int, bottom: float) -> None:
+    """Puts the key in the middle, above a height as a share of the figure's."""
+    figure.legend(
+        handles=list(keys),
+        loc="lower center",
+        bbox_to_anchor=(0.5, bottom),
+        ncols=columns,
+        fontsize=NORMAL,
+        frameon=False,
+        borderaxespad=0,
+        borderpad=0.1,
+        handletextpad=0.5,
+        columnspacing=1.2,
+        labelspacing=0.25,
+    ).set_in_layout(False)
 
 
 def caption_of(figure: Figure) -> str:

@@ -109,8 +109,8 @@ def evidence(study: Study) -> list[Evidence]:
 def _noise(study: Study, cell: Cell, cluster: Cluster) -> float | None:
     """Of the shares of a cell's twins: the metric in which they are farthest from their trials'."""
     apart: dict[str, list[float]] = {}
-    for run in (run for side in cell.sides.values() for run in side.runs.values() if run.id in study.twins):
-        both = [_vectors(study, one) for one in (run, study.twins[run.id])]
+    for pair in study.pairs(cell.runs):
+        both = [_vectors(study, one) for one in pair]
         known = [cluster.shares(own) for own in both if own is not None]
         if len(known) == 2:
             for metric, share in known[0].items():

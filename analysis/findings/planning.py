@@ -21,7 +21,7 @@ def plan_claims(folder: StudyFolder, work: Work) -> None:
     if work.superseded or seen(folder):
         return
     plan: dict[str, object] = {CLAIMS: {claim.name: claim.rule for claim in JUDGED}}
-    if len(work.trials) == work.total:
+    if work.designed:
         plan[DESIGN] = design_of(work.trials).model_dump(mode="json")
     header = {key: value for key, value in read_header(folder.study).items() if key != DESIGN}
     write_json(folder.study, header | plan)

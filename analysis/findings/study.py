@@ -116,6 +116,11 @@ class Cell:
     baseline: Record | None = None
 
     @property
+    def runs(self) -> list[Run]:
+        """The trials of all sides, each at its chosen rate."""
+        return [run for side in self.sides.values() for run in side.runs.values()]
+
+    @property
     def rates(self) -> dict[str, str]:
         """The rate chosen for each side."""
         return {name: side.chosen for name, side in self.sides.items()}
@@ -205,6 +210,10 @@ class Study:
                 made = {name: Side(name, rates) for name, rates in sides.items()}
                 cells.append(Cell(_where(others, key), made, self.baselines.get(task)))
         return cells
+
+    def pairs(self, runs: Iterable[Run]) -> list[tuple[Run, Run]]:
+        """Those of the runs that have a twin, each with it."""
+        return [(run, self.twins[run.id]) for run in runs if run.id in self.twins]
 
 
 def weight_of(term: Entry) -> float:

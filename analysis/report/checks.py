@@ -80,9 +80,8 @@ def _contexts(runs: Iterable[Run]) -> list[Block]:
 def _twins(study: Study) -> list[Block]:
     """What rounding alone does to test losses, by task and method."""
     settings: dict[tuple[str, str], dict[str, float]] = {}
-    for run in study.runs:
-        twin = study.twins.get(run.id)
-        if twin is not None and run.loss is not None and twin.loss is not None:
+    for run, twin in study.pairs(study.runs):
+        if run.loss is not None and twin.loss is not None:
             apart = settings.setdefault((run.axes["task"], run.axes["method"]), {})
             apart[run.id] = abs(run.loss - twin.loss)
     rows = []

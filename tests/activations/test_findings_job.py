@@ -11,7 +11,8 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from jobs.activations import FINISHED, _known, main
+from jobs.activations import FINISHED, main
+from jobs.store_findings import known
 from softprior.activations.findings.record import Findings, save_findings
 from softprior.activations.folder import RunFolder
 from softprior.results.provenance import code
@@ -24,11 +25,11 @@ def test_findings_of_other_code_are_not_shown(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.summary.write_text("{}")
     empty = Findings(seed=0, sites=(), tasks={}, pairs={}, groups={}, nearest={}, **code())
-    for found, known in ((empty, True), (empty.amended(sources="another"), False)):
+    for found, same in ((empty, True), (empty.amended(sources="another"), False)):
         save_findings(tmp_path / "findings.json", found)
-        assert _known(folder) == (found if known else None)
+        assert known(folder) == (found if same else None)
     (tmp_path / "findings.json").write_text('{"sentences": []}')
-    assert _known(folder) is None
+    assert known(folder) is None
 
 
 @pytest.mark.ray

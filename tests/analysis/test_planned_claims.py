@@ -46,9 +46,9 @@ def header(folder: StudyFolder) -> Any:
     return json.loads(folder.study.read_text(encoding="utf-8"))
 
 
-def work(study: Finished, total: int | None = None) -> Work:
+def work(study: Finished, designed: bool = True) -> Work:
     trials = tuple(study.plan.trials)
-    return Work(trials, {}, (), len(trials) if total is None else total)
+    return Work(trials, {}, (), len(trials), designed=designed)
 
 
 def started(study: Finished, root: Path) -> StudyFolder:
@@ -130,7 +130,7 @@ def test_a_search_has_no_design(finished_study: Finished, tmp_path: Path) -> Non
     folder = finished_study.copy(tmp_path)
     for trial in finished_study.records:
         folder.record(trial).unlink()
-    plan_claims(folder, work(finished_study, total=40))
+    plan_claims(folder, work(finished_study, designed=False))
     assert header(folder)["claims"] == RULES
     assert "design" not in header(folder)
 

@@ -1,3 +1,4 @@
+import hashlib
 import io
 import stat
 import tarfile
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from softprior.assets.archives import extract
+from softprior.assets.archives import extract, join
 from softprior.errors import UserError
 
 
@@ -67,3 +68,21 @@ def test_links_are_refused(tmp_path: Path, wheel: Path) -> None:
 def test_a_missing_member_is_named(tmp_path: Path, wheel: Path) -> None:
     with pytest.raises(UserError, match=r"has no member 'a/nothing\.txt'"):
         extract(wheel, ("a/data.txt", "a/nothing.txt"), tmp_path / "folder")
+
+
+def test_a_file_is_joined_from_its_parts_in_order(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    def parts() -> list[Path]:
+        found = [folder / f"part{i}" for i in range(3)]
+        for path, content in zip(found, (b"ab", b"", b"c"), strict=True):
+            path.write_bytes(content)
+        return found
+
+    join(parts(), folder / "whole", hashlib.sha256(b"abc").hexdigest())
+    assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [("whole", b"abc")]
+    with pytest.raises(UserError, match=r"from 3 parts, has the sha256 ba7816bf\w+ and not 0+;") as refused:
+        join(parts(), folder / "whole", "0" * 64)
+    assert "\n" not in str(refused.value)
+    assert list(folder.iterdir()) == []

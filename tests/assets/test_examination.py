@@ -16,8 +16,6 @@ from transformers import (
     CONFIG_MAPPING,
     AutoModelForImageTextToText,
     AutoTokenizer,
-    GptOssConfig,
-    GptOssForCausalLM,
 )
 
 from softprior.assets.checkpoint import INDEX, SINGLE
@@ -253,14 +251,6 @@ def test_weights_that_are_integers_are_refused(damaged):
     edited(folder, lambda t: t.update({LAST: t[LAST].to(torch.int8)}))
     with pytest.raises(UserError, match=rf"{LAST} stored as I8, and quantised weights are not supported"):
         known_model(spec(folder))
-
-
-def test_the_family_with_sinks_is_turned_away_with_the_reason(tmp_path):
-    sizes = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "num_local_experts": 2}
-    save_model(GptOssForCausalLM(GptOssConfig(**sizes, **heads)), tmp_path)
-    with pytest.raises(UserError, match="'gpt_oss' adds learned sinks to every softmax of its attention"):
-        known_model(spec(tmp_path))
 
 
 @pytest.mark.parametrize("special", [True, False])

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gguf
 import pytest
 import torch
 from tokenizers import Tokenizer
@@ -25,9 +24,9 @@ from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
 from softprior.prompt import Place
+from tests.assets.gguf_files import WORDS, write_gguf
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-WORDS = ["<unk>", "<s>", "</s>", "a", "b", "c", "ab", "abc"]
 
 
 def save_llama(folder: Path) -> Path:
@@ -60,47 +59,6 @@ def gguf_file(tmp_path: Path) -> Path:
     return write_gguf(tmp_path / "small.gguf")
 
 
-def write_gguf(path: Path, leave_out: str = "nothing", parts: int = 0, blocks: int = 1) -> Path:
-    """A random Llama of one block as a GGUF file, without the tensors of a name's start.
-
-    Args:
-        parts: how many files it says the model has; 0 to say nothing.
-        blocks: how many blocks it says the model has.
-    """
-    writer = gguf.GGUFWriter(path, "llama")
-    if parts:
-        writer.add_uint16("split.count", parts)
-    writer.add_context_length(32)
-    writer.add_embedding_length(8)
-    writer.add_block_count(blocks)
-    writer.add_feed_forward_length(16)
-    writer.add_head_count(2)
-    writer.add_head_count_kv(2)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_vocab_size(len(WORDS))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(WORDS)
-    writer.add_token_types([3, 3, 3, 1, 1, 1, 1, 1])
-    writer.add_token_merges(["a b", "ab c"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    generator = torch.Generator().manual_seed(0)
-    wide, narrow = (16, 8), (8, 16)
-    shapes = {"token_embd": (len(WORDS), 8), "output_norm": (8,), "output": (len(WORDS), 8)}
-    shapes |= {f"blk.0.{name}": (8, 8) for name in ("attn_q", "attn_k", "attn_v", "attn_output")}
-    shapes |= {f"blk.0.{name}": (8,) for name in ("attn_norm", "ffn_norm")}
-    shapes |= {"blk.0.ffn_gate": wide, "blk.0.ffn_up": wide, "blk.0.ffn_down": narrow}
-    for name, shape in shapes.items():
-        if not name.startswith(leave_out):
-            writer.add_tensor(f"{name}.weight", torch.randn(shape, generator=generator).numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
 def test_a_folder_is_used_where_it_stands(llama: Path) -> None:
     spec = ModelSpec(id=str(llama))
     model = resolve_model(spec)
@@ -121,8 +79,12 @@ def test_a_fingerprint_follows_the_bytes_not_the_place(llama: Path, tmp_path: Pa
 
 def test_a_gguf_file_is_converted_once(gguf_file: Path) -> None:
     spec = ModelSpec(id=str(gguf_file))
+    known = known_model(spec)
     model = resolve_model(spec)
-    assert model.fingerprint == known_model(spec).fingerprint
+    assert model.fingerprint == known.fingerprint
+    converted = known_model(ModelSpec(id=str(model.folder)))
+    assert known.shape == converted.shape == Shape(1, "decoder", 8, 4, 32, len(WORDS))
+    assert known.parameters == converted.parameters
     loaded = AutoModelForCausalLM.from_pretrained(model.folder)
     original = AutoModelForCausalLM.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name)
     assert loaded.dtype == torch.float32

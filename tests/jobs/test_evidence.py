@@ -16,17 +16,19 @@ from scipy.stats import wilcoxon
 from analysis.findings.claims import JUDGED
 from analysis.findings.judging import judge
 from analysis.findings.simulated import KEEP, PREFIX, SOFT, Truth, simulated
+from analysis.findings.study import Study
 from analysis.inference.permutation import least_p
+from jobs.beginnings import tell_beginning
 from jobs.evidence import claim_tests, evidence
-from jobs.study import _announce
+from jobs.expected import expected
 from softprior.assets.models import KnownModel, known_model
 from softprior.inputs.specs import ModelSpec
 from softprior.inputs.study_files import load_grid
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record
 from softprior.studies.components import Components
+from softprior.studies.grid import Grid
 from softprior.studies.plan import Plan, plan_study
-from softprior.studies.runner import work_of
 from tests.builders import Finished, study_file
 
 BESIDE = ("words", "near-tokens")
@@ -35,6 +37,10 @@ BESIDE = ("words", "near-tokens")
 
 def planned(folder: Path, **changes: Any) -> Plan:
     return plan_study(load_grid(study_file(folder / "small.yaml", **changes)))
+
+
+def results(plan: Plan) -> Study:
+    return expected(plan.trials, plan.components, plan.model.shape)
 
 
 def lines(plan: Plan, folder: Path) -> list[str]:
@@ -63,7 +69,7 @@ def test_a_plan_has_the_tests_that_its_findings_make(truth: Truth, model: KnownM
     plan: Any = SimpleNamespace(trials=trials, components=Components.of(trials), model=model)
     claims = [judged for judged in JUDGED if judged.claim.name not in (*BESIDE, "forgetting")]
     made = Counter((f.claim.name, f.where) for f in judge(study, claims) for _ in f.comparisons)
-    found = claim_tests(plan, claims)
+    found = claim_tests(results(plan), claims)
     # A finding of equality compares all pairs, and tests them together and each with the first.
     equal = {"quality", "between", "cut-or-keep"}
     assert Counter((t.claim, t.where) for t in found if t.claim not in equal) == Counter(
@@ -82,7 +88,7 @@ def test_the_tests_of_a_small_study_by_hand(tmp_path: Path) -> None:
         training={"steps": 8, "batch": 8, "curve": 4},
         evaluation={"also": [{"language": {"data": str(text), "length": 24}}]},
     )
-    found = Counter(test.claim for test in claim_tests(plan, JUDGED))
+    found = Counter(test.claim for test in claim_tests(results(plan), JUDGED))
     assert found == {"memory": 1, "collapse": 6, "quality": 2, "speed": 1, "forgetting": 1}
 
 
@@ -99,7 +105,7 @@ def test_claims_on_probes_count_where_prompts_are_probed(tmp_path: Path) -> None
             evaluation={"examples": 10, "probes": probes, "twin": True},
         )
         known = [judged for judged in JUDGED if judged.claim.name in BESIDE]
-        tests = claim_tests(plan, known)
+        tests = claim_tests(results(plan), known)
         assert all("soft" in test.where or method for test in tests)
         return Counter(test.claim for test in tests)
 
@@ -115,7 +121,7 @@ def test_claims_on_probes_count_where_prompts_are_probed(tmp_path: Path) -> None
 def test_the_line_is_holms_best(tmp_path: Path) -> None:
     """Nine flips and one test of equality, which may have any p, and then costs the others nothing."""
     plan = planned(tmp_path, seeds=list(range(7)), training={"steps": 8, "batch": 8, "curve": 4})
-    assert len(claim_tests(plan, JUDGED)) == 10
+    assert len(claim_tests(results(plan), JUDGED)) == 10
     best = 9 * 2 / 2**7
     assert lines(plan, tmp_path) == [
         "7 seeds: comparing two priors can give p = 0.016 at best",
@@ -159,7 +165,8 @@ def test_a_study_that_goes_on_counts_all_its_seeds(finished_study: Finished, tmp
     """One of its seeds is finished, five are left."""
     folder, plan = finished_study.copy(tmp_path), planned(tmp_path, seeds=list(range(6)))
     console = Console(width=200, record=True, file=io.StringIO())
-    _announce(console, plan, work_of(plan, folder, again=False), str(folder.root.parent))
+    grid = Grid(*plan)
+    tell_beginning(console, grid, grid.look(folder, again=False), folder)
     said = console.export_text()
     assert "study small: 3 of 13 trials are finished already" in said
     assert "study small: 10 trials on tiny" in said

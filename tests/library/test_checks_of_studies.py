@@ -106,7 +106,7 @@ def test_a_fault_is_an_exit_status(tmp_path: Path, finished_study: Finished) -> 
 
     def told() -> tuple[int, str]:
         console = Console(file=io.StringIO(), width=200)
-        return tell_end(console, plan, work, Results(folder.root)), console.file.getvalue()
+        return tell_end(console, Results(folder.root), work), console.file.getvalue()
 
     status, text = told()
     assert status == FINISHED

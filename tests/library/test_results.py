@@ -19,7 +19,7 @@ from softprior.results.examples import COLUMNS, load_examples, rows_of, save_exa
 from softprior.results.records import save_record
 from softprior.studies.plan import plan_study
 from softprior.studies.table import write_study, write_table
-from softprior.training.also import lacking
+from softprior.training.extension import lacking
 from tests.builders import SUMS, Finished, study_file
 
 
@@ -133,7 +133,7 @@ def test_other_tasks_are_those_that_the_study_names_now(tmp_path: Path, finished
     evaluation = {"examples": 10, "generate": 4, "also": also}
     write_study(folder, plan_study(load_grid(study_file(tmp_path / "m.yaml", evaluation=evaluation))))
     found = Results(folder.root).records[trial]
-    assert [lost.task.params["train_examples"] for lost in lacking(found)] == [190], "and not its own"
+    assert [lost.wanted.params["train_examples"] for lost in lacking(found)] == [190], "and not its own"
     assert found.id == trial == found.spec.id
 
 

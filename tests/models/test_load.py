@@ -11,7 +11,6 @@ from transformers import (
     BloomConfig,
     DiffLlamaConfig,
     FalconConfig,
-    GptOssConfig,
     JambaConfig,
     MambaConfig,
     OPTConfig,
@@ -61,7 +60,6 @@ FOREIGN = {
     "bloom, attention past the interface": BloomConfig(
         vocab_size=97, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.3
     ),
-    "gpt_oss, sinks beside the keys": GptOssConfig(**SIZES, **HEADS, num_local_experts=2),
     "qwen2_moe, a sliding window in the masks alone": Qwen2MoeConfig(
         **SIZES,
         num_attention_heads=4,
@@ -161,14 +159,6 @@ def test_a_family_that_cannot_be_packed_is_turned_away_in_one_sentence(family):
     with pytest.raises(UserError, match=r"^the model family '\w+' .* choose .* model$") as refused:
         verify_packing(network, LocalLM(network, "weights"))
     assert ". " not in str(refused.value)
-
-
-def test_the_reason_is_named_where_attention_has_sinks():
-    network = AutoModelForCausalLM.from_config(
-        FOREIGN["gpt_oss, sinks beside the keys"], attn_implementation=ATTENTION
-    )
-    with pytest.raises(UserError, match=r"'gpt_oss' .* attention has learned sinks in its softmax: packed"):
-        verify_packing(network, LocalLM(network, "weights"))
 
 
 @pytest.mark.parametrize(("number", "dtype"), [(float("nan"), "float32"), (1e6, "float16")])

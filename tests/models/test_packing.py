@@ -120,7 +120,7 @@ def test_decoding_steps_give_what_one_pass_over_the_longer_rows_gives(lengths, f
 
 
 @pytest.mark.parametrize(
-    "beside", [{"attention_mask": torch.zeros(1)}, {"dropout": 0.1}, {"s_aux": object()}]
+    "beside", [{"attention_mask": torch.zeros(1)}, {"dropout": 0.1}, {"position_bias": object()}]
 )
 def test_what_packed_attention_does_not_have_is_never_ignored(beside):
     block = torch.nn.Module()

@@ -11,10 +11,11 @@ from jobs import study as command
 from softprior.results.folder import StudyFolder
 from softprior.results.provenance import SOURCES
 from softprior.results.records import Record, load_records, save_record
-from softprior.studies import runner
+from softprior.studies import grid
 from softprior.studies.again import of_other_code, reused_note, set_aside, settle
 from softprior.studies.cluster import Cluster
-from softprior.studies.runner import InterruptedStudyError, run_study
+from softprior.studies.grid import Grid
+from softprior.studies.runner import InterruptedStudyError
 from softprior.studies.worker import failed
 from tests.builders import Finished
 
@@ -94,18 +95,18 @@ def test_only_trials_of_other_code_run_again(
         if len(trials) > 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "run_trials", run_trials)
+    monkeypatch.setattr(grid, "run_trials", run_trials)
     plan = finished_study.plan
     with pytest.raises(InterruptedStudyError):
-        run_study(plan, folder, again=True)
+        Grid(*plan).run(folder, again=True)
     untouched = next(trial for trial in others(finished_study) if trial != ran[0])
     after = contents(folder)
     assert {n: c for n, c in after.items() if ran[0] not in n} == {
         n: c for n, c in before.items() if ran[0] not in n
     }
-    run_study(plan, folder)
+    Grid(*plan).run(folder)
     assert len(ran) == 1, "without the option nothing runs"
-    records = run_study(plan, folder, again=True)
+    records = Grid(*plan).run(folder, again=True)
     assert ran == [ran[0], untouched]
     assert of_other_code(records.values()) == []
     assert contents(folder.earlier) == {}

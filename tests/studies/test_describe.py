@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from jobs.beginnings import FEW
 from softprior.activations.texts import TaskTexts
 from softprior.assets.models import known_model
 from softprior.inputs.specs import ModelSpec, ResourcesSpec
@@ -24,9 +25,9 @@ from softprior.priors.domain import SAMPLE
 from softprior.prompt import Place, Shape
 from softprior.results.records import load_records
 from softprior.statistics.store import SiteStatistics, save_statistics
-from softprior.studies.describe import FEW, at_hand, closing_notes, data_notes, describe
+from softprior.studies.describe import at_hand, closing_notes, data_notes, describe
 from softprior.studies.estimate import total_cost, trials_at_once
-from softprior.studies.fits import fits
+from softprior.studies.fits import Fits, fits
 from softprior.studies.plan import Plan, plan_study
 from softprior.tasks import TASKS, Squad
 from softprior.training.threads import CORE_FLOPS
@@ -51,6 +52,10 @@ def plan(tmp_path: Path):
 def line(plan: Plan, start: str) -> str:
     (found,) = [line.strip() for line in describe(plan) if line.strip().startswith(start)]
     return found
+
+
+def needed(plan: Plan) -> Fits:
+    return fits(plan.trials, plan.components, plan.model.shape)
 
 
 @pytest.mark.parametrize(
@@ -112,26 +117,26 @@ def test_time_falls_with_the_trials_at_once(plan):
 
 
 def test_a_study_of_blind_priors_fits_what_radii_are_measured_in(plan):
-    found = fits(plan(priors=["isotropic"]))
+    found = needed(plan(priors=["isotropic"]))
     assert (found.priors, found.number, found.tokens) == ((), 1, 1024)
     assert found.flops == 2 * 128**2 * 3 * 1024
-    assert fits(plan(methods=["none"])).number == 0
+    assert needed(plan(methods=["none"])).number == 0
     assert not [text for text in describe(plan(methods=["none"]), False) if "not counted: " in text]
 
 
 def test_equal_fits_count_once_and_others_by_what_they_are_fitted_to(plan):
     exclusion = {"exclusion": {"quantile": 0.9}}
-    assert fits(plan(priors=["fitted", exclusion, "isotropic"])).number == 1
-    assert fits(plan(priors=["fitted", exclusion, "isotropic"])).priors == ("fitted", "exclusion")
-    assert fits(plan(priors=["interpolation"])).number == 3  # two halves, and the whole for radii
-    assert fits(plan(priors=[{"vae": {"steps": 5}}, {"vae": {"steps": 6}}])).number == 3
+    assert needed(plan(priors=["fitted", exclusion, "isotropic"])).number == 1
+    assert needed(plan(priors=["fitted", exclusion, "isotropic"])).priors == ("fitted", "exclusion")
+    assert needed(plan(priors=["interpolation"])).number == 3  # two halves, and the whole for radii
+    assert needed(plan(priors=[{"vae": {"steps": 5}}, {"vae": {"steps": 6}}])).number == 3
     # Keys and values of four blocks, which the mixture's part at block 0 is fitted to as well.
     prefix = {"methods": [{"prefix": {"tokens": 2}}]}
-    assert fits(plan(priors=["fitted"], **prefix)).number == 8
+    assert needed(plan(priors=["fitted"], **prefix)).number == 8
     by_place = {
         "by_place": {"default": "isotropic", "blocks": {0: {"mixture": {"priors": ["vae", "zeros"]}}}}
     }
-    found = fits(plan(priors=[by_place], **prefix))
+    found = needed(plan(priors=[by_place], **prefix))
     assert (found.priors, found.number) == (("mixture",), 10)
 
 

@@ -16,8 +16,9 @@ from softprior.results.records import Record, Score, StepPoint, TaskScore, load_
 from softprior.studies.tune_events import Events
 from softprior.studies.worker import EVENTS
 from softprior.tasks import TASKS
-from softprior.training.also import fingerprint, lacking
+from softprior.training.also import fingerprint
 from softprior.training.events import Event, Failed, Notice, Phase, Step
+from softprior.training.extension import lacking
 from tests.builders import SUMS, trial
 
 RAISED = "Failure # 1 (occurred at noon)\nTraceback (most recent call last):\n  File ...\nOSError: no\n"
@@ -160,7 +161,7 @@ def test_a_process_that_dies_as_it_measures_another_task_leaves_the_reason(finis
     assert attempts.heard.records == [found]
     assert found.model_copy(update={"also": (), "spec": record.spec}) == record
     (lost,) = lacking(found)
-    assert lost.task == other
+    assert lost.wanted == other
     assert lost.reason.startswith("its process died (step 6, test on arithmetic), once, perhaps for lack")
 
 

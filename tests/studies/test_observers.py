@@ -42,7 +42,7 @@ def test_all_are_closed_in_order_with_kept_and_new_records(
     observers = [Notes("a", heard, fails=True), Notes("b", heard)]
 
     def broken_off() -> None:
-        with listening(lambda _: observers, finished_study.plan, work, folder, threading.Event()) as run:
+        with listening(lambda _: observers, work, folder, threading.Event()) as run:
             save_record(folder.record(new), finished_study.records[new])
             run.metrics = {"lowest": 1.0}
             raise RuntimeError("the run broke off")
@@ -60,7 +60,7 @@ def test_records_that_cannot_be_read_or_are_anothers_close_observers_too(
     finished_study: Finished, work: Work, tmp_path, damaged: bool
 ) -> None:
     folder, heard, lost = StudyFolder(tmp_path), [], threading.Event()
-    with listening(lambda _: [Notes("a", heard)], finished_study.plan, work, folder, lost):
+    with listening(lambda _: [Notes("a", heard)], work, folder, lost):
         if damaged:
             folder.records.mkdir()
             folder.record(work.missing[0].id).write_text("no JSON")

@@ -9,13 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from softprior.errors import UserError
+from softprior.inputs.specs import TrialSpec
 from softprior.inputs.study_files import load_grid
 from softprior.library.results import Results
 from softprior.results.records import Record, Score, TaskScore, save_record
 from softprior.studies.describe import closing_notes, extending
 from softprior.studies.estimate import total_cost
+from softprior.studies.grid import Grid
 from softprior.studies.plan import Plan, plan_study
-from softprior.studies.runner import work_of
 from softprior.studies.table import write_study, write_table
 from softprior.tracking.contents import once
 from softprior.training.also import current
@@ -47,6 +48,10 @@ def scored(record: Record, plan: Plan, **losses: float) -> Record:
     return record.model_copy(update={"also": tuple(also)})
 
 
+def finished(trial: TrialSpec) -> Record:
+    return Record(id=trial.id, label="", spec=trial, status="finished")
+
+
 def test_trials_keep_their_ids_and_the_plan_counts_the_work(tmp_path: Path) -> None:
     plain, more = planned(tmp_path), planned(tmp_path, also=OTHERS)
     assert [trial.id for trial in more.trials] == [trial.id for trial in plain.trials]
@@ -56,7 +61,7 @@ def test_trials_keep_their_ids_and_the_plan_counts_the_work(tmp_path: Path) -> N
     assert other.evaluated - one.evaluated == 3 * 2 * (10 * 28 + 10 * 28 + 4 * (28 + 2))
     assert (
         "3 finished trials measured on arithmetic(modules=[mul]), arithmetic(modules=[add_or_sub]) too"
-        in extending(more.trials, more.components)
+        in extending(map(finished, more.trials), more.components)
     )
 
 
@@ -89,17 +94,21 @@ def test_finished_trials_are_extended_and_nothing_else_runs(tmp_path: Path, fini
     folder = finished_study.copy(tmp_path)
     plan = planned(tmp_path, also=OTHERS)
     ids = tuple(trial.id for trial in plan.trials)
-    work = work_of(plan, folder, again=False)
+    work = Grid(*plan).look(folder, again=False)
     assert (set(work.extended), work.new, work.missing) == (set(ids), (), plan.trials)
     first, second, third = (finished_study.records[i] for i in ids)
     save_record(folder.record(first.id), scored(first, plan, mul=1.0, add_or_sub=2.0))
     save_record(folder.record(second.id), scored(second, plan, mul=1.0))
     folder.record(third.id).unlink()
-    work = work_of(plan, folder, again=False)
+    work = Grid(*plan).look(folder, again=False)
     assert set(work.extended) == {second.id}
     assert set(work.kept) == {first.id}
     assert [trial.id for trial in work.new] == [third.id]
-    assert not work_of(planned(tmp_path), folder, again=False).extended
+    assert extending(work.extended.values(), plan.components) == (
+        "1 finished trial measured on arithmetic(modules=[add_or_sub]) too, from the saved posteriors: "
+        "at most 680 positions"
+    ), "what it has already is neither named nor counted"
+    assert not Grid(*planned(tmp_path)).look(folder, again=False).extended
 
 
 def test_columns_have_every_other_task_and_its_baseline(tmp_path: Path, finished_study: Finished) -> None:

@@ -20,12 +20,11 @@ from softprior.inputs.study_files import load_grid
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, load_records
 from softprior.studies.describe import running
+from softprior.studies.hosts import host_of, replicas
 from softprior.studies.placement import (
     concurrent,
-    host_of,
     logical_cpus,
     placed_model,
-    replicas,
     require_room,
     trial_resources,
     trial_threads,
@@ -49,6 +48,10 @@ SHARED = {"hosts": "shared", "cpus": 1}
 
 def study(path: Path, *overrides: str, **changes: Any) -> Any:
     return load_grid(study_file(path / "study.yaml", **changes), overrides)
+
+
+def placed(spec: StudySpec) -> ModelSpec:
+    return placed_model(spec.model, spec.resources, spec.placement)
 
 
 def test_placement_is_no_part_of_a_trials_identity(tmp_path):
@@ -86,13 +89,11 @@ def test_trials_become_light_clients(tmp_path):
     assert (trial_threads(resources, both), concurrent(resources, both)) == (1, 8)
     assert concurrent(ResourcesSpec(concurrent=3), both) == 3
     assert study(tmp_path, model="tiny").model.device == "auto"
-    assert placed_model(study(tmp_path, model="tiny", resources={"gpus": 1})).device == "auto"
+    assert placed(study(tmp_path, model="tiny", resources={"gpus": 1})).device == "auto"
     # A GPU of trials that do not use any is not for the model.
-    assert (
-        placed_model(study(tmp_path, model="tiny", resources={"gpus": 1}, placement=SHARED)).device == "cpu"
-    )
+    assert placed(study(tmp_path, model="tiny", resources={"gpus": 1}, placement=SHARED)).device == "cpu"
     gpu = {**SHARED, "gpus": 1}
-    assert placed_model(study(tmp_path, model="tiny", placement=gpu)).device == "auto"
+    assert placed(study(tmp_path, model="tiny", placement=gpu)).device == "auto"
 
 
 def test_a_cluster_without_room_is_said_before_anything_waits():
@@ -197,8 +198,8 @@ def test_a_search_shares_one_copy_and_stops_trials_on_it(tmp_path, monkeypatch):
     served: list[Any] = []
 
     @contextmanager
-    def watched(study: StudySpec, *others: Any) -> Iterator[Any]:
-        with replicas(study, *others) as shared:
+    def watched(*given: Any) -> Iterator[Any]:
+        with replicas(*given) as shared:
             yield shared
             served.extend(ray.get([replica.served.remote() for replica in shared.host._replicas]))
 

@@ -14,19 +14,19 @@ from jobs.endings import _study
 from jobs.exits import FAILED, FINISHED
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry
+from softprior.inputs.specs import TrialSpec
 from softprior.inputs.study_files import load_grid
 from softprior.library.results import Results
 from softprior.results.probed import Probed, Projection, Removal
 from softprior.results.records import Record, TaskScore, save_record
 from softprior.studies.describe import closing_notes, extending
 from softprior.studies.estimate import total_cost
+from softprior.studies.grid import Grid
 from softprior.studies.plan import Plan, plan_study
-from softprior.studies.runner import work_of
 from softprior.studies.table import write_study, write_table
 from softprior.tracking.contents import once
-from softprior.training.also import NEVER
-from softprior.training.extension import left_out, not_extended, whole
-from softprior.training.probes import ALONE, ELSEWHERE, lacking, not_probed
+from softprior.training.extension import NEVER, lacking, left_out, not_extended
+from softprior.training.probes import ALONE, ELSEWHERE
 from tests.builders import Finished, study_file
 
 REMOVAL = Removal(
@@ -58,6 +58,10 @@ def probed(record: Record, **found: Removal | Projection) -> Record:
     return record.model_copy(update={"probes": tuple(probes)})
 
 
+def finished(trial: TrialSpec) -> Record:
+    return Record(id=trial.id, label="", spec=trial, status="finished")
+
+
 def test_trials_keep_their_ids_and_the_plan_counts_the_work(tmp_path: Path) -> None:
     plain, more = planned(tmp_path), planned(tmp_path, ["removal", "projection"])
     assert [trial.id for trial in more.trials] == [trial.id for trial in plain.trials]
@@ -69,7 +73,7 @@ def test_trials_keep_their_ids_and_the_plan_counts_the_work(tmp_path: Path) -> N
     # With the trained prompt, with its sample and without; no text goes forward for the nearest tokens.
     attended = total_cost(looked.trials, looked.components)
     assert attended.evaluated - one.evaluated == 2 * 10 * 20 * 3
-    line = extending(more.trials, more.components)
+    line = extending(map(finished, more.trials), more.components)
     assert line.startswith(
         "3 finished trials probed (removal, projection), from the saved posteriors: at most"
     )
@@ -80,7 +84,8 @@ def test_finished_proposals_between_the_ends_of_a_search_are_counted(tmp_path: P
     methods = [planned(tmp_path, methods=[{"soft": {"tokens": n}}]).trials[1].method for n in (4, 5)]
     known, between = (plan.trials[1].model_copy(update={"method": method}) for method in methods)
     assert between.method.canonical() not in plan.components.methods
-    assert extending([between], plan.components) == extending([known], plan.components)
+    one, other = (extending([finished(trial)], plan.components) for trial in (between, known))
+    assert one == other
 
 
 def test_a_probe_named_twice_gets_a_note_and_counts_once(tmp_path: Path) -> None:
@@ -129,14 +134,15 @@ def test_methods_that_are_left_out_are_named(tmp_path: Path) -> None:
 def test_finished_trials_are_probed_and_nothing_else_runs(tmp_path: Path, finished_study: Finished) -> None:
     folder, plan = finished_study.copy(tmp_path), planned(tmp_path, ["removal"])
     baseline, *trained = (trial.id for trial in plan.trials)
-    work = work_of(plan, folder, again=False)
+    work = Grid(*plan).look(folder, again=False)
     assert (list(work.extended), work.new, set(work.kept)) == (trained, (), {baseline})
     assert all(record.spec.evaluation.probes == ("removal",) for record in work.extended.values())
     save_record(folder.record(trained[0]), probed(finished_study.records[trained[0]], removal=REMOVAL))
-    assert list(work_of(plan, folder, again=False).extended) == [trained[1]]
+    work = Grid(*plan).look(folder, again=False)
+    assert list(work.extended) == [trained[1]]
     more = planned(tmp_path, ["projection", "removal"])
-    assert list(work_of(more, folder, again=False).extended) == trained
-    assert not work_of(planned(tmp_path), folder, again=False).extended
+    assert list(Grid(*more).look(folder, again=False).extended) == trained
+    assert not Grid(*planned(tmp_path)).look(folder, again=False).extended
 
 
 def test_tables_and_mlflow_have_the_numbers(tmp_path: Path, finished_study: Finished) -> None:
@@ -169,12 +175,12 @@ def test_what_was_not_probed_is_told_once(tmp_path: Path, finished_study: Finish
         "2 trials not probed (removal), the first arithmetic · soft · isotropic · 0.05 · seed 0: there is no "
         "posterior file p"
     )
-    assert [whole(record) for record in records] == [True, False, False]
+    assert [bool(lacking(record)) for record in records] == [False, True, True]
     assert [lost.reason for record in asked for lost in lacking(record)] == [NEVER] * 4
     removed = [r.model_copy(update={"spec": finished_study.records[r.id].spec}) for r in records]
     assert not closing_notes(removed)
-    assert all(map(whole, removed))
-    again = not_probed(planned(tmp_path, ["projection"]).trials[1], records[1], "no room")
+    assert not any(map(lacking, removed))
+    again = not_extended(planned(tmp_path, ["projection"]).trials[1], records[1], "no room")
     assert again.probes == (skipped,), "the reason went with the probe"
 
 

@@ -24,12 +24,12 @@ from softprior.results.posteriors import load_posterior
 from softprior.results.records import load_record
 from softprior.studies.describe import describe
 from softprior.studies.estimate import total_cost
+from softprior.studies.grid import Grid
 from softprior.studies.plan import Plan, plan_study
-from softprior.studies.runner import work_of
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.spec import load
 from softprior.studies.table import write_study, write_table
-from softprior.training.twins import TWIN, moved, twins_of
+from softprior.training.twins import SHARE, moved, twins_of
 from tests.builders import Finished, run, study_file, trial
 
 AT = Place(0)
@@ -50,7 +50,7 @@ def test_the_first_seed_of_each_setting_has_a_twin_and_no_other_id_changes(tmp_p
     for twin in twins:
         original = next(one for one in plain.trials if one.id == twin.original)
         assert twin.model_copy(update={"twin": None}) == original, "they differ in the move alone"
-        assert twin.twin == TWIN == 1e-6
+        assert twin.twin == SHARE == 1e-6
     assert total_cost(twins, more.components).trained * 3 == total_cost(plain.trials, more.components).trained
 
 
@@ -130,7 +130,7 @@ def test_a_finished_study_runs_its_twins_only_and_keeps_them_when_they_are_turne
 ) -> None:
     folder = finished_study.copy(tmp_path)
     plan = twinned_study.plan
-    work = work_of(plan, folder, again=False)
+    work = Grid(*plan).look(folder, again=False)
     assert [one.original for one in work.new] == [
         one.id for one in plan.trials if one.seed is not None and not one.twin
     ]
@@ -139,8 +139,8 @@ def test_a_finished_study_runs_its_twins_only_and_keeps_them_when_they_are_turne
     folder = twinned_study.copy(tmp_path / "off")
     twins = [one.id for one in plan.trials if one.twin]
     before = {one: folder.record(one).read_bytes() for one in twins}
-    assert not work_of(plan, folder, again=False).missing
-    assert not work_of(finished_study.plan, folder, again=False).missing
+    assert not Grid(*plan).look(folder, again=False).missing
+    assert not Grid(*finished_study.plan).look(folder, again=False).missing
     write_study(folder, finished_study.plan)
     write_table(folder, finished_study.plan, finished_study.records)
     assert {one: folder.record(one).read_bytes() for one in twins} == before

@@ -17,7 +17,9 @@ from softprior.results.posteriors import load_posterior
 from softprior.results.records import Record, load_record
 from softprior.tasks import TASKS
 from softprior.tasks.prepare import prepare
-from softprior.training.also import current, lacking, missing, not_extended, other_tasks
+from softprior.training import extension
+from softprior.training.also import current, missing, other_tasks
+from softprior.training.extension import lacking, not_extended
 from softprior.training.trial import Trial
 from tests.builders import SUMS, run, tiny, trial
 
@@ -58,7 +60,7 @@ def extend(spec: TrialSpec, folder: StudyFolder) -> Record:
     """What a worker does with a trial that has its record."""
     loaded = tiny()
     one = Trial(spec, loaded.host, loaded.tokenizer, loaded.fingerprint, folder, lambda _: None)
-    return one.others.extend(load_record(folder.record(spec.id)), folder, lambda _: None)
+    return extension.extend(one, load_record(folder.record(spec.id)), lambda _: None)
 
 
 def contents(folder: StudyFolder, record: Record) -> dict[str, list[object]]:
@@ -137,7 +139,7 @@ def test_a_reason_goes_with_its_task_and_a_score_with_its_data(measured: Measure
     stale = scored.model_copy(update={"also": changed})
     assert missing(both, stale, current([both])) == (sums, words)
     stale = not_extended(both, stale, "its process died")
-    assert [lost.task for lost in lacking(stale)] == [sums, words]
+    assert [lost.wanted for lost in lacking(stale)] == [sums, words]
     gone = words.model_copy(update={"params": {**words.params, "data": str(tmp_path / "gone")}})
     kept = scored.also[1].model_copy(update={"task": gone})
     lost = not_extended(with_others(trial(), gone), scored.model_copy(update={"also": (kept,)}), "no file")

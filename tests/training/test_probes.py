@@ -302,9 +302,9 @@ def test_a_finished_trial_is_probed_from_its_posterior_as_if_at_its_end(
     for count in (1, 2):
         wanted = probed(spec, *BOTH[:count])
         assert unprobed(wanted, record) == BOTH[count - 1 : count]
-        assert extension.lacks(wanted, record, current([wanted]))
+        assert extension.lasting(extension.due(wanted, record, current([wanted])))
         record = extend(wanted, folder)
-        assert not extension.lacks(wanted, record, current([wanted]))
+        assert not extension.lasting(extension.due(wanted, record, current([wanted])))
         assert load_record(folder.record(record.id)) == record
     assert record.probes == soft_prompt.record.probes[:2]
     assert record.test == soft_prompt.record.test

@@ -200,16 +200,11 @@ def _read(
         UserError: a worker cannot start, or the results folder cannot be written.
     """
     import ray
-    from ray.data import ActorPoolStrategy, DataContext
+    from ray.data import ActorPoolStrategy
 
     from softprior.activations.worker import Worker
 
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    for handler in logging.getLogger("ray.data").handlers:
-        if type(handler) is not logging.NullHandler:
-            handler.setLevel(logging.CRITICAL)  # what there is to say, the summary says
+    _silence()
     spec = plan.spec
     model = spec.model
     if model.device == "auto" and not spec.resources.gpus:
@@ -251,6 +246,18 @@ def _read(
             kind = "" if isinstance(error, ray.exceptions.RayTaskError) else f"{type(error).__name__}: "
             lost = f"{LOST} ({kind}{_last_line(error)})"
     return failed, lost
+
+
+def _silence() -> None:
+    """Keeps Ray Data from printing: what there is to say, the summary says."""
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    for handler in logging.getLogger("ray.data").handlers:
+        if type(handler) is not logging.NullHandler:
+            handler.setLevel(logging.CRITICAL)
 
 
 def _last_line(error: BaseException) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import stat
 import tarfile
 import zipfile
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import IO, TypeAlias
@@ -45,6 +46,27 @@ def extract(archive: Path, members: tuple[str, ...], folder: Path) -> None:
     raise UserError(
         f"{archive.name} has no member '{next(iter(targets))}'; the catalogue entry does not match this file"
     )
+
+
+def join(parts: Sequence[Path], target: Path, sha256: str) -> None:
+    """Writes one file of its parts, which are removed.
+
+    Raises:
+        UserError: the result has another SHA-256 than it should have.
+    """
+    with target.open("w+b") as out:
+        for part in parts:
+            with part.open("rb") as content:
+                shutil.copyfileobj(content, out, 1 << 20)
+            part.unlink()
+        out.seek(0)
+        found = hashlib.file_digest(out, "sha256").hexdigest()
+    if found != sha256:
+        target.unlink()
+        raise UserError(
+            f"{target.name}, joined from {len(parts)} parts, has the sha256 {found} and not {sha256}; it was "
+            "removed, as the catalogue entry does not match these parts"
+        )
 
 
 def _file_name(member: str, archive: Path) -> str:

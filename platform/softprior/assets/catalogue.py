@@ -39,6 +39,46 @@ class RegistryFile(Spec):
             raise ValueError(f"the file '{self.filename}' does not belong to {self.project} {self.version}")
         return self
 
+    @property
+    def files(self) -> tuple[RegistryFile, ...]:
+        """What is fetched."""
+        return (self,)
+
+
+class JoinedFile(Spec):
+    """One file whose parts are members of several files of a package registry.
+
+    Attributes:
+        filename: name of the joined file.
+        sha256: of the joined file, as its publisher states it.
+        files: one for each part, in order.
+    """
+
+    kind: Literal["joined"]
+    filename: Annotated[str, Field(pattern=r"^[^/\\]+$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    files: Annotated[tuple[RegistryFile, ...], Field(min_length=2)]
+
+
+class Terms(Spec):
+    """Terms of use that go with an asset, which are more than a licence's name says.
+
+    Attributes:
+        name: what they are called.
+        address: where their publisher states them.
+        source: the file of a package registry that carries their text.
+        member: the text in it, which is kept beside the asset.
+    """
+
+    name: str
+    address: str
+    source: RegistryFile
+    member: str
+
+    def sentence(self, id: str) -> str:
+        """That an asset is used under these terms."""
+        return f"{id}: its use is subject to the {self.name} ({self.address})"
+
 
 class PackageFolder(Spec):
     """A folder that is shipped inside the softprior package.
@@ -97,20 +137,29 @@ class Asset(Sizes):
         about: what it is, in a sentence or two.
         licence: of the asset itself, not of the package that carries it.
         source: where it comes from.
-        members: what is extracted from an archive; everything else in it is ignored.
+        members: what is extracted from an archive; everything else in it is ignored. Of a joined file there
+            is one member for each of its files.
+        terms: shown wherever the asset is planned with or fetched; None where the licence says everything.
         end: the text of a model's end-of-sequence token.
+        reserved: number of a model's tokens that stand for no text.
     """
 
     about: str
     licence: str
-    source: Annotated[RegistryFile | PackageFolder | Generator | HubDataset, Field(discriminator="kind")]
+    source: Annotated[
+        RegistryFile | JoinedFile | PackageFolder | Generator | HubDataset, Field(discriminator="kind")
+    ]
     members: tuple[str, ...] = ()
+    terms: Terms | None = None
     end: str | None = None
+    reserved: int = 0
 
     @model_validator(mode="after")
     def _members_of_archives(self) -> Asset:
-        if bool(self.members) != isinstance(self.source, RegistryFile):
+        if bool(self.members) != isinstance(self.source, RegistryFile | JoinedFile):
             raise ValueError("members must be given for registry files, and only for them")
+        if isinstance(self.source, JoinedFile) and len(self.members) != len(self.source.files):
+            raise ValueError("a joined file must have one member for each of its files")
         return self
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from softprior.assets.catalogue import Sizes
 from softprior.assets.checkpoint import first, require_complete, require_content
 from softprior.assets.progress import say
-from softprior.assets.transformers_private import forget_quantisation, gguf_end, gguf_facts
+from softprior.assets.transformers_private import forget_quantisation, gguf_header
 from softprior.errors import UserError
 
 CONVERSION_VERSION = 1
@@ -28,10 +30,9 @@ def check_gguf(path: Path) -> None:
     """
     require_content(path)
     try:
-        facts, tensors = gguf_facts(path)
+        facts, tensors, end = gguf_header(path)
     except (ValueError, KeyError, OverflowError, MemoryError, struct.error) as error:
         raise _unreadable(path, error) from None
-    end = gguf_end(path)
     family, parts = facts["general.architecture"], facts.get("split.count", 0)
     if parts > 1:
         raise UserError(
@@ -49,6 +50,34 @@ def check_gguf(path: Path) -> None:
             f"{path} lacks {len(missing)} of its {len(wanted)} blocks ({first(missing)}); convert the model "
             "again"
         )
+
+
+def gguf_sizes(path: Path) -> Sizes:
+    """The sizes of the model in a GGUF file, from its header, as far as it states them.
+
+    Args:
+        path: a file that `check_gguf` accepts.
+    """
+    facts, shapes, _ = gguf_header(path)
+
+    def fact(name: str) -> int | None:
+        value = facts.get(f"{facts['general.architecture']}.{name}")
+        return value if type(value) is int else None  # a list where it differs by block
+
+    hidden, heads = fact("embedding_length"), fact("attention.head_count")
+    groups, each = fact("attention.head_count_kv") or heads, fact("attention.key_length")
+    if each is None and hidden is not None and heads:
+        each = hidden // heads
+    table = shapes.get("token_embd.weight")
+    return Sizes(
+        # Tables of rotary frequencies are no weights of the model.
+        parameters=sum(math.prod(shape) for name, shape in shapes.items() if not name.startswith("rope_")),
+        blocks=fact("block_count"),
+        hidden=hidden,
+        keys=groups * each if groups is not None and each is not None else None,
+        positions=fact("context_length"),
+        vocabulary=None if table is None else table[0],
+    )
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

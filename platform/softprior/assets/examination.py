@@ -21,7 +21,6 @@ from softprior.errors import UserError
 from softprior.inputs.labels import counted
 
 if TYPE_CHECKING:
-    from torch import nn
     from transformers import PreTrainedModel
 
 EXAMINATION_VERSION = 1
@@ -80,7 +79,6 @@ def _examined(checkpoint: Checkpoint) -> Examination:
         read_tokenizer(folder)
         note = f"the weights in {folder} can be checked only when they are loaded ({why(folder, error)})"
         return Examination((note,), sum(math.prod(tensor.shape) for tensor in tensors.values()))
-    _require_plain_attention(made, model)
     _require_plain_weights(checkpoint)
     require_complete(found, f"the model in {folder}")
     left = sorted(found["unexpected_keys"])
@@ -130,14 +128,6 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def _require_plain_attention(made: Architecture, model: nn.Module) -> None:
-    if any(name.endswith(".sinks") for name, _ in model.named_parameters()):
-        raise UserError(
-            f"the family '{made.config.model_type}' adds learned sinks to every softmax of its attention, "
-            "which packed attention does not compute; choose a decoder-only model without attention sinks"
-        )
 
 
 def _require_plain_weights(checkpoint: Checkpoint) -> None:

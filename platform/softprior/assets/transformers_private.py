@@ -5,8 +5,9 @@ None of it is promised to stay. `tests/test_private_parts.py` says which part an
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def attention_of(network: Any) -> Any:
@@ -14,27 +15,40 @@ def attention_of(network: Any) -> Any:
     return network.config._attn_implementation
 
 
-def gguf_facts(path: Path) -> tuple[dict[str, Any], Any]:
-    """The metadata of a GGUF file's header, and its tensors by name.
+class GgufHeader(NamedTuple):
+    """What a GGUF file says about its model in front of the weights.
+
+    Attributes:
+        facts: the metadata.
+        shapes: of the tensors by name, as torch has them.
+        end: where the last tensor ends, in bytes; None if a type of numbers is not known.
+    """
+
+    facts: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]]
+    end: int | None
+
+
+def gguf_header(path: Path) -> GgufHeader:
+    """The header of a GGUF file; no tensor is read.
 
     Raises:
         ValueError, KeyError, OverflowError, MemoryError, struct.error: the header is damaged.
     """
-    from transformers.integrations.gguf.reader import read_gguf_metadata
+    from gguf import GGML_QUANT_SIZES
+    from transformers.integrations.gguf import reader
 
-    facts, tensors = read_gguf_metadata(str(path))
-    return facts, tensors
-
-
-def gguf_end(path: Path) -> int | None:
-    """Where the last tensor of a GGUF file ends, in bytes; None if a type of numbers is not known."""
-    from transformers.integrations.gguf.reader import GgufHeader
-
-    try:
-        stored = GgufHeader.from_file(str(path))
-    except ValueError:
-        return None
-    return int(stored.data_start + max((part.offset + part.nbytes for part in stored.tensors), default=0))
+    content = reader._mapped(str(path))
+    facts, count, at = reader._read_metadata(content, str(path))
+    tensors, at = reader._read_tensor_table(content, count, at)
+    aligned = facts.get("general.alignment", 32)  # llama.cpp's default
+    start, end = -(-at // aligned) * aligned, 0
+    sizes = {int(kind): size for kind, size in GGML_QUANT_SIZES.items()}
+    known = all(kind in sizes for _, _, kind, _ in tensors)
+    for _, shape, kind, offset in tensors if known else ():
+        block, size = sizes[kind]
+        end = max(end, start + offset + math.prod(shape) // block * size)
+    return GgufHeader(facts, {name: shape for name, shape, _, _ in tensors}, end if known else None)
 
 
 def forget_quantisation(model: Any) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from softprior.inputs.entries import Entry, Shown
@@ -60,6 +60,25 @@ def axes(trials: Sequence[TrialSpec]) -> dict[str, Axes]:
             there = Axes(*there[:2], prior, own, trial.rate.label, str(trial.seed), twin)
         found[trial.id] = there
     return found
+
+
+def reshown(trial: TrialSpec, show: Callable[[str, Entry], Entry]) -> TrialSpec:
+    """A trial whose entries are shown in another way.
+
+    Args:
+        show: gives an entry as it is to be shown, from its field (`task`, `also`, `method`, `prior` or
+            `regularisers`) and itself.
+    """
+    also = tuple(show("also", entry) for entry in trial.evaluation.also)
+    return trial.model_copy(
+        update={
+            "evaluation": trial.evaluation.model_copy(update={"also": also}),
+            "task": show("task", trial.task),
+            "method": show("method", trial.method),
+            "prior": None if trial.prior is None else show("prior", trial.prior),
+            "regularisers": tuple(show("regularisers", term) for term in trial.regularisers),
+        }
+    )
 
 
 def labels(trials: Sequence[TrialSpec]) -> dict[str, str]:

@@ -2,22 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from softprior.inputs.specs import StudySpec
+from softprior.inputs.specs import StudySpec, TrialSpec
 from softprior.library.results import Results, Tracked
+from softprior.results.files import require_folder
 from softprior.results.folder import StudyFolder
-from softprior.results.storage import Location, results_folder
+from softprior.results.records import Record
+from softprior.results.storage import results_folder
 from softprior.studies.cluster import Cluster
 from softprior.studies.observers import Listen, Work, no_observers
 from softprior.studies.search.spec import SearchStudy, load
 from softprior.tracking.client import tracking_uri
 
 if TYPE_CHECKING:
-    from softprior.studies.plan import Plan
-    from softprior.studies.search.plan import SearchPlan
+    from softprior.assets.models import KnownModel
+    from softprior.studies.components import Components
     from softprior.training.events import Observer
+
+
+class Runnable(Protocol):
+    """A study that is planned and can run: a grid (`studies.grid.Grid`) or a search (`search.run.Searching`).
+
+    Attributes:
+        trials: all of a grid, or what a search has proposed so far.
+        notes: settings that have no effect and unrequested additions, one sentence each.
+        components: what its trials name.
+        model: what is known of the model.
+    """
+
+    @property
+    def study(self) -> StudySpec: ...
+    @property
+    def trials(self) -> tuple[TrialSpec, ...]: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+    @property
+    def components(self) -> Components: ...
+    @property
+    def model(self) -> KnownModel: ...
+
+    def described(self, trials: Sequence[TrialSpec], most: float = 0) -> list[str]:
+        """What is to run, in words, and what it costs.
+
+        Args:
+            trials: those of a grid that are to run.
+            most: trials of a grid that are listed one by one; for more there is one line per task and method.
+        """
+
+    def require_storage(self, folder: StudyFolder) -> None:
+        """Checks that what the study keeps outside its folder can be read and written.
+
+        Raises:
+            UserError: it cannot.
+        """
+
+    def look(self, folder: StudyFolder, again: bool) -> Work:
+        """What `run` would find: what is finished, and what would run; see `run`. Writes nothing.
+
+        Raises:
+            UserError: the study could not run there, or a file of it is damaged.
+        """
+
+    def run(self, folder: StudyFolder, listen: Listen, cluster: Cluster, again: bool) -> dict[str, Record]:
+        """Runs what is missing and returns the records of all trials, by id; see the function `run`."""
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a study leaves what it finds.
+
+    Attributes:
+        folder: of the study.
+        tracking: MLflow's address, a password in it included; None if nothing is sent there.
+    """
+
+    folder: StudyFolder
+    tracking: str | None = field(repr=False)
 
 
 def load_study(path: str | Path, *overrides: str) -> StudySpec | SearchStudy:
@@ -32,7 +96,7 @@ def load_study(path: str | Path, *overrides: str) -> StudySpec | SearchStudy:
     return load(Path(path), overrides)
 
 
-def plan(study: StudySpec | SearchStudy, where: str = "study") -> Plan | SearchPlan:
+def plan(study: StudySpec | SearchStudy, where: str = "study") -> Runnable:
     """The trials of a study, checked as far as they can be before anything runs.
 
     Args:
@@ -41,30 +105,32 @@ def plan(study: StudySpec | SearchStudy, where: str = "study") -> Plan | SearchP
     Raises:
         UserError: the study cannot run.
     """
+    if isinstance(study, SearchStudy):
+        from softprior.studies.search.run import Searching
+
+        return Searching(study, where)
+    from softprior.studies.grid import Grid
     from softprior.studies.plan import plan_study
-    from softprior.studies.search.plan import SearchPlan
 
-    return SearchPlan(study, where) if isinstance(study, SearchStudy) else plan_study(study, where)
+    return Grid(*plan_study(study, where))
 
 
-def look(planned: Plan | SearchPlan, results: str | Path = "results", *, again: bool = False) -> Work:
-    """What `run` would find in the results folder: what is finished, and what would run. Writes nothing.
+def destination(study: StudySpec, results: str | Path = "results") -> Destination:
+    """Where the results of a study are, or will be.
+
+    Args:
+        results: where study folders go: a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER.
 
     Raises:
-        UserError: the study could not run there, or a file of it is damaged.
+        UserError: results or MLflow cannot be where they should.
     """
-    from softprior.studies import runner
-    from softprior.studies.search import run as search_runner
-    from softprior.studies.search.plan import SearchPlan
-
-    folder = StudyFolder(results_folder(str(results)) / planned.study.name)
-    if isinstance(planned, SearchPlan):
-        return search_runner.work_of(planned, folder, again)
-    return runner.work_of(planned, folder, again)
+    at = results_folder(str(results))
+    require_folder(at / study.name)
+    return Destination(StudyFolder(at / study.name), tracking_uri(study.tracking, at))
 
 
 def run(
-    planned: Plan | SearchPlan,
+    planned: Runnable,
     results: str | Path = "results",
     *,
     listen: Listen = no_observers,
@@ -76,7 +142,7 @@ def run(
     Figures are drawn by `analysis.figures.illustrator`, which the command passes as an observer.
 
     Args:
-        results: where study folders go: a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER.
+        results: see `destination`.
         listen: makes observers; called after the folder is locked and the missing trials are known. MLflow is
             written beside them if the study asks for it.
         again: also reruns finished trials whose records were made by other code; a search starts over.
@@ -86,33 +152,24 @@ def run(
         UserError: the study cannot run here, or another process runs it.
         InterruptedStudyError: it was stopped, by Ctrl-C or another signal that raises KeyboardInterrupt.
     """
-    from softprior.studies.runner import run_study
-    from softprior.studies.search.plan import SearchPlan
     from softprior.tracking.mlflow_tracker import MlflowTracker
 
-    at = results_folder(str(results))
-    folder = StudyFolder(at / planned.study.name)
-    uri = tracking_uri(planned.study.tracking, at)
+    study, to = planned.study, destination(planned.study, results)
     trackers: list[MlflowTracker] = []
 
     def everyone(work: Work) -> list[Observer]:
-        if uri is not None:
-            trackers.append(MlflowTracker(uri, planned.study, work.trials, folder))
+        if to.tracking is not None:
+            trackers.append(MlflowTracker(to.tracking, study, work.trials, to.folder))
         return [*listen(work), *trackers]
 
-    own = cluster or Cluster(planned.study.resources, planned.study.placement)
+    own = cluster or Cluster(study.resources, study.placement)
     try:
-        if isinstance(planned, SearchPlan):
-            from softprior.studies.search.run import run_search
-
-            records = run_search(planned, folder, everyone, own, again)[1]
-        else:
-            records = run_study(planned, folder, everyone, own, again)
+        records = planned.run(to.folder, everyone, own, again)
     finally:
         if cluster is None:
             own.stop()
     tracked = [Tracked(tracker.uri, tracker.problem, tracker.notes, tracker.page) for tracker in trackers]
-    return Results(folder.root, records, tracked[0] if tracked else None)
+    return Results(to.folder.root, records, tracked[0] if tracked else None)
 
 
 def use_code(path: str | Path) -> None:
@@ -127,8 +184,3 @@ def use_code(path: str | Path) -> None:
     from softprior.studies import own_code
 
     own_code.use_code(own_code.read_code(Path(path)))
-
-
-def study_folder(study: StudySpec, results: str | Path = "results") -> Location:
-    """Where the results of a study are, or will be."""
-    return results_folder(str(results)) / study.name

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from softprior.inputs.components import Table
 from softprior.inputs.entries import Entry, Shown
-from softprior.methods import METHODS
-from softprior.priors import PRIORS
-from softprior.regularisers import REGULARISERS
+from softprior.inputs.labels import reshown
 from softprior.results.records import Record
-from softprior.tasks import TASKS
+from softprior.training.recognised import TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,21 +28,11 @@ class Names:
 
     def record(self, record: Record) -> Record:
         """The record with what is shown of its entries."""
-        spec = record.spec
-        tasks = tuple(self._entry(TASKS, task) for task in spec.evaluation.also)
-        own = {
-            "evaluation": spec.evaluation.model_copy(update={"also": tasks}),
-            "task": self._entry(TASKS, spec.task),
-            "method": self._entry(METHODS, spec.method),
-            "prior": None if spec.prior is None else self._entry(PRIORS, spec.prior),
-            "regularisers": tuple(self._entry(REGULARISERS, term) for term in spec.regularisers),
-        }
-        also = tuple(
-            other.model_copy(update={"task": self._entry(TASKS, other.task)}) for other in record.also
-        )
-        return record.model_copy(update={"spec": spec.model_copy(update=own), "also": also})
+        also = tuple(o.model_copy(update={"task": self._shown("also", o.task)}) for o in record.also)
+        return record.model_copy(update={"spec": reshown(record.spec, self._shown), "also": also})
 
-    def _entry(self, table: Table[Any], entry: Entry) -> Entry:
+    def _shown(self, field: str, entry: Entry) -> Entry:
+        table = TABLES[field]
         key = table.axis, entry.canonical()
         if key not in self._known:
             found = table.recognised(entry).shown

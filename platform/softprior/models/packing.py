@@ -210,7 +210,6 @@ class Looks:
 
 
 _LACKING = {
-    "s_aux": "learned sinks in its softmax",
     "position_bias": "a position bias",
     "indexer_mask": "an indexer that selects keys",
 }
@@ -237,6 +236,7 @@ def attend(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: Float[Tensor, "A"] | None = None,
     **kwargs: object,
 ) -> tuple[Float[Tensor, "1 N A D"], None]:
     """Attention of a packed sequence; transformers calls it in place of its own functions.
@@ -258,7 +258,7 @@ def attend(
         if current.halt:
             raise Halted
         return query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3]), None
-    compute = _Attention(scaling, softcap)
+    compute = _Attention(scaling, softcap, s_aux)
     if current.now is not None:
         return _decode(current, block, query, key, value, sliding_window, compute), None
 
@@ -311,17 +311,23 @@ def _padded(packed: Float[Tensor, "1 K N D"], front: int, rows: Rows) -> Float[T
 
 
 class _Attention:
-    """Softmax attention with grouped keys; explicit only where a softcap forbids the fused kernel."""
+    """Softmax attention with grouped keys; explicit only where a softcap or sinks forbid the fused kernel.
 
-    def __init__(self, scaling: float | None, softcap: float | None) -> None:
+    A sink is a learned logit of each head that takes part in every softmax, and that no value belongs to.
+    """
+
+    def __init__(
+        self, scaling: float | None, softcap: float | None, sinks: Float[Tensor, "A"] | None
+    ) -> None:
         self.scaling = scaling
         self.softcap = softcap
+        self.sinks = sinks
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         groups = query.shape[1] // key.shape[1]
         if groups > 1:
             key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-        if self.softcap is None:
+        if self.softcap is None and self.sinks is None:
             return functional.scaled_dot_product_attention(
                 query, key, value, attn_mask=mask, is_causal=mask is None, scale=self.scaling
             )
@@ -332,14 +338,17 @@ class _Attention:
     def weights(
         self, query: Float[Tensor, "B A T D"], key: Float[Tensor, "B K S D"], mask: Bool[Tensor, "T S"]
     ) -> Float[Tensor, "B A T S"]:
-        """The softmax's weights, float32; of what a query sees they sum to 1."""
+        """The softmax's weights, float32; of what a query sees they sum to 1, or to less beside a sink."""
         key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
         scale = self.scaling if self.scaling is not None else query.shape[-1] ** -0.5
         scores = query @ key.transpose(2, 3) * scale
         if self.softcap is not None:
             scores = torch.tanh(scores / self.softcap) * self.softcap
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        return scores.softmax(-1, dtype=torch.float32)
+        if self.sinks is not None:
+            sinks = self.sinks.to(scores).view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
+            scores = torch.cat([scores, sinks], 3)
+        return scores.softmax(-1, dtype=torch.float32)[..., : key.shape[2]]
 
 
 def _fill(current: Pass, block: int, keys: Tensor, values: Tensor, front: int) -> None:

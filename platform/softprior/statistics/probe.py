@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -59,13 +59,9 @@ def probe(
     task_of = names[:, 0]
     counts = _by_task(task_of)
     if min(counts) < DOCUMENTS:
-        note = f"each task needs {DOCUMENTS} documents, but there are {counts[0]} and {counts[1]}"
-        return Probe(note=note)
+        return Probe(note=f"each task needs {DOCUMENTS} documents, but there are {counts[0]} and {counts[1]}")
     generator = numpy_generator(seed, "probe")
-    held_documents = np.zeros(len(names), dtype=bool)
-    for label in (0, 1):
-        own = np.flatnonzero(task_of == label)
-        held_documents[own] = held_out(own, share, generator)
+    held_documents = _held_out(task_of, share, generator)
     held = held_documents[index]
 
     vectors = np.concatenate([a.vectors.numpy(), b.vectors.numpy()]).astype(np.float64)
@@ -106,6 +102,17 @@ def probe(
         high=high,
         swaps=mean_swaps(one, other, predicted.astype(np.float64), seed, permutations),
     )
+
+
+def _held_out(
+    task_of: Int[np.ndarray, "D"], share: float, generator: np.random.Generator
+) -> Bool[np.ndarray, "D"]:
+    """Which documents are held out, of each task the same share."""
+    held = np.zeros(len(task_of), dtype=bool)
+    for label in (0, 1):
+        own = np.flatnonzero(task_of == label)
+        held[own] = held_out(own, share, generator)
+    return held
 
 
 def _by_task(labels: Int[np.ndarray, "N"]) -> tuple[int, int]:

@@ -29,8 +29,8 @@ from softprior.studies.placement import concurrent, machine_cpus, room, shared, 
 from softprior.studies.plan import Plan
 from softprior.tasks import TASKS, prepare
 from softprior.tasks.base import Look, Quarantined
-from softprior.training import also, probes
-from softprior.training.also import other_tasks
+from softprior.training.also import current, other_tasks
+from softprior.training.extension import due, lacking
 from softprior.training.threads import CORE_FLOPS
 from softprior.training.trial import STILL
 
@@ -38,10 +38,6 @@ DRAWS: dict[Pairing, str] = {
     "noise": "pairing: noise: one seed gives all priors the same random numbers; compare them seed by seed",
     "none": "pairing: none: the draws of two priors are independent, even for one seed",
 }
-
-
-FEW = 40
-"""Most trials that a dry run lists one by one unless all are requested."""
 
 
 def describe(plan: Plan, most: float = 0) -> list[str]:
@@ -179,7 +175,7 @@ def _sharing(plan: Plan) -> str:
 
 def fitting(plan: Plan) -> list[str]:
     """The fits that are not in the estimate; nothing where no trial has a prior."""
-    made = fits(plan)
+    made = fits(plan.trials, plan.components, plan.model.shape)
     if not made.number:
         return []
     what = ", ".join(("radii", *made.priors))
@@ -191,11 +187,20 @@ def fitting(plan: Plan) -> list[str]:
     return [f"not counted: {count}{tokens} ({what}), made once for all trials, then cached: {_guess(time)}"]
 
 
-def extending(trials: Sequence[TrialSpec], components: Components) -> str:
-    """A line about finished trials that are measured on other tasks or probed now."""
-    entries = {entry.canonical(): entry for trial in trials for entry in trial.evaluation.also}
-    wanted = dict.fromkeys(probe for trial in trials for probe in probes.probes_of(trial))
-    ways = [f"measured on {', '.join(names(entries.values()).values())} too"] if entries else []
+def extending(records: Iterable[Record], components: Components) -> str:
+    """A line about finished trials that are measured further now, on what they have not been measured on.
+
+    Args:
+        records: with the specs that the study has now.
+    """
+    found = list(records)
+    known = current(record.spec for record in found)
+    trials = [due(record.spec, record, known) for record in found]
+    # Named apart from all others of the study, as in its other lines.
+    entries = names(entry for record in found for entry in record.spec.evaluation.also)
+    tasks = dict.fromkeys(entries[task.canonical()] for trial in trials for task in trial.evaluation.also)
+    wanted = dict.fromkeys(probe for trial in trials for probe in trial.evaluation.probes)
+    ways = [f"measured on {', '.join(tasks)} too"] if tasks else []
     ways += [f"probed ({', '.join(wanted)})"] if wanted else []
     cost = other_cost(trials, components)
     return (
@@ -219,11 +224,11 @@ def _unmeasured(records: Iterable[Record]) -> list[str]:
     found: dict[str, list[tuple[TrialSpec, str]]] = {}
     entries = names(entry for record in records for entry in record.spec.evaluation.also)
     for record in records:
-        reasons = [
-            (f"measured on {entries[task.canonical()]}", reason) for task, reason in also.lacking(record)
-        ]
-        reasons += [(f"probed ({probe})", reason) for probe, reason in probes.lacking(record)]
-        for what, reason in reasons:
+        for wanted, reason in lacking(record):
+            if isinstance(wanted, Entry):
+                what = f"measured on {entries[wanted.canonical()]}"
+            else:
+                what = f"probed ({wanted})"
             found.setdefault(what, []).append((record.spec, reason))
     return [
         f"{counted(len(lost), 'trial')} not {what}, the first {labels([spec])[spec.id]}: {reason}"

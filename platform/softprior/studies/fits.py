@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
+from softprior.inputs.specs import TrialSpec
 from softprior.priors import PRIORS, FitKey
 from softprior.priors.domain import Domain
 from softprior.prompt import Place, Shape
-from softprior.studies.plan import Plan
+from softprior.studies.components import Components
 
 
 class Fits(NamedTuple):
-    """The fits of a plan, whether or not the cache has them already.
+    """The fits of trials, whether or not the cache has them already.
 
     Attributes:
         priors: names of the priors that are fitted, in order.
@@ -28,19 +30,18 @@ class Fits(NamedTuple):
     stores: bool
 
 
-def fits(plan: Plan) -> Fits:
-    """The fits that the plan's trials need: their priors', and the Gaussians that radii are measured in."""
-    shape = plan.model.shape
+def fits(trials: Iterable[TrialSpec], components: Components, shape: Shape | None) -> Fits:
+    """The fits that trials need: their priors', and the Gaussians that radii are measured in."""
     known = shape or Shape(1)  # of an unknown model a place that all have
     names: dict[str, None] = {}
     work: dict[FitKey, float | None] = {}
     started = {
         (trial.prior.canonical(), trial.method.canonical()): trial
-        for trial in plan.trials
+        for trial in trials
         if trial.prior is not None
     }
     for trial in started.values():
-        prior, method = plan.components.prior(trial), plan.components.method(trial)
+        prior, method = components.prior(trial), components.method(trial)
         assert prior is not None
         for place in method.places(known.blocks, known.stack) if shape else (Place(0),):
             if place.block == 0 or place.kind != "residual":

@@ -8,29 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
 
 from softprior.errors import UserError
-from softprior.inputs.specs import StudySpec, TrialSpec
+from softprior.inputs.specs import TrialSpec
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, load_records
-from softprior.studies.components import Components
 from softprior.training.events import Observer
 
 logger = logging.getLogger(__name__)
-
-
-class Planned(Protocol):
-    """A plan, of a study or of a search."""
-
-    @property
-    def study(self) -> StudySpec: ...
-    @property
-    def trials(self) -> tuple[TrialSpec, ...]: ...
-    @property
-    def spec(self) -> dict[str, object]: ...
-    @property
-    def components(self) -> Components: ...
 
 
 @dataclass(frozen=True)
@@ -44,6 +29,8 @@ class Work:
         total: final number of trials, including those that a search has yet to propose.
         extended: records of finished trials that are measured on other tasks or probed now, without being
             trained again, by trial id, with the specs that say so.
+        remedy: what running again what other code made would do, if that is more than to run its trials.
+        designed: whether all trials are known before any runs, unlike those of a search.
     """
 
     trials: tuple[TrialSpec, ...]
@@ -51,6 +38,8 @@ class Work:
     superseded: tuple[str, ...]
     total: int
     extended: Mapping[str, Record] = field(default_factory=dict)
+    remedy: str = ""
+    designed: bool = True
 
     @property
     def reused(self) -> dict[str, Record]:
@@ -85,22 +74,23 @@ class Listeners:
         metrics: of the whole study, set by a search at its end.
     """
 
-    def __init__(self, observers: Sequence[Observer], plan: Planned, work: Work, folder: StudyFolder) -> None:
+    def __init__(self, observers: Sequence[Observer], work: Work, folder: StudyFolder) -> None:
         self.observers = tuple(observers)
         self.metrics: Mapping[str, float] = {}
-        self._plan = plan
+        self._trials = work.trials
         self._kept = work.kept
         self._folder = folder
 
     def added(self, trials: Sequence[TrialSpec]) -> None:
-        """Notifies the observers of the trials that a search has added."""
+        """Notifies the observers of all trials, with those that a search has added."""
+        self._trials = tuple(trials)
         for observer in self.observers:
             observer.added(trials)
 
     def records(self) -> dict[str, Record]:
         """The records of the trials that have ended so far; those of earlier runs are not read again."""
         new = load_records(self._folder.records, known=self._kept)
-        wanted = {trial.id for trial in self._plan.trials}
+        wanted = {trial.id for trial in self._trials}
         return {i: r for i, r in {**self._kept, **new}.items() if i in wanted}
 
     @cached_property
@@ -114,15 +104,13 @@ class Listeners:
 
 
 @contextmanager
-def listening(
-    listen: Listen, plan: Planned, work: Work, folder: StudyFolder, lost: threading.Event
-) -> Iterator[Listeners]:
+def listening(listen: Listen, work: Work, folder: StudyFolder, lost: threading.Event) -> Iterator[Listeners]:
     """Makes the observers, and closes every one of them at the end, whatever happens, in their order.
 
     Args:
         lost: set if another process has taken over the study.
     """
-    listeners = Listeners(listen(work), plan, work, folder)
+    listeners = Listeners(listen(work), work, folder)
 
     def close(observer: Observer) -> None:
         observer.close(None if lost.is_set() else listeners.last, listeners.metrics)

@@ -10,7 +10,7 @@ from softprior.errors import UserError, nearest
 from softprior.inputs.base import SpecT
 from softprior.inputs.components import Table
 from softprior.inputs.entries import Entry
-from softprior.inputs.labels import counted
+from softprior.inputs.labels import counted, reshown
 from softprior.inputs.specs import StudySpec, TrialSpec
 from softprior.methods import METHODS, Method
 from softprior.priors import PRIORS, Prior
@@ -98,17 +98,10 @@ def shown(trial: TrialSpec, parts: Parts) -> TrialSpec:
         ],
     }
 
-    def of(axis: str, entry: Entry) -> Entry:
-        return next((found for found in known[axis] if found == entry), entry)
+    def show(field: str, entry: Entry) -> Entry:
+        return next((found for found in known.get(field, ()) if found == entry), entry)
 
-    return trial.model_copy(
-        update={
-            "task": of("task", trial.task),
-            "method": of("method", trial.method),
-            "prior": None if trial.prior is None else of("prior", trial.prior),
-            "regularisers": tuple(of("regularisers", term) for term in trial.regularisers),
-        }
-    )
+    return reshown(trial, show)
 
 
 def repeated(study: StudySpec, parts: Parts) -> list[str]:

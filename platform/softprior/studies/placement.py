@@ -1,40 +1,17 @@
-"""Who holds the frozen model: each trial its own, or replicas for all of them.
-
-The resources of a trial, and where its host comes from, are decided only here.
-"""
+"""What a study occupies: resources of a trial or of a shared model, and whether nodes have room for them."""
 
 from __future__ import annotations
 
-import logging
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
-from softprior.assets.tokens import Tokenizer
 from softprior.errors import UserError
 from softprior.inputs.labels import counted
-from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec, StudySpec
-from softprior.results.storage import Location
-from softprior.studies.watchdog import remove_if_empty, watched
-
-if TYPE_CHECKING:
-    from ray.actor import ActorHandle
-
-    from softprior.models.hosted import HostedLM
-    from softprior.models.protocol import FrozenLM
-    from softprior.models.replica import Fate, Replica
-
-logger = logging.getLogger(__name__)
+from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec
 
 CLIENT_CPUS = 0.1
 """Resources of a trial whose model is elsewhere: it waits most of the time."""
-
-MOMENT = 5.0
-"""Seconds that a replica has to report what has happened to it."""
 
 CLIENTS = 4
 """Trials a replica serves at a time unless `resources.concurrent` says otherwise: enough that some always
@@ -63,10 +40,9 @@ def trial_threads(resources: ResourcesSpec, placement: PlacementSpec) -> int:
     return 1 if shared(placement) else resources.cpus
 
 
-def placed_model(study: StudySpec) -> ModelSpec:
-    """The study's model, on the device of the process that holds it."""
-    model = study.model
-    gpus = study.placement.gpus if shared(study.placement) else study.resources.gpus
+def placed_model(model: ModelSpec, resources: ResourcesSpec, placement: PlacementSpec) -> ModelSpec:
+    """A study's model, on the device of the process that holds it."""
+    gpus = placement.gpus if shared(placement) else resources.gpus
     if model.device == "auto" and not gpus:
         return model.model_copy(update={"device": "cpu"})  # a GPU nobody asked for may be somebody else's
     return model
@@ -138,130 +114,3 @@ def machine_cpus() -> int:
     words = limit.read_text(encoding="utf-8").split() if limit.is_file() else []
     machine = os.cpu_count() or 1
     return max(1, int(words[0]) // int(words[1])) if words and words[0].isdigit() else machine
-
-
-class SharedModel(NamedTuple):
-    """What trials on shared replicas work with: they need neither the model's files nor its code."""
-
-    host: HostedLM
-    tokenizer: Tokenizer
-
-
-@contextmanager
-def replicas(study: StudySpec, stalls: Location | None = None) -> Iterator[SharedModel | None]:
-    """The study's shared model, ready to answer, for as long as the context lasts; None without one.
-
-    Args:
-        stalls: where replicas that hang leave the stacks of their threads; None to let them hang.
-
-    Raises:
-        UserError: the model is not available.
-    """
-    placement = study.placement
-    if not shared(placement):
-        yield None
-        return
-    import ray
-    from ray.util.placement_group import placement_group, remove_placement_group
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-    from softprior.models.hosted import HostedLM
-    from softprior.models.load import load_tokenizer
-    from softprior.models.replica import start_replica, wait_for
-    from softprior.training.threads import thread_environment
-
-    asked: dict[str, float] = {"CPU": placement.cpus}
-    asked |= {"GPU": placement.gpus} if placement.gpus else {}
-    group = placement_group([dict(asked) for _ in range(placement.replicas)])
-    guard = nullcontext if stalls is None else partial(watched, study.resources.patience, stalls, _answering)
-    started: list[ActorHandle[Replica]] = []
-    try:
-        while not group.wait(60):
-            # A cluster that grows may take minutes; one that is in use, until others have ended.
-            logger.warning(
-                "waiting for the cluster to have room for %d replicas of the model, %d CPUs and %g GPUs each",
-                placement.replicas,
-                placement.cpus,
-                placement.gpus,
-            )
-        for index in range(placement.replicas):
-            started.append(
-                start_replica(
-                    partial(_load, placed_model(study), placement),
-                    placement.tokens,
-                    guard,
-                    num_cpus=placement.cpus,
-                    num_gpus=placement.gpus,
-                    scheduling_strategy=PlacementGroupSchedulingStrategy(
-                        group, placement_group_bundle_index=index
-                    ),
-                    runtime_env={"env_vars": thread_environment(placement.cpus)},
-                )
-            )
-        wait_for(started)
-        yield SharedModel(HostedLM(started), load_tokenizer(study.model).tokenizer)
-    finally:
-        _tell_losses(started)
-        for replica in started:
-            ray.kill(replica)
-        remove_placement_group(group)
-        if stalls is not None:
-            remove_if_empty(stalls)
-
-
-def _tell_losses(replicas: list[ActorHandle[Replica]]) -> None:
-    """Logs which replicas did not survive the study: trials had to wait, but were not harmed otherwise."""
-    import ray
-
-    for number, replica in enumerate(replicas):
-        try:
-            asked: ray.ObjectRef[Fate] = replica.fate.remote()
-            fate = ray.get(asked, timeout=MOMENT)
-        except ray.exceptions.RayError:
-            continue  # it is gone, and its trials have said so
-        if fate.restarted:
-            logger.warning("replica %d of the model was lost and started again", number)
-        if fate.lost:
-            logger.warning("ranks of replica %d were lost and started again %d times", number, fate.lost)
-
-
-def _answering() -> str:
-    return "answering trials"
-
-
-def _load(model: ModelSpec, placement: PlacementSpec) -> FrozenLM:
-    if placement.ranks > 1:
-        from softprior.models.sharded import load_sharded
-
-        return load_sharded(model, placement.ranks, threads=max(1, placement.cpus // placement.ranks))
-    from softprior.models.load import load_local
-
-    return load_local(model).host
-
-
-class TrialHost(NamedTuple):
-    """What a trial works with.
-
-    Attributes:
-        fingerprint: of weights and tokenizer.
-    """
-
-    host: FrozenLM
-    tokenizer: Tokenizer
-    fingerprint: str
-
-
-@contextmanager
-def host_of(model: ModelSpec, shared: SharedModel | None) -> Iterator[TrialHost]:
-    """The model for one trial: this process's own, or a client of replicas that hold it.
-
-    Raises:
-        UserError: the model is not available.
-    """
-    if shared is None:
-        from softprior.models.load import load_local
-
-        yield TrialHost(*load_local(model))
-        return
-    with shared.host.joined() as client:
-        yield TrialHost(client, shared.tokenizer, client.info().fingerprint)

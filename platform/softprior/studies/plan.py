@@ -7,7 +7,7 @@ from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
-from softprior.assets.models import KnownModel, known_model
+from softprior.assets.models import KnownModel, known_model, tokenizer_here
 from softprior.errors import UserError
 from softprior.inputs.base import SpecT
 from softprior.inputs.components import Table
@@ -79,9 +79,11 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     parts = resolve(study, where)
     located(f"{where}: tasks", partial(columns, parts.tasks, parts.also))
     notes = _axis_notes(parts) + repeated(study, parts)
-    model = located(f"{where}: model", lambda: known_model(study.model))
-    facts = located(f"{where}: model", lambda: model_facts(study.model, model.fingerprint))
+    model = located(f"{where}: model", partial(known_model, study.model))
+    facts = located(f"{where}: model", partial(model_facts, study.model, model.fingerprint))
     check(parts, model.shape, where)
+    for task in (*parts.tasks, *parts.also):
+        located(f"{where}: tasks", partial(task.check_tokenizer, partial(tokenizer_here, study.model)))
     notes += [*model.notes, *_data_notes(parts, model.fingerprint)]
     starts = [
         Start(prior, several, located(f"{where}: priors[{i}]", partial(files_fingerprint, prior, several)))
@@ -92,7 +94,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     notes += _fit_notes(parts, model)
     notes += _carry_notes(parts, model.shape, where)
     notes += _idle_notes(parts, model.shape)
-    notes += probe_notes(study, parts, model.shape, where)
+    notes += probe_notes(study.evaluation.probes, parts.methods, model.shape, where)
     trials: dict[str, TrialSpec] = {}
     components = Components({}, {}, {})
     for named in sorted(parts.methods, key=lambda m: m.trained):
@@ -252,25 +254,21 @@ def _trials(study: StudySpec, parts: Parts, cell: Cell, fingerprint: str) -> lis
     evaluation = study.evaluation.model_copy(update={"also": tuple(entries.values()), "twin": False})
     code = {*TASKS.origins(cell.task), *METHODS.origins(cell.method)}
 
-    def trial(**axes: object) -> TrialSpec:
-        return TrialSpec.model_validate(
-            {
-                "model": study.model.id,
-                "model_fingerprint": fingerprint,
-                "corrections": cell.corrections,
-                "dtype": study.model.dtype,
-                "method": called.entry(METHODS, cell.method, cell.named),
-                "task": task,
-                "data_fingerprint": data,
-                "paths": where,
-                "code": tuple(sorted(code)),
-                "evaluation": evaluation,
-                **axes,
-            }
-        )
-
+    common = {
+        "model": study.model.id,
+        "model_fingerprint": fingerprint,
+        "corrections": cell.corrections,
+        "dtype": study.model.dtype,
+        "method": called.entry(METHODS, cell.method, cell.named),
+        "task": task,
+        "data_fingerprint": data,
+        "paths": where,
+        "code": tuple(sorted(code)),
+        "evaluation": evaluation,
+    }
     if not cell.method.trained:
-        return [trial(prior=None, rate=None, seed=None, training=None)]
+        untrained = dict.fromkeys(("prior", "rate", "seed", "training"))
+        return [TrialSpec.model_validate({**common, **untrained})]
     training = study.training.for_task(TASKS.name(cell.task), task.name)
     trials = []
     for start in cell.starts:
@@ -278,6 +276,7 @@ def _trials(study: StudySpec, parts: Parts, cell: Cell, fingerprint: str) -> lis
         found = [REGULARISERS.paths(term, f"regularisers.{i}") for i, term in enumerate(terms)]
         others = {*PRIORS.origins(start.prior), *chain(*map(REGULARISERS.origins, terms))}
         started = {
+            **common,
             "code": tuple(sorted(code | others)),
             "prior": called.entry(PRIORS, start.prior),
             "prior_fingerprint": start.files,
@@ -286,5 +285,9 @@ def _trials(study: StudySpec, parts: Parts, cell: Cell, fingerprint: str) -> lis
             "pairing": study.pairing,
             "training": training,
         }
-        trials += [trial(**started, rate=rate, seed=seed) for rate in study.rates for seed in study.seeds]
+        trials += [
+            TrialSpec.model_validate({**started, "rate": rate, "seed": seed})
+            for rate in study.rates
+            for seed in study.seeds
+        ]
     return trials

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from softprior.errors import UserError
-from softprior.inputs.specs import StudySpec
-from softprior.methods import METHODS
+from softprior.inputs.specs import Probe
+from softprior.methods import METHODS, Method
 from softprior.prompt import Shape
-from softprior.studies.parts import Parts
 from softprior.training.probes import why_skipped
 
 
-def probe_notes(study: StudySpec, parts: Parts, shape: Shape | None, where: str) -> list[str]:
+def probe_notes(
+    probes: Sequence[Probe], methods: Sequence[Method], shape: Shape | None, where: str
+) -> list[str]:
     """Sentences about the methods whose prompts are not probed.
 
     Raises:
         UserError: no method of the study has a prompt for one of the probes.
     """
-    if not study.evaluation.probes or shape is None:
+    if not probes or shape is None:
         return []
-    trained = [method for method in parts.methods if method.trained]
+    trained = [method for method in methods if method.trained]
     if not trained:
         return ["no method has a trained prompt, so evaluation.probes has no effect"]
     notes: dict[str, list[str]] = {}
-    for probe in dict.fromkeys(study.evaluation.probes):
+    for probe in dict.fromkeys(probes):
         reasons = [
             why_skipped(probe, method.places(shape.blocks, shape.stack), method.count()) for method in trained
         ]
@@ -38,4 +41,4 @@ def probe_notes(study: StudySpec, parts: Parts, shape: Shape | None, where: str)
             raise UserError(f"{where}: evaluation.probes: {said}, or leave out {probe}")
         for names, reason in known:
             notes.setdefault(f"leaves out prompts of {names}, where {reason}", []).append(probe)
-    return [f"evaluation.probes ({', '.join(probes)}) {what}" for what, probes in notes.items()]
+    return [f"evaluation.probes ({', '.join(alike)}) {what}" for what, alike in notes.items()]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from softprior.errors import UserError
 from softprior.inputs.labels import NO_TERMS, TWIN, Axes, axes, labels, names
-from softprior.inputs.specs import Probe, TrialSpec
+from softprior.inputs.specs import Probe, StudySpec, TrialSpec
 from softprior.results.entries import ENTRIES, entries_of
 from softprior.results.examples import NAMES as EXAMPLE_COLUMNS
 from softprior.results.files import write_atomically, write_json
@@ -18,7 +19,7 @@ from softprior.results.means import over_places
 from softprior.results.probed import PROBE_NUMBERS
 from softprior.results.provenance import code
 from softprior.results.records import Cost, Record, Score, read_study
-from softprior.studies.observers import Planned
+from softprior.studies.components import Components
 from softprior.tasks import TASKS, Task
 from softprior.training.environment import versions
 
@@ -124,7 +125,25 @@ def columns(tasks: Iterable[Task], also: Iterable[Task] = (), probes: Iterable[P
     return pa.schema([*FIRST_COLUMNS, *((name, pa.float64()) for name in numbers), *LAST_COLUMNS])
 
 
-def require_own(folder: StudyFolder, plan: Planned) -> None:
+class Planned(Protocol):
+    """A plan, of a grid or of a search.
+
+    Attributes:
+        spec: the study's file, every default written out.
+        trials: those that are known.
+    """
+
+    @property
+    def study(self) -> StudySpec: ...
+    @property
+    def spec(self) -> dict[str, object]: ...
+    @property
+    def trials(self) -> tuple[TrialSpec, ...]: ...
+    @property
+    def components(self) -> Components: ...
+
+
+def require_own(folder: StudyFolder, name: str) -> None:
     """Checks that a results folder is free, or that of the same study.
 
     Raises:
@@ -132,10 +151,9 @@ def require_own(folder: StudyFolder, plan: Planned) -> None:
     """
     if folder.study.exists():
         found = read_study(folder.study)["spec"]["name"]
-        if found != plan.study.name:
+        if found != name:
             raise UserError(
-                f"{folder.root} contains the study '{found}', not '{plan.study.name}'; "
-                "choose another --results folder"
+                f"{folder.root} contains the study '{found}', not '{name}'; choose another --results folder"
             )
 
 
@@ -145,7 +163,7 @@ def write_study(folder: StudyFolder, plan: Planned) -> None:
     Raises:
         UserError: the folder contains another study.
     """
-    require_own(folder, plan)
+    require_own(folder, plan.study.name)
     kept = read_study(folder.study) if folder.study.exists() else {}
     value = {
         "format": STUDY_FORMAT,
@@ -167,7 +185,7 @@ def write_table(folder: StudyFolder, plan: Planned, records: dict[str, Record]) 
     also = {entry.canonical(): entry for t in plan.trials for entry in t.evaluation.also}
     read = [plan.components.task_of(entry) for entry in also.values()]
     others = names(map(TASKS.entry, read))  # the names that `columns` gives them
-    tasks, alone = {_task_key(t): plan.components.task(t) for t in plan.trials}, _alone(plan, records)
+    tasks, alone = {_task_key(t): plan.components.task(t) for t in plan.trials}, _alone(plan.trials, records)
     rows = []
     for trial in plan.trials:
         key = _task_key(trial)
@@ -251,10 +269,10 @@ def _cost(cost: Cost | None) -> dict[str, float | None]:
     }
 
 
-def _alone(plan: Planned, records: Mapping[str, Record]) -> dict[str, float]:
+def _alone(trials: Iterable[TrialSpec], records: Mapping[str, Record]) -> dict[str, float]:
     """Test losses of the model without a prompt, by the canonical text of the task's entry."""
     found: dict[str, float] = {}
-    for trial in plan.trials:
+    for trial in trials:
         record = records.get(trial.id)
         if record is not None and trial.method.name == "none":
             found |= {text: score.loss for text, score in _scores(record).items()}

@@ -15,7 +15,7 @@ from softprior.results.folder import StudyFolder
 from softprior.results.provenance import code
 from softprior.results.records import Record, load_record, save_record
 from softprior.results.storage import Location, location
-from softprior.studies.placement import SharedModel, host_of
+from softprior.studies.hosts import SharedModel, host_of
 from softprior.studies.watchdog import watched
 from softprior.training.events import Event, Failed, Notice, Phase, Validation
 from softprior.training.recognised import own_label

@@ -12,12 +12,13 @@ from pydantic import Field, field_validator
 
 from softprior.assets.cache import ensure
 from softprior.results.provenance import edits
+from softprior.tasks.answered import Answered
 from softprior.tasks.arithmetic_source import NINE, Difficulty, Module, Sum, draw, source_fingerprint
-from softprior.tasks.base import SPLITS, Example, Splits, Task, table
+from softprior.tasks.base import SPLITS, Example, Splits, table
 from softprior.tasks.partition import donors, round_robin
 
 
-class Arithmetic(Task):
+class Arithmetic(Answered):
     """Generated questions with one exact answer each, the same number from every module.
 
     Splits are by the numbers in a question, whatever its wording and their order. The control asks
@@ -51,9 +52,8 @@ class Arithmetic(Task):
 
     def positions(self) -> int:
         """An easy question and its answer have about 28 tokens in most tokenizers, hard ones 40."""
-        return (
-            20 if self.modules == ("two_digit_addition",) else 28 if self.difficulty == "train-easy" else 40
-        )
+        easy = 28 if self.difficulty == "train-easy" else 40
+        return (20 if self.modules == ("two_digit_addition",) else easy) + self.turns()
 
     def score(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:
         """`exact_match`: whether the text is the answer, apart from spaces around it."""
@@ -63,7 +63,7 @@ class Arithmetic(Task):
         """All but the last line."""
         return 0, example.input.rindex("\n")
 
-    def template(self, example: Example) -> tuple[tuple[int, int], ...]:
+    def own_text(self, example: Example) -> tuple[tuple[int, int], ...]:
         """The last line."""
         return ((example.input.rindex("\n"), len(example.input)),)
 

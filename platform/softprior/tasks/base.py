@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
@@ -53,6 +53,22 @@ class Example(NamedTuple):
     def of(cls, record: dict[str, Any]) -> Example:
         """The example in one row of a split's table."""
         return cls(**{**record, "answers": tuple(record["answers"])})
+
+
+class Written(NamedTuple):
+    """An input as a model reads it.
+
+    Attributes:
+        text: the input with what is written around it.
+        start: where the input begins in the text.
+        around: what is not of the input, as start and end characters of the text.
+        special: whether the tokenizer adds its special tokens, which otherwise are in the text.
+    """
+
+    text: str
+    start: int = 0
+    around: tuple[tuple[int, int], ...] = ()
+    special: bool = True
 
 
 @dataclass(frozen=True)
@@ -191,9 +207,32 @@ class Task(Spec, ABC):
         """Where the question is in the input, as start and end characters; None if there is none."""
         return None
 
-    def template(self, example: Example) -> tuple[tuple[int, int], ...]:  # noqa: ARG002
+    def own_text(self, example: Example) -> tuple[tuple[int, int], ...]:  # noqa: ARG002
         """Where the task's own text is in the input, as start and end characters."""
         return ()
+
+    def written(self, example: Example, tokenizer: Tokenizer) -> Written:  # noqa: ARG002
+        """The text of which the tokens of a row are before its first label."""
+        return Written(example.input)
+
+    def lead(self, tokenizer: Tokenizer) -> int | None:  # noqa: ARG002
+        """Number of tokens in front of each input; None where they are those that begin every text."""
+        return None
+
+    def ends(self, tokenizer: Tokenizer) -> frozenset[int]:  # noqa: ARG002
+        """Tokens at which a generated answer ends, besides the end-of-sequence token and `stop`."""
+        return frozenset()
+
+    def check_tokenizer(self, here: Callable[[], Tokenizer | None]) -> None:  # noqa: ARG002
+        """Checks that a tokenizer has what the task needs of it.
+
+        Args:
+            here: gives the model's tokenizer, if it is available before the model is.
+
+        Raises:
+            UserError: they cannot.
+        """
+        return
 
     def trained_answer(self, example: Example) -> str:
         """The answer that is trained on: the first one, with single spaces if `stop` would cut it off.
@@ -257,9 +296,14 @@ def answer_row(name: str, text: str, answer: str, tokenizer: Tokenizer) -> Row:
     before, after = joined(tokenizer, text, answer)
     if not before:
         raise UserError(f"the tokenizer has no tokens for the input {text[:40]!r}; change or remove it")
+    return labelled_row(name, before, after, tokenizer.eos_token_id)
+
+
+def labelled_row(name: str, before: list[int], after: list[int], end: int) -> Row:
+    """The tokens of an input, of its answer, and the token that ends it, which is a label but not scored."""
     return Row(
         id=name,
-        tokens=[*before, *after, tokenizer.eos_token_id],
+        tokens=[*before, *after, end],
         labels=[False] * len(before) + [True] * (len(after) + 1),
         scored=[False] * len(before) + [True] * len(after) + [False],
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from softprior.assets.tokens import Tokenizer
 from softprior.prompt import Row
+from softprior.tasks.answered import Answered
 from softprior.tasks.base import Example, NewTokens, Split
 from softprior.tasks.blanks import blanked_examples
 from softprior.tasks.documents import DocumentTask
@@ -18,7 +19,7 @@ _WORD_TOKENS = 12
 at most 6 tokens of SmolLM2's tokenizer and 11 of `tiny`'s."""
 
 
-class Cloze(DocumentTask):
+class Cloze(Answered, DocumentTask):
     """Sentences of documents with a word to fill in, generated and scored like SQuAD's answers.
 
     The input is a sentence with one word blanked, then "Answer:" on the next line. In the control the word
@@ -37,7 +38,7 @@ class Cloze(DocumentTask):
 
     def positions(self) -> int:
         """A sentence of Wikipedia with its answer has 35 tokens on average."""
-        return min(35, round(0.8 * self.length))
+        return min(35 + self.turns(), round(0.8 * self.length))
 
     def score(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:
         """The metrics of SQuAD."""
@@ -49,7 +50,7 @@ class Cloze(DocumentTask):
         """One per sentence with a word to blank."""
         return blanked_examples(documents, notes)
 
-    def template(self, example: Example) -> tuple[tuple[int, int], ...]:
+    def own_text(self, example: Example) -> tuple[tuple[int, int], ...]:
         """The last line."""
         return ((example.input.rindex("\n"), len(example.input)),)
 

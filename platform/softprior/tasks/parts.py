@@ -7,8 +7,8 @@ from softprior.prompt import Row
 from softprior.tasks.base import Example, Task
 
 PARTS = ("input", "question", "answer", "template")
-"""Every token has exactly one. `template` is what the task writes around its data ("Answer:"), `input` is
-everything else: context, a sentence, whole texts."""
+"""Every token has exactly one. `template` is what the task writes around its data ("Answer:") and what a chat
+template writes around that, `input` is everything else: context, a sentence, whole texts."""
 
 INPUT, QUESTION, ANSWER, TEMPLATE = range(len(PARTS))
 
@@ -25,16 +25,23 @@ def parts_of(task: Task, example: Example, row: Row, tokenizer: Tokenizer) -> li
     """
     answered = bool(example.answers)
     parts = [ANSWER if answered and scored else INPUT for scored in row.scored]
-    question, template = task.question(example), task.template(example)
+    text, begin, around, special = task.written(example, tokenizer)
+
+    def there(span: tuple[int, int]) -> tuple[int, int]:
+        return span[0] + begin, span[1] + begin
+
+    within = task.question(example)
+    question = None if within is None else there(within)
+    template = (*map(there, task.own_text(example)), *around)
     if (question is None and not template) or not tokenizer.is_fast:
         return parts
-    offsets = tokenizer(example.input, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-    for index, (start, end) in enumerate(offsets):
+    offsets = tokenizer(text, add_special_tokens=special, return_offsets_mapping=True, verbose=False)
+    for index, (start, end) in enumerate(offsets["offset_mapping"]):
         if start == end:
             continue
         if question is not None and start < question[1] and end > question[0]:
             parts[index] = QUESTION
-        elif any(_within(example.input, start, end, span) for span in template):
+        elif any(_within(text, start, end, span) for span in template):
             parts[index] = TEMPLATE
     return parts
 

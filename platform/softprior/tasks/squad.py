@@ -17,7 +17,8 @@ from softprior.inputs.base import SaysWhere
 from softprior.inputs.labels import counted
 from softprior.inputs.paths import home_path
 from softprior.prompt import Row
-from softprior.tasks.base import SPLITS, Example, Look, Split, Splits, Task, table
+from softprior.tasks.answered import Answered
+from softprior.tasks.base import SPLITS, Example, Look, Split, Splits, table
 from softprior.tasks.partition import donors, keyed_order, round_robin, split_in_halves, split_in_order
 from softprior.tasks.sources import (
     REREAD,
@@ -36,7 +37,7 @@ _QUESTION, _ANSWER = "\nQuestion: ", "\nAnswer:"
 _RESPACED = "-respaced"
 
 
-class Squad(Task):
+class Squad(Answered):
     """SQuAD v1.1 with splits by article, scored as by its official script.
 
     Where the source has a training and an evaluation part, articles of the second are halved into
@@ -101,7 +102,7 @@ class Squad(Task):
 
     def positions(self) -> int:
         """SQuAD's examples have 180 tokens on average; those below a low limit come close to it."""
-        return min(180, round(0.8 * self.context_tokens))
+        return min(180 + self.turns(), round(0.8 * self.context_tokens))
 
     def longest(self) -> int:
         return self.context_tokens
@@ -119,7 +120,7 @@ class Squad(Task):
         start = example.input.rindex(_QUESTION) + len(_QUESTION)
         return start, len(example.input) - len(_ANSWER)
 
-    def template(self, example: Example) -> tuple[tuple[int, int], ...]:
+    def own_text(self, example: Example) -> tuple[tuple[int, int], ...]:
         """What introduces the question, and the last line."""
         first, last = self.question(example)
         return (first - len(_QUESTION), first), (last, len(example.input))

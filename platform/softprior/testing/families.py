@@ -13,13 +13,20 @@ from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
+    FalconConfig,
     Gemma2Config,
     Gemma3TextConfig,
     GPT2Config,
+    GPTNeoXConfig,
+    GptOssConfig,
     LlamaConfig,
+    MistralConfig,
     MT5Config,
+    Olmo2Config,
+    Phi3Config,
     PreTrainedConfig,
     PreTrainedTokenizerFast,
+    Qwen2Config,
     Qwen3Config,
     T5Config,
     UMT5Config,
@@ -71,6 +78,25 @@ FAMILIES: dict[str, PreTrainedConfig] = {
 }
 """Between them: grouped-query attention, sliding windows, softcaps, scaled embeddings, learned positions."""
 
+_SMALL: dict[str, Any] = {**_COMMON, "num_hidden_layers": 3}
+
+# Of families whose queries, keys and values are alike, and whose configs have no names for others.
+_ONE_HEAD_SIZE = {
+    key: value for key, value in _SMALL.items() if key not in ("head_dim", "num_key_value_heads")
+}
+
+OTHER_FAMILIES: dict[str, PreTrainedConfig] = {
+    "qwen2": Qwen2Config(**_SMALL),
+    "mistral": MistralConfig(**_SMALL, sliding_window=6),
+    "phi3": Phi3Config(**_SMALL),
+    "olmo2": Olmo2Config(**_SMALL),
+    "gpt_neox": GPTNeoXConfig(**{**_ONE_HEAD_SIZE, "rotary_pct": 0.5}),
+    "falcon": FalconConfig(**_ONE_HEAD_SIZE, alibi=False),
+    "gpt_oss": GptOssConfig(**_SMALL, num_local_experts=4, num_experts_per_tok=2, sliding_window=6),
+}
+"""Families of the matrix in docs/models.md besides `FAMILIES`, which run the whole contract suite. Between
+them: biases, one window for all blocks, fused projections, norms after attention, partial rotation, sinks."""
+
 _OWN_HEAD: dict[str, Any] = {"tie_word_embeddings": False}
 
 _TWO_STACKS: dict[str, Any] = {
@@ -99,7 +125,7 @@ ENCODER_DECODERS: dict[str, PreTrainedConfig] = {
 def random_model(family: str, attention: str | None = "eager", seed: int = 0) -> nn.Module:
     """A model of the family with random weights, the same for the same seed, in evaluation mode."""
     # A copy, since from_config writes the attention's name into it.
-    config = copy.deepcopy({**FAMILIES, **ENCODER_DECODERS}[family])
+    config = copy.deepcopy({**FAMILIES, **OTHER_FAMILIES, **ENCODER_DECODERS}[family])
     kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     with torch.random.fork_rng():
         torch.manual_seed(seed)

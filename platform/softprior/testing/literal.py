@@ -48,9 +48,7 @@ def literal_logits(model: nn.Module, prompt: Prompt | None, tokens: list[int]) -
     for index, layer in enumerate(blocks.layers):
         cut = first_cut if index == 0 else prompt.get(Place(index, after="cut"))
         x = states if cut is None else torch.cat([cut.to(states), states])
-        arguments: dict[str, Any] = {
-            "attention_mask": _mask(x, getattr(_attention(layer), "sliding_window", None))
-        }
+        arguments: dict[str, Any] = {"attention_mask": _mask(x, _window(layer))}
         if not learned:
             positions = torch.arange(len(x))[None]
             rotary = decoder.rotary_emb
@@ -96,9 +94,10 @@ def _prefixed_logits(model: Any, prompt: Prompt, tokens: list[int]) -> Float[Ten
             extra = (_attention(layer).layer_type,) if typed else ()
             arguments["position_embeddings"] = rotary(states[None], positions, *extra)
         if keys is not None:
-            arguments["past_key_values"] = _Preset(index, keys, prompt[Place(index, "value")])
-        window = getattr(_attention(layer), "sliding_window", None)
-        mask = _mask(torch.zeros(front + len(tokens), 1, dtype=states.dtype), window)
+            named = inspect.signature(layer.forward).parameters
+            cache = "layer_past" if "layer_past" in named else "past_key_values"  # GPT-NeoX's name
+            arguments[cache] = _Preset(index, keys, prompt[Place(index, "value")])
+        mask = _mask(torch.zeros(front + len(tokens), 1, dtype=states.dtype), _window(layer))
         arguments["attention_mask"] = mask[:, :, front:]
         out = layer(states[None], **arguments)
         states = (out[0] if isinstance(out, tuple) else out)[0]
@@ -124,7 +123,16 @@ class _Preset:
 
 
 def _attention(layer: nn.Module) -> Any:
-    return layer.self_attn if hasattr(layer, "self_attn") else layer.attn
+    return next(getattr(layer, name) for name in ("self_attn", "attn", "attention") if hasattr(layer, name))
+
+
+def _window(layer: nn.Module) -> int | None:
+    """A block's sliding window; of families that have no kinds of blocks, the config's."""
+    attention = _attention(layer)
+    found: int | None = getattr(
+        attention, "sliding_window", getattr(attention.config, "sliding_window", None)
+    )
+    return found
 
 
 def _mask(x: Tensor, window: int | None) -> Tensor:

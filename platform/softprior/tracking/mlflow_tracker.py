@@ -49,9 +49,9 @@ class MlflowTracker(Observer):
         self.problem: str | None = None
         self.notes: tuple[str, ...] = ()
         self._address = uri
-        self._study = study
         self._trials = trials
         self._folder = folder
+        self._about = _About(study.name, study.description)
         self._queue: queue.Queue[_Message] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
@@ -86,7 +86,7 @@ class MlflowTracker(Observer):
                 # waits for its retries, and the records contain everything.
                 if self.problem is None or last:
                     if writer is None:
-                        writer = _Writer(self._address, self._study, self._trials, self._folder)
+                        writer = _Writer(self._address, self._about, self._trials, self._folder)
                         self.page = writer.page
                         self.notes = tuple(dict.fromkeys((*self.notes, *writer.notes)))
                     writer.take(message)
@@ -156,16 +156,22 @@ def _unsent(run: _Run, values: Mapping[str, float | None]) -> dict[str, float]:
     }
 
 
+@dataclass(frozen=True)
+class _About:
+    """What the study's own run says of it."""
+
+    name: str
+    description: str
+
+
 class _Writer:
     """Calls MLflow, which is asked what it already has, so that no second copy of that can go stale."""
 
-    def __init__(
-        self, uri: str, study: StudySpec, trials: tuple[TrialSpec, ...], folder: StudyFolder
-    ) -> None:
-        name = PREFIX + study.name
+    def __init__(self, uri: str, about: _About, trials: tuple[TrialSpec, ...], folder: StudyFolder) -> None:
+        name = PREFIX + about.name
         self._client, self._experiment, self.notes = open_experiment(uri, name, folder.root.parent)
         self.page: str | None = None
-        self._study = study
+        self._name = about.name
         self._trials = trials
         self._folder = folder
         self._labels = labels(trials)
@@ -175,7 +181,7 @@ class _Writer:
         known = self._existing.get(STUDY)
         self._parent = known.id if known else self._new_parent()
         self._client.update_run(self._parent, status="RUNNING")
-        self._tag(self._parent, {**self._facts(), **made_by({}), "mlflow.note.content": study.description})
+        self._tag(self._parent, {**self._facts(), **made_by({}), "mlflow.note.content": about.description})
         self._view()
 
     def take(self, message: _Message) -> None:
@@ -254,7 +260,7 @@ class _Writer:
     def _new_parent(self) -> str:
         """The study's run; if the former one was deleted, trials are moved below the new one."""
         orphans = list(self._existing.values())
-        run = self._create_run(STUDY, self._study.name, {PARENT: self._study.name})
+        run = self._create_run(STUDY, self._name, {PARENT: self._name})
         for orphan in orphans:
             self._client.set_tag(orphan.id, "mlflow.parentRunId", run)
         return run
@@ -269,8 +275,9 @@ class _Writer:
 
     def _facts(self) -> dict[str, str]:
         """The tags of every run."""
-        tags = {"model": self._study.model.id, "dtype": self._study.model.dtype}
-        return tags | {"model_fingerprint": self._trials[0].model_fingerprint}
+        any_trial = self._trials[0]
+        tags = {"model": any_trial.model, "dtype": any_trial.dtype}
+        return tags | {"model_fingerprint": any_trial.model_fingerprint}
 
     def _trial(self, trial: TrialSpec, sources: str | None) -> _Run:
         """A trial's run: found or created, described, and with the last steps that were sent.

@@ -177,9 +177,11 @@ class Evaluator:
         return found._replace(total=total)
 
     def prefixed(self, row: Row) -> Row:
-        """The row with the instruction in front, but behind special tokens that begin every text."""
-        special = set(self._tokenizer.all_special_ids)
-        start = next((i for i, token in enumerate(row.tokens) if token not in special), 0)
+        """The row with the instruction in front of its input, behind what begins every text or chat."""
+        start = self._task.lead(self._tokenizer)
+        if start is None:
+            special = set(self._tokenizer.all_special_ids)
+            start = next((i for i, token in enumerate(row.tokens) if token not in special), 0)
         blank = [False] * len(self._prefix)
         return Row(
             row.id,
@@ -193,7 +195,7 @@ class Evaluator:
         count = min(len(split), self._evaluation.generate) if self._task.generates else 0
         rows = [self.prefixed(split.input_row(i)) for i in range(count)]
         answers = [""] * count
-        stop = stop_tokens(self._tokenizer, self._task.stop)
+        stop = stop_tokens(self._tokenizer, self._task.stop) | self._task.ends(self._tokenizer)
         for indices in evaluation_batches([len(row.tokens) for row in rows], self._evaluation.batch):
             batch = collate([rows[i] for i in indices])
             outputs = self._host.generate(prompt, batch, max_new=self._task.max_new_tokens, stop=stop)

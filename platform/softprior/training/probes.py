@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -23,16 +22,13 @@ from softprior.inputs.specs import Probe, TrialSpec
 from softprior.liveness import alive
 from softprior.models.protocol import FrozenLM
 from softprior.prompt import Batch, Place, Prompt, collate
-from softprior.results.folder import StudyFolder
-from softprior.results.posteriors import load_posterior
 from softprior.results.probed import Attended, Found, NearestTokens, Probed, Projection, Removal
 from softprior.results.provenance import SOURCES
-from softprior.results.records import Record, save_record
+from softprior.results.records import Record
 from softprior.seeding import torch_generator
 from softprior.statistics.geometry import nearest
 from softprior.tasks.batching import evaluation_batches
 from softprior.tasks.prepare import PreparedSplit
-from softprior.training.also import NEVER
 from softprior.training.attended import attended
 from softprior.training.checkpoint import Progress
 from softprior.training.evaluation import Evaluator
@@ -98,40 +94,8 @@ def unprobed(spec: TrialSpec, record: Record) -> tuple[Probe, ...]:
     return tuple(probe for probe in probes_of(spec) if probe not in have)
 
 
-class Lacking(NamedTuple):
-    """A probe that a finished trial has no result of, and why."""
-
-    probe: Probe
-    reason: str
-
-
-def lacking(record: Record) -> list[Lacking]:
-    """The probes that a finished trial should have and does not.
-
-    Args:
-        record: with the spec that its study has now, which may name fewer probes than an earlier one did.
-    """
-    if record.status != "finished":
-        return []
-    said = {one.probe: one.error for one in record.probes}
-    return [Lacking(probe, said.get(probe) or NEVER) for probe in unprobed(record.spec, record)]
-
-
-def not_probed(spec: TrialSpec, record: Record, reason: str) -> Record:
-    """The record of a finished trial that should have been probed and was not."""
-    return _with(record, spec, [_lost(probe, reason) for probe in unprobed(spec, record)])
-
-
-def _with(record: Record, spec: TrialSpec, new: Sequence[Probed]) -> Record:
-    """The record with further probes, without the reasons of those that it need not have any longer."""
-    wanted = probes_of(spec)
-    kept = [one for one in record.probes if one.error is None or one.probe in wanted]
-    probes = {one.probe: one for one in (*kept, *new)}
-    spec = record.spec.model_copy(update={"evaluation": spec.evaluation})
-    return record.model_copy(update={"probes": tuple(probes.values()), "spec": spec})
-
-
-def _lost(probe: Probe, reason: str) -> Probed:
+def lost(probe: Probe, reason: str) -> Probed:
+    """Stands for a result that could not be had."""
     return Probed(probe=probe, error=reason, sources=SOURCES)
 
 
@@ -191,26 +155,11 @@ class Prober:
         try:
             found = make[probe](initial, final, step)
         except (UserError, TrialFailedError) as error:
-            return _lost(probe, str(error))
+            return lost(probe, str(error))
         except Exception as error:  # such as memory: the trial itself is finished
-            return _lost(probe, f"{type(error).__name__}: {error}")
+            return lost(probe, f"{type(error).__name__}: {error}")
         examples = self.count if PASSES[probe] else 0
         return Probed(probe=probe, found=found, examples=examples, sources=SOURCES)
-
-    def extend(self, record: Record, folder: StudyFolder, report: Report) -> Record:
-        """Probes a finished trial from its saved posterior, as far as it was not probed yet."""
-        wanted = unprobed(self.spec, record)
-        if not wanted:
-            return record
-        try:
-            saved = load_posterior(folder.posterior(record.id))
-        except UserError as error:
-            found: Sequence[Probed] = [_lost(probe, str(error)) for probe in wanted]
-        else:
-            found = self.measure_all(wanted, saved.initial, saved.final, len(record.steps), report)
-        extended = _with(record, self.spec, found)
-        save_record(folder.record(record.id), extended)
-        return extended
 
     def removal(self, initial: Prompt, final: Prompt, step: int) -> Removal:
         """Losses without the nearest, the farthest and random vectors of a place.

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from softprior.inputs.labels import labels
+from collections.abc import Mapping
+from typing import Any
+
+from softprior.inputs.components import Table
+from softprior.inputs.labels import labels, reshown
 from softprior.inputs.specs import TrialSpec
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.regularisers import REGULARISERS
 from softprior.tasks import TASKS
 
+TABLES: Mapping[str, Table[Any]] = {
+    "task": TASKS,
+    "also": TASKS,
+    "method": METHODS,
+    "prior": PRIORS,
+    "regularisers": REGULARISERS,
+}
+"""The components that entries name, by field of a trial; see `reshown`."""
+
 
 def recognised(trial: TrialSpec) -> TrialSpec:
     """The trial, shown with its components' own names and without defaults; records have no labels."""
-    also = tuple(map(TASKS.recognised, trial.evaluation.also))
-    return trial.model_copy(
-        update={
-            "evaluation": trial.evaluation.model_copy(update={"also": also}),
-            "task": TASKS.recognised(trial.task),
-            "method": METHODS.recognised(trial.method),
-            "prior": None if trial.prior is None else PRIORS.recognised(trial.prior),
-            "regularisers": tuple(map(REGULARISERS.recognised, trial.regularisers)),
-        }
-    )
+    return reshown(trial, lambda field, entry: TABLES[field].recognised(entry))
 
 
 def own_label(trial: TrialSpec) -> str:

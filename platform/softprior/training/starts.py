@@ -8,10 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softprior.assets.tokens import Tokenizer
+from softprior.inputs.specs import TrialSpec
+from softprior.methods import Method
 from softprior.models.protocol import FrozenLM
-from softprior.priors import Distribution, Prior
+from softprior.priors import PRIORS, Distribution, Prior, assignment
 from softprior.prompt import Place
 from softprior.seeding import torch_generator
+from softprior.training.draws import draw_names
+from softprior.training.events import Notice, Phase, Report
 from softprior.training.source import PlaceSource, SeenSource
 from softprior.training.twins import moved
 
@@ -37,6 +41,32 @@ class Start(NamedTuple):
     def vectors(self) -> Float[Tensor, "P H"]:
         """The draw as the prompt has it, keys turned to their positions."""
         return self.source.placed(self.sample)
+
+
+def starts_of(
+    spec: TrialSpec, host: FrozenLM, tokenizer: Tokenizer, method: Method, report: Report
+) -> dict[Place, Start]:
+    """A draw of a trial's prior at every place of its method; reports each fit as it begins.
+
+    Raises:
+        UserError: a place cannot have this prior, or a file of it is missing or damaged.
+    """
+    assert spec.prior is not None
+    assert spec.seed is not None
+    prior, info = PRIORS.component(spec.prior), host.info()
+    names = draw_names(spec, prior)
+    places = method.places(info.blocks, info.stack)
+    starts = {}
+    for i, place in enumerate(places, start=1):
+        part = f"place {i} of {len(places)}" if len(places) > 1 else ""
+        report(Phase(0, f"fitting {spec.prior.name}", part))
+        given = (host, tokenizer, assignment(prior).at(place), place, method.count())
+        start = start_at(*given, seed=spec.seed, places=places, names=names, twin=spec.twin)
+        for sentence in start.warnings:
+            report(Notice(0, sentence))
+        # Regularisers alone need it again.
+        starts[place] = start if spec.regularisers else start._replace(distribution=None)
+    return starts
 
 
 def start_at(

@@ -17,7 +17,6 @@ from softprior.inputs.specs import TrialSpec
 from softprior.liveness import alive
 from softprior.methods import METHODS, Method
 from softprior.models.protocol import FrozenLM
-from softprior.priors import PRIORS, assignment
 from softprior.prompt import Batch, Place, collate
 from softprior.results.background import save_background
 from softprior.results.examples import save_examples
@@ -33,7 +32,6 @@ from softprior.training.also import Others, OtherScore, other_tasks
 from softprior.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from softprior.training.chosen_steps import evenly, log_spaced
 from softprior.training.cost import TRAINING, forget_peaks
-from softprior.training.draws import draw_names
 from softprior.training.environment import environment
 from softprior.training.evaluation import Evaluation, Evaluator
 from softprior.training.events import Notice, Phase, Report, Step, Validation
@@ -45,7 +43,7 @@ from softprior.training.recognised import own_label
 from softprior.training.room import require_room
 from softprior.training.sanity import Sanity
 from softprior.training.source import SeenSource, vocabulary
-from softprior.training.starts import Start, start_at
+from softprior.training.starts import Start, starts_of
 from softprior.training.travel import place_geometry
 
 STILL = (
@@ -124,11 +122,7 @@ class Trial:
         progress.seconds = before + time.monotonic() - started
         record = self._record(facts, self._geometry(initial, final, optimizer), test, also)
         if optimizer is not None:
-            header: dict[str, object]
-            header = {"trial": self.spec.id, "spec": self.spec.model_dump(mode="json"), "prior": facts}
-            header |= {"model": self.host.info()._asdict(), "environment": record.environment}
-            posterior = Posterior(header, initial, final, progress.snapshots)
-            save_posterior(self.folder.posterior(self.spec.id), posterior)
+            self._save_posterior(initial, final, facts, record.environment)
         with progress.meter.phase("sanity"):
             sanity = self._sanity(final, test)
         cost = progress.meter.cost(0 if optimizer is None else optimizer.values)
@@ -191,22 +185,8 @@ class Trial:
         """A draw of the prior at every place, for the trial's seed."""
         if self.spec.prior is None or self.spec.seed is None:
             return {}
-        prior = PRIORS.component(self.spec.prior)
-        count, info = self.method.count(), self.host.info()
         save_background(self.folder, self.spec.model_fingerprint, vocabulary(self.host, self.tokenizer))
-        starts = {}
-        names = draw_names(self.spec, prior)
-        places = self.method.places(info.blocks, info.stack)
-        for i, place in enumerate(places, start=1):
-            part = f"place {i} of {len(places)}" if len(places) > 1 else ""
-            self.report(Phase(0, f"fitting {self.spec.prior.name}", part))
-            there, seed = assignment(prior).at(place), self.spec.seed
-            given = (self.host, self.tokenizer, there, place, count)
-            start = start_at(*given, seed=seed, places=places, names=names, twin=self.spec.twin)
-            for sentence in start.warnings:
-                self.report(Notice(0, sentence))
-            starts[place] = start if self.spec.regularisers else start._replace(distribution=None)
-        return starts
+        return starts_of(self.spec, self.host, self.tokenizer, self.method, self.report)
 
     def _resume(self, optimizer: PromptOptimizer) -> None:
         found = load_checkpoint(self.folder.checkpoint(self.spec.id), self.spec.id)
@@ -329,6 +309,15 @@ class Trial:
         if progress.step % training.checkpoint == 0 or progress.step == training.steps:
             path = self.folder.checkpoint(self.spec.id)
             save_checkpoint(path, self.spec.id, progress, optimizer.state())
+
+    def _save_posterior(
+        self, initial: Vectors, final: Vectors, facts: object, environment: Mapping[str, object]
+    ) -> None:
+        header: dict[str, object]
+        header = {"trial": self.spec.id, "spec": self.spec.model_dump(mode="json"), "prior": facts}
+        header |= {"model": self.host.info()._asdict(), "environment": environment}
+        posterior = Posterior(header, initial, final, self.progress.snapshots)
+        save_posterior(self.folder.posterior(self.spec.id), posterior)
 
     def _sanity(self, final: Vectors, test: Evaluation) -> tuple[Check, ...]:
         self.report(Phase(self.progress.step, "sanity"))

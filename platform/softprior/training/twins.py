@@ -16,14 +16,14 @@ from softprior.inputs.specs import TrialSpec
 from softprior.prompt import Place
 from softprior.seeding import torch_generator
 
-TWIN = 1e-6
-"""By which a study's twins are moved: some ten times the resolution of float32."""
+SHARE = 1e-6
+"""Of each vector's norm, by which a study's twins are moved: some ten times the resolution of float32."""
 
 
 def twins_of(trials: Iterable[TrialSpec], seed: int) -> list[TrialSpec]:
     """The twin of each trial that trains a prompt with this seed; untrained trials have none."""
     return [
-        trial.model_copy(update={"twin": TWIN})
+        trial.model_copy(update={"twin": SHARE})
         for trial in trials
         if trial.training is not None and trial.seed == seed
     ]

@@ -15,6 +15,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from rich.console import Console
 
+from jobs.beginnings import tell_beginning
 from jobs.endings import tell_end
 from jobs.exits import FAILED, FINISHED
 from softprior.errors import UserError
@@ -53,9 +54,9 @@ LOSSES = [3.0, 2.0, 5.0, 1.0, 4.0, 6.0]
 """Of six proposals, at every step; the third, fifth and sixth are not among the best at their rungs."""
 
 
-def planned(folder: Path, **changes: Any) -> SearchPlan:
+def planned(folder: Path, **changes: Any) -> search_run.Searching:
     file = study_file(folder / "small.yaml", **{**RANGES, **changes})
-    return SearchPlan(load(file), str(file))
+    return search_run.Searching(load(file), str(file))
 
 
 def suggested(asked: Proposals) -> TrialSpec | None:
@@ -209,7 +210,7 @@ def test_an_end_that_cannot_be_told_ends_the_search_and_is_told_next_time(
     cluster = SimpleNamespace(start=lambda: None)
     said = "stopped answering .the database is gone." if lost == "storage" else "records cannot be written"
     with pytest.raises(UserError, match=said):
-        search_run.run_search(plan, folder, no_observers, cluster)
+        plan.run(folder, no_observers, cluster)
     (left,) = open_search(plan, folder).get_trials()
     assert left.state == TrialState.RUNNING
     asked = Proposals(open_search(plan, folder), plan, folder, lambda _: None)
@@ -240,15 +241,14 @@ def test_a_search_of_other_code_begins_anew_and_the_old_one_is_kept(
     monkeypatch.setattr(search_run, "run_trials", run_trials)
     cluster = SimpleNamespace(start=lambda: None)
     environment: dict[str, Any] = {"commit": "f" * 40, "sources": "0" * 16}
-    first, old = search_run.run_search(plan, folder, no_observers, cluster)
-    points = [trial.params for trial in first.trials]
-    _, same = search_run.run_search(
-        planned(tmp_path, **{**STOPPING, "search": {"trials": 2}}), folder, no_observers, cluster
-    )
+    old = plan.run(folder, no_observers, cluster)
+    points = [trial.params for trial in open_search(plan, folder).trials]
+    same = planned(tmp_path, **{**STOPPING, "search": {"trials": 2}}).run(folder, no_observers, cluster)
     assert same == old, "without the option it is as it was"
     environment = code()
     fresh = planned(tmp_path, **{**STOPPING, "search": {"trials": 2}})
-    found, new = search_run.run_search(fresh, folder, no_observers, cluster, again=True)
+    new = fresh.run(folder, no_observers, cluster, again=True)
+    found = open_search(fresh, folder)
     assert of_other_code(new.values()) == []
     assert load_records(folder.earlier.records) == old
     assert set(new) == set(old), "the same seed proposes the same points"
@@ -258,8 +258,8 @@ def test_a_search_of_other_code_begins_anew_and_the_old_one_is_kept(
         study.study_name: len(storage.get_all_trials(study._study_id)) for study in storage.get_all_studies()
     }
     assert names == {"small": 2, "small before 1": 2}
-    again, _ = search_run.run_search(fresh, folder, no_observers, cluster, again=True)
-    assert again._study_id == found._study_id, "of this code already"
+    fresh.run(folder, no_observers, cluster, again=True)
+    assert open_search(fresh, folder)._study_id == found._study_id, "of this code already"
 
 
 def test_a_proposal_that_fails_without_a_trial_makes_the_status_1(
@@ -290,7 +290,7 @@ def test_a_proposal_that_fails_without_a_trial_makes_the_status_1(
 
     for _ in range(2):  # again, with nothing left to do
         results = run(plan, tmp_path / "results", listen=listen)
-        assert tell_end(console, plan, works[-1], results) == FAILED
+        assert tell_end(console, results, works[-1]) == FAILED
         assert "proposal 0 failed: these values do not fit together" in console.export_text()
 
 
@@ -417,13 +417,13 @@ def test_a_baseline_that_failed_runs_again_and_its_new_record_counts(
     cluster = SimpleNamespace(start=lambda: None)
     (baseline,) = plan.baselines
     save_record(folder.record(baseline.id), failed(baseline, "the node was lost", {}))
-    _, records = search_run.run_search(plan, folder, no_observers, cluster)
+    records = plan.run(folder, no_observers, cluster)
     assert records[baseline.id].status == "finished"
     assert folder.summary.exists()
     more = planned(tmp_path, **{**STOPPING, "search": {"trials": 3}})
     monkeypatch.setattr(search_run, "run_trials", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(InterruptedStudyError):
-        search_run.run_search(more, folder, no_observers, cluster)
+        more.run(folder, no_observers, cluster)
     assert not folder.summary.exists(), "it was of fewer proposals"
 
 
@@ -467,7 +467,7 @@ def test_a_search_that_goes_on_measures_its_finished_trials_on_other_tasks_too(
 
     def go_on(**more: Any) -> list[dict[str, Any]]:
         handed.clear()
-        search_run.run_search(planned(tmp_path, **changes, **more), folder, no_observers, cluster)
+        planned(tmp_path, **changes, **more).run(folder, no_observers, cluster)
         return pq.read_table(folder.table).to_pylist()
 
     monkeypatch.setattr(search_run, "run_trials", lambda *a: measure_all(a[-1].searcher, folder, handed))
@@ -475,10 +475,10 @@ def test_a_search_that_goes_on_measures_its_finished_trials_on_other_tasks_too(
     assert len(handed) == 3
     also = {"evaluation": {"examples": 10, "generate": 4, "also": [OTHER]}}
     plan = planned(tmp_path, **changes, **also)
-    work = search_run.work_of(plan, folder, again=False)
+    work = plan.look(folder, again=False)
     assert set(work.extended) == set(load_records(folder.records))
     assert (work.kept, len(work.reused)) == ({}, 3)
-    said = extending([record.spec for record in work.extended.values()], plan.components)
+    said = extending(work.extended.values(), plan.components)
     assert said.startswith("3 finished trials measured on arithmetic too")
     for _ in range(2):
         assert [row["also/arithmetic/loss"] for row in go_on(**also)] == [1.5] * 3
@@ -486,9 +486,9 @@ def test_a_search_that_goes_on_measures_its_finished_trials_on_other_tasks_too(
     assert not any("also/" in column for column in go_on()[0]), "the file names no other task any longer"
     probing = planned(tmp_path, **changes, evaluation={"examples": 10, "generate": 4, "probes": ["removal"]})
     assert probing.identity() == plan.identity()
-    lacking = search_run.work_of(probing, folder, again=False).extended
+    lacking = probing.look(folder, again=False).extended
     assert set(lacking) == {i for i, r in load_records(folder.records).items() if r.spec.training is not None}
-    said = extending([record.spec for record in lacking.values()], probing.components)
+    said = extending(lacking.values(), probing.components)
     assert said.startswith("2 finished trials probed (removal), from the saved posteriors: at most")
 
 
@@ -507,10 +507,23 @@ def test_a_trial_of_a_search_that_was_not_measured_makes_the_status_1(
         console = Console(width=200, record=True, file=io.StringIO())
         works: list[Work] = []
         results = run(plan, tmp_path / "results", listen=lambda work, w=works: w.append(work) or [])
-        said[turn] = tell_end(console, plan, works[0], results), console.export_text()
+        said[turn] = tell_end(console, results, works[0]), console.export_text()
     assert said[0][0] == FAILED
     assert "note: 3 trials not measured on arithmetic, the first" in said[0][1]
     assert said[1][0] == FINISHED
+
+
+def test_a_search_says_what_it_searches_and_tests_nothing(tmp_path: Path) -> None:
+    """Even once every proposal is known: what was proposed depends on results."""
+    plan, folder = planned(tmp_path, **{**STOPPING, "search": {"trials": 2}}), StudyFolder(tmp_path / "small")
+    plan.add([plan.ends[0], plan.ends[-1]])
+    work = plan.look(folder, again=False)
+    assert (len(work.trials), work.designed) == (work.total, False)
+    console = Console(width=200, record=True, file=io.StringIO())
+    assert tell_beginning(console, plan, work, folder) == plan.notes
+    said = console.export_text()
+    assert "search small: 2 proposals" in said
+    assert "comparing two priors" not in said
 
 
 def test_labels_of_finished_proposals_are_found_without_planning_them(

@@ -37,7 +37,7 @@ class SearchPlan:
         baselines: trials without a prompt, which run once.
         ends: trials of the grid that the ends of all ranges make; some of them the search may propose.
         whole: the study of the baselines and the ends.
-        notes: as of a study's plan.
+        notes, model: as of a study's plan.
     """
 
     def __init__(self, template: SearchStudy, where: str) -> None:
@@ -60,6 +60,7 @@ class SearchPlan:
         for plan in plans:
             _require_pairs(plan, where)
         self.study = corners[0]
+        self.model = plans[0].model
         self.notes = tuple(dict.fromkeys(note for plan in plans for note in plan.notes))
         planned = {trial.id: trial for plan in plans for trial in plan.trials}
         self.baselines = tuple(trial for trial in plans[0].trials if trial.training is None)

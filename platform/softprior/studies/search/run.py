@@ -2,100 +2,118 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from optuna import Study
 from optuna.exceptions import StorageInternalError
 
 from softprior.errors import UserError
+from softprior.inputs.specs import TrialSpec
 from softprior.results.files import require_folder
 from softprior.results.folder import StudyFolder
 from softprior.results.lease import locked
 from softprior.results.records import Record, load_records
-from softprior.studies.again import of_other_code, set_aside
+from softprior.studies.again import STARTS_OVER, of_other_code, set_aside
 from softprior.studies.cluster import Cluster
 from softprior.studies.observers import Listen, Listeners, Work, listening
 from softprior.studies.runner import InterruptedStudyError, Search, run_trials
+from softprior.studies.search.describe import describe
 from softprior.studies.search.plan import SearchPlan
-from softprior.studies.search.storage import begin_anew, open_search
+from softprior.studies.search.storage import begin_anew, open_search, read_search, require_storage
 from softprior.studies.search.summary import lowest, save_summary, summarise
 from softprior.studies.table import require_own, write_study, write_table
 from softprior.training.also import current
-from softprior.training.extension import lacks
+from softprior.training.extension import due, lasting
 
 
-def run_search(
-    plan: SearchPlan,
-    folder: StudyFolder,
-    listen: Listen,
-    cluster: Cluster,
-    again: bool = False,
-) -> tuple[Study, dict[str, Record]]:
-    """Runs what is missing; returns the Optuna study and the records of all trials, by id.
+class Searching(SearchPlan):
+    """A search that can run; see `softprior.library.studies.Runnable`."""
 
-    Args:
-        listen: makes the observers, once the folder is locked.
-        again: starts the search over if other code contributed to it, since its proposals depend on the
-            results reported to it. Its records go to the folder `earlier`, and its storage keeps it under
-            another name.
+    def described(self, trials: Sequence[TrialSpec], most: float = 0) -> list[str]:  # noqa: ARG002
+        """The search in words, whatever of it has run: its trials are proposed on the way."""
+        return describe(self)
 
-    Raises:
-        UserError: another process runs this search, or it cannot continue in this folder or storage.
-        InterruptedStudyError: Ctrl-C, or another signal whose handler raises KeyboardInterrupt.
-    """
-    with locked(folder.lock) as lost:
-        study = open_search(plan, folder)
-        work = work_of(plan, folder, again)
-        if work.superseded:
-            study = begin_anew(study, plan, folder)
-            set_aside(folder, work.superseded)
-            work = replace(work, trials=plan.trials)
-        if not folder.table.exists():
-            cluster.start()  # a first run surely needs Ray, which gets ready while we import
-        write_study(folder, plan)
-        interrupted = False
-        with listening(listen, plan, work, folder, lost) as listeners:
-            try:
-                _propose(study, plan, folder, listeners, cluster, work)
-            except KeyboardInterrupt:
-                interrupted = True
-            except StorageInternalError as error:
-                raise UserError(
-                    f"the search's storage stopped answering ({str(error).splitlines()[0]}); run the same "
-                    "command again to continue"
-                ) from None
-            records = listeners.records()
-            write_study(folder, plan)
-            write_table(folder, plan, records)
-            if not interrupted:
-                summary = summarise(study, plan.space.shown)
-                save_summary(folder, summary)
-                listeners.metrics = lowest(summary)
-        if interrupted:
-            raise InterruptedStudyError(records)
-        return study, records
+    def require_storage(self, folder: StudyFolder) -> None:
+        """Checks that it can write down what it proposes, and read what it starts from.
 
+        Raises:
+            UserError: it cannot.
+        """
+        require_storage(self.search.storage, folder)
+        if self.search.warm_start is not None:
+            read_search(self.search.warm_start.study)
 
-def work_of(plan: SearchPlan, folder: StudyFolder, again: bool) -> Work:
-    """Which trials have ended, or run again because the search starts over; writes nothing.
+    def look(self, folder: StudyFolder, again: bool) -> Work:
+        """Which trials have ended, or run again because the search starts over; writes nothing.
 
-    Raises:
-        UserError: the folder is another study's, or a file of it is damaged.
-    """
-    require_folder(folder.root)
-    require_own(folder, plan)
-    kept = {i: r for i, r in load_records(folder.records).items() if not _runs_again(r)}
-    superseded: tuple[str, ...] = ()
-    if again and of_other_code(kept.values()):
-        kept, superseded = {}, tuple(kept)
-    now = {i: plan.measured(record.spec) for i, record in kept.items() if record.status == "finished"}
-    known = current(now.values())
-    extended = {
-        i: kept[i].model_copy(update={"spec": spec}) for i, spec in now.items() if lacks(spec, kept[i], known)
-    }
-    whole = {i: record for i, record in kept.items() if i not in extended}
-    total = len(plan.baselines) + plan.search.trials * plan.members
-    return Work(plan.trials, whole, superseded, total, extended)
+        Raises:
+            UserError: the folder is another study's, or a file of it is damaged.
+        """
+        require_folder(folder.root)
+        require_own(folder, self.study.name)
+        kept = {i: r for i, r in load_records(folder.records).items() if not _runs_again(r)}
+        superseded: tuple[str, ...] = ()
+        if again and of_other_code(kept.values()):
+            kept, superseded = {}, tuple(kept)
+        now = {i: self.measured(record.spec) for i, record in kept.items() if record.status == "finished"}
+        known = current(now.values())
+        extended = {
+            i: kept[i].model_copy(update={"spec": spec})
+            for i, spec in now.items()
+            if lasting(due(spec, kept[i], known))
+        }
+        whole = {i: record for i, record in kept.items() if i not in extended}
+        total = len(self.baselines) + self.search.trials * self.members
+        return Work(self.trials, whole, superseded, total, extended, STARTS_OVER, designed=False)
+
+    def run(
+        self, folder: StudyFolder, listen: Listen, cluster: Cluster, again: bool = False
+    ) -> dict[str, Record]:
+        """Runs what is missing and returns the records of all trials, by id.
+
+        Args:
+            listen: makes the observers, once the folder is locked.
+            again: starts the search over if other code contributed to it, since its proposals depend on the
+                results reported to it. Its records go to the folder `earlier`, and its storage keeps it under
+                another name.
+
+        Raises:
+            UserError: another process runs this search, or it cannot continue in this folder or storage.
+            InterruptedStudyError: Ctrl-C, or another signal whose handler raises KeyboardInterrupt.
+        """
+        with locked(folder.lock) as lost:
+            study = open_search(self, folder)
+            work = self.look(folder, again)
+            if work.superseded:
+                study = begin_anew(study, self, folder)
+                set_aside(folder, work.superseded)
+                work = replace(work, trials=self.trials)
+            if not folder.table.exists():
+                cluster.start()  # a first run surely needs Ray, which gets ready while we import
+            write_study(folder, self)
+            interrupted = False
+            with listening(listen, work, folder, lost) as listeners:
+                try:
+                    _propose(study, self, folder, listeners, cluster, work)
+                except KeyboardInterrupt:
+                    interrupted = True
+                except StorageInternalError as error:
+                    reason = str(error).splitlines()[0]
+                    raise UserError(
+                        f"the search's storage stopped answering ({reason}); run the same command again to "
+                        "continue"
+                    ) from None
+                records = listeners.records()
+                write_study(folder, self)
+                write_table(folder, self, records)
+                if not interrupted:
+                    summary = summarise(study, self.space.shown)
+                    save_summary(folder, summary)
+                    listeners.metrics = lowest(summary)
+            if interrupted:
+                raise InterruptedStudyError(records)
+            return records
 
 
 def _runs_again(record: Record) -> bool:

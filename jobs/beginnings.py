@@ -1,0 +1,103 @@
+"""What a study or a search prints before it runs: what will run, what that can show, and what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from jobs.evidence import evidence
+from jobs.exits import no_command
+from jobs.screen import tell
+from softprior.errors import UserError
+from softprior.inputs.labels import by_number, counted
+from softprior.inputs.specs import StudySpec
+from softprior.library.studies import Runnable
+from softprior.results.folder import StudyFolder
+from softprior.studies.again import reused_note
+from softprior.studies.cluster import Cluster, elsewhere
+from softprior.studies.components import Components
+from softprior.studies.describe import at_hand, extending
+from softprior.studies.observers import Work
+
+FEW = 40
+"""Most trials that a dry run lists one by one unless all are requested."""
+
+
+def tell_dry_run(
+    console: Console, planned: Runnable, work: Work, folder: StudyFolder, most: float = FEW
+) -> None:
+    """Prints everything that the study would run, whatever of it is finished.
+
+    Args:
+        most: trials that are listed one by one.
+
+    Raises:
+        UserError: the study could not run on the cluster that exists already.
+    """
+    name = planned.study.name
+    lines = [*planned.described(planned.trials, most), *_evidence(planned, work, folder)]
+    lines += _at_hand(planned.study)
+    tell(console, [*lines, *_found(name, work), *_further(name, work, planned.components)])
+
+
+def tell_beginning(console: Console, planned: Runnable, work: Work, folder: StudyFolder) -> Sequence[str]:
+    """Says what is finished already, and what will run; the notes among that."""
+    name = planned.study.name
+    for line in _found(name, work):
+        console.print(line)
+    lines = planned.described(work.new)
+    if lines:
+        tell(console, [*lines, *_evidence(planned, work, folder)])
+    for line in _further(name, work, planned.components):
+        console.print(line)
+    return planned.notes if lines else ()
+
+
+def _evidence(planned: Runnable, work: Work, folder: StudyFolder) -> list[str]:
+    """What the seeds of a whole study can show, whatever of it is finished; a search tests nothing."""
+    if not work.designed:
+        return []
+    try:
+        lines = evidence(planned, folder)
+    except UserError:
+        raise
+    except Exception as error:  # a forecast; trials run without it
+        lines = [f"note: what the seeds can show could not be computed ({type(error).__name__}: {error})"]
+    return [f"  {line}" for line in lines]
+
+
+def _found(name: str, work: Work) -> list[str]:
+    """Lines about what is finished already, and what of it will run again."""
+    again, done = len(work.superseded), len(work.reused)
+    lines = []
+    if again:
+        lines.append(f"study {name}: {counted(again, 'earlier trial')} made by other code will run again")
+    if done:
+        state = "finished" if all(r.status == "finished" for r in work.reused.values()) else "done"
+        of = f"{done} of {counted(work.total, 'trial')} {by_number(done, 'is', 'are')}"
+        lines.append(f"study {name}: {of} {state} already")
+    return lines
+
+
+def _further(name: str, work: Work, components: Components) -> list[str]:
+    """Lines about finished trials that are measured further, and about results of other code."""
+    lines = [f"study {name}: {extending(work.extended.values(), components)}"] if work.extended else []
+    note = reused_note(work.reused.values(), work.remedy)
+    return lines if note is None else [*lines, note]
+
+
+def _at_hand(study: StudySpec) -> list[str]:
+    """A line about the cluster that the study would run on, if it exists already.
+
+    Raises:
+        UserError: the study could not run on it.
+    """
+    if not elsewhere():
+        return []
+    with Cluster(study.resources, study.placement, quiet=True) as cluster:
+        return [f"  {at_hand(cluster.nodes, study)}"]
+
+
+if __name__ == "__main__":
+    no_command("jobs.beginnings")

@@ -1,0 +1,56 @@
+"""The study's way through the library is short and goes down; the measure finds steps back up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.call_path import Call, followed, reached
+from softprior.inputs.specs import StudySpec
+from softprior.library.studies import load_study, plan, run
+from softprior.studies.observers import Work
+from softprior.studies.plan import Plan
+from softprior.training.events import Observer
+from tests.builders import Finished
+
+CARRIERS = (StudySpec, Plan)
+
+
+def test_a_study_that_has_ended_passes_few_places(finished_study: Finished, tmp_path: Path) -> None:
+    """Nothing runs, so that neither Ray nor an observer has a part in it; `jobs` adds its own places."""
+    finished_study.copy(tmp_path)
+
+    def whole() -> None:
+        study = load_study(finished_study.file, "tracking.enabled=false")
+        run(plan(study, "small.yaml"), tmp_path / "results")
+
+    calls = followed(whole, CARRIERS)
+    places = [call.target for call in calls]
+    assert "softprior.studies.grid:Grid.run" in places
+    assert len(set(places)) <= 13
+    # Observers are made by whoever runs a study, once the folder is locked; and a plan knows its file.
+    asked = Call("softprior.studies.table:write_study", "softprior.studies.plan:Plan.spec")
+    made = Call("softprior.studies.observers:listening", "softprior.library.studies:run.<locals>.everyone")
+    assert [call for call in calls if call.up] == [asked, made]
+
+
+def test_functions_around_a_study_count_and_others_do_not(finished_study: Finished) -> None:
+    study = finished_study.plan.study
+
+    def listen(work: Work) -> Sequence[Observer]:  # a place, but of no module that is followed
+        return [Observer()] if study.name == work.trials[0].id else []
+
+    calls = followed(lambda: listen(Work(finished_study.plan.trials, {}, (), 3)), CARRIERS)
+    assert calls == []
+    assert {call.source for call in followed(lambda: plan(study), CARRIERS)} >= {
+        "",
+        "softprior.studies.plan:plan_study",
+    }
+
+
+def test_a_module_reaches_what_it_imports_and_what_that_imports() -> None:
+    found = reached("jobs.study")
+    assert {"softprior.library.studies", "softprior.studies.grid", "jobs.exits"} <= found
+    assert "jobs.study" not in reached("softprior.library.studies")
+    assert Call("jobs.exits:status_of", "jobs.study:main").up
+    assert not Call("jobs.study:main", "jobs.exits:status_of").up
