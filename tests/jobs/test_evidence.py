@@ -22,6 +22,7 @@ from jobs.beginnings import tell_beginning
 from jobs.evidence import claim_tests, evidence
 from jobs.expected import expected
 from softprior.assets.models import KnownModel, known_model
+from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec
 from softprior.inputs.study_files import load_grid
 from softprior.results.folder import StudyFolder
@@ -113,7 +114,8 @@ def test_claims_on_probes_count_where_prompts_are_probed(tmp_path: Path) -> None
     assert counted(["removal"]) == {"near-tokens": 4}
     assert counted(["projection"]) == {"words": 1}
     assert counted(["projection", "removal"]) == {"near-tokens": 4, "words": 1}
-    assert counted(["projection", "removal"], tokens=1) == {"words": 1}
+    with pytest.raises(UserError, match="a prompt of one vector has none to remove"):
+        counted(["projection", "removal"], tokens=1)
     kept = {"tokens": 4, "last": 1, "token_level": "keep"}
     assert counted(["removal"], deep=kept) == {"near-tokens": 4}
 

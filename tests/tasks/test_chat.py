@@ -207,6 +207,7 @@ def test_a_plan_says_that_a_model_has_no_chat_template() -> None:
         plan_study(validate(StudySpec, study, "study"))
 
 
+@pytest.mark.faults  # for its minute; the templates above have tokens of their own that end a turn
 @pytest.mark.network("smollm2-135m-instruct-q4_1")
 def test_smollm2_ends_its_turn_with_its_own_token() -> None:
     from softprior.models.load import load_tokenizer

@@ -48,7 +48,7 @@ def test_what_is_inside_another_phase_is_not_counted_there(monkeypatch: pytest.M
 
 @pytest.mark.skipif(host_peak() is None, reason="the system does not tell a process its peak")
 def test_the_peak_of_memory_is_that_since_it_was_forgotten() -> None:
-    size = 100 * 2**20
+    size = 300 * 2**20
     block = np.ones(size, dtype=np.uint8)
     forget_peaks()
     held = host_peak()

@@ -187,7 +187,7 @@ class Looks:
             of them, and on the row's first token.
     """
 
-    queries: list[Int[Tensor, "Q"]]
+    queries: list[Int[Tensor, "_"]]
     shares: dict[int, Float[Tensor, "B 3"]] = field(default_factory=dict)
 
     def add(
