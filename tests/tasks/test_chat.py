@@ -44,12 +44,17 @@ INSTRUCTED = (
     "{% elif m.role == 'assistant' %}{{ ' ' + m.content + '<|im_end|>' }}{% else %}{{ m.content + '\n' }}"
     "{% endif %}{% endfor %}"
 )
+BROKEN_LINE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant' }}{% endif %}"
+)
 TEMPLATES = {
     "chatml": CHATML,
     "instructed": INSTRUCTED,
     "begun and trimmed": TRIMMED,
     "dated": DATED,
     "with thoughts": THOUGHT,
+    "with a line break of its own": BROKEN_LINE,
 }
 
 TEXTS = [
@@ -95,7 +100,8 @@ def test_rows_have_the_tokens_of_apply_chat_template(
     assert row.tokens[:-1] == ids(tokenizer, answered, continue_final_message=True)
     prompt = ids(tokenizer, asked, add_generation_prompt=True)
     assert row.tokens[: len(prompt)] == prompt
-    assert (first == len(prompt)) is (name != "with thoughts")
+    assert (first == len(prompt)) is (name not in ("with thoughts", "with a line break of its own"))
+    assert "\n" not in tokenizer.decode(row.tokens[first : first + 1]), "it would end the answer"
     space = " " if name == "instructed" else ""
     assert tokenizer.decode(row.tokens[first:-1]) == f"{space}{answer}"
     assert task.ends(tokenizer) == {end}
@@ -188,8 +194,19 @@ def test_what_has_no_chat_is_refused_in_one_sentence() -> None:
         chat_tokens(talking(CHATML), "a", "b<|im_end|>c", None)
     with pytest.raises(NotJointError, match="changes the answer"):
         chat_tokens(talking(CHATML.replace("m.content", "m.content | replace('b', 'c')")), "a", "b", None)
+    shortened = CHATML.replace("m.content", "m.content[:20]")
+    with pytest.raises(NotJointError, match="changes the input"):
+        chat_tokens(talking(shortened), "What is 12 + 34, and why?", "b", None)
+    silent = CHATML.replace("in messages %}", "in messages if m.role != 'system' %}")
+    assert "leaves the text of the system's turn out" in refused(chat_of, talking(silent), "Be brief.")
+    assert chat_of(talking(silent), None)
     with pytest.raises(UserError, match="has no effect with template: plain"):
         validate(Squad, {"system": "Be brief."}, "study.yaml")
+
+
+def test_todays_date_is_a_fixed_day_in_the_templates_own_form() -> None:
+    dated = DATED.replace("%d %b %Y", "%Y-%m-%d")
+    assert "Today is 2024-07-26." in chat_of(talking(dated), None).lead
 
 
 def test_a_plan_says_that_a_model_has_no_chat_template() -> None:

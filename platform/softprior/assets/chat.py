@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -12,9 +13,17 @@ from softprior.errors import UserError
 _INPUT, _ANSWER = "What is 12 + 34?", "46 and 7"
 """Texts from which the parts of a template are found; no template contains either."""
 
-_DATED = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
-"""In front of a template it replaces the function that gives today's date, with which rows would change
-from day to day. The date is what Llama 3.2's own template falls back on."""
+_DAY = datetime(2024, 7, 26)
+"""What templates take for today, or rows would change from day to day: the date that Llama 3.2's own template
+falls back on."""
+
+_CODES = "aAbBdmyYHIMSpj"
+_DATED = (
+    "{% macro strftime_now(format) %}{{ format"
+    + "".join(f" | replace('%{code}', '{_DAY.strftime('%' + code)}')" for code in _CODES)
+    + " }}{% endmacro %}"
+)
+"""In front of a template it replaces the function that gives today's date, in the template's own form."""
 
 Messages = list[dict[str, str]]
 
@@ -81,14 +90,16 @@ def chat_of(tokenizer: Tokenizer, system: str | None) -> Chat:
     at, answered = asked.find(_INPUT), whole.rfind(_ANSWER)
     if at < 0 or not whole.startswith(asked) or answered < len(asked):
         raise _unusable("it changes an input, or writes it otherwise once it has been answered")
+    if system is not None and system.strip() not in asked[:at]:
+        raise _unusable("it leaves the text of the system's turn out, or changes it")
     tail = whole[answered + len(_ANSWER) :]
     tokens, closed = _tokens(tokenizer, whole[: len(whole) - len(tail)]), _tokens(tokenizer, whole)
     ends = closed[len(tokens) : len(tokens) + 1]
     if closed[: len(tokens)] != tokens or not ends or tokenizer.decode(ends, skip_special_tokens=True):
         raise _unusable("no special token ends the assistant's turn")
     head = whole[len(asked) : answered]
-    # A space in front of an answer belongs to its first word.
-    return Chat(asked[:at], "" if head.isspace() else head, tail, ends[0])
+    # A space in front of an answer belongs to its first word; a line break is the template's.
+    return Chat(asked[:at], head if head.strip(" ") else "", tail, ends[0])
 
 
 def chat_tokens(tokenizer: Tokenizer, text: str, answer: str, system: str | None) -> ChatTokens:
@@ -99,11 +110,17 @@ def chat_tokens(tokenizer: Tokenizer, text: str, answer: str, system: str | None
 
     Raises:
         NotJointError: the tokens of the answer are not those that follow the tokens of the rest, or the
-            template changes it.
+            template changes it or the input.
         UserError: as `chat_of`.
     """
     parts = chat_of(tokenizer, system)
     asked, whole = _written(tokenizer, system, text, None), _written(tokenizer, system, text, answer)
+    behind = asked[len(parts.lead) :]
+    if not asked.startswith(parts.lead) or not behind.startswith((text, text.strip())):
+        raise NotJointError(
+            f"the tokenizer's chat template changes the input {text[:20]!r}; remove the row, or write "
+            "template: plain"
+        )
     first, last = len(asked) + len(parts.head), len(whole) - len(parts.tail)
     kept = whole.startswith(asked + parts.head) and whole.endswith(parts.tail)
     if not kept or whole[first:last].strip() != answer.strip() or not answer.strip():
@@ -125,7 +142,7 @@ def chat_tokens(tokenizer: Tokenizer, text: str, answer: str, system: str | None
             f"the answer {answer[:40]!r} contains the text of the token that ends the assistant's turn, "
             "where it would end; remove the row"
         )
-    left = 0 if text in asked else len(text) - len(text.lstrip())
+    left = 0 if behind.startswith(text) else len(text) - len(text.lstrip())
     return ChatTokens(whole[:first], len(parts.lead) - left, before, after, parts.end)
 
 

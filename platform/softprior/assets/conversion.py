@@ -65,7 +65,8 @@ def gguf_sizes(path: Path) -> Sizes:
         return value if type(value) is int else None  # a list where it differs by block
 
     hidden, heads = fact("embedding_length"), fact("attention.head_count")
-    groups, each = fact("attention.head_count_kv") or heads, fact("attention.key_length")
+    stated = f"{facts['general.architecture']}.attention.head_count_kv" in facts
+    groups, each = fact("attention.head_count_kv") if stated else heads, fact("attention.key_length")
     if each is None and hidden is not None and heads:
         each = hidden // heads
     table = shapes.get("token_embd.weight")

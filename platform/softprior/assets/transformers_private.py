@@ -42,6 +42,8 @@ def gguf_header(path: Path) -> GgufHeader:
     facts, count, at = reader._read_metadata(content, str(path))
     tensors, at = reader._read_tensor_table(content, count, at)
     aligned = facts.get("general.alignment", 32)  # llama.cpp's default
+    if type(aligned) is not int or aligned < 1:
+        raise ValueError(f"general.alignment = {aligned!r}")
     start, end = -(-at // aligned) * aligned, 0
     sizes = {int(kind): size for kind, size in GGML_QUANT_SIZES.items()}
     known = all(kind in sizes for _, _, kind, _ in tensors)
