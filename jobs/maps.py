@@ -6,9 +6,13 @@ import argparse
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jobs.exits import FINISHED, status_of
 from jobs.screen import printable
+
+if TYPE_CHECKING:
+    from analysis.figures.posterior_maps import Embedding
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,7 +46,7 @@ def _maps(options: argparse.Namespace) -> int:
 
     reading = read_studies([options.folder])
     target = reading.folder.root / "figures" / "activations"
-    embedding = "t-SNE" if options.tsne else "pca"
+    embedding: Embedding = "t-SNE" if options.tsne else "pca"
     drawn = 0
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", LeftOutWarning)

@@ -145,7 +145,8 @@ def draw_samples(found: Samples, width: float = PAGE, looks: Looks | None = None
     for panel, own in zip(panels, found.priors, strict=True):
         look = looks[own.prior]
         draw_behind(panel, found.behind)
-        panel.scatter(*own.points.T, s=9, marker=look.marker, color=look.colour, linewidths=0, zorder=4)
+        x, y = own.points.T
+        panel.scatter(x, y, s=9, marker=look.marker, color=look.colour, linewidths=0, zorder=4)
         spread = "no spread" if own.spread is None else f"spread {own.spread:.2g}"
         panel.set_title(f"{own.prior}: {spread}", fontsize=TITLE - 1)
     moving = np.concatenate([own.points for own in found.priors])
