@@ -143,8 +143,7 @@ class Choices(OwnData):
         index = self._index(said.strip(), texts)
         if index is None:
             return Malformed(
-                f"the answer '{' '.join(said.split())[:40]}' is none of the {len(texts)} choices by "
-                f"{self.answer_is}"
+                f"the answer '{said.strip()[:40]}' is none of the {len(texts)} choices by {self.answer_is}"
             )
         return Answers((texts[index],), texts)
 

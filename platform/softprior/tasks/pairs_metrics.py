@@ -76,10 +76,13 @@ def equal_numbers(prediction: str, answers: Sequence[str]) -> float:
 
 
 def _in_group(pattern: str, text: str) -> str | None:
-    """What the pattern's first group (the whole match if it has none) has last matched in a text."""
-    found = list(_compiled(pattern).finditer(text))
-    value = None if not found else found[-1][1 if found[-1].re.groups else 0]
-    return None if value is None else _spaced(value)
+    """What the pattern's first group (the whole match if it has none) has last matched in a text.
+
+    A match of nothing is none: a pattern that can match it does so at the end of every text.
+    """
+    compiled = _compiled(pattern)
+    values = (_spaced(match[min(1, compiled.groups)] or "") for match in compiled.finditer(text))
+    return next((value for value in reversed(list(values)) if value), None)
 
 
 def equal_groups(pattern: str, prediction: str, answers: Sequence[str]) -> float:
