@@ -128,6 +128,12 @@ def test_a_fraction_reads_back(value: Fraction) -> None:
         ("exact_match", "4", ("-4",), 0),
         ("contains", "It is New  York, I think", ("new york",), 1),
         ("contains", "Newton", ("new",), 0),
+        ("contains", "-4.5", ("4",), 0),
+        ("contains", "it is -4", ("4",), 0),
+        ("contains", "1,000", ("1",), 0),
+        ("contains", "2,4", ("4",), 0),
+        ("contains", "it is 4, or 5.", ("4",), 1),
+        ("contains", "it is -4.", ("-4",), 1),
         ("contains", "a c++ program", ("C++",), 1),
         ("number", "1,000.0", ("7", "1000"), 1),
         ("number", "-4", ("4",), 0),
@@ -198,6 +204,14 @@ def test_added_rows_move_none_of_many(tmp_path: Path) -> None:
     assert places(LARGE + 50).items() >= few.items()
 
 
+def test_groups_are_compared_as_inputs_are_and_name_their_sets() -> None:
+    rows = [
+        Understood(f"i{i}", {}, ("a",), (), f"c{i}", group, None)
+        for i, group in enumerate(("Food", " food", "zoo"))
+    ]
+    assert connected(rows) == ["group food", "group food", "group zoo"]
+
+
 def test_files_for_splits_keep_their_rows_apart(tmp_path: Path) -> None:
     """What stands in a later split is left out of an earlier one, and said."""
     train = file(tmp_path / "train.jsonl", sums(12))
@@ -227,6 +241,9 @@ def test_what_is_wrong_with_rows_is_counted_with_place_and_reason(tmp_path: Path
         {"question": "Why?"},
         {"question": ["Why?"], "reply": 1},
         {"question": "Why?", "reply": {"text": 1}},
+        '{"question": "Why?", "reply": Infinity}',
+        '{"question": "Why?", "reply": -1e999}',
+        '{"question": "Why?", "reply": NaN}',
         sums(1)[0],
         {**sums(1)[0], "reply": 7},
         '{"question": ',
@@ -248,6 +265,9 @@ def test_what_is_wrong_with_rows_is_counted_with_place_and_reason(tmp_path: Path
         "no 'reply'; it has question",
         "'question' is not a text or a number but a list",
         "no 'reply'; it has question, reply.text",
+        "'reply' is not a number (inf)",
+        "'reply' is not a number (-inf)",
+        "'reply' is not a number (nan)",
         "its input is that of line 1",
         "its input is that of line 1, with another answer",
         "not valid JSON (Expecting value, character 14)",
@@ -258,11 +278,11 @@ def test_what_is_wrong_with_rows_is_counted_with_place_and_reason(tmp_path: Path
         "'reply' is not a text or a number but {'\\ud800': 1}",
         "not UTF-8 (invalid continuation byte at its byte 17)",
     ]
-    assert {row.index for row in task.splits().quarantined} == {f"line {i}" for i in range(21, 37)}
+    assert {row.index for row in task.splits().quarantined} == {f"line {i}" for i in range(21, 40)}
     assert sum(map(len, examples(task).values())) == 20
     (said,) = data_notes("own", task, look(task, "any"))
     assert said.startswith(
-        "own: 16 malformed rows left out, the first in a.jsonl, line 21: the answer is empty"
+        "own: 19 malformed rows left out, the first in a.jsonl, line 21: the answer is empty"
     )
 
 
@@ -288,9 +308,9 @@ def test_data_that_cannot_be_used_is_refused_in_one_sentence(
 def test_a_missing_file_or_data_set_is_refused_in_one_sentence(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(UserError, match="does not exist"):
         pairs(str(tmp_path / "none.jsonl")).check_data()
-    with pytest.raises(UserError, match="is a folder, but rows are read from files; name one"):
+    with pytest.raises(UserError, match=r"is a folder, but rows are read from files; name one"):
         pairs(str(tmp_path)).fingerprint()
-    with pytest.raises(UserError, match="mem cannot be read .*; check the file and its disk"):
+    with pytest.raises(UserError, match=r"mem cannot be read .*; check the file and its disk"):
         contents_fingerprint([Path("/proc/self/mem")])
     monkeypatch.setattr(
         "softprior.assets.hub.HfApi.dataset_info", lambda *_, **__: (_ for _ in ()).throw(OSError())

@@ -75,7 +75,7 @@ class Part(NamedTuple):
         """Identifies the contents.
 
         Raises:
-            UserError: the file is missing or unreadable, or the hub has no such data set or cannot be reached.
+            UserError: the file is missing or unreadable; the hub has no such data set or cannot be reached.
         """
         if self.local is not None:
             return contents_fingerprint([_file(self.local)])

@@ -47,10 +47,16 @@ def exact_match(prediction: str, answers: Sequence[str]) -> float:
 
 
 def contains(prediction: str, answers: Sequence[str]) -> float:
-    """1.0 where an accepted answer occurs in the text as whole words, whatever the case."""
+    """1.0 where an accepted answer occurs in the text as whole words and numbers, whatever the case."""
     text = _spaced(prediction).casefold()
-    found = (re.escape(_spaced(answer).casefold()) for answer in answers)
-    return float(any(re.search(rf"(?<!\w){answer}(?!\w)", text) for answer in found))
+    return float(any(re.search(_whole(_spaced(answer).casefold()), text) for answer in answers))
+
+
+def _whole(answer: str) -> str:
+    """A pattern of an answer that is no part of a word, nor of a number: `4` is not in `-4.5`."""
+    before = r"(?<![-+.\N{MINUS SIGN}])(?<!\d,)" if answer[:1].isdecimal() else ""
+    after = r"(?![.,]\d)" if answer[-1:].isdecimal() else ""
+    return rf"(?<!\w){before}{re.escape(answer)}(?!\w){after}"
 
 
 def number(text: str) -> Fraction | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -158,8 +159,10 @@ def _text(value: object, column: str) -> str | Malformed:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float | Decimal):
+        if not (value == value and abs(value) != math.inf):
+            return Malformed(f"'{column}' is not a number ({value})")
         try:
-            return str(value) if value == value else Malformed(f"'{column}' is not a number (NaN)")
+            return str(value)
         except ValueError:  # an integer of more digits than Python writes
             return Malformed(f"'{column}' has more than 4,300 digits")
     if not isinstance(value, str):
