@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from itertools import pairwise
@@ -9,11 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from pydantic import ValidationError
 
 from analysis.findings.posteriors import posterior_of
 from analysis.findings.reading import Reading
-from analysis.findings.study import Cell, Run
+from analysis.findings.study import Cell, Run, Study
+from softprior.assets.fingerprints import combined
 from softprior.errors import UserError
 from softprior.inputs.base import Spec
 from softprior.models.load import Loaded
@@ -22,7 +25,10 @@ from softprior.results.files import write_json
 from softprior.results.folder import StudyFolder
 from softprior.results.provenance import SOURCES
 from softprior.results.storage import Location
+from softprior.studies.own_code import require_origins
+from softprior.training.as_planned import require_same_losses
 from softprior.training.failure import TrialFailedError
+from softprior.training.probes import Prober
 from softprior.training.trial import Trial
 
 POINTS, SEEDS = 9, 3
@@ -39,36 +45,39 @@ class Line(Spec):
 
     Attributes:
         name: of the pair, such as `isotropic to fitted`.
-        seeds: of both trials; of the first one, where the pair is two seeds of one prior.
-        trials: the ids of both, by seed.
+        seeds, trials: of both ends, by pair.
+        posteriors: what the ends were, see `digest`: a trial that is trained again keeps its id.
         at: t, rising from 0 to 1.
-        losses: by seed, in nats per label token.
+        losses: by pair, in nats per label token.
         nothing: loss without a prompt on the same examples.
+        examples: number of test examples behind each loss, the first of the split.
     """
 
     name: str
-    seeds: tuple[int, ...]
+    seeds: tuple[tuple[int, int], ...]
     trials: tuple[tuple[str, str], ...]
+    posteriors: tuple[tuple[str, str], ...]
     at: tuple[float, ...]
     losses: tuple[tuple[float, ...], ...]
     nothing: float
+    examples: int
 
 
 class Connectivity(Spec):
     """All lines of a study.
 
     Attributes:
-        examples: number of test examples behind each loss, the first of the split.
+        left_out: what was not measured, and why, a sentence each.
         sources: the code that measured them.
     """
 
     lines: tuple[Line, ...]
-    examples: int
+    left_out: tuple[str, ...] = ()
     sources: str
 
 
 class Pair(NamedTuple):
-    """Two posteriors of each of some seeds, in one cell."""
+    """Pairs of posteriors of one cell, one for each of some seeds."""
 
     name: str
     runs: tuple[tuple[Run, Run], ...]
@@ -77,8 +86,8 @@ class Pair(NamedTuple):
 def pairs_of(cell: Cell, seeds: int = SEEDS) -> list[Pair]:
     """The first prior with each other one, seed by seed, each at its chosen rate; then the first with itself.
 
-    The last pair takes two seeds of the first prior: how far apart posteriors are that differ in their
-    draws alone.
+    The last pair takes two seeds of the first prior, which differ in their draws and in the order of the
+    data. Trials of one seed share both, so its barrier is no null for the other pairs.
     """
     first, *others = cell.sides.values()
     found = []
@@ -109,49 +118,125 @@ def measure(
 ) -> Connectivity:
     """Measures the lines of every cell of a study, on the test examples of its probes.
 
+    What cannot be measured is left out and said; the rest is measured.
+
     Raises:
-        UserError: the model is not the study's, a posterior is missing, or nothing can be connected.
+        UserError: the model is not the study's, or no line could be measured.
     """
     if loaded.fingerprint != reading.header.get("model_fingerprint"):
         raise UserError(
             "the model on this machine is not the one that the study ran on, so its losses would be others; "
             "run this where the study ran"
         )
-    known = [(cell, pair) for cell in reading.study.cells("prior") for pair in pairs_of(cell, seeds)]
-    if not known:
+    left_out: list[str] = []
+
+    def leave(what: str) -> None:
+        left_out.append(what)
+        say(what)
+
+    wanted = []
+    for cell in reading.study.cells("prior"):
+        others = len(cell.sides) - 1
+        if others > OTHERS:
+            leave(f"{cell.where}: the first {OTHERS} of {others} other priors have lines")
+        known = [_readable(reading.study, cell, pair, leave) for pair in pairs_of(cell, seeds)]
+        wanted.append((cell, [pair for pair in known if pair.runs]))
+    total, found = sum(len(pairs) for _, pairs in wanted), list[Line]()
+    if not total and not left_out:
         raise UserError(
             f"in {reading.name} no two posteriors have one task and method; add a prior or a seed"
         )
-    found = []
-    count = 0
-    for i, (cell, pair) in enumerate(known, start=1):
-        say(f"line {i} of {len(known)}: {cell.where}, {pair.name}")
-        line, count = _line(reading, loaded, pair, np.linspace(0, 1, points))
-        found.append(line)
-    return Connectivity(lines=tuple(found), examples=count, sources=SOURCES)
-
-
-def _line(reading: Reading, loaded: Loaded, pair: Pair, at: np.ndarray) -> tuple[Line, int]:
-    first = pair.runs[0][0].record.spec
-    trial = Trial(first, *loaded, reading.folder, lambda _: None)
-    prober = trial.prober
-    losses = []
-    for runs in pair.runs:
-        a, b = (posterior_of(reading.study, run).final for run in runs)
+    done = 0
+    for cell, pairs in wanted:
+        if not pairs:
+            continue
         try:
-            losses.append(tuple(prober.loss(between(a, b, t)) for t in at.tolist()))
-        except TrialFailedError as error:
-            ids = " and ".join(run.id for run in runs)
-            raise UserError(f"between the posteriors of trials {ids}: {error}") from None
-    line = Line(
+            prober = _prober(reading, loaded, pairs[0].runs[0][0])
+            nothing = _loss(prober, {}, "without a prompt")
+        except UserError as error:
+            leave(f"{cell.where}: no line is measured: {error}")
+            total -= len(pairs)
+            continue
+        for pair in pairs:
+            done += 1
+            say(f"line {done} of {total}: {cell.where}, {pair.name}")
+            try:
+                found.append(_line(reading.study, prober, pair, np.linspace(0, 1, points), nothing))
+            except UserError as error:
+                leave(f"{cell.where}, {pair.name}: no line is measured: {error}")
+    if not found:
+        raise UserError(f"no line could be measured; {left_out[-1]}")
+    return Connectivity(lines=tuple(found), left_out=tuple(left_out), sources=SOURCES)
+
+
+def _readable(study: Study, cell: Cell, pair: Pair, leave: Say) -> Pair:
+    """A pair without the seeds of which a posterior cannot be read."""
+    kept = []
+    for runs in pair.runs:
+        try:
+            for run in runs:
+                posterior_of(study, run)
+        except UserError as error:
+            leave(f"{cell.where}, {pair.name}: seed {runs[0].seed} is left out: {error}")
+        else:
+            kept.append(runs)
+    return pair._replace(runs=tuple(kept))
+
+
+def _prober(reading: Reading, loaded: Loaded, run: Run) -> Prober:
+    """Of the trials of a cell, which share what losses depend on.
+
+    Raises:
+        UserError: model, data or code are not those that the study ran with.
+    """
+    spec = run.record.spec
+    require_origins(spec.code)
+    trial = Trial(spec, *loaded, reading.folder, lambda _: None)
+    require_same_losses(trial)
+    return trial.prober
+
+
+def _line(study: Study, prober: Prober, pair: Pair, at: Float[np.ndarray, "K"], nothing: float) -> Line:
+    losses, digests = [], []
+    for runs in pair.runs:
+        a, b = (posterior_of(study, run).final for run in runs)
+        ids = " and ".join(run.id for run in runs)
+        words = f"between the posteriors of trials {ids}"
+        losses.append(tuple(_loss(prober, between(a, b, t), words) for t in at.tolist()))
+        digests.append((digest(a), digest(b)))
+    return Line(
         name=pair.name,
-        seeds=tuple(run.seed for run, _ in pair.runs),
+        seeds=tuple((a.seed, b.seed) for a, b in pair.runs),
         trials=tuple((a.id, b.id) for a, b in pair.runs),
+        posteriors=tuple(digests),
         at=tuple(at.tolist()),
         losses=tuple(losses),
-        nothing=prober.loss({}),
+        nothing=nothing,
+        examples=prober.count,
     )
-    return line, prober.count
+
+
+def _loss(prober: Prober, prompt: Prompt, words: str) -> float:
+    """A loss of a finished prompt, for which the prober's own error has no remedy: it is about training."""
+    try:
+        return prober.loss(prompt)
+    except TrialFailedError:
+        raise UserError(f"the loss {words} is not finite") from None
+
+
+def digest(prompt: Prompt) -> str:
+    """A fingerprint of vectors, equal exactly where they are."""
+    own = {place.name: hashlib.sha256(v.numpy().tobytes()).hexdigest() for place, v in prompt.items()}
+    return combined(*(f"{name} {own[name]}" for name in sorted(own)))[:16]
+
+
+def stands(line: Line, study: Study) -> bool:
+    """Whether the posteriors of a line are still those that were measured; not so where one is gone."""
+    ends = [end for pair in zip(line.trials, line.posteriors, strict=True) for end in zip(*pair, strict=True)]
+    known = {trial: study.posteriors.get(trial) for trial, _ in ends}
+    return all(
+        (own := known[trial]) is not None and digest(own.final) == measured for trial, measured in ends
+    )
 
 
 def between(a: Prompt, b: Prompt, share: float) -> Prompt:
@@ -177,4 +262,6 @@ def load_connectivity(folder: StudyFolder) -> Connectivity | None:
     try:
         return Connectivity.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (ValidationError, ValueError):
-        raise UserError(f"{path} is damaged; run python -m jobs.connectivity again") from None
+        raise UserError(
+            f"{path} is damaged or of another version; run python -m jobs.connectivity again"
+        ) from None

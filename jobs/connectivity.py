@@ -63,7 +63,7 @@ def _connect(options: argparse.Namespace) -> int:
     print(f"losses    {save_connectivity(reading.folder, found)}")
     target, looks = reading.folder.root / "figures" / "connectivity", looks_of(reading)
     for i, cell in enumerate(reading.study.cells("prior"), start=1):
-        known = connected_of(found, cell)
+        known = connected_of(found, reading.study, cell)
         if known is not None:
             print(f"figure    {save(draw_connected(known, looks=looks), target / f'{i}.png')}")
             for path in known.paths:

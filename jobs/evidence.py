@@ -58,7 +58,7 @@ def planned_claims(folder: StudyFolder) -> tuple[Judged, ...]:
     """Those that a study has written down; while none of its trials has finished, those that it will."""
     header = read_study(folder.study) if folder.study.exists() and seen(folder) else {}
     rules: Mapping[str, str] = header.get(CLAIMS, {judged.claim.name: judged.claim.rule for judged in JUDGED})
-    return tuple(judged for judged in JUDGED if rules.get(judged.claim.name) == judged.claim.rule)
+    return tuple(judged for judged in JUDGED if judged.claim.decides_as(rules.get(judged.claim.name)))
 
 
 def evidence(planned: Runnable, folder: StudyFolder) -> list[str]:

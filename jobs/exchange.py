@@ -1,46 +1,60 @@
-"""Prompts to and from Hugging Face PEFT: python -m jobs.exchange export POSTERIOR FOLDER"""
+"""Prompts to and from other software: python -m jobs.exchange export POSTERIOR FOLDER"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jobs.exits import status_of
 from jobs.screen import printable
+from softprior.errors import UserError
 from softprior.inputs.labels import counted
+
+if TYPE_CHECKING:
+    from softprior.exchange import Exchanged
+
+# The commands import what they need themselves: --help and a typo should not wait for torch.
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exports or imports; returns 2 if the user has to fix something."""
+    """Runs a command; returns 2 if the user has to fix something."""
     options = _parser().parse_args(arguments)
     printable()
-    return status_of(lambda: _export(options) if options.command == "export" else _import(options))
+    run: Callable[[argparse.Namespace], int] = options.run
+    return status_of(lambda: run(options))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m jobs.exchange",
-        description="Exchange tuned prompts of the methods soft and prefix with Hugging Face PEFT.",
+        description="Exchange tuned prompts with Hugging Face PEFT, its hub, vLLM and SGLang.",
         epilog="Example: python -m jobs.exchange export results/STUDY/posteriors/TRIAL.safetensors adapter",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="export | import")
-    export = commands.add_parser(
-        "export",
-        help="a posterior file as an adapter folder",
-        description="Write the final vectors of a posterior file as a PEFT adapter folder.",
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], says: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=says, description=f"{says[0].upper()}{says[1:]}.")
+        made.set_defaults(run=run)
+        return made
+
+    posterior = "results/STUDY/posteriors/TRIAL.safetensors"
+    model = "id or path of its model (default: what the file says)"
+    export = command(
+        "export", _export, "write the final vectors of a posterior file as a PEFT adapter folder"
     )
-    export.add_argument("posterior", type=Path, help="results/STUDY/posteriors/TRIAL.safetensors")
+    export.add_argument("posterior", type=Path, help=posterior)
     export.add_argument("folder", type=Path, help="the adapter folder to write; new, or empty")
-    export.add_argument("--model", metavar="ID", help="id or path of its model (default: what the file says)")
-    back = commands.add_parser(
+    export.add_argument("--model", metavar="ID", help=model)
+    back = command(
         "import",
-        help="an adapter folder as a posterior file",
-        description="Write the vectors of a PEFT adapter as a posterior file, for the prior `posterior`.",
+        _import,
+        "write the vectors of a PEFT adapter as a posterior file, for the prior `posterior`",
     )
-    back.add_argument(
-        "folder", type=Path, help="the adapter folder, with adapter_config.json and safetensors"
-    )
+    back.add_argument("folder", type=Path, help="the adapter folder: adapter_config.json and safetensors")
     back.add_argument("posterior", type=Path, help="the posterior file to write; new")
     back.add_argument(
         "--model", metavar="ID", required=True, help="the base model: an id, a path or hub:OWNER/NAME"
@@ -48,22 +62,62 @@ def _parser() -> argparse.ArgumentParser:
     back.add_argument(
         "--revision", default="main", help="commit, tag or branch of a hub model (default: main)"
     )
+    back.add_argument("--task", type=int, metavar="N", help="which prompt of a multitask adapter, from 0")
+    card = command("card", _card, "write a trial's prompt as an adapter folder with a model card")
+    card.add_argument("results", help="results/STUDY")
+    card.add_argument("trial", help="the trial's id, or its first characters")
+    card.add_argument("folder", type=Path, help="the folder to write; new, or empty")
+    card.add_argument("--base", metavar="OWNER/NAME", help="the base model's name on the hub")
+    for exporting in (export, card):
+        exporting.add_argument(
+            "--no-check", action="store_true", help="do not load the model to compare logits"
+        )
+    row = command("row", _row, "write a trial as a result of PEFT's method comparison, in JSON")
+    row.add_argument("results", help="results/STUDY")
+    row.add_argument("trial", help="the trial's id, or its first characters")
+    row.add_argument("file", type=Path, help="the JSON file to write; new")
+    row.add_argument("--base", metavar="OWNER/NAME", help="the base model's name on the hub")
+    push = command("push", _push, "send a folder of `card` to the Hugging Face hub, with the hub's own login")
+    push.add_argument("folder", type=Path, help="what `card` has written")
+    push.add_argument("repo", metavar="OWNER/NAME", help="the model repository; made if it does not exist")
+    push.add_argument("--private", action="store_true", help="make a private repository")
+    push.add_argument("--dry-run", action="store_true", help="check the folder and send nothing")
+    embed = command("embed", _embed, "write a soft prompt in front of texts as embeddings, a file per text")
+    embed.add_argument("posterior", type=Path, help=posterior)
+    embed.add_argument("texts", type=Path, help="a file with one text per line")
+    embed.add_argument("folder", type=Path, help="the folder to write; new, or empty")
+    embed.add_argument("--model", metavar="ID", help=model)
+    embed.add_argument("--scaled", action="store_true", help="accept a model that multiplies its embeddings")
+    complete = command("complete", _complete, "have a server continue the texts of `embed`, as JSON lines")
+    complete.add_argument("folder", type=Path, help="what `embed` has written")
+    complete.add_argument("server", metavar="URL", help="such as http://localhost:8000")
+    complete.add_argument("--served", metavar="NAME", help="the model's name at a vLLM server")
+    complete.add_argument("--sglang", action="store_true", help="the server is SGLang's")
+    complete.add_argument("--tokens", type=int, default=20, help="most new tokens (default: 20)")
     return parser
 
 
 def _export(options: argparse.Namespace) -> int:
-    # This brings in torch and transformers, which --help and a typo should not wait for.
     from softprior.exchange import export_adapter
 
-    made = export_adapter(options.posterior, options.folder, options.model)
+    check = not options.no_check
+    _tell(export_adapter(options.posterior, options.folder, options.model, check=check), options.folder)
+    return 0
+
+
+def _tell(made: Exchanged, folder: Path) -> None:
     # Without a dtype transformers takes that of the file, in which the same prompt gives other numbers.
     named = {"revision": made.revision, "dtype": made.dtype}
     of = ", ".join([f'"{made.base}"', *(f'{key}="{value}"' for key, value in named.items() if value)])
-    vectors = counted(made.tokens, "vector")
-    print(f"wrote {options.folder}: {vectors} of the method {made.method}; load it with:")
+    print(f"wrote {folder}: {counted(made.tokens, 'vector')} of the method {made.method}; load it with:")
     print(f"  model = AutoModelForCausalLM.from_pretrained({of})")
-    print(f'  model = PeftModel.from_pretrained(model, "{options.folder}")')
-    return 0
+    print(f'  model = PeftModel.from_pretrained(model, "{folder}")')
+    if (read := made.agreement) is not None:
+        print(
+            f"read back: logits of {counted(read.rows, 'row')} differ by at most {read.difference:.2g}; "
+            f"rounding in {read.dtype} explains {read.allowed:.2g}, and the prompt changes them by up to "
+            f"{read.effect:.2g}"
+        )
 
 
 def _import(options: argparse.Namespace) -> int:
@@ -72,11 +126,93 @@ def _import(options: argparse.Namespace) -> int:
 
     # What is stored does not depend on the device, and the CPU is always there.
     model = ModelSpec(id=options.model, revision=options.revision, device="cpu")
-    made = import_adapter(options.folder, options.posterior, model)
+    made = import_adapter(options.folder, options.posterior, model, options.task)
     vectors = counted(made.tokens, "vector")
     print(f"wrote {options.posterior}: {vectors}; start a study of this model from them with:")
     print(f"  priors: [{{posterior: {{file: {options.posterior}}}}}]")
     print(f"  methods: [{{{made.method}: {{tokens: {made.tokens}}}}}]")
+    return 0
+
+
+def _card(options: argparse.Namespace) -> int:
+    from analysis.card import exportable, model_card
+    from softprior.exchange import export_adapter
+    from softprior.library.results import Results
+
+    results = Results(options.results)
+    record = exportable(results, options.trial)
+    made = export_adapter(
+        results.folder.posterior(record.id),
+        options.folder,
+        base=options.base,
+        check=not options.no_check,
+        card=lambda base, revision: model_card(results, record, base, revision),
+    )
+    _tell(made, options.folder)
+    print(f"push it with: python -m jobs.exchange push {options.folder} OWNER/NAME")
+    return 0
+
+
+def _row(options: argparse.Namespace) -> int:
+    from analysis.card import exportable
+    from analysis.method_comparison import comparison_row
+    from softprior.library.results import Results
+    from softprior.results.files import write_json
+
+    if options.file.exists():
+        raise UserError(f"{options.file} exists, and nothing is overwritten; choose another file")
+    results = Results(options.results)
+    row = comparison_row(results, exportable(results, options.trial), options.base)
+    write_json(options.file, row)
+    print(f"wrote {options.file}; a table compares rows of one task and one base model")
+    return 0
+
+
+def _push(options: argparse.Namespace) -> int:
+    from softprior.exchange import push
+
+    made = push(options.folder, options.repo, private=options.private, dry=options.dry_run)
+    files = f"{counted(len(made.sizes), 'file')} to {made.repo}"
+    print(f"sent {files}: {made.address}" if made.address else f"would send {files}")
+    for name, size in made.sizes.items():
+        print(f"  {size:>9,} bytes  {name}")
+    return 0
+
+
+def _embed(options: argparse.Namespace) -> int:
+    from softprior.exchange.embeddings import embed_texts, save_embedded
+
+    try:
+        texts = options.texts.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{options.texts} cannot be read as text in UTF-8 ({error}); correct it") from None
+    if not texts or "" in texts:
+        raise UserError(f"{options.texts} must have a text on every line; remove empty lines, or add texts")
+    made = embed_texts(options.posterior, texts, options.model, scaled=options.scaled)
+    paths = save_embedded(options.folder, made)
+    print(f"wrote {counted(len(paths), 'file')} to {options.folder}: prompt_embeds, [P + T, H] in float32")
+    print(f"serve the model in {made[0].dtype}, as the prompt was trained")
+    return 0
+
+
+def _complete(options: argparse.Namespace) -> int:
+    from softprior.exchange.embeddings import load_embedded
+    from softprior.exchange.serving import VLLM, Server, SGLang
+
+    if options.sglang == bool(options.served):
+        raise UserError("give either --served, the model's name at a vLLM server, or --sglang")
+    server: Server = SGLang(address=options.server)
+    if options.served:
+        server = VLLM(address=options.server, model=options.served)
+    paths = sorted(options.folder.glob("*.safetensors"))
+    if not paths:
+        raise UserError(
+            f"{options.folder} has no files of prompt embeddings; write them with the command `embed`"
+        )
+    for path in paths:
+        one = load_embedded(path)
+        answer = server.complete(one.vectors, options.tokens)
+        print(json.dumps({"text": one.text, "answer": answer}, ensure_ascii=False), flush=True)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from pathlib import Path
 
 from jobs.exits import FINISHED, status_of
@@ -33,15 +34,26 @@ def _parser() -> argparse.ArgumentParser:
 
 def _maps(options: argparse.Namespace) -> int:
     from analysis.figures.activation_maps import activation_maps  # matplotlib and scikit-learn
+    from analysis.figures.left_out import LeftOutWarning
     from analysis.figures.style import save
     from analysis.findings.reading import read_studies
+    from softprior.errors import UserError
     from softprior.inputs.paths import home_path
 
     reading = read_studies([options.folder])
     target = reading.folder.root / "figures" / "activations"
     embedding = "t-SNE" if options.tsne else "pca"
-    for name, figure in activation_maps(reading, home_path(options.store), options.tasks, embedding):
-        print(f"figure    {save(figure, target / f'{name}.png')}")
+    drawn = 0
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", LeftOutWarning)
+        for name, figure in activation_maps(reading, home_path(options.store), options.tasks, embedding):
+            print(f"figure    {save(figure, target / f'{name}.png')}")
+            drawn += 1
+    notes = [str(one.message) for one in told if issubclass(one.category, LeftOutWarning)]
+    if not drawn:
+        raise UserError(notes[0])
+    for note in notes:
+        print(f"note: {note}")
     return FINISHED
 
 

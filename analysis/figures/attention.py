@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from analysis.figures.palette import LINE, TEXT, Looks
 from analysis.figures.settings import CHOSEN, looks_for, prior_keys, seeds_text
-from analysis.figures.style import NORMAL, PAGE, TITLE, page
+from analysis.figures.style import MARGIN, NORMAL, PAGE, TITLE, page
 from analysis.findings.study import Cell
 from softprior.results.probed import Attended
 
@@ -38,7 +38,8 @@ class AttentionMap:
     """One cell of a study.
 
     Attributes:
-        even: the share if all that predictions see got the same, mean over blocks and trials.
+        even: the share if all that predictions see got the same, sliding windows aside; mean over blocks and
+            trials.
         examples: smallest number of test examples of a trial.
     """
 
@@ -87,7 +88,8 @@ def draw_attention(cells: Sequence[AttentionMap], width: float = PAGE, looks: Lo
         "Share of attention on the prompt where labels are predicted: mean over heads, label tokens of "
         f"{min(cell.examples for cell in cells)} test examples at least, and "
         f"{seeds_text(own.seeds for own in every)}. Filled markers: the prompt; open ones: its first vector "
-        f"alone; dotted: the untrained sample; grey: the share if all got the same. {CHOSEN} Exploratory."
+        f"alone; dotted: the untrained sample; grey: the share if all got the same, windows aside. {CHOSEN} "
+        "Exploratory."
     )
     looks = looks_for((own.prior for own in every), looks)
     kinds = [
@@ -106,6 +108,9 @@ def draw_attention(cells: Sequence[AttentionMap], width: float = PAGE, looks: Lo
     ]
     keys = [*prior_keys(looks), *kinds]
     figure, panels = page(len(cells), caption, width=width, height=2.4, columns=2, keys=keys)
+    shares = [share for own in every for share in (own.trained, own.untrained, own.first)]
+    largest = max(*(float(share.max()) for share in shares), *(cell.even for cell in cells))
+    top = min(1.0, (1 + MARGIN) * largest) or 1.0
     for panel, cell in zip(panels, cells, strict=True):
         panel.axhline(cell.even, color=LINE, linewidth=1, zorder=0)
         for own in cell.priors:
@@ -130,7 +135,7 @@ def draw_attention(cells: Sequence[AttentionMap], width: float = PAGE, looks: Lo
                 color=look.colour,
                 markerfacecolor="white",
             )
-        panel.set_ylim(0, 1)
+        panel.set_ylim(0, top)
         panel.set_title(cell.where, fontsize=TITLE)
         panel.set_xlabel("block", fontsize=NORMAL)
         panel.set_ylabel("share of attention", fontsize=NORMAL)

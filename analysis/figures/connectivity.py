@@ -9,11 +9,18 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from analysis.connectivity import Connectivity
+from analysis.connectivity import Connectivity, stands
 from analysis.figures.palette import LINE, Looks, look
-from analysis.figures.settings import band_text, looks_for
+from analysis.figures.settings import looks_for
 from analysis.figures.style import NORMAL, PAGE, key, page
-from analysis.findings.study import Cell
+from analysis.findings.study import Cell, Study
+from softprior.errors import UserError
+from softprior.inputs.labels import counted
+
+OUTDATED = (
+    "posteriors are not those that connectivity.json was measured on (gone, trained again, or at a rate that "
+    "is not chosen any longer); run python -m jobs.connectivity again"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +30,11 @@ class Path:
     Attributes:
         name: of the pair, such as `isotropic to fitted`.
         at: t, rising from 0 to 1.
-        losses: by seed, in nats.
+        losses: by pair of posteriors, in nats.
         prior: of the far end, whose look the line has; the lines have looks of their own if it is not known.
     """
 
     name: str
-    seeds: tuple[int, ...]
     at: Float[np.ndarray, "K"]
     losses: Float[np.ndarray, "S K"]
     prior: str | None = None
@@ -47,39 +53,66 @@ class Connected:
     Attributes:
         nothing: loss without a prompt, in nats.
         examples: number of test examples behind each loss.
+        alone: number of priors without a line.
+        stale: number of lines that are not shown, as their posteriors are not those that were measured.
     """
 
     where: str
     paths: tuple[Path, ...]
     nothing: float
     examples: int
+    alone: int = 0
+    stale: int = 0
 
 
-def connected_of(found: Connectivity, cell: Cell) -> Connected | None:
-    """The lines between a cell's posteriors; None without any.
+def connected_of(found: Connectivity, study: Study, cell: Cell) -> Connected | None:
+    """The lines between a cell's posteriors; None where none was measured.
 
-    Lines between posteriors that the study does not choose any longer are left out.
+    Lines between posteriors that the study does not choose any longer, or that are not those that were
+    measured, are left out.
+
+    Raises:
+        UserError: that are all lines of the cell.
     """
+    everyone = {
+        run.id for side in cell.sides.values() for runs in side.rates.values() for run in runs.values()
+    }
     here = {run.id: side.name for side in cell.sides.values() for run in side.runs.values()}
-    lines = [line for line in found.lines if all(trial in here for pair in line.trials for trial in pair)]
-    if not lines:
+    own = [(line, {trial for pair in line.trials for trial in pair}) for line in found.lines]
+    own = [(line, ends) for line, ends in own if ends & everyone]
+    if not own:
         return None
+    lines = [line for line, ends in own if ends <= here.keys() and stands(line, study)]
+    if not lines:
+        raise UserError(f"of {cell.where}, {OUTDATED}")
     paths = tuple(
         Path(
             name=line.name,
-            seeds=line.seeds,
             at=np.array(line.at),
             losses=np.array(line.losses),
             prior=here[line.trials[0][1]],
         )
         for line in lines
     )
-    return Connected(where=cell.where, paths=paths, nothing=lines[0].nothing, examples=found.examples)
+    with_line = {here[trial] for line in lines for pair in line.trials for trial in pair}
+    return Connected(
+        where=cell.where,
+        paths=paths,
+        nothing=lines[0].nothing,
+        examples=lines[0].examples,
+        alone=len(cell.sides.keys() - with_line),
+        stale=len(own) - len(lines),
+    )
 
 
 def draw_connected(found: Connected, width: float = PAGE / 2, looks: Looks | None = None) -> Figure:
     """`draw_connectivity` of a cell."""
-    return draw_connectivity(found.paths, found.nothing, width, found.where, found.examples, looks)
+    left_out = ""
+    if found.alone:
+        left_out += f" {counted(found.alone, 'prior')} without a line."
+    if found.stale:
+        left_out += f" {counted(found.stale, 'outdated line')} not shown."
+    return draw_connectivity(found.paths, found.nothing, width, found.where, found.examples, looks, left_out)
 
 
 def draw_connectivity(
@@ -89,6 +122,7 @@ def draw_connectivity(
     where: str = "",
     examples: int | None = None,
     looks: Looks | None = None,
+    left_out: str = "",
 ) -> Figure:
     """All pairs in one panel, with their barriers in the key.
 
@@ -96,18 +130,20 @@ def draw_connectivity(
         nothing: loss without a prompt.
         examples: number of test examples.
         looks: of priors.
+        left_out: what is not shown, for the end of the caption.
     """
     known = looks_for([path.prior for path in paths if path.prior is not None], looks)
     own_looks = [look(i) if path.prior is None else known[path.prior] for i, path in enumerate(paths)]
     caption = (
         "Loss of the prompts on the line between two posteriors, vector by vector: "
-        f"{band_text([path.seeds for path in paths])}. In brackets, the barrier: how far the mean rises "
+        f"{_pairs_text(paths)}. In brackets, the barrier: how far the mean rises "
         "above the line between its ends."
     )
     if examples is not None:
         caption += f" The first {examples} test examples; exploratory."
     if nothing is not None:
         caption += " Dotted: no prompt."
+    caption += left_out
     keys = [
         key(f"{path.name} ({path.barrier():.2f} nats)", own, line=True)
         for path, own in zip(paths, own_looks, strict=True)
@@ -132,3 +168,13 @@ def draw_connectivity(
     panel.set_xlabel("share of the way", fontsize=NORMAL)
     panel.set_ylabel("loss (nats)", fontsize=NORMAL)
     return figure
+
+
+def _pairs_text(paths: Sequence[Path]) -> str:
+    """What a line and its band are, over pairs of posteriors."""
+    counts = sorted({len(path.losses) for path in paths})
+    if counts == [1]:
+        return "one pair of posteriors, so no band"
+    n = counted(counts[-1], "pair")
+    n = n if len(counts) == 1 else f"{counts[0]} to {n}"
+    return f"mean over {n} of posteriors, bands from the lowest to the highest pair"

@@ -101,8 +101,8 @@ def posterior_map_of(
 ) -> PosteriorMap | None:
     """The first seed that all priors have, each at its chosen rate; None without such a place or seed.
 
-    With all rates, a panel for each prior and rate; if they are too many, each prior's lowest and highest
-    rate. None too where every prior has one rate.
+    With all rates, a panel for each prior and rate; if they are too many, the lowest and the highest rate of
+    the first priors. None too where every prior has one rate.
 
     What lies behind and all vectors together span the plane.
 
@@ -115,12 +115,12 @@ def posterior_map_of(
     Raises:
         UserError: a posterior file is missing or damaged.
     """
-    found = _shown(cell, rates)
-    shared = set.intersection(*(set(side.rates[rate]) for side, rate in found))
-    if not shared or (rates == "all" and len(found) == len(cell.sides)):
+    every = [(side, rate) for side in cell.sides.values() for rate in _rates(side, rates)]
+    chosen = _shown(every)
+    shared = set.intersection(*(set(side.rates[rate]) for side, rate in chosen))
+    if not shared or (rates == "all" and len(every) == len(cell.sides)):
         return None
     seed = min(shared)
-    chosen = found[:PANELS]
     runs = [side.rates[rate][seed] for side, rate in chosen]
     read = [posterior_of(study, run) for run in runs]
     at = place or min(read[0].initial)
@@ -148,18 +148,38 @@ def posterior_map_of(
         behind=dict(zip(behind, lying, strict=True)),
         plane=plane,
         rates=rates,
-        left_out=len(found) - len(chosen),
+        left_out=len(every) - len(chosen),
         raw=at.after == "cut",
     )
 
 
-def _shown(cell: Cell, rates: Rates) -> list[tuple[Side, str]]:
-    """The priors, each at the rates that are shown."""
+def _rates(side: Side, rates: Rates) -> list[str]:
+    """A prior's chosen rate, or all of its rates from the lowest to the highest, relative ones last."""
     if rates == "chosen":
-        return [(side, side.chosen) for side in cell.sides.values()]
-    every = sum(len(side.rates) for side in cell.sides.values())
-    most = every if every <= PANELS else 2
-    return [(side, rate) for side in cell.sides.values() for rate in spread_over(list(side.rates), most)]
+        return [side.chosen]
+
+    def size(rate: str) -> tuple[bool, float]:
+        known = next(iter(side.rates[rate].values())).record.spec.rate
+        assert known is not None
+        return known.relative, known.value
+
+    return sorted(side.rates, key=size)
+
+
+def _shown(every: Sequence[tuple[Side, str]]) -> list[tuple[Side, str]]:
+    """The priors and rates that fit; of too many, the first and last rate of as many priors as fit whole."""
+    if len(every) <= PANELS:
+        return list(every)
+    by_prior: dict[str, list[tuple[Side, str]]] = {}
+    for side, rate in every:
+        by_prior.setdefault(side.name, []).append((side, rate))
+    shown: list[tuple[Side, str]] = []
+    for own in by_prior.values():
+        ends = spread_over(own, 2)
+        if len(shown) + len(ends) > PANELS:
+            break
+        shown += ends
+    return shown
 
 
 def flattened(
@@ -200,9 +220,12 @@ def draw_posterior_map(found: PosteriorMap, width: float = PAGE, looks: Looks | 
         caption += f" {MEAN}"
     if isinstance(found.plane, Neighbours):
         caption += " Only neighbours mean something, not lengths and directions of arrows."
-    if found.left_out:
-        what = "more prior" if found.rates == "chosen" else "more combination"
-        caption += f" {counted(found.left_out, what)} not shown."
+    if found.left_out and found.rates == "all":
+        priors = counted(len({arrows.prior for arrows in found.arrows}), "prior")
+        more = counted(found.left_out, "more combination")
+        caption += f" The lowest and the highest rate of {priors}; {more} of prior and rate not shown."
+    elif found.left_out:
+        caption += f" {counted(found.left_out, 'more prior')} not shown."
     keys = [
         Line2D(
             [], [], color=TEXT, marker="o", markerfacecolor="white", markersize=5, lw=0, label="prior sample"

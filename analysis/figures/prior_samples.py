@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,14 +26,15 @@ class Drawn:
     """The samples of one prior, of all seeds together.
 
     Attributes:
-        spread: root mean square distance from their own mean, over that of the real vectors; a prior that has
-            collapsed is near 0.
+        spread: standard deviation from their own mean, all dimensions together, over that of the real vectors
+            from the mean of their kind; a prior that has collapsed is near 0. None for a single vector, and
+            where every kind has a single one.
     """
 
     prior: str
     seeds: tuple[int, ...]
     points: Float[np.ndarray, "N 2"]
-    spread: float
+    spread: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +85,12 @@ def samples_of(
         return None
     pca = PCA(2, random_state=0).fit(np.concatenate([*behind.values()]))
     first, second = pca.explained_variance_ratio_.tolist()
-    inside = float(np.sqrt(np.mean(np.concatenate([_apart(own) for own in behind.values()]))))
+    inside = spread_within(behind.values())
     drawn = []
     for side, own in zip(sides, starts, strict=True):
         vectors = np.concatenate([start[at].numpy() for start in own])
-        spread = float(np.sqrt(_apart(vectors).mean())) / inside
+        own_spread = spread_within([vectors])
+        spread = None if own_spread is None or not inside else own_spread / inside
         points = pca.transform(vectors)
         drawn.append(Drawn(prior=side.name, seeds=tuple(side.runs), points=points, spread=spread))
     return Samples(
@@ -102,10 +104,16 @@ def samples_of(
     )
 
 
-def _apart(vectors: Float[np.ndarray, "N H"]) -> Float[np.ndarray, "N"]:
-    """Squared distances from the mean."""
-    found: np.ndarray = np.square(vectors - vectors.mean(0, dtype=np.float64)).sum(1)
-    return found
+def spread_within(kinds: Iterable[Float[np.ndarray, "N H"]]) -> float | None:
+    """Standard deviation of vectors from the mean of their kind, all dimensions together; None without any.
+
+    Unbiased as a variance, so that priors with few samples do not look narrower than the data.
+    """
+    total, free = 0.0, 0
+    for vectors in kinds:
+        total += float(np.square(vectors - vectors.mean(0, dtype=np.float64)).sum())
+        free += len(vectors) - 1
+    return float(np.sqrt(total / free)) if free else None
 
 
 def draw_samples(found: Samples, width: float = PAGE, looks: Looks | None = None) -> Figure:
@@ -114,8 +122,8 @@ def draw_samples(found: Samples, width: float = PAGE, looks: Looks | None = None
     caption = (
         f"Samples of each prior at {found.place} before training, "
         f"{seeds_text(own.seeds for own in found.priors)}, in the first two principal components of {n}. "
-        "Spread: root mean square distance from their own mean, over that of the real vectors; near 0 the "
-        f"prior has collapsed. {MEAN}"
+        "Spread: standard deviation from their own mean, over that of the real vectors from the mean of "
+        f"their kind; near 0 the prior has collapsed. {MEAN}"
     )
     if found.raw:
         caption += " Vectors before the block's norm, through which alone the model sees them."
@@ -138,7 +146,8 @@ def draw_samples(found: Samples, width: float = PAGE, looks: Looks | None = None
         look = looks[own.prior]
         draw_behind(panel, found.behind)
         panel.scatter(*own.points.T, s=9, marker=look.marker, color=look.colour, linewidths=0, zorder=4)
-        panel.set_title(f"{own.prior}: spread {own.spread:.2g}", fontsize=TITLE - 1)
+        spread = "no spread" if own.spread is None else f"spread {own.spread:.2g}"
+        panel.set_title(f"{own.prior}: {spread}", fontsize=TITLE - 1)
     moving = np.concatenate([own.points for own in found.priors])
     fit_window(panels[0], np.concatenate([*found.behind.values()]), moving)
     for panel in panels:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 
@@ -11,10 +10,11 @@ from matplotlib.figure import Figure
 from analysis.connectivity import Connectivity, load_connectivity
 from analysis.figures.attention import attention_of, draw_attention
 from analysis.figures.components import components_of, draw_components
-from analysis.figures.connectivity import connected_of, draw_connected
+from analysis.figures.connectivity import OUTDATED, connected_of, draw_connected
 from analysis.figures.equivalence import draw_equivalence, equivalence_of
 from analysis.figures.forgetting import draw_forgetting, forgetting_of
 from analysis.figures.learning_curves import curves_of, draw_curves
+from analysis.figures.left_out import FILES, PRIORS, left_out
 from analysis.figures.losses import draw_losses, losses_of
 from analysis.figures.moved import draw_moved, moved_of
 from analysis.figures.palette import Looks
@@ -35,17 +35,7 @@ from softprior.errors import UserError
 from softprior.inputs.labels import counted
 from softprior.results.storage import Location, listed, replaced_folder
 
-FILES = 4
-"""Most cells that have figures of their own, a file each."""
-
-PRIORS = 24
-"""Most priors of a cell that is drawn: of more, as a search has them, no figure can be read."""
-
 Draw = Callable[[], Figure | None]
-
-
-class LeftOutWarning(UserWarning):
-    """What the figures of a study do not show, and why."""
 
 
 def draw_study(reading: Reading) -> list[Location]:
@@ -76,11 +66,11 @@ def figures_of(reading: Reading) -> Iterator[tuple[str, Figure]]:
     every = study.cells("prior")
     cells = [cell for cell in every if len(cell.sides) <= PRIORS][:PANELS]
     if len(cells) < len(every):
-        left = (
+        what = (
             f"figures show {len(cells)} of {counted(len(every), 'combination')} of task, method and "
             f"regularisers (the first {PANELS} with at most {PRIORS} priors)"
         )
-        _left_out(left)
+        left_out(what)
     if not cells:
         return
     for name, draw in (_of_all(study, cells, looks) | _of_each(reading, cells, looks)).items():
@@ -88,14 +78,10 @@ def figures_of(reading: Reading) -> Iterator[tuple[str, Figure]]:
             figure = draw()
         except Exception as error:  # the results are complete, whatever their figures lack
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            _left_out(f"the figure {name} is left out: {reason}")
+            left_out(f"the figure {name} is left out: {reason}")
             continue
         if figure is not None:
             yield name, figure
-
-
-def _left_out(what: str) -> None:
-    warnings.warn(what, LeftOutWarning, stacklevel=3)
 
 
 def _of_all(study: Study, cells: Sequence[Cell], looks: Looks) -> dict[str, Draw]:
@@ -120,7 +106,7 @@ def _of_all(study: Study, cells: Sequence[Cell], looks: Looks) -> dict[str, Draw
     def transfer() -> Figure | None:
         known = transfer_of(study)
         if len(known) > PANELS:
-            _left_out(f"transfer shows {PANELS} of {counted(len(known), 'combination')} of prior and method")
+            left_out(f"transfer shows {PANELS} of {counted(len(known), 'combination')} of prior and method")
         return draw_transfer(known[:PANELS]) if known else None
 
     return {
@@ -142,7 +128,7 @@ def _of_each(reading: Reading, cells: Sequence[Cell], looks: Looks) -> dict[str,
     found: dict[str, Draw] = {}
     shown = cells[:FILES]
     if len(cells) > len(shown):
-        _left_out(f"figures of single combinations are drawn of the first {FILES} of {len(cells)}")
+        left_out(f"figures of single combinations are drawn of the first {FILES} of {len(cells)}")
 
     @cache
     def equal() -> dict[str, Finding]:
@@ -170,11 +156,17 @@ def _of_each(reading: Reading, cells: Sequence[Cell], looks: Looks) -> dict[str,
 
     @cache
     def lines() -> Connectivity | None:
-        return load_connectivity(reading.folder)
+        measured = load_connectivity(reading.folder)
+        for what in () if measured is None else measured.left_out:
+            left_out(f"connectivity: {what}")
+        return measured
 
     def connectivity(cell: Cell) -> Figure | None:
         measured = lines()
-        known = None if measured is None else connected_of(measured, cell)
+        known = None if measured is None else connected_of(measured, study, cell)
+        if known is not None and known.stale:
+            shown = counted(len(known.paths), "line")
+            left_out(f"connectivity shows {shown}; of {cell.where}, other {OUTDATED}")
         return None if known is None else draw_connected(known, looks=looks)
 
     for name, draw in (

@@ -24,6 +24,7 @@ from softprior.results.storage import Location
 matplotlib.use("Agg")
 
 LocationT = TypeVar("LocationT", bound=Location)
+ItemT = TypeVar("ItemT")
 
 COLUMN, PAGE = 3.3, 7.0
 """Inches: a column of a two-column page, and its whole width."""
@@ -161,7 +162,7 @@ def key(label: str, look: Look, line: bool = False) -> Line2D:
     )
 
 
-def spread_over(items: Sequence[str], count: int) -> list[str]:
+def spread_over(items: Sequence[ItemT], count: int) -> list[ItemT]:
     """At most `count` of the items, the first and the last among them, evenly between."""
     if len(items) <= count:
         return list(items)

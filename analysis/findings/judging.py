@@ -97,7 +97,7 @@ def _rests(
 
 def planned(study: Study, claim: Claim) -> bool:
     """Whether the study's list had the claim, with the rule it has now, when it started."""
-    return study.planned.get(claim.name) in (claim.rule, *claim.formerly)
+    return claim.decides_as(study.planned.get(claim.name))
 
 
 def alike(one: Evidence, other: Evidence | None) -> bool:

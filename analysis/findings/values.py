@@ -39,6 +39,10 @@ class Claim:
     metrics: str = "the metric"
     formerly: tuple[str, ...] = ()
 
+    def decides_as(self, rule: str | None) -> bool:
+        """Whether a rule that a study planned is this claim's, in these words or in earlier ones."""
+        return rule in (self.rule, *self.formerly)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:

@@ -43,8 +43,13 @@ def evidence(study: Study) -> list[Evidence]:
             continue
         values = _correlations(cell, table)
         if len(values) >= SEEDS:
-            originals = {trial: run for trial, run in _by_id(cell).items() if trial in study.twins}
-            paired = (_correlations(cell, table, runs) for runs in (originals, study.twins))
+            twins = {
+                trial: twin
+                for trial, twin in study.twins.items()
+                if twin.loss is not None and twin.id in table and trial in table
+            }
+            originals = {trial: run for trial, run in _by_id(cell).items() if trial in twins}
+            paired = (_correlations(cell, table, runs) for runs in (originals, twins))
             rounding = rms(apart(*paired))
             found.append(replace(known, numbers={"correlation": by_seed(values)}, noise=rounding))
         elif sum(map(len, (side.rates for side in cell.sides.values()))) - len(cell.sides) < LEAST - 1:

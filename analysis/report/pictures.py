@@ -7,7 +7,8 @@ import warnings
 
 from matplotlib.figure import Figure
 
-from analysis.figures.study import LeftOutWarning, figures_of
+from analysis.figures.left_out import LeftOutWarning
+from analysis.figures.study import figures_of
 from analysis.figures.style import DPI
 from analysis.findings.reading import Reading
 from analysis.report.values import Block, Items, Picture, Section, missing, sentence

@@ -18,6 +18,7 @@ from softprior.results.posteriors import Posterior
 from softprior.results.probed import PROBE_NUMBERS, Probed
 from softprior.results.records import Record
 from softprior.tasks import TASKS
+from softprior.training.probes import PASSES
 
 COLUMNS = (
     "trial",
@@ -189,7 +190,7 @@ def _probe(one: Probed) -> str:
         return one.skipped or one.error or ""
     numbers = {name.replace("_", " "): getattr(one.found, name) for name in PROBE_NUMBERS[one.probe]}
     told = ", ".join(f"{name} {number(value)}" for name, value in numbers.items())
-    return f"{told} (over {counted(one.examples, 'test example')})"
+    return f"{told} (over {counted(one.examples, 'test example')})" if PASSES[one.probe] else told
 
 
 def _curve(record: Record) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from analysis.findings.simulated import Truth, simulated
 from analysis.findings.study import Study
 from analysis.findings.values import Finding
 from analysis.report.verdicts import _row
+from jobs.evidence import planned_claims
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry
 from softprior.results.folder import StudyFolder
@@ -30,6 +31,14 @@ from tests.builders import Finished, with_seeds
 
 RULES = {claim.name: claim.rule for claim in CLAIMS}
 BY_NAME = {judged.claim.name: judged for judged in JUDGED}
+NEAR_TOKENS_ONCE = (
+    "Of each prior: supported if both numbers are above zero, so that the near ones are missed less "
+    "(corrected p of the sign-flip test at most 0.05 and a 95% interval above zero), contradicted if "
+    "both are below zero in the same way. If one is above and the other below, it depends on the metric; "
+    "if one does not decide, it is undecided."
+)
+"""As studies of November 2026 have it in their `study.json`."""
+
 PRIORS = (Entry(name="isotropic", params={"scale": 0.02}), Entry(name="fitted"), Entry(name="vocabulary"))
 
 
@@ -239,10 +248,20 @@ def test_each_finding_names_what_it_rests_on_and_no_other_addition() -> None:
 
 def test_a_rule_in_other_words_is_still_the_planned_one() -> None:
     study = planned(simulated(Truth(priors=PRIORS, rates=(0.01,), near=1.0)), seeds=9, priors=3)
-    (old,) = BY_NAME["near-tokens"].claim.formerly
-    for rule, exploratory in ((old, False), ("another rule", True)):
+    for rule, exploratory in ((NEAR_TOKENS_ONCE, False), ("another rule", True)):
         found = of(replace(study, planned=RULES | {"near-tokens": rule}), "near-tokens")
         assert {one.exploratory for one in found} == {exploratory}
+
+
+def test_a_rule_in_other_words_counts_where_tests_are_counted(
+    finished_study: Finished, tmp_path: Path
+) -> None:
+    """As the dry run of a study that goes on does."""
+    folder = started(finished_study, tmp_path)
+    for rule, counts in ((NEAR_TOKENS_ONCE, True), ("another rule", False)):
+        claims = header(folder)["claims"] | {"near-tokens": rule}
+        folder.study.write_text(json.dumps(header(folder) | {"claims": claims}), encoding="utf-8")
+        assert ("near-tokens" in {judged.claim.name for judged in planned_claims(folder)}) is counts
 
 
 def test_additions_do_not_make_the_correction_of_what_stays_planned_easier() -> None:

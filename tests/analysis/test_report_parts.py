@@ -14,7 +14,7 @@ from analysis.report.trials import _facts
 from analysis.report.values import Code, number
 from softprior.prompt import Place
 from softprior.results.posteriors import load_posterior
-from softprior.results.probed import PROBE_NUMBERS, Attended, Probed
+from softprior.results.probed import PROBE_NUMBERS, Attended, NearestTokens, Probed
 from tests.builders import Finished
 
 
@@ -81,3 +81,10 @@ def test_a_trial_shows_what_its_probes_measured(finished_study: Finished) -> Non
     assert one[1].startswith("prompt 0.250, prompt first 0.250, text first 0.250, even 0.250, ")
     assert one[1].endswith("without text first 0.250 (over 10 test examples)")
     assert other == ["probe removal", "a reason"]
+    near = NearestTokens(
+        **dict.fromkeys(PROBE_NUMBERS["nearest"], 0.5), tokens_l2=(), tokens_cosine=(), tokens_dot=()
+    )
+    for examples in (0, 64):  # 64 in records from before
+        one_of = Probed(probe="nearest", found=near, examples=examples, sources="s")
+        *_, (_, said) = _facts(record.model_copy(update={"probes": (one_of,)}))
+        assert said.endswith("same dot 0.500"), "no text goes forward"

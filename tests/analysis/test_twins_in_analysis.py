@@ -257,6 +257,21 @@ def test_correlations_are_measured_against_those_of_twins() -> None:
     assert one.noise > 0
 
 
+@pytest.mark.parametrize("lost", ["projection", "loss"])
+def test_a_twin_without_its_number_leaves_its_trial_out_of_the_correlation(lost: str) -> None:
+    """Twins that end alike in all that they have: no noise, whichever of them was not probed."""
+    study = twins_with(simulated(Truth(seeds=4, words=2.0)))
+    gone = next(iter(study.twins))
+    twin = study.twins[gone]
+    if lost == "projection":
+        table = {i: value for i, value in study.numbers["projection"].items() if i != twin.id}
+        study = replace(study, numbers={**study.numbers, "projection": table})
+    else:
+        without = replace(twin, record=twin.record.model_copy(update={"test": None}))
+        study = replace(study, twins={**study.twins, gone: without})
+    assert [one.noise for one in found(study, "words")] == [0.0]
+
+
 def test_numbers_beside_records_are_measured_against_those_of_twins() -> None:
     for name, number in (("forgetting", "forgetting"), ("near-tokens", "without_far")):
         study = twins_with(simulated(Truth(seeds=4, rates=(0.01,), near=1.0)))

@@ -26,7 +26,7 @@ from softprior.studies.plan import Plan, plan_study
 from softprior.studies.table import write_study, write_table
 from softprior.tracking.contents import once
 from softprior.training.extension import NEVER, lacking, left_out, not_extended
-from softprior.training.probes import ELSEWHERE
+from softprior.training.probes import ALONE, ELSEWHERE
 from tests.builders import Finished, study_file
 
 REMOVAL = Removal(
@@ -112,6 +112,17 @@ def test_wrong_probes_get_one_sentence(tmp_path: Path) -> None:
 def test_methods_that_are_left_out_are_named(tmp_path: Path) -> None:
     plan = planned(tmp_path, ["removal"], methods=["soft", "prefix", {"deep": {"last": 1}}])
     assert f"evaluation.probes (removal) leaves out prompts of prefix, deep, where {ELSEWHERE}" in plan.notes
+    short: list[Any] = [{"soft": {"tokens": 1}}, "prefix"]
+    plan = planned(tmp_path, ["removal", "nearest"], methods=["soft", *short])
+    assert [note for note in plan.notes if "evaluation.probes" in note] == [
+        f"evaluation.probes (removal) leaves out prompts of soft, where {ALONE}",
+        f"evaluation.probes (removal, nearest) leaves out prompts of prefix, where {ELSEWHERE}",
+    ]
+    with pytest.raises(UserError) as error:
+        planned(tmp_path, ["removal"], methods=short)
+    assert str(error.value).endswith(
+        f"in prompts of soft {ALONE}; in prompts of prefix {ELSEWHERE}, or leave out removal"
+    )
     plan = planned(tmp_path, ["attention"], methods=["soft", "prefix", {"deep": {"last": 1}}])
     assert not [note for note in plan.notes if "evaluation.probes" in note]
     with pytest.raises(UserError, match=r"in prompts of prefix no vectors .*, or leave out nearest"):

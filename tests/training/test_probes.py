@@ -58,7 +58,7 @@ class Measured(NamedTuple):
 
     def found(self, probe: Probe) -> Any:
         (one,) = (one for one in self.record.probes if one.probe == probe)
-        assert (one.error, one.skipped, one.examples) == (None, None, 3)
+        assert (one.error, one.skipped, one.examples) == (None, None, 0 if probe == "nearest" else 3)
         return one.found
 
 
@@ -251,6 +251,21 @@ def test_attention_is_measured_of_every_kind_of_prompt(tmp_path: Path) -> None:
     assert 0 < one.found.prompt < 1
     assert Record.model_validate_json(record.model_dump_json()) == record
     assert why_skipped("attention", [Place(0, stack="encoder")], 4) == ENCODED
+
+
+@pytest.mark.parametrize("wild", ["final", "initial"])
+def test_shares_that_are_not_numbers_are_no_result(soft_prompt: Measured, wild: str) -> None:
+    """Also those of the untrained sample alone; the reason is one sentence, not a record's."""
+    loaded, posterior = tiny(), soft_prompt.posterior
+    one = Trial(
+        soft_prompt.record.spec, loaded.host, loaded.tokenizer, loaded.fingerprint, soft_prompt.folder, print
+    )
+    ends = {"initial": posterior.initial, "final": posterior.final}
+    ends[wild] = {place: torch.full_like(vectors, math.nan) for place, vectors in ends[wild].items()}
+    found = one.prober.measure("attention", ends["initial"], ends["final"], 6)
+    assert found.found is None
+    assert found.error is not None
+    assert found.error.startswith("step 6: the attention of a probe is nan")
 
 
 def test_probes_are_no_part_of_a_trials_identity(tmp_path: Path) -> None:

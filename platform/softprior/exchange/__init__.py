@@ -1,5 +1,6 @@
 """Converts prompts to and from PEFT's adapter folders, without PEFT."""
 
 from softprior.exchange.convert import Exchanged, export_adapter, import_adapter
+from softprior.exchange.hub import Pushed, push
 
-__all__ = ["Exchanged", "export_adapter", "import_adapter"]
+__all__ = ["Exchanged", "Pushed", "export_adapter", "import_adapter", "push"]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from softprior.errors import UserError
@@ -22,14 +24,20 @@ from softprior.results.records import read_header
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 TENSOR = "prompt_embeddings"
+COLUMNS, ROWS = "prefix_task_cols", "prefix_task_rows"
 
+_MULTITASK = "MULTITASK_PROMPT_TUNING"
 _TYPES: dict[str, PeftType] = {
     "PROMPT_TUNING": "PROMPT_TUNING",
     "PREFIX_TUNING": "PREFIX_TUNING",
     "P_TUNING": "PROMPT_TUNING",
+    "CPT": "PROMPT_TUNING",
+    _MULTITASK: "PROMPT_TUNING",
+    "CARTRIDGE": "PREFIX_TUNING",
 }
-"""What the saved vectors are, by PEFT's type. For P-tuning, and for a prefix with `prefix_projection`, PEFT
-saves the output of the network and not the network, so that both are plain prompts by then."""
+"""What the saved vectors are, by PEFT's type. For P-tuning, CPT, and a prefix with `prefix_projection`, PEFT
+saves what the network or the projection outputs, and for a cartridge its frozen and trained vectors together,
+so that all of them are plain prompts by then. Of multitask prompt tuning it saves the factors."""
 
 
 class Adapter(NamedTuple):
@@ -39,7 +47,8 @@ class Adapter(NamedTuple):
         folder: where it is.
         peft_type: what its vectors are.
         config: all of `adapter_config.json`.
-        embeddings: `prompt_embeddings`, float32.
+        embeddings: the vectors, float32: `prompt_embeddings`, or what multitask prompt tuning makes of them
+            for one task.
         sha256: of `adapter_model.safetensors`.
     """
 
@@ -62,44 +71,88 @@ def check_target(folder: Path) -> None:
         )
 
 
-def write_adapter(folder: Path, config: dict[str, object], embeddings: Float[Tensor, "P _"]) -> None:
-    """Builds an adapter beside its place and renames it, which fails if there are files by then.
+def weights_of(embeddings: Float[Tensor, "P _"]) -> bytes:
+    """The content of `adapter_model.safetensors`."""
+    content: bytes = save({TENSOR: embeddings.float().contiguous().clone()}, metadata={"format": "pt"})
+    return content
+
+
+@contextmanager
+def new_adapter(folder: Path, config: dict[str, object], embeddings: Float[Tensor, "P _"]) -> Iterator[Path]:
+    """Builds an adapter beside its place, for a look at it, and renames it at the end of the block.
+
+    If the block raises, or if there are files by then, nothing is left.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    tensors = {TENSOR: embeddings.float().contiguous().clone()}
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
-        part.mkdir(parents=True)
-        write_json(part / CONFIG, config)
-        write_atomically(part / WEIGHTS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
-        os.replace(part, folder)
-    except OSError as error:
-        why = error.strerror or error
-        raise UserError(f"{folder} cannot be written ({why}); choose another folder") from None
+        with _writing(folder):
+            part.mkdir(parents=True)
+            write_json(part / CONFIG, config)
+            write_atomically(part / WEIGHTS, lambda path: path.write_bytes(weights_of(embeddings)))
+        yield part
+        with _writing(folder):
+            os.replace(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def read_adapter(folder: Path) -> Adapter:
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"{folder} cannot be written ({why}); choose another folder") from None
+
+
+def read_adapter(folder: Path, task: int | None = None) -> Adapter:
     """Reads an adapter.
 
+    Args:
+        task: which prompt of a multitask adapter, from 0; needed only if it has several.
+
     Raises:
-        UserError: the folder is missing or damaged, or contains anything but the vectors of a prompt.
+        UserError: the folder is missing or damaged, contains anything but the vectors of a prompt, or has
+            no such task.
     """
     if not (folder / CONFIG).is_file():
         raise UserError(f"the adapter folder {folder} contains no {CONFIG}; give the folder that PEFT saved")
     config = read_header(folder / CONFIG, "save the adapter again")
     peft_type = _peft_type(config, folder)
-    embeddings, digest = _embeddings(folder)
+    multitask = config["peft_type"] == _MULTITASK
+    if task is not None and not multitask:
+        raise UserError(f"{folder} is of type {config['peft_type']}, which has one prompt; leave out --task")
+    tensors, digest = _tensors(folder, {TENSOR, COLUMNS, ROWS} if multitask else {TENSOR})
+    embeddings = tensors[TENSOR]
     # Converters write the few keys that they know of; the tensor has its own shape.
     if config.get("num_virtual_tokens") not in (None, len(embeddings)):
         raise UserError(
             f"{folder} is damaged: its config says num_virtual_tokens = {config.get('num_virtual_tokens')} "
             f"but its weights contain {counted(len(embeddings), 'vector')}; save it again"
         )
+    if multitask:
+        embeddings = _of_task(tensors, task, folder)
     return Adapter(folder, peft_type, config, embeddings, digest)
+
+
+def _of_task(tensors: Mapping[str, Tensor], task: int | None, folder: Path) -> Float[Tensor, "P H"]:
+    """The vectors of one task: the shared ones times the task's low-rank factors, entry by entry."""
+    shared, columns, rows = tensors[TENSOR], tensors[COLUMNS], tensors[ROWS]
+    fits = columns.shape[:1] == rows.shape[:1] and columns.shape[2:] == rows.shape[1:2]
+    if not fits or (columns.shape[1], rows.shape[2]) != shared.shape:
+        raise UserError(
+            f"{folder} is damaged: its {COLUMNS} of shape {list(columns.shape)} and {ROWS} of shape "
+            f"{list(rows.shape)} do not make vectors of shape {list(shared.shape)}; save it again"
+        )
+    count = len(columns)
+    if task is None and count > 1:
+        raise UserError(f"{folder} has the prompts of {count} tasks; choose one with --task, from 0")
+    if task is not None and not 0 <= task < count:
+        raise UserError(f"{folder} has {counted(count, 'task')}, so --task {task} is not one; count from 0")
+    return shared * (columns[task or 0] @ rows[task or 0])
 
 
 def _peft_type(config: dict[str, object], folder: Path) -> PeftType:
@@ -123,7 +176,8 @@ def _peft_type(config: dict[str, object], folder: Path) -> PeftType:
     return peft_type
 
 
-def _embeddings(folder: Path) -> tuple[Float[Tensor, "P _"], str]:
+def _tensors(folder: Path, names: set[str]) -> tuple[dict[str, Tensor], str]:
+    """The tensors of the weights in float32, which must be those named, and the file's SHA-256."""
     path = folder / WEIGHTS
     if not path.is_file():
         if (folder / PICKLE).exists():
@@ -137,19 +191,20 @@ def _embeddings(folder: Path) -> tuple[Float[Tensor, "P _"], str]:
         tensors = load(content)
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise UserError(f"{path} is damaged or not a safetensors file: {error}") from None
-    if set(tensors) != {TENSOR}:
+    if set(tensors) != names:
         listed = ", ".join(sorted(tensors)[:3]) or "nothing"
         raise UserError(
-            f"{path} must contain {TENSOR} and nothing else, but it contains {listed}; choose an adapter of "
-            "a prompt"
+            f"{path} must contain {', '.join(sorted(names))} and nothing else, but it contains {listed}; "
+            "choose an adapter of a prompt"
         )
-    embeddings = tensors[TENSOR]
-    if embeddings.ndim != 2 or not embeddings.is_floating_point():
-        dtype = str(embeddings.dtype).removeprefix("torch.")
-        raise UserError(
-            f"{TENSOR} in {path} must be a two-dimensional table of floating-point numbers, but it is "
-            f"{dtype} of shape {list(embeddings.shape)}; save the adapter again"
-        )
-    if not bool(embeddings.isfinite().all()):
-        raise UserError(f"{path} contains NaN or infinite values; use an earlier checkpoint")
-    return embeddings.to(torch.float32), hashlib.sha256(content).hexdigest()
+    for name, tensor in tensors.items():
+        dimensions = 2 if name == TENSOR else 3
+        if tensor.ndim != dimensions or not tensor.is_floating_point():
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            raise UserError(
+                f"{name} in {path} must be a table of floating-point numbers in {dimensions} dimensions, but "
+                f"it is {dtype} of shape {list(tensor.shape)}; save the adapter again"
+            )
+        if not bool(tensor.isfinite().all()):
+            raise UserError(f"{path} contains NaN or infinite values; use an earlier checkpoint")
+    return {name: t.to(torch.float32) for name, t in tensors.items()}, hashlib.sha256(content).hexdigest()

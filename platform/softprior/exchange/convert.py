@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxtyping import Float
+from torch import Tensor
+
 from softprior.assets.models import ResolvedModel, resolve_model
 from softprior.errors import UserError
-from softprior.exchange.adapters import Adapter, check_target, read_adapter, write_adapter
+from softprior.exchange.adapters import Adapter, check_target, new_adapter, read_adapter
+from softprior.exchange.hub import CARD
 from softprior.exchange.layout import PeftType, config_sizes, peft_form, places_of, sizes_of
+from softprior.exchange.readback import Agreement, read_back
 from softprior.inputs.paths import home_path
 from softprior.inputs.specs import ModelSpec
+from softprior.inputs.validation import validate
 from softprior.models.load import load_local
-from softprior.results.posteriors import SUFFIX, Posterior, load_posterior, save_posterior
+from softprior.results.posteriors import SUFFIX, Posterior, Vectors, load_posterior, save_posterior
 from softprior.results.provenance import code
+from softprior.results.storage import Location
 from softprior.training.environment import versions
 
 _HUB = "hub:"
@@ -29,6 +36,7 @@ class Exchanged(NamedTuple):
         base: the adapter's base model as `from_pretrained` takes it: a folder, or a name on the hub.
         revision: its commit on the hub, else None.
         dtype: of the model in which the vectors were trained, as far as it is known.
+        agreement: how the adapter compares with the posterior, if it was read back.
     """
 
     method: str
@@ -36,28 +44,75 @@ class Exchanged(NamedTuple):
     base: str | None
     revision: str | None
     dtype: str | None = None
+    agreement: Agreement | None = None
 
 
-def export_adapter(posterior: Path, folder: Path, model: str | None = None) -> Exchanged:
+def export_adapter(
+    posterior: Location,
+    folder: Path,
+    model: str | None = None,
+    *,
+    base: str | None = None,
+    check: bool = True,
+    card: Callable[[str, str | None], str] | None = None,
+) -> Exchanged:
     """Writes the final vectors of a posterior file as an adapter folder, whole or not at all.
 
     Args:
         model: id or path of the model; by default the one that the posterior file names.
+        base: what the adapter calls its base model on other machines, in place of a folder of this one.
+        card: makes the model card, written beside the adapter, from that name and its commit.
+        check: reads the folder back and compares logits, which loads the model twice, on the CPU and in the
+            dtype of the trial.
 
     Raises:
-        UserError: it is not a posterior file, PEFT has no such prompt, the model is another one, or the
-            folder is not empty.
+        UserError: it is not a posterior file, PEFT has no such prompt, the model is another one, the
+            folder is not empty, or the adapter gives other logits than the posterior.
     """
     folder = home_path(folder).resolve()
     check_target(folder)
+    made = adapter_of(posterior, model, base)
+    agreement = None
+    with new_adapter(folder, made.config, made.embeddings) as written:
+        if card is not None:
+            (written / CARD).write_text(card(made.base, made.revision), encoding="utf-8")
+        if check:
+            agreement = read_back(written, made.final, made.spec)
+    return Exchanged(
+        _METHODS[made.peft_type], len(made.embeddings), made.base, made.revision, made.dtype, agreement
+    )
+
+
+class Formed(NamedTuple):
+    """A posterior's final vectors as PEFT has them.
+
+    Attributes:
+        peft_type, config, embeddings: of the adapter.
+        final: the same vectors by place.
+        spec: the model, on the CPU.
+        base, revision, dtype: see `Exchanged`.
+    """
+
+    peft_type: PeftType
+    config: dict[str, object]
+    embeddings: Float[Tensor, "P _"]
+    final: Vectors
+    spec: ModelSpec
+    base: str
+    revision: str | None
+    dtype: str | None
+
+
+def adapter_of(posterior: Location, model: str | None = None, base: str | None = None) -> Formed:
+    """What an export writes; the arguments and errors are those of `export_adapter`."""
     found = load_posterior(posterior)
-    resolved, base, revision = _base(found.header, posterior, model)
-    dtype = _said(found.header, "model", "dtype")
+    spec, resolved = base_model(found.header, posterior, model)
+    name, revision = named_base(spec, resolved)
     peft_type, named, embeddings = peft_form(found.final, sizes_of(resolved.folder), posterior)
     config: dict[str, object] = {
         "peft_type": peft_type,
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base,
+        "base_model_name_or_path": base or name,
         "revision": revision,
         "inference_mode": True,
         "num_virtual_tokens": len(embeddings),
@@ -66,12 +121,15 @@ def export_adapter(posterior: Path, folder: Path, model: str | None = None) -> E
     }
     if peft_type == "PREFIX_TUNING":
         config |= {"prefix_projection": False, "encoder_hidden_size": named["token_dim"]}
-    write_adapter(folder, config, embeddings)
-    return Exchanged(_METHODS[peft_type], len(embeddings), base, revision, dtype)
+    dtype = _said(found.header, "model", "dtype")
+    return Formed(peft_type, config, embeddings, found.final, spec, base or name, revision, dtype)
 
 
-def import_adapter(folder: Path, posterior: Path, model: ModelSpec) -> Exchanged:
+def import_adapter(folder: Path, posterior: Path, model: ModelSpec, task: int | None = None) -> Exchanged:
     """Writes an adapter's vectors as a posterior file that starts and ends with them.
+
+    Args:
+        task: which prompt of a multitask adapter, from 0; needed only if it has several.
 
     Raises:
         UserError: the folder is damaged or contains something else, it belongs to a model of other
@@ -84,7 +142,7 @@ def import_adapter(folder: Path, posterior: Path, model: ModelSpec) -> Exchanged
         )
     if posterior.exists():
         raise UserError(f"{posterior} exists, and nothing is overwritten; choose another file")
-    adapter = read_adapter(folder)
+    adapter = read_adapter(folder, task)
     sizes = sizes_of(resolve_model(model).folder)
     _check_sizes(adapter, config_sizes(adapter.peft_type, sizes), sizes.blocks, model.id)
     vectors = places_of(adapter.peft_type, adapter.embeddings, sizes)
@@ -94,6 +152,7 @@ def import_adapter(folder: Path, posterior: Path, model: ModelSpec) -> Exchanged
             "sha256": adapter.sha256,
             "model": model.id,
             "config": adapter.config,
+            **({} if task is None else {"task": task}),
         },
         "model": load_local(model).host.info()._asdict(),
         "environment": {"versions": versions(), **code()},
@@ -114,10 +173,17 @@ def import_adapter(folder: Path, posterior: Path, model: ModelSpec) -> Exchanged
 _METHODS: dict[PeftType, str] = {"PROMPT_TUNING": "soft", "PREFIX_TUNING": "prefix"}
 
 
-def _base(
-    header: Mapping[str, object], posterior: Path, model: str | None
-) -> tuple[ResolvedModel, str, str | None]:
-    """The vectors' model, and how transformers names it: by a folder, or by a name and a commit."""
+def base_model(
+    header: Mapping[str, object], posterior: Location, model: str | None
+) -> tuple[ModelSpec, ResolvedModel]:
+    """The model that a posterior file's vectors belong to, in the dtype of the trial and on the CPU.
+
+    Args:
+        model: its id or path; by default the one that the header names.
+
+    Raises:
+        UserError: the header does not say which weights these are, or the model has others.
+    """
     id = model or _said(header, "spec", "model") or _said(header, "imported", "model")
     fingerprint = _said(header, "model", "fingerprint")
     if fingerprint is None:
@@ -127,15 +193,27 @@ def _base(
         )
     if id is None:
         raise UserError(f"{posterior} does not name its model; give it with --model")
-    hub = id.startswith(_HUB)
-    # The fingerprint of a hub model is its commit, so that a branch which moved on does no harm.
-    resolved = resolve_model(ModelSpec(id=id, revision=fingerprint) if hub else ModelSpec(id=id))
+    given = {"id": id, "device": "cpu"}
+    if dtype := _said(header, "model", "dtype"):
+        given["dtype"] = dtype
+    if id.startswith(_HUB):
+        # The fingerprint of a hub model is its commit, so that a branch which moved on does no harm.
+        given["revision"] = fingerprint
+    spec = validate(ModelSpec, given, str(posterior), "model")
+    resolved = resolve_model(spec)
     if resolved.fingerprint != fingerprint:
         raise UserError(
             f"{posterior} belongs to a different model than {id} ({fingerprint[:12]} instead of "
             f"{resolved.fingerprint[:12]}); give its own with --model"
         )
-    return resolved, id.removeprefix(_HUB) if hub else str(resolved.folder), fingerprint if hub else None
+    return spec, resolved
+
+
+def named_base(spec: ModelSpec, resolved: ResolvedModel) -> tuple[str, str | None]:
+    """How transformers names a model: by a folder, or by a name on the hub and a commit."""
+    if spec.id.startswith(_HUB):
+        return spec.id.removeprefix(_HUB), spec.revision
+    return str(resolved.folder), None
 
 
 def _said(header: Mapping[str, object], part: str, key: str) -> str | None:

@@ -21,6 +21,7 @@ from softprior.assets.configs import line
 from softprior.errors import UserError
 from softprior.prompt import Place
 from softprior.results.posteriors import Vectors
+from softprior.results.storage import Location
 
 PeftType = Literal["PROMPT_TUNING", "PREFIX_TUNING"]
 
@@ -72,7 +73,7 @@ def _keys(config: Config) -> tuple[int, int]:
 
 
 def peft_form(
-    final: Vectors, sizes: Sizes, source: Path
+    final: Vectors, sizes: Sizes, source: Location
 ) -> tuple[PeftType, dict[str, int], Float[Tensor, "P _"]]:
     """PEFT's type, the sizes that its config names, and `prompt_embeddings`.
 
@@ -128,7 +129,7 @@ def _prefix(sizes: Sizes) -> list[Place]:
     return [place for block in range(sizes.blocks) for place in (Place(block, "key"), Place(block, "value"))]
 
 
-def _check_places(final: Vectors, sizes: Sizes, source: Path) -> None:
+def _check_places(final: Vectors, sizes: Sizes, source: Location) -> None:
     """Whether the places are the key and the value of every block."""
     for place in sorted(final):
         if place.stack == "encoder":
@@ -162,7 +163,7 @@ def _check_places(final: Vectors, sizes: Sizes, source: Path) -> None:
         )
 
 
-def _check_shapes(final: Vectors, width: int, source: Path) -> None:
+def _check_shapes(final: Vectors, width: int, source: Location) -> None:
     for place, vectors in sorted(final.items()):
         if vectors.ndim != 2 or vectors.shape[1] != width:
             raise UserError(

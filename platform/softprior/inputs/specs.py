@@ -127,7 +127,10 @@ class TrainingSpec(Spec):
 
 
 Probe = Literal["removal", "projection", "nearest", "attention"]
-"""A way in which a finished prompt is changed to see what its vectors do, see `records.Removal`."""
+"""A measure of a finished prompt: two change it to see what its vectors do, two look at it as it is.
+
+`results/probed.py` says what each of them leaves.
+"""
 
 
 class EvaluationSpec(Spec):
@@ -140,8 +143,7 @@ class EvaluationSpec(Spec):
         context_shuffle: also measure the loss with contexts swapped between examples.
         also: other tasks, on whose test splits a trial's final prompt is measured too. Not part of a trial's
             identity: a finished trial is measured on them without being trained again.
-        probes: ways in which a trial's final prompt is changed and measured again on test examples. Not part
-            of its identity either.
+        probes: measures of a trial's final prompt beside its losses. Not part of its identity either.
         twin: also train the first seed of each setting a second time, from a start moved by rounding's size:
             a trial of its own (`TrialSpec.twin`). In the specs of trials it is always false.
     """

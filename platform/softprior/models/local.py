@@ -151,6 +151,13 @@ class LocalLM:
         """Vectors that join at a block, as it receives them: see `ModelInfo.embedding_factor`."""
         return vectors if block or self._factor == 1.0 else vectors * self._factor
 
+    @property
+    def scales_embeddings(self) -> bool:
+        """Whether `embed` returns other vectors than the rows of the model's table, as Gemma's."""
+        ids = torch.arange(1, min(9, self.info().vocabulary), device=self.device)
+        rows: Tensor = self._embedding.weight[ids]  # type: ignore[index, assignment]
+        return not torch.equal(self.embed(ids), rows.float())
+
     def width(self, place: Place) -> int:
         self._places.check_place(place)
         return self._geometry.width(place)
@@ -390,7 +397,8 @@ class LocalLM:
             self._forward([prompt], packed.tokens, Pass(packed.rows, looks=looks), keep=nothing)
             for block, found in looks.shares.items():
                 shares[rows, block] = found[: len(rows)].cpu()
-        return Attention(*shares.unbind(2), tokens=batch.labels.sum(1).cpu())
+        prompts, first, text = shares.unbind(2)
+        return Attention(prompts, first, text, batch.labels.sum(1).cpu())
 
     def sites(self) -> tuple[str, ...]:
         return self._sites.names()

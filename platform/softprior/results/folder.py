@@ -63,6 +63,11 @@ class StudyFolder:
         return self.search / "summary.json"
 
     @property
+    def dashboard(self) -> Location:
+        """A copy of an ended search as SQLite, which Optuna's dashboard in the browser opens."""
+        return self.search / "optuna.db"
+
+    @property
     def report(self) -> Location:
         """The page that says what the study shows."""
         return self.root / "report.html"

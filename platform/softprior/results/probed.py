@@ -101,7 +101,7 @@ class Attended(Spec):
     Attributes:
         prompt: share on all prompt vectors.
         prompt_first, text_first: share on the prompt's first vector, and on the text's first token.
-        even: share on the prompt if all that can be seen got the same.
+        even: share on the prompt if all that can be seen got the same, sliding windows aside.
         untrained_prompt, untrained_prompt_first, untrained_text_first: of the untrained sample.
         without_text_first: on the text's first token, without a prompt.
         blocks: `prompt`, `prompt_first` and `text_first` of each block.
@@ -142,7 +142,7 @@ class Probed(Spec):
     Attributes:
         probe: its name.
         found: the numbers.
-        examples: number of test examples behind them, the first of the split.
+        examples: number of test examples behind them, the first of the split; 0 where no text goes forward.
         skipped: why the probe means nothing for this prompt.
         error: why it could not be made; the next run tries again.
         sources: the code that made it (`provenance.SOURCES`), perhaps later than the trial's.

@@ -32,9 +32,13 @@ def probe_notes(
         left = [(method, reason) for method, reason in zip(trained, reasons, strict=True) if reason]
         if not left:
             continue
-        names, reason = ", ".join(dict.fromkeys(METHODS.name(method) for method, _ in left)), left[0][1]
+        by_reason: dict[str, list[str]] = {}
+        for method, reason in left:
+            by_reason.setdefault(reason, []).append(METHODS.name(method))
+        known = [(", ".join(dict.fromkeys(names)), reason) for reason, names in by_reason.items()]
         if len(left) == len(trained):
-            said = f"in prompts of {names} {reason}, or leave out {probe}"
-            raise UserError(f"{where}: evaluation.probes: {said}")
-        notes.setdefault(f"leaves out prompts of {names}, where {reason}", []).append(probe)
+            said = "; ".join(f"in prompts of {names} {reason}" for names, reason in known)
+            raise UserError(f"{where}: evaluation.probes: {said}, or leave out {probe}")
+        for names, reason in known:
+            notes.setdefault(f"leaves out prompts of {names}, where {reason}", []).append(probe)
     return [f"evaluation.probes ({', '.join(alike)}) {what}" for what, alike in notes.items()]

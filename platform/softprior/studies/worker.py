@@ -15,7 +15,7 @@ from softprior.results.folder import StudyFolder
 from softprior.results.provenance import code
 from softprior.results.records import Record, load_record, save_record
 from softprior.results.storage import Location, location
-from softprior.studies.hosts import SharedModel, TrialHost, host_of
+from softprior.studies.hosts import SharedModel, host_of
 from softprior.studies.watchdog import watched
 from softprior.training.events import Event, Failed, Notice, Phase, Validation
 from softprior.training.recognised import own_label
@@ -102,6 +102,7 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
     from ray import tune
 
     from softprior.studies.own_code import OwnCode, require_origins, use_code
+    from softprior.training.as_planned import require_as_planned
     from softprior.training.environment import environment
     from softprior.training.extension import extend, lasting, not_extended
     from softprior.training.failure import TrialFailedError, shortage
@@ -128,7 +129,7 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
             host_of(ModelSpec.model_validate_json(config["model"]), shared) as given,
         ):
             trial = Trial(spec, given.host, given.tokenizer, given.fingerprint, folder, reporter)
-            _require_as_planned(trial, given)
+            require_as_planned(trial)
             if before is None:
                 trial.run()
             else:
@@ -159,32 +160,6 @@ def _unexpected(error: Exception, trace: Location) -> str:
     text = hidden("".join(traceback.format_exception(error)))
     write_atomically(trace, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return f"{type(error).__name__}: {hidden(str(error))} (unexpected; please report {trace})"
-
-
-def _require_as_planned(trial: Trial, given: TrialHost) -> None:
-    """Checks that model, data and files are those that the trial's id stands for.
-
-    Raises:
-        UserError: something has changed since, or is another thing on this node.
-    """
-    from softprior.training.corrections import ModelFacts
-    from softprior.training.identity import found_files
-
-    spec = trial.spec
-    _require_same("the model", given.fingerprint, spec.model_fingerprint)
-    known = ModelFacts.of(given.tokenizer, given.host.info())
-    corrections = known.corrections(trial.method, trial.task)
-    _require_same("what is known of the model", ", ".join(corrections), ", ".join(spec.corrections))
-    _require_same("the task's data", trial.task.fingerprint(), spec.data_fingerprint)
-    _require_same("a file of the prior", found_files(spec) or "", spec.prior_fingerprint or "")
-
-
-def _require_same(what: str, found: str, planned: str) -> None:
-    if found != planned:
-        raise UserError(
-            f"{what} changed after the study was planned ({found[:12]} instead of {planned[:12]}), or "
-            "this worker has other package versions; run the study again"
-        )
 
 
 def failed(

@@ -12,11 +12,20 @@ from softprior.liveness import alive
 from softprior.models.protocol import FrozenLM
 from softprior.prompt import Batch, Prompt
 from softprior.results.probed import Attended
+from softprior.training.failure import require_finite
 
 
-def attended(host: FrozenLM, initial: Prompt, final: Prompt, batches: Sequence[Batch]) -> Attended:
-    """Shares of attention under the trained prompt, under the untrained sample, and without a prompt."""
+def attended(
+    host: FrozenLM, initial: Prompt, final: Prompt, batches: Sequence[Batch], step: int = 0
+) -> Attended:
+    """Shares of attention under the trained prompt, under the untrained sample, and without a prompt.
+
+    Raises:
+        TrialFailedError: one of them is not finite; `step` is of the trained prompt, for the error.
+    """
     trained, untrained, without = (shares(host, one, batches) for one in (final, initial, {}))
+    for found in (trained, untrained, without):
+        require_finite(step, "attention of a probe", float(found.sum()))
     (prompt, first, text), (before, first_before, text_before) = trained.mean(0), untrained.mean(0)
     return Attended(
         prompt=float(prompt),

@@ -158,7 +158,8 @@ class Prober:
             return lost(probe, str(error))
         except Exception as error:  # such as memory: the trial itself is finished
             return lost(probe, f"{type(error).__name__}: {error}")
-        return Probed(probe=probe, found=found, examples=self.count, sources=SOURCES)
+        examples = self.count if PASSES[probe] else 0
+        return Probed(probe=probe, found=found, examples=examples, sources=SOURCES)
 
     def removal(self, initial: Prompt, final: Prompt, step: int) -> Removal:
         """Losses without the nearest, the farthest and random vectors of a place.
@@ -241,9 +242,7 @@ class Prober:
 
     def attention(self, initial: Prompt, final: Prompt, step: int) -> Attended:
         """Shares of attention under the trained prompt, under the untrained sample, and without a prompt."""
-        found = attended(self.host, initial, final, self._batches)
-        require_finite(step, "attention of a probe", found.prompt + found.untrained_prompt)
-        return found
+        return attended(self.host, initial, final, self._batches, step)
 
     @property
     def count(self) -> int:

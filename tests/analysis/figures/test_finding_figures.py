@@ -208,14 +208,14 @@ def test_transfer_has_every_number_and_frames_a_prompts_own_task(width: float) -
 @WIDTHS
 def test_the_barrier_is_above_the_line_between_the_ends(width: float) -> None:
     at = np.array([0.0, 0.5, 1.0])
-    high = Path(name="isotropic to fitted", seeds=(0, 1), at=at, losses=np.array([[2.0, 5, 1], [2, 3, 1]]))
-    low = Path(name="fitted to fitted", seeds=(0, 1), at=at, losses=np.array([[2.0, 1, 1], [2, 1, 1]]))
+    high = Path(name="isotropic to fitted", at=at, losses=np.array([[2.0, 5, 1], [2, 3, 1]]))
+    low = Path(name="fitted to fitted", at=at, losses=np.array([[2.0, 1, 1], [2, 1, 1]]))
     assert high.barrier() == pytest.approx(4 - 1.5)
     assert low.barrier() == 0
     figure = draw_connectivity([high, low], nothing=6.0, width=width)
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["isotropic to fitted (2.50 nats)", "fitted to fitted (0.00 nats)"]
-    assert "mean over 2 seeds (0 to 1)" in caption_of(figure)
+    assert "mean over 2 pairs of posteriors" in caption_of(figure)
     assert_no_overlap(figure)
 
 

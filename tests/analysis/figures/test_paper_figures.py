@@ -11,6 +11,7 @@ import torch
 
 from analysis.figures.activation_maps import activation_maps, behind_of
 from analysis.figures.attention import attention_of, draw_attention
+from analysis.figures.left_out import LeftOutWarning
 from analysis.figures.posterior_maps import draw_posterior_map, posterior_map_of
 from analysis.figures.prior_samples import draw_samples, samples_of
 from analysis.figures.style import COLUMN, caption_of
@@ -89,6 +90,7 @@ def test_shares_of_attention_are_means_over_seeds_by_block() -> None:
     assert (found.even, found.examples) == (0.25, 10)
     figure = draw_attention([found], COLUMN)
     assert "10 test examples at least, and 2 seeds (0 to 1)" in caption_of(figure)
+    assert 0.5 < figure.axes[0].get_ylim()[1] < 0.6, "a small share fills its panel"
     assert_no_overlap(figure)
 
 
@@ -97,7 +99,25 @@ def test_of_many_rates_the_lowest_and_the_highest_are_shown() -> None:
     found = posterior_map_of(study, cell_of(study), rates="all")
     assert found is not None
     assert [own.rate for own in found.arrows] == ["0.01", "0.04"] * 3
-    assert "2 more combinations not shown" in caption_of(draw_posterior_map(found))
+    assert found.left_out == 4 * 3 - 6
+    assert (
+        "The lowest and the highest rate of 3 priors; 6 more combinations of prior and rate not shown."
+        in caption_of(draw_posterior_map(found))
+    )
+    study = simulated(Truth(seeds=2, priors=PRIORS[:3], rates=(0.02, 0.04, 0.01)))
+    found = posterior_map_of(study, cell_of(study), rates="all")
+    assert found is not None
+    assert [own.rate for own in found.arrows] == ["0.01", "0.04"] * 3, "not the first and last of the study"
+    assert found.left_out == 3
+    study = replace(
+        study,
+        runs=[
+            r for r in study.runs if r.axes["prior"] != "isotropic(scale=0.01)" or r.axes["rate"] == "0.02"
+        ],
+    )
+    found = posterior_map_of(study, cell_of(study), rates="all")
+    assert found is not None
+    assert ([own.rate for own in found.arrows], found.left_out) == (["0.02"] + ["0.01", "0.04"] * 2, 2)
     one = simulated(Truth(seeds=2, rates=(0.01,)))
     assert posterior_map_of(one, cell_of(one), rates="all") is None, "it would be the map of the chosen rate"
 
@@ -117,22 +137,48 @@ def test_samples_of_all_seeds_stand_in_the_plane_of_the_real_vectors() -> None:
     found = samples_of(study, cell)
     assert found is not None
     words = study.vocabulary
-    data = np.sqrt(((words - words.mean(0)) ** 2).sum(1).mean())
+    data = np.sqrt(np.cov(words.T).trace())
     centred = words - words.mean(0)
     axes = np.linalg.svd(centred, full_matrices=False)[2][:2]
     for own in found.priors:
         runs = cell.sides[own.prior].runs.values()
         vectors = np.concatenate([posteriors[run.id].initial[AT].numpy() for run in runs])
-        spread = np.sqrt(((vectors - vectors.mean(0)) ** 2).sum(1).mean()) / data
-        assert own.spread == pytest.approx(spread, rel=1e-5)
+        assert own.spread == pytest.approx(np.sqrt(np.cov(vectors.T).trace()) / data, rel=1e-5)
         flat = (vectors - words.mean(0)) @ axes.T
         np.testing.assert_allclose(np.abs(own.points), np.abs(flat), atol=1e-4)
-    assert found.priors[1].spread < 0.01 < found.priors[0].spread
+    wide, narrow = (own.spread for own in found.priors)
+    assert narrow is not None
+    assert wide is not None
+    assert narrow < 0.01 < wide
     figure = draw_samples(found, COLUMN)
     assert "3 seeds (0 to 2)" in caption_of(figure)
     assert_no_overlap(figure)
     assert samples_of(study, cell, behind={}) is None
     assert samples_of(study, cell, place=Place(1)) is None
+
+
+def test_a_spread_is_that_within_kinds_and_needs_two_vectors() -> None:
+    """Two tasks far apart do not make the data wide, and one vector has not collapsed."""
+    study = simulated(Truth(seeds=1, rates=(0.01,)))
+    cell = cell_of(study)
+    drawn = np.random.default_rng(0).normal(size=(2, 30, study.vocabulary.shape[1]))  # type: ignore[union-attr]
+    behind = {"squad": drawn[0], "arithmetic": drawn[1][:5] + 100}
+    found = samples_of(study, cell, behind=behind)
+    assert found is not None
+    scatters = [(len(own) - 1) * np.cov(own.T).trace() for own in behind.values()]
+    data = np.sqrt(sum(scatters) / (29 + 4))
+    (run,) = cell.sides["isotropic"].runs.values()
+    own = study.posteriors[run.id].initial[AT].numpy()
+    assert found.priors[0].spread == pytest.approx(np.sqrt(np.cov(own.T).trace()) / data)
+    one = {
+        trial: replace(known, initial={place: vectors[:1] for place, vectors in known.initial.items()})
+        for trial, known in study.posteriors.items()
+    }
+    found = samples_of(replace(study, posteriors=one), cell)
+    assert found is not None
+    assert [own.spread for own in found.priors] == [None, None]
+    titles = [panel.get_title() for panel in draw_samples(found).axes]
+    assert titles == ["isotropic: no spread", "fitted: no spread"]
 
 
 def test_cut_vectors_are_said_to_be_those_before_the_norm() -> None:
@@ -179,6 +225,36 @@ def test_prompts_are_drawn_among_the_activations_of_tasks(reading: Reading, stor
         behind_of(store, AT, model, ["math"])
     with pytest.raises(UserError, match="another model"):
         behind_of(store, AT, "0" * 64)
+
+
+def test_places_that_the_store_has_are_drawn_as_far_as_posteriors_are_there(
+    reading: Reading, store: Path, tmp_path: Path
+) -> None:
+    """Of nine places the store has two, which four even ones would miss; a lost posterior ends nothing."""
+    study, model = reading.study, str(reading.header["model_fingerprint"])
+    known = {
+        run.id: replace(
+            study.posteriors[run.id],
+            initial={Place(block): study.posteriors[run.id].initial[AT] for block in range(9)},
+        )
+        for run in study.runs
+        if run.axes["prior"] != "fitted"
+    }
+    width = study.vocabulary.shape[1]  # type: ignore[union-attr]
+    for site in ("resid.2", "resid.7"):
+        own = {"all": SiteStatistics.of(torch.randn(20, width))}
+        save_statistics(tmp_path, "squad", site, model, own)
+    lost = replace(reading, study=replace(study, posteriors=known))
+    with pytest.warns(LeftOutWarning) as told:
+        assert not dict(activation_maps(lost, tmp_path, embedding="t-SNE"))
+    said = [str(one.message).split(" is left out: ") for one in told]
+    assert [name for name, _ in said] == [
+        "the figure posteriors-resid.2-t-sne",
+        "the figure samples-resid.2",
+        "the figure posteriors-resid.7-t-sne",
+        "the figure samples-resid.7",
+    ]
+    assert all("has no posterior of trial" in reason for _, reason in said)
 
 
 def test_a_store_without_the_places_of_the_prompts_gets_one_sentence(

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from analysis.figures.learning_curves import Curve, Curves, curves_of, draw_curves
+from analysis.figures.left_out import LeftOutWarning
 from analysis.figures.losses import draw_losses, losses_of
 from analysis.figures.moved import Moved, MovedPoint, draw_moved, moved_of
 from analysis.figures.palette import entry_looks
@@ -20,7 +21,7 @@ from analysis.figures.posterior_maps import draw_posterior_map, posterior_map_of
 from analysis.figures.radii import Radii, RadiiMap, draw_radii, radii_of
 from analysis.figures.rates import RateMap, draw_rates, rate_map_of
 from analysis.figures.settings import band_text, looks_of, seeds_text
-from analysis.figures.study import LeftOutWarning, _of_all, _of_each, draw_study, figures_of
+from analysis.figures.study import _of_all, _of_each, draw_study, figures_of
 from analysis.figures.style import COLUMN, PAGE, caption_of
 from analysis.figures.survival import Survival, Waiting, draw_survival, survival_of
 from analysis.figures.transfer import Transfer

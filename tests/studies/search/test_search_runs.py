@@ -118,6 +118,8 @@ def test_a_search_leaves_points_records_figures_and_runs(undisturbed: tuple[Path
             assert record.spec.prior.params["scale"] == trial.params["priors.isotropic.scale"]
     for name in ("history.png", "slices.png", "importances.png"):
         assert (folder / "search" / name).stat().st_size > 5000
+    copied = load_study(study_name="small", storage=f"sqlite:///{folder}/search/optuna.db")
+    assert history(copied) == history(read_search(folder))
     summary = json.loads((folder / "search" / "summary.json").read_text())
     best = min((t for t in trials if t.state == TrialState.COMPLETE), key=lambda t: t.values[0])
     assert summary["best"][0] == best.number

@@ -10,6 +10,7 @@ from typing import Any
 from optuna import Study, Trial
 from optuna._transform import _SearchSpaceTransform
 from optuna.distributions import BaseDistribution
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
 
@@ -32,15 +33,20 @@ def taken_up(study: Study, found: FrozenTrial) -> Trial:
     return Trial(study, found._trial_id)
 
 
+def storage_of(study: Study) -> BaseStorage:
+    """Where a study is, with its values as they were stored."""
+    return study._storage
+
+
 def store_loss(study: Study, number: int, step: int, loss: float) -> None:
     """Stores a point of the curve of a trial, which this process need not have asked for."""
-    study._storage.set_trial_intermediate_value(_identifier(study, number), step, loss)
+    storage_of(study).set_trial_intermediate_value(_identifier(study, number), step, loss)
 
 
 def store_attribute(study: Study, number: int, name: str, value: str) -> None:
     """Stores an attribute of a trial, which this process need not have asked for."""
-    study._storage.set_trial_user_attr(_identifier(study, number), name, value)
+    storage_of(study).set_trial_user_attr(_identifier(study, number), name, value)
 
 
 def _identifier(study: Study, number: int) -> int:
-    return study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+    return storage_of(study).get_trial_id_from_study_id_trial_number(study._study_id, number)

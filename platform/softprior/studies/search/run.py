@@ -18,6 +18,7 @@ from softprior.studies.again import STARTS_OVER, of_other_code, set_aside
 from softprior.studies.cluster import Cluster
 from softprior.studies.observers import Listen, Listeners, Work, listening
 from softprior.studies.runner import InterruptedStudyError, Search, run_trials
+from softprior.studies.search.copies import save_copy
 from softprior.studies.search.describe import describe
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.storage import begin_anew, open_search, read_search, require_storage
@@ -110,6 +111,8 @@ class Searching(SearchPlan):
                 if not interrupted:
                     summary = summarise(study, self.space.shown)
                     save_summary(folder, summary)
+                    if not folder.dashboard.exists():
+                        save_copy(study, folder)
                     listeners.metrics = lowest(summary)
             if interrupted:
                 raise InterruptedStudyError(records)
@@ -134,7 +137,8 @@ def _propose(
 
     proposals = Proposals(study, plan, folder, listeners.added, work.extended)
     if not proposals.finished:
-        folder.summary.unlink(missing_ok=True)  # of fewer proposals, or of a search that starts over
+        for ended in (folder.summary, folder.dashboard):
+            ended.unlink(missing_ok=True)  # of fewer proposals, or of a search that starts over
         rungs = None if plan.search.early_stopping is None else Rungs(plan, folder, proposals)
         search = Search(proposals, rungs, work.total, plan.search.concurrent * plan.members)
         run_trials(plan.study, [], folder, [proposals, *listeners.observers], cluster, search)

@@ -1,0 +1,20 @@
+"""How many cells have figures, and how a figure says that it leaves something out."""
+
+from __future__ import annotations
+
+import warnings
+
+FILES = 4
+"""Most cells that have figures of their own, a file each."""
+
+PRIORS = 24
+"""Most priors of a cell that is drawn: of more, as a search has them, no figure can be read."""
+
+
+class LeftOutWarning(UserWarning):
+    """What the figures of a study do not show, and why."""
+
+
+def left_out(what: str) -> None:
+    """Warns of something that is not drawn."""
+    warnings.warn(what, LeftOutWarning, stacklevel=3)

@@ -1,0 +1,132 @@
+"""A soft prompt in front of texts as one table of embeddings per text, which inference servers take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from softprior.assets.tokens import asked
+from softprior.errors import UserError
+from softprior.exchange.adapters import check_target
+from softprior.exchange.convert import base_model
+from softprior.inputs.paths import home_path
+from softprior.models.load import load_local
+from softprior.models.local import LocalLM
+from softprior.prompt import Place
+from softprior.results.files import write_atomically
+from softprior.results.posteriors import load_posterior
+from softprior.results.storage import Location
+
+TENSOR, KEY = "prompt_embeds", "softprior"
+
+
+class Embedded(NamedTuple):
+    """A text with a prompt in front.
+
+    Attributes:
+        vectors: what transformers takes as `inputs_embeds`, float32: the prompt's P, then the text's T.
+        text: the text.
+        tokens: its token ids, those that open it included.
+        prompt: P.
+        fingerprint, dtype: of the model.
+    """
+
+    vectors: Float[Tensor, "N H"]
+    text: str
+    tokens: tuple[int, ...]
+    prompt: int
+    fingerprint: str
+    dtype: str
+
+
+def embed_texts(
+    posterior: Location, texts: Sequence[str], model: str | None = None, *, scaled: bool = False
+) -> list[Embedded]:
+    """The final vectors of a soft prompt in front of each text's embeddings.
+
+    Args:
+        model: id or path of the model; by default the one that the posterior file names.
+        scaled: accepts a model that multiplies its embeddings, where servers differ.
+
+    Raises:
+        UserError: the prompt is not a soft one of a decoder, a text is too long or empty, or the model
+            multiplies its embeddings.
+    """
+    found = load_posterior(posterior)
+    spec, resolved = base_model(found.header, posterior, model)
+    host, tokenizer, _ = load_local(spec)
+    if not isinstance(host, LocalLM) or set(found.final) != {Place(0)}:
+        named = ", ".join(sorted(place.name for place in found.final))
+        raise UserError(
+            f"{posterior} has vectors at {named}, but a server takes only embeddings of the input; give a "
+            "prompt of the method soft of a decoder-only model"
+        )
+    info, vectors = host.info(), found.final[Place(0)]
+    if (host.scales_embeddings or info.embedding_factor != 1.0) and not scaled:
+        raise UserError(
+            f"the model family '{info.family}' multiplies its embeddings, and servers differ in whether they "
+            "multiply those that they are given; once you know that yours takes what transformers takes as "
+            "inputs_embeds, give --scaled"
+        )
+    if vectors.shape[1] != info.hidden:
+        raise UserError(
+            f"{posterior} has vectors of {vectors.shape[1]} numbers, but the model needs {info.hidden}"
+        )
+    made = []
+    for text in texts:
+        tokens = asked(tokenizer, text)
+        if not tokens:
+            raise UserError("a text is empty, and this tokenizer adds nothing to it; leave it out")
+        if len(vectors) + len(tokens) >= info.positions:
+            raise UserError(
+                f"a text has {len(tokens)} tokens, which with {len(vectors)} vectors leave no room for an "
+                f"answer in the model's {info.positions} positions; shorten it: {text[:40]!r}"
+            )
+        whole = torch.cat([vectors, host.embed(torch.tensor(tokens)).cpu()])
+        made.append(Embedded(whole, text, tuple(tokens), len(vectors), resolved.fingerprint, info.dtype))
+    return made
+
+
+def save_embedded(folder: Path, texts: Sequence[Embedded]) -> list[Path]:
+    """Writes `00000.safetensors` and so on, a file per text, in their order.
+
+    Raises:
+        UserError: the folder exists and is not empty, or cannot be written.
+    """
+    folder = home_path(folder).resolve()
+    check_target(folder)
+    paths = [folder / f"{i:05d}.safetensors" for i in range(len(texts))]
+    try:
+        for path, one in zip(paths, texts, strict=True):
+            said = json.dumps({key: value for key, value in one._asdict().items() if key != "vectors"})
+            tensors = {TENSOR: one.vectors.contiguous().clone()}
+            write_atomically(path, lambda to, t=tensors, s=said: save_file(t, to, metadata={KEY: s}))  # type: ignore[misc]
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror or error}); choose another folder"
+        ) from None
+    return paths
+
+
+def load_embedded(path: Path) -> Embedded:
+    """Reads a file of `save_embedded`.
+
+    Raises:
+        UserError: it is missing, damaged or another file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            said = json.loads((file.metadata() or {})[KEY])
+            return Embedded(file.get_tensor(TENSOR), **{**said, "tokens": tuple(said["tokens"])})
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}; write it with the command `embed`") from None
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise UserError(f"{path} is damaged or not a file of prompt embeddings: {error}") from None

@@ -1,0 +1,204 @@
+"""Prompt embeddings for servers: the logits and answers of transformers' `inputs_embeds` are our own."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from jobs import exchange as command
+from softprior.assets.tokens import asked
+from softprior.errors import UserError
+from softprior.exchange.embeddings import embed_texts, load_embedded
+from softprior.exchange.serving import KEY, VLLM, SGLang
+from softprior.models.load import load_local
+from softprior.prompt import Place, Row, collate
+from tests.exchange.test_exchange import case
+
+TEXTS = ["What is 12 + 30?", "Red, green and"]
+NEW = 6
+
+
+@pytest.fixture(scope="module")
+def posterior(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A soft prompt of the shipped model."""
+    root = tmp_path_factory.mktemp("served")
+    tiny = case("tiny", root)
+    return tiny.posterior(root / "soft.safetensors", tiny.prompt("soft"))
+
+
+@pytest.fixture(scope="module")
+def network() -> Any:
+    return AutoModelForCausalLM.from_pretrained(case("tiny", Path()).folder, dtype=torch.float32).eval()
+
+
+def test_a_table_gives_transformers_our_logits(posterior: Path, network: Any) -> None:
+    tiny = case("tiny", Path())
+    prompt = tiny.prompt("soft")
+    for text, one in zip(TEXTS, embed_texts(posterior, TEXTS), strict=True):
+        assert (one.text, one.prompt, one.dtype) == (text, 5, "float32")
+        assert one.vectors.shape == (5 + len(one.tokens), 128)
+        with torch.no_grad():
+            theirs = network(inputs_embeds=one.vectors[None]).logits[0, 5:-1]
+        marks = [False, *[True] * (len(one.tokens) - 1)]
+        ours = tiny.host.logits(prompt, collate([Row("", list(one.tokens), marks, marks)]))
+        torch.testing.assert_close(theirs, ours, rtol=1e-5, atol=1e-5 * float(ours.abs().max()))
+        bare = tiny.host.logits({}, collate([Row("", list(one.tokens), marks, marks)]))
+        assert not torch.allclose(ours, bare, rtol=0.01)
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Both servers' requests, answered by transformers as the servers would."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        server: Any = self.server
+        server.seen.append((self.path, self.headers["Authorization"]))
+        if self.path == "/v1/completions":
+            assert set(asked) == {"model", "prompt_embeds", "max_tokens", "temperature"}
+            if asked["model"] != "served":
+                self.answer(404, {"message": "there is no such model"})
+                return
+            # As vLLM reads it: nothing but a tensor is accepted.
+            vectors = torch.load(io.BytesIO(base64.b64decode(asked["prompt_embeds"])), weights_only=True)
+            assert len(base64.b64decode(asked["prompt_embeds"])) < vectors.numel() * 4 + 4096
+            text = self.continued(vectors, asked["max_tokens"], asked["temperature"])
+            self.answer(200, {"choices": [{"index": 0, "text": text}]})
+        elif self.path == "/generate":
+            sampling = asked["sampling_params"]
+            vectors = torch.tensor(asked["input_embeds"])
+            text = self.continued(vectors, sampling["max_new_tokens"], sampling["temperature"])
+            self.answer(200, {"text": text})
+        else:
+            self.answer(200, {"choices": []})
+
+    def continued(self, vectors: torch.Tensor, count: int, temperature: float) -> str:
+        assert temperature == 0
+        server: Any = self.server
+        attended = torch.ones(1, len(vectors), dtype=torch.long)
+        found = server.network.generate(
+            inputs_embeds=vectors[None], attention_mask=attended, max_new_tokens=count, do_sample=False
+        )
+        return server.tokenizer.decode(found[0], skip_special_tokens=True)
+
+    def answer(self, status: int, value: object) -> None:
+        content = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: it would be printed among the test's own output."""
+
+
+@pytest.fixture
+def server(network: Any) -> Iterator[Any]:
+    made: Any = HTTPServer(("127.0.0.1", 0), Answers)
+    made.network, made.seen = network, []
+    made.tokenizer = load_local(_tiny()).tokenizer
+    thread = Thread(target=made.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield made
+    made.shutdown()
+    thread.join()
+    made.server_close()
+
+
+def _tiny() -> Any:
+    from softprior.inputs.specs import ModelSpec
+
+    return ModelSpec(id="tiny", device="cpu")
+
+
+def test_both_servers_are_asked_for_our_own_answers(
+    posterior: Path, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"http://127.0.0.1:{server.server_port}/"
+    host, tokenizer, _ = load_local(_tiny())
+    prompt = case("tiny", Path()).prompt("soft")
+    rows = []
+    for text in TEXTS:
+        tokens = asked(tokenizer, text)
+        rows.append(Row("", tokens, [False] * len(tokens), [False] * len(tokens)))
+    stop = frozenset({tokenizer.eos_token_id})
+    ours = host.generate(prompt, collate(rows), max_new=NEW, stop=stop)
+    words = [tokenizer.decode(tokens, skip_special_tokens=True) for tokens in ours]
+    assert all(words)
+    made = embed_texts(posterior, TEXTS)
+    for client in (VLLM(address=address, model="served"), SGLang(address=address)):
+        assert [client.complete(one.vectors, NEW) for one in made] == words
+    monkeypatch.setenv(KEY, "a key")
+    SGLang(address=address).complete(made[0].vectors, 1)
+    assert {path for path, _ in server.seen} == {"/v1/completions", "/generate"}
+    assert [key for _, key in server.seen] == [None] * 4 + ["Bearer a key"]
+    for other, hint in (
+        (VLLM(address=address, model="other"), "with status 404 "),
+        (SGLang(address=address + "elsewhere"), "answers without a text at text"),
+        (SGLang(address="http://127.0.0.1:1"), "does not answer"),
+        (SGLang(address="not an address"), "does not answer"),
+    ):
+        with pytest.raises(UserError, match=hint):
+            other.complete(made[0].vectors, 1)
+
+
+def test_the_commands_embed_and_complete(
+    posterior: Path, server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts, folder = tmp_path / "texts.txt", tmp_path / "embedded"
+    texts.write_text("\n".join(TEXTS) + "\n", encoding="utf-8-sig")
+    assert command.main(["embed", str(posterior), str(texts), str(folder)]) == 0
+    assert "wrote 2 files" in capsys.readouterr().out
+    one = load_embedded(folder / "00001.safetensors")
+    (again,) = embed_texts(posterior, TEXTS[1:])
+    assert torch.equal(one.vectors, again.vectors)
+    assert one[1:] == again[1:]
+    address = f"http://127.0.0.1:{server.server_port}"
+    assert command.main(["complete", str(folder), address, "--served", "served", "--tokens", "3"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["text"] for line in lines] == TEXTS
+    assert all(line["answer"] for line in lines)
+    for wrong, hint in (
+        (["embed", str(posterior), str(texts), str(folder)], "not an empty folder"),
+        (["embed", str(posterior), str(tmp_path / "none"), str(tmp_path / "b")], "cannot be read as text"),
+        (["complete", str(folder), address], "give either --served"),
+        (["complete", str(tmp_path / "none"), address, "--sglang"], "has no files of prompt embeddings"),
+    ):
+        assert command.main(wrong) == 2
+        assert hint in capsys.readouterr().err
+    texts.write_text("one\n\ntwo\n", encoding="utf-8")
+    assert command.main(["embed", str(posterior), str(texts), str(tmp_path / "b")]) == 2
+    assert "a text on every line" in capsys.readouterr().err
+
+
+def test_what_a_server_cannot_be_given_is_refused(posterior: Path, tmp_path: Path) -> None:
+    tiny = case("tiny", tmp_path)
+    for kind in ("prefix", "deep"):
+        prompt = {Place(0, after="cut"): torch.ones(2, 128)} if kind == "deep" else tiny.prompt(kind)
+        file = tiny.posterior(tmp_path / f"{kind}.safetensors", prompt)
+        with pytest.raises(UserError, match="takes only embeddings of the input"):
+            embed_texts(file, TEXTS)
+    with pytest.raises(UserError, match="leave no room for an answer"):
+        embed_texts(posterior, ["word " * tiny.host.info().positions])
+    scaling = case("gemma3", tmp_path)
+    file = scaling.posterior(tmp_path / "gemma.safetensors", scaling.prompt("soft"))
+    with pytest.raises(UserError, match="'gemma3_text' multiplies its embeddings"):
+        embed_texts(file, ["a b"])
+    (one,) = embed_texts(file, ["a b"], scaled=True)
+    with torch.no_grad():
+        entered = scaling.plain().get_input_embeddings()(torch.tensor(one.tokens))
+    assert torch.equal(one.vectors[5:], entered)
+    (tmp_path / "bad.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(UserError, match="is damaged or not a file of prompt embeddings"):
+        load_embedded(tmp_path / "bad.safetensors")
+    with pytest.raises(UserError, match="write it with the command `embed`"):
+        load_embedded(tmp_path / "none.safetensors")
