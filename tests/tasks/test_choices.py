@@ -221,14 +221,23 @@ def test_what_balancing_leaves_out_is_counted(tmp_path: Path) -> None:
 
 
 def test_every_way_to_say_which_is_right(tmp_path: Path) -> None:
+    """The right place varies, and some rows number what others letter, as in ARC."""
     rows = [
-        {"q": f"{i}?", "a": f"x{i}", "b": "y", "text": "y", "index": 1, "number": 2, "letter": "b"}
+        {
+            "q": f"{i}?",
+            **({"a": "y", "b": f"x{i}"} if i % 2 else {"a": f"x{i}", "b": "y"}),
+            **{"text": "y", "index": 1 - i % 2, "number": 2 - i % 2},
+            "letter": ("12" if i > 3 else "aB")[1 - i % 2],
+        }
         for i in range(6)
     ]
     path = written(tmp_path / "a.jsonl", rows)
     for way in ("text", "index", "number", "letter"):
         task = choices(data=path, input="q", choices=["a", "b"], answer=way, answer_is=way)
-        assert {one.answers for own in examples(task).values() for one in own} == {("y",)}
+        found = [one for own in examples(task).values() for one in own]
+        assert len(found) == 6
+        assert {one.answers for one in found} == {("y",)}
+        assert {one.choices.index("y") for one in found} == {0, 1}
 
 
 def test_what_is_wrong_with_rows_is_counted_with_place_and_reason(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ class Choices(OwnData):
         labels: the choices of all rows.
         choices: without labels, the columns that have a row's choices, or the one that has a list of them.
         answer: the column that says which choice is right.
-        answer_is: what that column has: the choice's text, its index from 0, its number from 1, its letter.
+        answer_is: what that column has: the choice's text, its index from 0, its number from 1, its letter
+            (or, as in ARC, its number in some rows).
         by: how choices are compared for the headline, the answers and the probabilities: by the likelihood of
             the whole choice, its mean per token, or what the input adds to it.
         classes: `balanced` leaves out rows of commoner labels, so that each split has equally many of each.
@@ -211,12 +212,12 @@ class Choices(OwnData):
         """The index of the right choice; None if the answer names none."""
         if self.answer_is == "text":
             return texts.index(said) if said in texts else None
-        if self.answer_is == "letter":
+        if self.answer_is == "letter" and not said.isdecimal():
             letter = said.upper()
             found = string.ascii_uppercase.find(letter) if len(letter) == 1 else -1
         else:
             digits = said.removesuffix(".0")  # of a column of decimals
             found = (
-                int(digits) - (self.answer_is == "number") if digits.isdecimal() and len(digits) < 9 else -1
+                int(digits) - (self.answer_is != "index") if digits.isdecimal() and len(digits) < 9 else -1
             )
         return found if 0 <= found < len(texts) else None
