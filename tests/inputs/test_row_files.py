@@ -47,17 +47,43 @@ def test_what_separates_by_tabs_has_no_quotes(tmp_path: Path) -> None:
 
 def test_odd_rows_of_csv_are_named_by_the_line_where_they_begin(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
-    path.write_text('a,b\n"x\ny",1\nonly\n1,2,3\n"q"r,2\n5,6\n"never closed,7\n8,9\n', encoding="utf-8")
+    path.write_text('a,b\n"x\ny",1\nonly\n1,2,3\n5,6\n"never closed,7\n8,9\n', encoding="utf-8")
     assert reasons(path) == [
         ("line 4", "1 fields, but the first line names 2 columns"),
         ("line 5", "3 fields, but the first line names 2 columns"),
-        ("line 6", "not valid CSV (',' expected after '\"')"),
-        ("line 8", "a quote that begins here is never closed, and the rest of the file is lost"),
+        ("line 7", "a quote that begins here is never closed, and the rest of the file is lost"),
     ]
     assert [value for _, value in rows(path) if isinstance(value, dict)] == [
         {"a": "x\ny", "b": "1"},
         {"a": "5", "b": "6"},
     ]
+
+
+def test_behind_an_error_in_csv_no_piece_of_a_field_is_taken_for_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    for text, at in (('a,b\n1,2\n"x"y\nz",1\n3,4\n', "line 3"), ('"a"c,b\n1,2\n3,4\n', "line 1")):
+        path.write_text(text, encoding="utf-8")
+        assert reasons(path) == [
+            (at, "not valid CSV (',' expected after '\"'), and the rest of the file is lost")
+        ]
+        assert [value for _, value in rows(path)][:-1] == [{"a": "1", "b": "2"}] * (at == "line 3")
+
+
+def test_a_row_that_takes_others_into_a_quote_says_how_far(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('a,b\n"open,1\n2,3\n4,"\n5,6\n', encoding="utf-8")
+    assert reasons(path) == [
+        (
+            "line 2",
+            "1 fields, but the first line names 2 columns; it goes on to line 4, as a quote is closed there",
+        )
+    ]
+
+
+def test_a_field_may_be_long(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('a,b\n"' + "so\n" * 100_000 + '",1\n', encoding="utf-8")
+    assert [len(value["a"]) for _, value in rows(path) if isinstance(value, dict)] == [300_000]
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ def test_labels_have_metrics_of_all_examples_together() -> None:
     assert {*found.metrics[0], *found.together} == set(task.metrics)
     predicted = [one.texts.index(answer) for one, answer in zip(options, found.answers, strict=True)]
     assert found.together["macro_f1"] == pytest.approx(f1_score(right, predicted, average="macro"))
-    assert found.together["majority"] == max(np.mean(right), 1 - np.mean(right))
+    assert found.together["commonest"] == max(np.mean(right), 1 - np.mean(right))
     hits = [one["accuracy_mean"] for one in found.metrics]
     assert hits == [float(a == b) for a, b in zip(predicted, right, strict=True)]
 
@@ -188,10 +188,10 @@ def test_a_choice_is_compared_whole_per_token_or_by_what_the_input_adds() -> Non
 
 
 def test_labels_by_index_balanced_or_as_they_are() -> None:
-    """Of 30 good and 20 bad, as many are left as there are bad; the first of a split are balanced too."""
+    """Each split has as many of one label as of the other; its first rows, too."""
     as_is, balanced = choices(**REVIEWS), choices(**REVIEWS, classes="balanced")
     assert as_is.metrics == (
-        *("accuracy_sum", "accuracy_mean", "accuracy_pmi", "brier", "ece", "majority", "macro_f1"),
+        *("accuracy_sum", "accuracy_mean", "accuracy_pmi", "brier", "ece", "commonest", "macro_f1"),
     )
     every, even = examples(as_is), examples(balanced)
     assert sum(map(len, every.values())) == 40
@@ -203,15 +203,41 @@ def test_labels_by_index_balanced_or_as_they_are() -> None:
     assert as_is.without_input(every["test"][0]) == "Opinion:"
 
 
+def test_what_balancing_leaves_out_is_counted(tmp_path: Path) -> None:
+    paths = {}
+    for split, (good, bad) in {"train": (9, 4), "validation": (3, 3), "test": (5, 2)}.items():
+        labels = ["good"] * good + ["bad"] * bad
+        rows = [{"q": f"{split} {i}?", "a": label} for i, label in enumerate(labels)]
+        paths[split] = written(tmp_path / f"{split}.jsonl", rows)
+    task = choices(data=paths, input="q", labels=["bad", "good"], answer="a", classes="balanced")
+    assert [len(own) for own in examples(task).values()] == [8, 6, 4]
+    assert task.told(task.look().notes) == [
+        "5 rows for train left out to balance the labels",
+        "3 rows for test left out to balance the labels",
+    ]
+    paths["test"] = written(tmp_path / "one.jsonl", [{"q": "one?", "a": "good"}])
+    as_is = choices(data=paths, input="q", labels=["bad", "good"], answer="a")
+    assert "all rows for test have one label" in as_is.told(as_is.look().notes)[0]
+
+
 def test_every_way_to_say_which_is_right(tmp_path: Path) -> None:
+    """The right place varies, and some rows number what others letter, as in ARC."""
     rows = [
-        {"q": f"{i}?", "a": f"x{i}", "b": "y", "text": "y", "index": 1, "number": 2, "letter": "b"}
+        {
+            "q": f"{i}?",
+            **({"a": "y", "b": f"x{i}"} if i % 2 else {"a": f"x{i}", "b": "y"}),
+            **{"text": "y", "index": 1 - i % 2, "number": 2 - i % 2},
+            "letter": ("12" if i > 3 else "aB")[1 - i % 2],
+        }
         for i in range(6)
     ]
     path = written(tmp_path / "a.jsonl", rows)
     for way in ("text", "index", "number", "letter"):
         task = choices(data=path, input="q", choices=["a", "b"], answer=way, answer_is=way)
-        assert {one.answers for own in examples(task).values() for one in own} == {("y",)}
+        found = [one for own in examples(task).values() for one in own]
+        assert len(found) == 6
+        assert {one.answers for one in found} == {("y",)}
+        assert {one.choices.index("y") for one in found} == {0, 1}
 
 
 def test_what_is_wrong_with_rows_is_counted_with_place_and_reason(tmp_path: Path) -> None:
@@ -249,6 +275,8 @@ def test_choices_that_share_tokens(tmp_path: Path, tokenizer) -> None:
         " a big boat",
         " a",
     ]
+    assert prepared.notes["choices_begin_another"] == 9
+    assert task.told(prepared.notes)[-1].startswith("9 examples with a choice whose tokens begin another's")
     assert prepared.largest >= max(max(row.tokens) for row in own.alone)
     rows[0]["c"] = ["A", "a", "b"]
     rows[0]["a"] = "A"
@@ -282,6 +310,7 @@ class _Blind:
         ({"choices": ["a"]}, "labels .* or choices .*: give one of them"),
         ({"labels": []}, "labels .* or choices .*: give one of them"),
         ({"labels": [], "choices": ["a"], "classes": "balanced"}, "classes = 'balanced' needs labels"),
+        ({"max_new_tokens": 4}, "max_new_tokens has no effect"),
         ({"by": "length"}, "is not a choice"),
     ],
 )
@@ -293,7 +322,9 @@ def test_a_wrong_parameter_is_one_sentence(params: dict[str, Any], said: str) ->
 def test_one_class_is_nothing_to_choose_from(tmp_path: Path) -> None:
     rows = [{"q": f"{i}?", "a": "good"} for i in range(9)]
     path = written(tmp_path / "a.jsonl", rows)
-    with pytest.raises(UserError, match="all 9 rows have the answer 'good', so there is nothing to choose"):
+    with pytest.raises(
+        UserError, match="all 7 rows to train on have the answer 'good', so there is nothing to choose"
+    ):
         choices(data=path, input="q", labels=["bad", "good"], answer="a").check_data()
 
 

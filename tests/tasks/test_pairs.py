@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets.exceptions import DatasetGenerationError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from softprior.tasks.notes import data_notes
 from softprior.tasks.own_splits import LARGE, Understood, connected, divided, same
 from softprior.tasks.pairs_metrics import judge, number
 from softprior.tasks.prepare import look, prepare
+from softprior.tasks.sources import contents_fingerprint
 from softprior.tasks.templates import bare, columns, filled, parts, spans
 from tests.builders import trial
 
@@ -72,6 +74,7 @@ def test_a_template_looks_columns_up_and_evaluates_nothing() -> None:
         ({"metric": "f1", "other_metrics": ["f1"]}, "name a metric twice"),
         ({"metric": "regex"}, "the metric regex and a pattern go together"),
         ({"metric": "regex", "pattern": "("}, "is no regular expression"),
+        ({"metric": "regex", "pattern": ""}, "must not be empty"),
         ({"data": "rows"}, "is not a source of rows"),
         ({"data": "hub:owner"}, "is not a source of rows"),
         ({"data": {"validation": "a.csv"}}, r"the key 'tasks\[0\].pairs.data.train' is required"),
@@ -125,6 +128,12 @@ def test_a_fraction_reads_back(value: Fraction) -> None:
         ("exact_match", "4", ("-4",), 0),
         ("contains", "It is New  York, I think", ("new york",), 1),
         ("contains", "Newton", ("new",), 0),
+        ("contains", "-4.5", ("4",), 0),
+        ("contains", "it is -4", ("4",), 0),
+        ("contains", "1,000", ("1",), 0),
+        ("contains", "2,4", ("4",), 0),
+        ("contains", "it is 4, or 5.", ("4",), 1),
+        ("contains", "it is -4.", ("-4",), 1),
         ("contains", "a c++ program", ("C++",), 1),
         ("number", "1,000.0", ("7", "1000"), 1),
         ("number", "-4", ("4",), 0),
@@ -136,6 +145,15 @@ def test_a_fraction_reads_back(value: Fraction) -> None:
 )
 def test_metrics_by_hand(metric: Any, said: str, accepted: tuple[str, ...], score: float) -> None:
     assert judge(metric, r"#### (\d+)").score(said, accepted)[metric] == pytest.approx(score)
+
+
+@pytest.mark.parametrize("pattern", [r"\d*", r"(\d*)", r"x|(\d*)", r"\s*(-?\d*)"])
+def test_a_match_of_nothing_is_none(pattern: str) -> None:
+    """Each of these patterns matches the empty text at the end of every answer."""
+    regex = judge("regex", pattern)
+    scores = [regex.score(said, ("it is 42",))["regex"] for said in ("42", "42 x", "7", "none", "")]
+    assert scores == [1, 1, 0, 0, 0]
+    assert regex.usable("none at all") == "the pattern finds nothing in"
 
 
 def test_splits_share_no_group_no_context_and_no_input(tmp_path: Path) -> None:
@@ -186,6 +204,14 @@ def test_added_rows_move_none_of_many(tmp_path: Path) -> None:
     assert places(LARGE + 50).items() >= few.items()
 
 
+def test_groups_are_compared_as_inputs_are_and_name_their_sets() -> None:
+    rows = [
+        Understood(f"i{i}", {}, ("a",), (), f"c{i}", group, None)
+        for i, group in enumerate(("Food", " food", "zoo"))
+    ]
+    assert connected(rows) == ["group food", "group food", "group zoo"]
+
+
 def test_files_for_splits_keep_their_rows_apart(tmp_path: Path) -> None:
     """What stands in a later split is left out of an earlier one, and said."""
     train = file(tmp_path / "train.jsonl", sums(12))
@@ -215,11 +241,17 @@ def test_what_is_wrong_with_rows_is_counted_with_place_and_reason(tmp_path: Path
         {"question": "Why?"},
         {"question": ["Why?"], "reply": 1},
         {"question": "Why?", "reply": {"text": 1}},
+        '{"question": "Why?", "reply": Infinity}',
+        '{"question": "Why?", "reply": -1e999}',
+        '{"question": "Why?", "reply": NaN}',
         sums(1)[0],
         {**sums(1)[0], "reply": 7},
         '{"question": ',
         '{"question": "\\ud800", "reply": 1}',
         '["a"]',
+        '{"question\\ud800": "Why?", "reply": 1}',
+        {"question": "Why?", "reply": {"in\tside": "\ud800", "list": [[0]]}, "": 0},
+        '{"question": "Why?", "reply": [{"\\ud800": 1}]}',
     ]
     path = tmp_path / "a.jsonl"
     file(path, [*rows, *odd])
@@ -233,18 +265,24 @@ def test_what_is_wrong_with_rows_is_counted_with_place_and_reason(tmp_path: Path
         "no 'reply'; it has question",
         "'question' is not a text or a number but a list",
         "no 'reply'; it has question, reply.text",
+        "'reply' is not a number (inf)",
+        "'reply' is not a number (-inf)",
+        "'reply' is not a number (nan)",
         "its input is that of line 1",
         "its input is that of line 1, with another answer",
         "not valid JSON (Expecting value, character 14)",
         "'question' is half a character ('\\ud800', a lone surrogate)",
         "not an object but ['a']",
+        "no 'question'; it has question\\ud800, reply",
+        "no 'reply'; it has question, reply.in side, reply.list,",
+        "'reply' is not a text or a number but {'\\ud800': 1}",
         "not UTF-8 (invalid continuation byte at its byte 17)",
     ]
-    assert {row.index for row in task.splits().quarantined} == {f"line {i}" for i in range(21, 34)}
+    assert {row.index for row in task.splits().quarantined} == {f"line {i}" for i in range(21, 40)}
     assert sum(map(len, examples(task).values())) == 20
     (said,) = data_notes("own", task, look(task, "any"))
     assert said.startswith(
-        "own: 13 malformed rows left out, the first in a.jsonl, line 21: the answer is empty"
+        "own: 19 malformed rows left out, the first in a.jsonl, line 21: the answer is empty"
     )
 
 
@@ -270,11 +308,32 @@ def test_data_that_cannot_be_used_is_refused_in_one_sentence(
 def test_a_missing_file_or_data_set_is_refused_in_one_sentence(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(UserError, match="does not exist"):
         pairs(str(tmp_path / "none.jsonl")).check_data()
+    with pytest.raises(UserError, match=r"is a folder, but rows are read from files; name one"):
+        pairs(str(tmp_path)).fingerprint()
+    with pytest.raises(UserError, match=r"mem cannot be read .*; check the file and its disk"):
+        contents_fingerprint([Path("/proc/self/mem")])
     monkeypatch.setattr(
         "softprior.assets.hub.HfApi.dataset_info", lambda *_, **__: (_ for _ in ()).throw(OSError())
     )
     with pytest.raises(UserError, match="could not reach the hub to resolve 'main' of owner/name"):
         pairs("hub:owner/name/config#test").fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("Dataset scripts are no longer supported\nsee"), "scripts are no longer supported"),
+        (DatasetGenerationError("An error occurred"), "An error occurred"),
+        (ConnectionError(), "ConnectionError"),
+    ],
+)
+def test_what_the_hub_answers_instead_is_one_sentence(monkeypatch, error: Exception, said: str) -> None:
+    def loaded(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("softprior.tasks.sources.load_dataset", loaded)
+    with pytest.raises(UserError, match=rf"could not read the data 'o/n@a+' .*\(.*{said}\); check the name"):
+        pairs(f"hub:o/n@{'a' * 40}").splits()
 
 
 def test_rows_of_the_hub_are_read_by_configuration_commit_and_split(monkeypatch) -> None:

@@ -55,11 +55,15 @@ class Malformed:
     """A row that cannot be used, and why.
 
     Attributes:
+        reason: on one line, in a form that can be written anywhere, whatever of the row is in it.
         rest: whether all that follows in the file is lost with it.
     """
 
     reason: str
     rest: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", plain(self.reason))
 
 
 class Line(NamedTuple):
@@ -126,7 +130,7 @@ def lines(path: Path, first: int = 0, last: int = 2**63) -> Iterator[Line]:
             try:
                 line = file.readline()
             except DAMAGE as error:
-                reason = f"the file is damaged here ({_plain(str(error))}), and the rest of it is lost"
+                reason = f"the file is damaged here ({error}), and the rest of it is lost"
                 yield Line(at, Malformed(reason, rest=True))
                 return
             if not line:
@@ -147,7 +151,7 @@ def contents(path: Path) -> str:
         with _opened(path) as file:
             whole = file.read()
     except DAMAGE as error:
-        raise UserError(f"{path} is a damaged gzip file ({_plain(str(error))}); fetch it again") from None
+        raise UserError(f"{path} is a damaged gzip file ({plain(str(error))}); fetch it again") from None
     text = whole.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     return text.replace("\r\n", "\n")
 
@@ -192,16 +196,16 @@ def parsed(text: str) -> object:
 def text_at(row: object, column: str) -> str | Malformed:
     """The text of a row's column, which may be empty."""
     if not isinstance(row, dict):
-        return Malformed(_plain(f"not an object but {str(row)[:40]}"))
+        return Malformed(plain(f"not an object but {str(row)[:40]}"))
     if column not in row:
         names = ", ".join([str(name) for name in row][:_SHOWN]) or "nothing"
-        return Malformed(_plain(f"no '{column}'; it has {names}"))
+        return Malformed(f"no '{column}'; it has {names}")
     return text_of(row[column])
 
 
 def text_of(value: object) -> str | Malformed:
     """A value that must be a text, which may be empty."""
-    return sound(value) if isinstance(value, str) else Malformed(_plain(f"not a text: {str(value)[:40]}"))
+    return sound(value) if isinstance(value, str) else Malformed(f"not a text: {str(value)[:40]}")
 
 
 def parquet_file(path: Path) -> parquet.ParquetFile:
@@ -238,6 +242,6 @@ def _too_deep(text: str) -> bool:
     return False
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """The text on one line, in a form that can be written anywhere."""
     return " ".join(text.encode("utf-8", "backslashreplace").decode("utf-8").split())

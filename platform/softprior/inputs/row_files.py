@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 """Endings of files that have rows; all but the last also with .gz."""
 
+_LONGEST_FIELD = 2**31 - 1
+"""Letters of a field of CSV. Python's own limit, 131,072, would make longer ones malformed."""
+
 _TOGETHER = 1024
 """Number of rows of a Parquet file that are in memory at a time."""
 
@@ -104,7 +107,10 @@ def _listed(path: Path, whole: str) -> Iterator[Item]:
 
 def _separated(path: Path, whole: str, separator: str) -> Iterator[Item]:
     # What separates by tabs has no quotes: GLUE's texts have single ones. In strict mode a quote that is
-    # never closed is an error; otherwise it would take the rest of the file into one field.
+    # never closed is an error; otherwise it would take the rest of the file into one field. Behind an error
+    # nothing says which of the following quotes open and which close, so that reading on could take a piece
+    # of a field for a row.
+    csv.field_size_limit(_LONGEST_FIELD)
     quoted = separator == ","
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     file = io.StringIO(whole, newline="")
@@ -117,18 +123,18 @@ def _separated(path: Path, whole: str, separator: str) -> Iterator[Item]:
         except StopIteration:
             return
         except csv.Error as error:
-            if "unexpected end of data" in str(error):
-                reason = "a quote that begins here is never closed, and the rest of the file is lost"
-                yield Item(f"line {first}", Malformed(reason, rest=True))
-                return
-            yield Item(f"line {first}", Malformed(f"not valid CSV ({error})"))
-            continue
+            endless = "unexpected end of data" in str(error)
+            what = "a quote that begins here is never closed" if endless else f"not valid CSV ({error})"
+            yield Item(f"line {first}", Malformed(f"{what}, and the rest of the file is lost", rest=True))
+            return
         if not fields:  # a blank line
             continue
         if names is None:
             names = _header(path, fields)
         elif len(fields) != len(names):
             reason = f"{len(fields)} fields, but the first line names {len(names)} columns"
+            if reader.line_num > first:
+                reason += f"; it goes on to line {reader.line_num}, as a quote is closed there"
             yield Item(f"line {first}", Malformed(reason))
         else:
             yield Item(f"line {first}", dict(zip(names, fields, strict=True)))

@@ -13,7 +13,7 @@ from softprior.errors import UserError
 from softprior.inputs.base import Text
 from softprior.inputs.data_files import Malformed
 from softprior.inputs.labels import counted
-from softprior.tasks.base import Example
+from softprior.tasks.base import SPLITS, Example, Split
 from softprior.tasks.choosing import (
     WAYS,
     By,
@@ -42,7 +42,8 @@ class Choices(OwnData):
         labels: the choices of all rows.
         choices: without labels, the columns that have a row's choices, or the one that has a list of them.
         answer: the column that says which choice is right.
-        answer_is: what that column has: the choice's text, its index from 0, its number from 1, its letter.
+        answer_is: what that column has: the choice's text, its index from 0, its number from 1, its letter
+            (or, as in ARC, its number in some rows).
         by: how choices are compared for the headline, the answers and the probabilities: by the likelihood of
             the whole choice, its mean per token, or what the input adds to it.
         classes: `balanced` leaves out rows of commoner labels, so that each split has equally many of each.
@@ -69,6 +70,10 @@ class Choices(OwnData):
 
     @model_validator(mode="after")
     def _one_way(self) -> Choices:
+        if "max_new_tokens" in self.model_fields_set:
+            raise ValueError(
+                "max_new_tokens has no effect, as choices are compared and nothing is written; leave it out"
+            )
         if bool(self.labels) == bool(self.choices):
             raise ValueError(
                 "labels (the same for all rows) or choices (columns of each row): give one of them"
@@ -91,8 +96,8 @@ class Choices(OwnData):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Accuracies by each likelihood, `brier` and `ece`; with labels also `majority` and `macro_f1`."""
-        of_labels = ("majority", "macro_f1") if self.labels else ()
+        """Accuracies by each likelihood, `brier` and `ece`; with labels also `commonest` and `macro_f1`."""
+        of_labels = ("commonest", "macro_f1") if self.labels else ()
         return (*(f"accuracy_{by}" for by in WAYS), "brier", "ece", *of_labels)
 
     def options(self) -> int:
@@ -117,7 +122,7 @@ class Choices(OwnData):
         hits = [one == other for one, other in zip(predicted, right, strict=True)]
         together = {"ece": calibration_error(sure, hits)}
         if self.labels:  # the place of a choice among those of its row is nothing that a model sees
-            together |= {"majority": commonest(right), "macro_f1": macro_f1(predicted, right)}
+            together |= {"commonest": commonest(right), "macro_f1": macro_f1(predicted, right)}
         answers = [one.texts[chosen] for one, chosen in zip(options, predicted, strict=True)]
         return Chosen(answers, metrics, together)
 
@@ -143,18 +148,41 @@ class Choices(OwnData):
         index = self._index(said.strip(), texts)
         if index is None:
             return Malformed(
-                f"the answer '{' '.join(said.split())[:40]}' is none of the {len(texts)} choices by "
-                f"{self.answer_is}"
+                f"the answer '{said.strip()[:40]}' is none of the {len(texts)} choices by {self.answer_is}"
             )
         return Answers((texts[index],), texts)
 
-    def require_sound(self, rows: Sequence[Understood]) -> None:
-        found = {row.answers[0] for row in rows}
-        if self.labels and len(found) == 1:
-            raise UserError(
-                f"all {counted(len(rows), 'row')} have the answer '{next(iter(found))}', so there is nothing "
-                "to choose; add rows with another one"
+    def examined(self, found: Mapping[Split, Sequence[Understood]]) -> Mapping[str, int]:
+        """Splits to evaluate on that have one label alone, and rows that balancing leaves out."""
+        notes: dict[str, int] = {}
+        for split, rows in found.items() if self.labels else ():
+            counts = Counter(row.answers[0] for row in rows)
+            if len(counts) == 1 and split == "train":
+                raise UserError(
+                    f"all {counted(len(rows), 'row')} to train on have the answer '{next(iter(counts))}', so "
+                    "there is nothing to choose; add rows with another one"
+                )
+            notes[f"{split}_one_label"] = int(len(counts) == 1)
+            if self.classes == "balanced":
+                least = min(counts[label] for label in self.labels)
+                notes[f"{split}_unbalanced"] = len(rows) - least * len(self.labels)
+        return notes
+
+    def told(self, notes: Mapping[str, int]) -> list[str]:
+        """Also what `examined` has found, and how many examples have a choice that cannot lose."""
+        lines = super().told(notes)
+        for split in SPLITS:
+            if notes.get(f"{split}_one_label"):
+                lines.append(f"all rows for {split} have one label, so that accuracy says little; add rows")
+            if left := notes.get(f"{split}_unbalanced", 0):
+                lines.append(f"{counted(left, 'row')} for {split} left out to balance the labels")
+        begun = notes.get("choices_begin_another", 0)
+        if begun and self.by == "sum":
+            lines.append(
+                f"{counted(begun, 'example')} with a choice whose tokens begin another's, which by = sum "
+                "never prefers; set by: mean or pmi"
             )
+        return lines
 
     def order(self, rows: Sequence[Understood]) -> list[Understood]:
         """With balanced classes, a row of each label in turn, as long as all labels have one."""
@@ -184,12 +212,12 @@ class Choices(OwnData):
         """The index of the right choice; None if the answer names none."""
         if self.answer_is == "text":
             return texts.index(said) if said in texts else None
-        if self.answer_is == "letter":
+        if self.answer_is == "letter" and not said.isdecimal():
             letter = said.upper()
             found = string.ascii_uppercase.find(letter) if len(letter) == 1 else -1
         else:
             digits = said.removesuffix(".0")  # of a column of decimals
             found = (
-                int(digits) - (self.answer_is == "number") if digits.isdecimal() and len(digits) < 9 else -1
+                int(digits) - (self.answer_is != "index") if digits.isdecimal() and len(digits) < 9 else -1
             )
         return found if 0 <= found < len(texts) else None

@@ -70,12 +70,13 @@ class OwnData(Task):
     def answers(self, row: Row) -> Answers | Malformed:
         """What a row says is right, or why it says nothing."""
 
-    def require_sound(self, rows: Sequence[Understood]) -> None:
-        """Refuses rows that are no task together.
+    def examined(self, found: Mapping[Split, Sequence[Understood]]) -> Mapping[str, int]:  # noqa: ARG002
+        """Notes on the divided rows.
 
         Raises:
-            UserError: they are not.
+            UserError: they are no task together.
         """
+        return {}
 
     def order(self, rows: Sequence[Understood]) -> list[Understood]:
         """The rows of a split, given in keyed order, in the order in which examples are chosen."""
@@ -169,7 +170,6 @@ def _read(task: OwnData) -> Splits:
     parts = {part.split: reading.part(part) for part in parts_of(task.data)}
     if len(parts) > 1:  # rows of several files may be numbered alike
         parts = {split: [_renamed(row, split) for row in rows] for split, rows in parts.items()}
-    task.require_sound([row for rows in parts.values() for row in rows])
     _require_enough(task, parts, reading.lost())
     found = divided(parts, reading.notes)
     empty = next((split for split in SPLITS if not found[split]), None)
@@ -178,6 +178,7 @@ def _read(task: OwnData) -> Splits:
             f"nothing is left for {empty}: all of its rows share a group, a context or an input with a split "
             "that is evaluated on; give it rows of its own"
         )
+    reading.notes.update(task.examined(found))
     tables = {split: table(_examples(task, found[split])) for split in SPLITS}
     return Splits(**tables, quarantined=reading.quarantined, notes=dict(+reading.notes))
 
@@ -266,7 +267,7 @@ class _Reading:
                 return value
             if not value.strip():
                 return Malformed(f"'{column}' is empty")
-            extra[column] = value
+            extra[column] = value if column == task.context else value.strip()
         answers = task.answers(row)
         if isinstance(answers, Malformed):
             return answers

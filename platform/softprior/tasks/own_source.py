@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Discriminator, Tag
 from softprior.assets.data import CHOICE_SETS, choice_rows, data_fingerprint
 from softprior.assets.fingerprints import combined
 from softprior.assets.hub import hub_dataset_commit
-from softprior.errors import nearest
+from softprior.errors import UserError, nearest
 from softprior.inputs.base import SaysWhere, Spec
 from softprior.inputs.paths import home_path
 from softprior.inputs.row_files import Item, rows
@@ -75,10 +75,10 @@ class Part(NamedTuple):
         """Identifies the contents.
 
         Raises:
-            UserError: the file is missing, or the hub has no such data set or cannot be reached.
+            UserError: the file is missing or unreadable; the hub has no such data set or cannot be reached.
         """
         if self.local is not None:
-            return contents_fingerprint([self.local])
+            return contents_fingerprint([_file(self.local)])
         if self.source in CHOICE_SETS:
             return data_fingerprint(self.source)
         repo, config, split = self._on_hub()
@@ -91,7 +91,7 @@ class Part(NamedTuple):
             UserError: the source is missing, damaged, or of another kind.
         """
         if self.local is not None:
-            return rows(require_filled(self.local))
+            return rows(_file(self.local))
         if self.source in CHOICE_SETS:
             return rows(choice_rows(self.source))
         found = hub_rows(*self._on_hub(), streaming=False)
@@ -103,6 +103,17 @@ class Part(NamedTuple):
         assert match is not None
         commit = hub_dataset_commit(match["repo"], match["revision"] or "main")
         return f"{match['repo']}@{commit}", match["config"], match["split"] or self.split
+
+
+def _file(path: Path) -> Path:
+    """Returns the path if it is a file with anything in it.
+
+    Raises:
+        UserError: it is not.
+    """
+    if require_filled(path).is_dir():
+        raise UserError(f"{path} is a folder, but rows are read from files; name one of its files")
+    return path
 
 
 def parts_of(data: str | Files) -> list[Part]:

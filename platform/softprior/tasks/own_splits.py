@@ -40,7 +40,7 @@ class Understood(NamedTuple):
 
     def shared(self) -> tuple[Key, ...]:
         """What it may not share with rows of another split, whatever its case and spacing."""
-        found = {"group": self.group, "context": same(self.context), "input": same(self.input)}
+        found = {"group": same(self.group), "context": same(self.context), "input": same(self.input)}
         return tuple((kind, text) for kind, text in found.items() if text is not None)
 
     @property
@@ -94,10 +94,15 @@ def divided(
     return found
 
 
+def _rank(key: Key) -> tuple[bool, Key]:
+    return key[0] != "group", key
+
+
 def connected(rows: Iterable[Understood]) -> list[str]:
     """For each row, the name of the set of rows that it shares something with, directly or through others.
 
-    The name is the smallest of what its rows have, so it does not depend on their order.
+    The name is the smallest group of its rows, or else the smallest of what they have, so it does not depend
+    on their order, and a row that is added to a group does not change it.
     """
     parents: dict[Key, Key] = {}
 
@@ -112,6 +117,6 @@ def connected(rows: Iterable[Understood]) -> list[str]:
         first, *others = row.shared()
         firsts.append(first)
         for other in others:
-            one, two = sorted((root(first), root(other)))
+            one, two = sorted((root(first), root(other)), key=_rank)
             parents[two] = one
     return [" ".join(root(first)) for first in firsts]

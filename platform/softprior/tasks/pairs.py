@@ -38,6 +38,8 @@ class Pairs(OwnData, Answered):
     @field_validator("pattern")
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:
+        if pattern == "":
+            raise ValueError("must not be empty; write what to find in an answer")
         try:
             re.compile(pattern or "")
         except re.error as error:
@@ -93,7 +95,7 @@ class Pairs(OwnData, Answered):
             for text in accepted:
                 reason = one.usable(text)
                 if reason is not None:
-                    return Malformed(f"{reason} the answer '{' '.join(text.split())[:40]}'")
+                    return Malformed(f"{reason} the answer '{text[:40]}'")
         return Answers(accepted)
 
     def told(self, notes: Mapping[str, int]) -> list[str]:

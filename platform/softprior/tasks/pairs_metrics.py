@@ -47,10 +47,16 @@ def exact_match(prediction: str, answers: Sequence[str]) -> float:
 
 
 def contains(prediction: str, answers: Sequence[str]) -> float:
-    """1.0 where an accepted answer occurs in the text as whole words, whatever the case."""
+    """1.0 where an accepted answer occurs in the text as whole words and numbers, whatever the case."""
     text = _spaced(prediction).casefold()
-    found = (re.escape(_spaced(answer).casefold()) for answer in answers)
-    return float(any(re.search(rf"(?<!\w){answer}(?!\w)", text) for answer in found))
+    return float(any(re.search(_whole(_spaced(answer).casefold()), text) for answer in answers))
+
+
+def _whole(answer: str) -> str:
+    """A pattern of an answer that is no part of a word, nor of a number: `4` is not in `-4.5`."""
+    before = r"(?<![-+.\N{MINUS SIGN}])(?<!\d,)" if answer[:1].isdecimal() else ""
+    after = r"(?![.,]\d)" if answer[-1:].isdecimal() else ""
+    return rf"(?<!\w){before}{re.escape(answer)}(?!\w){after}"
 
 
 def number(text: str) -> Fraction | None:
@@ -76,10 +82,13 @@ def equal_numbers(prediction: str, answers: Sequence[str]) -> float:
 
 
 def _in_group(pattern: str, text: str) -> str | None:
-    """What the pattern's first group (the whole match if it has none) has last matched in a text."""
-    found = list(_compiled(pattern).finditer(text))
-    value = None if not found else found[-1][1 if found[-1].re.groups else 0]
-    return None if value is None else _spaced(value)
+    """What the pattern's first group (the whole match if it has none) has last matched in a text.
+
+    A match of nothing is none: a pattern that can match it does so at the end of every text.
+    """
+    compiled = _compiled(pattern)
+    values = (_spaced(match[min(1, compiled.groups)] or "") for match in compiled.finditer(text))
+    return next((value for value in reversed(list(values)) if value), None)
 
 
 def equal_groups(pattern: str, prediction: str, answers: Sequence[str]) -> float:

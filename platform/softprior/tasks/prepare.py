@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import cached_property
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -313,21 +313,29 @@ def _take(task: Task, pool: Dataset, tokenizer: Tokenizer, split: Split) -> _Tak
 def _answer_notes(task: Task, example: Example, record: _Record, tokenizer: Tokenizer) -> Counter[str]:
     """Counts on how an answer is trained.
 
-    `answers_too_long`: it has more tokens than are generated, so that no model can write all of it.
-    `answers_respaced`: it is over several lines, and trained with single spaces. `answers_not_regained`: a
-    model that writes exactly what it was trained on does not get full marks, since the tokenizer has no
-    tokens for the answer or generation stops within it.
+    `choices_begin_another`: one choice's tokens begin those of another. `answers_too_long`: it has more
+    tokens than are generated, so that no model can write all of it. `answers_respaced`: it is over several
+    lines, and trained with single spaces. `answers_not_regained`: a model that writes exactly what it was
+    trained on does not get full marks, since the tokenizer has no tokens for the answer or generation stops
+    within it.
     """
     labels = [token for token, scored in zip(record["tokens"], record["scored"], strict=True) if scored]
     written = tokenizer.decode(labels, skip_special_tokens=True)
     ends = [end for text in task.stop if (end := written.find(text)) >= 0]
     regained = task.score(written[: min(ends, default=len(written))].strip(), example.answers)
+    writes = task.new_tokens > 0
     found = {
+        "choices_begin_another": _begins_another(record["choice_tokens"]),
         "answers_too_long": 0 < task.new_tokens < len(labels),
-        "answers_respaced": task.trained_answer(example) != example.answers[0],
-        "answers_not_regained": regained.get(task.headline, 1.0) < 1,
+        "answers_respaced": writes and task.trained_answer(example) != example.answers[0],
+        "answers_not_regained": writes and regained.get(task.headline, 1.0) < 1,
     }
     return Counter({name: 1 for name, holds in found.items() if holds})
+
+
+def _begins_another(choices: Sequence[Sequence[int]]) -> bool:
+    ordered = sorted(map(list, choices))  # what begins another stands directly before one that it begins
+    return any(two[: len(one)] == one for one, two in pairwise(ordered))
 
 
 def _records(task: Task, example: Example, tokenizer: Tokenizer) -> list[_Record]:

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from datasets import load_dataset
+from datasets.exceptions import DatasetsError
 
 from softprior.errors import UserError, nearest
+from softprior.inputs.data_files import plain
 from softprior.inputs.labels import counted
 from softprior.tasks.base import Quarantined
 
@@ -64,11 +66,19 @@ def require_filled(path: Path) -> Path:
 
 
 def contents_fingerprint(files: Iterable[Path]) -> str:
-    """Sixteen hexadecimal digits of a SHA-256 over names and bytes of the files."""
+    """Sixteen hexadecimal digits of a SHA-256 over names and bytes of the files.
+
+    Raises:
+        UserError: one of them does not exist or cannot be read.
+    """
     whole = hashlib.sha256()
     for file in files:
-        with require(file).open("rb") as stream:
-            whole.update(f"{file.name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\0".encode())
+        try:
+            with require(file).open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(f"{file} cannot be read ({error}); check the file and its disk") from None
+        whole.update(f"{file.name}\0{digest}\0".encode())
     return whole.hexdigest()[:16]
 
 
@@ -118,8 +128,8 @@ def hub_rows(name: str, config: str | None, split: str, streaming: bool) -> Iter
         yield from load_dataset(
             repository, config, split=split, streaming=streaming, revision=revision or None
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+        reason = plain((str(error).splitlines() or [type(error).__name__])[0])
         raise UserError(
             f"could not read the data '{name}' from the Hugging Face hub ({reason}); "
             "check the name and the network, or set `data` to a local file"

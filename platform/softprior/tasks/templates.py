@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -142,7 +143,7 @@ def flat(value: object) -> Row | Malformed:
     if isinstance(value, Malformed):
         return value
     if not isinstance(value, dict):
-        return Malformed(" ".join(f"not an object but {str(value)[:40]}".split()))
+        return Malformed(f"not an object but {str(value)[:40]}")
     found: dict[str, object] = {}
     for name, inner in value.items():
         if isinstance(inner, dict):
@@ -158,12 +159,14 @@ def _text(value: object, column: str) -> str | Malformed:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float | Decimal):
+        if not (value == value and abs(value) != math.inf):
+            return Malformed(f"'{column}' is not a number ({value})")
         try:
-            return str(value) if value == value else Malformed(f"'{column}' is not a number (NaN)")
+            return str(value)
         except ValueError:  # an integer of more digits than Python writes
             return Malformed(f"'{column}' has more than 4,300 digits")
     if not isinstance(value, str):
-        kind = "a list" if isinstance(value, list) else f"{' '.join(str(value).split())[:40]}"
+        kind = "a list" if isinstance(value, list) else str(value)[:40]
         return Malformed(f"'{column}' is not a text or a number but {kind}")
     text = sound(value)
     return Malformed(f"'{column}' is {text.reason}") if isinstance(text, Malformed) else text
