@@ -70,7 +70,8 @@ def read_back(folder: Path, final: Vectors, model: ModelSpec) -> Agreement:
     require_complete(found, f"the model in {resolved.folder}")
     network.eval()
     generator = torch.Generator().manual_seed(0)
-    vocabulary = network.get_input_embeddings().weight.shape[0]  # type: ignore[operator, union-attr]
+    table: Tensor = network.get_input_embeddings().weight  # type: ignore[assignment]
+    vocabulary = len(table)
     texts = [torch.randint(vocabulary, (length,), generator=generator) for length in _LENGTHS]
     theirs = torch.cat([adapted_logits(network, adapter, text)[:-1] for text in texts]).float()
     bare = torch.cat([_logits(network, input_ids=text[None])[:-1] for text in texts]).float()

@@ -155,7 +155,7 @@ class LocalLM:
     def scales_embeddings(self) -> bool:
         """Whether `embed` returns other vectors than the rows of the model's table, as Gemma's."""
         ids = torch.arange(1, min(9, self.info().vocabulary), device=self.device)
-        rows: Tensor = self._embedding.weight[ids]  # type: ignore[index, assignment]
+        rows: Tensor = self._embedding.weight[ids]  # type: ignore[index]
         return not torch.equal(self.embed(ids), rows.float())
 
     def width(self, place: Place) -> int:
