@@ -61,7 +61,7 @@ def _main(options: argparse.Namespace) -> int:
         for found in judge(read.study):
             console.print(found.sentence, soft_wrap=True)
     for note in read.lost:
-        console.print(f"note: {note}; what it holds is left out", soft_wrap=True)
+        console.print(f"note: {note}; what needs it is left out", soft_wrap=True)
     return FINISHED
 
 

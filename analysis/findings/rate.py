@@ -37,7 +37,7 @@ def evidence(study: Study) -> list[Evidence]:
             known = Evidence(where=f"{cell.where} · {name}", budget={name: len(side.rates)})
             slopes = _slopes(side, moved)
             if slopes is None:
-                reason = "the study has no two rates of one kind (absolute or relative); add one"
+                reason = "the study has no two rates of one kind (absolute or relative); add a second rate"
                 found.append(replace(known, missing=reason))
             elif len(slopes) < SEEDS:
                 found.append(replace(known, missing=f"the prior {ONE_SEED}"))

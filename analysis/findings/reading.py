@@ -24,7 +24,7 @@ from softprior.results.background import load_background
 from softprior.results.files import held
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record
-from softprior.results.storage import Location
+from softprior.results.storage import Location, listed
 from softprior.studies.table import CLAIMS, DESIGN
 
 Folder = str | Path | Location | Results
@@ -219,8 +219,23 @@ def require_comparable(reading: Reading) -> None:
                 "they are not told apart; give studies that differ in what is compared"
             )
     if not runs:
+        for results in reading.results:
+            require_records(results.folder)
         folders = ", ".join(str(results.folder.root) for results in reading.results)
         raise UserError(f"no trial with a trained prompt has finished in {folders}; run the study first")
+
+
+def require_records(folder: StudyFolder) -> None:
+    """Refuses a study of which only the table is left, as one is published.
+
+    Raises:
+        UserError: it has a table and no records.
+    """
+    if folder.table.exists() and not listed(folder.records, "*.json"):
+        raise UserError(
+            f"{folder.root} has a table of trials and no records, which everything else is made from; read "
+            f"the table with sp.Results('{folder.root}').trials, or run the study again"
+        )
 
 
 def _require_one_model(found: Sequence[Results]) -> None:
@@ -248,7 +263,7 @@ def _vocabulary(
 def _first(sentences: Sequence[str]) -> str:
     """The first of several alike."""
     more = len(sentences) - 1
-    return sentences[0] + (f"; so {by_number(more, 'is', 'are')} {more:,} more" if more else "")
+    return sentences[0] + (f" (and {more:,} more like it)" if more else "")
 
 
 def _running(folder: StudyFolder) -> bool:

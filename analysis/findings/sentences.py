@@ -53,7 +53,7 @@ def settled_by(found: Finding) -> str:
 
 def number(own: Comparison, quantity: str) -> str:
     """A comparison with its interval, p and seeds."""
-    unit = f" {quantity}" if quantity else ""
+    unit = f" {quantity}" if quantity not in ("", own.what) else ""
     p = f"p {_p(own.p)}, {_p(own.adjusted)} after Holm"
     wider = f" ({ends(own.wider)} for other examples too)" if own.wider is not None else ""
     return f"{short(own)}{unit}, 95% {ends(own.interval)}{wider}, {p}, {counted(own.seeds, 'seed')}"

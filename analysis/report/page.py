@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 import softprior
 from analysis.findings.judging import judge
-from analysis.findings.reading import Folder, Reading, read, require_comparable
+from analysis.findings.reading import Folder, Reading, read, require_comparable, require_records
 from analysis.findings.values import Finding
 from analysis.report import checks, costs, grid, pictures, reproduce, trials, verdicts
 from analysis.report.answer import answer
@@ -50,9 +50,11 @@ def write_report(folder: Folder, target: Location | None = None) -> Written:
         target: another place for the page; the Markdown goes beside it.
 
     Raises:
-        UserError: no study has been run in the folder.
+        UserError: no study has been run in the folder, or only its table is left.
     """
     reading = read(folder)
+    if not reading.ended:
+        require_records(reading.folder)
     page = reading.folder.report if target is None else target
     beside = page.parent / f"{'verdicts' if target is None else page.stem + '-verdicts'}.md"
     findings, reason = judged(reading)

@@ -77,8 +77,9 @@ def _row(finding: Finding) -> tuple[Cell, ...]:
     first = finding.primary
     numbers = (Cell(""), Cell(""), Cell(""), Cell("0", 0.0))
     if first is not None:
+        unit = "" if finding.claim.quantity == first.what else finding.claim.quantity
         numbers = (
-            Cell(f"{first.what}: {number(first.value)} {finding.claim.quantity}".strip(), first.value),
+            Cell(f"{first.what}: {number(first.value)} {unit}".strip(), first.value),
             Cell(_ends(first)),
             Cell(_p(first), first.adjusted),
             Cell(str(first.seeds), float(first.seeds)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from analysis.comparisons import differing
 from analysis.findings.simulated import Truth, simulated
 from analysis.findings.study import Study, runs_of
 from jobs import compare as command
+from jobs import report
 from jobs.endings import print_comparisons
 from jobs.screen import screen
 from softprior.inputs.entries import Entry, Shown
@@ -148,3 +150,18 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(
         assert error.startswith("error: ")
         assert sentence in error
         assert len(error.strip().splitlines()) == 1
+
+
+def test_a_study_of_which_only_the_table_is_left_is_said_to_be_that(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published = Path(__file__).parents[2] / "docs" / "studies" / "tiny-priors"
+    folder = Path(shutil.copytree(published, tmp_path / "tiny-priors"))
+    before = (folder / "verdicts.md").read_text(encoding="utf-8")
+    for run, given in ((command.main, [str(folder), "prior"]), (report.main, [str(folder)])):
+        assert run(given) == 2
+        said = capsys.readouterr().err
+        assert "has a table of trials and no records, which everything else is made from" in said
+        assert said.count("\n") == 1
+    assert (folder / "verdicts.md").read_text(encoding="utf-8") == before
+    assert not (folder / "report.html").exists()

@@ -25,8 +25,8 @@ _LENGTHS = (3, 8, 13)
 _TOLERANCES = {"float32": 1e-4}
 _ROUNDED = 5e-2
 """Relative to the largest logit. Both forms sum in another order: on random models and `tiny` tests bound
-the difference by 1e-5 in float32. Half precision rounds every block's output to 2 or 3 digits; a misplaced vector changes
-logits by as much as the prompt itself does."""
+the difference by 1e-5 in float32. Half precision rounds every block's output to 2 or 3 digits; a misplaced
+vector changes logits by as much as the prompt itself does."""
 
 
 class Agreement(NamedTuple):
