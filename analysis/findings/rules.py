@@ -95,7 +95,11 @@ class Direction:
         kinds = set(verdicts.values())
         if {"supported", "contradicted"} <= kinds:
             return Decision("depends on the metric", nearest)
-        return Decision(verdicts[nearest] if len(kinds) == 1 else "undecided", nearest)
+        # The number that leaves it open says why, and what would settle it.
+        still_open = [what for what, verdict in verdicts.items() if verdict == "undecided"]
+        if still_open:
+            return Decision("undecided", min(still_open, key=adjusted.__getitem__))
+        return Decision(verdicts[nearest], nearest)
 
     def _one(self, evidence: Evidence, what: str, p: float) -> Verdict:
         numbers = evidence.numbers[what]

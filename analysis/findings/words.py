@@ -9,6 +9,7 @@ import numpy as np
 
 from analysis.findings.common import ONE_SEED, SEEDS, Judged, apart, by_seed, rms
 from analysis.findings.evidence import Evidence
+from analysis.findings.near_tokens import ELSEWHERE
 from analysis.findings.rules import Direction
 from analysis.findings.study import Cell, Run, Study
 from analysis.findings.values import Claim
@@ -37,8 +38,9 @@ def evidence(study: Study) -> list[Evidence]:
     found = []
     for cell in study.cells("prior"):
         known = Evidence(where=cell.where, budget=cell.budget)
-        if not table:
-            reason = "no posterior was projected to its nearest tokens; add projection to evaluation.probes"
+        if not table.keys() & _by_id(cell).keys():
+            remedy = ELSEWHERE if table else "add projection to evaluation.probes"
+            reason = f"no posterior was projected to its nearest tokens; {remedy}"
             found.append(replace(known, missing=reason))
             continue
         values = _correlations(cell, table)

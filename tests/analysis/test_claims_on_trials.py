@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.findings import collapse, common
+from analysis.findings import collapse, common, near_tokens, words
 from analysis.findings.claims import CLAIMS, JUDGED
 from analysis.findings.contract import check_claim
 from analysis.findings.evidence import Evidence
 from analysis.findings.judging import case, finding, judge
+from analysis.findings.near_tokens import ELSEWHERE, NEAR
 from analysis.findings.nulls import NULLS, Null, errors, verdict
+from analysis.findings.rules import Decision, Direction
 from analysis.findings.simulated import CUT, KEEP, PREFIX, Truth, simulated
 from analysis.findings.study import Study
 from analysis.findings.values import Finding
+from analysis.findings.words import NUMBER
 from analysis.inference import intervals, power
 from analysis.inference.energy import energy_distance
 from analysis.inference.multiple import holm
@@ -272,3 +275,20 @@ def test_one_cell_without_a_baseline_has_no_margin() -> None:
     study = simulated(Truth(rates=(0.01,), seeds=2))
     (found,) = judge(Study(study.runs), (BY_NAME["quality"],))
     assert found.reason == "the no-prompt baseline has not finished, so there is no margin"
+
+
+def test_an_undecided_finding_shows_the_number_that_does_not_decide() -> None:
+    clear, unclear = 1.0 + np.arange(14) / 100, np.resize([0.5, -0.4], 14)
+    rule, known = Direction(), Evidence(where="here", numbers={"clear": clear, "unclear": unclear})
+    adjusted = {test.what: test.p for test in rule.tests(known)}
+    assert adjusted["clear"] < 0.05 < adjusted["unclear"]
+    assert rule.decide(known, adjusted) == Decision("undecided", "unclear")
+
+
+def test_where_some_prompts_were_probed_the_remedy_is_not_to_probe() -> None:
+    study = simulated(Truth())
+    none = replace(study, numbers={})
+    elsewhere = replace(study, numbers={NEAR: {"another": 0.0}, NUMBER: {"another": 0.0}})
+    for evidence in (near_tokens.evidence, words.evidence):
+        assert {known.missing.partition("; ")[2][:4] for known in evidence(none)} == {"add "}
+        assert {known.missing.partition("; ")[2] for known in evidence(elsewhere)} == {ELSEWHERE}
