@@ -10,6 +10,7 @@ from rich.console import Console
 from jobs.exits import FINISHED, status_of
 from jobs.screen import screen
 from softprior.errors import UserError
+from softprior.library.results import Results
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,7 +37,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _main(options: argparse.Namespace) -> int:
-    # pandas, torch and scipy; a wrong argument should not wait for them.
+    for folder in options.results:
+        Results(folder)  # or refuses it
+    # pandas, torch and scipy; a wrong folder should not wait for them.
     from analysis.comparison_table import WIDTH, comparison_table
     from analysis.comparisons import compare, require_axis
     from analysis.findings.judging import judge

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jobs.exits import FINISHED, status_of
 from jobs.screen import printable
+from softprior.library.results import Results
 from softprior.training.threads import limit_threads
 
 
@@ -43,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _connect(options: argparse.Namespace) -> int:
-    # torch and matplotlib, which --help should not wait for.
+    Results(options.folder)  # or refuses it
+    # torch and matplotlib; neither --help nor a wrong folder should wait for them.
     from analysis.connectivity import measure, require_sizes, save_connectivity
     from analysis.figures.connectivity import connected_of, draw_connected
     from analysis.figures.settings import looks_of

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from jobs.exits import FINISHED, status_of
 from jobs.screen import printable
+from softprior.library.results import Results
 
 if TYPE_CHECKING:
     from analysis.figures.posterior_maps import Embedding
@@ -37,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _maps(options: argparse.Namespace) -> int:
+    Results(options.folder)  # or refuses it
     from analysis.figures.activation_maps import activation_maps  # matplotlib and scikit-learn
     from analysis.figures.left_out import LeftOutWarning
     from analysis.figures.style import save

@@ -10,6 +10,7 @@ from jobs.exits import FINISHED, status_of
 from jobs.screen import printable
 from softprior.errors import UserError
 from softprior.inputs.paths import home_path
+from softprior.library.results import Results
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from analysis.report.page import write_report  # torch and matplotlib, which --help should not wait for
+    Results(options.folder)  # or refuses it
+    # torch and matplotlib; neither --help nor a wrong folder should wait for them.
+    from analysis.report.page import write_report
     from softprior.library.studies import use_code
 
     for path in options.code:

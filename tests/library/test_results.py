@@ -82,6 +82,10 @@ def test_a_folder_without_a_study_is_refused(tmp_path: Path, finished_study: Fin
     with pytest.raises(UserError, match=r"no study\.json"):
         Results(tmp_path)
     folder = finished_study.copy(tmp_path)
+    with pytest.raises(UserError, match=r"give the folder of a study in it: small$"):
+        Results(folder.root.parent)
+    with pytest.raises(UserError, match=r"give the folder of the study, not a file$"):
+        Results(folder.study)
     folder.table.unlink()
     with pytest.raises(UserError, match="does not exist yet"):
         _ = Results(folder.root).trials

@@ -128,7 +128,7 @@ class Results:
         if not self.folder.study.exists():
             raise UserError(
                 f"{self.folder.root} contains no results of a study (it has no study.json); "
-                "give the folder results/NAME of a study that was run"
+                f"{_instead(self.folder.root)}"
             )
 
     @classmethod
@@ -324,6 +324,18 @@ _COLUMNS = (
     "validation_loss",
     "validation_accuracy",
 )
+
+
+def _instead(root: Location) -> str:
+    """What to give in place of a path that is no study's folder."""
+    if isinstance(root, Path):
+        if root.is_file():
+            return "give the folder of the study, not a file"
+        inside = sorted(path.parent.name for path in root.glob("*/study.json"))
+        if inside:
+            more = f" and {len(inside) - 3:,} more" if len(inside) > 3 else ""
+            return f"give the folder of a study in it: {', '.join(inside[:3])}{more}"
+    return "give the folder results/NAME of a study that was run"
 
 
 def _curve(record: Record, label: str) -> Iterator[dict[str, object]]:
