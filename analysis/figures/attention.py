@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.palette import LINE, TEXT, Looks
 from analysis.figures.settings import CHOSEN, looks_for, prior_keys, seeds_text
@@ -138,5 +139,6 @@ def draw_attention(cells: Sequence[AttentionMap], width: float = PAGE, looks: Lo
         panel.set_ylim(0, top)
         panel.set_title(cell.where, fontsize=TITLE)
         panel.set_xlabel("block", fontsize=NORMAL)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.set_ylabel("share of attention", fontsize=NORMAL)
     return figure
