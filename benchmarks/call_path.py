@@ -22,7 +22,7 @@ from typing import NamedTuple
 import yaml
 
 ROOT = Path(__file__).parents[1]
-"""Of the checkout, whose folders `jobs`, `analysis` and `platform/softprior` are followed."""
+"""The root of the checkout. Calls in its folders `jobs`, `analysis` and `platform/softprior` are followed."""
 
 PACKAGES = (ROOT / "jobs", ROOT / "analysis", ROOT / "platform" / "softprior")
 

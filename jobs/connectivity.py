@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from jobs.exits import FINISHED, status_of
+from jobs.options import add_code
 from jobs.screen import printable
 from softprior.library.results import Results
 from softprior.training.threads import limit_threads
@@ -32,14 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each pair (default: 3)")
     parser.add_argument("--points", type=int, default=9, help="prompts on a line, with its ends (default: 9)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    parser.add_argument(
-        "--code",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="the Python file with components of your own that the study was run with",
-    )
+    add_code(parser)
     return parser
 
 

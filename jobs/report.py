@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from jobs.exits import FINISHED, status_of
+from jobs.options import add_code
 from jobs.screen import printable
 from softprior.errors import UserError
 from softprior.inputs.paths import home_path
@@ -35,14 +36,7 @@ def _parser() -> argparse.ArgumentParser:
         help="where the page goes, with the Markdown beside it (default: report.html and verdicts.md in the "
         "study's folder)",
     )
-    parser.add_argument(
-        "--code",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="the Python file with components of your own that the study was run with",
-    )
+    add_code(parser)
     return parser
 
 

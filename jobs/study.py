@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from jobs.exits import FINISHED, status_of
+from jobs.options import add_code
 from jobs.screen import screen
 from jobs.stopping import Stop, how_to_go_on, stoppable
 from softprior.inputs.labels import counted
@@ -53,14 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "override", nargs="*", help="values to change: key.path=value, such as training.steps=50"
     )
-    parser.add_argument(
-        "--code",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="a Python file with priors, methods, tasks or regularisers of your own (runs it, here and on "
-        "the workers)",
+    add_code(
+        parser,
+        "a Python file with priors, methods, tasks or regularisers of your own (runs it, here and on the "
+        "workers)",
     )
     parser.add_argument("--dry-run", action="store_true", help="list the trials and their cost; run nothing")
     parser.add_argument("--all", action="store_true", help="with --dry-run: list every trial, however many")
