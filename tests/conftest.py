@@ -150,7 +150,7 @@ def quick_letters() -> Iterator[None]:
     from analysis.figures import style
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(style, "PDF", {"pdf.fonttype": 3})
+        patch.setattr(style, "FONTS", 3)
         yield
 
 
