@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from jobs.exits import FINISHED, status_of
-from jobs.slurm.allocation import Allocation, require_ray
+from jobs.slurm.allocation import Allocation
 from jobs.slurm.node import free_ports
 from jobs.slurm.supervising import LIMIT, STOPPED, held
 from softprior.errors import UserError
@@ -52,7 +52,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _main(options: argparse.Namespace) -> int:
     allocation = Allocation.of(os.environ)
-    require_ray()
     if not options.study.is_file():
         raise UserError(
             f"there is no study file {options.study} in {Path.cwd()}; name one, before other options"
@@ -72,7 +71,7 @@ def _main(options: argparse.Namespace) -> int:
         command = _here(options.command, str(options.study), *options.rest)
         status = nodes.run(command, RAY_ADDRESS=address)
     if nodes.asked == LIMIT and status == STOPPED:
-        _requeue(allocation)
+        requeue(allocation)
     return status
 
 
@@ -122,7 +121,7 @@ def _too_early(number: int) -> int:
     return 128 + number
 
 
-def _requeue(allocation: Allocation) -> None:
+def requeue(allocation: Allocation) -> None:
     """Puts the job back into the queue, where it waits for its next turn.
 
     Raises:

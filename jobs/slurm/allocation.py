@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
-from socket import gethostname
 
 from softprior.errors import UserError
 
@@ -135,16 +132,3 @@ def memory_of(variables: Mapping[str, str], cpus: int, gpus: int) -> int:
     units = {"NODE": 1, "CPU": cpus, "GPU": gpus}
     found = sum(int(variables.get(f"SLURM_MEM_PER_{unit}", 0)) * count for unit, count in units.items())
     return found * MIB or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def require_ray() -> None:
-    """Checks that Ray can be started on this node.
-
-    Raises:
-        UserError: the environment does not have it.
-    """
-    if find_spec("ray") is None:
-        raise UserError(
-            f"{gethostname()} has no Ray in {sys.prefix}; set SOFTPRIOR_ENV to the folder of an environment that "
-            "every node sees, made by pip install -c requirements.lock -e ."
-        )

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from jobs.exits import FAILED, FINISHED, status_of
-from jobs.slurm.allocation import Share, require_ray
+from jobs.slurm.allocation import Share
 from softprior.errors import UserError
 
 LONGEST = 42
@@ -45,7 +45,6 @@ def main(arguments: list[str] | None = None) -> int:
 def _hold(address: str, patience: float) -> int:
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
-    require_ray()
     share = Share.of(os.environ)
     if not share.head:
         await_head(address, patience)
@@ -85,16 +84,15 @@ def start_command(share: Share, address: str, own: Path) -> list[str]:
     }
     given |= {"num-cpus": share.cpus, "num-gpus": share.gpus}
     given |= {"object-store-memory": share.objects, "memory": max(share.memory - share.objects, 0)}
-    role = (
-        ["--head", f"--port={port}", "--include-dashboard=false"] if share.head else [f"--address={address}"]
-    )
+    head = ["--head", f"--port={port}", "--include-dashboard=false"]
+    role = head if share.head else [f"--address={address}"]
     options = [f"--{name}={value}" for name, value in given.items()]
     start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
     return [*start, *role, *options, f"--temp-dir={own}"]
 
 
 def environment(own: Path) -> dict[str, str]:
-    """Of Ray's processes: temporary files of trials are in the job's folder too, and no other cluster counts."""
+    """Of Ray's processes: temporary files of trials go with the job's folder, and no other cluster counts."""
     others = ("RAY_ADDRESS", "RAY_TMPDIR")
     return {name: value for name, value in os.environ.items() if name not in others} | {"TMPDIR": str(own)}
 
@@ -126,16 +124,15 @@ def await_head(address: str, patience: float) -> None:
         except OSError as error:
             if time.monotonic() >= until:
                 raise UserError(
-                    f"{socket.gethostname()} has waited {patience:g} seconds for Ray on the job's first node, "
-                    f"at {address} ({error.strerror or error}); look for an error of that node, or for a "
-                    "firewall between nodes"
+                    f"{socket.gethostname()} has waited {patience:g} seconds for Ray on the first node, at "
+                    f"{address} ({error.strerror or error}); look for its error, or a firewall between nodes"
                 ) from None
             time.sleep(0.5)
 
 
 @contextmanager
 def folder(share: Share, variables: Mapping[str, str]) -> Iterator[Path]:
-    """A folder of the job's own on this node's disk, below TMPDIR or, if that is too long for sockets, /tmp.
+    """A folder of the job's own on this node's disk: below TMPDIR, or below /tmp where that is too long.
 
     It goes at the end. One that a killed run of the same job has left goes at the beginning.
     """
