@@ -14,11 +14,10 @@ from jobs.slurm.allocation import Allocation
 from jobs.slurm.node import free_ports
 from jobs.slurm.supervising import LIMIT, STOPPED, held
 from softprior.errors import UserError
-from softprior.inputs.labels import counted
 
 COMMANDS = ("jobs.study", "jobs.activations")
 
-WAIT = 120.0
+WAIT = 180.0
 """Seconds that Ray has to start on all nodes: Python on a busy network folder takes most of them."""
 
 MOST_RESTARTS = 100
@@ -61,7 +60,7 @@ def _main(options: argparse.Namespace) -> int:
     variables |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     address = f"{_head()}:{free_ports(1)[0]}"
     wait = f"--wait={options.wait:g}"
-    _say(f"starting Ray on {counted(allocation.nodes, 'node')} with {counted(allocation.cpus, 'CPU')} each")
+    _say(f"starting Ray (nodes: {allocation.nodes}, CPUs of each: {allocation.cpus})")
     with held(_step(allocation, "jobs.slurm.node", address, wait), variables) as nodes:
         ready = nodes.run(_here("jobs.slurm.ready", address, str(allocation.nodes), wait))
         if nodes.asked is not None:
@@ -100,8 +99,7 @@ def _step(allocation: Allocation, *command: str) -> list[str]:
     """One task on each node that has all of the job's CPUs and GPUs there, beside this script."""
     count = allocation.nodes
     step = ["srun", "--overlap", "--export=ALL", "--ntasks-per-node=1", f"--cpus-per-task={allocation.cpus}"]
-    # A node that is lost costs its trials, which Ray starts again elsewhere: the others stay.
-    step += [f"--nodes={count}", f"--ntasks={count}", "--wait=0", "--kill-on-bad-exit=0", "--label"]
+    step += [f"--nodes={count}", f"--ntasks={count}", "--wait=0", "--kill-on-bad-exit=1", "--label"]
     return [*step, *_here(*command)]
 
 

@@ -19,12 +19,16 @@ from pathlib import Path
 from jobs.exits import FAILED, FINISHED, status_of
 from jobs.slurm.allocation import Share
 from softprior.errors import UserError
+from softprior.studies import ray_private
 
 LONGEST = 42
 """Characters of Ray's folder: with `/session_DATE_TIME_PID/sockets/plasma_store`, 107 are a socket's most."""
 
 LEAVING = 15.0
 """Seconds that Ray has to end: Slurm kills what is left half a minute after it has asked for an end."""
+
+LOOK = 0.5
+"""Seconds between two looks at Ray."""
 
 PORTS = (
     *("object-manager-port", "node-manager-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port"),
@@ -45,33 +49,41 @@ def main(arguments: list[str] | None = None) -> int:
 def _hold(address: str, patience: float) -> int:
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
-    share = Share.of(os.environ)
+    share, until = Share.of(os.environ), time.monotonic() + patience
     if not share.head:
         await_head(address, patience)
     with folder(share, os.environ) as own:
         log = own / "start.log"
-        with log.open("wb") as output:
-            command = start_command(share, address, own)
-            ray = subprocess.Popen(  # noqa: S603  this interpreter
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment(own),
-            )
-        while ray.poll() is None and not told and not _closed(sys.stdin.fileno(), 0.5):
-            pass
-        if ray.poll() is None:
-            _end(ray)
-            return FINISHED
-        if told:
-            return FINISHED  # Slurm has sent the signal to Ray too
-        last = " ".join(log.read_text(encoding="utf-8", errors="replace").split()[-60:])
-        print(
-            f"error: Ray has ended on {socket.gethostname()} with status {ray.returncode}: {last}",
-            file=sys.stderr,
+        while True:
+            status = _run(start_command(share, address, own), own, log, told)
+            if status is None:
+                return FINISHED
+            said = log.read_text(encoding="utf-8", errors="replace")
+            # Ray gives itself half a minute to start, and no option changes that.
+            if ray_private.LATE not in said or time.monotonic() >= until:
+                break
+        joined = any(own.glob("session_*/sockets/raylet*")) and ray_private.LATE not in said
+    last = said.strip().rpartition("\n")[2]
+    print(f"error: Ray has ended on {socket.gethostname()} with status {status}: {last}", file=sys.stderr)
+    # A failure ends the step on all nodes: they have no use without the head, nor has a job that lacks nodes
+    # at its start. A node that is lost later costs its trials, which Ray starts again elsewhere.
+    return FINISHED if joined and not share.head else FAILED
+
+
+def _run(command: list[str], own: Path, log: Path, told: list[int]) -> int | None:
+    """Runs Ray until it ends, and returns its status; None if it was told to end."""
+    with log.open("wb") as output:
+        ray = subprocess.Popen(  # noqa: S603  this interpreter
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment(own)
         )
-        return FAILED
+    while ray.poll() is None and not told:
+        if _closed(sys.stdin.fileno(), LOOK):
+            _end(ray)
+            return None
+    if told:
+        _end(ray)  # Slurm sends its signals to all processes, so it knows
+        return None
+    return ray.returncode
 
 
 def start_command(share: Share, address: str, own: Path) -> list[str]:
