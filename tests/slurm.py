@@ -96,7 +96,7 @@ class Slurm:
             self._start("slurmd", "-D", "-N", node)
         while self.ask("sinfo", "--noheader", "--format=%D %T").split() != ["2", "idle"]:
             for process in self._started:
-                assert process.poll() is None, self._said()
+                assert process.poll() is None, self.said()
             time.sleep(0.2)
 
     def _start(self, *command: str) -> None:
@@ -104,7 +104,8 @@ class Slurm:
             process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=subprocess.STDOUT)
         self._started.append(process)
 
-    def _said(self) -> str:
+    def said(self) -> str:
+        """What the programs of Slurm have logged."""
         return "\n".join(log.read_text(errors="replace") for log in sorted(self._folder.glob("*.log")))
 
     def ask(self, *command: str) -> str:

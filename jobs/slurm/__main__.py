@@ -58,7 +58,7 @@ def _main(options: argparse.Namespace) -> int:
     variables = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN_PATH"}
     # The token is made here, for this run of the job, and is written to no file and no command line.
     variables |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    address = f"{_head()}:{free_ports(1)[0]}"
+    address = f"{_head(options.wait)}:{free_ports(1)[0]}"
     wait = f"--wait={options.wait:g}"
     _say(f"starting Ray (nodes: {allocation.nodes}, CPUs of each: {allocation.cpus})")
     with held(_step(allocation, "jobs.slurm.node", address, wait), variables) as nodes:
@@ -74,7 +74,7 @@ def _main(options: argparse.Namespace) -> int:
     return status
 
 
-def _head() -> str:
+def _head(patience: float) -> str:
     """The address of this node, the job's first, in the network through which Slurm itself starts steps.
 
     Raises:
@@ -82,17 +82,20 @@ def _head() -> str:
     """
     ask = ["srun", "--overlap", "--nodes=1", "--ntasks=1", "printenv", "SLURM_LAUNCH_NODE_IPADDR"]
     try:
-        done = subprocess.run(ask, capture_output=True, text=True, stdin=subprocess.DEVNULL)  # noqa: S603
+        done = subprocess.run(  # noqa: S603  fixed words
+            ask, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=patience
+        )
     except FileNotFoundError:
         raise UserError(
             "there is no srun in PATH on the job's first node; add Slurm's bin folder to PATH"
         ) from None
-    if done.returncode != 0 or not done.stdout.strip():
+    except subprocess.TimeoutExpired:
+        said = f"none began in {patience:g} seconds"
+    else:
+        if done.returncode == 0 and done.stdout.strip():
+            return done.stdout.split()[-1]
         said = " ".join(done.stderr.split()) or f"status {done.returncode}"
-        raise UserError(
-            f"srun cannot start a step of this job ({said}); try {' '.join(ask)} in a job of yours"
-        )
-    return done.stdout.split()[-1]
+    raise UserError(f"srun cannot start a step of this job ({said}); try {' '.join(ask)} in a job of yours")
 
 
 def _step(allocation: Allocation, *command: str) -> list[str]:

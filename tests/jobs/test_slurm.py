@@ -64,26 +64,53 @@ def test_what_is_missing_before_anything_starts_is_said_in_one_sentence(tmp_path
     assert f"{tmp_path} is not the root of a softprior checkout" in said
 
 
+@pytest.fixture
+def in_job(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The variables of the job, and none of another that the tests themselves may run in."""
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
+    for name, value in JOB.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
 @pytest.mark.parametrize(
-    ("changes", "rule"),
+    ("missing", "rule"),
     [
-        ({"SLURM_JOB_ID": None}, "this is no job of Slurm"),
-        ({"SLURM_MEM_PER_NODE": None}, "has not asked for memory"),
-        ({"SLURM_CPUS_PER_TASK": None}, "--cpus-per-task=NUMBER"),
-        ({}, "there is no study file nothing.yaml"),
-        ({"PATH": "/nowhere"}, "there is no srun in PATH"),
+        ("SLURM_JOB_ID", "this is no job of Slurm"),
+        ("SLURM_MEM_PER_NODE", "has not asked for memory"),
+        ("SLURM_CPUS_PER_TASK", "--cpus-per-task=NUMBER"),
+        (None, "there is no study file nothing.yaml"),
     ],
 )
 def test_a_job_that_cannot_run_says_why_in_one_sentence(
-    changes: dict[str, str | None], rule: str, monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path
+    missing: str | None, rule: str, in_job: pytest.MonkeyPatch, capsys
 ) -> None:
-    for name in [name for name in os.environ if name.startswith("SLURM_")]:
-        monkeypatch.delenv(name)
-    for name, value in (JOB | changes).items():
-        if value is not None:
-            monkeypatch.setenv(name, value)
-    study = study_file(tmp_path / "small.yaml") if "PATH" in changes else Path("nothing.yaml")
-    assert job.main([str(study)]) == 2
+    if missing is not None:
+        in_job.delenv(missing)
+    assert job.main(["nothing.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert (said.startswith("error: "), said.count("\n")) == (True, 1)
+    assert rule in said
+
+
+@pytest.mark.parametrize(
+    ("srun", "rule"),
+    [
+        (None, "there is no srun in PATH"),
+        ("echo srun: error: Invalid account >&2; exit 1", "(srun: error: Invalid account)"),
+        ("exec /bin/sleep 60", "(none began in 0.2 seconds)"),
+    ],
+)
+def test_a_job_that_cannot_start_steps_says_why(
+    srun: str | None, rule: str, in_job: pytest.MonkeyPatch, capsys, tmp_path: Path
+) -> None:
+    if srun is not None:
+        program = tmp_path / "srun"
+        program.write_text(f"#!/bin/sh\n{srun}\n")
+        program.chmod(0o755)
+    in_job.setenv("PATH", str(tmp_path))
+    assert job.main(["--wait=0.2", str(study_file(tmp_path / "small.yaml"))]) == 2
     said = capsys.readouterr().err
     assert (said.startswith("error: "), said.count("\n")) == (True, 1)
     assert rule in said
