@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from softprior.errors import UserError
@@ -13,7 +14,7 @@ BETWEEN = 0.5
 
 
 def await_nodes(address: str, count: int, patience: float) -> None:
-    """Waits until the cluster at HOST:PORT has so many nodes; uses this process's connection to Ray.
+    """Waits until the cluster at HOST:PORT has `count` nodes; uses this process's connection to Ray.
 
     Raises:
         UserError: it has fewer after `patience` seconds, or nobody answers.
@@ -24,7 +25,7 @@ def await_nodes(address: str, count: int, patience: float) -> None:
     while True:
         try:
             require_reachable(address)
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             break
         except (UserError, ConnectionError, RuntimeError, ValueError) as error:
             if time.monotonic() >= until:
