@@ -45,7 +45,11 @@ def results(plan: Plan) -> Study:
 
 
 def lines(plan: Plan, folder: Path) -> list[str]:
-    return evidence(plan, StudyFolder(folder / "results" / "small"))
+    return said(plan, StudyFolder(folder / "results" / "small"))
+
+
+def said(plan: Plan, folder: StudyFolder) -> list[str]:
+    return evidence(plan.trials, plan.components, plan.model.shape, folder)
 
 
 @pytest.fixture(scope="module")
@@ -156,11 +160,11 @@ def test_only_the_claims_that_a_study_wrote_down_count(finished_study: Finished,
         "claims": {"quality": quality.rule, "speed": "another"},
     }
     folder.study.write_text(json.dumps(header))
-    assert len(evidence(plan, folder)) == 1, "one flip, and equality"
+    assert len(said(plan, folder)) == 1, "one flip, and equality"
     for path in folder.records.iterdir():
         path.unlink()
-    assert evidence(plan, folder) == lines(plan, tmp_path / "new")
-    assert len(evidence(plan, folder)) == 2
+    assert said(plan, folder) == lines(plan, tmp_path / "new")
+    assert len(said(plan, folder)) == 2
 
 
 def test_a_study_that_goes_on_counts_all_its_seeds(finished_study: Finished, tmp_path: Path) -> None:
@@ -169,7 +173,7 @@ def test_a_study_that_goes_on_counts_all_its_seeds(finished_study: Finished, tmp
     console = Console(width=200, record=True, file=io.StringIO())
     grid = Grid(*plan)
     tell_beginning(console, grid, grid.look(folder, again=False), folder)
-    said = console.export_text()
-    assert "study small: 3 of 13 trials are finished already" in said
-    assert "study small: 10 trials on tiny" in said
-    assert "6 seeds: comparing two priors can give p = 0.031 at best" in said
+    printed = console.export_text()
+    assert "study small: 3 of 13 trials are finished already" in printed
+    assert "study small: 10 trials on tiny" in printed
+    assert "6 seeds: comparing two priors can give p = 0.031 at best" in printed

@@ -258,8 +258,8 @@ def test_a_required_key_that_is_missing_is_named(tmp_path: Path, capsys) -> None
 def test_a_results_folder_of_another_study_is_refused(tmp_path: Path, capsys) -> None:
     file = study_file(tmp_path / "small.yaml", tracking={"enabled": False})
     plan, folder = plan_study(load_grid(file)), StudyFolder(tmp_path / "small")
-    write_study(folder, plan)
-    write_table(folder, plan, {})
+    write_study(folder, plan.spec, plan.trials)
+    write_table(folder, plan.trials, plan.components, {})
     found = folder.root.rename(tmp_path / "other")
     before = StudyFolder(found).study.read_bytes()
     assert command.main([str(file), "name=other", "--results", str(tmp_path)]) == 2
