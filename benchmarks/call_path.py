@@ -1,10 +1,10 @@
 """The way of a study through the driver, call by call: python -m benchmarks.call_path
 
-A study of one prior on `tiny` runs as `python -m jobs.study` runs it, with Ray and MLflow, and then again, when
-all its trials are finished and Ray is not needed. A *place* is a
-function of jobs, analysis or softprior that is given the study, the values of its file or its plan, as an
-argument or from the function around it; methods of a plan are places too. A *step back up* is a call of a
-place in a module that imports the caller's, itself or through others. Each place and each step counts once.
+A study of one prior on `tiny` runs as `python -m jobs.study` runs it, with Ray and MLflow, and then again,
+when all its trials are finished and Ray is not needed. A *place* is a function of jobs, analysis or softprior
+that is given the study, the values of its file or its plan, as an argument or from the function around it;
+methods of a plan are places too. A *step back up* is a call of a place in a module that imports the caller's,
+itself or through others. Each place and each step counts once.
 """
 
 from __future__ import annotations

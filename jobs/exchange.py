@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.exits import status_of
-from jobs.screen import printable
+from jobs.support.exits import status_of
+from jobs.support.screen import printable
 from softprior.errors import UserError
 from softprior.inputs.labels import counted
 

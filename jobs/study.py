@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from jobs.exits import FINISHED, status_of
-from jobs.options import add_code
-from jobs.screen import screen
-from jobs.stopping import Stop, how_to_go_on, stoppable
+from jobs.support.exits import FINISHED, status_of
+from jobs.support.options import add_code
+from jobs.support.screen import screen
+from jobs.support.stopping import Stop, how_to_go_on, stoppable
 from softprior.inputs.labels import counted
 from softprior.library.studies import destination, load_study, plan, run, use_code
 from softprior.studies.again import AGAIN
@@ -96,7 +96,7 @@ def _main(options: argparse.Namespace, stop: Stop, ending: ExitStack) -> int:
 
 
 def _dry_run(console: Console, planned: Runnable, folder: StudyFolder, options: argparse.Namespace) -> int:
-    from jobs.beginnings import FEW, tell_dry_run
+    from jobs.support.beginnings import FEW, tell_dry_run
 
     work = planned.look(folder, options.again)
     tell_dry_run(console, planned, work, folder, inf if options.all else FEW)
@@ -114,8 +114,8 @@ def _run(
     # These bring in torch, Ray and MLflow; a dry run or a wrong key should not wait for all of them.
     from analysis.figures.illustrator import Illustrator
     from analysis.findings.planning import plan_claims
-    from jobs.beginnings import tell_beginning
-    from jobs.endings import tell_end
+    from jobs.support.beginnings import tell_beginning
+    from jobs.support.endings import tell_end
     from softprior.studies.progress import Watch
     from softprior.studies.runner import InterruptedStudyError
 

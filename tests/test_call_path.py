@@ -64,7 +64,7 @@ def test_functions_around_a_study_count_and_others_do_not(finished_study: Finish
 
 def test_a_module_reaches_what_it_imports_and_what_that_imports() -> None:
     found = reached("jobs.study")
-    assert {"softprior.library.studies", "softprior.studies.grid", "jobs.exits"} <= found
+    assert {"softprior.library.studies", "softprior.studies.grid", "jobs.support.exits"} <= found
     assert "jobs.study" not in reached("softprior.library.studies")
-    assert Call("jobs.exits:status_of", "jobs.study:main").up
-    assert not Call("jobs.study:main", "jobs.exits:status_of").up
+    assert Call("jobs.support.exits:status_of", "jobs.study:main").up
+    assert not Call("jobs.study:main", "jobs.support.exits:status_of").up

@@ -20,7 +20,7 @@ from analysis.findings.simulated import Truth, simulated
 from analysis.findings.study import Study
 from analysis.findings.values import Finding
 from analysis.report.verdicts import _row
-from jobs.evidence import planned_claims
+from jobs.support.evidence import planned_claims
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry
 from softprior.results.folder import StudyFolder

@@ -18,9 +18,9 @@ from analysis.findings.judging import judge
 from analysis.findings.simulated import KEEP, PREFIX, SOFT, Truth, simulated
 from analysis.findings.study import Study
 from analysis.inference.permutation import least_p
-from jobs.beginnings import tell_beginning
-from jobs.evidence import claim_tests, evidence
-from jobs.expected import expected
+from jobs.support.beginnings import tell_beginning
+from jobs.support.evidence import claim_tests, evidence
+from jobs.support.expected import expected
 from softprior.assets.models import KnownModel, known_model
 from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from jobs.beginnings import FEW
+from jobs.support.beginnings import FEW
 from softprior.activations.texts import TaskTexts
 from softprior.assets.models import known_model
 from softprior.inputs.specs import ModelSpec, ResourcesSpec

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from jobs.endings import _study
-from jobs.exits import FAILED, FINISHED
+from jobs.support.endings import _study
+from jobs.support.exits import FAILED, FINISHED
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry
 from softprior.inputs.specs import TrialSpec

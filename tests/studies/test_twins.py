@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from jobs.evidence import evidence
+from jobs.support.evidence import evidence
 from softprior.errors import UserError
 from softprior.inputs.specs import Rate, TrialSpec
 from softprior.inputs.study_files import load_grid

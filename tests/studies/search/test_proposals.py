@@ -15,9 +15,9 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from rich.console import Console
 
-from jobs.beginnings import tell_beginning
-from jobs.endings import tell_end
-from jobs.exits import FAILED, FINISHED
+from jobs.support.beginnings import tell_beginning
+from jobs.support.endings import tell_end
+from jobs.support.exits import FAILED, FINISHED
 from softprior.errors import UserError
 from softprior.inputs.labels import labels
 from softprior.inputs.specs import TrialSpec

@@ -10,7 +10,6 @@ import torch
 from analysis.findings.probed import probed
 from analysis.findings.rows import forgetting
 from analysis.findings.study import Study, runs_of
-from jobs.exits import no_command
 from softprior.inputs.specs import Probe, TrialSpec
 from softprior.methods import Method
 from softprior.prompt import Place, Shape
@@ -141,7 +140,3 @@ def _geometry(prior: int, direct: bool, generator: np.random.Generator) -> Place
         initial_radius=FARTHER * prior,
         final_radius=0.5,
     )
-
-
-if __name__ == "__main__":
-    no_command("jobs.expected")

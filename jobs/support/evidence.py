@@ -16,8 +16,7 @@ from analysis.findings.study import Study
 from analysis.inference.multiple import holm
 from analysis.inference.permutation import EXACT, least_p
 from analysis.inference.values import LEVEL
-from jobs.exits import no_command
-from jobs.expected import expected
+from jobs.support.expected import expected
 from softprior.inputs.labels import counted
 from softprior.inputs.specs import TrialSpec
 from softprior.prompt import Shape
@@ -103,7 +102,3 @@ def _fewest(flips: int) -> str:
     return (
         "no number of seeds is enough for 0.05" if found is None else f"{found} seeds are the fewest for 0.05"
     )
-
-
-if __name__ == "__main__":
-    no_command("jobs.evidence")

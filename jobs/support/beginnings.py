@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from jobs.evidence import evidence
-from jobs.exits import no_command
-from jobs.screen import tell
+from jobs.support.evidence import evidence
+from jobs.support.screen import tell
 from softprior.errors import UserError
 from softprior.inputs.labels import by_number, counted
 from softprior.inputs.specs import PlacementSpec, ResourcesSpec
@@ -99,7 +98,3 @@ def _at_hand(resources: ResourcesSpec, placement: PlacementSpec) -> list[str]:
         return []
     with Cluster(resources, placement, quiet=True) as cluster:
         return [f"  {at_hand(cluster.nodes, resources, placement)}"]
-
-
-if __name__ == "__main__":
-    no_command("jobs.beginnings")
