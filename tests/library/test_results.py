@@ -15,6 +15,7 @@ from softprior.inputs.labels import labels, short_ids
 from softprior.inputs.study_files import load_grid
 from softprior.library.results import Results, UnknownTrialError, full_id
 from softprior.prompt import Place
+from softprior.results.entries import planned_priors
 from softprior.results.examples import COLUMNS, load_examples, rows_of, save_examples
 from softprior.results.records import save_record
 from softprior.studies.plan import plan_study
@@ -219,7 +220,8 @@ def test_a_study_from_before_there_were_rows_has_none(tmp_path: Path, finished_s
 
 
 @pytest.mark.parametrize(
-    "entries", [{"known": [{}], "trials": {}}, {"known": [], "trials": None}, {"known": 1}]
+    "entries",
+    [{"known": [{}], "trials": {}}, {"known": [], "trials": None}, {"known": 1}, ["known"], {"trials": {}}],
 )
 def test_damaged_entries_of_study_json_are_one_sentence(finished_study, tmp_path, entries):
     folder = finished_study.copy(tmp_path)
@@ -227,3 +229,5 @@ def test_damaged_entries_of_study_json_are_one_sentence(finished_study, tmp_path
     folder.study.write_text(json.dumps({**study, "entries": entries}))
     with pytest.raises(UserError, match=r"study\.json is damaged: its 'entries' cannot be read"):
         _ = Results(folder.root).records
+    with pytest.raises(UserError, match="its 'entries' cannot be read"):
+        planned_priors(Results(folder.root).study)

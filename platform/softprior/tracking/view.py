@@ -180,8 +180,14 @@ def _varying(trials: Sequence[Parameters]) -> list[str]:
 def _headlines(trials: Iterable[Parameters]) -> list[str]:
     """The metrics that stand for these trials' tasks, beside the loss; a task of unknown code has none."""
     tasks = [_task(trial) for trial in trials if "task" in trial]
-    kinds = [(task, TASKS.kind(task)) for task in tasks]
-    found = dict.fromkeys(f"test_{kind.headline_of(task.params)}" for task, kind in kinds if kind is not None)
+    kinds = [(task.params, TASKS.kind(task)) for task in tasks]
+    # MLflow has parameters as texts, which no task takes: the headline follows from those that are texts.
+    unchecked = [
+        kind.model_construct(**{name: value for name, value in params.items() if name in kind.model_fields})
+        for params, kind in kinds
+        if kind is not None
+    ]
+    found = dict.fromkeys(f"test_{task.headline}" for task in unchecked)
     return [name for name in found if name != LOSS]
 
 
