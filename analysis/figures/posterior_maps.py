@@ -27,7 +27,7 @@ Embedding = Literal["pca", "t-SNE"]
 Rates = Literal["chosen", "all"]
 
 GREYS = ("#CCCCCC", "#8C8C8C", "#5E5E5E")
-"""Of what lies behind; its markers differ too."""
+"""Colours of what lies behind; its markers differ too."""
 
 BEHIND = 600
 """Most vectors of one background that t-SNE embeds, which takes long on more."""

@@ -30,10 +30,10 @@ from softprior.training.also import other_tasks
 from softprior.training.probes import probes_of, why_skipped
 
 WIDTH = 4
-"""Of invented vectors."""
+"""Coordinates of invented vectors."""
 
 TOKENS = 40
-"""Of the invented sample of the vocabulary."""
+"""Number of tokens in the invented sample of the vocabulary."""
 
 POINTS = 4
 """Most points of an invented validation curve after its first: claims ask for no more."""

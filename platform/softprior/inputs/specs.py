@@ -380,5 +380,5 @@ class TrialSpec(Spec):
 
     @property
     def original(self) -> str | None:
-        """Of a twin: the id of the trial that it repeats from a moved start; None for all other trials."""
+        """The id of the trial that a twin repeats from a moved start; None for all other trials."""
         return None if self.twin is None else self.model_copy(update={"twin": None}).id

@@ -45,7 +45,7 @@ class PosteriorPrior(Prior):
     spread: Annotated[float, Field(ge=0)] = 0.0
 
     def contents(self) -> tuple[str, ...]:
-        """Of model and final vectors: who trained them, where and how long makes no difference."""
+        """Identifies model and final vectors: who trained them, where and how long makes no difference."""
         return tuple(sorted(_fingerprint(load_posterior(path)) for path in self._candidates()))
 
     def corrections(self, density: bool) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 NAME, KEY = "Compare trials", "softprior"
-"""Of the view: as the pages list it, and as addresses name it."""
+"""Name of the view in the pages' list, and in addresses."""
 
 TRIAL = "softprior.trial"
 """Tag of a trial's run: its id."""
