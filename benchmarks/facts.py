@@ -1,7 +1,7 @@
 """Facts about the structure of the code: python -m benchmarks.facts [CHECKOUT]
 
-The facts are about the modules of softprior, jobs and analysis. Imports are statements, wherever in a module, but for those of
-`__future__`. `Any` is counted as a word, imports included. A private use is an import of another library's
+They are about the modules of softprior, jobs and analysis. Imports are statements, wherever in a module, but
+for those of `__future__`. `Any` is counted as a word, imports included. A private use is an import of another library's
 name or module that begins with an underscore.
 """
 

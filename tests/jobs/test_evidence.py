@@ -84,7 +84,7 @@ def test_a_plan_has_the_tests_that_its_findings_make(truth: Truth, model: KnownM
 
 
 def test_the_tests_of_a_small_study_by_hand(tmp_path: Path) -> None:
-    """Two priors with one rate give: memory 1, collapse 2 x 3 metrics, quality 1 + 1, speed 1, forgetting 1."""
+    """Two priors, one rate: memory 1, collapse 2 x 3 metrics, quality 1 + 1, speed 1, forgetting 1."""
     text = tmp_path / "text.txt"
     text.write_text("\n\n".join(f"Text {i} says that one may count to {i}." for i in range(9)))
     plan = planned(
@@ -98,7 +98,7 @@ def test_the_tests_of_a_small_study_by_hand(tmp_path: Path) -> None:
 
 
 def test_claims_on_probes_count_where_prompts_are_probed(tmp_path: Path) -> None:
-    """Two priors with three rates give: near-tokens 2 x 2 comparisons, words 1."""
+    """Two priors, three rates: near-tokens 2 x 2 comparisons, words 1."""
 
     def counted(probes: list[str], tokens: int = 4, **method: Any) -> dict[str, int]:
         methods = [{"soft": {"tokens": tokens}}, {"prefix": {"tokens": 4}}] if not method else [method]

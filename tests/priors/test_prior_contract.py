@@ -102,7 +102,7 @@ def smeared(source: TableSource):
 
 
 def excluded(source: TableSource):
-    """The distribution by its definition: the wide Gaussian less the narrow one, over the mass of the difference."""
+    """By its definition: the wide Gaussian less the narrow one, over the mass of the difference."""
     narrow = normal(source)
     wide = multivariate_normal(narrow.mean, narrow.cov * 5 ** (2 / source.hidden))
     draws = wide.rvs(2_000_000, random_state=0)

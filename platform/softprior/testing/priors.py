@@ -44,8 +44,8 @@ between points, which costs up to a cell a side. A wrong constant is off by a fa
 
 
 AROUND_THE_CENTRE = 0.01
-"""Mass of the data's Gaussian nearest to its centre, of which a distribution on the outside draws nothing. Of its
-`DRAWS` the Gaussian itself has two hundred there."""
+"""Mass of the data's Gaussian nearest to its centre, of which a distribution on the outside draws nothing. Of
+its `DRAWS` the Gaussian itself has two hundred there."""
 
 TOKEN_LEVEL = Place(0)
 
@@ -116,7 +116,7 @@ def outline_of(source: TableSource) -> Outline:
 
 
 def check_samples(prior: Prior, source: TableSource) -> None:
-    """Samples are finite float32 of shape [count, H], belong to the caller, and are drawn from one distribution.
+    """Samples are finite float32 of shape [count, H], belong to the caller, and have one distribution.
 
     A plan does not refuse what can be fitted.
     """
