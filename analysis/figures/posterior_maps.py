@@ -132,7 +132,7 @@ def posterior_map_of(
     lying, moving = flat[: len(behind)], flat[len(behind) :]
     losses = [float("nan") if run.loss is None else run.loss for run in runs]
     arrows = [
-        Arrows(side.name, rate, initial=moving[2 * i], final=moving[2 * i + 1], loss=loss)
+        Arrows(prior=side.name, rate=rate, initial=moving[2 * i], final=moving[2 * i + 1], loss=loss)
         for i, ((side, rate), loss) in enumerate(zip(chosen, losses, strict=True))
     ]
     return PosteriorMap(

@@ -225,7 +225,9 @@ def test_a_file_written_anew_is_read_anew(tmp_path):
 
 
 def test_a_study_without_posteriors_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"^the study in .* has no posteriors; run it first, or give a file$"):
+    with pytest.raises(
+        UserError, match=r"^posterior\.file = .* no posteriors; run the study '.*' first \(.*"
+    ):
         prior(tmp_path).contents()
 
 
