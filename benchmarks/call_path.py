@@ -133,9 +133,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="softprior-path-") as folder:
         file = Path(folder) / "path.yaml"
         file.write_text(yaml.safe_dump(STUDY), encoding="utf-8")
-        runs = [
-            followed(lambda: command([str(file), "--results", folder]), (StudySpec, Plan)) for _ in range(2)
-        ]
+        statuses: list[int] = []
+
+        def run() -> None:
+            statuses.append(command([str(file), "--results", folder]))
+
+        runs = [followed(run, (StudySpec, Plan)) for _ in range(2)]
+    if any(statuses):
+        sys.exit("the study did not run to its end, so its way was not measured; run this again")
     for what, calls in zip(("first run, with Ray", "second run, without"), runs, strict=True):
         print(f"{what}:")
         for call in calls:

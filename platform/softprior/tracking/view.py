@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from softprior.inputs.entries import Entry
-from softprior.tasks import TASKS
+from softprior.tasks import TASKS, Task
 from softprior.tracking.mlflow_private import KIND, TRAINING, VIEW, page
 
 if TYPE_CHECKING:
@@ -180,15 +180,14 @@ def _varying(trials: Sequence[Parameters]) -> list[str]:
 def _headlines(trials: Iterable[Parameters]) -> list[str]:
     """The metrics that stand for these trials' tasks, beside the loss; a task of unknown code has none."""
     tasks = [_task(trial) for trial in trials if "task" in trial]
-    kinds = [(task.params, TASKS.kind(task)) for task in tasks]
-    # MLflow has parameters as texts, which no task takes: the headline follows from those that are texts.
-    unchecked = [
-        kind.model_construct(**{name: value for name, value in params.items() if name in kind.model_fields})
-        for params, kind in kinds
-        if kind is not None
-    ]
-    found = dict.fromkeys(f"test_{task.headline}" for task in unchecked)
+    known = [(task.params, kind) for task in tasks if (kind := TASKS.kind(task)) is not None]
+    found = dict.fromkeys(f"test_{_unchecked(kind, params).headline}" for params, kind in known)
     return [name for name in found if name != LOSS]
+
+
+def _unchecked(kind: type[Task], params: Mapping[str, Any]) -> Task:
+    """A task with MLflow's parameters: all are texts, which suffices for a headline and fails all checks."""
+    return kind.model_construct(None, **{name: params[name] for name in kind.model_fields if name in params})
 
 
 def _task(trial: Parameters) -> Entry:
