@@ -249,8 +249,8 @@ def vector(path: Location) -> Location:
     return path.parent / f"{path.stem}.pdf"
 
 
-PDF = {"pdf.fonttype": 42}
-"""Letters stay letters: searchable, editable."""
+FONTS = 42
+"""Type of the fonts in a PDF: letters stay letters, searchable and editable."""
 
 
 def save(figure: Figure, path: LocationT) -> LocationT:
@@ -258,7 +258,7 @@ def save(figure: Figure, path: LocationT) -> LocationT:
 
     The same figure gives the same bytes. The PNG comes last: where it is, the PDF is too.
     """
-    with matplotlib.rc_context(PDF):
+    with matplotlib.rc_context({"pdf.fonttype": FONTS}):
         write_atomically(
             vector(path),
             lambda temporary: figure.savefig(

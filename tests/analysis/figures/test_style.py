@@ -16,7 +16,7 @@ from softprior.inputs.entries import Entry, Shown
 from softprior.priors import PRIORS as KNOWN
 from tests.analysis.figures.overlaps import assert_no_overlap
 
-LETTERS = style.PDF
+LETTERS = style.FONTS
 """As softprior has it, before `conftest` makes the suite quicker."""
 
 # Machado, Oliveira and Fernandes (2009), severity 1: what dichromats see, in linear RGB.
@@ -149,7 +149,7 @@ def test_a_figure_is_written_twice_whole_and_the_same_again(tmp_path: Path, monk
 
 def test_letters_of_a_pdf_stay_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fonts are embedded as TrueType, which publishers ask for. Other tests draw PDFs of another kind."""
-    monkeypatch.setattr(style, "PDF", LETTERS)
+    monkeypatch.setattr(style, "FONTS", LETTERS)
     figure = Figure(figsize=(2, 1))
     figure.text(0.1, 0.5, "test loss")
     save(figure, tmp_path / "a.png")
