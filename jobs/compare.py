@@ -7,8 +7,8 @@ import sys
 
 from rich.console import Console
 
-from jobs.exits import FINISHED, status_of
-from jobs.screen import screen
+from jobs.support.exits import FINISHED, status_of
+from jobs.support.screen import screen
 from softprior.errors import UserError
 from softprior.library.results import Results
 

@@ -115,8 +115,8 @@ def finish_study(root: Path) -> Finished:
     plan = plan_study(load_grid(file))
     folder = StudyFolder(root / "results" / "small")
     records = {trial.id: run(trial, folder.root) for trial in plan.trials}
-    write_study(folder, plan)
-    write_table(folder, plan, records)
+    write_study(folder, plan.spec, plan.trials)
+    write_table(folder, plan.trials, plan.components, records)
     return Finished(file, plan, folder, records)
 
 
@@ -128,8 +128,8 @@ def with_twins(finished_study: Finished, root: Path) -> Finished:
     for one in plan.trials:
         if one.twin is not None:
             records[one.id] = run(one, folder.root)  # type: ignore[arg-type]
-    write_study(folder, plan)
-    write_table(folder, plan, records)
+    write_study(folder, plan.spec, plan.trials)
+    write_table(folder, plan.trials, plan.components, records)
     return Finished(finished_study.file, plan, folder, records)
 
 

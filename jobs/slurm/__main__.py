@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from jobs.exits import FINISHED, status_of
+from jobs.support.exits import FINISHED, status_of
 from jobs.slurm.allocation import Allocation
 from jobs.slurm.node import free_ports
 from jobs.slurm.supervising import LIMIT, STOPPED, held

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from jobs.exits import FAILED, FINISHED, status_of
+from jobs.support.exits import FAILED, FINISHED, status_of
 from jobs.slurm.allocation import Share
 from softprior.errors import UserError
 from softprior.studies import ray_private

@@ -29,8 +29,8 @@ from analysis.report import checks, costs
 from analysis.report.answer import answer
 from analysis.report.trials import listed
 from analysis.report.values import Items, Table, Words
-from jobs.endings import _study, print_comparisons, print_results
-from jobs.screen import screen
+from jobs.support.endings import _study, print_comparisons, print_results
+from jobs.support.screen import screen
 from softprior.library.results import Results
 from softprior.prompt import Place
 from softprior.results.folder import StudyFolder

@@ -209,7 +209,7 @@ def test_two_regularisers_of_one_name_have_parameters_and_metrics_of_one_name_ea
     spec = trial(regularisers=[TowardsDomain(), TowardsDomain(direction="away", weight=0.5)], steps=1)
     folder = StudyFolder(tmp_path / "results" / "small")
     record = run(spec, folder.root)
-    write_study(folder, finished_study.plan._replace(trials=(spec,)))
+    write_study(folder, finished_study.plan.spec, (spec,))
     tracker = MlflowTracker(uri, study, (spec,), folder)
     tracker.close({spec.id: record})
     assert tracker.problem is None
@@ -436,7 +436,7 @@ def test_a_password_in_the_address_reaches_neither_the_database_nor_the_artifact
     plan = finished_study.plan
     tracking = plan.study.tracking.model_copy(update={"uri": "https://me:hunter2@example.org/mlflow"})
     plan = plan._replace(study=plan.study.model_copy(update={"tracking": tracking}))
-    write_study(folder, plan)
+    write_study(folder, plan.spec, plan.trials)
     tracker = MlflowTracker(uri, plan.study, plan.trials, folder)
     tracker.close(finished_study.records)
     assert tracker.problem is None

@@ -258,16 +258,27 @@ class TrackingSpec(Spec):
 Pairing = Literal["noise", "none"]
 
 
-class StudySpec(Spec):
+class CommonSpec(Spec):
+    """What all trials of a study have in common, and so takes no ranges in a search.
+
+    A study has one model, and where it runs does not affect its results.
+    """
+
+    name: Name
+    description: str = ""
+    model: ModelSpec
+    resources: ResourcesSpec = ResourcesSpec()
+    placement: PlacementSpec = PlacementSpec()
+    tracking: TrackingSpec = TrackingSpec()
+
+
+class StudySpec(CommonSpec):
     """One study: the grid priors x methods x tasks x regularisers x rates x seeds on one frozen model.
 
     Attributes:
         pairing: `noise`: one seed gives all priors the same random numbers; `none`: each its own.
     """
 
-    name: Name
-    description: str = ""
-    model: ModelSpec
     priors: Annotated[tuple[LabelledEntry, ...], Field(min_length=1)]
     methods: Annotated[tuple[LabelledEntry, ...], Field(min_length=1)]
     tasks: Annotated[tuple[LabelledEntry, ...], Field(min_length=1)]
@@ -277,9 +288,6 @@ class StudySpec(Spec):
     pairing: Pairing = "noise"
     training: TrainingSpec
     evaluation: EvaluationSpec = EvaluationSpec()
-    resources: ResourcesSpec = ResourcesSpec()
-    placement: PlacementSpec = PlacementSpec()
-    tracking: TrackingSpec = TrackingSpec()
 
 
 _SPELLED = {"statistics", "file"}
@@ -372,5 +380,5 @@ class TrialSpec(Spec):
 
     @property
     def original(self) -> str | None:
-        """Of a twin: the id of the trial that it repeats from a moved start; None for all other trials."""
+        """The id of the trial that a twin repeats from a moved start; None for all other trials."""
         return None if self.twin is None else self.model_copy(update={"twin": None}).id

@@ -45,7 +45,7 @@ class PosteriorPrior(Prior):
     spread: Annotated[float, Field(ge=0)] = 0.0
 
     def contents(self) -> tuple[str, ...]:
-        """Of model and final vectors: who trained them, where and how long makes no difference."""
+        """Identifies model and final vectors: who trained them, where and how long makes no difference."""
         return tuple(sorted(_fingerprint(load_posterior(path)) for path in self._candidates()))
 
     def corrections(self, density: bool) -> tuple[str, ...]:
@@ -79,14 +79,17 @@ class PosteriorPrior(Prior):
             file = here(self.file)
         if not file.exists():
             raise UserError(
-                f"there is no posterior file or study folder {file}; run the study that makes it "
-                "first, or give another path"
+                f"posterior.file = {self.file}: there is no such posterior file or study folder; "
+                f"{_first(file)}, or give another path"
             )
         if not file.is_dir():
             return (file,)
         files = tuple(path for path in sorted((file / "posteriors").glob(FILES)) if not _is_twin(path))
         if not files:
-            raise UserError(f"the study in {self.file} has no posteriors; run it first, or give a file")
+            raise UserError(
+                f"posterior.file = {self.file}: the study has left no posteriors; {_first(file)}, or give "
+                "another path"
+            )
         return files
 
     def _chosen(self, source: PriorSource | Outline) -> Path:
@@ -112,6 +115,16 @@ class PosteriorPrior(Prior):
             f"{counted(source.tokens, 'vector')} of this model at the places of this trial "
             f"({source.place.name}, ...), but exactly one is needed; give the file of one trial"
         )
+
+
+def _first(file: Path) -> str:
+    """What to run before: the study whose folder, or file in it, this is."""
+    study = file
+    if file.suffix == SUFFIX:
+        if file.parent.name != "posteriors":
+            return "run the study that makes it first"
+        study = file.parents[1]
+    return f"run the study '{study.name}' first (python -m jobs.study {study.name}.yaml, where its file is)"
 
 
 def _fingerprint(posterior: Posterior) -> str:

@@ -79,7 +79,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     """
     parts = resolve(study, where)
     located(f"{where}: tasks", partial(columns, parts.tasks, parts.also))
-    notes = _axis_notes(parts) + repeated(study, parts)
+    notes = _axis_notes(parts) + repeated(parts, study.evaluation.probes, study.rates, study.seeds)
     model = located(f"{where}: model", partial(known_model, study.model))
     facts = located(f"{where}: model", partial(model_facts, study.model, model.fingerprint))
     check(parts, model.shape, where)

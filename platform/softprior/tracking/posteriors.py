@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 TYPE = "softprior posterior"
-"""Of these models, in MLflow's words."""
+"""Type of these models, in MLflow's words."""
 
 REFUSED = r"[/:.%\"']"
 """Characters that a model's name must not have."""

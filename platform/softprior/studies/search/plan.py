@@ -36,7 +36,8 @@ class SearchPlan:
         space: what to search over.
         baselines: trials without a prompt, which run once.
         ends: trials of the grid that the ends of all ranges make; some of them the search may propose.
-        whole: the study of the baselines and the ends.
+        components: those of the ends and the baselines, and of every trial that differs from them in ranges
+            alone.
         notes, model: as of a study's plan.
     """
 
@@ -69,8 +70,7 @@ class SearchPlan:
             raise UserError(
                 f"{where}: methods: none of them trains a prompt, so there is nothing to search over"
             )
-        components = reduce(or_, (plan.components for plan in plans))
-        self.whole = plans[0]._replace(trials=(*self.baselines, *self.ends), components=components)
+        self.components: Components = reduce(or_, (plan.components for plan in plans))
         self._proposed: dict[str, TrialSpec] = {}
         self._require_curves()
 
@@ -78,11 +78,6 @@ class SearchPlan:
     def trials(self) -> tuple[TrialSpec, ...]:
         """The baselines and all trials proposed so far."""
         return (*self.baselines, *self._proposed.values())
-
-    @property
-    def components(self) -> Components:
-        """Those of the ends and the baselines, and of every trial that differs from them in ranges alone."""
-        return self.whole.components
 
     @property
     def spec(self) -> dict[str, object]:

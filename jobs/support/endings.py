@@ -14,8 +14,8 @@ from analysis.comparisons import compare, differing
 from analysis.findings.study import Study, runs_of, twins_of
 from analysis.search_tables import best_table, importance_table
 from analysis.tables import failures_table, results_table
-from jobs.exits import FAILED, FINISHED, no_command
-from jobs.pages import tell_report, tell_tracking
+from jobs.support.exits import FAILED, FINISHED
+from jobs.support.pages import tell_report, tell_tracking
 from softprior.inputs.labels import by_number, counted
 from softprior.library.results import Results
 from softprior.library.sanity import verdicts
@@ -141,7 +141,3 @@ def _dashboard() -> str:
     """Optuna's dashboard command as a shell finds it: it is beside Python where it is installed."""
     name = "optuna-dashboard"
     return shutil.which(name, path=str(Path(sys.executable).parent)) or name
-
-
-if __name__ == "__main__":
-    no_command("jobs.endings")
