@@ -175,7 +175,7 @@ def _body(record: Record, numbers: Sequence[Measured], base: str, revision: str 
 
 
 def _same_examples(one: Record, other: Record) -> bool:
-    keys = ("model_fingerprint", "dtype", "task", "data_fingerprint", "evaluation", "twin")
+    keys = ("model_fingerprint", "dtype", "task", "data_fingerprint", "evaluation")
     return all(getattr(one.spec, key) == getattr(other.spec, key) for key in keys)
 
 

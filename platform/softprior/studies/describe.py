@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -54,7 +55,7 @@ def describe(plan: Plan, most: float = 0) -> list[str]:
     if most:
         lines += [f"  {line}" for line in (_every(plan) if count <= most else _summary(plan))]
     lines += [f"  note: {note}" for note in plan.notes]
-    lines += [f"  {line}" for line in _twins(plan.trials)]
+    lines += [f"  {line}" for line in (*_twins(plan.trials), *_reordered(plan))]
     lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated")
     lines.append(f"  {running(plan)}")
     lines += [f"  {line}" for line in fitting(plan)]
@@ -76,6 +77,21 @@ def _twins(trials: Sequence[TrialSpec]) -> list[str]:
     if twins[0].dtype != "float32":
         lines.append(f"note: in {twins[0].dtype} the model rounds far more than that: twins understate it")
     return lines
+
+
+def _reordered(plan: Plan) -> list[str]:
+    """How many of the trials have another order of the data, what they are for and what they cost."""
+    trials = [trial for trial in plan.trials if trial.repeat == "reordered"]
+    if not trials:
+        return []
+    they = by_number(len(trials), "repeats a trial", "repeat trials")
+    seeds, cost = len({trial.seed for trial in trials}), total_cost(trials, plan.components)
+    of = by_number(seeds, "the first seed", f"the first {seeds} seeds")
+    return [
+        f"{len(trials):,} reordered among them {they} of {of} from the same start, on the training "
+        "examples in another order: they tell the data's order from the prior's draw "
+        f"({cost.trained:,} positions trained, {cost.evaluated:,} evaluated)"
+    ]
 
 
 def _every(plan: Plan) -> list[str]:
@@ -108,8 +124,9 @@ def _summary(plan: Plan) -> list[str]:
             "seed": {trial.seed for trial in trials if trial.seed is not None},
         }
         several = [counted(len(values), axis) for axis, values in axes.items() if len(values) > 1]
-        twins = sum(trial.twin is not None for trial in trials)
-        several += [counted(twins, "twin")] if twins else []
+        kinds = Counter(trial.repeat for trial in trials)
+        several += [counted(kinds["twin"], "twin")] if kinds["twin"] else []
+        several += [f"{kinds['reordered']:,} reordered"] if kinds["reordered"] else []
         of = f" ({', '.join(several)})"
         cost = total_cost(trials, plan.components)
         what = f"{counted(len(trials), 'trial')}{of if several else ''}"
