@@ -121,7 +121,7 @@ def finish_study(root: Path) -> Finished:
 
 
 def with_repeats(finished_study: Finished, root: Path, *overrides: str) -> Finished:
-    """The finished study with `evaluation.twin` or `reordered` turned on: only the trials that it adds run."""
+    """The finished study with `evaluation.twin` or `reordered` on: only the trials that it adds run."""
     plan = plan_study(load_grid(finished_study.file, overrides))
     folder = finished_study.copy(root)
     records = dict(finished_study.records)

@@ -14,8 +14,8 @@ from jobs.evidence import evidence
 from softprior.errors import UserError
 from softprior.inputs.specs import Rate, TrialSpec
 from softprior.inputs.study_files import load_grid
-from softprior.library.results import Results
 from softprior.library.repeats import in_words
+from softprior.library.results import Results
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.prompt import Place
