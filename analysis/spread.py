@@ -18,6 +18,8 @@ ALL = "all priors"
 NOT_TOLD_APART = "prior draw and data order are not told apart"
 """Of a study without reordered trials."""
 
+BELOW = "* the estimate of the variance is below 0 and shown as 0: seeds or pairs are too few to tell"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
@@ -98,6 +100,3 @@ def in_words(found: Sequence[Spread]) -> list[str]:
     first = "spread of seeds: standard deviations of test losses in nats, 95% over seeds (of three or more)"
     stars = [f"  {BELOW}"] if any("*" in line for line in lines) else []
     return [first, *lines, *stars]
-
-
-BELOW = "* the estimate of the variance is below 0 and shown as 0: seeds or pairs are too few to tell"
