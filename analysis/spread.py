@@ -97,6 +97,6 @@ def in_words(found: Sequence[Spread]) -> list[str]:
         lines.append(text)
     if not lines:
         return []
-    first = "spread of seeds: standard deviations of test losses in nats, 95% over seeds (of three or more)"
+    first = "spread of seeds: standard deviations of test losses in nats, 95% over seeds (of four or more)"
     stars = [f"  {BELOW}"] if any("*" in line for line in lines) else []
     return [first, *lines, *stars]

@@ -18,6 +18,12 @@ from jaxtyping import Float
 from analysis.inference.intervals import quantile_of_t
 from analysis.inference.values import CONFIDENCE, Interval
 
+SEEDS, PAIRS = 4, 3
+"""Fewest seeds, and seeds with pairs, for an interval: two independent differences are left when one is out.
+
+With one left, logarithms of variances move so far that ends are thousands apart.
+"""
+
 NOWHERE = Interval(low=np.nan, high=np.nan)
 
 
@@ -93,7 +99,7 @@ def split(
         # Of a part that no seed changes the correlation is 0 over 0: nothing is shared.
         shared = np.nan_to_num(moves.prod(1).sum() / np.sqrt(sizes.prod())).clip(-1, 1)
     counts = len(seeds), int(paired.any(0).sum())
-    ends = [_ends(*own) for own in zip((total, within), errors, counts, strict=True)]
+    ends = [_ends(*own) for own in zip((total, within), errors, counts, (SEEDS, PAIRS), strict=True)]
     noise = rounding or 0.0
     return Split(
         total=Component(estimate=total, interval=ends[0]),
@@ -121,9 +127,9 @@ def variances(
     return between, within
 
 
-def _ends(value: float, error: float, count: int) -> Interval:
+def _ends(value: float, error: float, count: int, fewest: int) -> Interval:
     """Of a variance, from the standard error of its logarithm over a number of seeds."""
-    if count < 2 or not np.isfinite(error):
+    if count < fewest or not np.isfinite(error):
         return NOWHERE
     half = quantile_of_t((1 + CONFIDENCE) / 2, count - 1) * error
     return Interval(low=value * np.exp(-half), high=value * np.exp(half))
