@@ -345,7 +345,7 @@ class TrialSpec(Spec):
     def _to_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Leaves out empty fields that trials once did not have, so that their texts stay the same."""
         found: dict[str, object] = handler(self)
-        empty = {"corrections": (), "code": (), "paths": None, **dict.fromkeys(REPEATS)}
+        empty: dict[str, object] = {"corrections": (), "code": (), **dict.fromkeys(("paths", *REPEATS))}
         absent = {key for key, value in empty.items() if getattr(self, key) == value}
         return {key: value for key, value in found.items() if key not in absent}
 
