@@ -184,7 +184,7 @@ def _loading(spec: TrialSpec, base: str, revision: str | None) -> Iterator[str]:
 
 
 def _same_examples(one: Record, other: Record) -> bool:
-    keys = ("model_fingerprint", "dtype", "task", "data_fingerprint", "evaluation", "twin")
+    keys = ("model_fingerprint", "dtype", "task", "data_fingerprint", "evaluation")
     return all(getattr(one.spec, key) == getattr(other.spec, key) for key in keys)
 
 

@@ -70,7 +70,7 @@ def main() -> None:
     overrides = (*options.override, "evaluation.generate=0", "evaluation.context_shuffle=false")
     plan = plan_study(load_grid(options.study, overrides), str(options.study))
     print(f"moved by {', '.join(f'{move:g}' for move in MOVES)} of each vector's norm", flush=True)
-    originals = [trial for trial in plan.trials if trial.training is not None and trial.twin is None]
+    originals = [trial for trial in plan.trials if trial.training is not None and trial.repeat is None]
     test_losses(originals, options.study, overrides)
 
 

@@ -120,7 +120,7 @@ def numbered(study: StudySpec) -> pd.DataFrame:
         row |= {"prior_label": named, "regularisers_label": "none", "seed": seed, "rate": rate.value}
         row |= {"rate_relative": rate.relative, "baseline_loss": 12.345, "untrained_loss": 12.345}
         row |= {"test_loss": 10.002, "exact_match": 1.0, "f1": 1.0, "moved_over_reach": 12.345}
-        row |= {"shuffled_loss": 12.002, "twin": None}
+        row |= {"shuffled_loss": 12.002, "twin": None, "reordered": None}
         rows.append({**row, "initial_radius_quantile": 0.5, "final_radius_quantile": 1.0})
     return pd.DataFrame(rows)
 

@@ -14,8 +14,8 @@ from jobs.support.evidence import evidence
 from softprior.errors import UserError
 from softprior.inputs.specs import Rate, TrialSpec
 from softprior.inputs.study_files import load_grid
+from softprior.library.repeats import in_words
 from softprior.library.results import Results
-from softprior.library.twins import in_words
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.prompt import Place
@@ -261,7 +261,7 @@ def test_a_search_trains_no_twins(tmp_path: Path) -> None:
         "evaluation": {"examples": 10, "twin": True},
     }
     file = study_file(tmp_path / "search.yaml", **changes)
-    with pytest.raises(UserError, match=r"evaluation\.twin = true is for grids: .*; leave it out"):
+    with pytest.raises(UserError, match=r"evaluation\.twin is for grids: .*; leave it out"):
         SearchPlan(load(file), str(file))  # type: ignore[arg-type]
     plain = SearchPlan(load(file, ("evaluation.twin=false",)), str(file))  # type: ignore[arg-type]
     without = study_file(tmp_path / "other.yaml", **{**changes, "evaluation": {"examples": 10}})

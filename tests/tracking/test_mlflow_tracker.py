@@ -17,7 +17,7 @@ from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from softprior.inputs.entries import Entry
 from softprior.inputs.labels import labels
-from softprior.inputs.specs import StudySpec, TrialSpec
+from softprior.inputs.specs import REPEATS, StudySpec, TrialSpec
 from softprior.regularisers.domain import TowardsDomain
 from softprior.results.folder import StudyFolder
 from softprior.results.probed import Probed, Removal
@@ -89,8 +89,8 @@ def test_points_records_and_repeats_give_one_run_and_each_point_once(ended, uri:
     assert {f.path for f in client.list_artifacts(mine.info.run_id)} >= {f"{trained.id}.safetensors"}
 
 
-def test_what_stands_once_is_at_step_0_and_places_are_means(twinned_study: Finished, uri: str) -> None:
-    _, plan, folder, records = twinned_study
+def test_what_stands_once_is_at_step_0_and_places_are_means(repeated_study: Finished, uri: str) -> None:
+    _, plan, folder, records = repeated_study
     trials = plan.trials
     tracker = MlflowTracker(uri, plan.study, trials, folder)
     tracker.close(records)
@@ -112,13 +112,19 @@ def test_what_stands_once_is_at_step_0_and_places_are_means(twinned_study: Finis
     )
     ordered = sorted(records.values(), key=lambda record: record.test.loss)
     assert [run.data.tags["softprior.trial"] for run in found] == [record.id for record in ordered]
-    # Twins share their parameters with the trials that they repeat; tags and names tell them apart.
-    known = {one.id: one.original for one in trials}
-    assert {run.data.tags["softprior.trial"]: run.data.tags.get("softprior.twin") for run in found} == known
+    # Repeated trials share their parameters with their originals; tags and names tell them apart.
+    tags = {run.data.tags["softprior.trial"]: _repeats(run.data.tags) for run in found}
+    assert tags == {one.id: {one.repeat: one.original} if one.repeat else {} for one in trials}
     assert {run.data.tags["softprior.trial"]: run.info.run_name for run in found} == labels(trials)
     models = client.search_logged_models([experiment.experiment_id])
-    tags = {model.tags["softprior.trial"]: model.tags.get("softprior.twin") for model in models}
-    assert tags == {one.id: one.original for one in trials if one.seed is not None}
+    own = {model.tags["softprior.trial"]: _repeats(model.tags) for model in models}
+    assert own == {i: tags[i] for i in own}
+    assert set(own) == {one.id for one in trials if one.seed is not None}
+
+
+def _repeats(tags: dict[str, str]) -> dict[str, str]:
+    """The originals that tags name, by kind of repetition."""
+    return {kind: tags[f"softprior.{kind}"] for kind in REPEATS if f"softprior.{kind}" in tags}
 
 
 def test_posteriors_are_found_by_prior_and_loss(ended, uri: str) -> None:

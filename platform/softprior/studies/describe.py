@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ def describe(plan: Plan, trials: Sequence[TrialSpec]) -> list[str]:
     resources, placement = study.resources, study.placement
     lines = [f"study {study.name}: {counted(len(trials), 'trial')} on {study.model.id}"]
     lines += [f"  note: {note}" for note in plan.notes]
-    lines += [f"  {line}" for line in _twins(trials)]
+    lines += [f"  {line}" for line in (*_twins(trials), *_reordered(trials, plan.components))]
     lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated")
     lines.append(f"  {running(cost, len(trials), model.parameters, resources, placement)}")
     made = fits(trials, plan.components, model.shape)
@@ -79,6 +80,21 @@ def _twins(trials: Sequence[TrialSpec]) -> list[str]:
     if twins[0].dtype != "float32":
         lines.append(f"note: in {twins[0].dtype} the model rounds far more than that: twins understate it")
     return lines
+
+
+def _reordered(every: Sequence[TrialSpec], components: Components) -> list[str]:
+    """How many of the trials have another order of the data, what they are for and what they cost."""
+    trials = [trial for trial in every if trial.repeat == "reordered"]
+    if not trials:
+        return []
+    they = by_number(len(trials), "repeats a trial", "repeat trials")
+    seeds, cost = len({trial.seed for trial in trials}), total_cost(trials, components)
+    of = by_number(seeds, "the first seed", f"the first {seeds} seeds")
+    return [
+        f"{len(trials):,} reordered among them {they} of {of} from the same start, on the training "
+        "examples in another order: they tell the data's order from the prior's draw "
+        f"({cost.trained:,} positions trained, {cost.evaluated:,} evaluated)"
+    ]
 
 
 def _every(trials: Sequence[TrialSpec], components: Components) -> list[str]:
@@ -111,8 +127,9 @@ def _summary(trials: Sequence[TrialSpec], components: Components) -> list[str]:
             "seed": {trial.seed for trial in alike if trial.seed is not None},
         }
         several = [counted(len(values), axis) for axis, values in axes.items() if len(values) > 1]
-        twins = sum(trial.twin is not None for trial in alike)
-        several += [counted(twins, "twin")] if twins else []
+        kinds = Counter(trial.repeat for trial in alike)
+        several += [counted(kinds["twin"], "twin")] if kinds["twin"] else []
+        several += [f"{kinds['reordered']:,} reordered"] if kinds["reordered"] else []
         of = f" ({', '.join(several)})"
         cost = total_cost(alike, components)
         what = f"{counted(len(alike), 'trial')}{of if several else ''}"

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from softprior.errors import UserError
-from softprior.inputs.labels import NO_TERMS, TWIN, Axes, axes, labels, names
-from softprior.inputs.specs import Probe, TrialSpec
+from softprior.inputs.labels import NO_TERMS, Axes, axes, labels, names
+from softprior.inputs.specs import REPEATS, Probe, TrialSpec
 from softprior.results.entries import ENTRIES, entries_of
 from softprior.results.examples import NAMES as EXAMPLE_COLUMNS
 from softprior.results.files import write_atomically, write_json
@@ -76,7 +76,7 @@ LAST_COLUMNS = (
     ("positions_per_second", pa.float64()),
     ("peak_memory", pa.int64()),
     ("peak_gpu_memory", pa.int64()),
-    (TWIN, pa.string()),
+    *((kind, pa.string()) for kind in REPEATS),
 )
 """Columns behind them."""
 
@@ -219,8 +219,8 @@ def _row(
         "model_fingerprint": trial.model_fingerprint,
         "data_fingerprint": trial.data_fingerprint,
         "baseline_loss": baseline,
-        TWIN: trial.original,
     }
+    row |= {} if trial.repeat is None else {trial.repeat: trial.original}
     if trial.prior is not None and trial.rate is not None:
         row |= {
             "prior": trial.prior.name,

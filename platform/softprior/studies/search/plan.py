@@ -12,7 +12,7 @@ from typing import Any
 from optuna.trial import FixedTrial
 
 from softprior.errors import UserError, hidden_in
-from softprior.inputs.specs import LATER, StudySpec, TrialSpec
+from softprior.inputs.specs import LATER, REPEATS, StudySpec, TrialSpec
 from softprior.inputs.validation import validate
 from softprior.methods import METHODS
 from softprior.priors import PRIORS, assignment
@@ -52,11 +52,12 @@ class SearchPlan:
         self._where = where
         self.space = Space(template, where)
         corners = [validate(StudySpec, data, where) for data in self.space.corners()]
-        if any(corner.evaluation.twin for corner in corners):
-            raise UserError(
-                f"{where}: evaluation.twin = true is for grids: a search would take a twin for a better or "
-                "worse proposal; leave it out, and run the best points as a study with twins"
-            )
+        for kind in REPEATS:
+            if any(getattr(corner.evaluation, kind) for corner in corners):
+                raise UserError(
+                    f"{where}: evaluation.{kind} is for grids: a search would take a repeated trial for a "
+                    "better or worse proposal; leave it out, and run the best points as a study with it"
+                )
         plans = [plan_study(corner, where) for corner in corners]
         for plan in plans:
             _require_pairs(plan, where)
