@@ -61,7 +61,7 @@ def _main(options: argparse.Namespace) -> int:
         console.print(f"note: {error}", soft_wrap=True)
     if options.axis == "prior":
         for line in (*in_words(overall(read.study)), *spread_in_words(spreads(read.study))):
-            console.print(line, soft_wrap=True)
+            console.print(line)
     if options.findings:
         for found in judge(read.study):
             console.print(found.sentence, soft_wrap=True)

@@ -97,7 +97,7 @@ def print_comparisons(console: Console, records: Iterable[Record]) -> None:
             continue
         console.print(comparison_table(compare(study, axis), axis))
     for line in spread_in_words(spreads(study)):
-        console.print(line, soft_wrap=True)
+        console.print(line)
 
 
 def _search(console: Console, results: Results, summary: Summary) -> int:

@@ -51,7 +51,7 @@ def test_a_study_that_is_stopped_early_says_so_and_is_gone(number: signal.Signal
 def test_one_signal_stops_in_order_and_another_ends_the_process() -> None:
     code = (
         "import os, signal\n"
-        "from jobs import stopping\n"
+        "from jobs.support import stopping\n"
         "with stopping.stoppable('early', 'late') as stop:\n"
         "    stop.orderly = True\n"
         "    try:\n"

@@ -20,7 +20,7 @@ from softprior.priors import PRIORS
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import load_posterior
 from softprior.seeding import derive
-from softprior.studies.describe import describe
+from softprior.studies.describe import describe, listed
 from softprior.studies.estimate import total_cost
 from softprior.studies.grid import Grid
 from softprior.studies.plan import Plan, plan_study
@@ -138,10 +138,14 @@ def test_a_reordered_trial_resumes_as_if_it_had_not_stopped(tmp_path: Path) -> N
     assert resumed.test == whole.test
 
 
+def described(plan: Plan, most: int) -> list[str]:
+    return describe(plan, plan.trials) + listed(plan.trials, plan.components, most)
+
+
 def test_a_dry_run_counts_them_names_them_and_says_what_they_cost(tmp_path: Path) -> None:
     file = study_file(tmp_path / "small.yaml", seeds=[0, 1, 2])
     plan = planned(file, "evaluation.reordered=2")
-    said = describe(plan, 40)
+    said = described(plan, 40)
     assert said[0] == "study small: 11 trials on tiny"
     assert sum(" reordered  " in line for line in said) == 4
     cost = total_cost([one for one in plan.trials if one.repeat], plan.components)
@@ -151,9 +155,12 @@ def test_a_dry_run_counts_them_names_them_and_says_what_they_cost(tmp_path: Path
         "examples in another order: they tell the data's order from the prior's draw "
         f"({cost.trained:,} positions trained, {cost.evaluated:,} evaluated)"
     )
-    assert any("10 trials (2 priors, 3 seeds, 4 reordered), " in line for line in describe(plan, 1))
-    assert evidence(plan, StudyFolder(tmp_path)) == evidence(planned(file), StudyFolder(tmp_path))
-    assert not any("reordered" in line for line in describe(planned(file), 40))
+    assert any("10 trials (2 priors, 3 seeds, 4 reordered), " in line for line in described(plan, 1))
+    tests = [
+        evidence(p.trials, p.components, p.model.shape, StudyFolder(tmp_path)) for p in (plan, planned(file))
+    ]
+    assert tests[0] == tests[1]
+    assert not any("reordered" in line for line in described(planned(file), 40))
 
 
 def test_a_finished_study_runs_only_what_is_added_and_keeps_it_when_it_is_turned_off(
@@ -165,8 +172,9 @@ def test_a_finished_study_runs_only_what_is_added_and_keeps_it_when_it_is_turned
     assert set(work.kept) == set(twinned_study.records)
     folder = repeated_study.copy(tmp_path / "off")
     assert not Grid(*repeated_study.plan).look(folder, again=False).missing
-    write_study(folder, twinned_study.plan)
-    write_table(folder, twinned_study.plan, twinned_study.records)
+    plan = twinned_study.plan
+    write_study(folder, plan.spec, plan.trials)
+    write_table(folder, plan.trials, plan.components, twinned_study.records)
     assert not Results(folder.root).reordered
     assert all(folder.record(one.id).exists() for one in repeated_study.plan.trials)
 

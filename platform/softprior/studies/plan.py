@@ -116,18 +116,18 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
         raise UserError(f"{where}: priors: none of them can start any of the methods; {'; '.join(notes)}")
     planned = list(trials.values())
     repeats = twins_of(planned, study.seeds[0]) if study.evaluation.twin else []
-    repeats += reordered_of(planned, reordered_seeds(study, where))
+    repeats += reordered_of(planned, reordered_seeds(study.evaluation.reordered, study.seeds, where))
     planned += repeats
     return Plan(study, tuple(planned), tuple(notes), parts, components, model)
 
 
-def reordered_seeds(study: StudySpec, where: str) -> tuple[int, ...]:
+def reordered_seeds(count: int, every: Sequence[int], where: str) -> tuple[int, ...]:
     """The seeds that are trained once more with another order of the data.
 
     Raises:
         UserError: the study has fewer.
     """
-    count, seeds = study.evaluation.reordered, tuple(dict.fromkeys(study.seeds))
+    seeds = tuple(dict.fromkeys(every))
     if count > len(seeds):
         raise UserError(
             f"{where}: evaluation.reordered = {count} asks for the first {count} seeds, but the study has "
