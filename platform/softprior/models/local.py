@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal
 
 import torch
@@ -12,6 +12,17 @@ from torch import Tensor, nn
 
 from softprior.assets.architecture import DecoderConfig
 from softprior.liveness import alive
+from softprior.models.anchor import (
+    Anchor,
+    Last,
+    WithFirst,
+    anchored,
+    beginning,
+    first_token,
+    known,
+    rest,
+    stands_behind,
+)
 from softprior.models.blocks import Blocks, position_kind, position_table
 from softprior.models.entry import embedding_factor
 from softprior.models.hooks import showing, turning
@@ -27,6 +38,7 @@ from softprior.models.protocol import (
     Losses,
     ModelInfo,
     Request,
+    SiteStatistic,
     StatisticT,
     Where,
 )
@@ -64,6 +76,7 @@ class LocalLM:
         self._insertion = Insertion(self._blocks)
         self._geometry = KeyGeometry(self._model, self._blocks)
         self._sites = Sites(self._blocks, self._geometry, self._embedding)
+        self._anchors: dict[int, Anchor] = {}
         self.windows: set[int] = set()
 
     @property
@@ -203,13 +216,14 @@ class LocalLM:
             counts: number of consecutive rows that see each prompt.
         """
         _require_predicted(batch)
+        prompts, batch, anchor = self._in_front(prompts, batch)
         owner = torch.repeat_interleave(torch.tensor(counts))
         parts = self._apart(prompts[0], batch.lengths)
         if len(parts) == 1:
-            return self._logits_of(prompts, owner, batch)
+            return self._logits_of(prompts, owner, batch, anchor)
         found = []
         for rows, _ in parts:
-            logits, labels, at = self._logits_of(prompts, owner[rows], chosen_rows(batch, rows))
+            logits, labels, at = self._logits_of(prompts, owner[rows], chosen_rows(batch, rows), anchor)
             found.append((logits, labels, rows.to(self.device)[at]))
         logits, labels, at = (torch.cat(column) for column in zip(*found, strict=True))
         order = at.argsort(stable=True)
@@ -226,8 +240,36 @@ class LocalLM:
         front = max((len(vectors) for place, vectors in prompt.items() if place.after != "cut"), default=0)
         return apart(self._regimes, lengths.cpu(), front, cut, ahead, self._family)
 
+    def _in_front(
+        self, prompts: Sequence[Prompt], batch: Batch
+    ) -> tuple[Sequence[Prompt], Batch, Anchor | None]:
+        """Prompts behind the first token as prompts in front of the rest, see `anchor`; others as is."""
+        for prompt in prompts:
+            self._places.check(prompt)
+        if not stands_behind(prompts[0]):
+            return prompts, batch, None
+        anchor = self._anchor(first_token(batch))
+        return [anchored(prompt, anchor.states) for prompt in prompts], rest(batch), anchor
+
+    @torch.no_grad()
+    def _anchor(self, token: int) -> Anchor:
+        """A token that texts begin with as a constant, computed once."""
+        if token not in self._anchors:
+            ids, shown = torch.tensor([token], device=self.device), {}
+
+            def keep(block: int, states: Tensor) -> None:
+                shown[block] = states[0].clone()  # of the last pass: the first of all measures `_regimes`
+
+            inputs = [(layer, partial(keep, block)) for block, layer in enumerate(self._blocks.layers)]
+            with showing(inputs, []):
+                alone = Pass(Rows.of(torch.ones_like(ids)))
+                logits = self._forward([{}], ids, alone, keep=torch.zeros_like(ids))
+            shown[0] = self._embedding(ids)  # not what enters block 0, as for a prompt
+            self._anchors[token] = Anchor(tuple(shown[block] for block in sorted(shown)), logits)
+        return self._anchors[token]
+
     def _logits_of(
-        self, prompts: Sequence[Prompt], owner: Int[Tensor, "B"], batch: Batch
+        self, prompts: Sequence[Prompt], owner: Int[Tensor, "B"], batch: Batch, anchor: Anchor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The same in one pass; `owner` is the index of each row's prompt."""
         packed = Packed.of(batch, self.device)
@@ -237,8 +279,19 @@ class LocalLM:
         labels = batch.labels[:, : packed.rows.longest].to(self.device)
         marked = labels.flatten().index_select(0, packed.rows.unpad)
         where = marked.nonzero().squeeze(1)
-        logits = self._forward(prompts, packed.tokens, current, keep=where - 1)
-        return logits, packed.tokens[where], packed.row_of[where]
+        row = packed.row_of[where]
+        before = where - 1
+        if anchor is not None:
+            # In front of a row's beginning is the last kept vector of its prompt; if all are cut, the first
+            # token, which sees no prompt.
+            kept = len(prompts[0].get(Place(0), ()))
+            begins = where == (packed.rows.lengths.cumsum(0) - packed.rows.lengths)[row]
+            last = (owner.to(self.device)[row] + 1 - len(prompts)) * kept - 1
+            before = torch.where(begins, last if kept else 0, before)
+        logits = self._forward(prompts, packed.tokens, current, keep=before)
+        if anchor is not None and not kept:
+            logits = torch.where(begins[:, None], anchor.logits, logits)
+        return logits, packed.tokens[where], row
 
     def _forward(self, prompts: Sequence[Prompt], tokens: Tensor, current: Pass, keep: Tensor) -> Tensor:
         """One packed pass; logits at the kept indices of the text. `keep` counts from the first row.
@@ -304,7 +357,7 @@ class LocalLM:
     def generate(
         self, prompt: Prompt | None, batch: Batch, *, max_new: int, stop: frozenset[int]
     ) -> list[list[int]]:
-        prompt = prompt or {}
+        (prompt,), batch, _ = self._in_front([prompt or {}], batch)
         out: list[list[int]] = [[] for _ in range(len(batch))]
         for rows, steady in self._apart(prompt, batch.lengths, ahead=max_new):
             whole = len(rows) == len(batch)
@@ -387,12 +440,14 @@ class LocalLM:
     @torch.no_grad()
     def attention(self, prompt: Prompt | None, batch: Batch) -> Attention:
         _require_predicted(batch)
-        prompt = prompt or {}
+        (prompt,), batch, anchor = self._in_front([prompt or {}], batch)
+        lead, kept = int(anchor is not None), Place(0) in prompt
         shares = torch.zeros(len(batch), len(self._blocks.layers), 3)
         for rows, _ in self._apart(prompt, batch.lengths):
             some = batch if len(rows) == len(batch) else chosen_rows(batch, rows)
             packed = Packed.of(some, self.device)
-            looks = Looks([row.nonzero().squeeze(1) - 1 for row in some.labels.to(self.device)])
+            queries = [row.nonzero().squeeze(1) - 1 for row in some.labels.to(self.device)]
+            looks = Looks(queries, lead, kept)
             nothing = torch.zeros(1, dtype=torch.long)
             self._forward([prompt], packed.tokens, Pass(packed.rows, looks=looks), keep=nothing)
             for block, found in looks.shares.items():
@@ -407,7 +462,18 @@ class LocalLM:
     def observe(
         self, prompt: Prompt | None, batch: Batch, sites: Sequence[str], statistic: StatisticT
     ) -> StatisticT:
-        for rows, _ in self._apart(prompt or {}, batch.lengths):
+        (inner,), texts, anchor = self._in_front([prompt or {}], batch)
+        if anchor is None:
+            self._observe(inner, texts, sites, statistic)
+        else:
+            alone = Last()
+            self._observe({}, beginning(batch), sites, alone)
+            self._observe(inner, texts, sites, WithFirst(statistic, first_token(batch), alone.states))
+        return statistic
+
+    def _observe(self, prompt: Prompt, batch: Batch, sites: Sequence[str], statistic: SiteStatistic) -> None:
+        """`observe` for a prompt in front of the texts."""
+        for rows, _ in self._apart(prompt, batch.lengths):
             packed = Packed.of(batch if len(rows) == len(batch) else chosen_rows(batch, rows), self.device)
             within = torch.arange(packed.rows.longest, device=self.device).repeat(packed.rows.count)
             at = Where(packed.row_of, within.index_select(0, packed.rows.unpad), packed.tokens)
@@ -417,19 +483,27 @@ class LocalLM:
             )
             with self._sites.feeding(statistic, sites, where):
                 nothing = torch.zeros(1, dtype=torch.long)
-                self._forward([prompt or {}], packed.tokens, Pass(packed.rows), keep=nothing)
-        return statistic
+                self._forward([prompt], packed.tokens, Pass(packed.rows), keep=nothing)
 
     @torch.no_grad()
-    def prompt_states(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Float[Tensor, "_ H"]]:
+    def prompt_states(
+        self, prompt: Prompt, sites: Sequence[str], first: int | None = None
+    ) -> dict[str, Float[Tensor, "_ H"]]:
         self._sites.require_residual(sites)
-        kept = prompt.get(Place(0))
+        self._places.check(prompt)
+        inner = prompt
+        if stands_behind(prompt):
+            inner = anchored(prompt, self._anchor(known(first)).states)
+        kept = next(
+            (v for place, v in prompt.items() if place.kind == "residual" and place.after == "keep"), None
+        )
         found: dict[str, Tensor] = {}
-        self._apart(prompt, torch.ones(1, dtype=torch.long))  # refuses lengths that blocks see differently
+        self._apart(inner, torch.ones(1, dtype=torch.long))  # refuses lengths that blocks see differently
         if kept is not None:
             token = torch.zeros(1, dtype=torch.long, device=self.device)
-            with self._sites.fronts(found, sites, len(kept)):
-                self._forward([prompt], token, Pass(Rows.of(torch.ones_like(token))), keep=token)
+            with self._sites.fronts(found, sites, len(inner[Place(0)])):
+                self._forward([inner], token, Pass(Rows.of(torch.ones_like(token))), keep=token)
+            found = {site: states[-len(kept) :] for site, states in found.items()}
             if "resid.0" in sites:  # not what enters block 0, as for texts
                 found["resid.0"] = kept.detach().to(self.device).float()
         for place, vectors in prompt.items():
