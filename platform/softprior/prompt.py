@@ -72,6 +72,11 @@ class Place:
         behind = "" if self.placement == "front" else f".{self.placement}"
         return f"{self.stack}.{self.block}.{self.kind}.{self.after}{behind}"
 
+    @property
+    def in_front(self) -> Place:
+        """The same place in front of the whole text, which differs in nothing but that."""
+        return replace(self, placement="front")
+
     @classmethod
     def parse(cls, name: str) -> Place:
         """The inverse of `name`.

@@ -38,6 +38,30 @@ def stands_behind(prompt: Prompt | None) -> bool:
     return any(place.placement == "after_bos" for place in prompt or ())
 
 
+def misplaced(why: str) -> UserError:
+    """The error for a prompt behind a token that texts do not begin with."""
+    return UserError(
+        f"placement: after_bos needs texts that begin with the beginning-of-sequence token, but {why}; use "
+        "placement: front, or a model whose tokenizer adds that token"
+    )
+
+
+def require_begins(prompt: Prompt | None, batch: Batch, bos: int | None) -> None:
+    """Checks that texts begin with the beginning-of-sequence token, if a prompt is behind it.
+
+    Args:
+        bos: the tokenizer's.
+
+    Raises:
+        UserError: they do not.
+    """
+    if stands_behind(prompt) and first_token(batch) != bos:
+        said = (
+            "the tokenizer has none" if bos is None else f"these begin with token {int(batch.tokens[0, 0])}"
+        )
+        raise misplaced(said)
+
+
 def first_token(batch: Batch) -> int:
     """The token that all rows begin with.
 
@@ -46,14 +70,11 @@ def first_token(batch: Batch) -> int:
     """
     firsts = sorted(set(batch.tokens[:, 0].tolist()))
     if len(firsts) > 1:
-        raise UserError(
-            f"a prompt with placement: after_bos is behind the token that begins every text, but texts begin "
-            f"with {' and '.join(map(str, firsts[:2]))}; use placement: front"
-        )
+        raise misplaced(f"these begin with tokens {' and '.join(map(str, firsts[:2]))}")
     if int(batch.lengths.min()) < 2:
         raise UserError(
-            "a prompt with placement: after_bos needs a text behind it, but one has only its first token; "
-            "leave it out, or use placement: front"
+            "placement: after_bos needs a text behind the beginning-of-sequence token, but one has no other "
+            "token; leave it out, or use placement: front"
         )
     return int(firsts[0])
 
@@ -105,7 +126,7 @@ def anchored(prompt: Prompt, states: Sequence[Float[Tensor, "1 H"]]) -> Prompt:
     Args:
         states: see `Anchor`.
     """
-    front = {replace(place, placement="front"): vectors for place, vectors in prompt.items()}
+    front = {place.in_front: vectors for place, vectors in prompt.items()}
     if not any(place.after == "cut" for place in front):
         return {place: _behind(states[0], vectors) for place, vectors in front.items()}
     cut = {Place(block, after="cut"): state for block, state in enumerate(states)}

@@ -10,7 +10,6 @@ transformers' own cache instead, as PEFT's prefix tuning hands them over.
 from __future__ import annotations
 
 import inspect
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -39,7 +38,7 @@ def literal_logits(model: nn.Module, prompt: Prompt | None, tokens: list[int]) -
     learned = position_kind(model) == "learned"
     states = model.get_input_embeddings()(torch.tensor(tokens))  # type: ignore[operator]
     lead = int(any(place.placement == "after_bos" for place in prompt))
-    prompt = {replace(place, placement="front"): vectors for place, vectors in prompt.items()}
+    prompt = {place.in_front: vectors for place, vectors in prompt.items()}
 
     def joined(vectors: Tensor, states: Tensor) -> Tensor:
         return torch.cat([states[:lead], vectors.to(states), states[lead:]])

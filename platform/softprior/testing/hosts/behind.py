@@ -78,6 +78,7 @@ def _prompts(host: FrozenLM) -> dict[str, Prompt]:
     return {
         name: {replace(place, placement="after_bos"): vectors for place, vectors in found[name].items()}
         for name in ("soft", "deep", "keep, then cut")
+        if name in found
     }
 
 
