@@ -1,4 +1,4 @@
-"""Prompt-tuning (Lester et al. 2021): vectors in front of the input embeddings."""
+"""Prompt-tuning (Lester et al. 2021): vectors beside the input embeddings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from softprior.prompt import Place, Stack
 
 
 class Soft(PlacedMethod):
-    """P vectors among the input embeddings, in front of the text; they travel through every block."""
+    """P vectors among the input embeddings; they travel through every block."""
 
     def places(self, blocks: int, stack: Stack = "decoder") -> tuple[Place, ...]:  # noqa: ARG002
         return (self.placed(Place(0, stack=stack)),)
