@@ -13,13 +13,14 @@ from softprior.inputs.specs import ModelSpec, TrialSpec
 from softprior.library.model import Model
 from softprior.methods import METHODS
 from softprior.models.load import Loaded, load_local
-from softprior.prompt import Place
+from softprior.prompt import Place, Row, collate
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import load_posterior
 from softprior.results.records import Record
 from softprior.tasks import TASKS
 from softprior.tasks.prepare import prepare
 from softprior.training.also import Others
+from softprior.training.attended import even
 from softprior.training.trial import Trial
 from tests.builders import run, tiny, trial, with_bos
 
@@ -73,6 +74,14 @@ def model_tokens(loaded: Loaded, task: Any) -> list[int]:
     """Of each test example all tokens but the first, which are the labels of every method."""
     prepared = prepare(task, loaded.tokenizer, loaded.fingerprint)
     return [length - 1 for length in prepared.test.lengths]
+
+
+@pytest.mark.parametrize(("placement", "even_share"), [("front", 0.16875), ("after_bos", 0.075)])
+def test_the_even_share_counts_what_a_prediction_sees(placement: Any, even_share: float) -> None:
+    """Three vectors at one of four blocks: what predicts the second token sees them in front alone."""
+    prompt = {Place(1, after="cut", placement=placement): torch.zeros(3, tiny().host.info().hidden)}
+    batch = collate([Row("row", [5, 6, 7], [False, True, True], [False, True, True])])
+    assert even(tiny().host, prompt, [batch]) == pytest.approx(even_share)
 
 
 def test_a_tokenizer_without_that_token_is_refused(tmp_path: Path) -> None:

@@ -184,9 +184,9 @@ class Looks:
     Attributes:
         queries: positions in each row of the queries that count; -1 is what predicts the row's beginning.
         lead: how many of the vectors in front belong to the text: its first token, with the prompt behind.
-        kept: whether the last vector in front is what predicts a row's beginning; otherwise it is the first.
-        shares: by block and row, summed over queries, means over heads: on all of the prompt's vectors in
-            front, on the first of them, and on the text's first token.
+        kept: whether the last vector in front predicts a row's beginning; otherwise the first does.
+        shares: by block and row, summed over queries, means over heads: on all of the prompt's vectors, on
+            the first of them, and on the text's first token.
     """
 
     queries: list[Int[Tensor, "_"]]
@@ -206,18 +206,14 @@ class Looks:
     ) -> None:
         """Adds a block's, row by row: all weights at once would take more memory than the pass.
 
-        Args:
-            front: number of keys in front of each row's own.
-            start: number of queries in front of each row's own.
-        """
+        `front` keys and `start` queries are in front of each row's own."""
         found = []
         for row, positions in enumerate(self.queries):
             at = torch.where(positions < 0, start - 1 if self.kept else 0, start + positions)
             weights = compute.weights(query[row : row + 1, :, at], key[row : row + 1], mask[at])
             own = weights[0].mean(0).sum(0)
-            prompt = own[self.lead : front]
-            first = prompt[0] if len(prompt) else own.new_zeros(())
-            found.append(torch.stack([prompt.sum(), first, own[0 if self.lead else front]]))
+            prompt, text = own[self.lead : front], own[0 if self.lead else front]
+            found.append(torch.stack([prompt.sum(), prompt[:1].sum(), text]))
         self.shares[block] = torch.stack(found)
 
 
@@ -295,10 +291,8 @@ def attend(
     mask = None if not seen_front and sliding_window is None else current.mask(seen_front, sliding_window)
     queries = _padded(query, text, rows)
     if current.looks is not None:
-        asking, sees = queries, current.mask(seen_front, sliding_window)
-        if front:
-            asking = torch.cat([current.seen(q), queries], 2)
-            sees = _visible(*_grid(keys.shape[2], query.device), sliding_window)
+        asking = torch.cat([current.seen(q), queries], 2) if front else queries
+        sees = _visible(*_grid(keys.shape[2], query.device), sliding_window)[-asking.shape[2] :]
         current.looks.add(block, compute, asking, keys, sees, seen_front, front)
     out = compute(queries, keys, values, mask)
     outputs.append(out.transpose(1, 2).flatten(0, 1).index_select(0, rows.unpad))

@@ -192,6 +192,6 @@ def _check_refusals(host: FrozenLM, prompt: Prompt, batch: Batch) -> None:
         assert "placement: after_bos" in said
         assert_refused(host.generate, prompt, wrong, max_new=1, stop=frozenset())
         assert_refused(host.observe, prompt, wrong, ["resid.1"], Recorder())
-    assert "choose one placement" in assert_refused(host.loss, prompt | {Place(0): vectors}, batch)
+    assert "choose one placement" in assert_refused(host.loss, {**prompt, Place(0): vectors}, batch)
     key = Place(0, "key", placement="after_bos")
     assert "its first token included" in assert_refused(host.width, key)
