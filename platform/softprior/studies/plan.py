@@ -87,9 +87,10 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     here = partial(tokenizer_here, study.model)
     for task in (*parts.tasks, *parts.also):
         located(f"{where}: tasks", partial(task.check_tokenizer, here))
-        for method in parts.methods if model.shape is not None else ():
-            asked = partial(check_opening, method, model.shape, task, study.model.id, here)
-            located(f"{where}: methods", asked)
+        if model.shape is not None:
+            for method in parts.methods:
+                asked = partial(check_opening, method, model.shape, task, study.model.id, here)
+                located(f"{where}: methods", asked)
     notes += [*model.notes, *_data_notes(parts, model.fingerprint)]
     starts = [
         Start(prior, several, located(f"{where}: priors[{i}]", partial(files_fingerprint, prior, several)))
