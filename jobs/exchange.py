@@ -211,6 +211,8 @@ def _embed(options: argparse.Namespace) -> int:
     made = embed_texts(options.posterior, texts, options.model, scaled=options.scaled)
     paths = save_embedded(options.folder, made)
     print(f"wrote {counted(len(paths), 'file')} to {options.folder}: prompt_embeds, [P + T, H] in float32")
+    if made[0].placement == "after_bos":
+        print("the vectors are behind the first token of each text, as they were trained")
     print(f"serve the model in {made[0].dtype}, as the prompt was trained")
     return 0
 

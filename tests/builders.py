@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoTokenizer
 
+from softprior.assets.models import resolve_model
 from softprior.inputs.base import Spec
 from softprior.inputs.specs import EvaluationSpec, ModelSpec, Rate, TrainingSpec, TrialSpec
 from softprior.inputs.study_files import load_grid
@@ -50,6 +53,19 @@ SIX_STEPS: dict[str, Any] = {"steps": 6, "batch": 8, "checkpoint": 1, "curve": 2
 def tiny() -> Loaded:
     """The shipped model, loaded once a process."""
     return load_local(ModelSpec(id="tiny", device="cpu"))
+
+
+def with_bos(folder: Path) -> Path:
+    """The shipped model with a tokenizer that begins every text with its special token; a folder to load."""
+    shutil.copytree(resolve_model(ModelSpec(id="tiny")).folder, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    first = tokenizer.eos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{first} $A", special_tokens=[(first, tokenizer.eos_token_id)]
+    )
+    tokenizer.bos_token = first
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def trial(

@@ -89,7 +89,7 @@ def _cell(study: Study, cell: Cell, gaussian: Gaussian, data: Float[np.ndarray, 
     groups = []
     for side in cell.sides.values():
         read = [posterior_of(study, run) for run in side.runs.values()]
-        place = next((p for p in read[0].initial if p == Place(0, stack=p.stack)), None)
+        place = next((p for p in read[0].initial if p.in_front == Place(0, stack=p.stack)), None)
         if place is None:
             return None
         initial, final = (

@@ -121,7 +121,8 @@ def _noise(study: Study, cell: Cell, cluster: Cluster) -> float | None:
 
 def _vectors(study: Study, run: Run) -> Float[np.ndarray, "P H"] | None:
     posterior = study.posteriors.get(run.id)
-    vectors = None if posterior is None else posterior.final.get(AT)
+    final = {} if posterior is None else posterior.final
+    vectors = next((own for place, own in final.items() if place.in_front == AT), None)
     return None if vectors is None else vectors.double().numpy()
 
 

@@ -17,6 +17,7 @@ from softprior.errors import UserError, nearest
 Stack = Literal["encoder", "decoder"]
 Kind = Literal["residual", "key", "value"]
 After = Literal["keep", "cut"]
+Placement = Literal["front", "after_bos"]
 
 
 @dataclass(frozen=True, order=True)
@@ -30,12 +31,15 @@ class Place:
             block's attended keys and values.
         after: `keep` leaves residual vectors in the sequence for all later blocks; `cut` removes
             them from the block's output again.
+        placement: `front` of the whole text, or behind its first token, which then has to be the
+            beginning-of-sequence token (`after_bos`).
     """
 
     block: int
     kind: Kind = "residual"
     after: After = "keep"
     stack: Stack = "decoder"
+    placement: Placement = "front"
 
     def __post_init__(self) -> None:
         """Checks what type hints cannot: a misspelt `after` would otherwise be taken for `keep`.
@@ -54,6 +58,7 @@ class Place:
             ("kind", get_args(Kind)),
             ("after", get_args(After)),
             ("stack", get_args(Stack)),
+            ("placement", get_args(Placement)),
         ):
             value = getattr(self, name)
             if value not in choices:
@@ -64,7 +69,13 @@ class Place:
     @property
     def name(self) -> str:
         """A stable name for files and metrics, for example `decoder.0.residual.keep`."""
-        return f"{self.stack}.{self.block}.{self.kind}.{self.after}"
+        behind = "" if self.placement == "front" else f".{self.placement}"
+        return f"{self.stack}.{self.block}.{self.kind}.{self.after}{behind}"
+
+    @property
+    def in_front(self) -> Place:
+        """The same place in front of the whole text, which differs in nothing but that."""
+        return replace(self, placement="front")
 
     @classmethod
     def parse(cls, name: str) -> Place:
@@ -73,14 +84,16 @@ class Place:
         Raises:
             ValueError: when `name` is not the name of a place.
         """
-        parts = name.split(".")
+        parts = name.removesuffix(".after_bos").split(".")
         known = (get_args(Stack), get_args(Kind), get_args(After))
         if (
             len(parts) == 4
             and all(part in choices for part, choices in zip((parts[0], *parts[2:]), known, strict=True))
             and re.fullmatch(r"0|[1-9][0-9]*", parts[1])
         ):
-            return cls(block=int(parts[1]), kind=parts[2], after=parts[3], stack=parts[0])  # type: ignore[arg-type]
+            placement: Placement = "after_bos" if name.endswith(".after_bos") else "front"
+            stack, block, kind, after = parts
+            return cls(int(block), kind, after, stack, placement)  # type: ignore[arg-type]
         raise ValueError(f"'{name}' is not the name of a place, such as decoder.0.residual.keep")
 
 

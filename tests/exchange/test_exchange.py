@@ -298,6 +298,10 @@ NOT_PEFTS = {
         lambda _: {Place(0): torch.ones(2, 128), Place(3, after="cut"): torch.ones(2, 128)},
         "decoder.3.residual.cut",
     ),
+    "behind a token": (
+        lambda _: {Place(0, placement="after_bos"): torch.ones(2, 128)},
+        "behind the beginning-of-sequence token",
+    ),
     "encoder": (lambda _: {Place(0, stack="encoder"): torch.ones(2, 128)}, "encoder.0.residual.keep"),
     "kept later": (lambda _: {Place(1): torch.ones(2, 128)}, "decoder.1.residual.keep"),
     "soft and prefix": (lambda prompt: {**prompt, Place(0): torch.ones(VECTORS, 128)}, "decoder.0.residual"),

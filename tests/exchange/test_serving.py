@@ -20,9 +20,11 @@ from softprior.assets.tokens import asked
 from softprior.errors import UserError
 from softprior.exchange.embeddings import embed_texts, load_embedded
 from softprior.exchange.serving import KEY, VLLM, SGLang
+from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
 from softprior.prompt import Place, Row, collate
-from tests.exchange.test_exchange import case
+from tests.builders import with_bos
+from tests.exchange.test_exchange import Case, case
 
 TEXTS = ["What is 12 + 30?", "Red, green and"]
 NEW = 6
@@ -54,6 +56,31 @@ def test_a_table_gives_transformers_our_logits(posterior: Path, network: Any) ->
         torch.testing.assert_close(theirs, ours, rtol=1e-5, atol=1e-5 * float(ours.abs().max()))
         bare = tiny.host.logits({}, collate([Row("", list(one.tokens), marks, marks)]))
         assert not torch.allclose(ours, bare, rtol=0.01)
+
+
+def test_a_table_of_a_prompt_behind_the_first_token(tmp_path: Path, capsys: Any) -> None:
+    folder = with_bos(tmp_path / "model")
+    host, tokenizer, _ = load_local(ModelSpec(id=str(folder), device="cpu"))
+    network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tiny = Case(str(folder), folder, host)
+    ((_, vectors),) = tiny.prompt("soft").items()
+    prompt = {Place(0, placement="after_bos"): vectors}
+    file = tiny.posterior(tmp_path / "behind.safetensors", prompt)
+    (one,) = embed_texts(file, TEXTS[:1])
+    assert one.tokens[0] == tokenizer.bos_token_id
+    assert torch.equal(one.vectors[1:6], vectors)
+    assert torch.equal(one.vectors[:1], host.embed(torch.tensor(one.tokens[:1])))
+    with torch.no_grad():
+        theirs = network(inputs_embeds=one.vectors[None]).logits[0, 5:-1]
+    marks = [False, *[True] * (len(one.tokens) - 1)]
+    ours = host.logits(prompt, collate([Row("", list(one.tokens), marks, marks)]))
+    torch.testing.assert_close(theirs, ours, rtol=1e-5, atol=1e-5 * float(ours.abs().max()))
+    (tmp_path / "texts.txt").write_text(TEXTS[0], encoding="utf-8")
+    assert command.main(["embed", str(file), str(tmp_path / "texts.txt"), str(tmp_path / "out")]) == 0
+    assert "behind the first token of each text" in capsys.readouterr().out
+    assert load_embedded(tmp_path / "out" / "00000.safetensors").placement == "after_bos"
+    with pytest.raises(UserError, match="placement: after_bos needs texts"):
+        embed_texts(case("tiny", Path()).posterior(tmp_path / "other.safetensors", prompt), TEXTS)
 
 
 class Answers(BaseHTTPRequestHandler):

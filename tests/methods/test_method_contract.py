@@ -1,5 +1,7 @@
 """What every method of the table promises, and what single ones promise besides."""
 
+from dataclasses import replace
+
 import pytest
 
 from softprior.errors import UserError
@@ -91,6 +93,27 @@ def test_deep_has_no_second_place_at_block_0():
 def test_prefix_has_keys_and_values_at_every_block_or_at_some():
     assert METHODS["prefix"]().places(2) == tuple(Place(b, k) for b in (0, 1) for k in ("key", "value"))
     assert METHODS["prefix"](blocks=(5,)).places(6) == (Place(5, "key"), Place(5, "value"))
+
+
+@pytest.mark.parametrize("name", ["soft", "deep"])
+def test_placement_is_said_by_every_place_and_left_out_by_default(name):
+    front, behind = METHODS[name](), METHODS[name](placement="after_bos")
+    check_method(behind)
+    assert behind.places(8) == tuple(replace(place, placement="after_bos") for place in front.places(8))
+    assert [place.in_front for place in behind.places(8)] == list(front.places(8))
+    assert front == METHODS[name](placement="front")
+    assert "placement" not in front.canonical()
+    assert behind.places(8)[0].name.endswith(".after_bos")
+    assert METHODS.entry(behind).shown.params == {"placement": "after_bos"}
+
+
+def test_an_encoder_and_a_prefix_have_no_placement():
+    with pytest.raises(UserError, match=r"after_bos is for decoder-only models, .*; use placement: front"):
+        METHODS["soft"](placement="after_bos").places(4, "encoder")
+    with pytest.raises(UserError, match="unknown key 'placement'"):
+        validate(METHODS["prefix"], {"placement": "after_bos"}, "study.yaml")
+    with pytest.raises(UserError, match="placement = 'behind'"):
+        validate(METHODS["soft"], {"placement": "behind"}, "study.yaml")
 
 
 @pytest.mark.parametrize("name", ["deep", "prefix"])

@@ -24,11 +24,11 @@ from softprior.inputs.specs import ModelSpec
 from softprior.methods import METHODS, Method
 from softprior.models.load import load_local
 from softprior.models.protocol import FrozenLM
-from softprior.prompt import Prompt, Row, collate
+from softprior.prompt import Batch, Prompt, Row, collate
 from softprior.results.posteriors import Posterior, save_posterior
 from softprior.testing.families import random_model, save_model
 from softprior.testing.hosts.closeness import CLOSE, assert_close
-from softprior.testing.hosts.examples import MAX_NEW, example_batch, firsts, texts
+from softprior.testing.hosts.examples import MAX_NEW, example_batch, firsts, picked, texts
 from softprior.testing.hosts.losses import literal_nll
 from softprior.testing.hosts.oracle import at_sites, hidden_states, positions, predictions
 from softprior.testing.hosts.recorder import Recorder
@@ -58,7 +58,11 @@ TRAINED: dict[str, Method] = {
     "deep": METHODS["deep"](tokens=3, last=2),
     "prefix": METHODS["prefix"](tokens=3),
 }
-PARTS = (*TRAINED, "generation", "observe", "export soft", "export prefix")
+BEHIND: dict[str, Method] = {
+    "soft": METHODS["soft"](tokens=3, placement="after_bos"),
+    "deep": METHODS["deep"](tokens=3, last=2, placement="after_bos"),
+}
+PARTS = (*TRAINED, "after_bos", "generation", "observe", "export soft", "export prefix")
 """The columns of the table."""
 
 Found = dict[str, str | None]
@@ -90,6 +94,7 @@ def found(family: str) -> Found:
         prompts = {name: _prompt(host, TRAINED[name]) for name, why in refused.items() if why is None}
         for name, prompt in prompts.items():
             refused[name] = refusal(_check_training, host, oracle, prompt)
+        refused["after_bos"] = refusal(_check_behind, host, oracle)
         refused["generation"] = refusal(_check_generation, host, oracle, prompts)
         refused["observe"] = refusal(_check_observed, host, oracle)
         for name in ("soft", "prefix"):
@@ -122,9 +127,17 @@ def _prompt(host: FrozenLM, method: Method) -> Prompt:
     return {place: size * torch.randn(3, host.width(place), generator=generator) for place in places}
 
 
-def _check_training(host: FrozenLM, oracle: nn.Module, prompt: Prompt) -> None:
+def _check_behind(host: FrozenLM, oracle: nn.Module) -> None:
+    """`_check_training` for prompts behind the first token, which is the same in all rows."""
+    batch = picked(example_batch(host.info()), [0, 1, 2, 4])
+    batch.tokens[:, 0] = 1
+    for method in BEHIND.values():
+        _check_training(host, oracle, _prompt(host, method), batch)
+
+
+def _check_training(host: FrozenLM, oracle: nn.Module, prompt: Prompt, batch: Batch | None = None) -> None:
     """Losses and gradients are those of the literal form."""
-    batch = example_batch(host.info())
+    batch = batch or example_batch(host.info())
     losses = host.loss(prompt, batch, grad=True)
     leaves = {place: vectors.clone().requires_grad_() for place, vectors in prompt.items()}
     expected = literal_nll(oracle.requires_grad_(False), leaves, batch)

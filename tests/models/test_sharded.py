@@ -173,7 +173,7 @@ def test_each_rank_does_its_part(local):
     assert [share.rows.tolist() for share in (first, second)] == [[1, 2, 3], [0, 4]]
     assert first.batch.weights.tolist() == batch.weights[[1, 2, 3]].tolist()
     _, idle = shared(picked(batch, [2]), 2)
-    assert (len(idle.rows), len(idle.batch), idle.batch.positions) == (0, 1, 1)
+    assert (len(idle.rows), len(idle.batch), idle.batch.positions) == (0, 1, 2)
     assert idle.batch.weights.tolist() == [0]
     assert [len(share.rows) for share in shared(picked(batch, [2]), 2, first=1)] == [0, 1]
 

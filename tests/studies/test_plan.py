@@ -2,12 +2,14 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from softprior.assets.models import known_model
 from softprior.errors import UserError
@@ -67,6 +69,29 @@ def plan(model: Path):
         return plan_study(validate(StudySpec, {**study, **changes}, "study.yaml"), "study.yaml")
 
     return plan
+
+
+def test_vectors_behind_a_token_need_a_tokenizer_that_adds_it(plan, model, tmp_path):
+    behind = {"methods": [{"soft": {"placement": "after_bos"}}, "soft"]}
+    with pytest.raises(
+        UserError, match=r"study.yaml: methods: placement: after_bos .* has no such token; use"
+    ):
+        plan(**behind)
+    folder = shutil.copytree(model, tmp_path / "bos")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="w1 $A", special_tokens=[("w1", 1)]
+    )
+    tokenizer.add_special_tokens({"bos_token": "w1"})
+    tokenizer.save_pretrained(folder)
+    found = plan(model=str(folder), **behind)
+    params = {trial.method.params.get("placement") for trial in found.trials if trial.method.name == "soft"}
+    assert params == {None, "after_bos"}
+    assert len(found.trials) == 2 + 2 * 2 * 2 * 3 * 4
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A", special_tokens=[])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(UserError, match=r"texts of task arithmetic without its w1"):
+        plan(model=str(folder), **behind)
 
 
 def test_the_grid_is_the_product_of_its_axes_and_one_baseline_a_task(plan):

@@ -138,17 +138,26 @@ def followed_prompts(given: Sequence[PromptSpec]) -> dict[str, Prompt]:
     return {prompt.name: load_posterior(here(prompt.file)).final for prompt in by_name}
 
 
-def follow(host: FrozenLM, prompts: Mapping[str, Prompt], sites: Sequence[str], exact: bool) -> TaskState:
+def follow(
+    host: FrozenLM,
+    prompts: Mapping[str, Prompt],
+    sites: Sequence[str],
+    exact: bool,
+    first: int | None = None,
+) -> TaskState:
     """The states at the prompts' positions at the sites, as a task of one token class.
 
     Every vector is kept, each with these facts: `document` is the `key_of` of its prompt's name, `group` the
     number of the prompt, `cut` 1 for a vector that enters at this site and is cut after its block (0 for one
     that travels from block 0), and `position` its position among the prompt's vectors of its kind.
+
+    Args:
+        first: the token that begins texts, see `FrozenLM.prompt_states`.
     """
     size = sum(len(vectors) for prompt in prompts.values() for vectors in prompt.values())
     state = TaskState(PROMPTS, size, exact, tuple(prompts))
     for number, (name, prompt) in enumerate(prompts.items()):
-        for site, vectors in host.prompt_states(prompt, residual(sites)).items():
+        for site, vectors in host.prompt_states(prompt, residual(sites), first).items():
             _add(state, site, vectors, _cut_first(prompt, site, len(vectors)), number, name)
     state.end_shard(
         f"{PROMPTS}-00000",

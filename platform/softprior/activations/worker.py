@@ -24,6 +24,7 @@ from softprior.assets import fingerprints
 from softprior.assets.named import here
 from softprior.assets.tokens import require_rows, vocabulary_ids
 from softprior.errors import UserError, nearest
+from softprior.models.anchor import require_begins
 from softprior.models.protocol import SiteStatistic
 from softprior.prompt import Prompt
 from softprior.results.files import write_json
@@ -57,7 +58,7 @@ class Worker:
         self._spec = ActivationsSpec.model_validate_json(spec)
         limit_threads(self._spec.resources.cpus)
         loaded = load_local(self._spec.model)
-        self._host = loaded.host
+        self._host, self._begins = loaded.host, loaded.tokenizer.bos_token_id
         self._vocabulary = vocabulary_ids(loaded.tokenizer, loaded.host.info().vocabulary)
         self._sources = sources(self._spec, loaded)
         self._folder = RunFolder(location(folder))
@@ -120,7 +121,8 @@ class Worker:
         if shard.source == VOCABULARY:
             return self._read_vocabulary(shard)
         if shard.source == PROMPTS:
-            state = follow(self._host, followed_prompts(spec.prompts), self._sites, spec.exact)
+            prompts = followed_prompts(spec.prompts)
+            state = follow(self._host, prompts, self._sites, spec.exact, self._begins)
             return state, state.shards[shard.name]
         source = self._sources[shard.source]
         reading = source.read(shard)
@@ -178,7 +180,9 @@ class Worker:
     def _observe(self, shard: Shard, texts: list[Text], statistic: SiteStatistic) -> None:
         ids = (token for text in texts for token in text.tokens)
         require_rows(ids, self._host.info().vocabulary, f"the texts of {shard.source}")
-        self._host.observe(self._prompt, batch_of(texts), self._observed, statistic)
+        batch = batch_of(texts)
+        require_begins(self._prompt, batch, self._begins)
+        self._host.observe(self._prompt, batch, self._observed, statistic)
         self._done += sum(len(text.tokens) for text in texts)
         if time.monotonic() - self._beat > self._folder.pause:
             self._beat = time.monotonic()
@@ -212,8 +216,10 @@ class Worker:
                     break
             medians = Medians()
             sites = list(dict.fromkeys(self._bases[site] for site in self._sites))
-            for batch in batches(texts, self._spec.batch_tokens):
-                self._host.observe(self._prompt, batch_of(batch), sites, medians)
+            for some in batches(texts, self._spec.batch_tokens):
+                batch = batch_of(some)
+                require_begins(self._prompt, batch, self._begins)
+                self._host.observe(self._prompt, batch, sites, medians)
             with _of_the_folder():
                 write_json(path, medians.values())
         with _of_the_folder():

@@ -18,9 +18,10 @@ from softprior.errors import UserError
 from softprior.exchange.adapters import check_target
 from softprior.exchange.convert import base_model
 from softprior.inputs.paths import home_path
+from softprior.models.anchor import require_begins
 from softprior.models.load import load_local
 from softprior.models.local import LocalLM
-from softprior.prompt import Place
+from softprior.prompt import Place, Placement, Row, collate
 from softprior.results.files import write_atomically
 from softprior.results.posteriors import load_posterior
 from softprior.results.storage import Location
@@ -32,11 +33,13 @@ class Embedded(NamedTuple):
     """A text with a prompt in front.
 
     Attributes:
-        vectors: what transformers takes as `inputs_embeds`, float32: the prompt's P, then the text's T.
+        vectors: what transformers takes as `inputs_embeds`, float32: the prompt's P, then the text's T; or
+            the first of the text's in front of the prompt's.
         text: the text.
         tokens: its token ids, those that open it included.
         prompt: P.
         fingerprint, dtype: of the model.
+        placement: `front`, or `after_bos` where the prompt is behind the first token.
     """
 
     vectors: Float[Tensor, "N H"]
@@ -45,31 +48,32 @@ class Embedded(NamedTuple):
     prompt: int
     fingerprint: str
     dtype: str
+    placement: Placement = "front"
 
 
 def embed_texts(
     posterior: Location, texts: Sequence[str], model: str | None = None, *, scaled: bool = False
 ) -> list[Embedded]:
-    """The final vectors of a soft prompt in front of each text's embeddings.
+    """The final vectors of a soft prompt in front of each text's embeddings, or behind the first of them.
 
     Args:
         model: id or path of the model; by default the one that the posterior file names.
         scaled: accepts a model that multiplies its embeddings, where servers differ.
 
     Raises:
-        UserError: the prompt is not a soft one of a decoder, a text is too long or empty, or the model
-            multiplies its embeddings.
+        UserError: the prompt is not a soft one of a decoder, a text is too long or empty, the model
+            multiplies its embeddings, or texts do not begin with the token that the prompt is behind.
     """
     found = load_posterior(posterior)
     spec, resolved = base_model(found.header, posterior, model)
     host, tokenizer, _ = load_local(spec)
-    if not isinstance(host, LocalLM) or set(found.final) != {Place(0)}:
+    if not isinstance(host, LocalLM) or {place.in_front for place in found.final} != {Place(0)}:
         named = ", ".join(sorted(place.name for place in found.final))
         raise UserError(
             f"{posterior} has vectors at {named}, but a server takes only embeddings of the input; give a "
             "prompt of the method soft of a decoder-only model"
         )
-    info, vectors = host.info(), found.final[Place(0)]
+    info, ((place, vectors),) = host.info(), found.final.items()
     if (host.scales_embeddings or info.embedding_factor != 1.0) and not scaled:
         raise UserError(
             f"the model family '{info.family}' multiplies its embeddings, and servers differ in whether they "
@@ -90,8 +94,15 @@ def embed_texts(
                 f"a text has {len(tokens)} tokens, which with {len(vectors)} vectors leave no room for an "
                 f"answer in the model's {info.positions} positions; shorten it: {text[:40]!r}"
             )
-        whole = torch.cat([vectors, host.embed(torch.tensor(tokens)).cpu()])
-        made.append(Embedded(whole, text, tuple(tokens), len(vectors), resolved.fingerprint, info.dtype))
+        unlabelled = [False] * len(tokens)
+        require_begins(
+            found.final, collate([Row(text, tokens, unlabelled, unlabelled)]), tokenizer.bos_token_id
+        )
+        lead = int(place.placement == "after_bos")
+        embedded = host.embed(torch.tensor(tokens)).cpu()
+        whole = torch.cat([embedded[:lead], vectors, embedded[lead:]])
+        known = (len(vectors), resolved.fingerprint, info.dtype, place.placement)
+        made.append(Embedded(whole, text, tuple(tokens), *known))
     return made
 
 

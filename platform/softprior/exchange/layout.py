@@ -134,6 +134,12 @@ def _check_places(final: Vectors, sizes: Sizes, source: Location) -> None:
     for place in sorted(final):
         if place.stack == "encoder":
             raise UserError(f"{source} has vectors in an encoder ({place.name}); {_EXCHANGED} of a decoder")
+        if place.placement != "front":
+            raise UserError(
+                f"{source} has vectors behind the beginning-of-sequence token (placement: "
+                f"{place.placement}), and PEFT puts them in front of it, where they give other logits; train "
+                "with placement: front, or write embeddings with the command `embed`"
+            )
         if place.kind == "residual" and place.after == "cut":
             raise UserError(
                 f"{source} is a deep prompt, with vectors that are cut out of the sequence again "

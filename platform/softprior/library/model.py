@@ -18,6 +18,7 @@ from softprior.inputs.validation import validate
 from softprior.library import arguments
 from softprior.library.arguments import PromptLike
 from softprior.methods import METHODS
+from softprior.models.anchor import require_begins
 from softprior.models.load import Loaded, load_local
 from softprior.models.protocol import FrozenLM, ModelInfo, Where
 from softprior.priors import PRIORS, Prior, assignment
@@ -128,7 +129,7 @@ class Model:
             UserError: no label counts, or a row and the prompt take more positions than the model has.
         """
         vectors = self._prompt(prompt)
-        self._require_positions(vectors, batch)
+        self._require_fits(vectors, batch)
         labels = float((batch.weights * batch.labels.sum(1)).sum())
         if labels <= 0:
             raise UserError("the mean is over labels, and this batch has none with a weight above 0")
@@ -141,7 +142,7 @@ class Model:
     def logits(self, prompt: PromptLike | None, batch: Batch) -> Float[Tensor, "N V"]:
         """The logits from which the model predicts each of the batch's labels, row by row."""
         vectors = self._prompt(prompt)
-        self._require_positions(vectors, batch)
+        self._require_fits(vectors, batch)
         return self.host.logits(vectors, batch)
 
     def generate(self, prompt: PromptLike | None, texts: Sequence[str], max_new: int = 20) -> list[str]:
@@ -155,7 +156,7 @@ class Model:
         batch = collate(
             [self._unlabelled(str(i), asked(self.tokenizer, text)) for i, text in enumerate(_texts(texts))]
         )
-        self._require_positions(vectors, batch, max_new)
+        self._require_fits(vectors, batch, max_new)
         end = self.tokenizer.eos_token_id
         stop = frozenset(() if end is None else (end,))
         found = self.host.generate(vectors, batch, max_new=max_new, stop=stop)
@@ -215,7 +216,7 @@ class Model:
         """
         vectors = self._prompt(prompt)
         sites = arguments.words(sites, "sites")
-        self._require_positions(vectors, batch)
+        self._require_fits(vectors, batch)
         kept = self.host.observe(vectors, batch, list(sites), _Kept())
         return {site: kept.states(site) for site in sites}
 
@@ -232,7 +233,8 @@ class Model:
         """
         if sites is None:
             sites = [site for site in self.host.sites() if not site.startswith(("key.", "value."))]
-        return self.host.prompt_states(self._prompt(prompt), arguments.words(sites, "sites"))
+        first = self.tokenizer.bos_token_id
+        return self.host.prompt_states(self._prompt(prompt), arguments.words(sites, "sites"), first)
 
     def _start(
         self, prior: Component | Prior, tokens: int, seed: int, place: Place, places: tuple[Place, ...]
@@ -245,7 +247,8 @@ class Model:
     def _prompt(self, prompt: PromptLike | None) -> Prompt:
         return arguments.prompt(prompt, self.host, self.front)
 
-    def _require_positions(self, prompt: Prompt, batch: Batch, new: int = 0) -> None:
+    def _require_fits(self, prompt: Prompt, batch: Batch, new: int = 0) -> None:
+        require_begins(prompt, batch, self.tokenizer.bos_token_id)
         count = max((len(vectors) for vectors in prompt.values()), default=0)
         longest = int(batch.lengths.max())
         need = longest + count + new

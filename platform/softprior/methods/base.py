@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_serializer
 
 from softprior.errors import UserError
 from softprior.inputs.base import Spec
-from softprior.prompt import Kind, Place, Stack
+from softprior.prompt import Kind, Place, Placement, Stack
 
 
 class Method(Spec, ABC):
@@ -88,6 +90,36 @@ class TrainedMethod(Method):
 
     def network(self) -> Reparameterisation | None:
         return self.reparameterisation
+
+
+class PlacedMethod(TrainedMethod):
+    """A method whose vectors stand in the sequence of tokens.
+
+    Attributes:
+        placement: `front` puts them in front of the whole text; `after_bos` behind its
+            beginning-of-sequence token, which then sees no prompt. Needs a tokenizer that begins every text
+            with this token, and a decoder-only model.
+    """
+
+    placement: Placement = "front"
+
+    @model_serializer(mode="wrap")
+    def _to_json(self, handler: Callable[[object], dict[str, object]]) -> dict[str, object]:
+        """Leaves out the default, so that ids from before the parameter existed stay as they are."""
+        return {key: value for key, value in handler(self).items() if (key, value) != ("placement", "front")}
+
+    def placed(self, place: Place) -> Place:
+        """A place with the method's placement.
+
+        Raises:
+            UserError: it is an encoder's, and the placement is behind a token.
+        """
+        if place.stack == "encoder" and self.placement != "front":
+            raise UserError(
+                f"placement: {self.placement} is for decoder-only models, as an encoder's first token sees "
+                "the prompt wherever it stands; use placement: front"
+            )
+        return replace(place, placement=self.placement)
 
 
 ChosenBlocks = Annotated[

@@ -7,18 +7,20 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from softprior.errors import UserError
-from softprior.methods.base import ChosenBlocks, TrainedMethod, chosen_blocks
+from softprior.methods.base import ChosenBlocks, PlacedMethod, chosen_blocks
 from softprior.prompt import Place, Stack
 
 LAST = 3
 """The paper's number."""
 
 
-class Deep(TrainedMethod):
+class Deep(PlacedMethod):
     """P vectors at the embedding level and P more at each of the last blocks, or of any.
 
     At each of these blocks the vectors are prepended to the block's input and cut from its output, so
-    the other blocks see the text alone (arXiv 2412.18582, section 3).
+    the other blocks see the text alone (arXiv 2412.18582, section 3). With `placement: after_bos` they are
+    inserted behind the first token and cut from there, which at each block comes first, then the deeper
+    vectors, then those that travel.
 
     Attributes:
         last: how many of the last blocks have vectors of their own.
@@ -52,4 +54,5 @@ class Deep(TrainedMethod):
                 "set token_level to 'none' or leave block 0 out"
             )
         first = () if self.token_level == "none" else (Place(0, after=self.token_level),)
-        return (*first, *(Place(block, after="cut") for block in deeper))
+        places = (*first, *(Place(block, after="cut") for block in deeper))
+        return tuple(self.placed(place) for place in places)

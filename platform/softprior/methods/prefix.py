@@ -16,6 +16,9 @@ class Prefix(TrainedMethod):
     these positions when the prompt is made. The prior decides the start: `zeros`, `instruction` for
     the keys and values of a text, or any other.
 
+    There is no placement to choose. Keys and values are what a cache holds of tokens before the text, its
+    beginning-of-sequence token included, and all of the text sees them: so PEFT and servers take them.
+
     Attributes:
         blocks: these blocks in place of all.
     """

@@ -286,6 +286,7 @@ class EncoderDecoderLM:
         self,
         prompt: Prompt,  # noqa: ARG002
         sites: Sequence[str],  # noqa: ARG002
+        first: int | None = None,  # noqa: ARG002
     ) -> dict[str, Float[Tensor, "_ H"]]:
         raise UserError(
             "an encoder reads its prompt together with the text, so the prompt's states depend on the text; "

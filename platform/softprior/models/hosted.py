@@ -130,8 +130,10 @@ class HostedLM:
         found: StatisticT = self._ask("observe", prompt, batch, list(sites), statistic)
         return found
 
-    def prompt_states(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Float[Tensor, "_ H"]]:
-        found: dict[str, Tensor] = self._ask("prompt_states", prompt, list(sites))
+    def prompt_states(
+        self, prompt: Prompt, sites: Sequence[str], first: int | None = None
+    ) -> dict[str, Float[Tensor, "_ H"]]:
+        found: dict[str, Tensor] = self._ask("prompt_states", prompt, list(sites), first)
         return found
 
     def _known(self, name: str, *arguments: object) -> Any:

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from softprior.assets.architecture import DecoderConfig
 from softprior.liveness import alive
-from softprior.models.blocks import Blocks, position_kind, position_table
-from softprior.models.entry import embedding_factor
-from softprior.models.hooks import showing, turning
-from softprior.models.insertion import Insertion
+from softprior.models.anchor import (
+    Anchor,
+    Last,
+    WithFirst,
+    anchored,
+    beginning,
+    first_token,
+    known,
+    rest,
+    stands_behind,
+)
+from softprior.models.forward import PackedModel
 from softprior.models.keys import KeyGeometry
-from softprior.models.lengths import ALWAYS, Part, Regimes, apart, find_regimes, forget_lengths, steady_length
+from softprior.models.lengths import Part, apart, steady_length
 from softprior.models.packing import Cache, Looks, Pass, Rows, running
 from softprior.models.passes import Packed, chosen_rows, divided, in_passes, one_batch
-from softprior.models.places import Places, partner
 from softprior.models.protocol import (
     Attention,
     Comparison,
     Losses,
     ModelInfo,
     Request,
+    SiteStatistic,
     StatisticT,
     Where,
 )
@@ -35,44 +40,19 @@ from softprior.models.sites import Sites
 from softprior.prompt import Batch, Place, Prompt
 
 
-class LocalLM:
-    """A frozen causal model in this process; see `FrozenLM` for the contract.
-
-    The model's attention goes through `softprior.models.packing`: each prompt vector and each real
-    token is computed once, prompts are shared by all rows of a batch, logits are computed at labels.
-    Cut prompts join the packed sequence in front at the input of their block and leave it at its
-    output, which is what the paper's literal form does row by row.
-    """
+class LocalLM(PackedModel):
+    """A frozen causal model in this process; see `FrozenLM` for the contract."""
 
     def __init__(self, model: nn.Module, fingerprint: str) -> None:
         """Takes over a model that was loaded with `attn_implementation=packing.ATTENTION`.
 
         Raises:
-            UserError: the family does something outside of the attention interface, so that packed
-                rows would see each other or the result would differ from the model's own.
+            UserError: the family has no blocks under names that softprior knows.
         """
-        self._model = model.eval().requires_grad_(False)
+        super().__init__(model)
         self._fingerprint = fingerprint
-        self._family: str = model.config.model_type  # type: ignore[union-attr, assignment]
-        # Models that also see or hear keep the sizes of their decoder in a config of its own.
-        self._config: DecoderConfig = model.config.get_text_config()  # type: ignore[union-attr, operator]
-        self._blocks = Blocks.of(model)
-        self._table = position_table(model)
-        self._positions: Literal["rotary", "learned", "other"] = position_kind(model)
-        self._embedding: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
-        self._places = Places(len(self._blocks.layers), self._positions, self._family)
-        self._insertion = Insertion(self._blocks)
         self._geometry = KeyGeometry(self._model, self._blocks)
         self._sites = Sites(self._blocks, self._geometry, self._embedding)
-        self.windows: set[int] = set()
-
-    @property
-    def device(self) -> torch.device:
-        return next(self._model.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(self._model.parameters()).dtype
 
     def info(self) -> ModelInfo:
         return ModelInfo(
@@ -90,52 +70,6 @@ class LocalLM:
             steady=steady_length(self._config),
         )
 
-    @property
-    def _longest(self) -> int:
-        return int(getattr(self._config, "max_position_embeddings", 0) or 2**31 - 1)
-
-    @cached_property
-    def _factor(self) -> float:
-        """See `ModelInfo.embedding_factor`; measured, since families call it by many names."""
-        return embedding_factor(self._enter, self._config.hidden_size, self.dtype, self._family)
-
-    @torch.no_grad()
-    def _enter(self, vectors: Float[Tensor, "G P H"]) -> Float[Tensor, "G P H"] | None:
-        """What block 0 receives for vectors in front of the input embeddings; None if those are narrower."""
-        token = torch.zeros(1, dtype=torch.long, device=self.device)
-        if self._embedding(token).shape[-1] != vectors.shape[2]:
-            return None
-        count = vectors.shape[0] * vectors.shape[1]
-        shown: list[Tensor] = []
-        current = Pass(Rows.of(torch.ones_like(token)), prompts=len(vectors))
-        current.owner = token
-        with showing([(self._blocks.layers[0], lambda states: shown.append(states[0, :count].clone()))], []):
-            self._forward([{Place(0): part} for part in vectors], token, current, keep=token)
-        # The first pass of all measures `_regimes`, in passes of its own.
-        found: Tensor = shown[-1].unflatten(0, vectors.shape[:2])
-        return found
-
-    @cached_property
-    def _regimes(self) -> Regimes:
-        """Which lengths of a pass have the same rotation."""
-        return ALWAYS if self._positions != "rotary" else find_regimes(self._turned, self._longest)
-
-    @torch.no_grad()
-    def _turned(self, length: int) -> list[Tensor]:
-        """The frequencies of a pass of a given length, and the rotation of its position 1."""
-        tokens = torch.zeros(2, dtype=torch.long, device=self.device)
-        positions = torch.tensor([1, length - 1], device=self.device)
-        forget_lengths(self._model)
-        with running(Pass(Rows.of(positions.new_tensor([2])))), turning(self._blocks.layers) as shown:
-            self._model(
-                inputs_embeds=self._embedding(tokens)[None],
-                position_ids=positions[None],
-                use_cache=False,
-                logits_to_keep=1,
-            )
-        buffers = [value.clone() for name, value in self._model.named_buffers() if name.endswith("inv_freq")]
-        return buffers + [part[0, 0].clone() for part in shown]
-
     @torch.no_grad()
     def embed(self, ids: Int[Tensor, "T"]) -> Float[Tensor, "T H"]:
         found: Tensor = self._embedding(ids.to(self.device))
@@ -146,10 +80,6 @@ class LocalLM:
         norm = self._blocks.norm(place.block)
         found: Tensor = norm(self._scaled(place.block, vectors.to(self.device, self.dtype)))
         return found.float()
-
-    def _scaled(self, block: int, vectors: Tensor) -> Tensor:
-        """Vectors that join at a block, as it receives them: see `ModelInfo.embedding_factor`."""
-        return vectors if block or self._factor == 1.0 else vectors * self._factor
 
     @property
     def scales_embeddings(self) -> bool:
@@ -203,13 +133,14 @@ class LocalLM:
             counts: number of consecutive rows that see each prompt.
         """
         _require_predicted(batch)
+        prompts, batch, anchor = self._in_front(prompts, batch)
         owner = torch.repeat_interleave(torch.tensor(counts))
         parts = self._apart(prompts[0], batch.lengths)
         if len(parts) == 1:
-            return self._logits_of(prompts, owner, batch)
+            return self._logits_of(prompts, owner, batch, anchor)
         found = []
         for rows, _ in parts:
-            logits, labels, at = self._logits_of(prompts, owner[rows], chosen_rows(batch, rows))
+            logits, labels, at = self._logits_of(prompts, owner[rows], chosen_rows(batch, rows), anchor)
             found.append((logits, labels, rows.to(self.device)[at]))
         logits, labels, at = (torch.cat(column) for column in zip(*found, strict=True))
         order = at.argsort(stable=True)
@@ -226,8 +157,19 @@ class LocalLM:
         front = max((len(vectors) for place, vectors in prompt.items() if place.after != "cut"), default=0)
         return apart(self._regimes, lengths.cpu(), front, cut, ahead, self._family)
 
+    def _in_front(
+        self, prompts: Sequence[Prompt], batch: Batch
+    ) -> tuple[Sequence[Prompt], Batch, Anchor | None]:
+        """Prompts behind the first token as prompts in front of the rest, see `anchor`; others as is."""
+        for prompt in prompts:
+            self._places.check(prompt)
+        if not stands_behind(prompts[0]):
+            return prompts, batch, None
+        anchor = self._anchor(first_token(batch))
+        return [anchored(prompt, anchor.states) for prompt in prompts], rest(batch), anchor
+
     def _logits_of(
-        self, prompts: Sequence[Prompt], owner: Int[Tensor, "B"], batch: Batch
+        self, prompts: Sequence[Prompt], owner: Int[Tensor, "B"], batch: Batch, anchor: Anchor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The same in one pass; `owner` is the index of each row's prompt."""
         packed = Packed.of(batch, self.device)
@@ -237,74 +179,25 @@ class LocalLM:
         labels = batch.labels[:, : packed.rows.longest].to(self.device)
         marked = labels.flatten().index_select(0, packed.rows.unpad)
         where = marked.nonzero().squeeze(1)
-        logits = self._forward(prompts, packed.tokens, current, keep=where - 1)
-        return logits, packed.tokens[where], packed.row_of[where]
-
-    def _forward(self, prompts: Sequence[Prompt], tokens: Tensor, current: Pass, keep: Tensor) -> Tensor:
-        """One packed pass; logits at the kept indices of the text. `keep` counts from the first row.
-
-        Args:
-            prompts: of one shape, as many as the pass says.
-        """
-        assert current.rows is not None
-        for prompt in prompts:
-            self._places.check(prompt)
-        vectors = {
-            place: torch.stack([prompt[place].to(self.device, self.dtype) for prompt in prompts])
-            for place in prompts[0]
-        }
-        kept = vectors.get(Place(0))
-        cut = {place.block: value for place, value in vectors.items() if place.after == "cut"}
-        current.prefix = {
-            place.block: (vectors[place], vectors[partner(place)]) for place in vectors if place.kind == "key"
-        }
-        current.kept = 0 if kept is None else kept.shape[1]
-        current.cut = {block: value.shape[1] for block, value in cut.items()}
-
-        if 0 in cut:
-            cut[0] = self._scaled(0, cut[0])
-            if self._table is not None:
-                cut[0] = cut[0] + self._table(torch.arange(cut[0].shape[1], device=self.device))
-        texts = self._embedding(tokens)
-        embeddings = texts if kept is None else torch.cat([kept.flatten(0, 1), texts])
-        keep = keep.to(self.device) + current.prompts * current.kept
-        positions = self._position_ids(current, len(tokens))
-        if self._regimes.each:
-            forget_lengths(self._model)
-        with running(current), self._insertion.inserting(cut):
-            logits: Tensor = self._model(
-                inputs_embeds=embeddings[None],
-                position_ids=positions[None],
-                use_cache=False,
-                logits_to_keep=keep,
-            ).logits
-        self.windows |= current.windows
-        return logits[0]
-
-    def _position_ids(self, current: Pass, tokens: int) -> Int[Tensor, "N"]:
-        """Positions of [cut prompt | kept of each prompt | rows]; each row starts over after its prompt.
-
-        Prefix keys are at positions 0 to P - 1, with text after them. What is prepended at block 0 takes
-        part in the numbering (GPT-2 adds its learned positions there); cut prompts of later blocks come
-        before that, at negative positions if necessary: with rotary positions only differences matter.
-        The model reads a learned table only for [kept prompt | rows], and it has no position for vectors
-        that join later.
-        """
-        assert current.rows is not None
-        start = current.start
-        lead = 0 if self._positions == "learned" else max(current.cut.values(), default=0)
-        before = torch.arange(start - lead, start, device=self.device)
-        front = torch.arange(start, start + current.kept, device=self.device).repeat(current.prompts)
-        within = torch.arange(current.rows.longest, device=self.device).repeat(current.rows.count)
-        rows = within.index_select(0, current.rows.unpad) + start + current.kept
-        assert len(rows) == tokens
-        return torch.cat([before, front, rows])
+        row = packed.row_of[where]
+        before = where - 1
+        if anchor is not None:
+            # In front of a row's beginning is the last kept vector of its prompt; if all are cut, the first
+            # token, which sees no prompt.
+            kept = len(prompts[0].get(Place(0), ()))
+            begins = where == (packed.rows.lengths.cumsum(0) - packed.rows.lengths)[row]
+            last = (owner.to(self.device)[row] + 1 - len(prompts)) * kept - 1
+            before = torch.where(begins, last if kept else 0, before)
+        logits = self._forward(prompts, packed.tokens, current, keep=before)
+        if anchor is not None and not kept:
+            logits = torch.where(begins[:, None], anchor.logits, logits)
+        return logits, packed.tokens[where], row
 
     @torch.no_grad()
     def generate(
         self, prompt: Prompt | None, batch: Batch, *, max_new: int, stop: frozenset[int]
     ) -> list[list[int]]:
-        prompt = prompt or {}
+        (prompt,), batch, _ = self._in_front([prompt or {}], batch)
         out: list[list[int]] = [[] for _ in range(len(batch))]
         for rows, steady in self._apart(prompt, batch.lengths, ahead=max_new):
             whole = len(rows) == len(batch)
@@ -387,12 +280,14 @@ class LocalLM:
     @torch.no_grad()
     def attention(self, prompt: Prompt | None, batch: Batch) -> Attention:
         _require_predicted(batch)
-        prompt = prompt or {}
+        (prompt,), batch, anchor = self._in_front([prompt or {}], batch)
+        lead, kept = int(anchor is not None), Place(0) in prompt
         shares = torch.zeros(len(batch), len(self._blocks.layers), 3)
         for rows, _ in self._apart(prompt, batch.lengths):
             some = batch if len(rows) == len(batch) else chosen_rows(batch, rows)
             packed = Packed.of(some, self.device)
-            looks = Looks([row.nonzero().squeeze(1) - 1 for row in some.labels.to(self.device)])
+            queries = [row.nonzero().squeeze(1) - 1 for row in some.labels.to(self.device)]
+            looks = Looks(queries, lead, kept)
             nothing = torch.zeros(1, dtype=torch.long)
             self._forward([prompt], packed.tokens, Pass(packed.rows, looks=looks), keep=nothing)
             for block, found in looks.shares.items():
@@ -407,7 +302,18 @@ class LocalLM:
     def observe(
         self, prompt: Prompt | None, batch: Batch, sites: Sequence[str], statistic: StatisticT
     ) -> StatisticT:
-        for rows, _ in self._apart(prompt or {}, batch.lengths):
+        (inner,), texts, anchor = self._in_front([prompt or {}], batch)
+        if anchor is None:
+            self._observe(inner, texts, sites, statistic)
+        else:
+            alone = Last()
+            self._observe({}, beginning(batch), sites, alone)
+            self._observe(inner, texts, sites, WithFirst(statistic, first_token(batch), alone.states))
+        return statistic
+
+    def _observe(self, prompt: Prompt, batch: Batch, sites: Sequence[str], statistic: SiteStatistic) -> None:
+        """`observe` for a prompt in front of the texts."""
+        for rows, _ in self._apart(prompt, batch.lengths):
             packed = Packed.of(batch if len(rows) == len(batch) else chosen_rows(batch, rows), self.device)
             within = torch.arange(packed.rows.longest, device=self.device).repeat(packed.rows.count)
             at = Where(packed.row_of, within.index_select(0, packed.rows.unpad), packed.tokens)
@@ -417,19 +323,27 @@ class LocalLM:
             )
             with self._sites.feeding(statistic, sites, where):
                 nothing = torch.zeros(1, dtype=torch.long)
-                self._forward([prompt or {}], packed.tokens, Pass(packed.rows), keep=nothing)
-        return statistic
+                self._forward([prompt], packed.tokens, Pass(packed.rows), keep=nothing)
 
     @torch.no_grad()
-    def prompt_states(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Float[Tensor, "_ H"]]:
+    def prompt_states(
+        self, prompt: Prompt, sites: Sequence[str], first: int | None = None
+    ) -> dict[str, Float[Tensor, "_ H"]]:
         self._sites.require_residual(sites)
-        kept = prompt.get(Place(0))
+        self._places.check(prompt)
+        inner = prompt
+        if stands_behind(prompt):
+            inner = anchored(prompt, self._anchor(known(first)).states)
+        kept = next(
+            (v for place, v in prompt.items() if place.kind == "residual" and place.after == "keep"), None
+        )
         found: dict[str, Tensor] = {}
-        self._apart(prompt, torch.ones(1, dtype=torch.long))  # refuses lengths that blocks see differently
+        self._apart(inner, torch.ones(1, dtype=torch.long))  # refuses lengths that blocks see differently
         if kept is not None:
             token = torch.zeros(1, dtype=torch.long, device=self.device)
-            with self._sites.fronts(found, sites, len(kept)):
-                self._forward([prompt], token, Pass(Rows.of(torch.ones_like(token))), keep=token)
+            with self._sites.fronts(found, sites, len(inner[Place(0)])):
+                self._forward([inner], token, Pass(Rows.of(torch.ones_like(token))), keep=token)
+            found = {site: states[-len(kept) :] for site, states in found.items()}
             if "resid.0" in sites:  # not what enters block 0, as for texts
                 found["resid.0"] = kept.detach().to(self.device).float()
         for place, vectors in prompt.items():

@@ -182,30 +182,38 @@ class Looks:
     """Adds up which share of their attention the rows' queries give to the front and to the text's beginning.
 
     Attributes:
-        queries: positions in each row of the queries that count.
-        shares: by block and row, summed over queries, means over heads: on all vectors in front, on the first
-            of them, and on the row's first token.
+        queries: positions in each row of the queries that count; -1 is what predicts the row's beginning.
+        lead: how many of the vectors in front belong to the text: its first token, with the prompt behind.
+        kept: whether the last vector in front predicts a row's beginning; otherwise the first does.
+        shares: by block and row, summed over queries, means over heads: on all of the prompt's vectors, on
+            the first of them, and on the text's first token.
     """
 
     queries: list[Int[Tensor, "_"]]
+    lead: int = 0
+    kept: bool = False
     shares: dict[int, Float[Tensor, "B 3"]] = field(default_factory=dict)
 
     def add(
         self,
         block: int,
         compute: _Attention,
-        query: Float[Tensor, "B A T D"],
+        query: Float[Tensor, "B A N D"],
         key: Float[Tensor, "B K S D"],
-        mask: Bool[Tensor, "T S"],
+        mask: Bool[Tensor, "N S"],
         front: int,
+        start: int,
     ) -> None:
-        """Adds a block's, row by row: all weights at once would take more memory than the pass."""
+        """Adds a block's, row by row: all weights at once would take more memory than the pass.
+
+        `front` keys and `start` queries are in front of each row's own."""
         found = []
-        for row, at in enumerate(self.queries):
+        for row, positions in enumerate(self.queries):
+            at = torch.where(positions < 0, start - 1 if self.kept else 0, start + positions)
             weights = compute.weights(query[row : row + 1, :, at], key[row : row + 1], mask[at])
             own = weights[0].mean(0).sum(0)
-            first = own[0] if front else own.new_zeros(())
-            found.append(torch.stack([own[:front].sum(), first, own[front]]))
+            prompt, text = own[self.lead : front], own[0 if self.lead else front]
+            found.append(torch.stack([prompt.sum(), prompt[:1].sum(), text]))
         self.shares[block] = torch.stack(found)
 
 
@@ -283,7 +291,9 @@ def attend(
     mask = None if not seen_front and sliding_window is None else current.mask(seen_front, sliding_window)
     queries = _padded(query, text, rows)
     if current.looks is not None:
-        current.looks.add(block, compute, queries, keys, current.mask(seen_front, sliding_window), seen_front)
+        asking = torch.cat([current.seen(q), queries], 2) if front else queries
+        sees = _visible(*_grid(keys.shape[2], query.device), sliding_window)[-asking.shape[2] :]
+        current.looks.add(block, compute, asking, keys, sees, seen_front, front)
     out = compute(queries, keys, values, mask)
     outputs.append(out.transpose(1, 2).flatten(0, 1).index_select(0, rows.unpad))
     return torch.cat(outputs)[None], None

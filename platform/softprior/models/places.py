@@ -27,6 +27,11 @@ class Places:
         """Raises a `UserError` for a prompt that the model cannot take."""
         for place in prompt:
             self.check_place(place)
+        if len({place.placement for place in prompt}) > 1:
+            raise UserError(
+                "the vectors of a prompt are all in front of the text or all behind its first token, but "
+                "this one has both; choose one placement"
+            )
         prefix = [place for place in prompt if place.kind != "residual"]
         if not prefix:
             return
@@ -53,6 +58,11 @@ class Places:
             )
         if place.kind != "residual" and place.after == "cut":
             raise UserError(f"there is no place {place.name}: keys and values are never in the sequence")
+        if place.kind != "residual" and place.placement != "front":
+            raise UserError(
+                f"there is no place {place.name}: keys and values are in front of the whole text, its first "
+                "token included"
+            )
         if place.kind == "residual" and place.after == "keep" and place.block != 0:
             raise UserError(
                 f"the place {place.name} does not exist: only vectors at block 0 stay in the sequence"

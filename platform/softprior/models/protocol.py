@@ -135,6 +135,9 @@ class FrozenLM(Protocol):
     """A frozen language model that works with any prompt and owns none.
 
     Every method takes text as right-padded batches; padding never changes a result beyond rounding.
+    Prompts are in front of the text. At places with `placement: after_bos` they are behind its first token,
+    which must be the same in all rows, with another token behind it. That first token sees no prompt, and
+    what comes next is predicted from the last vector that is kept there, or from the first token itself.
     A host never normalises: weights per row let the caller decide what is averaged.
     """
 
@@ -203,7 +206,9 @@ class FrozenLM(Protocol):
     ) -> StatisticT:
         """Feeds the states of all real text tokens at the sites to a statistic and returns it."""
 
-    def prompt_states(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Float[Tensor, "_ H"]]:
+    def prompt_states(
+        self, prompt: Prompt, sites: Sequence[str], first: int | None = None
+    ) -> dict[str, Float[Tensor, "_ H"]]:
         """The states of the prompt's own vectors at residual sites, float32.
 
         No text changes them, unless the family's rotation depends on the length (`ModelInfo.steady`): then
@@ -212,9 +217,12 @@ class FrozenLM(Protocol):
         At `resid.l` these are the vectors cut at block l, followed by the states of the vectors kept from
         block 0 on. A site where the prompt has neither is left out; keys and values are not states.
 
+        Args:
+            first: the token that begins every text, for a prompt behind it.
+
         Raises:
-            UserError: there is no such residual site, the model reads a prompt together with the text, or its
-                rotation would differ between blocks with and without cut vectors.
+            UserError: there is no such residual site, the model reads a prompt together with the text, its
+                rotation would differ between blocks with and without cut vectors, or `first` is missing.
         """
 
 

@@ -20,6 +20,7 @@ from softprior.assets.architecture import architecture
 from softprior.assets.models import resolve_model
 from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec
+from softprior.models.anchor import first_token, stands_behind
 from softprior.models.crossing import sent
 from softprior.models.load import device_of
 from softprior.models.passes import in_passes
@@ -36,28 +37,35 @@ from softprior.models.rank_group import Call, Limits, Processes, Ranks, Transpor
 from softprior.models.rank_process import Job, Memory
 from softprior.prompt import Batch, Place, Prompt
 
+DUMMY = 2
+"""Tokens of a dummy row: prompts may be behind the first, and need a text behind them."""
+
 
 class Share(NamedTuple):
     """A rank's part of a batch.
 
     Attributes:
         rows: rows of the whole batch, in the order of `batch`.
-        batch: these rows; if there are none, one dummy token, so that the rank keeps step.
+        batch: these rows; if there are none, a dummy row, so that the rank keeps step.
     """
 
     rows: Int[Tensor, "R"]
     batch: Batch
 
 
-def shared(batch: Batch, ranks: int, first: int = 0) -> list[Share]:
+def shared(batch: Batch, ranks: int, *prompts: Prompt | None, first: int = 0) -> list[Share]:
     """Deals rows to ranks, longest first and back and forth, so that all ranks get about as many tokens.
 
     Args:
+        prompts: those that the rows will see.
         first: the rank that is dealt the longest row, counted cyclically.
 
     Raises:
         ValueError: no host accepts the batch, which only some of the ranks would notice.
+        UserError: no host accepts it with such a prompt.
     """
+    if any(map(stands_behind, prompts)):
+        first_token(batch)
     if bool(batch.labels[:, 0].any()):
         raise ValueError("the first token of a row cannot be a label: nothing of the text predicts it")
     order = batch.lengths.argsort(descending=True, stable=True).tolist()
@@ -72,10 +80,12 @@ def shared(batch: Batch, ranks: int, first: int = 0) -> list[Share]:
 
 def _share(batch: Batch, rows: list[int]) -> Share:
     if not rows:
-        nothing = torch.zeros(1, 1, dtype=torch.bool)
-        show = Batch(
-            ("",), batch.tokens[:1, :1], torch.ones_like(batch.lengths[:1]), nothing, nothing, torch.zeros(1)
+        tokens = batch.tokens[:1, :DUMMY]
+        length, nothing = (
+            batch.lengths.new_tensor([tokens.shape[1]]),
+            torch.zeros_like(tokens, dtype=torch.bool),
         )
+        show = Batch(("",), tokens, length, nothing, nothing, torch.zeros(1))
         return Share(torch.tensor(rows, dtype=torch.long), show)
     lengths = batch.lengths[rows]
     width = int(lengths.max())
@@ -147,7 +157,10 @@ class ShardedLM:
         """Losses of requests of one shape, in one pass of every rank, which has rows of each request."""
         count = self._ranks.count
         # Each request begins with another rank, or all requests of one row would go to the first.
-        shares = [shared(request.batch, count, first=index) for index, request in enumerate(requests)]
+        shares = [
+            shared(request.batch, count, request.prompt, first=index)
+            for index, request in enumerate(requests)
+        ]
         prompts = [sent(request.prompt) or {} for request in requests]
         calls = [
             [
@@ -165,7 +178,7 @@ class ShardedLM:
         self, prompt: Prompt | None, batch: Batch, *, max_new: int, stop: frozenset[int]
     ) -> list[list[int]]:
         travelling = sent(prompt) or {}
-        shares = shared(batch, self._ranks.count)
+        shares = shared(batch, self._ranks.count, prompt)
         parts = self._ranks.ask(
             [
                 Call("generate", (travelling, share.batch), {"max_new": max_new, "stop": stop})
@@ -183,7 +196,7 @@ class ShardedLM:
 
     def compare(self, a: Prompt | None, b: Prompt | None, batch: Batch) -> Comparison:
         first, second = sent(a) or {}, sent(b) or {}
-        shares = shared(batch, self._ranks.count)
+        shares = shared(batch, self._ranks.count, a, b)
         parts: list[Comparison] = self._ranks.ask(
             [Call("compare", (first, second, share.batch)) for share in shares]
         )
@@ -192,7 +205,7 @@ class ShardedLM:
 
     def attention(self, prompt: Prompt | None, batch: Batch) -> Attention:
         travelling = sent(prompt) or {}
-        shares = shared(batch, self._ranks.count)
+        shares = shared(batch, self._ranks.count, prompt)
         parts: list[Attention] = self._ranks.ask(
             [Call("attention", (travelling, share.batch)) for share in shares]
         )
@@ -205,7 +218,7 @@ class ShardedLM:
         """See `FrozenLM`. The statistic stays with the caller: it receives each site's states in the order of
         rows, as from a local host, once all ranks have sent theirs."""
         travelling = sent(prompt) or {}
-        shares = shared(batch, self._ranks.count)
+        shares = shared(batch, self._ranks.count, prompt)
         parts = self._ranks.ask([Call("record", (travelling, share.batch, list(sites))) for share in shares])
         filled = [(share, part) for share, part in zip(shares, parts, strict=True) if len(share.rows)]
         for updates in zip(*(part for _, part in filled), strict=True):
@@ -222,8 +235,10 @@ class ShardedLM:
             )
         return statistic
 
-    def prompt_states(self, prompt: Prompt, sites: Sequence[str]) -> dict[str, Float[Tensor, "_ H"]]:
-        found: dict[str, Tensor] = self._first("prompt_states", sent(prompt) or {}, list(sites))
+    def prompt_states(
+        self, prompt: Prompt, sites: Sequence[str], first: int | None = None
+    ) -> dict[str, Float[Tensor, "_ H"]]:
+        found: dict[str, Tensor] = self._first("prompt_states", sent(prompt) or {}, list(sites), first)
         return found
 
     def memory(self) -> list[Memory]:

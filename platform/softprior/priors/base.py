@@ -188,8 +188,11 @@ class Prior(Spec, ABC):
         return {}
 
     def draws(self, place: Place) -> str:
-        """Names the random numbers of a place; places with one name draw with the same."""
-        return place.name
+        """Names the random numbers of a place; places with one name draw with the same.
+
+        Placement is no part of it, so that trials that differ in it alone start from the same vectors.
+        """
+        return place.in_front.name
 
     def kinds(self) -> frozenset[Kind]:
         """The kinds of places it can start, in some block; a study leaves it out for methods with others."""

@@ -32,7 +32,7 @@ class Vocabulary(Prior):
 
     def draws(self, place: Place) -> str:
         paired = self.pairs and place.kind == "value"
-        return (replace(place, kind="key") if paired else place).name
+        return super().draws(replace(place, kind="key") if paired else place)
 
     def fit(self, source: PriorSource) -> Distribution:
         vocabulary = source.vocabulary()

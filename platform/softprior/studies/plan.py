@@ -29,6 +29,7 @@ from softprior.tasks.notes import data_notes
 from softprior.tasks.prepare import look
 from softprior.training.corrections import model_facts
 from softprior.training.identity import files_fingerprint
+from softprior.training.opening import check_opening
 from softprior.training.reordered import reordered_of
 from softprior.training.twins import twins_of
 
@@ -84,8 +85,13 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     model = located(f"{where}: model", partial(known_model, study.model))
     facts = located(f"{where}: model", partial(model_facts, study.model, model.fingerprint))
     check(parts, model.shape, where)
+    here = partial(tokenizer_here, study.model)
     for task in (*parts.tasks, *parts.also):
-        located(f"{where}: tasks", partial(task.check_tokenizer, partial(tokenizer_here, study.model)))
+        located(f"{where}: tasks", partial(task.check_tokenizer, here))
+        if model.shape is not None:
+            for method in parts.methods:
+                asked = partial(check_opening, method, model.shape, task, study.model.id, here)
+                located(f"{where}: methods", asked)
     notes += [*model.notes, *_data_notes(parts, model.fingerprint)]
     starts = [
         Start(prior, several, located(f"{where}: priors[{i}]", partial(files_fingerprint, prior, several)))

@@ -66,6 +66,11 @@ class Answered(Task):
         last = chat.start + len(example.input.rstrip())
         return Written(chat.text, chat.start, ((0, first), (last, len(chat.text))), special=False)
 
+    def first_token(self, tokenizer: Tokenizer) -> int | None:
+        if self.template == "plain":
+            return super().first_token(tokenizer)
+        return next(iter(chat_of(tokenizer, self.system).opening(tokenizer)), None)
+
     def lead(self, tokenizer: Tokenizer) -> int | None:
         if self.template == "plain":
             return None

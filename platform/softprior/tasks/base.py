@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 from datasets import Dataset, Features, List, Value
 from pydantic import Field
 
-from softprior.assets.tokens import Tokenizer, joined
+from softprior.assets.tokens import Tokenizer, around, joined
 from softprior.errors import UserError
 from softprior.inputs.base import Spec
 from softprior.prompt import Row
@@ -241,6 +241,10 @@ class Task(Spec, ABC):
     def written(self, example: Example, tokenizer: Tokenizer) -> Written:  # noqa: ARG002
         """The text of which the tokens of a row are before its first label."""
         return Written(example.input)
+
+    def first_token(self, tokenizer: Tokenizer) -> int | None:
+        """The token that begins every row, if there is one."""
+        return next(iter(around(tokenizer).opening), None)
 
     def lead(self, tokenizer: Tokenizer) -> int | None:  # noqa: ARG002
         """Number of tokens in front of each input; None where they are those that begin every text."""

@@ -92,6 +92,15 @@ class PreparedSplit:
         """Number of answer tokens of all examples together."""
         return sum(int(pc.sum(pc.list_flatten(masks)).as_py()) for masks in self._rows.data["labels"].chunks)
 
+    @cached_property
+    def first_tokens(self) -> frozenset[int]:
+        """What inputs begin with, those of controls included."""
+        found: set[int] = set()
+        for column in ("tokens", "control_tokens"):
+            for rows in self._rows.data[column].chunks:
+                found.update(pc.unique(pc.list_element(rows.drop_null(), 0)).to_pylist())
+        return frozenset(found)
+
     def __len__(self) -> int:
         return len(self.lengths)
 

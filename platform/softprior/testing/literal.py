@@ -2,7 +2,8 @@
 
 This is the oracle for every host. It does what the paper describes, step by step: embed the text,
 prepend the prompt, run the blocks; at a block with a cut prompt prepend its vectors to the input,
-run the block at the longer length, cut them from the output. Prefix keys and values go through
+run the block at the longer length, cut them from the output. A prompt with `placement: after_bos` is
+inserted behind the first token instead, and cut from there. Prefix keys and values go through
 transformers' own cache instead, as PEFT's prefix tuning hands them over.
 """
 
@@ -20,7 +21,9 @@ from softprior.prompt import Place, Prompt
 
 
 def literal_logits(model: nn.Module, prompt: Prompt | None, tokens: list[int]) -> Float[Tensor, "T V"]:
-    """Logits at every position of one text under a prompt.
+    """Logits behind every token of one text under a prompt.
+
+    Behind the first token a kept prompt may follow: its last vector then predicts what comes next.
 
     Args:
         model: a causal model loaded with `attn_implementation="eager"`.
@@ -34,20 +37,29 @@ def literal_logits(model: nn.Module, prompt: Prompt | None, tokens: list[int]) -
     blocks = Blocks.of(model)
     learned = position_kind(model) == "learned"
     states = model.get_input_embeddings()(torch.tensor(tokens))  # type: ignore[operator]
+    lead = int(any(place.placement == "after_bos" for place in prompt))
+    prompt = {place.in_front: vectors for place, vectors in prompt.items()}
+
+    def joined(vectors: Tensor, states: Tensor) -> Tensor:
+        return torch.cat([states[:lead], vectors.to(states), states[lead:]])
+
+    def without(count: int, states: Tensor) -> Tensor:
+        return torch.cat([states[:lead], states[lead + count :]])
+
     if Place(0) in prompt:
-        states = torch.cat([prompt[Place(0)].to(states), states])
+        states = joined(prompt[Place(0)], states)
     first_cut = prompt.get(Place(0, after="cut"))
     states = states * _multiplier(model)
     first_cut = None if first_cut is None else first_cut * _multiplier(model)
     if learned:
-        whole = states if first_cut is None else torch.cat([first_cut.to(states), states])
+        whole = states if first_cut is None else joined(first_cut, states)
         whole = whole + decoder.wpe(torch.arange(len(whole)))
-        states = whole if first_cut is None else whole[len(first_cut) :]
-        first_cut = None if first_cut is None else whole[: len(first_cut)]
+        states = whole if first_cut is None else without(len(first_cut), whole)
+        first_cut = None if first_cut is None else whole[lead : lead + len(first_cut)]
 
     for index, layer in enumerate(blocks.layers):
         cut = first_cut if index == 0 else prompt.get(Place(index, after="cut"))
-        x = states if cut is None else torch.cat([cut.to(states), states])
+        x = states if cut is None else joined(cut, states)
         arguments: dict[str, Any] = {"attention_mask": _mask(x, _window(layer))}
         if not learned:
             positions = torch.arange(len(x))[None]
@@ -57,7 +69,7 @@ def literal_logits(model: nn.Module, prompt: Prompt | None, tokens: list[int]) -
             arguments["position_embeddings"] = rotary(x[None], positions, *extra)
         out = layer(x[None], **arguments)
         out = (out[0] if isinstance(out, tuple) else out)[0]
-        states = out if cut is None else out[len(cut) :]
+        states = out if cut is None else without(len(cut), out)
 
     return _logits(model, blocks.final_norm(states[-len(tokens) :]))
 

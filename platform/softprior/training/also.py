@@ -11,8 +11,9 @@ from softprior.assets.tokens import Tokenizer
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry
 from softprior.inputs.specs import TrialSpec
+from softprior.methods import METHODS
 from softprior.models.protocol import FrozenLM
-from softprior.prompt import Prompt
+from softprior.prompt import Prompt, Shape
 from softprior.results.examples import ExampleRow
 from softprior.results.provenance import SOURCES
 from softprior.results.records import Record, TaskScore
@@ -21,6 +22,7 @@ from softprior.tasks.prepare import prepare
 from softprior.training.evaluation import Evaluator
 from softprior.training.events import Phase, Report
 from softprior.training.failure import TrialFailedError
+from softprior.training.opening import require_opening
 from softprior.training.room import require_room
 
 
@@ -57,6 +59,8 @@ class Others:
             prepared = prepare(task, self.tokenizer, self.tokenizer_fingerprint)
             info, test = self.host.info(), prepared.test
             require_room(info, self.spec.model, entry.name, task, prepared, [test], self.front)
+            method, shape = METHODS.component(self.spec.method), Shape(info.blocks, info.stack)
+            require_opening(method, shape, entry.name, [test], self.spec.model, self.tokenizer)
             evaluator = Evaluator(self.host, self.tokenizer, task, self.spec.evaluation, self.prefix)
             measured = evaluator.full(prompt, test, step)
         except (UserError, TrialFailedError) as error:

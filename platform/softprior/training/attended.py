@@ -59,10 +59,13 @@ def even(host: FrozenLM, prompt: Prompt, batches: Sequence[Batch]) -> float:
             fronts += len(vectors)
         elif place.kind != "value":  # values stand where their keys do
             fronts[place.block] += len(vectors)
+    # The first token predicts the second if all vectors behind it are cut, and sees none of them.
+    blind = all(place.placement == "after_bos" and place.after == "cut" for place in prompt)
     total = 0.0
     for batch in batches:
         seen = batch.labels.nonzero()[:, 1]  # the label at position i is predicted from i tokens
-        total += float((fronts[:, None] / (fronts[:, None] + seen)).mean(0).sum())
+        found = (fronts[:, None] / (fronts[:, None] + seen)).mean(0)
+        total += float(found[seen > 1].sum() if blind else found.sum())
     return total / _labels(batches)
 
 

@@ -86,7 +86,7 @@ class PromptOptimizer:
         self._networks: dict[Place, Residual] = {}
         if network is not None:
             for place, value in self._direct.items():
-                generator = torch_generator(seed, "reparameterisation", place.name)
+                generator = torch_generator(seed, "reparameterisation", place.in_front.name)
                 self._networks[place] = Residual(value.shape[1], network.width, generator)
         self.rates = {
             place: rate.value * (_size(place, value) if rate.relative else 1.0)

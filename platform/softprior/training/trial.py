@@ -17,7 +17,7 @@ from softprior.inputs.specs import TrialSpec
 from softprior.liveness import alive
 from softprior.methods import METHODS, Method
 from softprior.models.protocol import FrozenLM
-from softprior.prompt import Batch, Place, collate
+from softprior.prompt import Batch, Place, Shape, collate
 from softprior.results.background import save_background
 from softprior.results.examples import save_examples
 from softprior.results.folder import StudyFolder
@@ -36,6 +36,7 @@ from softprior.training.environment import environment
 from softprior.training.evaluation import Evaluation, Evaluator
 from softprior.training.events import Notice, Phase, Report, Step, Validation
 from softprior.training.failure import require_finite
+from softprior.training.opening import require_opening
 from softprior.training.optimizer import PromptOptimizer, schedule, schedule_sum
 from softprior.training.penalties import Penalties
 from softprior.training.probes import Prober
@@ -171,16 +172,19 @@ class Trial:
         return Prober(self.spec, self.host, self.tokenizer, self._evaluator, self.prepared.test)
 
     def _check_lengths(self) -> None:
-        """Every text the trial will read or write has to fit the model's positions, prompt included.
+        """Every text the trial will read or write has to fit the model's positions and the prompt.
 
         Raises:
-            UserError: the longest does not, or one has a token that the embedding table does not have.
+            UserError: the longest does not, one has a token that the embedding table does not have, or one
+                does not begin with the token that the prompt is behind.
         """
         info, prepared = self.host.info(), self.prepared
         require_rows(self._prefix, info.vocabulary, "the words of the instruction")
         splits = (prepared.train, prepared.validation, prepared.test)
         name, front = self.spec.task.name, self.method.count() + len(self._prefix)
         require_room(info, self.spec.model, name, self.task, prepared, splits, front)
+        shape = Shape(info.blocks, info.stack)
+        require_opening(self.method, shape, name, splits, self.spec.model, self.tokenizer)
 
     def _sample(self) -> dict[Place, Start]:
         """A draw of the prior at every place, for the trial's seed."""

@@ -38,7 +38,7 @@ def moved(sample: Float[Tensor, "P D"], share: float, place: Place) -> Float[Ten
     Args:
         sample: keys before rotary, as in `Start.sample`.
     """
-    way = torch.randn(sample.shape, generator=torch_generator(0, "twins", place.name))
+    way = torch.randn(sample.shape, generator=torch_generator(0, "twins", place.in_front.name))
     norms = sample.norm(dim=1, keepdim=True)
     sizes = torch.where(norms > 0, norms, torch.ones_like(norms))
     found: Tensor = sample + share * way * sizes / way.norm(dim=1, keepdim=True)

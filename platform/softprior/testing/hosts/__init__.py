@@ -16,6 +16,10 @@ from torch import nn
 from softprior.models.protocol import FrozenLM
 from softprior.prompt import Stack
 from softprior.testing.hosts.attention import check_attention, check_no_attention
+from softprior.testing.hosts.behind import (
+    check_behind_the_first_token,
+    check_nothing_behind_the_first_token,
+)
 from softprior.testing.hosts.closeness import CLOSE
 from softprior.testing.hosts.comparison import check_comparison
 from softprior.testing.hosts.examples import LENGTHS, MAX_NEW, example_batch, example_prompts
@@ -47,6 +51,7 @@ __all__ = [
     "PASSED_ON",
     "Recorder",
     "check_attention",
+    "check_behind_the_first_token",
     "check_comparison",
     "check_embed",
     "check_finite_differences",
@@ -62,6 +67,7 @@ __all__ = [
     "check_no_keys",
     "check_no_prompt_states",
     "check_normalise",
+    "check_nothing_behind_the_first_token",
     "check_padding_and_order",
     "check_prefix_of_a_text",
     "check_projections",
@@ -99,12 +105,19 @@ CHECKS: dict[Stack, tuple[_Check, ...]] = {
     "decoder": (
         *_ANY,
         check_attention,
+        check_behind_the_first_token,
         check_prompt_states,
         check_projections,
         check_key_sites,
         check_prefix_of_a_text,
     ),
-    "encoder": (*_ANY, check_no_attention, check_no_keys, check_no_prompt_states),
+    "encoder": (
+        *_ANY,
+        check_no_attention,
+        check_no_keys,
+        check_no_prompt_states,
+        check_nothing_behind_the_first_token,
+    ),
 }
 """The suite for a host of any dtype, by the stack where its prompts stand; `check_finite_differences`
 comes on top for float64."""
