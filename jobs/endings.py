@@ -12,6 +12,8 @@ from rich.console import Console
 from analysis.comparison_table import comparison_table
 from analysis.comparisons import compare, differing
 from analysis.findings.study import Study, runs_of, twins_of
+from analysis.overall import in_words as scores_in_words
+from analysis.overall import overall
 from analysis.search_tables import best_table, importance_table
 from analysis.tables import failures_table, results_table
 from jobs.exits import FAILED, FINISHED, no_command
@@ -78,7 +80,7 @@ def print_results(console: Console, results: Results) -> None:
 
 
 def print_comparisons(console: Console, records: Iterable[Record]) -> None:
-    """Prints a table for every axis on which trials have two values and two seeds.
+    """Prints a table for every axis on which trials have two values and two seeds, and scores of priors.
 
     But for the task: losses on different problems do not compare, unless somebody asks for it.
 
@@ -92,6 +94,8 @@ def print_comparisons(console: Console, records: Iterable[Record]) -> None:
         if axis == "task":
             continue
         console.print(comparison_table(compare(study, axis), axis))
+    for line in scores_in_words(overall(study)):
+        console.print(line)
 
 
 def _search(console: Console, results: Results, summary: Summary) -> int:

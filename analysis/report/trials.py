@@ -9,7 +9,7 @@ from analysis.findings.reading import Reading
 from analysis.report import answers, tokens
 from analysis.report.answer import context_gap
 from analysis.report.maps import Plane, maps
-from analysis.report.values import Cell, Table, number
+from analysis.report.values import Cell, Table, compact, number
 from analysis.tables import SHORT
 from softprior.errors import UserError
 from softprior.inputs.labels import TWIN, Axes, counted
@@ -53,16 +53,15 @@ def listed(reading: Reading) -> Table:
     """One row per trial that has ended, and the columns that some trial has."""
     records = list(reading.ended.values())
     rows = [_row(record, reading.ids[record.id], reading.axes[record.id]) for record in records]
-    used = [i for i, column in enumerate(zip(*rows, strict=True)) if any(cell.text for cell in column)]
-    return Table(
+    return compact(
         caption="All trials that have ended. Losses are on the test split, in nats per label token, after "
         "the last "
         "step; answers are the headline metric of the task; 'rise if swapped' is the test loss with swapped "
         "contexts minus the test loss. A twin repeats a trial from a start moved by rounding's size and is "
         "in no mean. From records/TRIAL.json, as in trials.parquet.",
-        columns=tuple(COLUMNS[i] for i in used),
-        rows=tuple(tuple(row[i] for i in used) for row in rows),
-        numbers=frozenset(at for at, i in enumerate(used) if COLUMNS[i] in NUMBERS),
+        columns=COLUMNS,
+        rows=rows,
+        numbers=NUMBERS,
     )
 
 

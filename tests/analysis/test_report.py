@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,7 +14,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from analysis.findings import quality
+from analysis.findings.evidence import Evidence, Noise
+from analysis.findings.judging import case, finding
 from analysis.findings.reading import read
+from analysis.overall import overall
+from analysis.report import checks, grid, verdicts
+from analysis.report import overall as scores
+from analysis.report.answer import answer
 from analysis.report.grid import mean
 from analysis.report.page import gather, judged, render
 from analysis.report.values import Cell, Items, Picture, Report, Section, Table, Words
@@ -24,6 +32,7 @@ from softprior.results.examples import load_examples
 from softprior.results.files import held
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, save_record
+from softprior.results.sanity import Check
 from softprior.studies.plan import plan_study
 from softprior.studies.table import write_study, write_table
 from softprior.studies.worker import failed
@@ -140,9 +149,18 @@ def test_the_answer_is_three_true_sentences(report: Report) -> None:
 def test_every_number_of_a_table_is_traced_to_trials_of_the_page(report: Report, seeds: Seeds) -> None:
     listed = {row[0].trials[0] for row in report.trials.rows}
     assert listed == set(seeds.records) == set(report.details["trials"])
+    traced = 0
     for one in report.sections:
         for table in tables(one):
-            assert {trial for row in table.rows for cell in row for trial in cell.trials} <= listed
+            for row in table.rows:
+                numbers = [
+                    c for i, c in enumerate(row) if c.text and (c.order is not None or i in table.numbers)
+                ]
+                for cell in numbers:
+                    assert cell.trials, f"{table.columns[0]} {row[0].text}: {cell.text} comes from nowhere"
+                    assert set(cell.trials) <= listed
+                traced += len(numbers)
+    assert traced > 50
     row = next(row for row in report.trials.rows if row[0].trials[0] == next(iter(seeds.records)))
     record = seeds.records[row[0].trials[0]]
     assert row[report.trials.columns.index("test loss")].order == record.test.loss
@@ -158,7 +176,59 @@ def test_verdicts_are_a_row_each_in_page_and_markdown(report: Report, seeds: See
     assert [row[3].text for row in table.rows] == [found.verdict for found in known]
     lines = markdown(findings).splitlines()
     assert len(lines) == 2 + len(findings)
-    assert {line.count("|") - line.count("\\|") for line in lines} == {10}
+    assert {line.count("|") - line.count("\\|") for line in lines} == {14}
+
+
+def test_a_verdict_has_its_margin_its_intervals_and_the_noise_of_twins() -> None:
+    """Equality: [-0.1, 0.3] in two seeds; t(0.95, 1) = 6.314 and t(0.975, 1) = 12.706, times 0.2."""
+    own = Evidence(
+        where="here",
+        numbers={"b - a": np.array([-0.1, 0.3])},
+        trials={"b - a": ("t1", "t2", "t3", "t4")},
+        margin=0.25,
+        margin_trials=("t0", "t1", "t2"),
+        noise=Noise(0.08, ("t5",)),
+    )
+    one = case(quality.JUDGED, own)
+    found = finding(one, [test.p for test in one.tests], 2)
+    (table,) = tables(verdicts.section([found], ""))
+    cells = dict(zip(table.columns, table.rows[0], strict=True))
+    assert cells["number"].text == "b - a: 0.100 nats"
+    assert cells["95% interval"].text == minus("-2.441 to 2.641")
+    assert cells["90% interval"].text == minus("-1.163 to 1.363")
+    assert (cells["margin"].text, cells["margin"].trials) == ("0.250", ("t0", "t1", "t2"))
+    twins = cells["noise of twins"]
+    assert (twins.text, twins.flag, twins.trials) == ("0.080: less than twice it", "open", ("t5",))
+    assert "could have seen" not in cells, "two seeds give no p below 0.5"
+    known = markdown([found]).splitlines()[2].split(" | ")
+    assert known[5:10] == [cells["95% interval"].text, cells["90% interval"].text, "0.250", "", twins.text]
+
+
+def test_trials_with_a_fault_are_named_where_they_do_not_count(seeds: Seeds, tmp_path: Path) -> None:
+    folder = StudyFolder(shutil.copytree(seeds.folder.root, tmp_path / "seeds"))
+    trial, record = next((i, r) for i, r in seeds.records.items() if r.spec.seed == 1)
+    fault = Check(name="labels", number=0.5, verdict="fault")
+    save_record(folder.record(trial), record.model_copy(update={"sanity": (fault,)}))
+    reading = read(folder.root)
+    findings, _ = judged(reading)
+    assert answer(reading, findings)[-1].startswith(
+        "13 of 13 trials finished, of which 1 has a fault in its own checks and counts nowhere; with"
+    )
+    said = (
+        f"1 trial has a fault in its own checks and is in no mean, figure or finding: {reading.ids[trial]}."
+    )
+    assert said in sentences(checks.section(reading))
+    for numbers in (verdicts.section(findings, ""), grid.section(reading), scores.section(reading)):
+        for table in tables(numbers):
+            assert trial not in {own for row in table.rows for cell in row for own in cell.trials}
+
+
+def test_priors_over_all_tasks_are_those_that_compare_prints(report: Report, seeds: Seeds) -> None:
+    (table,) = tables(section(report, "overall"))
+    for row, own in zip(table.rows, overall(read(seeds.folder.root).study), strict=True):
+        assert (row[0].text, row[1].order, row[2].order) == (own.prior, own.score, own.averaged)
+        assert set(row[1].trials) < set(row[2].trials), "at the chosen rate, and at both"
+    assert table.rows[1][3].order == 0, "no seed of fitted is better"
 
 
 class Page(HTMLParser):
