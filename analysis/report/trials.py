@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.findings.reading import Reading
@@ -13,10 +13,12 @@ from analysis.report.values import Cell, Table, compact, number
 from analysis.tables import SHORT
 from softprior.errors import UserError
 from softprior.inputs.labels import TWIN, Axes, counted
+from softprior.library.sanity import checks
 from softprior.results.means import over_places
 from softprior.results.posteriors import Posterior
 from softprior.results.probed import PROBE_NUMBERS, Probed
 from softprior.results.records import Record
+from softprior.results.sanity import Check
 from softprior.tasks import TASKS
 from softprior.training.probes import PASSES
 
@@ -113,12 +115,12 @@ def details(reading: Reading) -> tuple[dict[str, Any], list[str]]:
     problems: list[str] = []
     if words.model is None:
         problems.append(f"nearest tokens and the examples' texts are left out, because {words.reason}")
-    planes = _planes(reading)
+    planes, checked = _planes(reading), checks(reading.ended)
     found: dict[str, Any] = {}
     vectors = {}
     for record in reading.ended.values():
         posterior = reading.study.posteriors.get(record.id)
-        found[record.id] = _detail(record, reading, posterior, planes)
+        found[record.id] = _detail(record, reading, posterior, planes, checked.get(record.id, ()))
         if posterior is not None:
             vectors[record.id] = tokens.embedded(posterior)
     tasks = answers.tasks(reading, words.model)
@@ -139,7 +141,11 @@ def _planes(reading: Reading) -> dict[str, Plane]:
 
 
 def _detail(
-    record: Record, reading: Reading, posterior: Posterior | None, planes: Mapping[str, Plane]
+    record: Record,
+    reading: Reading,
+    posterior: Posterior | None,
+    planes: Mapping[str, Plane],
+    checked: Sequence[Check],
 ) -> dict[str, Any]:
     plane = planes.get(record.spec.model_fingerprint)
     return {
@@ -148,7 +154,7 @@ def _detail(
         "error": record.error,
         "files": [f"records/{record.id}.json"]
         + ([f"posteriors/{record.id}.safetensors"] if posterior is not None else []),
-        "facts": _facts(record),
+        "facts": [*_facts(record), *_checked(checked)],
         "curve": _curve(record),
         "maps": [] if posterior is None else maps(posterior, plane),
         "model": record.spec.model_fingerprint,
@@ -181,6 +187,17 @@ def _facts(record: Record) -> list[list[str]]:
             what += f", radius quantile {number(place.initial_radius, 2)} to {number(place.final_radius, 2)}"
         found.append([name, what])
     return found + [[f"probe {one.probe}", _probe(one)] for one in record.probes]
+
+
+def _checked(found: Sequence[Check]) -> list[list[str]]:
+    """The number of each check: those that passed in one line, and the others with what is wrong."""
+    passed = [f"{check.name.replace('_', ' ')} {number(check.number)}" for check in found if not check.words]
+    bad = [
+        [f"{check.verdict}: {check.name.replace('_', ' ')}", f"{number(check.number)}: {check.words}"]
+        for check in found
+        if check.words
+    ]
+    return [*bad, *([["checks passed", ", ".join(passed)]] if passed else [])]
 
 
 def _probe(one: Probed) -> str:
