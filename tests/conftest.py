@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
+from collections.abc import Iterator
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,16 @@ def _answers(address: str, settings: PipSettings) -> bool:
     except requests.RequestException:
         return False
     return True
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quick_letters() -> Iterator[None]:
+    """PDFs whose letters are drawn, in a third of the time; `test_style` has one with letters."""
+    from analysis.figures import style
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "FONTS", 3)
+        yield
 
 
 @pytest.fixture
