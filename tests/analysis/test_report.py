@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from scipy import stats
 from analysis.findings import quality
 from analysis.findings.evidence import Evidence, Noise
 from analysis.findings.judging import case, finding
-from analysis.findings.reading import read
+from analysis.findings.reading import Reading, read
 from analysis.overall import overall
-from analysis.report import checks, grid, verdicts
+from analysis.report import checks, grid, trials, verdicts
 from analysis.report import overall as scores
 from analysis.report.answer import answer
 from analysis.report.grid import mean
@@ -28,6 +29,7 @@ from analysis.report.values import Cell, Items, Picture, Report, Section, Table,
 from analysis.report.verdicts import markdown
 from jobs import report as command
 from softprior.inputs.study_files import load_grid
+from softprior.methods import METHODS
 from softprior.results.examples import load_examples
 from softprior.results.files import held
 from softprior.results.folder import StudyFolder
@@ -38,7 +40,7 @@ from softprior.studies.table import write_study, write_table
 from softprior.studies.worker import failed
 from tests.analysis.figures.saved import COARSE
 from tests.browser import Browser, browser
-from tests.builders import Finished, study_file
+from tests.builders import Finished, run, study_file
 
 __all__ = ["browser"]
 
@@ -405,7 +407,21 @@ def test_the_command_says_where_the_files_are(
     assert command.main([str(finished_study.folder.root), "--output", str(tmp_path / "page.txt")]) == 2
 
 
-def test_the_page_works_in_a_browser(browser: Browser, report: Report, tmp_path: Path) -> None:
+def with_instruction(finished: Finished, root: Path) -> Reading:
+    """The finished study with the baseline of a written instruction, which has run."""
+    folder = finished.copy(root)
+    nothing = next(r.spec for r in finished.records.values() if r.spec.method.name == "none")
+    spec = nothing.model_copy(update={"method": METHODS.entry(METHODS["instruction"]())})
+    run(spec, folder.root)
+    header = json.loads(folder.study.read_text(encoding="utf-8"))
+    header["trials"].append(spec.id)
+    folder.study.write_text(json.dumps(header), encoding="utf-8")
+    return read(folder.root)
+
+
+def test_the_page_works_in_a_browser(
+    browser: Browser, report: Report, finished_study: Finished, tmp_path: Path
+) -> None:
     path = tmp_path / "report.html"
     path.write_text(render(report), encoding="utf-8")
     said: list[str] = []
@@ -445,5 +461,39 @@ def test_the_page_works_in_a_browser(browser: Browser, report: Report, tmp_path:
     assert "Answers" in detail.inner_text()
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390, "wide tables scroll in their boxes"
-    assert browser.requests == [path.as_uri()]
+    # Another page: a trial with a posterior, beside the instruction; sections are as above and left out.
+    reading = with_instruction(finished_study, tmp_path)
+    data, problems = trials.details(reading)
+    assert problems == []
+    whole = replace(
+        report,
+        sections=(),
+        trials=trials.listed(reading),
+        filters=(),
+        details=data | {"notes": []},
+        ids=reading.ids,
+    )
+    other = tmp_path / "other.html"
+    other.write_text(render(whole), encoding="utf-8")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto(other.as_uri())
+    trained = next(i for i, record in reading.records.items() if record.spec.training is not None)
+    page.locator(f"a[href='#trial-{trained}']").first.click()
+    assert detail.locator("svg").count() == 2, "the curve, and the map of its vectors"
+    assert detail.locator("svg").nth(1).locator("polyline").count() == 4, "a path for each vector"
+    opened = detail.inner_text()
+    assert "Nearest tokens at" in opened
+    assert "checks passed" in opened
+    heads = detail.locator("th").all_inner_texts()
+    assert [name for name in heads if name in ("no prompt", "instruction", "this trial")] == [
+        "no prompt",
+        "instruction",
+        "this trial",
+    ]
+    instructed = next(r for r in reading.records.values() if r.spec.method.name == "instruction")
+    answer = next(found.answer for found in instructed.predictions if found.answer.strip())
+    column = heads[heads.index("example") :].index("instruction") + 1
+    told = detail.locator(f"tbody tr td:nth-child({column})").all_inner_texts()
+    assert any(answer.strip() in text for text in told)
+    assert browser.requests == [path.as_uri(), other.as_uri()]
     assert browser.errors == said == []
