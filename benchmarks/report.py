@@ -104,6 +104,7 @@ def large_study(root: Path, count: int, steps: int = STEPS) -> tuple[Plan, dict[
     loaded = load_local(ModelSpec(id="tiny", device="cpu"))
     save_background(folder, loaded.fingerprint, vocabulary(loaded.host, loaded.tokenizer))
     draws, shape = np.random.default_rng(0), plan.model.shape
+    assert shape is not None
     records = {}
     for spec in plan.trials:
         places = METHODS.component(spec.method).places(shape.blocks, shape.stack)

@@ -125,7 +125,7 @@ def by_example(
     return {what: values for what, values in found.items() if values is not None}
 
 
-def by_seed(values: dict[int, float]) -> Float[np.ndarray, "S"]:
+def by_seed(values: Mapping[int, float]) -> Float[np.ndarray, "S"]:
     """Numbers in the order of their seeds."""
     return np.array([values[seed] for seed in sorted(values)])
 
