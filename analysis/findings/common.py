@@ -134,7 +134,7 @@ def noise(study: Study, sides: Iterable[Side], number: Number) -> Noise | None:
     """What rounding alone does to a number of one trial: see `rms`, over sides at their chosen rates."""
     runs = (run for side in sides for run in side.runs.values())
     found = {}
-    for run, twin in study.pairs(runs):
+    for run, twin in study.pairs(runs, study.twins):
         a, b = number(run), number(twin)
         if a is not None and b is not None:
             found[twin.id] = a - b
