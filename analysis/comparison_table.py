@@ -23,6 +23,7 @@ def comparison_table(rows: Sequence[Row], axis: str) -> RenderableType:
         own = [row for row in rows if (row.where, row.reference) == (where, reference)]
         blocks.append(Text(f"{where}: {axis} against {reference}{_rate(own[0], 1)}", style="italic"))
         blocks.append(_block(own, axis))
+        blocks += _seen(own)
     return Group(*blocks, *map(Text, caption(rows)))
 
 
@@ -50,6 +51,12 @@ def _block(rows: Sequence[Row], axis: str) -> Table:
         ]
         table.add_row(*map(Text, cells))
     return table
+
+
+def _seen(rows: Sequence[Row]) -> list[RenderableType]:
+    """The smallest difference that each row could have shown; in the table there is no room for it."""
+    known = [f"{row.value} {row.detectable:.3f}" for row in rows if row.detectable is not None]
+    return [Text(f"smallest difference that it could have seen: {', '.join(known)}")] if known else []
 
 
 def _rate(row: Row, side: int) -> str:

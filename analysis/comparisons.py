@@ -13,7 +13,7 @@ from analysis.inference import power
 from analysis.inference.intervals import over_seeds
 from analysis.inference.multiple import holm
 from analysis.inference.permutation import NAME, least_p, sign_flip
-from analysis.inference.values import LEVEL, Interval
+from analysis.inference.values import LEVEL, POWER, Interval
 from softprior.errors import UserError, nearest
 
 
@@ -35,6 +35,8 @@ class Row:
         least_p: the smallest p that exists with these seeds.
         more_seeds: see `Comparison`.
         noise: of twins, see `Finding`; along the axis rate, of these two rates alone.
+        detectable: see `Comparison`.
+        trials, averaged_trials: ids of the trials that `difference` and `averaged` come from.
     """
 
     where: str
@@ -51,6 +53,9 @@ class Row:
     least_p: float = 1.0
     more_seeds: int | None = None
     noise: float | None = None
+    detectable: float | None = None
+    trials: tuple[str, ...] = ()
+    averaged_trials: tuple[str, ...] = ()
 
 
 TEST = NAME
@@ -101,10 +106,12 @@ def _row(
     averaged = cell.differences(name, reference, loss, averaged=True)
     several = axis != "rate" and len(sides[0].rates) > 1 and sides[0].rates.keys() == sides[1].rates.keys()
     more: int | None = None
+    rounding = noise(study, sides if axis == "rate" else cell.sides.values(), loss)
+    spread = float(own.std(ddof=1)) if len(own) > 1 else None
     if adjusted <= LEVEL:
         more = 0
-    elif len(own) > 1:
-        more = power.more_seeds(float(own.mean()), float(own.std(ddof=1)), len(own), level)
+    elif spread is not None:
+        more = power.more_seeds(float(own.mean()), spread, len(own), level)
     return Row(
         where=cell.where,
         value=name,
@@ -120,7 +127,10 @@ def _row(
         least_p=least_p(len(own)) if len(own) else 1.0,
         more_seeds=more,
         # Higher rates amplify rounding more, so that of other rates says nothing about these two.
-        noise=noise(study, sides if axis == "rate" else cell.sides.values(), loss),
+        noise=None if rounding is None else rounding.value,
+        detectable=None if spread is None else power.detectable(spread, len(own), level),
+        trials=cell.trials(name, reference, loss),
+        averaged_trials=cell.trials(name, reference, loss, averaged=True) if several else (),
     )
 
 
@@ -148,6 +158,8 @@ def caption(rows: Sequence[Row]) -> list[str]:
         "difference of test losses in nats (negative: better than the reference), 95% over seeds;",
         f"p: {TEST} of paired differences, then Holm over {tests} comparisons",
     ]
+    if any(row.detectable is not None for row in rows):
+        lines.append(f"could have seen: with {POWER:.0%} power, at the level of Holm's first test")
     limits = {row.seeds: row.least_p for row in rows if row.seeds > 1}
     for seeds, least in sorted(limits.items()):
         if least * tests > LEVEL:

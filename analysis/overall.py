@@ -30,6 +30,7 @@ class Overall:
         averaged: of the scores averaged over rates; None where it has one rate, or seeds are missing at some.
         better: probability that one of its seeds scores above one of the first prior's; None for the first.
         better_interval: 95% of that.
+        trials, averaged_trials: ids of its own trials in `score` and `averaged`.
     """
 
     prior: str
@@ -41,28 +42,50 @@ class Overall:
     averaged: float | None
     better: float | None
     better_interval: Interval | None
+    trials: tuple[str, ...] = ()
+    averaged_trials: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What scores are made of: the cells of a study that have all priors, and a gain over no prompt.
+
+    Attributes:
+        names: of the priors, in the study's order.
+        seeds: those that all have everywhere.
+        losses: of each prior, seed and cell, at the rates chosen on validation.
+        nothing: of each cell, without a prompt.
+    """
+
+    cells: Sequence[Cell]
+    names: Sequence[str]
+    seeds: Sequence[int]
+    losses: Float[np.ndarray, "N S K"]
+    nothing: Float[np.ndarray, "K"]
+
+    @property
+    def best(self) -> Float[np.ndarray, "K"]:
+        """Mean loss of the best prior of each cell."""
+        found: np.ndarray = self.losses.mean(1).min(0)
+        return found
+
+    @property
+    def scores(self) -> Float[np.ndarray, "N S K"]:
+        """0 for the loss without a prompt, 1 for the best prior's mean."""
+        return normalised(self.losses, self.nothing, self.best)
+
+    def trials(self, name: str, averaged: bool = False) -> tuple[str, ...]:
+        """Ids of a prior's trials."""
+        return tuple(i for cell in self.cells for i in cell.sides[name].trials(self.seeds, averaged))
 
 
 def overall(study: Study) -> list[Overall]:
-    """Every prior, in the study's order; empty without two priors or two seeds.
-
-    Cells without a baseline, or where no prior gains anything over it, have no scores and are left out.
-    """
-    cells = [cell for cell in study.cells("prior", least=2) if _gain(cell) > 0]
-    if not cells:
+    """Every prior, in the study's order; empty without what `scored_cells` needs."""
+    known = scored_cells(study)
+    if known is None:
         return []
-    names = [name for name in cells[0].sides if all(name in cell.sides for cell in cells)]
-    seeds = sorted(set.intersection(*(set(c.sides[n].values(loss)) for c in cells for n in names)))
-    if len(names) < 2 or len(seeds) < SEEDS:
-        return []
-    losses = np.array([_losses(cells, name, seeds) for name in names])
-    nothing = np.array(list(map(_nothing, cells)))
-    gains = losses.mean(1).min(0) < nothing  # of the priors and seeds that are scored, which may be fewer
-    if not gains.any():
-        return []
-    cells = [cell for cell, gain in zip(cells, gains, strict=True) if gain]
-    losses, nothing, pairs = losses[..., gains], nothing[gains], len(seeds) ** 2 * len(cells)
-    best = losses.mean(1).min(0)
+    losses, nothing, seeds, names = known.losses, known.nothing, known.seeds, known.names
+    cells, pairs = known.cells, len(seeds) ** 2 * len(known.cells)
     found = []
     for i, name in enumerate(names):
         budget = max(len(cell.sides[name].rates) for cell in cells)
@@ -77,12 +100,35 @@ def overall(study: Study) -> list[Overall]:
                 budget=budget,
                 score=score.value,
                 interval=student(score),
-                averaged=_averaged(cells, name, seeds, nothing, best) if budget > 1 else None,
+                averaged=_averaged(known, name) if budget > 1 else None,
                 better=None if reference else better.value,
                 better_interval=None if reference else of_probability(better, pairs),
+                trials=known.trials(name),
+                averaged_trials=known.trials(name, averaged=True) if budget > 1 else (),
             )
         )
     return found
+
+
+def scored_cells(study: Study) -> Scored | None:
+    """What the scores of a study's priors are made of; None without two priors or two seeds.
+
+    Cells without a baseline, or where no prior gains anything over it, have no scores and are left out.
+    """
+    cells = [cell for cell in study.cells("prior", least=2) if _gain(cell) > 0]
+    if not cells:
+        return None
+    names = [name for name in cells[0].sides if all(name in cell.sides for cell in cells)]
+    seeds = sorted(set.intersection(*(set(c.sides[n].values(loss)) for c in cells for n in names)))
+    if len(names) < 2 or len(seeds) < SEEDS:
+        return None
+    losses = np.array([_losses(cells, name, seeds) for name in names])
+    nothing = np.array(list(map(_nothing, cells)))
+    gains = losses.mean(1).min(0) < nothing  # of the priors and seeds that are scored, which may be fewer
+    if not gains.any():
+        return None
+    kept = [cell for cell, gain in zip(cells, gains, strict=True) if gain]
+    return Scored(cells=kept, names=names, seeds=seeds, losses=losses[..., gains], nothing=nothing[gains])
 
 
 def in_words(priors: Sequence[Overall]) -> list[str]:
@@ -136,11 +182,11 @@ def _losses(
     return np.array([[c.sides[name].values(loss, averaged).get(s, np.nan) for c in cells] for s in seeds])
 
 
-def _averaged(
-    cells: Sequence[Cell], name: str, seeds: Sequence[int], nothing: np.ndarray, best: np.ndarray
-) -> float | None:
-    losses = _losses(cells, name, seeds, averaged=True)
-    return None if np.isnan(losses).any() else float(interquartile_mean(normalised(losses, nothing, best)))
+def _averaged(known: Scored, name: str) -> float | None:
+    losses = _losses(known.cells, name, known.seeds, averaged=True)
+    if np.isnan(losses).any():
+        return None
+    return float(interquartile_mean(normalised(losses, known.nothing, known.best)))
 
 
 def _gain(cell: Cell) -> float:

@@ -69,7 +69,7 @@ def _spread(study: Study, cell: Cell, sides: Sequence[Side], prior: str) -> Spre
         for rows in (runs, again)
     )
     apart = noise(study, cell.sides.values(), lambda run: run.loss)
-    parts = split(results, reordered, None if apart is None else apart**2 / 2)
+    parts = split(results, reordered, None if apart is None else apart.value**2 / 2)
     if parts is None:
         return None
     trials = [run.id for row in runs for run in row if run is not None and run.id in study.reordered]

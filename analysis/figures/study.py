@@ -20,6 +20,7 @@ from analysis.figures.moved import draw_moved, moved_of
 from analysis.figures.palette import Looks
 from analysis.figures.posterior_maps import draw_posterior_map, posterior_map_of
 from analysis.figures.prior_samples import draw_samples, samples_of
+from analysis.figures.profile import draw_profile, profile_of
 from analysis.figures.radii import draw_radii, radii_of
 from analysis.figures.rates import draw_rates, rate_map_of
 from analysis.figures.settings import looks_of
@@ -85,7 +86,7 @@ def figures_of(reading: Reading) -> Iterator[tuple[str, Figure]]:
 
 
 def _of_all(study: Study, cells: Sequence[Cell], looks: Looks) -> dict[str, Draw]:
-    """Figures with one panel per cell."""
+    """Figures of all cells together."""
 
     def survival() -> Figure | None:
         known = [own for cell in cells if (own := survival_of(cell)) is not None]
@@ -109,12 +110,17 @@ def _of_all(study: Study, cells: Sequence[Cell], looks: Looks) -> dict[str, Draw
             left_out(f"transfer shows {PANELS} of {counted(len(known), 'combination')} of prior and method")
         return draw_transfer(known[:PANELS]) if known else None
 
+    def profile() -> Figure | None:
+        known = profile_of(study)
+        return None if known is None else draw_profile(known, looks=looks)
+
     return {
         "test-loss": lambda: draw_losses([losses_of(cell) for cell in cells], looks=looks),
         "learning-curves": lambda: draw_curves([curves_of(cell) for cell in cells], looks=looks),
         "survival": survival,
         "moved-over-reach": lambda: draw_moved([moved_of(cell) for cell in cells], looks=looks),
         "rates": lambda: draw_rates([rate_map_of(cell) for cell in cells]),
+        "profile": profile,
         "forgetting": forgetting,
         "transfer": transfer,
         "attention": attention,

@@ -15,6 +15,7 @@ from analysis.figures.settings import CHOSEN, looks_for, prior_keys, seeds_text
 from analysis.figures.style import NORMAL, PAGE, TITLE, page
 from analysis.findings.speed import counts_tokens, label_tokens, level, steps, times
 from analysis.findings.study import Cell
+from analysis.inference.survival import Times, restricted_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,10 @@ class Waiting:
         curve = stats.ecdf(data).sf
         return curve.quantiles, curve.probabilities
 
+    def restricted_mean(self, horizon: float) -> float:
+        """Restricted mean time: the area under the curve up to a horizon."""
+        return restricted_mean(Times(self.times, self.reached), horizon)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Survival:
@@ -44,11 +49,13 @@ class Survival:
 
     Attributes:
         target: the validation loss to reach, in nats.
+        horizon: the shortest training of the cell, up to which means of times are restricted.
         unit: of the times.
     """
 
     where: str
     target: float
+    horizon: float
     groups: tuple[Waiting, ...]
     unit: str = "label tokens"
 
@@ -69,20 +76,24 @@ def survival_of(cell: Cell) -> Survival | None:
     for side in cell.sides.values():
         own = times(list(side.runs.values()), target, clock)
         found.append(Waiting(prior=side.name, seeds=tuple(side.runs), times=own.times, reached=own.reached))
-    return Survival(where=cell.where, target=target, groups=tuple(found), unit=unit)
+    ends = (clock(r, len(r.record.steps)) for side in cell.sides.values() for r in side.runs.values())
+    return Survival(where=cell.where, target=target, horizon=min(ends), groups=tuple(found), unit=unit)
 
 
 def draw_survival(cells: Sequence[Survival], width: float = PAGE, looks: Looks | None = None) -> Figure:
     """One panel per cell."""
     every = [group for cell in cells for group in cell.groups]
     units = dict.fromkeys(cell.unit for cell in cells)
+    horizons = dict.fromkeys(f"{cell.horizon:,.0f}" for cell in cells)
     censored = sum(int((~group.reached).sum()) for group in every)
     caption = (
         f"Share of {seeds_text(group.seeds for group in every)} that has not yet reached the validation loss "
         f"in the title (Kaplan-Meier), against {' or '.join(units)} of training. The loss is half way from "
         f"no prompt to the best prior's last one. {CHOSEN} "
-        f"Ticks: training ended before ({censored} of {sum(len(g.times) for g in every)} trials)."
+        f"Ticks: training ended before ({censored} of {sum(len(g.times) for g in every)} trials). "
+        f"Marks on the axis: restricted mean times, up to {' and '.join(horizons)}"
     )
+    caption += f": {_means(cells[0])}." if len(cells) == 1 else "."
     looks = looks_for((group.prior for group in every), looks)
     figure, panels = page(
         len(cells), caption, width=width, height=2.3, columns=2, keys=prior_keys(looks, line=True)
@@ -108,9 +119,16 @@ def draw_survival(cells: Sequence[Survival], width: float = PAGE, looks: Looks |
                 color=look.colour,
                 markersize=3.5,
             )
+            mean = group.restricted_mean(cell.horizon)
+            panel.plot(mean, -0.04, look.marker, color=look.colour, markersize=6, clip_on=False, zorder=5)
         panel.set_ylim(-0.04, 1.06)
         panel.set_xlim(0, end * 1.02)
         panel.set_title(" · ".join(filter(None, (cell.where, f"loss {cell.target:.3g}"))), fontsize=TITLE)
         panel.set_xlabel(cell.unit, fontsize=NORMAL)
         panel.set_ylabel("share not there yet", fontsize=NORMAL)
     return figure
+
+
+def _means(cell: Survival) -> str:
+    """Restricted mean times in words."""
+    return ", ".join(f"{group.prior} {group.restricted_mean(cell.horizon):,.0f}" for group in cell.groups)

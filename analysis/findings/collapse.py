@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.distance import cdist
 
-from analysis.findings.common import NO_POSTERIORS, ONE_SEED, SEEDS, Judged, about, rms
-from analysis.findings.evidence import Evidence
+from analysis.findings.common import NO_POSTERIORS, ONE_SEED, SEEDS, Judged, about, of_twins
+from analysis.findings.evidence import Evidence, Noise
 from analysis.findings.rules import Direction
 from analysis.findings.study import Cell, Run, Study
 from analysis.findings.values import Claim
@@ -102,20 +102,23 @@ def evidence(study: Study) -> list[Evidence]:
                 found.append(replace(known, missing=reason))
             else:
                 numbers = {metric: np.array([table[metric] for table in tables]) for metric in tables[0]}
-                found.append(replace(known, numbers=numbers))
+                trials = dict.fromkeys(numbers, side.trials(side.runs))
+                found.append(replace(known, numbers=numbers, trials=trials))
     return found
 
 
-def _noise(study: Study, cell: Cell, cluster: Cluster) -> float | None:
+def _noise(study: Study, cell: Cell, cluster: Cluster) -> Noise | None:
     """Of the shares of a cell's twins: the metric in which they are farthest from their trials'."""
     apart: dict[str, list[float]] = {}
+    twins = []
     for pair in study.pairs(cell.runs, study.twins):
         both = [_vectors(study, one) for one in pair]
         known = [cluster.shares(own) for own in both if own is not None]
         if len(known) == 2:
+            twins.append(pair[1].id)
             for metric, share in known[0].items():
                 apart.setdefault(metric, []).append(share - known[1][metric])
-    found = [value for own in apart.values() if (value := rms(own)) is not None]
+    found = [value for own in apart.values() if (value := of_twins(own, twins)) is not None]
     return max(found, default=None)
 
 

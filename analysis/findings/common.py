@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from analysis.findings.evidence import Evidence
+from analysis.findings.evidence import Evidence, Noise
 from analysis.findings.rules import Rule
 from analysis.findings.study import Cell, Number, Run, Side, Study, mean_loss
 from analysis.findings.values import Claim
@@ -68,6 +68,13 @@ def margin(cell: Cell) -> float | None:
     return width if width > 0 else None
 
 
+def margin_trials(cell: Cell) -> tuple[str, ...]:
+    """Ids of the trials that `margin` comes from."""
+    assert cell.baseline is not None
+    best = min(cell.sides.values(), key=mean_loss)
+    return (cell.baseline.id, *best.trials(best.values(loss)))
+
+
 def missing_margin(cell: Cell) -> str:
     """Why there is no margin."""
     if cell.baseline is None or cell.baseline.test is None:
@@ -91,7 +98,15 @@ def equal(study: Study, cell: Cell, names: Iterable[str]) -> Evidence:
         return replace(known, missing=f"some pair {ONE_SEED}")
     primary = tuple(pair(b, names[0]) for b in names[1:])
     examples = by_example(cell, combinations(names, 2), study.examples)
-    return replace(known, numbers=numbers, margin=width, primary=primary, examples=examples)
+    return replace(
+        known,
+        numbers=numbers,
+        trials={pair(b, a): cell.trials(b, a, loss) for a, b in combinations(names, 2)},
+        margin=width,
+        margin_trials=margin_trials(cell),
+        primary=primary,
+        examples=examples,
+    )
 
 
 def about(cell: Cell, name: str | None = None) -> Evidence:
@@ -110,16 +125,25 @@ def by_example(
     return {what: values for what, values in found.items() if values is not None}
 
 
-def by_seed(values: dict[int, float]) -> Float[np.ndarray, "S"]:
+def by_seed(values: Mapping[int, float]) -> Float[np.ndarray, "S"]:
     """Numbers in the order of their seeds."""
     return np.array([values[seed] for seed in sorted(values)])
 
 
-def noise(study: Study, sides: Iterable[Side], number: Number) -> float | None:
+def noise(study: Study, sides: Iterable[Side], number: Number) -> Noise | None:
     """What rounding alone does to a number of one trial: see `rms`, over sides at their chosen rates."""
     runs = (run for side in sides for run in side.runs.values())
-    pairs = [(number(run), number(twin)) for run, twin in study.pairs(runs, study.twins)]
-    return rms(a - b for a, b in pairs if a is not None and b is not None)
+    found = {}
+    for run, twin in study.pairs(runs, study.twins):
+        a, b = number(run), number(twin)
+        if a is not None and b is not None:
+            found[twin.id] = a - b
+    return of_twins(found.values(), found)
+
+
+def twin_ids(study: Study, trials: Iterable[str]) -> list[str]:
+    """Ids of the twins that `twinned` takes numbers of these trials from."""
+    return [study.twins[trial].id for trial in trials]
 
 
 def twinned(study: Study, number: Number) -> Number:
@@ -143,8 +167,29 @@ def apart(values: Mapping[int, float], twins: Mapping[int, float]) -> list[float
     return [values[seed] - twins[seed] for seed in values.keys() & twins.keys()]
 
 
+class BySeed(NamedTuple):
+    """A number of each seed that several of its trials give together.
+
+    Attributes:
+        values: by seed.
+        trials: ids of the trials that they come from.
+    """
+
+    values: Mapping[int, float]
+    trials: tuple[str, ...]
+
+
+NOTHING = BySeed({}, ())
+
+
+def of_twins(differences: Iterable[float], twins: Iterable[str]) -> Noise | None:
+    """The differences between trials and these twins as noise; None without any."""
+    value = rms(differences)
+    return None if value is None else Noise(value, tuple(twins))
+
+
 def rms(differences: Iterable[float]) -> float | None:
-    """Root mean square of the differences between twins; None without any.
+    """Root mean square of the differences between trials and their twins; None without any.
 
     Two trials of which each has a rounding error differ by as much as a trial and its twin, so this is what
     one seed's difference of two trials is measured against. A mean over seeds has less of it.

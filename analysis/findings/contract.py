@@ -24,6 +24,7 @@ def check_claim(judged: Judged) -> None:
         assert found, f"{judged.claim.name} says nothing about {name}, not even why"
         for one in found:
             _check_finding(one, name)
+            _check_trials(one, name, study)
         assert found == judge(study, (judged,)), f"{judged.claim.name} differs when {name} is judged again"
         turned = judge(replace(study, runs=_turned(study)), (judged,))
         assert [_numbers(one) for one in turned] == [_numbers(one) for one in found], (
@@ -75,6 +76,20 @@ def _check_finding(found: Finding, name: str) -> None:
         assert own.interval.low <= own.value <= own.interval.high, (
             f"{where}: the number is outside its interval"
         )
+
+
+def _check_trials(found: Finding, name: str, study: Study) -> None:
+    """Every number says which trials of the study it comes from."""
+    runs = {run.id for run in study.runs}
+    known = runs | {record.id for record in study.baselines.values()}
+    where = f"{found.claim.name} ({name}, {found.where})"
+    for own in found.comparisons:
+        assert own.trials, f"{where}: {own.what} comes from no trial"
+        assert set(own.trials) <= runs, f"{where}: {own.what} comes from trials that are not in the study"
+        assert len(own.trials) == len(set(own.trials)), f"{where}: {own.what} names a trial twice"
+    if found.margin is not None:
+        assert found.margin_trials, f"{where}: the margin comes from no trial"
+        assert set(found.margin_trials) <= known, f"{where}: the margin comes from other trials"
 
 
 def _turned(study: Study) -> list[Run]:

@@ -45,6 +45,7 @@ def evidence(study: Study) -> list[Evidence]:
         else:
             numbers = {pair(name, first): cell.differences(name, first, number) for name in others}
             enough = {what: own for what, own in numbers.items() if len(own) >= SEEDS}
+            trials = {pair(name, first): cell.trials(name, first, number) for name in others}
             examples = by_example(cell, [(first, name) for name in others], study.texts)
             missing = "" if enough else f"every pair {ONE_SEED}"
             rounding = noise(study, cell.sides.values(), number)
@@ -52,7 +53,13 @@ def evidence(study: Study) -> list[Evidence]:
             guard = why_lost(gone) if gone else ""
             found.append(
                 replace(
-                    known, numbers=enough, missing=missing, guard=guard, examples=examples, noise=rounding
+                    known,
+                    numbers=enough,
+                    trials=trials,
+                    missing=missing,
+                    guard=guard,
+                    examples=examples,
+                    noise=rounding,
                 )
             )
     return found

@@ -131,9 +131,11 @@ def finding(one: Case, corrected: Sequence[float], number: int) -> Finding:
         where=evidence.where,
         verdict="undecided",
         margin=evidence.margin,
+        margin_trials=evidence.margin_trials,
         rates=evidence.rates,
         budget=evidence.budget,
-        noise=evidence.noise,
+        noise=None if evidence.noise is None else evidence.noise.value,
+        twins=() if evidence.noise is None else evidence.noise.twins,
         limit=_limit(one.judged.rule),
         reason=reason,
         settle=remedy,
@@ -158,28 +160,35 @@ def _comparisons(one: Case, adjusted: Mapping[str, float], level: float) -> list
     found = []
     for what, numbers in evidence.numbers.items():
         spread, centre, seeds = float(np.std(numbers, ddof=1)), float(numbers.mean()), len(numbers)
+        seen = None if what in evidence.tested else power.detectable(spread, seeds, level)
         equal = isinstance(rule, Equal) and not (what in tests and adjusted[what] <= LEVEL)
         test = tests[EQUAL]._replace(p=float(tost(numbers, evidence.margin or 0.0))) if equal else tests[what]
         corrected = adjusted[EQUAL if equal else what]
-        if corrected <= LEVEL:
+        interval, limit = over_seeds(numbers), _limit(rule)
+        # Where all signs agree, one far seed may leave the limit in Student's interval: not decided either.
+        clear = isinstance(rule, Equal) or what in evidence.tested
+        clear = clear or interval.above(limit) or interval.below(limit)
+        if corrected <= LEVEL and clear:
             more: int | None = 0
         elif equal:
             more = power.more_seeds_for_equality(centre, spread, seeds, evidence.margin or 0.0, level)
         else:
-            more = power.more_seeds(centre - _limit(rule), spread, seeds, level)
+            more = power.more_seeds(centre - limit, spread, seeds, level)
         found.append(
             Comparison(
                 what=what,
                 value=centre,
-                interval=over_seeds(numbers),
+                interval=interval,
                 equivalence=over_seeds(numbers, EQUIVALENCE) if isinstance(rule, Equal) else None,
                 wider=_wider(evidence.examples.get(what)),
                 seeds=seeds,
+                trials=evidence.trials.get(what, ()),
                 test=test.name,
                 p=test.p,
                 adjusted=corrected,
                 least_p=test.least,
-                detectable=power.detectable(spread, seeds, level),
+                # A difference contradicts equality only beyond the margin.
+                detectable=None if seen is None else seen + (evidence.margin or 0.0),
                 referenced=not evidence.primary or what in evidence.primary,
                 more_seeds=more,
             )

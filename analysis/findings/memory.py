@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from analysis.findings.changes import lost_reference, why_lost
-from analysis.findings.common import NO_POSTERIORS, ONE_SEED, SEEDS, Judged, pair, rms, still_falls
+from analysis.findings.common import NO_POSTERIORS, ONE_SEED, SEEDS, Judged, of_twins, pair, still_falls
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Direction
 from analysis.findings.study import Cell, Run, Study
@@ -42,15 +42,16 @@ def evidence(study: Study) -> list[Evidence]:
         if not others:
             found.append(Evidence(where=cell.where, missing="the study has one prior here; add another"))
         own = [_evidence(study, cell, name, first) for name in others]
-        noise = rms(difference for _, differences in own for difference in differences)
+        apart = {key: value for _, differences in own for key, value in differences.items()}
+        noise = of_twins(apart.values(), dict.fromkeys(twin for twins in apart for twin in twins))
         gone = lost_reference(cell, study.expected)
         reason = why_lost(gone) if gone else ""
         found += [replace(known, noise=noise, guard=reason or known.guard) for known, _ in own]
     return found
 
 
-def _evidence(study: Study, cell: Cell, a: str, b: str) -> tuple[Evidence, list[float]]:
-    """The evidence of one pair of priors, and what its number and that of twins differ by."""
+def _evidence(study: Study, cell: Cell, a: str, b: str) -> tuple[Evidence, dict[tuple[str, str], float]]:
+    """The evidence of one pair of priors, and by how much its number differs from that of two twins."""
     sides = cell.sides[a], cell.sides[b]
     known = Evidence(
         where=f"{cell.where} · {pair(a, b)}",
@@ -61,17 +62,17 @@ def _evidence(study: Study, cell: Cell, a: str, b: str) -> tuple[Evidence, list[
     pairs = [(sides[0].runs[seed], sides[1].runs[seed]) for seed in seeds]
     runs = [both for both in pairs if all(run.id in study.posteriors for run in both)]
     if len(pairs) < SEEDS:
-        return replace(known, missing=f"the pair {ONE_SEED}"), []
+        return replace(known, missing=f"the pair {ONE_SEED}"), {}
     if len(runs) < SEEDS:
-        return replace(known, missing=NO_POSTERIORS), []
+        return replace(known, missing=NO_POSTERIORS), {}
     places = [place for place in _places(study, runs[0][0]) if place in _places(study, runs[0][1])]
     if not places:
         reason = "no place has two vectors that can be compared as stored (cut ones enter through a norm)"
-        return replace(known, missing=f"{reason}; use the method soft"), []
+        return replace(known, missing=f"{reason}; use the method soft"), {}
     scales = {place: float(_distances(study, runs, place, "initial").mean()) for place in places}
     if min(scales.values()) <= 0:
         reason = "the samples of the two priors are not apart; compare other priors"
-        return replace(known, missing=reason), []
+        return replace(known, missing=reason), {}
     far = []
     for place, scale in scales.items():
         reach = [run.record.geometry[place.name].reach for both in runs for run in both]
@@ -86,13 +87,17 @@ def _evidence(study: Study, cell: Cell, a: str, b: str) -> tuple[Evidence, list[
         and study.twins[other.id].id in study.posteriors
     }
     moved = _ratios(study, list(twins.values()), scales) if twins else ()
-    differences = [float(ratios[i] - value) for i, value in zip(twins, moved, strict=True)]
+    differences = {
+        (one.id, other.id): float(ratios[i] - value)
+        for (i, (one, other)), value in zip(twins.items(), moved, strict=True)
+    }
+    trials = tuple(run.id for both in zip(*runs, strict=True) for run in both)
     guard = ""
     if all(far):
         guard = "the priors' samples are farther apart than reach; train longer or at a higher rate"
     elif still_falls(sides):
         guard = "the training loss still falls; train longer"
-    return replace(known, numbers={"ratio": ratios}, guard=guard), differences
+    return replace(known, numbers={"ratio": ratios}, trials={"ratio": trials}, guard=guard), differences
 
 
 def _ratios(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, by_seed, noise
-from analysis.findings.evidence import Evidence
+from analysis.findings.evidence import Evidence, Noise
 from analysis.findings.rules import Direction
 from analysis.findings.study import Cell, Number, Study
 from analysis.findings.values import Claim
@@ -58,11 +58,12 @@ def evidence(study: Study) -> list[Evidence]:
                 found.append(replace(known, missing=f"the prior {ONE_SEED}"))
             else:
                 numbers = {what: by_seed(own) for what, own in values.items()}
-                found.append(replace(known, numbers=numbers, noise=rounding))
+                trials = {what: side.trials(own) for what, own in values.items()}
+                found.append(replace(known, numbers=numbers, trials=trials, noise=rounding))
     return found
 
 
-def _noise(study: Study, cell: Cell) -> float | None:
+def _noise(study: Study, cell: Cell) -> Noise | None:
     """Of the comparison in which a cell's twins are farthest from their trials."""
     found = [noise(study, cell.sides.values(), _missed(study, other)) for other in OTHERS.values()]
     return max((value for value in found if value is not None), default=None)

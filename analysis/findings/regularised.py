@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, apart, by_seed, moved, rms, twinned
+from analysis.findings.common import (
+    ONE_SEED,
+    SEEDS,
+    BySeed,
+    Judged,
+    apart,
+    by_seed,
+    moved,
+    of_twins,
+    twin_ids,
+    twinned,
+)
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Differ
 from analysis.findings.study import Cell, Number, Side, Study, weight_of
@@ -34,11 +45,13 @@ def evidence(study: Study) -> list[Evidence]:
         for name, weights in kinds.items():
             where = f"{cell.where} · {name}"
             slopes = _slopes(weights, moved)
-            rounding = rms(apart(slopes, _slopes(weights, twinned(study, moved))))
-            if len(slopes) < SEEDS:
+            others = _slopes(weights, twinned(study, moved))
+            rounding = of_twins(apart(slopes.values, others.values), twin_ids(study, others.trials))
+            if len(slopes.values) < SEEDS:
                 found.append(Evidence(where=where, missing=f"the regulariser {ONE_SEED}"))
             else:
-                found.append(Evidence(where=where, numbers={"slope": by_seed(slopes)}, noise=rounding))
+                numbers, trials = {"slope": by_seed(slopes.values)}, {"slope": slopes.trials}
+                found.append(Evidence(where=where, numbers=numbers, trials=trials, noise=rounding))
     return found
 
 
@@ -62,14 +75,15 @@ def _kinds(cell: Cell) -> dict[str, dict[float, Side]]:
     return found
 
 
-def _slopes(weights: dict[float, Side], number: Number) -> dict[int, float]:
+def _slopes(weights: dict[float, Side], number: Number) -> BySeed:
     """Slopes of a distance by seed."""
     tables = {weight: side.values(number, averaged=True) for weight, side in weights.items()}
     seeds = set.intersection(*(set(table) for table in tables.values()))
-    return {
+    values = {
         seed: float(np.polyfit(list(tables), [table[seed] for table in tables.values()], 1)[0])
         for seed in sorted(seeds)
     }
+    return BySeed(values, tuple(i for side in weights.values() for i in side.trials(seeds, averaged=True)))
 
 
 JUDGED = Judged(CLAIM, Differ(), evidence)

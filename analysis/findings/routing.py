@@ -39,7 +39,9 @@ def evidence(study: Study) -> list[Evidence]:
             if len(values) < SEEDS:
                 found.append(replace(known, missing=f"the prior {ONE_SEED}"))
             else:
-                found.append(replace(known, numbers={"log ratio": by_seed(values)}, noise=rounding))
+                what = "log ratio"
+                numbers, trials = {what: by_seed(values)}, {what: side.trials(values)}
+                found.append(replace(known, numbers=numbers, trials=trials, noise=rounding))
     if not found and cells:
         reason = "no prompt of the study has keys and values whose reach is known; add the method prefix"
         found.append(Evidence(where="all trials", missing=reason))

@@ -11,6 +11,10 @@ CLEAR = 2
 """Multiple of the difference between twins from which a number is said to be above it."""
 
 
+ABOVE = "above"
+"""How a number stands to the difference between twins if nothing speaks against it."""
+
+
 def sentence(found: Finding) -> str:
     """One plain sentence: the claim, the verdict, the number with its interval, and what would settle it."""
     text = f"{found.claim.words}: {found.decided} for {found.where}"
@@ -20,10 +24,11 @@ def sentence(found: Finding) -> str:
         text += f"; {number(found.primary, found.claim.quantity)}"
     if found.margin is not None:
         text += f", margin {found.margin:.3g}"
+    text += seen(found)
     if found.primary is not None and found.noise is not None:
-        effect = abs(found.primary.value - found.limit)
         what = f"the distance from {found.limit:g}" if found.limit else "it"
-        text += f"; {what} is {beside(effect, found.noise)} the difference between twins ({found.noise:.2g})"
+        text += f"; {what} is {beside(found.effect, found.noise)} the difference between twins"
+        text += f" ({found.noise:.2g})"
     if found.verdict == "depends on the metric":
         text += f"; the numbers: {', '.join(short(own) for own in found.comparisons)}"
     if found.settle:
@@ -34,11 +39,19 @@ def sentence(found: Finding) -> str:
     return f"{text}."
 
 
+def seen(found: Finding) -> str:
+    """The smallest effect that the study could have seen; empty where that is not known."""
+    if found.primary is None or found.primary.detectable is None:
+        return ""
+    what = f"distance from {found.limit:g}" if found.limit else "effect"
+    return f"; the smallest {what} it could have seen is {found.primary.detectable:.3g}"
+
+
 def beside(effect: float, noise: float) -> str:
     """How an effect stands to the difference between twins."""
     if effect <= noise:
         return "not above"
-    return "above" if effect >= CLEAR * noise else "less than twice"
+    return ABOVE if effect >= CLEAR * noise else "less than twice"
 
 
 def settled_by(found: Finding) -> str:

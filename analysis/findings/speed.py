@@ -73,7 +73,8 @@ def _evidence(study: Study, cell: Cell) -> Evidence:
     what = pair(far, near)
     # Scores are positive where the near prior is sooner, and the claim is that the distant one is later.
     tested = {what: survival.scores(close, distant)}
-    return replace(known, numbers={what: later}, tested=tested, noise=rounding)
+    trials = {what: tuple(run.id for own in runs for run in own)}
+    return replace(known, numbers={what: later}, trials=trials, tested=tested, noise=rounding)
 
 
 Clock = Callable[[Run, int], float]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -101,6 +101,11 @@ class Side:
                 found[seed] = float(np.mean(known))
         return found
 
+    def trials(self, seeds: Collection[int], averaged: bool = False) -> tuple[str, ...]:
+        """Ids of the trials of some seeds, at the chosen rate or at all."""
+        tables = self.rates.values() if averaged else [self.runs]
+        return tuple(runs[seed].id for runs in tables for seed in sorted(seeds) if seed in runs)
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -135,6 +140,12 @@ class Cell:
         """a less b of each seed that both have, each at its own chosen rate."""
         first, second = (self.sides[name].values(number, averaged) for name in (a, b))
         return np.array([first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())])
+
+    def trials(self, a: str, b: str, number: Number, averaged: bool = False) -> tuple[str, ...]:
+        """Ids of the trials that `differences` come from."""
+        first, second = (self.sides[name] for name in (a, b))
+        seeds = first.values(number, averaged).keys() & second.values(number, averaged).keys()
+        return tuple(i for side in (first, second) for i in side.trials(seeds, averaged))
 
     def by_example(self, a: str, b: str, table: Mapping[str, PerExample]) -> PerExample | None:
         """a less b of each example and seed, each at its own chosen rate.

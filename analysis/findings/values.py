@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -56,13 +57,16 @@ class Comparison:
         wider: 95%, for other seeds and other examples of the same kind, which are paired and clustered by
             article, module or document; None where single examples are not known.
         seeds: number of seeds that have both sides.
+        trials: ids of the trials that the number comes from.
         test: name of the test.
         p: raw, two-sided.
         adjusted: by Holm over all tests of the study's planned claims; of an exploratory finding over those
             of all exploratory ones.
         least_p: the smallest p that the test can give with these seeds; 0 for tests without such a limit.
         detectable: the smallest true effect that the study would have found with 80% power, at the level that
-            Holm's correction asks of the first test.
+            Holm's correction asks of the first test: a distance from the rule's limit; of equality the
+            difference that would have been shown to lie outside the margin. None where these seeds give no p
+            as small as that, and where the test is not of the number itself.
         referenced: whether it is with the study's first prior, where all pairs are compared.
         more_seeds: seeds to add at this effect and spread to find it with 80% power, at the same level; None
             where no number up to 1,000 would do.
@@ -74,6 +78,7 @@ class Comparison:
     equivalence: Interval | None = None
     wider: Interval | None = None
     seeds: int
+    trials: tuple[str, ...] = ()
     test: str
     p: float
     adjusted: float
@@ -94,10 +99,12 @@ class Finding:
         comparisons: all numbers that the rule looks at; empty where the study lacks an axis.
         primary: the comparison that decides, or comes nearest to it; None where there is none.
         margin: of equality, in nats; None for claims without.
+        margin_trials: ids of the trials that it comes from, the baseline among them.
         rates: the rate chosen on validation for each prior (or method).
         budget: number of rates that each was tuned over.
         noise: root mean square of the differences of this number between trials and their twins, which
             differ by rounding alone, for one seed; None where the study has no twins of these trials.
+        twins: ids of these twins.
         limit: what the number is compared with.
         reason: why the claim is undecided whatever the numbers say; empty if they decide.
         settle: what would settle it; empty if it is settled.
@@ -113,9 +120,11 @@ class Finding:
     comparisons: tuple[Comparison, ...] = ()
     primary: Comparison | None = None
     margin: float | None = None
+    margin_trials: tuple[str, ...] = ()
     rates: Mapping[str, str] = field(default_factory=dict)
     budget: Mapping[str, int] = field(default_factory=dict)
     noise: float | None = None
+    twins: tuple[str, ...] = ()
     limit: float = 0.0
     reason: str = ""
     settle: str = ""
@@ -129,6 +138,11 @@ class Finding:
         if self.verdict == "depends on the metric":
             return f"depends on {self.claim.metrics}"
         return self.verdict
+
+    @property
+    def effect(self) -> float:
+        """Distance of the number that decides from the rule's limit; nan where there is none."""
+        return abs(self.primary.value - self.limit) if self.primary is not None else math.nan
 
     @property
     def seeds(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, apart, by_seed, rms
+from analysis.findings.common import ONE_SEED, SEEDS, BySeed, Judged, apart, by_seed, of_twins
 from analysis.findings.evidence import Evidence
 from analysis.findings.near_tokens import ELSEWHERE
 from analysis.findings.rules import Direction
@@ -44,16 +44,17 @@ def evidence(study: Study) -> list[Evidence]:
             found.append(replace(known, missing=reason))
             continue
         values = _correlations(cell, table)
-        if len(values) >= SEEDS:
+        if len(values.values) >= SEEDS:
             twins = {
                 trial: twin
                 for trial, twin in study.twins.items()
                 if twin.loss is not None and twin.id in table and trial in table
             }
             originals = {trial: run for trial, run in _by_id(cell).items() if trial in twins}
-            paired = (_correlations(cell, table, runs) for runs in (originals, twins))
-            rounding = rms(apart(*paired))
-            found.append(replace(known, numbers={"correlation": by_seed(values)}, noise=rounding))
+            own, others = (_correlations(cell, table, runs) for runs in (originals, twins))
+            rounding = of_twins(apart(own.values, others.values), others.trials)
+            numbers, trials = {"correlation": by_seed(values.values)}, {"correlation": values.trials}
+            found.append(replace(known, numbers=numbers, trials=trials, noise=rounding))
         elif sum(map(len, (side.rates for side in cell.sides.values()))) - len(cell.sides) < LEAST - 1:
             reason = f"a seed needs {LEAST} trials that differ within priors; add rates"
             found.append(replace(known, missing=reason))
@@ -68,32 +69,34 @@ def _by_id(cell: Cell) -> dict[str, Run]:
     }
 
 
-def _correlations(
-    cell: Cell, table: Mapping[str, float], instead: Mapping[str, Run] | None = None
-) -> dict[int, float]:
+def _correlations(cell: Cell, table: Mapping[str, float], instead: Mapping[str, Run] | None = None) -> BySeed:
     """By seed, over the priors that have two rates at least.
 
     Args:
         instead: stand in for the trials; those without one are left out.
     """
     points: dict[int, list[np.ndarray]] = {}
+    ids: dict[int, list[str]] = {}
     for side in cell.sides.values():
         own: dict[int, list[tuple[float, float]]] = {}
+        used: dict[int, list[str]] = {}
         for runs in side.rates.values():
             for seed, trial in runs.items():
                 run = trial if instead is None else instead.get(trial.id)
                 if run is not None and run.loss is not None and run.id in table:
                     own.setdefault(seed, []).append((run.loss, table[run.id]))
+                    used.setdefault(seed, []).append(run.id)
         for seed, pairs in own.items():
             if len(pairs) > 1:
                 both = np.array(pairs)
                 points.setdefault(seed, []).append(both - both.mean(0))
+                ids.setdefault(seed, []).extend(used[seed])
     found = {}
     for seed in sorted(points):
         both = np.concatenate(points[seed])
         if len(both) >= LEAST and (both.std(0) > 0).all():
             found[seed] = float(np.corrcoef(both.T)[0, 1])
-    return found
+    return BySeed(found, tuple(trial for seed in found for trial in ids[seed]))
 
 
 JUDGED = Judged(CLAIM, Direction(), evidence)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from analysis.findings.reading import Reading
-from analysis.findings.study import Cell
+from analysis.findings.study import Cell, is_faulty
 from analysis.findings.values import Finding
 from analysis.report.grid import Mean, mean
 from analysis.report.values import number, sentence
@@ -100,6 +100,10 @@ def _soundness(reading: Reading) -> str:
         return ""
     finished, total = len(reading.finished), len(reading.header["trials"])
     text = f"{finished:,} of {counted(total, 'trial')} finished"
+    faulty = sum(map(is_faulty, reading.ended.values()))
+    if faulty:
+        has = by_number(faulty, "has a fault in its", "have a fault in their")
+        text += f", of which {faulty:,} {has} own checks and {by_number(faulty, 'counts', 'count')} nowhere"
     gaps = [gap for run in reading.study.runs if (gap := context_gap(run.record)) is not None]
     if gaps:
         up = sum(gap > 0 for gap in gaps)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from analysis.findings.reading import Reading
-from analysis.findings.study import Run, Side, Study
+from analysis.findings.study import Run, Side, Study, is_faulty
 from analysis.inference.intervals import over_seeds
 from analysis.report.answer import context_gap
 from analysis.report.spread import spread_of
@@ -42,6 +42,16 @@ def problems(reading: Reading) -> list[str]:
     return [*reading.damaged, *filter(None, [reading.table_problem]), *reading.lost]
 
 
+def excluded(reading: Reading) -> list[str]:
+    """Trials with a fault in their own checks, which no number counts; nothing without any."""
+    faulty = [reading.ids[trial] for trial, record in reading.ended.items() if is_faulty(record)]
+    if not faulty:
+        return []
+    what, are = counted(len(faulty), "trial"), by_number(len(faulty), "is", "are")
+    have = by_number(len(faulty), "has a fault in its", "have a fault in their")
+    return [f"{what} {have} own checks and {are} in no mean, figure or finding: {', '.join(faulty)}"]
+
+
 def _contexts(runs: Iterable[Run]) -> list[Block]:
     """What swapping contexts between examples costs, by setting."""
     settings: dict[tuple[str, ...], dict[str, float]] = {}
@@ -64,7 +74,8 @@ def _contexts(runs: Iterable[Run]) -> list[Block]:
         flag = "good" if values.min() > 0 else "bad"
         what = " · ".join(part for part in setting if part != "none")
         rise = Cell(text, float(values.mean()), tuple(gaps), flag=flag)
-        rows.append((Cell(what), rise, Cell(f"{(values > 0).sum()} of {len(values)}")))
+        up = int((values > 0).sum())
+        rows.append((Cell(what), rise, Cell(f"{up} of {len(values)}", float(up), tuple(gaps))))
     return [
         Table(
             caption="Swapped contexts: test loss with the contexts (in arithmetic: questions) of other "
@@ -95,7 +106,7 @@ def _twins(study: Study) -> list[Block]:
                 Cell(" · ".join(setting)),
                 Cell(str(len(values)), float(len(values)), trials),
                 Cell(f"{most:.2g}", most, (trials[int(values.argmax())],)),
-                Cell(f"{middle:.2g}", middle),
+                Cell(f"{middle:.2g}", middle, trials),
             )
         )
     if not rows:
@@ -137,7 +148,7 @@ def _exclusions(records: Iterable[Record]) -> list[str]:
 
 def _deviations(reading: Reading) -> list[str]:
     """Where the study is not what its file says, or not of one piece."""
-    found = problems(reading)
+    found = [*problems(reading), *excluded(reading)]
     if reading.missing:
         ids = ", ".join(reading.ids[trial] for trial in reading.missing[:10])
         more = f" and {len(reading.missing) - 10:,} more" if len(reading.missing) > 10 else ""

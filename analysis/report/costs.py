@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from analysis.findings.reading import Reading
-from analysis.report.values import Cell, Section, Table, Words, missing
+from analysis.report.values import Cell, Section, Words, compact, missing
 from softprior.inputs.labels import counted
 from softprior.results.records import Cost, Record
 
@@ -35,45 +35,46 @@ def section(reading: Reading) -> Section:
     for record in timed:
         settings.setdefault(reading.labels[record.id].partition(" · seed ")[0], []).append(record)
     rows = tuple(_row(setting, own) for setting, own in settings.items())
-    used = [i for i in range(len(COLUMNS)) if any(row[i].text for row in rows)]
     total = sum(record.environment["seconds"] for record in timed)
     worked = f"{counted(len(timed), 'trial')} worked for {_hours(total)} together, without loading the model"
-    table = Table(
+    table = compact(
         caption="Means over the trials of a setting. From seconds, steps, trained_values, "
         "positions_per_second, "
         "peak_memory and peak_gpu_memory in trials.parquet, and cost in records/TRIAL.json.",
-        columns=tuple(COLUMNS[i] for i in used),
-        rows=tuple(tuple(row[i] for i in used) for row in rows),
-        numbers=frozenset(at for at, i in enumerate(used) if 0 < i < len(COLUMNS) - 2),
+        columns=COLUMNS,
+        rows=rows,
+        numbers=COLUMNS[1:-2],
     )
     told = Words(f"{worked}; trials that run at the same time count once each.")
     return Section(key=KEY, title=TITLE, blocks=(told, table))
 
 
 def _row(setting: str, records: list[Record]) -> tuple[Cell, ...]:
-    costs = [record.cost for record in records if record.cost is not None]
-    steps = [len(record.steps) for record in records]
+    def mean(number: Callable[[Record], float | None], form: str) -> Cell:
+        known = {r.id: value for r in records if (value := number(r)) is not None}
+        value = sum(known.values()) / len(known) if known else None
+        return Cell("" if value is None else form.format(value), value, tuple(known))
+
+    def cost(number: Callable[[Cost], float | None]) -> Callable[[Record], float | None]:
+        return lambda record: None if record.cost is None else number(record.cost)
+
     places = sorted({_machine(record.environment) for record in records})
     return (
         Cell(setting),
         Cell(str(len(records)), float(len(records)), tuple(record.id for record in records)),
-        _mean([float(count) for count in steps if count], "{:.10g}"),
-        _mean([record.environment["seconds"] for record in records], "{:.1f}"),
-        _mean([float(cost.values) for cost in costs if cost.values], "{:,.0f}"),
-        _mean([cost.per_second for cost in costs], "{:,.0f}"),
-        _mean([None if cost.memory is None else cost.memory / 2**30 for cost in costs], "{:.2f}"),
-        _mean([None if cost.gpu_memory is None else cost.gpu_memory / 2**30 for cost in costs], "{:.2f}"),
-        Cell(_phases(costs)),
+        mean(lambda record: len(record.steps) or None, "{:.10g}"),
+        mean(lambda record: record.environment["seconds"], "{:.1f}"),
+        mean(cost(lambda own: own.values or None), "{:,.0f}"),
+        mean(cost(lambda own: own.per_second), "{:,.0f}"),
+        mean(cost(lambda own: _gib(own.memory)), "{:.2f}"),
+        mean(cost(lambda own: _gib(own.gpu_memory)), "{:.2f}"),
+        Cell(_phases([r.cost for r in records if r.cost is not None])),
         Cell(", ".join(places)),
     )
 
 
-def _mean(values: list[float | None] | list[float], form: str) -> Cell:
-    known = [value for value in values if value is not None]
-    if not known:
-        return Cell("")
-    mean = sum(known) / len(known)
-    return Cell(form.format(mean), mean)
+def _gib(size: int | None) -> float | None:
+    return None if size is None else size / 2**30
 
 
 def _phases(costs: list[Cost]) -> str:

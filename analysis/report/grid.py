@@ -12,8 +12,8 @@ from analysis.findings.reading import Reading
 from analysis.findings.study import Cell as Setting
 from analysis.findings.study import Run, Side
 from analysis.inference.intervals import over_seeds
-from analysis.inference.values import Interval
-from analysis.report.values import Cell, Section, Table, missing, number
+from analysis.inference.values import POWER, Interval
+from analysis.report.values import Cell, Section, Table, compact, missing, number
 from softprior.errors import UserError
 from softprior.inputs.labels import counted
 
@@ -64,38 +64,37 @@ def section(reading: Reading) -> Section:
     return Section(key=KEY, title=TITLE, blocks=(*(_table(cell) for cell in cells), *_differences(reading)))
 
 
+DIFFERENCES = (
+    "prior",
+    "where",
+    "difference",
+    "over all rates",
+    "could have seen",
+    "p (Holm)",
+    "smallest p",
+    "seeds",
+    "tuned over",
+)
+
+
 def _differences(reading: Reading) -> list[Table]:
     """Every prior against the study's first, seed by seed."""
     try:
         rows = [row for row in compare(reading.study, "prior") if row.difference is not None]
     except UserError:  # one prior
         return []
+    if not rows:
+        return []
     tests = sum(row.seeds > 1 for row in rows)
-    return (
-        [
-            Table(
-                caption="Differences of test loss from the study's first prior in nats (negative is better), "
-                "seed by seed, each prior at its own chosen rate; beside it the same averaged over rates. "
-                f"p: {TEST}, raw, then Holm over {counted(tests, 'comparison')}; with so few seeds it cannot "
-                "be under the smallest p. 'Tuned over' is the number of rates of both priors. The command "
-                "python -m jobs.compare prints the same along any axis.",
-                columns=(
-                    "prior",
-                    "where",
-                    "difference",
-                    "over all rates",
-                    "p (Holm)",
-                    "smallest p",
-                    "seeds",
-                    "tuned over",
-                ),
-                rows=tuple(_difference(row) for row in rows),
-                numbers=frozenset(range(2, 8)),
-            )
-        ]
-        if rows
-        else []
+    caption = (
+        "Differences of test loss from the study's first prior in nats (negative is better), seed by seed, "
+        "each prior at its own chosen rate; beside it the same averaged over rates, and the smallest true "
+        f"difference that these seeds would have shown with {POWER:.0%} power at the level of Holm's first "
+        f"test. p: {TEST}, raw, then Holm over {counted(tests, 'comparison')}; with so few seeds it cannot "
+        "be under the smallest p. 'Tuned over' is the number of rates of both priors. The command python -m "
+        "jobs.compare prints the same along any axis."
     )
+    return [compact(caption, DIFFERENCES, [_difference(row) for row in rows], DIFFERENCES[2:])]
 
 
 def _difference(row: Row) -> tuple[Cell, ...]:
@@ -108,12 +107,13 @@ def _difference(row: Row) -> tuple[Cell, ...]:
     return (
         Cell(f"{row.value} \N{MINUS SIGN} {row.reference}"),
         Cell(row.where),
-        Cell(f"{number(row.difference)}{ends}", row.difference),
-        Cell(number(row.averaged), row.averaged),
-        Cell(f"{row.p:.3g} ({row.adjusted:.3g})" if tested else "", row.adjusted),
-        Cell(f"{row.least_p:.2g}" if tested else "", row.least_p),
-        Cell(str(row.seeds), float(row.seeds)),
-        Cell(" and ".join(map(str, row.budgets))),
+        Cell(f"{number(row.difference)}{ends}", row.difference, row.trials),
+        Cell(number(row.averaged), row.averaged, row.averaged_trials),
+        Cell(number(row.detectable), row.detectable, row.trials),
+        Cell(f"{row.p:.3g} ({row.adjusted:.3g})" if tested else "", row.adjusted, row.trials),
+        Cell(f"{row.least_p:.2g}" if tested else "", row.least_p, row.trials),
+        Cell(str(row.seeds), float(row.seeds), row.trials),
+        Cell(" and ".join(map(str, row.budgets)), trials=row.averaged_trials or row.trials),
     )
 
 

@@ -15,7 +15,7 @@ import softprior
 from analysis.findings.judging import judge
 from analysis.findings.reading import Folder, Reading, read, require_comparable, require_records
 from analysis.findings.values import Finding
-from analysis.report import checks, costs, grid, pictures, reproduce, trials, verdicts
+from analysis.report import checks, costs, grid, overall, pictures, reproduce, trials, verdicts
 from analysis.report.answer import answer
 from analysis.report.values import Code, Items, Picture, Report, Table, Words, sentence
 from softprior.errors import UserError
@@ -99,6 +99,7 @@ def gather(reading: Reading, findings: Sequence[Finding], reason: str = "") -> R
         verdicts.section(findings, reason),
         pictures.section(reading),
         grid.section(reading),
+        overall.section(reading),
         checks.section(reading),
         costs.section(reading),
         reproduce.section(reading),

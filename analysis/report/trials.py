@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.findings.reading import Reading
 from analysis.report import answers, tokens
 from analysis.report.answer import context_gap
 from analysis.report.maps import Plane, maps
-from analysis.report.values import Cell, Table, number
+from analysis.report.values import Cell, Table, compact, number
 from analysis.tables import SHORT
 from softprior.errors import UserError
 from softprior.inputs.labels import Axes, counted
+from softprior.library.sanity import checks
 from softprior.results.means import over_places
 from softprior.results.posteriors import Posterior
 from softprior.results.probed import PROBE_NUMBERS, Probed
 from softprior.results.records import Record
+from softprior.results.sanity import Check
 from softprior.tasks import TASKS
 from softprior.training.probes import PASSES
 
@@ -53,17 +55,16 @@ def listed(reading: Reading) -> Table:
     """One row per trial that has ended, and the columns that some trial has."""
     records = list(reading.ended.values())
     rows = [_row(record, reading.ids[record.id], reading.axes[record.id]) for record in records]
-    used = [i for i, column in enumerate(zip(*rows, strict=True)) if any(cell.text for cell in column)]
-    return Table(
+    return compact(
         caption="All trials that have ended. Losses are on the test split, in nats per label token, after "
         "the last "
         "step; answers are the headline metric of the task; 'rise if swapped' is the test loss with swapped "
         "contexts minus the test loss. A twin repeats a trial from a start moved by rounding's size, "
         "a reordered trial with another order of the data; they are in no mean. From records/TRIAL.json, as "
         "in trials.parquet.",
-        columns=tuple(COLUMNS[i] for i in used),
-        rows=tuple(tuple(row[i] for i in used) for row in rows),
-        numbers=frozenset(at for at, i in enumerate(used) if COLUMNS[i] in NUMBERS),
+        columns=COLUMNS,
+        rows=rows,
+        numbers=NUMBERS,
     )
 
 
@@ -115,12 +116,12 @@ def details(reading: Reading) -> tuple[dict[str, Any], list[str]]:
     problems: list[str] = []
     if words.model is None:
         problems.append(f"nearest tokens and the examples' texts are left out, because {words.reason}")
-    planes = _planes(reading)
+    planes, checked = _planes(reading), checks(reading.ended)
     found: dict[str, Any] = {}
     vectors = {}
     for record in reading.ended.values():
         posterior = reading.study.posteriors.get(record.id)
-        found[record.id] = _detail(record, reading, posterior, planes)
+        found[record.id] = _detail(record, reading, posterior, planes, checked.get(record.id, ()))
         if posterior is not None:
             vectors[record.id] = tokens.embedded(posterior)
     tasks = answers.tasks(reading, words.model)
@@ -141,7 +142,11 @@ def _planes(reading: Reading) -> dict[str, Plane]:
 
 
 def _detail(
-    record: Record, reading: Reading, posterior: Posterior | None, planes: Mapping[str, Plane]
+    record: Record,
+    reading: Reading,
+    posterior: Posterior | None,
+    planes: Mapping[str, Plane],
+    checked: Sequence[Check],
 ) -> dict[str, Any]:
     plane = planes.get(record.spec.model_fingerprint)
     return {
@@ -150,7 +155,7 @@ def _detail(
         "error": record.error,
         "files": [f"records/{record.id}.json"]
         + ([f"posteriors/{record.id}.safetensors"] if posterior is not None else []),
-        "facts": _facts(record),
+        "facts": [*_facts(record), *_checked(checked)],
         "curve": _curve(record),
         "maps": [] if posterior is None else maps(posterior, plane),
         "model": record.spec.model_fingerprint,
@@ -183,6 +188,17 @@ def _facts(record: Record) -> list[list[str]]:
             what += f", radius quantile {number(place.initial_radius, 2)} to {number(place.final_radius, 2)}"
         found.append([name, what])
     return found + [[f"probe {one.probe}", _probe(one)] for one in record.probes]
+
+
+def _checked(found: Sequence[Check]) -> list[list[str]]:
+    """The number of each check: those that passed in one line, and the others with what is wrong."""
+    passed = [f"{check.name.replace('_', ' ')} {number(check.number)}" for check in found if not check.words]
+    bad = [
+        [f"{check.verdict}: {check.name.replace('_', ' ')}", f"{number(check.number)}: {check.words}"]
+        for check in found
+        if check.words
+    ]
+    return [*bad, *([["checks passed", ", ".join(passed)]] if passed else [])]
 
 
 def _probe(one: Probed) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,8 @@ class Cell:
     Attributes:
         text: what stands in it.
         order: the number by which its column is sorted; None for words.
-        trials: ids of the trials that the number comes from, linked within the page.
+        trials: ids of the trials that the number comes from, linked within the page. Every number in a table
+            has some.
         strong: whether it is set off, such as the rate chosen on validation.
         flag: a class of the style sheet for verdicts: `good`, `bad`, `open`, or nothing.
     """
@@ -130,6 +131,23 @@ class Report:
     filters: tuple[int, ...]
     details: Mapping[str, Any] = field(default_factory=dict)
     ids: Mapping[str, str] = field(default_factory=dict)
+
+
+def compact(
+    caption: str, columns: tuple[str, ...], rows: Sequence[tuple[Cell, ...]], numbers: Collection[str]
+) -> Table:
+    """A table without the columns that are empty in every row.
+
+    Args:
+        numbers: names of columns that are set flush right.
+    """
+    used = [i for i in range(len(columns)) if any(row[i].text for row in rows)]
+    return Table(
+        caption=caption,
+        columns=tuple(columns[i] for i in used),
+        rows=tuple(tuple(row[i] for i in used) for row in rows),
+        numbers=frozenset(at for at, i in enumerate(used) if columns[i] in numbers),
+    )
 
 
 def missing(key: str, title: str, why: str) -> Section:

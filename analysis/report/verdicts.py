@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from analysis.findings.sentences import ABOVE, beside
 from analysis.findings.values import Comparison, Finding
-from analysis.report.values import Block, Cell, Items, Section, Table, missing, number, sentence
+from analysis.inference.values import POWER, Interval
+from analysis.report.values import Block, Cell, Items, Section, Table, compact, missing, number, sentence
 
 KEY, TITLE = "verdicts", "Verdicts"
 
@@ -24,10 +26,16 @@ COLUMNS = (
     "verdict",
     "number",
     "95% interval",
+    "90% interval",
+    "margin",
+    "could have seen",
+    "noise of twins",
     "p (Holm)",
     "seeds",
     "settles it",
 )
+
+NUMBERS = COLUMNS[5:-1]
 
 
 def section(findings: Sequence[Finding], reason: str) -> Section:
@@ -46,17 +54,19 @@ def section(findings: Sequence[Finding], reason: str) -> Section:
 
 
 def _table(findings: Sequence[Finding]) -> Table:
-    return Table(
-        caption="What the study says about each claim. A number is a difference or ratio as the claim "
-        "defines it (docs/findings.md), the mean over seeds. p-values are of the comparison that "
-        "decides: raw, then corrected over all tests of the study's list, or of all exploratory "
-        "claims (Holm). Planned are the claims in the study's list when it started; all others "
-        "are exploratory, and so is what rests on seeds or priors that were added after the first "
-        "results.",
-        columns=COLUMNS,
-        rows=tuple(_row(finding) for finding in findings),
-        numbers=frozenset({6, 7}),
+    caption = (
+        "What the study says about each claim. A number is a difference or ratio as the claim defines it "
+        "(docs/findings.md), the mean over seeds. Where equality is tested, the 90% interval has to lie "
+        "inside the margin. Could have seen: the smallest effect (distance from the rule's limit; of "
+        "equality the difference beyond the margin) that these seeds would have shown with "
+        f"{POWER:.0%} power at the level of Holm's first test; empty where they could not reach it. Noise of "
+        "twins: what rounding alone does to this number in one seed, and whether the number (its distance "
+        "from the limit) is above it. p-values are of the comparison that decides: raw, then corrected over "
+        "all tests of the study's list, or of all exploratory claims (Holm). Planned are the claims in the "
+        "study's list when it started; all others are exploratory, and so is what rests on seeds or priors "
+        "that were added after the first results."
     )
+    return compact(caption, COLUMNS, [row(finding) for finding in findings], NUMBERS)
 
 
 def _unjudged(finding: Finding) -> str:
@@ -68,30 +78,46 @@ def markdown(findings: Sequence[Finding]) -> str:
     """The verdict table for papers, issues and notes."""
     lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
     for finding in findings:
-        cells = (cell.text.replace("|", "\\|").replace("\n", " ") for cell in _row(finding))
+        cells = (cell.text.replace("|", "\\|").replace("\n", " ") for cell in row(finding))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _row(finding: Finding) -> tuple[Cell, ...]:
+def row(finding: Finding) -> tuple[Cell, ...]:
     first = finding.primary
-    numbers = (Cell(""), Cell(""), Cell(""), Cell("0", 0.0))
-    if first is not None:
-        unit = "" if finding.claim.quantity == first.what else finding.claim.quantity
-        numbers = (
-            Cell(f"{first.what}: {number(first.value)} {unit}".strip(), first.value),
-            Cell(_ends(first)),
-            Cell(_p(first), first.adjusted),
-            Cell(str(first.seeds), float(first.seeds)),
-        )
     return (
         Cell(f"{finding.claim.number}. {finding.claim.words}"),
         Cell(_planned(finding)),
         Cell(finding.where),
         Cell(finding.decided, flag=FLAGS[finding.verdict]),
-        *numbers,
+        *((Cell(""),) * 7 + (Cell("0"),) if first is None else _numbers(finding, first)),
         Cell(finding.settle or finding.reason),
     )
+
+
+def _numbers(finding: Finding, first: Comparison) -> tuple[Cell, ...]:
+    """Of the comparison that decides, each with the trials that it comes from."""
+    unit = "" if finding.claim.quantity == first.what else finding.claim.quantity
+    told, trials = f"{first.what}: {number(first.value)} {unit}".strip(), first.trials
+    return (
+        Cell(told, first.value, trials),
+        Cell(_ends(first.interval), trials=trials),
+        Cell("" if first.equivalence is None else _ends(first.equivalence), trials=trials),
+        Cell(number(finding.margin), finding.margin, finding.margin_trials),
+        Cell(number(first.detectable), first.detectable, trials),
+        _noise(finding),
+        Cell(_p(first), first.adjusted, trials),
+        Cell(str(first.seeds), float(first.seeds), trials),
+    )
+
+
+def _noise(finding: Finding) -> Cell:
+    """The difference between twins, and a warning where the number is not well above it."""
+    if finding.noise is None:
+        return Cell("")
+    stands = beside(finding.effect, finding.noise)
+    flag = "" if stands == ABOVE else "open"
+    return Cell(f"{number(finding.noise)}: {stands} it", finding.noise, finding.twins, flag=flag)
 
 
 def _planned(found: Finding) -> str:
@@ -101,10 +127,8 @@ def _planned(found: Finding) -> str:
     return f"exploratory: rests on {found.added}" if found.added else "exploratory"
 
 
-def _ends(found: Comparison) -> str:
-    if math.isnan(found.interval.low):
-        return ""
-    return f"{number(found.interval.low)} to {number(found.interval.high)}"
+def _ends(found: Interval) -> str:
+    return "" if math.isnan(found.low) else f"{number(found.low)} to {number(found.high)}"
 
 
 def _p(found: Comparison) -> str:

@@ -12,6 +12,8 @@ from rich.console import Console
 from analysis.comparison_table import comparison_table
 from analysis.comparisons import compare, differing
 from analysis.findings.study import Study, repeats_of, runs_of
+from analysis.overall import in_words as scores_in_words
+from analysis.overall import overall
 from analysis.search_tables import best_table, importance_table
 from analysis.spread import in_words as spread_in_words
 from analysis.spread import spreads
@@ -81,7 +83,7 @@ def print_results(console: Console, results: Results) -> None:
 
 
 def print_comparisons(console: Console, records: Iterable[Record]) -> None:
-    """Prints a table for every axis on which trials have two values and two seeds, and why seeds differ.
+    """Prints tables for every axis with two values and two seeds, scores of priors, and why seeds differ.
 
     But for the task: losses on different problems do not compare, unless somebody asks for it.
 
@@ -96,6 +98,8 @@ def print_comparisons(console: Console, records: Iterable[Record]) -> None:
         if axis == "task":
             continue
         console.print(comparison_table(compare(study, axis), axis))
+    for line in scores_in_words(overall(study)):
+        console.print(line)
     for line in spread_in_words(spreads(study)):
         console.print(line)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
 from analysis.findings import collapse, common, near_tokens, words
 from analysis.findings.claims import CLAIMS, JUDGED
@@ -17,13 +19,14 @@ from analysis.findings.judging import case, finding, judge
 from analysis.findings.near_tokens import ELSEWHERE, NEAR
 from analysis.findings.nulls import NULLS, Null, errors, verdict
 from analysis.findings.rules import Decision, Direction
-from analysis.findings.simulated import CUT, KEEP, PREFIX, Truth, simulated
-from analysis.findings.study import Study
+from analysis.findings.simulated import CUT, KEEP, PREFIX, SOFT, Truth, simulated
+from analysis.findings.study import Run, Study
 from analysis.findings.values import Finding
 from analysis.findings.words import NUMBER
 from analysis.inference import intervals, power
 from analysis.inference.energy import energy_distance
 from analysis.inference.multiple import holm
+from analysis.report.verdicts import row
 from benchmarks.findings_rules import clustered, crossed
 from softprior.inputs.entries import Entry
 from softprior.prompt import Place
@@ -269,6 +272,94 @@ def test_power_rises_as_planned(name: str, limit: float) -> None:
     more = power.more_seeds(0.9, 1.0, 4)
     assert more is not None
     assert share(0.9, 4 + more) == pytest.approx(0.82, abs=0.08)
+
+
+def test_a_finding_says_the_smallest_effect_that_it_could_have_seen() -> None:
+    """Nine seeds of standard deviation 1: scipy's noncentral t finds 1.067 with 80% power."""
+    own = np.array([-1.5, -1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0, 1.5])
+    own = own / own.std(ddof=1)
+
+    def by_hand(level: float) -> float:
+        limit = stats.t.ppf(1 - level / 2, 8)
+        return float(optimize.brentq(lambda d: stats.nct.sf(limit, 8, 3 * d) - 0.8, 0.5, 2))
+
+    def found(name: str, **known: Any) -> Finding:
+        one = case(BY_NAME[name], Evidence(where="here", **known))
+        return finding(one, [test.p for test in one.tests], len(one.tests))
+
+    assert by_hand(0.05) == pytest.approx(1.067, abs=1e-3)
+    rate = found("rate", numbers={"slope": own})
+    assert rate.primary is not None
+    assert rate.primary.detectable == pytest.approx(by_hand(0.05), rel=1e-4)
+    assert "; the smallest effect it could have seen is 1.07" in rate.sentence
+    memory = found("memory", numbers={"ratio": own})
+    assert "; the smallest distance from 0.5 it could have seen is 1.07" in memory.sentence
+    equal = found("quality", numbers={"b - a": own}, margin=0.2)
+    assert equal.primary is not None
+    seen = equal.primary.detectable
+    assert seen == pytest.approx(0.2 + by_hand(0.025), rel=1e-4), "beyond the margin, and of two tests"
+    drawn = np.random.default_rng(6).normal(seen, 1, (300, 9))
+    verdicts = [verdict("quality", Evidence(where="here", numbers={"b - a": o}, margin=0.2)) for o in drawn]
+    assert verdicts.count("contradicted") / 300 == pytest.approx(0.8, abs=0.07)
+    speed = found("speed", numbers={"b - a": own}, tested={"b - a": np.sign(own)})
+    assert speed.primary is not None
+    assert speed.primary.detectable is None, "the test is of other numbers"
+    few = found("rate", numbers={"slope": own[:4]})
+    assert "could have seen" not in few.sentence, "four seeds give no p below 0.125"
+
+
+def test_a_number_comes_from_the_trials_that_it_names() -> None:
+    study = simulated(Truth(rates=(0.01, 0.02), priors=THREE, seeds=3, forgetting=0.2, slope=0.5))
+    by_id = {run.id: run for run in study.runs}
+
+    def mean(trials: Iterable[str], number: Callable[[Run], float | None]) -> float:
+        return float(np.mean([number(by_id[trial]) for trial in trials]))
+
+    numbers = {"quality": common.loss, "forgetting": lambda run: study.numbers["forgetting"][run.id]}
+    for name, number in numbers.items():
+        (found,) = judge(study, (BY_NAME[name],))
+        for own in found.comparisons:
+            half = len(own.trials) // 2
+            assert own.value == pytest.approx(
+                mean(own.trials[:half], number) - mean(own.trials[half:], number)
+            )
+    (quality,) = judge(study, (BY_NAME["quality"],))
+    (baseline,) = study.baselines.values()
+    assert quality.margin_trials[0] == baseline.id
+    assert quality.margin == pytest.approx(0.05 * (4.0 - mean(quality.margin_trials[1:], common.loss)))
+    for found in judge(study, (BY_NAME["rate"],)):
+        prior = found.where.rpartition(" · ")[2]
+        assert set(found.comparisons[0].trials) == {
+            i for i, run in by_id.items() if run.axes["prior"] == prior
+        }
+
+
+def test_nothing_is_undecided_without_saying_what_would_settle_it() -> None:
+    """Studies of every shape and spread: each row of a verdict table that is open ends with a remedy."""
+    shapes: list[dict[str, Any]] = [
+        {"seeds": seeds, "spread": spread, "noise": noise, "methods": (SOFT, PREFIX), "near": near}
+        for seeds, spread, noise, near in (
+            (2, 0.0, 0.0, 0.0),
+            (6, 0.3, 0.5, -0.2),
+            (9, 0.1, 0.3, 0.05),
+        )
+    ]
+    shapes.append({"weights": (0.0, 1.0, 2.0), "seeds": 4, "rates": (0.01,)})
+    undecided = 0
+    for shape in shapes:
+        for found in judge(simulated(Truth(**shape))):
+            if found.verdict == "undecided":
+                undecided += 1
+                assert found.settle, found.sentence
+                assert row(found)[-1].text.strip()
+    assert undecided > 10
+    far = np.array([0.01] * 7 + [10.0])  # all signs agree, and Student's interval has zero in it
+    one = case(BY_NAME["rate"], Evidence(where="here", numbers={"slope": far}))
+    found = finding(one, [test.p for test in one.tests], 1)
+    assert found.primary is not None
+    assert found.primary.adjusted < 0.05
+    assert found.verdict == "undecided"
+    assert re.fullmatch(r"add \d+ seeds at this spread", found.settle)
 
 
 def test_one_cell_without_a_baseline_has_no_margin() -> None:

@@ -19,7 +19,7 @@ from analysis.findings.reading import read_studies
 from analysis.findings.simulated import Truth, simulated
 from analysis.findings.study import Study
 from analysis.findings.values import Finding
-from analysis.report.verdicts import _row
+from analysis.report.verdicts import row
 from jobs.support.evidence import planned_claims
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry
@@ -242,8 +242,8 @@ def test_each_finding_names_what_it_rests_on_and_no_other_addition() -> None:
     assert [one.added for one in of(study, "memory")] == ["seeds 7, 8", "seeds 7, 8 and prior vocabulary"]
     few = replace(study, runs=[run for run in study.runs if run.seed < 7 or run.axes["prior"] != "fitted"])
     assert [one.added for one in of(few, "memory")] == ["", "seeds 7, 8 and prior vocabulary"]
-    (row,) = [_row(one)[1].text for one in of(few, "memory") if one.added]
-    assert row == "exploratory: rests on seeds 7, 8 and prior vocabulary"
+    (told,) = [row(one)[1].text for one in of(few, "memory") if one.added]
+    assert told == "exploratory: rests on seeds 7, 8 and prior vocabulary"
 
 
 def test_a_rule_in_other_words_is_still_the_planned_one() -> None:

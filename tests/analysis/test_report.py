@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,23 +15,32 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.findings.reading import read
+from analysis.findings import quality
+from analysis.findings.evidence import Evidence, Noise
+from analysis.findings.judging import case, finding
+from analysis.findings.reading import Reading, read
+from analysis.overall import overall
+from analysis.report import checks, grid, trials, verdicts
+from analysis.report import overall as scores
+from analysis.report.answer import answer
 from analysis.report.grid import mean
 from analysis.report.page import gather, judged, render
 from analysis.report.values import Cell, Items, Picture, Report, Section, Table, Words
 from analysis.report.verdicts import markdown
 from jobs import report as command
 from softprior.inputs.study_files import load_grid
+from softprior.methods import METHODS
 from softprior.results.examples import load_examples
 from softprior.results.files import held
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, save_record
+from softprior.results.sanity import Check
 from softprior.studies.plan import plan_study
 from softprior.studies.table import write_study, write_table
 from softprior.studies.worker import failed
 from tests.analysis.figures.saved import COARSE
 from tests.browser import Browser, browser
-from tests.builders import Finished, study_file
+from tests.builders import Finished, run, study_file
 
 __all__ = ["browser"]
 
@@ -140,9 +151,18 @@ def test_the_answer_is_three_true_sentences(report: Report) -> None:
 def test_every_number_of_a_table_is_traced_to_trials_of_the_page(report: Report, seeds: Seeds) -> None:
     listed = {row[0].trials[0] for row in report.trials.rows}
     assert listed == set(seeds.records) == set(report.details["trials"])
+    traced = 0
     for one in report.sections:
         for table in tables(one):
-            assert {trial for row in table.rows for cell in row for trial in cell.trials} <= listed
+            for row in table.rows:
+                numbers = [
+                    c for i, c in enumerate(row) if c.text and (c.order is not None or i in table.numbers)
+                ]
+                for cell in numbers:
+                    assert cell.trials, f"{table.columns[0]} {row[0].text}: {cell.text} comes from nowhere"
+                    assert set(cell.trials) <= listed
+                traced += len(numbers)
+    assert traced > 50
     row = next(row for row in report.trials.rows if row[0].trials[0] == next(iter(seeds.records)))
     record = seeds.records[row[0].trials[0]]
     assert row[report.trials.columns.index("test loss")].order == record.test.loss
@@ -158,7 +178,59 @@ def test_verdicts_are_a_row_each_in_page_and_markdown(report: Report, seeds: See
     assert [row[3].text for row in table.rows] == [found.verdict for found in known]
     lines = markdown(findings).splitlines()
     assert len(lines) == 2 + len(findings)
-    assert {line.count("|") - line.count("\\|") for line in lines} == {10}
+    assert {line.count("|") - line.count("\\|") for line in lines} == {14}
+
+
+def test_a_verdict_has_its_margin_its_intervals_and_the_noise_of_twins() -> None:
+    """Equality: [-0.1, 0.3] in two seeds; t(0.95, 1) = 6.314 and t(0.975, 1) = 12.706, times 0.2."""
+    own = Evidence(
+        where="here",
+        numbers={"b - a": np.array([-0.1, 0.3])},
+        trials={"b - a": ("t1", "t2", "t3", "t4")},
+        margin=0.25,
+        margin_trials=("t0", "t1", "t2"),
+        noise=Noise(0.08, ("t5",)),
+    )
+    one = case(quality.JUDGED, own)
+    found = finding(one, [test.p for test in one.tests], 2)
+    (table,) = tables(verdicts.section([found], ""))
+    cells = dict(zip(table.columns, table.rows[0], strict=True))
+    assert cells["number"].text == "b - a: 0.100 nats"
+    assert cells["95% interval"].text == minus("-2.441 to 2.641")
+    assert cells["90% interval"].text == minus("-1.163 to 1.363")
+    assert (cells["margin"].text, cells["margin"].trials) == ("0.250", ("t0", "t1", "t2"))
+    twins = cells["noise of twins"]
+    assert (twins.text, twins.flag, twins.trials) == ("0.080: less than twice it", "open", ("t5",))
+    assert "could have seen" not in cells, "two seeds give no p below 0.5"
+    known = markdown([found]).splitlines()[2].split(" | ")
+    assert known[5:10] == [cells["95% interval"].text, cells["90% interval"].text, "0.250", "", twins.text]
+
+
+def test_trials_with_a_fault_are_named_where_they_do_not_count(seeds: Seeds, tmp_path: Path) -> None:
+    folder = StudyFolder(shutil.copytree(seeds.folder.root, tmp_path / "seeds"))
+    trial, record = next((i, r) for i, r in seeds.records.items() if r.spec.seed == 1)
+    fault = Check(name="labels", number=0.5, verdict="fault")
+    save_record(folder.record(trial), record.model_copy(update={"sanity": (fault,)}))
+    reading = read(folder.root)
+    findings, _ = judged(reading)
+    assert answer(reading, findings)[-1].startswith(
+        "13 of 13 trials finished, of which 1 has a fault in its own checks and counts nowhere; with"
+    )
+    said = (
+        f"1 trial has a fault in its own checks and is in no mean, figure or finding: {reading.ids[trial]}."
+    )
+    assert said in sentences(checks.section(reading))
+    for numbers in (verdicts.section(findings, ""), grid.section(reading), scores.section(reading)):
+        for table in tables(numbers):
+            assert trial not in {own for row in table.rows for cell in row for own in cell.trials}
+
+
+def test_priors_over_all_tasks_are_those_that_compare_prints(report: Report, seeds: Seeds) -> None:
+    (table,) = tables(section(report, "overall"))
+    for row, own in zip(table.rows, overall(read(seeds.folder.root).study), strict=True):
+        assert (row[0].text, row[1].order, row[2].order) == (own.prior, own.score, own.averaged)
+        assert set(row[1].trials) < set(row[2].trials), "at the chosen rate, and at both"
+    assert table.rows[1][3].order == 0, "no seed of fitted is better"
 
 
 class Page(HTMLParser):
@@ -335,7 +407,21 @@ def test_the_command_says_where_the_files_are(
     assert command.main([str(finished_study.folder.root), "--output", str(tmp_path / "page.txt")]) == 2
 
 
-def test_the_page_works_in_a_browser(browser: Browser, report: Report, tmp_path: Path) -> None:
+def with_instruction(finished: Finished, root: Path) -> Reading:
+    """The finished study with the baseline of a written instruction, which has run."""
+    folder = finished.copy(root)
+    nothing = next(r.spec for r in finished.records.values() if r.spec.method.name == "none")
+    spec = nothing.model_copy(update={"method": METHODS.entry(METHODS["instruction"]())})
+    run(spec, folder.root)
+    header = json.loads(folder.study.read_text(encoding="utf-8"))
+    header["trials"].append(spec.id)
+    folder.study.write_text(json.dumps(header), encoding="utf-8")
+    return read(folder.root)
+
+
+def test_the_page_works_in_a_browser(
+    browser: Browser, report: Report, finished_study: Finished, tmp_path: Path
+) -> None:
     path = tmp_path / "report.html"
     path.write_text(render(report), encoding="utf-8")
     said: list[str] = []
@@ -375,5 +461,39 @@ def test_the_page_works_in_a_browser(browser: Browser, report: Report, tmp_path:
     assert "Answers" in detail.inner_text()
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390, "wide tables scroll in their boxes"
-    assert browser.requests == [path.as_uri()]
+    # Another page: a trial with a posterior, beside the instruction; sections are as above and left out.
+    reading = with_instruction(finished_study, tmp_path)
+    data, problems = trials.details(reading)
+    assert problems == []
+    whole = replace(
+        report,
+        sections=(),
+        trials=trials.listed(reading),
+        filters=(),
+        details=data | {"notes": []},
+        ids=reading.ids,
+    )
+    other = tmp_path / "other.html"
+    other.write_text(render(whole), encoding="utf-8")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto(other.as_uri())
+    trained = next(i for i, record in reading.records.items() if record.spec.training is not None)
+    page.locator(f"a[href='#trial-{trained}']").first.click()
+    assert detail.locator("svg").count() == 2, "the curve, and the map of its vectors"
+    assert detail.locator("svg").nth(1).locator("polyline").count() == 4, "a path for each vector"
+    opened = detail.inner_text()
+    assert "Nearest tokens at" in opened
+    assert "checks passed" in opened
+    heads = detail.locator("th").all_inner_texts()
+    assert [name for name in heads if name in ("no prompt", "instruction", "this trial")] == [
+        "no prompt",
+        "instruction",
+        "this trial",
+    ]
+    instructed = next(r for r in reading.records.values() if r.spec.method.name == "instruction")
+    answer = next(found.answer for found in instructed.predictions if found.answer.strip())
+    column = heads[heads.index("example") :].index("instruction") + 1
+    told = detail.locator(f"tbody tr td:nth-child({column})").all_inner_texts()
+    assert any(answer.strip() in text for text in told)
+    assert browser.requests == [path.as_uri(), other.as_uri()]
     assert browser.errors == said == []

@@ -10,11 +10,13 @@ import pytest
 from analysis.findings.reading import read
 from analysis.report import reproduce
 from analysis.report.maps import DIGITS, Plane, maps, rounded
-from analysis.report.trials import _facts
+from analysis.report.trials import _checked, _detail, _facts
 from analysis.report.values import Code, number
+from softprior.library.sanity import checks
 from softprior.prompt import Place
 from softprior.results.posteriors import load_posterior
 from softprior.results.probed import PROBE_NUMBERS, Attended, NearestTokens, Probed
+from softprior.results.sanity import Check
 from tests.builders import Finished
 
 
@@ -88,3 +90,35 @@ def test_a_trial_shows_what_its_probes_measured(finished_study: Finished) -> Non
         one_of = Probed(probe="nearest", found=near, examples=examples, sources="s")
         *_, (_, said) = _facts(record.model_copy(update={"probes": (one_of,)}))
         assert said.endswith("same dot 0.500"), "no text goes forward"
+
+
+def test_a_trial_shows_the_number_and_the_verdict_of_each_of_its_checks() -> None:
+    found = [
+        Check(name="labels", number=1.0, verdict="passed"),
+        Check(name="batch_mates", number=2.3e-7, verdict="passed"),
+        Check(name="generation", number=0.25, verdict="fault"),
+        Check(name="kept_context", number=0.1, verdict="alarm"),
+    ]
+    assert _checked(found) == [
+        [
+            "fault: generation",
+            "0.250: only 25% of generated tokens are the first choice of the pass that measures losses",
+        ],
+        [
+            "alarm: kept context",
+            "0.100: swapped contexts cost only 10% of what they cost the model without a prompt",
+        ],
+        ["checks passed", "labels 1.000, batch mates 2.3e\N{MINUS SIGN}07"],
+    ]
+    assert _checked([]) == [], "of records from before there were checks"
+
+
+def test_checks_beside_no_prompt_are_shown_too(finished_study: Finished) -> None:
+    """Those of the record, and the two that compare it with the baseline."""
+    reading = read(finished_study.folder.root)
+    record = next(r for r in reading.records.values() if r.spec.training is not None)
+    facts = dict(_detail(record, reading, None, {}, checks(reading.ended)[record.id])["facts"])
+    told = " ".join([*facts, facts["checks passed"]])
+    beside = {"kept_context", "no_prompt_answers"}
+    for name in {check.name for check in record.sanity} | beside:
+        assert name.replace("_", " ") in told

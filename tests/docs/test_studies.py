@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.study_tables import PAGE, renewed
+from benchmarks.study_numbers import phrases
+from benchmarks.study_tables import PAGE, read_verdicts, renewed, verdict_table
 from softprior.library.results import Results
 
 STUDIES = Path(__file__).parents[2] / "docs" / "studies"
@@ -12,8 +13,26 @@ STUDIES = Path(__file__).parents[2] / "docs" / "studies"
 
 def test_tables_of_published_studies_are_made_from_their_trials() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    assert page.count("<!-- study: ") == len([path for path in STUDIES.iterdir() if path.is_dir()])
+    studies = len([path for path in STUDIES.iterdir() if path.is_dir()])
+    assert page.count("<!-- study: ") == page.count("<!-- verdicts: ") == studies
     assert renewed(page) == page, "python -m benchmarks.study_tables renews them"
+
+
+def test_numbers_in_the_text_are_those_of_the_files() -> None:
+    """The split of losses, shares of seeds in the variance, and forgetting by method."""
+    text = " ".join(PAGE.read_text(encoding="utf-8").split())
+    found = phrases(STUDIES / "tiny-priors")
+    assert len(found) == 5
+    for phrase in found:
+        assert phrase in text
+
+
+def test_findings_of_one_claim_and_method_are_one_row() -> None:
+    """By hand, from the rows of verdicts.md."""
+    lines = verdict_table(STUDIES / "tiny-priors").splitlines()
+    assert len(lines) == 2 + len({one.group for one in read_verdicts(STUDIES / "tiny-priors")})
+    (memory,) = [line for line in lines if line.startswith("| 1. ") and "prefix" in line]
+    assert memory.endswith("| arithmetic · prefix | supported 6, undecided 1 | ratio: 1.73 to 2.193 |")
 
 
 def test_rounding_on_smollm2_is_what_the_page_says() -> None:

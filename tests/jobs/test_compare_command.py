@@ -12,6 +12,7 @@ import pytest
 from analysis.comparisons import differing
 from analysis.findings.simulated import Truth, simulated
 from analysis.findings.study import Study, runs_of
+from analysis.inference import power
 from jobs import compare as command
 from jobs import report
 from jobs.support.endings import print_comparisons
@@ -40,7 +41,10 @@ def test_a_study_of_nine_seeds_is_compared_within_80_columns(
     assert f"{own.mean():+.3f}" in line
     assert "sign flips of paired differences" in text
     assert " 9 " in line
-    assert "interquartile mean of scores" in " ".join(text.split())
+    told = " ".join(text.split())
+    seen = power.detectable(own.std(ddof=1), 9)
+    assert f"smallest difference that it could have seen: fitted {seen:.3f}" in told
+    assert "interquartile mean of scores" in told
 
 
 def test_a_study_prints_its_comparisons_with_its_own_labels_when_it_ends(
@@ -59,6 +63,7 @@ def test_a_study_prints_its_comparisons_with_its_own_labels_when_it_ends(
     text = capsys.readouterr().out
     assert "prior against" in text
     assert "like the vocabulary" in " ".join(text.split())
+    assert "interquartile mean of scores" in " ".join(text.split())
     assert "3 seeds give p = 0.25 at best, 0.25 after Holm: 6 are the fewest for 0.05" in " ".join(
         text.split()
     )

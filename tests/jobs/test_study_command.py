@@ -145,6 +145,7 @@ def test_a_whole_study_ends_with_the_address_that_compares_its_trials_and_runs_n
     said = capsys.readouterr().out
     assert "3 of 3 trials are finished already" in said
     assert "other code" not in said
+    assert said.splitlines()[-1] == f"report   {results / 'small' / 'report.html'}"
     assert f"compare  {sys.executable} -m jobs.ui --results {results}\n" in said
     assert "and open http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=softprior&" in said
 

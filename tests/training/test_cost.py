@@ -70,7 +70,16 @@ def test_a_record_has_positions_and_values(tmp_path: Path, network: Reparameteri
     batches = islice(training_batches(split.lengths, 8, 0), 6 * 2)
     assert cost.positions == sum(len(split.row(i).tokens) for batch in batches for i in batch)
     assert cost.values == 4 * 128 + (0 if network is None else 2 * 3 * 128)
-    assert set(cost.seconds) == {"data", "prior", "training", "validation", "test", "other tasks", "sanity"}
+    assert set(cost.seconds) == {
+        "data",
+        "prior",
+        "training",
+        "validation",
+        "test",
+        "other tasks",
+        "geometry",
+        "sanity",
+    }
     assert cost.per_second == pytest.approx(cost.positions / cost.seconds["training"], rel=0.05)
     assert cost.memory is None or cost.memory > 2**20
 

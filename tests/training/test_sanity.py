@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -261,22 +262,30 @@ def test_swapped_contexts_that_cost_nothing_and_no_gradient_are_alarms(trained: 
     assert found[0].words.startswith("swapped contexts change the loss by -0.002 nats")
 
 
-@pytest.mark.parametrize("file", ["demo", "paper", "tuned"])
-def test_checks_are_less_than_two_hundredths_of_a_trial(file: str) -> None:
+@pytest.mark.parametrize(
+    ("file", "share"),
+    [("demo", 0.005), ("paper", 0.001), ("tuned", 0.005), ("tiny_priors", 0.005), ("quickstart", 0.022)],
+)
+def test_checks_are_a_small_share_of_a_trial(file: str, share: float, tmp_path: Path) -> None:
     """Counted in positions that go forward; a gradient takes as many operations again.
 
-    In the quickstart, whose trials take 16 steps, they are 2.01%.
+    The aim of 2% is missed where trials are as short as those of the quickstart: each row finds a
+    fault that no other finds. One prior of tiny_priors needs another study and is left out.
     """
-    plan = plan_study(load_grid(STUDIES / f"{file}.yaml"))
+    study = (STUDIES / f"{file}.yaml").read_text(encoding="utf-8")
+    copy = tmp_path / f"{file}.yaml"
+    copy.write_text(re.sub(r"\n *- posterior: .*", "", study), encoding="utf-8")
+    plan = plan_study(load_grid(copy))
     components = Components.of(plan.trials)
     for spec in plan.trials:
         if spec.training is None:
             continue
         task, cost = components.task(spec), trial_cost(spec, components)
         prompts = components.method(spec).count()
-        rows, passes = (7, 5) if task.generates else (3, 3)
-        own = rows * (task.positions() + TOKENS) + passes * prompts
-        assert own < 0.02 * (2 * cost.trained + cost.evaluated)
+        # Alone, with moved labels, and two answers that are generated and then read again.
+        rows, passes, new = (6, 4, 4 * TOKENS) if task.generates else (2, 2, 0)
+        own = rows * task.positions() + new + passes * prompts
+        assert own < share * (2 * cost.trained + cost.evaluated)
 
 
 def test_no_more_rows_go_forward_than_that(trained: Trained) -> None:
@@ -291,4 +300,4 @@ def test_no_more_rows_go_forward_than_that(trained: Trained) -> None:
         return tiny().host.generate(prompt, batch, max_new=max_new, stop=stop)
 
     trained.checks(Faulty(loss=loss, generate=generate))
-    assert passed == [1, 1, 1, 2, 2]
+    assert passed == [1, 1, 2, 2]

@@ -16,7 +16,10 @@ ALIKE = 0.9
 """Share of answers that are those without a prompt from which the prompt is said to change none."""
 
 KEPT = 0.5
-"""Share of what swapped contexts cost without a prompt below which it is said to have stopped reading."""
+"""Share of what swapped contexts cost without a prompt below which it is said to have stopped reading.
+
+Below it most of what reading was worth is gone; docs/results.md says why not nearer to 1.
+"""
 
 COLUMNS = ("trial", "label", "check", "number", "verdict", "words")
 

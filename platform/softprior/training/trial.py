@@ -122,7 +122,9 @@ class Trial:
             also = self.others.measure_all(other_tasks(self.spec), final, progress.step, self.report)
         probes = self.prober.at_end(initial, final, progress, self.report)
         progress.seconds = before + time.monotonic() - started
-        record = self._record(facts, self._geometry(initial, final, optimizer), test, also)
+        with progress.meter.phase("geometry"):
+            places = self._geometry(initial, final, optimizer)
+        record = self._record(facts, places, test, also)
         if optimizer is not None:
             self._save_posterior(initial, final, facts, record.environment)
         with progress.meter.phase("sanity"):

@@ -11,13 +11,16 @@ from analysis.figures.components import Variance, components_of, draw_components
 from analysis.figures.connectivity import Path, draw_connectivity
 from analysis.figures.equivalence import LOOKS, Difference, Equivalence, draw_equivalence, equivalence_of
 from analysis.figures.forgetting import Forgetting, Forgot, draw_forgetting, forgetting_of, pareto
+from analysis.figures.profile import Profile, draw_profile, profile_of
 from analysis.figures.style import COLUMN, PAGE, caption_of
 from analysis.figures.transfer import Transfer, draw_transfer, transfer_of
 from analysis.findings import quality
 from analysis.findings.judging import judge
-from analysis.findings.simulated import NO_PROMPT, Truth, simulated
+from analysis.findings.simulated import NO_PROMPT, PREFIX, SOFT, Truth, simulated
 from analysis.findings.study import Run, Study
+from analysis.inference.across import interquartile_mean
 from analysis.inference.values import PerExample
+from analysis.overall import overall
 from softprior.inputs.entries import Entry
 from softprior.results.records import Record, Score, TaskScore
 from tests.analysis.figures.overlaps import assert_no_overlap
@@ -287,3 +290,28 @@ def test_shares_of_variance_add_up_to_one_bar(width: float) -> None:
     assert [text.get_text() for text in panel.texts] == ["30%", "10%", "60%", "1", "0"]
     assert "from 9 seeds x 512 examples" in caption_of(figure)
     assert_no_overlap(figure)
+
+
+@WIDTHS
+def test_a_profile_is_the_share_of_scores_above_each_threshold(width: float) -> None:
+    """By hand: 0, 1 and 0.5 in one task, 0.5, 1 and 0.25 in another; two scores of six are at least 1."""
+    scores = np.array([[[0.0, 0.5], [1.0, 1.0], [0.5, 0.25]], np.full((3, 2), 0.75)])
+    found = Profile(priors=("isotropic", "fitted"), scores=scores, seeds=(0, 1, 2))
+    assert found.shares(np.array([-0.1, 0.0, 0.4, 0.5, 0.99, 1.0]))[0] == pytest.approx(
+        [1, 5 / 6, 4 / 6, 2 / 6, 2 / 6, 0]
+    )
+    figure = draw_profile(found, width)
+    first, second = figure.axes[0].lines[:2]
+    at = dict(zip(first.get_xdata(), first.get_ydata(), strict=True))
+    assert [at[x] for x in (0.0, 0.25, 0.5, 1.0)] == pytest.approx([5 / 6, 4 / 6, 2 / 6, 0])
+    assert set(second.get_ydata()) == {0.0, 1.0}
+    assert "Share of 3 seeds (0 to 2) in 2 combinations of task, method" in caption_of(figure)
+    assert_no_overlap(figure)
+
+
+def test_a_profile_has_the_scores_that_are_compared() -> None:
+    study = simulated(Truth(methods=(SOFT, PREFIX), rates=(0.01, 0.02), gap=0.5, spread=0.0, seeds=4))
+    found = profile_of(study)
+    assert found is not None
+    assert interquartile_mean(found.scores) == pytest.approx([one.score for one in overall(study)])
+    assert profile_of(Study(study.runs)) is None, "without a baseline nothing is scored"

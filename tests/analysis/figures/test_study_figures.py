@@ -327,7 +327,13 @@ def test_the_curve_is_kaplan_and_meiers_by_hand() -> None:
     assert shares == pytest.approx([3 / 4, 3 / 4, 3 / 8, 0])
     nobody = Waiting(prior="xavier", seeds=(0,), times=np.array([30.0]), reached=np.array([False]))
     assert nobody.share_waiting()[1].tolist() == [1.0]
-    figure = draw_survival([Survival(where="soft", target=2.5, groups=(group, nobody))], COLUMN)
+    known = Survival(where="soft", target=2.5, horizon=30.0, groups=(group, nobody))
+    figure = draw_survival([known], COLUMN)
+    # Areas: 10 + 3/4 of 10 + 3/8 of 10, and all of 30.
+    assert group.restricted_mean(30.0) == pytest.approx(21.25)
+    assert "restricted mean times, up to 30: fitted 21, xavier 30." in caption_of(figure)
+    marks = [line for line in figure.axes[0].lines if list(line.get_ydata()) == [-0.04]]
+    assert [line.get_xdata()[0] for line in marks] == pytest.approx([21.25, 30])
     assert "Ticks: training ended before (2 of 5 trials)" in caption_of(figure)
     assert figure.axes[0].get_title() == "soft · loss 2.5"
     assert_no_overlap(figure)
