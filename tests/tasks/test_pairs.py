@@ -384,6 +384,25 @@ def test_accepted_answers_and_answers_of_several_lines(tmp_path: Path, tokenizer
     assert not {"answers_respaced", "answers_too_long"} & set(prepare(several, tokenizer, "t").notes)
 
 
+def test_what_is_left_out_of_tokenised_examples_is_said(tmp_path: Path, tokenizer) -> None:
+    """In the plan as soon as it is known; `tests/studies/test_describe.py` has the last lines."""
+    rows: list[Any] = sums(40)
+    rows[3]["question"] = rows[7]["question"] = "a very long question " * 9
+    rows[7]["question"] += "?"
+    rows[5]["reply"] = "see </s> here"
+    task = pairs(file(tmp_path / "a.jsonl", rows), length=40)
+    assert data_notes("own", task, look(task, "t")) == []
+    assert prepare(task, tokenizer, "t").dropped == 3
+    assert data_notes("own", task, look(task, "t"))[:2] == [
+        "own: 2 examples left out, longer than length = 40",
+        "own: 1 example left out, whose input and answer have other tokens together than apart",
+    ]
+    paged = pairs(
+        file(tmp_path / "b.jsonl", [{**row, "page": "p"} for row in rows]), input="{page}{question}"
+    )
+    assert paged.model_copy(update={"context": "page"}).misfit().endswith(", or whose control is")
+
+
 def test_contents_count_in_the_id_and_the_place_of_a_file_does_not(tmp_path: Path) -> None:
     def id_of(folder: str, rows: list[Any]) -> str:
         (tmp_path / folder).mkdir(exist_ok=True)

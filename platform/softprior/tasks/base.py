@@ -114,11 +114,13 @@ class Look(NamedTuple):
         quarantined: number of malformed rows and damaged files.
         quarantine: those of them that are reported: the first row, if there is one, and all files.
         notes: as in `Splits`, by name.
+        dropped: examples passed over once they were tokenised, for any reason.
     """
 
     quarantined: int = 0
     quarantine: tuple[Quarantined, ...] = ()
     notes: Mapping[str, int] = {}
+    dropped: int = 0
 
 
 def table(examples: Iterable[Example]) -> Dataset:
@@ -207,6 +209,10 @@ class Task(Spec, ABC):
     def longest(self) -> int | None:
         """Maximum number of tokens per example, with the answer; None if only the data limits it."""
         return None
+
+    def misfit(self) -> str:
+        """What examples are that do not fit, for a sentence about those that are left out."""
+        return "which do not fit"
 
     def options(self) -> int:
         """Approximate number of choices per example; 0 where answers are written."""

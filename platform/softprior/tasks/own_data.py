@@ -126,6 +126,10 @@ class OwnData(Task):
     def longest(self) -> int:
         return self.length
 
+    def misfit(self) -> str:
+        also = "" if self.context is None else ", or whose control is"
+        return f"longer than length = {self.length}{also}"
+
     def own_text(self, example: Example) -> tuple[tuple[int, int], ...]:
         """The template's own text."""
         return tuple(spans(self.input, example.input))

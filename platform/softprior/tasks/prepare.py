@@ -162,6 +162,11 @@ class Prepared:
     largest: int
     path: Path
 
+    @property
+    def look(self) -> Look:
+        """What is told of them."""
+        return Look(self.quarantined, self.quarantine, self.notes, self.dropped)
+
     def facts(self) -> dict[str, object]:
         """What a record says of them: `dropped`, `quarantined`, `quarantine` and the notes."""
         # The place where a file is damaged follows its rows, and says most about what is lost.
@@ -217,7 +222,7 @@ def look(task: Task, tokenizer_fingerprint: str) -> Look:
         return task.look()
     facts = json.loads(path.read_text(encoding="utf-8"))
     quarantine = tuple(Quarantined(*row) for row in facts["quarantine"])
-    return Look(len(quarantine), quarantine, facts["notes"])
+    return Look(len(quarantine), quarantine, facts["notes"], facts["dropped"])
 
 
 def _relative(task: Task, tokenizer_fingerprint: str) -> str:
