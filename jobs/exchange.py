@@ -93,8 +93,16 @@ def _parser() -> argparse.ArgumentParser:
     complete.add_argument("server", metavar="URL", help="such as http://localhost:8000")
     complete.add_argument("--served", metavar="NAME", help="the model's name at a vLLM server")
     complete.add_argument("--sglang", action="store_true", help="the server is SGLang's")
-    complete.add_argument("--tokens", type=int, default=20, help="most new tokens (default: 20)")
+    complete.add_argument(
+        "--tokens", type=_positive, default=20, metavar="N", help="most new tokens (default: 20)"
+    )
     return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, but is '{text}'")
+    return int(text)
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -183,10 +191,11 @@ def _embed(options: argparse.Namespace) -> int:
     from softprior.exchange.embeddings import embed_texts, save_embedded
 
     try:
-        texts = options.texts.read_text(encoding="utf-8-sig").splitlines()
+        # Not `splitlines`, for which a line also ends at characters that may be within a text.
+        texts = options.texts.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{options.texts} cannot be read as text in UTF-8 ({error}); correct it") from None
-    if not texts or "" in texts:
+    if not all(text.strip() for text in texts):
         raise UserError(f"{options.texts} must have a text on every line; remove empty lines, or add texts")
     made = embed_texts(options.posterior, texts, options.model, scaled=options.scaled)
     paths = save_embedded(options.folder, made)

@@ -176,7 +176,7 @@ def test_what_a_task_lacks_stands_in_its_records(tmp_path):
     name = "arithmetic(train_examples=9000)"
     assert data_notes([lacks, whole]) == [
         f"{name}: 2 examples left out, which do not fit",
-        f"{name}: 5 examples left out, whose input and answer have other tokens together than apart",
+        f"{name}: 5 examples left out, whose answer cannot follow its input in this tokenizer's tokens",
         f"{name} has 8,100 of the 9,000 train_examples asked for",
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -287,6 +288,45 @@ def test_choices_that_share_tokens(tmp_path: Path, tokenizer) -> None:
         "1 example left out, with two choices" in line
         for line in data_notes("own", task, look(task, "blind"))
     )
+
+
+def test_only_pmi_needs_choices_without_the_input(tmp_path: Path, tokenizer) -> None:
+    """Here "Answer:" alone takes the first word in; the tokens of choices there are their own."""
+    rows = [{"q": f"{i}?", "c": ["yes", "no"], "a": "yes"} for i in range(9)]
+    own: dict[str, Any] = {
+        "data": written(tmp_path / "a.jsonl", rows),
+        "input": "q",
+        "choices": ["c"],
+        "answer": "a",
+    }
+    merging = _Merging(tokenizer)
+    by_sum = choices(**own)
+    prepared = prepare(by_sum, merging, "merging")
+    assert prepared.dropped == 0
+    assert prepared.notes["choices_not_alone"] == 9
+    (said,) = by_sum.told(prepared.notes)
+    assert said.startswith("9 examples without accuracy_pmi, as the choices cannot be put together")
+    found = prepared.test.choices(0)
+    assert found is not None
+    assert (len(found.given), found.alone) == (2, [])
+    options = [Options(("yes", "no"), 0, (-1.0, -2.0), (1, 1), alone) for alone in (None, (-3.0, -1.0))]
+    one, other = by_sum.choose(options).metrics
+    assert set(other) - set(one) == {"accuracy_pmi"}
+    with pytest.raises(UserError, match="for train fits"):
+        prepare(choices(**own, by="pmi"), merging, "merging")
+
+
+class _Merging:
+    """A tokenizer that writes "Answer: yes" as one token, and "Answer:" alone as another."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __call__(self, text: str, **options: Any) -> Any:
+        return self._inner(re.sub("^Answer: (.)", r"\1", text), **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
 
 class _Blind:

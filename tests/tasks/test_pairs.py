@@ -395,12 +395,10 @@ def test_what_is_left_out_of_tokenised_examples_is_said(tmp_path: Path, tokenize
     assert prepare(task, tokenizer, "t").dropped == 3
     assert data_notes("own", task, look(task, "t"))[:2] == [
         "own: 2 examples left out, longer than length = 40",
-        "own: 1 example left out, whose input and answer have other tokens together than apart",
+        "own: 1 example left out, whose answer cannot follow its input in this tokenizer's tokens",
     ]
-    paged = pairs(
-        file(tmp_path / "b.jsonl", [{**row, "page": "p"} for row in rows]), input="{page}{question}"
-    )
-    assert paged.model_copy(update={"context": "page"}).misfit().endswith(", or whose control is")
+    paged = pairs("rows.jsonl", input="{page}{question}", context="page")
+    assert paged.misfit() == "longer than length = 384, or whose control is"
 
 
 def test_contents_count_in_the_id_and_the_place_of_a_file_does_not(tmp_path: Path) -> None:

@@ -11,7 +11,14 @@ from torch import Tensor
 
 from softprior.assets.models import ResolvedModel, resolve_model
 from softprior.errors import UserError
-from softprior.exchange.adapters import Adapter, check_target, new_adapter, read_adapter
+from softprior.exchange.adapters import (
+    Adapter,
+    check_target,
+    new_folder,
+    read_adapter,
+    write_adapter,
+    writing,
+)
 from softprior.exchange.hub import CARD
 from softprior.exchange.layout import PeftType, config_sizes, peft_form, places_of, sizes_of
 from softprior.exchange.readback import Agreement, read_back
@@ -73,9 +80,12 @@ def export_adapter(
     check_target(folder)
     made = adapter_of(posterior, model, base)
     agreement = None
-    with new_adapter(folder, made.config, made.embeddings) as written:
-        if card is not None:
-            (written / CARD).write_text(card(made.base, made.revision), encoding="utf-8")
+    with new_folder(folder) as written:
+        text = None if card is None else card(made.base, made.revision)
+        with writing(folder):
+            write_adapter(written, made.config, made.embeddings)
+            if text is not None:
+                (written / CARD).write_text(text, encoding="utf-8")
         if check:
             agreement = read_back(written, made.final, made.spec)
     return Exchanged(
@@ -157,11 +167,8 @@ def import_adapter(folder: Path, posterior: Path, model: ModelSpec, task: int | 
         "model": load_local(model).host.info()._asdict(),
         "environment": {"versions": versions(), **code()},
     }
-    try:
+    with writing(posterior):
         save_posterior(posterior, Posterior(header, vectors, vectors, {}))
-    except OSError as error:
-        why = error.strerror or error
-        raise UserError(f"{posterior} cannot be written ({why}); choose another file") from None
     return Exchanged(
         _METHODS[adapter.peft_type],
         len(adapter.embeddings),

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 from datasets import Dataset, Features, List, Value
 from pydantic import Field
 
-from softprior.assets.tokens import Tokenizer, joined
+from softprior.assets.tokens import Tokenizer, asked, joined
 from softprior.errors import UserError
 from softprior.inputs.base import Spec
 from softprior.prompt import Row
@@ -223,6 +223,11 @@ class Task(Spec, ABC):
         """Most tokens that are written as an answer; 0 where none are."""
         return self.max_new_tokens if self.generates and not self.options() else 0
 
+    @property
+    def needs_alone(self) -> bool:
+        """Whether what is chosen depends on how likely choices are without the input."""
+        return False
+
     def without_input(self, example: Example) -> str:  # noqa: ARG002
         """What choices follow in place of the input, to see how likely each is without it."""
         return "Answer:"
@@ -248,6 +253,10 @@ class Task(Spec, ABC):
     def written(self, example: Example, tokenizer: Tokenizer) -> Written:  # noqa: ARG002
         """The text of which the tokens of a row are before its first label."""
         return Written(example.input)
+
+    def asked(self, text: str, tokenizer: Tokenizer) -> list[int]:
+        """The tokens of an input that an answer follows, as in rows."""
+        return asked(tokenizer, text)
 
     def lead(self, tokenizer: Tokenizer) -> int | None:  # noqa: ARG002
         """Number of tokens in front of each input; None where they are those that begin every text."""

@@ -30,8 +30,8 @@ def _told(name: str, task: Task, look: Look) -> list[str]:
         found.append(f"{name}: {counted(misfits, 'example')} left out, {task.misfit()}")
     if apart:
         found.append(
-            f"{name}: {counted(apart, 'example')} left out, whose input and answer have other tokens together "
-            "than apart"
+            f"{name}: {counted(apart, 'example')} left out, whose answer cannot follow its input in this "
+            "tokenizer's tokens"
         )
     if too_long := notes.get("answers_too_long", 0):
         found.append(

@@ -18,7 +18,8 @@ from softprior.inputs.base import Text
 from softprior.inputs.data_files import Malformed
 from softprior.inputs.labels import counted
 from softprior.prompt import Row as TokenRow
-from softprior.tasks.base import SPLITS, Example, Look, Quarantined, Split, Splits, Task, table
+from softprior.tasks.answered import Answered
+from softprior.tasks.base import SPLITS, Example, Look, Quarantined, Split, Splits, table
 from softprior.tasks.own_source import Data, Part, fingerprint_of, parts_of
 from softprior.tasks.own_splits import Understood, connected, divided
 from softprior.tasks.partition import donors, keyed_order, round_robin
@@ -36,7 +37,7 @@ class Answers(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
-class OwnData(Task):
+class OwnData(Answered):
     """A task on rows of one's own: JSON lines, CSV, Parquet, or a data set of the Hugging Face hub.
 
     Attributes:
@@ -118,10 +119,11 @@ class OwnData(Task):
     def positions(self) -> int:
         """Of local data from the number of letters; otherwise those of a short text."""
         if not self._local:
-            return min(150, round(0.8 * self.length))
+            return min(150 + self.turns(), round(0.8 * self.length))
         train = self._found().train
         letters = [len(one["input"]) + len(one["answers"][0]) for one in train]
-        return max(1, min(self.length, round(sum(letters) / len(letters) / _LETTERS)))
+        tokens = round(sum(letters) / len(letters) / _LETTERS)
+        return max(1, min(self.length, tokens + self.turns()))
 
     def longest(self) -> int:
         return self.length
