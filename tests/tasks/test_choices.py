@@ -305,7 +305,7 @@ def test_only_pmi_needs_choices_without_the_input(tmp_path: Path, tokenizer) -> 
     assert prepared.dropped == 0
     assert prepared.notes["choices_not_alone"] == 9
     (said,) = by_sum.told(prepared.notes)
-    assert said.startswith("9 examples without accuracy_pmi, as the choices cannot be put together")
+    assert said.startswith("9 examples without accuracy_pmi, as the choices cannot follow")
     found = prepared.test.choices(0)
     assert found is not None
     assert (len(found.given), found.alone) == (2, [])

@@ -182,8 +182,8 @@ class Choices(OwnData):
                 lines.append(f"{counted(left, 'row')} for {split} left out to balance the labels")
         if lone := notes.get("choices_not_alone", 0):
             lines.append(
-                f"{counted(lone, 'example')} without accuracy_pmi, as the choices cannot be put together with "
-                "the text that stands in place of the input"
+                f"{counted(lone, 'example')} without accuracy_pmi, as the choices cannot follow the text in "
+                "place of the input"
             )
         begun = notes.get("choices_begin_another", 0)
         if begun and self.by == "sum":

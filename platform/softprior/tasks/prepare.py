@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import cached_property
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -273,12 +273,7 @@ class _Record(ChoiceColumns):
 
 def _ids(record: _Record) -> list[int]:
     """The tokens of an example, of its control and of its choices."""
-    choices = [
-        token
-        for column in ("choice_tokens", "alone_choices")
-        for tokens in record[column]
-        for token in tokens
-    ]
+    choices = chain(*record["choice_tokens"], *record["alone_choices"])
     return [*record["tokens"], *(record["control_tokens"] or ()), *choices, *record["alone_tokens"]]
 
 
