@@ -164,6 +164,7 @@ def _card(options: argparse.Namespace) -> int:
 def _row(options: argparse.Namespace) -> int:
     from analysis.card import exportable
     from analysis.method_comparison import comparison_row
+    from softprior.exchange.adapters import writing
     from softprior.library.results import Results
     from softprior.results.files import write_json
 
@@ -171,7 +172,8 @@ def _row(options: argparse.Namespace) -> int:
         raise UserError(f"{options.file} exists, and nothing is overwritten; choose another file")
     results = Results(options.results)
     row = comparison_row(results, exportable(results, options.trial), options.base)
-    write_json(options.file, row)
+    with writing(options.file):
+        write_json(options.file, row)
     print(f"wrote {options.file}; a table compares rows of one task and one base model")
     return 0
 

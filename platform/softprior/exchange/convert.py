@@ -19,7 +19,7 @@ from softprior.exchange.adapters import (
     write_adapter,
     writing,
 )
-from softprior.exchange.hub import CARD
+from softprior.exchange.hub import CARD, check_name
 from softprior.exchange.layout import PeftType, config_sizes, peft_form, places_of, sizes_of
 from softprior.exchange.readback import Agreement, read_back
 from softprior.inputs.paths import home_path
@@ -115,6 +115,8 @@ class Formed(NamedTuple):
 
 def adapter_of(posterior: Location, model: str | None = None, base: str | None = None) -> Formed:
     """What an export writes; the arguments and errors are those of `export_adapter`."""
+    if base is not None:
+        check_name(base, "a base model on the hub")
     found = load_posterior(posterior)
     spec, resolved = base_model(found.header, posterior, model)
     name, revision = named_base(spec, resolved)

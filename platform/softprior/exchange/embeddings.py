@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from softprior.inputs.paths import home_path
 from softprior.models.load import load_local
 from softprior.models.local import LocalLM
 from softprior.prompt import Place
+from softprior.results.files import write_atomically
 from softprior.results.posteriors import load_posterior
 from softprior.results.storage import Location
 from softprior.tasks import TASKS
@@ -121,7 +123,8 @@ def save_embedded(folder: Path, texts: Sequence[Embedded]) -> list[Path]:
         for name, one in zip(names, texts, strict=True):
             said = json.dumps({key: value for key, value in one._asdict().items() if key != "vectors"})
             with writing(folder):
-                save_file({TENSOR: one.vectors.contiguous().clone()}, part / name, metadata={KEY: said})
+                tensors = {TENSOR: one.vectors.contiguous().clone()}
+                write_atomically(part / name, partial(save_file, tensors, metadata={KEY: said}))
     return [folder / name for name in names]
 
 
