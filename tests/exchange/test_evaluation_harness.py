@@ -35,15 +35,15 @@ def tasks(root: Path) -> dict[str, Task]:
     rows = [
         {
             "question": f"What is {a} + {b}?",
-            "sum": str(a + b),
-            "others": [str(a + b + d) for d in (0, 1, -10)],
+            "said": str(a + b + (b % 2)),  # half of them wrong, or every answer would be right
+            "all": [str(a + b + off) for off in (1, 0, -10)],
         }
         for a in range(10, 40)
         for b in range(10, 40, 3)
     ]
     path = root / "sums.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    shared = {"data": str(path), "input": "{question}\nAnswer:", "answer": "sum", "test_examples": COUNT}
+    shared = {"data": str(path), "input": "{question}\nAnswer:", "answer": "said", "test_examples": COUNT}
     return {
         "pairs": TASKS["pairs"].model_validate({**shared, "max_new_tokens": NEW}),
         "choices": TASKS["choices"].model_validate({**shared, "choices": ["all"]}),

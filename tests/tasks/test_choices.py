@@ -241,6 +241,24 @@ def test_every_way_to_say_which_is_right(tmp_path: Path) -> None:
         assert {one.choices.index("y") for one in found} == {0, 1}
 
 
+def test_rows_as_arc_has_them(tmp_path: Path) -> None:
+    """A list of texts inside of an object, beside their labels."""
+    rows = [
+        {
+            "id": f"r{i}",
+            "question": f"What follows {i}?",
+            "choices": {"text": [str(i + 1), str(i), str(i - 1)], "label": ["A", "B", "C"]},
+            "answerKey": "A",
+        }
+        for i in range(6)
+    ]
+    own = {"input": "{question}\nAnswer:", "choices": ["choices.text"], "answer": "answerKey", "id": "id"}
+    task = choices(data=written(tmp_path / "arc.jsonl", rows), answer_is="letter", **own)
+    found = {one.id: one for own in examples(task).values() for one in own}
+    assert len(found) == 6
+    assert (found["r3"].choices, found["r3"].answers) == (("4", "3", "2"), ("4",))
+
+
 def test_what_is_wrong_with_rows_is_counted_with_place_and_reason(tmp_path: Path) -> None:
     sound = [{"q": f"{i}?", "c": ["yes", "no"], "a": "yes" if i % 2 else "no"} for i in range(9)]
     odd = [

@@ -21,7 +21,7 @@ from softprior.prompt import Row as TokenRow
 from softprior.tasks.answered import Answered
 from softprior.tasks.base import SPLITS, Example, Look, Quarantined, Split, Splits, table
 from softprior.tasks.own_source import Data, Part, fingerprint_of, parts_of
-from softprior.tasks.own_splits import Understood, connected, divided
+from softprior.tasks.own_splits import Understood, connected, divided, same
 from softprior.tasks.partition import donors, keyed_order, round_robin
 from softprior.tasks.sources import in_brackets, require
 from softprior.tasks.templates import Row, Template, cell, columns, filled, flat, spans
@@ -176,6 +176,7 @@ def _read(task: OwnData) -> Splits:
     parts = {part.split: reading.part(part) for part in parts_of(task.data)}
     if len(parts) > 1:  # rows of several files may be numbered alike
         parts = {split: [_renamed(row, split) for row in rows] for split, rows in parts.items()}
+    parts = _spelled(parts)
     _require_enough(task, parts, reading.lost())
     found = divided(parts, reading.notes)
     empty = next((split for split in SPLITS if not found[split]), None)
@@ -187,6 +188,19 @@ def _read(task: OwnData) -> Splits:
     reading.notes.update(task.examined(found))
     tables = {split: table(_examples(task, found[split])) for split in SPLITS}
     return Splits(**tables, quarantined=reading.quarantined, notes=dict(+reading.notes))
+
+
+def _spelled(parts: Mapping[Split, Sequence[Understood]]) -> dict[Split, list[Understood]]:
+    """The rows with one spelling per group: splits take "Food" and "food" for one, and so do intervals."""
+    spellings: dict[str | None, str] = {}
+    for rows in parts.values():
+        for group in (row.group for row in rows if row.group is not None):
+            known = spellings.setdefault(same(group), group)
+            spellings[same(group)] = min(known, group)
+    return {
+        split: [row._replace(group=spellings.get(same(row.group))) for row in rows]
+        for split, rows in parts.items()
+    }
 
 
 def _require_enough(task: OwnData, parts: Mapping[Split, Sequence[Understood]], lost: str) -> None:
@@ -250,7 +264,8 @@ class _Reading:
                 found.append(own)
         if not found:
             raise UserError(
-                f"{part.source} contains no usable row{self.lost()}; check the names of its columns"
+                f"{part.source} contains no usable row{self.lost()}; check the names of its columns, which "
+                "are in braces where a text is around them"
             )
         return found
 
