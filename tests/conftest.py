@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
+from collections.abc import Iterator
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,37 @@ def pytest_configure() -> None:
     _use_cache(_SESSIONS.name)
 
 
+_ROOT = Path(__file__).parent
+
+_SLOW = frozenset(
+    _ROOT / file
+    for file in (
+        "activations/test_findings.py",
+        "activations/test_worker.py",
+        "analysis/figures/test_activations.py",
+        "analysis/test_claims_on_trials.py",
+        "analysis/test_report.py",
+        "exchange/test_exchange.py",
+        "jobs/test_study_command.py",
+        "jobs/test_ui.py",
+        "models/test_encoder_decoder_contract.py",
+        "models/test_local_contract.py",
+        "models/test_matrix.py",
+        "models/test_ranks.py",
+        "models/test_sharded.py",
+        "priors/test_prior_contract.py",
+        "priors/test_vae.py",
+        "studies/test_again.py",
+        "tasks/test_arithmetic.py",
+        "tasks/test_task_contract.py",
+        "test_shapes.py",
+        "tracking/test_mlflow_tracker.py",
+        "training/test_trial.py",
+    )
+)
+"""Files whose tests take nine seconds of processor time or more; `make test-fast` leaves them out."""
+
+
 @lru_cache
 def _starts_ray(file: Path) -> bool:
     return "pytest.mark.ray" in file.read_text(encoding="utf-8")
@@ -69,7 +101,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that start Ray come first, as they take longest."""
+    """The files that start Ray come first, as they take longest. Files that are slow have a marker."""
+    for item in items:
+        if item.path in _SLOW:
+            item.add_marker("slow")
     items.sort(key=lambda item: not _starts_ray(item.path))
 
 
@@ -141,6 +176,16 @@ def _answers(address: str, settings: PipSettings) -> bool:
     except requests.RequestException:
         return False
     return True
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quick_letters() -> Iterator[None]:
+    """PDFs whose letters are drawn, in a third of the time; `test_style` has one with letters."""
+    from analysis.figures import style
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "FONTS", 3)
+        yield
 
 
 @pytest.fixture

@@ -48,6 +48,10 @@ LONG = (
     "cover",
     "bootstrap",
     "one_call",
+    "padding_and_order",
+    "generation",
+    "comparison",
+    "refusals",
 )
 FAMILIES = ("gemma", "qwen3", "gpt2", "mt5", "v1.1")
 WORDS = f"not ({' or '.join((*LONG, *FAMILIES))})"

@@ -249,12 +249,16 @@ def vector(path: Location) -> Location:
     return path.parent / f"{path.stem}.pdf"
 
 
+FONTS = 42
+"""Type of the fonts in a PDF: letters stay letters, searchable and editable."""
+
+
 def save(figure: Figure, path: LocationT) -> LocationT:
     """Writes a figure as PNG and, beside it, as PDF; returns the PNG.
 
     The same figure gives the same bytes. The PNG comes last: where it is, the PDF is too.
     """
-    with matplotlib.rc_context({"pdf.fonttype": 42}):  # letters stay letters: searchable, editable
+    with matplotlib.rc_context({"pdf.fonttype": FONTS}):
         write_atomically(
             vector(path),
             lambda temporary: figure.savefig(

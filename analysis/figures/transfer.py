@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -99,15 +100,28 @@ def draw_transfer(cells: Sequence[Transfer], width: float = PAGE) -> Figure:
         f"Test loss with the prompt minus without, in nats: mean ± standard deviation over n = {seeds} "
         "seeds at least. Below 0 (blue) the prompt helps. Framed: the task that it was trained for."
     )
-    height = 1.15 + 0.42 * max(len(cell.trained) for cell in cells)
+    room = (width / min(len(cells), 2) - ASIDE) / max(len(cell.tested) for cell in cells)
+    letters = max(5, min(int(room / LETTER), LONGEST))
+    tested = max(len(textwrap.wrap(name, letters)) for cell in cells for name in cell.tested)
+    trained = max(len(textwrap.wrap(name, LONGEST)) for cell in cells for name in cell.trained)
+    rows = max(len(cell.trained) for cell in cells)
+    height = 1.1 + LINE * tested + rows * max(0.42, LINE * (trained + 1))
     figure, panels = page(len(cells), caption, width=width, height=height, columns=2)
     largest = max(float(np.nanmax(np.abs(cell.change), initial=1e-9)) for cell in cells)
     for panel, cell in zip(panels, cells, strict=True):
-        _draw(panel, cell, largest)
+        _draw(panel, cell, largest, letters)
     return figure
 
 
-def _draw(panel: Axes, found: Transfer, largest: float) -> None:
+LONGEST = 18
+"""Letters of a line of a task's name, where there is room."""
+LETTER, LINE = 0.062, 0.13
+"""Width and height of a small letter in inches."""
+ASIDE = 1.5
+"""Width beside the cells, with the names of tasks that prompts were trained for, in inches."""
+
+
+def _draw(panel: Axes, found: Transfer, largest: float, letters: int) -> None:
     norm = TwoSlopeNorm(0, -largest, largest)
     panel.imshow(found.change, cmap="RdBu_r", norm=norm, aspect="auto")
     for row, column in np.ndindex(found.change.shape):
@@ -130,8 +144,8 @@ def _draw(panel: Axes, found: Transfer, largest: float) -> None:
         if own:
             frame = Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, fill=False, edgecolor="black")
             panel.add_patch(frame)
-    panel.set_xticks(range(len(found.tested)), found.tested, rotation=30, ha="right")
-    panel.set_yticks(range(len(found.trained)), found.trained)
+    panel.set_xticks(range(len(found.tested)), [textwrap.fill(name, letters) for name in found.tested])
+    panel.set_yticks(range(len(found.trained)), [textwrap.fill(name, LONGEST) for name in found.trained])
     panel.tick_params(length=0)
     for spine in panel.spines.values():
         spine.set_visible(False)

@@ -18,6 +18,7 @@ from softprior.activations.folder import RunFolder
 from softprior.results.provenance import code
 from softprior.tracking.client import default_uri
 from tests.activations.test_worker import spec
+from tests.databases import empty_database
 
 
 def test_findings_of_other_code_are_not_shown(tmp_path: Path) -> None:
@@ -42,6 +43,7 @@ def test_findings_and_figures_are_made_once_and_again_after_a_new_run(
     command = [str(file), "--results", str(tmp_path)]
     root = tmp_path / "small"
     shutil.copytree(undisturbed.root, root)
+    empty_database(tmp_path)
     assert main([*command, "--no-findings"]) == FINISHED
     assert not (root / "findings.json").exists()
     capsys.readouterr()

@@ -26,6 +26,7 @@ from softprior.methods import METHODS
 from softprior.results.files import held
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Posterior, save_posterior
+from softprior.studies.cluster import Cluster
 from softprior.studies.plan import plan_study
 from softprior.studies.search.spec import KEY
 from softprior.studies.table import write_study, write_table
@@ -114,31 +115,37 @@ def test_a_dry_run_opens_the_data(tmp_path: Path, capsys) -> None:
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize(("encoding", "dot"), [("ascii", "?"), ("latin-1", "·")])
 def test_a_terminal_without_the_characters_gets_others(
-    encoding: str, dot: str, finished_study: Finished, tmp_path: Path, monkeypatch
+    finished_study: Finished, tmp_path: Path, monkeypatch
 ) -> None:
     """A study that is whole already ends with its table, whose arrow is in neither encoding."""
-    finished_study.copy(tmp_path)
-    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    monkeypatch.setattr(sys, "stdout", stream)
-    results = str(tmp_path / "results")
-    assert command.main([str(finished_study.file), "tracking.enabled=false", "--results", results]) == 0
-    stream.flush()
-    said = stream.buffer.getvalue().decode(encoding)
-    assert re.search(r"soft +\|fitted .* \d\.\d+\?\d\.\d+", said)
-    assert command.main([str(finished_study.file), "--dry-run"]) == 0
-    stream.flush()
-    assert f"soft {dot} " in stream.buffer.getvalue().decode(encoding)
+
+    def said(encoding: str, *options: str) -> str:
+        stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", stream)
+            assert command.main([str(finished_study.file), *options]) == 0
+        stream.flush()
+        return stream.buffer.getvalue().decode(encoding)
+
+    results = str(finished_study.copy(tmp_path).root.parent)
+    assert re.search(
+        r"soft +\|fitted .* \d\.\d+\?\d\.\d+", said("ascii", "tracking.enabled=false", "--results", results)
+    )
+    for encoding, dot in (("ascii", "?"), ("latin-1", "·")):
+        assert f"soft {dot} " in said(encoding, "--dry-run")
 
 
-def test_a_study_ends_with_the_address_that_compares_its_trials(
-    finished_study: Finished, tmp_path: Path, capsys
+def test_a_whole_study_ends_with_the_address_that_compares_its_trials_and_runs_none(
+    finished_study: Finished, tmp_path: Path, capsys, monkeypatch
 ) -> None:
+    monkeypatch.setattr(Cluster, "start", lambda _: pytest.fail("nothing is to be run"))
     results = finished_study.copy(tmp_path).root.parent
     empty_database(results)
-    assert command.main([str(finished_study.file), "--results", str(results)]) == 0
+    assert command.main([str(finished_study.file), "--again", "--results", str(results)]) == 0
     said = capsys.readouterr().out
+    assert "3 of 3 trials are finished already" in said
+    assert "other code" not in said
     assert f"compare  {sys.executable} -m jobs.ui --results {results}\n" in said
     assert "and open http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=softprior&" in said
 

@@ -72,6 +72,7 @@ def test_nothing_is_fitted_twice(fitted, cache):
     assert only(cache).name.startswith("gaussian-")
 
 
+@pytest.mark.faults  # what it reads is read above by a process that has forgotten it
 def test_another_process_reads_the_file():
     first = sample()
     found = subprocess.run(

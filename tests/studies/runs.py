@@ -223,3 +223,16 @@ def assert_as_undisturbed(folder: StudyFolder, records: dict[str, Record], undis
         assert set(found) == set(final)
         assert all(torch.equal(found[place], final[place]) for place in final)
         assert not folder.checkpoint(record.id).exists()
+
+
+def assert_as_alone(shared: Record, root: Path) -> None:
+    """That a trial on shared replicas has the losses of the same trial with a model of its own."""
+    own = run(shared.spec, root)
+    # Passes of several trials add in another order, and a few steps of AdamW make the most of it.
+    finished = shared.status == "finished"
+    for one, two in zip(own.steps, shared.steps, strict=finished):
+        assert two.loss == pytest.approx(one.loss, rel=1e-3)
+    if finished:
+        assert own.test is not None
+        assert shared.test is not None
+        assert shared.test.loss == pytest.approx(own.test.loss, rel=1e-3)

@@ -141,18 +141,6 @@ def test_trials_that_are_only_measured_further_are_reused_too(
     assert "2 of 3 reused trials were made by other code" in said
 
 
-def test_the_option_is_silent_where_no_trial_is_of_other_code(
-    finished_study: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
-) -> None:
-    monkeypatch.setattr(Cluster, "start", lambda _: pytest.fail("nothing is to be run"))
-    results = str(finished_study.copy(tmp_path).root.parent)
-    options = ["tracking.enabled=false", "--again", "--results", results]
-    assert command.main([str(finished_study.file), *options]) == 0
-    out = capsys.readouterr().out
-    assert "3 of 3 trials are finished already" in out
-    assert "other code" not in out
-
-
 def test_a_record_says_which_code_made_it(finished_study: Finished) -> None:
     for record in finished_study.records.values():
         assert isinstance(record, Record)

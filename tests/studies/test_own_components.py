@@ -24,7 +24,7 @@ from softprior.studies.own_code import OwnCode, read_code, require_origins, use_
 from softprior.studies.plan import Plan, plan_study
 from softprior.testing import check_prior
 from tests.builders import study_file
-from tests.studies.runs import ONE, finish, start
+from tests.studies.runs import ONE, here
 
 PRIOR = """
 from __future__ import annotations
@@ -90,14 +90,21 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-def test_a_package_and_a_file_offer_priors_that_workers_run(package, tmp_path, capsys):
+def test_a_package_and_a_file_offer_priors_that_workers_run(
+    package, tmp_path, monkeypatch, forgotten, capsys
+):
+    """Workers are new processes, which find the package as this one does and get the file."""
     code = tmp_path / "spiral.py"
     code.write_text(spiral().text)
     mixed = {"mixture": {"priors": ["ring", "isotropic"]}}
     study = study_file(tmp_path / "study.yaml", priors=["spiral_prior", "ring", mixed])
-    status, output = finish(
-        start(study, tmp_path / "results", ONE, "--code", str(code), PYTHONPATH=str(package))
-    )
+    with monkeypatch.context() as here_alone:
+        here_alone.setenv("PYTHONPATH", str(package))
+        here_alone.syspath_prepend(str(package))
+        components.installed.cache_clear()
+        status, output = here(study, tmp_path / "results", ONE, "--code", str(code))
+    components.installed.cache_clear()
+    components._OWN.clear()
     assert status == 0, output
     records = load_records(tmp_path / "results" / "small" / "records").values()
     origins = {r.spec.prior.name: r.spec.code for r in records if r.spec.prior is not None}

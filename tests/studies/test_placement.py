@@ -6,8 +6,6 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from softprior.inputs.study_files import load_grid
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, load_records
 from softprior.studies.describe import running
-from softprior.studies.hosts import host_of, replicas
+from softprior.studies.hosts import host_of
 from softprior.studies.placement import (
     concurrent,
     logical_cpus,
@@ -30,8 +28,9 @@ from softprior.studies.placement import (
     trial_threads,
 )
 from softprior.studies.plan import plan_study
-from tests.builders import run, study_file, tiny
+from tests.builders import study_file, tiny
 from tests.studies.runs import (
+    assert_as_alone,
     assert_tracked,
     ends,
     finish,
@@ -163,17 +162,7 @@ def ran(folder: StudyFolder) -> dict[str, Record]:
     return load_records(folder.records)
 
 
-def assert_as_alone(shared: Record, root: Path) -> None:
-    """That a trial on shared replicas has the losses of the same trial with a model of its own."""
-    own = run(shared.spec, root)
-    # Passes of several trials add in another order, and six steps of AdamW make the most of it.
-    for one, two in zip(own.steps, shared.steps, strict=shared.status == "finished"):
-        assert two.loss == pytest.approx(one.loss, rel=1e-3)
-    if shared.status == "finished":
-        assert shared.test.loss == pytest.approx(own.test.loss, rel=1e-3)
-
-
-@pytest.mark.faults  # the search below proves the same
+@pytest.mark.faults  # a search in tests/studies/search/test_search_runs.py proves the same
 @pytest.mark.ray
 @pytest.mark.timeout(300)
 def test_a_study_on_one_copy_of_the_model_has_the_losses_of_one_with_many(tmp_path):
@@ -185,49 +174,6 @@ def test_a_study_on_one_copy_of_the_model_has_the_losses_of_one_with_many(tmp_pa
     for record in records.values():
         assert_as_alone(record, tmp_path / "own")
         assert record.environment["threads"] == 1
-
-
-@pytest.mark.ray
-@pytest.mark.timeout(300)
-def test_a_search_shares_one_copy_and_stops_trials_on_it(tmp_path, monkeypatch):
-    import ray
-
-    from jobs import study as command
-    from softprior.studies.search.storage import read_search
-
-    served: list[Any] = []
-
-    @contextmanager
-    def watched(*given: Any) -> Iterator[Any]:
-        with replicas(*given) as shared:
-            yield shared
-            served.extend(ray.get([replica.served.remote() for replica in shared.host._replicas]))
-
-    monkeypatch.setattr("softprior.studies.runner.replicas", watched)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    changes: dict[str, Any] = {
-        "priors": ["isotropic"],
-        "rates": [{"search": {"low": 0.001, "high": 0.03, "log": True}}],
-        "training": {"steps": 6, "batch": 8, "checkpoint": 1, "curve": 2},
-        "placement": SHARED,  # how trials choose among several is in tests/models/test_hosted.py
-        "search": {
-            "trials": 6,
-            "sampler": "random",
-            "concurrent": 2,
-            "early_stopping": {"asha": {"grace": 3, "reduction": 2}},
-        },
-    }
-    file = study_file(tmp_path / "small.yaml", **changes)
-    assert command.main([str(file), "--results", str(tmp_path), "tracking.enabled=false"]) == 0
-    records = ran(StudyFolder(tmp_path / "small"))
-    assert len(records) == 7
-    assert {record.status for record in records.values()} == {"finished", "stopped"}
-    for record in records.values():
-        assert_as_alone(record, tmp_path / "own")
-    states = [trial.state.name for trial in read_search(tmp_path / "small").get_trials()]
-    assert set(states) == {"COMPLETE", "PRUNED"}
-    assert len(served) == 1
-    assert sum(one.calls for one in served) > 6 * 6
 
 
 def assert_as_if_nothing_had_died(file: Path, root: Path, output: str) -> None:

@@ -37,6 +37,7 @@ __all__ = ["nothing_is_left_running", "undisturbed"]  # fixtures
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 
+@pytest.mark.faults  # test_object_store has a trial that fails in every run of the suite
 def test_failed_trials_do_not_stop_the_others_and_nothing_runs_twice(tmp_path: Path) -> None:
     study = study_file(tmp_path / "small.yaml", priors=["fitted", {"isotropic": {"scale": 1e39}}])
     results = tmp_path / "results"

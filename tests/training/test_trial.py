@@ -131,6 +131,7 @@ def test_stopped_anywhere_and_resumed_it_ends_bit_identical(tmp_path: Path, step
     assert resumed.model_copy(update=without) == whole.model_copy(update=without)
 
 
+@pytest.mark.faults  # tests/studies/test_object_store.py has the same of a worker's trial
 def test_the_same_trial_in_another_process_is_bit_identical(tmp_path: Path) -> None:
     spec = trial()
     here = run(spec, tmp_path / "here")

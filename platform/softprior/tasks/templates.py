@@ -39,8 +39,8 @@ def parts(template: str) -> tuple[Part, ...]:
         found = tuple(string.Formatter().parse(template))
     except ValueError as error:
         raise ValueError(
-            f"has a brace too many, or a column with [ in its name ({error}); write {{{{ and }}}} for braces in "
-            "the text, or rename the column"
+            f"has a brace too many, or a column with [ in its name ({error}); write {{{{ and }}}} for braces "
+            "in the text, or rename the column"
         ) from None
     for _, name, form, conversion in found:
         inside = f"{name}{f'!{conversion}' if conversion else ''}{f':{form}' if form else ''}"

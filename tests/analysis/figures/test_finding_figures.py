@@ -206,6 +206,21 @@ def test_transfer_has_every_number_and_frames_a_prompts_own_task(width: float) -
 
 
 @WIDTHS
+@pytest.mark.parametrize("count", [1, 2])
+def test_long_names_of_tasks_have_room_in_a_figure_of_transfer(width: float, count: int) -> None:
+    long = "arithmetic(train_examples=200, max_new_tokens=5, modules=[two_digit_addition])"
+    found = Transfer(
+        trained=(long,),
+        tested=(long, "arithmetic(test_examples=8, modules=[mul])"),
+        change=np.array([[-5.75, -0.94]]),
+        spread=np.full((1, 2), np.nan),
+        seeds=1,
+        where="fitted · soft",
+    )
+    assert_no_overlap(draw_transfer([found] * count, width))
+
+
+@WIDTHS
 def test_the_barrier_is_above_the_line_between_the_ends(width: float) -> None:
     at = np.array([0.0, 0.5, 1.0])
     high = Path(name="isotropic to fitted", at=at, losses=np.array([[2.0, 5, 1], [2, 3, 1]]))

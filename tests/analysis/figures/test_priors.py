@@ -34,6 +34,7 @@ def test_a_prior_without_a_panel_is_named(tmp_path: Path, monkeypatch: pytest.Mo
         draw_priors(tmp_path)
 
 
+@pytest.mark.faults  # the pages of the docs, drawn anew when a prior changes
 def test_pictures_are_not_blank_and_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.image import imread
 

@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from analysis.figures import style
 from analysis.figures.palette import COLOURS, PRIORS, entry_looks, look, prior_looks
 from analysis.figures.style import COLUMN, PAGE, caption_of, key, limits, log_ticks, page, save, spread_over
 from softprior.inputs.entries import Entry, Shown
 from softprior.priors import PRIORS as KNOWN
 from tests.analysis.figures.overlaps import assert_no_overlap
+
+LETTERS = style.FONTS
+"""As softprior has it, before `conftest` makes the suite quicker."""
 
 # Machado, Oliveira and Fernandes (2009), severity 1: what dichromats see, in linear RGB.
 PROTANOPIA = np.array(
@@ -141,3 +145,14 @@ def test_a_figure_is_written_twice_whole_and_the_same_again(tmp_path: Path, monk
         save(figure, path)
     assert (path.read_bytes(), pdf.read_bytes()) == old
     assert {p.name for p in path.parent.iterdir()} == {"one.png", "one.pdf"}
+
+
+def test_letters_of_a_pdf_stay_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fonts are embedded as TrueType, which publishers ask for. Other tests draw PDFs of another kind."""
+    monkeypatch.setattr(style, "FONTS", LETTERS)
+    figure = Figure(figsize=(2, 1))
+    figure.text(0.1, 0.5, "test loss")
+    save(figure, tmp_path / "a.png")
+    written = (tmp_path / "a.pdf").read_bytes()
+    assert b"/CIDFontType2" in written or b"/TrueType" in written
+    assert b"/Type3" not in written

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import load_posterior
 from softprior.results.records import Record, load_records
 from softprior.results.storage import location
+from softprior.studies.hosts import replicas
 from softprior.studies.search.storage import REASON, TRIALS, read_search
 from tests.builders import SUMS, study_file
 from tests.object_store import bucket
@@ -32,6 +35,7 @@ from tests.ray_head import ROOT
 from tests.studies.runs import (
     ONE,
     STARTED,
+    assert_as_alone,
     assert_tracked,
     checkpoints,
     here,
@@ -67,6 +71,30 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder / "results" / "small", output
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, list[Any]]:
+    """The folder of a search whose trials use one copy of the model, what it printed, what the copy did."""
+    import ray
+
+    folder, served = tmp_path_factory.mktemp("shared"), []
+
+    @contextmanager
+    def watched(*given: Any) -> Iterator[Any]:
+        with replicas(*given) as found:
+            yield found
+            served.extend(ray.get([replica.served.remote() for replica in found.host._replicas]))
+
+    changes = SEARCH | {
+        "placement": {"hosts": "shared", "cpus": 1},
+        "search": SEARCH["search"] | {"concurrent": 2},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("softprior.studies.runner.replicas", watched)
+        code, output = here(study_file(folder / "small.yaml", **changes), folder / "results", ONE)
+    assert code == 0, output
+    return folder / "results" / "small", output, served
+
+
 def history(study: Study) -> list[tuple]:
     return [(t.state, t.params, t.values, t.intermediate_values) for t in study.get_trials()]
 
@@ -100,8 +128,8 @@ def assert_same_search(search: Study, folder: StudyFolder, whole: Path) -> None:
             assert all(torch.equal(one[place], two[place]) for place in one)
 
 
-def test_a_search_leaves_points_records_figures_and_runs(undisturbed: tuple[Path, str]) -> None:
-    folder, output = undisturbed
+def test_a_search_leaves_points_records_figures_and_runs(shared: tuple[Path, str, list[Any]]) -> None:
+    folder, output, _ = shared
     trials = read_search(folder).get_trials()
     assert len(trials) == PROPOSALS
     states = {t.state for t in trials}
@@ -132,6 +160,20 @@ def test_a_search_leaves_points_records_figures_and_runs(undisturbed: tuple[Path
     client = MlflowClient(f"sqlite:///{folder.parent}/mlflow.db")
     files = {a.path for a in client.list_artifacts(parent.info.run_id, "search")}
     assert {"search/history.png", "search/summary.json"} <= files
+
+
+def test_trials_on_one_copy_of_the_model_have_the_losses_they_have_alone(
+    shared: tuple[Path, str, list[Any]], tmp_path: Path
+) -> None:
+    """How trials choose among several copies is in tests/models/test_hosted.py."""
+    folder, _, served = shared
+    found = records(folder)
+    stopped = [record for record in found.values() if record.status == "stopped"]
+    finished = [record for record in found.values() if record.status == "finished"]
+    for record in (*finished[:4], *stopped[:2]):
+        assert_as_alone(record, tmp_path)
+    assert len(served) == 1
+    assert sum(one.calls for one in served) > sum(len(record.steps) for record in found.values())
 
 
 @pytest.mark.faults  # tests/jobs/test_ray_job.py stops and resumes a search in every run of the suite
@@ -252,8 +294,8 @@ def test_what_is_not_a_number_is_told_as_a_failure_with_its_reason(tmp_path: Pat
     assert (folder / "search" / "front.png").exists()
 
 
-def test_the_search_opens_in_optunas_dashboard(undisturbed: tuple[Path, str]) -> None:
-    journal = StudyFolder(undisturbed[0]).journal
+def test_the_search_opens_in_optunas_dashboard(shared: tuple[Path, str, list[Any]]) -> None:
+    journal = StudyFolder(shared[0]).journal
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
