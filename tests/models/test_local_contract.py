@@ -29,7 +29,7 @@ def test_contract(family, check):
 
 
 @pytest.mark.faults  # for its minutes; docs/models.md is written from a short path through each of them
-@pytest.mark.parametrize("family", sorted(OTHER_FAMILIES))
+@pytest.mark.parametrize("family", sorted({*OTHER_FAMILIES} - {"falcon"}))  # which is refused
 @pytest.mark.parametrize("check", CHECKS["decoder"], ids=lambda check: check.__name__.removeprefix("check_"))
 def test_contract_of_the_other_families(family, check):
     check(LocalLM(random_model(family, ATTENTION), "weights"), random_model(family))
