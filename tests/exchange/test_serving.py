@@ -176,7 +176,7 @@ def test_both_servers_are_asked_for_our_own_answers(
     ):
         with pytest.raises(UserError, match=hint):
             other.complete(made[0].vectors, 1)
-    with pytest.raises(UserError, match="http://127.0.0.1:1/generate does not answer"):
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:1/generate does not answer"):
         SGLang(address="http://me:password@127.0.0.1:1").complete(made[0].vectors, 1)
 
 
