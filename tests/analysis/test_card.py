@@ -19,7 +19,7 @@ from analysis import card as cards
 from analysis.card import exportable, measured, model_card
 from jobs import exchange as command
 from softprior.errors import UserError
-from softprior.exchange import push
+from softprior.exchange import Pushed, push
 from softprior.inputs.entries import Entry
 from softprior.library.results import Results
 from softprior.results.examples import ExampleRow
@@ -76,8 +76,8 @@ def test_the_interval_over_examples_is_of_whole_groups() -> None:
     """Copies of an example within its group say nothing more; the reference is the bootstrap of groups."""
 
     def row(group: int, tokens: int, nll: float, hit: float | None) -> ExampleRow:
-        metrics = {} if hit is None else {"f1": hit}
-        own = {"shuffled_nll": None, "untrained_nll": None, "answer": None, "metrics": metrics}
+        own: dict[str, Any] = {"shuffled_nll": None, "untrained_nll": None, "answer": None}
+        own["metrics"] = {} if hit is None else {"f1": hit}
         return ExampleRow(f"{group}", f"g{group}", tokens, nll, tokens - 1, tokens, **own)
 
     draws = np.random.default_rng(3)
@@ -97,10 +97,13 @@ def test_the_interval_over_examples_is_of_whole_groups() -> None:
         generator = numpy_generator(0, "over examples")
         expected = bootstrap(lambda w, a=above, b=below: a @ w / (b @ w), np.zeros(12, dtype=int), generator)
         assert found == pytest.approx(expected)
+        assert found is not None
         assert found[0] < above.sum() / below.sum() < found[1]
     assert cards._over_examples("ece", rows) is None
     assert cards._over_examples("f1", [row(i, 2, 1.0, None if i else 1.0) for i in range(5)]) is not None
-    assert np.isnan(cards._over_examples("loss", rows[:3])[0]), "too few groups"
+    few = cards._over_examples("loss", rows[:3])
+    assert few is not None
+    assert np.isnan(few[0]), "too few groups"
 
 
 def test_a_card_has_no_paths_and_no_markup_of_what_it_quotes(seeded: Results) -> None:
@@ -167,7 +170,8 @@ class Hub:
     """What is asked of the hub, and its answers."""
 
     def __init__(self, private: bool = True, refused: Exception | None = None) -> None:
-        self.private, self.refused, self.asked = private, refused, {}
+        self.private, self.refused = private, refused
+        self.asked: dict[str, Any] = {}
 
     def create_repo(self, repo: str, **options: Any) -> None:
         if self.refused is not None:
@@ -190,7 +194,7 @@ def test_a_push_sends_three_files_where_it_was_told_to(
     assert command.main(["card", study, trial, str(folder), "--base", "owner/tiny", "--no-check"]) == 0
     (folder / "secret.txt").write_text("mine")
 
-    def pushed(hub: Hub, private: bool) -> Any:
+    def pushed(hub: Hub, private: bool) -> Pushed:
         monkeypatch.setattr("softprior.exchange.hub.HfApi", lambda: hub)
         return push(folder, "owner/prompt", private=private)
 

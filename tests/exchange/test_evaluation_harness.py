@@ -108,6 +108,7 @@ def test_its_answers_and_its_accuracy_are_ours(name: str, method: str, tmp_path:
     spec = trial(METHODS[method](tokens=4), prior, task)
     whole = {"evaluation": EvaluationSpec(examples=COUNT, generate=COUNT, batch=5)}
     record = run(spec.model_copy(update=whole), tmp_path / "study")
+    assert record.test is not None
     folder = StudyFolder(tmp_path / "study")
     export_adapter(folder.posterior(record.id), tmp_path / "adapter", check=False)
     found = evaluated(name, task, tmp_path / "adapter", tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -92,6 +93,7 @@ def test_numbers_are_texts_as_they_are_written(tmp_path: Path) -> None:
     for name, text in (("t.jsonl", line), ("t.json", f"[{line}]")):
         path = tmp_path / name
         path.write_text(text, encoding="utf-8")
+        row: Any
         ((_, row),) = rows(path)
         assert [str(row["a"]), *map(str, row["b"]), str(row["c"])] == ["1.50", "1e3", "2", "0.10000000149"]
         assert row == json.loads(line)
@@ -100,7 +102,8 @@ def test_numbers_are_texts_as_they_are_written(tmp_path: Path) -> None:
         assert not rewritten(path), "it was read so before"
     table = pa.table({"a": pa.array([0.1, None], pa.float32()), "b": pa.array([0.1, 1.0], pa.float64())})
     pq.write_table(table, tmp_path / "t.parquet")
-    assert [(str(row["a"]), str(row["b"])) for _, row in rows(tmp_path / "t.parquet")] == [
+    found: list[Any] = [value for _, value in rows(tmp_path / "t.parquet")]
+    assert [(str(row["a"]), str(row["b"])) for row in found] == [
         ("0.1", "0.1"),
         ("None", "1.0"),
     ]

@@ -160,7 +160,9 @@ def test_rows_of_ones_own_are_chats(kind: type[Any]) -> None:
         assert prepared.test.input_row(i).tokens == chat(example.input, None)
         assert task.asked(example.input, tokenizer) == chat(example.input, None)
         assert (choices is not None) is (kind is Choices)
-        for choice, given, alone in zip(*choices[:1], *choices[2:], strict=True) if choices else ():
+        if choices is None:
+            continue
+        for choice, given, alone in zip(choices.texts, choices.given, choices.alone, strict=True):
             assert given.tokens == chat(example.input, choice)
             assert alone.tokens == chat("Opinion:", choice)
             assert given.labels.index(True) == len(chat(example.input, None))
