@@ -15,6 +15,7 @@ from analysis.inference.intervals import over_seeds
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry
 from softprior.inputs.labels import counted
+from softprior.inputs.specs import TrialSpec
 from softprior.library.reading import has_posterior
 from softprior.library.results import Results, full_id
 from softprior.results.examples import ExampleRow, load_examples, rows_of
@@ -158,10 +159,8 @@ def model_card(results: Results, record: Record, base: str, revision: str | None
 
 
 def _body(record: Record, numbers: Sequence[Measured], base: str, revision: str | None) -> Iterator[str]:
-    spec = record.spec
-    test, training = record.test, spec.training
+    test = record.test
     assert test is not None
-    assert training is not None
     yield f"# A prompt for {_cell(base)}"
     yield ""
     yield (
@@ -171,24 +170,7 @@ def _body(record: Record, numbers: Sequence[Measured], base: str, revision: str 
     yield ""
     yield "| | |"
     yield "|---|---|"
-    facts = {
-        "base model": base + (f" at {revision}" if revision else ""),
-        "weights": f"SHA-256 fingerprint {spec.model_fingerprint[:16]}, trained in {spec.dtype}",
-        "task": _entry(spec.task, "task", spec.paths),
-        "method": _entry(spec.method, "method", spec.paths),
-        "prior": _entry(spec.prior, "prior", spec.paths) if spec.prior else "none",
-        "regularisers": ", ".join(
-            _entry(one, f"regularisers.{i}", spec.paths) for i, one in enumerate(spec.regularisers)
-        )
-        or "none",
-        "rate": f"{spec.rate.value:g}{' times the prior' if spec.rate.relative else ''}"
-        if spec.rate
-        else "none",
-        "seed": str(spec.seed),
-        "training": f"{training.steps} steps of {training.batch * training.accumulate} examples",
-        "trial": record.id,
-    }
-    for name, value in facts.items():
+    for name, value in _facts(record, base, revision).items():
         yield f"| {name} | {_cell(value)} |"
     yield ""
     yield "## Results"
@@ -217,6 +199,33 @@ def _body(record: Record, numbers: Sequence[Measured], base: str, revision: str 
         "the seeds of the study, for other seeds on the same examples. This prompt is one of those seeds."
     )
     yield ""
+    yield from _loading(record.spec, base, revision)
+
+
+def _facts(record: Record, base: str, revision: str | None) -> dict[str, str]:
+    """What the prompt is, and how it was trained."""
+    spec, training = record.spec, record.spec.training
+    assert training is not None
+    return {
+        "base model": base + (f" at {revision}" if revision else ""),
+        "weights": f"SHA-256 fingerprint {spec.model_fingerprint[:16]}, trained in {spec.dtype}",
+        "task": _entry(spec.task, "task", spec.paths),
+        "method": _entry(spec.method, "method", spec.paths),
+        "prior": _entry(spec.prior, "prior", spec.paths) if spec.prior else "none",
+        "regularisers": ", ".join(
+            _entry(one, f"regularisers.{i}", spec.paths) for i, one in enumerate(spec.regularisers)
+        )
+        or "none",
+        "rate": f"{spec.rate.value:g}{' times the prior' if spec.rate.relative else ''}"
+        if spec.rate
+        else "none",
+        "seed": str(spec.seed),
+        "training": f"{training.steps} steps of {training.batch * training.accumulate} examples",
+        "trial": record.id,
+    }
+
+
+def _loading(spec: TrialSpec, base: str, revision: str | None) -> Iterator[str]:
     yield "## How to load it"
     yield ""
     yield "```python"
@@ -233,7 +242,7 @@ def _body(record: Record, numbers: Sequence[Measured], base: str, revision: str 
 
 
 def _same_examples(one: Record, other: Record) -> bool:
-    keys = ("model_fingerprint", "dtype", "task", "data_fingerprint", "evaluation", "twin")
+    keys = ("model_fingerprint", "dtype", "task", "data_fingerprint", "evaluation")
     return all(getattr(one.spec, key) == getattr(other.spec, key) for key in keys)
 
 

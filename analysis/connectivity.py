@@ -184,7 +184,7 @@ def _readable(study: Study, cell: Cell, pair: Pair, leave: Say) -> Pair:
 
 
 def _prober(reading: Reading, loaded: Loaded, run: Run) -> Prober:
-    """Of the trials of a cell, which share what losses depend on.
+    """The trials of a cell that share what losses depend on.
 
     Raises:
         UserError: model, data or code are not those that the study ran with.

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.narrow import Column, tables
-from softprior.inputs.labels import NO_TERMS, TWIN, Axes, common, common_in_words, short_ids
-from softprior.inputs.specs import Rate
+from softprior.inputs.labels import NO_TERMS, Axes, common, common_in_words, short_ids
+from softprior.inputs.specs import REPEATS, Rate
 
 AXES = Axes._fields
 
@@ -36,11 +36,12 @@ def results_table(trials: pd.DataFrame, title: str, width: int) -> RenderableTyp
     """Every finished trial: losses on the same test examples, answers, and how far it moved.
 
     One table per task, with one line per trial, under what all have in common; of more than `MANY` trials one
-    line per setting if it has seeds, with means over them and without twins. Where `width` characters are too
-    few, names wrap and numbers move below. Nothing is cut.
+    line per setting if it has seeds, with means over them, repeated trials left out. Where `width` characters
+    are too few, names wrap and numbers move below. Nothing is cut.
     """
-    order = ["task", "task_label", "method", "method_label", "prior", "prior_label", "rate", "seed", TWIN]
-    # Twins come behind the trials that they repeat, of which the column is null.
+    order = ["task", "task_label", "method", "method_label", "prior", "prior_label", "rate", "seed"]
+    order += REPEATS
+    # Repeated trials come behind the trials that they repeat, of which these columns are null.
     finished = trials[trials.status == "finished"].sort_values(order, na_position="first")
     own = {row["trial"]: _axes(row) for row in trials.to_dict("records")}
     ids, count = short_ids(list(trials["trial"])), len(finished)
@@ -48,7 +49,7 @@ def results_table(trials: pd.DataFrame, title: str, width: int) -> RenderableTyp
     many = len(settings) < count > MANY
     if many:
         finished = settings
-        own = {trial: own[trial]._replace(seed=None, twin=None) for trial in finished["trial"]}
+        own = {trial: own[trial]._replace(seed=None, repeat=None) for trial in finished["trial"]}
     same, said = common(own.values()), common_in_words(own.values(), AXES[1:])
     parts: list[RenderableType] = [Text(f"{title}: {said}" if said else title, style="bold")]
     if many:
@@ -73,7 +74,7 @@ def results_table(trials: pd.DataFrame, title: str, width: int) -> RenderableTyp
 
 def _over_seeds(finished: pd.DataFrame) -> pd.DataFrame:
     """One row per setting: numbers are means over its seeds, `spread` is the deviation of the test loss."""
-    alone = finished[finished[TWIN].isna()]
+    alone = finished[finished[list(REPEATS)].isna().all(axis=1)]
     setting = [*SETTING, *(f"{axis}_label" for axis in ("task", *NAMES))]
     numbers = [name for name in alone.select_dtypes("number") if name not in ("seed", *setting)]
     groups = alone.groupby(setting, sort=False, dropna=False)
@@ -85,7 +86,7 @@ def _over_seeds(finished: pd.DataFrame) -> pd.DataFrame:
             headline=groups["headline"].first(),
             seeds=groups.size(),
             spread=groups["test_loss"].std(),
-            **{TWIN: None},
+            **dict.fromkeys(REPEATS),
         )
     )
     return means.reset_index()
@@ -97,8 +98,8 @@ def _axes(row: dict[str, Any]) -> Axes:
     rate = Rate(value=row["rate"], relative=row["rate_relative"])
     terms = () if row["regularisers_label"] == NO_TERMS else (row["regularisers_label"],)
     axes = (row["task_label"], row["method_label"], row["prior_label"])
-    twin = None if pd.isna(row[TWIN]) else TWIN
-    return Axes(*axes, terms, rate.label, f"{row['seed']:.0f}", twin)
+    repeat = next((kind for kind in REPEATS if not pd.isna(row[kind])), None)
+    return Axes(*axes, terms, rate.label, f"{row['seed']:.0f}", repeat)
 
 
 def _cell(own: Axes, axis: str) -> str:

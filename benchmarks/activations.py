@@ -170,7 +170,7 @@ def in_shards(model: ModelSpec, tokens: int) -> Callable[[], object]:
 
 
 def words(path: Path, tokens: int, seed: int) -> None:
-    """Writes a file of random words with about so many tokens."""
+    """Writes a file of random words with about that number of tokens."""
     generator = np.random.default_rng(seed)
     lines = (" ".join(generator.choice(WORDS, 50)) for _ in range(tokens // 100))
     path.write_text("\n".join(lines) + "\n")

@@ -1,9 +1,10 @@
 """The way of a study through the driver, call by call: python -m benchmarks.call_path
 
-A study of one prior on `tiny` runs as `python -m jobs.study` runs it, with Ray and MLflow. A *place* is a
-function of jobs, analysis or softprior that is given the study, the values of its file or its plan, as an
-argument or from the function around it; methods of a plan are places too. A *step back up* is a call of a
-place in a module that imports the caller's, itself or through others. Each place and each step counts once.
+A study of one prior on `tiny` runs as `python -m jobs.study` runs it, with Ray and MLflow, and then again,
+when all its trials are finished and Ray is not needed. A *place* is a function of jobs, analysis or softprior
+that is given the study, the values of its file or its plan, as an argument or from the function around it;
+methods of a plan are places too. A *step back up* is a call of a place in a module that imports the caller's,
+itself or through others. Each place and each step counts once.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def reached(name: str) -> frozenset[str]:
 
 
 def main() -> None:
-    """Runs the study and prints its way, and how many places, modules and steps back up it has."""
+    """Runs the study twice and prints both ways, and how many places, modules and steps back up they have."""
     from jobs.study import main as command
     from softprior.inputs.specs import StudySpec
     from softprior.studies.plan import Plan
@@ -132,12 +133,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="softprior-path-") as folder:
         file = Path(folder) / "path.yaml"
         file.write_text(yaml.safe_dump(STUDY), encoding="utf-8")
-        calls = followed(lambda: command([str(file), "--results", folder]), (StudySpec, Plan))
-    for call in calls:
-        print(f"{'up  ' if call.up else '    '}{call.source} -> {call.target}")
-    places = {call.target for call in calls}
-    rooms = {name.partition(":")[0] for name in places}
-    print(f"{len(places)} places in {len(rooms)} modules, {sum(call.up for call in calls)} steps back up")
+        statuses: list[int] = []
+
+        def run() -> None:
+            statuses.append(command([str(file), "--results", folder]))
+
+        runs = [followed(run, (StudySpec, Plan)) for _ in range(2)]
+    if any(statuses):
+        sys.exit("the study did not run to its end, so its way was not measured; run this again")
+    for what, calls in zip(("first run, with Ray", "second run, without"), runs, strict=True):
+        print(f"{what}:")
+        for call in calls:
+            print(f"{'up  ' if call.up else '    '}{call.source} -> {call.target}")
+        places = {call.target for call in calls}
+        rooms = {name.partition(":")[0] for name in places}
+        steps = sum(call.up for call in calls)
+        print(f"{len(places)} places in {len(rooms)} modules, {steps} steps back up")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Facts about the structure of the code: python -m benchmarks.facts [CHECKOUT]
 
-Of the modules of softprior, jobs and analysis. Imports are statements, wherever in a module, but for those of
-`__future__`. `Any` is counted as a word, imports included. A private use is an import of another library's
-name or module that begins with an underscore.
+They are about the modules of softprior, jobs and analysis. Imports are statements, wherever in a module, but
+for those of `__future__`. `Any` is counted as a word, imports included. A private use is an import of another
+library's name or module that begins with an underscore.
 """
 
 from __future__ import annotations

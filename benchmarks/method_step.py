@@ -22,7 +22,7 @@ from softprior.training.threads import limit_threads
 
 
 def main() -> None:
-    """Prints one line a method."""
+    """Prints one line per method."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.method_step", description=__doc__)
     parser.add_argument("--model", default="smollm2-135m-instruct-q4_1")
     parser.add_argument("--context", type=int, default=300, help="longest example in tokens (default: 300)")

@@ -1,7 +1,7 @@
 """Losses of several trials in one pass against one pass each: python -m benchmarks.packing
 
 What a shared model can gain in time before anything travels between processes (benchmarks.hosted has
-that too). Same model, random tokens, 20 vectors a trial, loss and gradient; median ratios of wall time over
+that too). Same model, random tokens, 20 vectors per trial, loss and gradient; median ratios of wall time over
 interleaved rounds. Above 1 means that packing pays.
 """
 

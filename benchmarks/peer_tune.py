@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=2, help="of either side (default: 2)")
     parser.add_argument("--at-once", type=int, help="trials at a time (default: one a core)")
     parser.add_argument(
-        "--shared", type=int, default=0, help="so many of softprior's trials share one model on all cores"
+        "--shared", type=int, default=0, help="number of softprior's trials that share one model on all cores"
     )
     parser.add_argument("--shuffle", action="store_true", help="the peer's batches without order by length")
     parser.add_argument("--rounds", type=int, default=1)

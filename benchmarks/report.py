@@ -83,8 +83,8 @@ def large_study(root: Path, count: int, steps: int = STEPS) -> tuple[Plan, dict[
         save_examples(folder.examples(spec.id), spec.id, rows)
         if spec.training is not None:
             save_posterior(folder.posterior(spec.id), _posterior(draws, loaded.host.info().hidden))
-    write_study(folder, plan)
-    write_table(folder, plan, records)
+    write_study(folder, plan.spec, plan.trials)
+    write_table(folder, plan.trials, plan.components, records)
     return plan, records
 
 

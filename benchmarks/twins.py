@@ -5,7 +5,7 @@ sample moved by a little in a random direction, every vector by the same share o
 rounding by less than such a move, so what its twins differ by at the end is what a number of the study may
 differ by from one machine to another. Without answers and validation, which decide nothing about training.
 
-Prints a line a trial: the test losses, and the largest difference from the first.
+Prints a line per trial: the test losses, and the largest difference from the first.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def test_losses(specs: Sequence[TrialSpec], study: Path, overrides: tuple[str, .
 
 
 def main() -> None:
-    """Prints what the moves are, and a line a trial."""
+    """Prints what the moves are, and a line per trial."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.twins",
         description=__doc__,
@@ -70,7 +70,7 @@ def main() -> None:
     overrides = (*options.override, "evaluation.generate=0", "evaluation.context_shuffle=false")
     plan = plan_study(load_grid(options.study, overrides), str(options.study))
     print(f"moved by {', '.join(f'{move:g}' for move in MOVES)} of each vector's norm", flush=True)
-    originals = [trial for trial in plan.trials if trial.training is not None and trial.twin is None]
+    originals = [trial for trial in plan.trials if trial.training is not None and trial.repeat is None]
     test_losses(originals, options.study, overrides)
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from jobs.exits import FAILED, FINISHED, status_of
-from jobs.screen import screen
-from jobs.stopping import Stop, stoppable
+from jobs.support.exits import FAILED, FINISHED, status_of
+from jobs.support.screen import screen
+from jobs.support.stopping import Stop, stoppable
 from softprior.inputs.labels import by_number, counted
 from softprior.inputs.study_files import load_spec
 from softprior.results.provenance import code, named, same_code
@@ -141,7 +141,7 @@ def _tell(
             f"note: the store was made by other code ({which}); remove {folder.root} to make it again",
             soft_wrap=True,
         )
-    from jobs.store_findings import known, tell_findings, track
+    from jobs.support.store_findings import known, tell_findings, track
 
     found = known(folder) if options.no_findings else tell_findings(console, plan, folder)
     if server is not None:

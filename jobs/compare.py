@@ -7,8 +7,8 @@ import sys
 
 from rich.console import Console
 
-from jobs.exits import FINISHED, status_of
-from jobs.screen import screen
+from jobs.support.exits import FINISHED, status_of
+from jobs.support.screen import screen
 from softprior.errors import UserError
 from softprior.library.results import Results
 
@@ -45,6 +45,8 @@ def _main(options: argparse.Namespace) -> int:
     from analysis.findings.judging import judge
     from analysis.findings.reading import read_studies
     from analysis.overall import in_words, overall
+    from analysis.spread import in_words as spread_in_words
+    from analysis.spread import spreads
 
     require_axis(options.axis)
     console: Console = screen(WIDTH)
@@ -58,8 +60,8 @@ def _main(options: argparse.Namespace) -> int:
             raise
         console.print(f"note: {error}", soft_wrap=True)
     if options.axis == "prior":
-        for line in in_words(overall(read.study)):
-            console.print(line)
+        for line in (*in_words(overall(read.study)), *spread_in_words(spreads(read.study))):
+            console.print(line, soft_wrap=True)
     if options.findings:
         for found in judge(read.study):
             console.print(found.sentence, soft_wrap=True)

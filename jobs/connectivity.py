@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from jobs.exits import FINISHED, status_of
-from jobs.options import add_code
-from jobs.screen import printable
+from jobs.support.exits import FINISHED, status_of
+from jobs.support.options import add_code
+from jobs.support.screen import printable
 from softprior.library.results import Results
 from softprior.training.threads import limit_threads
 

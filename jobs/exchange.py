@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.exits import status_of
-from jobs.screen import printable
+from jobs.support.exits import status_of
+from jobs.support.screen import printable
 from softprior.errors import UserError
 from softprior.inputs.labels import counted
 
@@ -28,6 +28,13 @@ def main(arguments: list[str] | None = None) -> int:
     return status_of(lambda: run(options))
 
 
+POSTERIOR = "results/STUDY/posteriors/TRIAL.safetensors"
+MODEL = "id or path of its model (default: what the file says)"
+
+Command = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
+"""Adds a command: its name, what runs it, and what it does."""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m jobs.exchange",
@@ -41,14 +48,20 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    posterior = "results/STUDY/posteriors/TRIAL.safetensors"
-    model = "id or path of its model (default: what the file says)"
+    _add_folders(command)
+    _add_hub(command)
+    _add_serving(command)
+    return parser
+
+
+def _add_folders(command: Command) -> None:
+    """Adds what reads and writes adapter folders."""
     export = command(
         "export", _export, "write the final vectors of a posterior file as a PEFT adapter folder"
     )
-    export.add_argument("posterior", type=Path, help=posterior)
+    export.add_argument("posterior", type=Path, help=POSTERIOR)
     export.add_argument("folder", type=Path, help="the adapter folder to write; new, or empty")
-    export.add_argument("--model", metavar="ID", help=model)
+    export.add_argument("--model", metavar="ID", help=MODEL)
     back = command(
         "import",
         _import,
@@ -72,6 +85,10 @@ def _parser() -> argparse.ArgumentParser:
         exporting.add_argument(
             "--no-check", action="store_true", help="do not load the model to compare logits"
         )
+
+
+def _add_hub(command: Command) -> None:
+    """Adds what others see of a prompt: a row of a comparison, and a repository on the hub."""
     row = command("row", _row, "write a trial as a result of PEFT's method comparison, in JSON")
     row.add_argument("results", help="results/STUDY")
     row.add_argument("trial", help="the trial's id, or its first characters")
@@ -82,11 +99,15 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("repo", metavar="OWNER/NAME", help="the model repository; made if it does not exist")
     push.add_argument("--private", action="store_true", help="make a private repository")
     push.add_argument("--dry-run", action="store_true", help="check the folder and send nothing")
+
+
+def _add_serving(command: Command) -> None:
+    """Adds what servers of models read."""
     embed = command("embed", _embed, "write a soft prompt in front of texts as embeddings, a file per text")
-    embed.add_argument("posterior", type=Path, help=posterior)
+    embed.add_argument("posterior", type=Path, help=POSTERIOR)
     embed.add_argument("texts", type=Path, help="a file with one text per line")
     embed.add_argument("folder", type=Path, help="the folder to write; new, or empty")
-    embed.add_argument("--model", metavar="ID", help=model)
+    embed.add_argument("--model", metavar="ID", help=MODEL)
     embed.add_argument("--scaled", action="store_true", help="accept a model that multiplies its embeddings")
     complete = command("complete", _complete, "have a server continue the texts of `embed`, as JSON lines")
     complete.add_argument("folder", type=Path, help="what `embed` has written")
@@ -96,7 +117,6 @@ def _parser() -> argparse.ArgumentParser:
     complete.add_argument(
         "--tokens", type=_positive, default=20, metavar="N", help="most new tokens (default: 20)"
     )
-    return parser
 
 
 def _positive(text: str) -> int:

@@ -8,8 +8,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.exits import FINISHED, status_of
-from jobs.screen import printable
+from jobs.support.exits import FINISHED, status_of
+from jobs.support.screen import printable
 from softprior.library.results import Results
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jobs.exits import FINISHED, status_of
-from jobs.screen import printable
+from jobs.support.exits import FINISHED, status_of
+from jobs.support.screen import printable
 from softprior.assets.cache import VARIABLE
 from softprior.errors import UserError
 from softprior.training.threads import limit_threads

@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from jobs.exits import FINISHED, status_of
-from jobs.options import add_code
-from jobs.screen import printable
+from jobs.support.exits import FINISHED, status_of
+from jobs.support.options import add_code
+from jobs.support.screen import printable
 from softprior.errors import UserError
 from softprior.inputs.paths import home_path
 from softprior.library.results import Results

@@ -12,22 +12,23 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from jobs.exits import FINISHED, status_of
-from jobs.options import add_code
-from jobs.screen import screen
-from jobs.stopping import Stop, how_to_go_on, stoppable
+from jobs.support.exits import FINISHED, status_of
+from jobs.support.options import add_code
+from jobs.support.screen import screen
+from jobs.support.stopping import Stop, how_to_go_on, stoppable
 from softprior.inputs.labels import counted
-from softprior.inputs.specs import StudySpec
 from softprior.library.studies import destination, load_study, plan, run, use_code
 from softprior.studies.again import AGAIN
 from softprior.studies.cluster import Cluster
 
 if TYPE_CHECKING:
-    from softprior.library.studies import Runnable
+    from softprior.library.studies import Destination, Runnable
+    from softprior.results.folder import StudyFolder
     from softprior.studies.observers import Work
     from softprior.training.events import Observer
 
 STOPPED = "stopped before any trial was started"
+STOPPED_DRY = "stopped; a dry run leaves nothing behind"
 STOPPING = "stopping; running trials will continue from their last checkpoint next time (again ends it now)"
 
 ENDLESS = 10_000
@@ -37,9 +38,10 @@ ENDLESS = 10_000
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     options = _parser().parse_intermixed_args(arguments)
-    with stoppable(STOPPED, STOPPING) as stop:
+    with stoppable(STOPPED_DRY if options.dry_run else STOPPED, STOPPING) as stop:
         try:
-            return status_of(lambda: _main(options, stop), options.results)
+            with ExitStack() as ending:  # an error is printed before the cluster takes its time to stop
+                return status_of(lambda: _main(options, stop, ending), options.results)
         except KeyboardInterrupt:
             return stop.status
 
@@ -76,52 +78,47 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _main(options: argparse.Namespace, stop: Stop) -> int:
+def _main(options: argparse.Namespace, stop: Stop, ending: ExitStack) -> int:
     console = screen(ENDLESS)
     for path in options.code:
         use_code(path)
     found = load_study(options.study, *options.override)
-    with ExitStack() as ending:
-        cluster = None
-        if isinstance(found, StudySpec):  # of a search, where its results go is known once it is planned
-            to = destination(found, options.results)
-            cluster = Cluster(found.resources, found.placement)
-            ending.callback(cluster.stop)
-            if not options.dry_run and not to.folder.table.exists():
-                cluster.start()  # a first run surely needs Ray, which gets ready while we import and plan
-
-        def rest() -> int:
-            with console.status("planning the study"):  # seconds, most of them imports
-                planned = plan(found, str(options.study))
-            if options.dry_run:
-                return _dry_run(console, planned, options)
-            return _run(console, options, stop, planned, cluster)
-
-        return status_of(rest)  # prints an error before the cluster takes its time to stop
+    to = destination(found.name, found.tracking, options.results)
+    cluster = Cluster(found.resources, found.placement)
+    ending.callback(cluster.stop)
+    if not options.dry_run and not to.folder.table.exists():
+        cluster.start()  # a first run surely needs Ray, which gets ready while we import and plan
+    with console.status("planning the study"):  # seconds, most of them imports
+        planned = plan(found, str(options.study))
+    if options.dry_run:
+        return _dry_run(console, planned, to.folder, options)
+    return _run(console, options, stop, planned, to, cluster)
 
 
-def _dry_run(console: Console, planned: Runnable, options: argparse.Namespace) -> int:
-    from jobs.beginnings import FEW, tell_dry_run
+def _dry_run(console: Console, planned: Runnable, folder: StudyFolder, options: argparse.Namespace) -> int:
+    from jobs.support.beginnings import FEW, tell_dry_run
 
-    folder = destination(planned.study, options.results).folder
-    planned.require_storage(folder)
     work = planned.look(folder, options.again)
     tell_dry_run(console, planned, work, folder, inf if options.all else FEW)
     return FINISHED
 
 
 def _run(
-    console: Console, options: argparse.Namespace, stop: Stop, planned: Runnable, cluster: Cluster | None
+    console: Console,
+    options: argparse.Namespace,
+    stop: Stop,
+    planned: Runnable,
+    to: Destination,
+    cluster: Cluster,
 ) -> int:
     # These bring in torch, Ray and MLflow; a dry run or a wrong key should not wait for all of them.
     from analysis.figures.illustrator import Illustrator
     from analysis.findings.planning import plan_claims
-    from jobs.beginnings import tell_beginning
-    from jobs.endings import tell_end
+    from jobs.support.beginnings import tell_beginning
+    from jobs.support.endings import tell_end
     from softprior.studies.progress import Watch
     from softprior.studies.runner import InterruptedStudyError
 
-    to = destination(planned.study, options.results)
     began: list[Work] = []
     told: list[str] = []
 

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from jobs.exits import status_of
-from jobs.screen import printable
+from jobs.support.exits import status_of
+from jobs.support.screen import printable
 from softprior.errors import UserError
 from softprior.results.storage import location
 from softprior.tracking.client import ARTIFACTS, DATABASE, default_uri, follow_artifacts, problem_of

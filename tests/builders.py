@@ -115,21 +115,21 @@ def finish_study(root: Path) -> Finished:
     plan = plan_study(load_grid(file))
     folder = StudyFolder(root / "results" / "small")
     records = {trial.id: run(trial, folder.root) for trial in plan.trials}
-    write_study(folder, plan)
-    write_table(folder, plan, records)
+    write_study(folder, plan.spec, plan.trials)
+    write_table(folder, plan.trials, plan.components, records)
     return Finished(file, plan, folder, records)
 
 
-def with_twins(finished_study: Finished, root: Path) -> Finished:
-    """The finished study with `evaluation.twin` turned on: only its twins run."""
-    plan = plan_study(load_grid(finished_study.file, ("evaluation.twin=true",)))
+def with_repeats(finished_study: Finished, root: Path, *overrides: str) -> Finished:
+    """The finished study with `evaluation.twin` or `reordered` on: only the trials that it adds run."""
+    plan = plan_study(load_grid(finished_study.file, overrides))
     folder = finished_study.copy(root)
     records = dict(finished_study.records)
     for one in plan.trials:
-        if one.twin is not None:
+        if one.id not in records:
             records[one.id] = run(one, folder.root)  # type: ignore[arg-type]
-    write_study(folder, plan)
-    write_table(folder, plan, records)
+    write_study(folder, plan.spec, plan.trials)
+    write_table(folder, plan.trials, plan.components, records)
     return Finished(finished_study.file, plan, folder, records)
 
 
@@ -139,7 +139,7 @@ def with_seeds(finished_study: Finished, root: Path, seeds: int) -> StudyFolder:
     header = json.loads(folder.study.read_text(encoding="utf-8"))
     losses = np.random.default_rng(0).normal(0, 0.01, (2, seeds))
     known = finished_study.records.values()
-    trained = [record for record in known if record.spec.seed is not None and record.spec.twin is None]
+    trained = [record for record in known if record.spec.seed is not None and record.spec.repeat is None]
     for seed in range(1, seeds):
         for i, record in enumerate(trained):
             spec = record.spec.model_copy(update={"seed": seed})

@@ -208,6 +208,15 @@ def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="session")
 def twinned_study(finished_study: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The finished study with its two twins, without Ray: a `builders.Finished`, to be read or copied."""
-    from tests.builders import with_twins
+    from tests.builders import with_repeats
 
-    return with_twins(finished_study, tmp_path_factory.mktemp("twinned"))
+    return with_repeats(finished_study, tmp_path_factory.mktemp("twinned"), "evaluation.twin=true")
+
+
+@pytest.fixture(scope="session")
+def repeated_study(twinned_study: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The same with its two reordered trials."""
+    from tests.builders import with_repeats
+
+    changes = ("evaluation.twin=true", "evaluation.reordered=1")
+    return with_repeats(twinned_study, tmp_path_factory.mktemp("repeated"), *changes)

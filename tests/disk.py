@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def disk_of(size: int) -> Iterator[None]:
-    """Lets no file of this process grow beyond so many bytes; the system itself refuses more."""
+    """Lets no file of this process grow beyond this number of bytes; the system itself refuses more."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from benchmarks.call_path import Call, followed, reached
+from jobs.study import main
 from softprior.inputs.specs import StudySpec
 from softprior.library.studies import load_study, plan, run
 from softprior.studies.observers import Work
@@ -27,11 +30,22 @@ def test_a_study_that_has_ended_passes_few_places(finished_study: Finished, tmp_
     calls = followed(whole, CARRIERS)
     places = [call.target for call in calls]
     assert "softprior.studies.grid:Grid.run" in places
-    assert len(set(places)) <= 13
-    # Observers are made by whoever runs a study, once the folder is locked; and a plan knows its file.
-    asked = Call("softprior.studies.table:write_study", "softprior.studies.plan:Plan.spec")
+    assert len(set(places)) <= 9
+    # Observers are made by whoever runs a study, once the folder is locked.
     made = Call("softprior.studies.observers:listening", "softprior.library.studies:run.<locals>.everyone")
-    assert [call for call in calls if call.up] == [asked, made]
+    assert [call for call in calls if call.up] == [made]
+
+
+def test_the_command_adds_few_places_to_it(
+    finished_study: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished_study.copy(tmp_path)
+    command = [str(finished_study.file), "tracking.enabled=false", "--results", str(tmp_path / "results")]
+    calls = followed(lambda: main(command), CARRIERS)
+    assert "study small: 3 of 3 trials are finished already" in capsys.readouterr().out
+    assert "jobs.study:_run" in {call.target for call in calls}
+    assert len({call.target for call in calls}) <= 15
+    assert sum(call.up for call in calls) <= 2
 
 
 def test_functions_around_a_study_count_and_others_do_not(finished_study: Finished) -> None:
@@ -50,7 +64,7 @@ def test_functions_around_a_study_count_and_others_do_not(finished_study: Finish
 
 def test_a_module_reaches_what_it_imports_and_what_that_imports() -> None:
     found = reached("jobs.study")
-    assert {"softprior.library.studies", "softprior.studies.grid", "jobs.exits"} <= found
+    assert {"softprior.library.studies", "softprior.studies.grid", "jobs.support.exits"} <= found
     assert "jobs.study" not in reached("softprior.library.studies")
-    assert Call("jobs.exits:status_of", "jobs.study:main").up
-    assert not Call("jobs.study:main", "jobs.exits:status_of").up
+    assert Call("jobs.support.exits:status_of", "jobs.study:main").up
+    assert not Call("jobs.study:main", "jobs.support.exits:status_of").up

@@ -35,7 +35,7 @@ STEPS = 12
 """Most tokens of a path, its last ones: the answer is at the end."""
 
 PERPLEXITY, SEED = 30.0, 0
-"""Of t-SNE. Each site takes random numbers of its own, derived from the seed."""
+"""Seed of t-SNE. Each site takes random numbers of its own, derived from it."""
 
 Embedding = Literal["pca", "tsne"]
 

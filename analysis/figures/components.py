@@ -12,11 +12,15 @@ from matplotlib.patches import Patch
 
 from analysis.figures.palette import COLOURS
 from analysis.figures.style import NORMAL, PAGE, SMALL, page
-from analysis.findings.study import Cell, Study
-from analysis.inference.components import components
+from analysis.findings.study import Cell, Side, Study
+from analysis.inference.components import Components, components
 from analysis.inference.intervals import by_group
 from analysis.inference.values import PerExample
+from analysis.spread import NOT_TOLD_APART
 from softprior.inputs.labels import counted
+
+SEEDS, DRAW, ORDER = "seeds", "prior draw", "data order"
+"""What seeds differ in, and its two parts."""
 
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++")
 
@@ -32,11 +36,13 @@ class Variance:
         name: a prior or a cell.
         parts: variance by source, in squared units of the result, none below 0.
         n: what they are estimated from, in words.
+        below: sources whose estimate is below zero, which the parts have as 0.
     """
 
     name: str
     parts: Mapping[str, float]
     n: str
+    below: tuple[str, ...] = ()
 
     def shares(self) -> dict[str, float]:
         """The parts over their sum; all 0 where nothing varies."""
@@ -47,10 +53,10 @@ class Variance:
 def components_of(study: Study, cell: Cell) -> list[Variance]:
     """Variance of one seed's loss on one example, by prior at its chosen rate.
 
-    Seeds (the prior's draw and the data's order together), examples, and what is neither: how a seed's loss
-    on one example differs from what both make of it. Where the cell has twins, rounding is a part of seeds,
-    pooled over priors, as one pair can be close by chance. Priors without two seeds on the same examples
-    are left out.
+    Seeds, examples, and what is neither: how a seed's loss on one example differs from what both make of it.
+    Where the cell has twins, rounding is a part of seeds, pooled over priors, as one pair can be close by
+    chance. Where the prior has reordered trials, the rest of seeds is the prior's draw and the data's order.
+    Priors without two seeds on the same examples are left out.
     """
     found = []
     twins = _twins(study, cell)
@@ -59,24 +65,56 @@ def components_of(study: Study, cell: Cell) -> list[Variance]:
         rows = [own for own in known if own is not None]
         if len(rows) < 2 or len(rows) < len(known) or len({own.examples for own in rows}) > 1:
             continue
-        first = rows[0]
-        values = np.concatenate([own.values for own in rows])
-        if values.shape[1] < 2:
+        if len(rows[0].examples) < 2:
             continue
-        table = by_group(PerExample(values, first.weights, first.examples, tuple(side.runs), first.examples))
-        own = components(table, twins)
-        rounding = min(own.rows, own.rounding or 0.0)
-        parts = {"seeds": own.rows - rounding, "examples": own.columns, "seeds x examples": own.rest}
-        if own.rounding is not None:
-            parts["rounding"] = rounding
-        n = f"{counted(len(rows), 'seed')} x {counted(values.shape[1], 'example')}"
-        found.append(Variance(name=side.name, parts=parts, n=n))
+        pairs = _reordered(study, side, rows[0].examples)
+        own = components(_table(rows), twins, pairs)
+        n = f"{counted(len(rows), 'seed')} x {counted(len(rows[0].examples), 'example')}"
+        n += "" if pairs is None else f" ({counted(len(pairs), 'reordered trial')})"
+        parts, below = _parts(own)
+        found.append(Variance(name=side.name, parts=parts, n=n, below=below))
+    return found
+
+
+def _parts(own: Components) -> tuple[dict[str, float], tuple[str, ...]]:
+    """The parts that a bar shows, which sum to the variance of one result, and those estimated below zero."""
+    rounding = min(own.rows, own.rounding or 0.0)
+    parts, below = {SEEDS: own.rows - rounding}, []
+    if own.order is not None:
+        order = own.order - (own.rounding or 0.0)
+        parts = {DRAW: own.rows - own.order, ORDER: order}
+        below = [source for source, value in parts.items() if value < 0]
+        parts[ORDER] = min(max(0.0, order), own.rows - rounding)
+        parts[DRAW] = own.rows - rounding - parts[ORDER]
+    parts |= {"examples": own.columns, "seeds x examples": own.rest}
+    if own.rounding is not None:
+        parts["rounding"] = rounding
+    return parts, tuple(below)
+
+
+def _table(rows: Sequence[PerExample]) -> Float[np.ndarray, "A B"]:
+    """Losses by trial and example, which by themselves average to those of the trials."""
+    first, values = rows[0], np.concatenate([own.values for own in rows])
+    seeds = tuple(range(len(rows)))
+    return by_group(PerExample(values, first.weights, first.examples, seeds, first.examples))
+
+
+def _reordered(study: Study, side: Side, examples: Sequence[str]) -> Float[np.ndarray, "N B"] | None:
+    """Losses of trials less those of their reordered repetitions, by example; None without any."""
+    pairs = study.pairs(side.runs.values(), study.reordered)
+    rows = [[study.examples.get(run.id) for run in pair] for pair in pairs]
+    whole = [(one, other) for one, other in rows if one is not None and other is not None]
+    whole = [pair for pair in whole if {own.examples for own in pair} == {tuple(examples)}]
+    if not whole:
+        return None
+    table = _table([own for of_one in zip(*whole, strict=True) for own in of_one])
+    found: Float[np.ndarray, "N B"] = table[: len(whole)] - table[len(whole) :]
     return found
 
 
 def _twins(study: Study, cell: Cell) -> Float[np.ndarray, "T 2"] | None:
     """Test losses of trials at the chosen rates and of their twins; None without any."""
-    pairs = [(run.loss, twin.loss) for run, twin in study.pairs(cell.runs)]
+    pairs = [(run.loss, twin.loss) for run, twin in study.pairs(cell.runs, study.twins)]
     known = [pair for pair in pairs if None not in pair]
     return np.array(known, dtype=float) if known else None
 
@@ -90,6 +128,13 @@ def draw_components(
     caption = (
         f"Share of each source in the variance of one seed's loss on one example, from {'; '.join(known)}. "
         f"On the right, the standard deviation of all together ({unit})."
+    )
+    if SEEDS in sources:
+        caption += f" Of seeds, {NOT_TOLD_APART}."
+    caption += "".join(
+        f" The estimate of {source} is below 0 for {result.name} and shown as 0."
+        for result in results
+        for source in result.below
     )
     looks = {s: (COLOURS[i % len(COLOURS)], HATCHES[i % len(HATCHES)]) for i, s in enumerate(sources)}
     keys = [

@@ -27,7 +27,7 @@ Embedding = Literal["pca", "t-SNE"]
 Rates = Literal["chosen", "all"]
 
 GREYS = ("#CCCCCC", "#8C8C8C", "#5E5E5E")
-"""Of what lies behind; its markers differ too."""
+"""Colours of what lies behind; its markers differ too."""
 
 BEHIND = 600
 """Most vectors of one background that t-SNE embeds, which takes long on more."""
@@ -130,15 +130,10 @@ def posterior_map_of(
     ends = [array for p in read for array in (p.initial[at].numpy(), p.final[at].numpy())]
     flat, plane = flattened([*behind.values()], ends, embedding)
     lying, moving = flat[: len(behind)], flat[len(behind) :]
+    losses = [float("nan") if run.loss is None else run.loss for run in runs]
     arrows = [
-        Arrows(
-            prior=side.name,
-            rate=rate,
-            initial=moving[2 * i],
-            final=moving[2 * i + 1],
-            loss=float("nan") if run.loss is None else run.loss,
-        )
-        for i, ((side, rate), run) in enumerate(zip(chosen, runs, strict=True))
+        Arrows(prior=side.name, rate=rate, initial=moving[2 * i], final=moving[2 * i + 1], loss=loss)
+        for i, ((side, rate), loss) in enumerate(zip(chosen, losses, strict=True))
     ]
     return PosteriorMap(
         where=cell.where,
@@ -201,8 +196,8 @@ def flattened(
     return np.split(flat, cuts), Neighbours(perplexity)
 
 
-def draw_posterior_map(found: PosteriorMap, width: float = PAGE, looks: Looks | None = None) -> Figure:
-    """One panel per prior, all with the same axes."""
+def _caption(found: PosteriorMap) -> str:
+    """What a map shows, and what it leaves out."""
     vectors = len(found.arrows[0].initial)
     n = ", ".join(f"{name} (n = {len(points):,})" for name, points in found.behind.items())
     method = "Principal components"
@@ -226,6 +221,11 @@ def draw_posterior_map(found: PosteriorMap, width: float = PAGE, looks: Looks | 
         caption += f" The lowest and the highest rate of {priors}; {more} of prior and rate not shown."
     elif found.left_out:
         caption += f" {counted(found.left_out, 'more prior')} not shown."
+    return caption
+
+
+def draw_posterior_map(found: PosteriorMap, width: float = PAGE, looks: Looks | None = None) -> Figure:
+    """One panel per prior, all with the same axes."""
     keys = [
         Line2D(
             [], [], color=TEXT, marker="o", markerfacecolor="white", markersize=5, lw=0, label="prior sample"
@@ -237,7 +237,7 @@ def draw_posterior_map(found: PosteriorMap, width: float = PAGE, looks: Looks | 
     own = sum(arrows.prior == found.arrows[0].prior for arrows in found.arrows)
     figure, panels = page(
         len(found.arrows),
-        caption,
+        _caption(found),
         width=width,
         height=2.3,
         columns=3 if found.rates == "chosen" else min(own, 3),

@@ -109,7 +109,7 @@ def evidence(study: Study) -> list[Evidence]:
 def _noise(study: Study, cell: Cell, cluster: Cluster) -> float | None:
     """Of the shares of a cell's twins: the metric in which they are farthest from their trials'."""
     apart: dict[str, list[float]] = {}
-    for pair in study.pairs(cell.runs):
+    for pair in study.pairs(cell.runs, study.twins):
         both = [_vectors(study, one) for one in pair]
         known = [cluster.shares(own) for own in both if own is not None]
         if len(known) == 2:

@@ -118,7 +118,7 @@ def by_seed(values: dict[int, float]) -> Float[np.ndarray, "S"]:
 def noise(study: Study, sides: Iterable[Side], number: Number) -> float | None:
     """What rounding alone does to a number of one trial: see `rms`, over sides at their chosen rates."""
     runs = (run for side in sides for run in side.runs.values())
-    pairs = [(number(run), number(twin)) for run, twin in study.pairs(runs)]
+    pairs = [(number(run), number(twin)) for run, twin in study.pairs(runs, study.twins)]
     return rms(a - b for a, b in pairs if a is not None and b is not None)
 
 

@@ -15,9 +15,10 @@ from analysis.findings.design import expected, read_design
 from analysis.findings.posteriors import Posteriors
 from analysis.findings.probed import probed
 from analysis.findings.rows import ExampleFiles, Rows, forgetting, only_text
-from analysis.findings.study import Run, Study, is_faulty, runs_of, twins_of
+from analysis.findings.study import Run, Study, is_faulty, repeats_of, runs_of
 from softprior.errors import InUseError, UserError
 from softprior.inputs.labels import Axes, axes, by_number, counted, in_line, short_ids
+from softprior.inputs.specs import REPEATS
 from softprior.library.reading import has_posterior, table_problem
 from softprior.library.results import Results
 from softprior.results.background import load_background
@@ -36,7 +37,7 @@ class Reading:
 
     Attributes:
         results: of every study.
-        records: of trials that have ended, by id, in the studies' order, without twins.
+        records: of trials that have ended, by id, in the studies' order, without repeated ones.
         ended: the same with them: what ran and what it cost, but no numbers to compare.
         missing: ids of trials that have no record that can be read.
         damaged: records that cannot be read, and samples of the vocabulary, one sentence each.
@@ -68,12 +69,12 @@ class Reading:
 
     @property
     def finished(self) -> list[Record]:
-        """All trials that have finished, twins among them."""
+        """All trials that have finished, repeated ones among them."""
         return [record for record in self.ended.values() if record.status == "finished"]
 
     @cached_property
     def axes(self) -> Mapping[str, Axes]:
-        """The axes of every trial that has ended, twins among them, in words that tell these trials apart."""
+        """The axes of every trial that has ended, repeated ones too, in words that tell them apart."""
         return axes([record.spec for record in self.ended.values()])
 
     @cached_property
@@ -150,9 +151,9 @@ def read(*folders: Folder) -> Reading:
             if trial not in ended or ended[trial].status != "finished":
                 ended[trial], homes[trial] = record, results.folder
     trials = list(dict.fromkeys(trial for results in found for trial in results.study["trials"]))
-    records = {trial: record for trial, record in ended.items() if record.spec.twin is None}
+    records = {trial: record for trial, record in ended.items() if record.spec.repeat is None}
     runs, baselines = runs_of(records.values())
-    twins = twins_of(ended.values(), runs)
+    twins, reordered = (repeats_of(ended.values(), runs, kind) for kind in REPEATS)
     everyone = [*runs, *twins.values()]
     rows = ExampleFiles(homes, ended)
     planned = found[0].study.get(CLAIMS) if len(found) == 1 else None
@@ -171,9 +172,10 @@ def read(*folders: Folder) -> Reading:
             posteriors=Posteriors({i: homes[i] for i, record in ended.items() if has_posterior(record)}),
             vocabulary=vocabulary,
             numbers=forgetting(everyone, baselines) | probed(everyone),
-            examples=Rows(rows, {run.id: run.record.spec.task for run in runs}),
+            examples=Rows(rows, {run.id: run.record.spec.task for run in (*runs, *reordered.values())}),
             texts=Rows(rows, {run.id: text for run in runs if (text := only_text(run))}),
             twins=twins,
+            reordered=reordered,
             planned=planned if isinstance(planned, dict) else {},
             design=designs[0] if len(found) == 1 else None,
             expected=expected(filter(None, designs), () if all(designs) else specs),

@@ -14,6 +14,7 @@ from analysis.findings.design import Design
 from analysis.inference.values import PerExample
 from softprior.inputs.entries import Entry
 from softprior.inputs.labels import names
+from softprior.inputs.specs import Repeat
 from softprior.results.records import Record
 
 if TYPE_CHECKING:
@@ -174,6 +175,8 @@ class Study:
         texts: the same of running text that the trial's final prompt was measured on.
         twins: the same training from a start moved by rounding's size, by the id of the run that it repeats.
             Never a seed of its own.
+        reordered: the same start trained with another order of the data, by the id of the run that it
+            repeats. Never a seed either.
         planned: rule of each claim that was in the study's list when it started, by the claim's name.
         design: seeds and priors that were planned when it started; None where that is not known.
         expected: what the planned priors are called, see `design.expected`.
@@ -187,6 +190,7 @@ class Study:
     examples: Mapping[str, PerExample] = field(default_factory=dict)
     texts: Mapping[str, PerExample] = field(default_factory=dict)
     twins: Mapping[str, Run] = field(default_factory=dict)
+    reordered: Mapping[str, Run] = field(default_factory=dict)
     planned: Mapping[str, str] = field(default_factory=dict)
     design: Design | None = None
     expected: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -211,9 +215,9 @@ class Study:
                 cells.append(Cell(_where(others, key), made, self.baselines.get(task)))
         return cells
 
-    def pairs(self, runs: Iterable[Run]) -> list[tuple[Run, Run]]:
-        """Those of the runs that have a twin, each with it."""
-        return [(run, self.twins[run.id]) for run in runs if run.id in self.twins]
+    def pairs(self, runs: Iterable[Run], repeats: Mapping[str, Run]) -> list[tuple[Run, Run]]:
+        """Those of the runs that have a repetition among `twins` or `reordered`, each with it."""
+        return [(run, repeats[run.id]) for run in runs if run.id in repeats]
 
 
 def weight_of(term: Entry) -> float:
@@ -231,9 +235,10 @@ def is_faulty(record: Record) -> bool:
 def runs_of(records: Iterable[Record]) -> tuple[list[Run], dict[str, Record]]:
     """Finished trials without a fault as runs, and the no-prompt baselines by the task's name.
 
-    Twins are left out, see `twins_of`. Names tell apart what differs among these records, as `labels` does.
+    Repeated trials are left out, see `repeats_of`. Names tell apart what differs among these records, as
+    `labels` does.
     """
-    finished = [record for record in records if record.spec.twin is None and _counts(record)]
+    finished = [record for record in records if record.spec.repeat is None and _counts(record)]
     tasks = names(record.spec.task for record in finished)
     trained = [r for r in finished if r.spec.prior is not None and r.spec.rate is not None]
     methods = names(record.spec.method for record in trained)
@@ -261,11 +266,11 @@ def runs_of(records: Iterable[Record]) -> tuple[list[Run], dict[str, Record]]:
     return runs, baselines
 
 
-def twins_of(records: Iterable[Record], runs: Iterable[Run]) -> dict[str, Run]:
-    """Finished twins without a fault, by the id of the run that each repeats, under whose axes they are."""
+def repeats_of(records: Iterable[Record], runs: Iterable[Run], kind: Repeat) -> dict[str, Run]:
+    """Finished repetitions without a fault, by the id of the run that each repeats, whose axes they have."""
     known = {run.id: run for run in runs}
-    twins = {record.spec.original: record for record in records if record.spec.twin and _counts(record)}
-    return {i: replace(known[i], record=twin) for i, twin in twins.items() if i in known}
+    found = {record.spec.original: record for record in records if record.spec.repeat == kind}
+    return {i: replace(known[i], record=one) for i, one in found.items() if i in known and _counts(one)}
 
 
 def _counts(record: Record) -> bool:

@@ -15,16 +15,19 @@ class Components:
     """Variances, in squared units of the numbers; estimates below zero are zero.
 
     Attributes:
-        rows: between rows, such as seeds, or draws of the prior.
-        columns: between columns, such as examples (groups of them), or data orders.
+        rows: between rows, such as seeds.
+        columns: between columns, such as examples (groups of them).
         rest: between cells beyond both; of training on examples that is their interaction and noise.
         rounding: of training amplifying rounding, from twins, a part of `rows`; None without twins.
+        order: of the data's order, from reordered trials, a part of `rows` with rounding in it; unlike the
+            others it may be below zero. None without such trials.
     """
 
     rows: float
     columns: float
     rest: float
     rounding: float | None = None
+    order: float | None = None
 
     def shares(self) -> dict[str, float]:
         """Parts of one cell's variance; they sum to 1. All zero for constant numbers."""
@@ -33,13 +36,17 @@ class Components:
         return {name: part / total if total else 0.0 for name, part in parts.items()}
 
 
-def components(table: Float[np.ndarray, "A B"], twins: Float[np.ndarray, "T 2"] | None = None) -> Components:
+def components(
+    table: Float[np.ndarray, "A B"],
+    twins: Float[np.ndarray, "T 2"] | None = None,
+    reordered: Float[np.ndarray, "N B"] | None = None,
+) -> Components:
     """Variance components of a table with one number in each cell, both factors random.
 
     Args:
-        table: results by seed and example (`by_group`), or by prior draw and data order; two of each at
-            least.
+        table: results by seed and example (`by_group`); two of each at least.
         twins: results of trainings that differ by rounding alone, in the units of a row's mean.
+        reordered: by pair and example, a row less that of the same start trained with another order.
     """
     rows, columns = table.shape
     of_rows, of_columns, rest = mean_squares(table)
@@ -49,4 +56,11 @@ def components(table: Float[np.ndarray, "A B"], twins: Float[np.ndarray, "T 2"] 
         columns=max(0.0, (of_columns - rest) / rows),
         rest=rest,
         rounding=rounding,
+        order=None if reordered is None else _order(reordered),
     )
+
+
+def _order(differences: Float[np.ndarray, "N B"]) -> float:
+    """Half the mean squared difference of pairs, less what single examples add to the difference of means."""
+    noise = differences.var(1, ddof=1) / differences.shape[1]
+    return float(np.mean(differences.mean(1) ** 2 - noise) / 2)

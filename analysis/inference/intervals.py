@@ -39,7 +39,7 @@ def ends_over_seeds(
 
 @cache
 def quantile_of_t(share: float, freedom: int) -> float:
-    """Of Student's t, remembered: scipy takes longer for it than for all else."""
+    """Quantile of Student's t, remembered: scipy takes longer for it than for all else."""
     return float(stats.t.ppf(share, freedom))
 
 

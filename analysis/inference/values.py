@@ -12,10 +12,10 @@ LEVEL = 0.05
 """Corrected p-values up to this one count."""
 
 CONFIDENCE = 0.95
-"""Of intervals."""
+"""Level of intervals."""
 
 EQUIVALENCE = 0.90
-"""Of the interval of a test of equality: two one-sided tests at `LEVEL` (1 - 2 * LEVEL)."""
+"""Level of the interval of a test of equality: two one-sided tests at `LEVEL` (1 - 2 * LEVEL)."""
 
 POWER = 0.8
 """With which a study should find an effect."""

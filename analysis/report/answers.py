@@ -16,7 +16,7 @@ from softprior.tasks.base import Task
 from softprior.tasks.prepare import PreparedSplit, prepared_here
 
 LETTERS = 4_000_000
-"""Of all answers together: with maps and curves a page of 500 trials stays below 15 MB."""
+"""Most letters of all answers together: with maps and curves a page of 500 trials stays below 15 MB."""
 
 Score = Callable[[str, str], float | None]
 """What an answer to an example is worth by the headline metric."""

@@ -11,6 +11,7 @@ from analysis.findings.reading import Reading
 from analysis.findings.study import Run, Side, Study
 from analysis.inference.intervals import over_seeds
 from analysis.report.answer import context_gap
+from analysis.report.spread import spread_of
 from analysis.report.values import Block, Cell, Items, Section, Table, Words, missing, number, sentence
 from softprior.errors import UserError
 from softprior.inputs.labels import by_number, counted
@@ -28,7 +29,8 @@ def section(reading: Reading) -> Section:
         return missing(KEY, TITLE, "No trial has ended, so there is nothing to check.")
     checked = verdicts(reading.ended, reading.labels).lines
     own = [Items(tuple(sentence(line) for line in checked))] if checked else []
-    blocks: list[Block] = [*own, *_contexts(reading.study.runs), *_twins(reading.study), *_failures(reading)]
+    measured = [*_contexts(reading.study.runs), *_twins(reading.study), *spread_of(reading.study)]
+    blocks: list[Block] = [*own, *measured, *_failures(reading)]
     told = [*_exclusions(reading.ended.values()), *_deviations(reading)]
     if told:
         blocks.append(Items(tuple(sentence(text) for text in told)))
@@ -80,7 +82,7 @@ def _contexts(runs: Iterable[Run]) -> list[Block]:
 def _twins(study: Study) -> list[Block]:
     """What rounding alone does to test losses, by task and method."""
     settings: dict[tuple[str, str], dict[str, float]] = {}
-    for run, twin in study.pairs(study.runs):
+    for run, twin in study.pairs(study.runs, study.twins):
         if run.loss is not None and twin.loss is not None:
             apart = settings.setdefault((run.axes["task"], run.axes["method"]), {})
             apart[run.id] = abs(run.loss - twin.loss)

@@ -68,7 +68,7 @@ def _hashes(header: Mapping[str, object], reading: Reading) -> Table:
 
 
 def _versions(header: Mapping[str, object], reading: Reading) -> Table:
-    """Of the last run, and those of trials that were made with others."""
+    """Versions of the last run, and those of trials that were made with others."""
     last = header.get("versions")
     found: dict[str, list[str]] = {}
     if isinstance(last, dict):

@@ -12,7 +12,7 @@ from analysis.report.maps import Plane, maps
 from analysis.report.values import Cell, Table, number
 from analysis.tables import SHORT
 from softprior.errors import UserError
-from softprior.inputs.labels import TWIN, Axes, counted
+from softprior.inputs.labels import Axes, counted
 from softprior.results.means import over_places
 from softprior.results.posteriors import Posterior
 from softprior.results.probed import PROBE_NUMBERS, Probed
@@ -29,7 +29,7 @@ COLUMNS = (
     "regularisers",
     "rate",
     "seed",
-    "twin",
+    "repeat",
     "validation loss",
     "test loss",
     "answers",
@@ -38,10 +38,10 @@ COLUMNS = (
     "seconds",
 )
 
-FILTERS = frozenset({"status", "task", "method", "prior", "regularisers", "rate", "seed", "twin"})
+FILTERS = frozenset({"status", "task", "method", "prior", "regularisers", "rate", "seed", "repeat"})
 """Columns with a menu."""
 
-NUMBERS = frozenset(COLUMNS[6:]) - {TWIN}
+NUMBERS = frozenset(COLUMNS[6:]) - {"repeat"}
 
 CURVE = 120
 """Most points of a curve; of more steps every k-th is drawn, and the page says so."""
@@ -58,8 +58,9 @@ def listed(reading: Reading) -> Table:
         caption="All trials that have ended. Losses are on the test split, in nats per label token, after "
         "the last "
         "step; answers are the headline metric of the task; 'rise if swapped' is the test loss with swapped "
-        "contexts minus the test loss. A twin repeats a trial from a start moved by rounding's size and is "
-        "in no mean. From records/TRIAL.json, as in trials.parquet.",
+        "contexts minus the test loss. A twin repeats a trial from a start moved by rounding's size, "
+        "a reordered trial with another order of the data; they are in no mean. From records/TRIAL.json, as "
+        "in trials.parquet.",
         columns=tuple(COLUMNS[i] for i in used),
         rows=tuple(tuple(row[i] for i in used) for row in rows),
         numbers=frozenset(at for at, i in enumerate(used) if COLUMNS[i] in NUMBERS),
@@ -79,7 +80,7 @@ def _row(record: Record, short: str, axes: Axes) -> tuple[Cell, ...]:
         *(Cell(text) for text in (axes.task, axes.method, axes.prior or "", " + ".join(axes.regularisers))),
         Cell(axes.rate or "", None if spec.rate is None else spec.rate.value),
         Cell("" if spec.seed is None else str(spec.seed), spec.seed),
-        Cell("" if spec.original is None else TWIN, trials=() if spec.original is None else (spec.original,)),
+        Cell(spec.repeat or "", trials=() if spec.original is None else (spec.original,)),
         Cell(number(validation), validation),
         Cell(number(None if test is None else test.loss), None if test is None else test.loss),
         Cell(answered, share),

@@ -9,10 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from jobs.exits import FINISHED, status_of
 from jobs.slurm.allocation import Allocation
 from jobs.slurm.node import free_ports
 from jobs.slurm.supervising import LIMIT, STOPPED, held
+from jobs.support.exits import FINISHED, status_of
 from softprior.errors import UserError
 
 COMMANDS = ("jobs.study", "jobs.activations")

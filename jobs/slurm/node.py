@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from jobs.exits import FAILED, FINISHED, status_of
 from jobs.slurm.allocation import Share
+from jobs.support.exits import FAILED, FINISHED, status_of
 from softprior.errors import UserError
 from softprior.studies import ray_private
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from jobs.exits import FINISHED, status_of
+from jobs.support.exits import FINISHED, status_of
 from softprior.studies.nodes import await_nodes
 
 

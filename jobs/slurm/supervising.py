@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from jobs.exits import FAILED
+from jobs.support.exits import FAILED
 
 LOOK = 0.5
 """Seconds between two looks at the processes."""

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import softprior
-from jobs.screen import printable
+from jobs.support.screen import printable
 from softprior.errors import UserError
 from softprior.results.files import write_json
 from softprior.training.threads import limit_threads

@@ -381,7 +381,7 @@ def test_groups_that_stand_apart_hold_more_variance_than_shuffled_ones(tmp_path:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Arithmetic far from two tasks of one law, at three sites; keys and vocabulary beside them."""
+    """Arithmetic far from two tasks of one distribution, at three sites; keys and vocabulary beside them."""
     folder = tmp_path_factory.mktemp("store")
     groups = torch.arange(DOCUMENTS) % 3
     for site in ("resid.0", "resid.1", "resid.2", "key.0"):

@@ -12,7 +12,7 @@ import yaml
 from mlflow import MlflowClient
 
 from jobs.activations import FINISHED, main
-from jobs.store_findings import known
+from jobs.support.store_findings import known
 from softprior.activations.findings.record import Findings, save_findings
 from softprior.activations.folder import RunFolder
 from softprior.results.provenance import code

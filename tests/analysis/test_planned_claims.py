@@ -20,7 +20,7 @@ from analysis.findings.simulated import Truth, simulated
 from analysis.findings.study import Study
 from analysis.findings.values import Finding
 from analysis.report.verdicts import _row
-from jobs.evidence import planned_claims
+from jobs.support.evidence import planned_claims
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry
 from softprior.results.folder import StudyFolder
@@ -75,7 +75,7 @@ def test_the_plan_is_written_when_a_study_starts_and_kept_when_it_goes_on(
     assert (cell["task"]["name"], cell["method"]["name"], cell["regularisers"]) == ("arithmetic", "soft", [])
     assert [prior["called"] for prior in cell["priors"]] == ["isotropic", "fitted"]
     before = header(folder)
-    write_study(folder, finished_study.plan)
+    write_study(folder, finished_study.plan.spec, finished_study.plan.trials)
     plan_claims(folder, work(finished_study))
     assert header(folder) == before, "the study went on"
     read = read_studies([str(folder.root)]).study
@@ -117,7 +117,7 @@ def test_a_twin_is_no_planned_seed_and_no_planned_prior(
     before = header(folder)
     for trial in twins:
         save_record(folder.record(trial.id), twinned_study.records[trial.id])
-    write_study(folder, twinned_study.plan)
+    write_study(folder, twinned_study.plan.spec, twinned_study.plan.trials)
     plan_claims(folder, work(twinned_study))
     assert all(header(folder)[key] == before[key] for key in ("claims", "design"))
     study = read_studies([str(folder.root)]).study

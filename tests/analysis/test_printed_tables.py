@@ -42,8 +42,8 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     *finished, last = plan.trials
     records = {spec.id: run(spec, folder.root) for spec in finished}
     records[last.id] = failed(last, "step 3: the loss is nan", {})
-    write_study(folder, plan)
-    write_table(folder, plan, records)
+    write_study(folder, plan.spec, plan.trials)
+    write_table(folder, plan.trials, plan.components, records)
     return Results(folder.root).trials
 
 
@@ -120,7 +120,7 @@ def numbered(study: StudySpec) -> pd.DataFrame:
         row |= {"prior_label": named, "regularisers_label": "none", "seed": seed, "rate": rate.value}
         row |= {"rate_relative": rate.relative, "baseline_loss": 12.345, "untrained_loss": 12.345}
         row |= {"test_loss": 10.002, "exact_match": 1.0, "f1": 1.0, "moved_over_reach": 12.345}
-        row |= {"shuffled_loss": 12.002, "twin": None}
+        row |= {"shuffled_loss": 12.002, "twin": None, "reordered": None}
         rows.append({**row, "initial_radius_quantile": 0.5, "final_radius_quantile": 1.0})
     return pd.DataFrame(rows)
 
@@ -159,8 +159,8 @@ def test_labels_of_a_study_file_are_in_its_table_and_full_entries_stay(tmp_path:
     records = {
         t.id: failed(TrialSpec.model_validate_json(t.model_dump_json()), "no", {}) for t in before.trials
     }
-    write_study(folder, plan)
-    write_table(folder, plan, records)
+    write_study(folder, plan.spec, plan.trials)
+    write_table(folder, plan.trials, plan.components, records)
     found = Results(folder.root).trials
     assert set(found.prior_label.dropna()) == {"near", "exclusion"}
     assert set(found.task_label) == {"sums"}
@@ -199,8 +199,8 @@ def test_a_task_with_a_metric_of_its_own_is_in_the_table_and_on_the_screen(
     )
     folder = StudyFolder(tmp_path / "small")
     records = {spec.id: run(spec, folder.root) for spec in plan.trials if spec.prior is None}
-    write_study(folder, plan)
-    write_table(folder, plan, records)
+    write_study(folder, plan.spec, plan.trials)
+    write_table(folder, plan.trials, plan.components, records)
     found = Results(folder.root).trials.set_index("trial")
     for record in records.values():
         own = found.loc[record.id]

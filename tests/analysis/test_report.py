@@ -69,8 +69,8 @@ class Seeds:
             record = pattern.model_copy(update={"id": spec.id, "spec": spec, **made})
             self.records[spec.id] = record
             save_record(self.folder.record(spec.id), record)
-        write_study(self.folder, plan)
-        write_table(self.folder, plan, self.records)
+        write_study(self.folder, plan.spec, plan.trials)
+        write_table(self.folder, plan.trials, plan.components, self.records)
 
 
 @pytest.fixture(scope="module")

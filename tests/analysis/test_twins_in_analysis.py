@@ -21,7 +21,7 @@ from analysis.findings.reading import read, read_studies
 from analysis.findings.sentences import beside
 from analysis.findings.simulated import PREFIX, Truth, simulated
 from analysis.findings.speed import level
-from analysis.findings.study import Run, Study, runs_of, twins_of
+from analysis.findings.study import Run, Study, repeats_of, runs_of
 from analysis.findings.values import Finding
 from analysis.inference.energy import energy_distance
 from analysis.overall import overall
@@ -29,8 +29,8 @@ from analysis.report import checks, costs
 from analysis.report.answer import answer
 from analysis.report.trials import listed
 from analysis.report.values import Items, Table, Words
-from jobs.endings import _study, print_comparisons, print_results
-from jobs.screen import screen
+from jobs.support.endings import _study, print_comparisons, print_results
+from jobs.support.screen import screen
 from softprior.library.results import Results
 from softprior.prompt import Place
 from softprior.results.folder import StudyFolder
@@ -386,9 +386,9 @@ def test_records_of_twins_are_no_runs_whoever_hands_them_over(twinned_study: Fin
     records = list(twinned_study.records.values())
     runs, _ = runs_of(records)
     assert [run.record.spec.twin for run in runs] == [None, None]
-    assert set(twins_of(records, runs)) == {run.id for run in runs}
+    assert set(repeats_of(records, runs, "twin")) == {run.id for run in runs}
     lost = [record for record in records if record.spec.twin or record.spec.prior is None]
-    assert twins_of(lost, runs_of(lost)[0]) == {}, "a twin without its original is in no pair"
+    assert repeats_of(lost, runs_of(lost)[0], "twin") == {}, "a twin without its original is in no pair"
 
 
 def test_a_twin_with_a_fault_is_no_yardstick(twinned_study: Finished) -> None:
@@ -397,7 +397,7 @@ def test_a_twin_with_a_fault_is_no_yardstick(twinned_study: Finished) -> None:
         record.model_copy(update={"sanity": (fault,)}) if record.spec.twin else record
         for record in twinned_study.records.values()
     ]
-    assert twins_of(records, runs_of(records)[0]) == {}
+    assert repeats_of(records, runs_of(records)[0], "twin") == {}
 
 
 def test_figures_leave_twins_out(finished_study: Finished, twinned_study: Finished) -> None:
@@ -413,7 +413,7 @@ def test_the_report_lists_twins_and_says_how_far_they_end_apart(twinned_study: F
     assert not reading.missing
     trials, told = listed(reading), answer(reading, judge(reading.study))
     twins = {one.id: one.original for one in twinned_study.plan.trials if one.twin}
-    at = trials.columns.index("twin")
+    at = trials.columns.index("repeat")
     shown = {row[0].trials[0]: row[at] for row in trials.rows}
     assert set(shown) == set(twinned_study.records)
     assert {trial: cell.trials[0] for trial, cell in shown.items() if cell.text == "twin"} == twins
@@ -438,7 +438,7 @@ def test_the_end_of_a_study_shows_twins_as_such_and_one_line(
     results = Results(twinned_study.folder.root)
     print_results(screen(200), results)
     said = capsys.readouterr().out
-    assert len(re.findall(r" twin ", said)) == 3, "a column with two cells"
+    assert len(re.findall(r" twin ", said)) == 2, "two cells in the column `repeat`"
     apart = results.pairs.apart
     assert (
         f"twins: 2 pairs, test losses apart by at most {apart.max():.2g} nats (median {apart.median():.2g})"

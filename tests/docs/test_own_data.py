@@ -55,5 +55,5 @@ def _run_here() -> None:
     loaded = load_local(plan.study.model)
     host = (loaded.host, loaded.tokenizer, loaded.fingerprint)
     records = {one.id: Trial(one, *host, folder, lambda _: None).run() for one in plan.trials}
-    write_study(folder, plan)
-    write_table(folder, plan, records)
+    write_study(folder, plan.spec, plan.trials)
+    write_table(folder, plan.trials, plan.components, records)

@@ -130,6 +130,7 @@ def test_every_difference_gives_another_id():
         "training": TrainingSpec(steps=5, batch=2, normalisation="step"),
         "evaluation": EvaluationSpec(batch=8),
         "twin": 1e-6,
+        "reordered": 1,
     }
     assert set(changes) == set(TrialSpec.model_fields) - {"model", "paths"}
     ids = {TRIAL.model_copy(update={key: value}).id for key, value in changes.items()}

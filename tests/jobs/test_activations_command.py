@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from jobs.activations import _left_out, main
-from jobs.exits import FINISHED, WRONG
+from jobs.support.exits import FINISHED, WRONG
 from tests.activations.test_worker import spec
 
 

@@ -14,8 +14,8 @@ from analysis.findings.simulated import Truth, simulated
 from analysis.findings.study import Study, runs_of
 from jobs import compare as command
 from jobs import report
-from jobs.endings import print_comparisons
-from jobs.screen import screen
+from jobs.support.endings import print_comparisons
+from jobs.support.screen import screen
 from softprior.inputs.entries import Entry, Shown
 from softprior.results.records import Record
 from tests.builders import Finished, with_seeds

@@ -18,9 +18,9 @@ from analysis.findings.judging import judge
 from analysis.findings.simulated import KEEP, PREFIX, SOFT, Truth, simulated
 from analysis.findings.study import Study
 from analysis.inference.permutation import least_p
-from jobs.beginnings import tell_beginning
-from jobs.evidence import claim_tests, evidence
-from jobs.expected import expected
+from jobs.support.beginnings import tell_beginning
+from jobs.support.evidence import claim_tests, evidence
+from jobs.support.expected import expected
 from softprior.assets.models import KnownModel, known_model
 from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec
@@ -45,7 +45,11 @@ def results(plan: Plan) -> Study:
 
 
 def lines(plan: Plan, folder: Path) -> list[str]:
-    return evidence(plan, StudyFolder(folder / "results" / "small"))
+    return said(plan, StudyFolder(folder / "results" / "small"))
+
+
+def said(plan: Plan, folder: StudyFolder) -> list[str]:
+    return evidence(plan.trials, plan.components, plan.model.shape, folder)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +84,7 @@ def test_a_plan_has_the_tests_that_its_findings_make(truth: Truth, model: KnownM
 
 
 def test_the_tests_of_a_small_study_by_hand(tmp_path: Path) -> None:
-    """Of two priors with one rate: memory 1, collapse 2 x 3 metrics, quality 1 + 1, speed 1, forgetting 1."""
+    """Two priors, one rate: memory 1, collapse 2 x 3 metrics, quality 1 + 1, speed 1, forgetting 1."""
     text = tmp_path / "text.txt"
     text.write_text("\n\n".join(f"Text {i} says that one may count to {i}." for i in range(9)))
     plan = planned(
@@ -94,7 +98,7 @@ def test_the_tests_of_a_small_study_by_hand(tmp_path: Path) -> None:
 
 
 def test_claims_on_probes_count_where_prompts_are_probed(tmp_path: Path) -> None:
-    """Of two priors with three rates: near-tokens 2 x 2 comparisons, words 1."""
+    """Two priors, three rates: near-tokens 2 x 2 comparisons, words 1."""
 
     def counted(probes: list[str], tokens: int = 4, **method: Any) -> dict[str, int]:
         methods = [{"soft": {"tokens": tokens}}, {"prefix": {"tokens": 4}}] if not method else [method]
@@ -156,11 +160,11 @@ def test_only_the_claims_that_a_study_wrote_down_count(finished_study: Finished,
         "claims": {"quality": quality.rule, "speed": "another"},
     }
     folder.study.write_text(json.dumps(header))
-    assert len(evidence(plan, folder)) == 1, "one flip, and equality"
+    assert len(said(plan, folder)) == 1, "one flip, and equality"
     for path in folder.records.iterdir():
         path.unlink()
-    assert evidence(plan, folder) == lines(plan, tmp_path / "new")
-    assert len(evidence(plan, folder)) == 2
+    assert said(plan, folder) == lines(plan, tmp_path / "new")
+    assert len(said(plan, folder)) == 2
 
 
 def test_a_study_that_goes_on_counts_all_its_seeds(finished_study: Finished, tmp_path: Path) -> None:
@@ -169,7 +173,7 @@ def test_a_study_that_goes_on_counts_all_its_seeds(finished_study: Finished, tmp
     console = Console(width=200, record=True, file=io.StringIO())
     grid = Grid(*plan)
     tell_beginning(console, grid, grid.look(folder, again=False), folder)
-    said = console.export_text()
-    assert "study small: 3 of 13 trials are finished already" in said
-    assert "study small: 10 trials on tiny" in said
-    assert "6 seeds: comparing two priors can give p = 0.031 at best" in said
+    printed = console.export_text()
+    assert "study small: 3 of 13 trials are finished already" in printed
+    assert "study small: 10 trials on tiny" in printed
+    assert "6 seeds: comparing two priors can give p = 0.031 at best" in printed

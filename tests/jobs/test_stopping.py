@@ -73,7 +73,7 @@ def test_one_signal_stops_in_order_and_another_ends_the_process() -> None:
 def test_a_signal_that_is_ignored_stays_so() -> None:
     code = (
         "import os, signal\n"
-        "from jobs.stopping import stoppable\n"
+        "from jobs.support.stopping import stoppable\n"
         "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         "with stoppable('early', 'late'):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from jobs.endings import tell_end
-from jobs.exits import FAILED, FINISHED
+from jobs.support.endings import tell_end
+from jobs.support.exits import FAILED, FINISHED
 from softprior.library.results import Results
 from softprior.library.sanity import COLUMNS, checks, verdicts
 from softprior.results.records import Record, load_record, save_record

@@ -15,6 +15,7 @@ from softprior.inputs.labels import labels, short_ids
 from softprior.inputs.study_files import load_grid
 from softprior.library.results import Results, UnknownTrialError, full_id
 from softprior.prompt import Place
+from softprior.results.entries import planned_priors
 from softprior.results.examples import COLUMNS, load_examples, rows_of, save_examples
 from softprior.results.records import save_record
 from softprior.studies.plan import plan_study
@@ -111,7 +112,7 @@ def test_labels_of_the_study_file_are_shown_before_there_is_a_table_and_while_it
             save_record(folder.record(spec.id), record.model_copy(update={"id": spec.id, "spec": spec}))
             rows = load_examples(folder.examples(trial), trial, record.examples or 0)
             save_examples(folder.examples(spec.id), spec.id, rows_of(rows))
-    write_study(folder, plan)
+    write_study(folder, plan.spec, plan.trials)
     old = Results(folder.root)
     assert len(old.trials) == 3
     folder.table.unlink()
@@ -135,7 +136,8 @@ def test_other_tasks_are_those_that_the_study_names_now(tmp_path: Path, finished
     assert [lost for record in Results(folder.root).records.values() for lost in lacking(record)] == []
     also = [{"arithmetic": SUMS}, {"arithmetic": {**SUMS, "train_examples": 190}}]
     evaluation = {"examples": 10, "generate": 4, "also": also}
-    write_study(folder, plan_study(load_grid(study_file(tmp_path / "m.yaml", evaluation=evaluation))))
+    plan = plan_study(load_grid(study_file(tmp_path / "m.yaml", evaluation=evaluation)))
+    write_study(folder, plan.spec, plan.trials)
     found = Results(folder.root).records[trial]
     assert [lost.wanted.params["train_examples"] for lost in lacking(found)] == [190], "and not its own"
     assert found.id == trial == found.spec.id
@@ -145,9 +147,8 @@ def test_a_study_from_before_study_json_had_entries_has_the_labels_of_its_table(
     tmp_path: Path, finished_study: Finished
 ) -> None:
     folder = finished_study.copy(tmp_path)
-    write_table(
-        folder, plan_study(load_grid(study_file(tmp_path / "l.yaml", **LABELS))), finished_study.records
-    )
+    plan = plan_study(load_grid(study_file(tmp_path / "l.yaml", **LABELS)))
+    write_table(folder, plan.trials, plan.components, finished_study.records)
     header = json.loads(folder.study.read_text(encoding="utf-8"))
     del header["entries"]
     folder.study.write_text(json.dumps(header), encoding="utf-8")
@@ -219,7 +220,8 @@ def test_a_study_from_before_there_were_rows_has_none(tmp_path: Path, finished_s
 
 
 @pytest.mark.parametrize(
-    "entries", [{"known": [{}], "trials": {}}, {"known": [], "trials": None}, {"known": 1}]
+    "entries",
+    [{"known": [{}], "trials": {}}, {"known": [], "trials": None}, {"known": 1}, ["known"], {"trials": {}}],
 )
 def test_damaged_entries_of_study_json_are_one_sentence(finished_study, tmp_path, entries):
     folder = finished_study.copy(tmp_path)
@@ -227,3 +229,5 @@ def test_damaged_entries_of_study_json_are_one_sentence(finished_study, tmp_path
     folder.study.write_text(json.dumps({**study, "entries": entries}))
     with pytest.raises(UserError, match=r"study\.json is damaged: its 'entries' cannot be read"):
         _ = Results(folder.root).records
+    with pytest.raises(UserError, match="its 'entries' cannot be read"):
+        planned_priors(Results(folder.root).study)

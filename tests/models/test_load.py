@@ -183,7 +183,7 @@ GEMMA3N: dict[str, Any] = {
 
 @pytest.mark.parametrize(
     "config",
-    [Gemma3nTextConfig(**BY_LAYER | GEMMA3N), Gemma4TextConfig(**BY_LAYER, global_head_dim=16)],
+    [Gemma3nTextConfig(**BY_LAYER | GEMMA3N), Gemma4TextConfig(**BY_LAYER, **{"global_head_dim": 16})],
     ids=lambda config: config.model_type,
 )
 def test_per_layer_embeddings_are_refused_by_name(config, tmp_path):

@@ -122,7 +122,7 @@ def test_a_mistake_of_one_client_is_not_that_of_others_in_its_pass(host):
 
 
 class Loses:
-    """A host that is lost so many times, each time before it has done anything."""
+    """A host that is lost a number of times, each time before it has done anything."""
 
     def __init__(self, host: LocalLM, times: int) -> None:
         self._host = host

@@ -1,4 +1,4 @@
-"""The exclusion law against its own definition by rejection, the published numbers, and the shells."""
+"""The exclusion prior against its own definition by rejection, the published numbers, and the shells."""
 
 import math
 from dataclasses import replace
@@ -30,7 +30,7 @@ ROUNDING = 1e-5
 
 
 def law(dimension: int, c: float = 5.0) -> _Exclusion:
-    """The law around the standard normal, without a fit: an eigenvalue problem at 2048 takes seconds."""
+    """Around the standard normal, without a fit: an eigenvalue problem at 2048 takes seconds."""
     gaussian = Gaussian(
         torch.zeros(dimension, dtype=torch.float64), torch.eye(dimension, dtype=torch.float64)
     )

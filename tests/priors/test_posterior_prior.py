@@ -142,8 +142,12 @@ REFUSED = {
     other_place: r"a\.safetensors has no vectors at decoder\.0\.residual\.keep; it has "
     r"decoder\.2\.key\.keep, decoder\.4\.residual\.cut, so use the same method",
     damaged: r"a\.safetensors is damaged or not a posterior file: .*",
-    lambda folder: folder / "none.safetensors": r"there is no posterior file or study folder "
-    r".*none\.safetensors; run the study that makes it first, or give another path",
+    lambda folder: folder / "none.safetensors": r"posterior\.file = .*none\.safetensors: there is no such "
+    "posterior file or study folder; run the study that makes it first, or give another path",
+    lambda folder: folder / "tuned": r"posterior\.file = .*tuned: there is no such posterior file or study "
+    r"folder; run the study 'tuned' first \(python -m jobs\.study tuned\.yaml, where its file is\), or give "
+    "another path",
+    lambda folder: folder / "tuned" / "posteriors" / "a.safetensors": r".*; run the study 'tuned' first \(.*",
 }
 """Files that do not fit, and what is said of them."""
 
@@ -159,7 +163,7 @@ def test_a_file_that_does_not_fit_is_refused_in_one_sentence(tmp_path, case):
 
 @pytest.mark.parametrize("case", [damaged, lambda folder: folder / "none.safetensors"])
 def test_missing_and_damaged_files_are_said_before_anything_runs(tmp_path, case):
-    with pytest.raises(UserError, match=REFUSED.get(case, "there is no posterior file")):
+    with pytest.raises(UserError, match=REFUSED.get(case, "there is no such posterior file")):
         prior(case(tmp_path)).contents()
 
 
@@ -221,7 +225,9 @@ def test_a_file_written_anew_is_read_anew(tmp_path):
 
 
 def test_a_study_without_posteriors_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"^the study in .* has no posteriors; run it first, or give a file$"):
+    with pytest.raises(
+        UserError, match=r"^posterior\.file = .* no posteriors; run the study '.*' first \(.*"
+    ):
         prior(tmp_path).contents()
 
 

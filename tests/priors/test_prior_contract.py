@@ -102,7 +102,7 @@ def smeared(source: TableSource):
 
 
 def excluded(source: TableSource):
-    """The law by its definition: the wide Gaussian less the narrow one, over the mass of the difference."""
+    """By its definition: the wide Gaussian less the narrow one, over the mass of the difference."""
     narrow = normal(source)
     wide = multivariate_normal(narrow.mean, narrow.cov * 5 ** (2 / source.hidden))
     draws = wide.rvs(2_000_000, random_state=0)
@@ -160,7 +160,7 @@ def test_the_seed_decides(case):
 
 
 def test_another_process_draws_the_same():
-    # Of each prior one case, and all at one place.
+    # One case per prior, and all at one place.
     check_other_process(
         {case: make(case) for case in CASES if case in set(PRIORS) - {"zeros"}}, TableSource()
     )

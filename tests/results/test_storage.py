@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs.stopping import stoppable
+from jobs.support.stopping import stoppable
 from softprior.assets.cache import VARIABLE, cache_root, ensure
 from softprior.assets.models import resolve_model
 from softprior.assets.named import here

@@ -145,7 +145,7 @@ def test_a_task_without_spread_has_no_ratio():
 
 
 def three(name: str, offsets: tuple[float, float, float]) -> dict[str, Points]:
-    """Tasks of unlike numbers of tokens a document, offset from a common law."""
+    """Tasks with different numbers of tokens per document, offset from a common distribution."""
     shapes = ((30, 3), (20, 6), (40, 3))
     return {
         task: of_documents(*shape, f"{name} {task}", 0.5, offset)

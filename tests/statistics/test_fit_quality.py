@@ -1,4 +1,4 @@
-"""Held-out likelihood and radii against scipy, and what they say about data of known law."""
+"""Held-out likelihood and radii against scipy, and what they say about data of a known distribution."""
 
 import math
 

@@ -83,7 +83,7 @@ def test_hashes_are_uniform_and_do_not_follow_position_or_document():
 
 
 def test_every_row_is_sampled_equally_often():
-    """Over 4000 seeds, 10 of 40 rows each: counts of rows against the uniform law, chi-square."""
+    """Over 4000 seeds, 10 of 40 rows each: counts of rows against the uniform distribution, chi-square."""
     counts = np.zeros(40)
     for seed in range(4000):
         keys, columns = rows(4, 10, seed)

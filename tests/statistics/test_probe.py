@@ -60,7 +60,7 @@ def test_p_survives_a_correction_over_sites_where_tasks_differ():
 
 
 def test_p_keeps_its_level_whatever_the_tokens_a_document():
-    """40 documents of a token against 16 of 12, of one law; the level is 10%."""
+    """40 documents of a token against 16 of 12, of one distribution; the level is 10%."""
     reached = 0
     for trial in range(25):
         a, b = of_documents(40, 1, f"a {trial}", 2.0), of_documents(16, 12, f"b {trial}", 2.0)

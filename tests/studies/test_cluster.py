@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from jobs import study as command
-from jobs.exits import WRONG
+from jobs.support.exits import WRONG
 from softprior.errors import UserError
 from softprior.inputs.specs import ResourcesSpec
 from softprior.studies import cluster

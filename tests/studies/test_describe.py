@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from jobs.beginnings import FEW
+from jobs.support.beginnings import FEW
 from softprior.activations.texts import TaskTexts
 from softprior.assets.models import known_model
 from softprior.inputs.specs import ModelSpec, ResourcesSpec
@@ -25,7 +25,7 @@ from softprior.priors.domain import SAMPLE
 from softprior.prompt import Place, Shape
 from softprior.results.records import load_records
 from softprior.statistics.store import SiteStatistics, save_statistics
-from softprior.studies.describe import at_hand, closing_notes, data_notes, describe
+from softprior.studies.describe import at_hand, closing_notes, data_notes, describe, listed
 from softprior.studies.estimate import total_cost, trials_at_once
 from softprior.studies.fits import Fits, fits
 from softprior.studies.plan import Plan, plan_study
@@ -50,7 +50,7 @@ def plan(tmp_path: Path):
 
 
 def line(plan: Plan, start: str) -> str:
-    (found,) = [line.strip() for line in describe(plan) if line.strip().startswith(start)]
+    (found,) = [line.strip() for line in describe(plan, plan.trials) if line.strip().startswith(start)]
     return found
 
 
@@ -121,7 +121,8 @@ def test_a_study_of_blind_priors_fits_what_radii_are_measured_in(plan):
     assert (found.priors, found.number, found.tokens) == ((), 1, 1024)
     assert found.flops == 2 * 128**2 * 3 * 1024
     assert needed(plan(methods=["none"])).number == 0
-    assert not [text for text in describe(plan(methods=["none"]), False) if "not counted: " in text]
+    alone = plan(methods=["none"])
+    assert not [text for text in describe(alone, alone.trials) if "not counted: " in text]
 
 
 def test_equal_fits_count_once_and_others_by_what_they_are_fitted_to(plan):
@@ -265,20 +266,23 @@ def test_the_rest_of_a_damaged_file_is_no_row(tmp_path):
 def test_the_cluster_at_hand_is_told_by_what_it_has_room_for(plan):
     nodes = [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 3.0}]
     own = plan(resources={"cpus": 2}).study
-    assert at_hand(nodes, own) == "the cluster has 2 nodes with 7 CPUs and 1 GPU: room for 3 trials at a time"
+    assert (
+        at_hand(nodes, own.resources, own.placement)
+        == "the cluster has 2 nodes with 7 CPUs and 1 GPU: room for 3 trials at a time"
+    )
     copies = plan(placement={"hosts": "shared", "cpus": 1, "gpus": 0.5, "replicas": 2}).study
-    assert at_hand(nodes, copies).endswith("room for 2 copies of the model")
+    assert at_hand(nodes, copies.resources, copies.placement).endswith("room for 2 copies of the model")
 
 
 def test_a_dry_run_of_many_trials_is_a_summary_unless_all_are_asked_for(plan) -> None:
     whole = plan(seeds=list(range(21)))
     cost = total_cost([t for t in whole.trials if t.seed is not None], whole.components)
-    said = describe(whole, FEW)
+    said = listed(whole.trials, whole.components, FEW)
     positions = cost.trained + cost.evaluated
-    assert f"  arithmetic · soft: 42 trials (2 priors, 21 seeds), {positions:,} positions" in said
-    assert sum(line.startswith("  arithmetic · none: 1 trial, ") for line in said) == 1
-    assert "  --all lists every trial" in said
-    listed = describe(whole, inf)
-    assert all(sum(trial.id in line for line in listed) == 1 for trial in whole.trials)
+    assert f"arithmetic · soft: 42 trials (2 priors, 21 seeds), {positions:,} positions" in said
+    assert sum(line.startswith("arithmetic · none: 1 trial, ") for line in said) == 1
+    assert "--all lists every trial" in said
+    every = listed(whole.trials, whole.components, inf)
+    assert all(sum(trial.id in line for line in every) == 1 for trial in whole.trials)
     few = plan()
-    assert describe(few, FEW) == describe(few, inf)
+    assert listed(few.trials, few.components, FEW) == listed(few.trials, few.components, inf)

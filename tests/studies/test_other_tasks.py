@@ -20,6 +20,7 @@ from softprior.studies.plan import Plan, plan_study
 from softprior.studies.table import write_study, write_table
 from softprior.tracking.contents import once
 from softprior.training.also import current
+from softprior.training.extension import Extension
 from tests.builders import SUMS, Finished, study_file
 
 OTHERS = [{"arithmetic": SUMS | {"modules": [module]}} for module in ("mul", "add_or_sub")]
@@ -61,7 +62,7 @@ def test_trials_keep_their_ids_and_the_plan_counts_the_work(tmp_path: Path) -> N
     assert other.evaluated - one.evaluated == 3 * 2 * (10 * 28 + 10 * 28 + 4 * (28 + 2))
     assert (
         "3 finished trials measured on arithmetic(modules=[mul]), arithmetic(modules=[add_or_sub]) too"
-        in extending(map(finished, more.trials), more.components)
+        in extending((Extension(finished(trial), trial) for trial in more.trials), more.components)
     )
 
 
@@ -102,6 +103,7 @@ def test_finished_trials_are_extended_and_nothing_else_runs(tmp_path: Path, fini
     folder.record(third.id).unlink()
     work = Grid(*plan).look(folder, again=False)
     assert set(work.extended) == {second.id}
+    assert [len(one.due.evaluation.also) for one in work.extended.values()] == [1], "of two"
     assert set(work.kept) == {first.id}
     assert [trial.id for trial in work.new] == [third.id]
     assert extending(work.extended.values(), plan.components) == (
@@ -121,7 +123,7 @@ def test_columns_have_every_other_task_and_its_baseline(tmp_path: Path, finished
         i: scored(record, plan, **({} if losses[i] is None else {"mul": losses[i]}))
         for i, record in finished_study.records.items()
     }
-    write_table(folder, plan, records)
+    write_table(folder, plan.trials, plan.components, records)
     table = pq.read_table(folder.table).to_pylist()
     for row in table:
         assert row["also/arithmetic(modules=[mul])/loss"] == losses[row["trial"]]
@@ -146,7 +148,7 @@ def test_rows_of_several_tasks_are_told_apart_by_name(tmp_path: Path, finished_s
     rows[record.also[0].task.canonical()] = own[:3]
     save_examples(folder.examples(trial.id), trial.id, rows)
     save_record(folder.record(trial.id), record.model_copy(update={"examples": 13}))
-    write_study(folder, plan)
+    write_study(folder, plan.spec, plan.trials)
     found = Results(folder.root).examples
     assert found[found.trial == trial.id].groupby("task").size().to_dict() == {
         "arithmetic(modules=[mul])": 3,

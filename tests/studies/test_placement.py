@@ -18,6 +18,7 @@ from softprior.inputs.study_files import load_grid
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, load_records
 from softprior.studies.describe import running
+from softprior.studies.estimate import total_cost
 from softprior.studies.hosts import host_of
 from softprior.studies.placement import (
     concurrent,
@@ -141,7 +142,9 @@ def test_a_cluster_without_room_is_said_before_anything_waits():
 def test_the_dry_run_says_what_sharing_means(tmp_path, monkeypatch, changes, said):
     monkeypatch.setattr("softprior.studies.describe.machine_cpus", lambda: 4)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert running(plan_study(study(tmp_path, **changes))) == said
+    plan = plan_study(study(tmp_path, **changes))
+    cost, where = total_cost(plan.trials, plan.components), (plan.study.resources, plan.study.placement)
+    assert running(cost, len(plan.trials), plan.model.parameters, *where) == said
 
 
 def test_a_local_host_is_the_process_own():

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from jobs.endings import _study
-from jobs.exits import FAILED, FINISHED
+from jobs.support.endings import _study
+from jobs.support.exits import FAILED, FINISHED
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry
 from softprior.inputs.specs import TrialSpec
@@ -25,7 +25,7 @@ from softprior.studies.grid import Grid
 from softprior.studies.plan import Plan, plan_study
 from softprior.studies.table import write_study, write_table
 from softprior.tracking.contents import once
-from softprior.training.extension import NEVER, lacking, left_out, not_extended
+from softprior.training.extension import NEVER, Extension, lacking, left_out, not_extended
 from softprior.training.probes import ALONE, ELSEWHERE
 from tests.builders import Finished, study_file
 
@@ -73,7 +73,7 @@ def test_trials_keep_their_ids_and_the_plan_counts_the_work(tmp_path: Path) -> N
     # With the trained prompt, with its sample and without; no text goes forward for the nearest tokens.
     attended = total_cost(looked.trials, looked.components)
     assert attended.evaluated - one.evaluated == 2 * 10 * 20 * 3
-    line = extending(map(finished, more.trials), more.components)
+    line = extending((Extension(finished(trial), trial) for trial in more.trials), more.components)
     assert line.startswith(
         "3 finished trials probed (removal, projection), from the saved posteriors: at most"
     )
@@ -84,7 +84,9 @@ def test_finished_proposals_between_the_ends_of_a_search_are_counted(tmp_path: P
     methods = [planned(tmp_path, methods=[{"soft": {"tokens": n}}]).trials[1].method for n in (4, 5)]
     known, between = (plan.trials[1].model_copy(update={"method": method}) for method in methods)
     assert between.method.canonical() not in plan.components.methods
-    one, other = (extending([finished(trial)], plan.components) for trial in (between, known))
+    one, other = (
+        extending([Extension(finished(trial), trial)], plan.components) for trial in (between, known)
+    )
     assert one == other
 
 
@@ -136,7 +138,8 @@ def test_finished_trials_are_probed_and_nothing_else_runs(tmp_path: Path, finish
     baseline, *trained = (trial.id for trial in plan.trials)
     work = Grid(*plan).look(folder, again=False)
     assert (list(work.extended), work.new, set(work.kept)) == (trained, (), {baseline})
-    assert all(record.spec.evaluation.probes == ("removal",) for record in work.extended.values())
+    assert all(one.record.spec == one.due for one in work.extended.values()), "which lack all they ask for"
+    assert all(one.due.evaluation.probes == ("removal",) for one in work.extended.values())
     save_record(folder.record(trained[0]), probed(finished_study.records[trained[0]], removal=REMOVAL))
     work = Grid(*plan).look(folder, again=False)
     assert list(work.extended) == [trained[1]]
@@ -150,7 +153,7 @@ def test_tables_and_mlflow_have_the_numbers(tmp_path: Path, finished_study: Fini
     _, first, second = (trial.id for trial in plan.trials)
     records = dict(finished_study.records)
     records[first] = probed(records[first], removal=REMOVAL, projection=PROJECTION)
-    write_table(folder, plan, records)
+    write_table(folder, plan.trials, plan.components, records)
     table = {row["trial"]: row for row in pq.read_table(folder.table).to_pylist()}
     assert table[first]["removal/near"] == 1.5
     assert table[first]["removal/far_untrained"] == 4
@@ -159,7 +162,7 @@ def test_tables_and_mlflow_have_the_numbers(tmp_path: Path, finished_study: Fini
     assert table[second]["removal/near"] is None
     assert once(records[first])["removal_random"] == 2
     assert once(records[first])["projection_untrained_loss"] == 4
-    write_table(folder, finished_study.plan, records)
+    write_table(folder, finished_study.plan.trials, finished_study.plan.components, records)
     assert not [name for name in pq.read_table(folder.table).column_names if "removal" in name]
 
 
@@ -192,7 +195,7 @@ def test_the_status_is_that_of_what_the_study_asks_for_now(tmp_path: Path, finis
         record = not_extended(spec, finished_study.records[spec.id], "no room")
         save_record(folder.record(spec.id), record.model_copy(update={"also": (lost,)}))
     for now, status in ((plan, FAILED), (finished_study.plan, FINISHED)):
-        write_study(folder, now)
+        write_study(folder, now.spec, now.trials)
         results = Results(folder.root)
         assert _study(Console(file=io.StringIO()), results) == status
         assert bool(closing_notes(results.ended.values())) is (status == FAILED)

@@ -10,19 +10,19 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from jobs.evidence import evidence
+from jobs.support.evidence import evidence
 from softprior.errors import UserError
 from softprior.inputs.specs import Rate, TrialSpec
 from softprior.inputs.study_files import load_grid
+from softprior.library.repeats import in_words
 from softprior.library.results import Results
-from softprior.library.twins import in_words
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.prompt import Place
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import load_posterior
 from softprior.results.records import load_record
-from softprior.studies.describe import describe
+from softprior.studies.describe import describe, listed
 from softprior.studies.estimate import total_cost
 from softprior.studies.grid import Grid
 from softprior.studies.plan import Plan, plan_study
@@ -72,23 +72,26 @@ def test_ids_of_twins_are_pinned_and_those_of_others_say_nothing_of_them() -> No
 def test_a_dry_run_counts_twins_and_does_not_count_them_as_seeds(tmp_path: Path) -> None:
     file = study_file(tmp_path / "small.yaml", seeds=[0, 1])
     plan = planned(file, "evaluation.twin=true")
-    said = describe(plan, 40)
+    said = [*describe(plan, plan.trials), *listed(plan.trials, plan.components, 40)]
     assert said[0] == "study small: 7 trials on tiny"
     assert sum(line.endswith("twin") or " twin  " in line for line in said) == 2
     assert any(
         "2 twins among them repeat trials of the first seed from a start moved by 1e-06" in s for s in said
     )
     assert not any("understate" in line for line in said)
-    half = describe(planned(file, "evaluation.twin=true", "model={id: tiny, dtype: bfloat16}"), 40)
-    assert any(
-        "note: in bfloat16 the model rounds far more than that: twins understate it" in s for s in half
+    half = planned(file, "evaluation.twin=true", "model={id: tiny, dtype: bfloat16}")
+    understated = "note: in bfloat16 the model rounds far more than that: twins understate it"
+    assert any(understated in line for line in describe(half, half.trials))
+    single = planned(file)
+    seeds, alone = (
+        evidence(p.trials, p.components, p.model.shape, StudyFolder(tmp_path)) for p in (plan, single)
     )
-    seeds = evidence(plan, StudyFolder(tmp_path))
-    assert seeds == evidence(planned(file), StudyFolder(tmp_path))
+    assert seeds == alone
     assert seeds[0].startswith("2 seeds: comparing two priors can give p = 0.5")
-    assert any("4 trials (2 priors, 2 seeds), " in line for line in describe(planned(file), 1))
-    assert any("6 trials (2 priors, 2 seeds, 2 twins), " in line for line in describe(plan, 1))
-    assert not any("twin" in line for line in describe(planned(file), 40))
+    summary = "\n".join(listed(single.trials, single.components, 1))
+    assert "4 trials (2 priors, 2 seeds), " in summary
+    assert "6 trials (2 priors, 2 seeds, 2 twins), " in "\n".join(listed(plan.trials, plan.components, 1))
+    assert not any("twin" in line for line in (*describe(single, single.trials), summary))
 
 
 def test_every_vector_is_moved_by_the_share_of_its_norm() -> None:
@@ -141,8 +144,8 @@ def test_a_finished_study_runs_its_twins_only_and_keeps_them_when_they_are_turne
     before = {one: folder.record(one).read_bytes() for one in twins}
     assert not Grid(*plan).look(folder, again=False).missing
     assert not Grid(*finished_study.plan).look(folder, again=False).missing
-    write_study(folder, finished_study.plan)
-    write_table(folder, finished_study.plan, finished_study.records)
+    write_study(folder, finished_study.plan.spec, finished_study.plan.trials)
+    write_table(folder, finished_study.plan.trials, finished_study.plan.components, finished_study.records)
     assert {one: folder.record(one).read_bytes() for one in twins} == before
     results = Results(folder.root)
     assert not results.twins
@@ -188,7 +191,7 @@ def test_twins_have_the_labels_of_the_study_file(tmp_path: Path, twinned_study: 
     folder = twinned_study.copy(tmp_path)
     labelled = study_file(tmp_path / "l.yaml", priors=["isotropic", {"fitted": None, "label": "near"}])
     plan = plan_study(load_grid(labelled, ("evaluation.twin=true",)))
-    write_study(folder, plan)
+    write_study(folder, plan.spec, plan.trials)
     assert set(json.loads(folder.study.read_text(encoding="utf-8"))["entries"]["trials"]) == {
         one.id for one in plan.trials
     }
@@ -258,7 +261,7 @@ def test_a_search_trains_no_twins(tmp_path: Path) -> None:
         "evaluation": {"examples": 10, "twin": True},
     }
     file = study_file(tmp_path / "search.yaml", **changes)
-    with pytest.raises(UserError, match=r"evaluation\.twin = true is for grids: .*; leave it out"):
+    with pytest.raises(UserError, match=r"evaluation\.twin is for grids: .*; leave it out"):
         SearchPlan(load(file), str(file))  # type: ignore[arg-type]
     plain = SearchPlan(load(file, ("evaluation.twin=false",)), str(file))  # type: ignore[arg-type]
     without = study_file(tmp_path / "other.yaml", **{**changes, "evaluation": {"examples": 10}})

@@ -17,7 +17,7 @@ from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from softprior.inputs.entries import Entry
 from softprior.inputs.labels import labels
-from softprior.inputs.specs import StudySpec, TrialSpec
+from softprior.inputs.specs import REPEATS, StudySpec, TrialSpec
 from softprior.regularisers.domain import TowardsDomain
 from softprior.results.folder import StudyFolder
 from softprior.results.probed import Probed, Removal
@@ -89,8 +89,8 @@ def test_points_records_and_repeats_give_one_run_and_each_point_once(ended, uri:
     assert {f.path for f in client.list_artifacts(mine.info.run_id)} >= {f"{trained.id}.safetensors"}
 
 
-def test_what_stands_once_is_at_step_0_and_places_are_means(twinned_study: Finished, uri: str) -> None:
-    _, plan, folder, records = twinned_study
+def test_what_stands_once_is_at_step_0_and_places_are_means(repeated_study: Finished, uri: str) -> None:
+    _, plan, folder, records = repeated_study
     trials = plan.trials
     tracker = MlflowTracker(uri, plan.study, trials, folder)
     tracker.close(records)
@@ -112,13 +112,19 @@ def test_what_stands_once_is_at_step_0_and_places_are_means(twinned_study: Finis
     )
     ordered = sorted(records.values(), key=lambda record: record.test.loss)
     assert [run.data.tags["softprior.trial"] for run in found] == [record.id for record in ordered]
-    # Twins share their parameters with the trials that they repeat; tags and names tell them apart.
-    known = {one.id: one.original for one in trials}
-    assert {run.data.tags["softprior.trial"]: run.data.tags.get("softprior.twin") for run in found} == known
+    # Repeated trials share their parameters with their originals; tags and names tell them apart.
+    tags = {run.data.tags["softprior.trial"]: _repeats(run.data.tags) for run in found}
+    assert tags == {one.id: {one.repeat: one.original} if one.repeat else {} for one in trials}
     assert {run.data.tags["softprior.trial"]: run.info.run_name for run in found} == labels(trials)
     models = client.search_logged_models([experiment.experiment_id])
-    tags = {model.tags["softprior.trial"]: model.tags.get("softprior.twin") for model in models}
-    assert tags == {one.id: one.original for one in trials if one.seed is not None}
+    own = {model.tags["softprior.trial"]: _repeats(model.tags) for model in models}
+    assert own == {i: tags[i] for i in own}
+    assert set(own) == {one.id for one in trials if one.seed is not None}
+
+
+def _repeats(tags: dict[str, str]) -> dict[str, str]:
+    """The originals that tags name, by kind of repetition."""
+    return {kind: tags[f"softprior.{kind}"] for kind in REPEATS if f"softprior.{kind}" in tags}
 
 
 def test_posteriors_are_found_by_prior_and_loss(ended, uri: str) -> None:
@@ -209,7 +215,7 @@ def test_two_regularisers_of_one_name_have_parameters_and_metrics_of_one_name_ea
     spec = trial(regularisers=[TowardsDomain(), TowardsDomain(direction="away", weight=0.5)], steps=1)
     folder = StudyFolder(tmp_path / "results" / "small")
     record = run(spec, folder.root)
-    write_study(folder, finished_study.plan._replace(trials=(spec,)))
+    write_study(folder, finished_study.plan.spec, (spec,))
     tracker = MlflowTracker(uri, study, (spec,), folder)
     tracker.close({spec.id: record})
     assert tracker.problem is None
@@ -436,7 +442,7 @@ def test_a_password_in_the_address_reaches_neither_the_database_nor_the_artifact
     plan = finished_study.plan
     tracking = plan.study.tracking.model_copy(update={"uri": "https://me:hunter2@example.org/mlflow"})
     plan = plan._replace(study=plan.study.model_copy(update={"tracking": tracking}))
-    write_study(folder, plan)
+    write_study(folder, plan.spec, plan.trials)
     tracker = MlflowTracker(uri, plan.study, plan.trials, folder)
     tracker.close(finished_study.records)
     assert tracker.problem is None

@@ -72,7 +72,7 @@ def _findings(plan: Plan, blocks: int) -> int:
 
 
 def _bytes(plan: Plan, blocks: int, hidden: int) -> float:
-    """Of the store, every token class full: half a scatter matrix and a sample each."""
+    """Size of the store, every token class full: half a scatter matrix and a sample each."""
     sites = plan.spec.sites
     count = len(sites) if not isinstance(sites, str) else blocks + 2 + 2 * blocks * (sites == "all")
     each = 4 * hidden**2 + 4 * hidden * plan.spec.sample

@@ -137,7 +137,7 @@ class Asset(Sizes):
         about: what it is, in a sentence or two.
         licence: of the asset itself, not of the package that carries it.
         source: where it comes from.
-        members: what is extracted from an archive; everything else in it is ignored. Of a joined file there
+        members: what is extracted from an archive; everything else in it is ignored. In a joined file there
             is one member for each of its files.
         terms: shown wherever the asset is planned with or fetched; None where the licence says everything.
         end: the text of a model's end-of-sequence token.

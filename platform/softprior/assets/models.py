@@ -174,7 +174,7 @@ def config_here(model: ModelSpec) -> Config | None:
 def _small_files(model: ModelSpec) -> Path | None:
     """Config and tokenizer of a hub model, if they are available."""
     repo = model.id.removeprefix(_HUB)
-    # Of a branch that moved, the snapshot on this machine is another commit's.
+    # If a branch has moved, the snapshot on this machine is another commit's.
     return hub_tokenizer(repo, hub_commit(repo, model.revision))
 
 

@@ -8,11 +8,15 @@ from typing import NamedTuple
 
 import httpx2
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
 from softprior.errors import UserError
 from softprior.exchange.adapters import CONFIG, WEIGHTS, read_adapter
+
+_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
+_NAME = re.compile(f"{_PART}(?:/{_PART})?")
+_LONGEST = 96
+"""The hub's own rules for names."""
 
 CARD = "README.md"
 """The model card's name on the hub."""
@@ -69,13 +73,7 @@ def check_name(name: str, what: str) -> None:
 
 def _is_name(text: str) -> bool:
     """Whether it is OWNER/NAME, or the NAME of one of the hub's first models."""
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?", text):
-        return False
-    try:
-        validate_repo_id(text)
-    except HFValidationError:
-        return False
-    return True
+    return len(text) <= _LONGEST and not re.search(r"--|\.\.", text) and bool(_NAME.fullmatch(text))
 
 
 def _send(folder: Path, repo: str, private: bool, names: list[str]) -> str:

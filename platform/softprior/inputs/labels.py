@@ -23,7 +23,10 @@ SHORTEST = 6
 
 
 class Axes(NamedTuple):
-    """The axes of a trial in words; None for those that it does not have."""
+    """The axes of a trial in words; None for those that it does not have.
+
+    A repetition of another trial has the same axes but for `repeat`, which says of what kind it is.
+    """
 
     task: str
     method: str
@@ -31,11 +34,7 @@ class Axes(NamedTuple):
     regularisers: tuple[str, ...] = ()
     rate: str | None = None
     seed: str | None = None
-    twin: str | None = None
-
-
-TWIN = "twin"
-"""What is said of a trial that is the twin of another, which has the same axes."""
+    repeat: str | None = None
 
 
 def axes(trials: Sequence[TrialSpec]) -> dict[str, Axes]:
@@ -56,8 +55,7 @@ def axes(trials: Sequence[TrialSpec]) -> dict[str, Axes]:
         if trial.prior is not None and trial.rate is not None:
             own = tuple(terms[term.canonical()] for term in trial.regularisers)
             prior = priors[trial.prior.canonical()]
-            twin = None if trial.twin is None else TWIN
-            there = Axes(*there[:2], prior, own, trial.rate.label, str(trial.seed), twin)
+            there = Axes(*there[:2], prior, own, trial.rate.label, str(trial.seed), trial.repeat)
         found[trial.id] = there
     return found
 
@@ -84,7 +82,8 @@ def reshown(trial: TrialSpec, show: Callable[[str, Entry], Entry]) -> TrialSpec:
 def labels(trials: Sequence[TrialSpec]) -> dict[str, str]:
     """Task, method, prior, regularisers, rate and seed of every trial in a line, by trial id.
 
-    `arithmetic · soft · isotropic(scale=0.1) · 0.005 · seed 0`, see `axes`; that of a twin ends in `twin`.
+    `arithmetic · soft · isotropic(scale=0.1) · 0.005 · seed 0`, see `axes`; that of a repeated trial ends in
+    `twin` or `reordered`.
     """
     return {trial: in_line(own) for trial, own in axes(trials).items()}
 

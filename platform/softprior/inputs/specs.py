@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
@@ -146,6 +146,8 @@ class EvaluationSpec(Spec):
         probes: measures of a trial's final prompt beside its losses. Not part of its identity either.
         twin: also train the first seed of each setting a second time, from a start moved by rounding's size:
             a trial of its own (`TrialSpec.twin`). In the specs of trials it is always false.
+        reordered: also train this many first seeds of each setting a second time, from the same start on data
+            in another order: trials of their own (`TrialSpec.reordered`). In the specs of trials always 0.
     """
 
     examples: Annotated[int, Field(ge=1)] = 256
@@ -155,6 +157,7 @@ class EvaluationSpec(Spec):
     also: tuple[Entry, ...] = ()
     probes: tuple[Probe, ...] = ()
     twin: bool = False
+    reordered: Annotated[int, Field(ge=0)] = 0
 
     @model_serializer(mode="wrap")
     def _to_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
@@ -163,7 +166,7 @@ class EvaluationSpec(Spec):
         return {key: value for key, value in found.items() if key not in LATER or getattr(self, key)}
 
 
-LATER = ("also", "probes", "twin")
+LATER = ("also", "probes", "twin", "reordered")
 """Fields that evaluations once did not have; what they say is no part of a trial's identity."""
 
 
@@ -258,16 +261,27 @@ class TrackingSpec(Spec):
 Pairing = Literal["noise", "none"]
 
 
-class StudySpec(Spec):
+class CommonSpec(Spec):
+    """What all trials of a study have in common, and so takes no ranges in a search.
+
+    A study has one model, and where it runs does not affect its results.
+    """
+
+    name: Name
+    description: str = ""
+    model: ModelSpec
+    resources: ResourcesSpec = ResourcesSpec()
+    placement: PlacementSpec = PlacementSpec()
+    tracking: TrackingSpec = TrackingSpec()
+
+
+class StudySpec(CommonSpec):
     """One study: the grid priors x methods x tasks x regularisers x rates x seeds on one frozen model.
 
     Attributes:
         pairing: `noise`: one seed gives all priors the same random numbers; `none`: each its own.
     """
 
-    name: Name
-    description: str = ""
-    model: ModelSpec
     priors: Annotated[tuple[LabelledEntry, ...], Field(min_length=1)]
     methods: Annotated[tuple[LabelledEntry, ...], Field(min_length=1)]
     tasks: Annotated[tuple[LabelledEntry, ...], Field(min_length=1)]
@@ -277,13 +291,17 @@ class StudySpec(Spec):
     pairing: Pairing = "noise"
     training: TrainingSpec
     evaluation: EvaluationSpec = EvaluationSpec()
-    resources: ResourcesSpec = ResourcesSpec()
-    placement: PlacementSpec = PlacementSpec()
-    tracking: TrackingSpec = TrackingSpec()
 
 
 _SPELLED = {"statistics", "file"}
 """Names of the path parameters of priors and regularisers in trials without `paths`."""
+
+
+Repeat = Literal["twin", "reordered"]
+"""How a trial may repeat another: from a start moved by rounding's size, or on the data in another order."""
+
+REPEATS: tuple[Repeat, ...] = get_args(Repeat)
+"""The field of `TrialSpec`, the column of trials.parquet and the word in labels for each of them."""
 
 
 class TrialSpec(Spec):
@@ -301,6 +319,8 @@ class TrialSpec(Spec):
         code: packages and files beside softprior that its components come from, each with its version.
         corrections: what has changed since for the trial's model, method and task and not for others, so
             that a record from before is not taken for this trial's; empty where all is as it was.
+        twin: of a repeated trial, by which share of its norm each initial vector is moved.
+        reordered: of a repeated trial, which of the other orders of the data that its seed gives, from 1 on.
     """
 
     model: str
@@ -321,12 +341,19 @@ class TrialSpec(Spec):
     training: TrainingSpec | None
     evaluation: EvaluationSpec
     twin: Annotated[float, Field(gt=0)] | None = None
+    reordered: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_repeat(self) -> TrialSpec:
+        if self.twin is not None and self.reordered is not None:
+            raise ValueError("is a twin or reordered, not both: nothing would say what makes it differ")
+        return self
 
     @model_serializer(mode="wrap")
     def _to_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Leaves out empty fields that trials once did not have, so that their texts stay the same."""
         found: dict[str, object] = handler(self)
-        empty = {"corrections": (), "code": (), "paths": None, "twin": None}
+        empty: dict[str, object] = {"corrections": (), "code": (), **dict.fromkeys(("paths", *REPEATS))}
         absent = {key for key, value in empty.items() if getattr(self, key) == value}
         return {key: value for key, value in found.items() if key not in absent}
 
@@ -371,6 +398,11 @@ class TrialSpec(Spec):
         return hashlib.sha256(canonical_text(value).encode()).hexdigest()[:16]
 
     @property
+    def repeat(self) -> Repeat | None:
+        """How it repeats another trial of its study; None for a trial that counts as a seed."""
+        return next((kind for kind in REPEATS if getattr(self, kind) is not None), None)
+
+    @property
     def original(self) -> str | None:
-        """Of a twin: the id of the trial that it repeats from a moved start; None for all other trials."""
-        return None if self.twin is None else self.model_copy(update={"twin": None}).id
+        """The id of the trial that it repeats; None for a trial that repeats none."""
+        return None if self.repeat is None else self.model_copy(update=dict.fromkeys(REPEATS)).id

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from softprior.assets.cache import place
 from softprior.assets.fingerprints import combined
 from softprior.errors import UserError
-from softprior.inputs.labels import SHORTEST, TWIN, counted, labels
+from softprior.inputs.labels import SHORTEST, counted, labels
+from softprior.inputs.specs import REPEATS, Repeat
 from softprior.library.examples import examples_table
 from softprior.library.geometry import geometry_table
 from softprior.library.reading import (
@@ -20,8 +21,8 @@ from softprior.library.reading import (
     read_table,
     sound_records,
 )
+from softprior.library.repeats import pairs_table
 from softprior.library.sanity import sanity_table
-from softprior.library.twins import pairs_table
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, read_study
 from softprior.results.storage import Location, location
@@ -53,7 +54,7 @@ class Sound(NamedTuple):
     """The trials of a study that have ended.
 
     Attributes:
-        records: those that can be read, by trial id, in the study's order, without twins.
+        records: those that can be read, by trial id, in the study's order, without repeated trials.
         ended: the same with them.
         damaged: a sentence for each of the others.
     """
@@ -159,16 +160,18 @@ class Results:
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """One row per trial, twins left out; docs/results.md says what each column means.
+        """One row per trial, repeated ones left out; docs/results.md says what each column means.
 
         Raises:
             UserError: the first run of the study has not ended.
         """
-        return self.table[self.table[TWIN].isna()].reset_index(drop=True)
+        return self.table[self.table[list(REPEATS)].isna().all(axis=1)].reset_index(drop=True)
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """trials.parquet as it is: one row per trial, twins among them, whose column `twin` is not null.
+        """trials.parquet as it is: one row per trial, repeated ones among them.
+
+        Of these the column `twin` or `reordered` is not null.
 
         Raises:
             UserError: the first run of the study has not ended.
@@ -179,8 +182,8 @@ class Results:
             raise UserError(
                 f"{self.folder.table} does not exist yet; wait for the run to end, or read the records"
             ) from None
-        # Tables from before there were twins have no such column.
-        return found if TWIN in found else found.assign(**{TWIN: None})
+        # Tables from before there were such trials have no such column.
+        return found.assign(**{kind: None for kind in REPEATS if kind not in found})
 
     @cached_property
     def sound(self) -> Sound:
@@ -191,19 +194,19 @@ class Results:
         else:
             found, damaged = {trial: self._known[trial] for trial in wanted if trial in self._known}, ()
         ended = labelled(found, self.study, self.folder)
-        return Sound(_without_twins(ended), ByTrial(ended), damaged)
+        return Sound(_without_repeats(ended), ByTrial(ended), damaged)
 
     @cached_property
     def records(self) -> Mapping[str, Record]:
         """Everything that is known about each trial that has ended, by trial id (see `ByTrial`).
 
-        Their specs are shown under the labels of the study file as it was last run. Twins are left out: they
-        are no further seeds, and in a mean over seeds they would count as such.
+        Their specs are shown under the labels of the study file as it was last run. Repeated trials are left
+        out: they are no further seeds, and in a mean over seeds they would count as such.
 
         Raises:
             UserError: a record is damaged; `sound` has the others.
         """
-        return _without_twins(self.ended)
+        return _without_repeats(self.ended)
 
     @cached_property
     def twins(self) -> Mapping[str, Record]:
@@ -212,11 +215,20 @@ class Results:
         Raises:
             UserError: a record is damaged; `sound` has the others.
         """
-        return ByTrial({i: record for i, record in self.ended.items() if record.spec.twin is not None})
+        return _repeats(self.ended, "twin")
+
+    @cached_property
+    def reordered(self) -> Mapping[str, Record]:
+        """The same of the trials that repeat others with another order of the data.
+
+        Raises:
+            UserError: a record is damaged; `sound` has the others.
+        """
+        return _repeats(self.ended, "reordered")
 
     @property
     def ended(self) -> Mapping[str, Record]:
-        """The records of all trials that have ended, twins among them, in the study's order.
+        """The records of all trials that have ended, repeated ones among them, in the study's order.
 
         Raises:
             UserError: a record is damaged; `sound` has the others.
@@ -231,7 +243,15 @@ class Results:
 
         Columns: trial, twin, label (the trial's), test_loss, twin_test_loss, apart (the absolute difference).
         """
-        return pairs_table(self.records, self.twins, self.labels)
+        return pairs_table(self.records, self.twins, self.labels, "twin")
+
+    @cached_property
+    def reordered_pairs(self) -> pd.DataFrame:
+        """One row per trial and its reordered repetition, if both have finished: what the data's order does.
+
+        Columns: trial, reordered, label (the trial's), test_loss, reordered_test_loss, apart.
+        """
+        return pairs_table(self.records, self.reordered, self.labels, "reordered")
 
     @cached_property
     def labels(self) -> Mapping[str, str]:
@@ -291,7 +311,7 @@ class Results:
 
     @cached_property
     def sanity(self) -> pd.DataFrame:
-        """One row per finished trial, twins among them, and check; docs/results.md says what each measures.
+        """One row per finished trial, repeated ones among them, and check; docs/results.md explains each.
 
         Columns: trial, label, check, number, verdict (`passed`, `alarm` or `fault`), words (what is wrong;
         null if it passed). Trials from before there were checks have no rows.
@@ -351,8 +371,12 @@ def _curve(record: Record, label: str) -> Iterator[dict[str, object]]:
         yield row
 
 
-def _without_twins(ended: Mapping[str, Record]) -> ByTrial[Record]:
-    return ByTrial({i: record for i, record in ended.items() if record.spec.twin is None})
+def _without_repeats(ended: Mapping[str, Record]) -> ByTrial[Record]:
+    return ByTrial({i: record for i, record in ended.items() if record.spec.repeat is None})
+
+
+def _repeats(ended: Mapping[str, Record], kind: Repeat) -> ByTrial[Record]:
+    return ByTrial({i: record for i, record in ended.items() if record.spec.repeat == kind})
 
 
 class _Posteriors(Mapping[str, "Posterior"]):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from softprior.inputs.specs import StudySpec, TrialSpec
+from softprior.inputs.specs import StudySpec, TrackingSpec, TrialSpec
 from softprior.library.results import Results, Tracked
 from softprior.results.files import require_folder
 from softprior.results.folder import StudyFolder
@@ -45,19 +44,11 @@ class Runnable(Protocol):
     @property
     def model(self) -> KnownModel: ...
 
-    def described(self, trials: Sequence[TrialSpec], most: float = 0) -> list[str]:
-        """What is to run, in words, and what it costs.
+    def described(self, work: Work | None = None) -> list[str]:
+        """What is to run, in words, and what it costs; nothing if nothing is.
 
         Args:
-            trials: those of a grid that are to run.
-            most: trials of a grid that are listed one by one; for more there is one line per task and method.
-        """
-
-    def require_storage(self, folder: StudyFolder) -> None:
-        """Checks that what the study keeps outside its folder can be read and written.
-
-        Raises:
-            UserError: it cannot.
+            work: what a run finds; by default nothing has run yet.
         """
 
     def look(self, folder: StudyFolder, again: bool) -> Work:
@@ -115,18 +106,19 @@ def plan(study: StudySpec | SearchStudy, where: str = "study") -> Runnable:
     return Grid(*plan_study(study, where))
 
 
-def destination(study: StudySpec, results: str | Path = "results") -> Destination:
+def destination(name: str, tracking: TrackingSpec, results: str | Path = "results") -> Destination:
     """Where the results of a study are, or will be.
 
     Args:
+        name: of the study.
         results: where study folders go: a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER.
 
     Raises:
         UserError: results or MLflow cannot be where they should.
     """
     at = results_folder(str(results))
-    require_folder(at / study.name)
-    return Destination(StudyFolder(at / study.name), tracking_uri(study.tracking, at))
+    require_folder(at / name)
+    return Destination(StudyFolder(at / name), tracking_uri(tracking, at))
 
 
 def run(
@@ -154,7 +146,8 @@ def run(
     """
     from softprior.tracking.mlflow_tracker import MlflowTracker
 
-    study, to = planned.study, destination(planned.study, results)
+    study = planned.study
+    to = destination(study.name, study.tracking, results)
     trackers: list[MlflowTracker] = []
 
     def everyone(work: Work) -> list[Observer]:

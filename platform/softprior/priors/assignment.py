@@ -40,11 +40,11 @@ class Assignment:
         return anywhere | frozenset(kind for kind in kinds if kind in self._of_kind(kind).kinds())
 
     def contents(self) -> tuple[str, ...]:
-        """Of all priors: see `Prior.contents`."""
+        """Contents of all priors, see `Prior.contents`."""
         return tuple(part for prior in self.priors for part in prior.contents())
 
     def corrections(self, density: bool) -> tuple[str, ...]:
-        """Of all priors: see `Prior.corrections`."""
+        """Corrections of all priors, see `Prior.corrections`."""
         return tuple(part for prior in self.priors for part in prior.corrections(density))
 
     def _of_kind(self, kind: Kind) -> Prior:

@@ -72,7 +72,7 @@ class Domain(Spec):
         return self
 
     def contents(self) -> tuple[str, ...]:
-        """Of the files it reads. Which site that is may depend on the place, so all of a task's count."""
+        """Contents of the files it reads: all of a task's, as the site may depend on the place."""
         if self.statistics is None or self.task is None:
             return ()
         folder = self._store(self.task)

@@ -17,6 +17,7 @@ from torch import Tensor
 from softprior.assets.named import Named, here
 from softprior.errors import UserError
 from softprior.inputs.labels import counted
+from softprior.inputs.specs import REPEATS
 from softprior.priors.base import Distribution, Outline, Prior, PriorSource, Support
 from softprior.prompt import Place
 from softprior.results.posteriors import SUFFIX, Posterior, load_posterior
@@ -36,7 +37,7 @@ class PosteriorPrior(Prior):
 
     Attributes:
         file: `results/STUDY/posteriors/TRIAL.safetensors`; or `results/STUDY`, whose one posterior with
-            vectors for this trial's places is taken, twins left out. Both may be in a bucket.
+            vectors for this trial's places is taken, repeated trials left out. Both may be in a bucket.
         spread: standard deviation of the noise on every coordinate, as a multiple of the vectors' root
             mean square; 0 copies them exactly.
     """
@@ -45,7 +46,7 @@ class PosteriorPrior(Prior):
     spread: Annotated[float, Field(ge=0)] = 0.0
 
     def contents(self) -> tuple[str, ...]:
-        """Of model and final vectors: who trained them, where and how long makes no difference."""
+        """Identifies model and final vectors: who trained them, where and how long makes no difference."""
         return tuple(sorted(_fingerprint(load_posterior(path)) for path in self._candidates()))
 
     def corrections(self, density: bool) -> tuple[str, ...]:
@@ -79,14 +80,17 @@ class PosteriorPrior(Prior):
             file = here(self.file)
         if not file.exists():
             raise UserError(
-                f"there is no posterior file or study folder {file}; run the study that makes it "
-                "first, or give another path"
+                f"posterior.file = {self.file}: there is no such posterior file or study folder; "
+                f"{_first(file)}, or give another path"
             )
         if not file.is_dir():
             return (file,)
-        files = tuple(path for path in sorted((file / "posteriors").glob(FILES)) if not _is_twin(path))
+        files = tuple(path for path in sorted((file / "posteriors").glob(FILES)) if not _is_repeat(path))
         if not files:
-            raise UserError(f"the study in {self.file} has no posteriors; run it first, or give a file")
+            raise UserError(
+                f"posterior.file = {self.file}: the study has left no posteriors; {_first(file)}, or give "
+                "another path"
+            )
         return files
 
     def _chosen(self, source: PriorSource | Outline) -> Path:
@@ -114,6 +118,16 @@ class PosteriorPrior(Prior):
         )
 
 
+def _first(file: Path) -> str:
+    """What to run before: the study whose folder, or file in it, this is."""
+    study = file
+    if file.suffix == SUFFIX:
+        if file.parent.name != "posteriors":
+            return "run the study that makes it first"
+        study = file.parents[1]
+    return f"run the study '{study.name}' first (python -m jobs.study {study.name}.yaml, where its file is)"
+
+
 def _fingerprint(posterior: Posterior) -> str:
     digest = hashlib.sha256(str(posterior.header.get("model", {}).get("fingerprint")).encode())
     for place in sorted(posterior.final):
@@ -126,12 +140,12 @@ class _Contents(NamedTuple):
     """What a posterior file's vectors belong to: the model, and the shape of the final vectors by place.
 
     Attributes:
-        twin: whether they are a twin's, of which the same study has the original.
+        repeat: whether they are of a repeated trial, of which the same study has the original.
     """
 
     model: str
     shapes: dict[Place, tuple[int, int]]
-    twin: bool
+    repeat: bool
 
 
 def _contents(path: Path) -> _Contents:
@@ -144,14 +158,14 @@ def _read(path: Path, changed: int) -> _Contents:  # noqa: ARG001  a file writte
     posterior = load_posterior(path)
     shapes = {place: (len(vectors), vectors.shape[1]) for place, vectors in posterior.final.items()}
     spec = posterior.header.get("spec")
-    twin = isinstance(spec, dict) and spec.get("twin") is not None
-    return _Contents(str(posterior.header.get("model", {}).get("fingerprint")), shapes, twin)
+    repeat = isinstance(spec, dict) and any(spec.get(kind) is not None for kind in REPEATS)
+    return _Contents(str(posterior.header.get("model", {}).get("fingerprint")), shapes, repeat)
 
 
-def _is_twin(path: Path) -> bool:
-    """Whether a file is a twin's; of a damaged one nobody knows, and whoever reads it says so."""
+def _is_repeat(path: Path) -> bool:
+    """Whether a file is a repeated trial's; of a damaged one nobody knows, and whoever reads it says so."""
     try:
-        return _contents(path).twin
+        return _contents(path).repeat
     except UserError:
         return False
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry, Shown
-from softprior.inputs.specs import TrialSpec
+from softprior.inputs.specs import Probe, TrialSpec
 from softprior.results.records import Record
 
 ENTRIES = "entries"
@@ -47,12 +48,12 @@ def planned_priors(header: Mapping[str, Any]) -> list[Entry]:
 
     Args:
         header: study.json.
+
+    Raises:
+        UserError: its entries are damaged.
     """
-    found = header.get(ENTRIES)
-    if not isinstance(found, dict):
-        return []
-    numbers = dict.fromkeys(own["prior"] for own in found["trials"].values() if own["prior"] is not None)
-    return [Entry.model_validate(found["known"][i]["entry"]) for i in numbers]
+    priors = [own.prior for own in _read(header).values() if own.prior is not None]
+    return list({prior.canonical(): prior for prior in priors}.values())
 
 
 def as_planned(records: Mapping[str, Record], header: Mapping[str, Any]) -> dict[str, Record]:
@@ -60,41 +61,69 @@ def as_planned(records: Mapping[str, Record], header: Mapping[str, Any]) -> dict
 
     Ids, and so what trials are, do not depend on them: labels and paths may have changed since. Tasks keep
     the text of the record, by which the rows per example are found.
+
+    Raises:
+        UserError: the entries of study.json are damaged.
     """
-    found = header.get(ENTRIES)
-    if not isinstance(found, dict):
+    planned = _read(header)
+    return {trial: _with(record, planned[trial]) for trial, record in records.items() if trial in planned}
+
+
+@dataclass(frozen=True)
+class _Own:
+    """The entries and probes of one trial."""
+
+    task: Entry
+    method: Entry
+    prior: Entry | None
+    regularisers: tuple[Entry, ...]
+    also: tuple[Entry, ...]
+    probes: tuple[Probe, ...]
+
+
+def _read(header: Mapping[str, Any]) -> dict[str, _Own]:
+    """What `entries_of` has written, by trial; empty in files from before.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if ENTRIES not in header:
         return {}
     try:
         known = [
-            Entry.model_validate(value["entry"]).shown_as(Shown(**value["shown"])) for value in found["known"]
+            Entry.model_validate(value["entry"]).shown_as(Shown(**value["shown"]))
+            for value in header[ENTRIES]["known"]
         ]
         return {
-            trial: _with(record, known, found["trials"][trial])
-            for trial, record in records.items()
-            if trial in found["trials"]
+            trial: _Own(
+                known[own["task"]],
+                known[own["method"]],
+                None if own["prior"] is None else known[own["prior"]],
+                tuple(known[i] for i in own["regularisers"]),
+                tuple(known[i] for i in own["also"]),
+                tuple(own.get("probes", ())),
+            )
+            for trial, own in header[ENTRIES]["trials"].items()
         }
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"study.json is damaged: its '{ENTRIES}' cannot be read ({type(error).__name__}); run the study "
             "again, which writes it anew"
         ) from None
 
 
-def _with(record: Record, known: list[Entry], own: Mapping[str, Any]) -> Record:
-    planned = known[own["task"]]
-    task = record.spec.task.shown_as(planned.shown)
+def _with(record: Record, own: _Own) -> Record:
+    task = record.spec.task.shown_as(own.task.shown)
     # The own task among the others keeps the record's text too, or it would be one that was not measured.
-    also = tuple(task if known[i].canonical() == planned.canonical() else known[i] for i in own["also"])
+    also = tuple(task if other.canonical() == own.task.canonical() else other for other in own.also)
     shown = {entry.canonical(): entry.shown for entry in (task, *also)}
     spec = record.spec.model_copy(
         update={
             "task": task,
-            "method": known[own["method"]],
-            "prior": None if own["prior"] is None else known[own["prior"]],
-            "regularisers": tuple(known[i] for i in own["regularisers"]),
-            "evaluation": record.spec.evaluation.model_copy(
-                update={"also": also, "probes": tuple(own.get("probes", ()))}
-            ),
+            "method": own.method,
+            "prior": own.prior,
+            "regularisers": own.regularisers,
+            "evaluation": record.spec.evaluation.model_copy(update={"also": also, "probes": own.probes}),
         }
     )
     others = tuple(

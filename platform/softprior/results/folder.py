@@ -24,12 +24,12 @@ class StudyFolder:
 
     @property
     def table(self) -> Location:
-        """One row a trial."""
+        """One row per trial."""
         return self.root / "trials.parquet"
 
     @property
     def records(self) -> Location:
-        """One JSON file a finished or failed trial."""
+        """One JSON file per finished or failed trial."""
         return self.root / "records"
 
     @property

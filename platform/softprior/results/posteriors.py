@@ -26,7 +26,7 @@ FORMAT = 1
 """Version of the layout; a reader refuses a newer one."""
 
 SUFFIX = ".safetensors"
-"""Of the names of posterior files, by which the prior `posterior` finds them in a folder."""
+"""Ending of the names of posterior files, by which the prior `posterior` finds them in a folder."""
 
 Vectors = dict[Place, Float[Tensor, "_ _"]]
 

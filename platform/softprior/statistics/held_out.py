@@ -163,8 +163,8 @@ class _Whole:
     ) -> Float[Tensor, "N"] | None:
         """Radii without the vector's document, of which a sample is known; None where that says too little.
 
-        The inverse is a power series in what the document added. Its own vector's part is exact. Of the
-        others' the first two terms are sums over pairs and triples, which a sample estimates without bias;
+        The inverse is a power series in what the document added. Its own vector's part is exact. The
+        others' first two terms are sums over pairs and triples, which a sample estimates without bias;
         the rest is taken to be geometric, as it is for documents with a few strong directions beside noise.
         All are means over vectors: a single one's are noise.
         """
@@ -199,7 +199,7 @@ class _Whole:
         return (vectors.to(self.mean) - self.mean) @ self.axes
 
     def _variances(self, left_out: int | float) -> Float[Tensor, "D"]:
-        """Of the fit, with its scatter over the number of vectors that stay."""
+        """Variances of the fit, with its scatter over the number of vectors that stay."""
         return self.weight * self.values * (self.count / (self.count - left_out)) + self.floor
 
 

@@ -145,7 +145,7 @@ class RunningMoments:
         self._dtype = torch.float64 if exact else torch.float32
         self._count = 0
         self._mean, self._m3, self._m4 = zeros, zeros.clone(), zeros.clone()
-        # Of the scatter only the upper triangle is kept: the lower one would be a third of the time.
+        # Only the scatter's upper triangle is kept: the lower one would be a third of the time.
         self._upper = torch.zeros(dimension, dimension, dtype=torch.float64)
 
     @property
@@ -262,7 +262,7 @@ def oas_shrinkage(covariance: Float[Tensor, "D D"], count: int) -> float:
     alpha = float(covariance.flatten().dot(covariance.flatten())) / dimension**2
     mu = float(covariance.trace()) / dimension
     denominator = (count + 1) * (alpha - mu**2 / dimension)
-    # Of a scaled identity it is zero but for rounding, which may put it below.
+    # For a scaled identity it is zero but for rounding, which may put it below.
     return 1.0 if denominator <= 0 else min((alpha + mu**2) / denominator, 1.0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,19 +20,19 @@ from softprior.inputs.labels import (
     labels,
     names,
 )
-from softprior.inputs.specs import Pairing, StudySpec, TrialSpec
+from softprior.inputs.specs import Pairing, PlacementSpec, ResourcesSpec, TrialSpec
 from softprior.results.records import Record
 from softprior.studies.cluster import elsewhere
 from softprior.studies.components import Components
-from softprior.studies.estimate import hours, other_cost, total_cost, trial_cost, trials_at_once
-from softprior.studies.fits import fits
+from softprior.studies.estimate import Cost, hours, other_cost, total_cost, trial_cost, trials_at_once
+from softprior.studies.fits import Fits, fits
 from softprior.studies.placement import concurrent, machine_cpus, room, shared, trial_threads
 from softprior.studies.plan import Plan
 from softprior.tasks import TASKS
 from softprior.tasks import notes as told
 from softprior.tasks.base import Look, Quarantined
-from softprior.training.also import current, other_tasks
-from softprior.training.extension import due, lacking
+from softprior.training.also import other_tasks
+from softprior.training.extension import Extension, lacking
 from softprior.training.threads import CORE_FLOPS
 from softprior.training.trial import STILL
 
@@ -41,26 +42,29 @@ DRAWS: dict[Pairing, str] = {
 }
 
 
-def describe(plan: Plan, most: float = 0) -> list[str]:
+def describe(plan: Plan, trials: Sequence[TrialSpec]) -> list[str]:
     """Lines for the terminal.
 
     Args:
-        plan: with the trials that are to run, which may be a part of the study's.
-        most: trials that are listed one by one; for more there is one line per task and method.
+        trials: those that are to run, which may be a part of the study's.
     """
-    study, cost = plan.study, total_cost(plan.trials, plan.components)
-    count = len(plan.trials)
-    lines = [f"study {study.name}: {counted(count, 'trial')} on {study.model.id}"]
-    if most:
-        lines += [f"  {line}" for line in (_every(plan) if count <= most else _summary(plan))]
+    study, model, cost = plan.study, plan.model, total_cost(trials, plan.components)
+    resources, placement = study.resources, study.placement
+    lines = [f"study {study.name}: {counted(len(trials), 'trial')} on {study.model.id}"]
     lines += [f"  note: {note}" for note in plan.notes]
-    lines += [f"  {line}" for line in _twins(plan.trials)]
+    lines += [f"  {line}" for line in (*_twins(trials), *_reordered(trials, plan.components))]
     lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated")
-    lines.append(f"  {running(plan)}")
-    lines += [f"  {line}" for line in fitting(plan)]
-    if any(trial.prior is not None for trial in plan.trials):
+    lines.append(f"  {running(cost, len(trials), model.parameters, resources, placement)}")
+    made = fits(trials, plan.components, model.shape)
+    lines += [f"  {line}" for line in fitting(made, trial_threads(resources, placement))]
+    if any(trial.prior is not None for trial in trials):
         lines.append(f"  {DRAWS[study.pairing]}")
     return lines
+
+
+def listed(trials: Sequence[TrialSpec], components: Components, most: float) -> list[str]:
+    """A line per trial, or per task and method if there are more than `most` trials."""
+    return (_every if len(trials) <= most else _summary)(trials, components)
 
 
 def _twins(trials: Sequence[TrialSpec]) -> list[str]:
@@ -78,55 +82,76 @@ def _twins(trials: Sequence[TrialSpec]) -> list[str]:
     return lines
 
 
-def _every(plan: Plan) -> list[str]:
+def _reordered(every: Sequence[TrialSpec], components: Components) -> list[str]:
+    """How many of the trials have another order of the data, what they are for and what they cost."""
+    trials = [trial for trial in every if trial.repeat == "reordered"]
+    if not trials:
+        return []
+    they = by_number(len(trials), "repeats a trial", "repeat trials")
+    seeds, cost = len({trial.seed for trial in trials}), total_cost(trials, components)
+    of = by_number(seeds, "the first seed", f"the first {seeds} seeds")
+    return [
+        f"{len(trials):,} reordered among them {they} of {of} from the same start, on the training "
+        "examples in another order: they tell the data's order from the prior's draw "
+        f"({cost.trained:,} positions trained, {cost.evaluated:,} evaluated)"
+    ]
+
+
+def _every(trials: Sequence[TrialSpec], components: Components) -> list[str]:
     """A line per trial, under what all of them have in common."""
-    known = axes(plan.trials)
+    known = axes(trials)
     same = common(known.values())
     said = common_in_words(known.values(), Axes._fields)
     lines = [said] if said else []
-    for trial in plan.trials:
-        cost = trial_cost(trial, plan.components)
+    for trial in trials:
+        cost = trial_cost(trial, components)
         what = in_line(known[trial.id], without=same)
         lines.append(f"{trial.id}  {what}  {cost.trained + cost.evaluated:,} positions")
     return lines
 
 
-def _summary(plan: Plan) -> list[str]:
+def _summary(trials: Sequence[TrialSpec], components: Components) -> list[str]:
     """The number of trials of each task and method, and of the values on their other axes."""
     cells: dict[tuple[str, str], list[TrialSpec]] = {}
-    tasks = names(trial.task for trial in plan.trials)
-    methods = names(trial.method for trial in plan.trials)
-    for trial in plan.trials:
+    tasks = names(trial.task for trial in trials)
+    methods = names(trial.method for trial in trials)
+    for trial in trials:
         cell = tasks[trial.task.canonical()], methods[trial.method.canonical()]
         cells.setdefault(cell, []).append(trial)
     lines = []
-    for (task, method), trials in cells.items():
+    for (task, method), alike in cells.items():
         axes: dict[str, set[object]] = {
-            "prior": {trial.prior.canonical() for trial in trials if trial.prior is not None},
-            "regulariser choice": {tuple(e.canonical() for e in trial.regularisers) for trial in trials},
-            "rate": {trial.rate for trial in trials if trial.rate is not None},
-            "seed": {trial.seed for trial in trials if trial.seed is not None},
+            "prior": {trial.prior.canonical() for trial in alike if trial.prior is not None},
+            "regulariser choice": {tuple(e.canonical() for e in trial.regularisers) for trial in alike},
+            "rate": {trial.rate for trial in alike if trial.rate is not None},
+            "seed": {trial.seed for trial in alike if trial.seed is not None},
         }
         several = [counted(len(values), axis) for axis, values in axes.items() if len(values) > 1]
-        twins = sum(trial.twin is not None for trial in trials)
-        several += [counted(twins, "twin")] if twins else []
+        kinds = Counter(trial.repeat for trial in alike)
+        several += [counted(kinds["twin"], "twin")] if kinds["twin"] else []
+        several += [f"{kinds['reordered']:,} reordered"] if kinds["reordered"] else []
         of = f" ({', '.join(several)})"
-        cost = total_cost(trials, plan.components)
-        what = f"{counted(len(trials), 'trial')}{of if several else ''}"
+        cost = total_cost(alike, components)
+        what = f"{counted(len(alike), 'trial')}{of if several else ''}"
         lines.append(f"{task} · {method}: {what}, {cost.trained + cost.evaluated:,} positions")
     return [*lines, "--all lists every trial"]
 
 
-def running(plan: Plan) -> str:
-    """The resources of a trial, how many run at a time, and how long all of them take."""
-    resources = plan.study.resources
-    if shared(plan.study.placement):
-        return _sharing(plan)
+def running(
+    cost: Cost, count: int, parameters: int | None, resources: ResourcesSpec, placement: PlacementSpec
+) -> str:
+    """The resources of a trial, how many run at a time, and how long all of them take.
+
+    Args:
+        cost: of all trials.
+        count: number of trials.
+        parameters: of the model; None while its size is not known here.
+    """
+    if shared(placement):
+        return _sharing(cost, count, parameters, resources, placement)
     each = f"each trial takes {counted(resources.cpus, 'CPU')}"
     each += f" and {counted(resources.gpus, 'GPU')}" if resources.gpus else ""
-    alone = hours(
-        total_cost(plan.trials, plan.components), plan.model.parameters, resources.cpus, resources.gpus
-    )
+    alone = hours(cost, parameters, resources.cpus, resources.gpus)
     if elsewhere():
         most = "" if resources.concurrent is None else f", at most {resources.concurrent}"
         return f"{each}; the cluster decides how many run at a time{most}: {_guess(alone)} one after another"
@@ -134,27 +159,28 @@ def running(plan: Plan) -> str:
     if most_here == 0:
         fewer = "but this machine has fewer; lower resources.cpus or resources.gpus to run it here"
         return f"{each}, {fewer}; where there are enough, {_guess(alone)} one after another"
-    together = max(1, min(most_here, len(plan.trials)))
+    together = max(1, min(most_here, count))
     often = "they run one at a time here" if together == 1 else f"up to {together} run at a time here"
     guess = _guess(None if alone is None else alone / together)
     return f"{each}, so {often}: {guess}; starting up is not counted"
 
 
-def at_hand(nodes: list[dict[str, float]], study: StudySpec) -> str:
+def at_hand(nodes: list[dict[str, float]], resources: ResourcesSpec, placement: PlacementSpec) -> str:
     """What an existing cluster has room for."""
     cpus, gpus = (counted(sum(node.get(name, 0) for node in nodes), name) for name in ("CPU", "GPU"))
-    what = "copies of the model" if shared(study.placement) else "trials at a time"
-    number = room(nodes, study.resources, study.placement)
+    what = "copies of the model" if shared(placement) else "trials at a time"
+    number = room(nodes, resources, placement)
     return f"the cluster has {counted(len(nodes), 'node')} with {cpus} and {gpus}: room for {number:,} {what}"
 
 
-def _sharing(plan: Plan) -> str:
+def _sharing(
+    cost: Cost, count: int, parameters: int | None, resources: ResourcesSpec, placement: PlacementSpec
+) -> str:
     """The same where replicas hold the model."""
-    study, placement = plan.study, plan.study.placement
     copies, what = placement.replicas, counted(placement.cpus, "CPU")
     what += f" and {counted(placement.gpus, 'GPU')}" if placement.gpus else ""
-    most = concurrent(study.resources, placement) or 1
-    together = max(1, min(most, len(plan.trials)))
+    most = concurrent(resources, placement) or 1
+    together = max(1, min(most, count))
     what += f" in {placement.ranks} ranks" if placement.ranks > 1 else ""
     who = f"one copy of the model on {what} serves"
     if copies > 1:
@@ -163,42 +189,37 @@ def _sharing(plan: Plan) -> str:
     if placement.tokens is not None:
         passes = f", at most {counted(placement.tokens, 'position')} in a pass"
     line = f"{who} up to {counted(together, 'trial')} at a time{passes}"
-    alone = hours(
-        total_cost(plan.trials, plan.components), plan.model.parameters, placement.cpus, placement.gpus
-    )
+    alone = hours(cost, parameters, placement.cpus, placement.gpus)
     guess = _guess(None if alone is None else alone / min(copies, together))
     if not elsewhere():
-        here = room([{"CPU": machine_cpus(), "GPU": torch.cuda.device_count()}], study.resources, placement)
+        here = room([{"CPU": machine_cpus(), "GPU": torch.cuda.device_count()}], resources, placement)
         if here < copies:
             return f"{line}, but this machine has room for {here}; lower placement.replicas, cpus or gpus"
     return f"{line}: {guess}; starting up is not counted"
 
 
-def fitting(plan: Plan) -> list[str]:
-    """The fits that are not in the estimate; nothing where no trial has a prior."""
-    made = fits(plan.trials, plan.components, plan.model.shape)
+def fitting(made: Fits, threads: int) -> list[str]:
+    """The fits that are not in the estimate; nothing where no trial has a prior.
+
+    Args:
+        threads: of the process that makes them.
+    """
     if not made.number:
         return []
     what = ", ".join(("radii", *made.priors))
     tokens = "" if made.tokens is None else f" to vectors of {counted(made.tokens, 'token')}"
     tokens += " and of statistics" if tokens and made.stores else ""
-    threads = trial_threads(plan.study.resources, plan.study.placement)
     time = None if made.flops is None else made.flops / threads / CORE_FLOPS / 3600
     count = counted(made.number, "fit")
     return [f"not counted: {count}{tokens} ({what}), made once for all trials, then cached: {_guess(time)}"]
 
 
-def extending(records: Iterable[Record], components: Components) -> str:
-    """A line about finished trials that are measured further now, on what they have not been measured on.
-
-    Args:
-        records: with the specs that the study has now.
-    """
-    found = list(records)
-    known = current(record.spec for record in found)
-    trials = [due(record.spec, record, known) for record in found]
+def extending(extensions: Iterable[Extension], components: Components) -> str:
+    """A line about finished trials that are measured further now, on what they have not been measured on."""
+    found = list(extensions)
+    trials = [extension.due for extension in found]
     # Named apart from all others of the study, as in its other lines.
-    entries = names(entry for record in found for entry in record.spec.evaluation.also)
+    entries = names(entry for extension in found for entry in extension.record.spec.evaluation.also)
     tasks = dict.fromkeys(entries[task.canonical()] for trial in trials for task in trial.evaluation.also)
     wanted = dict.fromkeys(probe for trial in trials for probe in trial.evaluation.probes)
     ways = [f"measured on {', '.join(tasks)} too"] if tasks else []

@@ -75,7 +75,10 @@ def _tested(task: Task, evaluation: EvaluationSpec) -> int:
     length = task.positions()
     loss = min(evaluation.examples, task.test_examples) * length
     generated = min(evaluation.generate, task.test_examples)
-    answers = loss * task.options() or generated * (length + task.new_tokens // 2) * task.generates
+    if task.options():
+        answers = loss * task.options()
+    else:
+        answers = generated * (length + task.new_tokens // 2) if task.generates else 0
     control = loss if evaluation.context_shuffle and task.generates else 0
     return loss + control + answers
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from softprior.inputs.specs import TrialSpec
 from softprior.results.files import require_folder
 from softprior.results.folder import StudyFolder
 from softprior.results.lease import locked
@@ -16,8 +13,7 @@ from softprior.studies.observers import Listen, Work, listening, no_observers
 from softprior.studies.plan import Plan
 from softprior.studies.runner import InterruptedStudyError, run_trials
 from softprior.studies.table import require_own, write_study, write_table
-from softprior.training.also import current
-from softprior.training.extension import due, lasting
+from softprior.training.extension import extensions
 
 
 class Grid(Plan):
@@ -25,12 +21,10 @@ class Grid(Plan):
 
     __slots__ = ()
 
-    def described(self, trials: Sequence[TrialSpec], most: float = 0) -> list[str]:
+    def described(self, work: Work | None = None) -> list[str]:
         """The trials that are to run, in words; nothing without any. See `describe`."""
-        return describe(self._replace(trials=tuple(trials)), most) if trials else []
-
-    def require_storage(self, folder: StudyFolder) -> None:
-        """Nothing: a grid keeps nothing outside its folder."""
+        trials = self.trials if work is None else work.new
+        return describe(self, trials) if trials else []
 
     def look(self, folder: StudyFolder, again: bool) -> Work:
         """Which trials are finished, and which of those run again; writes nothing.
@@ -40,7 +34,7 @@ class Grid(Plan):
         """
         require_folder(folder.root)
         require_own(folder, self.study.name)
-        specs, known = {trial.id: trial for trial in self.trials}, current(self.trials)
+        specs = {trial.id: trial for trial in self.trials}
         finished = {
             i: record
             for i, record in load_records(folder.records).items()
@@ -48,11 +42,7 @@ class Grid(Plan):
         }
         superseded = tuple(record.id for record in of_other_code(finished.values())) if again else ()
         kept = {i: record for i, record in finished.items() if i not in superseded}
-        extended = {
-            i: record.model_copy(update={"spec": specs[i]})
-            for i, record in kept.items()
-            if lasting(due(specs[i], record, known))
-        }
+        extended = extensions(kept, specs)
         whole = {i: record for i, record in kept.items() if i not in extended}
         return Work(self.trials, whole, superseded, len(self.trials), extended)
 
@@ -76,7 +66,7 @@ class Grid(Plan):
             InterruptedStudyError: Ctrl-C, or another signal whose handler raises KeyboardInterrupt.
         """
         with locked(folder.lock) as lost:
-            write_study(folder, self)
+            write_study(folder, self.spec, self.trials)
             settle(folder)
             work = self.look(folder, again)
             with listening(listen, work, folder, lost) as listeners:
@@ -93,7 +83,7 @@ class Grid(Plan):
                     finally:
                         settle(folder)
                 records = listeners.records()
-                write_table(folder, self, records)
+                write_table(folder, self.trials, self.components, records)
             if interrupted:
                 raise InterruptedStudyError(records)
             return records

@@ -14,6 +14,7 @@ from softprior.inputs.specs import TrialSpec
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, load_records
 from softprior.training.events import Observer
+from softprior.training.extension import Extension
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +28,8 @@ class Work:
         kept: records of trials that ended in an earlier run and do not run again, by trial id.
         superseded: finished trials that do run again, because other code made their records.
         total: final number of trials, including those that a search has yet to propose.
-        extended: records of finished trials that are measured on other tasks or probed now, without being
-            trained again, by trial id, with the specs that say so.
+        extended: finished trials that are measured on other tasks or probed now, without being trained
+            again, by trial id.
         remedy: what running again what other code made would do, if that is more than to run its trials.
         designed: whether all trials are known before any runs, unlike those of a search.
     """
@@ -37,14 +38,19 @@ class Work:
     kept: Mapping[str, Record]
     superseded: tuple[str, ...]
     total: int
-    extended: Mapping[str, Record] = field(default_factory=dict)
+    extended: Mapping[str, Extension] = field(default_factory=dict)
     remedy: str = ""
     designed: bool = True
 
     @property
     def reused(self) -> dict[str, Record]:
         """Records of trials that are not trained again, by trial id."""
-        return {**self.kept, **self.extended}
+        return {**self.kept, **{trial: extension.record for trial, extension in self.extended.items()}}
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to run."""
+        return len(self.kept) >= self.total
 
     @property
     def missing(self) -> tuple[TrialSpec, ...]:

@@ -104,17 +104,19 @@ def shown(trial: TrialSpec, parts: Parts) -> TrialSpec:
     return reshown(trial, show)
 
 
-def repeated(study: StudySpec, parts: Parts) -> list[str]:
+def repeated(
+    parts: Parts, probes: Sequence[object], rates: Sequence[object], seeds: Sequence[object]
+) -> list[str]:
     """A sentence for every value of an axis that the study gives twice."""
     axes: dict[str, Sequence[object]] = {
         "priors": _identities(PRIORS, parts.priors),
         "methods": _identities(METHODS, parts.methods[-parts.named :]),
         "tasks": _identities(TASKS, parts.tasks),
         "evaluation.also": _identities(TASKS, parts.also),
-        "evaluation.probes": study.evaluation.probes,
+        "evaluation.probes": probes,
         "regularisers": [sorted(_identities(REGULARISERS, several)) for several in parts.regularisers],
-        "rates": study.rates,
-        "seeds": study.seeds,
+        "rates": rates,
+        "seeds": seeds,
     }
     return [
         f"{axis}[{i}] is the same as {axis}[{values.index(value)}] and counts once; remove it"

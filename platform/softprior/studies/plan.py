@@ -29,6 +29,7 @@ from softprior.tasks.notes import data_notes
 from softprior.tasks.prepare import look
 from softprior.training.corrections import model_facts
 from softprior.training.identity import files_fingerprint
+from softprior.training.reordered import reordered_of
 from softprior.training.twins import twins_of
 
 
@@ -37,7 +38,7 @@ class Plan(NamedTuple):
 
     Attributes:
         study: the file, as read.
-        trials: baselines first, twins last, without repetition.
+        trials: baselines first, repeated trials last; no two have one id.
         notes: settings that have no effect and unrequested additions, one sentence each.
         parts: what the file names.
         components: what its trials name.
@@ -79,7 +80,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     """
     parts = resolve(study, where)
     located(f"{where}: tasks", partial(columns, parts.tasks, parts.also))
-    notes = _axis_notes(parts) + repeated(study, parts)
+    notes = _axis_notes(parts) + repeated(parts, study.evaluation.probes, study.rates, study.seeds)
     model = located(f"{where}: model", partial(known_model, study.model))
     facts = located(f"{where}: model", partial(model_facts, study.model, model.fingerprint))
     check(parts, model.shape, where)
@@ -114,9 +115,25 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     if any(method.trained for method in parts.methods) and all(t.training is None for t in trials.values()):
         raise UserError(f"{where}: priors: none of them can start any of the methods; {'; '.join(notes)}")
     planned = list(trials.values())
-    if study.evaluation.twin:
-        planned += twins_of(planned, study.seeds[0])
+    repeats = twins_of(planned, study.seeds[0]) if study.evaluation.twin else []
+    repeats += reordered_of(planned, reordered_seeds(study, where))
+    planned += repeats
     return Plan(study, tuple(planned), tuple(notes), parts, components, model)
+
+
+def reordered_seeds(study: StudySpec, where: str) -> tuple[int, ...]:
+    """The seeds that are trained once more with another order of the data.
+
+    Raises:
+        UserError: the study has fewer.
+    """
+    count, seeds = study.evaluation.reordered, tuple(dict.fromkeys(study.seeds))
+    if count > len(seeds):
+        raise UserError(
+            f"{where}: evaluation.reordered = {count} asks for the first {count} seeds, but the study has "
+            f"{len(seeds)}; lower it to {len(seeds)}, or add seeds"
+        )
+    return seeds[:count]
 
 
 class Cell(NamedTuple):
@@ -252,7 +269,9 @@ def _trials(study: StudySpec, parts: Parts, cell: Cell, fingerprint: str) -> lis
     task, data = called.entry(TASKS, cell.task), cell.task.fingerprint()
     where = TASKS.paths(cell.task, "task")
     entries = {entry.canonical(): entry for entry in map(TASKS.entry, parts.also)}
-    evaluation = study.evaluation.model_copy(update={"also": tuple(entries.values()), "twin": False})
+    evaluation = study.evaluation.model_copy(
+        update={"also": tuple(entries.values()), "twin": False, "reordered": 0}
+    )
     code = {*TASKS.origins(cell.task), *METHODS.origins(cell.method)}
 
     common = {

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from softprior.errors import UserError
-from softprior.inputs.labels import NO_TERMS, TWIN, Axes, axes, labels, names
-from softprior.inputs.specs import Probe, StudySpec, TrialSpec
+from softprior.inputs.labels import NO_TERMS, Axes, axes, labels, names
+from softprior.inputs.specs import REPEATS, Probe, TrialSpec
 from softprior.results.entries import ENTRIES, entries_of
 from softprior.results.examples import NAMES as EXAMPLE_COLUMNS
 from softprior.results.files import write_atomically, write_json
@@ -77,7 +76,7 @@ LAST_COLUMNS = (
     ("positions_per_second", pa.float64()),
     ("peak_memory", pa.int64()),
     ("peak_gpu_memory", pa.int64()),
-    (TWIN, pa.string()),
+    *((kind, pa.string()) for kind in REPEATS),
 )
 """Columns behind them."""
 
@@ -114,7 +113,7 @@ def columns(tasks: Iterable[Task], also: Iterable[Task] = (), probes: Iterable[P
                     "give the metric another name"
                 )
     metrics = dict.fromkeys(metric for task in tasks for metric in task.metrics)
-    others = names(map(TASKS.entry, also))
+    others = also_names(also)
     found = [
         f"also/{others[TASKS.entry(task).canonical()]}/{number}"
         for task in also
@@ -125,22 +124,9 @@ def columns(tasks: Iterable[Task], also: Iterable[Task] = (), probes: Iterable[P
     return pa.schema([*FIRST_COLUMNS, *((name, pa.float64()) for name in numbers), *LAST_COLUMNS])
 
 
-class Planned(Protocol):
-    """A plan, of a grid or of a search.
-
-    Attributes:
-        spec: the study's file, every default written out.
-        trials: those that are known.
-    """
-
-    @property
-    def study(self) -> StudySpec: ...
-    @property
-    def spec(self) -> dict[str, object]: ...
-    @property
-    def trials(self) -> tuple[TrialSpec, ...]: ...
-    @property
-    def components(self) -> Components: ...
+def also_names(also: Iterable[Task]) -> dict[str, str]:
+    """The names of other tasks in columns, by the canonical texts of their entries."""
+    return names(map(TASKS.entry, also))
 
 
 def require_own(folder: StudyFolder, name: str) -> None:
@@ -157,44 +143,50 @@ def require_own(folder: StudyFolder, name: str) -> None:
             )
 
 
-def write_study(folder: StudyFolder, plan: Planned) -> None:
+def write_study(folder: StudyFolder, spec: Mapping[str, object], trials: Sequence[TrialSpec]) -> None:
     """Writes study.json; claims, seeds and priors that were planned when the study started stay as they were.
+
+    Args:
+        spec: the study's file, every default written out.
+        trials: those that are known.
 
     Raises:
         UserError: the folder contains another study.
     """
-    require_own(folder, plan.study.name)
+    require_own(folder, str(spec["name"]))
     kept = read_study(folder.study) if folder.study.exists() else {}
     value = {
         "format": STUDY_FORMAT,
-        "spec": plan.spec,
-        "trials": [trial.id for trial in plan.trials],
-        "model_fingerprint": plan.trials[0].model_fingerprint,
-        "data_fingerprints": {_task_key(trial): trial.data_fingerprint for trial in plan.trials},
+        "spec": spec,
+        "trials": [trial.id for trial in trials],
+        "model_fingerprint": trials[0].model_fingerprint,
+        "data_fingerprints": {_task_key(trial): trial.data_fingerprint for trial in trials},
         "versions": versions(),
         **code(),
         **{key: kept[key] for key in (CLAIMS, DESIGN) if key in kept},
-        ENTRIES: entries_of(plan.trials),
+        ENTRIES: entries_of(trials),
     }
     write_json(folder.study, value)
 
 
-def write_table(folder: StudyFolder, plan: Planned, records: dict[str, Record]) -> None:
+def write_table(
+    folder: StudyFolder, trials: Sequence[TrialSpec], components: Components, records: Mapping[str, Record]
+) -> None:
     """Writes trials.parquet; trials that have not ended have the status `pending`."""
-    known, shown = labels(plan.trials), axes(plan.trials)
-    also = {entry.canonical(): entry for t in plan.trials for entry in t.evaluation.also}
-    read = [plan.components.task_of(entry) for entry in also.values()]
-    others = names(map(TASKS.entry, read))  # the names that `columns` gives them
-    tasks, alone = {_task_key(t): plan.components.task(t) for t in plan.trials}, _alone(plan.trials, records)
+    known, shown = labels(trials), axes(trials)
+    also = {entry.canonical(): entry for t in trials for entry in t.evaluation.also}
+    read = {text: components.task_of(entry) for text, entry in also.items()}
+    others = also_names(read.values())
+    tasks, alone = {_task_key(t): components.task(t) for t in trials}, _alone(trials, records)
     rows = []
-    for trial in plan.trials:
+    for trial in trials:
         key = _task_key(trial)
         row = _row(trial, records.get(trial.id), alone.get(key), tasks[key].metrics)
         row |= _others(records.get(trial.id), others, alone)
         row |= {"label": known[trial.id], "headline": tasks[key].headline, **_shown(shown[trial.id])}
         rows.append(row)
-    probes = dict.fromkeys(probe for trial in plan.trials for probe in trial.evaluation.probes)
-    schema = columns(tasks.values(), read, probes)
+    probes = dict.fromkeys(probe for trial in trials for probe in trial.evaluation.probes)
+    schema = columns(tasks.values(), read.values(), probes)
     table = pa.Table.from_pylist(rows, schema=schema)
     write_atomically(folder.table, lambda temporary: pq.write_table(table, temporary))
 
@@ -227,8 +219,8 @@ def _row(
         "model_fingerprint": trial.model_fingerprint,
         "data_fingerprint": trial.data_fingerprint,
         "baseline_loss": baseline,
-        TWIN: trial.original,
     }
+    row |= {} if trial.repeat is None else {trial.repeat: trial.original}
     if trial.prior is not None and trial.rate is not None:
         row |= {
             "prior": trial.prior.name,

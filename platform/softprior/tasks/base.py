@@ -159,11 +159,6 @@ class Task(Spec, ABC):
     test_examples: Count = 256
     max_new_tokens: NewTokens = 32
 
-    @classmethod
-    def headline_of(cls, params: Mapping[str, object]) -> str:  # noqa: ARG003
-        """The headline of a task with these parameters, which need not be checked and may be texts."""
-        return cls.headline
-
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of what `score` gives: the columns of trials.parquet."""
@@ -228,15 +223,19 @@ class Task(Spec, ABC):
         """Whether what is chosen depends on how likely choices are without the input."""
         return False
 
-    def without_input(self, example: Example) -> str:  # noqa: ARG002
-        """What choices follow in place of the input, to see how likely each is without it."""
-        return "Answer:"
+    def without_input(self, example: Example) -> str:
+        """What choices follow in place of the input, to see how likely each is without it.
+
+        Required where `options` is above 0.
+        """
+        raise NotImplementedError
 
     def choose(self, options: Sequence[Options]) -> Chosen:
-        """What is chosen in examples with choices: the likeliest. `metrics` has the names of all numbers."""
-        answers = [one.texts[one.chosen("sum")] for one in options]
-        right = [(one.texts[one.right],) for one in options]
-        return Chosen(answers, [self.score(*both) for both in zip(answers, right, strict=True)], {})
+        """What is chosen in examples with choices; `metrics` has the names of all numbers.
+
+        Required where `options` is above 0.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def score(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:

@@ -90,10 +90,6 @@ class Choices(OwnData):
     def headline(self) -> str:  # type: ignore[override]
         return f"accuracy_{self.by}"
 
-    @classmethod
-    def headline_of(cls, params: Mapping[str, object]) -> str:
-        return f"accuracy_{params.get('by', 'sum')}"
-
     @property
     def metrics(self) -> tuple[str, ...]:
         """Accuracies by each likelihood, `brier` and `ece`; with labels also `commonest` and `macro_f1`."""

@@ -117,7 +117,7 @@ class OwnData(Answered):
         return self._found() if self._local else _read(self)
 
     def positions(self) -> int:
-        """Of local data from the number of letters; otherwise those of a short text."""
+        """For local data from the number of letters; otherwise those of a short text."""
         if not self._local:
             return min(150 + self.turns(), round(0.8 * self.length))
         train = self._found().train

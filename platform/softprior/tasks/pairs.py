@@ -60,10 +60,6 @@ class Pairs(OwnData):
     def headline(self) -> str:  # type: ignore[override]
         return self.metric
 
-    @classmethod
-    def headline_of(cls, params: Mapping[str, object]) -> str:
-        return str(params.get("metric", "exact_match"))
-
     @property
     def stop(self) -> tuple[str, ...]:  # type: ignore[override]
         return ("\n",) if self.lines == "one" else ()

@@ -94,10 +94,9 @@ OTHER_FAMILIES: dict[str, PreTrainedConfig] = {
     "gpt_neox": GPTNeoXConfig(**{**_ONE_HEAD_SIZE, "rotary_pct": 0.5}),
     "falcon": FalconConfig(**_ONE_HEAD_SIZE, alibi=False),
     "gemma4": Gemma4TextConfig(
-        **{**_UNTIED, "num_hidden_layers": 3},
+        **{**_UNTIED, "num_hidden_layers": 3, "global_head_dim": 16},
         layer_types=["sliding_attention", "full_attention", "full_attention"],
         sliding_window=6,
-        global_head_dim=16,
         hidden_size_per_layer_input=0,
     ),
     "gpt_oss": GptOssConfig(**_SMALL, num_local_experts=4, num_experts_per_tok=2, sliding_window=6),

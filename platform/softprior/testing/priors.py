@@ -44,8 +44,8 @@ between points, which costs up to a cell a side. A wrong constant is off by a fa
 
 
 AROUND_THE_CENTRE = 0.01
-"""Mass of the data's Gaussian nearest to its centre, of which a law on the outside draws nothing. Of its
-`DRAWS` the Gaussian itself has two hundred there."""
+"""Mass of the data's Gaussian nearest to its centre, of which a distribution on the outside draws nothing. Of
+its `DRAWS` the Gaussian itself has two hundred there."""
 
 TOKEN_LEVEL = Place(0)
 
@@ -116,7 +116,7 @@ def outline_of(source: TableSource) -> Outline:
 
 
 def check_samples(prior: Prior, source: TableSource) -> None:
-    """Samples are finite float32 of shape [count, H], belong to the caller, and are drawn from one law.
+    """Samples are finite float32 of shape [count, H], belong to the caller, and have one distribution.
 
     A plan does not refuse what can be fitted.
     """
@@ -263,11 +263,11 @@ def check_integral(prior: Prior, source: TableSource) -> None:
     """In one or two dimensions the density integrates to one and has the moments of its samples."""
     distribution = prior.fit(source)
     sample = distribution.sample(torch_generator(2), DRAWS).double()
-    law = integrated(distribution, sample)
+    whole = integrated(distribution, sample)
     error = GRID_ERROR[source.hidden]
-    assert law.mass == pytest.approx(1, abs=error)
-    spread = float(law.covariance.diagonal().max())
-    check_moments(sample, law.mean, law.covariance, error * spread**0.5, error * spread)
+    assert whole.mass == pytest.approx(1, abs=error)
+    spread = float(whole.covariance.diagonal().max())
+    check_moments(sample, whole.mean, whole.covariance, error * spread**0.5, error * spread)
 
 
 def check_draws(prior: Prior, source: TableSource, support: Float[Tensor, "N H"]) -> None:
@@ -363,12 +363,12 @@ def check_moments(
     """The sample's mean and covariance are within `STANDARD_ERRORS` of theory, plus theory's own error."""
     count = len(sample)
     allowed = STANDARD_ERRORS * covariance.diagonal().clamp_min(0).sqrt() / math.sqrt(count) + mean_error
-    assert bool(((sample.mean(0) - mean).abs() <= allowed).all()), "the mean is not that of the law"
+    assert bool(((sample.mean(0) - mean).abs() <= allowed).all()), "the mean is not that of the distribution"
     centred = sample - mean
     products = centred[:, :, None] * centred[:, None, :]
     allowed = STANDARD_ERRORS * products.std(0) / math.sqrt(count) + covariance_error
     found = (products.mean(0) - covariance).abs()
-    assert bool((found <= allowed).all()), "the covariance is not that of the law"
+    assert bool((found <= allowed).all()), "the covariance is not that of the distribution"
 
 
 def check_reference(

@@ -16,7 +16,7 @@ from softprior.seeding import torch_generator
 from softprior.testing.priors import TableSource
 
 STEP = 1e-5
-"""Of central differences in float64, whose error is then some 1e-9 of the third derivative."""
+"""Step of central differences in float64, whose error is then some 1e-9 of the third derivative."""
 
 
 def setting(source: TableSource) -> Setting:

@@ -22,13 +22,12 @@ NAMED = re.compile(r"[\w.-]{1,40}")
 """A key of a table that can be part of a parameter's name."""
 
 
-TWIN_OF = "softprior.twin"
-"""Tag of a twin's run and model: the id of the trial that it repeats, with which it shares its parameters."""
+def repeat_tag(trial: TrialSpec) -> dict[str, str]:
+    """The tag of the run and the model of a repeated trial, none for other trials.
 
-
-def twin_tag(trial: TrialSpec) -> dict[str, str]:
-    """The tag of a twin; none for other trials."""
-    return {} if trial.original is None else {TWIN_OF: trial.original}
+    `softprior.twin` or `softprior.reordered`: the id of the trial that it repeats, whose parameters it has.
+    """
+    return {} if trial.original is None else {f"softprior.{trial.repeat}": trial.original}
 
 
 def made_by(environment: Mapping[str, Any]) -> dict[str, str]:

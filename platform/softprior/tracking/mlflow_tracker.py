@@ -21,7 +21,7 @@ from softprior.results.provenance import SOURCES
 from softprior.results.records import Record
 from softprior.results.storage import Location, listed, local_copy
 from softprior.tracking.client import BATCH, PARAMETERS, open_experiment, problem_of
-from softprior.tracking.contents import curves, later, made_by, once, parameters, twin_tag
+from softprior.tracking.contents import curves, later, made_by, once, parameters, repeat_tag
 from softprior.tracking.posteriors import posterior_of, posteriors_of
 from softprior.tracking.studies import PARENT, PREFIX
 from softprior.tracking.view import TRIAL, address, write_view
@@ -301,7 +301,7 @@ class _Writer:
             self._parameters(self._create_run(trial.id, self._labels[trial.id], tags), parameters(trial))
             known = self._existing[trial.id]
         data = {"data_fingerprint": trial.data_fingerprint}
-        self._tag(known.id, {**self._facts(), **data, **twin_tag(trial)})
+        self._tag(known.id, {**self._facts(), **data, **repeat_tag(trial)})
         known.trained = max(self._steps(known.id, "train_loss"), default=0)
         known.validated = max(self._steps(known.id, "validation_loss"), default=-1)
         self._runs[trial.id] = known

@@ -6,14 +6,14 @@ import re
 from typing import TYPE_CHECKING
 
 from softprior.inputs.specs import TrialSpec
-from softprior.tracking.contents import twin_tag
+from softprior.tracking.contents import repeat_tag
 from softprior.tracking.view import TRIAL
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 TYPE = "softprior posterior"
-"""Of these models, in MLflow's words."""
+"""Type of these models, in MLflow's words."""
 
 REFUSED = r"[/:.%\"']"
 """Characters that a model's name must not have."""
@@ -41,7 +41,7 @@ def posterior_of(
         experiment,
         name=f"{re.sub(REFUSED, '_', trial.prior.name)}-{trial.id[:12]}",
         source_run_id=run,
-        tags={TRIAL: trial.id, FILE: f"runs:/{run}/{trial.id}.safetensors", **twin_tag(trial)},
+        tags={TRIAL: trial.id, FILE: f"runs:/{run}/{trial.id}.safetensors", **repeat_tag(trial)},
         params=parameters,
         model_type=TYPE,
     )

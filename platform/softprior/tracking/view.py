@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from softprior.inputs.entries import Entry
-from softprior.tasks import TASKS
+from softprior.tasks import TASKS, Task
 from softprior.tracking.mlflow_private import KIND, TRAINING, VIEW, page
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 NAME, KEY = "Compare trials", "softprior"
-"""Of the view: as the pages list it, and as addresses name it."""
+"""Name of the view in the pages' list, and in addresses."""
 
 TRIAL = "softprior.trial"
 """Tag of a trial's run: its id."""
@@ -180,9 +180,14 @@ def _varying(trials: Sequence[Parameters]) -> list[str]:
 def _headlines(trials: Iterable[Parameters]) -> list[str]:
     """The metrics that stand for these trials' tasks, beside the loss; a task of unknown code has none."""
     tasks = [_task(trial) for trial in trials if "task" in trial]
-    kinds = [(task, TASKS.kind(task)) for task in tasks]
-    found = dict.fromkeys(f"test_{kind.headline_of(task.params)}" for task, kind in kinds if kind is not None)
+    known = [(task.params, kind) for task in tasks if (kind := TASKS.kind(task)) is not None]
+    found = dict.fromkeys(f"test_{_unchecked(kind, params).headline}" for params, kind in known)
     return [name for name in found if name != LOSS]
+
+
+def _unchecked(kind: type[Task], params: Mapping[str, Any]) -> Task:
+    """A task with MLflow's parameters: all are texts, which suffices for a headline and fails all checks."""
+    return kind.model_construct(None, **{name: params[name] for name in kind.model_fields if name in params})
 
 
 def _task(trial: Parameters) -> Entry:

@@ -22,6 +22,18 @@ NEVER = "its record does not say why"
 """The reason if there is neither a result nor another reason."""
 
 
+class Extension(NamedTuple):
+    """A finished trial that is to be measured further.
+
+    Attributes:
+        record: what it has left, with the spec that the study has now.
+        due: the trial, asking only for what it lacks.
+    """
+
+    record: Record
+    due: TrialSpec
+
+
 class Lacking(NamedTuple):
     """What a finished trial has no result of, and why.
 
@@ -36,6 +48,20 @@ class Lacking(NamedTuple):
 def lasting(spec: TrialSpec) -> bool:
     """Whether a trial asks for anything that a finished one may lack."""
     return bool(also.other_tasks(spec) or probes.probes_of(spec))
+
+
+def extensions(finished: Mapping[str, Record], specs: Mapping[str, TrialSpec]) -> dict[str, Extension]:
+    """Which finished trials lack something that the study asks for now, by trial id.
+
+    Args:
+        specs: the trials as the study has them now, by trial id.
+    """
+    known = also.current(specs[trial] for trial in finished)
+    found = {
+        trial: Extension(record.model_copy(update={"spec": specs[trial]}), due(specs[trial], record, known))
+        for trial, record in finished.items()
+    }
+    return {trial: extension for trial, extension in found.items() if lasting(extension.due)}
 
 
 def due(spec: TrialSpec, record: Record, known: Mapping[str, str]) -> TrialSpec:

@@ -40,6 +40,7 @@ from softprior.training.optimizer import PromptOptimizer, schedule, schedule_sum
 from softprior.training.penalties import Penalties
 from softprior.training.probes import Prober
 from softprior.training.recognised import own_label
+from softprior.training.reordered import order_seed
 from softprior.training.room import require_room
 from softprior.training.sanity import Sanity
 from softprior.training.source import SeenSource, vocabulary
@@ -211,8 +212,7 @@ class Trial:
         """Runs the remaining steps; yields after each."""
         training = self.spec.training
         assert training is not None
-        assert self.spec.seed is not None
-        order = training_batches(self.prepared.train.lengths, training.batch, self.spec.seed)
+        order = training_batches(self.prepared.train.lengths, training.batch, order_seed(self.spec))
         batches = islice(order, progress.step * training.accumulate, None)
         curve = evenly(training.steps, training.curve)
         kept = log_spaced(training.steps, training.snapshots)

@@ -294,7 +294,7 @@ def test_means_of_groups_are_their_principal_components_with_texts_around_them(s
         assert (flat <= distances * float(spread) + 1e-9).all()
         share = (flat**2).sum() / (distances**2).sum() / float(spread) ** 2
         assert share == pytest.approx(plane.explained.sum())
-        # A cloud of its texts and a point a group; every text next to its own group, as all tokens are texts.
+        # A cloud of its texts and a point per group; all tokens are texts, each next to its own group.
         assert len(panel.collections) == 8
         for group in range(4):
             own = plane.texts[plane.of_text == group]

@@ -179,6 +179,46 @@ def test_components_are_the_methods_of_moments_of_seeds_by_examples() -> None:
     assert components_of(study, cell) == [], "without rows"
 
 
+def test_reordered_trials_split_seeds_into_draw_and_order() -> None:
+    """Pairs differ by an order's effect, and by what the order does to single examples."""
+    study = simulated(Truth(rates=(0.01,), seeds=4))
+    generator = np.random.default_rng(1)
+    names, count = tuple(f"e{i}" for i in range(30)), np.full(30, 3.0)
+    table = 5 + generator.normal(0, 1, (4, 1)) + generator.normal(0, 0.5, (4, 30))
+    moves = generator.normal(0, 0.4, (4, 1)) + generator.normal(0, 0.3, (4, 30))
+    rows, reordered = {}, {}
+    for run in study.runs:
+        values = table[run.seed] + (run.axes["prior"] == "fitted") * 0.01
+        again = replace(run, record=run.record.model_copy(update={"id": f"again {run.id}"}))
+        rows[run.id] = PerExample(3 * values[None], count, ("g",) * 30, (run.seed,), names)
+        # Of isotropic three pairs, of fitted all four, which differ by far more than the seeds do.
+        if run.axes["prior"] == "fitted" or run.seed < 3:
+            size = 9 if run.axes["prior"] == "fitted" else 1
+            moved = values + size * moves[run.seed]
+            rows[again.id] = PerExample(3 * moved[None], count, ("g",) * 30, (run.seed,), names)
+            reordered[run.id] = again
+    twins = {run.id: _twin(run, 0.1) for run in study.runs if run.seed == 0}
+    known = replace(study, examples=rows, reordered=reordered, twins=twins)
+    (cell,) = known.cells("prior")
+    first, second = components_of(known, cell)
+    (whole, _) = components_of(replace(known, reordered={}), cell)
+    of_order = np.mean([own.mean() ** 2 - own.var(ddof=1) / 30 for own in moves[:3]]) / 2 - 0.1**2 / 2
+    assert first.parts["data order"] == pytest.approx(of_order)
+    assert first.parts["prior draw"] == pytest.approx(whole.parts["seeds"] - of_order)
+    for name in ("examples", "seeds x examples", "rounding"):
+        assert first.parts[name] == pytest.approx(whole.parts[name])
+    assert (first.n, first.below) == ("4 seeds x 30 examples (3 reordered trials)", ())
+    assert second.below == ("prior draw",)
+    assert second.parts["prior draw"] == 0
+    assert sum(second.parts.values()) == pytest.approx(sum(first.parts.values()), rel=1e-6)
+    captions = [caption_of(draw_components(own)) for own in ([first, second], [whole])]
+    assert "The estimate of prior draw is below 0 for fitted and shown as 0." in captions[0]
+    assert "not told apart" not in captions[0]
+    assert "Of seeds, prior draw and data order are not told apart." in captions[1]
+    lost = {i: rows[i] for i in rows if not i.startswith("again ")}
+    assert components_of(replace(known, examples=lost), cell)[0].parts == whole.parts, "without their rows"
+
+
 @WIDTHS
 def test_transfer_has_every_number_and_frames_a_prompts_own_task(width: float) -> None:
     found = Transfer(

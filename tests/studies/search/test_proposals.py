@@ -15,9 +15,9 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from rich.console import Console
 
-from jobs.beginnings import tell_beginning
-from jobs.endings import tell_end
-from jobs.exits import FAILED, FINISHED
+from jobs.support.beginnings import tell_beginning
+from jobs.support.endings import tell_end
+from jobs.support.exits import FAILED, FINISHED
 from softprior.errors import UserError
 from softprior.inputs.labels import labels
 from softprior.inputs.specs import TrialSpec
@@ -395,7 +395,7 @@ def test_several_objectives_start_warm_from_the_front(tmp_path: Path) -> None:
     earlier = planned(tmp_path, search=both)
     first, folder = StudyFolder(tmp_path / "first" / "small"), StudyFolder(tmp_path / "small")
     study = open_search(earlier, first)
-    write_study(first, earlier)
+    write_study(first, earlier.spec, earlier.trials)
     for values in ([1.0, 9.0], [2.0, 10.0], [3.0, 1.0]):  # the second is beaten by the first in both
         proposal = study.ask()
         earlier.space.point(proposal)

@@ -102,7 +102,7 @@ def test_a_warm_start_tries_the_best_points_first(tmp_path: Path) -> None:
     earlier, later = StudyFolder(tmp_path / "earlier"), StudyFolder(tmp_path / "later")
     searched = plan(tmp_path)
     advance(searched, earlier, 12)
-    write_study(earlier, searched)
+    write_study(earlier, searched.spec, searched.trials)
     best = summarise(open_search(searched, earlier)).best
     warm = plan(tmp_path, warm_start={"study": str(earlier.root), "points": 3})
     advance(warm, later, 4)

@@ -1,6 +1,6 @@
 """Computes everything a store says, of all tasks, sites and pairs, with corrected p-values and in sentences.
 
-Nothing is observed again and nothing is drawn here. Of a model's sites the residual ones are read: keys and
+Nothing is observed again and nothing is drawn here. Only a model's residual sites are read: keys and
 values are there for priors, and the claims (`claims`) are about the residual stream.
 """
 

@@ -8,6 +8,8 @@ from softprior.inputs.labels import counted
 from softprior.inputs.specs import TrialSpec
 from softprior.studies.describe import fitting, running
 from softprior.studies.estimate import total_cost
+from softprior.studies.fits import fits
+from softprior.studies.placement import trial_threads
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.space import in_words
 
@@ -26,15 +28,15 @@ def describe(plan: SearchPlan) -> list[str]:
         lines.append(f"  {name}: {in_words(distribution)}{where}")
     lines += [f"  note: {note}" for note in plan.notes]
     taken = tuple(islice(cycle(_spread(plan)), count))
-    whole = plan.whole._replace(trials=(*plan.baselines, *taken))
-    cost = total_cost(whole.trials, whole.components)
+    trials = (*plan.baselines, *taken)
+    cost = total_cost(trials, plan.components)
     stopped = "" if search.early_stopping is None else ", fewer with early stopping"
     lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated{stopped}")
     limits = [n for n in (search.concurrent * plan.members, study.resources.concurrent) if n is not None]
     resources = study.resources.model_copy(update={"concurrent": min(limits)})
-    limited = study.model_copy(update={"resources": resources})
-    lines.append(f"  {running(whole._replace(study=limited))}")
-    lines += [f"  {line}" for line in fitting(plan.whole)]
+    lines.append(f"  {running(cost, len(trials), plan.model.parameters, resources, study.placement)}")
+    made = fits((*plan.baselines, *plan.ends), plan.components, plan.model.shape)
+    lines += [f"  {line}" for line in fitting(made, trial_threads(study.resources, study.placement))]
     return lines
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from optuna.trial import FixedTrial
 
 from softprior.errors import UserError, hidden_in
-from softprior.inputs.specs import LATER, StudySpec, TrialSpec
+from softprior.inputs.specs import LATER, REPEATS, StudySpec, TrialSpec
 from softprior.inputs.validation import validate
 from softprior.methods import METHODS
 from softprior.priors import PRIORS, assignment
@@ -36,7 +36,8 @@ class SearchPlan:
         space: what to search over.
         baselines: trials without a prompt, which run once.
         ends: trials of the grid that the ends of all ranges make; some of them the search may propose.
-        whole: the study of the baselines and the ends.
+        components: those of the ends and the baselines, and of every trial that differs from them in ranges
+            alone.
         notes, model: as of a study's plan.
     """
 
@@ -51,11 +52,12 @@ class SearchPlan:
         self._where = where
         self.space = Space(template, where)
         corners = [validate(StudySpec, data, where) for data in self.space.corners()]
-        if any(corner.evaluation.twin for corner in corners):
-            raise UserError(
-                f"{where}: evaluation.twin = true is for grids: a search would take a twin for a better or "
-                "worse proposal; leave it out, and run the best points as a study with twins"
-            )
+        for kind in REPEATS:
+            if any(getattr(corner.evaluation, kind) for corner in corners):
+                raise UserError(
+                    f"{where}: evaluation.{kind} is for grids: a search would take a repeated trial for a "
+                    "better or worse proposal; leave it out, and run the best points as a study with it"
+                )
         plans = [plan_study(corner, where) for corner in corners]
         for plan in plans:
             _require_pairs(plan, where)
@@ -69,8 +71,7 @@ class SearchPlan:
             raise UserError(
                 f"{where}: methods: none of them trains a prompt, so there is nothing to search over"
             )
-        components = reduce(or_, (plan.components for plan in plans))
-        self.whole = plans[0]._replace(trials=(*self.baselines, *self.ends), components=components)
+        self.components: Components = reduce(or_, (plan.components for plan in plans))
         self._proposed: dict[str, TrialSpec] = {}
         self._require_curves()
 
@@ -78,11 +79,6 @@ class SearchPlan:
     def trials(self) -> tuple[TrialSpec, ...]:
         """The baselines and all trials proposed so far."""
         return (*self.baselines, *self._proposed.values())
-
-    @property
-    def components(self) -> Components:
-        """Those of the ends and the baselines, and of every trial that differs from them in ranges alone."""
-        return self.whole.components
 
     @property
     def spec(self) -> dict[str, object]:

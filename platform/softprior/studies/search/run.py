@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from optuna import Study
 from optuna.exceptions import StorageInternalError
 
 from softprior.errors import UserError
-from softprior.inputs.specs import TrialSpec
 from softprior.results.files import require_folder
 from softprior.results.folder import StudyFolder
 from softprior.results.lease import locked
@@ -24,46 +22,37 @@ from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.storage import begin_anew, open_search, read_search, require_storage
 from softprior.studies.search.summary import lowest, save_summary, summarise
 from softprior.studies.table import require_own, write_study, write_table
-from softprior.training.also import current
-from softprior.training.extension import due, lasting
+from softprior.training.extension import extensions
 
 
 class Searching(SearchPlan):
     """A search that can run; see `softprior.library.studies.Runnable`."""
 
-    def described(self, trials: Sequence[TrialSpec], most: float = 0) -> list[str]:  # noqa: ARG002
-        """The search in words, whatever of it has run: its trials are proposed on the way."""
-        return describe(self)
-
-    def require_storage(self, folder: StudyFolder) -> None:
-        """Checks that it can write down what it proposes, and read what it starts from.
-
-        Raises:
-            UserError: it cannot.
-        """
-        require_storage(self.search.storage, folder)
-        if self.search.warm_start is not None:
-            read_search(self.search.warm_start.study)
+    def described(self, work: Work | None = None) -> list[str]:
+        """The whole search in words, as its trials are proposed on the way; nothing if it has ended."""
+        return [] if work is not None and work.over else describe(self)
 
     def look(self, folder: StudyFolder, again: bool) -> Work:
         """Which trials have ended, or run again because the search starts over; writes nothing.
 
         Raises:
-            UserError: the folder is another study's, or a file of it is damaged.
+            UserError: the folder is another study's, a file of it is damaged, or the search cannot write down
+                what it proposes or read what it starts from.
         """
+        require_storage(self.search.storage, folder)
+        if self.search.warm_start is not None:
+            read_search(self.search.warm_start.study)
+        return self._look(folder, again)
+
+    def _look(self, folder: StudyFolder, again: bool) -> Work:
         require_folder(folder.root)
         require_own(folder, self.study.name)
         kept = {i: r for i, r in load_records(folder.records).items() if not _runs_again(r)}
         superseded: tuple[str, ...] = ()
         if again and of_other_code(kept.values()):
             kept, superseded = {}, tuple(kept)
-        now = {i: self.measured(record.spec) for i, record in kept.items() if record.status == "finished"}
-        known = current(now.values())
-        extended = {
-            i: kept[i].model_copy(update={"spec": spec})
-            for i, spec in now.items()
-            if lasting(due(spec, kept[i], known))
-        }
+        finished = {i: record for i, record in kept.items() if record.status == "finished"}
+        extended = extensions(finished, {i: self.measured(record.spec) for i, record in finished.items()})
         whole = {i: record for i, record in kept.items() if i not in extended}
         total = len(self.baselines) + self.search.trials * self.members
         return Work(self.trials, whole, superseded, total, extended, STARTS_OVER, designed=False)
@@ -85,14 +74,14 @@ class Searching(SearchPlan):
         """
         with locked(folder.lock) as lost:
             study = open_search(self, folder)
-            work = self.look(folder, again)
+            work = self._look(folder, again)  # the storage has just been opened
             if work.superseded:
                 study = begin_anew(study, self, folder)
                 set_aside(folder, work.superseded)
                 work = replace(work, trials=self.trials)
             if not folder.table.exists():
                 cluster.start()  # a first run surely needs Ray, which gets ready while we import
-            write_study(folder, self)
+            write_study(folder, self.spec, self.trials)
             interrupted = False
             with listening(listen, work, folder, lost) as listeners:
                 try:
@@ -106,8 +95,8 @@ class Searching(SearchPlan):
                         "continue"
                     ) from None
                 records = listeners.records()
-                write_study(folder, self)
-                write_table(folder, self, records)
+                write_study(folder, self.spec, self.trials)
+                write_table(folder, self.trials, self.components, records)
                 if not interrupted:
                     summary = summarise(study, self.space.shown)
                     save_summary(folder, summary)

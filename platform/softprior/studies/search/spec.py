@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard
 
@@ -12,15 +11,15 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from softprior.errors import UserError, nearest
 from softprior.inputs.base import Address, Spec
-from softprior.inputs.specs import StudySpec
+from softprior.inputs.specs import CommonSpec, StudySpec
 from softprior.inputs.study_files import read_data
 from softprior.inputs.validation import Key, path_of, validate
 
 KEY = "search"
 """Top-level key of a search's settings, and the one key of a mapping that is a range."""
 
-FIXED = ("name", "description", "model", "resources", "placement", "tracking")
-"""Keys that take no ranges: a study has one model, and where it runs does not affect its results."""
+FIXED = tuple(CommonSpec.model_fields)
+"""Keys that take no ranges."""
 
 
 class Range(Spec):
@@ -180,8 +179,7 @@ class SearchSpec(Spec):
         return self
 
 
-@dataclass(frozen=True)
-class SearchStudy:
+class SearchStudy(CommonSpec):
     """A study file with a `search:` block.
 
     Attributes:
@@ -223,7 +221,8 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec | SearchStudy
                 f"{where}: {keys} is a range, but the best of many draws is only luck; write the {first} "
                 "that every proposal runs with"
             )
-    return SearchStudy(search, data)
+    common = validate(CommonSpec, {key: data[key] for key in FIXED if key in data}, where)
+    return SearchStudy(**dict(common), search=search, data=data)
 
 
 def is_range(value: object) -> TypeGuard[dict[str, object]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,15 +16,14 @@ from analysis.findings.study import Study
 from analysis.inference.multiple import holm
 from analysis.inference.permutation import EXACT, least_p
 from analysis.inference.values import LEVEL
-from jobs.exits import no_command
-from jobs.expected import expected
+from jobs.support.expected import expected
 from softprior.inputs.labels import counted
+from softprior.inputs.specs import TrialSpec
+from softprior.prompt import Shape
 from softprior.results.folder import StudyFolder
 from softprior.results.records import read_study
+from softprior.studies.components import Components
 from softprior.studies.table import CLAIMS
-
-if TYPE_CHECKING:
-    from softprior.library.studies import Runnable
 
 
 class ClaimTest(NamedTuple):
@@ -61,17 +60,24 @@ def planned_claims(folder: StudyFolder) -> tuple[Judged, ...]:
     return tuple(judged for judged in JUDGED if judged.claim.decides_as(rules.get(judged.claim.name)))
 
 
-def evidence(planned: Runnable, folder: StudyFolder) -> list[str]:
-    """Lines about the smallest p that the seeds of the whole study can give, alone and corrected."""
-    if all(trial.prior is None for trial in planned.trials):
+def evidence(
+    trials: Sequence[TrialSpec], components: Components, shape: Shape | None, folder: StudyFolder
+) -> list[str]:
+    """Lines about the smallest p that the seeds of the whole study can give, alone and corrected.
+
+    Args:
+        trials: all of the study.
+        shape: of the model; None while its sizes are not known here.
+    """
+    seeds = len({trial.seed for trial in trials if trial.seed is not None})
+    if not seeds:
         return []
-    seeds = len(set(planned.study.seeds))
     smallest = least_p(seeds)
     lines = [
         f"{counted(seeds, 'seed')}: comparing two priors can give p = {smallest:.2g} at best"
         + ("" if smallest <= LEVEL else " (six seeds are the fewest for 0.05)")
     ]
-    study = expected(planned.trials, planned.components, planned.model.shape)
+    study = expected(trials, components, shape)
     tests = claim_tests(study, planned_claims(folder))
     least = np.array([one.test.least for one in tests])
     flips = int(np.count_nonzero(least))
@@ -96,7 +102,3 @@ def _fewest(flips: int) -> str:
     return (
         "no number of seeds is enough for 0.05" if found is None else f"{found} seeds are the fewest for 0.05"
     )
-
-
-if __name__ == "__main__":
-    no_command("jobs.evidence")

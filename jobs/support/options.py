@@ -5,15 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from jobs.exits import no_command
-
 STUDIED = "the Python file with components of your own that the study was run with"
 
 
 def add_code(parser: argparse.ArgumentParser, explained: str = STUDIED) -> None:
     """Adds `--code FILE`, which can be given several times; `options.code` has the paths."""
     parser.add_argument("--code", type=Path, action="append", default=[], metavar="FILE", help=explained)
-
-
-if __name__ == "__main__":
-    no_command("jobs.options")

@@ -9,8 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis.report.page import write_report
-from jobs.exits import no_command
-from jobs.screen import tell_unsent
+from jobs.support.screen import tell_unsent
 from softprior.errors import UserError, hidden
 from softprior.library.results import Results, Tracked
 from softprior.tracking.client import default_uri
@@ -66,7 +65,3 @@ def _compare(console: Console, results: Results, tracked: Tracked, page: str) ->
         serve = f"-m mlflow ui --backend-store-uri {shlex.quote(tracked.uri)}"
     console.print(f"compare  {sys.executable} {serve}", soft_wrap=True)
     console.print(f"         and open {LOCAL}{page}", soft_wrap=True)
-
-
-if __name__ == "__main__":
-    no_command("jobs.pages")

@@ -9,8 +9,6 @@ from collections.abc import Iterable
 
 from rich.console import Console
 
-from jobs.exits import no_command
-
 
 def printable() -> None:
     """Makes a terminal or file in an encoding such as Latin-1 show `?` for characters it lacks."""
@@ -50,7 +48,3 @@ def tell_unsent(console: Console, uri: str, problem: str) -> None:
     console.print(
         "      the results folder has everything; run the same command again to send it", soft_wrap=True
     )
-
-
-if __name__ == "__main__":
-    no_command("jobs.screen")

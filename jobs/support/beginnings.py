@@ -6,18 +6,17 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from jobs.evidence import evidence
-from jobs.exits import no_command
-from jobs.screen import tell
+from jobs.support.evidence import evidence
+from jobs.support.screen import tell
 from softprior.errors import UserError
 from softprior.inputs.labels import by_number, counted
-from softprior.inputs.specs import StudySpec
+from softprior.inputs.specs import PlacementSpec, ResourcesSpec
 from softprior.library.studies import Runnable
 from softprior.results.folder import StudyFolder
 from softprior.studies.again import reused_note
 from softprior.studies.cluster import Cluster, elsewhere
 from softprior.studies.components import Components
-from softprior.studies.describe import at_hand, extending
+from softprior.studies.describe import at_hand, extending, listed
 from softprior.studies.observers import Work
 
 FEW = 40
@@ -30,15 +29,17 @@ def tell_dry_run(
     """Prints everything that the study would run, whatever of it is finished.
 
     Args:
-        most: trials that are listed one by one.
+        most: trials of a grid that are listed one by one; for more there is one line per task and method.
 
     Raises:
         UserError: the study could not run on the cluster that exists already.
     """
-    name = planned.study.name
-    lines = [*planned.described(planned.trials, most), *_evidence(planned, work, folder)]
-    lines += _at_hand(planned.study)
-    tell(console, [*lines, *_found(name, work), *_further(name, work, planned.components)])
+    study, components = planned.study, planned.components
+    lines = planned.described()
+    if work.designed:
+        lines[1:1] = [f"  {line}" for line in listed(planned.trials, components, most)]
+    lines += [*_evidence(planned, work, folder), *_at_hand(study.resources, study.placement)]
+    tell(console, [*lines, *_found(study.name, work), *_further(study.name, work, components)])
 
 
 def tell_beginning(console: Console, planned: Runnable, work: Work, folder: StudyFolder) -> Sequence[str]:
@@ -46,7 +47,7 @@ def tell_beginning(console: Console, planned: Runnable, work: Work, folder: Stud
     name = planned.study.name
     for line in _found(name, work):
         console.print(line)
-    lines = planned.described(work.new)
+    lines = planned.described(work)
     if lines:
         tell(console, [*lines, *_evidence(planned, work, folder)])
     for line in _further(name, work, planned.components):
@@ -59,7 +60,7 @@ def _evidence(planned: Runnable, work: Work, folder: StudyFolder) -> list[str]:
     if not work.designed:
         return []
     try:
-        lines = evidence(planned, folder)
+        lines = evidence(planned.trials, planned.components, planned.model.shape, folder)
     except UserError:
         raise
     except Exception as error:  # a forecast; trials run without it
@@ -87,7 +88,7 @@ def _further(name: str, work: Work, components: Components) -> list[str]:
     return lines if note is None else [*lines, note]
 
 
-def _at_hand(study: StudySpec) -> list[str]:
+def _at_hand(resources: ResourcesSpec, placement: PlacementSpec) -> list[str]:
     """A line about the cluster that the study would run on, if it exists already.
 
     Raises:
@@ -95,9 +96,5 @@ def _at_hand(study: StudySpec) -> list[str]:
     """
     if not elsewhere():
         return []
-    with Cluster(study.resources, study.placement, quiet=True) as cluster:
-        return [f"  {at_hand(cluster.nodes, study)}"]
-
-
-if __name__ == "__main__":
-    no_command("jobs.beginnings")
+    with Cluster(resources, placement, quiet=True) as cluster:
+        return [f"  {at_hand(cluster.nodes, resources, placement)}"]

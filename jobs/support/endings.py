@@ -11,15 +11,18 @@ from rich.console import Console
 
 from analysis.comparison_table import comparison_table
 from analysis.comparisons import compare, differing
-from analysis.findings.study import Study, runs_of, twins_of
+from analysis.findings.study import Study, repeats_of, runs_of
 from analysis.search_tables import best_table, importance_table
+from analysis.spread import in_words as spread_in_words
+from analysis.spread import spreads
 from analysis.tables import failures_table, results_table
-from jobs.exits import FAILED, FINISHED, no_command
-from jobs.pages import tell_report, tell_tracking
+from jobs.support.exits import FAILED, FINISHED
+from jobs.support.pages import tell_report, tell_tracking
 from softprior.inputs.labels import by_number, counted
+from softprior.inputs.specs import REPEATS
+from softprior.library.repeats import in_words
 from softprior.library.results import Results
 from softprior.library.sanity import verdicts
-from softprior.library.twins import in_words
 from softprior.results.records import Record
 from softprior.studies.again import reused_note
 from softprior.studies.describe import closing_notes
@@ -70,28 +73,31 @@ def _study(console: Console, results: Results) -> int:
 
 
 def print_results(console: Console, results: Results) -> None:
-    """Prints the table of all trials, and how far twins end apart."""
+    """Prints the table of all trials, and how far twins and reordered trials end from their originals."""
     console.print(results_table(results.table, results.folder.root.name, console.width))
-    line = in_words(results.pairs.apart)
-    if line:
-        console.print(line, soft_wrap=True)
+    for line in (in_words(results.pairs.apart), in_words(results.reordered_pairs.apart, "reordered")):
+        if line:
+            console.print(line, soft_wrap=True)
 
 
 def print_comparisons(console: Console, records: Iterable[Record]) -> None:
-    """Prints a table for every axis on which trials have two values and two seeds.
+    """Prints a table for every axis on which trials have two values and two seeds, and why seeds differ.
 
     But for the task: losses on different problems do not compare, unless somebody asks for it.
 
     Args:
-        records: twins among them, which say how much of a difference is rounding.
+        records: repeated trials among them, which say how much of a difference is rounding or order.
     """
     known = list(records)
     runs, baselines = runs_of(known)
-    study = Study(runs, baselines, twins=twins_of(known, runs))
+    twins, reordered = (repeats_of(known, runs, kind) for kind in REPEATS)
+    study = Study(runs, baselines, twins=twins, reordered=reordered)
     for axis in differing(study):
         if axis == "task":
             continue
         console.print(comparison_table(compare(study, axis), axis))
+    for line in spread_in_words(spreads(study)):
+        console.print(line, soft_wrap=True)
 
 
 def _search(console: Console, results: Results, summary: Summary) -> int:
@@ -141,7 +147,3 @@ def _dashboard() -> str:
     """Optuna's dashboard command as a shell finds it: it is beside Python where it is installed."""
     name = "optuna-dashboard"
     return shutil.which(name, path=str(Path(sys.executable).parent)) or name
-
-
-if __name__ == "__main__":
-    no_command("jobs.endings")

@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
-from jobs.exits import no_command
 from softprior.errors import hidden
 from softprior.results.storage import JOB
 
@@ -84,7 +83,3 @@ def stoppable(early: str, late: str) -> Iterator[Stop]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-if __name__ == "__main__":
-    no_command("jobs.stopping")

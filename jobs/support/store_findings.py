@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from jobs.exits import no_command
-from jobs.screen import tell_unsent
+from jobs.support.screen import tell_unsent
 from softprior.activations.findings.record import Findings, load_findings, save_findings
 from softprior.activations.findings.summary import by_depth, findings
 from softprior.activations.progress import Steps
@@ -93,7 +92,3 @@ def track(
 def _newer(path: Location, than: Location) -> bool:
     own, other = written(path), written(than)
     return own is not None and other is not None and own >= other
-
-
-if __name__ == "__main__":
-    no_command("jobs.store_findings")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import NoReturn
 
 from softprior.errors import UserError
 
@@ -13,12 +12,6 @@ FINISHED, FAILED, WRONG = 0, 1, 2
 
 Ctrl-C gives 130, SIGTERM 143.
 """
-
-
-def no_command(module: str) -> NoReturn:
-    """Ends a module that somebody has run although it only serves the commands."""
-    print(f"error: {module} is not a command; run python -m jobs.study --help", file=sys.stderr)
-    sys.exit(WRONG)
 
 
 def status_of(work: Callable[[], int], where: str | None = None) -> int:
@@ -45,7 +38,3 @@ def _full_disk(error: Exception) -> str | None:
     from softprior.training.failure import full_disk  # brings in torch
 
     return full_disk(error)
-
-
-if __name__ == "__main__":
-    no_command("jobs.exits")

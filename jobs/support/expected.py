@@ -10,7 +10,6 @@ import torch
 from analysis.findings.probed import probed
 from analysis.findings.rows import forgetting
 from analysis.findings.study import Study, runs_of
-from jobs.exits import no_command
 from softprior.inputs.specs import Probe, TrialSpec
 from softprior.methods import Method
 from softprior.prompt import Place, Shape
@@ -31,10 +30,10 @@ from softprior.training.also import other_tasks
 from softprior.training.probes import probes_of, why_skipped
 
 WIDTH = 4
-"""Of invented vectors."""
+"""Coordinates of invented vectors."""
 
 TOKENS = 40
-"""Of the invented sample of the vocabulary."""
+"""Number of tokens in the invented sample of the vocabulary."""
 
 POINTS = 4
 """Most points of an invented validation curve after its first: claims ask for no more."""
@@ -141,7 +140,3 @@ def _geometry(prior: int, direct: bool, generator: np.random.Generator) -> Place
         initial_radius=FARTHER * prior,
         final_radius=0.5,
     )
-
-
-if __name__ == "__main__":
-    no_command("jobs.expected")
