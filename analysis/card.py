@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -16,9 +18,15 @@ from softprior.inputs.labels import counted
 from softprior.inputs.specs import TrialSpec
 from softprior.library.reading import has_posterior
 from softprior.library.results import Results, full_id
+from softprior.results.examples import ExampleRow, load_examples, rows_of
 from softprior.results.records import Record, Score
+from softprior.seeding import numpy_generator
+from softprior.statistics.documents import bootstrap
 
 LIBRARY = "peft"
+
+TEACHER_FORCED = "teacher_forced_accuracy"
+"""What the hub's metadata calls the accuracy of label tokens: there "accuracy" is that of answers."""
 
 
 class Measured(NamedTuple):
@@ -27,6 +35,8 @@ class Measured(NamedTuple):
     Attributes:
         name: `loss`, `accuracy`, or one of the task's metrics.
         own: of this prompt.
+        over_examples: 95% interval of that, for other examples of the same kind; nan where there are too few
+            groups of examples, None where the number is not a mean over examples or their rows are not here.
         seeds: of all seeds with otherwise equal trials, this one's among them.
         untrained: of the sample that it started from; None if it was not measured.
         without: of the model without a prompt; None without such a trial in the study.
@@ -34,6 +44,7 @@ class Measured(NamedTuple):
 
     name: str
     own: float
+    over_examples: tuple[float, float] | None
     seeds: tuple[float, ...]
     untrained: float | None
     without: float | None
@@ -61,17 +72,54 @@ def measured(results: Results, record: Record) -> list[Measured]:
     bare = [one for one in finished if one.spec.method.name == "none" and _same_examples(one, record)]
     own = _numbers(record.test)
     others = [_numbers(one.test) for one in alike]
+    rows = _rows(results, record)
     untrained, without = _numbers(record.untrained), _numbers(bare[0].test if bare else None)
     return [
         Measured(
             name,
             value,
+            _over_examples(name, rows),
             tuple(other[name] for other in others if name in other),
             untrained.get(name),
             without.get(name),
         )
         for name, value in own.items()
     ]
+
+
+def _rows(results: Results, record: Record) -> list[ExampleRow]:
+    """The trial's test examples; none of a record from before they were kept."""
+    if record.examples is None:
+        return []
+    table = load_examples(results.folder.examples(record.id), record.id, record.examples)
+    return rows_of(table).get(record.spec.task.canonical(), [])
+
+
+def _over_examples(name: str, rows: Sequence[ExampleRow]) -> tuple[float, float] | None:
+    """The interval of a mean over examples, whose groups (such as articles) are resampled whole."""
+
+    def part(row: ExampleRow) -> tuple[float | None, float | None]:
+        """An example's share of the mean's numerator and denominator."""
+        if name == "loss":
+            return row.nll, row.tokens
+        if name == "accuracy":
+            return row.correct, row.scored
+        return row.metrics.get(name), 1
+
+    parts = [(row.group, *part(row)) for row in rows]
+    known = [
+        (group, above, below) for group, above, below in parts if above is not None and below is not None
+    ]
+    if not known:
+        return None
+    groups, above, below = zip(*known, strict=True)
+    names, index = np.unique(np.asarray(groups), return_inverse=True)
+    sums, sizes = (np.bincount(index, np.asarray(values, dtype=float)) for values in (above, below))
+    return bootstrap(
+        lambda weights: (sums @ weights) / (sizes @ weights),
+        np.zeros(len(names), dtype=int),
+        numpy_generator(0, "over examples"),
+    )
 
 
 def model_card(results: Results, record: Record, base: str, revision: str | None) -> str:
@@ -101,7 +149,7 @@ def model_card(results: Results, record: Record, base: str, revision: str | None
                 dataset_type=task,
                 dataset_name=task,
                 dataset_split="test",
-                metric_type=one.name,
+                metric_type=TEACHER_FORCED if one.name == "accuracy" else one.name,
                 metric_value=one.own,
             )
             for one in numbers
@@ -129,19 +177,26 @@ def _body(record: Record, numbers: Sequence[Measured], base: str, revision: str 
     yield ""
     yield (
         f"On {counted(test.examples, 'test example')} with {counted(test.tokens, 'label token')}, read once, "
-        f"at the end; metrics are over {counted(test.generated, 'generated answer')}. The loss is in nats "
-        "per label token."
+        f"at the end; metrics are over {counted(test.generated, 'answer')}. The loss is in nats per label "
+        "token, and the accuracy that of label tokens with the right answer fed in."
     )
     yield ""
-    yield "| | this prompt | mean over seeds (95% interval) | untrained | no prompt |"
-    yield "|---|---|---|---|---|"
+    yield "| | this prompt | over examples | mean over seeds (95% interval) | untrained | no prompt |"
+    yield "|---|---|---|---|---|---|"
     for one in numbers:
-        cells = [_number(one.own), _over_seeds(one.seeds), _number(one.untrained), _number(one.without)]
+        cells = [
+            _number(one.own),
+            _ends(one.over_examples),
+            _over_seeds(one.seeds),
+            _number(one.untrained),
+            _number(one.without),
+        ]
         yield f"| {_cell(one.name)} | {' | '.join(cells)} |"
     yield ""
     yield (
-        "The interval is Student's, over the seeds of the study: for other seeds on the same examples. This "
-        "prompt is one of those seeds."
+        "Over examples: the 95% interval of this prompt's own number for other examples of the same kind, a "
+        "bootstrap of whole groups of examples (such as articles or documents). Over seeds: Student's, over "
+        "the seeds of the study, for other seeds on the same examples. This prompt is one of those seeds."
     )
     yield ""
     yield from _loading(record.spec, base, revision)
@@ -154,10 +209,13 @@ def _facts(record: Record, base: str, revision: str | None) -> dict[str, str]:
     return {
         "base model": base + (f" at {revision}" if revision else ""),
         "weights": f"SHA-256 fingerprint {spec.model_fingerprint[:16]}, trained in {spec.dtype}",
-        "task": _entry(spec.task),
-        "method": _entry(spec.method),
-        "prior": _entry(spec.prior) if spec.prior else "none",
-        "regularisers": ", ".join(_entry(one) for one in spec.regularisers) or "none",
+        "task": _entry(spec.task, "task", spec.paths),
+        "method": _entry(spec.method, "method", spec.paths),
+        "prior": _entry(spec.prior, "prior", spec.paths) if spec.prior else "none",
+        "regularisers": ", ".join(
+            _entry(one, f"regularisers.{i}", spec.paths) for i, one in enumerate(spec.regularisers)
+        )
+        or "none",
         "rate": f"{spec.rate.value:g}{' times the prior' if spec.rate.relative else ''}"
         if spec.rate
         else "none",
@@ -175,7 +233,7 @@ def _loading(spec: TrialSpec, base: str, revision: str | None) -> Iterator[str]:
     yield "from transformers import AutoModelForCausalLM"
     yield ""
     at = f', revision="{revision}"' if revision else ""
-    yield f'model = AutoModelForCausalLM.from_pretrained("{base}"{at}, dtype="{spec.dtype}")'
+    yield f'model = AutoModelForCausalLM.from_pretrained({json.dumps(base)}{at}, dtype="{spec.dtype}")'
     yield 'model = PeftModel.from_pretrained(model, "THIS FOLDER OR REPOSITORY")'
     yield "```"
     yield ""
@@ -195,12 +253,41 @@ def _numbers(score: Score | None) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _entry(entry: Entry) -> str:
-    """A component with its parameters, but for paths on the author's machine."""
-    shown = {key: value for key, value in entry.params.items() if not re.search(r"[/\\\\]", str(value))}
-    hidden = [f"{key}: a file" for key in entry.params if key not in shown]
-    inner = ", ".join([*(f"{key}: {value}" for key, value in shown.items()), *hidden])
+def _entry(entry: Entry, at: str, paths: Sequence[str] | None) -> str:
+    """A component with its parameters, but for paths on the author's machine.
+
+    Args:
+        at: the keys that lead to it in the trial.
+        paths: of parameters that say where a file is; None of a trial from before they were known.
+    """
+
+    def says_where(key: str) -> bool:
+        return paths is None or any(path == key or path.startswith(f"{key}.") for path in paths)
+
+    inner = ", ".join(
+        f"{key}: {_public(value) if says_where(f'{at}.params.{key}') else value}"
+        for key, value in entry.params.items()
+    )
     return f"{entry.name} ({inner})" if inner else entry.name
+
+
+def _public(value: object) -> object:
+    """A value without paths: names of the catalogue and of the hub are no paths."""
+    if isinstance(value, dict):
+        return {key: _public(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_public(inner) for inner in value]
+    if isinstance(value, str) and not value.startswith("hub:") and re.search(r"[/\\.]", value):
+        return "a file"
+    return value
+
+
+def _ends(interval: tuple[float, float] | None) -> str:
+    if interval is None:
+        return "not measured"
+    if math.isnan(interval[0]):
+        return "too few groups"
+    return f"{_number(interval[0])} to {_number(interval[1])}"
 
 
 def _over_seeds(values: Sequence[float]) -> str:
@@ -216,5 +303,6 @@ def _number(value: float | None) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text in a table of Markdown, on one line."""
-    return " ".join(text.split()).replace("|", r"\|")
+    """Text in a table of Markdown on one line, without any markup in it."""
+    escaped = re.sub(r"([\\`*\[\]|])", r"\\\1", " ".join(text.split()))
+    return html.escape(escaped, quote=False)

@@ -114,7 +114,15 @@ def _add_serving(command: Command) -> None:
     complete.add_argument("server", metavar="URL", help="such as http://localhost:8000")
     complete.add_argument("--served", metavar="NAME", help="the model's name at a vLLM server")
     complete.add_argument("--sglang", action="store_true", help="the server is SGLang's")
-    complete.add_argument("--tokens", type=int, default=20, help="most new tokens (default: 20)")
+    complete.add_argument(
+        "--tokens", type=_positive, default=20, metavar="N", help="most new tokens (default: 20)"
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, but is '{text}'")
+    return int(text)
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -176,6 +184,7 @@ def _card(options: argparse.Namespace) -> int:
 def _row(options: argparse.Namespace) -> int:
     from analysis.card import exportable
     from analysis.method_comparison import comparison_row
+    from softprior.exchange.adapters import writing
     from softprior.library.results import Results
     from softprior.results.files import write_json
 
@@ -183,7 +192,8 @@ def _row(options: argparse.Namespace) -> int:
         raise UserError(f"{options.file} exists, and nothing is overwritten; choose another file")
     results = Results(options.results)
     row = comparison_row(results, exportable(results, options.trial), options.base)
-    write_json(options.file, row)
+    with writing(options.file):
+        write_json(options.file, row)
     print(f"wrote {options.file}; a table compares rows of one task and one base model")
     return 0
 
@@ -203,10 +213,11 @@ def _embed(options: argparse.Namespace) -> int:
     from softprior.exchange.embeddings import embed_texts, save_embedded
 
     try:
-        texts = options.texts.read_text(encoding="utf-8-sig").splitlines()
+        # Not `splitlines`, for which a line also ends at characters that may be within a text.
+        texts = options.texts.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{options.texts} cannot be read as text in UTF-8 ({error}); correct it") from None
-    if not texts or "" in texts:
+    if not all(text.strip() for text in texts):
         raise UserError(f"{options.texts} must have a text on every line; remove empty lines, or add texts")
     made = embed_texts(options.posterior, texts, options.model, scaled=options.scaled)
     paths = save_embedded(options.folder, made)

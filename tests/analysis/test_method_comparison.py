@@ -68,6 +68,7 @@ def test_the_command_writes_a_row_of_the_table(finished_study: Any, tmp_path: Pa
     assert command.main(["export", str(finished_study.folder.posterior(trial)), str(tmp_path / "a")]) == 0
     assert (tmp_path / "a" / "adapter_model.safetensors").stat().st_size == shown.file_size
     assert command.main(["row", study, trial, str(file)]) == 2  # nothing is overwritten
+    assert command.main(["row", study, trial, str(file / "inside a file.json")]) == 2
 
 
 def test_a_trial_without_generated_answers_has_no_accuracy_there(finished_study: Any) -> None:

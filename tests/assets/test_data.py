@@ -1,9 +1,12 @@
 import bz2
+import io
 import json
 import re
+import tarfile
 import zipfile
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,6 +37,36 @@ def test_choices_with_one_right_option_are_rows() -> None:
     assert data.choices_of(json.dumps(task)) == [
         {"question": "0?", "options": ["a", "b", "c"], "answer": 1},
     ]
+
+
+def test_one_archive_is_fetched_once_for_all_of_its_sets(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Members of two sets have one file name; of the archive only these stay."""
+    known = {id: catalogue().data[id].model_dump(mode="json") for id in ("squad-shifts", *data.CHOICE_SETS)}
+    archive = tmp_path / "links" / known["squad-shifts"]["source"]["filename"]
+    with tarfile.open(archive, "w:gz") as packed:
+        for id, entry in known.items():
+            for member in entry["members"]:
+                task = {"examples": [{"input": id, "target_scores": {"a": 1, "b": 0}}]}
+                text = json.dumps(task).encode()
+                info = tarfile.TarInfo(member)
+                info.size = len(text)
+                packed.addfile(info, io.BytesIO(text))
+    content = archive.read_bytes()
+    for entry in known.values():
+        entry["source"] |= {"sha256": sha256(content).hexdigest(), "size": len(content)}
+    sets = {id: Asset.model_validate(entry) for id, entry in known.items()}
+    monkeypatch.setattr(data, "catalogue", lambda: SimpleNamespace(data=sets))
+    monkeypatch.setattr(data, "data_asset", sets.__getitem__)
+
+    first, second = data.CHOICE_SETS
+    row = {"options": ["a", "b"], "answer": 0}
+    assert json.loads(data.choice_rows(first).read_text()) == {"question": first, **row}
+    archive.unlink()
+    assert json.loads(data.choice_rows(second).read_text()) == {"question": second, **row}
+    assert all(path.is_file() for path in squad_shifts_files().values())
+    assert list((cache / "downloads").iterdir()) == []
 
 
 def test_without_network_the_archive_is_named() -> None:

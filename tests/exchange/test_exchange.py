@@ -30,7 +30,7 @@ from jobs import exchange as command
 from softprior.assets.models import resolve_model
 from softprior.errors import UserError
 from softprior.exchange import export_adapter, import_adapter
-from softprior.exchange.adapters import new_adapter, read_adapter
+from softprior.exchange.adapters import new_folder, read_adapter
 from softprior.exchange.layout import sizes_of
 from softprior.exchange.readback import adapted_logits, read_back
 from softprior.inputs.specs import ModelSpec
@@ -189,8 +189,8 @@ def test_an_export_with_other_logits_is_refused(tiny, tmp_path):
 
 def test_an_export_that_is_refused_leaves_nothing(tmp_path):
     def read_otherwise() -> None:
-        with new_adapter(tmp_path / "a", {}, torch.ones(1, 2)) as part:
-            assert part.is_dir()
+        with new_folder(tmp_path / "a") as part:
+            (part / "half").write_text("of it")
             raise UserError("as if it had been read back otherwise")
 
     refused("read back otherwise", read_otherwise)

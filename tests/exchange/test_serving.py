@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -13,12 +14,12 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jobs import exchange as command
 from softprior.assets.tokens import asked
 from softprior.errors import UserError
-from softprior.exchange.embeddings import embed_texts, load_embedded
+from softprior.exchange.embeddings import embed_texts, load_embedded, save_embedded
 from softprior.exchange.serving import KEY, VLLM, SGLang
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
@@ -78,9 +79,35 @@ def test_a_table_of_a_prompt_behind_the_first_token(tmp_path: Path, capsys: Any)
     (tmp_path / "texts.txt").write_text(TEXTS[0], encoding="utf-8")
     assert command.main(["embed", str(file), str(tmp_path / "texts.txt"), str(tmp_path / "out")]) == 0
     assert "behind the first token of each text" in capsys.readouterr().out
-    assert load_embedded(tmp_path / "out" / "00000.safetensors").placement == "after_bos"
+    assert load_embedded(tmp_path / "out" / "000000.safetensors").placement == "after_bos"
     with pytest.raises(UserError, match="placement: after_bos needs texts"):
         embed_texts(case("tiny", Path()).posterior(tmp_path / "other.safetensors", prompt), TEXTS)
+
+
+def test_a_text_is_written_as_the_task_of_the_prompt_writes_it(tmp_path: Path) -> None:
+    """Of a chat it is the user's turn, for a task in `plain` and for no task the text itself."""
+    tiny = case("tiny", tmp_path)
+    folder = shutil.copytree(tiny.folder, tmp_path / "talking")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    turns = "{% for m in messages %}{{ m.role + ': ' + m.content + eos_token }}{% endfor %}"
+    settings["chat_template"] = turns + "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    model = case(str(folder), tmp_path)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    turn = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": TEXTS[0]}]
+    chat = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=True)["input_ids"]
+    for params, expected in (
+        ({"template": "chat", "system": "Be brief."}, chat),
+        ({}, tokenizer(TEXTS[0])["input_ids"]),
+    ):
+        task = {"name": "arithmetic", "params": params}
+        file = tmp_path / f"{len(params)}.safetensors"
+        model.posterior(file, model.prompt("soft"), spec={"model": str(folder), "task": task})
+        (one,) = embed_texts(file, TEXTS[:1])
+        assert list(one.tokens) == list(expected)
+    file = tmp_path / "other.safetensors"
+    model.posterior(file, model.prompt("soft"), spec={"model": str(folder), "task": {"name": "elsewhere"}})
+    assert embed_texts(file, TEXTS[:1])[0].tokens == one.tokens
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -176,6 +203,8 @@ def test_both_servers_are_asked_for_our_own_answers(
     ):
         with pytest.raises(UserError, match=hint):
             other.complete(made[0].vectors, 1)
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:1/generate does not answer"):
+        SGLang(address="http://me:password@127.0.0.1:1").complete(made[0].vectors, 1)
 
 
 def test_the_commands_embed_and_complete(
@@ -185,7 +214,7 @@ def test_the_commands_embed_and_complete(
     texts.write_text("\n".join(TEXTS) + "\n", encoding="utf-8-sig")
     assert command.main(["embed", str(posterior), str(texts), str(folder)]) == 0
     assert "wrote 2 files" in capsys.readouterr().out
-    one = load_embedded(folder / "00001.safetensors")
+    one = load_embedded(folder / "000001.safetensors")
     (again,) = embed_texts(posterior, TEXTS[1:])
     assert torch.equal(one.vectors, again.vectors)
     assert one[1:] == again[1:]
@@ -202,9 +231,24 @@ def test_the_commands_embed_and_complete(
     ):
         assert command.main(wrong) == 2
         assert hint in capsys.readouterr().err
-    texts.write_text("one\n\ntwo\n", encoding="utf-8")
-    assert command.main(["embed", str(posterior), str(texts), str(tmp_path / "b")]) == 2
-    assert "a text on every line" in capsys.readouterr().err
+    for empty in ("one\n\ntwo\n", "one\n \n", ""):
+        texts.write_text(empty, encoding="utf-8")
+        assert command.main(["embed", str(posterior), str(texts), str(tmp_path / "b")]) == 2
+        assert "a text on every line" in capsys.readouterr().err
+    texts.write_bytes("one\u2028line\x0c\r\ntwo".encode())
+    assert command.main(["embed", str(posterior), str(texts), str(tmp_path / "b")]) == 0
+    found = [load_embedded(path).text for path in sorted((tmp_path / "b").iterdir())]
+    assert found == ["one\u2028line\x0c", "two"]
+    with pytest.raises(SystemExit):
+        command.main(["complete", str(folder), address, "--sglang", "--tokens", "0"])
+
+
+def test_embeddings_are_all_there_or_none(posterior: Path, tmp_path: Path) -> None:
+    made = embed_texts(posterior, TEXTS)
+    broken: Any = made[1]._replace(text={1, 2})  # which JSON has not
+    with pytest.raises(TypeError, match="set"):
+        save_embedded(tmp_path / "half", [made[0], broken])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_server_cannot_be_given_is_refused(posterior: Path, tmp_path: Path) -> None:

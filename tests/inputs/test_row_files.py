@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +13,7 @@ import pytest
 
 from softprior.errors import UserError
 from softprior.inputs.data_files import Malformed
-from softprior.inputs.row_files import rows
+from softprior.inputs.row_files import rewritten, rows
 
 ROWS = [{"a": "one, two", "b": 'said "no"'}, {"a": "first\nsecond", "b": "ä"}, {"a": "3", "b": ""}]
 
@@ -84,6 +85,31 @@ def test_a_field_may_be_long(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text('a,b\n"' + "so\n" * 100_000 + '",1\n', encoding="utf-8")
     assert [len(value["a"]) for _, value in rows(path) if isinstance(value, dict)] == [300_000]
+
+
+def test_numbers_are_texts_as_they_are_written(tmp_path: Path) -> None:
+    """JSON's as in the file, those of single precision with as few digits as tell them apart."""
+    line = '{"a": 1.50, "b": [1e3, 2], "c": 0.10000000149}'
+    for name, text in (("t.jsonl", line), ("t.json", f"[{line}]")):
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        row: Any
+        ((_, row),) = rows(path)
+        assert [str(row["a"]), *map(str, row["b"]), str(row["c"])] == ["1.50", "1e3", "2", "0.10000000149"]
+        assert row == json.loads(line)
+        assert rewritten(path)
+        path.write_text(text.replace("1.50", "1.5").replace("1e3", '"1e3"'), encoding="utf-8")
+        assert not rewritten(path), "it was read so before"
+    table = pa.table({"a": pa.array([0.1, None], pa.float32()), "b": pa.array([0.1, 1.0], pa.float64())})
+    pq.write_table(table, tmp_path / "t.parquet")
+    found: list[Any] = [value for _, value in rows(tmp_path / "t.parquet")]
+    assert [(str(row["a"]), str(row["b"])) for row in found] == [
+        ("0.1", "0.1"),
+        ("None", "1.0"),
+    ]
+    assert rewritten(tmp_path / "t.parquet")
+    pq.write_table(table.select(["b"]), tmp_path / "double.parquet")
+    assert not rewritten(tmp_path / "double.parquet")
 
 
 @pytest.mark.parametrize(

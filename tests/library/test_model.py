@@ -71,10 +71,10 @@ def test_weights_of_rows_count_and_second_derivatives_are_refused(model: Model) 
         assert not model.loss(prompt, batch).requires_grad
 
 
-def test_logits_are_those_of_the_literal_form() -> None:
+def test_logits_are_those_of_the_literal_form(model: Model) -> None:
     oracle = random_model("llama")
     host = LocalLM(random_model("llama", "softprior_packed"), "weights")
-    model = Model(Loaded(host, None, ""))
+    model = Model(Loaded(host, model.tokenizer, ""))
     prompt = {Place(0): torch.randn(3, 32, generator=torch.Generator().manual_seed(0))}
     batch = collate([_row("a", [5, 6, 7, 8], 2), _row("b", [9, 3], 1)])
     expected = [literal_logits(oracle, prompt, [5, 6, 7, 8])[1:3], literal_logits(oracle, prompt, [9, 3])[:1]]

@@ -42,6 +42,7 @@ FAMILIES = {
     "Qwen3, with windows": "qwen3",
     "Gemma 2": "gemma2",
     "Gemma 3": "gemma3",
+    "Gemma 4, without per-layer embeddings": "gemma4",
     "Mistral, with a window": "mistral",
     "Phi-3": "phi3",
     "OLMo 2": "olmo2",

@@ -1,6 +1,7 @@
 """From a folder on disk to a checked host, and which families are turned away."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from transformers import (
     BloomConfig,
     DiffLlamaConfig,
     FalconConfig,
+    Gemma3nTextConfig,
+    Gemma4TextConfig,
     JambaConfig,
     MambaConfig,
     OPTConfig,
@@ -159,6 +162,34 @@ def test_a_family_that_cannot_be_packed_is_turned_away_in_one_sentence(family):
     with pytest.raises(UserError, match=r"^the model family '\w+' .* choose .* model$") as refused:
         verify_packing(network, LocalLM(network, "weights"))
     assert ". " not in str(refused.value)
+
+
+BY_LAYER: dict[str, Any] = {
+    **SIZES,
+    **HEADS,
+    "layer_types": ["sliding_attention", "full_attention"],
+    "sliding_window": 6,
+    "hidden_size_per_layer_input": 8,
+    "vocab_size_per_layer_input": 97,
+}
+GEMMA3N: dict[str, Any] = {
+    "intermediate_size": [48, 48],
+    "num_kv_shared_layers": 0,
+    "activation_sparsity_pattern": [0.0, 0.0],
+    "laurel_rank": 4,
+    "altup_num_inputs": 2,
+}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [Gemma3nTextConfig(**BY_LAYER | GEMMA3N), Gemma4TextConfig(**BY_LAYER, **{"global_head_dim": 16})],
+    ids=lambda config: config.model_type,
+)
+def test_per_layer_embeddings_are_refused_by_name(config, tmp_path):
+    folder = save_model(AutoModelForCausalLM.from_config(config).eval(), tmp_path)
+    with pytest.raises(UserError, match=r"'gemma\w+_text' reads token ids in every block \(per-layer"):
+        load_local(ModelSpec(id=str(folder), device="cpu"))
 
 
 @pytest.mark.parametrize(("number", "dtype"), [(float("nan"), "float32"), (1e6, "float16")])

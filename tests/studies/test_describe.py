@@ -169,10 +169,16 @@ def test_what_a_task_lacks_stands_in_its_records(tmp_path):
     task = TASKS["arithmetic"].model_validate({**SUMS, "train_examples": 9000})
     whole = run(trial(METHODS["none"]()), tmp_path)
     lacks = whole.model_copy(
-        update={"spec": trial(METHODS["none"](), task=task), "data": whole.data | {"train_short": 900}}
+        update={
+            "spec": trial(METHODS["none"](), task=task),
+            "data": whole.data | {"train_short": 900, "dropped": 7, "not_joint": 5},
+        }
     )
+    name = "arithmetic(train_examples=9000)"
     assert data_notes([lacks, whole]) == [
-        "arithmetic(train_examples=9000) has 8,100 of the 9,000 train_examples asked for"
+        f"{name}: 2 examples left out, which do not fit",
+        f"{name}: 5 examples left out, whose answer cannot follow its input in this tokenizer's tokens",
+        f"{name} has 8,100 of the 9,000 train_examples asked for",
     ]
 
 

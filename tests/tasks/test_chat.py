@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,12 +20,15 @@ from softprior.inputs.validation import validate
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.studies.plan import plan_study
-from softprior.tasks import TASKS, Arithmetic, Cloze, Squad
+from softprior.tasks import TASKS, Arithmetic, Choices, Cloze, Pairs, Squad
 from softprior.tasks.base import Example
 from softprior.tasks.parts import PARTS, parts_of
 from softprior.tasks.prepare import prepare
+from softprior.testing.tasks import check_cache, check_positions, check_prepared
 from softprior.training.evaluation import Evaluator
 from tests.builders import SIZES, tiny
+
+REVIEWS = str(Path(__file__).parents[1] / "data" / "reviews.tsv")
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
@@ -108,18 +112,60 @@ def test_rows_have_the_tokens_of_apply_chat_template(
     assert end != tokenizer.eos_token_id
 
 
-def test_the_plain_template_changes_nothing() -> None:
-    for name, kind in {"squad": Squad, "arithmetic": Arithmetic, "cloze": Cloze}.items():
-        plain, params = kind(), TASKS.entry(kind()).params
-        assert not {"template", "system"} & set(params)
-        assert kind(template="plain", system=None).canonical() == plain.canonical()
-        chat = kind(template="chat", system="Be brief.")
-        assert {"template", "system"} <= set(TASKS.entry(chat).params)
-        assert validate(kind, json.loads(chat.canonical()), name) == chat
-        assert chat.canonical() != plain.canonical()
-        assert chat.positions() > plain.positions()
-        assert plain.lead(tiny().tokenizer) is None
-        assert plain.ends(tiny().tokenizer) == frozenset()
+OWN: dict[type[Any], dict[str, Any]] = {
+    Pairs: {"data": REVIEWS, "input": "{sentence}\nSubject:", "answer": "topic"},
+    Choices: {
+        "data": REVIEWS,
+        "input": "{sentence}\nOpinion:",
+        "labels": ["bad", "good"],
+        "answer": "label",
+        "answer_is": "index",
+    },
+}
+"""What tasks on rows of one's own need."""
+
+
+@pytest.mark.parametrize("kind", [Squad, Arithmetic, Cloze, *OWN])
+def test_the_plain_template_changes_nothing(kind: type[Any]) -> None:
+    needed = OWN.get(kind, {})
+    plain = kind(**needed)
+    assert not {"template", "system"} & set(TASKS.entry(plain).params)
+    assert kind(template="plain", system=None, **needed).canonical() == plain.canonical()
+    chat = kind(template="chat", system="Be brief.", **needed)
+    assert {"template", "system"} <= set(TASKS.entry(chat).params)
+    assert validate(kind, json.loads(chat.canonical()), kind.__name__) == chat
+    assert chat.canonical() != plain.canonical()
+    assert chat.positions() > plain.positions() + 20
+    assert plain.lead(tiny().tokenizer) is None
+    assert plain.ends(tiny().tokenizer) == frozenset()
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_rows_of_ones_own_are_chats(kind: type[Any]) -> None:
+    """Each is transformers' own chat; of choices, each choice is, behind the input and without it."""
+    tokenizer, task = talking(CHATML), kind(template="chat", system="Be brief.", **OWN[kind])
+    for check in (check_prepared, check_cache, check_positions):
+        check(task, tokenizer)
+    prepared, examples = prepare(task, tokenizer, "chat"), map(Example.of, task.splits().test)
+
+    def chat(text: str, answer: str | None) -> list[int]:
+        turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}]
+        if answer is None:
+            return ids(tokenizer, turns, add_generation_prompt=True)
+        return ids(tokenizer, [*turns, {"role": "assistant", "content": answer}], continue_final_message=True)
+
+    for i, example in enumerate(examples):
+        row, choices = prepared.test.row(i), prepared.test.choices(i)
+        assert row.tokens[:-1] == chat(example.input, example.answers[0])
+        assert prepared.test.input_row(i).tokens == chat(example.input, None)
+        assert task.asked(example.input, tokenizer) == chat(example.input, None)
+        assert (choices is not None) is (kind is Choices)
+        if choices is None:
+            continue
+        for choice, given, alone in zip(choices.texts, choices.given, choices.alone, strict=True):
+            assert given.tokens == chat(example.input, choice)
+            assert alone.tokens == chat("Opinion:", choice)
+            assert given.labels.index(True) == len(chat(example.input, None))
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -240,6 +241,24 @@ def test_every_way_to_say_which_is_right(tmp_path: Path) -> None:
         assert {one.choices.index("y") for one in found} == {0, 1}
 
 
+def test_rows_as_arc_has_them(tmp_path: Path) -> None:
+    """A list of texts inside of an object, beside their labels."""
+    rows = [
+        {
+            "id": f"r{i}",
+            "question": f"What follows {i}?",
+            "choices": {"text": [str(i + 1), str(i), str(i - 1)], "label": ["A", "B", "C"]},
+            "answerKey": "A",
+        }
+        for i in range(6)
+    ]
+    own = {"input": "{question}\nAnswer:", "choices": ["choices.text"], "answer": "answerKey", "id": "id"}
+    task = choices(data=written(tmp_path / "arc.jsonl", rows), answer_is="letter", **own)
+    found = {one.id: one for own in examples(task).values() for one in own}
+    assert len(found) == 6
+    assert (found["r3"].choices, found["r3"].answers) == (("4", "3", "2"), ("4",))
+
+
 def test_what_is_wrong_with_rows_is_counted_with_place_and_reason(tmp_path: Path) -> None:
     sound = [{"q": f"{i}?", "c": ["yes", "no"], "a": "yes" if i % 2 else "no"} for i in range(9)]
     odd = [
@@ -287,6 +306,45 @@ def test_choices_that_share_tokens(tmp_path: Path, tokenizer) -> None:
         "1 example left out, with two choices" in line
         for line in data_notes("own", task, look(task, "blind"))
     )
+
+
+def test_only_pmi_needs_choices_without_the_input(tmp_path: Path, tokenizer) -> None:
+    """Here "Answer:" alone takes the first word in; the tokens of choices there are their own."""
+    rows = [{"q": f"{i}?", "c": ["yes", "no"], "a": "yes"} for i in range(9)]
+    own: dict[str, Any] = {
+        "data": written(tmp_path / "a.jsonl", rows),
+        "input": "q",
+        "choices": ["c"],
+        "answer": "a",
+    }
+    merging = _Merging(tokenizer)
+    by_sum = choices(**own)
+    prepared = prepare(by_sum, merging, "merging")
+    assert prepared.dropped == 0
+    assert prepared.notes["choices_not_alone"] == 9
+    (said,) = by_sum.told(prepared.notes)
+    assert said.startswith("9 examples without accuracy_pmi, as the choices cannot follow")
+    found = prepared.test.choices(0)
+    assert found is not None
+    assert (len(found.given), found.alone) == (2, [])
+    options = [Options(("yes", "no"), 0, (-1.0, -2.0), (1, 1), alone) for alone in (None, (-3.0, -1.0))]
+    one, other = by_sum.choose(options).metrics
+    assert set(other) - set(one) == {"accuracy_pmi"}
+    with pytest.raises(UserError, match="for train fits"):
+        prepare(choices(**own, by="pmi"), merging, "merging")
+
+
+class _Merging:
+    """A tokenizer that writes "Answer: yes" as one token, and "Answer:" alone as another."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __call__(self, text: str, **options: Any) -> Any:
+        return self._inner(re.sub("^Answer: (.)", r"\1", text), **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
 
 class _Blind:

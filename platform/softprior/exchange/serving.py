@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -84,17 +85,20 @@ class SGLang:
 def _answered(address: str, path: str, asked: dict[str, Any], at: tuple[str | int, ...]) -> str:
     """The text at some keys of the server's answer."""
     url = address.rstrip("/") + path
+    shown = re.sub(r"//[^/@]*@", "//", url)  # without a password
     key = os.environ.get(KEY)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         answer = httpx2.post(url, json=asked, headers=headers, timeout=_SECONDS)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise UserError(f"{url} does not answer ({error}); start the server or correct the address") from None
+        raise UserError(
+            f"{shown} does not answer ({error}); start the server or correct the address"
+        ) from None
     if answer.status_code != 200:
         first = (answer.text.splitlines() or ["no reason given"])[0][:200]
         raise UserError(
-            f"{url} refuses the request with status {answer.status_code} ({first}); correct the address, the "
-            "model's name or how the server was started"
+            f"{shown} refuses the request with status {answer.status_code} ({first}); correct the address, "
+            "the model's name or how the server was started"
         )
     try:
         found = answer.json()
@@ -104,6 +108,6 @@ def _answered(address: str, path: str, asked: dict[str, Any], at: tuple[str | in
         found = None
     if not isinstance(found, str):
         raise UserError(
-            f"{url} answers without a text at {'.'.join(map(str, at))}; check what kind of server it is"
+            f"{shown} answers without a text at {'.'.join(map(str, at))}; check what kind of server it is"
         )
     return found

@@ -66,6 +66,20 @@ class Malformed:
         object.__setattr__(self, "reason", plain(self.reason))
 
 
+class Number(float):
+    """A number with a point or an exponent, which stays as it is written: 1.50 is not 1.5 as a text."""
+
+    text: str
+
+    def __new__(cls, text: str) -> Number:
+        found = super().__new__(cls, text)
+        found.text = text
+        return found
+
+    def __str__(self) -> str:
+        return self.text
+
+
 class Line(NamedTuple):
     """A line of a file.
 
@@ -184,7 +198,7 @@ def parsed(text: str) -> object:
     if text.count("[") + text.count("{") > DEEPEST and _too_deep(text):
         return Malformed(f"nested deeper than {DEEPEST} levels")
     try:
-        return json.loads(text)
+        return json.loads(text, parse_float=Number)
     except json.JSONDecodeError as error:
         return Malformed(f"not valid JSON ({error.msg}, character {error.pos})")
     except RecursionError:

@@ -8,15 +8,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+import pyarrow as pa
+
 from softprior.errors import UserError
-from softprior.inputs.data_files import Malformed, contents, kind_of, lines, parquet_file, parsed
+from softprior.inputs.data_files import Malformed, Number, contents, kind_of, lines, parquet_file, parsed
 
 if TYPE_CHECKING:
-    from pyarrow import RecordBatch
+    from pyarrow import RecordBatch, Scalar
 
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 """Endings of files that have rows; all but the last also with .gz."""
@@ -98,7 +101,7 @@ def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator
 
 def _listed(path: Path, whole: str) -> Iterator[Item]:
     try:
-        found = json.loads(whole)
+        found = json.loads(whole, parse_float=Number)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise UserError(f"{path} is not valid JSON ({reason}); mend it, or write JSON lines") from None
@@ -150,9 +153,38 @@ def _header(path: Path, names: list[str]) -> list[str]:
 def _record(batch: RecordBatch, row: int) -> object:
     """A row of a table; nothing guarantees that the text in a Parquet file is UTF-8."""
     try:
-        return {name: batch.column(name)[row].as_py() for name in batch.schema.names}
+        return {name: _value(batch.column(name)[row]) for name in batch.schema.names}
     except UnicodeDecodeError as error:
         return Malformed(f"not UTF-8 ({error.reason})")
+
+
+def _value(scalar: Scalar) -> object:
+    """A value of a table. In single and half precision 0.1 is no 0.10000000149."""
+    value = scalar.as_py()
+    if value is None or not pa.types.is_floating(scalar.type) or pa.types.is_float64(scalar.type):
+        return value
+    return Number(str(scalar.type.to_pandas_dtype()(value)))
+
+
+def rewritten(path: Path) -> bool:
+    """Whether a file has numbers that were once read in another form than they are written in."""
+    if kind_of(path) == ".parquet":
+        return any(
+            pa.types.is_floating(one) and not pa.types.is_float64(one)
+            for one in parquet_file(path).schema_arrow.types
+        )
+    if kind_of(path) not in (".json", ".jsonl"):
+        return False
+    return any(str(number) != repr(float(number)) for item in rows(path) for number in _numbers(item.value))
+
+
+def _numbers(value: object) -> Iterator[Number]:
+    """The numbers of a row with a point or an exponent, in objects and lists too."""
+    inside = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    for one in inside:
+        yield from _numbers(one)
+    if isinstance(value, Number) and math.isfinite(value):
+        yield value
 
 
 def _unreadable(path: Path, error: OSError) -> UserError:

@@ -150,6 +150,11 @@ def verify_packing(network: PreTrainedModel, host: LocalLM) -> None:
         UserError: the results differ by more than rounding, or the pass fails.
     """
     family = network.config.model_type
+    if getattr(network.config, "hidden_size_per_layer_input", 0):
+        raise UserError(
+            f"the model family '{family}' reads token ids in every block (per-layer embeddings), which the "
+            "vectors of a prompt do not have; choose another decoder-only attention model"
+        )
     try:
         same = _as_alone(network, host, _causal, (1, 1))
     except UserError:

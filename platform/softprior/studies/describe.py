@@ -288,7 +288,7 @@ def data_notes(records: Iterable[Record]) -> list[str]:
     for text, (entry, data) in found.items():
         task = TASKS.component(entry)
         quarantine = tuple(Quarantined(**row) for row in data.get("quarantine", ()))
-        look = Look(data.get("quarantined", 0), quarantine, data)
+        look = Look(data.get("quarantined", 0), quarantine, data, data.get("dropped", 0))
         notes += told.data_notes(named[text], task, look)
     return notes
 

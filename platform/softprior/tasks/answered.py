@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import model_serializer, model_validator
 
-from softprior.assets.chat import chat_of, chat_tokens
+from softprior.assets.chat import chat_asked, chat_of, chat_tokens
 from softprior.assets.tokens import Tokenizer
 from softprior.inputs.base import Text
 from softprior.prompt import Row
@@ -70,6 +70,11 @@ class Answered(Task):
         if self.template == "plain":
             return super().first_token(tokenizer)
         return next(iter(chat_of(tokenizer, self.system).opening(tokenizer)), None)
+
+    def asked(self, text: str, tokenizer: Tokenizer) -> list[int]:
+        if self.template == "plain":
+            return super().asked(text, tokenizer)
+        return chat_asked(tokenizer, text, self.system)
 
     def lead(self, tokenizer: Tokenizer) -> int | None:
         if self.template == "plain":

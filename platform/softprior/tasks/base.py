@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 from datasets import Dataset, Features, List, Value
 from pydantic import Field
 
-from softprior.assets.tokens import Tokenizer, around, joined
+from softprior.assets.tokens import Tokenizer, around, asked, joined
 from softprior.errors import UserError
 from softprior.inputs.base import Spec
 from softprior.prompt import Row
@@ -114,11 +114,13 @@ class Look(NamedTuple):
         quarantined: number of malformed rows and damaged files.
         quarantine: those of them that are reported: the first row, if there is one, and all files.
         notes: as in `Splits`, by name.
+        dropped: examples passed over once they were tokenised, for any reason.
     """
 
     quarantined: int = 0
     quarantine: tuple[Quarantined, ...] = ()
     notes: Mapping[str, int] = {}
+    dropped: int = 0
 
 
 def table(examples: Iterable[Example]) -> Dataset:
@@ -203,6 +205,10 @@ class Task(Spec, ABC):
         """Maximum number of tokens per example, with the answer; None if only the data limits it."""
         return None
 
+    def misfit(self) -> str:
+        """What examples are that do not fit, for a sentence about those that are left out."""
+        return "which do not fit"
+
     def options(self) -> int:
         """Approximate number of choices per example; 0 where answers are written."""
         return 0
@@ -211,6 +217,11 @@ class Task(Spec, ABC):
     def new_tokens(self) -> int:
         """Most tokens that are written as an answer; 0 where none are."""
         return self.max_new_tokens if self.generates and not self.options() else 0
+
+    @property
+    def needs_alone(self) -> bool:
+        """Whether what is chosen depends on how likely choices are without the input."""
+        return False
 
     def without_input(self, example: Example) -> str:
         """What choices follow in place of the input, to see how likely each is without it.
@@ -245,6 +256,10 @@ class Task(Spec, ABC):
     def first_token(self, tokenizer: Tokenizer) -> int | None:
         """The token that begins every row, if there is one."""
         return next(iter(around(tokenizer).opening), None)
+
+    def asked(self, text: str, tokenizer: Tokenizer) -> list[int]:
+        """The tokens of an input that an answer follows, as in rows."""
+        return asked(tokenizer, text)
 
     def lead(self, tokenizer: Tokenizer) -> int | None:  # noqa: ARG002
         """Number of tokens in front of each input; None where they are those that begin every text."""

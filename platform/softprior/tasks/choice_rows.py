@@ -16,6 +16,7 @@ FEATURES = Features(
         "choices": List(Value("string")),
         "choice_tokens": List(List(Value("int32"))),
         "alone_tokens": List(Value("int32")),
+        "alone_choices": List(List(Value("int32"))),
     }
 )
 """Further columns of the tables of tasks with choices."""
@@ -28,11 +29,18 @@ class ChoiceColumns(TypedDict):
         choices: their texts.
         choice_tokens: the tokens of each, without the end-of-sequence token.
         alone_tokens: what stands in place of the input.
+        alone_choices: the tokens of each choice behind that, usually the same; empty where they cannot be put
+            together.
     """
 
     choices: list[str]
     choice_tokens: list[list[int]]
     alone_tokens: list[int]
+    alone_choices: list[list[int]]
+
+
+NO_CHOICES: ChoiceColumns = {"choices": [], "choice_tokens": [], "alone_tokens": [], "alone_choices": []}
+"""Where an answer is written."""
 
 
 class Choices(NamedTuple):
@@ -42,7 +50,7 @@ class Choices(NamedTuple):
         texts: in order.
         right: index of the right one.
         given: each behind the input.
-        alone: each behind what stands in place of the input.
+        alone: each behind what stands in place of the input; empty where they have no tokens there.
     """
 
     texts: tuple[str, ...]
@@ -59,38 +67,50 @@ class Choices(NamedTuple):
         """
         if not record.get("choices"):
             return None
-        texts, tokens = tuple(record["choices"]), record["choice_tokens"]
-        given, alone = (
-            [_row(record["id"], start, own) for own in tokens] for start in (before, record["alone_tokens"])
-        )
+        texts = tuple(record["choices"])
+        given = [_row(record["id"], before, own) for own in record["choice_tokens"]]
+        alone = [_row(record["id"], record["alone_tokens"], own) for own in record["alone_choices"]]
         return cls(texts, texts.index(record["answers"][0]), given, alone)
 
 
 def choice_columns(task: Task, example: Example, tokenizer: Tokenizer) -> ChoiceColumns | None:
     """The columns of an example with choices; None if one of them does not fit.
 
-    Every choice is put together with the input as the right one is.
+    Every choice is put together with the input, and with what stands in its place, as the right one is.
 
     Raises:
-        NotJointError: a choice has other tokens without the input; as `AlikeError`, two have the same.
+        NotJointError: a choice cannot be put together with the input; as `AlikeError`, two have the same
+            tokens.
     """
-    found: list[Row] = []
-    alone: list[Row] = []
-    for choice in example.choices:
-        for text, own in ((example.input, found), (task.without_input(example), alone)):
-            row = task.row(example._replace(input=text, answers=(choice,)), tokenizer)
-            if row is None:
-                return None
-            own.append(row)
+    found = _rows(task, example, tokenizer)
+    if found is None:
+        return None
     tokens = [_scored(row) for row in found]
     if len({tuple(own) for own in tokens}) < len(tokens):
         raise AlikeError(
             f"two of the choices {', '.join(map(repr, example.choices))[:80]} have the same tokens"
         )
-    if tokens != [_scored(row) for row in alone]:
-        raise NotJointError("the tokenizer encodes a choice differently without the input")
-    before = alone[0].tokens[: alone[0].labels.index(True)]
-    return {"choices": list(example.choices), "choice_tokens": tokens, "alone_tokens": before}
+    try:
+        alone = _rows(task, example._replace(input=task.without_input(example)), tokenizer)
+    except NotJointError:
+        if task.needs_alone:
+            raise
+        alone = None
+    if alone is None and task.needs_alone:
+        return None
+    return {
+        "choices": list(example.choices),
+        "choice_tokens": tokens,
+        "alone_tokens": alone[0].tokens[: alone[0].labels.index(True)] if alone else [],
+        "alone_choices": [_scored(row) for row in alone or ()],
+    }
+
+
+def _rows(task: Task, example: Example, tokenizer: Tokenizer) -> list[Row] | None:
+    """A row for each choice; None if one of them does not fit."""
+    rows = [task.row(example._replace(answers=(choice,)), tokenizer) for choice in example.choices]
+    fitting = [row for row in rows if row is not None]
+    return fitting if len(fitting) == len(rows) else None
 
 
 def _row(name: str, before: list[int], choice: list[int]) -> Row:

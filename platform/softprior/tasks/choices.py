@@ -110,7 +110,7 @@ class Choices(OwnData):
         sure = [float(one.probabilities(self.by).max()) for one in options]
         metrics = [
             {
-                **{f"accuracy_{by}": float(one.chosen(by) == one.right) for by in WAYS},
+                **{f"accuracy_{by}": float(one.chosen(by) == one.right) for by in one.ways},
                 "brier": brier(one, self.by),
             }
             for one in options
@@ -121,6 +121,10 @@ class Choices(OwnData):
             together |= {"commonest": commonest(right), "macro_f1": macro_f1(predicted, right)}
         answers = [one.texts[chosen] for one, chosen in zip(options, predicted, strict=True)]
         return Chosen(answers, metrics, together)
+
+    @property
+    def needs_alone(self) -> bool:
+        return self.by == "pmi"
 
     def without_input(self, example: Example) -> str:  # noqa: ARG002
         """The template's own text; `Answer:` if it has none."""
@@ -172,6 +176,11 @@ class Choices(OwnData):
                 lines.append(f"all rows for {split} have one label, so that accuracy says little; add rows")
             if left := notes.get(f"{split}_unbalanced", 0):
                 lines.append(f"{counted(left, 'row')} for {split} left out to balance the labels")
+        if lone := notes.get("choices_not_alone", 0):
+            lines.append(
+                f"{counted(lone, 'example')} without accuracy_pmi, as the choices cannot follow the text in "
+                "place of the input"
+            )
         begun = notes.get("choices_begin_another", 0)
         if begun and self.by == "sum":
             lines.append(

@@ -27,17 +27,22 @@ class Options(NamedTuple):
         given: log-likelihood of each after the input, in nats, summed over its tokens. The end-of-sequence
             token is not among them.
         tokens: number of tokens of each.
-        alone: as `given`, without the input.
+        alone: as `given`, without the input; None where the choices have no tokens there.
     """
 
     texts: tuple[str, ...]
     right: int
     given: tuple[float, ...]
     tokens: tuple[int, ...]
-    alone: tuple[float, ...]
+    alone: tuple[float, ...] | None
+
+    @property
+    def ways(self) -> tuple[By, ...]:
+        """How they can be compared."""
+        return WAYS if self.alone is not None else tuple(by for by in WAYS if by != "pmi")
 
     def scores(self, by: By) -> Float[np.ndarray, "K"]:
-        """A number for each choice: the largest is chosen."""
+        """A number for each choice: the largest is chosen. `by` is one of `ways`."""
         found: Float[np.ndarray, "K"] = np.array(self.given)
         if by == "mean":
             found = found / np.array(self.tokens)

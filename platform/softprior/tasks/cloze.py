@@ -40,6 +40,9 @@ class Cloze(Answered, DocumentTask):
         """A sentence of Wikipedia with its answer has 35 tokens on average."""
         return min(35 + self.turns(), round(0.8 * self.length))
 
+    def misfit(self) -> str:
+        return f"longer than length = {self.length}, or whose control is"
+
     def score(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:
         """The metrics of SQuAD."""
         return {"exact_match": exact_match(prediction, answers), **overlap(prediction, answers)._asdict()}

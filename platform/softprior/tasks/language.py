@@ -44,6 +44,9 @@ class Language(DocumentTask):
         """Nearly all chunks are full."""
         return self.length
 
+    def misfit(self) -> str:
+        return f"shorter than the {SHORTEST} tokens from which there is something to learn"
+
     def score(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
         """Nothing is generated, so there is nothing to score."""
         return {}

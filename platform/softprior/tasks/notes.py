@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from softprior.assets.tokens import AlikeError, NotJointError
 from softprior.inputs.labels import counted
 from softprior.tasks.base import SPLITS, Look, Task
 from softprior.tasks.sources import left_out
@@ -18,18 +19,26 @@ def data_notes(name: str, task: Task, found: Look) -> list[str]:
     """
     told = [f"{name}: {sentence}" for sentence in task.told(found.notes)]
     lost = left_out(name, found.quarantined, found.quarantine)
-    return [*lost, *told, *_told(name, task, found.notes), *_shortages(name, task, found.notes)]
+    return [*lost, *told, *_told(name, task, found), *_shortages(name, task, found.notes)]
 
 
-def _told(name: str, task: Task, notes: Mapping[str, int]) -> list[str]:
+def _told(name: str, task: Task, look: Look) -> list[str]:
     """What `prepare` has found that changes how results should be read."""
-    found = []
+    found, notes = [], look.notes
+    apart, alike = notes.get(NotJointError.note, 0), notes.get(AlikeError.note, 0)
+    if misfits := look.dropped - apart - alike:
+        found.append(f"{name}: {counted(misfits, 'example')} left out, {task.misfit()}")
+    if apart:
+        found.append(
+            f"{name}: {counted(apart, 'example')} left out, whose answer cannot follow its input in this "
+            "tokenizer's tokens"
+        )
     if too_long := notes.get("answers_too_long", 0):
         found.append(
             f"{name}: {counted(too_long, 'answer')} longer than max_new_tokens = {task.max_new_tokens}, so "
             "that no model can write all of it"
         )
-    if alike := notes.get("choices_alike", 0):
+    if alike:
         found.append(f"{name}: {counted(alike, 'example')} left out, with two choices of the same tokens")
     return found
 

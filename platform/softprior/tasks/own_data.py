@@ -18,9 +18,10 @@ from softprior.inputs.base import Text
 from softprior.inputs.data_files import Malformed
 from softprior.inputs.labels import counted
 from softprior.prompt import Row as TokenRow
-from softprior.tasks.base import SPLITS, Example, Look, Quarantined, Split, Splits, Task, table
+from softprior.tasks.answered import Answered
+from softprior.tasks.base import SPLITS, Example, Look, Quarantined, Split, Splits, table
 from softprior.tasks.own_source import Data, Part, fingerprint_of, parts_of
-from softprior.tasks.own_splits import Understood, connected, divided
+from softprior.tasks.own_splits import Understood, connected, divided, same
 from softprior.tasks.partition import donors, keyed_order, round_robin
 from softprior.tasks.sources import in_brackets, require
 from softprior.tasks.templates import Row, Template, cell, columns, filled, flat, spans
@@ -36,7 +37,7 @@ class Answers(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
-class OwnData(Task):
+class OwnData(Answered):
     """A task on rows of one's own: JSON lines, CSV, Parquet, or a data set of the Hugging Face hub.
 
     Attributes:
@@ -118,13 +119,18 @@ class OwnData(Task):
     def positions(self) -> int:
         """For local data from the number of letters; otherwise those of a short text."""
         if not self._local:
-            return min(150, round(0.8 * self.length))
+            return min(150 + self.turns(), round(0.8 * self.length))
         train = self._found().train
         letters = [len(one["input"]) + len(one["answers"][0]) for one in train]
-        return max(1, min(self.length, round(sum(letters) / len(letters) / _LETTERS)))
+        tokens = round(sum(letters) / len(letters) / _LETTERS)
+        return max(1, min(self.length, tokens + self.turns()))
 
     def longest(self) -> int:
         return self.length
+
+    def misfit(self) -> str:
+        also = "" if self.context is None else ", or whose control is"
+        return f"longer than length = {self.length}{also}"
 
     def own_text(self, example: Example) -> tuple[tuple[int, int], ...]:
         """The template's own text."""
@@ -170,6 +176,7 @@ def _read(task: OwnData) -> Splits:
     parts = {part.split: reading.part(part) for part in parts_of(task.data)}
     if len(parts) > 1:  # rows of several files may be numbered alike
         parts = {split: [_renamed(row, split) for row in rows] for split, rows in parts.items()}
+    parts = _spelled(parts)
     _require_enough(task, parts, reading.lost())
     found = divided(parts, reading.notes)
     empty = next((split for split in SPLITS if not found[split]), None)
@@ -181,6 +188,19 @@ def _read(task: OwnData) -> Splits:
     reading.notes.update(task.examined(found))
     tables = {split: table(_examples(task, found[split])) for split in SPLITS}
     return Splits(**tables, quarantined=reading.quarantined, notes=dict(+reading.notes))
+
+
+def _spelled(parts: Mapping[Split, Sequence[Understood]]) -> dict[Split, list[Understood]]:
+    """The rows with one spelling per group: splits take "Food" and "food" for one, and so do intervals."""
+    spellings: dict[str | None, str] = {}
+    for rows in parts.values():
+        for group in (row.group for row in rows if row.group is not None):
+            known = spellings.setdefault(same(group), group)
+            spellings[same(group)] = min(known, group)
+    return {
+        split: [row._replace(group=spellings.get(same(row.group))) for row in rows]
+        for split, rows in parts.items()
+    }
 
 
 def _require_enough(task: OwnData, parts: Mapping[Split, Sequence[Understood]], lost: str) -> None:
@@ -244,7 +264,8 @@ class _Reading:
                 found.append(own)
         if not found:
             raise UserError(
-                f"{part.source} contains no usable row{self.lost()}; check the names of its columns"
+                f"{part.source} contains no usable row{self.lost()}; check the names of its columns, which "
+                "are in braces where a text is around them"
             )
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -15,9 +16,9 @@ from softprior.assets.hub import hub_dataset_commit
 from softprior.errors import UserError, nearest
 from softprior.inputs.base import SaysWhere, Spec
 from softprior.inputs.paths import home_path
-from softprior.inputs.row_files import Item, rows
+from softprior.inputs.row_files import Item, rewritten, rows
 from softprior.tasks.base import SPLITS, Split
-from softprior.tasks.sources import contents_fingerprint, hub_rows, is_path, require_filled
+from softprior.tasks.sources import REREAD, contents_fingerprint, hub_rows, is_path, require_filled
 
 _HUB = re.compile(
     r"hub:(?P<repo>[^/@#]+/[^/@#]+)(/(?P<config>[^/@#]+))?(@(?P<revision>[^@#]+))?(#(?P<split>[^@#]+))?"
@@ -78,7 +79,11 @@ class Part(NamedTuple):
             UserError: the file is missing or unreadable; the hub has no such data set or cannot be reached.
         """
         if self.local is not None:
-            return contents_fingerprint([_file(self.local)])
+            file = _file(self.local)
+            fact = file.stat()
+            return contents_fingerprint([file]) + (
+                REREAD if _rewritten(file, fact.st_size, fact.st_mtime_ns) else ""
+            )
         if self.source in CHOICE_SETS:
             return data_fingerprint(self.source)
         repo, config, split = self._on_hub()
@@ -114,6 +119,11 @@ def _file(path: Path) -> Path:
     if require_filled(path).is_dir():
         raise UserError(f"{path} is a folder, but rows are read from files; name one of its files")
     return path
+
+
+@lru_cache(maxsize=32)
+def _rewritten(path: Path, size: int, time: int) -> bool:  # noqa: ARG001  of which version
+    return rewritten(path)
 
 
 def parts_of(data: str | Files) -> list[Part]:

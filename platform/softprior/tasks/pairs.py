@@ -10,13 +10,12 @@ from pydantic import field_validator, model_validator
 
 from softprior.inputs.data_files import Malformed
 from softprior.inputs.labels import counted
-from softprior.tasks.answered import Answered
 from softprior.tasks.own_data import Answers, OwnData
 from softprior.tasks.pairs_metrics import Judge, Metric, judge
 from softprior.tasks.templates import Row, Template, cells, filled, only_column
 
 
-class Pairs(OwnData, Answered):
+class Pairs(OwnData):
     """Rows of one's own with an input and its answer, which is generated and scored.
 
     Attributes:

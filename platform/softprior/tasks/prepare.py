@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import cached_property
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -23,11 +23,11 @@ from softprior.errors import UserError
 from softprior.prompt import Row
 from softprior.results.provenance import edits
 from softprior.tasks.base import SPLITS, Example, Look, Quarantined, Split, Task
-from softprior.tasks.choice_rows import FEATURES, ChoiceColumns, Choices, choice_columns
+from softprior.tasks.choice_rows import FEATURES, NO_CHOICES, ChoiceColumns, Choices, choice_columns
 from softprior.tasks.partition import round_robin
 from softprior.tasks.parts import parts_of
 
-FORMAT = 3
+FORMAT = 4
 """Increased whenever the same task and tokenizer give other tables."""
 
 QUARANTINE = 100
@@ -53,9 +53,6 @@ _FEATURES = Features(
         "group": Value("string"),
     }
 )
-
-
-_NO_CHOICES: ChoiceColumns = {"choices": [], "choice_tokens": [], "alone_tokens": []}
 
 
 class Text(NamedTuple):
@@ -171,6 +168,11 @@ class Prepared:
     largest: int
     path: Path
 
+    @property
+    def look(self) -> Look:
+        """What is told of them."""
+        return Look(self.quarantined, self.quarantine, self.notes, self.dropped)
+
     def facts(self) -> dict[str, object]:
         """What a record says of them: `dropped`, `quarantined`, `quarantine` and the notes."""
         # The place where a file is damaged follows its rows, and says most about what is lost.
@@ -226,7 +228,7 @@ def look(task: Task, tokenizer_fingerprint: str) -> Look:
         return task.look()
     facts = json.loads(path.read_text(encoding="utf-8"))
     quarantine = tuple(Quarantined(*row) for row in facts["quarantine"])
-    return Look(len(quarantine), quarantine, facts["notes"])
+    return Look(len(quarantine), quarantine, facts["notes"], facts["dropped"])
 
 
 def _relative(task: Task, tokenizer_fingerprint: str) -> str:
@@ -280,7 +282,7 @@ class _Record(ChoiceColumns):
 
 def _ids(record: _Record) -> list[int]:
     """The tokens of an example, of its control and of its choices."""
-    choices = [token for tokens in record["choice_tokens"] for token in tokens]
+    choices = chain(*record["choice_tokens"], *record["alone_choices"])
     return [*record["tokens"], *(record["control_tokens"] or ()), *choices, *record["alone_tokens"]]
 
 
@@ -322,7 +324,8 @@ def _take(task: Task, pool: Dataset, tokenizer: Tokenizer, split: Split) -> _Tak
 def _answer_notes(task: Task, example: Example, record: _Record, tokenizer: Tokenizer) -> Counter[str]:
     """Counts on how an answer is trained.
 
-    `choices_begin_another`: one choice's tokens begin those of another. `answers_too_long`: it has more
+    `choices_begin_another`: one choice's tokens begin those of another. `choices_not_alone`: they have no
+    tokens without the input. `answers_too_long`: it has more
     tokens than are generated, so that no model can write all of it. `answers_respaced`: it is over several
     lines, and trained with single spaces. `answers_not_regained`: a model that writes exactly what it was
     trained on does not get full marks, since the tokenizer has no tokens for the answer or generation stops
@@ -335,6 +338,7 @@ def _answer_notes(task: Task, example: Example, record: _Record, tokenizer: Toke
     writes = task.new_tokens > 0
     found = {
         "choices_begin_another": _begins_another(record["choice_tokens"]),
+        "choices_not_alone": bool(record["choices"]) and not record["alone_choices"],
         "answers_too_long": 0 < task.new_tokens < len(labels),
         "answers_respaced": writes and task.trained_answer(example) != example.answers[0],
         "answers_not_regained": writes and regained.get(task.headline, 1.0) < 1,
@@ -352,7 +356,7 @@ def _records(task: Task, example: Example, tokenizer: Tokenizer) -> list[_Record
     control = task.control_row(example, tokenizer) if rows else None
     if example.control is not None and control is None:
         return []
-    choices = choice_columns(task, example, tokenizer) if example.choices else _NO_CHOICES
+    choices = choice_columns(task, example, tokenizer) if example.choices else NO_CHOICES
     if choices is None:
         return []
     if control is not None and _labelled(control) != _labelled(rows[0]):

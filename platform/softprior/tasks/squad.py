@@ -107,6 +107,9 @@ class Squad(Answered):
     def longest(self) -> int:
         return self.context_tokens
 
+    def misfit(self) -> str:
+        return f"longer than context_tokens = {self.context_tokens}, or whose control is"
+
     @property
     def metrics(self) -> tuple[str, ...]:
         return METRICS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import string
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from functools import lru_cache
@@ -38,14 +39,15 @@ def parts(template: str) -> tuple[Part, ...]:
         found = tuple(string.Formatter().parse(template))
     except ValueError as error:
         raise ValueError(
-            f"has a brace too many ({error}); write {{{{ and }}}} for braces in the text"
+            f"has a brace too many, or a column with [ in its name ({error}); write {{{{ and }}}} for braces "
+            "in the text, or rename the column"
         ) from None
     for _, name, form, conversion in found:
         inside = f"{name}{f'!{conversion}' if conversion else ''}{f':{form}' if form else ''}"
         if name is not None and (form or conversion or not name.strip() or set("[]{}") & set(name)):
             raise ValueError(
-                f"has '{{{inside}}}', but only the name of a column can be in braces; make a column of "
-                "it, or write {{ and }} for braces in the text"
+                f"has '{{{inside}}}', but only the name of a column can be in braces, without : ! [ and ]; "
+                "rename the column, or write {{ and }} for braces in the text"
             )
     pieces = []
     before = ""
@@ -144,12 +146,16 @@ def flat(value: object) -> Row | Malformed:
         return value
     if not isinstance(value, dict):
         return Malformed(f"not an object but {str(value)[:40]}")
-    found: dict[str, object] = {}
+    pairs: list[tuple[str, object]] = []
     for name, inner in value.items():
         if isinstance(inner, dict):
-            found |= {f"{name}.{key}": one for key, one in inner.items()}
+            pairs += [(f"{name}.{key}", one) for key, one in inner.items()]
         else:
-            found[str(name)] = inner
+            pairs.append((str(name), inner))
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        return Malformed(f"'{twice}' is two columns, one of them in an object; rename one")
     return found
 
 
@@ -160,7 +166,7 @@ def _text(value: object, column: str) -> str | Malformed:
         return str(value).lower()
     if isinstance(value, int | float | Decimal):
         if not (value == value and abs(value) != math.inf):
-            return Malformed(f"'{column}' is not a number ({value})")
+            return Malformed(f"'{column}' is not a number ({float(value)})")
         try:
             return str(value)
         except ValueError:  # an integer of more digits than Python writes

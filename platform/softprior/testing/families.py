@@ -16,6 +16,7 @@ from transformers import (
     FalconConfig,
     Gemma2Config,
     Gemma3TextConfig,
+    Gemma4TextConfig,
     GPT2Config,
     GPTNeoXConfig,
     GptOssConfig,
@@ -92,10 +93,17 @@ OTHER_FAMILIES: dict[str, PreTrainedConfig] = {
     "olmo2": Olmo2Config(**_SMALL),
     "gpt_neox": GPTNeoXConfig(**{**_ONE_HEAD_SIZE, "rotary_pct": 0.5}),
     "falcon": FalconConfig(**_ONE_HEAD_SIZE, alibi=False),
+    "gemma4": Gemma4TextConfig(
+        **{**_UNTIED, "num_hidden_layers": 3, "global_head_dim": 16},
+        layer_types=["sliding_attention", "full_attention", "full_attention"],
+        sliding_window=6,
+        hidden_size_per_layer_input=0,
+    ),
     "gpt_oss": GptOssConfig(**_SMALL, num_local_experts=4, num_experts_per_tok=2, sliding_window=6),
 }
 """Families of the matrix in docs/models.md besides `FAMILIES`, which run the whole contract suite. Between
-them: biases, one window for all blocks, fused projections, norms after attention, partial rotation, sinks."""
+them: biases, one window for all blocks, fused projections, norms after attention, partial rotation, sinks,
+heads of other sizes in some blocks."""
 
 _OWN_HEAD: dict[str, Any] = {"tie_word_embeddings": False}
 

@@ -119,7 +119,7 @@ class Evaluator:
         score = score.model_copy(
             update={
                 "shuffled_loss": None if controls is None else controls.losses.mean,
-                "metrics": self._declared(_means([answer.metrics for answer in answers]) | together),
+                "metrics": self._declared(_means([answer.metrics for answer in answers]) | together, False),
                 "generated": len(answers),
             }
         )
@@ -232,7 +232,9 @@ class Evaluator:
             end = at + len(one.texts)
             likely = tuple(-nll for nll in given.nll[at:end])
             without = tuple(-known[(*row.tokens, sum(row.labels))] for row in one.alone)
-            options.append(Options(one.texts, one.right, likely, tuple(given.tokens[at:end]), without))
+            options.append(
+                Options(one.texts, one.right, likely, tuple(given.tokens[at:end]), without or None)
+            )
             at = end
         chosen = self._task.choose(options)
         answers = [Answer(*both) for both in zip(chosen.answers, chosen.metrics, strict=True)]
@@ -241,9 +243,10 @@ class Evaluator:
     def _metrics(self, answer: str, accepted: tuple[str, ...]) -> dict[str, float]:
         return self._declared(self._task.score(answer, accepted))
 
-    def _declared(self, found: dict[str, float]) -> dict[str, float]:
-        """The metrics, if they are those that the task says it has."""
-        if found and set(found) != set(self._task.metrics):
+    def _declared(self, found: dict[str, float], every: bool = True) -> dict[str, float]:
+        """The metrics, if they are those that the task says it has, or some of them."""
+        names, declared = set(found), set(self._task.metrics)
+        if found and (names != declared if every else names - declared):
             raise UserError(
                 f"the task's `metrics` are {', '.join(self._task.metrics)}, but its `score` returns "
                 f"{', '.join(found) or 'nothing'}; declare what it returns"
@@ -262,9 +265,10 @@ def _at(values: Sequence[ValueT], index: int) -> ValueT | None:
 
 
 def _means(scores: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {
-        name: sum(score[name] for score in scores) / len(scores) for name in (scores[0] if scores else ())
-    }
+    """Of each metric over the examples that have it."""
+    names = dict.fromkeys(name for score in scores for name in score)
+    found = {name: [score[name] for score in scores if name in score] for name in names}
+    return {name: sum(values) / len(values) for name, values in found.items()}
 
 
 @lru_cache(maxsize=4)
