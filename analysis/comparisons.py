@@ -14,7 +14,7 @@ from analysis.inference.intervals import over_seeds
 from analysis.inference.multiple import holm
 from analysis.inference.permutation import NAME, least_p, sign_flip
 from analysis.inference.values import LEVEL, POWER, Interval
-from softprior.errors import UserError, nearest
+from softprior.errors import UserError, suggestion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ def require_axis(axis: str) -> None:
         UserError: it is none.
     """
     if axis not in AXES:
-        raise UserError(f"there is no axis '{axis}' to compare; {nearest(axis, list(AXES))}")
+        raise UserError(f"there is no axis '{axis}' to compare; {suggestion(axis, list(AXES))}")
 
 
 def compare(study: Study, axis: str) -> list[Row]:

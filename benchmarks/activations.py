@@ -29,7 +29,7 @@ from transformers import AutoModelForCausalLM
 
 from softprior.activations.collector import Collector, Medians, Sinks, base_sites, batch_of
 from softprior.activations.folder import RunFolder
-from softprior.activations.passes import Observer, followed, passes
+from softprior.activations.passes import Router, followed, passes
 from softprior.activations.plan import plan_activations
 from softprior.activations.sequences import Sequences
 from softprior.activations.spec import ActivationsSpec
@@ -97,7 +97,7 @@ def prepared(way: str, model: ModelSpec, given: list[Text]) -> Callable[[], obje
 
     def collect() -> TaskState:
         state = TaskState("task", 1000, False, ())
-        observer = Observer(Collector(state, sites, sinks, 0), Sequences(state, sites, sinks, 0))
+        observer = Router(Collector(state, sites, sinks, 0), Sequences(state, sites, sinks, 0))
         for at in passes(given, chosen, BATCH, 0):
             observer.begin(at)
             host.observe(None, batch_of(at.texts), sites, observer)

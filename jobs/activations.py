@@ -19,7 +19,7 @@ from softprior.results.storage import results_folder
 
 if TYPE_CHECKING:
     from softprior.activations.folder import RunFolder
-    from softprior.activations.plan import Plan
+    from softprior.activations.plan import RunPlan
     from softprior.activations.run import Summary, TaskSummary
 
 STOPPED = "stopped before anything was read"
@@ -107,7 +107,7 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
     return FAILED if summary["failed"] else FINISHED
 
 
-def _for_a_vae(plan: Plan) -> list[str]:
+def _for_a_vae(plan: RunPlan) -> list[str]:
     """A line about a sample that is smaller than a prior fitted on it would use, if any is to be fitted."""
     from softprior.priors.domain import SAMPLE
     from softprior.priors.vae import few
@@ -125,7 +125,7 @@ def _for_a_vae(plan: Plan) -> list[str]:
 def _tell(
     console: Console,
     options: argparse.Namespace,
-    plan: Plan,
+    plan: RunPlan,
     folder: RunFolder,
     server: str | None,
     summary: Summary,
@@ -162,7 +162,7 @@ def _left_out(tasks: dict[str, TaskSummary]) -> list[str]:
     return notes
 
 
-def _how_far(plan: Plan, folder: RunFolder) -> str:
+def _how_far(plan: RunPlan, folder: RunFolder) -> str:
     """What is on disk after it was stopped."""
     from softprior.activations.run import kept
 
@@ -178,7 +178,7 @@ def _how_far(plan: Plan, folder: RunFolder) -> str:
     )
 
 
-def _next(console: Console, plan: Plan, folder: RunFolder, summary: Summary) -> None:
+def _next(console: Console, plan: RunPlan, folder: RunFolder, summary: Summary) -> None:
     task = next(name for name in plan.tasks if name in summary["tasks"])
     console.print(f"store    {folder.store}", soft_wrap=True)
     console.print(

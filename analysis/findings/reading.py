@@ -22,7 +22,7 @@ from softprior.inputs.specs import REPEATS
 from softprior.library.reading import has_posterior, table_problem
 from softprior.library.results import Results
 from softprior.results.background import load_background
-from softprior.results.files import held
+from softprior.results.files import file_lock
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record
 from softprior.results.storage import Location, listed
@@ -275,7 +275,7 @@ def _running(folder: StudyFolder) -> bool:
     if not folder.lock.exists():
         return False
     try:
-        with held(folder.lock):
+        with file_lock(folder.lock):
             return False
     except InUseError:
         return True

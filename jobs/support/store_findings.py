@@ -15,17 +15,17 @@ from softprior.errors import hidden
 from softprior.results.lease import locked
 from softprior.results.provenance import same_code
 from softprior.results.records import read_header
-from softprior.results.storage import Location, local_copy, local_folder, replaced_folder, written
+from softprior.results.storage import Location, local_copy, local_folder, modified_at, replaced_folder
 from softprior.tracking.runs import log_run
 from softprior.training.threads import limit_threads
 
 if TYPE_CHECKING:
     from softprior.activations.folder import RunFolder
-    from softprior.activations.plan import Plan
+    from softprior.activations.plan import RunPlan
     from softprior.activations.run import Summary
 
 
-def tell_findings(console: Console, plan: Plan, folder: RunFolder) -> Findings:
+def tell_findings(console: Console, plan: RunPlan, folder: RunFolder) -> Findings:
     """Computes and draws what is older than the store or made by other code; shows, returns the numbers."""
     # Tables and figures: whoever wants the store alone should not wait for them.
     from analysis.activation_tables import prompt_table, task_table
@@ -65,7 +65,7 @@ def known(folder: RunFolder) -> Findings | None:
 
 def track(
     console: Console,
-    plan: Plan,
+    plan: RunPlan,
     folder: RunFolder,
     uri: str,
     summary: Summary,
@@ -90,5 +90,5 @@ def track(
 
 
 def _newer(path: Location, than: Location) -> bool:
-    own, other = written(path), written(than)
+    own, other = modified_at(path), modified_at(than)
     return own is not None and other is not None and own >= other

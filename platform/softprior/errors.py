@@ -29,7 +29,7 @@ SHOWN = 16
 """Names that one sentence lists at most."""
 
 
-def nearest(word: str, known: list[str]) -> str:
+def suggestion(word: str, known: list[str]) -> str:
     """The remedy for an unknown name: the closest known one, if any is close, and the whole choice."""
     close = difflib.get_close_matches(word, known, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""

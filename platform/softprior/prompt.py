@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from softprior.errors import UserError, nearest
+from softprior.errors import UserError, suggestion
 
 Stack = Literal["encoder", "decoder"]
 Kind = Literal["residual", "key", "value"]
@@ -63,7 +63,7 @@ class Place:
             value = getattr(self, name)
             if value not in choices:
                 raise UserError(
-                    f"Place: {name} = {value!r} is not a choice; {nearest(str(value), list(choices))}"
+                    f"Place: {name} = {value!r} is not a choice; {suggestion(str(value), list(choices))}"
                 )
 
     @property

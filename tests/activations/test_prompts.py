@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from softprior.activations.describe import describe
 from softprior.activations.findings.prompts import prompt_states_of
 from softprior.activations.folder import RunFolder
-from softprior.activations.plan import Plan, plan_activations
+from softprior.activations.plan import RunPlan, plan_activations
 from softprior.activations.prompts import PROMPT
 from softprior.activations.run import _finish
 from softprior.activations.spec import ActivationsSpec, PromptSpec
@@ -210,7 +210,7 @@ def test_a_plan_knows_its_prompts_and_one_without_is_the_old_one(tmp_path):
     other = posterior(tmp_path / "q.safetensors", "tiny", {Place(0): vectors(4, 128, "other")})
     bare = lines(tmp_path)
 
-    def plan(**files: Path) -> Plan:
+    def plan(**files: Path) -> RunPlan:
         given = tuple(PromptSpec(name=name, file=path) for name, path in files.items())
         return plan_activations(bare.model_copy(update={"prompts": given}))
 

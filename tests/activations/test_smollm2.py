@@ -11,7 +11,7 @@ from softprior.activations.state import TaskState
 from softprior.activations.texts import batches
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
-from softprior.statistics.spectrum import participation_ratio
+from softprior.statistics.spectrum import participation_of
 from softprior.tasks.prepare import Text
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -38,5 +38,5 @@ def test_without_sinks_a_middle_site_has_many_directions_and_with_them_one():
     both = alone.merge(classes["sinks"].moments.moments)
     assert classes["sinks"].moments.count >= len(texts)
     assert classes["sinks"].norms.quantile(0.5) > 50 * classes["input"].norms.quantile(0.5)
-    assert participation_ratio(both.covariance()) < 1.1
-    assert participation_ratio(alone.covariance()) > 20
+    assert participation_of(both.covariance()) < 1.1
+    assert participation_of(alone.covariance()) > 20

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from softprior.activations.collector import Medians
 from softprior.activations.folder import RunFolder
-from softprior.activations.plan import Plan, plan_activations
+from softprior.activations.plan import RunPlan, plan_activations
 from softprior.activations.run import _finish, _full_disk_told, _missing, kept
 from softprior.activations.spec import ActivationsSpec
 from softprior.activations.texts import TaskTexts
@@ -41,7 +41,7 @@ SITES = ["resid.0", "resid.3", "final", "key.2"]
 
 
 @pytest.fixture(scope="module")
-def plan() -> Plan:
+def plan() -> RunPlan:
     return plan_activations(spec())
 
 
@@ -59,11 +59,11 @@ def spec(**changes) -> ActivationsSpec:
     return ActivationsSpec.model_validate(given | changes)
 
 
-def worker(plan: Plan, folder: RunFolder, **identity: str) -> Worker:
+def worker(plan: RunPlan, folder: RunFolder, **identity: str) -> Worker:
     return Worker(plan.spec.model_dump_json(), {**plan.identity, **identity}, str(folder.root))
 
 
-def read(one: Worker, plan: Plan, *numbers: int) -> list[dict]:
+def read(one: Worker, plan: RunPlan, *numbers: int) -> list[dict]:
     facts = [plan.shard_facts()[number] for number in numbers]
     batch = {"shard": np.array([json.dumps(fact) for fact in facts])}
     return [json.loads(text) for text in one(batch)["result"]]

@@ -31,7 +31,7 @@ from jobs import report as command
 from softprior.inputs.study_files import load_grid
 from softprior.methods import METHODS
 from softprior.results.examples import load_examples
-from softprior.results.files import held
+from softprior.results.files import file_lock
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, save_record
 from softprior.results.sanity import Check
@@ -321,7 +321,7 @@ def test_a_damaged_record_and_a_running_study_give_a_partial_report(
     assert lost[0] not in found.details["trials"]
     assert len(found.trials.rows) == 2
     root = tmp_path / "results" / "small"
-    with held(root / ".lock"):
+    with file_lock(root / ".lock"):
         assert "the study is still running" in gather(reading := read(root), *judged(reading)).partial[0]
 
 

@@ -22,7 +22,7 @@ from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec, StudySpec
 from softprior.inputs.study_files import COMMANDS, load_grid
 from softprior.methods import METHODS
-from softprior.results.files import held
+from softprior.results.files import file_lock
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Posterior, save_posterior
 from softprior.studies.cluster import Cluster
@@ -76,7 +76,7 @@ def test_a_file_where_results_should_go_is_refused_by_a_run_and_by_a_plan(tmp_pa
         assert capsys.readouterr().err == said
     with (
         pytest.raises(UserError, match="is a file, not a folder"),
-        held(tmp_path / "results" / "small" / ".lock"),
+        file_lock(tmp_path / "results" / "small" / ".lock"),
     ):
         pytest.fail("a file is no folder")
 

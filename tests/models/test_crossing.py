@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from softprior.models.crossing import packed, unpacked
+from softprior.models.crossing import as_arrays, as_tensors
 from softprior.models.protocol import Losses, Request
 from softprior.prompt import Batch, Place, Row, collate
 
@@ -18,8 +18,8 @@ from softprior.prompt import Batch, Place, Row, collate
 def through(value: Any) -> Any:
     """By way of buffers that nobody may write to, as Ray hands them out."""
     buffers: list[pickle.PickleBuffer] = []
-    text = pickle.dumps(packed(value), protocol=5, buffer_callback=buffers.append)
-    return unpacked(pickle.loads(text, buffers=[bytes(buffer) for buffer in buffers]))
+    text = pickle.dumps(as_arrays(value), protocol=5, buffer_callback=buffers.append)
+    return as_tensors(pickle.loads(text, buffers=[bytes(buffer) for buffer in buffers]))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softprior.models.packing import UNWRITTEN, Cache, Pass, Rows, attend, running
+from softprior.models.packing import UNWRITTEN, Cache, RowPass, Rows, attend, running
 
 lengths = st.lists(st.integers(1, 9), min_size=1, max_size=6)
 windows = st.one_of(st.none(), st.integers(1, 8))
@@ -32,7 +32,7 @@ def test_padding_and_unpadding_are_inverse(lengths):
 @untimed
 @given(lengths, st.integers(0, 5), windows)
 def test_a_mask_shows_the_front_and_the_past_within_the_window(lengths, front, window):
-    current = Pass(Rows.of(torch.tensor(lengths)), kept=front)
+    current = RowPass(Rows.of(torch.tensor(lengths)), kept=front)
     mask = current.mask(front, window)
     assert mask.shape == (max(lengths), front + max(lengths))
     for query in range(max(lengths)):
@@ -75,7 +75,7 @@ def test_packed_attention_is_that_of_each_row_alone(lengths, kept, cut, window, 
     block.layer_idx = 3
     front, total = kept + cut, kept + cut + sum(lengths)
     q, k, v = states(4, total), states(2, total), states(2, total)
-    with running(Pass(Rows.of(torch.tensor(lengths)), kept=kept, cut={3: cut})):
+    with running(RowPass(Rows.of(torch.tensor(lengths)), kept=kept, cut={3: cut})):
         found, _ = attend(block, q, k, v, None, scaling=0.5, sliding_window=window, softcap=softcap)
     start = front
     for length in lengths:
@@ -95,14 +95,14 @@ def test_decoding_steps_give_what_one_pass_over_the_longer_rows_gives(lengths, f
     new, count = 3, len(lengths)
     whole = [length + new for length in lengths]
     q, k, v = (states(heads, front + sum(whole)) for heads in (4, 2, 2))
-    with running(Pass(Rows.of(torch.tensor(whole)), kept=front)):
+    with running(RowPass(Rows.of(torch.tensor(whole)), kept=front)):
         expected, _ = attend(block, q, k, v, None, sliding_window=window)
 
     starts = [front + sum(whole[:row]) for row in range(count)]
     texts = [start + i for start, n in zip(starts, lengths, strict=True) for i in range(n)]
     first = [*range(front), *texts]
     cache = Cache()
-    with running(Pass(Rows.of(torch.tensor(lengths)), kept=front, cache=cache, room=new)):
+    with running(RowPass(Rows.of(torch.tensor(lengths)), kept=front, cache=cache, room=new)):
         attend(block, q[:, :, first], k[:, :, first], v[:, :, first], None, sliding_window=window)
     assert bool((cache.positions[0][:, -new:] == UNWRITTEN).all())
 
@@ -113,7 +113,7 @@ def test_decoding_steps_give_what_one_pass_over_the_longer_rows_gives(lengths, f
             cache.select(torch.arange(1, count))
         now = torch.tensor(lengths)[active] + step
         at = torch.tensor(starts)[active] + now
-        with running(Pass(None, cache=cache, room=new - step, now=now)):
+        with running(RowPass(None, cache=cache, room=new - step, now=now)):
             found, _ = attend(block, q[:, :, at], k[:, :, at], v[:, :, at], None, sliding_window=window)
         # float32, numbers of the size of 1 summed in another order.
         torch.testing.assert_close(found[0], expected[0, at], rtol=0, atol=1e-5)
@@ -126,7 +126,7 @@ def test_what_packed_attention_does_not_have_is_never_ignored(beside):
     block = torch.nn.Module()
     block.layer_idx = 0
     arguments = {"attention_mask": None, **beside}
-    with running(Pass(Rows.of(torch.tensor([2])))), pytest.raises(RuntimeError, match="not support this"):
+    with running(RowPass(Rows.of(torch.tensor([2])))), pytest.raises(RuntimeError, match="not support this"):
         attend(block, states(2, 2), states(2, 2), states(2, 2), **arguments)
 
 

@@ -24,7 +24,7 @@ from softprior.models.packing import ATTENTION
 from softprior.models.protocol import FrozenLM, PackingLM, Request
 from softprior.models.rank_group import Limits, RanksLostError
 from softprior.models.schedule import Call, Scheduler
-from softprior.models.sharded import load_sharded, shared
+from softprior.models.sharded import dealt_to_ranks, load_sharded
 from softprior.prompt import Place, Prompt, Row, collate
 from softprior.testing.families import random_model, save_model, with_uneven_norms
 from softprior.testing.hosts import PASSED_ON, Recorder, example_batch, example_prompts
@@ -169,13 +169,13 @@ def test_one_ranks_row_across_the_length_is_refused_by_all(host, local):
 
 def test_each_rank_does_its_part(local):
     batch = example_batch(local.info())  # 9, 4, 12, 1 and 7 tokens
-    first, second = shared(batch, 2)
+    first, second = dealt_to_ranks(batch, 2)
     assert [share.rows.tolist() for share in (first, second)] == [[1, 2, 3], [0, 4]]
     assert first.batch.weights.tolist() == batch.weights[[1, 2, 3]].tolist()
-    _, idle = shared(picked(batch, [2]), 2)
+    _, idle = dealt_to_ranks(picked(batch, [2]), 2)
     assert (len(idle.rows), len(idle.batch), idle.batch.positions) == (0, 1, 2)
     assert idle.batch.weights.tolist() == [0]
-    assert [len(share.rows) for share in shared(picked(batch, [2]), 2, first=1)] == [0, 1]
+    assert [len(share.rows) for share in dealt_to_ranks(picked(batch, [2]), 2, first=1)] == [0, 1]
 
 
 def test_observes_as_a_local_host_does(host, local):

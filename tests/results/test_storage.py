@@ -31,15 +31,15 @@ from softprior.results.storage import (
     local_copy,
     local_folder,
     location,
+    modified_at,
     remove_folder,
     replaced_folder,
     results_folder,
-    written,
 )
 from softprior.studies.search.storage import _storage
 from softprior.studies.worker import failed
 from softprior.tracking.client import tracking_uri
-from softprior.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from softprior.training.checkpoint import TrialState, load_checkpoint, save_checkpoint
 from tests.builders import trial
 from tests.google_store import google_store
 from tests.object_store import object_store
@@ -136,7 +136,7 @@ def test_rows_per_example_are_objects_too(bucket: str) -> None:
 def test_folders_are_replaced_copied_and_removed_whole(bucket: str, remote: bool, tmp_path: Path) -> None:
     folder = location(f"{bucket}/replaced" if remote else tmp_path / "replaced")
     remove_folder(folder)
-    assert written(folder / "one") is None
+    assert modified_at(folder / "one") is None
     for word in ("old", "new"):
         with replaced_folder(folder) as new:
             (new / "below").mkdir()
@@ -145,7 +145,7 @@ def test_folders_are_replaced_copied_and_removed_whole(bucket: str, remote: bool
     half = replaced_folder(folder)
     (half.__enter__() / "one").write_text("half")
     assert not half.__exit__(OSError, OSError("the disk is full"), None)
-    assert written(folder / "one") is not None
+    assert modified_at(folder / "one") is not None
     with local_folder(folder) as here:
         files = [path for path in here.rglob("*") if path.is_file()]
         found = {path.relative_to(here).as_posix(): path.read_text() for path in files}
@@ -183,7 +183,7 @@ def test_records_posteriors_and_checkpoints_come_back(bucket: str) -> None:
         load_posterior(folder.posterior("b"))
 
     assert load_checkpoint(folder.checkpoint("a"), "a") is None
-    save_checkpoint(folder.checkpoint("a"), "a", Progress(step=2), {"m": vectors[Place(0)]})
+    save_checkpoint(folder.checkpoint("a"), "a", TrialState(step=2), {"m": vectors[Place(0)]})
     progress, tensors = load_checkpoint(folder.checkpoint("a"), "a") or pytest.fail("it is there")
     assert progress.step == 2
     assert torch.equal(tensors["m"], vectors[Place(0)])

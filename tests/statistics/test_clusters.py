@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from softprior.seeding import numpy_generator, torch_generator
-from softprior.statistics.clusters import nearest, separation
+from softprior.statistics.clusters import nearest_tasks, separation
 from softprior.statistics.kernels import gaussian_kernel, mmd2
 from softprior.statistics.points import Points, matched
 
@@ -155,7 +155,7 @@ def three(name: str, offsets: tuple[float, float, float]) -> dict[str, Points]:
 
 def test_the_nearest_pair_is_found_on_one_kernel():
     tasks = three("found", (0.0, 1.0, 1.2))
-    found = nearest(tasks, seed=0, resamples=399)
+    found = nearest_tasks(tasks, seed=0, resamples=399)
     assert found.pairs == ("a / b", "a / c", "b / c")
     assert found.nearest == "b / c"
     assert found.p == pytest.approx(2 / 400)
@@ -166,14 +166,14 @@ def test_the_nearest_pair_is_found_on_one_kernel():
     numbers = [own.documents.tolist() for own in matched(list(tasks.values()), 0)]
     expected = literal(used[0], used[1], bandwidth, numbers[0], numbers[1])
     assert found.between[0] == pytest.approx(expected, abs=1e-10)
-    few = nearest({**tasks, "c": of_documents(3, 5, "few", 1.0)}, seed=0)
+    few = nearest_tasks({**tasks, "c": of_documents(3, 5, "few", 1.0)}, seed=0)
     assert few.note == "each task needs 4 documents at the positions of all, but one has 3"
 
 
 def test_two_pairs_that_are_equally_near_are_rarely_told_apart():
     """`b` lies half way; the level here is 10%."""
     reached = sum(
-        nearest(three(f"equal {trial}", (-0.7, 0.0, 0.7)), seed=trial, resamples=199).p <= 0.1
+        nearest_tasks(three(f"equal {trial}", (-0.7, 0.0, 0.7)), seed=trial, resamples=199).p <= 0.1
         for trial in range(40)
     )
     assert reached <= 9

@@ -11,7 +11,7 @@ from softprior.errors import UserError
 from softprior.seeding import torch_generator
 from softprior.statistics import geometry
 from softprior.statistics.moments import Moments
-from softprior.statistics.spectrum import participation_ratio, principal_components
+from softprior.statistics.spectrum import participation_of, principal_components
 
 
 def sample(count: int, dimension: int, offset: float = 0.0) -> torch.Tensor:
@@ -61,13 +61,13 @@ def test_the_participation_ratio_equals_that_of_the_vectors():
     vectors = sample(60, 9, 1e3)
     covariance = moments(vectors).covariance()
     values = np.linalg.eigvalsh(covariance.numpy())
-    assert participation_ratio(covariance) == pytest.approx(values.sum() ** 2 / (values**2).sum(), rel=1e-12)
-    assert participation_ratio(covariance) == pytest.approx(geometry.participation_ratio(vectors), rel=1e-9)
+    assert participation_of(covariance) == pytest.approx(values.sum() ** 2 / (values**2).sum(), rel=1e-12)
+    assert participation_of(covariance) == pytest.approx(geometry.participation_ratio(vectors), rel=1e-9)
 
 
 def test_participation_runs_from_one_direction_to_all():
-    assert participation_ratio(torch.eye(6)) == 6
+    assert participation_of(torch.eye(6)) == 6
     one = torch.zeros(6, 6)
     one[2, 2] = 1e-3
-    assert participation_ratio(one) == pytest.approx(1, abs=1e-12)
-    assert math.isnan(participation_ratio(torch.zeros(6, 6)))
+    assert participation_of(one) == pytest.approx(1, abs=1e-12)
+    assert math.isnan(participation_of(torch.zeros(6, 6)))

@@ -8,12 +8,12 @@ import torch
 
 from softprior.prompt import Place
 from softprior.results.records import StepPoint
-from softprior.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from softprior.training.checkpoint import TrialState, load_checkpoint, save_checkpoint
 
 
-def saved(path: Path) -> Progress:
+def saved(path: Path) -> TrialState:
     point = StepPoint(step=1, loss=0.1 + 0.2, rate=0.1, gradient=1.0, moved=0.0)
-    progress = Progress(step=1, steps=[point], snapshots={1: {Place(0): torch.ones(2, 3)}}, seconds=1.5)
+    progress = TrialState(step=1, steps=[point], snapshots={1: {Place(0): torch.ones(2, 3)}}, seconds=1.5)
     save_checkpoint(path, "trial", progress, {"vectors/decoder.0.residual.keep": torch.zeros(2, 3)})
     return progress
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from softprior.activations.plan import Plan
+from softprior.activations.plan import RunPlan
 from softprior.inputs.labels import counted
 from softprior.training.threads import CORE_FLOPS
 
@@ -19,7 +19,7 @@ CLASSES = 6
 """Token classes at a site: three parts, last tokens, means and sinks."""
 
 
-def describe(plan: Plan, with_findings: bool) -> list[str]:
+def describe(plan: RunPlan, with_findings: bool) -> list[str]:
     """Lines for the terminal."""
     spec = plan.spec
     lines = [f"activations {spec.name}: {spec.model.id}, {_sites(plan)}"]
@@ -56,14 +56,14 @@ def describe(plan: Plan, with_findings: bool) -> list[str]:
     return lines
 
 
-def _sites(plan: Plan) -> str:
+def _sites(plan: RunPlan) -> str:
     sites = plan.spec.sites
     if isinstance(sites, str):
         return "all sites, keys and values included" if sites == "all" else "all residual sites"
     return counted(len(sites), "site")
 
 
-def _findings(plan: Plan, blocks: int) -> int:
+def _findings(plan: RunPlan, blocks: int) -> int:
     """Tasks and pairs of tasks over all sites but keys and values, which have no findings."""
     sites, tasks = plan.spec.sites, len(plan.tasks)
     own = sites if not isinstance(sites, str) else ()
@@ -71,7 +71,7 @@ def _findings(plan: Plan, blocks: int) -> int:
     return count * (tasks + math.comb(tasks, 2))
 
 
-def _bytes(plan: Plan, blocks: int, hidden: int) -> float:
+def _bytes(plan: RunPlan, blocks: int, hidden: int) -> float:
     """Size of the store, every token class full: half a scatter matrix and a sample each."""
     sites = plan.spec.sites
     count = len(sites) if not isinstance(sites, str) else blocks + 2 + 2 * blocks * (sites == "all")

@@ -15,7 +15,7 @@ from softprior.models.protocol import SiteStatistic, Where
 from softprior.tasks.prepare import Text
 
 
-class Pass(NamedTuple):
+class TextPass(NamedTuple):
     """One batch.
 
     Attributes:
@@ -35,7 +35,7 @@ def followed(texts: Sequence[Text], count: int) -> list[Text]:
 
 def passes(
     texts: Sequence[Text], chosen: Sequence[Text], tokens: int, seed: int, keep_answer: bool = False
-) -> Iterator[Pass]:
+) -> Iterator[TextPass]:
     """The chosen texts, all others, and the chosen ones shuffled, in batches of limited numbers of tokens.
 
     Args:
@@ -44,12 +44,12 @@ def passes(
     ids = {text.id for text in chosen}
     for is_chosen in (True, False):
         for batch in batches([text for text in texts if (text.id in ids) == is_chosen], tokens):
-            yield Pass(batch, collected=True, in_sequence=is_chosen)
+            yield TextPass(batch, collected=True, in_sequence=is_chosen)
     for batch in batches([shuffled(text, seed, keep_answer) for text in chosen], tokens):
-        yield Pass(batch, collected=False, in_sequence=True)
+        yield TextPass(batch, collected=False, in_sequence=True)
 
 
-class Observer:
+class Router:
     """A statistic for `FrozenLM.observe` that hands the states of a pass to those that need them."""
 
     def __init__(self, collector: Collector, sequences: Sequences) -> None:
@@ -57,7 +57,7 @@ class Observer:
         self._sequences = sequences
         self._active: list[SiteStatistic] = []
 
-    def begin(self, at: Pass) -> None:
+    def begin(self, at: TextPass) -> None:
         """The pass that is observed next."""
         self._active = []
         if at.collected:

@@ -27,7 +27,7 @@ PATHS = 8
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """What a run will do.
 
     Attributes:
@@ -75,7 +75,7 @@ class Plan:
         return [asdict(shard) for shard in self.shards]
 
 
-def plan_activations(spec: ActivationsSpec, where: str = "activations") -> Plan:
+def plan_activations(spec: ActivationsSpec, where: str = "activations") -> RunPlan:
     """Prepares the tasks, looks at the files and cuts both into shards. No weights are loaded.
 
     Raises:
@@ -108,7 +108,7 @@ def plan_activations(spec: ActivationsSpec, where: str = "activations") -> Plan:
         shards.append(Shard(f"{PROMPTS}-00000", PROMPTS, "", 0, 0, 0, 1))
         groups[PROMPTS] = tuple(sorted(prompt.name for prompt in spec.prompts))
         notes += _for_short_texts(spec, config)
-    return Plan(spec, model, identity, groups, tuple(shards), tuple(notes))
+    return RunPlan(spec, model, identity, groups, tuple(shards), tuple(notes))
 
 
 def _for_short_texts(spec: ActivationsSpec, config: Config) -> list[str]:

@@ -15,8 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from softprior.activations.plan import Plan
-from softprior.activations.run import Progress as Reached
+from softprior.activations.plan import RunPlan
+from softprior.activations.run import RunProgress as Reached
 
 QUIET = 15.0
 """Seconds between lines where there is no terminal."""
@@ -58,7 +58,7 @@ class _Bar:
 class Watch(_Bar):
     """Shows what `run_activations` reports."""
 
-    def __init__(self, console: Console, plan: Plan) -> None:
+    def __init__(self, console: Console, plan: RunPlan) -> None:
         super().__init__(console, "tokens", TimeRemainingColumn())
         self._tokens = plan.tokens + plan.shuffled_tokens
         self._shards = len(plan.shards)

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypedDict
 from safetensors import SafetensorError
 
 from softprior.activations.folder import RunFolder
-from softprior.activations.plan import Plan
+from softprior.activations.plan import RunPlan
 from softprior.activations.state import Partial, merged_site
 from softprior.activations.store import write_site
 from softprior.activations.texts import Shard
@@ -30,7 +30,7 @@ ROUNDS = 3
 """How often shards that were lost with their worker are given out again."""
 
 
-class Progress(NamedTuple):
+class RunProgress(NamedTuple):
     """How far a run is.
 
     Attributes:
@@ -87,11 +87,11 @@ class Summary(TypedDict):
     sources: str | None
 
 
-Report = Callable[[Progress], None]
+Report = Callable[[RunProgress], None]
 
 
 def run_activations(
-    plan: Plan, folder: RunFolder, cluster: AbstractContextManager[object], report: Report
+    plan: RunPlan, folder: RunFolder, cluster: AbstractContextManager[object], report: Report
 ) -> Summary:
     """Reads what is missing, writes the store, and returns the summary.
 
@@ -132,14 +132,14 @@ LOST = "its worker died"
 
 
 @contextmanager
-def _full_disk_told(plan: Plan, folder: RunFolder) -> Iterator[None]:
+def _full_disk_told(plan: RunPlan, folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
         raise _unwritable(plan, folder, str(error)) from None
 
 
-def _unwritable(plan: Plan, folder: RunFolder, problem: str) -> UserError:
+def _unwritable(plan: RunPlan, folder: RunFolder, problem: str) -> UserError:
     kept = len(plan.shards) - len(_missing(plan, folder))
     shards = f"{kept} of {counted(len(plan.shards), 'shard')} {by_number(kept, 'is', 'are')} kept"
     return UserError(
@@ -147,7 +147,7 @@ def _unwritable(plan: Plan, folder: RunFolder, problem: str) -> UserError:
     )
 
 
-def _claim(folder: RunFolder, plan: Plan) -> None:
+def _claim(folder: RunFolder, plan: RunPlan) -> None:
     if folder.plan.exists():
         found = json.loads(folder.plan.read_text(encoding="utf-8"))
         if found["key"] != plan.key:
@@ -161,13 +161,13 @@ def _claim(folder: RunFolder, plan: Plan) -> None:
     write_json(folder.plan, {"key": plan.key, "identity": plan.identity, "shards": plan.shard_facts()})
 
 
-def kept(plan: Plan, folder: RunFolder) -> dict[str, int]:
+def kept(plan: RunPlan, folder: RunFolder) -> dict[str, int]:
     """The shards that are on disk before a run has finished, and how many tokens each has."""
     partials = (partial for task in plan.groups for partial in folder.partials(task))
     return {name: facts["tokens"] for partial in partials for name, facts in partial.shards.items()}
 
 
-def _missing(plan: Plan, folder: RunFolder) -> list[Shard]:
+def _missing(plan: RunPlan, folder: RunFolder) -> list[Shard]:
     covered = {name for task in plan.groups for partial in _chosen(folder, task) for name in partial.shards}
     return [shard for shard in plan.shards if shard.name not in covered]
 
@@ -189,7 +189,7 @@ def _chosen(folder: RunFolder, task: str) -> list[Partial]:
 
 
 def _read(
-    plan: Plan, folder: RunFolder, missing: Sequence[Shard], report: Report
+    plan: RunPlan, folder: RunFolder, missing: Sequence[Shard], report: Report
 ) -> tuple[dict[str, str], str]:
     """Runs the shards through a pool of workers.
 
@@ -276,7 +276,7 @@ def _user_error(error: BaseException) -> UserError | None:
 
 
 @contextmanager
-def _watching(plan: Plan, folder: RunFolder, report: Report) -> Iterator[None]:
+def _watching(plan: RunPlan, folder: RunFolder, report: Report) -> Iterator[None]:
     """Adds up what was read before, what the workers of this session report, and what is on disk."""
     for path in folder.beats():
         path.unlink()
@@ -289,7 +289,7 @@ def _watching(plan: Plan, folder: RunFolder, report: Report) -> Iterator[None]:
             # A bucket may be away for a moment, and a worker writes its note anew.
             with suppress(UserError, OSError, ValueError, KeyError):
                 tokens = sum(json.loads(path.read_text())["tokens"] for path in folder.beats())
-                report(Progress(before + tokens, len(kept(plan, folder))))
+                report(RunProgress(before + tokens, len(kept(plan, folder))))
 
     thread = threading.Thread(target=watch, name="progress", daemon=True)
     thread.start()
@@ -300,7 +300,7 @@ def _watching(plan: Plan, folder: RunFolder, report: Report) -> Iterator[None]:
         thread.join()
 
 
-def _finish(plan: Plan, folder: RunFolder, failed: dict[str, str]) -> Summary:
+def _finish(plan: RunPlan, folder: RunFolder, failed: dict[str, str]) -> Summary:
     """Merges the workers' sums into the store, writes the summary, and clears what is not needed again.
 
     A task of which nothing could be read has no part in the store, and costs the others nothing.
@@ -330,7 +330,7 @@ def _finish(plan: Plan, folder: RunFolder, failed: dict[str, str]) -> Summary:
     return summary
 
 
-def _merge(plan: Plan, folder: RunFolder, store: Path, failed: dict[str, str]) -> dict[str, TaskSummary]:
+def _merge(plan: RunPlan, folder: RunFolder, store: Path, failed: dict[str, str]) -> dict[str, TaskSummary]:
     """Writes the store; returns what was read of each task."""
     tasks: dict[str, TaskSummary] = {}
     none: dict[str, str] = {}

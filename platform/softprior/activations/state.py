@@ -20,7 +20,7 @@ from softprior.errors import UserError
 from softprior.results.files import write_atomically
 from softprior.results.storage import Location, RemotePath
 from softprior.statistics.keyed_sample import KeyedSample
-from softprior.statistics.moments import RunningMoments, packed, unpacked
+from softprior.statistics.moments import RunningMoments, square_of, triangle_of
 from softprior.statistics.norms import NormSketch
 
 KEY = "softprior-partial"
@@ -203,7 +203,7 @@ class TaskState:
 
 def _tensors(found: ClassState, prefix: str) -> Tensors:
     moments = found.moments.tensors(f"{prefix}/moments")
-    moments[f"{prefix}/moments/scatter"] = packed(moments[f"{prefix}/moments/scatter"])
+    moments[f"{prefix}/moments/scatter"] = triangle_of(moments[f"{prefix}/moments/scatter"])
     return {
         **moments,
         **found.norms.tensors(f"{prefix}/norms"),
@@ -258,7 +258,7 @@ class Partial:
             own = f"{name}/{kind}"
             exact, size = header["exact"], header["sample"]
             scatter = f"{own}/moments/scatter"
-            tensors[scatter] = unpacked(tensors[scatter], state.dimension)
+            tensors[scatter] = square_of(tensors[scatter], state.dimension)
             found.moments = RunningMoments.from_tensors(tensors, f"{own}/moments", counts["count"], exact)
             found.norms = NormSketch.from_tensors(tensors, f"{own}/norms")
             found.sample = KeyedSample.from_tensors(tensors, f"{own}/sample", size)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from softprior.activations.collector import Collector, Medians, Sinks, base_sites, batch_of
 from softprior.activations.folder import RunFolder
-from softprior.activations.passes import Observer, followed, passes
+from softprior.activations.passes import Router, followed, passes
 from softprior.activations.prompts import follow, followed_prompts, identities
 from softprior.activations.sequences import Sequences
 from softprior.activations.spec import ActivationsSpec
@@ -23,7 +23,7 @@ from softprior.activations.texts import Shard, Source, batches, sources
 from softprior.assets import fingerprints
 from softprior.assets.named import here
 from softprior.assets.tokens import require_rows, vocabulary_ids
-from softprior.errors import UserError, nearest
+from softprior.errors import UserError, suggestion
 from softprior.models.anchor import require_begins
 from softprior.models.protocol import SiteStatistic
 from softprior.prompt import Prompt
@@ -131,7 +131,7 @@ class Worker:
         collector = Collector(state, self._sites, sinks, spec.seed)
         sequences = Sequences(state, self._sites, sinks, spec.seed)
         sequences.paths = frozenset(text.id for text in followed(reading.texts, shard.paths))
-        observer = Observer(collector, sequences)
+        observer = Router(collector, sequences)
         chosen = followed(reading.texts, shard.sequences)
         encoder = self._host.info().stack == "encoder"
         for at in passes(reading.texts, chosen, spec.batch_tokens, spec.seed, keep_answer=encoder):
@@ -264,5 +264,5 @@ def _sites(spec: ActivationsSpec, known: tuple[str, ...]) -> list[str]:
         return [site for site in known if not site.startswith(("key.", "value."))]
     unknown = [site for site in spec.sites if site not in known]
     if unknown:
-        raise UserError(f"the model has no site {unknown[0]}; {nearest(unknown[0], list(known))}")
+        raise UserError(f"the model has no site {unknown[0]}; {suggestion(unknown[0], list(known))}")
     return list(spec.sites)

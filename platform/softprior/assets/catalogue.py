@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from softprior.errors import UserError, nearest
+from softprior.errors import UserError, suggestion
 from softprior.inputs.base import Name, Spec
 from softprior.inputs.study_files import parse_value
 from softprior.inputs.validation import validate
@@ -190,7 +190,7 @@ def data_asset(id: str) -> Asset:
     """
     known = catalogue().data
     if id not in known:
-        raise UserError(f"there is no data set '{id}'; {nearest(id, list(known))}")
+        raise UserError(f"there is no data set '{id}'; {suggestion(id, list(known))}")
     return known[id]
 
 

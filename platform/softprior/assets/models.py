@@ -16,7 +16,7 @@ from softprior.assets.conversion import CONVERSION_VERSION, check_gguf, convert_
 from softprior.assets.examination import Examination, examine, read_gguf, read_tokenizer
 from softprior.assets.hub import hub_commit, hub_model, hub_tokenizer, require_intact
 from softprior.assets.tokens import Tokenizer
-from softprior.errors import UserError, nearest
+from softprior.errors import UserError, suggestion
 from softprior.inputs.paths import home_path
 from softprior.inputs.specs import ModelSpec
 from softprior.prompt import Shape
@@ -287,7 +287,9 @@ def _local_weights(id: str) -> Path:
         if id.startswith((".", "/", "~")) or id.endswith(".gguf"):
             raise UserError(f"there is no model folder or .gguf file at {id}; check the path")
         hint = f"write '{_HUB}{id}' for a model on the hub; " if id.count("/") == 1 else ""
-        raise UserError(f"there is no model '{id}'; {hint}{nearest(id, list(catalogue().models))}, or a path")
+        raise UserError(
+            f"there is no model '{id}'; {hint}{suggestion(id, list(catalogue().models))}, or a path"
+        )
     path = path.resolve()
     if path.is_file():
         if path.suffix != ".gguf":

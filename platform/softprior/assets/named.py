@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from softprior.assets.cache import ensure
-from softprior.errors import UserError, nearest
+from softprior.errors import UserError, suggestion
 from softprior.inputs.base import SaysWhere
 from softprior.inputs.paths import home_path
 from softprior.results.storage import STORES, Location, RemotePath, location
@@ -69,7 +69,7 @@ def _copied(path: RemotePath, other: str = "") -> Path:
     if not found:
         inside = path.uri.count("/") > 2
         beside = {name.split("/")[1] for name, *_ in path.parent.listing()} if inside else set()
-        what = nearest(path.name, sorted(beside)) if beside else "create it first, or correct the address"
+        what = suggestion(path.name, sorted(beside)) if beside else "create it first, or correct the address"
         raise UserError(f"there is nothing at {path}; {what}")
     companion = path.parent / other
     others = companion.listing() if other else []

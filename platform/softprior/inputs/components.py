@@ -13,7 +13,7 @@ from urllib.request import url2pathname
 
 from pydantic import ValidationError
 
-from softprior.errors import UserError, nearest
+from softprior.errors import UserError, suggestion
 from softprior.inputs.base import SaysWhere, Spec, SpecT
 from softprior.inputs.entries import Entry, Shown
 from softprior.inputs.sources import sources_hash
@@ -162,7 +162,7 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
         else:
             at = at or entry.name
         if entry.name not in self:
-            hint = nearest(entry.name, list(self))
+            hint = suggestion(entry.name, list(self))
             if not at:
                 raise UserError(f"'{entry.name}' does not exist among the {self.axis}; {hint}")
             raise UserError(f"{where}: {at} = '{entry.name}' does not exist; {hint}")
@@ -195,7 +195,7 @@ class Table(Mapping[str, type[SpecT]], Generic[SpecT]):
         except ValidationError as error:
             raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
         if entry.name not in self:
-            raise ValueError(f"'{entry.name}' cannot be used here; {nearest(entry.name, list(self))}")
+            raise ValueError(f"'{entry.name}' cannot be used here; {suggestion(entry.name, list(self))}")
         meant = self._meant(entry)
         return validate_inner(self[meant.name], meant.params, entry.name)
 

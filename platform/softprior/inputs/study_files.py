@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import yaml
 from yaml.reader import ReaderError
 
-from softprior.errors import UserError, nearest
+from softprior.errors import UserError, suggestion
 from softprior.inputs.base import Spec, SpecT
 from softprior.inputs.paths import home_path
 from softprior.inputs.specs import StudySpec
@@ -162,7 +162,7 @@ def read_data(kind: type[Spec], path: Path, overrides: tuple[str, ...] = ()) -> 
         data = yaml.load(text, _Loader)  # noqa: S506  a subclass of SafeLoader
     except FileNotFoundError:
         beside = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        hint = nearest(path.name, beside) if beside else "there are no study files in that folder"
+        hint = suggestion(path.name, beside) if beside else "there are no study files in that folder"
         raise UserError(f"there is no study file {path}; {hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"

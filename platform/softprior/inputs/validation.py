@@ -10,7 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from softprior.errors import UserError, hidden, nearest
+from softprior.errors import UserError, hidden, suggestion
 from softprior.inputs.base import Spec, SpecT
 
 NUMBER = re.compile(r"[-+]?(?!0\d)(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$")
@@ -137,7 +137,7 @@ def _sentence(kind: type[Spec], data: object, errors: list[ErrorDetails], at: li
         return _sentence(inner.kind, inner.data, inner.errors, [*at, *keys, inner.key])
     if error["type"] == "extra_forbidden":
         key = str(error["loc"][-1])
-        return f"unknown key '{path_of([*at, *keys, key])}'; {nearest(key, _keys(found))}"
+        return f"unknown key '{path_of([*at, *keys, key])}'; {suggestion(key, _keys(found))}"
     if error["type"] == "missing":
         if isinstance(keys[-1], int):
             given = error["input"]
@@ -152,7 +152,7 @@ def _sentence(kind: type[Spec], data: object, errors: list[ErrorDetails], at: li
     path = path_of([*at, *keys])
     if error["type"] == "literal_error" and isinstance(given, str) and len(rules) == 1:
         choices = [c.strip("'") for c in error["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-        return f"{path} = {shown(given)} is not a choice; {nearest(given, choices)}"
+        return f"{path} = {shown(given)} is not a choice; {suggestion(given, choices)}"
     if isinstance(given, str) and "number" in rule and NUMBER.match(given):
         rule += "; write it without quotes"
     if keys:

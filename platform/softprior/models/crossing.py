@@ -12,7 +12,7 @@ from torch import Tensor
 from softprior.prompt import Batch, Prompt
 
 
-def sent(prompt: Prompt | None) -> Prompt | None:
+def detached(prompt: Prompt | None) -> Prompt | None:
     """A prompt as it is sent: plain values, detached from automatic differentiation."""
     return None if prompt is None else {place: vectors.detach().cpu() for place, vectors in prompt.items()}
 
@@ -34,24 +34,24 @@ class _Batch(NamedTuple):
     fields: dict[str, object]
 
 
-def packed(value: object) -> Any:
+def as_arrays(value: object) -> Any:
     """The same value with arrays for tensors, which are pickled several times as fast; for `unpacked`."""
     if isinstance(value, Tensor):
         here = value.detach().cpu()
         return here if here.dtype == torch.bfloat16 else _Array(here.numpy())  # arrays have no bfloat16
     if isinstance(value, Batch):
-        return _Batch(packed(vars(value)))
-    return _each(value, packed)
+        return _Batch(as_arrays(vars(value)))
+    return _each(value, as_arrays)
 
 
-def unpacked(value: object) -> Any:
+def as_tensors(value: object) -> Any:
     """The value that `packed` was given, with tensors in CPU memory."""
     if isinstance(value, _Array):
         # Ray's arrays cannot be written to, and whoever gets a tensor may want to.
         return torch.from_numpy(value.values if value.values.flags.writeable else value.values.copy())
     if isinstance(value, _Batch):
-        return Batch(**unpacked(value.fields))
-    return _each(value, unpacked)
+        return Batch(**as_tensors(value.fields))
+    return _each(value, as_tensors)
 
 
 def _each(value: object, change: Callable[[object], Any]) -> Any:

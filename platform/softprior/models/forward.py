@@ -17,7 +17,7 @@ from softprior.models.entry import embedding_factor
 from softprior.models.hooks import showing, turning
 from softprior.models.insertion import Insertion
 from softprior.models.lengths import ALWAYS, Regimes, find_regimes, forget_lengths
-from softprior.models.packing import Pass, Rows, running
+from softprior.models.packing import RowPass, Rows, running
 from softprior.models.places import Places, partner
 from softprior.prompt import Place, Prompt
 
@@ -75,7 +75,7 @@ class PackedModel:
             return None
         count = vectors.shape[0] * vectors.shape[1]
         shown: list[Tensor] = []
-        current = Pass(Rows.of(torch.ones_like(token)), prompts=len(vectors))
+        current = RowPass(Rows.of(torch.ones_like(token)), prompts=len(vectors))
         current.owner = token
         with showing([(self._blocks.layers[0], lambda states: shown.append(states[0, :count].clone()))], []):
             self._forward([{Place(0): part} for part in vectors], token, current, keep=token)
@@ -94,7 +94,7 @@ class PackedModel:
         tokens = torch.zeros(2, dtype=torch.long, device=self.device)
         positions = torch.tensor([1, length - 1], device=self.device)
         forget_lengths(self._model)
-        with running(Pass(Rows.of(positions.new_tensor([2])))), turning(self._blocks.layers) as shown:
+        with running(RowPass(Rows.of(positions.new_tensor([2])))), turning(self._blocks.layers) as shown:
             self._model(
                 inputs_embeds=self._embedding(tokens)[None],
                 position_ids=positions[None],
@@ -108,7 +108,7 @@ class PackedModel:
         """Vectors that join at a block, as it receives them: see `ModelInfo.embedding_factor`."""
         return vectors if block or self._factor == 1.0 else vectors * self._factor
 
-    def _forward(self, prompts: Sequence[Prompt], tokens: Tensor, current: Pass, keep: Tensor) -> Tensor:
+    def _forward(self, prompts: Sequence[Prompt], tokens: Tensor, current: RowPass, keep: Tensor) -> Tensor:
         """One packed pass; logits at the kept indices of the text. `keep` counts from the first row.
 
         Args:
@@ -149,7 +149,7 @@ class PackedModel:
         self.windows |= current.windows
         return logits[0]
 
-    def _position_ids(self, current: Pass, tokens: int) -> Int[Tensor, "N"]:
+    def _position_ids(self, current: RowPass, tokens: int) -> Int[Tensor, "N"]:
         """Positions of [cut prompt | kept of each prompt | rows]; each row starts over after its prompt.
 
         Prefix keys are at positions 0 to P - 1, with text after them. What is prepended at block 0 takes
@@ -179,7 +179,7 @@ class PackedModel:
 
             inputs = [(layer, partial(keep, block)) for block, layer in enumerate(self._blocks.layers)]
             with showing(inputs, []):
-                alone = Pass(Rows.of(torch.ones_like(ids)))
+                alone = RowPass(Rows.of(torch.ones_like(ids)))
                 logits = self._forward([{}], ids, alone, keep=torch.zeros_like(ids))
             shown[0] = self._embedding(ids)  # not what enters block 0, as for a prompt
             self._anchors[token] = Anchor(tuple(shown[block] for block in sorted(shown)), logits)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from softprior.errors import UserError
 from softprior.liveness import waiting
-from softprior.models.crossing import packed, unpacked
+from softprior.models.crossing import as_arrays, as_tensors
 from softprior.models.protocol import Attention, Comparison, Losses, ModelInfo, Request, StatisticT
 from softprior.models.rank_group import Limits
 from softprior.models.replica import RESTARTS, Client, Replica, unwrapped
@@ -144,7 +144,7 @@ class HostedLM:
         return self._facts[key]
 
     def _ask(self, what: Request | str, *arguments: object, **keywords: object) -> Any:
-        return unpacked(self._result(self._asked().ask, *packed((what, arguments, keywords))))
+        return as_tensors(self._result(self._asked().ask, *as_arrays((what, arguments, keywords))))
 
     def _asked(self) -> ActorHandle[Replica]:
         """The replica that this client asks, chosen at its first request."""

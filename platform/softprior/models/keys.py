@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from softprior.errors import UserError
 from softprior.models.blocks import Blocks
 from softprior.models.hooks import Arguments, Keywords
-from softprior.models.packing import Halted, Pass, Rows, running
+from softprior.models.packing import Halted, RowPass, Rows, running
 from softprior.prompt import Place
 
 CHUNK = 4096
@@ -130,7 +130,7 @@ class KeyGeometry:
     ) -> tuple[Tensor, Tensor]:
         weight = next(self._model.parameters())
         lengths = torch.tensor([len(states)], device=weight.device)
-        current = Pass(Rows.of(lengths), capture={}, halt=True)
+        current = RowPass(Rows.of(lengths), capture={}, halt=True)
         with running(current), suppress(Halted):
             # Past the block's hooks, which are for the states of the model's own passes.
             self._layers[block].forward(states.to(weight)[None], *args, **kwargs)
@@ -164,7 +164,7 @@ class KeyGeometry:
         ]
         device = next(self._model.parameters()).device
         ids = torch.zeros(1, count, dtype=torch.long, device=device)
-        current = Pass(Rows.of(torch.tensor([count], device=device)), capture={})
+        current = RowPass(Rows.of(torch.tensor([count], device=device)), capture={})
         try:
             with running(current):
                 self._model(input_ids=ids, use_cache=False, logits_to_keep=1)

@@ -23,7 +23,7 @@ from softprior.models.anchor import (
 from softprior.models.forward import PackedModel
 from softprior.models.keys import KeyGeometry
 from softprior.models.lengths import Part, apart, steady_length
-from softprior.models.packing import Cache, Looks, Pass, Rows, running
+from softprior.models.packing import Cache, Looks, RowPass, Rows, running
 from softprior.models.passes import Packed, chosen_rows, divided, in_passes, one_batch
 from softprior.models.protocol import (
     Attention,
@@ -173,7 +173,7 @@ class LocalLM(PackedModel):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The same in one pass; `owner` is the index of each row's prompt."""
         packed = Packed.of(batch, self.device)
-        current = Pass(packed.rows, prompts=len(prompts))
+        current = RowPass(packed.rows, prompts=len(prompts))
         if len(prompts) > 1:
             current.owner = owner.to(self.device) if len(owner) else torch.zeros_like(packed.rows.lengths)
         labels = batch.labels[:, : packed.rows.longest].to(self.device)
@@ -218,7 +218,7 @@ class LocalLM(PackedModel):
         over = False
         for step in range(max_new):
             alive()
-            current = Pass(Rows.of(tokens.new_tensor([len(tokens)])))
+            current = RowPass(Rows.of(tokens.new_tensor([len(tokens)])))
             found = self._forward([prompt], tokens, current, keep=tokens.new_tensor([len(tokens) - 1]))
             token = found.argmax(-1)
             over = over or int(token) in stop
@@ -234,7 +234,7 @@ class LocalLM(PackedModel):
         packed = Packed.of(batch, self.device)
         cache = Cache()
         lengths = packed.rows.lengths
-        prefill = Pass(packed.rows, cache=cache, room=max_new)
+        prefill = RowPass(packed.rows, cache=cache, room=max_new)
         logits = self._forward([prompt], packed.tokens, prefill, keep=lengths.cumsum(0) - 1)
         start = prefill.start + prefill.kept
 
@@ -257,7 +257,7 @@ class LocalLM(PackedModel):
             if step == max_new - 1 or not self._goes_on(over):
                 break
             now = lengths[active] + step
-            current = Pass(None, cache=cache, room=max_new - step, now=now)
+            current = RowPass(None, cache=cache, room=max_new - step, now=now)
             with running(current):
                 logits = self._model(
                     inputs_embeds=self._embedding(tokens)[None],
@@ -289,7 +289,7 @@ class LocalLM(PackedModel):
             queries = [row.nonzero().squeeze(1) - 1 for row in some.labels.to(self.device)]
             looks = Looks(queries, lead, kept)
             nothing = torch.zeros(1, dtype=torch.long)
-            self._forward([prompt], packed.tokens, Pass(packed.rows, looks=looks), keep=nothing)
+            self._forward([prompt], packed.tokens, RowPass(packed.rows, looks=looks), keep=nothing)
             for block, found in looks.shares.items():
                 shares[rows, block] = found[: len(rows)].cpu()
         prompts, first, text = shares.unbind(2)
@@ -323,7 +323,7 @@ class LocalLM(PackedModel):
             )
             with self._sites.feeding(statistic, sites, where):
                 nothing = torch.zeros(1, dtype=torch.long)
-                self._forward([prompt], packed.tokens, Pass(packed.rows), keep=nothing)
+                self._forward([prompt], packed.tokens, RowPass(packed.rows), keep=nothing)
 
     @torch.no_grad()
     def prompt_states(
@@ -342,7 +342,7 @@ class LocalLM(PackedModel):
         if kept is not None:
             token = torch.zeros(1, dtype=torch.long, device=self.device)
             with self._sites.fronts(found, sites, len(inner[Place(0)])):
-                self._forward([inner], token, Pass(Rows.of(torch.ones_like(token))), keep=token)
+                self._forward([inner], token, RowPass(Rows.of(torch.ones_like(token))), keep=token)
             found = {site: states[-len(kept) :] for site, states in found.items()}
             if "resid.0" in sites:  # not what enters block 0, as for texts
                 found["resid.0"] = kept.detach().to(self.device).float()

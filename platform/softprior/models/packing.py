@@ -27,7 +27,7 @@ from transformers import AttentionInterface
 
 ATTENTION = "softprior_packed"
 
-_current: ContextVar[Pass | None] = ContextVar("softprior_pass", default=None)
+_current: ContextVar[RowPass | None] = ContextVar("softprior_pass", default=None)
 
 
 @dataclass
@@ -93,7 +93,7 @@ UNWRITTEN = torch.iinfo(torch.int32).max
 
 
 @dataclass
-class Pass:
+class RowPass:
     """What the attention function needs to know about the current forward pass.
 
     Attributes:
@@ -225,7 +225,7 @@ _LACKING = {
 
 
 @contextmanager
-def running(current: Pass) -> Iterator[Pass]:
+def running(current: RowPass) -> Iterator[RowPass]:
     """Makes `current` the pass that attention reads."""
     token = _current.set(current)
     try:
@@ -361,7 +361,7 @@ class _Attention:
         return scores.softmax(-1, dtype=torch.float32)[..., : key.shape[2]]
 
 
-def _fill(current: Pass, block: int, keys: Tensor, values: Tensor, front: int) -> None:
+def _fill(current: RowPass, block: int, keys: Tensor, values: Tensor, front: int) -> None:
     """Prefill: stores a block's keys and values with free slots for the tokens to come."""
     assert current.rows is not None
     assert current.cache is not None
@@ -375,7 +375,7 @@ def _fill(current: Pass, block: int, keys: Tensor, values: Tensor, front: int) -
 
 
 def _decode(
-    current: Pass,
+    current: RowPass,
     block: int,
     query: Tensor,
     key: Tensor,

@@ -23,7 +23,7 @@ from ray.exceptions import ActorDiedError, OutOfMemoryError, RayActorError
 from torch import Tensor
 
 from softprior.errors import HostLostError, UserError
-from softprior.models.crossing import on_cpu, packed, unpacked
+from softprior.models.crossing import as_arrays, as_tensors, on_cpu
 from softprior.models.protocol import FrozenLM, ModelInfo, Request, SiteStatistic, Where
 from softprior.models.schedule import Call, Scheduler, Served
 
@@ -152,7 +152,7 @@ class Replica:
             return info
         assert self._scheduler is not None
         self._follow(client)
-        what, arguments, keywords = unpacked((what, arguments, keywords))
+        what, arguments, keywords = as_tensors((what, arguments, keywords))
         if what == "observe":
             *rest, statistic = arguments
             arguments = (*rest, _OnCpu(statistic))
@@ -162,7 +162,7 @@ class Replica:
             )
         except Exception as error:
             return Failure(error, traceback.format_exc())
-        return answer.inner if isinstance(answer, _OnCpu) else packed(answer)
+        return answer.inner if isinstance(answer, _OnCpu) else as_arrays(answer)
 
     async def embeddings(self, client: Client, ids: Int[Tensor, "T"]) -> list[object] | Failure:
         """The object in Ray's store with the embeddings of many tokens, shared by all clients that ask."""
@@ -171,7 +171,7 @@ class Replica:
             found = await self.ask(client, "embed", (ids,), {})
             if isinstance(found, Failure):
                 return found
-            self._shared = (key, ray.put(unpacked(found).numpy()))
+            self._shared = (key, ray.put(as_tensors(found).numpy()))
         return [self._shared[1]]
 
     def _follow(self, client: Client) -> None:

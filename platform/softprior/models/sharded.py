@@ -21,7 +21,7 @@ from softprior.assets.models import resolve_model
 from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec
 from softprior.models.anchor import first_token, stands_behind
-from softprior.models.crossing import sent
+from softprior.models.crossing import detached
 from softprior.models.load import device_of
 from softprior.models.passes import in_passes
 from softprior.models.protocol import (
@@ -53,7 +53,7 @@ class Share(NamedTuple):
     batch: Batch
 
 
-def shared(batch: Batch, ranks: int, *prompts: Prompt | None, first: int = 0) -> list[Share]:
+def dealt_to_ranks(batch: Batch, ranks: int, *prompts: Prompt | None, first: int = 0) -> list[Share]:
     """Deals rows to ranks, longest first and back and forth, so that all ranks get about as many tokens.
 
     Args:
@@ -158,10 +158,10 @@ class ShardedLM:
         count = self._ranks.count
         # Each request begins with another rank, or all requests of one row would go to the first.
         shares = [
-            shared(request.batch, count, request.prompt, first=index)
+            dealt_to_ranks(request.batch, count, request.prompt, first=index)
             for index, request in enumerate(requests)
         ]
-        prompts = [sent(request.prompt) or {} for request in requests]
+        prompts = [detached(request.prompt) or {} for request in requests]
         calls = [
             [
                 Request(prompt, share[rank].batch, request.grad)
@@ -177,8 +177,8 @@ class ShardedLM:
     def generate(
         self, prompt: Prompt | None, batch: Batch, *, max_new: int, stop: frozenset[int]
     ) -> list[list[int]]:
-        travelling = sent(prompt) or {}
-        shares = shared(batch, self._ranks.count, prompt)
+        travelling = detached(prompt) or {}
+        shares = dealt_to_ranks(batch, self._ranks.count, prompt)
         parts = self._ranks.ask(
             [
                 Call("generate", (travelling, share.batch), {"max_new": max_new, "stop": stop})
@@ -195,8 +195,8 @@ class ShardedLM:
         return [by_row[row] for row in range(len(batch))]
 
     def compare(self, a: Prompt | None, b: Prompt | None, batch: Batch) -> Comparison:
-        first, second = sent(a) or {}, sent(b) or {}
-        shares = shared(batch, self._ranks.count, a, b)
+        first, second = detached(a) or {}, detached(b) or {}
+        shares = dealt_to_ranks(batch, self._ranks.count, a, b)
         parts: list[Comparison] = self._ranks.ask(
             [Call("compare", (first, second, share.batch)) for share in shares]
         )
@@ -204,8 +204,8 @@ class ShardedLM:
         return Comparison(*(_in_order([part[column] for part in parts], rows) for column in range(3)))
 
     def attention(self, prompt: Prompt | None, batch: Batch) -> Attention:
-        travelling = sent(prompt) or {}
-        shares = shared(batch, self._ranks.count, prompt)
+        travelling = detached(prompt) or {}
+        shares = dealt_to_ranks(batch, self._ranks.count, prompt)
         parts: list[Attention] = self._ranks.ask(
             [Call("attention", (travelling, share.batch)) for share in shares]
         )
@@ -217,8 +217,8 @@ class ShardedLM:
     ) -> StatisticT:
         """See `FrozenLM`. The statistic stays with the caller: it receives each site's states in the order of
         rows, as from a local host, once all ranks have sent theirs."""
-        travelling = sent(prompt) or {}
-        shares = shared(batch, self._ranks.count, prompt)
+        travelling = detached(prompt) or {}
+        shares = dealt_to_ranks(batch, self._ranks.count, prompt)
         parts = self._ranks.ask([Call("record", (travelling, share.batch, list(sites))) for share in shares])
         filled = [(share, part) for share, part in zip(shares, parts, strict=True) if len(share.rows)]
         for updates in zip(*(part for _, part in filled), strict=True):
@@ -238,7 +238,7 @@ class ShardedLM:
     def prompt_states(
         self, prompt: Prompt, sites: Sequence[str], first: int | None = None
     ) -> dict[str, Float[Tensor, "_ H"]]:
-        found: dict[str, Tensor] = self._first("prompt_states", sent(prompt) or {}, list(sites), first)
+        found: dict[str, Tensor] = self._first("prompt_states", detached(prompt) or {}, list(sites), first)
         return found
 
     def memory(self) -> list[Memory]:

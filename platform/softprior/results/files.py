@@ -67,7 +67,7 @@ def require_folder(path: Location) -> None:
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
+def file_lock(path: Path) -> Iterator[None]:
     """Holds the lock file of a results folder, so that no other process writes into the folder meanwhile.
 
     Raises:

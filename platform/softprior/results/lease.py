@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from softprior.errors import InUseError, UserError
-from softprior.results.files import held
+from softprior.results.files import file_lock
 from softprior.results.storage import Location, RemotePath
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def locked(path: Location) -> Iterator[threading.Event]:
         with leased(path) as lost:
             yield lost
     else:
-        with held(path):
+        with file_lock(path):
             yield threading.Event()
 
 

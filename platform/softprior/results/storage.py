@@ -241,7 +241,7 @@ def listed(folder: Location, pattern: str) -> list[Location]:
     return sorted(found, key=str)
 
 
-def written(path: Location) -> datetime | None:
+def modified_at(path: Location) -> datetime | None:
     """When a file was written, by the clock of the place where it is; None if there is none."""
     if isinstance(path, RemotePath):
         return path.modified()

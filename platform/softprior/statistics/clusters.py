@@ -156,7 +156,7 @@ class Nearest(Numbers):
     note: str = ""
 
 
-def nearest(tasks: Mapping[str, Points], seed: int, resamples: int = 2000, most: int = 1000) -> Nearest:
+def nearest_tasks(tasks: Mapping[str, Points], seed: int, resamples: int = 2000, most: int = 1000) -> Nearest:
     """Compares the distances of all pairs of tasks; matches positions of all tasks at once.
 
     Args:

@@ -273,13 +273,13 @@ def shrunk(covariance: Float[Tensor, "D D"], weight: float) -> Float[Tensor, "D 
     return scaled
 
 
-def packed(scatter: Float[Tensor, "D D"]) -> Float[Tensor, "T"]:
+def triangle_of(scatter: Float[Tensor, "D D"]) -> Float[Tensor, "T"]:
     """The lower triangle of a symmetric matrix, row by row: half the space."""
     rows, columns = torch.tril_indices(len(scatter), len(scatter))
     return scatter[rows, columns]
 
 
-def unpacked(triangle: Float[Tensor, "T"], dimension: int) -> Float[Tensor, "D D"]:
+def square_of(triangle: Float[Tensor, "T"], dimension: int) -> Float[Tensor, "D D"]:
     """The inverse of `packed`."""
     rows, columns = torch.tril_indices(dimension, dimension)
     matrix = torch.zeros(dimension, dimension, dtype=torch.float64)

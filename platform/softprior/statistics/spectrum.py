@@ -26,7 +26,7 @@ class Components:
     shares: Float[Tensor, "K"]
 
 
-def participation_ratio(covariance: Float[Tensor, "D D"]) -> float:
+def participation_of(covariance: Float[Tensor, "D D"]) -> float:
     """Effective number of directions: (sum of variances)^2 / sum of their squares, from 1 to D.
 
     That is trace(S)^2 / trace(S^2), without eigenvalues; nan where nothing varies.

@@ -24,9 +24,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from softprior.errors import UserError, nearest
+from softprior.errors import UserError, suggestion
 from softprior.results.files import write_atomically
-from softprior.statistics.moments import DimensionMoments, Moments, packed, unpacked
+from softprior.statistics.moments import DimensionMoments, Moments, square_of, triangle_of
 from softprior.statistics.norms import NormSketch
 from softprior.statistics.units import require_embeddings
 
@@ -169,7 +169,7 @@ def save_statistics(
         _require_finite(name, value)
         tensors |= {
             f"{_safe(name)}/mean": value.moments.mean,
-            f"{name}/scatter": packed(value.moments.scatter),
+            f"{name}/scatter": triangle_of(value.moments.scatter),
             f"{name}/sample": value.sample,
         }
         tensors |= {f"{name}/facts/{key}": column for key, column in value.facts.items()}
@@ -375,7 +375,7 @@ def _classes(header: _Header, path: Path, tokens: str) -> list[str]:
     found: list[str] = []
     for name in tokens.split("+"):
         if name not in known and name not in merged:
-            raise UserError(f"{path} has no token class '{name}'; {nearest(name, [*merged, *known])}")
+            raise UserError(f"{path} has no token class '{name}'; {suggestion(name, [*merged, *known])}")
         found += merged.get(name, [name])
     whole = {name for names in merged.values() for name in names} | ({"sinks", "template"} & set(known))
     if len(set(found)) < len(found) or (len(found) > 1 and not whole >= set(found)):
@@ -397,7 +397,7 @@ def _read(file: safe_open, path: Path, name: str, header: _Header) -> SiteStatis
             f"{'' if shapes else ' of other dimensions'}{'' if finite else ', not all finite'}; they need at "
             "least one token and a sample of finite vectors, so make them again"
         )
-    moments = Moments(count, mean.double(), unpacked(triangle, width))
+    moments = Moments(count, mean.double(), square_of(triangle, width))
     start = f"{name}/facts/"
     facts = {n.removeprefix(start): file.get_tensor(n) for n in names if n.startswith(start)}
     norms = dimensions = None
@@ -425,9 +425,9 @@ def find_statistics(folder: Path, task: str, site: str) -> Path:
         inner = folder / "store"
         raise UserError(f"{folder} is the folder of a run; its statistics are in {inner}, so give that")
     if task not in known:
-        raise UserError(f"the statistics in {folder} have no task '{task}'; {nearest(task, list(known))}")
+        raise UserError(f"the statistics in {folder} have no task '{task}'; {suggestion(task, list(known))}")
     raise UserError(
-        f"the statistics of {task} in {folder} have no site '{site}'; {nearest(site, known[task])}"
+        f"the statistics of {task} in {folder} have no site '{site}'; {suggestion(site, known[task])}"
     )
 
 

@@ -26,7 +26,7 @@ from softprior.studies.cluster import elsewhere
 from softprior.studies.components import Components
 from softprior.studies.estimate import Cost, hours, other_cost, total_cost, trial_cost, trials_at_once
 from softprior.studies.fits import Fits, fits
-from softprior.studies.placement import concurrent, machine_cpus, room, shared, trial_threads
+from softprior.studies.placement import concurrent, has_shared_hosts, machine_cpus, room, trial_threads
 from softprior.studies.plan import Plan
 from softprior.tasks import TASKS
 from softprior.tasks import notes as told
@@ -147,7 +147,7 @@ def running(
         count: number of trials.
         parameters: of the model; None while its size is not known here.
     """
-    if shared(placement):
+    if has_shared_hosts(placement):
         return _sharing(cost, count, parameters, resources, placement)
     each = f"each trial takes {counted(resources.cpus, 'CPU')}"
     each += f" and {counted(resources.gpus, 'GPU')}" if resources.gpus else ""
@@ -168,7 +168,7 @@ def running(
 def at_hand(nodes: list[dict[str, float]], resources: ResourcesSpec, placement: PlacementSpec) -> str:
     """What an existing cluster has room for."""
     cpus, gpus = (counted(sum(node.get(name, 0) for node in nodes), name) for name in ("CPU", "GPU"))
-    what = "copies of the model" if shared(placement) else "trials at a time"
+    what = "copies of the model" if has_shared_hosts(placement) else "trials at a time"
     number = room(nodes, resources, placement)
     return f"the cluster has {counted(len(nodes), 'node')} with {cpus} and {gpus}: room for {number:,} {what}"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from softprior.errors import UserError, nearest
+from softprior.errors import UserError, suggestion
 from softprior.inputs.base import SpecT
 from softprior.inputs.components import Table
 from softprior.inputs.entries import Entry
@@ -67,7 +67,7 @@ def resolve(study: StudySpec, where: str) -> Parts:
     for name in study.training.by_task:
         if name not in names:
             raise UserError(
-                f"{where}: training.by_task.{name} is not a task of this study; {nearest(name, names)}"
+                f"{where}: training.by_task.{name} is not a task of this study; {suggestion(name, names)}"
             )
     terms = [
         (f"regularisers[{i}]" + (f"[{j}]" if len(entries) > 1 else ""), entry, term)

@@ -18,31 +18,31 @@ CLIENTS = 4
 wait, so that passes are full and the model is never idle."""
 
 
-def shared(placement: PlacementSpec) -> bool:
+def has_shared_hosts(placement: PlacementSpec) -> bool:
     """Whether trials share replicas of the model."""
     return placement.hosts == "shared"
 
 
 def concurrent(resources: ResourcesSpec, placement: PlacementSpec) -> int | None:
     """Largest number of trials at a time; None leaves it to the resources."""
-    return resources.concurrent or (CLIENTS * placement.replicas if shared(placement) else None)
+    return resources.concurrent or (CLIENTS * placement.replicas if has_shared_hosts(placement) else None)
 
 
 def trial_resources(resources: ResourcesSpec, placement: PlacementSpec) -> dict[str, float]:
     """The resources that one trial requests from Ray."""
-    if shared(placement):
+    if has_shared_hosts(placement):
         return {"cpu": CLIENT_CPUS}
     return {"cpu": resources.cpus, "gpu": resources.gpus}
 
 
 def trial_threads(resources: ResourcesSpec, placement: PlacementSpec) -> int:
     """Threads of a trial's own process."""
-    return 1 if shared(placement) else resources.cpus
+    return 1 if has_shared_hosts(placement) else resources.cpus
 
 
 def placed_model(model: ModelSpec, resources: ResourcesSpec, placement: PlacementSpec) -> ModelSpec:
     """A study's model, on the device of the process that holds it."""
-    gpus = placement.gpus if shared(placement) else resources.gpus
+    gpus = placement.gpus if has_shared_hosts(placement) else resources.gpus
     if model.device == "auto" and not gpus:
         return model.model_copy(update={"device": "cpu"})  # a GPU nobody asked for may be somebody else's
     return model
@@ -53,7 +53,7 @@ def logical_cpus(resources: ResourcesSpec, placement: PlacementSpec) -> int | No
 
     Replicas may take all CPUs the machine has, and clients, which mostly wait, come on top.
     """
-    if not shared(placement):
+    if not has_shared_hosts(placement):
         return None
     return machine_cpus() + math.ceil(CLIENT_CPUS * (concurrent(resources, placement) or 0))
 
@@ -64,7 +64,7 @@ def require_room(nodes: list[dict[str, float]], resources: ResourcesSpec, placem
     Raises:
         UserError: no node has what one trial or one replica asks for, or all together lack room.
     """
-    own = shared(placement)
+    own = has_shared_hosts(placement)
     cpus, gpus = (placement.cpus, placement.gpus) if own else (resources.cpus, resources.gpus)
     fits = [n for n in nodes if n.get("CPU", 0) >= cpus and n.get("GPU", 0) >= gpus]
     if not fits:
@@ -99,7 +99,7 @@ def _units(cpus: float, gpus: float) -> str:
 
 def room(nodes: list[dict[str, float]], resources: ResourcesSpec, placement: PlacementSpec) -> int:
     """Number of replicas of a shared model, or of trials with their own, that fit on all nodes at a time."""
-    held = placement if shared(placement) else resources
+    held = placement if has_shared_hosts(placement) else resources
     asked = {"CPU": held.cpus, "GPU": held.gpus}
     # A tenth of a GPU goes ten times into one, whatever binary fractions make of it.
     return sum(

@@ -21,7 +21,7 @@ from softprior.training.events import Event, Failed, Notice, Phase, Validation
 from softprior.training.recognised import own_label
 
 if TYPE_CHECKING:
-    from softprior.training.checkpoint import Progress
+    from softprior.training.checkpoint import TrialState
     from softprior.training.trial import Trial
 
 EVENTS = "events"
@@ -163,7 +163,7 @@ def _unexpected(error: Exception, trace: Location) -> str:
 
 
 def failed(
-    spec: TrialSpec, reason: str, environment: Mapping[str, object], progress: Progress | None = None
+    spec: TrialSpec, reason: str, environment: Mapping[str, object], progress: TrialState | None = None
 ) -> Record:
     """The record of a trial that did not finish, with its curves so far."""
     return Record(

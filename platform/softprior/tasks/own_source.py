@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Discriminator, Tag
 from softprior.assets.data import CHOICE_SETS, choice_rows, data_fingerprint
 from softprior.assets.fingerprints import combined
 from softprior.assets.hub import hub_dataset_commit
-from softprior.errors import UserError, nearest
+from softprior.errors import UserError, suggestion
 from softprior.inputs.base import SaysWhere, Spec
 from softprior.inputs.paths import home_path
 from softprior.inputs.row_files import Item, rewritten, rows
@@ -28,8 +28,9 @@ _HUB = re.compile(
 def _checked(source: str) -> str:
     if source in CHOICE_SETS or is_path(source) or _HUB.fullmatch(source):
         return source
+    known = suggestion(source, list(CHOICE_SETS))
     raise ValueError(
-        f"is not a source of rows; {nearest(source, list(CHOICE_SETS))}; or a path (with a slash or a dot), "
+        f"is not a source of rows; {known}; or a path (with a slash or a dot), "
         "or hub:OWNER/NAME, optionally with /CONFIG, @REVISION and #SPLIT behind it"
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from datasets import load_dataset
 from datasets.exceptions import DatasetsError
 
-from softprior.errors import UserError, nearest
+from softprior.errors import UserError, suggestion
 from softprior.inputs.data_files import plain
 from softprior.inputs.labels import counted
 from softprior.tasks.base import Quarantined
@@ -37,7 +37,7 @@ def check_source(data: str, known: list[str], hub: bool) -> str:
     if data in known or is_path(data) or (hub and data.startswith("hub:") and data.count("/") == 1):
         return data
     also = "a path (with a slash or a dot)" + (", or hub:owner/name" if hub else "")
-    raise ValueError(f"is not a source of data; {nearest(data, known)}; or {also}")
+    raise ValueError(f"is not a source of data; {suggestion(data, known)}; or {also}")
 
 
 def require(path: Path) -> Path:
@@ -50,7 +50,7 @@ def require(path: Path) -> Path:
         return path
     folder = path.parent
     beside = sorted(p.name for p in folder.iterdir() if p.name[0] != ".") if folder.is_dir() else []
-    hint = nearest(path.name, beside[:20]) if beside else f"there is no folder {folder} either"
+    hint = suggestion(path.name, beside[:20]) if beside else f"there is no folder {folder} either"
     raise UserError(f"the data file or folder {path} does not exist; {hint}")
 
 

@@ -23,7 +23,7 @@ def is_found(kind: type[Spec]) -> bool:
         return False
 
 
-def written(components: Mapping[str, Spec]) -> dict[str, Any]:
+def as_json(components: Mapping[str, Spec]) -> dict[str, Any]:
     """Components as JSON, each with its class."""
     kinds = {name: type(component) for name, component in components.items()}
     return {
@@ -32,7 +32,7 @@ def written(components: Mapping[str, Spec]) -> dict[str, Any]:
     }
 
 
-def read(components: Mapping[str, Any], base: type[SpecT]) -> dict[str, SpecT]:
+def from_json(components: Mapping[str, Any], base: type[SpecT]) -> dict[str, SpecT]:
     """The opposite of `written`."""
     found = {}
     for name, (path, params) in components.items():

@@ -27,7 +27,7 @@ from softprior.priors.domain import Domain, Shrinkage, fit_domain
 from softprior.prompt import Place
 from softprior.seeding import derive, torch_generator
 from softprior.statistics.reference import Reference
-from softprior.testing.elsewhere import answered, is_found, read, written
+from softprior.testing.elsewhere import answered, as_json, from_json, is_found
 
 STANDARD_ERRORS = 5
 """Allowed distance of a sample's moment from theory: chance exceeds it once in two million numbers."""
@@ -174,7 +174,7 @@ def check_other_process(priors: Mapping[str, Prior], source: TableSource) -> Non
     Their classes must be found by name in modules that can be imported.
     """
     sizes = [source.hidden, source.tokens, source.size]
-    job = {"source": sizes, "place": source.place.name, "priors": written(priors)}
+    job = {"source": sizes, "place": source.place.name, "priors": as_json(priors)}
     assert answered(__name__, job) == {name: _sampled(prior, source) for name, prior in priors.items()}
 
 
@@ -185,7 +185,7 @@ def answer() -> None:
     np.random.seed(4711)
     hidden, tokens, size = job["source"]
     source = TableSource(hidden, tokens, size, Place.parse(job["place"]))
-    priors = read(job["priors"], Prior)  # type: ignore[type-abstract]
+    priors = from_json(job["priors"], Prior)  # type: ignore[type-abstract]
     print(json.dumps({name: _sampled(prior, source) for name, prior in priors.items()}))
 
 

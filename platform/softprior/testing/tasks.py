@@ -31,7 +31,7 @@ from softprior.prompt import Row, collate
 from softprior.tasks.base import EXAMPLE_FEATURES, SPLITS, Example, Split, Splits, Task
 from softprior.tasks.choice_rows import choice_columns
 from softprior.tasks.prepare import Prepared, prepare
-from softprior.testing.elsewhere import answered, is_found, read, written
+from softprior.testing.elsewhere import answered, as_json, from_json, is_found
 
 COUNTS = ("train_examples", "validation_examples", "test_examples", "max_new_tokens")
 """Parameters of every task that are whole numbers from 1 on."""
@@ -142,7 +142,7 @@ def check_other_process(tasks: Mapping[str, Task]) -> None:
     """
     # An empty cache of its own, or it would read what this process has generated.
     with _empty_cache():
-        there = answered(__name__, written(tasks))
+        there = answered(__name__, as_json(tasks))
     assert set(there) == set(tasks)
     with _empty_cache():
         for name, task in tasks.items():
@@ -153,7 +153,7 @@ def answer() -> None:
     """The other process of `check_other_process`: reads the job, with every global seed changed."""
     job = json.load(sys.stdin)
     with _seeds(99):
-        tasks = read(job, Task)  # type: ignore[type-abstract]
+        tasks = from_json(job, Task)  # type: ignore[type-abstract]
         print(json.dumps({name: _plain(task.splits()) for name, task in tasks.items()}))
 
 

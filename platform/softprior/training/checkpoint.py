@@ -20,7 +20,7 @@ from softprior.training.cost import Meter
 
 
 @dataclass
-class Progress:
+class TrialState:
     """The state of a trial so far.
 
     Attributes:
@@ -41,7 +41,7 @@ class Progress:
     sources: list[str] = field(default_factory=lambda: [SOURCES])
 
 
-def save_checkpoint(path: Location, trial: str, progress: Progress, optimizer: dict[str, Tensor]) -> None:
+def save_checkpoint(path: Location, trial: str, progress: TrialState, optimizer: dict[str, Tensor]) -> None:
     """Writes a checkpoint atomically: optimizer tensors, snapshots, and the curves as JSON."""
     tensors = {f"optimizer/{name}": value.detach().contiguous() for name, value in optimizer.items()}
     for step, vectors in progress.snapshots.items():
@@ -76,7 +76,7 @@ class _Header(TypedDict):
     validation: list[object]
 
 
-def load_checkpoint(path: Location, trial: str) -> tuple[Progress, dict[str, Tensor]] | None:
+def load_checkpoint(path: Location, trial: str) -> tuple[TrialState, dict[str, Tensor]] | None:
     """What `save_checkpoint` wrote, or None where there is no usable checkpoint of this trial."""
     try:
         with local_copy(path) as here, safe_open(here, framework="pt") as file:
@@ -89,7 +89,7 @@ def load_checkpoint(path: Location, trial: str) -> tuple[Progress, dict[str, Ten
 
 def _parsed(
     header: _Header, tensors: dict[str, Tensor], trial: str
-) -> tuple[Progress, dict[str, Tensor]] | None:
+) -> tuple[TrialState, dict[str, Tensor]] | None:
     if header["trial"] != trial:
         return None
     snapshots: dict[int, Vectors] = {}
@@ -97,7 +97,7 @@ def _parsed(
         if name.startswith("snapshot/"):
             _, step, place = name.split("/")
             snapshots.setdefault(int(step), {})[Place.parse(place)] = value
-    progress = Progress(
+    progress = TrialState(
         step=header["step"],
         steps=[StepPoint.model_validate(point) for point in header["steps"]],
         validation=[Score.model_validate(score) for score in header["validation"]],

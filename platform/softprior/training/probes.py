@@ -30,7 +30,7 @@ from softprior.statistics.geometry import nearest
 from softprior.tasks.batching import evaluation_batches
 from softprior.tasks.prepare import PreparedSplit
 from softprior.training.attended import attended
-from softprior.training.checkpoint import Progress
+from softprior.training.checkpoint import TrialState
 from softprior.training.evaluation import Evaluator
 from softprior.training.events import Phase, Report
 from softprior.training.failure import TrialFailedError, require_finite
@@ -117,7 +117,7 @@ class Prober:
     test: PreparedSplit
 
     def at_end(
-        self, initial: Prompt, final: Prompt, progress: Progress, report: Report
+        self, initial: Prompt, final: Prompt, progress: TrialState, report: Report
     ) -> tuple[Probed, ...]:
         """All probes of a trial that has just been trained."""
         wanted = probes_of(self.spec)

@@ -29,7 +29,7 @@ from softprior.tasks import TASKS, Task
 from softprior.tasks.batching import batch_size, training_batches
 from softprior.tasks.prepare import Prepared, prepare
 from softprior.training.also import Others, OtherScore, other_tasks
-from softprior.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from softprior.training.checkpoint import TrialState, load_checkpoint, save_checkpoint
 from softprior.training.chosen_steps import evenly, log_spaced
 from softprior.training.cost import TRAINING, forget_peaks
 from softprior.training.environment import environment
@@ -74,7 +74,7 @@ class Trial:
     tokenizer_fingerprint: str
     folder: StudyFolder
     report: Report
-    progress: Progress = field(default_factory=Progress)
+    progress: TrialState = field(default_factory=TrialState)
     _penalties: Penalties = field(init=False, repr=False)
 
     def run(self) -> Record:
@@ -214,7 +214,7 @@ class Trial:
         assert self.spec.training is not None
         self.report(Step(point, self.spec.training.steps, resumed))
 
-    def _training(self, optimizer: PromptOptimizer, initial: Vectors, progress: Progress) -> Iterator[None]:
+    def _training(self, optimizer: PromptOptimizer, initial: Vectors, progress: TrialState) -> Iterator[None]:
         """Runs the remaining steps; yields after each."""
         training = self.spec.training
         assert training is not None
@@ -241,7 +241,7 @@ class Trial:
         self,
         optimizer: PromptOptimizer,
         initial: Vectors,
-        progress: Progress,
+        progress: TrialState,
         batches: Iterator[list[int]],
     ) -> StepPoint:
         """One update, over accumulated batches."""
@@ -302,14 +302,14 @@ class Trial:
             return tokens
         return training.accumulate * batch_size(len(train), training.batch) * train.labels / len(train)
 
-    def _validate(self, vectors: Vectors, progress: Progress) -> None:
+    def _validate(self, vectors: Vectors, progress: TrialState) -> None:
         self.report(Phase(progress.step, "validation"))
         with progress.meter.phase("validation"):
             score = self._evaluator.loss(vectors, self.prepared.validation, progress.step)
         progress.validation.append(score)
         self.report(Validation(score))
 
-    def _checkpoint(self, optimizer: PromptOptimizer, progress: Progress) -> None:
+    def _checkpoint(self, optimizer: PromptOptimizer, progress: TrialState) -> None:
         training = self.spec.training
         assert training is not None
         if progress.step % training.checkpoint == 0 or progress.step == training.steps:

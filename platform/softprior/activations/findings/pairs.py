@@ -15,7 +15,7 @@ from softprior.activations.findings.lexical import Lexical, lexical_findings
 from softprior.errors import UserError
 from softprior.results.numbers import Number, Numbers
 from softprior.seeding import numpy_generator
-from softprior.statistics.clusters import Nearest, Separation, nearest, separation
+from softprior.statistics.clusters import Nearest, Separation, nearest_tasks, separation
 from softprior.statistics.kernels import gaussian_kernel
 from softprior.statistics.points import Points, matched, position_bins
 from softprior.statistics.probe import Probe, probe
@@ -105,7 +105,7 @@ def nearest_findings(
         UserError: as of `pair_findings`.
     """
     points = {task: _points(store, task, site).points for task in tasks}
-    return NearestFindings(**dict(nearest(points, seed, resamples=2 * permutations + 1)))
+    return NearestFindings(**dict(nearest_tasks(points, seed, resamples=2 * permutations + 1)))
 
 
 class _Sampled(NamedTuple):

@@ -17,7 +17,7 @@ from softprior.errors import UserError
 from softprior.results.numbers import Number, Numbers
 from softprior.statistics.fit_quality import HeldOutFit, held_out_fit
 from softprior.statistics.sequences import TrajectorySummary, trajectory_summary, unigram_traces
-from softprior.statistics.spectrum import participation_ratio, principal_components
+from softprior.statistics.spectrum import participation_of, principal_components
 from softprior.statistics.store import SiteStatistics, load_statistics, load_tables, token_classes
 from softprior.statistics.unimodality import Unimodality, unimodality
 
@@ -140,8 +140,8 @@ def site_findings(store: Path, task: str, site: str, seed: int) -> SiteFindings:
         norm=_quantile(found, 0.5),
         norm_95=_quantile(found, 0.95),
         sink_norm=math.nan if sinks is None else _quantile(sinks, 0.5),
-        participation=participation_ratio(found.moments.covariance()),
-        participation_with_sinks=participation_ratio(both.covariance()),
+        participation=participation_of(found.moments.covariance()),
+        participation_with_sinks=participation_of(both.covariance()),
         first_share=float(components.shares[0]),
         first_share_with_sinks=float(with_sinks.shares[0]),
         kurtosis=float(kurtosis.max()) if len(kurtosis) else math.nan,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from softprior.errors import UserError, nearest
+from softprior.errors import UserError, suggestion
 from softprior.inputs.base import Address, Spec
 from softprior.inputs.specs import CommonSpec, StudySpec
 from softprior.inputs.study_files import read_data
@@ -202,7 +202,7 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec | SearchStudy
     known = [*StudySpec.model_fields, KEY]
     unknown = next((key for key in data if key not in known), None)
     if unknown is not None:
-        raise UserError(f"{where}: unknown key '{unknown}'; {nearest(str(unknown), known)}")
+        raise UserError(f"{where}: unknown key '{unknown}'; {suggestion(str(unknown), known)}")
     found = ranges(data, where, skip=(KEY,))
     if KEY not in data:
         if found:
