@@ -1,0 +1,20 @@
+"""Pages are read in editors too: no line of prose is longer than 120 characters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+
+
+def test_prose_wraps_at_120() -> None:
+    """Tables, code and lines that are one link are as long as they are."""
+    long = []
+    for page in PAGES:
+        fenced = False
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+            fenced ^= line.lstrip().startswith("```")
+            if len(line) > 120 and not fenced and not line.startswith("|") and " " in line.strip():
+                long.append(f"{page.relative_to(ROOT)}:{number}")
+    assert long == []
