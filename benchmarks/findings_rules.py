@@ -59,13 +59,13 @@ def found(studies: int) -> Iterator[str]:
     assert detectable is not None
     for share in (0.25, 0.5, 0.75, 1.0, 1.25):
         effect = share * detectable
-        planned = float(power.power(effect, 1.0, SEEDS))
+        planned = power.power(effect, 1.0, SEEDS)
         count = sum(one == "supported" for one in _drawn("rate", studies, effect, 1.0, SEEDS))
         name = f"{share:g} of the detectable one, {SEEDS} seeds"
         yield f"| {name} | {planned:.0%} | {_share(count, studies)} |"
     more = power.more_seeds(0.9, 1.0, 4)
     assert more is not None
-    planned = float(power.power(0.9, 1.0, 4 + more))
+    planned = power.power(0.9, 1.0, 4 + more)
     count = sum(one == "supported" for one in _drawn("rate", studies, 0.9, 1.0, 4 + more))
     yield f"| 0.9 spreads, 4 seeds and the {more} asked for | {planned:.0%} | {_share(count, studies)} |"
     spread = 0.8 * MARGIN

@@ -160,7 +160,9 @@ def _comparisons(one: Case, adjusted: Mapping[str, float], level: float) -> list
     found = []
     for what, numbers in evidence.numbers.items():
         spread, centre, seeds = float(np.std(numbers, ddof=1)), float(numbers.mean()), len(numbers)
-        seen = None if what in evidence.tested else power.detectable(spread, seeds, level)
+        # Neither of numbers whose test is of others, nor of pairs that only the test of equality covers.
+        untested = what in evidence.tested or what not in tests
+        seen = None if untested else power.detectable(spread, seeds, level)
         equal = isinstance(rule, Equal) and not (what in tests and adjusted[what] <= LEVEL)
         test = tests[EQUAL]._replace(p=float(tost(numbers, evidence.margin or 0.0))) if equal else tests[what]
         corrected = adjusted[EQUAL if equal else what]

@@ -37,8 +37,7 @@ def sign_flip(differences: Float[np.ndarray, "... S"], side: Side = "both") -> F
     if np.isnan(differences).any():
         raise ValueError("a difference is not a number")
     count = differences.shape[-1]
-    flips = _flips(count)
-    sums = differences @ flips  # the first column is the observed sum
+    sums = differences @ flips(count)  # the first column is the observed sum
     observed = sums[..., :1]
     slack = ROUNDING * np.abs(differences).sum(-1, keepdims=True)
     if side == "both":
@@ -64,7 +63,7 @@ def least_p(seeds: int) -> float:
 
 
 @cache
-def _flips(count: int) -> Float[np.ndarray, "S F"]:
+def flips(count: int) -> Float[np.ndarray, "S F"]:
     """Signs by column: all of them, or the identity and seeded draws."""
     if count <= EXACT:
         bits = np.arange(2**count) >> np.arange(count)[:, None]

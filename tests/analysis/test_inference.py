@@ -99,15 +99,57 @@ def test_holm_by_hand_and_as_statsmodels_has_it():
 
 
 @pytest.mark.parametrize("level", [0.05, 0.005])
-def test_power_is_statsmodels(level):
+def test_power_of_t_is_statsmodels_and_of_many_flips_the_same(level):
     for seeds in (5, 12):
         expected = TTestPower().power(0.9, seeds, level)
-        assert power.power(1.8, 2.0, seeds, level) == pytest.approx(expected, abs=1e-6)
-    found = power.detectable(2.0, 12, level)
-    assert found == pytest.approx(2.0 * TTestPower().solve_power(nobs=12, alpha=level, power=0.8), rel=1e-6)
-    more = power.more_seeds(1.8, 2.0, 5, level)
-    needed = TTestPower().solve_power(effect_size=0.9, alpha=level, power=0.8)
+        assert power.t_power(1.8, 2.0, seeds, level) == pytest.approx(expected, abs=1e-6)
+    found = power.detectable(2.0, 40, level)
+    assert found == pytest.approx(2.0 * TTestPower().solve_power(nobs=40, alpha=level, power=0.8), rel=1e-6)
+    more = power.more_seeds(0.8, 2.0, 5, level)
+    needed = TTestPower().solve_power(effect_size=0.4, alpha=level, power=0.8)
     assert more == math.ceil(needed) - 5
+    # Where flips cease to be simulated, their power is within 0.02 of it.
+    effect = power.detectable(1.0, power.SIMULATED, level)
+    assert TTestPower().power(effect, power.SIMULATED, level) == pytest.approx(0.8, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "tests", "of_t"), [(9, 12, 0.67), (9, 8, 0.58), (9, 1, 0.78), (6, 1, 0.63), (12, 24, None)]
+)
+def test_the_detectable_effect_is_found_by_the_sign_flip_test_in_80_of_100_studies(seeds, tests, of_t):
+    """4,000 studies give the share to 0.013; the effect of a t-test's formula is found in far fewer."""
+    level = 0.05 / tests
+    drawn = np.random.default_rng(7).normal(0, 1, (4000 if seeds < 10 else 1500, seeds))
+
+    def share(effect):
+        return float((permutation.sign_flip(drawn + effect) <= level).mean())
+
+    effect = power.detectable(2.0, seeds, level)
+    assert share(effect / 2.0) == pytest.approx(0.8, abs=0.03)
+    assert power.power(effect, 2.0, seeds, level) == pytest.approx(0.8, abs=0.001)
+    if of_t is not None:
+        assert share(TTestPower().solve_power(nobs=seeds, alpha=level, power=0.8)) == pytest.approx(
+            of_t, abs=0.03
+        )
+
+
+def test_the_power_of_flips_is_counted_study_by_study():
+    """The literal form: the test of every simulated study a little above and below its own effect."""
+    for seeds, level in ((7, 0.05), (15, 0.01)):
+        needed = power.needed(seeds, level)[:40]
+        drawn = power.simulated_studies(seeds)[:40] + needed[:, None]
+        assert (permutation.sign_flip(drawn + 1e-4) <= level).all()
+        assert (permutation.sign_flip(drawn - 1e-4) > level).all()
+
+
+def test_seeds_to_add_are_those_of_the_sign_flip_test():
+    """Ten would do by the formula of a t-test, at 0.05 / 12 and two spreads, but flips find it in too few."""
+    more = power.more_seeds(1.9, 1.0, 5, 0.05 / 12)
+    assert more == 5
+    drawn = np.random.default_rng(8).normal(1.9, 1, (4000, 10))
+    assert (permutation.sign_flip(drawn) <= 0.05 / 12).mean() > 0.8
+    assert (permutation.sign_flip(drawn[:, 1:]) <= 0.05 / 12).mean() < 0.79
+    assert power.t_power(1.9, 1.0, 9, 0.05 / 12) > 0.8
 
 
 def test_seeds_also_have_to_make_a_small_p_possible():
@@ -119,12 +161,12 @@ def test_seeds_also_have_to_make_a_small_p_possible():
 
 
 @pytest.mark.parametrize(("seeds", "effect"), [(2, 21.2), (5, 13.4), (9, 10.0)])
-def test_power_where_the_noncentral_t_of_scipy_is_nan(seeds, effect):
+def test_power_of_t_where_the_noncentral_t_of_scipy_is_nan(seeds, effect):
     """Shifts of 30: 20,000 studies give the power to 0.01."""
     drawn = np.random.default_rng(4).normal(effect, 1, (20_000, seeds))
     level = 0.05 / 24
     found = stats.ttest_1samp(drawn, 0, axis=1).pvalue <= level
-    assert power.power(effect, 1.0, seeds, level) == pytest.approx(found.mean(), abs=0.015)
+    assert power.t_power(effect, 1.0, seeds, level) == pytest.approx(found.mean(), abs=0.015)
 
 
 def test_power_of_equality_against_simulation():
