@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.findings.common import SEEDS, noise
-from analysis.findings.study import Cell, Side, Study
+from analysis.findings.study import Side, Study
 from analysis.inference.seeds import Component, Split, split
 from softprior.inputs.labels import counted
 
@@ -18,7 +18,13 @@ ALL = "all priors"
 NOT_TOLD_APART = "prior draw and data order are not told apart"
 """Of a study without reordered trials."""
 
-BELOW = "* the estimate of the variance is below 0 and shown as 0: seeds or pairs are too few to tell"
+HALF_PRECISION = (
+    "In half precision twins understate rounding, which then counts as the data order or, without reordered "
+    "trials, as seeds."
+)
+"""As the move of twins is smaller than the resolution there."""
+
+BELOW = "* the estimate of the variance is below 0, which a part near 0 gives by chance; shown as 0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,28 +35,33 @@ class Spread:
         where: the cell.
         prior: its name, or `ALL`.
         parts: of the variance between test losses, in squared nats.
-        trials: ids of those that have a reordered repetition.
+        trials: ids of the seeds.
+        reordered: ids of the reordered trials, and of those among `trials` that they repeat.
+        twins: ids of the twins that rounding comes from.
     """
 
     where: str
     prior: str
     parts: Split
     trials: tuple[str, ...]
+    reordered: tuple[str, ...]
+    twins: tuple[str, ...]
 
 
 def spreads(study: Study) -> list[Spread]:
     """Each prior that has two seeds and a reordered trial, and under several of a cell the means over them.
 
-    Rounding is pooled over the cell, whose priors have few twins.
+    Rounding is pooled over the cell, whose priors have few twins; in the means, over the priors of the means.
     """
     found = []
     for cell in study.cells():
         sides = list(cell.sides.values())
-        of_each = [own for side in sides if (own := _spread(study, cell, [side], side.name)) is not None]
+        of_each = [own for side in sides if (own := _spread(study, cell.where, [side], sides)) is not None]
         found += of_each
         if len(of_each) > 1:
             known = {own.prior for own in of_each}
-            together = _spread(study, cell, [side for side in sides if side.name in known], ALL)
+            those = [side for side in sides if side.name in known]
+            together = _spread(study, cell.where, those, those)
             found += [together] if together is not None else []
     return found
 
@@ -60,7 +71,8 @@ def has_seeds(study: Study) -> bool:
     return any(len(side.runs) >= SEEDS for cell in study.cells() for side in cell.sides.values())
 
 
-def _spread(study: Study, cell: Cell, sides: Sequence[Side], prior: str) -> Spread | None:
+def _spread(study: Study, where: str, sides: Sequence[Side], pooled: Sequence[Side]) -> Spread | None:
+    """Of one side or the means over several; rounding from the twins of `pooled`."""
     seeds = sorted({seed for side in sides for seed in side.runs})
     runs = [[side.runs.get(seed) for seed in seeds] for side in sides]
     again = [[None if run is None else study.reordered.get(run.id) for run in row] for row in runs]
@@ -68,12 +80,20 @@ def _spread(study: Study, cell: Cell, sides: Sequence[Side], prior: str) -> Spre
         np.array([[np.nan if run is None or run.loss is None else run.loss for run in row] for row in rows])
         for rows in (runs, again)
     )
-    apart = noise(study, cell.sides.values(), lambda run: run.loss)
+    apart = noise(study, pooled, lambda run: run.loss)
     parts = split(results, reordered, None if apart is None else apart.value**2 / 2)
     if parts is None:
         return None
-    trials = [run.id for row in runs for run in row if run is not None and run.id in study.reordered]
-    return Spread(where=cell.where, prior=prior, parts=parts, trials=tuple(trials))
+    known = [run for row in runs for run in row if run is not None and run.loss is not None]
+    pairs = study.pairs(known, study.reordered)
+    return Spread(
+        where=where,
+        prior=sides[0].name if len(sides) == 1 else ALL,
+        parts=parts,
+        trials=tuple(run.id for run in known),
+        reordered=tuple(run.id for pair in pairs for run in pair),
+        twins=() if apart is None else apart.twins,
+    )
 
 
 def deviation(part: Component) -> str:

@@ -21,8 +21,9 @@ FORGOTTEN = "also/language/loss", "also/language/baseline_loss"
 
 
 def chosen(trials: pd.DataFrame) -> pd.DataFrame:
-    """Those at the rate with the lowest mean validation loss."""
-    return trials[trials.rate == trials.groupby("rate").validation_loss.mean().idxmin()]
+    """Those at the rate with the lowest mean validation loss, of the rates with most seeds (`Side.chosen`)."""
+    rates = trials.groupby("rate").validation_loss.agg(["size", "mean"])
+    return trials[trials.rate == rates[rates["size"] == rates["size"].max()]["mean"].idxmin()]
 
 
 def by_prior(trials: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
@@ -35,28 +36,30 @@ def by_prior(trials: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 def phrases(folder: Path) -> list[str]:
     """Parts of sentences on tiny-priors, as docs/findings.md has them."""
     trials = Results(folder).trials
-    solved, stuck, between = split(trials)
+    solved, stuck, between, beyond = split(trials)
     shares = seed_shares(trials, pd.read_parquet(folder / "examples.parquet", columns=[*COLUMNS]), "soft")
     blind, _ = shares.pop("isotropic"), shares.pop("posterior")  # which has solved the task when it starts
     prefix, soft = (forgetting(trials, method) for method in ("prefix", "soft"))
     return [
-        f"the {solved + stuck + between} trials without a head start",
-        f"{solved} end below {SOLVED} nats, {stuck} between {STUCK[0]} and {STUCK[1]}, and {between} between",
+        f"the {solved + stuck + between + beyond} trials without a head start",
+        f"{solved} end below {SOLVED} nats, {stuck} between {STUCK[0]} and {STUCK[1]}, and {between} between"
+        + (f", and {beyond} above" if beyond else ""),
         f"seeds make up {min(shares.values()):.0%} to {max(shares.values()):.0%} of the variance",
         f"(`isotropic` {blind:.0%})",
         f"{prefix[0]:.1f} to {prefix[1]:.1f} nats on running text against {soft[0]:.2f} to {soft[1]:.2f}",
     ]
 
 
-def split(trials: pd.DataFrame) -> tuple[int, int, int]:
-    """How many trials at the higher rate solve the task, stop half way, or end between or beyond that.
+def split(trials: pd.DataFrame) -> tuple[int, int, int, int]:
+    """How many trials at the higher rate solve the task, stop half way, end between these, or above them.
 
     Without those of `posterior`, which have a head start, and of `isotropic` of `prefix`, which hardly train.
     """
     own = trials[(trials.rate == trials.rate.max()) & (trials.prior != "posterior")]
     own = own[~((own.method == "prefix") & (own.prior == "isotropic"))]
     solved, stuck = (own.test_loss < SOLVED).sum(), own.test_loss.between(*STUCK).sum()
-    return int(solved), int(stuck), int(len(own) - solved - stuck)
+    between = own.test_loss.between(SOLVED, STUCK[0], inclusive="left").sum()
+    return int(solved), int(stuck), int(between), int((own.test_loss > STUCK[1]).sum())
 
 
 COLUMNS = ("trial", "task", "example", "tokens", "nll")

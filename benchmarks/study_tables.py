@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,9 +32,12 @@ VERDICTS = "| claim | where | findings | numbers |\n|---|---|---|---|\n"
 
 DECIDED = ("supported", "contradicted")
 
+FALSE = ("tiny-priors",)
+"""Studies whose verdicts.md shows wrong numbers in some undecided rows, as a note in it says."""
 
-def main() -> None:
-    """Renews the tables of the page, and says which numbers of its text are other ones now."""
+
+def main() -> int:
+    """Renews the tables of the page, and says which numbers of its text are other ones now; 1 if some are."""
     argparse.ArgumentParser(
         prog="python -m benchmarks.study_tables",
         description=__doc__,
@@ -42,9 +47,16 @@ def main() -> None:
     after = renewed(before)
     PAGE.write_text(after, encoding="utf-8")
     print(f"{PAGE.name}: {'renewed' if after != before else 'nothing has changed'}")
-    text = " ".join(after.split())
-    for phrase in phrases(STUDIES / "tiny-priors"):
-        print(f"{'as in the text' if phrase in text else 'NOT in the text'}: {phrase}")
+    lost = absent(after, phrases(STUDIES / "tiny-priors"))
+    for phrase in lost:
+        print(f"NOT in the text: {phrase}")
+    return 1 if lost else 0
+
+
+def absent(page: str, known: Sequence[str]) -> list[str]:
+    """Phrases that a page does not have, however its lines are broken."""
+    text = " ".join(page.split())
+    return [phrase for phrase in known if phrase not in text]
 
 
 def renewed(page: str) -> str:
@@ -77,13 +89,13 @@ def _row(method: str, prior: str, own: pd.DataFrame) -> str:
 
 
 class Verdict(NamedTuple):
-    """A row of verdicts.md."""
+    """A row of verdicts.md; without a value where the file's number is known to be wrong at times."""
 
     claim: str
     where: str
     verdict: str
     what: str
-    value: float
+    value: float | None
     unit: str
 
     @property
@@ -113,29 +125,42 @@ def verdict_table(folder: Path) -> str:
 def read_verdicts(folder: Path) -> list[Verdict]:
     """The rows of verdicts.md that have a number."""
     lines = (folder / "verdicts.md").read_text(encoding="utf-8").splitlines()
-    table = [
-        [cell.strip() for cell in line.strip("|").split(" |")] for line in lines if line.startswith("| ")
-    ]
-    columns, *rows = table
+    columns, *rows = [split_row(line) for line in lines if line.startswith("| ")]
     found = []
     for cells in rows:
         row = dict(zip(columns, cells, strict=True))
         if row["number"]:
             what, _, told = row["number"].rpartition(": ")
             value, _, unit = told.partition(" ")
-            number = float(value.replace("\N{MINUS SIGN}", "-").replace(",", ""))
+            false = folder.name in FALSE and row["verdict"] == "undecided"
+            number = None if false else float(value.replace("\N{MINUS SIGN}", "-").replace(",", ""))
             found.append(Verdict(row["claim"], row["where"], row["verdict"], what, number, unit))
     return found
 
 
+def split_row(line: str) -> list[str]:
+    """The cells of a row of a Markdown table, in which a bar that is part of a cell is escaped."""
+    cells = re.split(r"(?<!\\)\|", line.strip())[1:-1]
+    return [cell.strip().replace("\\|", "|") for cell in cells]
+
+
 def _range(own: list[Verdict]) -> str:
-    decided = [one for one in own if one.verdict in DECIDED] or own
-    what = decided[0].what if len({one.what for one in decided}) == 1 else ""
-    low, high = (pick(one.value for one in decided) for pick in (min, max))
+    """The range of each kind of number, as different metrics have none in common."""
+    known = [one for one in own if one.value is not None]
+    kinds: dict[str, list[float]] = {}
+    units: dict[str, str] = {}
+    for one in [one for one in known if one.verdict in DECIDED] or known:
+        assert one.value is not None
+        kinds.setdefault(one.what, []).append(one.value)
+        units[one.what] = one.unit if one.unit != one.what else ""
+    return "; ".join(f"{what}: {_ends(values)} {units[what]}".strip() for what, values in kinds.items())
+
+
+def _ends(values: list[float]) -> str:
+    low, high = min(values), max(values)
     ends = f"{low:,.4g}" if low == high else f"{low:,.4g} to {high:,.4g}"
-    unit = decided[0].unit if decided[0].unit != what else ""
-    return f"{f'{what}: ' if what else ''}{ends.replace('-', chr(0x2212))} {unit}".strip()
+    return ends.replace("-", "\N{MINUS SIGN}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

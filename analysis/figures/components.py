@@ -16,7 +16,7 @@ from analysis.findings.study import Cell, Side, Study
 from analysis.inference.components import Components, components
 from analysis.inference.intervals import by_group
 from analysis.inference.values import PerExample
-from analysis.spread import NOT_TOLD_APART
+from analysis.spread import HALF_PRECISION, NOT_TOLD_APART
 from softprior.inputs.labels import counted
 
 SEEDS, DRAW, ORDER = "seeds", "prior draw", "data order"
@@ -131,11 +131,18 @@ def draw_components(
     )
     if SEEDS in sources:
         caption += f" Of seeds, {NOT_TOLD_APART}."
+    if "rounding" in sources:
+        caption += f" {HALF_PRECISION}"
     caption += "".join(
         f" The estimate of {source} is below 0 for {result.name} and shown as 0."
         for result in results
         for source in result.below
     )
+    if ORDER in sources:
+        caption += (
+            " From the data order, what single examples add to the difference of a pair is taken off, and "
+            "rounding that moves single examples with it: it is biased low."
+        )
     looks = {s: (COLOURS[i % len(COLOURS)], HATCHES[i % len(HATCHES)]) for i, s in enumerate(sources)}
     keys = [
         Patch(facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0, label=source)

@@ -74,9 +74,11 @@ def split(
 
     Intervals come from leaving out each seed in turn, in all settings at once, as their trials share random
     numbers. For `total` and `order` the logarithm is jackknifed (Miller 1974): the plain jackknife of a
-    variance covers too little. `draw` is a difference of two estimates that share the original trials; its
-    ends are those of Zou and Donner (Statistics in Medicine 27, 2008), from the two intervals and the
-    correlation of the two under the jackknife.
+    variance covers too little. The error is at least that of normal numbers: where draws take two values, as
+    in trials that solve a task or do not, leaving out a seed may change next to nothing. `draw` is a
+    difference of two estimates that share the original trials; its ends are those of Zou and Donner
+    (Statistics in Medicine 27, 2008), from the two intervals and the correlation of the two under the
+    jackknife.
 
     Args:
         results: by setting and seed; nan for seeds that a setting lacks.
@@ -95,10 +97,11 @@ def split(
     with np.errstate(divide="ignore", invalid="ignore"):
         moves = np.log(left) - np.log(left).mean(0)
         sizes = (moves**2).sum(0)
-        errors = np.sqrt((len(seeds) - 1) / len(seeds) * sizes)
+        jackknifed = np.sqrt((len(seeds) - 1) / len(seeds) * sizes)
+        errors = np.maximum(jackknifed, _normal_errors(results, reordered))
         # Of a part that no seed changes the correlation is 0 over 0: nothing is shared.
         shared = np.nan_to_num(moves.prod(1).sum() / np.sqrt(sizes.prod())).clip(-1, 1)
-    counts = len(seeds), int(paired.any(0).sum())
+    counts = int(known.sum(1).max()), int(paired.sum(1).max())  # seeds of other settings are no more seeds
     ends = [_ends(*own) for own in zip((total, within), errors, counts, (SEEDS, PAIRS), strict=True)]
     noise = rounding or 0.0
     return Split(
@@ -108,7 +111,7 @@ def split(
             estimate=within - noise, interval=_above_zero(ends[1].low - noise, ends[1].high - noise)
         ),
         rounding=rounding,
-        seeds=int(known.sum(1).max()),
+        seeds=counts[0],
         pairs=int(paired.sum()),
     )
 
@@ -125,6 +128,22 @@ def variances(
         between = np.nanmean(np.nanvar(results, -1, ddof=1), -1)
         within = np.nanmean(np.nanmean((results - reordered) ** 2 / 2, -1), -1)
     return between, within
+
+
+def _normal_errors(
+    results: Float[np.ndarray, "K S"], reordered: Float[np.ndarray, "K S"]
+) -> Float[np.ndarray, "2"]:
+    """Standard errors of the logarithms of `variances` if numbers were normal and settings independent.
+
+    A variance v with f degrees of freedom has the variance 2 v^2 / f.
+    """
+    found = []
+    for values, used in ((results, 1), (results - reordered, 0)):
+        counts = np.isfinite(values).sum(1)
+        own, freedom = values[counts > used], counts[counts > used] - used
+        sizes = np.nanvar(own, 1, ddof=1) if used else np.nanmean(own**2, 1)
+        found.append(np.sqrt((2 * sizes**2 / freedom).sum()) / sizes.sum())
+    return np.array(found)
 
 
 def _ends(value: float, error: float, count: int, fewest: int) -> Interval:

@@ -29,7 +29,7 @@ def section(reading: Reading) -> Section:
         return missing(KEY, TITLE, "No trial has ended, so there is nothing to check.")
     checked = verdicts(reading.ended, reading.labels).lines
     own = [Items(tuple(sentence(line) for line in checked))] if checked else []
-    measured = [*_contexts(reading.study.runs), *_twins(reading.study), *spread_of(reading.study)]
+    measured = [*_contexts(reading.study.runs), *_twins(reading.study), *spread_of(reading)]
     blocks: list[Block] = [*own, *measured, *_failures(reading)]
     told = [*_exclusions(reading.ended.values()), *_deviations(reading)]
     if told:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from analysis.findings.study import Run, Study, repeats_of, runs_of
 from analysis.inference.seeds import Component, split, variances
 from analysis.inference.values import Interval
 from analysis.report import checks
+from analysis.report.spread import spread_of
 from analysis.report.trials import listed
 from analysis.report.values import Table, Words
 from analysis.spread import ALL, NOT_TOLD_APART, deviation, in_words, spreads
@@ -120,6 +122,31 @@ def test_draws_that_differ_by_less_than_orders_are_zero_and_that_is_said() -> No
     assert deviation(found.draw).endswith("]*")
 
 
+@pytest.mark.parametrize("seeds", [6, 8])
+def test_intervals_contain_two_valued_draws(seeds: int) -> None:
+    """As of trials that solve a task or stop half way; the jackknife alone contains them less often."""
+    generator = numpy_generator(0, "two-valued", seeds)
+    inside = 0
+    for _ in range(300):
+        own = 0.3 * generator.choice([-1.0, 1.0], (1, seeds))
+        found = split(*(own + generator.normal(0, 0.02, (1, seeds)) for _ in range(2)))
+        assert found is not None
+        inside += found.total.interval.low <= 0.3**2 + 0.02**2 <= found.total.interval.high
+    assert inside / 300 > 0.95
+
+
+def test_seeds_of_another_setting_are_no_more_seeds() -> None:
+    """Two settings of three other seeds each: three seeds, and so no interval of the whole."""
+    numbers = np.array([1.0, 2.0, 4.0])
+    results = np.full((2, 6), np.nan)
+    results[0, :3], results[1, 3:] = numbers, numbers + 0.5
+    moves = np.array([[0.1, 0.3, np.nan, np.nan, np.nan, -0.2], [0.1, 0.3, np.nan, -0.1, 0.2, np.nan]])
+    found = split(results, results + moves)
+    assert found is not None
+    assert (found.seeds, found.pairs) == (3, 4)
+    assert [np.isfinite(own.interval.high) for own in (found.total, found.draw, found.order)] == [0, 0, 0]
+
+
 def test_too_few_seeds_give_numbers_without_intervals_or_nothing() -> None:
     three, four = np.array([[1.0, 2.0, 4.0]]), np.array([[1.0, 2.0, 4.0, 5.0]])
     alone = split(three, three + np.array([[0.1, 0.3, -0.1]]))
@@ -171,7 +198,10 @@ def test_spreads_are_by_prior_at_the_chosen_rate_and_over_all_priors() -> None:
         totals.append(np.var(np.array(losses, dtype=float), ddof=1))
         assert one.parts.total.estimate == pytest.approx(totals[-1])
         assert one.parts.order.estimate == pytest.approx(order)
-        assert one.trials == tuple(run.id for seed, run in side.runs.items() if seed < 2)
+        assert one.trials == tuple(run.id for run in side.runs.values())
+        firsts = [run.id for seed, run in side.runs.items() if seed < 2]
+        assert set(one.reordered) == {*firsts, *(study.reordered[i].id for i in firsts)}
+        assert one.twins == ()
         assert (one.parts.seeds, one.parts.pairs, one.parts.rounding) == (5, 2, None)
     assert found[2].parts.total.estimate == pytest.approx(np.mean(totals))
     assert found[2].parts.order.estimate == pytest.approx(np.mean(orders))
@@ -197,6 +227,12 @@ def test_rounding_is_taken_out_of_the_order() -> None:
     (first, *_) = spreads(replace(study, twins=twins))
     assert first.parts.rounding == pytest.approx(0.004**2 / 2)
     assert first.parts.order.estimate == pytest.approx(0.02**2 / 2 - 0.004**2 / 2)
+    assert first.twins == tuple(one.record.id for one in twins.values())
+    # A prior without pairs is in no mean, and neither are its twins.
+    isotropic = {run.id for run in study.runs if run.axes["prior"] == "isotropic"}
+    some = {i: one for i, one in study.reordered.items() if i not in isotropic}
+    known = spreads(replace(study, twins=twins, reordered=some))
+    assert [one.prior for one in known] == ["fitted"]
     (without, *_) = spreads(study)
     assert without.parts.draw.estimate == first.parts.draw.estimate, "which depends on no twin"
 
@@ -240,12 +276,29 @@ def test_the_report_shows_what_seeds_differ_in(
         parts = (one.parts.total, one.parts.draw, one.parts.order)
         assert [cell.text for cell in row[3:6]] == [deviation(part) for part in parts]
         assert row[6].order == pytest.approx(one.parts.rounding**0.5)
-        assert row[2].trials == one.trials
+        assert row[1].trials == one.trials
+        assert row[2].trials == one.reordered
+        assert row[6].trials == one.twins != ()
+        for at, cell in enumerate(row[1:], 1):
+            assert cell.trials, f"{table.columns[at]} comes from nowhere"
+            assert set(cell.trials) <= set(reading.ended)
     at = (shown := listed(reading)).columns.index("repeat")
     assert sorted(row[at].text for row in shown.rows if row[at].text) == ["reordered"] * 2 + ["twin"] * 2
     without = with_seeds(twinned_study, tmp_path_factory.mktemp("without"), 4)
     told = [block.text for block in checks.section(read(without.root)).blocks if isinstance(block, Words)]
     assert any(NOT_TOLD_APART in text.lower() and "evaluation.reordered" in text for text in told)
+    reading = read(without.root)
+    for changes, said in (
+        ({"evaluation": {"reordered": 2}, "seeds": [0, 1, 2, 3]}, "; 4 reordered trials have not finished."),
+        ({"search": {"trials": 3}}, "seeds differ in both."),
+    ):
+        spec = {**reading.header["spec"], **changes}
+        first, *others = reading.results
+        with_spec = copy.copy(first)
+        with_spec.__dict__["study"] = {**reading.header, "spec": spec}
+        (words,) = spread_of(replace(reading, results=(with_spec, *others)))
+        assert isinstance(words, Words)
+        assert words.text.endswith(said)
 
 
 def test_the_end_of_a_study_says_how_far_orders_lead_apart(

@@ -153,8 +153,17 @@ def test_a_dry_run_counts_them_names_them_and_says_what_they_cost(tmp_path: Path
     assert line.strip() == (
         "4 reordered among them repeat trials of the first 2 seeds from the same start, on the training "
         "examples in another order: they tell the data's order from the prior's draw "
-        f"({cost.trained:,} positions trained, {cost.evaluated:,} evaluated)"
+        f"({cost.trained:,} positions trained, {cost.evaluated:,} evaluated); no intervals below 3 pairs "
+        "and 4 seeds"
     )
+    for seeds, count, end in (
+        ([0], 1, "; one seed has no spread to tell apart"),
+        ([0, 1, 2, 3], 2, "; no intervals below 3 pairs and 4 seeds"),
+        ([0, 1, 2, 3], 3, " evaluated)"),
+    ):
+        other = study_file(tmp_path / "other.yaml", seeds=seeds)
+        said = described(planned(other, f"evaluation.reordered={count}"), 40)
+        assert next(line for line in said if "reordered among them" in line).endswith(end)
     assert any("10 trials (2 priors, 3 seeds, 4 reordered), " in line for line in described(plan, 1))
     tests = [
         evidence(p.trials, p.components, p.model.shape, StudyFolder(tmp_path)) for p in (plan, planned(file))

@@ -90,10 +90,14 @@ def _reordered(every: Sequence[TrialSpec], components: Components) -> list[str]:
     they = by_number(len(trials), "repeats a trial", "repeat trials")
     seeds, cost = len({trial.seed for trial in trials}), total_cost(trials, components)
     of = by_number(seeds, "the first seed", f"the first {seeds} seeds")
+    whole = len({trial.seed for trial in every if trial.seed is not None})
+    few = "; one seed has no spread to tell apart" if whole == 1 else ""
+    if not few and (seeds < 3 or whole < 4):
+        few = "; no intervals below 3 pairs and 4 seeds"
     return [
         f"{len(trials):,} reordered among them {they} of {of} from the same start, on the training "
         "examples in another order: they tell the data's order from the prior's draw "
-        f"({cost.trained:,} positions trained, {cost.evaluated:,} evaluated)"
+        f"({cost.trained:,} positions trained, {cost.evaluated:,} evaluated){few}"
     ]
 
 
