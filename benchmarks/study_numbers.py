@@ -21,7 +21,7 @@ FORGOTTEN = "also/language/loss", "also/language/baseline_loss"
 
 
 def chosen(trials: pd.DataFrame) -> pd.DataFrame:
-    """Those at the rate with the lowest mean validation loss, of the rates with most seeds (`Side.chosen`)."""
+    """Those at the rate with the lowest mean validation loss, of rates with most seeds (`Side.chosen`)."""
     rates = trials.groupby("rate").validation_loss.agg(["size", "mean"])
     return trials[trials.rate == rates[rates["size"] == rates["size"].max()]["mean"].idxmin()]
 

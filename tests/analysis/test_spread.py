@@ -25,6 +25,7 @@ from analysis.report.values import Table, Words
 from analysis.spread import ALL, NOT_TOLD_APART, deviation, in_words, spreads
 from jobs.support.endings import print_comparisons, print_results
 from jobs.support.screen import screen
+from softprior.inputs.entries import Entry
 from softprior.library.results import Results
 from softprior.seeding import numpy_generator
 from tests.builders import Finished, with_seeds
@@ -228,13 +229,26 @@ def test_rounding_is_taken_out_of_the_order() -> None:
     assert first.parts.rounding == pytest.approx(0.004**2 / 2)
     assert first.parts.order.estimate == pytest.approx(0.02**2 / 2 - 0.004**2 / 2)
     assert first.twins == tuple(one.record.id for one in twins.values())
-    # A prior without pairs is in no mean, and neither are its twins.
-    isotropic = {run.id for run in study.runs if run.axes["prior"] == "isotropic"}
-    some = {i: one for i, one in study.reordered.items() if i not in isotropic}
-    known = spreads(replace(study, twins=twins, reordered=some))
-    assert [one.prior for one in known] == ["fitted"]
     (without, *_) = spreads(study)
     assert without.parts.draw.estimate == first.parts.draw.estimate, "which depends on no twin"
+
+
+def test_twins_of_a_prior_without_pairs_are_in_no_mean() -> None:
+    names = (Entry(name="isotropic", params={"scale": 0.02}), Entry(name="fitted"), Entry(name="vocabulary"))
+    plain = simulated(Truth(seeds=4, rates=(0.01,), priors=names))
+    every = reordered_with(plain, dict.fromkeys(("isotropic", "fitted", "vocabulary"), 0.02)).reordered
+    last = {run.id for run in plain.runs if run.axes["prior"] == "vocabulary"}
+    twins = {}
+    for run in plain.runs:
+        test = run.record.test
+        assert test is not None
+        moved = test.model_copy(update={"loss": test.loss + (0.5 if run.id in last else 0.004)})
+        twins[run.id] = replace(run, record=run.record.model_copy(update={"id": f"t{run.id}", "test": moved}))
+    some = {i: one for i, one in every.items() if i not in last}
+    found = spreads(replace(plain, reordered=some, twins=twins))
+    assert [one.prior for one in found] == ["isotropic", "fitted", ALL]
+    assert found[-1].parts.rounding == pytest.approx(0.004**2 / 2)
+    assert set(found[-1].twins).isdisjoint(f"t{i}" for i in last)
 
 
 def test_a_study_on_disk_says_the_same_with_reordered_trials_and_without(

@@ -45,8 +45,8 @@ def test_rounding_on_smollm2_is_what_the_page_says() -> None:
     assert f"{apart.max():.3f} nats away" in PAGE.read_text(encoding="utf-8")
 
 
-def test_trials_are_split_and_chosen_as_findings_do(tmp_path: Path) -> None:
-    """By hand: one that ends above both ranges is not between them; a rate that one seed survived is not chosen."""
+def test_trials_are_split_and_chosen_as_findings_do() -> None:
+    """One that ends above both ranges is not between them; a rate that one seed survived is not chosen."""
     known = {"rate": 0.1, "prior": "fitted", "method": "soft"}
     ended = pd.DataFrame([{**known, "test_loss": loss} for loss in (0.05, 0.1, 0.3, 0.7, 1.2, 3.0)])
     assert split(ended) == (1, 2, 2, 1)
