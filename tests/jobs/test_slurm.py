@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 from ray.scripts.scripts import cli
 
@@ -19,7 +21,9 @@ from jobs.slurm import node, requeueing, scratch
 from jobs.slurm.allocation import LEAST_OBJECTS, MIB, Allocation, Share, memory_of
 from jobs.slurm.progress import results_of, saved
 from jobs.slurm.supervising import LOST
+from jobs.support.stopping import SUBMITTED, how_to_go_on
 from softprior.errors import UserError
+from softprior.studies.nodes import await_nodes
 from tests.builders import study_file
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +71,21 @@ def test_what_is_missing_before_anything_starts_is_said_in_one_sentence(tmp_path
     status, said = batch(tmp_path, "x.yaml", SOFTPRIOR_ENV=here)
     assert (status, said.count("\n")) == (2, 1)
     assert f"{tmp_path} is not the root of a softprior checkout" in said
+
+
+def test_a_signal_before_python_listens_is_explained(tmp_path: Path) -> None:
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\nkill -USR1 $PPID\n")
+    python.chmod(0o755)
+    status, said = batch(ROOT, "x.yaml", SOFTPRIOR_ENV=str(tmp_path))
+    assert (status, said.count("\n")) == (2, 1)
+    assert "the time limit came before the study had begun" in said
+
+
+def test_a_study_of_a_batch_job_goes_on_by_submitting_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SUBMITTED, "4711")
+    assert how_to_go_on() == "submit the same job again to continue"
 
 
 @pytest.fixture
@@ -197,6 +216,31 @@ def test_a_node_waits_for_the_head_only_so_long() -> None:
     assert port not in node.free_ports(50, port)
     with pytest.raises(UserError, match=f"0 seconds for Ray on the first node, at 127.0.0.1:{port}"):
         node.await_head(f"127.0.0.1:{port}", 0)
+
+
+def test_nodes_are_awaited_only_as_long_as_that_can_help() -> None:
+    (port,) = node.free_ports(1)
+    with pytest.raises(UserError, match=r"Ray on the first node, at .* give it longer with --wait") as none:
+        await_nodes(f"127.0.0.1:{port}", count=1, patience=0)
+    assert "RAY_ADDRESS" not in str(none.value), "the job has set it"
+    asked = []
+
+    class Refusing(grpc.GenericRpcHandler):
+        def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+            asked.append(details.method)
+            return grpc.unary_unary_rpc_method_handler(
+                lambda _, context: context.abort(grpc.StatusCode.UNAUTHENTICATED, "another token")
+            )
+
+    server = grpc.server(ThreadPoolExecutor(1), handlers=[Refusing()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with pytest.raises(UserError, match="asks for its token"):
+            await_nodes(f"127.0.0.1:{port}", count=1, patience=60)
+    finally:
+        server.stop(None)
+    assert len(asked) == 1
 
 
 PYTHON = """#!/bin/sh
