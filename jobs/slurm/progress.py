@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from softprior.errors import UserError
@@ -54,9 +55,12 @@ def _kind(command: str) -> type[Spec]:
 
 
 def _files(folder: Location) -> Saved:
+    found: list[tuple[str, str]] = []
     if isinstance(folder, RemotePath):
-        found = ((name, time) for name, _, time in folder.listing())
+        found += ((name, time) for name, _, time in folder.listing())
     else:
-        paths = (path for path in folder.rglob("*") if path.is_file())
-        found = ((str(path), str(path.stat().st_mtime_ns)) for path in paths)
+        for path in folder.rglob("*"):
+            with suppress(FileNotFoundError):  # a worker that is still ending has removed it
+                if path.is_file():
+                    found.append((str(path), str(path.stat().st_mtime_ns)))
     return frozenset((name, time) for name, time in found if not name.endswith(BEAT))
