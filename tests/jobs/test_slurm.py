@@ -493,8 +493,11 @@ def a_node(folder: Path, does: str, index: int = 0) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("told", ["end of input", "SIGTERM"])
 def test_a_node_ends_ray_when_it_is_told_to(told: str, tmp_path: Path) -> None:
-    held = a_node(tmp_path, f"trap 'echo > {tmp_path}/ended; exit 1' TERM\nwhile :; do sleep 0.05; done")
-    while not (tmp_path / "started").exists():
+    held = a_node(
+        tmp_path,
+        f"trap 'echo > {tmp_path}/ended; exit 1' TERM\necho > {tmp_path}/traps\nwhile :; do sleep 0.05; done",
+    )
+    while not (tmp_path / "traps").exists():
         assert held.poll() is None
         time.sleep(0.01)
     if told == "SIGTERM":
