@@ -32,8 +32,8 @@ PORTS = (
 )
 """Options of `ray start` on every node. Most have a fixed default, which two jobs on a node would share."""
 
-IN_USE = "in use"
-"""What Ray and its processes say, in several ways, of a port that another process has."""
+PASSING = (ray_private.LATE, "in use", "No node info found for head node")
+"""What Ray says of failures that pass: a late start, a port that is taken, a head that is not all there yet."""
 
 LINES, MOST = 20, 2**20
 """Lines of Ray's own that are printed, and bytes of a log that are kept, when it ends by itself."""
@@ -65,7 +65,7 @@ def _hold(address: str, machine: str, patience: int) -> int:
             said = log.read_text(encoding="utf-8", errors="replace")
             # Ray gives itself half a minute to start, and no option changes that. Between the look for a free
             # port and its use, another job can take it.
-            failed = ray_private.LATE in said or IN_USE in said.lower()
+            failed = any(words in said for words in PASSING)
             if not failed or time.monotonic() >= until:
                 break
         joined = any(own.glob("session_*/sockets/raylet*")) and not failed
