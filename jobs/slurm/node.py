@@ -33,7 +33,7 @@ PORTS = (
 """Options of `ray start` on every node. Most have a fixed default, which two jobs on a node would share."""
 
 PASSING = (ray_private.LATE, "in use", "No node info found for head node")
-"""What Ray says of failures that pass: a late start, a port that is taken, a head that is not all there yet."""
+"""What Ray says of failures that pass: a late start, a taken port, a head that is not all there yet."""
 
 LINES, MOST = 20, 2**20
 """Lines of Ray's own that are printed, and bytes of a log that are kept, when it ends by itself."""
