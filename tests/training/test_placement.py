@@ -123,5 +123,5 @@ def test_a_loaded_model_takes_such_prompts_and_looks_at_its_texts(loaded: Loaded
         lambda: plain.generate(prompt, ["What is 1 + 2?"], max_new=2),
         lambda: plain.prompt_states(prompt, ["resid.1"]),
     ):
-        with pytest.raises(UserError, match="placement: after_bos"):
+        with pytest.raises(UserError, match=r"needs texts that begin .*, but the tokenizer has none; use"):
             ask()
