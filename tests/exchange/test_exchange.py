@@ -294,6 +294,13 @@ def only(*blocks: int) -> Any:
 
 NOT_PEFTS = {
     "deep": (lambda _: {Place(0, after="cut"): torch.ones(2, 128)}, "a deep prompt"),
+    "deep behind a token": (
+        lambda _: {
+            Place(0, placement="after_bos"): torch.ones(2, 128),
+            Place(3, after="cut", placement="after_bos"): torch.ones(2, 128),
+        },
+        "a deep prompt",
+    ),
     "soft and cut": (
         lambda _: {Place(0): torch.ones(2, 128), Place(3, after="cut"): torch.ones(2, 128)},
         "decoder.3.residual.cut",

@@ -79,7 +79,11 @@ def test_a_table_of_a_prompt_behind_the_first_token(tmp_path: Path, capsys: Any)
     (tmp_path / "texts.txt").write_text(TEXTS[0], encoding="utf-8")
     assert command.main(["embed", str(file), str(tmp_path / "texts.txt"), str(tmp_path / "out")]) == 0
     assert "behind the first token of each text" in capsys.readouterr().out
-    assert load_embedded(tmp_path / "out" / "000000.safetensors").placement == "after_bos"
+    again = load_embedded(tmp_path / "out" / "000000.safetensors")
+    assert again.placement == "after_bos"
+    (odd,) = save_embedded(tmp_path / "odd", [again._replace(placement="behind")])  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="unknown placement 'behind'"):
+        load_embedded(odd)
     with pytest.raises(UserError, match="placement: after_bos needs texts"):
         embed_texts(case("tiny", Path()).posterior(tmp_path / "other.safetensors", prompt), TEXTS)
 

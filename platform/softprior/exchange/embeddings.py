@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float
@@ -149,6 +149,8 @@ def load_embedded(path: Path) -> Embedded:
     try:
         with safe_open(path, framework="pt") as file:
             said = json.loads((file.metadata() or {})[KEY])
+            if said.get("placement", "front") not in get_args(Placement):
+                raise ValueError(f"unknown placement {said['placement']!r}")
             return Embedded(file.get_tensor(TENSOR), **{**said, "tokens": tuple(said["tokens"])})
     except FileNotFoundError:
         raise UserError(f"there is no file {path}; write it with the command `embed`") from None
