@@ -21,7 +21,7 @@ def check_name(name: str, what: str) -> None:
 def is_name(text: str) -> bool:
     """Whether it is OWNER/NAME, or the NAME of one of the hub's first models, by the hub's own rules."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # its documented place
 
     try:
         validate_repo_id(text)
