@@ -368,6 +368,8 @@ def test_an_export_overwrites_nothing(tiny, tmp_path):
     refused("not an empty folder", export_adapter, file, tmp_path / "full")
     refused("not an empty folder", export_adapter, file, file)
     refused("cannot be written", export_adapter, file, file / "below")
+    hint = "); give a folder that does not exist, inside of one that can be written"
+    refused(hint, export_adapter, file, Path("/proc/none/below"))
     export_adapter(file, tmp_path / "empty", check=False)
     refused("not an empty folder", export_adapter, file, tmp_path / "empty")
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == [
