@@ -7,12 +7,14 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from analysis.inference.intervals import over_seeds
 from softprior.errors import UserError
+from softprior.exchange.names import is_name
 from softprior.inputs.entries import Entry
 from softprior.inputs.labels import counted
 from softprior.inputs.specs import TrialSpec
@@ -24,6 +26,9 @@ from softprior.seeding import numpy_generator
 from softprior.statistics.documents import bootstrap
 
 LIBRARY = "peft"
+
+_LOCAL = "a local model"
+"""What a card calls a base model without a name on the hub."""
 
 TEACHER_FORCED = "teacher_forced_accuracy"
 """What the hub's metadata calls the accuracy of label tokens: there "accuracy" is that of answers."""
@@ -126,15 +131,16 @@ def model_card(results: Results, record: Record, base: str, revision: str | None
     """The card as Markdown with the hub's metadata in front.
 
     Args:
-        base: name of the base model on the hub, or its folder.
+        base: name of the base model on the hub; of one in a folder the card has no path.
         revision: its commit.
     """
     from huggingface_hub import EvalResult, ModelCardData
 
     numbers = measured(results, record)
     task = record.spec.task.name
+    named = is_name(base) and not Path(base).exists()
     data = ModelCardData(
-        base_model=base,
+        base_model=base if named else None,
         library_name=LIBRARY,
         pipeline_tag="text-generation",
         tags=[
@@ -155,13 +161,17 @@ def model_card(results: Results, record: Record, base: str, revision: str | None
             for one in numbers
         ],
     )
-    return "\n".join(["---", data.to_yaml().strip(), "---", "", *_body(record, numbers, base, revision)])
+    return "\n".join(
+        ["---", data.to_yaml().strip(), "---", "", *_body(record, numbers, base if named else None, revision)]
+    )
 
 
-def _body(record: Record, numbers: Sequence[Measured], base: str, revision: str | None) -> Iterator[str]:
+def _body(
+    record: Record, numbers: Sequence[Measured], base: str | None, revision: str | None
+) -> Iterator[str]:
     test = record.test
     assert test is not None
-    yield f"# A prompt for {_cell(base)}"
+    yield f"# A prompt for {_cell(base or _LOCAL)}"
     yield ""
     yield (
         "Vectors in front of a frozen language model, tuned with softprior, which studies the priors that "
@@ -202,12 +212,12 @@ def _body(record: Record, numbers: Sequence[Measured], base: str, revision: str 
     yield from _loading(record.spec, base, revision)
 
 
-def _facts(record: Record, base: str, revision: str | None) -> dict[str, str]:
+def _facts(record: Record, base: str | None, revision: str | None) -> dict[str, str]:
     """What the prompt is, and how it was trained."""
     spec, training = record.spec, record.spec.training
     assert training is not None
     return {
-        "base model": base + (f" at {revision}" if revision else ""),
+        "base model": (base or _LOCAL) + (f" at {revision}" if revision else ""),
         "weights": f"SHA-256 fingerprint {spec.model_fingerprint[:16]}, trained in {spec.dtype}",
         "task": _entry(spec.task, "task", spec.paths),
         "method": _entry(spec.method, "method", spec.paths),
@@ -225,15 +235,16 @@ def _facts(record: Record, base: str, revision: str | None) -> dict[str, str]:
     }
 
 
-def _loading(spec: TrialSpec, base: str, revision: str | None) -> Iterator[str]:
+def _loading(spec: TrialSpec, base: str | None, revision: str | None) -> Iterator[str]:
     yield "## How to load it"
     yield ""
     yield "```python"
     yield "from peft import PeftModel"
     yield "from transformers import AutoModelForCausalLM"
     yield ""
-    at = f', revision="{revision}"' if revision else ""
-    yield f'model = AutoModelForCausalLM.from_pretrained({json.dumps(base)}{at}, dtype="{spec.dtype}")'
+    at = f", revision={json.dumps(revision)}" if revision else ""
+    model = json.dumps(base or "FOLDER OF THE BASE MODEL")
+    yield f'model = AutoModelForCausalLM.from_pretrained({model}{at}, dtype="{spec.dtype}")'
     yield 'model = PeftModel.from_pretrained(model, "THIS FOLDER OR REPOSITORY")'
     yield "```"
     yield ""
@@ -304,5 +315,6 @@ def _number(value: float | None) -> str:
 
 def _cell(text: str) -> str:
     """Text in a table of Markdown on one line, without any markup in it."""
-    escaped = re.sub(r"([\\`*\[\]|])", r"\\\1", " ".join(text.split()))
-    return html.escape(escaped, quote=False)
+    escaped = re.sub(r"([\\`*\[\]|_~$])", r"\\\1", " ".join(text.split()))
+    unlinked = re.sub(r":(?=//)|(?<=www)\.", r"\\\g<0>", escaped)  # which would be links as they are
+    return html.escape(unlinked, quote=False).replace("@", "&#64;")

@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--examples", type=int, default=8, help="of validation and of test (default: 8)")
     parser.add_argument("--cores", type=int, default=2, help="of either side (default: 2)")
-    parser.add_argument("--at-once", type=int, help="trials at a time (default: one a core)")
+    parser.add_argument("--at-once", type=int, help="trials at a time (default: one per core)")
     parser.add_argument(
         "--shared", type=int, default=0, help="number of softprior's trials that share one model on all cores"
     )

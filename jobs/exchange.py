@@ -210,7 +210,7 @@ def _push(options: argparse.Namespace) -> int:
 
 
 def _embed(options: argparse.Namespace) -> int:
-    from softprior.exchange.embeddings import embed_texts, save_embedded
+    from softprior.exchange.embeddings import embed_texts, save_embedded, unknown_task
 
     try:
         # Not `splitlines`, for which a line also ends at characters that may be within a text.
@@ -222,6 +222,8 @@ def _embed(options: argparse.Namespace) -> int:
     made = embed_texts(options.posterior, texts, options.model, scaled=options.scaled)
     paths = save_embedded(options.folder, made)
     print(f"wrote {counted(len(paths), 'file')} to {options.folder}: prompt_embeds, [P + T, H] in float32")
+    if name := unknown_task(options.posterior):
+        print(f"the task {name} is not installed here, so the texts are as they are, not as it writes them")
     if made[0].placement == "after_bos":
         print("the vectors are behind the first token of each text, as they were trained")
     print(f"serve the model in {made[0].dtype}, as the prompt was trained")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from softprior.training.events import Observer
 
 STOPPED = "stopped before any trial was started"
-STOPPED_DRY = "stopped; a dry run leaves nothing behind"
+STOPPED_DRY = "stopped; a dry run starts no trial and writes no results"
 STOPPING = "stopping; running trials will continue from their last checkpoint next time (again ends it now)"
 
 ENDLESS = 10_000

@@ -38,8 +38,8 @@ torch.set_num_threads(1)
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-_USERS = os.environ.get(VARIABLE)
-"""The user's own choice of a cache, before the session has one."""
+_USERS = os.environ.setdefault("SOFTPRIOR_TESTS_USERS_CACHE", os.environ.get(VARIABLE, "")) or None
+"""The user's own choice of a cache, before the session has one; processes of the session inherit it."""
 
 _SESSIONS = tempfile.TemporaryDirectory(prefix="softprior-tests-")
 
@@ -102,6 +102,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that start Ray come first, as they take longest. Files that are slow have a marker."""
+    assert all(path.exists() for path in _SLOW)
     for item in items:
         if item.path in _SLOW:
             item.add_marker("slow")

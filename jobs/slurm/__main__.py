@@ -5,29 +5,32 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 from jobs.slurm.allocation import Allocation
 from jobs.slurm.node import free_ports
-from jobs.slurm.supervising import LIMIT, STOPPED, held
+from jobs.slurm.progress import results_of, saved
+from jobs.slurm.requeueing import requeue
+from jobs.slurm.supervising import KILLED, LIMIT, STOPPED, Signals, held
+from jobs.slurm.waiting import seconds
 from jobs.support.exits import FINISHED, status_of
+from jobs.support.stopping import SUBMITTED
 from softprior.errors import UserError
 
 COMMANDS = ("jobs.study", "jobs.activations")
 
-WAIT = 180.0
+WAIT = 180
 """Seconds that Ray has to start on all nodes: Python on a busy network folder takes most of them."""
-
-MOST_RESTARTS = 100
-"""A job that was put back more often than this does not get on."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the job and returns the exit status of the study."""
+    signals = Signals()  # first of all: until then a signal ends this process
     options = _parser().parse_args(arguments)
-    return status_of(lambda: _main(options))
+    return status_of(lambda: _main(options, signals))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,16 +43,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--wait",
-        type=float,
+        type=seconds,
         default=WAIT,
-        help=f"seconds that Ray has to start on all nodes (default: {WAIT:g})",
+        help=f"seconds that Ray has to start on all nodes (default: {WAIT})",
     )
     parser.add_argument("study", type=Path, help="the study file (YAML)")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help="further arguments of the command")
     return parser
 
 
-def _main(options: argparse.Namespace) -> int:
+def _main(options: argparse.Namespace, signals: Signals) -> int:
     allocation = Allocation.of(os.environ)
     if not options.study.is_file():
         raise UserError(
@@ -59,22 +62,33 @@ def _main(options: argparse.Namespace) -> int:
     # The token is made here, for this run of the job, and is written to no file and no command line.
     variables |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     address = f"{_head(options.wait)}:{free_ports(1)[0]}"
-    wait = f"--wait={options.wait:g}"
+    wait = f"--wait={options.wait}"
     _say(f"starting Ray (nodes: {allocation.nodes}, CPUs of each: {allocation.cpus})")
-    with held(_step(allocation, "jobs.slurm.node", address, wait), variables) as nodes:
+    step = _step(allocation, "jobs.slurm.node", address, wait, f"--machine={socket.gethostname()}")
+    with held(step, variables, signals) as nodes:
         ready = nodes.run(_here("jobs.slurm.ready", address, str(allocation.nodes), wait))
-        if nodes.asked is not None:
-            return _too_early(nodes.asked)
+        if signals.asked is not None:
+            return _too_early(signals.asked)
         if ready != FINISHED:
             return ready
+        results = results_of(options.command, options.study, options.rest)
+        before = saved(results)
         command = _here(options.command, str(options.study), *options.rest)
-        status = nodes.run(command, RAY_ADDRESS=address)
-    if nodes.asked == LIMIT and status == STOPPED:
-        requeue(allocation)
+        status = nodes.run(command, **{"RAY_ADDRESS": address, SUBMITTED: allocation.job})
+    if signals.asked == LIMIT and status in (STOPPED, KILLED):
+        if not saved(results) - before:
+            raise UserError(
+                "this run has finished no trial and saved no checkpoint, so the next would get no further; "
+                "give sbatch a longer --time, or save checkpoints more often (training.checkpoint)"
+            )
+        if requeue(allocation):
+            _say("the time limit is near: back in the queue, to go on from the last checkpoints")
+        else:
+            _say("Slurm is ending the job, which stays out of the queue; submit it again to go on")
     return status
 
 
-def _head(patience: float) -> str:
+def _head(patience: int) -> str:
     """The address of this node, the job's first, in the network through which Slurm itself starts steps.
 
     Raises:
@@ -90,7 +104,7 @@ def _head(patience: float) -> str:
             "there is no srun in PATH on the job's first node; add Slurm's bin folder to PATH"
         ) from None
     except subprocess.TimeoutExpired:
-        said = f"none began in {patience:g} seconds"
+        said = f"none began in {patience} seconds"
     else:
         if done.returncode == 0 and done.stdout.strip():
             return done.stdout.split()[-1]
@@ -120,25 +134,6 @@ def _too_early(number: int) -> int:
     if number == LIMIT:
         raise UserError("the time limit came before the study had begun; give sbatch a longer --time")
     return 128 + number
-
-
-def requeue(allocation: Allocation) -> None:
-    """Puts the job back into the queue, where it waits for its next turn.
-
-    Raises:
-        UserError: it must not go there, or cannot.
-    """
-    if allocation.restarts >= MOST_RESTARTS:
-        raise UserError(
-            f"the job has been put back into the queue {allocation.restarts} times and stays out of it now; "
-            "look into its log, and submit it again if it gets on"
-        )
-    _say("the time limit is near: back into the queue, to go on from the last checkpoints")
-    command = ["scontrol", "requeue", allocation.job]
-    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603  fixed words and a number
-    if done.returncode != 0:
-        said = " ".join((done.stdout + done.stderr).split())
-        raise UserError(f"the job could not be put back into the queue ({said}); submit it again to go on")
 
 
 def _say(text: str) -> None:

@@ -126,9 +126,16 @@ def memory_of(variables: Mapping[str, str], cpus: int, gpus: int) -> int:
     """Bytes of memory that the job has on this node; Slurm writes mebibytes, and 0 for all of them.
 
     Raises:
-        UserError: the job has not asked for any.
+        UserError: the job has not asked for any, or has none here.
     """
     require_memory(variables)
-    units = {"NODE": 1, "CPU": cpus, "GPU": gpus}
-    found = sum(int(variables.get(f"SLURM_MEM_PER_{unit}", 0)) * count for unit, count in units.items())
-    return found * MIB or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if (whole := variables.get("SLURM_MEM_PER_NODE")) is not None:
+        return int(whole) * MIB or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    unit, count = ("CPU", cpus) if "SLURM_MEM_PER_CPU" in variables else ("GPU", gpus)
+    each = int(variables[f"SLURM_MEM_PER_{unit}"])
+    if each * count == 0:
+        raise UserError(
+            f"the job has {each} MiB of memory for each of {count} {unit}s on a node, which is none; give "
+            "sbatch --mem=SIZE, such as --mem=32G"
+        )
+    return each * count * MIB

@@ -5,24 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 
 from jobs.slurm.allocation import Share
+from jobs.slurm.scratch import folder
+from jobs.slurm.waiting import seconds
 from jobs.support.exits import FAILED, FINISHED, status_of
 from softprior.errors import UserError
 from softprior.studies import ray_private
-
-LONGEST = 42
-"""Characters of Ray's folder: with `/session_DATE_TIME_PID/sockets/plasma_store`, 107 are a socket's most."""
 
 LEAVING = 15.0
 """Seconds that Ray has to end: Slurm kills what is left half a minute after it has asked for an end."""
@@ -36,21 +32,29 @@ PORTS = (
 )
 """Options of `ray start` on every node. Most have a fixed default, which two jobs on a node would share."""
 
+PASSING = (ray_private.LATE, "in use", "No node info found for head node")
+"""What Ray says of failures that pass: a late start, a taken port, a head that is not all there yet."""
+
+LINES, MOST = 20, 2**20
+"""Lines of Ray's own that are printed, and bytes of a log that are kept, when it ends by itself."""
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Holds the node and returns the exit status: 0 if it was told to end."""
+    """Holds the node and returns the exit status: 0 if it was told to end, or is a worker that had joined."""
     parser = argparse.ArgumentParser(prog="python -m jobs.slurm.node")
     parser.add_argument("address", help="HOST:PORT of the head")
-    parser.add_argument("--wait", type=float, required=True, help="seconds that the head has to answer")
+    parser.add_argument("--wait", type=seconds, required=True, help="seconds that the head has to answer")
+    parser.add_argument("--machine", required=True, help="name of the machine of the head")
     options = parser.parse_args(arguments)
-    return status_of(lambda: _hold(options.address, options.wait))
+    return status_of(lambda: _hold(options.address, options.machine, options.wait))
 
 
-def _hold(address: str, patience: float) -> int:
+def _hold(address: str, machine: str, patience: int) -> int:
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     share, until = Share.of(os.environ), time.monotonic() + patience
     if not share.head:
+        require_way(address, machine)
         await_head(address, patience)
     with folder(share, os.environ) as own:
         log = own / "start.log"
@@ -59,15 +63,28 @@ def _hold(address: str, patience: float) -> int:
             if status is None:
                 return FINISHED
             said = log.read_text(encoding="utf-8", errors="replace")
-            # Ray gives itself half a minute to start, and no option changes that.
-            if ray_private.LATE not in said or time.monotonic() >= until:
+            # Ray gives itself half a minute to start, and no option changes that. Between the look for a free
+            # port and its use, another job can take it.
+            failed = any(words in said for words in PASSING)
+            if not failed or time.monotonic() >= until:
                 break
-        joined = any(own.glob("session_*/sockets/raylet*")) and ray_private.LATE not in said
-    last = said.strip().rpartition("\n")[2]
-    print(f"error: Ray has ended on {socket.gethostname()} with status {status}: {last}", file=sys.stderr)
+        joined = any(own.glob("session_*/sockets/raylet*")) and not failed
+        _tell_end(share, own, status, said)
     # A failure ends the step on all nodes: they have no use without the head, nor has a job that lacks nodes
     # at its start. A node that is lost later costs its trials, which Ray starts again elsewhere.
     return FINISHED if joined and not share.head else FAILED
+
+
+def _tell_end(share: Share, own: Path, status: int, said: str) -> None:
+    """Prints what Ray has said last, and keeps the logs of processes that it names, as the folder goes."""
+    last = "\n".join(said.strip().splitlines()[-LINES:])
+    print(f"{last}\nerror: Ray has ended on {socket.gethostname()} with status {status}", file=sys.stderr)
+    for log in sorted(own.glob("session_2*/logs/*.[oe][ur][tr]")):
+        if log.stem in said:
+            with suppress(OSError):  # the lines above are there in any case
+                kept = Path(f"softprior-{share.job}-node{share.index}-{log.name}")
+                kept.write_bytes(log.read_bytes()[-MOST:])
+                print(f"its log is in {kept.absolute()}", file=sys.stderr)
 
 
 def _run(command: list[str], own: Path, log: Path, told: list[int]) -> int | None:
@@ -88,15 +105,15 @@ def _run(command: list[str], own: Path, log: Path, told: list[int]) -> int | Non
 
 def start_command(share: Share, address: str, own: Path) -> list[str]:
     """`ray start` for this node, with the resources of the job and ports that nobody listens to."""
-    _, _, port = address.rpartition(":")
+    host, _, port = address.rpartition(":")
     names = [*PORTS, "ray-client-server-port"] if share.head else list(PORTS)
-    given = dict(zip(names, free_ports(len(names)), strict=True)) | {
+    given = dict(zip(names, free_ports(len(names), int(port)), strict=True)) | {
         "min-worker-port": 0,
         "max-worker-port": 0,
     }
     given |= {"num-cpus": share.cpus, "num-gpus": share.gpus}
     given |= {"object-store-memory": share.objects, "memory": max(share.memory - share.objects, 0)}
-    head = ["--head", f"--port={port}", "--include-dashboard=false"]
+    head = ["--head", f"--node-ip-address={host}", f"--port={port}", "--include-dashboard=false"]
     role = head if share.head else [f"--address={address}"]
     options = [f"--{name}={value}" for name, value in given.items()]
     start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
@@ -109,19 +126,33 @@ def environment(own: Path) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in others} | {"TMPDIR": str(own)}
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody on this machine listens to now."""
-    sockets = [socket.socket() for _ in range(count)]
+def free_ports(count: int, taken: int | None = None) -> list[int]:
+    """Ports that nobody on this machine listens to now, without one that somebody will listen to."""
+    sockets = [socket.socket() for _ in range(count + 1)]
     try:
         for one in sockets:
             one.bind(("", 0))
-        return [one.getsockname()[1] for one in sockets]
+        found = [one.getsockname()[1] for one in sockets]
+        return [port for port in found if port != taken][:count]
     finally:
         for one in sockets:
             one.close()
 
 
-def await_head(address: str, patience: float) -> None:
+def require_way(address: str, machine: str) -> None:
+    """Checks that the head's address is not one by which every machine means itself.
+
+    Raises:
+        UserError: it is, and the head is on another machine.
+    """
+    if address.startswith("127.") and socket.gethostname() != machine:
+        raise UserError(
+            f"Slurm knows {machine} by {address.rpartition(':')[0]}, which leads {socket.gethostname()} to "
+            f"itself; give {machine} its network address in /etc/hosts there"
+        )
+
+
+def await_head(address: str, patience: int) -> None:
     """Waits until somebody listens at the head's address.
 
     Raises:
@@ -136,31 +167,10 @@ def await_head(address: str, patience: float) -> None:
         except OSError as error:
             if time.monotonic() >= until:
                 raise UserError(
-                    f"{socket.gethostname()} has waited {patience:g} seconds for Ray on the first node, at "
+                    f"{socket.gethostname()} has waited {patience} seconds for Ray on the first node, at "
                     f"{address} ({error.strerror or error}); look for its error, or a firewall between nodes"
                 ) from None
             time.sleep(0.5)
-
-
-@contextmanager
-def folder(share: Share, variables: Mapping[str, str]) -> Iterator[Path]:
-    """A folder of the job's own on this node's disk: below TMPDIR, or below /tmp where that is too long.
-
-    It goes at the end. One that a killed run of the same job has left goes at the beginning.
-    """
-    prefix = f"sp-{share.job}-{share.index}-"
-    base = Path(variables.get("TMPDIR") or "/tmp")  # noqa: S108  folders in it are made for this user alone
-    room = len(str(base)) + 1 + len(prefix) + 8 <= LONGEST  # 8: what tempfile adds
-    if not (room and base.is_dir() and os.access(base, os.W_OK)):
-        base = Path("/tmp")  # noqa: S108
-    for left in base.glob(f"{prefix}*"):
-        if left.lstat().st_uid == os.getuid():
-            shutil.rmtree(left, ignore_errors=True)
-    own = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
-    try:
-        yield own
-    finally:
-        shutil.rmtree(own, ignore_errors=True)
 
 
 def _closed(stream: int, seconds: float) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from jobs.slurm.waiting import seconds
 from jobs.support.exits import FINISHED, status_of
 from softprior.studies.nodes import await_nodes
 
@@ -14,7 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.slurm.ready")
     parser.add_argument("address", help="HOST:PORT of the head")
     parser.add_argument("nodes", type=int, help="number of nodes that must be there")
-    parser.add_argument("--wait", type=float, required=True, help="seconds until then")
+    parser.add_argument("--wait", type=seconds, required=True, help="seconds until then")
     options = parser.parse_args(arguments)
 
     def wait() -> int:

@@ -48,7 +48,7 @@ def tell_end(
     for line in closing_notes(results.ended.values()):
         if line not in told:
             console.print(f"note: {line}", soft_wrap=True)
-    if len(work.kept) < work.total:  # the tables above list reused trials among new ones
+    if not work.over:  # the tables above list reused trials among new ones
         note = reused_note(work.reused.values(), work.remedy)
         if note is not None:
             console.print(note)

@@ -17,6 +17,9 @@ from softprior.results.storage import JOB
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+SUBMITTED = "SOFTPRIOR_SUBMITTED"
+"""Set by `jobs.slurm` for the command of a batch job, to the job's number."""
+
 AGAIN = 1.0
 """Seconds after which a further signal is a person's: `timeout` sends its own twice."""
 
@@ -41,8 +44,8 @@ class Stop:
 
 
 def how_to_go_on() -> str:
-    """What to do after a study was stopped: the command again or, in a Ray job, the same submission."""
-    if JOB in os.environ:
+    """What to do after a study was stopped: the command again or, in a job of Ray or Slurm, to submit it."""
+    if JOB in os.environ or SUBMITTED in os.environ:
         return "submit the same job again to continue"
     return f"continue with:\n  {sys.executable} -m jobs.study {hidden(shlex.join(sys.argv[1:]))}"
 

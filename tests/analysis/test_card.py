@@ -110,7 +110,7 @@ def test_a_card_has_no_paths_and_no_markup_of_what_it_quotes(seeded: Results) ->
     record = next(r for r in seeded.records.values() if r.spec.training is not None)
     params = {
         "data": {"train": "/home/me/secret.jsonl", "test": "hub:owner/set"},
-        "system": "and/or <img src=x> | [a](b) `c`",
+        "system": "and/or <img src=x> | [a](b) `c` _m_ ~s~ $x$ @me https://a.b www.a.b",
     }
     spec = record.spec.model_copy(
         update={"task": Entry(name="pairs", params=params), "paths": ("task.params.data",)}
@@ -119,7 +119,13 @@ def test_a_card_has_no_paths_and_no_markup_of_what_it_quotes(seeded: Results) ->
     assert "secret" not in text
     assert "{'train': 'a file', 'test': 'hub:owner/set'}" in text
     assert r"and/or &lt;img src=x&gt; \| \[a\](b) \`c\`" in text
-    assert r'from_pretrained("/x/\"); evil(\"", dtype=' in text
+    assert r"\_m\_ \~s\~ \$x\$ &#64;me https\://a.b www\.a.b" in text
+    assert "evil" not in text
+    assert "/x/" not in text
+    assert "# A prompt for a local model" in text
+    assert 'from_pretrained("FOLDER OF THE BASE MODEL", dtype=' in text
+    named = cards.model_card(seeded, record, "owner/base", '"); evil("')
+    assert r'revision="\"); evil(\"", dtype=' in named
 
 
 def test_a_trial_without_a_prompt_has_no_card(seeded: Results) -> None:
@@ -195,7 +201,7 @@ def test_a_push_sends_three_files_where_it_was_told_to(
     (folder / "secret.txt").write_text("mine")
 
     def pushed(hub: Hub, private: bool) -> Pushed:
-        monkeypatch.setattr("softprior.exchange.hub.HfApi", lambda: hub)
+        monkeypatch.setattr("huggingface_hub.HfApi", lambda: hub)
         return push(folder, "owner/prompt", private=private)
 
     hub = Hub()
@@ -205,7 +211,9 @@ def test_a_push_sends_three_files_where_it_was_told_to(
     assert (sent["repo_id"], sent["folder_path"]) == ("owner/prompt", folder)
     allowed = filter_repo_objects(folder.iterdir(), allow_patterns=sent["allow_patterns"], key=_name)
     assert sorted(map(_name, allowed)) == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
-    assert pushed(Hub(private=False), False).address
+    ordinary = Hub(private=False)
+    assert pushed(ordinary, False).address
+    assert ordinary.asked["create"][1]["private"] is None, "an organisation's own setting holds"
     public = Hub(private=False)
     with pytest.raises(UserError, match="owner/prompt exists and is public, so nothing was sent"):
         pushed(public, True)
@@ -224,7 +232,7 @@ def _name(path: Path) -> str:
     return path.name
 
 
-BASES = ["/home/me/model", "model", "o/n\nx", 'o/n"); evil("', "../n", "o/n/x", "o--x/n"]
+BASES = ["/home/me/model", "model", "o/n\nx", 'o/n"); evil("', "../n", "o/n/x", "o--x/n", "me/foo.git"]
 
 
 @pytest.mark.parametrize("base", BASES)

@@ -249,3 +249,17 @@ def test_a_score_that_is_not_declared_fails_the_trial(tmp_path: Path) -> None:
     prepared = prepare(TASKS["arithmetic"].model_validate(SUMS), tiny().tokenizer, tiny().fingerprint)
     with pytest.raises(UserError, match="its `score` returns exact_match, seconds; declare what it returns"):
         evaluator.full(None, prepared.test, 0)
+
+    class Short(Undeclared):
+        metrics: ClassVar[tuple[str, ...]] = ("exact_match", "seconds", "tries")  # type: ignore[misc]
+        optional: ClassVar[tuple[str, ...]] = ()  # type: ignore[misc]
+
+    for optional in ((), ("tries",)):
+        Short.optional = optional
+        task = Short.model_validate(SUMS)
+        evaluator = Evaluator(tiny().host, tiny().tokenizer, task, EvaluationSpec(examples=4, generate=2), [])
+        if optional:
+            assert set(evaluator.full(None, prepared.test, 0).score.metrics) == {"exact_match", "seconds"}
+        else:
+            with pytest.raises(UserError, match="`metrics` are exact_match, seconds, tries, but"):
+                evaluator.full(None, prepared.test, 0)

@@ -68,6 +68,10 @@ def test_one_archive_is_fetched_once_for_all_of_its_sets(
     assert all(path.is_file() for path in squad_shifts_files().values())
     assert list((cache / "downloads").iterdir()) == []
 
+    archive.write_bytes(content)
+    sets["another"] = sets[first]  # as a later version's catalogue may have
+    assert json.loads(data.choice_rows("another").read_text()) == {"question": first, **row}
+
 
 def test_without_network_the_archive_is_named() -> None:
     with pytest.raises(UserError, match=r"bigbench-1\.0\.0\.tar\.gz \(358 MB\) is not in the cache"):

@@ -294,6 +294,13 @@ def only(*blocks: int) -> Any:
 
 NOT_PEFTS = {
     "deep": (lambda _: {Place(0, after="cut"): torch.ones(2, 128)}, "a deep prompt"),
+    "deep behind a token": (
+        lambda _: {
+            Place(0, placement="after_bos"): torch.ones(2, 128),
+            Place(3, after="cut", placement="after_bos"): torch.ones(2, 128),
+        },
+        "a deep prompt",
+    ),
     "soft and cut": (
         lambda _: {Place(0): torch.ones(2, 128), Place(3, after="cut"): torch.ones(2, 128)},
         "decoder.3.residual.cut",
@@ -361,6 +368,8 @@ def test_an_export_overwrites_nothing(tiny, tmp_path):
     refused("not an empty folder", export_adapter, file, tmp_path / "full")
     refused("not an empty folder", export_adapter, file, file)
     refused("cannot be written", export_adapter, file, file / "below")
+    hint = "); give a folder that does not exist, inside of one that can be written"
+    refused(hint, export_adapter, file, Path("/proc/none/below"))
     export_adapter(file, tmp_path / "empty", check=False)
     refused("not an empty folder", export_adapter, file, tmp_path / "empty")
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == [

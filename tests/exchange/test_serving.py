@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from jobs import exchange as command
 from softprior.assets.tokens import asked
 from softprior.errors import UserError
-from softprior.exchange.embeddings import embed_texts, load_embedded, save_embedded
+from softprior.exchange.embeddings import embed_texts, load_embedded, save_embedded, unknown_task
 from softprior.exchange.serving import KEY, VLLM, SGLang
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
@@ -79,7 +79,11 @@ def test_a_table_of_a_prompt_behind_the_first_token(tmp_path: Path, capsys: Any)
     (tmp_path / "texts.txt").write_text(TEXTS[0], encoding="utf-8")
     assert command.main(["embed", str(file), str(tmp_path / "texts.txt"), str(tmp_path / "out")]) == 0
     assert "behind the first token of each text" in capsys.readouterr().out
-    assert load_embedded(tmp_path / "out" / "000000.safetensors").placement == "after_bos"
+    again = load_embedded(tmp_path / "out" / "000000.safetensors")
+    assert again.placement == "after_bos"
+    (odd,) = save_embedded(tmp_path / "odd", [again._replace(placement="behind")])  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="unknown placement 'behind'"):
+        load_embedded(odd)
     with pytest.raises(UserError, match="placement: after_bos needs texts"):
         embed_texts(case("tiny", Path()).posterior(tmp_path / "other.safetensors", prompt), TEXTS)
 
@@ -108,6 +112,28 @@ def test_a_text_is_written_as_the_task_of_the_prompt_writes_it(tmp_path: Path) -
     file = tmp_path / "other.safetensors"
     model.posterior(file, model.prompt("soft"), spec={"model": str(folder), "task": {"name": "elsewhere"}})
     assert embed_texts(file, TEXTS[:1])[0].tokens == one.tokens
+    assert (unknown_task(file), unknown_task(tmp_path / "0.safetensors")) == ("elsewhere", None)
+    arithmetic = {"name": "arithmetic", "params": {"sums": 1}}
+    chats = {"name": "elsewhere", "params": {"template": "chat"}}
+    for spec, said in (
+        ({"task": chats}, "for chats of the task elsewhere, which is not installed here"),
+        ({"task": arithmetic}, "bad.safetensors is for a task that cannot be made here: .*sums"),
+        ({"task": 3}, "bad.safetensors does not say in an intelligible form"),
+        ([1], "bad.safetensors does not say in an intelligible form"),
+    ):
+        file = tmp_path / "bad.safetensors"
+        file.unlink(missing_ok=True)
+        model.posterior(file, model.prompt("soft"), spec=spec)
+        with pytest.raises(UserError, match=said):
+            embed_texts(file, TEXTS[:1])
+
+
+def test_an_address_is_shown_without_its_password() -> None:
+    """It may have an @ or a slash, and what is wrong with an address may be quoted from it."""
+    for address in ("http://me:pa@ss@127.0.0.1:1", "http://me:secret/pa@ss@127.0.0.1:1"):
+        with pytest.raises(UserError, match=r"^http://127\.0\.0\.1:1/generate does not answer") as refused:
+            SGLang(address=address).complete(torch.ones(1, 2))
+        assert not any(part in str(refused.value) for part in ("pa@", "ss@", "secret", "me:"))
 
 
 class Answers(BaseHTTPRequestHandler):

@@ -99,3 +99,15 @@ def test_the_manifest_runs_a_study_of_the_image_and_writes_to_the_volume(manifes
         assert Path(options.results).is_relative_to(mount["mountPath"])
         (volume,) = group["template"]["spec"]["volumes"]
         assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+
+
+def test_results_are_copied_by_a_pod_that_outlives_the_cluster(manifest: dict[str, Any]) -> None:
+    reader = yaml.safe_load((FOLDER / "reader.yaml").read_text(encoding="utf-8"))
+    (container,), (volume,) = reader["spec"]["containers"], reader["spec"]["volumes"]
+    head = manifest["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    assert [volume] == head["volumes"]
+    (mount,) = container["volumeMounts"]
+    assert mount.pop("readOnly")
+    assert [mount] == head["containers"][0]["volumeMounts"]
+    page = (ROOT / "docs" / "kuberay.md").read_text(encoding="utf-8")
+    assert f"kubectl cp {reader['metadata']['name']}:{mount['mountPath']}/results results" in page

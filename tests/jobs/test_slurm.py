@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 from ray.scripts.scripts import cli
 
 from jobs.slurm import __main__ as job
-from jobs.slurm import node
-from jobs.slurm.allocation import LEAST_OBJECTS, MIB, Allocation, Share
+from jobs.slurm import node, requeueing, scratch
+from jobs.slurm.allocation import LEAST_OBJECTS, MIB, Allocation, Share, memory_of
+from jobs.slurm.progress import results_of, saved
+from jobs.slurm.supervising import LOST
+from jobs.support.stopping import SUBMITTED, how_to_go_on
 from softprior.errors import UserError
+from softprior.studies.nodes import await_nodes
 from tests.builders import study_file
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +73,21 @@ def test_what_is_missing_before_anything_starts_is_said_in_one_sentence(tmp_path
     assert f"{tmp_path} is not the root of a softprior checkout" in said
 
 
+def test_a_signal_before_python_listens_is_explained(tmp_path: Path) -> None:
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\nkill -USR1 $PPID\n")
+    python.chmod(0o755)
+    status, said = batch(ROOT, "x.yaml", SOFTPRIOR_ENV=str(tmp_path))
+    assert (status, said.count("\n")) == (2, 1)
+    assert "the time limit came before the study had begun" in said
+
+
+def test_a_study_of_a_batch_job_goes_on_by_submitting_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SUBMITTED, "4711")
+    assert how_to_go_on() == "submit the same job again to continue"
+
+
 @pytest.fixture
 def in_job(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """The variables of the job, and none of another that the tests themselves may run in."""
@@ -99,7 +123,7 @@ def test_a_job_that_cannot_run_says_why_in_one_sentence(
     [
         (None, "there is no srun in PATH"),
         ("echo srun: error: Invalid account >&2; exit 1", "(srun: error: Invalid account)"),
-        ("exec /bin/sleep 60", "(none began in 0.2 seconds)"),
+        ("exec /bin/sleep 60", "(none began in 1 seconds)"),
     ],
 )
 def test_a_job_that_cannot_start_steps_says_why(
@@ -110,7 +134,7 @@ def test_a_job_that_cannot_start_steps_says_why(
         program.write_text(f"#!/bin/sh\n{srun}\n")
         program.chmod(0o755)
     in_job.setenv("PATH", str(tmp_path))
-    assert job.main(["--wait=0.2", str(study_file(tmp_path / "small.yaml"))]) == 2
+    assert job.main(["--wait=1", str(study_file(tmp_path / "small.yaml"))]) == 2
     said = capsys.readouterr().err
     assert (said.startswith("error: "), said.count("\n")) == (True, 1)
     assert rule in said
@@ -128,6 +152,11 @@ def test_a_job_is_what_the_variables_of_slurm_say() -> None:
     assert whole == int(Path("/proc/meminfo").read_text().split()[1]) * 1024
     first = Share.of(JOB | {"SLURM_NODEID": "0", "SLURM_MEM_PER_NODE": "200"})
     assert (first.head, first.gpus, first.objects) == (True, 0, LEAST_OBJECTS)
+    both = {"SLURM_MEM_PER_NODE": "500", "SLURM_MEM_PER_CPU": "1000"}
+    assert memory_of(both, cpus=8, gpus=4) == 500 * MIB, "one rule holds, not their sum"
+    for nothing in ({"SLURM_MEM_PER_GPU": "1000"}, {"SLURM_MEM_PER_CPU": "0"}):
+        with pytest.raises(UserError, match="s on a node, which is none; give sbatch --mem=SIZE"):
+            memory_of(nothing, cpus=8, gpus=0)
     with pytest.raises(UserError, match="no step of a job"):
         Share.of(JOB)
 
@@ -148,13 +177,14 @@ def test_a_node_takes_what_the_job_has_and_ports_that_are_free() -> None:
         assert int(given["--memory"]) + int(given["--object-store-memory"]) == 32 * 2**30
         assert ("--head" in given) is (index == 0)
         assert given.get("--address") == ("192.0.2.1:5000" if index else None)
+        assert given.get("--node-ip-address") == (None if index else "192.0.2.1")
 
 
 def test_a_node_has_a_folder_of_its_own_that_goes_with_it(tmp_path: Path) -> None:
     share = Share.of(JOB | {"SLURM_NODEID": "2"})
     long = tmp_path / ("x" * 40)
     long.mkdir()
-    with node.folder(share, {"TMPDIR": str(long)}) as own:
+    with scratch.folder(share, {"TMPDIR": str(long)}) as own:
         assert own.parent == Path("/tmp"), "a socket below TMPDIR would have a path that is too long"
         assert own.stat().st_mode & 0o777 == 0o700
         socket = f"{own}/session_2026-11-26_22-07-25_123456_1234567/sockets/plasma_store"
@@ -163,20 +193,54 @@ def test_a_node_has_a_folder_of_its_own_that_goes_with_it(tmp_path: Path) -> Non
     short = Path(f"/tmp/{tmp_path.parts[-1][-6:]}{os.getpid()}")
     left = short / "sp-4711-2-12345678"
     left.mkdir(parents=True)
-    (short / "sp-4711-1-12345678").mkdir()
+    kept = ("sp-4711-1-12345678", "sp-4712-0-12345678")
+    for name in (*kept, "sp-4713-0-12345678"):
+        (short / name).mkdir()
+        (short / name / scratch.LOCK).touch()
+        if name != kept[0]:
+            os.utime(short / name, (0, 0))
     try:
-        with node.folder(share, {"TMPDIR": str(short)}) as own:
-            assert own.parent == short
-            assert not left.exists(), "a killed run of this job has left it"
-        assert [path.name for path in short.iterdir()] == ["sp-4711-1-12345678"], "another node's"
+        with (short / kept[1] / scratch.LOCK).open("rb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            with scratch.folder(share, {"TMPDIR": str(short)}) as own:
+                assert own.parent == short
+                assert not left.exists(), "a killed run of this job has left it"
+        # One may only be starting, one is in use; a killed run of another job has left the third.
+        assert sorted(path.name for path in short.iterdir()) == sorted(kept)
     finally:
         shutil.rmtree(short)
 
 
 def test_a_node_waits_for_the_head_only_so_long() -> None:
     (port,) = node.free_ports(1)
+    assert port not in node.free_ports(50, port)
     with pytest.raises(UserError, match=f"0 seconds for Ray on the first node, at 127.0.0.1:{port}"):
         node.await_head(f"127.0.0.1:{port}", 0)
+
+
+def test_nodes_are_awaited_only_as_long_as_that_can_help() -> None:
+    (port,) = node.free_ports(1)
+    with pytest.raises(UserError, match=r"Ray on the first node, at .* give it longer with --wait") as none:
+        await_nodes(f"127.0.0.1:{port}", count=1, patience=0)
+    assert "RAY_ADDRESS" not in str(none.value), "the job has set it"
+    asked = []
+
+    class Refusing(grpc.GenericRpcHandler):
+        def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+            asked.append(details.method)
+            return grpc.unary_unary_rpc_method_handler(
+                lambda _, context: context.abort(grpc.StatusCode.UNAUTHENTICATED, "another token")
+            )
+
+    server = grpc.server(ThreadPoolExecutor(1), handlers=[Refusing()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with pytest.raises(UserError, match="asks for its token"):
+            await_nodes(f"127.0.0.1:{port}", count=1, patience=60)
+    finally:
+        server.stop(None)
+    assert len(asked) == 1
 
 
 PYTHON = """#!/bin/sh
@@ -187,8 +251,10 @@ case "$*" in
   *jobs.study*)
     echo "$RAY_ADDRESS $RAY_AUTH_MODE $RAY_AUTH_TOKEN" > {folder}/environment
     test {status} = 143 || exit {status}
-    trap 'exit 143' TERM
-    kill -{signal} $PPID
+    trap '{end}' TERM
+    test -z "{saves}" || {{ mkdir -p {folder}/results/small/records; echo > {folder}/results/small/{saves}; }}
+    echo "$SOFTPRIOR_SUBMITTED" > {folder}/submitted
+    for one in {signal}; do kill -$one $PPID; done
     while :; do sleep 0.05; done ;;
 esac
 """
@@ -201,12 +267,13 @@ case "$*" in *printenv*) echo 192.0.2.7 ;; *) exec cat ;; esac
 
 SCONTROL = """#!/bin/sh
 echo "$@" >> {folder}/scontrol
+case "$*" in *show*) echo "JobId=4711 JobState={state} Reason=None" ;; esac
 """
 
 RUN = """
 import sys
 from jobs.slurm import __main__ as job, supervising
-sys.executable, supervising.LOOK = sys.argv[1], 0.05
+sys.executable, supervising.LOOK, supervising.PATIENCE = sys.argv[1], 0.05, 0.3
 sys.exit(job.main(sys.argv[2:]))
 """
 
@@ -220,7 +287,9 @@ class StandIn:
 
     def run(self, *options: str, **changes: object) -> tuple[int, str]:
         """The status and the error of a job; `changes` of what the programs do."""
-        said = {"folder": self._folder, "ready": 0, "signal": "USR1", "status": 143}
+        said = {"folder": self._folder, "ready": 0, "signal": "USR1", "status": 143, "state": "RUNNING"}
+        said |= {"end": "exit 143", "saves": "records/0.json"}
+        shutil.rmtree(self._folder / "results", ignore_errors=True)
         for name, text in {"python": PYTHON, "srun": SRUN, "scontrol": SCONTROL}.items():
             program = self._folder / "bin" / name
             program.parent.mkdir(exist_ok=True)
@@ -229,7 +298,10 @@ class StandIn:
             program.chmod(0o755)
         path = f"{self._folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
-            [sys.executable, "-c", RUN, str(self._folder / "bin" / "python"), *options, str(self._study)],
+            [
+                *(sys.executable, "-c", RUN, str(self._folder / "bin" / "python")),
+                *(*options, str(self._study), "--results", str(self._folder / "results")),
+            ],
             cwd=ROOT,
             env=os.environ | JOB | {"PATH": path},
             capture_output=True,
@@ -262,7 +334,62 @@ def test_a_study_near_its_time_limit_stops_in_order_and_goes_back_into_the_queue
     assert mode == "token"
     assert len(token) == 64
     assert token not in "".join([ask, step, ready, study]), "other users see command lines"
-    assert slurm.asked("scontrol") == ["requeue 4711"]
+    assert slurm.asked("scontrol") == ["--oneliner show job 4711", "requeue 4711"]
+    assert slurm.asked("submitted") == ["4711"]
+
+
+def test_a_run_that_saves_nothing_is_not_put_back(slurm: StandIn) -> None:
+    """It ended while it imported or planned, or its checkpoints are further apart than its time limit."""
+    status, said = slurm.run(saves="")
+    assert (status, said.count("\n")) == (2, 1)
+    assert "finished no trial and saved no checkpoint" in said
+    assert not slurm.asked("scontrol")
+
+
+def test_a_study_that_does_not_stop_is_killed_in_time_to_go_back(slurm: StandIn) -> None:
+    assert slurm.run(end=":") == (137, "the study has not stopped within 0.3 seconds and is killed\n")
+    assert slurm.asked("scontrol")[-1] == "requeue 4711"
+
+
+def test_a_job_that_is_cancelled_near_its_time_limit_stays_out_of_the_queue(slurm: StandIn) -> None:
+    assert slurm.run(signal="USR1 TERM") == (143, "")
+    assert not slurm.asked("scontrol")
+    assert slurm.run(state="COMPLETING") == (143, "")
+    assert slurm.asked("scontrol") == ["--oneliner show job 4711"]
+
+
+def test_what_a_study_has_saved_is_where_its_file_and_arguments_say(tmp_path: Path) -> None:
+    study = study_file(tmp_path / "small.yaml")
+    folder = results_of(
+        "jobs.study", study, ["seeds=[0]", "--results", str(tmp_path), "name=other", "--again"]
+    )
+    assert folder == tmp_path / "other"
+    assert results_of("jobs.study", study, []) == Path.cwd() / "results" / "small"
+    assert results_of("jobs.study", study, ["--results"]) is None
+    assert saved(None) == saved(folder) == frozenset()
+    checkpoint = tmp_path / "other" / "checkpoints" / "1a.safetensors"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    (tmp_path / "other" / "parts").mkdir()
+    (tmp_path / "other" / "parts" / "w.beat.json").touch()  # a worker writes one at its start
+    (before,) = saved(folder)
+    assert before[0] == str(checkpoint)
+    os.utime(checkpoint, (1, 1))
+    assert len(saved(folder) - {before}) == 1, "a later checkpoint has the same name"
+
+
+@pytest.mark.parametrize("wait", ["inf", "nan", "-1", "0", "1.5"])
+def test_the_patience_of_a_job_is_a_number_of_seconds(wait: str, capsys) -> None:
+    with pytest.raises(SystemExit):
+        job._parser().parse_args([f"--wait={wait}", "study.yaml"])
+    assert f"'{wait}' must be a positive whole number of seconds" in capsys.readouterr().err
+
+
+def test_a_head_whose_address_is_the_loopback_is_refused_elsewhere() -> None:
+    node.require_way("127.0.1.1:5000", os.uname().nodename)
+    node.require_way("192.0.2.1:5000", "other")
+    with pytest.raises(UserError, match=r"Slurm knows other by 127\.0\.1\.1, which leads .* to itself"):
+        node.require_way("127.0.1.1:5000", "other")
 
 
 def test_a_job_has_the_status_of_its_study_and_is_requeued_only_to_get_on(slurm: StandIn) -> None:
@@ -280,26 +407,136 @@ def test_a_job_that_cannot_go_back_into_the_queue_says_so(
     scontrol.write_text("#!/bin/sh\necho Requested operation is presently disabled >&2; exit 1\n")
     scontrol.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(requeueing, "PAUSE", 0)
     with pytest.raises(UserError, match=r"\(Requested operation is presently disabled\); submit it again"):
         job.requeue(Allocation("4711", nodes=1, cpus=1, restarts=99))
     with pytest.raises(UserError, match="100 times and stays out of it"):
         job.requeue(Allocation("4711", nodes=1, cpus=1, restarts=100))
+    asked = tmp_path / "asked"
+    scontrol.write_text(
+        f"#!/bin/sh\necho >> {asked}\n"
+        'case "$*" in *show*) echo JobState=RUNNING ;; esac\n'
+        f"test $(/usr/bin/wc -l < {asked}) -ne 1\n"
+    )
+    assert job.requeue(Allocation("4711", nodes=1, cpus=1, restarts=0)), "a busy controller is asked again"
+    assert asked.read_text().count("\n") == 3
+    monkeypatch.setattr(requeueing, "TIMEOUT", 0.05)
+    scontrol.write_text("#!/bin/sh\nexec /bin/sleep 60\n")
+    with pytest.raises(UserError, match=r"scontrol has not answered in 0\.05 seconds"):
+        job.requeue(Allocation("4711", nodes=1, cpus=1, restarts=0))
+    scontrol.unlink()
+    with pytest.raises(UserError, match="scontrol: No such file"):
+        job.requeue(Allocation("4711", nodes=1, cpus=1, restarts=0))
 
 
 SUPERVISED = """
 import signal, sys
 from jobs.slurm import supervising
 supervising.LOOK = 0.05
-with supervising.held(["cat"], {}) as nodes:
-    print([nodes.run(["sh", "-c", code]) for code in ("exit 3", "kill -9 $$", "exit 0")], nodes.asked)
-with supervising.held(["true"], {}) as nodes:
-    print(nodes.run(["sleep", "60"]), nodes.asked)
-with supervising.held(["cat"], {}) as nodes:
-    print(nodes.run(["sh", "-c", "kill -USR1 $PPID; exec sleep 60"]), nodes.asked == signal.SIGUSR1)
+def run(step, *codes):
+    signals = supervising.Signals()
+    with supervising.held(["sh", "-c", step], {}, signals) as nodes:
+        print([nodes.run(["sh", "-c", code]) for code in codes], signals.asked)
+run("exec cat", "exit 3", "kill -9 $$", "exit 0")
+run("exit 1", "exec sleep 60")
+run("exit 2", "exec sleep 60")
+run("exit 1", "trap 'exit 0' TERM; while :; do sleep 0.02; done")
+run("exec cat", "kill -USR1 $PPID; exec sleep 60")
+run("sleep 0.2", "trap 'sleep 0.4; exit 1' TERM; kill -USR1 $PPID; while :; do sleep 0.02; done")
 """
 
 
 def test_nothing_goes_on_without_ray_or_against_a_signal() -> None:
     done = subprocess.run([sys.executable, "-c", SUPERVISED], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.splitlines() == ["[3, 137, 0] None", "1 None", "143 True"], done.stderr
+    assert done.stdout.splitlines() == [
+        "[3, 137, 0] None",
+        f"[{LOST}] None",
+        "[2] None",  # a node has said what must be mended
+        "[0] None",  # all was done when Ray ended
+        "[143] 10",
+        "[1] 10",  # the study's own status: its failed trials are not put back
+    ], done.stderr
     assert done.stderr == "error: Ray has ended on the nodes of the job; the lines above say why\n"
+
+
+RAY = """#!/bin/sh
+# In place of the environment's Python: Ray as far as a node sees it.
+echo "$TMPDIR" >> {folder}/started
+mkdir -p "$TMPDIR/session_2026/logs" "$TMPDIR/session_2026/sockets"
+{does}
+"""
+
+HOLD = """
+import sys
+from jobs.slurm import node
+sys.executable, node.LOOK = sys.argv[1], 0.05
+sys.exit(node.main(["127.0.0.1:" + sys.argv[2], "--wait=5", "--machine=other"]))
+"""
+
+
+def a_node(folder: Path, does: str, index: int = 0) -> subprocess.Popen[str]:
+    """A node whose Ray is a script; it lives as long as its standard input, or that script."""
+    ray = folder / "ray"
+    ray.write_text(RAY.format(folder=folder, does=does))
+    ray.chmod(0o755)
+    variables = JOB | {"SLURM_NODEID": str(index), "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": "/tmp"}
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(ray), str(node.free_ports(1)[0])],
+        cwd=folder,
+        env={k: v for k, v in os.environ.items() if not k.startswith("SLURM_")} | variables,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("told", ["end of input", "SIGTERM"])
+def test_a_node_ends_ray_when_it_is_told_to(told: str, tmp_path: Path) -> None:
+    held = a_node(
+        tmp_path,
+        f"trap 'echo > {tmp_path}/ended; exit 1' TERM\necho > {tmp_path}/traps\nwhile :; do sleep 0.05; done",
+    )
+    while not (tmp_path / "traps").exists():
+        assert held.poll() is None
+        time.sleep(0.01)
+    if told == "SIGTERM":
+        held.send_signal(signal.SIGTERM)
+        assert held.wait() == 0
+    assert held.communicate() == ("", "")
+    assert held.returncode == 0
+    assert (tmp_path / "ended").exists(), "Ray had its time to end"
+    assert not Path((tmp_path / "started").read_text().strip()).exists()
+
+
+def test_a_node_says_why_ray_has_ended_and_keeps_its_log(tmp_path: Path) -> None:
+    held = a_node(
+        tmp_path,
+        'echo "the store is full" > "$TMPDIR/session_2026/logs/raylet.out"\n'
+        'echo nothing > "$TMPDIR/session_2026/logs/monitor.out"\n'
+        "for i in $(seq 30); do echo line $i; done; echo 'raylet [exit code=7]'; exit 7",
+    )
+    assert held.wait() == 1
+    lines = held.communicate()[1].splitlines()
+    assert lines[0] == "line 12", "twenty lines"
+    assert lines[19:21] == [
+        "raylet [exit code=7]",
+        f"error: Ray has ended on {os.uname().nodename} with status 7",
+    ]
+    assert (tmp_path / "softprior-4711-node0-raylet.out").read_text() == "the store is full\n"
+    assert sorted(path.name for path in tmp_path.glob("softprior-*")) == ["softprior-4711-node0-raylet.out"]
+
+
+def test_a_node_starts_again_if_its_port_was_taken(tmp_path: Path) -> None:
+    held = a_node(
+        tmp_path, f"test $(wc -l < {tmp_path}/started) -gt 1 || {{ echo Address already in use; exit 1; }}"
+    )
+    assert held.wait() == 1, "the head ended by itself, the second time"
+    held.communicate()
+    assert (tmp_path / "started").read_text().count("\n") == 2
+
+
+def test_a_worker_does_not_ask_itself_for_the_head(tmp_path: Path) -> None:
+    said = a_node(tmp_path, "exit 0", index=1).communicate()[1]
+    assert "error: Slurm knows other by 127.0.0.1" in said
+    assert not (tmp_path / "started").exists()

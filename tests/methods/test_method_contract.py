@@ -108,7 +108,9 @@ def test_placement_is_said_by_every_place_and_left_out_by_default(name):
 
 
 def test_an_encoder_and_a_prefix_have_no_placement():
-    with pytest.raises(UserError, match=r"after_bos is for decoder-only models, .*; use placement: front"):
+    with pytest.raises(
+        UserError, match=r"after_bos is for decoder-only .* use the method's placement: front$"
+    ):
         METHODS["soft"](placement="after_bos").places(4, "encoder")
     with pytest.raises(UserError, match="unknown key 'placement'"):
         validate(METHODS["prefix"], {"placement": "after_bos"}, "study.yaml")

@@ -28,6 +28,7 @@ from softprior.testing.hosts import (
     check_projections,
     example_batch,
 )
+from softprior.testing.hosts.attention import check_attention
 from softprior.testing.hosts.closeness import assert_close
 from softprior.testing.hosts.examples import texts
 
@@ -78,6 +79,16 @@ def test_keys_are_turned_as_the_family_turns_them(name, check):
         config = deepcopy(OTHERS[name])  # from_config writes the attention's name into it
         made.append(AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval())
     check(LocalLM(made[0], "weights"), made[1])
+
+
+@pytest.mark.parametrize("family", ["gemma4", "gpt_oss"])
+def test_keys_are_turned_by_functions_of_other_arguments(family):
+    """One tensor at a time, and angles for half of a head; the long tests have the rest of these families."""
+    check_projections(LocalLM(random_model(family, ATTENTION), "weights"), random_model(family))
+
+
+def test_attention_is_found_under_the_familys_name():
+    check_attention(LocalLM(random_model("gpt_neox", ATTENTION), "weights"), random_model("gpt_neox"))
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))

@@ -172,6 +172,20 @@ def test_a_continuation_is_that_of_full_forwards_across_the_length(kind):
         assert ended == [[]]
 
 
+@every_kind
+def test_prompts_behind_the_first_token_on_each_side_of_the_length(kind):
+    packed, network, rows = host(kind), model(kind, "eager"), batch()
+    rows.tokens[:, 0] = 1
+    rows.labels[:, 1] = True
+    soft = {Place(0, placement="after_bos"): torch.randn(3, 32)}
+    deep = {Place(block, after="cut", placement="after_bos"): torch.randn(3, 32) for block in (0, 1)}
+    clear = picked(rows, [0, 2] if kind == "dynamic" else [0, 1, 2, 3])
+    for prompt, some in ((soft, rows), (deep, clear)):
+        assert_close(packed.loss(prompt, some).nll, own_losses(network, prompt, some).detach())
+    with pytest.raises(UserError, match="depend on the length from 16 positions on"):
+        packed.loss(deep, picked(rows, [0, 5]))  # 14 tokens, with the prompt 17
+
+
 def cut_later(cut: Prompt) -> Prompt:
     """Its vectors behind block 0."""
     return {place: vectors for place, vectors in cut.items() if place.block}

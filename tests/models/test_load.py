@@ -181,15 +181,34 @@ GEMMA3N: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(
-    "config",
-    [Gemma3nTextConfig(**BY_LAYER | GEMMA3N), Gemma4TextConfig(**BY_LAYER, **{"global_head_dim": 16})],
-    ids=lambda config: config.model_type,
-)
-def test_per_layer_embeddings_are_refused_by_name(config, tmp_path):
-    folder = save_model(AutoModelForCausalLM.from_config(config).eval(), tmp_path)
-    with pytest.raises(UserError, match=r"'gemma\w+_text' reads token ids in every block \(per-layer"):
+PER_LAYER = {
+    "gemma3n": Gemma3nTextConfig(**BY_LAYER | GEMMA3N),
+    "gemma4": Gemma4TextConfig(**BY_LAYER, **{"global_head_dim": 16}),
+}
+
+
+@pytest.mark.parametrize("family", PER_LAYER)
+def test_per_layer_embeddings_are_refused_by_name(family, tmp_path):
+    folder = save_model(AutoModelForCausalLM.from_config(PER_LAYER[family]).eval(), tmp_path)
+    with pytest.raises(UserError, match=rf"'{family}_text' reads token ids in every block \(per-layer"):
         load_local(ModelSpec(id=str(folder), device="cpu"))
+
+
+@pytest.mark.parametrize("family", PER_LAYER)
+def test_the_decoder_inside_a_whole_model_says_it_too(family):
+    """Its sizes are in a config of their own there."""
+    network = AutoModelForCausalLM.from_config(PER_LAYER[family], attn_implementation=ATTENTION).eval()
+    network.config = CONFIG_MAPPING[family](text_config=PER_LAYER[family])
+    with pytest.raises(UserError, match=rf"'{family}' reads token ids in every block \(per-layer"):
+        verify_packing(network, LocalLM(network, "weights"))
+
+
+def test_a_window_in_the_masks_alone_is_found_inside_a_whole_model():
+    text = FOREIGN["qwen2_moe, a sliding window in the masks alone"]
+    network = AutoModelForCausalLM.from_config(text, attn_implementation=ATTENTION).eval()
+    network.config = CONFIG_MAPPING["llava"](text_config=text, output_router_logits=False)
+    with pytest.raises(UserError, match=r"'llava' applies its sliding window of .* only through masks"):
+        verify_packing(network, LocalLM(network, "weights"))
 
 
 @pytest.mark.parametrize(("number", "dtype"), [(float("nan"), "float32"), (1e6, "float16")])

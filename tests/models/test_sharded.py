@@ -173,9 +173,11 @@ def test_each_rank_does_its_part(local):
     assert [share.rows.tolist() for share in (first, second)] == [[1, 2, 3], [0, 4]]
     assert first.batch.weights.tolist() == batch.weights[[1, 2, 3]].tolist()
     _, idle = dealt_to_ranks(picked(batch, [2]), 2)
-    assert (len(idle.rows), len(idle.batch), idle.batch.positions) == (0, 1, 2)
+    assert (len(idle.rows), len(idle.batch), idle.batch.positions) == (0, 1, 1)
     assert idle.batch.weights.tolist() == [0]
     assert [len(share.rows) for share in dealt_to_ranks(picked(batch, [2]), 2, first=1)] == [0, 1]
+    behind = {Place(0, placement="after_bos"): torch.zeros(1, 32)}  # whose dummy row has a text behind it
+    assert dealt_to_ranks(picked(batch, [2]), 2, None, behind)[1].batch.positions == 2
 
 
 def test_observes_as_a_local_host_does(host, local):

@@ -140,7 +140,7 @@ REFUSED = {
     "trial has 6 of 4; use as many tokens",
     other_width: r"a\.safetensors contains 6 vectors of 3 dimensions at .*, but this trial has 6 of 4; .*",
     other_place: r"a\.safetensors has no vectors at decoder\.0\.residual\.keep; it has "
-    r"decoder\.2\.key\.keep, decoder\.4\.residual\.cut, so use the same method",
+    r"decoder\.2\.key\.keep, decoder\.4\.residual\.cut, so use the same method and placement$",
     damaged: r"a\.safetensors is damaged or not a posterior file: .*",
     lambda folder: folder / "none.safetensors": r"posterior\.file = .*none\.safetensors: there is no such "
     "posterior file or study folder; run the study that makes it first, or give another path",

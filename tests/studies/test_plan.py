@@ -88,6 +88,16 @@ def test_vectors_behind_a_token_need_a_tokenizer_that_adds_it(plan, model, tmp_p
     params = {trial.method.params.get("placement") for trial in found.trials if trial.method.name == "soft"}
     assert params == {None, "after_bos"}
     assert len(found.trials) == 2 + 2 * 2 * 2 * 3 * 4
+    chat = {"evaluation": {"also": [{"arithmetic": {"template": "chat"}}]}}
+    with pytest.raises(UserError, match=r"study.yaml: evaluation\.also: template: chat needs a tokenizer"):
+        plan(model=str(folder), **chat)
+    turns = "{% for m in messages %}{{ m.role + ': ' + m.content + eos_token }}{% endfor %}"
+    tokenizer.chat_template = turns + "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    tokenizer.add_special_tokens({"eos_token": "w2"})
+    tokenizer.save_pretrained(folder)
+    said = r"study.yaml: evaluation\.also: placement: .* texts of task arithmetic without its w1; use"
+    with pytest.raises(UserError, match=said):
+        plan(model=str(folder), **behind, **chat)
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A", special_tokens=[])
     tokenizer.save_pretrained(folder)
     with pytest.raises(UserError, match=r"texts of task arithmetic without its w1"):

@@ -241,6 +241,16 @@ def test_every_way_to_say_which_is_right(tmp_path: Path) -> None:
         assert {one.choices.index("y") for one in found} == {0, 1}
 
 
+@pytest.mark.parametrize("written_as", ["1", "1.0", "1.00", "1e0"])
+def test_an_index_is_a_number_however_it_is_written(tmp_path: Path, written_as: str) -> None:
+    path = tmp_path / "a.jsonl"
+    lines = [f'{{"q": "{i}?", "a": "x", "b": "y", "is": {written_as}}}\n' for i in range(4)]
+    path.write_text("".join(lines), encoding="utf-8")
+    for way, right in (("index", "y"), ("number", "x")):
+        task = choices(data=str(path), input="q", choices=["a", "b"], answer="is", answer_is=way)
+        assert {one.answers for own in examples(task).values() for one in own} == {(right,)}
+
+
 def test_rows_as_arc_has_them(tmp_path: Path) -> None:
     """A list of texts inside of an object, beside their labels."""
     rows = [
@@ -323,13 +333,15 @@ def test_only_pmi_needs_choices_without_the_input(tmp_path: Path, tokenizer) -> 
     assert prepared.dropped == 0
     assert prepared.notes["choices_not_alone"] == 9
     (said,) = by_sum.told(prepared.notes)
-    assert said.startswith("9 examples without accuracy_pmi, as the choices cannot follow")
+    assert said.startswith("9 examples whose choices cannot follow the text in place of the input; a split")
     found = prepared.test.choices(0)
     assert found is not None
     assert (len(found.given), found.alone) == (2, [])
     options = [Options(("yes", "no"), 0, (-1.0, -2.0), (1, 1), alone) for alone in (None, (-3.0, -1.0))]
-    one, other = by_sum.choose(options).metrics
-    assert set(other) - set(one) == {"accuracy_pmi"}
+    both, (alone,) = by_sum.choose(options).metrics, by_sum.choose(options[1:]).metrics
+    assert all("accuracy_pmi" not in one for one in both), "no mean over some of the examples"
+    assert set(alone) - set(both[0]) == {"accuracy_pmi"} == set(by_sum.optional)
+    assert choices(**own, by="pmi").optional == ()
     with pytest.raises(UserError, match="for train fits"):
         prepare(choices(**own, by="pmi"), merging, "merging")
 
@@ -383,6 +395,10 @@ def test_one_class_is_nothing_to_choose_from(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match="all 7 rows to train on have the answer 'good', so there is nothing to choose"
     ):
+        choices(data=path, input="q", labels=["bad", "good"], answer="a").check_data()
+    path = written(tmp_path / "b.jsonl", [*rows, {"q": "bad?", "a": 1}])
+    said = r"nothing to choose \(1 malformed row left out, .* the answer '1' is none .*\); add rows with"
+    with pytest.raises(UserError, match=said):
         choices(data=path, input="q", labels=["bad", "good"], answer="a").check_data()
 
 

@@ -9,24 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pyarrow as pa
 import pytest
+from datasets import Dataset
 from datasets.exceptions import DatasetGenerationError
 from huggingface_hub.errors import RepositoryNotFoundError
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from softprior.errors import UserError
 from softprior.inputs.data_files import Malformed
 from softprior.inputs.entries import Entry
+from softprior.inputs.row_files import rows as rows_of
 from softprior.inputs.specs import TrialSpec
 from softprior.tasks import TASKS
 from softprior.tasks.base import SPLITS, Example, Task
 from softprior.tasks.notes import data_notes
+from softprior.tasks.own_source import AS_WRITTEN
 from softprior.tasks.own_splits import LARGE, Understood, connected, divided, same
 from softprior.tasks.pairs_metrics import judge, number
 from softprior.tasks.prepare import look, prepare
 from softprior.tasks.sources import REREAD, contents_fingerprint
-from softprior.tasks.templates import bare, columns, filled, flat, parts, spans
+from softprior.tasks.templates import bare, cell, columns, filled, flat, parts, spans
 from tests.builders import trial
 
 
@@ -321,9 +326,10 @@ def test_encodings_and_names_that_cannot_be_used_are_said(tmp_path: Path) -> Non
     )
     assert sum(len(getattr(found, split)) for split in SPLITS) == 10
     assert flat({"a": {"b": 1}, "c": 2}) == {"a.b": 1, "c": 2}
-    both = flat({"a": {"b": 1}, "a.b": 2})
-    assert isinstance(both, Malformed)
-    assert both.reason == "'a.b' is two columns, one of them in an object; rename one"
+    both = flat({"a": {"b": 1}, "a.b": 2, "c": 3})
+    assert isinstance(both, dict)
+    assert both["c"] == 3, "a row is only lost where the name is read"
+    assert cell(both, "a.b") == Malformed("'a.b' is two columns, one of them in an object; rename one")
     said = r"no 'reply to it'; it has question, reply\); .* in braces where a text is around"
     with pytest.raises(UserError, match=said):
         pairs(str(path), answer="reply to it").check_data()
@@ -338,9 +344,55 @@ def test_numbers_keep_their_form_and_their_rows_a_mark(tmp_path: Path) -> None:
     lines = [f'{{"question": "{i}?", "reply": {i}.50}}' for i in range(9)]
     task = pairs(file(tmp_path / "a.jsonl", lines))
     assert {one.answers for own in examples(task).values() for one in own} == {(f"{i}.50",) for i in range(9)}
-    assert task.fingerprint().endswith(REREAD)
+    assert task.fingerprint().endswith(AS_WRITTEN)
     plain = pairs(file(tmp_path / "b.jsonl", [line.replace(".50", ".5") for line in lines]))
-    assert not plain.fingerprint().endswith(REREAD)
+    assert not plain.fingerprint().endswith(AS_WRITTEN)
+    for more in ('"x": 1e999', '"a": {"b": 1}, "a.b": 2'):
+        odd = [line.replace(".50", f".5, {more}") for line in lines]
+        task = pairs(file(tmp_path / "c.jsonl", odd))
+        assert task.fingerprint().endswith(AS_WRITTEN)
+        assert task.look().quarantined == 0
+
+
+def test_single_precision_is_read_as_it_is_wherever_it_is(tmp_path: Path, monkeypatch) -> None:
+    """In lists, in structures and in rows of the hub."""
+    whole: list[Any] = [
+        {"q": f"{i}?", "reply": [i + 0.1], "in": {"side": i + 0.1, "most": [{"x": 0.1}]}} for i in range(9)
+    ]
+    short = pa.float32()
+    inside = pa.struct([("side", short), ("most", pa.list_(pa.struct([("x", pa.float16())])))])
+    schema = pa.schema([("q", pa.string()), ("reply", pa.list_(short)), ("in", inside)])
+    table = pa.Table.from_pylist(whole, schema)
+    parquet.write_table(table, tmp_path / "a.parquet")
+    local = pairs(str(tmp_path / "a.parquet"), input="{q} {in.side}")
+    assert local.fingerprint().endswith(AS_WRITTEN)
+    (first, *_), *_ = (item.value["in"]["most"] for item in rows_of(tmp_path / "a.parquet"))
+    assert str(first["x"]) == "0.1"
+    monkeypatch.setattr("softprior.tasks.sources.load_dataset", lambda *_, **__: Dataset(table))
+    for task in (local, pairs(f"hub:o/n@{'a' * 40}", input="{q} {in.side}")):
+        found = [one for own in examples(task).values() for one in own]
+        assert {one.answers for one in found} == {(f"{i}.1",) for i in range(9)}
+        assert {one.input for one in found} == {f"{i}? {i}.1" for i in range(9)}
+
+
+def test_a_number_in_two_forms_is_one_value(tmp_path: Path) -> None:
+    """As a group, as a context and as an input; what is shown is as it is written."""
+    lines = [
+        f'{{"q": {i}.5{"0" * (i % 2)}, "page": {i // 2}.5{"0" * (i % 2)}, "reply": "a"}}' for i in range(12)
+    ]
+    task = pairs(
+        file(tmp_path / "a.jsonl", lines), input="{q} {page}", answer="reply", context="page", group="page"
+    )
+    found = examples(task)
+    shown = {one.input for own in found.values() for one in own}
+    assert shown == {f"{i}.5{'0' * (i % 2)} {i // 2}.5{'0' * (i % 2)}" for i in range(12)}
+    assert Counter(one.group for own in found.values() for one in own) == {f"{i}.5": 2 for i in range(6)}
+    assert task.look().notes["groups_respelled"] == 6
+    asked = [f'{{"q": {i // 2}.5{"0" * (i % 2)}, "reply": "a"}}' for i in range(12)]
+    found = examples(pairs(file(tmp_path / "b.jsonl", asked), input="q"))
+    where = {(float(one.input), split) for split, own in found.items() for one in own}
+    assert len(where) == 6
+    assert sum(map(len, found.values())) == 12
 
 
 def test_one_group_has_one_spelling(tmp_path: Path) -> None:
@@ -351,6 +403,13 @@ def test_one_group_has_one_spelling(tmp_path: Path) -> None:
     found = [one for own in examples(task).values() for one in own]
     assert Counter(one.group for one in found) == {"FOOD": 12, "t0": 3, "t1": 3, "t2": 3, "t3": 3}
     assert {task.document(one) for one in found} == {one.group for one in found}
+    assert task.fingerprint().endswith(REREAD), "splits were others"
+    assert task.told(task.look().notes) == [
+        "8 rows whose topic is another's but for case, spacing or form, taken for one"
+    ]
+    plain = pairs(file(tmp_path / "b.jsonl", rows[12:]), group="topic")
+    assert not plain.fingerprint().endswith(REREAD)
+    assert pairs(f"hub:o/n@{'a' * 40}", group="topic").fingerprint().endswith(REREAD)
 
 
 def test_a_missing_file_or_data_set_is_refused_in_one_sentence(tmp_path: Path, monkeypatch) -> None:

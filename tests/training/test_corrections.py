@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GraniteConfig, LlamaConfig
+from tokenizers import Tokenizer as Words
+from tokenizers.models import WordLevel
+from transformers import AutoModelForCausalLM, GraniteConfig, LlamaConfig, PreTrainedTokenizerFast
 
 import softprior
 from softprior.assets.catalogue import catalogue
 from softprior.assets.examination import read_tokenizer
+from softprior.assets.tokens import spans_spaces
 from softprior.errors import UserError
+from softprior.inputs.entries import Entry
 from softprior.inputs.specs import ModelSpec, StudySpec, TrialSpec
 from softprior.methods import METHODS
 from softprior.models.load import load_tokenizer
@@ -24,7 +28,7 @@ from softprior.models.packing import ATTENTION
 from softprior.prompt import Place
 from softprior.results.folder import StudyFolder
 from softprior.studies.plan import plan_study
-from softprior.tasks import Language, Squad
+from softprior.tasks import TASKS, Language, Squad
 from softprior.tasks.prepare import prepare
 from softprior.training.corrections import HostFacts, ModelFacts, TokenizerFacts, model_facts
 from softprior.training.source import PlaceSource
@@ -194,6 +198,22 @@ def test_ids_change_where_an_answer_would_end_early(tmp_path):
     assert prepare(task, tiny().tokenizer, "t").notes["not_joint"] == 1
     questions(tmp_path, lambda i: "see </s> here" if i == 5 else f"[word] {i}")
     assert corrections(trials("tiny", tasks=[squad])) == {}
+
+
+def test_ids_change_where_choices_may_have_other_tokens_without_the_input():
+    """Such examples were once left out. Only choices are compared without the input."""
+    words = {"[UNK]": 0, "good": 1, " good": 2, "is good": 3}
+    spanning = [PreTrainedTokenizerFast(tokenizer_object=Words(WordLevel(words, "[UNK]")))]
+    spanning.append(
+        PreTrainedTokenizerFast(tokenizer_object=Words(WordLevel(dict(list(words.items())[:3]), "[UNK]")))
+    )
+    assert [spans_spaces(one) for one in spanning] == [True, False]
+    task = Entry(name="choices", params={"data": "a.csv", "input": "q", "labels": ["a", "b"], "answer": "a"})
+    facts = TokenizerFacts(spans=True)
+    said = ["choices with tokens of their own without the input"]
+    assert list(facts.corrections(TASKS.component(task), trained=True)) == said
+    assert list(facts.corrections(TASKS.component(Entry(name="arithmetic")), trained=True)) == []
+    assert list(TokenizerFacts().corrections(TASKS.component(task), trained=True)) == []
 
 
 def test_models_of_the_catalogue_are_ordinary():

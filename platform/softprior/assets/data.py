@@ -103,7 +103,9 @@ def _unpack(id: str, folder: Path) -> None:
         unpack(folder, {id: Path()})
         return
     places = {one: Path(one) for one in together}
-    whole = ensure(f"data/{source.project}-{source.sha256[:12]}", lambda target: unpack(target, places))
+    members = [" ".join((one, *asset.members)) for one, asset in sorted(together.items())]
+    key = combined(source.sha256, *members)  # a set that the catalogue gains is in no folder from before
+    whole = ensure(f"data/{source.project}-{key[:12]}", lambda target: unpack(target, places))
     shutil.copytree(whole / id, folder)
 
 

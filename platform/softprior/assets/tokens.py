@@ -25,6 +25,7 @@ _WORD = re.compile(r"[^\W_]")
 """A letter or digit."""
 _JOINS_NEXT = re.compile(r"\n[^\n]*[^\W_]")
 _JOINS_LAST = re.compile(r"[^\W_][^\n]*\n")
+_SPANS = re.compile("[^ ] ")
 _BRACKETED = re.compile(r"<.+>|\[.+\]|>>.+<<|\|\|\|.+\|\|\|", re.DOTALL)
 
 
@@ -254,6 +255,12 @@ def stopping(tokenizer: Tokenizer, stop: Iterable[str]) -> frozenset[int]:
 def joins_words_and_breaks(tokenizer: Tokenizer) -> bool:
     """Whether a token has a word and the line break behind it."""
     return any(_JOINS_LAST.search(text) for text in texts(tokenizer))
+
+
+def spans_spaces(tokenizer: Tokenizer) -> bool:
+    """Whether a token has the end of one word or line and the space in front of the next."""
+    special = set(tokenizer.all_special_ids)
+    return any(_SPANS.search(text) for i, text in enumerate(texts(tokenizer)) if i not in special)
 
 
 def chunks(tokenizer: Tokenizer, document: str, length: int) -> list[list[int]]:

@@ -77,6 +77,10 @@ def weights_of(embeddings: Float[Tensor, "P _"]) -> bytes:
     return content
 
 
+_NEW = "give a folder that does not exist, inside of one that can be written"
+"""It is made beside its place, which may not be a disk of its own."""
+
+
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder beside its place, which gets its name at the end of the block.
@@ -88,10 +92,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
-        with writing(folder):
+        with writing(folder, _NEW):
             part.mkdir(parents=True)
         yield part
-        with writing(folder):
+        with writing(folder, _NEW):
             os.replace(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -104,8 +108,11 @@ def write_adapter(folder: Path, config: dict[str, object], embeddings: Float[Ten
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path, remedy: str = "choose another place") -> Iterator[None]:
     """Says in one sentence that something cannot be written.
+
+    Args:
+        remedy: what to do then.
 
     Raises:
         UserError: instead of an `OSError`.
@@ -114,7 +121,7 @@ def writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         why = error.strerror or error
-        raise UserError(f"{folder} cannot be written ({why}); choose another place") from None
+        raise UserError(f"{folder} cannot be written ({why}); {remedy}") from None
 
 
 def read_adapter(folder: Path, task: int | None = None) -> Adapter:

@@ -19,8 +19,8 @@ from softprior.exchange.adapters import (
     write_adapter,
     writing,
 )
-from softprior.exchange.hub import CARD, check_name
 from softprior.exchange.layout import PeftType, config_sizes, peft_form, places_of, sizes_of
+from softprior.exchange.names import CARD, check_name
 from softprior.exchange.readback import Agreement, read_back
 from softprior.inputs.paths import home_path
 from softprior.inputs.specs import ModelSpec

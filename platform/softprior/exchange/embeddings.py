@@ -6,15 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from softprior.assets.tokens import Tokenizer, asked
+from softprior.assets.tokens import asked
 from softprior.errors import UserError
 from softprior.exchange.adapters import check_target, new_folder, writing
 from softprior.exchange.convert import base_model
@@ -28,6 +29,7 @@ from softprior.results.files import write_atomically
 from softprior.results.posteriors import load_posterior
 from softprior.results.storage import Location
 from softprior.tasks import TASKS
+from softprior.tasks.base import Task
 
 TENSOR, KEY = "prompt_embeds", "softprior"
 
@@ -72,6 +74,7 @@ def embed_texts(
             token that the prompt is behind.
     """
     found = load_posterior(posterior)
+    task = _task_of(found.header, posterior)
     spec, resolved = base_model(found.header, posterior, model)
     host, tokenizer, _ = load_local(spec)
     if not isinstance(host, LocalLM) or {place.in_front for place in found.final} != {Place(0)}:
@@ -93,7 +96,7 @@ def embed_texts(
         )
     made = []
     for text in texts:
-        tokens = _asked(found.header, text, tokenizer)
+        tokens = asked(tokenizer, text) if task is None else task.asked(text, tokenizer)
         if not tokens:
             raise UserError("a text is empty, and this tokenizer adds nothing to it; leave it out")
         if len(vectors) + len(tokens) >= info.positions:
@@ -113,13 +116,44 @@ def embed_texts(
     return made
 
 
-def _asked(header: Mapping[str, Any], text: str, tokenizer: Tokenizer) -> list[int]:
-    """The tokens of a text as the task of a posterior file's trial writes an input."""
-    entry = header.get("spec", {}).get("task")
-    task = None if entry is None else Entry.model_validate(entry)
-    if task is None or TASKS.kind(task) is None:
-        return asked(tokenizer, text)
-    return TASKS.component(task).asked(text, tokenizer)
+def unknown_task(posterior: Location) -> str | None:
+    """The name of the task that a prompt was trained for, if it is not installed here.
+
+    Raises:
+        UserError: as `embed_texts`.
+    """
+    entry = _entry_of(load_posterior(posterior).header, posterior)
+    return None if entry is None or TASKS.kind(entry) is not None else entry.name
+
+
+def _entry_of(header: Mapping[str, Any], posterior: Location) -> Entry | None:
+    """The task of a posterior file's trial; None without one."""
+    try:
+        entry = (header.get("spec") or {}).get("task")
+        return None if entry is None else Entry.model_validate(entry)
+    except (AttributeError, ValidationError):
+        raise UserError(
+            f"{posterior} does not say in an intelligible form which task its prompt is for; take the file "
+            "from its study again"
+        ) from None
+
+
+def _task_of(header: Mapping[str, Any], posterior: Location) -> Task | None:
+    """The task, which writes its inputs; None where there is none, or one that is not installed."""
+    entry = _entry_of(header, posterior)
+    if entry is None:
+        return None
+    if TASKS.kind(entry) is None:
+        if entry.params.get("template") == "chat":
+            raise UserError(
+                f"{posterior} is for chats of the task {entry.name}, which is not installed here, so that "
+                "its inputs cannot be written; install it"
+            )
+        return None
+    try:
+        return TASKS.component(entry)
+    except UserError as error:
+        raise UserError(f"{posterior} is for a task that cannot be made here: {error}") from None
 
 
 def save_embedded(folder: Path, texts: Sequence[Embedded]) -> list[Path]:
@@ -149,6 +183,8 @@ def load_embedded(path: Path) -> Embedded:
     try:
         with safe_open(path, framework="pt") as file:
             said = json.loads((file.metadata() or {})[KEY])
+            if said.get("placement", "front") not in get_args(Placement):
+                raise ValueError(f"unknown placement {said['placement']!r}")
             return Embedded(file.get_tensor(TENSOR), **{**said, "tokens": tuple(said["tokens"])})
     except FileNotFoundError:
         raise UserError(f"there is no file {path}; write it with the command `embed`") from None

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx2
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
-
 from softprior.errors import UserError
 from softprior.exchange.adapters import CONFIG, WEIGHTS, read_adapter
-
-_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
-_NAME = re.compile(f"{_PART}(?:/{_PART})?")
-_LONGEST = 96
-"""The hub's own rules for names."""
-
-CARD = "README.md"
-"""The model card's name on the hub."""
+from softprior.exchange.names import CARD, check_name, is_name
 
 
 class Pushed(NamedTuple):
@@ -52,7 +40,7 @@ def push(folder: Path, repo: str, *, private: bool = False, dry: bool = False) -
     base = str(read_adapter(folder).config.get("base_model_name_or_path"))
     if not (folder / CARD).is_file():
         raise UserError(f"{folder} has no model card ({CARD}); make the folder with the command `card`")
-    if not _is_name(base) or Path(base).exists():
+    if not is_name(base) or Path(base).exists():
         raise UserError(
             f"{folder} names a folder of this machine as its base model ({base}), where nobody else finds "
             "it; make it again with --base OWNER/NAME, the model's name on the hub"
@@ -61,25 +49,15 @@ def push(folder: Path, repo: str, *, private: bool = False, dry: bool = False) -
     return Pushed(repo, sizes, None if dry else _send(folder, repo, private, list(sizes)))
 
 
-def check_name(name: str, what: str) -> None:
-    """Checks that a text can be the name of a repository on the hub.
-
-    Raises:
-        UserError: it cannot.
-    """
-    if "/" not in name or not _is_name(name):
-        raise UserError(f"{what} is named OWNER/NAME, but {name!r} is not; correct it")
-
-
-def _is_name(text: str) -> bool:
-    """Whether it is OWNER/NAME, or the NAME of one of the hub's first models."""
-    return len(text) <= _LONGEST and not re.search(r"--|\.\.", text) and bool(_NAME.fullmatch(text))
-
-
 def _send(folder: Path, repo: str, private: bool, names: list[str]) -> str:
+    import httpx2  # like the hub's client slow to import, and only sending needs them
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
     api = HfApi()
     try:
-        api.create_repo(repo, private=private, exist_ok=True)
+        # Where an organisation makes repositories private by itself, False would make this one public.
+        api.create_repo(repo, private=private or None, exist_ok=True)
         if private and not api.model_info(repo).private:
             raise UserError(
                 f"the repository {repo} exists and is public, so nothing was sent; make it private on the "

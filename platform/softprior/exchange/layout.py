@@ -131,6 +131,13 @@ def _prefix(sizes: Sizes) -> list[Place]:
 
 def _check_places(final: Vectors, sizes: Sizes, source: Location) -> None:
     """Whether the places are the key and the value of every block."""
+    # Before anything else, as nothing that others advise makes a deep prompt one that PEFT has.
+    for place in sorted(final):
+        if place.kind == "residual" and place.after == "cut":
+            raise UserError(
+                f"{source} is a deep prompt, with vectors that are cut out of the sequence again "
+                f"({place.name}); {_EXCHANGED}"
+            )
     for place in sorted(final):
         if place.stack == "encoder":
             raise UserError(f"{source} has vectors in an encoder ({place.name}); {_EXCHANGED} of a decoder")
@@ -139,11 +146,6 @@ def _check_places(final: Vectors, sizes: Sizes, source: Location) -> None:
                 f"{source} has vectors behind the beginning-of-sequence token (placement: "
                 f"{place.placement}), and PEFT puts them in front of it, where they give other logits; train "
                 "with placement: front, or write embeddings with the command `embed`"
-            )
-        if place.kind == "residual" and place.after == "cut":
-            raise UserError(
-                f"{source} is a deep prompt, with vectors that are cut out of the sequence again "
-                f"({place.name}); {_EXCHANGED}"
             )
         if place.kind == "residual" or place.after == "cut":
             raise UserError(

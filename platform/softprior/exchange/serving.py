@@ -13,7 +13,6 @@ import re
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import httpx2
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -84,16 +83,17 @@ class SGLang:
 
 def _answered(address: str, path: str, asked: dict[str, Any], at: tuple[str | int, ...]) -> str:
     """The text at some keys of the server's answer."""
+    import httpx2  # slow to import, and only servers need it
+
     url = address.rstrip("/") + path
-    shown = re.sub(r"//[^/@]*@", "//", url)  # without a password
+    shown = re.sub(r"//.*@", "//", url)  # without a password, which may have an @ or a slash
     key = os.environ.get(KEY)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         answer = httpx2.post(url, json=asked, headers=headers, timeout=_SECONDS)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise UserError(
-            f"{shown} does not answer ({error}); start the server or correct the address"
-        ) from None
+        why = type(error).__name__ if shown != url else error  # which may quote a part of the password
+        raise UserError(f"{shown} does not answer ({why}); start the server or correct the address") from None
     if answer.status_code != 200:
         first = (answer.text.splitlines() or ["no reason given"])[0][:200]
         raise UserError(

@@ -8,10 +8,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pyarrow as pa
 
@@ -19,7 +18,7 @@ from softprior.errors import UserError
 from softprior.inputs.data_files import Malformed, Number, contents, kind_of, lines, parquet_file, parsed
 
 if TYPE_CHECKING:
-    from pyarrow import RecordBatch, Scalar
+    from pyarrow import DataType, RecordBatch
 
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 """Endings of files that have rows; all but the last also with .gz."""
@@ -153,29 +152,81 @@ def _header(path: Path, names: list[str]) -> list[str]:
 def _record(batch: RecordBatch, row: int) -> object:
     """A row of a table; nothing guarantees that the text in a Parquet file is UTF-8."""
     try:
-        return {name: _value(batch.column(name)[row]) for name in batch.schema.names}
+        found = [(field, batch.column(i)[row].as_py()) for i, field in enumerate(batch.schema)]
     except UnicodeDecodeError as error:
         return Malformed(f"not UTF-8 ({error.reason})")
+    return {field.name: as_typed(value, field.type) for field, value in found}
 
 
-def _value(scalar: Scalar) -> object:
-    """A value of a table. In single and half precision 0.1 is no 0.10000000149."""
-    value = scalar.as_py()
-    if value is None or not pa.types.is_floating(scalar.type) or pa.types.is_float64(scalar.type):
-        return value
-    return Number(str(scalar.type.to_pandas_dtype()(value)))
+def as_typed(value: object, kind: DataType) -> object:
+    """A value of a table with that of its numbers in their precision: 0.1 is no 0.10000000149.
+
+    Args:
+        kind: its type in Arrow; lists and structures are followed.
+    """
+    if pa.types.is_dictionary(kind):
+        return as_typed(value, kind.value_type)
+    if isinstance(value, float) and _is_short(kind):
+        return Number(str(kind.to_pandas_dtype()(value)))
+    if isinstance(value, list) and _is_list(kind):
+        return [as_typed(one, kind.value_type) for one in value]
+    if isinstance(value, dict) and pa.types.is_struct(kind):
+        kinds = {field.name: field.type for field in kind}
+        return {name: as_typed(one, kinds[name]) if name in kinds else one for name, one in value.items()}
+    return value
+
+
+def _is_short(kind: DataType) -> bool:
+    """Whether it is that of numbers in less than double precision."""
+    return bool(pa.types.is_floating(kind) and not pa.types.is_float64(kind))
+
+
+def _is_list(kind: DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _has_short(kind: DataType) -> bool:
+    """Whether `as_typed` changes numbers in it."""
+    if pa.types.is_dictionary(kind) or _is_list(kind):
+        return _has_short(kind.value_type)
+    return any(_has_short(field.type) for field in kind) if pa.types.is_struct(kind) else _is_short(kind)
+
+
+def by_column(row: Mapping[Any, object]) -> list[tuple[str, object]]:
+    """The columns of a row; those inside of an object as `object.column`. A name may be there twice."""
+    found: list[tuple[str, object]] = []
+    for name, value in row.items():
+        if isinstance(value, dict):
+            found += [(f"{name}.{key}", one) for key, one in value.items()]
+        else:
+            found.append((str(name), value))
+    return found
+
+
+def _doubled(row: object) -> bool:
+    found = by_column(row) if isinstance(row, dict) else []
+    return len({name for name, _ in found}) < len(found)
 
 
 def rewritten(path: Path) -> bool:
-    """Whether a file has numbers that were once read in another form than they are written in."""
+    """Whether a file has rows that were once read otherwise.
+
+    These have numbers in another form than they are now shown in, or a column that is there twice, of which
+    the last was read.
+    """
     if kind_of(path) == ".parquet":
-        return any(
-            pa.types.is_floating(one) and not pa.types.is_float64(one)
-            for one in parquet_file(path).schema_arrow.types
-        )
+        schema = parquet_file(path).schema_arrow
+        inner = {
+            one.name: {part.name: None for part in one.type} if pa.types.is_struct(one.type) else None
+            for one in schema
+        }
+        return _doubled(inner) or any(map(_has_short, schema.types))
     if kind_of(path) not in (".json", ".jsonl"):
         return False
-    return any(str(number) != repr(float(number)) for item in rows(path) for number in _numbers(item.value))
+    return any(
+        _doubled(item.value) or any(str(number) != repr(float(number)) for number in _numbers(item.value))
+        for item in rows(path)
+    )
 
 
 def _numbers(value: object) -> Iterator[Number]:
@@ -183,7 +234,7 @@ def _numbers(value: object) -> Iterator[Number]:
     inside = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
     for one in inside:
         yield from _numbers(one)
-    if isinstance(value, Number) and math.isfinite(value):
+    if isinstance(value, Number):
         yield value
 
 

@@ -18,7 +18,7 @@ from softprior.inputs.validation import validate
 from softprior.library import arguments
 from softprior.library.arguments import PromptLike
 from softprior.methods import METHODS
-from softprior.models.anchor import require_begins
+from softprior.models.anchor import misplaced, require_begins, stands_behind
 from softprior.models.load import Loaded, load_local
 from softprior.models.protocol import FrozenLM, ModelInfo, Where
 from softprior.priors import PRIORS, Prior, assignment
@@ -229,12 +229,15 @@ class Model:
         text, these are the states in front of a short one.
 
         Raises:
-            UserError: the model has an encoder, where they depend on the text.
+            UserError: the model has an encoder, where they depend on the text, or the tokenizer has no
+                beginning-of-sequence token, and the prompt is behind it.
         """
         if sites is None:
             sites = [site for site in self.host.sites() if not site.startswith(("key.", "value."))]
-        first = self.tokenizer.bos_token_id
-        return self.host.prompt_states(self._prompt(prompt), arguments.words(sites, "sites"), first)
+        vectors, first = self._prompt(prompt), self.tokenizer.bos_token_id
+        if first is None and stands_behind(vectors):
+            raise misplaced("the tokenizer has none")
+        return self.host.prompt_states(vectors, arguments.words(sites, "sites"), first)
 
     def _start(
         self, prior: Component | Prior, tokens: int, seed: int, place: Place, places: tuple[Place, ...]

@@ -117,7 +117,7 @@ class PlacedMethod(TrainedMethod):
         if place.stack == "encoder" and self.placement != "front":
             raise UserError(
                 f"placement: {self.placement} is for decoder-only models, as an encoder's first token sees "
-                "the prompt wherever it stands; use placement: front"
+                "the prompt wherever it stands; use the method's placement: front"
             )
         return replace(place, placement=self.placement)
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from softprior.errors import UserError
@@ -42,7 +42,8 @@ def misplaced(why: str) -> UserError:
     """The error for a prompt behind a token that texts do not begin with."""
     return UserError(
         f"placement: after_bos needs texts that begin with the beginning-of-sequence token, but {why}; use "
-        "placement: front, or a model whose tokenizer adds that token"
+        "the method's placement: front, texts with a chat template that begins with it, or a model whose "
+        "tokenizer adds that token"
     )
 
 
@@ -74,7 +75,7 @@ def first_token(batch: Batch) -> int:
     if int(batch.lengths.min()) < 2:
         raise UserError(
             "placement: after_bos needs a text behind the beginning-of-sequence token, but one has no other "
-            "token; leave it out, or use placement: front"
+            "token; leave it out, or use the method's placement: front"
         )
     return int(firsts[0])
 
@@ -137,6 +138,36 @@ def anchored(prompt: Prompt, states: Sequence[Float[Tensor, "1 H"]]) -> Prompt:
 
 def _behind(state: Float[Tensor, "1 H"], vectors: Float[Tensor, "P H"]) -> Float[Tensor, "N H"]:
     return torch.cat([state, vectors.to(state)])
+
+
+class FirstLabels(NamedTuple):
+    """Labels directly behind the first token.
+
+    Each is predicted from the last kept vector of its prompt. If all vectors are cut, it is predicted from
+    the first token, which sees no prompt.
+
+    Attributes:
+        anchor: the first token.
+        which: whether each label of a pass is one.
+        kept: number of kept vectors of a prompt, the constant included.
+    """
+
+    anchor: Anchor
+    which: Bool[Tensor, "N"]
+    kept: int
+
+    def before(self, before: Int[Tensor, "N"], prompt: Int[Tensor, "N"]) -> Int[Tensor, "N"]:
+        """From where each label is predicted, counted from the first text token; negative in a prompt.
+
+        Args:
+            before: this for the other labels.
+            prompt: index of the prompt that the label's row sees, counted back from the last, which is 0.
+        """
+        return torch.where(self.which, prompt * self.kept - 1 if self.kept else 0, before)
+
+    def logits(self, found: Float[Tensor, "N V"]) -> Float[Tensor, "N V"]:
+        """The logits of each label, from those found at the positions of `before`."""
+        return found if self.kept else torch.where(self.which[:, None], self.anchor.logits, found)
 
 
 class WithFirst:

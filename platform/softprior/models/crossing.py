@@ -35,7 +35,7 @@ class _Batch(NamedTuple):
 
 
 def as_arrays(value: object) -> Any:
-    """The same value with arrays for tensors, which are pickled several times as fast; for `unpacked`."""
+    """The same value with arrays for tensors, which are pickled several times as fast; for `as_tensors`."""
     if isinstance(value, Tensor):
         here = value.detach().cpu()
         return here if here.dtype == torch.bfloat16 else _Array(here.numpy())  # arrays have no bfloat16
@@ -45,7 +45,7 @@ def as_arrays(value: object) -> Any:
 
 
 def as_tensors(value: object) -> Any:
-    """The value that `packed` was given, with tensors in CPU memory."""
+    """The value that `as_arrays` was given, with tensors in CPU memory."""
     if isinstance(value, _Array):
         # Ray's arrays cannot be written to, and whoever gets a tensor may want to.
         return torch.from_numpy(value.values if value.values.flags.writeable else value.values.copy())

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -84,17 +85,17 @@ class KeyGeometry:
         # YaRN also scales, at position 0 as everywhere, so keys of `project` have the scale already.
         scale = (cos.square() + sin.square()).sqrt()
         cos, sin = cos / scale, (-sin if inverse else sin) / scale
-        named = dict(self._layers[block].named_children())
-        attention = next((named[name] for name in _ATTENTIONS if name in named), None)
+        attention = attention_of(self._layers[block])
         apply = getattr(sys.modules[type(attention).__module__], "apply_rotary_pos_emb", None)
         size = getattr(attention, "head_dim", None) or getattr(attention, "head_size", None)
         if apply is None or size is None:
             raise self._unknown()
         size = int(size)
         heads = keys.to(cos).view(len(keys), -1, size).transpose(0, 1)[None]
-        turned, rest = heads[..., : cos.shape[-1]], heads[..., cos.shape[-1] :]
-        turned = apply(turned, turned, cos, sin)[1]
-        return torch.cat([turned, rest], -1)[0].transpose(0, 1).flatten(1)
+        turned = _applied(apply, heads, cos, sin)
+        if turned is None:
+            raise self._unknown()
+        return turned[0].transpose(0, 1).flatten(1)
 
     def _turns(self, block: int, count: int) -> bool:
         """Whether the block rotates keys at all; some families (SmolLM3, Cohere 2) do so only in some blocks.
@@ -177,6 +178,28 @@ class KeyGeometry:
 
 
 _ATTENTIONS = ("self_attn", "attn", "attention", "self_attention")
+
+
+def attention_of(layer: nn.Module) -> nn.Module | None:
+    """A block's attention, by the names that families have for it."""
+    named = dict(layer.named_children())
+    return next((named[name] for name in _ATTENTIONS if name in named), None)
+
+
+def _applied(apply: Callable[..., Any], heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor | None:
+    """Heads as a family's `apply_rotary_pos_emb` rotates them; None if it takes other arguments.
+
+    Most take queries and keys, Gemma 4's takes one of them. The angles are as wide as what is rotated of a
+    head, or half as wide, as gpt-oss has each once for its two halves. `KeyGeometry` compares what comes out
+    with the family's own keys.
+    """
+    for width in (cos.shape[-1], 2 * cos.shape[-1]):
+        turned, rest = heads[..., :width], heads[..., width:]
+        for both in (True, False):
+            with suppress(TypeError, RuntimeError):
+                found = apply(turned, turned, cos, sin)[1] if both else apply(turned, cos, sin)
+                return torch.cat([found, rest], -1)
+    return None
 
 
 def _spread(kwargs: Keywords, count: int) -> Keywords:

@@ -150,7 +150,9 @@ def verify_packing(network: PreTrainedModel, host: LocalLM) -> None:
         UserError: the results differ by more than rounding, or the pass fails.
     """
     family = network.config.model_type
-    if getattr(network.config, "hidden_size_per_layer_input", 0):
+    # A model that also sees or hears keeps what its decoder is in a config of its own.
+    config = network.config.get_text_config()
+    if getattr(config, "hidden_size_per_layer_input", 0):
         raise UserError(
             f"the model family '{family}' reads token ids in every block (per-layer embeddings), which the "
             "vectors of a prompt do not have; choose another decoder-only attention model"
@@ -164,8 +166,8 @@ def verify_packing(network: PreTrainedModel, host: LocalLM) -> None:
             f"the model family '{family}' fails with packed attention ({line(error)}), so softprior cannot "
             "run it; choose a decoder-only attention model"
         ) from error
-    window = getattr(network.config, "sliding_window", None)
-    layers = getattr(network.config, "layer_types", None) or ["sliding_attention"]
+    window = getattr(config, "sliding_window", None)
+    layers = getattr(config, "layer_types", None) or ["sliding_attention"]
     if window is not None and "sliding_attention" in layers and window not in host.windows:
         raise UserError(
             f"the model family '{family}' applies its sliding window of {window} only through masks, which "

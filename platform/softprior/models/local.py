@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from softprior.liveness import alive
 from softprior.models.anchor import (
     Anchor,
+    FirstLabels,
     Last,
     WithFirst,
     anchored,
@@ -180,18 +181,13 @@ class LocalLM(PackedModel):
         marked = labels.flatten().index_select(0, packed.rows.unpad)
         where = marked.nonzero().squeeze(1)
         row = packed.row_of[where]
-        before = where - 1
+        before, first = where - 1, None
         if anchor is not None:
-            # In front of a row's beginning is the last kept vector of its prompt; if all are cut, the first
-            # token, which sees no prompt.
-            kept = len(prompts[0].get(Place(0), ()))
             begins = where == (packed.rows.lengths.cumsum(0) - packed.rows.lengths)[row]
-            last = (owner.to(self.device)[row] + 1 - len(prompts)) * kept - 1
-            before = torch.where(begins, last if kept else 0, before)
+            first = FirstLabels(anchor, begins, kept=len(prompts[0].get(Place(0), ())))
+            before = first.before(before, owner.to(self.device)[row] + 1 - len(prompts))
         logits = self._forward(prompts, packed.tokens, current, keep=before)
-        if anchor is not None and not kept:
-            logits = torch.where(begins[:, None], anchor.logits, logits)
-        return logits, packed.tokens[where], row
+        return logits if first is None else first.logits(logits), packed.tokens[where], row
 
     @torch.no_grad()
     def generate(

@@ -8,7 +8,7 @@ one by one, then do no work on padding and none twice; only attention needs to k
 Several prompts of one shape can be at the front: [prompt 1 | prompt 2 | ... | rows]. A prompt sees only
 itself, a row its own prompt and itself, so requests of several trials share a pass.
 
-The attention function below is registered with transformers once and reads the current `Pass`. No mask
+The attention function below is registered with transformers once and reads the current `RowPass`. No mask
 function is registered under its name, so transformers builds no mask and leaves positions alone.
 """
 
@@ -124,7 +124,7 @@ class RowPass:
     room: int = 0
     now: Int[Tensor, "B"] | None = None
     windows: set[int] = field(default_factory=set)
-    masks: dict[tuple[int, int | None], Bool[Tensor, "T S"]] = field(default_factory=dict)
+    masks: dict[tuple[int, int, int | None], Bool[Tensor, "T S"]] = field(default_factory=dict)
     looks: Looks | None = None
 
     @property
@@ -162,14 +162,14 @@ class RowPass:
             return fronts.expand(self.rows.count, -1, -1, -1)
         return fronts.index_select(0, self.owner)
 
-    def mask(self, front: int, window: int | None) -> Bool[Tensor, "T S"]:
-        """What sees what: the front and then the row itself, causal, at most `window` positions back."""
-        if (front, window) not in self.masks:
+    def mask(self, count: int, first: int, window: int | None) -> Bool[Tensor, "T S"]:
+        """What each of `count` positions from `first` on sees: those before, at most `window` back."""
+        asked = count, first, window
+        if asked not in self.masks:
             assert self.rows is not None
-            device = self.rows.pad.device
-            key = torch.arange(front + self.rows.longest, device=device)
-            self.masks[front, window] = _visible(key[front:, None], key[None, :], window)
-        return self.masks[front, window]
+            at = torch.arange(count, device=self.rows.pad.device)
+            self.masks[asked] = _visible(at[first:, None], at[None, :], window)
+        return self.masks[asked]
 
 
 def _visible(query: Tensor, key: Tensor, window: int | None) -> Tensor:
@@ -278,7 +278,7 @@ def attend(
     seen_front = front
     if front:
         q, k, v = (current.fronts(part, block) for part in (query, key, value))
-        seen = _visible(*_grid(front, query.device), sliding_window)
+        seen = current.mask(front, 0, sliding_window)
         outputs.append(current.in_sequence(compute(q, k, v, seen).transpose(1, 2), block))
         keys, values = torch.cat([current.seen(k), keys], 2), torch.cat([current.seen(v), values], 2)
     elif block in current.prefix:
@@ -288,11 +288,13 @@ def attend(
         values = torch.cat([current.seen(_heads(second, value)), values], 2)
     if current.cache is not None:
         _fill(current, block, keys, values, seen_front)
-    mask = None if not seen_front and sliding_window is None else current.mask(seen_front, sliding_window)
+    mask, length = None, seen_front + rows.longest
+    if seen_front or sliding_window is not None:
+        mask = current.mask(length, seen_front, sliding_window)
     queries = _padded(query, text, rows)
     if current.looks is not None:
         asking = torch.cat([current.seen(q), queries], 2) if front else queries
-        sees = _visible(*_grid(keys.shape[2], query.device), sliding_window)[-asking.shape[2] :]
+        sees = current.mask(length, seen_front - front, sliding_window)
         current.looks.add(block, compute, asking, keys, sees, seen_front, front)
     out = compute(queries, keys, values, mask)
     outputs.append(out.transpose(1, 2).flatten(0, 1).index_select(0, rows.unpad))
@@ -307,11 +309,6 @@ def flattened(states: Float[Tensor, "1 K N D"]) -> Float[Tensor, "N KD"]:
 def _heads(flat: Float[Tensor, "G P KD"], like: Float[Tensor, "1 K N D"]) -> Float[Tensor, "G K P D"]:
     heads: Tensor = flat.unflatten(2, (like.shape[1], like.shape[3]))
     return heads.transpose(1, 2)
-
-
-def _grid(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    steps = torch.arange(size, device=device)
-    return steps[:, None], steps[None, :]
 
 
 def _padded(packed: Float[Tensor, "1 K N D"], front: int, rows: Rows) -> Float[Tensor, "B K T D"]:
@@ -342,7 +339,8 @@ class _Attention:
                 query, key, value, attn_mask=mask, is_causal=mask is None, scale=self.scaling
             )
         if mask is None:
-            mask = _visible(*_grid(query.shape[2], query.device), None)
+            at = torch.arange(query.shape[2], device=query.device)
+            mask = _visible(at[:, None], at[None, :], None)
         return self.weights(query, key, mask).to(value.dtype) @ value
 
     def weights(

@@ -37,9 +37,6 @@ from softprior.models.rank_group import Call, Limits, Processes, Ranks, Transpor
 from softprior.models.rank_process import Job, Memory
 from softprior.prompt import Batch, Place, Prompt
 
-DUMMY = 2
-"""Tokens of a dummy row: prompts may be behind the first, and need a text behind them."""
-
 
 class Share(NamedTuple):
     """A rank's part of a batch.
@@ -64,7 +61,8 @@ def dealt_to_ranks(batch: Batch, ranks: int, *prompts: Prompt | None, first: int
         ValueError: no host accepts the batch, which only some of the ranks would notice.
         UserError: no host accepts it with such a prompt.
     """
-    if any(map(stands_behind, prompts)):
+    behind = any(map(stands_behind, prompts))
+    if behind:
         first_token(batch)
     if bool(batch.labels[:, 0].any()):
         raise ValueError("the first token of a row cannot be a label: nothing of the text predicts it")
@@ -75,16 +73,15 @@ def dealt_to_ranks(batch: Batch, ranks: int, *prompts: Prompt | None, first: int
         back = (turn // ranks) % 2 == 1
         for hand, row in zip(reversed(hands) if back else hands, dealt, strict=False):
             hand.append(row)
-    return [_share(batch, sorted(hands[(rank - first) % ranks])) for rank in range(ranks)]
+    # A prompt behind the first token of the dummy row needs a text behind it, too.
+    return [_share(batch, sorted(hands[(rank - first) % ranks]), 1 + behind) for rank in range(ranks)]
 
 
-def _share(batch: Batch, rows: list[int]) -> Share:
+def _share(batch: Batch, rows: list[int], dummy: int) -> Share:
+    """The rows of a rank, or a row of `dummy` tokens without a label."""
     if not rows:
-        tokens = batch.tokens[:1, :DUMMY]
-        length, nothing = (
-            batch.lengths.new_tensor([tokens.shape[1]]),
-            torch.zeros_like(tokens, dtype=torch.bool),
-        )
+        tokens = batch.tokens[:1, :dummy]
+        length, nothing = batch.lengths.new_tensor([dummy]), torch.zeros_like(tokens, dtype=torch.bool)
         show = Batch(("",), tokens, length, nothing, nothing, torch.zeros(1))
         return Share(torch.tensor(rows, dtype=torch.long), show)
     lengths = batch.lengths[rows]

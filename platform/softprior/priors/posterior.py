@@ -181,7 +181,8 @@ def _require_fits(path: Path, source: PriorSource | Outline) -> None:
     if source.place not in found.shapes:
         places = ", ".join(place.name for place in sorted(found.shapes))
         raise UserError(
-            f"{path} has no vectors at {source.place.name}; it has {places}, so use the same method"
+            f"{path} has no vectors at {source.place.name}; it has {places}, so use the same method and "
+            "placement"
         )
     count, width = found.shapes[source.place]
     hidden = width if source.hidden is None else source.hidden

@@ -280,7 +280,7 @@ def triangle_of(scatter: Float[Tensor, "D D"]) -> Float[Tensor, "T"]:
 
 
 def square_of(triangle: Float[Tensor, "T"], dimension: int) -> Float[Tensor, "D D"]:
-    """The inverse of `packed`."""
+    """The inverse of `triangle_of`."""
     rows, columns = torch.tril_indices(dimension, dimension)
     matrix = torch.zeros(dimension, dimension, dtype=torch.float64)
     matrix[rows, columns] = triangle.double()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from softprior.assets.tokens import Tokenizer
 from softprior.inputs.specs import ModelSpec, PlacementSpec
 from softprior.results.storage import Location
-from softprior.studies.placement import has_shared_hosts as is_shared
+from softprior.studies.placement import has_shared_hosts
 from softprior.studies.watchdog import remove_if_empty, watched
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def replicas(
     Raises:
         UserError: the model is not available.
     """
-    if not is_shared(placement):
+    if not has_shared_hosts(placement):
         yield None
         return
     import ray

@@ -86,12 +86,13 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     facts = located(f"{where}: model", partial(model_facts, study.model, model.fingerprint))
     check(parts, model.shape, where)
     here = partial(tokenizer_here, study.model)
-    for task in (*parts.tasks, *parts.also):
-        located(f"{where}: tasks", partial(task.check_tokenizer, here))
+    own, also = [("tasks", "methods", task) for task in parts.tasks], "evaluation.also"
+    for axis, against, task in (*own, *((also, also, task) for task in parts.also)):
+        located(f"{where}: {axis}", partial(task.check_tokenizer, here))
         if model.shape is not None:
             for method in parts.methods:
                 asked = partial(check_opening, method, model.shape, task, study.model.id, here)
-                located(f"{where}: methods", asked)
+                located(f"{where}: {against}", asked)
     notes += [*model.notes, *_data_notes(parts, model.fingerprint)]
     starts = [
         Start(prior, several, located(f"{where}: priors[{i}]", partial(files_fingerprint, prior, several)))

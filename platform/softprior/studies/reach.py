@@ -12,6 +12,16 @@ PATIENCE = 10.0
 """Seconds that a cluster has to answer."""
 
 
+class UnansweredError(UserError):
+    """Nobody answers, which passes where a cluster is only starting.
+
+    Attributes:
+        reason: in a few words.
+    """
+
+    reason: str = ""
+
+
 def resolved(address: str) -> str:
     """The address that `auto`, the cluster of this machine, stands for; others as they are.
 
@@ -30,7 +40,8 @@ def require_reachable(address: str) -> None:
     """Asks the cluster at HOST:PORT for its id; addresses of another form are left to Ray.
 
     Raises:
-        UserError: nobody answers there, or the token is wrong.
+        UnansweredError: nobody answers there.
+        UserError: the token is wrong.
     """
     if address.startswith(("http://", "https://")):
         raise UserError(
@@ -62,12 +73,14 @@ def require_reachable(address: str) -> None:
         raise nobody(address, f"{error.code().name.lower()}") from None
 
 
-def nobody(address: str, reason: str) -> UserError:
+def nobody(address: str, reason: str) -> UnansweredError:
     """The error of an address without a cluster."""
-    return UserError(
+    error = UnansweredError(
         f"no Ray cluster answers at RAY_ADDRESS={address} ({reason}); start it, or unset RAY_ADDRESS to run "
         "here"
     )
+    error.reason = reason
+    return error
 
 
 def other_versions(address: str, text: str) -> UserError:

@@ -164,6 +164,11 @@ class Task(Spec, ABC):
         """Names of what `score` gives: the columns of trials.parquet."""
         return (self.headline,) if self.generates else ()
 
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Those of `metrics` that some examples do not have; a split with one of these has none."""
+        return ()
+
     @abstractmethod
     def fingerprint(self) -> str:
         """Identifies the source data: equal where the examples are. Fetches nothing.

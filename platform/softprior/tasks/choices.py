@@ -96,6 +96,11 @@ class Choices(OwnData):
         of_labels = ("commonest", "macro_f1") if self.labels else ()
         return (*(f"accuracy_{by}" for by in WAYS), "brier", "ece", *of_labels)
 
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Without `accuracy_pmi` is a split of which one example has choices that cannot be alone."""
+        return () if self.needs_alone else ("accuracy_pmi",)
+
     def options(self) -> int:
         return len(self.labels) or (len(self.choices) if len(self.choices) > 1 else _TYPICAL)
 
@@ -108,9 +113,11 @@ class Choices(OwnData):
         predicted = [one.chosen(self.by) for one in options]
         right = [one.right for one in options]
         sure = [float(one.probabilities(self.by).max()) for one in options]
+        # A mean over those examples that can be compared is none over all.
+        ways = [by for by in WAYS if all(by in one.ways for one in options)]
         metrics = [
             {
-                **{f"accuracy_{by}": float(one.chosen(by) == one.right) for by in one.ways},
+                **{f"accuracy_{by}": float(one.chosen(by) == one.right) for by in ways},
                 "brier": brier(one, self.by),
             }
             for one in options
@@ -145,6 +152,9 @@ class Choices(OwnData):
         said = cell(row, self.answer)
         if isinstance(said, Malformed):
             return said
+        value = row[self.answer]
+        if self.answer_is in ("index", "number") and isinstance(value, float) and value.is_integer():
+            said = str(int(value))  # 1.00 and 1e0 are 1
         index = self._index(said.strip(), texts)
         if index is None:
             return Malformed(
@@ -152,7 +162,7 @@ class Choices(OwnData):
             )
         return Answers((texts[index],), texts)
 
-    def examined(self, found: Mapping[Split, Sequence[Understood]]) -> Mapping[str, int]:
+    def examined(self, found: Mapping[Split, Sequence[Understood]], lost: str) -> Mapping[str, int]:
         """Splits to evaluate on that have one label alone, and rows that balancing leaves out."""
         notes: dict[str, int] = {}
         for split, rows in found.items() if self.labels else ():
@@ -160,7 +170,7 @@ class Choices(OwnData):
             if len(counts) == 1 and split == "train":
                 raise UserError(
                     f"all {counted(len(rows), 'row')} to train on have the answer '{next(iter(counts))}', so "
-                    "there is nothing to choose; add rows with another one"
+                    f"there is nothing to choose{lost}; add rows with another one"
                 )
             notes[f"{split}_one_label"] = int(len(counts) == 1)
             if self.classes == "balanced":
@@ -178,8 +188,8 @@ class Choices(OwnData):
                 lines.append(f"{counted(left, 'row')} for {split} left out to balance the labels")
         if lone := notes.get("choices_not_alone", 0):
             lines.append(
-                f"{counted(lone, 'example')} without accuracy_pmi, as the choices cannot follow the text in "
-                "place of the input"
+                f"{counted(lone, 'example')} whose choices cannot follow the text in place of the input; a "
+                "split with one of them has no accuracy_pmi"
             )
         begun = notes.get("choices_begin_another", 0)
         if begun and self.by == "sum":

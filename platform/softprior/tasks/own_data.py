@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from typing import Annotated, NamedTuple
 
 from pydantic import Field, model_validator
@@ -21,13 +22,16 @@ from softprior.prompt import Row as TokenRow
 from softprior.tasks.answered import Answered
 from softprior.tasks.base import SPLITS, Example, Look, Quarantined, Split, Splits, table
 from softprior.tasks.own_source import Data, Part, fingerprint_of, parts_of
-from softprior.tasks.own_splits import Understood, connected, divided, same
+from softprior.tasks.own_splits import Understood, connected, divided
 from softprior.tasks.partition import donors, keyed_order, round_robin
-from softprior.tasks.sources import in_brackets, require
-from softprior.tasks.templates import Row, Template, cell, columns, filled, flat, spans
+from softprior.tasks.sources import REREAD, in_brackets, require
+from softprior.tasks.templates import Row, Template, by_value, cell, columns, filled, flat, spans
 
 _LETTERS = 3.5
 """Letters per token, for estimates: English has 3 to 4.5 in most vocabularies."""
+
+_RESPELLED = "groups_respelled"
+"""The note that counts rows whose group has another spelling than the data have there."""
 
 
 class Answers(NamedTuple):
@@ -71,8 +75,15 @@ class OwnData(Answered):
     def answers(self, row: Row) -> Answers | Malformed:
         """What a row says is right, or why it says nothing."""
 
-    def examined(self, found: Mapping[Split, Sequence[Understood]]) -> Mapping[str, int]:  # noqa: ARG002
+    def examined(
+        self,
+        found: Mapping[Split, Sequence[Understood]],  # noqa: ARG002
+        lost: str,  # noqa: ARG002
+    ) -> Mapping[str, int]:
         """Notes on the divided rows.
+
+        Args:
+            lost: what is said of the malformed rows, in brackets; empty if there are none.
 
         Raises:
             UserError: they are no task together.
@@ -87,8 +98,16 @@ class OwnData(Answered):
         return round_robin(groups.values())
 
     def fingerprint(self) -> str:
-        """Identifies the contents of the files, or the hub's commit, and which split each is for."""
-        return fingerprint_of(self._parts)
+        """Identifies the contents of the files, or the hub's commit, and which split each is for.
+
+        Groups of several spellings were several once. Of the hub's rows none of that is known before they are
+        fetched, so all with a group count as such.
+        """
+        found = fingerprint_of(self._parts)
+        if self.group is None:
+            return found
+        respelled = _RESPELLED in self._found().notes if self._local else True
+        return found + (REREAD if respelled else "")
 
     def check_data(self) -> None:
         """Reads and divides local files, once for all that planning needs."""
@@ -104,8 +123,10 @@ class OwnData(Answered):
         return Look(len(found.quarantined), (*rows, *damaged), found.notes)
 
     def told(self, notes: Mapping[str, int]) -> list[str]:
-        """How many rows were left out because a later split has something of theirs."""
-        return [
+        """How many rows have a group respelled, or were left out for sharing something with a later split."""
+        respelled = notes.get(_RESPELLED, 0)
+        renamed = f"{counted(respelled, 'row')} whose {self.group} is another's but for case, spacing or form"
+        return [f"{renamed}, taken for one"] * bool(respelled) + [
             f"{counted(notes[name], 'row')} left out, whose {name.removeprefix('shared_')} is also in a "
             "split that is evaluated on"
             for name in ("shared_group", "shared_context", "shared_input")
@@ -176,7 +197,7 @@ def _read(task: OwnData) -> Splits:
     parts = {part.split: reading.part(part) for part in parts_of(task.data)}
     if len(parts) > 1:  # rows of several files may be numbered alike
         parts = {split: [_renamed(row, split) for row in rows] for split, rows in parts.items()}
-    parts = _spelled(parts)
+    parts = _spelled(parts, reading.notes)
     _require_enough(task, parts, reading.lost())
     found = divided(parts, reading.notes)
     empty = next((split for split in SPLITS if not found[split]), None)
@@ -185,22 +206,27 @@ def _read(task: OwnData) -> Splits:
             f"nothing is left for {empty}: all of its rows share a group, a context or an input with a split "
             "that is evaluated on; give it rows of its own"
         )
-    reading.notes.update(task.examined(found))
+    reading.notes.update(task.examined(found, reading.lost()))
     tables = {split: table(_examples(task, found[split])) for split in SPLITS}
     return Splits(**tables, quarantined=reading.quarantined, notes=dict(+reading.notes))
 
 
-def _spelled(parts: Mapping[Split, Sequence[Understood]]) -> dict[Split, list[Understood]]:
+def _spelled(
+    parts: Mapping[Split, Sequence[Understood]], notes: Counter[str]
+) -> dict[Split, list[Understood]]:
     """The rows with one spelling per group: splits take "Food" and "food" for one, and so do intervals."""
     spellings: dict[str | None, str] = {}
-    for rows in parts.values():
-        for group in (row.group for row in rows if row.group is not None):
-            known = spellings.setdefault(same(group), group)
-            spellings[same(group)] = min(known, group)
-    return {
-        split: [row._replace(group=spellings.get(same(row.group))) for row in rows]
+    for row in chain(*parts.values()):
+        if row.group is not None:
+            key = row.key("group")
+            spellings[key] = min(spellings.get(key, row.group), row.group)
+    found = {
+        split: [row._replace(group=spellings.get(row.key("group"))) for row in rows]
         for split, rows in parts.items()
     }
+    both = zip(chain(*parts.values()), chain(*found.values()), strict=True)
+    notes[_RESPELLED] += sum(one.group != other.group for one, other in both)
+    return found
 
 
 def _require_enough(task: OwnData, parts: Mapping[Split, Sequence[Understood]], lost: str) -> None:
@@ -294,7 +320,21 @@ class _Reading:
             return answers
         context, group, name = (None if c is None else extra[c] for c in named)
         kept = {column: row[column] for column in columns(task.input)}
-        return Understood(text, kept, *answers, context=context, group=group, name=name)
+        found = Understood(text, kept, *answers, context=context, group=group, name=name)
+        return found._replace(values=self._values(row, found))
+
+    def _values(self, row: Row, found: Understood) -> dict[str, str]:
+        """What of a row is another text with its numbers in one form each."""
+        task, alike = self.task, by_value(row)
+        values = {
+            "input": filled(task.input, alike),
+            **{
+                kind: cell(alike, column)
+                for kind, column in (("context", task.context), ("group", task.group))
+                if column is not None
+            },
+        }
+        return {kind: str(text) for kind, text in values.items() if text != getattr(found, kind)}
 
 
 def _unless_known(

@@ -18,11 +18,15 @@ from softprior.inputs.base import SaysWhere, Spec
 from softprior.inputs.paths import home_path
 from softprior.inputs.row_files import Item, rewritten, rows
 from softprior.tasks.base import SPLITS, Split
-from softprior.tasks.sources import REREAD, contents_fingerprint, hub_rows, is_path, require_filled
+from softprior.tasks.sources import contents_fingerprint, hub_rows, is_path, require_filled
 
 _HUB = re.compile(
     r"hub:(?P<repo>[^/@#]+/[^/@#]+)(/(?P<config>[^/@#]+))?(@(?P<revision>[^@#]+))?(#(?P<split>[^@#]+))?"
 )
+
+AS_WRITTEN = "-3"
+"""The end of a source's fingerprint where its rows were once read otherwise: numbers in another form, or one
+of two columns of the same name. Other files have no such end, so that their trials keep their ids."""
 
 
 def _checked(source: str) -> str:
@@ -83,12 +87,13 @@ class Part(NamedTuple):
             file = _file(self.local)
             fact = file.stat()
             return contents_fingerprint([file]) + (
-                REREAD if _rewritten(file, fact.st_size, fact.st_mtime_ns) else ""
+                AS_WRITTEN if _rewritten(file, fact.st_size, fact.st_mtime_ns) else ""
             )
         if self.source in CHOICE_SETS:
             return data_fingerprint(self.source)
         repo, config, split = self._on_hub()
-        return f"{repo} {config or ''} {split}"
+        # Whether there are numbers in it is not known without fetching it.
+        return f"{repo} {config or ''} {split}{AS_WRITTEN}"
 
     def items(self) -> Iterator[Item]:
         """The rows, each with where it is.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from softprior.tasks.base import SPLITS, Split
 from softprior.tasks.partition import split_in_halves, split_in_order, split_of
@@ -13,8 +13,13 @@ from softprior.tasks.partition import split_in_halves, split_in_order, split_of
 LARGE = 1000
 """Number of sets from which hashes alone divide them well enough, so that added rows move none."""
 
+Kind = Literal["group", "context", "input"]
+"""Of which kind it is what rows have in common."""
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
 Key = tuple[str, str]
-"""What rows have in common: of which kind (`group`, `input`, `context`), and which."""
+"""What rows have in common: of which kind, and which."""
 
 
 class Understood(NamedTuple):
@@ -28,6 +33,7 @@ class Understood(NamedTuple):
         context: what the control swaps, if a column is named.
         group: as the row says, if a column is named.
         name: its id, if a column is named.
+        values: the input, the context and the group with numbers in one form each, where that differs.
     """
 
     input: str
@@ -37,11 +43,16 @@ class Understood(NamedTuple):
     context: str | None
     group: str | None
     name: str | None
+    values: Mapping[str, str] = {}
+
+    def key(self, kind: Kind) -> str | None:
+        """What rows must have alike to share it; None if the row has none."""
+        return same(self.values.get(kind, getattr(self, kind)))
 
     def shared(self) -> tuple[Key, ...]:
         """What it may not share with rows of another split, whatever its case and spacing."""
-        found = {"group": same(self.group), "context": same(self.context), "input": same(self.input)}
-        return tuple((kind, text) for kind, text in found.items() if text is not None)
+        found = [(kind, self.key(kind)) for kind in KINDS]
+        return tuple((kind, text) for kind, text in found if text is not None)
 
     @property
     def together(self) -> str:

@@ -91,12 +91,19 @@ class PreparedSplit:
 
     @cached_property
     def first_tokens(self) -> frozenset[int]:
-        """What inputs begin with, those of controls included."""
+        """What inputs begin with, those of controls and what stands in their place included."""
         found: set[int] = set()
-        for column in ("tokens", "control_tokens"):
+        for column in {"tokens", "control_tokens", "alone_tokens"} & set(self._rows.column_names):
             for rows in self._rows.data[column].chunks:
-                found.update(pc.unique(pc.list_element(rows.drop_null(), 0)).to_pylist())
+                some = rows.filter(pc.greater(pc.list_value_length(rows), 0))  # neither null nor empty
+                found.update(pc.unique(pc.list_element(some, 0)).to_pylist())
         return frozenset(found)
+
+    @cached_property
+    def answers_at_once(self) -> bool:
+        """Whether an input is one token, so that the second is a label."""
+        masks = self._rows.data["labels"].chunks
+        return any(pc.any(pc.list_element(chunk, 1)).as_py() for chunk in masks)
 
     def __len__(self) -> int:
         return len(self.lengths)

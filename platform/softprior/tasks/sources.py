@@ -12,6 +12,7 @@ from datasets.exceptions import DatasetsError
 from softprior.errors import UserError, suggestion
 from softprior.inputs.data_files import plain
 from softprior.inputs.labels import counted
+from softprior.inputs.row_files import as_typed
 from softprior.tasks.base import Quarantined
 
 REREAD = "-2"
@@ -125,9 +126,11 @@ def hub_rows(name: str, config: str | None, split: str, streaming: bool) -> Iter
     """
     repository, _, revision = name.partition("@")
     try:
-        yield from load_dataset(
-            repository, config, split=split, streaming=streaming, revision=revision or None
-        )
+        found = load_dataset(repository, config, split=split, streaming=streaming, revision=revision or None)
+        features = getattr(found, "features", None)  # not known of every stream
+        kinds = {field.name: field.type for field in features.arrow_schema} if features else {}
+        for row in found:
+            yield {name: as_typed(row[name], kinds[name]) if name in kinds else row[name] for name in row}
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         reason = plain((str(error).splitlines() or [type(error).__name__])[0])
         raise UserError(

@@ -12,7 +12,8 @@ from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator
 
-from softprior.inputs.data_files import Malformed, sound
+from softprior.inputs.data_files import Malformed, Number, sound
+from softprior.inputs.row_files import by_column
 
 Row = Mapping[str, object]
 """A row by column; a column inside of an object is called `object.column`."""
@@ -141,25 +142,28 @@ def cells(row: Row, column: str) -> tuple[str, ...] | Malformed:
 
 
 def flat(value: object) -> Row | Malformed:
-    """A row by column, with the columns of objects inside of it."""
+    """A row by column, with the columns of objects inside of it; one that is there twice is malformed."""
     if isinstance(value, Malformed):
         return value
     if not isinstance(value, dict):
         return Malformed(f"not an object but {str(value)[:40]}")
-    pairs: list[tuple[str, object]] = []
-    for name, inner in value.items():
-        if isinstance(inner, dict):
-            pairs += [(f"{name}.{key}", one) for key, one in inner.items()]
-        else:
-            pairs.append((str(name), inner))
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        return Malformed(f"'{twice}' is two columns, one of them in an object; rename one")
-    return found
+    found = by_column(value)
+    counts = Counter(name for name, _ in found)
+    return {name: one if counts[name] == 1 else _twice(name) for name, one in found}
+
+
+def _twice(name: str) -> Malformed:
+    return Malformed(f"'{name}' is two columns, one of them in an object; rename one")
+
+
+def by_value(row: Row) -> Row:
+    """The row with its numbers in one form each, as 1.5 and 1.50 are the same."""
+    return {name: float(value) if isinstance(value, Number) else value for name, value in row.items()}
 
 
 def _text(value: object, column: str) -> str | Malformed:
+    if isinstance(value, Malformed):
+        return value
     if value is None:
         return Malformed(f"'{column}' is missing (null)")
     if isinstance(value, bool):

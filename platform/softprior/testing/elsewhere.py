@@ -33,7 +33,7 @@ def as_json(components: Mapping[str, Spec]) -> dict[str, Any]:
 
 
 def from_json(components: Mapping[str, Any], base: type[SpecT]) -> dict[str, SpecT]:
-    """The opposite of `written`."""
+    """The inverse of `as_json`."""
     found = {}
     for name, (path, params) in components.items():
         kind = pkgutil.resolve_name(path)

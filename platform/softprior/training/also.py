@@ -22,7 +22,7 @@ from softprior.tasks.prepare import prepare
 from softprior.training.evaluation import Evaluator
 from softprior.training.events import Phase, Report
 from softprior.training.failure import TrialFailedError
-from softprior.training.opening import require_opening
+from softprior.training.opening import require_input, require_opening
 from softprior.training.room import require_room
 
 
@@ -61,6 +61,7 @@ class Others:
             require_room(info, self.spec.model, entry.name, task, prepared, [test], self.front)
             method, shape = METHODS.component(self.spec.method), Shape(info.blocks, info.stack)
             require_opening(method, shape, entry.name, [test], self.spec.model, self.tokenizer)
+            require_input(method, shape, entry.name, task, test)
             evaluator = Evaluator(self.host, self.tokenizer, task, self.spec.evaluation, self.prefix)
             measured = evaluator.full(prompt, test, step)
         except (UserError, TrialFailedError) as error:

@@ -14,7 +14,14 @@ from softprior.assets.architecture import Config
 from softprior.assets.cache import cache_root, ensure
 from softprior.assets.catalogue import catalogue
 from softprior.assets.models import config_here, tokenizer_here
-from softprior.assets.tokens import Tokenizer, answers_changed, around, joins_words_and_breaks, reserved
+from softprior.assets.tokens import (
+    Tokenizer,
+    answers_changed,
+    around,
+    joins_words_and_breaks,
+    reserved,
+    spans_spaces,
+)
 from softprior.inputs.specs import ModelSpec
 from softprior.methods import Method
 from softprior.models.lengths import steady_length
@@ -32,6 +39,8 @@ class TokenizerFacts(NamedTuple):
         end: the text of the end-of-sequence token. Rows whose answers contain it are now left out.
         breaks: whether a token has a word and the line break behind it. Such words were once lost at the ends
             of answers.
+        spans: whether a token goes over the space in front of a word, so that a choice may have other tokens
+            behind another text. Examples with such choices were once left out.
     """
 
     answers: bool = False
@@ -39,6 +48,7 @@ class TokenizerFacts(NamedTuple):
     reserved: int = 0
     end: str | None = None
     breaks: bool = False
+    spans: bool = False
 
     @classmethod
     @lru_cache(maxsize=8)
@@ -51,6 +61,7 @@ class TokenizerFacts(NamedTuple):
             len(reserved(tokenizer)),
             tokenizer.eos_token,
             joins_words_and_breaks(tokenizer),
+            spans_spaces(tokenizer),
         )
 
     def corrections(self, task: Task, trained: bool) -> Iterator[str]:
@@ -65,6 +76,8 @@ class TokenizerFacts(NamedTuple):
             yield f"no answers with {self.end}"
         if self.breaks and task.new_tokens:
             yield "words before line breaks in answers"
+        if self.spans and task.options():
+            yield "choices with tokens of their own without the input"
         if trained and self.reserved:
             yield f"{self.reserved} reserved tokens left out"
 
@@ -132,7 +145,7 @@ def model_facts(model: ModelSpec, fingerprint: str) -> ModelFacts:
     asset = catalogue().models.get(model.id)
     if asset is not None:  # ordinary apart from this, and tests say so
         return ModelFacts(TokenizerFacts(end=asset.end, reserved=asset.reserved))
-    key = fingerprints.combined("facts 3", f"transformers {version('transformers')}", fingerprint)
+    key = fingerprints.combined("facts 4", f"transformers {version('transformers')}", fingerprint)
     relative = f"tokenizers/{key[:16]}.json"
     found: ModelFacts | None = None
 

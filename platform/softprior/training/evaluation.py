@@ -119,7 +119,7 @@ class Evaluator:
         score = score.model_copy(
             update={
                 "shuffled_loss": None if controls is None else controls.losses.mean,
-                "metrics": self._declared(_means([answer.metrics for answer in answers]) | together, False),
+                "metrics": self._declared(_means([answer.metrics for answer in answers]) | together),
                 "generated": len(answers),
             }
         )
@@ -243,10 +243,10 @@ class Evaluator:
     def _metrics(self, answer: str, accepted: tuple[str, ...]) -> dict[str, float]:
         return self._declared(self._task.score(answer, accepted))
 
-    def _declared(self, found: dict[str, float], every: bool = True) -> dict[str, float]:
-        """The metrics, if they are those that the task says it has, or some of them."""
+    def _declared(self, found: dict[str, float]) -> dict[str, float]:
+        """The metrics, if they are those that the task says it has, optional ones apart; or none at all."""
         names, declared = set(found), set(self._task.metrics)
-        if found and (names != declared if every else names - declared):
+        if found and not declared - set(self._task.optional) <= names <= declared:
             raise UserError(
                 f"the task's `metrics` are {', '.join(self._task.metrics)}, but its `score` returns "
                 f"{', '.join(found) or 'nothing'}; declare what it returns"
@@ -265,10 +265,9 @@ def _at(values: Sequence[ValueT], index: int) -> ValueT | None:
 
 
 def _means(scores: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Of each metric over the examples that have it."""
-    names = dict.fromkeys(name for score in scores for name in score)
-    found = {name: [score[name] for score in scores if name in score] for name in names}
-    return {name: sum(values) / len(values) for name, values in found.items()}
+    """Of each metric that all examples have."""
+    names = [name for name in scores[0] if all(name in score for score in scores)] if scores else []
+    return {name: sum(score[name] for score in scores) / len(scores) for name in names}
 
 
 @lru_cache(maxsize=4)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from softprior.assets.tokens import Tokenizer
+from softprior.errors import UserError
 from softprior.methods import Method
 from softprior.models.anchor import misplaced
 from softprior.prompt import Shape
-from softprior.tasks import Task
+from softprior.tasks import TASKS, Task
 from softprior.tasks.prepare import PreparedSplit
 
 
@@ -27,7 +28,7 @@ def check_opening(
     tokenizer = here() if _behind(method, shape) else None
     if tokenizer is not None:
         first = task.first_token(tokenizer)
-        _require({-1 if first is None else first}, tokenizer, model, type(task).__name__.lower())
+        _require({-1 if first is None else first}, tokenizer, model, TASKS.entry(task).name)
 
 
 def require_opening(
@@ -48,6 +49,25 @@ def require_opening(
     """
     if _behind(method, shape):
         _require({first for split in splits for first in split.first_tokens}, tokenizer, model, name)
+
+
+def require_input(method: Method, shape: Shape, name: str, task: Task, test: PreparedSplit) -> None:
+    """Checks that where answers are written, every input has a token behind the first.
+
+    A host continues a text from its last token, which then has to be behind the prompt.
+
+    Args:
+        name: of the task, for the error.
+
+    Raises:
+        UserError: one does not.
+    """
+    if task.new_tokens and _behind(method, shape) and test.answers_at_once:
+        raise UserError(
+            f"placement: after_bos needs a text behind the beginning-of-sequence token, but an input of task "
+            f"{name}, behind which an answer is written, has no other token; leave it out, or use the "
+            "method's placement: front"
+        )
 
 
 def _behind(method: Method, shape: Shape) -> bool:

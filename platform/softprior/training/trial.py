@@ -36,7 +36,7 @@ from softprior.training.environment import environment
 from softprior.training.evaluation import Evaluation, Evaluator
 from softprior.training.events import Notice, Phase, Report, Step, Validation
 from softprior.training.failure import require_finite
-from softprior.training.opening import require_opening
+from softprior.training.opening import require_input, require_opening
 from softprior.training.optimizer import PromptOptimizer, schedule, schedule_sum
 from softprior.training.penalties import Penalties
 from softprior.training.probes import Prober
@@ -178,7 +178,7 @@ class Trial:
 
         Raises:
             UserError: the longest does not, one has a token that the embedding table does not have, or one
-                does not begin with the token that the prompt is behind.
+                does not begin with the token that the prompt is behind, or has nothing else to continue.
         """
         info, prepared = self.host.info(), self.prepared
         require_rows(self._prefix, info.vocabulary, "the words of the instruction")
@@ -187,6 +187,7 @@ class Trial:
         require_room(info, self.spec.model, name, self.task, prepared, splits, front)
         shape = Shape(info.blocks, info.stack)
         require_opening(self.method, shape, name, splits, self.spec.model, self.tokenizer)
+        require_input(self.method, shape, name, self.task, prepared.test)
 
     def _sample(self) -> dict[Place, Start]:
         """A draw of the prior at every place, for the trial's seed."""

@@ -170,6 +170,8 @@ def test_trials_on_one_copy_of_the_model_have_the_losses_they_have_alone(
     found = records(folder)
     stopped = [record for record in found.values() if record.status == "stopped"]
     finished = [record for record in found.values() if record.status == "finished"]
+    assert len(finished) >= 3
+    assert stopped
     for record in (*finished[:4], *stopped[:2]):
         assert_as_alone(record, tmp_path)
     assert len(served) == 1

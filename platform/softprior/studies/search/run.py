@@ -28,9 +28,9 @@ from softprior.training.extension import extensions
 class Searching(SearchPlan):
     """A search that can run; see `softprior.library.studies.Runnable`."""
 
-    def described(self, work: Work | None = None) -> list[str]:
-        """The whole search in words, as its trials are proposed on the way; nothing if it has ended."""
-        return [] if work is not None and work.over else describe(self)
+    def described(self, work: Work | None = None) -> list[str]:  # noqa: ARG002  as a grid's
+        """The whole search in words, as its trials are proposed on the way."""
+        return describe(self)
 
     def look(self, folder: StudyFolder, again: bool) -> Work:
         """Which trials have ended, or run again because the search starts over; writes nothing.

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from softprior.models.blocks import Blocks
+from softprior.models.keys import attention_of
 from softprior.models.protocol import FrozenLM
 from softprior.prompt import Prompt
 from softprior.testing.hosts.closeness import assert_close, assert_refused
@@ -43,7 +44,8 @@ def literal_attention(oracle: Any, prompt: Prompt, text: list[int]) -> list[Floa
     found: list[Tensor] = []
     with ExitStack() as hooks:
         for layer in Blocks.of(oracle).layers:
-            attention: Any = layer.self_attn if hasattr(layer, "self_attn") else layer.attn
+            attention = attention_of(layer)
+            assert attention is not None
             handle = attention.register_forward_hook(lambda _, __, out: found.append(out[1][0].mean(0)))
             hooks.callback(handle.remove)
         literal_logits(oracle, prompt, text)

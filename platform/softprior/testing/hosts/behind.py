@@ -45,18 +45,13 @@ def check_behind_the_first_token(host: FrozenLM, oracle: nn.Module) -> None:
         _check_continuations(host, oracle, name, prompt, batch)
         _check_states(host, oracle, name, prompt, batch)
         _check_attention(host, oracle, name, prompt, batch)
-    one, other = prompts["soft"], {place: -vectors for place, vectors in prompts["soft"].items()}
+    one = prompts["soft"]
     there = host.compare(one, None, batch)
     assert_close(there.divergence, host.compare(None, one, batch).divergence)
     assert there.tokens.tolist() == batch.labels.sum(1).tolist()
     assert bool((there.divergence > 0).all())
     if isinstance(host, PackingLM):
-        several = [Request(one, batch, True), Request(other, picked(batch, [2, 0]), True)]
-        for request, found in zip(several, host.loss_many(several), strict=True):
-            alone = host.loss(*request[:2], grad=True)
-            assert_close(found.nll, alone.nll)
-            for place, gradient in (alone.gradient or {}).items():
-                assert_close((found.gradient or {})[place], gradient)
+        _check_several(host, prompts, batch)
     _check_refusals(host, one, batch)
 
 
@@ -94,6 +89,28 @@ def _check_gradients(host: FrozenLM, oracle: nn.Module, name: str, prompt: Promp
         slope = leaves[place].grad
         assert slope is not None
         assert_close(gradient, slope, f"{name}, {place.name}")
+
+
+def _check_several(host: PackingLM, prompts: dict[str, Prompt], batch: Batch) -> None:
+    """Two prompts of each kind share a pass, and one of the same size in front of the text does not."""
+    several = []
+    for prompt in prompts.values():
+        other = {place: -vectors for place, vectors in prompt.items()}
+        front = {place.in_front: vectors for place, vectors in prompt.items()}
+        several += [
+            Request(prompt, batch, True),
+            Request(front, batch, True),
+            Request(other, picked(batch, [2, 0]), True),
+        ]
+    for request, found in zip(several, host.loss_many(several), strict=True):
+        alone = host.loss(request.prompt, request.batch, grad=True)
+        said = ", ".join(place.name for place in request.prompt or {})
+        assert_close(found.nll, alone.nll, said)
+        assert alone.gradient is not None
+        assert found.gradient is not None
+        assert set(found.gradient) == set(alone.gradient)
+        for place, gradient in alone.gradient.items():
+            assert_close(found.gradient[place], gradient, f"{said}, {place.name}")
 
 
 @torch.no_grad()

@@ -7,20 +7,22 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 
 from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec, TrialSpec
 from softprior.library.model import Model
 from softprior.methods import METHODS
 from softprior.models.load import Loaded, load_local
-from softprior.prompt import Place, Row, collate
+from softprior.prompt import Place, Row, Shape, collate
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import load_posterior
 from softprior.results.records import Record
 from softprior.tasks import TASKS
-from softprior.tasks.prepare import prepare
+from softprior.tasks.prepare import PreparedSplit, prepare
 from softprior.training.also import Others
 from softprior.training.attended import even
+from softprior.training.opening import require_input
 from softprior.training.trial import Trial
 from tests.builders import run, tiny, trial, with_bos
 
@@ -107,6 +109,24 @@ def test_rows_that_begin_otherwise_are_refused(loaded: Loaded, tmp_path: Path) -
         Trial(spec, *model, StudyFolder(tmp_path), lambda _: None).run()
 
 
+def test_an_input_without_another_token_is_refused_where_answers_follow_it() -> None:
+    """Before any training, as a host could not continue it; running text begins so."""
+    behind, front, four = METHODS["soft"](placement="after_bos"), METHODS["soft"](), Shape(4, "decoder")
+    labels = [[False, False, True], [False, True, True]]
+    one = PreparedSplit(Dataset.from_dict({"labels": labels, "length": [3, 3]}))
+    with pytest.raises(UserError, match=r"input of task mine, behind which .* no other token; leave it out"):
+        require_input(behind, four, "mine", TASKS["arithmetic"](), one)
+    require_input(front, four, "mine", TASKS["arithmetic"](), one)
+    require_input(behind, four, "mine", TASKS["language"](), one)
+    two = PreparedSplit(Dataset.from_dict({"labels": labels[:1], "length": [3]}))
+    require_input(behind, four, "mine", TASKS["arithmetic"](), two)
+
+
+def test_what_stands_in_place_of_an_input_begins_as_it_does() -> None:
+    columns = {"tokens": [[1, 5], [1]], "control_tokens": [None, [2, 5]], "alone_tokens": [[], [3, 6]]}
+    assert PreparedSplit(Dataset.from_dict({**columns, "length": [2, 1]})).first_tokens == {1, 2, 3}
+
+
 def test_a_loaded_model_takes_such_prompts_and_looks_at_its_texts(loaded: Loaded) -> None:
     model, plain = Model(loaded), Model(tiny())
     prompt = model.prompt({"soft": {"tokens": 2, "placement": "after_bos"}}, "vocabulary")
@@ -123,5 +143,5 @@ def test_a_loaded_model_takes_such_prompts_and_looks_at_its_texts(loaded: Loaded
         lambda: plain.generate(prompt, ["What is 1 + 2?"], max_new=2),
         lambda: plain.prompt_states(prompt, ["resid.1"]),
     ):
-        with pytest.raises(UserError, match="placement: after_bos"):
+        with pytest.raises(UserError, match=r"needs texts that begin .*, but the tokenizer has none; use"):
             ask()
