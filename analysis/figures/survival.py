@@ -61,7 +61,7 @@ class Survival:
 
 
 def survival_of(cell: Cell) -> Survival | None:
-    """Label tokens until each seed was first validated at the loss of claim 4 or below.
+    """Label tokens until each seed was first validated at the loss of the claim on speed or below.
 
     If some trial did not count them, all times of the cell are in optimizer steps.
 

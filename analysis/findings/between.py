@@ -1,4 +1,4 @@
-"""Claim 7: prompts between two clusters work."""
+"""Prompts between two clusters work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claim 2: posteriors do not collapse into the pre-trained cluster."""
+"""Posteriors do not collapse into the pre-trained cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claim 9: it makes no difference whether token-level vectors are cut after block 0 or kept."""
+"""It makes no difference whether token-level vectors are cut after block 0 or kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claim 16: priors differ in forgetting."""
+"""Priors differ in forgetting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claim 1: priors decide where posteriors end."""
+"""Priors decide where posteriors end."""
 
 from __future__ import annotations
 

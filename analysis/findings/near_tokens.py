@@ -1,4 +1,4 @@
-"""Claim 13: the few vectors near the cluster are not what works."""
+"""The few vectors near the cluster are not what works."""
 
 from __future__ import annotations
 

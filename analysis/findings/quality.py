@@ -1,4 +1,4 @@
-"""Claim 3: quality is equal whatever the prior."""
+"""Quality is equal whatever the prior."""
 
 from __future__ import annotations
 

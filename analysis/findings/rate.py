@@ -1,4 +1,4 @@
-"""Claim 10: divergence from the prior depends on the rate."""
+"""Divergence from the prior depends on the rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claim 8: regularisers move posteriors."""
+"""Regularisers move posteriors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claim 17: keys route and values learn."""
+"""Keys route and values learn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claim 4: distant priors converge later."""
+"""Distant priors converge later."""
 
 from __future__ import annotations
 

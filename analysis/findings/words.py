@@ -1,4 +1,4 @@
-"""Claim 18: better posteriors project to more faithful words."""
+"""Better posteriors project to more faithful words."""
 
 from __future__ import annotations
 
