@@ -16,7 +16,7 @@ ALL = "all priors"
 """Stands for the means over the priors of a cell."""
 
 NOT_TOLD_APART = "prior draw and data order are not told apart"
-"""Of a study without reordered trials."""
+"""What a study without reordered trials is told."""
 
 HALF_PRECISION = (
     "In half precision twins understate rounding, which then counts as the data order or, without reordered "
@@ -72,7 +72,7 @@ def has_seeds(study: Study) -> bool:
 
 
 def _spread(study: Study, where: str, sides: Sequence[Side], pooled: Sequence[Side]) -> Spread | None:
-    """Of one side or the means over several; rounding from the twins of `pooled`."""
+    """The spread of one side, or the means over several; rounding from the twins of `pooled`."""
     seeds = sorted({seed for side in sides for seed in side.runs})
     runs = [[side.runs.get(seed) for seed in seeds] for side in sides]
     again = [[None if run is None else study.reordered.get(run.id) for run in row] for row in runs]

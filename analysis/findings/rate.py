@@ -57,7 +57,7 @@ def evidence(study: Study) -> list[Evidence]:
 
 
 def _noise(study: Study, cell: Cell) -> Noise | None:
-    """Of the slopes of all priors, over the trials that have twins."""
+    """The noise of the slopes of all priors, over the trials that have twins."""
     differences: list[float] = []
     twins: list[str] = []
     for side in cell.sides.values():

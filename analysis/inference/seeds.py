@@ -147,7 +147,7 @@ def _normal_errors(
 
 
 def _ends(value: float, error: float, count: int, fewest: int) -> Interval:
-    """Of a variance, from the standard error of its logarithm over a number of seeds."""
+    """The interval of a variance, from the standard error of its logarithm over a number of seeds."""
     if count < fewest or not np.isfinite(error):
         return NOWHERE
     half = quantile_of_t((1 + CONFIDENCE) / 2, count - 1) * error
@@ -155,7 +155,7 @@ def _ends(value: float, error: float, count: int, fewest: int) -> Interval:
 
 
 def _of_difference(whole: float, part: float, ends: Sequence[Interval], shared: float) -> Interval:
-    """Of `whole - part`, from the intervals of both and their correlation."""
+    """The interval of `whole - part`, from the intervals of both and their correlation."""
     of_whole, of_part = ends
     down, up = whole - of_whole.low, of_whole.high - whole
     less, more = part - of_part.low, of_part.high - part

@@ -96,7 +96,7 @@ def row(finding: Finding) -> tuple[Cell, ...]:
 
 
 def _numbers(finding: Finding, first: Comparison) -> tuple[Cell, ...]:
-    """Of the comparison that decides, each with the trials that it comes from."""
+    """The numbers of the comparison that decides, each with the trials that it comes from."""
     unit = "" if finding.claim.quantity == first.what else finding.claim.quantity
     told, trials = f"{first.what}: {number(first.value)} {unit}".strip(), first.trials
     return (

@@ -121,7 +121,7 @@ def start_command(share: Share, address: str, own: Path) -> list[str]:
 
 
 def environment(own: Path) -> dict[str, str]:
-    """Of Ray's processes: temporary files of trials go with the job's folder, and no other cluster counts."""
+    """Variables of Ray's processes: temporary files in the job's folder, and no other cluster."""
     others = ("RAY_ADDRESS", "RAY_TMPDIR")
     return {name: value for name, value in os.environ.items() if name not in others} | {"TMPDIR": str(own)}
 

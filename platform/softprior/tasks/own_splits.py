@@ -14,7 +14,7 @@ LARGE = 1000
 """Number of sets from which hashes alone divide them well enough, so that added rows move none."""
 
 Kind = Literal["group", "context", "input"]
-"""Of which kind it is what rows have in common."""
+"""The kind of what rows have in common."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 

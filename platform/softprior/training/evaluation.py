@@ -265,7 +265,7 @@ def _at(values: Sequence[ValueT], index: int) -> ValueT | None:
 
 
 def _means(scores: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Of each metric that all examples have."""
+    """The mean of each metric that all examples have."""
     names = [name for name in scores[0] if all(name in score for score in scores)] if scores else []
     return {name: sum(score[name] for score in scores) / len(scores) for name in names}
 
