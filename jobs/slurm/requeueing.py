@@ -13,8 +13,8 @@ MOST_RESTARTS = 100
 """A job that was put back more often than this does not get on."""
 
 TRIES, TIMEOUT, PAUSE = 3, 5.0, 1.0
-"""How often a command is tried that Slurm's controller may be too busy for, and seconds for each try and between
-two; all of it fits in half a minute."""
+"""How often a command is tried that Slurm's controller may be too busy for, and seconds for each try and
+between two; all of it fits in half a minute."""
 
 
 def requeue(allocation: Allocation) -> bool:
