@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-WORKERS ?= 2
+WORKERS ?= 3
 STUDY ?= jobs/studies/quickstart.yaml
 
 .PHONY: help quickstart demo test test-fast test-faults check lint types format ui clean
@@ -16,7 +16,7 @@ quickstart: $(READY)  ## run the quickstart study (about five minutes on two cor
 demo: $(READY)  ## run a study of the model that comes with softprior (nothing to fetch, under a minute)
 	$(BIN)/python -m jobs.study jobs/studies/demo.yaml
 
-test: $(READY)  ## run the whole test suite, in two processes
+test: $(READY)  ## run the whole test suite, in three processes (one of them mostly waits for Ray)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations 25
 
 test-fast: $(READY)  ## run what needs neither Ray nor the network, without slow files: about five minutes

@@ -46,6 +46,8 @@ _SESSIONS = tempfile.TemporaryDirectory(prefix="softprior-tests-")
 
 def pytest_configure() -> None:
     _use_cache(_SESSIONS.name)
+    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
+        os.nice(5)  # the first process has the files that start Ray, and ends last if it has to wait
 
 
 _ROOT = Path(__file__).parent
@@ -86,7 +88,7 @@ def _starts_ray(file: Path) -> bool:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Lets two processes share the suite: one has all files that start Ray, and every file stays whole.
+    """Lets processes share the suite: the first has all files that start Ray, and every file stays whole.
 
     Two clusters at a time would find each other, and a file's fixtures are then made once.
     """
