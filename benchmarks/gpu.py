@@ -205,6 +205,7 @@ def steps(bench: Bench, rate: float) -> None:
             method: partial(bench.host.loss, bench.prompt(method), batch, grad=True)
             for method in ("soft", "deep", "prefix")
         }
+        works["soft, padded rows"] = partial(padded, bench, works["soft"])
         works["PEFT, soft"] = partial(_peft_step, bench, peft, batch)
         taken = dict(zip(works, bench.seconds(list(works.values())), strict=True))
         for name, times in taken.items():
@@ -222,8 +223,23 @@ def steps(bench: Bench, rate: float) -> None:
                 **needed,
                 peak_mb=bench.peak(works[name]),
             )
-        ratios = [a / b for a, b in zip(taken["PEFT, soft"], taken["soft"], strict=True)]
-        report("PEFT against soft", rows=rows, ratio=round(median(ratios), 2), least=round(min(ratios), 2))
+        for slower in ("PEFT, soft", "soft, padded rows"):
+            ratios = [a / b for a, b in zip(taken[slower], taken["soft"], strict=True)]
+            report(
+                f"{slower} against soft",
+                rows=rows,
+                ratio=round(median(ratios), 2),
+                least=round(min(ratios), 2),
+            )
+
+
+def padded(bench: Bench, work: Callable[[], object]) -> None:
+    """Work without the kernel for rows of different lengths, see `models.ragged`."""
+    bench.host.ragged = False
+    try:
+        work()
+    finally:
+        bench.host.ragged = True
 
 
 def packed(bench: Bench, rate: float) -> None:
@@ -238,7 +254,7 @@ def packed(bench: Bench, rate: float) -> None:
         def together(asked: list[Request] = requests) -> None:
             bench.host.loss_many(asked)
 
-        first, second = bench.seconds([alone, together])
+        first, second, third = bench.seconds([alone, together, partial(padded, bench, together)])
         needed = sum(bench.operations(request.batch) for request in requests)
         report(
             "packed trials",
@@ -247,6 +263,7 @@ def packed(bench: Bench, rate: float) -> None:
             **_spread(second),
             ratio=round(median(a / b for a, b in zip(first, second, strict=True)), 2),
             of_matrix_rate=round(needed / median(second) / rate, 3),
+            padded_rows=round(median(a / b for a, b in zip(third, second, strict=True)), 2),
             peak_mb=bench.peak(together),
         )
 

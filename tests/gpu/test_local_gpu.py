@@ -7,6 +7,8 @@ import torch
 
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
+from softprior.models.protocol import Request
+from softprior.models.ragged import fits
 from softprior.testing.families import FAMILIES, random_model
 from softprior.testing.hosts import CHECKS, example_batch, example_prompts
 from softprior.testing.hosts.closeness import apart
@@ -36,3 +38,24 @@ def test_bfloat16_is_as_close_to_float32_as_on_a_processor(family):
         for place, right in truth.gradient.items():
             bound = 2 * apart(rounded.gradient[place], right)
             assert apart(found.gradient[place], right) <= bound, f"{name}, {place.name}"
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen3"])
+def test_rows_of_different_lengths_are_as_close_to_float32_as_padded_ones(family):
+    host = LocalLM(random_model(family, ATTENTION).bfloat16().cuda(), "weights")
+    exact = LocalLM(random_model(family, ATTENTION).bfloat16().float(), "weights")
+    batch = example_batch(exact.info())
+    assert fits(torch.empty(1, 4, 3, 16, device="cuda", dtype=torch.bfloat16))
+    for name, prompt in example_prompts(exact).items():
+        others = [prompt, {place: 0.5 * vectors for place, vectors in prompt.items()}]
+        requests = [Request(each, batch, grad=bool(prompt)) for each in others]
+        truth = exact.loss_many(requests)
+        found = host.loss_many(requests)
+        host.ragged = False
+        padded = host.loss_many(requests)
+        host.ragged = True
+        for one, other, right in zip(found, padded, truth, strict=True):
+            assert apart(one.nll, right.nll) <= 1e-2, name
+            for place, gradient in (right.gradient or {}).items():
+                bound = 2 * apart(other.gradient[place], gradient)
+                assert apart(one.gradient[place], gradient) <= bound, f"{name}, {place.name}"

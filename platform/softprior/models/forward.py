@@ -49,6 +49,8 @@ class PackedModel:
         self._insertion = Insertion(self._blocks)
         self._anchors: dict[int, Anchor] = {}
         self.windows: set[int] = set()
+        self.ragged = True
+        """Whether attention may take the kernel for rows of different lengths, see `models.ragged`."""
 
     @property
     def device(self) -> torch.device:
@@ -126,6 +128,7 @@ class PackedModel:
         current.prefix = {
             place.block: (vectors[place], vectors[partner(place)]) for place in vectors if place.kind == "key"
         }
+        current.ragged = self.ragged
         current.kept = 0 if kept is None else kept.shape[1]
         current.cut = {block: value.shape[1] for block, value in cut.items()}
 

@@ -25,6 +25,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AttentionInterface
 
+from softprior.models.ragged import Layout, attend_ragged, fits, lay_out
+
 ATTENTION = "softprior_packed"
 
 _current: ContextVar[RowPass | None] = ContextVar("softprior_pass", default=None)
@@ -110,6 +112,7 @@ class RowPass:
         now: in a decoding step, the position of each row's new token.
         windows: the sliding windows that blocks asked for, noted as they run.
         looks: adds up where the rows' predictions look; None where nobody asks.
+        ragged: whether to use the kernel for rows of different lengths where it fits, see `ragged`.
     """
 
     rows: Rows | None
@@ -126,6 +129,8 @@ class RowPass:
     windows: set[int] = field(default_factory=set)
     masks: dict[tuple[int, int, int | None], Bool[Tensor, "T S"]] = field(default_factory=dict)
     looks: Looks | None = None
+    ragged: bool = False
+    layouts: dict[tuple[int, int, bool], Layout] = field(default_factory=dict)
 
     @property
     def start(self) -> int:
@@ -170,6 +175,15 @@ class RowPass:
             at = torch.arange(count, device=self.rows.pad.device)
             self.masks[asked] = _visible(at[first:, None], at[None, :], window)
         return self.masks[asked]
+
+    def layout(self, cut: int, kept: int, *, inside: bool) -> Layout:
+        """Where each sequence's keys come from in blocks with such prompts, see `ragged.lay_out`."""
+        asked = cut, kept, inside
+        if asked not in self.layouts:
+            assert self.rows is not None
+            rows, total = self.rows.lengths, len(self.rows.unpad)
+            self.layouts[asked] = lay_out(rows, self.owner, self.prompts, (cut, kept), total, inside=inside)
+        return self.layouts[asked]
 
 
 def _visible(query: Tensor, key: Tensor, window: int | None) -> Tensor:
@@ -270,6 +284,9 @@ def attend(
     if current.now is not None:
         return _decode(current, block, query, key, value, sliding_window, compute), None
 
+    if current.ragged and current.cache is None and current.looks is None and compute.plain and fits(query):
+        return _unpadded(current, block, query, key, value, sliding_window, scaling), None
+
     assert current.rows is not None
     rows, front = current.rows, current.front(block)
     outputs = []
@@ -301,6 +318,28 @@ def attend(
     return torch.cat(outputs)[None], None
 
 
+def _unpadded(
+    current: RowPass,
+    block: int,
+    query: Float[Tensor, "1 A N D"],
+    key: Float[Tensor, "1 K N D"],
+    value: Float[Tensor, "1 K N D"],
+    window: int | None,
+    scaling: float | None,
+) -> Float[Tensor, "1 N A D"]:
+    """The same by the kernel for sequences of different lengths."""
+    queries, keys, values = (states[0].transpose(0, 1) for states in (query, key, value))
+    cut, kept, inside = current.cut.get(block, 0), current.kept, True
+    if not current.front(block) and block in current.prefix:
+        first, second = (
+            states.flatten(0, 1).unflatten(1, keys.shape[1:]) for states in current.prefix[block]
+        )
+        cut, kept, inside = 0, current.prefix[block][0].shape[1], False
+        keys, values = torch.cat([first, keys]), torch.cat([second, values])
+    layout = current.layout(cut, kept, inside=inside)
+    return attend_ragged(layout, queries, keys, values, scaling, window)[None]
+
+
 def flattened(states: Float[Tensor, "1 K N D"]) -> Float[Tensor, "N KD"]:
     """Heads side by side, as prompts at key and value places have them."""
     return states[0].transpose(0, 1).flatten(1)
@@ -330,11 +369,16 @@ class _Attention:
         self.softcap = softcap
         self.sinks = sinks
 
+    @property
+    def plain(self) -> bool:
+        """Whether a fused kernel does it."""
+        return self.softcap is None and self.sinks is None
+
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         groups = query.shape[1] // key.shape[1]
         if groups > 1:
             key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-        if self.softcap is None and self.sinks is None:
+        if self.plain:
             return functional.scaled_dot_product_attention(
                 query, key, value, attn_mask=mask, is_causal=mask is None, scale=self.scaling
             )

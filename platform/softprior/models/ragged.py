@@ -1,0 +1,174 @@
+"""Attention of a packed sequence by a kernel for sequences of different lengths, on GPUs.
+
+Flash attention takes the packed queries as they are, each prompt and each row as a sequence of its own.
+For every sequence the keys that it sees stand one after another: those of its prompt, then its own. So
+nothing is padded, no mask is read, and grouped keys are not repeated. What comes out equals the padded
+form in `packing` up to rounding; `PackedModel.ragged` turns this form off.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # PyTorch before 2.10
+    varlen_attn = None  # type: ignore[assignment]
+
+WIDEST = 256
+"""Largest width of a head, in values, that flash attention takes."""
+
+_TAKES = frozenset() if varlen_attn is None else frozenset(inspect.signature(varlen_attn).parameters)
+"""Names of the kernel's arguments, which differ between releases of PyTorch."""
+
+
+def fits(query: Float[Tensor, "1 A N D"]) -> bool:
+    """Whether the kernel takes such queries: on a GPU, in half precision, with heads of a width it knows."""
+    width = query.shape[3]
+    return (
+        query.is_cuda
+        and query.dtype in (torch.bfloat16, torch.float16)
+        and width <= WIDEST
+        and width % 8 == 0
+        and "window_size" in _TAKES
+    )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the keys of each sequence come from, for one division of a packed sequence.
+
+    A sequence is a prompt that is in the packed sequence, or a row. It sees `F` vectors of its prompt; a row
+    sees its own tokens behind them. The source of keys holds those of all prompts, then those of the rows.
+
+    Attributes:
+        picked: for each key that a sequence sees, its index in the source; one sequence after another.
+        shared: where among those the keys of each sequence's prompt stand.
+        own: where among those the rows' own keys stand.
+        sees: 1 where a sequence sees a prompt, in float32.
+        front: for each prompt vector of each prompt its index in the source.
+        queries, keys: number of queries and keys before each sequence, and of all.
+        most: queries and keys of the longest sequence.
+        order: for each query its index in the packed sequence; None where they are in order.
+    """
+
+    picked: Int[Tensor, "K"]
+    shared: Int[Tensor, "S F"]
+    own: Int[Tensor, "N"]
+    sees: Float[Tensor, "G S"]
+    front: Int[Tensor, "G F"]
+    queries: Int[Tensor, "ends"]
+    keys: Int[Tensor, "ends"]
+    most: tuple[int, int]
+    order: Int[Tensor, "Q"] | None
+
+
+def lay_out(
+    lengths: Int[Tensor, "B"],
+    owner: Int[Tensor, "B"] | None,
+    prompts: int,
+    vectors: tuple[int, int],
+    total: int,
+    *,
+    inside: bool,
+) -> Layout:
+    """The layout of a block whose source of keys is [cut of each prompt | kept of each | rows].
+
+    Args:
+        lengths: tokens of each row.
+        owner: the prompt that each row sees; None where all see the only one.
+        vectors: how many are cut and how many are kept, of each prompt.
+        total: tokens of all rows.
+        inside: whether prompts are in the packed sequence, or only their keys in front of it.
+    """
+    device, (cut, kept) = lengths.device, vectors
+    width = cut + kept
+    each, vector = torch.arange(prompts, device=device), torch.arange(width, device=device)
+    front = torch.where(
+        vector < cut,
+        each[:, None] * cut + vector,
+        prompts * cut + each[:, None] * kept + vector - cut,
+    )
+    asking = prompts if inside and width else 0
+    sees = torch.cat([each[:asking], torch.zeros_like(lengths) if owner is None else owner])
+    queries = _before(torch.cat([lengths.new_full((asking,), width), lengths]))
+    keys = _before(torch.cat([lengths.new_zeros(asking), lengths]) + width)
+    token = torch.arange(total, device=device)
+    row = torch.arange(len(lengths), device=device).repeat_interleave(lengths, output_size=total)
+    shared = keys[:-1, None].long() + vector
+    own = token + (asking + row + 1) * width
+    picked = torch.empty(total + len(sees) * width, dtype=torch.long, device=device)
+    picked[shared] = front[sees]
+    picked[own] = prompts * width + token
+    order = None
+    if asking > 1 and cut and kept:
+        order = torch.cat([front.flatten(), prompts * width + token])
+    longest = int(lengths.max())
+    most = max(longest, width if asking else 0), longest + width
+    return Layout(picked, shared, own, (sees == each[:, None]).float(), front, queries, keys, most, order)
+
+
+def _before(counts: Int[Tensor, "S"]) -> Int[Tensor, "ends"]:
+    return torch.nn.functional.pad(counts.cumsum(0), (1, 0)).int()
+
+
+def attend_ragged(
+    layout: Layout,
+    query: Float[Tensor, "N A D"],
+    key: Float[Tensor, "M K D"],
+    value: Float[Tensor, "M K D"],
+    scaling: float | None,
+    window: int | None,
+) -> Float[Tensor, "N A D"]:
+    """Causal attention of each sequence.
+
+    Args:
+        key, value: the layout's source.
+        window: how many keys back a query sees, itself among them; None for all.
+    """
+    keys, values = _Picked.apply(key, value, layout)
+    ordered = query if layout.order is None else query.index_select(0, layout.order)
+    back = -1 if window is None else window - 1
+    options: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in _TAKES else {}
+    out: Tensor = varlen_attn(
+        ordered,
+        keys,
+        values,
+        layout.queries,
+        layout.keys,
+        *layout.most,
+        scale=scaling,
+        window_size=(back, 0),
+        **options,
+    )
+    return out if layout.order is None else torch.empty_like(out).index_copy(0, layout.order, out)
+
+
+class _Picked(torch.autograd.Function):
+    """Gathers keys and values; the gradient of a prompt's is a product, since atomic sums have no order."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, key: Tensor, value: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+        ctx.layout = layout  # type: ignore[attr-defined]
+        both = torch.cat([key, value], 1).index_select(0, layout.picked)
+        keys, values = both.chunk(2, 1)
+        return keys, values
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        layout: Layout = ctx.layout  # type: ignore[attr-defined]
+        both = torch.cat(gradients, 1)
+        parts = both.index_select(0, layout.shared.flatten()).view(len(layout.shared), -1)
+        summed = (layout.sees @ parts.float()).to(both.dtype)
+        front = torch.empty_like(both[: layout.front.numel()])
+        front[layout.front.flatten()] = summed.view(-1, *both.shape[1:])
+        source = torch.cat([front, both.index_select(0, layout.own)])
+        key, value = source.chunk(2, 1)
+        return key, value, None

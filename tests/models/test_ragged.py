@@ -1,0 +1,65 @@
+"""Attention of rows of different lengths: its layout, with a literal form in place of the GPU's kernel.
+
+The kernel itself is compared in tests/gpu.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from softprior.models import packing, ragged
+from softprior.models.local import LocalLM
+from softprior.models.packing import ATTENTION
+from softprior.models.protocol import Request
+from softprior.testing.families import random_model
+from softprior.testing.hosts import example_batch, example_prompts
+from softprior.testing.hosts.closeness import apart
+
+
+def literal(query, key, value, queries, keys, longest, most, *, scale, window_size, enable_gqa=False):
+    """Causal attention of each sequence, the last query at the last key, written out."""
+    out = []
+    for start, end, first, last in zip(queries, queries[1:], keys, keys[1:], strict=False):
+        q, k, v = query[start:end], key[first:last], value[first:last]
+        assert len(q) <= longest
+        assert len(k) <= most
+        k, v = (states.repeat_interleave(query.shape[1] // states.shape[1], 1) for states in (k, v))
+        scores = torch.einsum("qad,kad->aqk", q, k) * (scale or q.shape[-1] ** -0.5)
+        back = torch.arange(len(q))[:, None] + len(k) - len(q) - torch.arange(len(k))
+        seen = (back >= 0) & ((back <= window_size[0]) | (window_size[0] < 0))
+        out.append(torch.einsum("aqk,kad->qad", scores.masked_fill(~seen, -torch.inf).softmax(-1), v))
+    return torch.cat(out)
+
+
+@pytest.fixture
+def without_gpu(monkeypatch):
+    calls = []
+
+    def counted(*args, **kwargs):
+        calls.append(1)
+        return literal(*args, **kwargs)
+
+    monkeypatch.setattr(ragged, "varlen_attn", counted)
+    monkeypatch.setattr(packing, "fits", lambda _: True)
+    return calls
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "gpt2"])
+def test_losses_and_gradients_are_those_of_padded_rows(family, without_gpu):
+    host = LocalLM(random_model(family, ATTENTION), "weights")
+    batch = example_batch(host.info())
+    for name, prompt in example_prompts(host).items():
+        others = [{place: shift + vectors for place, vectors in prompt.items()} for shift in (0.1, -0.2)]
+        for prompts in ([prompt], [prompt, *others]):
+            requests = [Request(each, batch, grad=bool(each)) for each in prompts]
+            host.ragged = True
+            found = host.loss_many(requests)
+            assert without_gpu, name
+            without_gpu.clear()
+            host.ragged = False
+            for one, right in zip(found, host.loss_many(requests), strict=True):
+                assert apart(one.nll, right.nll) <= 1e-5, name
+                for place, gradient in (right.gradient or {}).items():
+                    assert apart(one.gradient[place], gradient) <= 1e-4, f"{name}, {place.name}"
+            assert not without_gpu
