@@ -80,6 +80,8 @@ class Bench:
         self.theirs.load_state_dict(ours.state_dict())
         self.body = sum(p.numel() for p in ours.parameters()) - ours.get_input_embeddings().weight.numel()
         self.host = LocalLM(ours, "random")
+        self.compiled = LocalLM(copy.deepcopy(ours), "random")
+        self.compiled.compile()
 
     def batch(self, rows: int, seed: int = 0) -> Batch:
         """Rows of mixed lengths."""
@@ -118,6 +120,15 @@ class Bench:
     def wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
+
+    def fits(self, work: Callable[[], object]) -> bool:
+        """Whether the GPU has enough memory for a piece of work."""
+        try:
+            work()
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            return False
+        return True
 
     def peak(self, work: Callable[[], object]) -> float | None:
         """Megabytes that a piece of work adds at its peak to what stands in the GPU's memory."""
@@ -206,7 +217,11 @@ def steps(bench: Bench, rate: float) -> None:
             for method in ("soft", "deep", "prefix")
         }
         works["soft, padded rows"] = partial(padded, bench, works["soft"])
-        works["PEFT, soft"] = partial(_peft_step, bench, peft, batch)
+        works["soft, compiled"] = partial(bench.compiled.loss, bench.prompt("soft"), batch, grad=True)
+        if bench.fits(partial(_peft_step, bench, peft, batch)):
+            works["PEFT, soft"] = partial(_peft_step, bench, peft, batch)
+        else:
+            report("out of memory", of="PEFT, soft", rows=rows)
         taken = dict(zip(works, bench.seconds(list(works.values())), strict=True))
         for name, times in taken.items():
             needed = {}
@@ -223,7 +238,7 @@ def steps(bench: Bench, rate: float) -> None:
                 **needed,
                 peak_mb=bench.peak(works[name]),
             )
-        for slower in ("PEFT, soft", "soft, padded rows"):
+        for slower in taken.keys() & {"PEFT, soft", "soft, padded rows", "soft, compiled"}:
             ratios = [a / b for a, b in zip(taken[slower], taken["soft"], strict=True)]
             report(
                 f"{slower} against soft",
@@ -254,7 +269,13 @@ def packed(bench: Bench, rate: float) -> None:
         def together(asked: list[Request] = requests) -> None:
             bench.host.loss_many(asked)
 
-        first, second, third = bench.seconds([alone, together, partial(padded, bench, together)])
+        works = [
+            alone,
+            together,
+            partial(padded, bench, together),
+            partial(bench.compiled.loss_many, requests),
+        ]
+        first, second, third, fourth = bench.seconds(works)
         needed = sum(bench.operations(request.batch) for request in requests)
         report(
             "packed trials",
@@ -264,6 +285,8 @@ def packed(bench: Bench, rate: float) -> None:
             ratio=round(median(a / b for a, b in zip(first, second, strict=True)), 2),
             of_matrix_rate=round(needed / median(second) / rate, 3),
             padded_rows=round(median(a / b for a, b in zip(third, second, strict=True)), 2),
+            compiled=round(median(a / b for a, b in zip(fourth, second, strict=True)), 2),
+            compiled_of_matrix_rate=round(needed / median(fourth) / rate, 3),
             peak_mb=bench.peak(together),
         )
 

@@ -9,6 +9,7 @@ from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.models.protocol import Request
 from softprior.models.ragged import fits
+from softprior.prompt import Place
 from softprior.testing.families import FAMILIES, random_model
 from softprior.testing.hosts import CHECKS, example_batch, example_prompts
 from softprior.testing.hosts.closeness import apart
@@ -54,8 +55,32 @@ def test_rows_of_different_lengths_are_as_close_to_float32_as_padded_ones(family
         host.ragged = False
         padded = host.loss_many(requests)
         host.ragged = True
-        for one, other, right in zip(found, padded, truth, strict=True):
-            assert apart(one.nll, right.nll) <= 1e-2, name
-            for place, gradient in (right.gradient or {}).items():
-                bound = 2 * apart(other.gradient[place], gradient)
-                assert apart(one.gradient[place], gradient) <= bound, f"{name}, {place.name}"
+        _as_close(found, padded, truth, name)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_compiled_blocks_are_as_close_to_float32_and_hooks_still_run(family):
+    host, fused, exact = (
+        LocalLM(random_model(family, ATTENTION).bfloat16().to(device).to(dtype), "weights")
+        for device, dtype in (("cuda", torch.bfloat16), ("cuda", torch.bfloat16), ("cpu", torch.float32))
+    )
+    fused.compile()
+    batch = example_batch(exact.info())
+    for name, prompt in example_prompts(exact).items():
+        requests = [Request(prompt, batch, grad=bool(prompt))]
+        found, plain, truth = (model.loss_many(requests) for model in (fused, host, exact))
+        _as_close(found, plain, truth, name)
+    shown, right = (
+        model.prompt_states({Place(0): torch.ones(2, 32)}, ("resid.4", "final")) for model in (fused, exact)
+    )
+    for site, states in right.items():
+        assert apart(shown[site].cpu(), states) <= 0.05, site
+
+
+def _as_close(found, others, truth, name):
+    """Losses within rounding, and gradients at most twice as far from the truth as those of another form."""
+    for one, other, right in zip(found, others, truth, strict=True):
+        assert apart(one.nll, right.nll) <= 1e-2, name
+        for place, gradient in (right.gradient or {}).items():
+            bound = 2 * apart(other.gradient[place], gradient)
+            assert apart(one.gradient[place], gradient) <= bound, f"{name}, {place.name}"

@@ -123,7 +123,9 @@ def test_a_twin_starts_beside_its_original_and_draws_all_else_alike(tmp_path: Pa
             assert torch.equal(starts[1][place], moved(vectors, 1e-6, place))
     assert first.steps[0].labels == second.steps[0].labels
     assert first.steps[0].loss == pytest.approx(second.steps[0].loss, abs=1e-4)
-    untrained = [untrained_losses(one, record, tmp_path) for one, record in ((original, first), (twin, second))]
+    untrained = [
+        untrained_losses(one, record, tmp_path) for one, record in ((original, first), (twin, second))
+    ]
     assert untrained[0] == pytest.approx(untrained[1], abs=1e-3)
     assert untrained[0] != untrained[1], "the untrained sample is moved too"
 

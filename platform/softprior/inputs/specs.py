@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
@@ -55,12 +55,16 @@ class ModelSpec(Spec):
         revision: commit, tag or branch of a hub model.
         dtype: of the weights and activations; prompts and their optimizer are float32 throughout.
         device: `cpu`, `cuda`, or `auto` (`cuda` where there is one). Not part of a trial's identity.
+        kernels: on GPUs, `auto` takes attention without padded rows where the dtype allows it, `padded` never
+            does, and `compiled` has torch.compile fuse MLPs and norms besides. Results are equal up to
+            rounding; not part of a trial's identity.
     """
 
     id: str
     revision: str = "main"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    kernels: Literal["auto", "padded", "compiled"] = "auto"
 
     @model_validator(mode="before")
     @classmethod
@@ -273,6 +277,15 @@ class CommonSpec(Spec):
     resources: ResourcesSpec = ResourcesSpec()
     placement: PlacementSpec = PlacementSpec()
     tracking: TrackingSpec = TrackingSpec()
+
+    @model_validator(mode="after")
+    def _whole_when_compiled(self) -> Self:
+        if self.model.kernels == "compiled" and self.placement.ranks > 1:
+            raise ValueError(
+                f"has model.kernels = 'compiled' and placement.ranks = {self.placement.ranks}, but weights "
+                "that ranks gather on the way cannot be compiled; write kernels: auto"
+            )
+        return self
 
 
 class StudySpec(CommonSpec):

@@ -10,6 +10,15 @@ from softprior.errors import UserError
 
 _BLOCK_LISTS = ("layers", "h", "blocks")
 _FIRST_NORMS = ("input_layernorm", "ln_1", "norm1", "self_attn_layer_norm")
+_POSITIONWISE = (
+    "mlp",
+    "input_layernorm",
+    "post_attention_layernorm",
+    "pre_feedforward_layernorm",
+    "post_feedforward_layernorm",
+    "ln_1",
+    "ln_2",
+)
 _FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
 
 
@@ -40,6 +49,11 @@ class Blocks(NamedTuple):
     def norm(self, block: int) -> nn.Module:
         """The norm at a block's input; the identity for families that normalise elsewhere."""
         return _child(self.layers[block], _FIRST_NORMS) or nn.Identity()
+
+    def positionwise(self) -> list[nn.Module]:
+        """The blocks' MLPs and norms, which see positions one by one."""
+        found = (getattr(layer, name, None) for layer in self.layers for name in _POSITIONWISE)
+        return [module for module in found if isinstance(module, nn.Module)]
 
 
 def _child(module: nn.Module, names: tuple[str, ...]) -> nn.Module | None:

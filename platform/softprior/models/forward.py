@@ -52,6 +52,14 @@ class PackedModel:
         self.ragged = True
         """Whether attention may take the kernel for rows of different lengths, see `models.ragged`."""
 
+    def compile(self) -> None:
+        """Has torch.compile fuse MLPs and norms, for passes of any length, when they first run.
+
+        Only what modules compute is fused: hooks on them still run, and run outside of it.
+        """
+        for module in self._blocks.positionwise():
+            module.forward = torch.compile(module.forward, dynamic=True)
+
     @property
     def device(self) -> torch.device:
         return next(self._model.parameters()).device

@@ -75,6 +75,9 @@ def load_local(model: ModelSpec) -> Loaded:
         return Loaded(host, tokenizer, resolved.fingerprint)
     packed = LocalLM(network, resolved.fingerprint)
     verify_packing(network, packed)
+    packed.ragged = model.kernels != "padded"
+    if model.kernels == "compiled" and device.type == "cuda":
+        packed.compile()
     return Loaded(packed, tokenizer, resolved.fingerprint)
 
 

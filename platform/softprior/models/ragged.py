@@ -19,7 +19,7 @@ from torch.autograd.function import FunctionCtx
 
 try:
     from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # PyTorch before 2.10
+except ImportError:  # an older PyTorch
     varlen_attn = None  # type: ignore[assignment]
 
 WIDEST = 256
@@ -133,11 +133,11 @@ def attend_ragged(
         key, value: the layout's source.
         window: how many keys back a query sees, itself among them; None for all.
     """
-    keys, values = _Picked.apply(key, value, layout)
+    keys, values = _Picked.apply(key, value, layout)  # type: ignore[no-untyped-call]
     ordered = query if layout.order is None else query.index_select(0, layout.order)
     back = -1 if window is None else window - 1
     options: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in _TAKES else {}
-    out: Tensor = varlen_attn(
+    out: Any = varlen_attn(
         ordered,
         keys,
         values,
@@ -148,7 +148,8 @@ def attend_ragged(
         window_size=(back, 0),
         **options,
     )
-    return out if layout.order is None else torch.empty_like(out).index_copy(0, layout.order, out)
+    found: Tensor = out if layout.order is None else torch.empty_like(out).index_copy(0, layout.order, out)
+    return found
 
 
 class _Picked(torch.autograd.Function):
