@@ -19,8 +19,8 @@ demo: $(READY)  ## run a study of the model that comes with softprior (nothing t
 test: $(READY)  ## run the whole test suite, in three processes (one of them mostly waits for Ray)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations 25
 
-test-fast: $(READY)  ## run what needs neither Ray nor the network, without slow files: about five minutes
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder -m "not ray and not network and not faults and not slow"
+test-fast: $(READY)  ## run what needs neither Ray nor the network, without slow files: about two minutes
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not ray and not network and not faults and not slow"
 
 test-faults: $(READY)  ## run the long tests too, which kill things for minutes
 	$(BIN)/python -m pytest -m faults

@@ -55,14 +55,21 @@ _ROOT = Path(__file__).parent
 _SLOW = frozenset(
     _ROOT / file
     for file in (
+        "activations/test_bucket.py",
         "activations/test_findings.py",
         "activations/test_worker.py",
         "analysis/figures/test_activations.py",
         "analysis/test_claims_on_trials.py",
+        "analysis/test_planned_claims.py",
         "analysis/test_report.py",
+        "analysis/test_twins_in_analysis.py",
+        "docs/test_snippets.py",
         "exchange/test_exchange.py",
+        "jobs/test_stopping.py",
         "jobs/test_study_command.py",
         "jobs/test_ui.py",
+        "library/test_checks_of_studies.py",
+        "models/test_encoder_decoder.py",
         "models/test_encoder_decoder_contract.py",
         "models/test_local_contract.py",
         "models/test_matrix.py",
@@ -70,15 +77,21 @@ _SLOW = frozenset(
         "models/test_sharded.py",
         "priors/test_prior_contract.py",
         "priors/test_vae.py",
+        "studies/search/test_proposals.py",
+        "studies/search/test_space.py",
         "studies/test_again.py",
         "tasks/test_arithmetic.py",
         "tasks/test_task_contract.py",
-        "test_shapes.py",
         "tracking/test_mlflow_tracker.py",
+        "training/test_probes.py",
         "training/test_trial.py",
+        "test_call_path.py",
+        "test_platform.py",
+        "test_private_parts.py",
+        "test_shapes.py",
     )
 )
-"""Files whose tests take nine seconds of processor time or more; `make test-fast` leaves them out."""
+"""Files whose tests take four seconds of processor time or more; `make test-fast` leaves them out."""
 
 
 @lru_cache
