@@ -72,15 +72,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _draw(folder: Path) -> None:
-    from analysis.figures.priors import draw_priors
+    from analysis.figures.priors import draw_priors, every_panel
 
     with _scratch():
-        for path in draw_priors(folder):
+        for path in draw_priors(folder, every_panel()):
             _say(f"wrote {path}")
 
 
 def _measure(model: str, wide: int, folder: Path) -> None:
-    from analysis.figures.prior_radii import LAWS, draw_radii, markdown, measure, wider
+    from analysis.figures.prior_radii import draw_radii, every_row, markdown, measure, wider
     from analysis.figures.priors import Table
     from softprior.inputs.specs import ModelSpec
     from softprior.models.load import load_local
@@ -90,13 +90,11 @@ def _measure(model: str, wide: int, folder: Path) -> None:
     loaded = load_local(ModelSpec(id=model, device="cpu"))
     with _scratch():
         source = PlaceSource(loaded.host, loaded.tokenizer, Place(0), tokens=20)
-        tables = {f"{model}, H = {source.hidden}": measure(source, LAWS, _say)}
+        tables = {f"{model}, H = {source.hidden}": measure(source, every_row(), _say)}
         if wide:
-            laws = {
-                name: prior for name, prior in LAWS.items() if prior[0] != "instruction"
-            }  # it has no words
+            wordless = {name: row for name, row in every_row().items() if row[0] != "instruction"}
             made = Table(wider(source, wide), source.tokens, source.place)
-            tables[f"synthetic, H = {wide}"] = measure(made, laws, _say)
+            tables[f"synthetic, H = {wide}"] = measure(made, wordless, _say)
     for title, found in tables.items():
         _say(f"\n{title}\n\n{markdown(found)}")
     _say(f"wrote {draw_radii(folder, tables)}")

@@ -69,7 +69,7 @@ PRIORS = (
     "posterior",
     "by_place",
 )
-"""The order in which priors take looks; a new one goes to the end, so that the others keep theirs."""
+"""The priors whose look is the same in every study, in the order in which they take looks."""
 
 Looks = Mapping[str, Look]
 """By the name of a prior within its study."""
@@ -78,9 +78,9 @@ Looks = Mapping[str, Look]
 def entry_looks(priors: Iterable[Entry]) -> dict[str, Look]:
     """The look of every prior of a study, by its canonical text; all differ in colour or marker.
 
-    A prior of softprior's own has the look of `PRIORS`, whatever its label. The second entry of one prior
-    keeps the colour and has another marker and dash, and so on. Priors of a user's own take looks that the
-    study leaves free, the last of the list first, in the order of the study.
+    A prior of `PRIORS` has its look there, whatever its label. The second entry of one prior keeps the
+    colour and has another marker and dash, and so on. Other priors, new ones and those of a user's own, take
+    looks that the study leaves free, the last of the list first, in the order of the study.
     """
     return _looks({entry.canonical(): entry.name for entry in priors})
 

@@ -32,7 +32,7 @@ RADII = (
     "vocabulary, in the metric of its covariance. Band and line: the tokens' own, each left out of its fit."
 )
 
-LAWS: dict[str, tuple[str, dict[str, object]]] = {
+CHOSEN: dict[str, tuple[str, dict[str, object]]] = {
     "zeros": ("zeros", {}),
     "isotropic": ("isotropic", {}),
     "xavier": ("xavier", {}),
@@ -49,13 +49,19 @@ LAWS: dict[str, tuple[str, dict[str, object]]] = {
         {"priors": ["isotropic", "fitted", "vocabulary"]},
     ),
 }
-"""What is measured, by the name of its row: default parameters, where a prior has them."""
+"""What is measured, by the name of its row: a prior and its parameters. Other priors get a row of defaults."""
 
 UNMEASURED = {
     "posterior": "stands where the earlier study ended",
     "by_place": "is at each place the prior that it names there",
 }
 """Priors without a row, and why."""
+
+
+def every_row() -> dict[str, tuple[str, dict[str, object]]]:
+    """What is measured of all of softprior's priors, by the name of its row."""
+    known = {prior for prior, _ in CHOSEN.values()} | set(UNMEASURED)
+    return CHOSEN | {name: (name, {}) for name in PRIORS.kinds if name not in known}
 
 
 class Far(NamedTuple):
@@ -79,13 +85,13 @@ class Far(NamedTuple):
 
 
 def measure(
-    source: PriorSource, laws: dict[str, tuple[str, dict[str, object]]], say: Callable[[str], None]
+    source: PriorSource, chosen: dict[str, tuple[str, dict[str, object]]], say: Callable[[str], None]
 ) -> list[Far]:
     """Tokens first, then every prior; one that refuses the source has no numbers and says why."""
     table = source.vocabulary()
     reference = source.reference()
-    chosen = torch.randperm(len(table), generator=torch_generator(0, "compared"))[:COMPARED]
-    between = geometry.nearest(table[chosen], table, 2)[0][:, 1].median()
+    compared = torch.randperm(len(table), generator=torch_generator(0, "compared"))[:COMPARED]
+    between = geometry.nearest(table[compared], table, 2)[0][:, 1].median()
 
     def far(name: str, vectors: Tensor, found: Tensor, near: Tensor, facts: dict[str, object]) -> Far:
         radii = found.quantile(torch.tensor([0.05, 0.5, 0.95]).double())
@@ -97,7 +103,7 @@ def measure(
 
     sample = table[torch.randperm(len(table), generator=torch_generator(0, "tokens"))[: 4 * MEASURED]]
     rows = [far("tokens", sample, reference.radii, between, {"nearest": float(between)})]
-    for name, (prior, params) in laws.items():
+    for name, (prior, params) in chosen.items():
         try:
             spec = validate(PRIORS[prior], params, prior)
             # Priors of keys and values alone are measured among the same vectors, called values.
@@ -163,7 +169,8 @@ def markdown(rows: list[Far]) -> str:
 
 def draw_radii(folder: Path, tables: dict[str, list[Far]]) -> Path:
     """Draws radii of every prior, one panel per table, the central 90% of the tokens' as a band behind."""
-    looks = prior_looks(prior for prior, _ in LAWS.values())
+    priors = {name: prior for name, (prior, _) in every_row().items()}
+    looks = prior_looks(priors.values())
     figure, axes = page(len(tables), RADII, width=9.3, height=4.0, columns=2)
     for at, (title, rows) in zip(axes, tables.items(), strict=True):
         rows = [row for row in rows if row.radii]
@@ -171,7 +178,7 @@ def draw_radii(folder: Path, tables: dict[str, list[Far]]) -> Path:
         at.axvspan(low, high, color=BACKGROUND, alpha=0.6, linewidth=0)
         at.axvline(middle, color=LINE, linewidth=1)
         for i, row in enumerate(rows):
-            own = looks[LAWS[row.name][0]] if row.name in LAWS else None
+            own = looks[priors[row.name]] if row.name in priors else None
             colour, marker = (own.colour, own.marker) if own else (TEXT, "o")
             at.plot(row.radii[::2], (i, i), color=colour, linewidth=2, solid_capstyle="butt")
             at.plot(row.radii[1], i, marker=marker, color=colour, markersize=5)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from analysis.figures.style import SMALL, page, save
 from softprior.inputs.validation import validate
 from softprior.priors import PRIORS, Distribution
 from softprior.priors.domain import Domain, Shrinkage, fit_domain
-from softprior.prompt import Place
+from softprior.prompt import Kind, Place
 from softprior.results.posteriors import Posterior, save_posterior
 from softprior.seeding import derive, torch_generator
 from softprior.statistics.reference import Reference
@@ -98,7 +99,10 @@ PANELS = (
         places=(Place(0), Place(9)),
     ),
 )
-"""Every prior has one panel at least."""
+"""Panels with parameters or tokens of their own; every other prior gets a plain one."""
+
+OTHERS = "others"
+"""The picture of the priors without a panel in `PANELS`."""
 
 
 class Table:
@@ -148,15 +152,16 @@ def plane() -> Float[Tensor, "V 2"]:
     return torch.cat([band, large, small])
 
 
-def draw_priors(folder: Path, panels: tuple[Panel, ...] = PANELS) -> list[Path]:
-    """Draws every picture of the panels as `priors-PICTURE.png`; returns the files.
+def every_panel() -> tuple[Panel, ...]:
+    """The panels of all of softprior's priors: those of `PANELS`, then a plain one for each other prior.
 
-    Raises:
-        KeyError: a prior has no panel.
+    A prior that needs parameters has none until `PANELS` gives it one.
     """
-    missing = set(PRIORS.kinds) - {panel.prior for panel in panels}
-    if missing:
-        raise KeyError(f"no panel for {', '.join(sorted(missing))}: list it in PANELS")
+    return (*PANELS, *_plain_panels({panel.prior for panel in PANELS}))
+
+
+def draw_priors(folder: Path, panels: Sequence[Panel]) -> list[Path]:
+    """Draws every picture of the panels as `priors-PICTURE.png`; returns the files."""
     rows = plane()
     paths = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -168,6 +173,12 @@ def draw_priors(folder: Path, panels: tuple[Panel, ...] = PANELS) -> list[Path]:
                 _draw(at, panel, rows, tuned)
             paths.append(save(figure, folder / f"priors-{name}.png"))
     return paths
+
+
+def _plain_panels(shown: set[str]) -> Iterator[Panel]:
+    for name, kind in PRIORS.kinds.items():
+        if name not in shown and not any(field.is_required() for field in kind.model_fields.values()):
+            yield Panel(OTHERS, name, places=(Place(0, next(k for k in get_args(Kind) if k in kind().kinds())),))
 
 
 def _tuned(path: Path) -> Path:

@@ -1,13 +1,15 @@
 """Tables of components in the docs, written from the classes: `python -m tests.docs.tables` renews them.
 
 A table stands between `<!-- table: AXIS -->` and `<!-- end -->`, a list of names within a line between
-`<!-- names: AXIS -->` and `<!-- end -->`.
+`<!-- names: AXIS -->` and `<!-- end -->`. Between `<!-- sections: AXIS -->` and `<!-- end -->` stands a section
+for every component that the page has no heading for.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
@@ -24,7 +26,7 @@ from softprior.studies.own_code import TABLES
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 AXES: dict[str, Table] = {table.axis: table for table in TABLES}
-BLOCK = re.compile(r"(<!-- (table|names): (\w+) -->)(.*?)(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (table|names|sections): (\w+) -->)(.*?)(<!-- end -->)", re.DOTALL)
 
 MOST = 3
 """Values of a list that are written out."""
@@ -33,8 +35,12 @@ MOST = 3
 def renewed(page: str) -> str:
     """A page with its tables and lists as the classes have them."""
 
+    headings = set(re.findall(r"^### (\w+)$", BLOCK.sub("", page), re.MULTILINE))
+
     def block(match: re.Match[str]) -> str:
         begin, form, axis, _, end = match.groups()
+        if form == "sections":
+            return begin + sections(AXES[axis], headings) + end
         return begin + (table(AXES[axis]) if form == "table" else names(AXES[axis])) + end
 
     return BLOCK.sub(block, page)
@@ -48,9 +54,34 @@ def table(components: Table) -> str:
     """A row for every component: its name, its own parameters with defaults, and how its docstring begins."""
     rows = ["| name | parameters (defaults) | what it is |", "|---|---|---|"]
     for name, kind in components.kinds.items():
-        says = " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split()).replace("|", "\\|")
+        says = summary(kind).replace("|", "\\|")
         rows.append(f"| `{name}` | {', '.join(parameters(kind, components.base)) or '-'} | {says} |")
     return "\n" + "\n".join(rows) + "\n"
+
+
+def sections(components: Table, written: set[str]) -> str:
+    """A section for every component without one: its name, how its docstring begins, and its parameters."""
+    found = [
+        "\n\n".join([f"### {name}", wrapped(summary(kind)), *listed(kind, components.base)])
+        for name, kind in components.kinds.items()
+        if name not in written
+    ]
+    return "\n\n" + "".join(f"{section}\n\n" for section in found)
+
+
+def listed(kind: type[Spec], base: type[Spec]) -> list[str]:
+    """The line of a section that says a component's parameters, if it has any."""
+    own = ", ".join(parameters(kind, base))
+    return [wrapped(f"Parameters: {own}.")] if own else []
+
+
+def wrapped(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+
+
+def summary(kind: type[Spec]) -> str:
+    """How a component's docstring begins."""
+    return " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split())
 
 
 def parameters(kind: type[Spec], base: type[Spec]) -> Iterator[str]:

@@ -21,10 +21,16 @@ def test_every_axis_has_a_table_and_every_mark_its_end() -> None:
     pages = [path.read_text(encoding="utf-8") for path in PAGES]
     found = [(form, axis) for page in pages for _, form, axis, _, _ in BLOCK.findall(page)]
     assert {axis for form, axis in found if form == "table"} == set(AXES)
-    assert sum(len(re.findall("<!-- (?:table|names): ", page)) for page in pages) == len(found)
+    assert sum(len(re.findall("<!-- (?:table|names|sections): ", page)) for page in pages) == len(found)
 
 
-def test_the_page_of_priors_has_each_in_its_table_and_under_a_heading() -> None:
-    page = (ROOT / "docs" / "priors.md").read_text(encoding="utf-8")
-    assert re.findall(r"^\| \[`(\w+)`\]\(#\1\)", page, re.MULTILINE) == list(PRIORS.kinds)
-    assert set(PRIORS.kinds) <= set(re.findall(r"^### (\w+)$", page, re.MULTILINE))
+def test_a_new_prior_gets_a_row_and_a_section_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wide(PRIORS["isotropic"]):
+        """Coordinates farther out."""
+
+    monkeypatch.setitem(PRIORS.kinds, "wide", Wide)
+    page = renewed((ROOT / "docs" / "priors.md").read_text(encoding="utf-8"))
+    assert "| `wide` | `scale` (0.02; standard deviation) | Coordinates farther out. |" in page
+    section = "### wide\n\nCoordinates farther out.\n\nParameters: `scale` (0.02; standard deviation).\n"
+    assert section in page
+    assert page.count("\n### isotropic\n") == 1

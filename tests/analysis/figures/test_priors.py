@@ -1,4 +1,4 @@
-"""Pictures of priors: every prior has its panel and its row, and what is drawn is not blank."""
+"""Pictures of priors: every prior is drawn and measured, and what is drawn is not blank."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis.figures.prior_radii import LAWS, UNMEASURED, draw_radii, markdown, measure, wider
-from analysis.figures.priors import PANELS, Table, draw_priors, plane
+from analysis.figures.prior_radii import CHOSEN, UNMEASURED, draw_radii, every_row, markdown, measure, wider
+from analysis.figures.priors import PANELS, Table, draw_priors, every_panel, plane
 from analysis.figures.style import DPI
 from softprior.priors import PRIORS
+from softprior.priors.isotropic import Isotropic
+from softprior.priors.zeros import Zeros
 from softprior.prompt import Place
 from softprior.seeding import torch_generator
 from tests.analysis.figures.saved import COARSE, saved
@@ -24,14 +26,28 @@ def small() -> Table:
 
 
 def test_every_prior_is_drawn_and_measured() -> None:
-    assert {panel.prior for panel in PANELS} == set(PRIORS)
-    assert {prior for prior, _ in LAWS.values()} | set(UNMEASURED) == set(PRIORS)
+    assert {panel.prior for panel in every_panel()} == set(PRIORS)
+    assert {prior for prior, _ in every_row().values()} | set(UNMEASURED) == set(PRIORS)
 
 
-def test_a_prior_without_a_panel_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PRIORS.kinds, "new", PRIORS["zeros"])
-    with pytest.raises(KeyError, match="no panel for new"):
-        draw_priors(tmp_path)
+def test_a_new_prior_is_drawn_measured_and_coloured_without_a_line_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wide(Isotropic):
+        pass
+
+    class Values(Zeros):
+        pass
+
+    saved(monkeypatch, COARSE)
+    new = {"wide": Wide, "values": Values}
+    for name, kind in new.items():
+        monkeypatch.setitem(PRIORS.kinds, name, kind)
+    panels = [panel for panel in every_panel() if panel.prior in new]
+    (picture,) = draw_priors(tmp_path, panels)
+    assert picture.name == "priors-others.png"
+    rows = {name: row for name, row in every_row().items() if name in new}
+    assert draw_radii(tmp_path, {"small": measure(small(), rows, lambda _: None)}).exists()
 
 
 @pytest.mark.faults  # the pages of the docs, drawn anew when a prior changes
@@ -50,8 +66,8 @@ def test_pictures_are_not_blank_and_small(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_measured_rows_stand_against_the_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved(monkeypatch, COARSE)
-    laws = {name: LAWS[name] for name in ("zeros", "fitted", "vocabulary")}
-    tokens, zeros, fitted, vocabulary = rows = measure(small(), laws, lambda _: None)
+    some = {name: CHOSEN[name] for name in ("zeros", "fitted", "vocabulary")}
+    tokens, zeros, fitted, vocabulary = rows = measure(small(), some, lambda _: None)
     assert tokens.quantiles[1] == pytest.approx(0.5, abs=0.01)
     assert tokens.nearest == 1
     assert zeros.norm == 0
@@ -62,7 +78,7 @@ def test_measured_rows_stand_against_the_tokens(tmp_path: Path, monkeypatch: pyt
     assert draw_radii(tmp_path, {"small": rows}).stat().st_size > 2000
 
 
-def test_a_law_that_refuses_says_why() -> None:
+def test_a_prior_that_refuses_says_why() -> None:
     rows = measure(small(), {"far": ("low_density", {"neighbours": 100, "spread": 0.01})}, lambda _: None)
     assert "accepts fewer than" in markdown(rows)
 
