@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,14 +18,19 @@ from softprior.errors import UserError
 from softprior.inputs import components
 from softprior.inputs.components import package_origin
 from softprior.inputs.study_files import load_grid
+from softprior.methods import METHODS
 from softprior.priors import PRIORS
+from softprior.regularisers import REGULARISERS
 from softprior.results.records import load_records
 from softprior.studies import own_code
 from softprior.studies.own_code import OwnCode, read_code, require_origins, use_code
 from softprior.studies.plan import Plan, plan_study
-from softprior.testing import check_prior
-from tests.builders import study_file
+from softprior.tasks import TASKS
+from softprior.testing import check_method, check_prior, check_regulariser, check_task
+from tests.builders import study_file, tiny
 from tests.studies.runs import ONE, here
+
+KIT = Path(__file__).parents[1] / "data" / "kit"
 
 PRIOR = """
 from __future__ import annotations
@@ -75,17 +81,19 @@ def ids(plan: Plan) -> list[str]:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a package that offers a prior, installed."""
+    """A folder with a package that offers one component of each axis, installed."""
     root, target = tmp_path_factory.mktemp("package"), tmp_path_factory.mktemp("installed")
-    (root / "ring_prior.py").write_text(PRIOR.format(name="Ring", file="b", sign="-"))
-    (root / "pyproject.toml").write_text(
-        '[project]\nname = "ring-prior"\nversion = "1.2"\n'
-        '[project.entry-points."softprior.priors"]\nring = "ring_prior:Ring"\n'
-        '[tool.setuptools]\npy-modules = ["ring_prior"]\n'
-    )
+    shutil.copytree(KIT, root, dirs_exist_ok=True)  # pip builds in the folder
     options = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--target", str(target)]
     subprocess.run([sys.executable, "-m", "pip", "install", *options, str(root)], check=True)
     return target
+
+
+@pytest.fixture
+def unknown_packages() -> Iterator[None]:
+    """What a test has found installed is looked for again by the next one."""
+    yield
+    components.installed.cache_clear()
 
 
 @pytest.mark.ray
@@ -110,12 +118,24 @@ def test_a_package_and_a_file_offer_priors_that_workers_run(
     origins = {r.spec.prior.name: r.spec.code for r in records if r.spec.prior is not None}
     assert origins == {
         "spiral_prior": (spiral().origin,),
-        "ring": ("ring-prior 1.2",),
-        "mixture": ("ring-prior 1.2",),
+        "ring": ("softprior-kit 1.2",),
+        "mixture": ("softprior-kit 1.2",),
     }
     assert all(record.status == "finished" for record in records)
     assert command.main([str(study), "--dry-run"]) == 2, "here neither is known"
     assert "priors[0] = 'spiral_prior' does not exist" in capsys.readouterr().err
+
+
+def test_a_component_of_each_axis_of_a_package_passes_its_suite(
+    package, monkeypatch, unknown_packages
+) -> None:
+    monkeypatch.syspath_prepend(str(package))
+    components.installed.cache_clear()
+    ring, middle, vessels = PRIORS["ring"], METHODS["middle"], TASKS["vessels"]
+    check_prior(ring())
+    check_method(middle())
+    check_task(vessels(), tiny().tokenizer)
+    check_regulariser(REGULARISERS["centred"]())
 
 
 def test_own_code_counts_in_the_ids_of_its_trials_alone(tmp_path, forgotten):

@@ -402,8 +402,11 @@ def test_a_task_of_ones_own_passes(check, tokenizer):
 
 
 def test_one_call_runs_the_suite(tokenizer):
-    tight, spoiled = Own(limit=OWN_LIMIT), Spoiled(Own(malformed=2), 2)
-    check_task(Own(), tokenizer, tight=tight, spoiled=spoiled)
+    class Here(Own):
+        """A class that no other process can import, which would take seconds."""
+
+    tight, spoiled = Here(limit=OWN_LIMIT), Spoiled(Here(malformed=2), 2)
+    check_task(Here(), tokenizer, tight=tight, spoiled=spoiled)
 
 
 @pytest.mark.parametrize("broken", BROKEN)
