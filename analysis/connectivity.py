@@ -29,7 +29,7 @@ from softprior.studies.own_code import require_origins
 from softprior.training.as_planned import require_same_losses
 from softprior.training.failure import TrialFailedError
 from softprior.training.probes import Prober
-from softprior.training.trial import Trial
+from softprior.training.setup import Setup
 
 POINTS, SEEDS = 9, 3
 """Prompts on a line, both ends among them; seeds of a pair."""
@@ -151,7 +151,7 @@ def measure(
         if not pairs:
             continue
         try:
-            prober = _prober(reading, loaded, pairs[0].runs[0][0])
+            prober = _prober(loaded, pairs[0].runs[0][0])
             nothing = _loss(prober, {}, "without a prompt")
         except UserError as error:
             leave(f"{cell.where}: no line is measured: {error}")
@@ -183,7 +183,7 @@ def _readable(study: Study, cell: Cell, pair: Pair, leave: Say) -> Pair:
     return pair._replace(runs=tuple(kept))
 
 
-def _prober(reading: Reading, loaded: Loaded, run: Run) -> Prober:
+def _prober(loaded: Loaded, run: Run) -> Prober:
     """The trials of a cell that share what losses depend on.
 
     Raises:
@@ -191,9 +191,9 @@ def _prober(reading: Reading, loaded: Loaded, run: Run) -> Prober:
     """
     spec = run.record.spec
     require_origins(spec.code)
-    trial = Trial(spec, *loaded, reading.folder, lambda _: None)
-    require_same_losses(trial)
-    return trial.prober
+    setup = Setup(spec, *loaded)
+    require_same_losses(setup)
+    return setup.prober
 
 
 def _line(study: Study, prober: Prober, pair: Pair, at: Float[np.ndarray, "K"], nothing: float) -> Line:

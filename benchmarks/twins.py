@@ -22,7 +22,6 @@ from softprior.models.load import load_local
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Vectors
 from softprior.studies.plan import plan_study
-from softprior.training.checkpoint import TrialState
 from softprior.training.trial import Trial
 
 QUICKSTART = Path(__file__).parents[1] / "jobs" / "studies" / "quickstart.yaml"
@@ -33,7 +32,7 @@ MOVES = (0.0, 1e-6, 1e-5, 1e-4)
 class Unvalidated(Trial):
     """A trial without a validation curve."""
 
-    def _validate(self, vectors: Vectors, progress: TrialState) -> None:
+    def _validate(self, vectors: Vectors) -> None:
         """Leaves validation out."""
 
 

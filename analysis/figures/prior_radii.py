@@ -49,7 +49,7 @@ CHOSEN: dict[str, tuple[str, dict[str, object]]] = {
         {"priors": ["isotropic", "fitted", "vocabulary"]},
     ),
 }
-"""What is measured, by the name of its row: a prior and its parameters. Other priors get a row of defaults."""
+"""What is measured, by the name of its row: a prior and its parameters. Others get a row of defaults."""
 
 UNMEASURED = {
     "posterior": "stands where the earlier study ended",

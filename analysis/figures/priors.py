@@ -178,7 +178,8 @@ def draw_priors(folder: Path, panels: Sequence[Panel]) -> list[Path]:
 def _plain_panels(shown: set[str]) -> Iterator[Panel]:
     for name, kind in PRIORS.kinds.items():
         if name not in shown and not any(field.is_required() for field in kind.model_fields.values()):
-            yield Panel(OTHERS, name, places=(Place(0, next(k for k in get_args(Kind) if k in kind().kinds())),))
+            first = next(k for k in get_args(Kind) if k in kind().kinds())
+            yield Panel(OTHERS, name, places=(Place(0, first),))
 
 
 def _tuned(path: Path) -> Path:

@@ -1,8 +1,8 @@
 """Tables of components in the docs, written from the classes: `python -m tests.docs.tables` renews them.
 
 A table stands between `<!-- table: AXIS -->` and `<!-- end -->`, a list of names within a line between
-`<!-- names: AXIS -->` and `<!-- end -->`. Between `<!-- sections: AXIS -->` and `<!-- end -->` stands a section
-for every component that the page has no heading for.
+`<!-- names: AXIS -->` and `<!-- end -->`. Between `<!-- sections: AXIS -->` and `<!-- end -->` stands a
+section for every component that the page has no heading for.
 """
 
 from __future__ import annotations

@@ -262,7 +262,7 @@ def test_shares_that_are_not_numbers_are_no_result(soft_prompt: Measured, wild: 
     )
     ends = {"initial": posterior.initial, "final": posterior.final}
     ends[wild] = {place: torch.full_like(vectors, math.nan) for place, vectors in ends[wild].items()}
-    found = one.prober.measure("attention", ends["initial"], ends["final"], 6)
+    found = one.setup.prober.measure("attention", ends["initial"], ends["final"], 6)
     assert found.found is None
     assert found.error is not None
     assert found.error.startswith("step 6: the attention of a probe is nan")
@@ -343,5 +343,5 @@ def test_priors_of_one_seed_lose_the_same_vectors(tmp_path: Path) -> None:
     for seed in (0, 0, 1):
         loaded, spec = tiny(), probed(trial(method=soft(), seed=seed), "removal")
         one = Trial(spec, loaded.host, loaded.tokenizer, loaded.fingerprint, StudyFolder(tmp_path), print)
-        drawn.append(torch.randperm(8, generator=one.prober._drawn("removal", 0)).tolist())
+        drawn.append(torch.randperm(8, generator=one.setup.prober._drawn("removal", 0)).tolist())
     assert drawn[0] == drawn[1] != drawn[2]

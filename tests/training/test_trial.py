@@ -37,9 +37,11 @@ from softprior.testing.hosts.keys import attended
 from softprior.training.draws import draw_names
 from softprior.training.events import Event, Notice, Phase, Step
 from softprior.training.failure import TrialFailedError
+from softprior.training.gradient import divisor, gradient
 from softprior.training.identity import files_fingerprint, found_files
+from softprior.training.loop import STILL
 from softprior.training.penalties import Penalties
-from softprior.training.trial import STILL, Trial
+from softprior.training.trial import Trial
 from tests.builders import QUESTIONS, SUMS, run, tiny, trial
 
 
@@ -248,10 +250,11 @@ def test_accumulated_passes_equal_one_pass(tmp_path: Path) -> None:
     spec = trial(task=task)
     one = prepared_trial(spec, tmp_path)
     vectors = {place: start.sample for place, start in one._sample().items()}
-    whole, _, gradient = one._gradient(vectors, iter([list(range(12))]))
-    parts, _, summed = one._gradient(vectors, iter([list(range(5)), list(range(5, 12))]))
-    assert parts == pytest.approx(whole, rel=1e-6)
-    torch.testing.assert_close(summed[Place(0)], gradient[Place(0)], rtol=1e-5, atol=1e-7)
+    given = (one.host, one.setup.prepared.train, spec.training, vectors)
+    whole = gradient(*given, [list(range(12))])
+    parts = gradient(*given, [list(range(5)), list(range(5, 12))])
+    assert parts.loss == pytest.approx(whole.loss, rel=1e-6)
+    torch.testing.assert_close(parts.at[Place(0)], whole.at[Place(0)], rtol=1e-5, atol=1e-7)
 
 
 UNEVEN = {"modules": ["two_digit_addition", "mul", "div"], "train_examples": 40}
@@ -263,16 +266,18 @@ def epoch(tmp_path: Path, **training: object) -> tuple[torch.Tensor, torch.Tenso
     spec = trial(task=TASKS["arithmetic"].model_validate(SUMS | UNEVEN), **training)
     one, place = prepared_trial(spec, tmp_path), Place(0)
     vectors = {place: one._sample()[place].sample}
-    train, batch = one.prepared.train, min(spec.training.batch, len(one.prepared.train))
+    train, batch = one.setup.prepared.train, min(spec.training.batch, len(one.setup.prepared.train))
     order = training_batches(train.lengths, batch, 0)
     steps = len(train) // (batch * spec.training.accumulate)
-    found = [one._gradient(vectors, islice(order, spec.training.accumulate)) for _ in range(steps)]
+    given = (one.host, train, spec.training, vectors)
+    found = [gradient(*given, islice(order, spec.training.accumulate)) for _ in range(steps)]
     every = collate([train.row(i) for i in range(len(train))])
     whole = one.host.loss(vectors, every.weighted(every.weights / train.labels), grad=True).gradient
-    assert sum(labels for _, labels, _ in found) == int(every.labels.sum()) == train.labels
-    weighted = sum(loss * labels for loss, labels, _ in found) / train.labels
+    assert sum(step.labels for step in found) == int(every.labels.sum()) == train.labels
+    weighted = sum(step.loss * step.labels for step in found) / train.labels
     assert weighted == pytest.approx(float(one.host.loss(vectors, every).nll.sum()) / train.labels, rel=1e-5)
-    return torch.stack([g[place] for _, _, g in found]).mean(0), whole[place], len({n for _, n, _ in found})
+    mean = torch.stack([step.at[place] for step in found]).mean(0)
+    return mean, whole[place], len({step.labels for step in found})
 
 
 @pytest.mark.parametrize("sizes", [(8, 1), (4, 5), (40, 1), (64, 1)], ids=str)
@@ -292,12 +297,12 @@ def test_what_an_epoch_leaves_out_is_no_part_of_the_expectation(tmp_path: Path) 
     """Of 40 examples in batches of 12 four are left out, each epoch others: the expectation is over all."""
     spec = trial(task=TASKS["arithmetic"].model_validate(SUMS | UNEVEN), batch=12, accumulate=2)
     one = prepared_trial(spec, tmp_path)
-    train = one.prepared.train
+    train = one.setup.prepared.train
     counts = [sum(train.row(i).labels) for i in range(40)]
-    assert one._divisor(7) == pytest.approx(24 * sum(counts) / 40)
+    assert divisor(train, spec.training, 7) == pytest.approx(24 * sum(counts) / 40)
     drawn = islice(training_batches(train.lengths, 12, 0), 3000)
     mean = sum(counts[i] for batch in drawn for i in batch) / 3000
-    assert 2 * mean == pytest.approx(one._divisor(7), rel=0.01)
+    assert 2 * mean == pytest.approx(divisor(train, spec.training, 7), rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -354,7 +359,7 @@ def test_the_context_shuffle_control_is_the_loss_with_swapped_contexts(tmp_path:
     one = prepared_trial(spec, tmp_path)
     record = one.run()
     assert record.test is not None
-    split = one.prepared.test
+    split = one.setup.prepared.test
     controls = [split.control_row(i) for i in range(record.test.examples)]
     losses = [loaded.host.loss(None, collate([row])) for row in controls if isinstance(row, Row)]
     literal = sum(float(part.nll[0]) for part in losses) / sum(int(part.tokens[0]) for part in losses)

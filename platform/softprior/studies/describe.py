@@ -33,8 +33,8 @@ from softprior.tasks import notes as told
 from softprior.tasks.base import Look, Quarantined
 from softprior.training.also import other_tasks
 from softprior.training.extension import Extension, lacking
+from softprior.training.loop import STILL
 from softprior.training.threads import CORE_FLOPS
-from softprior.training.trial import STILL
 
 DRAWS: dict[Pairing, str] = {
     "noise": "pairing: noise: one seed gives all priors the same random numbers; compare them seed by seed",

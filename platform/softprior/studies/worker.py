@@ -129,7 +129,7 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
             host_of(ModelSpec.model_validate_json(config["model"]), shared) as given,
         ):
             trial = Trial(spec, given.host, given.tokenizer, given.fingerprint, folder, reporter)
-            require_as_planned(trial)
+            require_as_planned(trial.setup)
             if before is None:
                 trial.run()
             else:

@@ -135,7 +135,7 @@ def _measured(trial: Trial, record: Record, tasks: Sequence[Entry], report: Repo
     except UserError as error:
         scores = [also.unmeasured(entry, str(error)) for entry in tasks]
     else:
-        found = trial.others.measure_all(tasks, prompt, len(record.steps), report)
+        found = trial.setup.others.measure_all(tasks, prompt, len(record.steps), report)
         scores = [other.found for other in found]
         if rows is not None:
             rows |= {other.found.task.canonical(): other.rows for other in found}
@@ -151,7 +151,7 @@ def _probed(trial: Trial, record: Record, wanted: Sequence[Probe], report: Repor
         found: Sequence[Probed] = [probes.lost(probe, str(error)) for probe in wanted]
     else:
         step = len(record.steps)
-        found = trial.prober.measure_all(wanted, saved.initial, saved.final, step, report)
+        found = trial.setup.prober.measure_all(wanted, saved.initial, saved.final, step, report)
     return _saved(trial, _extended(record, trial.spec, probed=found))
 
 

@@ -62,6 +62,7 @@ class PromptOptimizer:
     """The vectors of every place, the network they may be trained through, and their AdamW state.
 
     Attributes:
+        rate, training: how it is trained.
         rates: learning rate of each place at schedule factor 1.
     """
 
@@ -92,8 +93,8 @@ class PromptOptimizer:
             place: rate.value * (_size(place, value) if rate.relative else 1.0)
             for place, value in initial.items()
         }
-        self._network_rate = rate.value
-        self._training = training
+        self.rate = rate
+        self.training = training
         groups = [
             {"params": [parameter], "lr": self._rate(place, name)}
             for place in self._direct
@@ -123,18 +124,18 @@ class PromptOptimizer:
         norm = math.sqrt(
             sum(float(value.double().square().sum()) for part in parts.values() for value in part.values())
         )
-        clip = self._training.clip
+        clip = self.training.clip
         factor = 1.0 if clip is None or norm <= clip else clip / norm
         trained = [(place, name) for place, part in parts.items() for name in part]
         for group, (place, name) in zip(self._adam.param_groups, trained, strict=True):
             self._parameters(place)[name].grad = parts[place][name] * factor
-            group["lr"] = self._rate(place, name) * schedule(step, self._training)
+            group["lr"] = self._rate(place, name) * schedule(step, self.training)
         self._adam.step()
         return norm
 
     def _rate(self, place: Place, parameter: str) -> float:
         """A relative rate is in units of the vectors, which a network's weights have nothing to do with."""
-        return self.rates[place] if parameter == "vectors" else self._network_rate
+        return self.rates[place] if parameter == "vectors" else self.rate.value
 
     def _vectors(self, place: Place) -> Float[Tensor, "P H"]:
         vectors = self._direct[place]

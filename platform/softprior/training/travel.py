@@ -7,9 +7,28 @@ import math
 from jaxtyping import Float
 from torch import Tensor
 
+from softprior.results.posteriors import Vectors
 from softprior.results.records import PlaceGeometry
 from softprior.statistics import geometry
+from softprior.training.optimizer import PromptOptimizer, schedule_sum
+from softprior.training.setup import Setup
 from softprior.training.source import SeenSource
+
+
+def geometry_of(
+    setup: Setup, initial: Vectors, final: Vectors, optimizer: PromptOptimizer
+) -> dict[str, PlaceGeometry]:
+    """The numbers of every place of a trained prompt, by its name."""
+    training = optimizer.training
+    factors = schedule_sum(training.steps, training)
+    direct = setup.method.network() is None
+    result = {}
+    for place, start in initial.items():
+        end = final[place]
+        reach = geometry.reach(optimizer.rates[place], factors, end.shape[1]) if direct else None
+        source = SeenSource(setup.host, setup.tokenizer, place, len(end))
+        result[place.name] = place_geometry(source, start, end, reach)
+    return result
 
 
 def place_geometry(
