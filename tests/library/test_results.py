@@ -23,6 +23,8 @@ from softprior.studies.table import write_study, write_table
 from softprior.training.extension import lacking
 from tests.builders import SUMS, Finished, study_file
 
+OLD = Path(__file__).parents[1] / "data" / "old_results"
+
 
 def test_tables_say_what_the_records_say(finished_study: Finished) -> None:
     results = Results(str(finished_study.folder.root))
@@ -38,6 +40,20 @@ def test_tables_say_what_the_records_say(finished_study: Finished) -> None:
     assert results.curves.label.nunique() == len(records)
     assert len(results.predictions) == sum(len(record.predictions) for record in records.values())
     assert results.summary is None
+
+
+def test_results_of_an_older_release_are_read() -> None:
+    """Two trials written by commit 831d9b0, before repeats, other tasks, probes and rows of examples."""
+    results = Results(OLD)
+    trained = results.records["82906e092ebfaaa8"]
+    assert trained.label == "arithmetic · soft · isotropic · 0.05 · seed 0"
+    assert [point.loss for point in trained.steps] == results.curves.loss.dropna().tolist()
+    assert results.trials.test_loss.tolist() == [5.419013738632202, 2.1432470372981496]
+    assert results.trials.test_loss.tolist() == [record.test.loss for record in results.records.values()]
+    assert results.posteriors[trained.id].final[Place(0)].shape == (2, 128)
+    assert results.geometry.place.tolist() == list(trained.geometry)
+    assert (len(results.predictions), len(results.examples), len(results.sanity)) == (4, 0, 0)
+    assert results.study["spec"]["name"] == "old"
 
 
 def test_posteriors_are_those_of_trained_trials(finished_study: Finished) -> None:

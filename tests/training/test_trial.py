@@ -155,6 +155,27 @@ def test_the_same_trial_in_another_process_is_bit_identical(tmp_path: Path) -> N
     assert there.steps == here.steps
 
 
+def test_the_losses_of_a_trial_are_these(tmp_path: Path) -> None:
+    """Whoever changes them changes every number that a user compares with an earlier one.
+
+    On one kind of processor they are equal to the last bit; 1e-5 is what another order of sums may add to
+    rounding over six steps.
+    """
+    record = run(trial(), tmp_path)
+    assert [point.loss for point in record.steps] == pytest.approx(
+        [
+            7.543595838546753,
+            6.261186742782593,
+            3.3098063707351684,
+            3.3438444435596466,
+            1.0164619863033295,
+            1.3402330219745635,
+        ],
+        rel=1e-5,
+    )
+    assert record.test.loss == pytest.approx(0.4836198651128345, rel=1e-5)
+
+
 def test_trials_that_differ_in_the_prior_see_the_same_batches(tmp_path: Path) -> None:
     seen: dict[str, list[tuple[str, ...]]] = {}
     for name in ("isotropic", "fitted"):
