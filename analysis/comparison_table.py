@@ -14,6 +14,7 @@ from analysis.comparisons import Row, caption
 from analysis.inference.power import MOST
 
 WIDTH = 80
+"""Columns of the printed table."""
 
 
 def comparison_table(rows: Sequence[Row], axis: str) -> RenderableType:

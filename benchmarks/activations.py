@@ -63,6 +63,8 @@ GROWTH = (10_000, 1_000_000)
 """Tokens at which peak memory is compared."""
 
 BATCH = 4096
+"""Most tokens of a pass."""
+
 SHARD = 8192
 """Tokens of a shard where growth is measured: small enough that the fewest tokens fill one."""
 

@@ -31,6 +31,7 @@ from softprior.statistics.swaps import Strata, kernel_swaps
 from softprior.statistics.unimodality import dip_test, unimodality
 
 LEVEL, PERMUTATIONS, DIMENSION, LENGTH = 0.05, 199, 16, 60
+"""p-values up to which a test rejects; permutations of a test; dimensions of states; tokens of a document."""
 
 
 class Side(NamedTuple):

@@ -33,7 +33,11 @@ from softprior.prompt import Batch, Place, Prompt, Row, collate
 from softprior.seeding import numpy_generator, torch_generator
 
 TOKENS = 20
+"""Vectors of a prompt."""
+
 LABELS = 4
+"""Label tokens of a row, its last ones."""
+
 LENGTHS = (60, 300)
 """Shortest and longest row in tokens, as SQuAD's with `context_tokens: 256`."""
 

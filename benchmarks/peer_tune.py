@@ -25,6 +25,7 @@ from typing import Any
 import yaml
 
 TOKENS, RATE, CLIP = 20, 1e-3, 1.0
+"""Vectors of a prompt, learning rate, and most of a gradient's norm."""
 
 
 def main() -> None:

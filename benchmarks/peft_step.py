@@ -32,7 +32,10 @@ from softprior.tasks.prepare import prepare
 from softprior.training.threads import limit_threads
 
 TOKENS = 20
+"""Vectors of a prompt."""
+
 BATCH = 8
+"""Rows of a step."""
 
 
 class Softprior:

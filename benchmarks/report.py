@@ -52,6 +52,7 @@ from softprior.studies.table import write_study, write_table
 from softprior.training.source import vocabulary
 
 STEPS, VECTORS, ANSWERS, EXAMPLES = 1000, 20, 128, 256
+"""Steps of a trial, vectors of its prompt, its generated answers, and its test examples."""
 
 
 def main() -> None:

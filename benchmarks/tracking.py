@@ -26,6 +26,7 @@ STEPS = 50
 """Points of each trial's three curves."""
 
 ROUNDS = 5
+"""Number of repetitions of each way."""
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from softprior.training.threads import limit_threads
 
 MODEL = "smollm2-135m-instruct-q4_1"
 WIDE = 2048
+"""Dimensions of the synthetic vocabulary."""
 
 
 def main(arguments: list[str] | None = None) -> int:

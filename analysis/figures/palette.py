@@ -34,6 +34,7 @@ MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*", "<", "p", ">", "h", "d")
 Dash = tuple[int, tuple[float, ...]]
 
 DASHES: tuple[Dash, ...] = ((0, ()), (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
+"""Offset, then lengths of strokes and gaps, in widths of the line."""
 
 
 class Look(NamedTuple):

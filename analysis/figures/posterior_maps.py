@@ -33,6 +33,7 @@ BEHIND = 600
 """Most vectors of one background that t-SNE embeds, which takes long on more."""
 
 PERPLEXITY = 30.0
+"""Effective number of neighbours in t-SNE, of as many vectors as allow it."""
 
 MEAN = "Cross: the mean of each kind that lies behind."
 

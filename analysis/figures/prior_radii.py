@@ -26,6 +26,7 @@ MEASURED = 2000
 """Draws whose radii and norms are taken; of the first `COMPARED` also the nearest token."""
 
 COMPARED = 300
+"""Draws, and tokens, whose nearest token is looked up."""
 
 RADII = (
     f"Median and central 90% of the radii of {MEASURED:,} draws of each prior (seed 0) around the "

@@ -33,6 +33,7 @@ SMALL, NORMAL, TITLE = 7, 8, 9
 """Sizes of letters in points, legible at `PAGE` and at `COLUMN`."""
 
 DPI = 150
+"""Pixels per inch."""
 
 PANELS = 6
 """Most panels of a figure."""

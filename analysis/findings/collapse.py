@@ -19,7 +19,11 @@ from softprior.seeding import numpy_generator
 from softprior.training.probes import NEIGHBOURS
 
 QUANTILE = 0.95
+"""Quantile of the distances of held-out tokens up to which a vector is near to tokens."""
+
 COMPONENTS = 64
+"""Most principal components in which distances are measured."""
+
 HALF = 0.5
 """The limit of the share: most vectors lie outside the cluster, or inside."""
 

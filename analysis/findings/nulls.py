@@ -20,8 +20,10 @@ from analysis.inference.multiple import holm
 from softprior.seeding import numpy_generator
 
 SEEDS = 9
+"""Number of seeds of a simulated study."""
 
 MARGIN = 0.1
+"""Margin of equality of a simulated study, in nats."""
 
 _RULES = {judged.claim.name: judged.rule for judged in JUDGED}
 

@@ -29,10 +29,13 @@ TRAINED = 2.0
 """Mean test loss of the first prior."""
 
 VECTORS, WIDTH, TOKENS = 8, 12, 300
+"""Vectors of a prompt, dimensions, and number of tokens in the vocabulary."""
 
 STEPS = 20
+"""Optimizer steps of a trial."""
 
 CURVE = 5
+"""Points of a validation curve after the first."""
 
 SOFT = Entry(name="soft", params={"tokens": VECTORS})
 PREFIX = Entry(name="prefix", params={"tokens": VECTORS, "blocks": None})

@@ -17,6 +17,7 @@ from analysis.inference.values import CONFIDENCE, Interval, PerExample
 from softprior.seeding import numpy_generator
 
 RESAMPLES = 2000
+"""Number of bootstrap samples of an interval."""
 
 
 def over_seeds(values: Float[np.ndarray, "S"], level: float = CONFIDENCE) -> Interval:

@@ -18,6 +18,7 @@ EXACT = 14
 """Most seeds for which all 2^n flips are counted; with more, `DRAWS` of them are drawn."""
 
 DRAWS = 9999
+"""Number of random flips of signs in a test that does not count them all."""
 
 ROUNDING = 1e-12
 """Relative to the largest sum: equal sums in another order differ by less."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from softprior.errors import UserError
 
 MIB = 2**20
+"""Bytes of a mebibyte."""
 
 OBJECTS, LEAST_OBJECTS = 0.2, 100 * MIB
 """Share of a node's memory for objects that Ray's processes exchange, and its minimum in bytes.

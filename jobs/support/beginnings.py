@@ -16,7 +16,7 @@ from softprior.results.folder import StudyFolder
 from softprior.studies.again import reused_note
 from softprior.studies.cluster import Cluster, elsewhere
 from softprior.studies.components import Components
-from softprior.studies.describe import at_hand, extending, listed
+from softprior.studies.describe import at_hand, extending
 from softprior.studies.observers import Work
 
 FEW = 40
@@ -35,9 +35,7 @@ def tell_dry_run(
         UserError: the study could not run on the cluster that exists already.
     """
     study, components = planned.study, planned.components
-    lines = planned.described()
-    if work.designed:
-        lines[1:1] = [f"  {line}" for line in listed(planned.trials, components, most)]
+    lines = planned.described(most=most)
     lines += [*_evidence(planned, work, folder), *_at_hand(study.resources, study.placement)]
     tell(console, [*lines, *_found(study.name, work), *_further(study.name, work, components)])
 

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import softprior
+from jobs.support.exits import FAILED, FINISHED, status_of
 from jobs.support.screen import printable
-from softprior.errors import UserError
 from softprior.results.files import write_json
 from softprior.training.threads import limit_threads
 
@@ -20,30 +20,26 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     printable()
     limit_threads(options.threads)
+    return status_of(lambda: _tiny(options))
 
-    def say(text: str) -> None:
-        print(text, flush=True)
 
+def _tiny(options: argparse.Namespace) -> int:
     from jobs.tiny.card import measure
     from jobs.tiny.recipe import train
 
-    try:
-        if options.train:
-            options.folder.mkdir(parents=True, exist_ok=True)
-            train(options.folder, say)
-        card = measure(options.folder, say)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if options.train:
+        options.folder.mkdir(parents=True, exist_ok=True)
+        train(options.folder, _say)
+    card = measure(options.folder, _say)
     for name, value in card.model_dump().items():
-        say(f"  {name:15} {value:,}")
+        _say(f"  {name:15} {value:,}")
     broken = card.broken()
     for promise in broken:
         print(f"does not hold: {promise}", file=sys.stderr)
     if not broken and options.train:
         write_json(options.folder / "card.json", card.model_dump())
-    say("the card holds" if not broken else "the card does not hold")
-    return 1 if broken else 0
+    _say("the card holds" if not broken else "the card does not hold")
+    return FAILED if broken else FINISHED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,6 +55,10 @@ def _parser() -> argparse.ArgumentParser:
         "--threads", type=int, default=1, help="CPU threads; the weights depend on them (default: 1)"
     )
     return parser
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 if __name__ == "__main__":

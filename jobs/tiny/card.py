@@ -30,6 +30,8 @@ TASK: dict[str, object] = {
 }
 TRAINING = TrainingSpec(steps=300, batch=32, schedule="linear", snapshots=0, checkpoint=300)
 RATE = 0.01
+"""Learning rate of the prompt that is tuned for the card."""
+
 PRIOR = Entry(name="fitted")
 
 

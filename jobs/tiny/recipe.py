@@ -21,14 +21,29 @@ from softprior.tasks.base import Example, Split, answer_row
 from softprior.tasks.language import Language
 
 SEED = 20_241_218
+"""Decides the first weights and the batches."""
+
 EOS = "<|endoftext|>"
 VOCABULARY = 1024
+"""Number of tokens."""
+
 LENGTH = 192
+"""Tokens of a row."""
+
 BATCH = 32
+"""Rows of a step."""
+
 STEPS = 3000
+"""Number of optimizer steps."""
+
 RATE = 3e-3
+"""AdamW's highest learning rate."""
+
 WARMUP = 100
+"""Steps in which the rate rises to it."""
+
 TEXT_SHARE = 0.5
+"""Share of the rows of a step that are text; the others are questions."""
 
 
 def config() -> LlamaConfig:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from rich.console import Console
 
 from jobs import activations
 from jobs import study as command
@@ -27,6 +28,7 @@ from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Posterior, save_posterior
 from softprior.studies.cluster import Cluster
 from softprior.studies.plan import plan_study
+from softprior.studies.progress import Watch
 from softprior.studies.search.spec import KEY
 from softprior.studies.table import write_study, write_table
 from tests.builders import Finished, study_file
@@ -281,6 +283,23 @@ def test_the_modules_in_jobs_are_the_commands() -> None:
 
     assert all(map(is_command, (ROOT / "jobs").glob("[a-z]*.py")))
     assert not any(map(is_command, (ROOT / "jobs" / "support").glob("*.py")))
+
+
+def test_what_the_commands_share_is_no_command() -> None:
+    given = [sys.executable, "-m", "jobs.support.endings"]
+    done = subprocess.run(given, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: jobs.support has no commands; run one of jobs")
+
+
+def test_start_up_says_what_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planning takes seconds of imports, and Ray's processes more: neither is silent on a terminal."""
+    window = Console(file=io.StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr(command, "screen", lambda _: window)
+    assert command.main([str(study_file(tmp_path / "small.yaml")), "--dry-run"]) == 0
+    Watch(window, [], done=0, total=3).close({})
+    said = window.file.getvalue()
+    assert said.index("planning the study") < said.index("trials on tiny") < said.index("starting Ray")
 
 
 @pytest.mark.parametrize("module", ["jobs.study", "jobs.ui", "jobs.tiny"])

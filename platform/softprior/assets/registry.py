@@ -21,6 +21,7 @@ from softprior.assets.progress import fetching, megabytes, say
 from softprior.errors import UserError
 
 _ATTEMPTS = 3
+"""Failures in a row, with nothing gained, after which a download is given up."""
 
 
 def fetch(file: RegistryFile) -> Path:

@@ -44,11 +44,12 @@ class Runnable(Protocol):
     @property
     def model(self) -> KnownModel: ...
 
-    def described(self, work: Work | None = None) -> list[str]:
+    def described(self, work: Work | None = None, most: float | None = None) -> list[str]:
         """What is to run, in words, and what it costs; nothing if nothing is.
 
         Args:
             work: what a run finds; by default nothing has run yet.
+            most: also lists the trials of a grid, one by one if there are no more than this.
         """
 
     def look(self, folder: StudyFolder, again: bool) -> Work:

@@ -24,10 +24,14 @@ from softprior.statistics.reference import Reference
 from softprior.statistics.store import SiteStatistics
 
 BATCH = 256
+"""Vectors per step."""
+
 STEP = 8
 """Operations per vector and weight of a step: with `CORE_FLOPS` the 25 s measured for 3,000 at H = 576."""
 
 RATE = 1e-3
+"""Adam's learning rate."""
+
 ACTIVE = 0.1
 """Variance of a latent unit's posterior mean over the data above which it is in use (0.05 nats). Burda et
 al. (2016) take 0.01; after 3,000 steps units that linear data have no use for still vary by 0.01 to 0.05."""

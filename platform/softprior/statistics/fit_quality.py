@@ -21,6 +21,7 @@ DOCUMENTS = 4
 """Documents that a split needs: two to fit on, two held out."""
 
 QUANTILES = (0.05, 0.5, 0.95)
+"""Quantiles of radii that are compared, as shares."""
 
 
 class FitQuality(Numbers):

@@ -31,6 +31,8 @@ from softprior.statistics.norms import NormSketch
 from softprior.statistics.units import require_embeddings
 
 FORMAT = 2
+"""Version of the layout, in each file's header."""
+
 KEY = "softprior-statistics"
 DAMAGED = (SafetensorError, ValueError, KeyError, TypeError, OSError)
 """What is raised on reading a file that is incomplete or not a statistics file."""

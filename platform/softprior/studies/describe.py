@@ -42,15 +42,18 @@ DRAWS: dict[Pairing, str] = {
 }
 
 
-def describe(plan: Plan, trials: Sequence[TrialSpec]) -> list[str]:
+def describe(plan: Plan, trials: Sequence[TrialSpec], most: float | None = None) -> list[str]:
     """Lines for the terminal.
 
     Args:
         trials: those that are to run, which may be a part of the study's.
+        most: also lists the trials, one by one if there are no more than this.
     """
     study, model, cost = plan.study, plan.model, total_cost(trials, plan.components)
     resources, placement = study.resources, study.placement
     lines = [f"study {study.name}: {counted(len(trials), 'trial')} on {study.model.id}"]
+    if most is not None:
+        lines += [f"  {line}" for line in listed(trials, plan.components, most)]
     lines += [f"  note: {note}" for note in plan.notes]
     lines += [f"  {line}" for line in (*_twins(trials), *_reordered(trials, plan.components))]
     lines.append(f"  about {cost.trained:,} positions trained and {cost.evaluated:,} evaluated")

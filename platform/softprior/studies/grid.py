@@ -21,10 +21,10 @@ class Grid(Plan):
 
     __slots__ = ()
 
-    def described(self, work: Work | None = None) -> list[str]:
+    def described(self, work: Work | None = None, most: float | None = None) -> list[str]:
         """The trials that are to run, in words; nothing without any. See `describe`."""
         trials = self.trials if work is None else work.new
-        return describe(self, trials) if trials else []
+        return describe(self, trials, most) if trials else []
 
     def look(self, folder: StudyFolder, again: bool) -> Work:
         """Which trials are finished, and which of those run again; writes nothing.

@@ -23,6 +23,7 @@ from softprior.tasks import TASKS, Task
 from softprior.training.environment import versions
 
 STUDY_FORMAT = 1
+"""Version of the layout of study.json."""
 
 CLAIMS = "claims"
 """Key of study.json: the rule of each claim that the study will judge, by name, written before its trials."""

@@ -39,7 +39,10 @@ NINE: tuple[DeepMindModule, ...] = get_args(DeepMindModule)
 
 # The longest question and answer of DeepMind's own data, so that ours are drawn from the same set.
 _LONGEST_QUESTION = 160
+"""Most characters of a question; longer ones are left out."""
+
 _LONGEST_ANSWER = 30
+"""Most characters of an answer."""
 
 _NUMBERS = re.compile(r"\w*\d[\w.]*")
 

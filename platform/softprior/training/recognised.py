@@ -30,4 +30,5 @@ def recognised(trial: TrialSpec) -> TrialSpec:
 
 def own_label(trial: TrialSpec) -> str:
     """A trial's axes in words, without what distinguishes it from other trials of a study."""
-    return labels([recognised(trial)])[trial.id]
+    (label,) = labels([recognised(trial)]).values()  # a trial that is recognised may have another id
+    return label

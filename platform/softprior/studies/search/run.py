@@ -28,7 +28,7 @@ from softprior.training.extension import extensions
 class Searching(SearchPlan):
     """A search that can run; see `softprior.library.studies.Runnable`."""
 
-    def described(self, work: Work | None = None) -> list[str]:  # noqa: ARG002  as a grid's
+    def described(self, work: Work | None = None, most: float | None = None) -> list[str]:  # noqa: ARG002  as a grid's
         """The whole search in words, as its trials are proposed on the way."""
         return describe(self)
 

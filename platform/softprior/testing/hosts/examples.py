@@ -16,6 +16,7 @@ LENGTHS = (9, 4, 12, 1, 7)
 """Rows of unequal length, in no order, one without room for a label."""
 
 MAX_NEW = 6
+"""Most tokens of a generated answer."""
 
 
 def example_batch(info: ModelInfo, seed: int = 0) -> Batch:
