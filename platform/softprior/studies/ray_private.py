@@ -47,7 +47,7 @@ def command_shown_as(change: Callable[[str], str]) -> AbstractContextManager[Non
     """Changes the driver's command line as Ray stores and shows it."""
     from ray._private import utils
 
-    return _replaced(utils, "get_entrypoint_name", lambda own: lambda: change(own()))
+    return _replacing(utils, "get_entrypoint_name", lambda own: lambda: change(own()))
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def bare_cluster() -> Iterator[None]:
 
     with ExitStack() as stack:
         for name in ("start_monitor", "start_api_server", "start_log_monitor"):
-            stack.enter_context(_replaced(Node, name, lambda _: _nothing))
+            stack.enter_context(_replacing(Node, name, lambda _: _nothing))
         yield
 
 
@@ -79,7 +79,7 @@ def backend_starts_in(context: Callable[[], AbstractContextManager[None]]) -> Ab
 
         return begun
 
-    return _replaced(_raylet, "CoreWorker", within)
+    return _replacing(_raylet, "CoreWorker", within)
 
 
 def errors_of_actors_as(change: Callable[[Exception], Exception]) -> AbstractContextManager[None]:
@@ -92,11 +92,11 @@ def errors_of_actors_as(change: Callable[[Exception], Exception]) -> AbstractCon
 
         return failed
 
-    return _replaced(RayActorManager, "_actor_task_failed", changed)
+    return _replacing(RayActorManager, "_actor_task_failed", changed)
 
 
 @contextmanager
-def _replaced(owner: Any, name: str, make: Callable[[Any], Any]) -> Iterator[None]:
+def _replacing(owner: Any, name: str, make: Callable[[Any], Any]) -> Iterator[None]:
     """An attribute is what `make` makes of it, for as long as the context is open."""
     own = getattr(owner, name)
     setattr(owner, name, make(own))

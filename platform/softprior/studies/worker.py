@@ -105,7 +105,6 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
     from softprior.training.as_planned import require_as_planned
     from softprior.training.environment import environment
     from softprior.training.extension import extend, lasting, not_extended
-    from softprior.training.failure import TrialFailedError, shortage
     from softprior.training.threads import limit_threads
     from softprior.training.trial import Trial
 
@@ -134,11 +133,8 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
                 trial.run()
             else:
                 extend(trial, before, reporter)
-    except (UserError, TrialFailedError) as error:
-        reason = str(error)
     except Exception as error:
-        short = shortage(error)
-        reason = f"{reporter.where()}: {short}" if short else _unexpected(error, folder.error(spec.id))
+        reason = _reason(error, reporter.where(), folder.error(spec.id))
     else:
         reporter.flush()
         return
@@ -155,8 +151,15 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
     reporter.flush()
 
 
-def _unexpected(error: Exception, trace: Location) -> str:
-    """An unforeseen failure in one line; its traceback goes to a file."""
+def _reason(error: Exception, where: str, trace: Location) -> str:
+    """Why a trial could not go on, in one line; the traceback of an unforeseen failure goes to a file."""
+    from softprior.training.failure import TrialFailedError, shortage
+
+    if isinstance(error, UserError | TrialFailedError):
+        return str(error)
+    short = shortage(error)
+    if short:
+        return f"{where}: {short}"
     text = hidden("".join(traceback.format_exception(error)))
     write_atomically(trace, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return f"{type(error).__name__}: {hidden(str(error))} (unexpected; please report {trace})"

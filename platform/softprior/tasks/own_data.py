@@ -196,7 +196,7 @@ def _read(task: OwnData) -> Splits:
     reading = _Reading(task)
     parts = {part.split: reading.part(part) for part in parts_of(task.data)}
     if len(parts) > 1:  # rows of several files may be numbered alike
-        parts = {split: [_renamed(row, split) for row in rows] for split, rows in parts.items()}
+        parts = {split: [_name_by_split(row, split) for row in rows] for split, rows in parts.items()}
     parts = _spelled(parts, reading.notes)
     _require_enough(task, parts, reading.lost())
     found = divided(parts, reading.notes)
@@ -241,7 +241,7 @@ def _require_enough(task: OwnData, parts: Mapping[Split, Sequence[Understood]], 
         )
 
 
-def _renamed(row: Understood, split: Split) -> Understood:
+def _name_by_split(row: Understood, split: Split) -> Understood:
     return row if row.name is None else row._replace(name=f"{split} {row.name}")
 
 

@@ -149,14 +149,14 @@ def open_experiment(uri: str, name: str, results: Location) -> Connection:
         local = None if uri.startswith("http") else artifacts.as_uri()
         return Connection(client, str(client.create_experiment(name, artifact_location=local)), tuple(notes))
     if found.lifecycle_stage == "deleted":
-        notes.append(_restored(client, found))
+        notes.append(_restore(client, found))
     if found.artifact_location.startswith("file:") and found.artifact_location != artifacts.as_uri():
         there = _path(found.artifact_location)
         notes.append(f"MLflow's experiment {name} keeps its artifacts in {there}, not beside these results")
     return Connection(client, str(found.experiment_id), tuple(notes))
 
 
-def _restored(client: MlflowClient, experiment: Experiment) -> str:
+def _restore(client: MlflowClient, experiment: Experiment) -> str:
     """Restores a deleted experiment: a new one of the same name cannot be created.
 
     Raises:

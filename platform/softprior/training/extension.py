@@ -141,7 +141,7 @@ def _measured(trial: Trial, record: Record, tasks: Sequence[Entry], report: Repo
             rows |= {other.found.task.canonical(): other.rows for other in found}
             save_examples(folder.examples(record.id), record.id, rows)
             record = record.model_copy(update={"examples": sum(map(len, rows.values()))})
-    return _saved(trial, _extended(record, trial.spec, scores=scores))
+    return _save(trial, _extended(record, trial.spec, scores=scores))
 
 
 def _probed(trial: Trial, record: Record, wanted: Sequence[Probe], report: Report) -> Record:
@@ -152,10 +152,11 @@ def _probed(trial: Trial, record: Record, wanted: Sequence[Probe], report: Repor
     else:
         step = len(record.steps)
         found = trial.setup.prober.measure_all(wanted, saved.initial, saved.final, step, report)
-    return _saved(trial, _extended(record, trial.spec, probed=found))
+    return _save(trial, _extended(record, trial.spec, probed=found))
 
 
-def _saved(trial: Trial, record: Record) -> Record:
+def _save(trial: Trial, record: Record) -> Record:
+    """Writes the record, and returns it."""
     save_record(trial.folder.record(record.id), record)
     return record
 
