@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from softprior.assets.models import resolve_model
 from softprior.errors import UserError
+from softprior.inputs.entries import Entry
 from softprior.inputs.specs import ModelSpec, Rate, TrialSpec
 from softprior.methods import METHODS
 from softprior.methods.base import Reparameterisation
@@ -41,6 +42,7 @@ from softprior.training.gradient import divisor, gradient
 from softprior.training.identity import files_fingerprint, found_files
 from softprior.training.loop import STILL
 from softprior.training.penalties import Penalties
+from softprior.training.recognised import own_label
 from softprior.training.trial import Trial
 from tests.builders import QUESTIONS, SUMS, run, tiny, trial
 
@@ -174,6 +176,12 @@ def test_the_losses_of_a_trial_are_these(tmp_path: Path) -> None:
         rel=1e-5,
     )
     assert record.test.loss == pytest.approx(0.4836198651128345, rel=1e-5)
+
+
+def test_a_trial_whose_entries_leave_out_defaults_has_the_label_of_one_that_writes_them_out() -> None:
+    short = trial().model_copy(update={"prior": Entry(name="fitted")})
+    assert short.id != trial().id
+    assert own_label(short) == own_label(trial())
 
 
 def test_trials_that_differ_in_the_prior_see_the_same_batches(tmp_path: Path) -> None:
