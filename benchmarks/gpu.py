@@ -273,7 +273,7 @@ def packed(bench: Bench, rate: float) -> None:
         def together(asked: list[Request] = requests) -> None:
             bench.host.loss_many(asked)
 
-        works = [
+        works: list[Callable[[], object]] = [
             alone,
             together,
             partial(padded, bench, together),
