@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 3
+FAST_WORKERS ?= 2
 STUDY ?= jobs/studies/quickstart.yaml
 
 .PHONY: help quickstart demo test test-fast test-faults check lint types format ui clean
@@ -20,7 +21,7 @@ test: $(READY)  ## run the whole test suite, in three processes (one of them mos
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations 25
 
 test-fast: $(READY)  ## run what needs neither Ray nor the network, without slow files: about two minutes
-	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not ray and not network and not faults and not slow"
+	$(BIN)/python -m pytest -n $(FAST_WORKERS) --dist loadscope --no-loadscope-reorder -m "not ray and not network and not faults and not slow"
 
 test-faults: $(READY)  ## run the long tests too, which kill things for minutes
 	$(BIN)/python -m pytest -m faults

@@ -3,8 +3,9 @@
 A random model of Llama-3.2-1B's shape (or --shape small, for a try on a CPU), rows of mixed lengths with
 their last four tokens as labels, 20 vectors at each place. Printed as JSON lines, one per measurement:
 rates of matrix products; a training step of every method with the operations it needs, its share of the
-measured matrix rate, and its memory; the same step by PEFT on padded shuffled rows; trials packed into one
-pass; generation by both. Times are medians of interleaved rounds after a warm-up, with their range.
+measured matrix rate, and its memory; the same step with padded rows, compiled, and by PEFT on padded
+shuffled rows; trials packed into one pass; generation by both. Times are medians of interleaved rounds
+after a warm-up, with their range.
 """
 
 from __future__ import annotations
@@ -83,8 +84,8 @@ class Bench:
         self.theirs: Any = theirs
         self.theirs.load_state_dict(ours.state_dict())
         self.body = sum(p.numel() for p in ours.parameters()) - ours.get_input_embeddings().weight.numel()
-        self.host = LocalLM(ours, "random")
-        self.compiled = LocalLM(copy.deepcopy(ours), "random")
+        copied = copy.deepcopy(ours)  # before a host adds its hooks
+        self.host, self.compiled = LocalLM(ours, "random"), LocalLM(copied, "random")
         self.compiled.compile()
 
     def batch(self, rows: int, seed: int = 0) -> Batch:
@@ -242,7 +243,7 @@ def steps(bench: Bench, rate: float) -> None:
                 **needed,
                 peak_mb=bench.peak(works[name]),
             )
-        for slower in taken.keys() & {"PEFT, soft", "soft, padded rows", "soft, compiled"}:
+        for slower in (name for name in taken if name not in ("soft", "deep", "prefix")):
             ratios = [a / b for a, b in zip(taken[slower], taken["soft"], strict=True)]
             report(
                 f"{slower} against soft",

@@ -8,10 +8,15 @@ from __future__ import annotations
 import pytest
 import torch
 
+from softprior.errors import UserError
+from softprior.inputs.specs import ModelSpec, StudySpec
+from softprior.inputs.validation import validate
 from softprior.models import packing, ragged
+from softprior.models.load import load_local
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.models.protocol import Request
+from softprior.studies.plan import plan_study
 from softprior.testing.families import random_model
 from softprior.testing.hosts import example_batch, example_prompts
 from softprior.testing.hosts.closeness import apart
@@ -41,7 +46,7 @@ def without_gpu(monkeypatch):
         return literal(*args, **kwargs)
 
     monkeypatch.setattr(ragged, "varlen_attn", counted)
-    monkeypatch.setattr(packing, "fits", lambda _: True)
+    monkeypatch.setattr(packing, "fits", lambda *_: True)
     return calls
 
 
@@ -63,3 +68,40 @@ def test_losses_and_gradients_are_those_of_padded_rows(family, without_gpu):
                 for place, gradient in (right.gradient or {}).items():
                     assert apart(one.gradient[place], gradient) <= 1e-4, f"{name}, {place.name}"
             assert not without_gpu
+
+
+def test_kernels_decide_how_a_model_is_loaded_and_no_trials_identity(monkeypatch):
+    ids = {id_of(kernels) for kernels in ("auto", "padded", "compiled")}
+    assert len(ids) == 1
+    compiled = []
+    monkeypatch.setattr(LocalLM, "compile", lambda host: compiled.append(host))
+    for kernels, ragged_rows in (("auto", True), ("padded", False), ("compiled", True)):
+        host = load_local(ModelSpec(id="tiny", device="cpu", kernels=kernels)).host
+        assert host.ragged is ragged_rows
+        assert host.info().kernels == "padded", "as everywhere on a CPU"
+    assert not compiled
+
+
+def id_of(kernels):
+    study = {**STUDY, "model": {"id": "tiny", "kernels": kernels}}
+    plan = plan_study(validate(StudySpec, study, "the study"))
+    assert any("has no effect on CPUs" in note for note in plan.notes) == (kernels != "auto")
+    return plan.trials[-1].id
+
+
+def test_compiled_blocks_need_whole_weights():
+    sharded = {"hosts": "shared", "ranks": 2, "cpus": 2}
+    study = {**STUDY, "model": {"id": "tiny", "kernels": "compiled"}, "placement": sharded}
+    with pytest.raises(UserError, match="weights gathered from other ranks during a pass cannot be compiled"):
+        validate(StudySpec, study, "the study")
+
+
+STUDY = {
+    "name": "kernels",
+    "priors": ["isotropic"],
+    "methods": ["soft"],
+    "tasks": ["arithmetic"],
+    "rates": [0.1],
+    "seeds": [0],
+    "training": {"steps": 1, "batch": 2},
+}

@@ -51,8 +51,10 @@ class RunPlan:
     @property
     def key(self) -> str:
         """Identifies what decides the result, and not where and with how many workers it runs."""
-        where = {"resources", "tracking", "description", "prompt", "prompts"}  # `identity` has what they are
-        value = [self.spec.model_dump(mode="json", exclude=where), self.identity, self.shard_facts()]
+        where = dict.fromkeys(("resources", "tracking", "description"), True)
+        given = dict.fromkeys(("prompt", "prompts"), True)  # `identity` has what they are
+        spec = self.spec.model_dump(mode="json", exclude={**where, **given, "model": {"kernels"}})
+        value = [spec, self.identity, self.shard_facts()]
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
     @property

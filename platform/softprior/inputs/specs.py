@@ -55,8 +55,8 @@ class ModelSpec(Spec):
         revision: commit, tag or branch of a hub model.
         dtype: of the weights and activations; prompts and their optimizer are float32 throughout.
         device: `cpu`, `cuda`, or `auto` (`cuda` where there is one). Not part of a trial's identity.
-        kernels: on GPUs, `auto` takes attention without padded rows where the dtype allows it, `padded` never
-            does, and `compiled` has torch.compile fuse MLPs and norms besides. Results are equal up to
+        kernels: on GPUs, `auto` uses attention without padded rows if device and dtype allow it, `padded`
+            never does, and `compiled` also fuses MLPs and norms with torch.compile. Results are equal up to
             rounding; not part of a trial's identity.
     """
 
@@ -283,7 +283,7 @@ class CommonSpec(Spec):
         if self.model.kernels == "compiled" and self.placement.ranks > 1:
             raise ValueError(
                 f"has model.kernels = 'compiled' and placement.ranks = {self.placement.ranks}, but weights "
-                "that ranks gather on the way cannot be compiled; write kernels: auto"
+                "gathered from other ranks during a pass cannot be compiled; write kernels: auto"
             )
         return self
 

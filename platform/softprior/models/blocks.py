@@ -11,13 +11,14 @@ from softprior.errors import UserError
 _BLOCK_LISTS = ("layers", "h", "blocks")
 _FIRST_NORMS = ("input_layernorm", "ln_1", "norm1", "self_attn_layer_norm")
 _POSITIONWISE = (
-    "mlp",
-    "input_layernorm",
+    *_FIRST_NORMS,
     "post_attention_layernorm",
     "pre_feedforward_layernorm",
     "post_feedforward_layernorm",
-    "ln_1",
     "ln_2",
+    "ln_attn",
+    "ln_mlp",
+    "mlp",
 )
 _FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
 
@@ -51,7 +52,7 @@ class Blocks(NamedTuple):
         return _child(self.layers[block], _FIRST_NORMS) or nn.Identity()
 
     def positionwise(self) -> list[nn.Module]:
-        """The blocks' MLPs and norms, which see positions one by one."""
+        """The blocks' MLPs and norms, which see positions one by one; empty under names nobody knows."""
         found = (getattr(layer, name, None) for layer in self.layers for name in _POSITIONWISE)
         return [module for module in found if isinstance(module, nn.Module)]
 

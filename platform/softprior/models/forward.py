@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from softprior.assets.architecture import DecoderConfig
+from softprior.errors import UserError
 from softprior.models.anchor import Anchor
 from softprior.models.blocks import Blocks, position_kind, position_table
 from softprior.models.entry import embedding_factor
@@ -19,6 +20,7 @@ from softprior.models.insertion import Insertion
 from softprior.models.lengths import ALWAYS, Regimes, find_regimes, forget_lengths
 from softprior.models.packing import RowPass, Rows, running
 from softprior.models.places import Places, partner
+from softprior.models.ragged import takes
 from softprior.prompt import Place, Prompt
 
 
@@ -51,14 +53,32 @@ class PackedModel:
         self.windows: set[int] = set()
         self.ragged = True
         """Whether attention may take the kernel for rows of different lengths, see `models.ragged`."""
+        self._compiled = False
 
     def compile(self) -> None:
-        """Has torch.compile fuse MLPs and norms, for passes of any length, when they first run.
+        """Has torch.compile fuse the blocks' MLPs and norms, for passes of any length, when they first run.
 
-        Only what modules compute is fused: hooks on them still run, and run outside of it.
+        Raises:
+            UserError: the family has none under a name that softprior knows.
         """
+        if not self._blocks.positionwise():
+            raise UserError(
+                f"model.kernels = 'compiled', but the family '{self._family}' has no MLPs or norms under "
+                "names that softprior knows; write kernels: auto"
+            )
+        # Passes differ by gradient, by the strides of cut prompts and so on; beyond eight kinds of them
+        # torch would compute the rest uncompiled.
+        torch._dynamo.config.recompile_limit = 64
         for module in self._blocks.positionwise():
             module.forward = torch.compile(module.forward, dynamic=True)
+        self._compiled = True
+
+    @property
+    def kernels(self) -> Literal["padded", "ragged", "compiled"]:
+        """See `ModelInfo.kernels`."""
+        if self._compiled:
+            return "compiled"
+        return "ragged" if self.ragged and takes(self.device, self.dtype) else "padded"
 
     @property
     def device(self) -> torch.device:

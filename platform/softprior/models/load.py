@@ -74,11 +74,28 @@ def load_local(model: ModelSpec) -> Loaded:
         verify_padding(network, host)
         return Loaded(host, tokenizer, resolved.fingerprint)
     packed = LocalLM(network, resolved.fingerprint)
-    verify_packing(network, packed)
     packed.ragged = model.kernels != "padded"
+    verify_packing(network, packed)
     if model.kernels == "compiled" and device.type == "cuda":
-        packed.compile()
+        _compile(network, packed)
     return Loaded(packed, tokenizer, resolved.fingerprint)
+
+
+def _compile(network: PreTrainedModel, host: LocalLM) -> None:
+    """Compiles a host and runs it once.
+
+    Raises:
+        UserError: this machine or torch.compile cannot.
+    """
+    host.compile()
+    try:
+        verify_packing(network, host)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"model.kernels = 'compiled', but torch.compile fails here: {line(error)}; write kernels: auto"
+        ) from None
 
 
 def read_network(model: ModelSpec, resolved: ResolvedModel) -> nn.Module:

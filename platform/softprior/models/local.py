@@ -69,6 +69,8 @@ class LocalLM(PackedModel):
             dtype=str(self.dtype).removeprefix("torch."),
             embedding_factor=self._factor,
             steady=steady_length(self._config),
+            device=self.device.type,
+            kernels=self.kernels,
         )
 
     @torch.no_grad()

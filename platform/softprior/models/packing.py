@@ -284,7 +284,13 @@ def attend(
     if current.now is not None:
         return _decode(current, block, query, key, value, sliding_window, compute), None
 
-    if current.ragged and current.cache is None and current.looks is None and compute.plain and fits(query):
+    if (
+        current.ragged
+        and current.cache is None
+        and current.looks is None
+        and compute.plain
+        and fits(query, value)
+    ):
         return _unpadded(current, block, query, key, value, sliding_window, scaling), None
 
     assert current.rows is not None
@@ -327,7 +333,7 @@ def _unpadded(
     window: int | None,
     scaling: float | None,
 ) -> Float[Tensor, "1 N A D"]:
-    """The same by the kernel for sequences of different lengths."""
+    """Attention of a packed sequence by the kernel for sequences of different lengths."""
     queries, keys, values = (states[0].transpose(0, 1) for states in (query, key, value))
     cut, kept, inside = current.cut.get(block, 0), current.kept, True
     if not current.front(block) and block in current.prefix:

@@ -27,6 +27,8 @@ class ModelInfo(NamedTuple):
         dtype: of weights and activations.
         embedding_factor: what the model multiplies input embeddings by in front of block 0 (12 for Granite).
         steady: longest sequence whose rotation is that of a short one; None where length plays no part.
+        device: what it runs on, `cpu` or `cuda`.
+        kernels: how its attention and blocks are computed: `padded`, `ragged` or `compiled`.
     """
 
     family: str
@@ -41,6 +43,8 @@ class ModelInfo(NamedTuple):
     dtype: str
     embedding_factor: float = 1.0
     steady: int | None = None
+    device: str = "cpu"
+    kernels: Literal["padded", "ragged", "compiled"] = "padded"
 
 
 class Losses(NamedTuple):

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 try:
     from torch.nn.attention.varlen import varlen_attn
@@ -29,16 +30,19 @@ _TAKES = frozenset() if varlen_attn is None else frozenset(inspect.signature(var
 """Names of the kernel's arguments, which differ between releases of PyTorch."""
 
 
-def fits(query: Float[Tensor, "1 A N D"]) -> bool:
-    """Whether the kernel takes such queries: on a GPU, in half precision, with heads of a width it knows."""
+@lru_cache
+def takes(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether there is a kernel: in half precision, on NVIDIA's GPUs from Ampere on."""
+    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16) or "window_size" not in _TAKES:
+        return False
+    return torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def fits(query: Float[Tensor, "1 A N D"], value: Float[Tensor, "1 K N E"]) -> bool:
+    """Whether the kernel takes such states: there is one, and all heads have one width, which it knows."""
     width = query.shape[3]
-    return (
-        query.is_cuda
-        and query.dtype in (torch.bfloat16, torch.float16)
-        and width <= WIDEST
-        and width % 8 == 0
-        and "window_size" in _TAKES
-    )
+    same = value.shape[3] == width and value.dtype == query.dtype
+    return same and width <= WIDEST and width % 8 == 0 and takes(query.device, query.dtype)
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Layout:
         own: where among those the rows' own keys stand.
         sees: 1 where a sequence sees a prompt, in float32.
         front: for each prompt vector of each prompt its index in the source.
-        queries, keys: number of queries and keys before each sequence, and of all.
+        queries, keys: cumulative numbers of queries and keys, from 0 on.
         most: queries and keys of the longest sequence.
         order: for each query its index in the packed sequence; None where they are in order.
     """
@@ -153,16 +157,22 @@ def attend_ragged(
 
 
 class _Picked(torch.autograd.Function):
-    """Gathers keys and values; the gradient of a prompt's is a product, since atomic sums have no order."""
+    """Gathers keys and values. Gradients of a prompt's are summed by a product, whose order is fixed.
+
+    The kernel sums the gradients of queries with atomic additions, in an order that is not.
+    """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, key: Tensor, value: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: FunctionCtx, key: Float[Tensor, "M K D"], value: Float[Tensor, "M K D"], layout: Layout
+    ) -> tuple[Float[Tensor, "S K D"], Float[Tensor, "S K D"]]:
         ctx.layout = layout  # type: ignore[attr-defined]
         both = torch.cat([key, value], 1).index_select(0, layout.picked)
         keys, values = both.chunk(2, 1)
         return keys, values
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         layout: Layout = ctx.layout  # type: ignore[attr-defined]
         both = torch.cat(gradients, 1)

@@ -223,6 +223,7 @@ def _loaded(member: Member, job: Job) -> ShardedRank:
     del alive
     _require_finite(engine.module, job.model, member)
     host = ShardedRank(engine.module, job.resolved.fingerprint, engine.optimizer)
+    host.ragged = job.model.kernels != "padded"
     verify_packing(engine.module, host)
     host.release()
     return host

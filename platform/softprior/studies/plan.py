@@ -102,7 +102,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     notes += _start_notes(parts, model, where)
     notes += _fit_notes(parts, model)
     notes += _carry_notes(parts, model.shape, where)
-    notes += _idle_notes(parts, model.shape)
+    notes += _idle_notes(parts, model.shape) + _kernel_notes(study, model.shape)
     notes += probe_notes(study.evaluation.probes, parts.methods, model.shape, where)
     trials: dict[str, TrialSpec] = {}
     components = Components({}, {}, {})
@@ -254,6 +254,17 @@ def _idle_notes(parts: Parts, shape: Shape | None) -> list[str]:
         if idle:
             notes.append(f"priors[{i}] names block {idle[0]}, where no method has vectors; it has no effect")
     return notes
+
+
+def _kernel_notes(study: StudySpec, shape: Shape | None) -> list[str]:
+    """Kernels for GPUs that the study's model cannot have."""
+    asked = f"model.kernels = '{study.model.kernels}' has no effect"
+    if study.model.kernels == "auto":
+        return []
+    gpus = study.placement.gpus if study.placement.hosts == "shared" else study.resources.gpus
+    if study.model.device == "cpu" or (study.model.device == "auto" and not gpus):
+        return [f"{asked} on CPUs"]
+    return [f"{asked} on an encoder-decoder"] if shape is not None and shape.stack == "encoder" else []
 
 
 def _named(called: Called, table: Table[SpecT], components: Sequence[SpecT]) -> dict[str, SpecT]:

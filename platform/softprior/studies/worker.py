@@ -139,7 +139,7 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
         reporter.flush()
         return
     if before is None:
-        facts = environment(time.monotonic() - started)
+        facts = environment(time.monotonic() - started, trial.host.info() if trial else None)
         record = failed(spec, reason, facts, trial.progress if trial else None)
     else:
         # Read again: scores on some tasks may have been saved before the next one failed.

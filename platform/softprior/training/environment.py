@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 import softprior
+from softprior.models.protocol import ModelInfo
 from softprior.results.provenance import SOURCES, code
 
 PACKAGES = (
@@ -37,10 +38,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def environment(seconds: float, sources: Sequence[str] = (SOURCES,)) -> dict[str, object]:
+def environment(
+    seconds: float, model: ModelInfo | None, sources: Sequence[str] = (SOURCES,)
+) -> dict[str, object]:
     """Versions, code and machine of this process, and how long the trial worked.
 
     Args:
+        seconds: of work, in all processes that the trial has had.
+        model: where and how the model was computed; None if it was never loaded.
         sources: of all code that had a part in it, where a trial continued from a checkpoint of other code.
     """
     return {
@@ -49,5 +54,6 @@ def environment(seconds: float, sources: Sequence[str] = (SOURCES,)) -> dict[str
         "sources": "+".join(sources),
         "machine": platform.node(),
         "threads": torch.get_num_threads(),
+        **({} if model is None else {"device": model.device, "kernels": model.kernels}),
         "seconds": round(seconds, 2),
     }

@@ -21,9 +21,10 @@ class Gradient(NamedTuple):
     """What a step's batches say of a prompt.
 
     Attributes:
-        loss: the mean over label tokens.
+        loss: mean over label tokens, in nats.
         labels: number of label tokens.
-        at: the gradient by place.
+        at: by place, the gradient of the sum over label tokens divided by `divisor`, in nats per unit of a
+            vector's values, `[P, H]`.
         positions: number of positions that the model has read.
     """
 
@@ -40,7 +41,7 @@ def gradient(
     vectors: Vectors,
     batches: Iterable[list[int]],
 ) -> Gradient:
-    """A step's mean loss and its gradient.
+    """A step's mean loss, and the gradient of its sum over the divisor.
 
     Args:
         batches: rows of the training split, one pass through the model each.

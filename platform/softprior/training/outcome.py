@@ -47,7 +47,7 @@ def record_of(
         prior=facts,
         data=data | prepared.facts(),
         predictions=tuple(test.predictions),
-        environment=environment(progress.seconds, progress.sources),
+        environment=environment(progress.seconds, setup.host.info(), progress.sources),
     )
 
 
