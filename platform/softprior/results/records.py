@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Literal
 from pydantic import ValidationError, field_validator
 
 from softprior.errors import UserError
-from softprior.inputs.base import Spec
+from softprior.inputs.base import Spec, parsed_json
 from softprior.inputs.entries import Entry
 from softprior.inputs.specs import TrialSpec
 from softprior.inputs.validation import path_of
@@ -237,6 +236,8 @@ def load_record(path: Location) -> Record:
     """
     try:
         return Record.model_validate_json(path.read_text(encoding="utf-8"))
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder, not a record; remove it to run the trial again") from None
     except ValueError as error:
         raise UserError(
             f"{path} is not a record of format {RECORD_FORMAT} ({_fault(error)}); "
@@ -292,9 +293,11 @@ def read_header(
         UserError: the file is not a JSON object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parsed_json(path.read_text(encoding="utf-8"))
     except ValueError:
         value = None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder, but a file is expected there; {remedy}") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} is damaged: it must contain a JSON object; {remedy}")
     return value

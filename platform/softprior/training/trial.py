@@ -125,7 +125,7 @@ class Trial:
 
     def _resume(self, optimizer: PromptOptimizer) -> None:
         found = load_checkpoint(self.folder.checkpoint(self.spec.id), self.spec.id)
-        if found is None:
+        if found is None or not optimizer.fits(found[1]):
             return
         spent = self.progress.meter
         self.progress, state = found
