@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from softprior.errors import UserError
 from softprior.inputs.base import Spec, parsed_json
@@ -119,6 +119,20 @@ class TaskScore(Spec):
     sources: str
 
 
+class Continued(Spec):
+    """Where a trial goes on from, which differs from it in nothing but fewer steps.
+
+    Attributes:
+        trial: its id.
+        step: the steps it took, which are the first of this trial.
+    """
+
+    trial: Annotated[str, Field(alias="from")]
+    step: int
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+
 class Cost(Spec):
     """What a trial took, over all its attempts; attempts count up to their last checkpoint.
 
@@ -166,6 +180,7 @@ class Record(Spec):
         examples: number of rows in the trial's file of examples; null in records from before there was one.
         cost: what it took; null in records from before it was measured.
         sanity: checks of a finished trial; empty in records from before there were any.
+        continued: which trial it went on from; null if it began at its first step.
         geometry: by `Place.name`.
         prior: by `Place.name`: facts of the fit, and `radius_quantiles`, each sampled vector's Mahalanobis
             radius as a quantile of the data's.
@@ -188,6 +203,7 @@ class Record(Spec):
     examples: int | None = None
     cost: Cost | None = None
     sanity: tuple[Check, ...] = ()
+    continued: Continued | None = None
     geometry: dict[str, PlaceGeometry] = {}
     prior: dict[str, Any] = {}
     data: dict[str, Any] = {}

@@ -17,7 +17,7 @@ from softprior.prompt import Place
 from softprior.results.files import write_atomically
 from softprior.results.posteriors import Vectors
 from softprior.results.provenance import SOURCES
-from softprior.results.records import Score, StepPoint
+from softprior.results.records import Continued, Score, StepPoint
 from softprior.results.storage import Location, local_copy
 from softprior.training.cost import Meter
 
@@ -33,6 +33,7 @@ class TrialState:
         seconds: working time, over all attempts.
         meter: what it cost, over all attempts.
         sources: of all code that has trained it (`provenance.SOURCES`).
+        continued: which trial it went on from.
     """
 
     step: int = 0
@@ -42,6 +43,7 @@ class TrialState:
     seconds: float = 0.0
     meter: Meter = field(default_factory=Meter)
     sources: list[str] = field(default_factory=lambda: [SOURCES])
+    continued: Continued | None = None
 
 
 def save_checkpoint(path: Location, trial: str, progress: TrialState, optimizer: dict[str, Tensor]) -> None:
@@ -57,6 +59,7 @@ def save_checkpoint(path: Location, trial: str, progress: TrialState, optimizer:
         "positions": progress.meter.positions,
         "sources": progress.sources,
         "steps": [point.model_dump() for point in progress.steps],
+        "continued": None if progress.continued is None else progress.continued.model_dump(),
         "validation": [score.model_dump() for score in progress.validation],
     }
     # Safetensors refuses two names for one storage; clones are kilobytes.
@@ -77,6 +80,7 @@ class _Header(Spec):
     sources: tuple[str, ...] = ("unknown",)
     steps: tuple[StepPoint, ...]
     validation: tuple[Score, ...]
+    continued: Continued | None = None
 
 
 def load_checkpoint(path: Location, trial: str) -> tuple[TrialState, dict[str, Tensor]] | None:
@@ -109,6 +113,7 @@ def _parsed(header: _Header, tensors: dict[str, Tensor]) -> tuple[TrialState, di
         snapshots=snapshots,
         seconds=header.seconds,
         meter=Meter(header.phases, header.positions),
+        continued=header.continued,
         sources=list(dict.fromkeys([*header.sources, SOURCES])),
     )
     own = {name.removeprefix("optimizer/"): t for name, t in tensors.items() if name.startswith("optimizer/")}
