@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 import re
 
 
@@ -37,6 +39,21 @@ def _on_one_line(text: str) -> str:
     """The text without line breaks, control characters, halves of characters and endless words."""
     shown = _UNPRINTABLE.sub(lambda found: f"\\u{ord(found.group()):04x}", _BREAKS.sub(" ", text))
     return _ENDLESS.sub(r"\1...\2", shown)
+
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Errors of a full file system."""
+
+
+def full_disk(error: Exception) -> str | None:
+    """The system's message if an error comes from a full file system; None otherwise."""
+    return next((os.strerror(code) for code in system_codes(error) if code in FULL), None)
+
+
+def system_codes(error: Exception) -> list[int]:
+    """The system's error numbers in an error; Python writes `[Errno 28]`, safetensors `(os error 28)`."""
+    found = re.findall(r"\[Errno (\d+)\]|\(os error (\d+)\)", str(error))
+    return [int(first or second) for first, second in found]
 
 
 SHOWN = 16
