@@ -62,7 +62,7 @@ class _Loader(yaml.SafeLoader):
             raise UserError(f"{_line(event)}: the tag {tag} is not read; write a plain value without a tag")
         before = self._values
         # An alias of nothing has no size, and is refused below.
-        self._values += self._sizes.get(event.anchor, 0) if isinstance(event, yaml.AliasEvent) else 1
+        self._values += self._sizes.get(str(event.anchor), 0) if isinstance(event, yaml.AliasEvent) else 1
         if self._values > MOST:
             raise UserError(
                 f"{_line(event)}: the file has more than {MOST:,} values, those that aliases (*) stand for "
