@@ -6,7 +6,7 @@ WORKERS ?= 3
 FAST_WORKERS ?= 2
 STUDY ?= jobs/studies/quickstart.yaml
 
-.PHONY: help quickstart demo test test-fast test-faults check lint types format ui clean
+.PHONY: help quickstart demo test test-fast test-faults check lint types format audit ui clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -35,6 +35,14 @@ lint: $(READY)  ## ruff: lint and format, without changing a file
 types: $(READY)  ## mypy
 	$(BIN)/mypy
 
+audit: .audit/.ready  ## fail on known holes in requirements.lock, and say where no service knows
+	.audit/bin/python .ci/audit.py .audit/bin/pip-audit
+
+.audit/.ready:
+	$(PYTHON) -m venv .audit
+	.audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	@touch $@
+
 format: $(READY)  ## rewrite files the way `lint` wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -43,7 +51,7 @@ ui: $(READY)  ## MLflow's pages on the results
 	$(BIN)/python -m jobs.ui
 
 clean:  ## remove the environment; results and the cache stay
-	rm -rf .venv
+	rm -rf .venv .audit
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"softprior needs Python 3.11 or newer, and $(PYTHON) is {v[0]}.{v[1]}; name another with: make PYTHON=python3.12")'

@@ -65,6 +65,7 @@ _SLOW = frozenset(
         "analysis/test_twins_in_analysis.py",
         "docs/test_snippets.py",
         "exchange/test_exchange.py",
+        "hostile/test_hostile.py",
         "jobs/test_stopping.py",
         "jobs/test_study_command.py",
         "jobs/test_ui.py",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from softprior.errors import UserError
+from softprior.errors import UserError, full_disk
 
 FINISHED, FAILED, WRONG = 0, 1, 2
 """Everything requested is done; some trials failed; the user has to fix something.
@@ -26,15 +26,9 @@ def status_of(work: Callable[[], int], where: str | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return WRONG
     except Exception as error:
-        reason = _full_disk(error) if where is not None else None
+        reason = full_disk(error) if where is not None else None
         if reason is None:
             raise
         kept = "finished trials and checkpoints are kept, so free some space and run the command again"
         print(f"error: {where} cannot be written ({reason}); {kept}", file=sys.stderr)
         return WRONG
-
-
-def _full_disk(error: Exception) -> str | None:
-    from softprior.training.failure import full_disk  # brings in torch
-
-    return full_disk(error)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 import re
 
 
@@ -10,11 +12,11 @@ class UserError(Exception):
     """Something the user can mend: the rule, the value received and the remedy, in one sentence.
 
     Entry points print the sentence without a traceback and exit with status 2. Passwords in addresses are
-    hidden in it.
+    hidden in it, and it can be printed anywhere, whatever names and texts of files are in it.
     """
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(hidden(sentence))
+        super().__init__(_on_one_line(hidden(sentence)))
 
 
 class InUseError(UserError):
@@ -23,6 +25,35 @@ class InUseError(UserError):
 
 class HostLostError(Exception):
     """What held the model is gone, and nothing of the request was done; the next one starts it anew."""
+
+
+_LONGEST = 1000
+"""Characters of a single word that a sentence shows whole."""
+
+_BREAKS = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_ENDLESS = re.compile(rf"(\S{{100}})\S{{{_LONGEST - 200},}}(\S{{100}})")
+
+
+def _on_one_line(text: str) -> str:
+    """The text without line breaks, control characters, halves of characters and endless words."""
+    shown = _UNPRINTABLE.sub(lambda found: f"\\u{ord(found.group()):04x}", _BREAKS.sub(" ", text))
+    return _ENDLESS.sub(r"\1...\2", shown)
+
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Errors of a full file system."""
+
+
+def full_disk(error: Exception) -> str | None:
+    """The system's message if an error comes from a full file system; None otherwise."""
+    return next((os.strerror(code) for code in system_codes(error) if code in FULL), None)
+
+
+def system_codes(error: Exception) -> list[int]:
+    """The system's error numbers in an error; Python writes `[Errno 28]`, safetensors `(os error 28)`."""
+    found = re.findall(r"\[Errno (\d+)\]|\(os error (\d+)\)", str(error))
+    return [int(first or second) for first, second in found]
 
 
 SHOWN = 16

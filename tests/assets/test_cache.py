@@ -5,10 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import softprior
 from softprior.assets.cache import cache_root, ensure
 from softprior.errors import UserError
+from tests.disk import disk_of
 
 BUILDER = """
 import sys, time
@@ -56,6 +59,25 @@ def test_an_unwritable_folder_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("SOFTPRIOR_CACHE", str(tmp_path / "file"))
     with pytest.raises(UserError, match="is not writable"):
         ensure("thing", lambda path: path.write_text("") and None)
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(cache: Path) -> None:
+    """Whichever library writes; what was built before stays, and the next try succeeds once there is room."""
+    ensure("earlier", lambda path: path.write_text("kept") and None)
+    tensors = {"a": torch.zeros(10_000)}
+    for build in (lambda path: path.write_bytes(bytes(10_000)), lambda path: save_file(tensors, path)):
+        with disk_of(5000), pytest.raises(UserError, match=f"the cache folder {cache} cannot take more"):
+            ensure("thing", build)
+        assert sorted(path.name for path in cache.iterdir()) == ["earlier", "locks"]
+    assert ensure("thing", lambda path: save_file(tensors, path)).exists()
+
+
+def test_a_clock_that_jumps_builds_nothing_twice(cache: Path) -> None:
+    """What is in the cache has no age: neither the future nor 1970 has it made again."""
+    made = ensure("thing", lambda path: path.write_text("once") and None)
+    for moment in (0, 2**33):
+        os.utime(made, (moment, moment))
+        assert ensure("thing", lambda path: pytest.fail(f"built again: {path}")) == made
 
 
 def test_places_outside_the_cache_are_refused() -> None:

@@ -110,7 +110,7 @@ def test_the_top_level_of_a_record_is_frozen():
     assert set(RECORD.model_dump(mode="json")) == {
         *("format", "id", "label", "spec", "status", "error", "steps", "validation", "untrained"),
         *("test", "also", "probes", "examples", "cost", "sanity", "geometry", "prior", "data", "predictions"),
-        *("environment",),
+        *("environment", "continued"),
     }
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -215,6 +216,15 @@ def _prefixed(prefix: str, tensors: Tensors) -> Tensors:
     return {f"{prefix}/{name}": tensor.contiguous() for name, tensor in tensors.items()}
 
 
+@contextmanager
+def _undamaged(path: Location) -> Iterator[None]:
+    """Says in one sentence what is wrong with a file; torch and safetensors raise many errors."""
+    try:
+        yield
+    except (SafetensorError, ValueError, LookupError, TypeError, RuntimeError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}); remove it, and its shards are read again") from None
+
+
 class Partial:
     """A state on disk, read site by site; in a bucket only its header is read."""
 
@@ -225,12 +235,10 @@ class Partial:
             UserError: the file is damaged.
         """
         self.path = path
-        try:
+        with _undamaged(path):
             self._header = json.loads(_metadata(path)[KEY])
-        except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
-            raise UserError(
-                f"{path} is damaged ({error}); remove it, and its shards are read again"
-            ) from None
+            if not all(isinstance(self._header[key], dict) for key in ("shards", "sites")):
+                raise ValueError("its header lacks shards or sites")
 
     @property
     def shards(self) -> dict[str, ShardFacts]:
@@ -247,7 +255,15 @@ class Partial:
         return list(self._header["sites"])
 
     def site(self, name: str) -> SiteState:
-        """What it has of a site."""
+        """What it has of a site.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        with _undamaged(self.path):
+            return self._site(name)
+
+    def _site(self, name: str) -> SiteState:
         header, facts = self._header, self._header["sites"][name]
         state = SiteState(facts["dimension"], header["sample"], header["exact"], len(header["groups"]))
         assert isinstance(self.path, Path)
@@ -256,6 +272,8 @@ class Partial:
         for kind, counts in facts["classes"].items():
             found = state.of(kind)
             own = f"{name}/{kind}"
+            if not tensors[f"{own}/moments/mean"].is_floating_point():
+                raise ValueError(f"the mean of {own} has whole numbers")
             exact, size = header["exact"], header["sample"]
             scatter = f"{own}/moments/scatter"
             tensors[scatter] = square_of(tensors[scatter], state.dimension)

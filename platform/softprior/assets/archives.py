@@ -7,6 +7,7 @@ import shutil
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path, PurePosixPath
@@ -27,22 +28,26 @@ def extract(archive: Path, members: tuple[str, ...], folder: Path) -> None:
         folder: is created if it does not exist.
 
     Raises:
-        UserError: a member is missing, is not a regular file, or its name leads out of the archive.
+        UserError: a member is missing, is not a regular file, or its name leads out of the archive; or the
+            archive is damaged.
     """
     targets = {member: folder / _file_name(member, archive) for member in members}
     if len(set(targets.values())) < len(members):
         raise ValueError(f"two of the members {', '.join(members)} have the same file name")
     folder.mkdir(parents=True, exist_ok=True)
-    with closing(_zipped(archive, members) if archive.suffix == ".whl" else _tarred(archive)) as stored:
-        for name, content in stored:
-            if name not in targets:
-                continue
-            if content is None:
-                raise UserError(f"'{name}' in {archive.name} is not a regular file; it was not extracted")
-            with targets.pop(name).open("wb") as out:
-                shutil.copyfileobj(content, out, 1 << 20)
-            if not targets:
-                return
+    try:
+        with closing(_zipped(archive, members) if archive.suffix == ".whl" else _tarred(archive)) as stored:
+            for name, content in stored:
+                if name not in targets:
+                    continue
+                if content is None:
+                    raise UserError(f"'{name}' in {archive.name} is not a regular file; it was not extracted")
+                with targets.pop(name).open("wb") as out:
+                    shutil.copyfileobj(content, out, 1 << 20)
+                if not targets:
+                    return
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
+        raise UserError(f"{archive} is damaged ({error}); remove it, and it is fetched again") from None
     raise UserError(
         f"{archive.name} has no member '{next(iter(targets))}'; the catalogue entry does not match this file"
     )

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import platformdirs
 from filelock import FileLock
 
-from softprior.errors import UserError
+from softprior.errors import UserError, full_disk
 from softprior.inputs.paths import home_path
 from softprior.liveness import waiting
 from softprior.results.storage import RemotePath, location
@@ -57,6 +57,9 @@ def ensure(relative: str, build: Callable[[Path], None], shared: bool = True) ->
         relative: place in the cache, with forward slashes.
         build: writes a file or a folder at the path it is given, which does not exist yet.
         shared: whether it is valid on other machines, which may then take it from `shared_cache()`.
+
+    Raises:
+        UserError: the cache folder is not writable, or its disk is full.
     """
     target = place(relative)
     if target.exists():
@@ -73,6 +76,14 @@ def ensure(relative: str, build: Callable[[Path], None], shared: bool = True) ->
             else:
                 _exchange(remote / f"{relative}.tar", building, build)
             building.rename(target)
+        except Exception as error:
+            full = full_disk(error)
+            if full is None:
+                raise
+            raise UserError(
+                f"the cache folder {cache_root()} cannot take more ({full}); free some space, or set "
+                f"{VARIABLE} to a folder on another disk"
+            ) from None
         finally:
             _remove(building)
     return target

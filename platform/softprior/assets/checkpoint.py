@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
 from softprior.assets.architecture import LoadingInfo
 from softprior.errors import UserError
+from softprior.inputs.base import parsed_json
 from softprior.inputs.labels import by_number, counted
+from softprior.inputs.paths import LONGEST_NAME
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 """The one file with all weights, which takes precedence, and the index of several files."""
@@ -129,7 +131,7 @@ def _weights(folder: Path, config: Mapping[str, object]) -> tuple[tuple[Path, ..
             "save_pretrained"
         )
     named = config.get("transformers_weights")
-    names = [named] if isinstance(named, str) else [SINGLE, INDEX]
+    names = [_inside(named, folder / "config.json")] if isinstance(named, str) else [SINGLE, INDEX]
     chosen = next((folder / name for name in names if (folder / name).is_file()), None)
     if chosen is None:
         others = ", ".join(path.name for path in stored[:SHOWN])
@@ -144,7 +146,7 @@ def _weights(folder: Path, config: Mapping[str, object]) -> tuple[tuple[Path, ..
     places = index.get("weight_map")
     if not isinstance(places, dict) or not isinstance(index.get("metadata"), dict) or not places:
         raise UserError(f"{chosen} is not a weight index: it needs weight_map and metadata; copy it again")
-    shards = sorted({str(name) for name in places.values()})
+    shards = sorted({_inside(str(name), chosen) for name in places.values()})
     missing = [name for name in shards if not (folder / name).is_file()]
     if missing:
         raise UserError(
@@ -153,6 +155,19 @@ def _weights(folder: Path, config: Mapping[str, object]) -> tuple[tuple[Path, ..
             "files there"
         )
     return tuple(folder / name for name in shards), chosen
+
+
+def _inside(name: str, lister: Path) -> str:
+    """The name of a file that another one lists, which must be beside it.
+
+    Raises:
+        UserError: it leads out of the folder, or no file can have this name.
+    """
+    if name != PurePosixPath(name).name or "\0" in name or len(os.fsencode(name)) > LONGEST_NAME:
+        raise UserError(
+            f"{lister} lists the weight file '{name}', which is outside of its folder; copy it again"
+        )
+    return name
 
 
 def require_content(path: Path) -> None:
@@ -208,7 +223,7 @@ def first(names: list[str]) -> str:
 
 def _json(path: Path, remedy: str) -> dict[str, object]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parsed_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}; {remedy}") from None
     if not isinstance(value, dict):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from softprior.errors import UserError
+from softprior.inputs.base import parsed_json
 from softprior.inputs.validation import shown
 
 SIZES = (
@@ -16,6 +16,10 @@ SIZES = (
     *("d_model", "d_kv", "num_heads", "num_layers", "num_decoder_layers"),
 )
 """Keys for which transformers accepts 0 and less, then divides by them or builds an empty model."""
+
+BLOCKS = ("num_hidden_layers", "n_layer", "num_layers", "num_decoder_layers")
+MOST_BLOCKS = 10_000
+"""The keys for the number of blocks, and more than any model has: to build as many would take hours."""
 
 KINDS = {
     "int": "a whole number",
@@ -32,13 +36,15 @@ def require_values(folder: Path) -> None:
     """Rejects values that transformers accepts, or fails on without naming the key.
 
     Raises:
-        UserError: a size is below 1, or `quantization_config` is not a mapping.
+        UserError: a size is below 1, there are too many blocks, or `quantization_config` is not a mapping.
     """
     for path, key, value in _values(_written(folder)):
         if path not in (key, f"text_config.{key}"):
             continue
         if key in SIZES and isinstance(value, int) and not isinstance(value, bool) and value < 1:
             raise unusable(folder, f"{path} = {value}: must be at least 1")
+        if key in BLOCKS and isinstance(value, int) and value > MOST_BLOCKS:
+            raise unusable(folder, f"{path} = {value}: must be at most {MOST_BLOCKS:,}")
         if key == "quantization_config" and value is not None and not isinstance(value, dict):
             rule = "must be a mapping; remove it if the weights are not quantised"
             raise unusable(folder, f"{path} = {shown(value)}: {rule}")
@@ -91,7 +97,7 @@ def line(error: Exception) -> str:
 def _written(folder: Path) -> Mapping[str, object]:
     """The content of config.json; empty if it cannot be read."""
     try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        found = parsed_json((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

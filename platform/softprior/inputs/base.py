@@ -31,6 +31,18 @@ class Spec(BaseModel):
         return canonical_text(self.model_dump(mode="json"))
 
 
+def parsed_json(text: str) -> object:
+    """The value of a JSON text from a file that may be damaged.
+
+    Raises:
+        ValueError: it is not JSON, or nested too deeply to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def canonical_text(value: object) -> str:
     """The one JSON text of a value: keys sorted, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -99,6 +99,8 @@ class TrainingSpec(Spec):
         snapshots: posteriors are kept at about this many log-spaced steps, besides first and last.
         curve: validation loss is measured this many times, evenly spaced (the end included).
         checkpoint: number of steps between two resumable checkpoints.
+        keep_checkpoint: keep the last one of a finished trial, from which the same trial with more steps goes
+            on. Like `checkpoint` no part of a trial's identity.
         by_task: steps and batch of single tasks, by task name; the others keep those above.
     """
 
@@ -115,7 +117,25 @@ class TrainingSpec(Spec):
     snapshots: Annotated[int, Field(ge=0)] = 4
     curve: Annotated[int, Field(ge=1)] = 1
     checkpoint: Annotated[int, Field(ge=1)] = 5
+    keep_checkpoint: bool = False
     by_task: dict[str, Steps] = {}
+
+    @model_validator(mode="after")
+    def _can_go_on(self) -> TrainingSpec:
+        if self.keep_checkpoint and self.schedule != "constant":
+            raise ValueError(
+                f"keeps a checkpoint to go on from, but with schedule: {self.schedule} every step's rate "
+                "depends on the number of steps; write schedule: constant, or leave keep_checkpoint out"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _to_json(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leaves out what trainings once did not have and do not use, so that their texts stay the same."""
+        found: dict[str, object] = handler(self)
+        if not self.keep_checkpoint:
+            del found["keep_checkpoint"]
+        return found
 
     def for_task(self, *names: str) -> TrainingSpec:
         """The same with a task's own steps and batch, and without those of other tasks.
@@ -404,6 +424,7 @@ class TrialSpec(Spec):
             value["evaluation"].pop(later, None)
         if self.training is not None:
             del value["training"]["checkpoint"]
+            value["training"].pop("keep_checkpoint", None)
             if self.training.normalisation == "step":
                 del value["training"]["normalisation"]
         if self.pairing == "noise":

@@ -19,6 +19,19 @@ from softprior.inputs.validation import NUMBER, Key, Written, path_of, shown, va
 INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Zs"}
 """Unicode categories of characters that are invisible, or look like a space."""
 
+LARGEST = 2**24
+"""Most bytes of a study file."""
+
+MOST, DEEPEST = 100_000, 100
+"""Most values of a file, counted again wherever an alias repeats them, and the deepest nesting: ten lines of
+aliases of aliases stand for billions of values."""
+
+LONGEST = 200
+"""Characters of an override that an error shows."""
+
+_TAGS = (None, "!", *(f"tag:yaml.org,2002:{name}" for name in ("str", "seq", "map")))
+"""Tags that may be written. The others make bytes, dates, sets and objects of a text."""
+
 
 class _Loader(yaml.SafeLoader):
     """Safe YAML in which numbers are those of YAML 1.2 and a key occurs once.
@@ -30,16 +43,35 @@ class _Loader(yaml.SafeLoader):
         super().__init__(stream)
         self._inside: list[str] = []
         """Anchors of the lists and mappings that are being read."""
+        self._values = 0
+        """Number of values so far, those that aliases stand for included."""
+        self._sizes: dict[str, int] = {}
+        """The same of what each anchor names."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            alias: yaml.AliasEvent = self.peek_event()  # type: ignore[no-untyped-call]
-            if alias.anchor in self._inside:
-                name = alias.anchor
-                raise UserError(
-                    f"{_line(alias)}: the alias *{name} is inside its own anchor &{name}; write it out"
-                )
-        return super().compose_node(parent, index)
+        event: yaml.NodeEvent = self.peek_event()  # type: ignore[no-untyped-call]
+        if len(self._inside) > DEEPEST:
+            raise UserError(f"{_line(event)}: values are nested deeper than {DEEPEST} levels; write fewer")
+        if event.anchor in self._inside and isinstance(event, yaml.AliasEvent):
+            name = event.anchor
+            raise UserError(
+                f"{_line(event)}: the alias *{name} is inside its own anchor &{name}; write it out"
+            )
+        tag = getattr(event, "tag", None)
+        if tag not in _TAGS:
+            raise UserError(f"{_line(event)}: the tag {tag} is not read; write a plain value without a tag")
+        before = self._values
+        # An alias of nothing has no size, and is refused below.
+        self._values += self._sizes.get(str(event.anchor), 0) if isinstance(event, yaml.AliasEvent) else 1
+        if self._values > MOST:
+            raise UserError(
+                f"{_line(event)}: the file has more than {MOST:,} values, those that aliases (*) stand for "
+                "included; write fewer"
+            )
+        node = super().compose_node(parent, index)
+        if event.anchor is not None and not isinstance(event, yaml.AliasEvent):
+            self._sizes[event.anchor] = self._values - before
+        return node
 
     def compose_sequence_node(self, anchor: Any) -> yaml.SequenceNode:
         self._inside.append(anchor)
@@ -94,6 +126,18 @@ class _Loader(yaml.SafeLoader):
             f"write {plain}, or '{text}' in quotes if it is a text"
         )
 
+    def construct_whole(self, node: yaml.ScalarNode) -> int:
+        """A whole number.
+
+        Raises:
+            UserError: it has more digits than Python converts.
+        """
+        try:
+            return super().construct_yaml_int(node)
+        except ValueError:
+            digits = f"{len(node.value):,}"
+            raise UserError(f"{_line(node)}: a number has {digits} digits; write a smaller one") from None
+
     def construct_number(self, node: yaml.ScalarNode) -> float:
         """A float that remembers how it was written."""
         return Written.of(str(node.value), node.start_mark.line + 1)
@@ -117,6 +161,7 @@ for _tag, _pattern in (
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, list("-+0123456789."))
 _Loader.add_constructor("tag:yaml.org,2002:padded", _Loader.construct_padded)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_whole)
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_number)
 
 
@@ -158,7 +203,7 @@ def read_data(kind: type[Spec], path: Path, overrides: tuple[str, ...] = ()) -> 
     """
     text, path = "", home_path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _text_of(path)
         data = yaml.load(text, _Loader)  # noqa: S506  a subclass of SafeLoader
     except FileNotFoundError:
         beside = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
@@ -177,6 +222,19 @@ def read_data(kind: type[Spec], path: Path, overrides: tuple[str, ...] = ()) -> 
     for override in overrides:
         _apply(data, override)
     return data
+
+
+def _text_of(path: Path) -> str:
+    """The content of a file, which may be a pipe.
+
+    Raises:
+        UserError: there is more of it than any study has, or no end.
+    """
+    with path.open("rb") as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise UserError(f"it is larger than {LARGEST >> 20} MB, which no study file is; name another")
+    return content.decode("utf-8")
 
 
 COMMANDS = {
@@ -214,11 +272,14 @@ def _problem(error: yaml.YAMLError, text: str) -> str:
 
 def _apply(data: dict[str, object], override: str) -> None:
     path, separator, text = override.partition("=")
+    override = override if len(override) < LONGEST else f"{override[: LONGEST - 3]}..."
     parts = re.sub(r"\[(\d+)\]", r".\1", path).split(".")  # priors[0].isotropic is priors.0.isotropic
     if not separator or not all(parts):
         raise UserError(
             f"the override '{override}' must have the form key.path=value, such as training.steps=5"
         )
+    if len(parts) > DEEPEST:
+        raise UserError(f"the override of {len(parts):,} keys is deeper than {DEEPEST} levels; write fewer")
     try:
         value = parse_value(text)
     except UserError as error:
@@ -234,7 +295,7 @@ def _apply(data: dict[str, object], override: str) -> None:
         if isinstance(node, dict):
             # A block of `by_place` is a number in YAML and a text on the command line.
             keys.append(next((key for key in node if str(key) == part), part))
-        elif isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+        elif isinstance(node, list) and part in map(str, range(len(node))):
             keys.append(int(part))
         else:
             holder = path_of(keys)

@@ -106,5 +106,13 @@ class StudyFolder:
         """The stacks of the trial's threads each time that it hung."""
         return self.root / "errors" / f"{trial}-stalls.txt"
 
+    def kept(self, series: str, steps: int) -> Location:
+        """The last checkpoint of a finished trial, if it was to be kept.
+
+        Args:
+            series: the id of the same trial with one step, by which all of its lengths are found.
+        """
+        return self.root / "checkpoints" / "kept" / f"{series}-{steps}.safetensors"
+
     def checkpoint(self, trial: str) -> Location:
         return self.root / "checkpoints" / f"{trial}.safetensors"

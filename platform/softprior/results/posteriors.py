@@ -89,6 +89,11 @@ def load_posterior(path: Location | str) -> Posterior:
     for name, tensor in tensors.items():
         if not bool(tensor.isfinite().all()):
             raise UserError(f"{path} contains NaN or infinite values in {name}; give another file")
+        if tensor.ndim != 2 or not tensor.is_floating_point():
+            raise UserError(
+                f"{path} is not a posterior file: {name} must be a table of floating-point numbers but is "
+                f"{str(tensor.dtype).removeprefix('torch.')} of shape {list(tensor.shape)}"
+            )
         moment, _, place = name.partition("/")
         try:
             moments.setdefault(moment, {})[Place.parse(place)] = tensor

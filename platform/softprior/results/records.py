@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from softprior.errors import UserError
-from softprior.inputs.base import Spec
+from softprior.inputs.base import Spec, parsed_json
 from softprior.inputs.entries import Entry
 from softprior.inputs.specs import TrialSpec
 from softprior.inputs.validation import path_of
@@ -120,6 +119,20 @@ class TaskScore(Spec):
     sources: str
 
 
+class Continued(Spec):
+    """Where a trial goes on from, which differs from it in nothing but fewer steps.
+
+    Attributes:
+        trial: its id.
+        step: the steps it took, which are the first of this trial.
+    """
+
+    trial: Annotated[str, Field(alias="from")]
+    step: int
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+
 class Cost(Spec):
     """What a trial took, over all its attempts; attempts count up to their last checkpoint.
 
@@ -167,6 +180,7 @@ class Record(Spec):
         examples: number of rows in the trial's file of examples; null in records from before there was one.
         cost: what it took; null in records from before it was measured.
         sanity: checks of a finished trial; empty in records from before there were any.
+        continued: which trial it went on from; null if it began at its first step.
         geometry: by `Place.name`.
         prior: by `Place.name`: facts of the fit, and `radius_quantiles`, each sampled vector's Mahalanobis
             radius as a quantile of the data's.
@@ -189,6 +203,7 @@ class Record(Spec):
     examples: int | None = None
     cost: Cost | None = None
     sanity: tuple[Check, ...] = ()
+    continued: Continued | None = None
     geometry: dict[str, PlaceGeometry] = {}
     prior: dict[str, Any] = {}
     data: dict[str, Any] = {}
@@ -237,6 +252,8 @@ def load_record(path: Location) -> Record:
     """
     try:
         return Record.model_validate_json(path.read_text(encoding="utf-8"))
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder, not a record; remove it to run the trial again") from None
     except ValueError as error:
         raise UserError(
             f"{path} is not a record of format {RECORD_FORMAT} ({_fault(error)}); "
@@ -292,9 +309,11 @@ def read_header(
         UserError: the file is not a JSON object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parsed_json(path.read_text(encoding="utf-8"))
     except ValueError:
         value = None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder, but a file is expected there; {remedy}") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} is damaged: it must contain a JSON object; {remedy}")
     return value

@@ -12,7 +12,7 @@ from softprior.assets.data import wikipedia_articles
 from softprior.errors import UserError
 from softprior.inputs.data_files import Malformed, contents, has_mark, lines, parsed, sound, text_at
 from softprior.tasks.base import Quarantined
-from softprior.tasks.sources import REREAD, contents_fingerprint, hub_rows, require_filled
+from softprior.tasks.sources import REREAD, contents_fingerprint, hub_rows, require, require_filled
 
 JSON_LINES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 
@@ -53,7 +53,7 @@ def local_files(path: Path) -> list[Path]:
             raise UserError(
                 f"the folder {path} contains no .txt files to read documents from; add some, or name one file"
             )
-        return files
+        return [require(file) for file in files]
     if not path.name.endswith((".txt", *JSON_LINES)):
         raise UserError(
             f"documents cannot be read from {path}, only from .txt, {', '.join(JSON_LINES)} or a folder of "

@@ -42,13 +42,15 @@ def check_source(data: str, known: list[str], hub: bool) -> str:
 
 
 def require(path: Path) -> Path:
-    """Returns the path if it exists.
+    """Returns the path if it is a file or a folder.
 
     Raises:
-        UserError: it does not.
+        UserError: it does not exist, or is a device or a pipe, which may have no end.
     """
-    if path.exists():
+    if path.is_file() or path.is_dir():
         return path
+    if path.exists():
+        raise UserError(f"{path} is neither a file nor a folder; copy its data into a file, and name that")
     folder = path.parent
     beside = sorted(p.name for p in folder.iterdir() if p.name[0] != ".") if folder.is_dir() else []
     hint = suggestion(path.name, beside[:20]) if beside else f"there is no folder {folder} either"

@@ -204,10 +204,22 @@ def follow_artifacts(results: Path) -> list[str]:
 
     Returns:
         One sentence for every place that was given up.
+
+    Raises:
+        UserError: it is no database of MLflow's, damaged, or in use for too long.
     """
-    path, here = results / DATABASE, results / ARTIFACTS
+    path = results / DATABASE
     if not path.exists():
         return []
+    try:
+        return _follow_artifacts(path, results / ARTIFACTS)
+    except sqlite3.Error as error:
+        raise UserError(
+            f"{path} cannot be read as a database of MLflow's ({error}); restore it, or move it away"
+        ) from None
+
+
+def _follow_artifacts(path: Path, here: Path) -> list[str]:
     with closing(sqlite3.connect(path, timeout=30)) as database, database:
         known = [row[0] for row in database.execute("SELECT artifact_location FROM experiments")]
         matches = [re.match(rf"file://.*?/{ARTIFACTS}(?=/|$)", address or "") for address in known]

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import NotRequired, TypedDict
+from typing import Annotated
 
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from softprior.errors import UserError
+from softprior.inputs.base import Spec
 from softprior.prompt import Place
 from softprior.results.files import write_atomically
 from softprior.results.posteriors import Vectors
 from softprior.results.provenance import SOURCES
-from softprior.results.records import Score, StepPoint
+from softprior.results.records import Continued, Score, StepPoint
 from softprior.results.storage import Location, local_copy
 from softprior.training.cost import Meter
 
@@ -30,6 +33,7 @@ class TrialState:
         seconds: working time, over all attempts.
         meter: what it cost, over all attempts.
         sources: of all code that has trained it (`provenance.SOURCES`).
+        continued: which trial it went on from.
     """
 
     step: int = 0
@@ -39,6 +43,7 @@ class TrialState:
     seconds: float = 0.0
     meter: Meter = field(default_factory=Meter)
     sources: list[str] = field(default_factory=lambda: [SOURCES])
+    continued: Continued | None = None
 
 
 def save_checkpoint(path: Location, trial: str, progress: TrialState, optimizer: dict[str, Tensor]) -> None:
@@ -54,6 +59,7 @@ def save_checkpoint(path: Location, trial: str, progress: TrialState, optimizer:
         "positions": progress.meter.positions,
         "sources": progress.sources,
         "steps": [point.model_dump() for point in progress.steps],
+        "continued": None if progress.continued is None else progress.continued.model_dump(),
         "validation": [score.model_dump() for score in progress.validation],
     }
     # Safetensors refuses two names for one storage; clones are kilobytes.
@@ -63,48 +69,52 @@ def save_checkpoint(path: Location, trial: str, progress: TrialState, optimizer:
     )
 
 
-class _Header(TypedDict):
+class _Header(Spec):
     """The curves and the rest of a checkpoint, beside its tensors."""
 
     trial: str
-    step: int
+    step: Annotated[int, Field(ge=0)]
     seconds: float
-    phases: NotRequired[dict[str, float]]
-    positions: NotRequired[int]
-    sources: NotRequired[list[str]]
-    steps: list[object]
-    validation: list[object]
+    phases: dict[str, float] = {}
+    positions: int = 0
+    sources: tuple[str, ...] = ("unknown",)
+    steps: tuple[StepPoint, ...]
+    validation: tuple[Score, ...]
+    continued: Continued | None = None
 
 
 def load_checkpoint(path: Location, trial: str) -> tuple[TrialState, dict[str, Tensor]] | None:
-    """What `save_checkpoint` wrote, or None where there is no usable checkpoint of this trial."""
+    """What `save_checkpoint` wrote, or None where there is no usable checkpoint of this trial.
+
+    Raises:
+        UserError: the file cannot be read at all.
+    """
     try:
         with local_copy(path) as here, safe_open(here, framework="pt") as file:
-            header: _Header = json.loads((file.metadata() or {})["progress"])
+            header = _Header.model_validate_json((file.metadata() or {})["progress"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
-        return _parsed(header, tensors, trial)
+        return _parsed(header, tensors) if header.trial == trial else None
     except (FileNotFoundError, SafetensorError, ValueError, KeyError):
         return None  # also one that an older version wrote: the trial then starts again
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error}); remove it, and its trial starts again") from None
 
 
-def _parsed(
-    header: _Header, tensors: dict[str, Tensor], trial: str
-) -> tuple[TrialState, dict[str, Tensor]] | None:
-    if header["trial"] != trial:
-        return None
+def _parsed(header: _Header, tensors: dict[str, Tensor]) -> tuple[TrialState, dict[str, Tensor]]:
     snapshots: dict[int, Vectors] = {}
     for name, value in tensors.items():
         if name.startswith("snapshot/"):
             _, step, place = name.split("/")
             snapshots.setdefault(int(step), {})[Place.parse(place)] = value
     progress = TrialState(
-        step=header["step"],
-        steps=[StepPoint.model_validate(point) for point in header["steps"]],
-        validation=[Score.model_validate(score) for score in header["validation"]],
+        step=header.step,
+        steps=list(header.steps),
+        validation=list(header.validation),
         snapshots=snapshots,
-        seconds=header["seconds"],
-        meter=Meter(header.get("phases", {}), header.get("positions", 0)),
-        sources=list(dict.fromkeys([*header.get("sources", ["unknown"]), SOURCES])),
+        seconds=header.seconds,
+        meter=Meter(header.phases, header.positions),
+        continued=header.continued,
+        sources=list(dict.fromkeys([*header.sources, SOURCES])),
     )
     own = {name.removeprefix("optimizer/"): t for name, t in tensors.items() if name.startswith("optimizer/")}
     return progress, own

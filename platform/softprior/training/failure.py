@@ -2,13 +2,11 @@
 
 import errno
 import math
-import os
 import re
 
 import torch
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""Errors of a full file system."""
+from softprior.errors import full_disk, system_codes
 
 REFUSED = ("can't allocate memory", "out of memory", "not enough memory")
 """What torch says in its various errors when memory is refused."""
@@ -38,24 +36,17 @@ def shortage(error: Exception) -> str | None:
             "from the trial's last checkpoint"
         )
     refused = isinstance(error, RuntimeError) and any(words in str(error) for words in REFUSED)
-    if refused or isinstance(error, MemoryError | torch.OutOfMemoryError) or errno.ENOMEM in _codes(error):
+    if (
+        refused
+        or isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or errno.ENOMEM in system_codes(error)
+    ):
         first = (str(error).splitlines() or [""])[0]
         return (
             f"there was not enough memory ({_short(first) or 'no more is given'}); lower training.batch, "
             "evaluation.batch or resources.concurrent, or placement.tokens with shared hosts"
         )
     return None
-
-
-def full_disk(error: Exception) -> str | None:
-    """The system's message if an error comes from a full file system; None otherwise."""
-    return next((os.strerror(code) for code in _codes(error) if code in FULL), None)
-
-
-def _codes(error: Exception) -> list[int]:
-    """The system's error numbers in an error; Python writes `[Errno 28]`, safetensors `(os error 28)`."""
-    found = re.findall(r"\[Errno (\d+)\]|\(os error (\d+)\)", str(error))
-    return [int(first or second) for first, second in found]
 
 
 def _short(text: str) -> str:

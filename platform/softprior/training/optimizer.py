@@ -171,6 +171,21 @@ class PromptOptimizer:
                     tensors[f"{name}.{part}/{place.name}"] = value
         return tensors
 
+    def fits(self, tensors: dict[str, Tensor]) -> bool:
+        """Whether these are the state of an optimizer of the same parameters that has taken a step."""
+        wanted = {
+            f"{name}{part}/{place.name}": parameter
+            for place in self._direct
+            for name, parameter in self._parameters(place).items()
+            for part in ("", ".exp_avg", ".exp_avg_sq")
+        }
+        steps = {name.replace("/", ".step/") for name in wanted if "." not in name.partition("/")[0]}
+        return set(tensors) == {*wanted, *steps} and all(
+            bool(found.isfinite().all())
+            and (name not in wanted or (found.shape, found.dtype) == (wanted[name].shape, wanted[name].dtype))
+            for name, found in tensors.items()
+        )
+
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """The inverse of `state`."""
         for place in self._direct:

@@ -43,6 +43,7 @@ def record_of(
         test=test.score,
         also=tuple(other.found for other in also),
         examples=len(test.rows) + sum(len(other.rows) for other in also),
+        continued=progress.continued,
         geometry=geometry,
         prior=facts,
         data=data | prepared.facts(),

@@ -18,9 +18,10 @@ from softprior.results.sanity import Check
 from softprior.training import outcome
 from softprior.training.also import other_tasks
 from softprior.training.checkpoint import TrialState, load_checkpoint, save_checkpoint
+from softprior.training.continuing import earlier, kept
 from softprior.training.cost import forget_peaks
 from softprior.training.evaluation import Evaluation
-from softprior.training.events import Phase, Report, Step, Validation
+from softprior.training.events import Notice, Phase, Report, Step, Validation
 from softprior.training.loop import Loop
 from softprior.training.optimizer import PromptOptimizer
 from softprior.training.penalties import Penalties
@@ -125,10 +126,13 @@ class Trial:
 
     def _resume(self, optimizer: PromptOptimizer) -> None:
         found = load_checkpoint(self.folder.checkpoint(self.spec.id), self.spec.id)
-        if found is None:
+        before = found or earlier(self.folder, self.spec)
+        if isinstance(before, str):
+            self.report(Notice(0, before))
+        if before is None or isinstance(before, str) or not optimizer.fits(before[1]):
             return
         spent = self.progress.meter
-        self.progress, state = found
+        self.progress, state = before
         self.progress.meter.add(spent)
         optimizer.restore(state)
         # The receiver may have missed what was reported to a process that died; what it already has it
@@ -148,6 +152,8 @@ class Trial:
 
     def _checkpoint(self, optimizer: PromptOptimizer) -> None:
         progress, training = self.progress, optimizer.training
+        if training.keep_checkpoint and progress.step == training.steps:
+            save_checkpoint(kept(self.folder, self.spec), self.spec.id, progress, optimizer.state())
         if progress.step % training.checkpoint == 0 or progress.step == training.steps:
             path = self.folder.checkpoint(self.spec.id)
             save_checkpoint(path, self.spec.id, progress, optimizer.state())

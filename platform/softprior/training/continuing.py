@@ -1,0 +1,59 @@
+"""Going on with a finished trial: one that differs in nothing but more steps starts where it ended."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from softprior.inputs.specs import TrialSpec
+from softprior.results.folder import StudyFolder
+from softprior.results.provenance import SOURCES
+from softprior.results.records import Continued
+from softprior.results.storage import Location, listed
+from softprior.training.checkpoint import TrialState, load_checkpoint
+
+OTHER_CODE = (
+    "starts from its beginning: other code trained the trial of {step} steps that it could have gone on from"
+)
+"""What is said where a checkpoint was kept and is not used."""
+
+
+def kept(folder: StudyFolder, spec: TrialSpec) -> Location:
+    """Where the last checkpoint of a trial stays, if it is to be kept."""
+    assert spec.training is not None
+    return folder.kept(_of_steps(spec, 1).id, spec.training.steps)
+
+
+def earlier(folder: StudyFolder, spec: TrialSpec) -> tuple[TrialState, dict[str, Tensor]] | str | None:
+    """The end of the longest trial of fewer steps whose last checkpoint was kept.
+
+    Returns:
+        Its state, a sentence that says why that is not used, or None where there is none.
+    """
+    training = spec.training
+    if training is None or training.schedule != "constant":
+        return None  # at another number of steps, each step had another rate
+    series = _of_steps(spec, 1).id
+    said = None
+    for step in _steps(folder, series, training.steps):
+        trial = _of_steps(spec, step).id
+        found = load_checkpoint(folder.kept(series, step), trial)
+        if found is None or found[0].step != step:
+            continue
+        if found[0].sources == [SOURCES]:
+            found[0].continued = Continued(trial=trial, step=step)
+            return found
+        said = said or OTHER_CODE.format(step=step)
+    return said
+
+
+def _steps(folder: StudyFolder, series: str, below: int) -> list[int]:
+    """The numbers of steps of a series' kept checkpoints, the largest first."""
+    names = (path.stem.rpartition("-")[2] for path in listed(folder.kept(series, 1).parent, f"{series}-*"))
+    found = (int(name) for name in names if name.isdecimal())
+    return sorted((step for step in found if step < below), reverse=True)
+
+
+def _of_steps(spec: TrialSpec, steps: int) -> TrialSpec:
+    """The same trial with another number of steps."""
+    assert spec.training is not None
+    return spec.model_copy(update={"training": spec.training.model_copy(update={"steps": steps})})
