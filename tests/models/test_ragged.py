@@ -93,7 +93,7 @@ def test_compiled_blocks_need_whole_weights():
     sharded = {"hosts": "shared", "ranks": 2, "cpus": 2}
     study = {**STUDY, "model": {"id": "tiny", "kernels": "compiled"}, "placement": sharded}
     with pytest.raises(UserError, match="weights gathered from other ranks during a pass cannot be compiled"):
-        validate(StudySpec, study, "the study")
+        plan_study(validate(StudySpec, study, "the study"))
 
 
 STUDY = {

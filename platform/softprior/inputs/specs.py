@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
@@ -297,15 +297,6 @@ class CommonSpec(Spec):
     resources: ResourcesSpec = ResourcesSpec()
     placement: PlacementSpec = PlacementSpec()
     tracking: TrackingSpec = TrackingSpec()
-
-    @model_validator(mode="after")
-    def _whole_when_compiled(self) -> Self:
-        if self.model.kernels == "compiled" and self.placement.ranks > 1:
-            raise ValueError(
-                f"has model.kernels = 'compiled' and placement.ranks = {self.placement.ranks}, but weights "
-                "gathered from other ranks during a pass cannot be compiled; write kernels: auto"
-            )
-        return self
 
 
 class StudySpec(CommonSpec):

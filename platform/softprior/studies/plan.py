@@ -13,10 +13,10 @@ from softprior.inputs.base import SpecT
 from softprior.inputs.components import Table
 from softprior.inputs.labels import counted
 from softprior.inputs.labels import names as names_of
-from softprior.inputs.specs import StudySpec, TrialSpec
+from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec, StudySpec, TrialSpec
 from softprior.methods import METHODS, Method
 from softprior.priors import PRIORS, Outline, Prior, assignment
-from softprior.prompt import Shape
+from softprior.prompt import Shape, Stack
 from softprior.regularisers import REGULARISERS, Regulariser
 from softprior.studies.called import Called
 from softprior.studies.components import Components
@@ -102,7 +102,10 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     notes += _start_notes(parts, model, where)
     notes += _fit_notes(parts, model)
     notes += _carry_notes(parts, model.shape, where)
-    notes += _idle_notes(parts, model.shape) + _kernel_notes(study, model.shape)
+    notes += _idle_notes(parts, model.shape)
+    stack = None if model.shape is None else model.shape.stack
+    asked_kernels = partial(kernel_notes, study.model, study.placement, study.resources, stack)
+    notes += located(f"{where}: model", asked_kernels)
     notes += probe_notes(study.evaluation.probes, parts.methods, model.shape, where)
     trials: dict[str, TrialSpec] = {}
     components = Components({}, {}, {})
@@ -256,15 +259,26 @@ def _idle_notes(parts: Parts, shape: Shape | None) -> list[str]:
     return notes
 
 
-def _kernel_notes(study: StudySpec, shape: Shape | None) -> list[str]:
-    """Kernels for GPUs that the study's model cannot have."""
-    asked = f"model.kernels = '{study.model.kernels}' has no effect"
-    if study.model.kernels == "auto":
+def kernel_notes(
+    model: ModelSpec, placement: PlacementSpec, resources: ResourcesSpec, stack: Stack | None
+) -> list[str]:
+    """Kernels for GPUs that the model cannot have where it runs.
+
+    Raises:
+        UserError: its weights are on several ranks and shall be compiled.
+    """
+    if model.kernels == "compiled" and placement.ranks > 1:
+        raise UserError(
+            f"kernels = 'compiled' with placement.ranks = {placement.ranks}: weights gathered from other "
+            "ranks during a pass cannot be compiled; write kernels: auto"
+        )
+    if model.kernels == "auto":
         return []
-    gpus = study.placement.gpus if study.placement.hosts == "shared" else study.resources.gpus
-    if study.model.device == "cpu" or (study.model.device == "auto" and not gpus):
+    gpus = placement.gpus if placement.hosts == "shared" else resources.gpus
+    asked = f"model.kernels = '{model.kernels}' has no effect"
+    if model.device == "cpu" or (model.device == "auto" and not gpus):
         return [f"{asked} on CPUs"]
-    return [f"{asked} on an encoder-decoder"] if shape is not None and shape.stack == "encoder" else []
+    return [f"{asked} on an encoder-decoder"] if stack == "encoder" else []
 
 
 def _named(called: Called, table: Table[SpecT], components: Sequence[SpecT]) -> dict[str, SpecT]:
