@@ -70,8 +70,12 @@ def _table(findings: Sequence[Finding]) -> Table:
 
 
 def _unjudged(finding: Finding) -> str:
+    return sentence(f"{finding.claim.number}. {finding.claim.words}: {_with_settle(finding)}")
+
+
+def _with_settle(finding: Finding) -> str:
     settle = f"; {finding.settle}" if finding.settle and finding.settle not in finding.reason else ""
-    return sentence(f"{finding.claim.number}. {finding.claim.words}: {finding.reason}{settle}")
+    return f"{finding.reason}{settle}"
 
 
 def markdown(findings: Sequence[Finding]) -> str:
@@ -91,8 +95,15 @@ def row(finding: Finding) -> tuple[Cell, ...]:
         Cell(finding.where),
         Cell(finding.decided, flag=FLAGS[finding.verdict]),
         *((Cell(""),) * 7 + (Cell("0"),) if first is None else _numbers(finding, first)),
-        Cell(finding.settle or finding.reason),
+        Cell(_settled(finding)),
     )
+
+
+def _settled(finding: Finding) -> str:
+    """Why a finding is open where it has no number to show that, and what would settle it."""
+    if finding.primary is not None and finding.settle:
+        return finding.settle
+    return _with_settle(finding)
 
 
 def _numbers(finding: Finding, first: Comparison) -> tuple[Cell, ...]:
