@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -50,7 +51,7 @@ class Variance:
     @property
     def deviation(self) -> float:
         """Standard deviation of the result."""
-        return max(0.0, sum(self.parts.values())) ** 0.5
+        return math.sqrt(max(0.0, sum(self.parts.values())))
 
 
 def components_of(study: Study, cell: Cell) -> list[Variance]:

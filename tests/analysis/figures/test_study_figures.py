@@ -173,7 +173,7 @@ def test_what_figures_leave_out_of_many_combinations_is_said(
 def test_survival_counts_steps_where_some_trials_count_no_tokens() -> None:
     study = simulated(Truth(rates=(0.01,), later=0.5, seeds=3))
     first, *others = study.runs
-    old = tuple(point.model_copy(update={"labels": None}) for point in first.record.steps)
+    old = tuple(replace(point, labels=None) for point in first.record.steps)
     runs = [replace(first, record=first.record.model_copy(update={"steps": old})), *others]
     ((plain,), (mixed,)) = (one.cells() for one in (study, replace(study, runs=runs)))
     tokens, steps = survival_of(plain), survival_of(mixed)
