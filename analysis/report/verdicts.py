@@ -26,16 +26,16 @@ COLUMNS = (
     "verdict",
     "number",
     "95% interval",
-    "90% interval",
-    "margin",
-    "could have seen",
-    "noise of twins",
     "p (Holm)",
     "seeds",
     "settles it",
+    "could have seen",
+    "90% interval",
+    "margin",
+    "noise of twins",
 )
 
-NUMBERS = COLUMNS[5:-1]
+NUMBERS = tuple(name for name in COLUMNS[5:] if name != "settles it")
 
 
 def section(findings: Sequence[Finding], reason: str) -> Section:
@@ -94,8 +94,9 @@ def row(finding: Finding) -> tuple[Cell, ...]:
         Cell(_planned(finding)),
         Cell(finding.where),
         Cell(finding.decided, flag=FLAGS[finding.verdict]),
-        *((Cell(""),) * 7 + (Cell("0"),) if first is None else _numbers(finding, first)),
+        *((Cell(""),) * 3 + (Cell("0"),) if first is None else _numbers(finding, first)),
         Cell(_settled(finding)),
+        *((Cell(""),) * 4 if first is None else _beside(finding, first)),
     )
 
 
@@ -113,12 +114,19 @@ def _numbers(finding: Finding, first: Comparison) -> tuple[Cell, ...]:
     return (
         Cell(told, first.value, trials),
         Cell(_ends(first.interval), trials=trials),
-        Cell("" if first.equivalence is None else _ends(first.equivalence), trials=trials),
-        Cell(number(finding.margin), finding.margin, finding.margin_trials),
-        Cell(number(first.detectable), first.detectable, trials),
-        _noise(finding),
         Cell(_p(first), first.adjusted, trials),
         Cell(str(first.seeds), float(first.seeds), trials),
+    )
+
+
+def _beside(finding: Finding, first: Comparison) -> tuple[Cell, ...]:
+    """What the number is read against."""
+    trials = first.trials
+    return (
+        Cell(number(first.detectable), first.detectable, trials),
+        Cell("" if first.equivalence is None else _ends(first.equivalence), trials=trials),
+        Cell(number(finding.margin), finding.margin, finding.margin_trials),
+        _noise(finding),
     )
 
 

@@ -73,7 +73,6 @@ ALL = [
     "learning-curves",
     "survival",
     "moved-over-reach",
-    "rates",
     "radii",
     "posterior-map",
     "prior-samples",
@@ -108,7 +107,7 @@ def test_a_missing_posterior_leaves_out_its_figures_alone(finished_study: Finish
         "the figure posterior-map",
         "the figure prior-samples",
     ]
-    assert names == ALL[:5]
+    assert names == ALL[:4]
 
 
 def test_the_rate_is_chosen_on_validation_among_those_with_most_seeds(finished_study: Finished) -> None:
@@ -414,10 +413,10 @@ def test_a_figure_that_fails_costs_only_itself(
         raise ValueError("no points")
 
     drawn = "analysis.figures.study"
-    for name in ("draw_losses", "draw_survival", "draw_moved", "draw_radii", "draw_forgetting"):
+    for name in ("draw_losses", "draw_survival", "draw_radii", "draw_forgetting"):
         monkeypatch.setattr(f"{drawn}.{name}", lambda *_, **__: None)
     monkeypatch.setattr(f"{drawn}._of_each", lambda *_: {})
     monkeypatch.setattr(f"{drawn}.draw_curves", fails)
     with pytest.warns(UserWarning, match="the figure learning-curves is left out: ValueError: no points"):
         paths = draw_study(read(finished_study.copy(tmp_path).root))
-    assert [path.stem for path in paths] == ["rates"]
+    assert [path.stem for path in paths] == ["moved-over-reach"]
