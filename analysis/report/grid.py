@@ -94,7 +94,8 @@ def _differences(reading: Reading) -> list[Table]:
         caption += (
             "; beside it the same averaged over rates, and the smallest true difference that these seeds "
             f"would have shown with {POWER:.0%} power at the level of Holm's first test. p: {TEST}, raw, "
-            f"then Holm over {counted(tests, 'comparison')}; with so few seeds it cannot be under the smallest p"
+            f"then Holm over {counted(tests, 'comparison')}; with so few seeds it cannot be below "
+            "the smallest p"
         )
     caption += (
         ". 'Tuned over' is the number of rates of both priors. The command python -m jobs.compare prints the "
