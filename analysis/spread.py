@@ -24,7 +24,15 @@ HALF_PRECISION = (
 )
 """As the move of twins is smaller than the resolution there."""
 
-BELOW = "* the estimate of the variance is below 0, which a part near 0 gives by chance; shown as 0"
+TOGETHER = "What an order does to certain draws alone counts as the data order."
+
+NO_TWINS = "Without twins rounding counts as the data order."
+
+BELOW = (
+    "* the estimate of the variance is below 0, which a part near 0 gives by chance; shown as 0, and no "
+    "other part is changed for it"
+)
+"""As in the figure, see `analysis.inference.components.shares_of`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,4 +127,11 @@ def in_words(found: Sequence[Spread]) -> list[str]:
         return []
     first = "spread of seeds: standard deviations of test losses in nats, 95% over seeds (of four or more)"
     stars = [f"  {BELOW}"] if any("*" in line for line in lines) else []
-    return [first, *lines, *stars]
+    return [first, *lines, *stars, *(f"  {text}" for text in caveats(found))]
+
+
+def caveats(found: Sequence[Spread]) -> list[str]:
+    """In which direction the parts may be wrong, a sentence each."""
+    unknown = any(one.parts.rounding is None for one in found)
+    known = any(one.parts.rounding is not None for one in found)
+    return [TOGETHER, *[NO_TWINS] * unknown, *[HALF_PRECISION] * known]

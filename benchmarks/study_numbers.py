@@ -1,6 +1,6 @@
 """Numbers in the text of docs/findings.md, recomputed from what is committed of a published study.
 
-What needs posteriors (`memory`, `collapse`) cannot be: they are larger than all that is published of a study.
+What needs posteriors (`memory`, `collapse`) is in the study's verdicts, see `published`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.inference.components import components
+from benchmarks.published import unpacked
 from softprior.library.results import Results
 
 SOLVED, STUCK = 0.1, (0.5, 1.2)
@@ -37,7 +38,7 @@ def phrases(folder: Path) -> list[str]:
     """Parts of sentences on tiny-priors, as docs/findings.md has them."""
     trials = Results(folder).trials
     solved, stuck, between, beyond = split(trials)
-    shares = seed_shares(trials, pd.read_parquet(folder / "examples.parquet", columns=[*COLUMNS]), "soft")
+    shares = seed_shares(trials, rows(folder), "soft")
     blind, _ = shares.pop("isotropic"), shares.pop("posterior")  # which has solved the task when it starts
     prefix, soft = (forgetting(trials, method) for method in ("prefix", "soft"))
     return [
@@ -62,7 +63,13 @@ def split(trials: pd.DataFrame) -> tuple[int, int, int, int]:
     return int(solved), int(stuck), int(between), int((own.test_loss > STUCK[1]).sum())
 
 
-COLUMNS = ("trial", "task", "example", "tokens", "nll")
+def rows(folder: Path) -> pd.DataFrame:
+    """A row for each trial and test example; studies that were published without records have one file."""
+    single = folder / "examples.parquet"
+    if single.exists():
+        return pd.read_parquet(single, columns=["trial", "task", "example", "tokens", "nll"])
+    with unpacked(folder) as whole:
+        return Results(whole).examples
 
 
 def seed_shares(trials: pd.DataFrame, examples: pd.DataFrame, method: str) -> dict[str, float]:

@@ -1,10 +1,11 @@
-"""Tables of published studies in docs/findings.md: python -m benchmarks.study_tables makes them anew.
+"""Verdicts and tables of published studies: python -m benchmarks.study_tables makes them anew.
 
-Between `<!-- study: NAME -->` and `<!-- end study -->` stands a table of losses from
-`docs/studies/NAME/trials.parquet`: mean and standard deviation over seeds, each prior at the rate with its
-lowest mean validation loss. Between `<!-- verdicts: NAME -->` and `<!-- end verdicts -->` stand the rows of
-`docs/studies/NAME/verdicts.md` that have a number, those of one claim and method together. Numbers in the
-text of the page are checked against the same files (`study_numbers`).
+`docs/studies/NAME/verdicts.md` is what the rules of today say about the study's records (`published`); that
+of a study without records stays as it is. In docs/findings.md, between `<!-- study: NAME -->` and `<!-- end
+study -->` stands a table of losses from `docs/studies/NAME/trials.parquet`: mean and standard deviation over
+seeds, each prior at the rate with its lowest mean validation loss. Between `<!-- verdicts: NAME -->` and
+`<!-- end verdicts -->` stand the rows of `verdicts.md` that have a number, those of one claim and method
+together. Numbers in the text of the page are checked against the same files (`study_numbers`).
 """
 
 from __future__ import annotations
@@ -19,21 +20,18 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from analysis.report.verdicts import markdown
+from benchmarks.published import DOCS, STUDIES, VERDICTS, has_records, published_findings
 from benchmarks.study_numbers import FORGOTTEN, by_prior, phrases
 from softprior.library.results import Results
 
-DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "findings.md"
-STUDIES = DOCS / "studies"
 BLOCK = re.compile(r"(<!-- (study|verdicts): ([\w-]+) -->\n)(.*?)(<!-- end \2 -->)", re.DOTALL)
 
 HEADING = "| method | prior | rate | test loss | {headline} | forgetting |\n|---|---|---|---|---|---|\n"
-VERDICTS = "| claim | where | findings | numbers |\n|---|---|---|---|\n"
+SUMMARY = "| claim | where | findings | numbers |\n|---|---|---|---|\n"
 
 DECIDED = ("supported", "contradicted")
-
-FALSE = ("tiny-priors",)
-"""Studies whose verdicts.md shows wrong numbers in some undecided rows, as a note in it says."""
 
 
 def main() -> int:
@@ -43,6 +41,9 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
+    for folder in judged_again():
+        verdicts = markdown(published_findings(folder))
+        (folder / VERDICTS).write_text(verdicts, encoding="utf-8")
     before = PAGE.read_text(encoding="utf-8")
     after = renewed(before)
     PAGE.write_text(after, encoding="utf-8")
@@ -51,6 +52,11 @@ def main() -> int:
     for phrase in lost:
         print(f"NOT in the text: {phrase}")
     return 1 if lost else 0
+
+
+def judged_again() -> list[Path]:
+    """The published studies that have their records."""
+    return [folder for folder in sorted(STUDIES.iterdir()) if has_records(folder)]
 
 
 def absent(page: str, known: Sequence[str]) -> list[str]:
@@ -89,7 +95,7 @@ def _row(method: str, prior: str, own: pd.DataFrame) -> str:
 
 
 class Verdict(NamedTuple):
-    """A row of verdicts.md; without a value where the file's number is known to be wrong at times."""
+    """A row of verdicts.md; without a value where that may not be the number that the verdict rests on."""
 
     claim: str
     where: str
@@ -119,12 +125,16 @@ def verdict_table(folder: Path) -> str:
             f"{verdict} {count}" if len(own) > 1 else verdict for verdict, count in counts.items()
         )
         rows.append(f"| {claim} | {where} | {told} | {_range(own)} |\n")
-    return VERDICTS + "".join(rows)
+    return SUMMARY + "".join(rows)
 
 
 def read_verdicts(folder: Path) -> list[Verdict]:
-    """The rows of verdicts.md that have a number."""
-    lines = (folder / "verdicts.md").read_text(encoding="utf-8").splitlines()
+    """The rows of verdicts.md that have a number.
+
+    Without records the file is of older code, which in undecided rows showed the number of another metric or
+    pair at times.
+    """
+    lines = (folder / VERDICTS).read_text(encoding="utf-8").splitlines()
     columns, *rows = [split_row(line) for line in lines if line.startswith("| ")]
     found = []
     for cells in rows:
@@ -132,8 +142,8 @@ def read_verdicts(folder: Path) -> list[Verdict]:
         if row["number"]:
             what, _, told = row["number"].rpartition(": ")
             value, _, unit = told.partition(" ")
-            false = folder.name in FALSE and row["verdict"] == "undecided"
-            number = None if false else float(value.replace("\N{MINUS SIGN}", "-").replace(",", ""))
+            doubtful = row["verdict"] == "undecided" and not has_records(folder)
+            number = None if doubtful else float(value.replace("\N{MINUS SIGN}", "-").replace(",", ""))
             found.append(Verdict(row["claim"], row["where"], row["verdict"], what, number, unit))
     return found
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from jobs.support.exits import FINISHED, status_of
 from jobs.support.options import add_code
 from jobs.support.screen import printable
 from softprior.library.results import Results
 from softprior.training.threads import limit_threads
+
+if TYPE_CHECKING:
+    from analysis.findings.reading import Reading
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,15 +61,37 @@ def _connect(options: argparse.Namespace) -> int:
     model = validate(ModelSpec, reading.header["spec"]["model"], "study.json")
     found = measure(reading, load_local(model), print, options.seeds, options.points)
     print(f"losses    {save_connectivity(reading.folder, found)}")
+    barriers: dict[str, float] = {}
     target, looks = reading.folder.root / "figures" / "connectivity", looks_of(reading)
     for i, cell in enumerate(reading.study.cells("prior"), start=1):
         known = connected_of(found, reading.study, cell)
         if known is not None:
             print(f"figure    {save(draw_connected(known, looks=looks), target / f'{i}.png')}")
             for path in known.paths:
+                name = "/".join(("barrier", *cell.where.split(" · "), path.name))
+                barriers[name] = path.barrier()
                 print(f"{cell.where}, {path.name}: barrier {path.barrier():.3f} nats")
+    _track(reading, barriers)
     print(f"python -m jobs.report {options.folder} adds the figures to the report")
     return FINISHED
+
+
+def _track(reading: Reading, barriers: Mapping[str, float]) -> None:
+    """Sends barriers to the study's run in MLflow, if the study is there."""
+    from softprior.errors import hidden, without_mask
+    from softprior.inputs.specs import TrackingSpec
+    from softprior.inputs.validation import validate
+    from softprior.tracking.client import tracking_uri
+    from softprior.tracking.studies import add_numbers
+
+    tracking = validate(TrackingSpec, reading.header["spec"].get("tracking", {}), "study.json")
+    uri = tracking_uri(tracking, reading.folder.root.parent)
+    if uri is None:
+        return
+    # MLflow takes a password that study.json does not have from the environment.
+    problem = add_numbers(without_mask(uri), reading.folder.root.name, barriers)
+    if problem:
+        print(f"note: MLflow at {hidden(uri)} did not get the barriers: {problem}")
 
 
 if __name__ == "__main__":

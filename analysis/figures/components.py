@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,14 +14,14 @@ from matplotlib.patches import Patch
 from analysis.figures.palette import COLOURS
 from analysis.figures.style import NORMAL, PAGE, SMALL, page
 from analysis.findings.study import Cell, Side, Study
-from analysis.inference.components import Components, components
+from analysis.inference.components import Components, components, shares_of
 from analysis.inference.intervals import by_group
 from analysis.inference.values import PerExample
-from analysis.spread import HALF_PRECISION, NOT_TOLD_APART
+from analysis.spread import HALF_PRECISION, NO_TWINS, NOT_TOLD_APART, TOGETHER
 from softprior.inputs.labels import counted
 
-SEEDS, DRAW, ORDER = "seeds", "prior draw", "data order"
-"""What seeds differ in, and its two parts."""
+SEEDS, DRAW, ORDER, ROUNDING = "seeds", "prior draw", "data order", "rounding"
+"""What seeds differ in, and its parts."""
 
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++")
 
@@ -34,20 +35,23 @@ class Variance:
 
     Attributes:
         name: a prior or a cell.
-        parts: variance by source, in squared units of the result, none below 0.
+        parts: estimated variance by source, in squared units of the result; they sum to that of the result.
         n: what they are estimated from, in words.
-        below: sources whose estimate is below zero, which the parts have as 0.
     """
 
     name: str
     parts: Mapping[str, float]
     n: str
-    below: tuple[str, ...] = ()
 
-    def shares(self) -> dict[str, float]:
-        """The parts over their sum; all 0 where nothing varies."""
-        total = sum(self.parts.values())
-        return {source: part / total if total else 0.0 for source, part in self.parts.items()}
+    @property
+    def below(self) -> tuple[str, ...]:
+        """Sources whose estimate is below zero, which are shown as 0."""
+        return tuple(source for source, part in self.parts.items() if part < 0)
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the result."""
+        return math.sqrt(max(0.0, sum(self.parts.values())))
 
 
 def components_of(study: Study, cell: Cell) -> list[Variance]:
@@ -71,25 +75,18 @@ def components_of(study: Study, cell: Cell) -> list[Variance]:
         own = components(_table(rows), twins, pairs)
         n = f"{counted(len(rows), 'seed')} x {counted(len(rows[0].examples), 'example')}"
         n += "" if pairs is None else f" ({counted(len(pairs), 'reordered trial')})"
-        parts, below = _parts(own)
-        found.append(Variance(name=side.name, parts=parts, n=n, below=below))
+        found.append(Variance(name=side.name, parts=_parts(own), n=n))
     return found
 
 
-def _parts(own: Components) -> tuple[dict[str, float], tuple[str, ...]]:
-    """The parts that a bar shows, which sum to the variance of one result, and those estimated below zero."""
-    rounding = min(own.rows, own.rounding or 0.0)
-    parts, below = {SEEDS: own.rows - rounding}, []
+def _parts(own: Components) -> dict[str, float]:
+    """The parts of a bar."""
+    rounding = own.rounding or 0.0
+    parts = {SEEDS: own.rows - rounding}
     if own.order is not None:
-        order = own.order - (own.rounding or 0.0)
-        parts = {DRAW: own.rows - own.order, ORDER: order}
-        below = [source for source, value in parts.items() if value < 0]
-        parts[ORDER] = min(max(0.0, order), own.rows - rounding)
-        parts[DRAW] = own.rows - rounding - parts[ORDER]
+        parts = {DRAW: own.rows - own.order, ORDER: own.order - rounding}
     parts |= {"examples": own.columns, "seeds x examples": own.rest}
-    if own.rounding is not None:
-        parts["rounding"] = rounding
-    return parts, tuple(below)
+    return parts if own.rounding is None else {**parts, ROUNDING: rounding}
 
 
 def _table(rows: Sequence[PerExample]) -> Float[np.ndarray, "A B"]:
@@ -131,18 +128,18 @@ def draw_components(
     )
     if SEEDS in sources:
         caption += f" Of seeds, {NOT_TOLD_APART}."
-    if "rounding" in sources:
-        caption += f" {HALF_PRECISION}"
-    caption += "".join(
-        f" The estimate of {source} is below 0 for {result.name} and shown as 0."
-        for result in results
-        for source in result.below
-    )
     if ORDER in sources:
         caption += (
-            " From the data order, what single examples add to the difference of a pair is taken off, and "
-            "rounding that moves single examples with it: it is biased low."
+            f" {TOGETHER} From the data order, what single examples add to the difference of a pair is taken "
+            "off, and rounding that moves single examples with it: it is biased low."
         )
+    if ROUNDING in sources:
+        caption += f" {HALF_PRECISION}"
+    elif ORDER in sources:
+        caption += f" {NO_TWINS}"
+    below = [f"{source} for {result.name}" for result in results for source in result.below]
+    if below:
+        caption += f" Estimates below 0 are shown as 0, and no other is changed for them: {', '.join(below)}."
     looks = {s: (COLOURS[i % len(COLOURS)], HATCHES[i % len(HATCHES)]) for i, s in enumerate(sources)}
     keys = [
         Patch(facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0, label=source)
@@ -152,7 +149,7 @@ def draw_components(
     figure, (panel,) = page(1, caption, width=width, height=height, keys=keys, title=title)
     for row, result in enumerate(results):
         left = 0.0
-        for source, share in result.shares().items():
+        for source, share in shares_of(result.parts).items():
             colour, hatch = looks[source]
             panel.barh(row, share, left=left, height=0.7, color=colour, hatch=hatch, edgecolor="white", lw=0)
             if share >= LEAST:
@@ -162,8 +159,7 @@ def draw_components(
                     left + share / 2, row, text, fontsize=SMALL - 1, ha="center", va="center", bbox=box
                 )
             left += share
-        deviation = sum(result.parts.values()) ** 0.5
-        panel.text(1.02, row, f"{deviation:.2g}", fontsize=SMALL, va="center", clip_on=False)
+        panel.text(1.02, row, f"{result.deviation:.2g}", fontsize=SMALL, va="center", clip_on=False)
     panel.set_xlim(0, 1)
     panel.set_yticks(range(len(results)), [result.name for result in results])
     panel.set_ylim(len(results) - 0.5, -0.5)

@@ -110,6 +110,10 @@ def _of_all(study: Study, cells: Sequence[Cell], looks: Looks) -> dict[str, Draw
             left_out(f"transfer shows {PANELS} of {counted(len(known), 'combination')} of prior and method")
         return draw_transfer(known[:PANELS]) if known else None
 
+    def rates() -> Figure | None:
+        known = [rate_map_of(cell) for cell in cells]
+        return draw_rates(known) if any(len(one.rates) > 1 for one in known) else None
+
     def profile() -> Figure | None:
         known = profile_of(study)
         return None if known is None else draw_profile(known, looks=looks)
@@ -119,7 +123,7 @@ def _of_all(study: Study, cells: Sequence[Cell], looks: Looks) -> dict[str, Draw
         "learning-curves": lambda: draw_curves([curves_of(cell) for cell in cells], looks=looks),
         "survival": survival,
         "moved-over-reach": lambda: draw_moved([moved_of(cell) for cell in cells], looks=looks),
-        "rates": lambda: draw_rates([rate_map_of(cell) for cell in cells]),
+        "rates": rates,
         "profile": profile,
         "forgetting": forgetting,
         "transfer": transfer,

@@ -25,7 +25,8 @@ SEEDS = 2
 FALLING = 0.1
 """Share of the fall of the training loss that its last quarter may have at most, once training has ended."""
 
-ONE_SEED = "has fewer than two seeds with both sides; add seeds"
+ONE_SEED = "has fewer than two seeds; add seeds"
+ONE_SHARED = "has fewer than two seeds with both sides; add seeds"
 NO_POSTERIORS = "posteriors of its trials are not in the folder; copy them there, or run the study again"
 
 
@@ -95,7 +96,7 @@ def equal(study: Study, cell: Cell, names: Iterable[str]) -> Evidence:
         return replace(known, missing=missing_margin(cell))
     numbers = {pair(b, a): cell.differences(b, a, loss) for a, b in combinations(names, 2)}
     if any(len(own) < SEEDS for own in numbers.values()):
-        return replace(known, missing=f"some pair {ONE_SEED}")
+        return replace(known, missing=f"some pair {ONE_SHARED}")
     primary = tuple(pair(b, names[0]) for b in names[1:])
     examples = by_example(cell, combinations(names, 2), study.examples)
     return replace(

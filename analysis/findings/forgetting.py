@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from analysis.findings.changes import lost_reference, why_lost
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, by_example, noise, pair
+from analysis.findings.common import ONE_SHARED, SEEDS, Judged, about, by_example, noise, pair
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Differ
 from analysis.findings.study import Run, Study
@@ -47,7 +47,7 @@ def evidence(study: Study) -> list[Evidence]:
             enough = {what: own for what, own in numbers.items() if len(own) >= SEEDS}
             trials = {pair(name, first): cell.trials(name, first, number) for name in others}
             examples = by_example(cell, [(first, name) for name in others], study.texts)
-            missing = "" if enough else f"every pair {ONE_SEED}"
+            missing = "" if enough else f"every pair {ONE_SHARED}"
             rounding = noise(study, cell.sides.values(), number)
             gone = lost_reference(cell, study.expected)
             guard = why_lost(gone) if gone else ""

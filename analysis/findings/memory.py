@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from analysis.findings.changes import lost_reference, why_lost
-from analysis.findings.common import NO_POSTERIORS, ONE_SEED, SEEDS, Judged, of_twins, pair, still_falls
+from analysis.findings.common import NO_POSTERIORS, ONE_SHARED, SEEDS, Judged, of_twins, pair, still_falls
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Direction
 from analysis.findings.study import Cell, Run, Study
@@ -62,7 +62,7 @@ def _evidence(study: Study, cell: Cell, a: str, b: str) -> tuple[Evidence, dict[
     pairs = [(sides[0].runs[seed], sides[1].runs[seed]) for seed in seeds]
     runs = [both for both in pairs if all(run.id in study.posteriors for run in both)]
     if len(pairs) < SEEDS:
-        return replace(known, missing=f"the pair {ONE_SEED}"), {}
+        return replace(known, missing=f"the pair {ONE_SHARED}"), {}
     if len(runs) < SEEDS:
         return replace(known, missing=NO_POSTERIORS), {}
     places = [place for place in _places(study, runs[0][0]) if place in _places(study, runs[0][1])]

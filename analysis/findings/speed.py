@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, noise, pair
+from analysis.findings.common import ONE_SHARED, SEEDS, Judged, about, noise, pair
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import SOONER
 from analysis.findings.study import Cell, Run, Side, Study, mean_loss
@@ -57,7 +57,7 @@ def _evidence(study: Study, cell: Cell) -> Evidence:
     sides = cell.sides[far], cell.sides[near]
     seeds = sorted(sides[0].runs.keys() & sides[1].runs.keys())
     if len(seeds) < SEEDS:
-        return replace(known, missing=f"the pair {ONE_SEED}")
+        return replace(known, missing=f"the pair {ONE_SHARED}")
     runs = [[side.runs[seed] for seed in seeds] for side in sides]
     if not all(counts_tokens(run) for own in runs for run in own):
         reason = "some trials are from before label tokens were counted"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,15 +13,15 @@ from analysis.inference.intervals import mean_squares
 
 @dataclass(frozen=True, kw_only=True)
 class Components:
-    """Variances, in squared units of the numbers; estimates below zero are zero.
+    """Variances, in squared units of the numbers; estimates without bias, which are below zero at times.
 
     Attributes:
         rows: between rows, such as seeds.
         columns: between columns, such as examples (groups of them).
         rest: between cells beyond both; of training on examples that is their interaction and noise.
         rounding: of training amplifying rounding, from twins, a part of `rows`; None without twins.
-        order: of the data's order, from reordered trials, a part of `rows` with rounding in it; unlike the
-            others it may be below zero. None without such trials.
+        order: of the data's order, from reordered trials, a part of `rows` with rounding in it; None without
+            such trials.
     """
 
     rows: float
@@ -30,10 +31,20 @@ class Components:
     order: float | None = None
 
     def shares(self) -> dict[str, float]:
-        """Parts of one cell's variance; they sum to 1. All zero for constant numbers."""
-        total = self.rows + self.columns + self.rest
-        parts = {"rows": self.rows, "columns": self.columns, "rest": self.rest}
-        return {name: part / total if total else 0.0 for name, part in parts.items()}
+        """Parts of one cell's variance, see `shares_of`."""
+        return shares_of({"rows": self.rows, "columns": self.columns, "rest": self.rest})
+
+
+def shares_of(parts: Mapping[str, float]) -> dict[str, float]:
+    """Estimated variances over their sum, those below zero as zero; all zero where nothing varies.
+
+    No other part is changed for one that is below zero. Whoever takes its shortfall off another part, so that
+    all add up, makes that one too small in every study in which this happens, and hides that the data do not
+    tell the two apart.
+    """
+    shown = {name: max(0.0, part) for name, part in parts.items()}
+    total = sum(shown.values())
+    return {name: part / total if total else 0.0 for name, part in shown.items()}
 
 
 def components(
@@ -52,8 +63,8 @@ def components(
     of_rows, of_columns, rest = mean_squares(table)
     rounding = None if twins is None else float(np.mean((twins[:, 0] - twins[:, 1]) ** 2) / 2)
     return Components(
-        rows=max(0.0, (of_rows - rest) / columns),
-        columns=max(0.0, (of_columns - rest) / rows),
+        rows=(of_rows - rest) / columns,
+        columns=(of_columns - rest) / rows,
         rest=rest,
         rounding=rounding,
         order=None if reordered is None else _order(reordered),

@@ -47,7 +47,7 @@ def _of_cell(cell: Cell) -> str:
     name, best = min(means.items(), key=lambda item: item[1].value)
     among = f"the lowest of {len(means)} priors" if len(means) > 1 else "the only prior"
     text = (
-        f"on {cell.where} the prior {name} ends at a test loss of {_told(best)} at rate "
+        f"on {cell.where} the prior '{name}' ends at a test loss of {_told(best)} at rate "
         f"{cell.sides[name].chosen}, {among}"
     )
     if cell.baseline is None or cell.baseline.test is None:
@@ -79,8 +79,15 @@ def _certainty(reading: Reading, findings: Sequence[Finding]) -> str:
     counts = Counter(found.decided for found in findings)
     if not counts:
         return "No claim has been judged, so differences between priors are described and not tested."
-    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    told = ", ".join(_verdict(verdict, count) for verdict, count in counts.most_common())
     return f"Of {counted(len(findings), 'finding')}, {told} (table below)."
+
+
+def _verdict(verdict: str, count: int) -> str:
+    """`35 are supported`, `1 depends on the metric`."""
+    if verdict.startswith("depends"):
+        return f"{count} {verdict if count == 1 else verdict.replace('depends', 'depend', 1)}"
+    return f"{count} {by_number(count, 'is', 'are')} {verdict}"
 
 
 def _quoted(found: Finding) -> str:

@@ -28,7 +28,7 @@ def section(reading: Reading) -> Section:
     if not reading.records:
         return missing(KEY, TITLE, "No trial has ended, so there is nothing to check.")
     checked = verdicts(reading.ended, reading.labels).lines
-    own = [Items(tuple(sentence(line) for line in checked))] if checked else []
+    own = [Items(tuple(sentence(line[:1].upper() + line[1:]) for line in checked))] if checked else []
     measured = [*_contexts(reading.study.runs), *_twins(reading.study), *spread_of(reading)]
     blocks: list[Block] = [*own, *measured, *_failures(reading)]
     told = [*_exclusions(reading.ended.values()), *_deviations(reading)]
@@ -79,10 +79,9 @@ def _contexts(runs: Iterable[Run]) -> list[Block]:
     return [
         Table(
             caption="Swapped contexts: test loss with the contexts (in arithmetic: questions) of other "
-            "examples, "
-            "minus test loss, in nats per label token; in brackets the 95% interval over seeds. A prompt "
-            "whose "
-            "loss does not rise answers without reading. From shuffled_loss and test_loss in trials.parquet.",
+            "examples, minus test loss, in nats per label token; in brackets the 95% interval over seeds. A "
+            "prompt whose loss does not rise answers without reading. From shuffled_loss and test_loss in "
+            "trials.parquet.",
             columns=("setting", "rise", "seeds in which it rises"),
             rows=tuple(rows),
             numbers=frozenset({1, 2}),

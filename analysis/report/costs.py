@@ -78,11 +78,13 @@ def _gib(size: int | None) -> float | None:
 
 
 def _phases(costs: list[Cost]) -> str:
-    """Mean seconds of each phase, the longest first."""
+    """Mean seconds of each phase that took a tenth of one at least, the longest first."""
     names = dict.fromkeys(name for cost in costs for name in cost.seconds)
     means = {name: sum(cost.seconds.get(name, 0.0) for cost in costs) / len(costs) for name in names}
     return ", ".join(
-        f"{name} {value:.1f}" for name, value in sorted(means.items(), key=lambda item: -item[1])
+        f"{name} {value:.1f}"
+        for name, value in sorted(means.items(), key=lambda item: -item[1])
+        if value >= 0.1
     )
 
 

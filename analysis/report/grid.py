@@ -88,11 +88,18 @@ def _differences(reading: Reading) -> list[Table]:
     tests = sum(row.seeds > 1 for row in rows)
     caption = (
         "Differences of test loss from the study's first prior in nats (negative is better), seed by seed, "
-        "each prior at its own chosen rate; beside it the same averaged over rates, and the smallest true "
-        f"difference that these seeds would have shown with {POWER:.0%} power at the level of Holm's first "
-        f"test. p: {TEST}, raw, then Holm over {counted(tests, 'comparison')}; with so few seeds it cannot "
-        "be under the smallest p. 'Tuned over' is the number of rates of both priors. The command python -m "
-        "jobs.compare prints the same along any axis."
+        "each prior at its own chosen rate"
+    )
+    if tests:
+        caption += (
+            "; beside it the same averaged over rates, and the smallest true difference that these seeds "
+            f"would have shown with {POWER:.0%} power at the level of Holm's first test. p: {TEST}, raw, "
+            f"then Holm over {counted(tests, 'comparison')}; with so few seeds it cannot be below "
+            "the smallest p"
+        )
+    caption += (
+        ". 'Tuned over' is the number of rates of both priors. The command python -m jobs.compare prints the "
+        "same along any axis."
     )
     return [compact(caption, DIFFERENCES, [_difference(row) for row in rows], DIFFERENCES[2:])]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 
 from matplotlib.figure import Figure
@@ -14,6 +15,26 @@ from analysis.findings.reading import Reading
 from analysis.report.values import Block, Items, Picture, Section, missing, sentence
 
 KEY, TITLE = "figures", "Figures"
+
+TITLES = {
+    "test-loss": "Test loss by prior",
+    "learning-curves": "Learning curves",
+    "survival": "How soon a loss is reached",
+    "moved-over-reach": "Test loss against distance moved",
+    "rates": "Test loss by prior and rate",
+    "profile": "Share of seeds and tasks above a score",
+    "forgetting": "Forgetting against test loss",
+    "transfer": "What a prompt changes on other tasks",
+    "attention": "Attention on the prompt, by block",
+    "radii": "How far out vectors lie",
+    "equivalence": "Differences between priors against the margin of equality",
+    "components": "Where the variance of a loss comes from",
+    "posterior-map": "From samples to posteriors",
+    "posterior-rates": "From samples to posteriors, by rate",
+    "prior-samples": "Samples of each prior before training",
+    "connectivity": "Loss along the lines between posteriors",
+}
+"""By the figure's name, without the number of its combination, which the figure itself names."""
 
 
 def section(reading: Reading) -> Section:
@@ -31,7 +52,8 @@ def section(reading: Reading) -> Section:
 
 
 def _picture(name: str, figure: Figure) -> Picture:
-    """A figure, which has its caption in it."""
+    """A figure with a title in words."""
     with io.BytesIO() as stream:
         figure.savefig(stream, format="png", dpi=DPI)
-        return Picture(title=name.replace("-", " ").capitalize(), caption="", image=stream.getvalue())
+        title = TITLES[re.sub(r"-\d+$", "", name)]
+        return Picture(title=title, image=stream.getvalue(), width=float(figure.get_figwidth()))

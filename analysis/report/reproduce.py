@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from analysis.findings.reading import Reading
 from analysis.report.values import Block, Cell, Code, Section, Table, Words
+from softprior.inputs.labels import names
 from softprior.results.provenance import named
 
 KEY, TITLE = "reproduce", "How to reproduce"
@@ -22,8 +23,7 @@ def section(reading: Reading) -> Section:
     blocks: list[Block] = [
         Words(
             "Save the study below as a file and run it with the same versions; trials have the same ids, and "
-            "on "
-            "CPUs with as many threads the same numbers. YAML readers read JSON."
+            "on CPUs with as many threads the same numbers. YAML readers read JSON."
         ),
         Code(_commands(name, _own_code(reading))),
         _hashes(header, reading),
@@ -56,7 +56,8 @@ def _hashes(header: Mapping[str, object], reading: Reading) -> Table:
     ]
     data = header.get("data_fingerprints")
     if isinstance(data, dict):
-        rows += [(f"data of {task}", str(fingerprint)) for task, fingerprint in data.items()]
+        tasks = names(record.spec.task for record in reading.ended.values())
+        rows += [(f"data of {tasks.get(task, task)}", str(fingerprint)) for task, fingerprint in data.items()]
     rows += [("code beside softprior", origin) for origin in _origins(reading)]
     made = Counter(named(record.environment) for record in reading.ended.values())
     rows += [(f"code of {count:,} trials", code) for code, count in made.most_common()]

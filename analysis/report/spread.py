@@ -7,7 +7,7 @@ import numpy as np
 from analysis.findings.reading import Reading
 from analysis.inference.seeds import Component
 from analysis.report.values import Block, Cell, Table, Words, sentence
-from analysis.spread import BELOW, HALF_PRECISION, NOT_TOLD_APART, Spread, deviation, has_seeds, spreads
+from analysis.spread import BELOW, NOT_TOLD_APART, Spread, caveats, deviation, has_seeds, spreads
 from softprior.inputs.labels import by_number, counted
 
 
@@ -24,9 +24,9 @@ def spread_of(reading: Reading) -> list[Block]:
         "Spread of seeds: standard deviation of the test loss between seeds at the rate chosen on "
         "validation, in nats, and its parts, whose squares add up where none is below 0. Rounding is pooled "
         "over the priors of a combination, those without twins of their own too, and taken off the data "
-        f"order. {HALF_PRECISION} A reordered trial has the start of its original and another order of the "
-        "data. In brackets the 95% interval for other seeds, on these examples, where there are enough. From "
-        "test_loss, reordered and twin in trials.parquet."
+        f"order. {' '.join(caveats(found))} A reordered trial has the start of its original and another "
+        "order of the data. In brackets the 95% interval for other seeds, on these examples, where there are "
+        "enough. From test_loss, reordered and twin in trials.parquet."
     )
     columns = ("prior", "seeds", "pairs", "between seeds", "prior draw", "data order", "rounding")
     table = Table(

@@ -47,13 +47,13 @@ class Picture:
     """A figure as it is inlined.
 
     Attributes:
-        image: PNG.
-        caption: what it shows, with n and seeds.
+        image: PNG, which has its caption in it.
+        width: in inches.
     """
 
     title: str
-    caption: str
     image: bytes
+    width: float
 
 
 @dataclass(frozen=True)

@@ -26,16 +26,16 @@ COLUMNS = (
     "verdict",
     "number",
     "95% interval",
-    "90% interval",
-    "margin",
-    "could have seen",
-    "noise of twins",
     "p (Holm)",
     "seeds",
     "settles it",
+    "could have seen",
+    "90% interval",
+    "margin",
+    "noise of twins",
 )
 
-NUMBERS = COLUMNS[5:-1]
+NUMBERS = tuple(name for name in COLUMNS[5:] if name != "settles it")
 
 
 def section(findings: Sequence[Finding], reason: str) -> Section:
@@ -70,8 +70,12 @@ def _table(findings: Sequence[Finding]) -> Table:
 
 
 def _unjudged(finding: Finding) -> str:
+    return sentence(f"{finding.claim.number}. {finding.claim.words}: {_with_settle(finding)}")
+
+
+def _with_settle(finding: Finding) -> str:
     settle = f"; {finding.settle}" if finding.settle and finding.settle not in finding.reason else ""
-    return sentence(f"{finding.claim.number}. {finding.claim.words}: {finding.reason}{settle}")
+    return f"{finding.reason}{settle}"
 
 
 def markdown(findings: Sequence[Finding]) -> str:
@@ -90,9 +94,17 @@ def row(finding: Finding) -> tuple[Cell, ...]:
         Cell(_planned(finding)),
         Cell(finding.where),
         Cell(finding.decided, flag=FLAGS[finding.verdict]),
-        *((Cell(""),) * 7 + (Cell("0"),) if first is None else _numbers(finding, first)),
-        Cell(finding.settle or finding.reason),
+        *((Cell(""),) * 3 + (Cell("0"),) if first is None else _numbers(finding, first)),
+        Cell(_settled(finding)),
+        *((Cell(""),) * 4 if first is None else _beside(finding, first)),
     )
+
+
+def _settled(finding: Finding) -> str:
+    """Why a finding is open where it has no number to show that, and what would settle it."""
+    if finding.primary is not None and finding.settle:
+        return finding.settle
+    return _with_settle(finding)
 
 
 def _numbers(finding: Finding, first: Comparison) -> tuple[Cell, ...]:
@@ -102,12 +114,19 @@ def _numbers(finding: Finding, first: Comparison) -> tuple[Cell, ...]:
     return (
         Cell(told, first.value, trials),
         Cell(_ends(first.interval), trials=trials),
-        Cell("" if first.equivalence is None else _ends(first.equivalence), trials=trials),
-        Cell(number(finding.margin), finding.margin, finding.margin_trials),
-        Cell(number(first.detectable), first.detectable, trials),
-        _noise(finding),
         Cell(_p(first), first.adjusted, trials),
         Cell(str(first.seeds), float(first.seeds), trials),
+    )
+
+
+def _beside(finding: Finding, first: Comparison) -> tuple[Cell, ...]:
+    """What the number is read against."""
+    trials = first.trials
+    return (
+        Cell(number(first.detectable), first.detectable, trials),
+        Cell("" if first.equivalence is None else _ends(first.equivalence), trials=trials),
+        Cell(number(finding.margin), finding.margin, finding.margin_trials),
+        _noise(finding),
     )
 
 

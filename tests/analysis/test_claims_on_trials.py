@@ -121,7 +121,7 @@ def test_far_and_random_vectors_that_disagree_make_a_claim_depend_on_what_is_rem
 def test_trials_that_do_not_count_label_tokens_are_not_timed_with_those_that_do() -> None:
     study = simulated(Truth(rates=(0.01,), later=0.5, seeds=3))
     first, *others = study.runs
-    old = tuple(point.model_copy(update={"labels": None}) for point in first.record.steps)
+    old = tuple(replace(point, labels=None) for point in first.record.steps)
     mixed = [replace(first, record=first.record.model_copy(update={"steps": old})), *others]
     (found,) = judge(replace(study, runs=mixed), (BY_NAME["speed"],))
     assert found.verdict == "undecided"

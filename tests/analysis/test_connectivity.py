@@ -6,9 +6,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from mlflow import MlflowClient
 
 from analysis.connectivity import (
     OTHERS,
@@ -34,7 +34,9 @@ from softprior.prompt import Place, collate
 from softprior.results.posteriors import Posterior, load_posterior
 from softprior.tasks import TASKS
 from softprior.tasks.prepare import prepare
+from softprior.tracking.studies import add_numbers
 from tests.builders import SUMS, Finished, run, tiny
+from tests.databases import empty_database
 
 AT = Place(0)
 
@@ -248,14 +250,30 @@ def test_priors_without_a_line_are_said(reading: Reading) -> None:
 def test_the_command_says_what_it_cannot_do(
     reading: Reading, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    """And it sends barriers to the study's run in MLflow."""
     with pytest.raises(UserError, match="would be others; run this where the study ran"):
         measure(reading, tiny()._replace(fingerprint="0"), lambda _: None)
     with pytest.raises(UserError, match="--points 2: a line needs both ends and a prompt between"):
         require_sizes(1, 2)
     assert connectivity.main([str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("error: ")
+    results = reading.folder.root.parent
+    none = f"sqlite:///{results / 'none.db'}"
+    assert f"there is no database {results / 'none.db'}" in str(add_numbers(none, "small", {}))
+    assert not (results / "none.db").exists(), "MLflow would make one"
+    client = MlflowClient(empty_database(results))
+    experiment = client.create_experiment("softprior/small")
+    own = client.create_run(experiment, tags={"softprior.study": "small"}).info.run_id
     assert connectivity.main([str(reading.folder.root), "--seeds", "1", "--points", "3"]) == 0
     said = capsys.readouterr().out
     assert "line 1 of 3: arithmetic" in said
-    assert np.isfinite(float(said.split("barrier ")[1].split()[0]))
+    assert "note:" not in said
     assert reading.folder.connectivity.exists()
+    sent = client.get_run(own).data.metrics
+    assert sent.keys() == {
+        "barrier/arithmetic_test_examples_20_/soft/isotropic to fitted",
+        "barrier/arithmetic_test_examples_20_/soft/isotropic to another seed",
+        f"barrier/arithmetic_test_examples_{FEW}_/soft/isotropic to another seed",
+    }
+    told = sorted(float(part.split()[0]) for part in said.split("barrier ")[1:])
+    assert sorted(sent.values()) == pytest.approx(told, abs=5e-4)

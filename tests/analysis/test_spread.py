@@ -22,7 +22,16 @@ from analysis.report import checks
 from analysis.report.spread import spread_of
 from analysis.report.trials import listed
 from analysis.report.values import Table, Words
-from analysis.spread import ALL, NOT_TOLD_APART, deviation, in_words, spreads
+from analysis.spread import (
+    ALL,
+    HALF_PRECISION,
+    NO_TWINS,
+    NOT_TOLD_APART,
+    TOGETHER,
+    deviation,
+    in_words,
+    spreads,
+)
 from jobs.support.endings import print_comparisons, print_results
 from jobs.support.screen import screen
 from softprior.inputs.entries import Entry
@@ -115,9 +124,11 @@ def test_the_interval_of_a_variance_is_the_jackknife_of_its_logarithm() -> None:
 
 def test_draws_that_differ_by_less_than_orders_are_zero_and_that_is_said() -> None:
     results = np.array([[1.0, 1.01, 0.99, 1.0]])
-    found = split(results, results + np.array([[0.3, -0.2, 0.25, 0.3]]))
+    moves = np.array([[0.3, -0.2, 0.25, 0.3]])
+    found = split(results, results + moves)
     assert found is not None
     assert found.draw.estimate < 0
+    assert found.order.value == pytest.approx(np.mean(moves**2) / 2), "unchanged"
     assert found.draw.value == found.draw.interval.low == 0
     assert deviation(found.draw).startswith("0 [0, ")
     assert deviation(found.draw).endswith("]*")
@@ -207,7 +218,8 @@ def test_spreads_are_by_prior_at_the_chosen_rate_and_over_all_priors() -> None:
     assert found[2].parts.total.estimate == pytest.approx(np.mean(totals))
     assert found[2].parts.order.estimate == pytest.approx(np.mean(orders))
     assert judge(study) == judge(plain), "no claim has them for seeds"
-    first, line = in_words(found)
+    first, line, *caveats = in_words(found)
+    assert caveats == [f"  {TOGETHER}", f"  {NO_TWINS}"]
     assert first.startswith("spread of seeds: standard deviations of test losses in nats")
     assert re.fullmatch(
         r"  arithmetic · soft · all priors: \S+ \[.*\]; prior draw .*, data order 0\.022"
@@ -283,6 +295,7 @@ def test_the_report_shows_what_seeds_differ_in(
         for block in checks.section(reading).blocks
         if isinstance(block, Table) and block.caption.startswith("Spread of seeds")
     )
+    assert f"{TOGETHER} {HALF_PRECISION}" in table.caption
     found = spreads(reading.study)
     assert [row[0].text for row in table.rows] == [f"{one.where} · {one.prior}" for one in found]
     for row, one in zip(table.rows, found, strict=True):

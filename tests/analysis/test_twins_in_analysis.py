@@ -200,7 +200,7 @@ def test_along_the_rate_every_rate_has_its_own_twins() -> None:
 
 def test_times_are_measured_against_those_of_twins() -> None:
     def more_tokens(run: Run) -> tuple[StepPoint, ...]:
-        return tuple(point.model_copy(update={"labels": 11}) for point in run.record.steps)
+        return tuple(replace(point, labels=11) for point in run.record.steps)
 
     study = twins_with(simulated(Truth(seeds=4, rates=(0.01,), later=0.5)), steps=more_tokens)
     (one,) = found(study, "speed")

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
+from analysis.findings.judging import judge
+from analysis.findings.reading import read
+from analysis.report.verdicts import markdown
+from benchmarks.publish_study import publish
+from benchmarks.published import ANEW, EVIDENCE, STUDIES, VERDICTS, published_findings
 from benchmarks.study_numbers import chosen, phrases, split
-from benchmarks.study_tables import PAGE, absent, read_verdicts, renewed, split_row, verdict_table
+from benchmarks.study_tables import (
+    PAGE,
+    absent,
+    judged_again,
+    renewed,
+    split_row,
+    verdict_table,
+)
+from softprior.errors import UserError
 from softprior.library.results import Results
-
-STUDIES = Path(__file__).parents[2] / "docs" / "studies"
+from tests.builders import Finished, run
 
 
 def test_tables_of_published_studies_are_made_from_their_trials() -> None:
@@ -20,6 +34,44 @@ def test_tables_of_published_studies_are_made_from_their_trials() -> None:
     assert renewed(page) == page, "python -m benchmarks.study_tables renews them"
 
 
+@pytest.mark.parametrize("folder", judged_again(), ids=lambda folder: folder.name)
+def test_verdicts_are_those_of_todays_rules(folder: Path) -> None:
+    printed = (folder / VERDICTS).read_text(encoding="utf-8")
+    assert printed == markdown(published_findings(folder)), "python -m benchmarks.study_tables renews them"
+
+
+def test_a_published_study_is_judged_without_its_posteriors(finished_study: Finished, tmp_path: Path) -> None:
+    """A second publication replaces the first, to the same bytes."""
+    whole = finished_study.copy(tmp_path / "study")
+    root = Path(str(whole.root))
+    header = json.loads(whole.study.read_text(encoding="utf-8"))
+    trained = [trial for trial in finished_study.plan.trials if trial.prior is not None]
+    header["trials"] += [run(trial.model_copy(update={"seed": 1}), root).id for trial in trained]
+    whole.study.write_text(json.dumps(header), encoding="utf-8")
+    study = read(root).study
+    folder = publish(root, tmp_path / "published")
+    packed = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert packed.keys() == {"study.json", "trials.parquet", "trials.tar.xz", EVIDENCE, VERDICTS}
+    assert (folder / VERDICTS).read_text(encoding="utf-8") == markdown(judge(study))
+    assert packed[VERDICTS].decode().count("ratio: ") > 0, "numbers of posteriors"
+    publish(root, tmp_path / "published")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == packed
+    stored = json.loads(packed[EVIDENCE])
+    stored["memory"]["number"] = "Another one."
+    (folder / EVIDENCE).write_text(json.dumps(stored), encoding="utf-8")
+    (memory, *_) = published_findings(folder)
+    assert (memory.claim.name, memory.verdict, memory.reason) == ("memory", "undecided", ANEW.split("; ")[0])
+
+
+def test_a_study_that_lacks_a_trial_is_not_published(finished_study: Finished, tmp_path: Path) -> None:
+    folder = finished_study.copy(tmp_path / "study")
+    trial = next(iter(finished_study.records))
+    Path(str(folder.record(trial))).unlink()
+    with pytest.raises(UserError, match=r"^1 trial of .* has no record; run the study to its end$"):
+        publish(Path(str(folder.root)), tmp_path / "published")
+    assert not (tmp_path / "published").exists()
+
+
 def test_numbers_in_the_text_are_those_of_the_files() -> None:
     """The split of losses, shares of seeds in the variance, and forgetting by method."""
     text = " ".join(PAGE.read_text(encoding="utf-8").split())
@@ -27,14 +79,6 @@ def test_numbers_in_the_text_are_those_of_the_files() -> None:
     assert len(found) == 5
     for phrase in found:
         assert phrase in text
-
-
-def test_findings_of_one_claim_and_method_are_one_row() -> None:
-    """By hand, from the rows of verdicts.md."""
-    lines = verdict_table(STUDIES / "tiny-priors").splitlines()
-    assert len(lines) == 2 + len({one.group for one in read_verdicts(STUDIES / "tiny-priors")})
-    (memory,) = [line for line in lines if line.startswith("| 1. ") and "prefix" in line]
-    assert memory.endswith("| arithmetic · prefix | supported 6, undecided 1 | ratio: 1.73 to 2.193 |")
 
 
 def test_rounding_on_smollm2_is_what_the_page_says() -> None:
@@ -54,16 +98,22 @@ def test_trials_are_split_and_chosen_as_findings_do() -> None:
     assert set(chosen(rates).rate) == {0.3}
 
 
-def test_rows_are_split_at_bars_that_are_not_escaped_and_metrics_have_ranges_of_their_own(
-    tmp_path: Path,
-) -> None:
+def test_findings_of_one_claim_and_method_are_one_row(tmp_path: Path) -> None:
+    """Metrics have ranges of their own, and decided findings alone where there are some."""
     assert split_row(r"| a \| b | | c |") == ["a | b", "", "c"]
-    rows = [("x · y · one", "supported", "L2: 0.5"), ("x · y · two", "supported", "cosine: 0.9")]
-    table = "\n".join(f"| 2. Apart | {where} | {verdict} | {number} |" for where, verdict, number in rows)
-    (tmp_path / "verdicts.md").write_text(
-        f"| claim | where | verdict | number |\n{table}\n", encoding="utf-8"
-    )
-    assert "| x · y | supported 2 | L2: 0.5; cosine: 0.9 |" in verdict_table(tmp_path)
-    known = verdict_table(STUDIES / "tiny-priors")
-    assert "| arithmetic · soft | undecided |  |" in known, "numbers that the note calls false"
+    rows = [
+        ("2. Apart", "x · y · one", "supported", "L2: 0.5"),
+        ("2. Apart", "x · y · two", "supported", "cosine: 0.9"),
+        ("2. Apart", "x · y · three", "undecided", "L2: 0.1"),
+        ("3. Equal", "x · y", "undecided", "a - b: \N{MINUS SIGN}1,000 nats"),
+        ("3. Equal", "x · z", "undecided", ""),
+    ]
+    lines = [f"| {claim} | {where} | {verdict} | {number} |" for claim, where, verdict, number in rows]
+    table = "\n".join(["| claim | where | verdict | number |", *lines]) + "\n"
+    (tmp_path / VERDICTS).write_text(table, encoding="utf-8")
+    _, _, apart, equal = verdict_table(tmp_path).splitlines()
+    assert apart == "| 2. Apart | x · y | supported 2, undecided 1 | L2: 0.5; cosine: 0.9 |"
+    assert equal == "| 3. Equal | x · y | undecided |  |", "the number may be another one without records"
+    (tmp_path / "records").mkdir()
+    assert verdict_table(tmp_path).splitlines()[3].endswith("| undecided | a - b: \N{MINUS SIGN}1,000 nats |")
     assert absent("one\ntwo", ["one two", "three"]) == ["three"]

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -416,7 +417,7 @@ def test_numbers_of_other_code_get_a_run_of_their_own(ended, uri: str) -> None:
     before = named_runs(uri)
     assert before[trained.id].data.tags["sources"] == "0" * 16
     assert before[trained.id].data.tags["commit"] == "f" * 40
-    steps = tuple(point.model_copy(update={"loss": point.loss + 1}) for point in record.steps)
+    steps = tuple(replace(point, loss=point.loss + 1) for point in record.steps)
     new = record.model_copy(update={"steps": steps})
     tracker = MlflowTracker(uri, study, trials, folder)
     tracker.progress(trained, [Step(point, len(steps)) for point in steps[:3]])

@@ -184,20 +184,33 @@ def test_a_generation_that_forgets_the_prompt_is_found(trained: Trained) -> None
     def generate(_: Prompt, batch: Batch, *, max_new: int, stop: frozenset[int]) -> list[list[int]]:
         return tiny().host.generate(None, batch, max_new=max_new, stop=stop)
 
-    found = trained.checks(Faulty(generate=generate))
+    host = Faulty(generate=generate)
+    found = trained.measured(host).checks(host)
     assert faults(found) == {"generation"}
     assert found["generation"].number < 0.7
 
 
+def test_a_generation_that_ends_at_once_is_found(trained: Trained) -> None:
+    """Its answers are empty, so they are generated again, without an end."""
+
+    def generate(_: Prompt, batch: Batch, *, max_new: int, stop: frozenset[int]) -> list[list[int]]:
+        return [[7] * (0 if stop else max_new) for _ in range(len(batch))]
+
+    host = Faulty(generate=generate)
+    assert faults(trained.measured(host).checks(host)) == {"generation"}
+    alone = trained.measured(Faulty(generate=lambda _, batch, **__: [[] for _ in range(len(batch))]))
+    assert alone.checks()["generation"].number == 1, "as the generation is right"
+
+
 @pytest.mark.parametrize(("rows", "verdict"), [(1, "passed"), (2, "fault")])
 def test_one_tie_of_the_first_two_logits_is_no_fault(trained: Trained, rows: int, verdict: str) -> None:
-    """Generation ends one answer, or both, with another token than the other path's first choice."""
-
-    def generate(prompt: Prompt, batch: Batch, *, max_new: int, stop: frozenset[int]) -> list[list[int]]:
-        told = tiny().host.generate(prompt, batch, max_new=max_new, stop=stop)
-        return [[*own[:-1], own[-1] + 1] if i < rows else own for i, own in enumerate(told)]
-
-    found = trained.checks(Faulty(generate=generate))["generation"]
+    """The fourth token of one answer, or of both, is another than the other path's first choice."""
+    told, lengths = trained.test.written, trained.prepared.test.lengths
+    longest = max(range(len(told)), key=lambda i: lengths[i])
+    changed = {longest} if rows == 1 else set(range(len(told)))
+    at = TOKENS - 1
+    other = [(*own[:at], own[at] + 1) if i in changed else own for i, own in enumerate(told)]
+    found = trained._replace(test=trained.test._replace(written=other)).checks()["generation"]
     assert (found.verdict, found.number) == (verdict, 1 - rows / (2 * TOKENS))
 
 
@@ -264,13 +277,12 @@ def test_swapped_contexts_that_cost_nothing_and_no_gradient_are_alarms(trained: 
 
 @pytest.mark.parametrize(
     ("file", "share"),
-    [("demo", 0.005), ("paper", 0.001), ("tuned", 0.005), ("tiny_priors", 0.005), ("quickstart", 0.022)],
+    [("demo", 0.005), ("paper", 0.001), ("tuned", 0.005), ("tiny_priors", 0.005), ("quickstart", 0.02)],
 )
 def test_checks_are_a_small_share_of_a_trial(file: str, share: float, tmp_path: Path) -> None:
     """Counted in positions that go forward; a gradient takes as many operations again.
 
-    The aim of 2% is missed where trials are as short as those of the quickstart: each row finds a
-    fault that no other finds. One prior of tiny_priors needs another study and is left out.
+    One prior of tiny_priors needs another study and is left out.
     """
     study = (STUDIES / f"{file}.yaml").read_text(encoding="utf-8")
     copy = tmp_path / f"{file}.yaml"
@@ -282,8 +294,8 @@ def test_checks_are_a_small_share_of_a_trial(file: str, share: float, tmp_path: 
             continue
         task, cost = components.task(spec), trial_cost(spec, components)
         prompts = components.method(spec).count()
-        # Alone, with moved labels, and two answers that are generated and then read again.
-        rows, passes, new = (6, 4, 4 * TOKENS) if task.generates else (2, 2, 0)
+        # Alone, with moved labels, and two answers that are read again.
+        rows, passes, new = (4, 3, 2 * TOKENS) if task.generates else (2, 2, 0)
         own = rows * task.positions() + new + passes * prompts
         assert own < share * (2 * cost.trained + cost.evaluated)
 
@@ -300,4 +312,4 @@ def test_no_more_rows_go_forward_than_that(trained: Trained) -> None:
         return tiny().host.generate(prompt, batch, max_new=max_new, stop=stop)
 
     trained.checks(Faulty(loss=loss, generate=generate))
-    assert passed == [1, 1, 2, 2]
+    assert passed == [1, 1, 2]

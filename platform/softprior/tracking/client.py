@@ -108,6 +108,16 @@ def problem_of(error: Exception) -> str:
     return first if isinstance(error, UserError) else f"{type(error).__name__}: {first}"
 
 
+def require_database(uri: str) -> None:
+    """Checks that an SQLite database is there: MLflow would create one, empty.
+
+    Raises:
+        UserError: it is not.
+    """
+    if uri.startswith(SQLITE) and not _file(uri).exists():
+        raise UserError(f"there is no database {_file(uri)}; put it there, or run the study again to send it")
+
+
 def connect(uri: str) -> MlflowClient:
     """A client of a server or database that exists."""
     _quietly()

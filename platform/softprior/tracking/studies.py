@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from softprior.errors import UserError
 from softprior.results.storage import Location, local_copy
-from softprior.tracking.client import connect, problem_of
+from softprior.tracking.client import connect, problem_of, require_database
 from softprior.tracking.view import TRIAL, address, has_view, write_view
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ PREFIX = "softprior/"
 
 PARENT = "softprior.study"
 """Tag of a study's own run."""
+
+_ELSE = re.compile(r"[^\w.\-/ ]+")
+"""What names of metrics cannot have in every database."""
 
 
 class Compared(NamedTuple):
@@ -59,18 +63,48 @@ def add_files(uri: str, study: str, files: Iterable[Location]) -> str | None:
         What went wrong, or None. The results folder has everything, so this need not stop the work.
     """
     try:
-        client = connect(uri)
-        experiment = client.get_experiment_by_name(PREFIX + study)
-        where = [] if experiment is None else [experiment.experiment_id]
-        runs = client.search_runs(where, f"tags.`{PARENT}` = '{study}'", max_results=1) if where else []
-        if not runs:
-            raise UserError(f"MLflow has no run of the study '{study}'; run the study again to send it")
+        client, run = _own_run(uri, study)
         for path in files:
             with local_copy(path) as here:
-                client.log_artifact(runs[0].info.run_id, str(here))
+                client.log_artifact(run, str(here))
     except Exception as error:  # MLflow raises whatever its database, its server or the network raise
         return problem_of(error)
     return None
+
+
+def add_numbers(uri: str, study: str, numbers: Mapping[str, float]) -> str | None:
+    """Adds numbers to a study's own run: what is measured of its results after it has ended.
+
+    Args:
+        numbers: by name, in which `_` takes the place of characters that MLflow does not allow. The pages
+            show the latest of several under one name.
+
+    Returns:
+        What went wrong, or None. The results folder has everything, so this need not stop the work.
+    """
+    try:
+        client, run = _own_run(uri, study)
+        for name, value in numbers.items():
+            client.log_metric(run, _ELSE.sub("_", name), value)
+    except Exception as error:  # MLflow raises whatever its database, its server or the network raise
+        return problem_of(error)
+    return None
+
+
+def _own_run(uri: str, study: str) -> tuple[MlflowClient, str]:
+    """A client, and the id of a study's own run.
+
+    Raises:
+        UserError: there is no such database or run.
+    """
+    require_database(uri)
+    client = connect(uri)
+    experiment = client.get_experiment_by_name(PREFIX + study)
+    where = [] if experiment is None else [experiment.experiment_id]
+    runs = client.search_runs(where, f"tags.`{PARENT}` = '{study}'", max_results=1) if where else []
+    if not runs:
+        raise UserError(f"MLflow has no run of the study '{study}'; run the study again to send it")
+    return client, str(runs[0].info.run_id)
 
 
 def _parameters(client: MlflowClient, experiment: str) -> Iterator[dict[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Annotated
 
 from pydantic import Field
@@ -58,7 +58,7 @@ def save_checkpoint(path: Location, trial: str, progress: TrialState, optimizer:
         "phases": progress.meter.seconds,
         "positions": progress.meter.positions,
         "sources": progress.sources,
-        "steps": [point.model_dump() for point in progress.steps],
+        "steps": [asdict(point) for point in progress.steps],
         "continued": None if progress.continued is None else progress.continued.model_dump(),
         "validation": [score.model_dump() for score in progress.validation],
     }

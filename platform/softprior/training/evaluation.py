@@ -45,10 +45,15 @@ class RowLosses(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A generated answer and the task's metrics of it."""
+    """An answer and the task's metrics of it.
+
+    Attributes:
+        tokens: that were generated; none of a chosen answer.
+    """
 
     text: str
     metrics: dict[str, float]
+    tokens: tuple[int, ...] = ()
 
 
 class Evaluation(NamedTuple):
@@ -58,11 +63,13 @@ class Evaluation(NamedTuple):
         score: of the prompt.
         untrained: of the untrained sample; None without one.
         rows: of every example, of which the scores are the means.
+        written: tokens of the generated answers to the first examples, without what ended them.
     """
 
     score: Score
     untrained: Score | None
     rows: list[ExampleRow]
+    written: list[tuple[int, ...]]
 
     @property
     def predictions(self) -> list[Prediction]:
@@ -142,7 +149,8 @@ class Evaluator:
             )
             for i in range(max(score.examples, len(answers)))
         ]
-        return Evaluation(score, None if start is None else start.score, rows)
+        written = [answer.tokens for answer in answers]
+        return Evaluation(score, None if start is None else start.score, rows, written)
 
     def _measure(self, prompt: Prompt | None, split: PreparedSplit, step: int) -> _Measured:
         rows = [split.row(i) for i in range(min(len(split), self._evaluation.examples))]
@@ -200,15 +208,19 @@ class Evaluator:
         """Answers to the first examples, in their order."""
         count = min(len(split), self._evaluation.generate) if self._task.generates else 0
         rows = [self.prefixed(split.input_row(i)) for i in range(count)]
-        answers = [""] * count
+        told: list[tuple[int, ...]] = [()] * count
         stop = stop_tokens(self._tokenizer, self._task.stop) | self._task.ends(self._tokenizer)
         for indices in evaluation_batches([len(row.tokens) for row in rows], self._evaluation.batch):
             batch = collate([rows[i] for i in indices])
             outputs = self._host.generate(prompt, batch, max_new=self._task.max_new_tokens, stop=stop)
             for i, tokens in zip(indices, outputs, strict=True):
-                written = self._tokenizer.decode(tokens, skip_special_tokens=True)
-                answers[i] = _before(written, self._task.stop).strip()
-        return [Answer(text, self._metrics(text, split.answers(i))) for i, text in enumerate(answers)]
+                told[i] = tuple(tokens)
+        return [self._answer(tokens, split.answers(i)) for i, tokens in enumerate(told)]
+
+    def _answer(self, tokens: tuple[int, ...], accepted: tuple[str, ...]) -> Answer:
+        written = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+        text = _before(written, self._task.stop).strip()
+        return Answer(text, self._metrics(text, accepted), tokens)
 
     def _chosen(
         self, prompt: Prompt | None, split: PreparedSplit, step: int

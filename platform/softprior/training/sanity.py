@@ -1,8 +1,9 @@
 """Whether a trial's numbers are what they seem: checks on a few rows of the test split.
 
-The passes are few: one row alone, again with moved labels; and for tasks with answers the first `TOKENS`
-tokens of two answers and one pass over both, so that six rows go forward. A saved posterior that differs from
-the vectors in memory adds one. The other checks read what has been measured.
+The passes are few: one row alone, again with moved labels; and for tasks with answers one pass over the
+first `TOKENS` tokens of two answers that were generated on the test split, so that four rows go forward.
+Answers too short for that are generated again without an end, which adds two. A saved posterior that differs
+from the vectors in memory adds one. The other checks read what has been measured.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from softprior.tasks.prepare import Prepared, PreparedSplit
 from softprior.training.evaluation import Evaluation, Evaluator
 
 TOKENS = 4
-"""Most tokens that are generated of each of two answers."""
+"""Most tokens that are checked of each of two answers; fewer in both together say too little."""
 
 CLOSE = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.1}
 """Nats per label token by which two ways to the same loss may differ. Rows alone have other sizes of matrix
@@ -95,7 +96,7 @@ class Sanity:
         self, prompt: Prompt, split: PreparedSplit, test: Evaluation, posterior: Location | None
     ) -> Iterator[Check]:
         """The checks that ask the host again."""
-        pair = self._pair(split)
+        pair = self._pair(split, self.evaluation.examples)
         first = self.evaluator.prefixed(split.row(pair[0]))
         close = CLOSE[self.dtype]
 
@@ -114,9 +115,7 @@ class Sanity:
             again = alone if _same(saved, prompt) else self._alone(saved, first)
             yield _at_most("posterior", apart(alone, again), close)
         if self.task.new_tokens:
-            agreed, told = self._agreement(
-                prompt, [self.evaluator.prefixed(split.input_row(i)) for i in pair]
-            )
+            agreed, told = self._agreement(prompt, split, test)
             good = told - agreed <= min(TIES[self.dtype], told // TOKENS)
             yield Check(name="generation", number=agreed / told, verdict=_verdict(good, "fault"))
 
@@ -143,9 +142,13 @@ class Sanity:
             good = above > 0 or majority == 0
             yield Check(name="majority", number=above, verdict=_verdict(good, "alarm"))
 
-    def _pair(self, split: PreparedSplit) -> list[int]:
-        """The row with the most padding in its batch, and the longest of that batch if it is another."""
-        lengths = split.lengths[: self.evaluation.examples]
+    def _pair(self, split: PreparedSplit, count: int) -> list[int]:
+        """The first row with the most padding in its batch, and the longest of that batch if it is another.
+
+        Args:
+            count: of rows that are looked at.
+        """
+        lengths = split.lengths[:count]
         batches = evaluation_batches(lengths, self.evaluation.batch)
         batch = max(batches, key=lambda found: lengths[found[-1]] - lengths[found[0]])
         return list(dict.fromkeys((batch[0], batch[-1])))
@@ -155,11 +158,17 @@ class Sanity:
         alive()
         return found
 
-    def _agreement(self, prompt: Prompt, inputs: list[Row]) -> tuple[int, int]:
+    def _agreement(self, prompt: Prompt, split: PreparedSplit, test: Evaluation) -> tuple[int, int]:
         """How many of the first generated tokens the pass with labels would choose too, of how many."""
-        new = min(TOKENS, self.task.max_new_tokens)
-        told = self.host.generate(prompt, collate(inputs), max_new=new, stop=frozenset())
-        rows = [_continued(row, tokens) for row, tokens in zip(inputs, told, strict=True)]
+        pair = self._pair(split, len(test.written) or self.evaluation.examples)
+        inputs = {i: self.evaluator.prefixed(split.input_row(i)) for i in pair}
+        told = {i: list(test.written[i][:TOKENS]) for i in pair if i < len(test.written)}
+        if sum(map(len, told.values())) < TOKENS:
+            new = min(TOKENS, self.task.max_new_tokens)
+            batch = collate(list(inputs.values()))
+            written = self.host.generate(prompt, batch, max_new=new, stop=frozenset())
+            told = dict(zip(pair, written, strict=True))
+        rows = [_continued(inputs[i], tokens) for i, tokens in told.items() if tokens]
         losses = self.host.loss(prompt, collate(rows))
         return int(losses.correct.sum()), int(losses.scored.sum())
 

@@ -19,8 +19,10 @@ from analysis.findings.judging import judge
 from analysis.findings.simulated import NO_PROMPT, PREFIX, SOFT, Truth, simulated
 from analysis.findings.study import Run, Study
 from analysis.inference.across import interquartile_mean
+from analysis.inference.components import shares_of
 from analysis.inference.values import PerExample
 from analysis.overall import overall
+from analysis.spread import HALF_PRECISION, NO_TWINS, TOGETHER
 from softprior.inputs.entries import Entry
 from softprior.results.records import Record, Score, TaskScore
 from tests.analysis.figures.overlaps import assert_no_overlap
@@ -212,10 +214,17 @@ def test_reordered_trials_split_seeds_into_draw_and_order() -> None:
         assert first.parts[name] == pytest.approx(whole.parts[name])
     assert (first.n, first.below) == ("4 seeds x 30 examples (3 reordered trials)", ())
     assert second.below == ("prior draw",)
-    assert second.parts["prior draw"] == 0
-    assert sum(second.parts.values()) == pytest.approx(sum(first.parts.values()), rel=1e-6)
+    of_order = np.mean([(81 * own.mean() ** 2 - 81 * own.var(ddof=1) / 30) for own in moves]) / 2
+    assert second.parts["data order"] == pytest.approx(of_order - 0.1**2 / 2), "unchanged"
+    assert second.deviation == pytest.approx(first.deviation)
     captions = [caption_of(draw_components(own)) for own in ([first, second], [whole])]
-    assert "The estimate of prior draw is below 0 for fitted and shown as 0." in captions[0]
+    assert captions[0].endswith(
+        "Estimates below 0 are shown as 0, and no other is changed for them: prior draw for fitted."
+    )
+    for sentence in (TOGETHER, HALF_PRECISION, "it is biased low."):
+        assert sentence in captions[0]
+    alone = components_of(replace(known, twins={}), cell)
+    assert NO_TWINS in caption_of(draw_components(alone))
     assert "not told apart" not in captions[0]
     assert "Of seeds, prior draw and data order are not told apart." in captions[1]
     lost = {i: rows[i] for i in rows if not i.startswith("again ")}
@@ -281,9 +290,9 @@ def test_the_barrier_is_above_the_line_between_the_ends(width: float) -> None:
 def test_shares_of_variance_add_up_to_one_bar(width: float) -> None:
     parts = {"prior draw": 0.3, "data order": 0.1, "examples": 0.6, "rounding": 0.0}
     found = Variance(name="fitted", parts=parts, n="9 seeds x 512 examples")
-    assert found.shares() == pytest.approx(parts)
     still = Variance(name="zeros", parts=dict.fromkeys(parts, 0.0), n="9 seeds x 512 examples")
-    assert set(still.shares().values()) == {0.0}
+    assert set(shares_of(still.parts).values()) == {0.0}
+    assert shares_of({"a": -0.5, "b": 1.0, "c": 3.0}) == {"a": 0.0, "b": 0.25, "c": 0.75}
     figure = draw_components([found, still], width=width)
     (panel,) = figure.axes
     assert [bar.get_width() for bar in panel.patches[:4]] == pytest.approx([0.3, 0.1, 0.6, 0.0])

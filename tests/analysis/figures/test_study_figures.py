@@ -73,7 +73,6 @@ ALL = [
     "learning-curves",
     "survival",
     "moved-over-reach",
-    "rates",
     "radii",
     "posterior-map",
     "prior-samples",
@@ -108,7 +107,7 @@ def test_a_missing_posterior_leaves_out_its_figures_alone(finished_study: Finish
         "the figure posterior-map",
         "the figure prior-samples",
     ]
-    assert names == ALL[:5]
+    assert names == ALL[:4]
 
 
 def test_the_rate_is_chosen_on_validation_among_those_with_most_seeds(finished_study: Finished) -> None:
@@ -173,7 +172,7 @@ def test_what_figures_leave_out_of_many_combinations_is_said(
 def test_survival_counts_steps_where_some_trials_count_no_tokens() -> None:
     study = simulated(Truth(rates=(0.01,), later=0.5, seeds=3))
     first, *others = study.runs
-    old = tuple(point.model_copy(update={"labels": None}) for point in first.record.steps)
+    old = tuple(replace(point, labels=None) for point in first.record.steps)
     runs = [replace(first, record=first.record.model_copy(update={"steps": old})), *others]
     ((plain,), (mixed,)) = (one.cells() for one in (study, replace(study, runs=runs)))
     tokens, steps = survival_of(plain), survival_of(mixed)
@@ -414,10 +413,10 @@ def test_a_figure_that_fails_costs_only_itself(
         raise ValueError("no points")
 
     drawn = "analysis.figures.study"
-    for name in ("draw_losses", "draw_survival", "draw_moved", "draw_radii", "draw_forgetting"):
+    for name in ("draw_losses", "draw_survival", "draw_radii", "draw_forgetting"):
         monkeypatch.setattr(f"{drawn}.{name}", lambda *_, **__: None)
     monkeypatch.setattr(f"{drawn}._of_each", lambda *_: {})
     monkeypatch.setattr(f"{drawn}.draw_curves", fails)
     with pytest.warns(UserWarning, match="the figure learning-curves is left out: ValueError: no points"):
         paths = draw_study(read(finished_study.copy(tmp_path).root))
-    assert [path.stem for path in paths] == ["rates"]
+    assert [path.stem for path in paths] == ["moved-over-reach"]
