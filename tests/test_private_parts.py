@@ -14,7 +14,7 @@ import optuna
 import pytest
 
 from softprior.assets import transformers_private
-from softprior.models import deepspeed_private
+from softprior.models import deepspeed_private, torch_private
 from softprior.studies import ray_private
 from softprior.studies.search import optuna_private
 from softprior.tracking import mlflow_private
@@ -25,6 +25,7 @@ MODULES = {
     "mlflow": mlflow_private,
     "optuna": optuna_private,
     "ray": ray_private,
+    "torch": torch_private,
     "transformers": transformers_private,
 }
 """The module with all private parts of each library."""
@@ -145,6 +146,12 @@ def test_optuna_says_what_a_distribution_contains() -> None:
 
 
 # DeepSpeed
+
+
+def test_torch_has_a_limit_of_kinds_of_passes() -> None:
+    from torch._dynamo import config
+
+    assert config.recompile_limit < torch_private.KINDS
 
 
 def test_deepspeed_reads_its_operators_from_a_table_that_can_be_changed() -> None:

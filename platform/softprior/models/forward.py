@@ -66,9 +66,10 @@ class PackedModel:
                 f"model.kernels = 'compiled', but the family '{self._family}' has no MLPs or norms under "
                 "names that softprior knows; write kernels: auto"
             )
-        # Passes differ by gradient, by the strides of cut prompts and so on; beyond eight kinds of them
-        # torch would compute the rest uncompiled.
-        torch._dynamo.config.recompile_limit = 64
+        # Imported here, since it takes a second and most processes compile nothing.
+        from softprior.models.torch_private import allow_kinds_of_passes
+
+        allow_kinds_of_passes()
         for module in self._blocks.positionwise():
             module.forward = torch.compile(module.forward, dynamic=True)
         self._compiled = True
