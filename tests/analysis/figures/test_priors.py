@@ -72,8 +72,8 @@ def test_a_new_prior_is_drawn_measured_and_coloured_without_a_line_here(
     assert [(row.name, len(row.radii)) for row in found] == [("wide", 3), ("values", 3), ("refusing", 0)]
     assert found[0].norm > found[1].norm == 0
     assert draw_radii(tmp_path, {"small": [tokens, *found]}).exists()
-    lines = {to_hex(line.get_color()) for line in figures[1].axes[0].lines}
-    assert {looks[name].colour.lower() for name in ("wide", "values")} <= lines
+    lines = {line.get_color() for line in figures[1].axes[0].lines}
+    assert {looks[name].colour for name in ("wide", "values")} <= lines
 
 
 @pytest.mark.faults  # the pages of the docs, drawn anew when a prior changes
