@@ -162,6 +162,7 @@ def work(folder: Path) -> dict[str, float]:
     from softprior.models.load import load_local
     from softprior.results.folder import StudyFolder
     from softprior.studies.plan import plan_study
+    from softprior.training.setup import Setup
     from softprior.training.trial import Trial
 
     spec = load_grid(folder / "study.yaml")
@@ -169,7 +170,7 @@ def work(folder: Path) -> dict[str, float]:
     given, results = load_local(spec.model), StudyFolder(folder / "alone")
     start = time.process_time()
     heard: list[Event] = []
-    records = [Trial(trial, *given, results, heard.append).run() for trial in plan.trials]
+    records = [Trial(Setup(trial, *given), results, heard.append).run() for trial in plan.trials]
     middle = time.process_time()
     for record in records:
         draw_trial(record, results, record.label)

@@ -22,6 +22,7 @@ from softprior.models.load import load_local
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Vectors
 from softprior.studies.plan import plan_study
+from softprior.training.setup import Setup
 from softprior.training.trial import Trial
 
 QUICKSTART = Path(__file__).parents[1] / "jobs" / "studies" / "quickstart.yaml"
@@ -45,8 +46,8 @@ def test_losses(specs: Sequence[TrialSpec], study: Path, overrides: tuple[str, .
         for move in MOVES:
             with tempfile.TemporaryDirectory(prefix="softprior-twins-") as folder:
                 place, twin = StudyFolder(Path(folder)), spec.model_copy(update={"twin": move or None})
-                given = (loaded.host, loaded.tokenizer, loaded.fingerprint)
-                record = Unvalidated(twin, *given, place, lambda _: None).run()
+                setup = Setup(twin, loaded.host, loaded.tokenizer, loaded.fingerprint)
+                record = Unvalidated(setup, place, lambda _: None).run()
             assert record.test is not None
             losses.append(record.test.loss)
             print(f"  {known[spec.id]} moved by {move:g}: {losses[-1]:.4f}", flush=True)

@@ -31,6 +31,9 @@ STOPPED = "stopped before any trial was started"
 STOPPED_DRY = "stopped; a dry run starts no trial and writes no results"
 STOPPING = "stopping; running trials will continue from their last checkpoint next time (again ends it now)"
 
+PREPARING = "preparing the run"
+"""What a terminal shows while a run imports what it needs and looks at its folder, which takes seconds."""
+
 ENDLESS = 10_000
 """Characters on a line of a file, where there is no window to fit in."""
 
@@ -96,9 +99,10 @@ def _main(options: argparse.Namespace, stop: Stop, ending: ExitStack) -> int:
 
 
 def _dry_run(console: Console, planned: Runnable, folder: StudyFolder, options: argparse.Namespace) -> int:
-    from jobs.support.beginnings import FEW, tell_dry_run
+    with console.status(PREPARING):
+        from jobs.support.beginnings import FEW, tell_dry_run
 
-    work = planned.look(folder, options.again)
+        work = planned.look(folder, options.again)
     tell_dry_run(console, planned, work, folder, inf if options.all else FEW)
     return FINISHED
 
@@ -111,33 +115,32 @@ def _run(
     to: Destination,
     cluster: Cluster,
 ) -> int:
-    # These bring in torch, Ray and MLflow; a dry run or a wrong key should not wait for all of them.
-    from analysis.figures.illustrator import Illustrator
-    from analysis.findings.planning import plan_claims
-    from jobs.support.beginnings import tell_beginning
-    from jobs.support.endings import tell_end
-    from softprior.studies.progress import Watch
-    from softprior.studies.runner import InterruptedStudyError
-
     began: list[Work] = []
     told: list[str] = []
+    with console.status(PREPARING) as preparing:
+        # These bring in torch, Ray and MLflow; a dry run or a wrong key should not wait for all of them.
+        from analysis.figures.illustrator import Illustrator
+        from analysis.findings.planning import plan_claims
+        from jobs.support.beginnings import tell_beginning
+        from jobs.support.endings import tell_end
+        from softprior.studies.progress import Watch
+        from softprior.studies.runner import InterruptedStudyError
 
-    def listen(work: Work) -> Sequence[Observer]:
-        began.append(work)
-        plan_claims(to.folder, work)
-        told.extend(tell_beginning(console, planned, work, to.folder))
-        stop.orderly = True
-        return [
-            Illustrator(to.folder, work.trials),
-            Watch(console, work.trials, len(work.kept), total=work.total),
-        ]
+        def listen(work: Work) -> Sequence[Observer]:
+            began.append(work)
+            plan_claims(to.folder, work)
+            told.extend(tell_beginning(console, planned, work, to.folder))
+            stop.orderly = True
+            illustrator = Illustrator(to.folder, work.trials)
+            preparing.stop()  # the bars take its place
+            return [illustrator, Watch(console, work.trials, len(work.kept), total=work.total)]
 
-    try:
-        results = run(planned, options.results, listen=listen, again=options.again, cluster=cluster)
-    except InterruptedStudyError as stopped:
-        ended = f"{len(stopped.records)} of {counted(began[0].total, 'trial')} done"
-        console.print(f"stopped with {ended}; {how_to_go_on()}", soft_wrap=True)
-        raise KeyboardInterrupt from None
+        try:
+            results = run(planned, options.results, listen=listen, again=options.again, cluster=cluster)
+        except InterruptedStudyError as stopped:
+            ended = f"{len(stopped.records)} of {counted(began[0].total, 'trial')} done"
+            console.print(f"stopped with {ended}; {how_to_go_on()}", soft_wrap=True)
+            raise KeyboardInterrupt from None
     return tell_end(console, results, began[0], told, to.tracking)
 
 

@@ -25,6 +25,7 @@ from softprior.results.records import Record, save_record
 from softprior.studies.plan import Plan, plan_study
 from softprior.studies.table import write_study, write_table
 from softprior.tasks import TASKS
+from softprior.training.setup import Setup
 from softprior.training.trial import Trial
 
 QUESTIONS = Path(__file__).parent / "data" / "questions.json"
@@ -103,7 +104,9 @@ def run(spec: TrialSpec, root: Path, report: Any = None) -> Record:
     """Runs a trial in this process, without Ray."""
     loaded = tiny()
     return Trial(
-        spec, loaded.host, loaded.tokenizer, loaded.fingerprint, StudyFolder(root), report or (lambda _: None)
+        Setup(spec, loaded.host, loaded.tokenizer, loaded.fingerprint),
+        StudyFolder(root),
+        report or (lambda _: None),
     ).run()
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.figures.palette import BACKGROUND, LINE, TEXT, prior_looks
-from analysis.figures.priors import Table
+from analysis.figures.priors import Table, plain_priors
 from analysis.figures.style import NORMAL, SMALL, TITLE, page, save
 from softprior.errors import UserError
 from softprior.inputs.validation import validate
@@ -50,7 +50,10 @@ CHOSEN: dict[str, tuple[str, dict[str, object]]] = {
         {"priors": ["isotropic", "fitted", "vocabulary"]},
     ),
 }
-"""What is measured, by the name of its row: a prior and its parameters. Others get a row of defaults."""
+"""What is measured, by the name of its row: a prior and its parameters.
+
+Every other prior that needs no parameter gets a row of defaults.
+"""
 
 UNMEASURED = {
     "posterior": "stands where the earlier study ended",
@@ -60,9 +63,9 @@ UNMEASURED = {
 
 
 def every_row() -> dict[str, tuple[str, dict[str, object]]]:
-    """What is measured of all of softprior's priors, by the name of its row."""
+    """What is measured of softprior's priors, by the name of its row: `CHOSEN`, then the `plain_priors`."""
     known = {prior for prior, _ in CHOSEN.values()} | set(UNMEASURED)
-    return CHOSEN | {name: (name, {}) for name in PRIORS.kinds if name not in known}
+    return CHOSEN | {name: (name, {}) for name in plain_priors(known)}
 
 
 class Far(NamedTuple):
@@ -171,7 +174,7 @@ def markdown(rows: list[Far]) -> str:
 def draw_radii(folder: Path, tables: dict[str, list[Far]]) -> Path:
     """Draws radii of every prior, one panel per table, the central 90% of the tokens' as a band behind."""
     priors = {name: prior for name, (prior, _) in every_row().items()}
-    looks = prior_looks(priors.values())
+    looks = prior_looks(PRIORS.kinds)
     figure, axes = page(len(tables), RADII, width=9.3, height=4.0, columns=2)
     for at, (title, rows) in zip(axes, tables.items(), strict=True):
         rows = [row for row in rows if row.radii]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -15,8 +16,9 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from analysis.figures.palette import BACKGROUND, BLUE, LINE, prior_looks
+from analysis.figures.palette import BACKGROUND, BLUE, LINE, TEXT, prior_looks
 from analysis.figures.style import SMALL, page, save
+from softprior.errors import UserError
 from softprior.inputs.validation import validate
 from softprior.priors import PRIORS, Distribution
 from softprior.priors.domain import Domain, Shrinkage, fit_domain
@@ -99,7 +101,7 @@ PANELS = (
         places=(Place(0), Place(9)),
     ),
 )
-"""Panels with parameters or tokens of their own; every other prior gets a plain one."""
+"""Panels with parameters or tokens of their own; every other prior without required ones gets a plain one."""
 
 OTHERS = "others"
 """The picture of the priors without a panel in `PANELS`."""
@@ -153,16 +155,24 @@ def plane() -> Float[Tensor, "V 2"]:
 
 
 def every_panel() -> tuple[Panel, ...]:
-    """The panels of all of softprior's priors: those of `PANELS`, then a plain one for each other prior.
+    """The panels of softprior's priors: those of `PANELS`, then one for each of the other `plain_priors`."""
+    others = plain_priors({panel.prior for panel in PANELS})
+    return (*PANELS, *(Panel(OTHERS, name, places=(_first_place(name),)) for name in others))
 
-    A prior that needs parameters has none until `PANELS` gives it one.
-    """
-    return (*PANELS, *_plain_panels({panel.prior for panel in PANELS}))
+
+def plain_priors(shown: Container[str]) -> Iterator[str]:
+    """Softprior's priors that are not shown yet and need no parameter: those that defaults can show."""
+    for name, kind in PRIORS.kinds.items():
+        if name not in shown and not any(field.is_required() for field in kind.model_fields.values()):
+            yield name
 
 
 def draw_priors(folder: Path, panels: Sequence[Panel]) -> list[Path]:
-    """Draws every picture of the panels as `priors-PICTURE.png`; returns the files."""
-    rows = plane()
+    """Draws every picture of the panels as `priors-PICTURE.png`; returns the files.
+
+    The panel of a prior that refuses the plane says why.
+    """
+    rows, looks = plane(), prior_looks(PRIORS.kinds)
     paths = []
     with tempfile.TemporaryDirectory() as scratch:
         tuned = _tuned(Path(scratch) / "tuned.safetensors")
@@ -170,16 +180,15 @@ def draw_priors(folder: Path, panels: Sequence[Panel]) -> list[Path]:
             shown = [panel for panel in panels if panel.picture == name]
             figure, axes = page(len(shown), CAPTION.format(count=len(rows)), width=9.3, height=3.25)
             for panel, at in zip(shown, axes, strict=True):
-                _draw(at, panel, rows, tuned)
+                _draw(at, panel, rows, tuned, looks[panel.prior].colour)
             paths.append(save(figure, folder / f"priors-{name}.png"))
     return paths
 
 
-def _plain_panels(shown: set[str]) -> Iterator[Panel]:
-    for name, kind in PRIORS.kinds.items():
-        if name not in shown and not any(field.is_required() for field in kind.model_fields.values()):
-            first = next(k for k in get_args(Kind) if k in kind().kinds())
-            yield Panel(OTHERS, name, places=(Place(0, first),))
+def _first_place(name: str) -> Place:
+    """A place that the prior is for, at the model's input if it can be."""
+    kinds = PRIORS.kinds[name]().kinds()
+    return Place(0, next(kind for kind in get_args(Kind) if kind in kinds))
 
 
 def _tuned(path: Path) -> Path:
@@ -192,13 +201,37 @@ def _tuned(path: Path) -> Path:
     return path
 
 
-def _draw(at: Axes, panel: Panel, rows: Float[Tensor, "V 2"], tuned: Path) -> None:
+def _draw(at: Axes, panel: Panel, rows: Float[Tensor, "V 2"], tuned: Path, own: str) -> None:
     params = {key: str(tuned) if value == TUNED else value for key, value in panel.params.items()}
-    prior = validate(PRIORS[panel.prior], params, panel.prior)
     window = [panel.zoom * edge for edge in WINDOW]
     at.scatter(rows[:, 0], rows[:, 1], s=3, color=BACKGROUND, linewidths=0)
-    (own,) = prior_looks([panel.prior]).values()
-    for place, colour, marker in zip(panel.places, (own.colour, BLUE), ("o", "^"), strict=False):
+    try:
+        _draw_vectors(at, panel, params, rows, own, window)
+    except UserError as error:
+        reason = textwrap.fill(f"refused: {error}", 36)
+        at.text(
+            0.5, 0.5, reason, transform=at.transAxes, ha="center", va="center", fontsize=SMALL, color=TEXT
+        )
+    at.set_title(panel.prior + (f"  ({panel.title})" if panel.title else ""), fontsize=9)
+    at.set_xlim(*window[:2])
+    at.set_ylim(*window[2:])
+    at.set_aspect("equal")
+    # The origin: what zeros, isotropic and xavier are drawn around, tokens or not.
+    at.axhline(0, color=LINE, linewidth=0.4, zorder=0)
+    at.axvline(0, color=LINE, linewidth=0.4, zorder=0)
+
+
+def _draw_vectors(
+    at: Axes,
+    panel: Panel,
+    params: dict[str, object],
+    rows: Float[Tensor, "V 2"],
+    own: str,
+    window: list[float],
+) -> None:
+    """Draws a sample at each place of the panel, the first in the prior's own colour, and its density."""
+    prior = validate(PRIORS[panel.prior], params, panel.prior)
+    for place, colour, marker in zip(panel.places, (own, BLUE), ("o", "^"), strict=False):
         distribution = prior.fit(Table(rows, panel.tokens, place))
         draws = distribution.sample(torch_generator(0, "picture"), DRAWS)
         different = draws.unique(dim=0)
@@ -211,13 +244,6 @@ def _draw(at: Axes, panel: Panel, rows: Float[Tensor, "V 2"], tuned: Path) -> No
             _contours(at, distribution, window)
     if len(panel.places) > 1:
         at.legend(loc="lower left", fontsize=SMALL, frameon=False)
-    at.set_title(panel.prior + (f"  ({panel.title})" if panel.title else ""), fontsize=9)
-    at.set_xlim(*window[:2])
-    at.set_ylim(*window[2:])
-    at.set_aspect("equal")
-    # The origin: what zeros, isotropic and xavier are drawn around, tokens or not.
-    at.axhline(0, color=LINE, linewidth=0.4, zorder=0)
-    at.axvline(0, color=LINE, linewidth=0.4, zorder=0)
 
 
 def _contours(at: Axes, distribution: Distribution, window: list[float]) -> None:

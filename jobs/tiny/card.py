@@ -19,6 +19,7 @@ from softprior.results.records import Record
 from softprior.tasks import TASKS
 from softprior.tasks.prepare import prepare
 from softprior.training.evaluation import Evaluator, stop_tokens
+from softprior.training.setup import Setup
 from softprior.training.trial import Trial
 
 TASK: dict[str, object] = {
@@ -119,7 +120,7 @@ def trial_spec(fingerprint: str, trained: bool) -> TrialSpec:
 def _trial(loaded: Loaded, scratch: Path, trained: bool) -> Record:
     spec = trial_spec(loaded.fingerprint, trained)
     return Trial(
-        spec, loaded.host, loaded.tokenizer, loaded.fingerprint, StudyFolder(scratch), lambda _: None
+        Setup(spec, loaded.host, loaded.tokenizer, loaded.fingerprint), StudyFolder(scratch), lambda _: None
     ).run()
 
 

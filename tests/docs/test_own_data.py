@@ -14,6 +14,7 @@ from softprior.models.load import load_local
 from softprior.results.folder import StudyFolder
 from softprior.studies.plan import plan_study
 from softprior.studies.table import write_study, write_table
+from softprior.training.setup import Setup
 from softprior.training.trial import Trial
 from tests.docs.test_snippets import BLOCKS
 
@@ -54,6 +55,6 @@ def _run_here() -> None:
     folder = StudyFolder(Path("results/own"))
     loaded = load_local(plan.study.model)
     host = (loaded.host, loaded.tokenizer, loaded.fingerprint)
-    records = {one.id: Trial(one, *host, folder, lambda _: None).run() for one in plan.trials}
+    records = {one.id: Trial(Setup(one, *host), folder, lambda _: None).run() for one in plan.trials}
     write_study(folder, plan.spec, plan.trials)
     write_table(folder, plan.trials, plan.components, records)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.figures.palette import PRIORS as FIXED_LOOKS
 from softprior.priors import PRIORS
 from tests.docs.tables import AXES, BLOCK, PAGES, ROOT, renewed
 
@@ -22,6 +23,14 @@ def test_every_axis_has_a_table_and_every_mark_its_end() -> None:
     found = [(form, axis) for page in pages for _, form, axis, _, _ in BLOCK.findall(page)]
     assert {axis for form, axis in found if form == "table"} == set(AXES)
     assert sum(len(re.findall("<!-- (?:table|names|sections): ", page)) for page in pages) == len(found)
+
+
+def test_every_prior_with_a_section_written_by_hand_has_a_row_of_its_law_in_order() -> None:
+    page = BLOCK.sub("", (ROOT / "docs" / "priors.md").read_text(encoding="utf-8"))
+    sections = set(re.findall(r"^### (\w+)$", page, re.MULTILINE))
+    rows = re.findall(r"^\| \[`(\w+)`\]\(#\1\)", page, re.MULTILINE)
+    assert set(FIXED_LOOKS) <= sections
+    assert rows == [name for name in PRIORS.kinds if name in sections]
 
 
 def test_a_new_prior_gets_a_row_and_a_section_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import io
 import json
@@ -9,6 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,15 +28,20 @@ from softprior.methods import METHODS
 from softprior.results.files import file_lock
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Posterior, save_posterior
+from softprior.studies import grid
 from softprior.studies.cluster import Cluster
+from softprior.studies.grid import Grid
 from softprior.studies.plan import plan_study
-from softprior.studies.progress import Watch
 from softprior.studies.search.spec import KEY
 from softprior.studies.table import write_study, write_table
+from softprior.training.events import Phase
 from tests.builders import Finished, study_file
 from tests.databases import empty_database
 
 ROOT = Path(__file__).parents[2]
+
+HIDDEN, VISIBLE = "\x1b[?25l", "\x1b[?25h"
+"""What a terminal is told of its cursor."""
 
 
 def test_a_dry_run_lists_trials_and_costs_and_writes_nothing(tmp_path: Path, capsys) -> None:
@@ -292,14 +299,50 @@ def test_what_the_commands_share_is_no_command() -> None:
     assert done.stderr.startswith("error: jobs.support has no commands; run one of jobs")
 
 
-def test_start_up_says_what_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Planning takes seconds of imports, and Ray's processes more: neither is silent on a terminal."""
+def test_start_up_is_never_silent_until_the_first_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Imports, planning and Ray take seconds each: a terminal shows at any time what it waits for.
+
+    It hides its cursor for as long as it shows something that moves.
+    """
     window = Console(file=io.StringIO(), force_terminal=True, width=120)
+    shown: dict[str, bool] = {}
+    look, bring_in = Grid.look, builtins.__import__
+
+    def note(what: str) -> None:
+        said = window.file.getvalue()
+        shown[what] = said.rfind(HIDDEN) > said.rfind(VISIBLE)
+
+    def imported(name: str, *given: Any) -> Any:
+        if given and given[0] and given[0].get("__name__") == "jobs.study":
+            note(name)
+        return bring_in(name, *given)
+
+    def looked(*given: Any) -> Any:
+        note("look")
+        return look(*given)
+
+    def run_trials(study: Any, trials: Any, folder: Any, observers: Any, *_: Any, **__: Any) -> None:
+        note("Ray")
+        for observer in observers:
+            observer.progress(trials[0], [Phase(0, "loading the model")])
+        note("event")
+        raise UserError("that is enough")
+
     monkeypatch.setattr(command, "screen", lambda _: window)
-    assert command.main([str(study_file(tmp_path / "small.yaml")), "--dry-run"]) == 0
-    Watch(window, [], done=0, total=3).close({})
+    monkeypatch.setattr(Cluster, "start", lambda _: None)
+    monkeypatch.setattr(grid, "run_trials", run_trials)
+    monkeypatch.setattr(Grid, "look", looked)
+    monkeypatch.setattr(builtins, "__import__", imported)
+    file = study_file(tmp_path / "small.yaml", tracking={"enabled": False})
+    assert command.main([str(file), "--results", str(tmp_path / "results")]) == 2
+    assert {"analysis.figures.illustrator", "look", "Ray", "event"} <= set(shown)
+    assert [what for what, live in shown.items() if not live] == []
     said = window.file.getvalue()
-    assert said.index("planning the study") < said.index("trials on tiny") < said.index("starting Ray")
+    order = ["planning the study", "trials on tiny", "starting Ray", "loading the model"]
+    assert sorted(order, key=said.index) == order
+    assert "preparing the run" in said
 
 
 @pytest.mark.parametrize("module", ["jobs.study", "jobs.ui", "jobs.tiny"])

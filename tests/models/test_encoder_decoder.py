@@ -28,6 +28,7 @@ from softprior.results.posteriors import load_posterior
 from softprior.testing.families import ENCODER_DECODERS, random_model, save_model
 from softprior.testing.hosts import Recorder, example_batch, example_prompts
 from softprior.testing.hosts.examples import firsts, padded, texts, unlabelled
+from softprior.training.setup import Setup
 from softprior.training.trial import Trial
 from tests.builders import trial
 
@@ -241,7 +242,9 @@ def test_a_soft_prompt_in_front_of_the_encoder_is_trained_end_to_end(tmp_path):
         identity = {"model": str(folder), "known_model": loaded.fingerprint}
         spec = trial(**parts).model_copy(update=identity)
         results = StudyFolder(tmp_path / "results")
-        running = Trial(spec, loaded.host, loaded.tokenizer, loaded.fingerprint, results, lambda _: None)
+        running = Trial(
+            Setup(spec, loaded.host, loaded.tokenizer, loaded.fingerprint), results, lambda _: None
+        )
         return running.run(), results
 
     record, results = run(steps=12)

@@ -20,6 +20,7 @@ from softprior.tasks.prepare import prepare
 from softprior.training import extension
 from softprior.training.also import current, missing, other_tasks
 from softprior.training.extension import lacking, not_extended
+from softprior.training.setup import Setup
 from softprior.training.trial import Trial
 from tests.builders import SUMS, run, tiny, trial
 
@@ -59,7 +60,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
 def extend(spec: TrialSpec, folder: StudyFolder) -> Record:
     """What a worker does with a trial that has its record."""
     loaded = tiny()
-    one = Trial(spec, loaded.host, loaded.tokenizer, loaded.fingerprint, folder, lambda _: None)
+    one = Trial(Setup(spec, loaded.host, loaded.tokenizer, loaded.fingerprint), folder, lambda _: None)
     return extension.extend(one, load_record(folder.record(spec.id)), lambda _: None)
 
 

@@ -31,6 +31,7 @@ from softprior.studies.plan import plan_study
 from softprior.tasks import TASKS, Language, Squad
 from softprior.tasks.prepare import prepare
 from softprior.training.corrections import HostFacts, ModelFacts, TokenizerFacts, model_facts
+from softprior.training.setup import Setup
 from softprior.training.source import PlaceSource
 from softprior.training.trial import Trial
 from tests.builders import SIZES, questions, tiny, trial
@@ -252,10 +253,10 @@ def test_tokens_past_the_embedding_table_are_refused_before_training(tmp_path):
     tokenizer = load_tokenizer(ModelSpec(id="tiny")).tokenizer
     tokenizer.add_special_tokens({"additional_special_tokens": ["What"]})
     spec = trial()
-    run = Trial(spec, loaded.host, tokenizer, "grown", StudyFolder(tmp_path), lambda _: None)
+    run = Trial(Setup(spec, loaded.host, tokenizer, "grown"), StudyFolder(tmp_path), lambda _: None)
     with pytest.raises(UserError, match=r"the texts of task arithmetic have token 1024, and .* ends at 1023"):
         run.run()
     written = trial(method=METHODS["instruction"](written="What?"))
-    run = Trial(written, loaded.host, tokenizer, "grown", StudyFolder(tmp_path), lambda _: None)
+    run = Trial(Setup(written, loaded.host, tokenizer, "grown"), StudyFolder(tmp_path), lambda _: None)
     with pytest.raises(UserError, match="have token 1024"):
         run.run()

@@ -32,6 +32,7 @@ from softprior.training import extension
 from softprior.training.also import current
 from softprior.training.nearest_tokens import _of_others
 from softprior.training.probes import DRAWS, ELSEWHERE, ENCODED, unprobed, why_skipped
+from softprior.training.setup import Setup
 from softprior.training.trial import Trial
 from tests.builders import run, tiny, trial
 
@@ -258,7 +259,9 @@ def test_shares_that_are_not_numbers_are_no_result(soft_prompt: Measured, wild: 
     """Also those of the untrained sample alone; the reason is one sentence, not a record's."""
     loaded, posterior = tiny(), soft_prompt.posterior
     one = Trial(
-        soft_prompt.record.spec, loaded.host, loaded.tokenizer, loaded.fingerprint, soft_prompt.folder, print
+        Setup(soft_prompt.record.spec, loaded.host, loaded.tokenizer, loaded.fingerprint),
+        soft_prompt.folder,
+        print,
     )
     ends = {"initial": posterior.initial, "final": posterior.final}
     ends[wild] = {place: torch.full_like(vectors, math.nan) for place, vectors in ends[wild].items()}
@@ -282,7 +285,7 @@ def test_probes_are_no_part_of_a_trials_identity(tmp_path: Path) -> None:
 def extend(spec: TrialSpec, folder: StudyFolder) -> Record:
     """What a worker does with a trial that has its record."""
     loaded = tiny()
-    one = Trial(spec, loaded.host, loaded.tokenizer, loaded.fingerprint, folder, lambda _: None)
+    one = Trial(Setup(spec, loaded.host, loaded.tokenizer, loaded.fingerprint), folder, lambda _: None)
     return extension.extend(one, load_record(folder.record(spec.id)), lambda _: None)
 
 
@@ -342,6 +345,8 @@ def test_priors_of_one_seed_lose_the_same_vectors(tmp_path: Path) -> None:
     drawn = []
     for seed in (0, 0, 1):
         loaded, spec = tiny(), probed(trial(method=soft(), seed=seed), "removal")
-        one = Trial(spec, loaded.host, loaded.tokenizer, loaded.fingerprint, StudyFolder(tmp_path), print)
+        one = Trial(
+            Setup(spec, loaded.host, loaded.tokenizer, loaded.fingerprint), StudyFolder(tmp_path), print
+        )
         drawn.append(torch.randperm(8, generator=one.setup.prober._drawn("removal", 0)).tolist())
     assert drawn[0] == drawn[1] != drawn[2]

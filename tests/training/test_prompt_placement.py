@@ -23,6 +23,7 @@ from softprior.tasks.prepare import PreparedSplit, prepare
 from softprior.training.also import Others
 from softprior.training.attended import even
 from softprior.training.opening import require_input
+from softprior.training.setup import Setup
 from softprior.training.trial import Trial
 from tests.builders import run, tiny, trial, with_bos
 
@@ -36,7 +37,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
 def run_on(loaded: Loaded, spec: TrialSpec, root: Path) -> tuple[Record, Any]:
     spec = spec.model_copy(update={"model_fingerprint": loaded.fingerprint})
     model = (loaded.host, loaded.tokenizer, loaded.fingerprint)
-    record = Trial(spec, *model, StudyFolder(root), lambda _: None).run()
+    record = Trial(Setup(spec, *model), StudyFolder(root), lambda _: None).run()
     return record, load_posterior(StudyFolder(root).posterior(spec.id))
 
 
@@ -106,7 +107,7 @@ def test_rows_that_begin_otherwise_are_refused(loaded: Loaded, tmp_path: Path) -
     tokenizer.eos_token = tokenizer.bos_token = plain.tokenizer.eos_token
     model = (plain.host, tokenizer, plain.fingerprint)
     with pytest.raises(UserError, match="the tokenizer of tiny begins texts of task arithmetic without its"):
-        Trial(spec, *model, StudyFolder(tmp_path), lambda _: None).run()
+        Trial(Setup(spec, *model), StudyFolder(tmp_path), lambda _: None).run()
 
 
 def test_an_input_without_another_token_is_refused_where_answers_follow_it() -> None:

@@ -43,6 +43,7 @@ from softprior.training.identity import files_fingerprint, found_files
 from softprior.training.loop import STILL
 from softprior.training.penalties import Penalties
 from softprior.training.recognised import own_label
+from softprior.training.setup import Setup
 from softprior.training.trial import Trial
 from tests.builders import QUESTIONS, SUMS, run, tiny, trial
 
@@ -190,7 +191,9 @@ def test_trials_that_differ_in_the_prior_see_the_same_batches(tmp_path: Path) ->
         host = Spy(tiny().host)
         loaded = tiny()
         spec = trial(prior=PRIORS[name]())
-        Trial(spec, host, loaded.tokenizer, loaded.fingerprint, StudyFolder(tmp_path), lambda _: None).run()
+        Trial(
+            Setup(spec, host, loaded.tokenizer, loaded.fingerprint), StudyFolder(tmp_path), lambda _: None
+        ).run()
         seen[name] = host.trained
     assert seen["isotropic"] == seen["fitted"]
     assert len(set(seen["fitted"])) > 1
@@ -254,7 +257,9 @@ def test_unpaired_draws_depend_on_what_a_file_holds_and_not_on_where_it_is(tmp_p
 
 def prepared_trial(spec: TrialSpec, root: Path) -> Trial:
     loaded = tiny()
-    return Trial(spec, loaded.host, loaded.tokenizer, loaded.fingerprint, StudyFolder(root), lambda _: None)
+    return Trial(
+        Setup(spec, loaded.host, loaded.tokenizer, loaded.fingerprint), StudyFolder(root), lambda _: None
+    )
 
 
 class Spy:
@@ -279,7 +284,7 @@ def test_accumulated_passes_equal_one_pass(tmp_path: Path) -> None:
     spec = trial(task=task)
     one = prepared_trial(spec, tmp_path)
     vectors = {place: start.sample for place, start in one._sample().items()}
-    given = (one.host, one.setup.prepared.train, spec.training, vectors)
+    given = (one.setup.host, one.setup.prepared.train, spec.training, vectors)
     whole = gradient(*given, [list(range(12))])
     parts = gradient(*given, [list(range(5)), list(range(5, 12))])
     assert parts.loss == pytest.approx(whole.loss, rel=1e-6)
@@ -298,13 +303,15 @@ def epoch(tmp_path: Path, **training: object) -> tuple[torch.Tensor, torch.Tenso
     train, batch = one.setup.prepared.train, min(spec.training.batch, len(one.setup.prepared.train))
     order = training_batches(train.lengths, batch, 0)
     steps = len(train) // (batch * spec.training.accumulate)
-    given = (one.host, train, spec.training, vectors)
+    given = (one.setup.host, train, spec.training, vectors)
     found = [gradient(*given, islice(order, spec.training.accumulate)) for _ in range(steps)]
     every = collate([train.row(i) for i in range(len(train))])
-    whole = one.host.loss(vectors, every.weighted(every.weights / train.labels), grad=True).gradient
+    whole = one.setup.host.loss(vectors, every.weighted(every.weights / train.labels), grad=True).gradient
     assert sum(step.labels for step in found) == int(every.labels.sum()) == train.labels
     weighted = sum(step.loss * step.labels for step in found) / train.labels
-    assert weighted == pytest.approx(float(one.host.loss(vectors, every).nll.sum()) / train.labels, rel=1e-5)
+    assert weighted == pytest.approx(
+        float(one.setup.host.loss(vectors, every).nll.sum()) / train.labels, rel=1e-5
+    )
     mean = torch.stack([step.at[place] for step in found]).mean(0)
     return mean, whole[place], len({step.labels for step in found})
 
@@ -356,7 +363,7 @@ def test_vectors_without_influence_are_told(tmp_path: Path) -> None:
     events: list[Event] = []
     spec = trial(method=METHODS["prefix"](tokens=2, blocks=(3,)), steps=2)
     host, folder = LocalLM(network, "weights"), StudyFolder(tmp_path)
-    Trial(spec, host, loaded.tokenizer, loaded.fingerprint, folder, events.append).run()
+    Trial(Setup(spec, host, loaded.tokenizer, loaded.fingerprint), folder, events.append).run()
     run(trial(), tmp_path)
     assert [event.text for event in events if isinstance(event, Notice)] == [STILL]
     notes = closing_notes(load_records(tmp_path / "records").values())

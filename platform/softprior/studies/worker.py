@@ -22,6 +22,7 @@ from softprior.training.recognised import own_label
 
 if TYPE_CHECKING:
     from softprior.training.checkpoint import TrialState
+    from softprior.training.setup import Setup
     from softprior.training.trial import Trial
 
 EVENTS = "events"
@@ -127,19 +128,19 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
             watched(config["patience"], folder.stalls(spec.id), reporter.where),
             host_of(ModelSpec.model_validate_json(config["model"]), shared) as given,
         ):
-            trial = Trial(spec, given.host, given.tokenizer, given.fingerprint, folder, reporter)
+            trial = Trial(Setup(spec, given.host, given.tokenizer, given.fingerprint), folder, reporter)
             require_as_planned(trial.setup)
             if before is None:
                 trial.run()
             else:
                 extend(trial, before, reporter)
     except Exception as error:
-        reason = _reason(error, reporter.where(), folder.error(spec.id))
+        reason = _explain(error, reporter.where(), folder.error(spec.id))
     else:
         reporter.flush()
         return
     if before is None:
-        facts = environment(time.monotonic() - started, trial.host.info() if trial else None)
+        facts = environment(time.monotonic() - started, trial.setup.host.info() if trial else None)
         record = failed(spec, reason, facts, trial.progress if trial else None)
     else:
         # Read again: scores on some tasks may have been saved before the next one failed.
@@ -151,8 +152,13 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
     reporter.flush()
 
 
-def _reason(error: Exception, where: str, trace: Location) -> str:
-    """Why a trial could not go on, in one line; the traceback of an unforeseen failure goes to a file."""
+def _explain(error: Exception, where: str, trace: Location) -> str:
+    """Says in one line why a trial could not go on; writes the traceback of an unforeseen failure to a file.
+
+    Args:
+        where: how far the trial was.
+        trace: the file.
+    """
     from softprior.training.failure import TrialFailedError, shortage
 
     if isinstance(error, UserError | TrialFailedError):

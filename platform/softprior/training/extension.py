@@ -110,7 +110,7 @@ def left_out(spec: TrialSpec, record: Record, untold: bool) -> bool:
 
 def extend(trial: Trial, record: Record, report: Report) -> Record:
     """Measures a finished trial from its saved posterior; its own numbers stay as they are."""
-    spec = trial.spec
+    spec = trial.setup.spec
     tasks = also.missing(spec, record, also.current([spec]))
     if tasks:
         record = _measured(trial, record, tasks, report)
@@ -141,7 +141,7 @@ def _measured(trial: Trial, record: Record, tasks: Sequence[Entry], report: Repo
             rows |= {other.found.task.canonical(): other.rows for other in found}
             save_examples(folder.examples(record.id), record.id, rows)
             record = record.model_copy(update={"examples": sum(map(len, rows.values()))})
-    return _save(trial, _extended(record, trial.spec, scores=scores))
+    return _save(trial, _extended(record, trial.setup.spec, scores=scores))
 
 
 def _probed(trial: Trial, record: Record, wanted: Sequence[Probe], report: Report) -> Record:
@@ -152,7 +152,7 @@ def _probed(trial: Trial, record: Record, wanted: Sequence[Probe], report: Repor
     else:
         step = len(record.steps)
         found = trial.setup.prober.measure_all(wanted, saved.initial, saved.final, step, report)
-    return _save(trial, _extended(record, trial.spec, probed=found))
+    return _save(trial, _extended(record, trial.setup.spec, probed=found))
 
 
 def _save(trial: Trial, record: Record) -> Record:

@@ -82,9 +82,8 @@ class Loop:
         penalties, slopes = self.penalties.values(vectors)
         for name, value in penalties.items():
             require_finite(step + 1, f"regulariser {name}", value)
-        for place, slope in slopes.items():
-            found.at[place] = found.at[place] + slope.to(found.at[place])
-        norm = optimizer.step(step, found.at)
+        added = {place: found.at[place] + slope.to(found.at[place]) for place, slope in slopes.items()}
+        norm = optimizer.step(step, found.at | added)
         require_finite(step + 1, "gradient's norm", norm)
         progress.step = step + 1
         ways = [geometry.distance_moved(self.initial[p], v).mean() for p, v in optimizer.vectors.items()]

@@ -52,7 +52,7 @@ def record_of(
     )
 
 
-def save_ends(
+def save_posterior_of(
     folder: StudyFolder,
     setup: Setup,
     record: Record,
@@ -68,7 +68,9 @@ def save_ends(
     save_posterior(folder.posterior(spec.id), Posterior(header, initial, final, snapshots))
 
 
-def save(folder: StudyFolder, record: Record, test: Evaluation, also: Sequence[OtherScore]) -> None:
+def save_record_and_rows(
+    folder: StudyFolder, record: Record, test: Evaluation, also: Sequence[OtherScore]
+) -> None:
     """Writes the rows of examples, then the record, which says how many there are."""
     rows = {record.spec.task.canonical(): test.rows}
     rows |= {other.found.task.canonical(): other.rows for other in also}

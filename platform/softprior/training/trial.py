@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from functools import cached_property
 
-from softprior.assets.tokens import Tokenizer
-from softprior.inputs.specs import TrialSpec
-from softprior.models.protocol import FrozenLM
 from softprior.prompt import Place
 from softprior.results.background import save_background
 from softprior.results.folder import StudyFolder
@@ -37,25 +33,16 @@ class Trial:
     """One trial on a loaded model.
 
     Attributes:
-        spec: what decides the result.
-        host, tokenizer: the frozen model.
-        tokenizer_fingerprint: names tokenised examples in the cache.
+        setup: what decides the result, and the model.
         folder: where record, posterior and checkpoint go.
         report: receives the progress.
         progress: results so far, also of a trial that failed.
     """
 
-    spec: TrialSpec
-    host: FrozenLM
-    tokenizer: Tokenizer
-    tokenizer_fingerprint: str
+    setup: Setup
     folder: StudyFolder
     report: Report
     progress: TrialState = field(default_factory=TrialState)
-
-    @cached_property
-    def setup(self) -> Setup:
-        return Setup(self.spec, self.host, self.tokenizer, self.tokenizer_fingerprint)
 
     def run(self) -> Record:
         """Trains and evaluates, or continues from the checkpoint; writes the posterior, then the record.
@@ -66,8 +53,8 @@ class Trial:
         """
         started = time.monotonic()
         forget_peaks()
-        setup = self.setup
-        self.report(Phase(0, f"reading {self.spec.task.name}"))
+        setup, spec = self.setup, self.setup.spec
+        self.report(Phase(0, f"reading {spec.task.name}"))
         with self.progress.meter.phase("data"):
             setup.check_lengths()
         with self.progress.meter.phase("prior"):
@@ -75,13 +62,13 @@ class Trial:
         initial = {place: start.vectors for place, start in starts.items()}
         facts = {place.name: start.facts for place, start in starts.items()}
         optimizer = None
-        if self.spec.training is not None and self.spec.rate is not None:
-            assert self.spec.seed is not None
+        if spec.training is not None and spec.rate is not None:
+            assert spec.seed is not None
             network = setup.method.network()
-            if self.spec.regularisers:
+            if spec.regularisers:
                 self.report(Phase(0, "preparing regularisers"))
-            optimizer = PromptOptimizer(initial, self.spec.rate, self.spec.training, network, self.spec.seed)
-            penalties = Penalties(self.spec.regularisers, starts, setup.prepared.train.labels)
+            optimizer = PromptOptimizer(initial, spec.rate, spec.training, network, spec.seed)
+            penalties = Penalties(spec.regularisers, starts, setup.prepared.train.labels)
             del starts  # the distributions of sixty places may contain a gigabyte of real vectors
             self._resume(optimizer)
         progress = self.progress
@@ -101,32 +88,34 @@ class Trial:
         with progress.meter.phase("test"):
             test = setup.evaluator.full(final, setup.prepared.test, progress.step, untrained)
         with progress.meter.phase("other tasks"):
-            also = setup.others.measure_all(other_tasks(self.spec), final, progress.step, self.report)
+            also = setup.others.measure_all(other_tasks(spec), final, progress.step, self.report)
         probes = setup.prober.at_end(initial, final, progress, self.report)
         progress.seconds = before + time.monotonic() - started
         with progress.meter.phase("geometry"):
             places = {} if optimizer is None else geometry_of(setup, initial, final, optimizer)
         record = outcome.record_of(setup, progress, facts, places, test, also)
         if optimizer is not None:
-            outcome.save_ends(self.folder, setup, record, initial, final, progress.snapshots)
+            outcome.save_posterior_of(self.folder, setup, record, initial, final, progress.snapshots)
         with progress.meter.phase("sanity"):
             sanity = self._sanity(final, test)
         cost = progress.meter.cost(0 if optimizer is None else optimizer.values)
         record = record.model_copy(update={"cost": cost, "sanity": sanity, "probes": probes})
-        outcome.save(self.folder, record, test, also)
-        self.folder.checkpoint(self.spec.id).unlink(missing_ok=True)
+        outcome.save_record_and_rows(self.folder, record, test, also)
+        self.folder.checkpoint(spec.id).unlink(missing_ok=True)
         return record
 
     def _sample(self) -> dict[Place, Start]:
         """A draw of the prior at every place, for the trial's seed."""
-        if self.spec.prior is None or self.spec.seed is None:
+        setup, spec = self.setup, self.setup.spec
+        if spec.prior is None or spec.seed is None:
             return {}
-        save_background(self.folder, self.spec.model_fingerprint, vocabulary(self.host, self.tokenizer))
-        return starts_of(self.spec, self.host, self.tokenizer, self.setup.method, self.report)
+        save_background(self.folder, spec.model_fingerprint, vocabulary(setup.host, setup.tokenizer))
+        return starts_of(spec, setup.host, setup.tokenizer, setup.method, self.report)
 
     def _resume(self, optimizer: PromptOptimizer) -> None:
-        found = load_checkpoint(self.folder.checkpoint(self.spec.id), self.spec.id)
-        before = found or earlier(self.folder, self.spec)
+        spec = self.setup.spec
+        found = load_checkpoint(self.folder.checkpoint(spec.id), spec.id)
+        before = found or earlier(self.folder, spec)
         if isinstance(before, str):
             self.report(Notice(0, before))
         if before is None or isinstance(before, str) or not optimizer.fits(before[1]):
@@ -151,17 +140,16 @@ class Trial:
         self.report(Validation(score))
 
     def _checkpoint(self, optimizer: PromptOptimizer) -> None:
-        progress, training = self.progress, optimizer.training
+        progress, training, spec = self.progress, optimizer.training, self.setup.spec
         if training.keep_checkpoint and progress.step == training.steps:
-            save_checkpoint(kept(self.folder, self.spec), self.spec.id, progress, optimizer.state())
+            save_checkpoint(kept(self.folder, spec), spec.id, progress, optimizer.state())
         if progress.step % training.checkpoint == 0 or progress.step == training.steps:
-            path = self.folder.checkpoint(self.spec.id)
-            save_checkpoint(path, self.spec.id, progress, optimizer.state())
+            save_checkpoint(self.folder.checkpoint(spec.id), spec.id, progress, optimizer.state())
 
     def _sanity(self, final: Vectors, test: Evaluation) -> tuple[Check, ...]:
-        setup = self.setup
+        setup, spec = self.setup, self.setup.spec
         self.report(Phase(self.progress.step, "sanity"))
-        model = (self.host, self.tokenizer, setup.task, self.spec.evaluation)
-        sanity = Sanity(*model, setup.evaluator, self.spec.dtype)
-        path = self.folder.posterior(self.spec.id) if final else None
+        model = (setup.host, setup.tokenizer, setup.task, spec.evaluation)
+        sanity = Sanity(*model, setup.evaluator, spec.dtype)
+        path = self.folder.posterior(spec.id) if final else None
         return sanity.checks(final, setup.prepared, test, self.progress.steps, path)

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.colors import to_hex
 
+from analysis.figures import palette
 from analysis.figures.prior_radii import CHOSEN, UNMEASURED, draw_radii, every_row, markdown, measure, wider
-from analysis.figures.priors import PANELS, Table, draw_priors, every_panel, plane
+from analysis.figures.priors import PANELS, Table, draw_priors, every_panel, plain_priors, plane
 from analysis.figures.style import DPI
-from softprior.priors import PRIORS
+from softprior.errors import UserError
+from softprior.priors import PRIORS, Distribution, PriorSource
 from softprior.priors.isotropic import Isotropic
 from softprior.priors.zeros import Zeros
 from softprior.prompt import Place
@@ -26,8 +29,11 @@ def small() -> Table:
 
 
 def test_every_prior_is_drawn_and_measured() -> None:
-    assert {panel.prior for panel in every_panel()} == set(PRIORS)
-    assert {prior for prior, _ in every_row().values()} | set(UNMEASURED) == set(PRIORS)
+    drawn = {panel.prior for panel in every_panel()}
+    measured = {prior for prior, _ in every_row().values()} | set(UNMEASURED)
+    for shown in (drawn, measured):
+        assert set(palette.PRIORS) <= shown
+        assert not [*plain_priors(shown)]
 
 
 def test_a_new_prior_is_drawn_measured_and_coloured_without_a_line_here(
@@ -39,15 +45,35 @@ def test_a_new_prior_is_drawn_measured_and_coloured_without_a_line_here(
     class Values(Zeros):
         pass
 
-    saved(monkeypatch, COARSE)
-    new = {"wide": Wide, "values": Values}
+    class Refusing(Isotropic):
+        def fit(self, source: PriorSource) -> Distribution:
+            raise UserError(f"refusing needs more than {source.hidden} dimensions; choose a wider model")
+
+    class Given(Isotropic):
+        width: float
+
+    figures = saved(monkeypatch, COARSE)
+    new = {"wide": Wide, "values": Values, "refusing": Refusing, "given": Given}
     for name, kind in new.items():
         monkeypatch.setitem(PRIORS.kinds, name, kind)
+    looks = palette.prior_looks(PRIORS.kinds)
+    assert len({looks[name].colour for name in new}) == len(new)
     panels = [panel for panel in every_panel() if panel.prior in new]
     (picture,) = draw_priors(tmp_path, panels)
     assert picture.name == "priors-others.png"
+    wide, values, refusing = figures[0].axes
+    for name, axes in (("wide", wide), ("values", values)):
+        _, draws = (to_hex(scatter.get_facecolor()[0]) for scatter in axes.collections[:2])
+        assert draws == looks[name].colour.lower()
+    assert refusing.texts[0].get_text().replace("\n", " ").startswith("refused: refusing needs more than 2 ")
+
     rows = {name: row for name, row in every_row().items() if name in new}
-    assert draw_radii(tmp_path, {"small": measure(small(), rows, lambda _: None)}).exists()
+    tokens, *found = measure(small(), rows, lambda _: None)
+    assert [(row.name, len(row.radii)) for row in found] == [("wide", 3), ("values", 3), ("refusing", 0)]
+    assert found[0].norm > found[1].norm == 0
+    assert draw_radii(tmp_path, {"small": [tokens, *found]}).exists()
+    lines = {line.get_color() for line in figures[1].axes[0].lines}
+    assert {looks[name].colour for name in ("wide", "values")} <= lines
 
 
 @pytest.mark.faults  # the pages of the docs, drawn anew when a prior changes
