@@ -112,6 +112,11 @@ def test_a_trial_that_repeats_a_live_one_makes_no_room_for_more(tmp_path: Path) 
     for spec in live:
         leave(asked, folder, spec)
     assert [t.state for t in study.get_trials()] == [TrialState.COMPLETE] * 3
+    assert not searched.look(folder, again=False).number({live[0].id}), "nothing has begun in this folder"
+    write_study(folder, searched.spec, searched.trials)
+    console = Console(width=200, record=True, file=io.StringIO())
+    tell_beginning(console, searched, searched.look(folder, again=False), folder)
+    assert "study small: 3 of 10 trials are finished already" in console.export_text()
 
 
 def validation(step: int, loss: float) -> Validation:
