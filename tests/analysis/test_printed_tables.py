@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 
 from analysis.tables import failures_table, results_table
 from softprior.errors import UserError
-from softprior.inputs.labels import names
+from softprior.inputs.entry_texts import names
 from softprior.inputs.specs import EvaluationSpec, StudySpec, TrialSpec
 from softprior.inputs.study_files import load_grid
 from softprior.library.results import Results

@@ -11,8 +11,8 @@ from softprior.assets.models import KnownModel, known_model, tokenizer_here
 from softprior.errors import UserError
 from softprior.inputs.base import SpecT
 from softprior.inputs.components import Table
+from softprior.inputs.entry_texts import names as names_of
 from softprior.inputs.labels import counted
-from softprior.inputs.labels import names as names_of
 from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec, StudySpec, TrialSpec
 from softprior.methods import METHODS, Method
 from softprior.priors import PRIORS, Outline, Prior, assignment
