@@ -210,7 +210,8 @@ def _push(options: argparse.Namespace) -> int:
 
 
 def _embed(options: argparse.Namespace) -> int:
-    from softprior.exchange.embeddings import embed_texts, save_embedded, unknown_task
+    from softprior.exchange.embedded import save_embedded
+    from softprior.exchange.embeddings import embed_texts, unknown_task
 
     try:
         # Not `splitlines`, for which a line also ends at characters that may be within a text.
@@ -231,7 +232,7 @@ def _embed(options: argparse.Namespace) -> int:
 
 
 def _complete(options: argparse.Namespace) -> int:
-    from softprior.exchange.embeddings import load_embedded
+    from softprior.exchange.embedded import load_embedded
     from softprior.exchange.serving import VLLM, Server, SGLang
 
     if options.sglang == bool(options.served):
