@@ -141,7 +141,7 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
         return
     if before is None:
         facts = environment(time.monotonic() - started, trial.setup.host.info() if trial else None)
-        record = failed(spec, reason, facts, trial.progress if trial else None)
+        record = failed(spec, reason, facts, trial.state if trial else None)
     else:
         # Read again: scores on some tasks may have been saved before the next one failed.
         record = not_extended(spec, load_record(folder.record(spec.id)), reason)
@@ -172,7 +172,7 @@ def _explain(error: Exception, where: str, trace: Location) -> str:
 
 
 def failed(
-    spec: TrialSpec, reason: str, environment: Mapping[str, object], progress: TrialState | None = None
+    spec: TrialSpec, reason: str, environment: Mapping[str, object], state: TrialState | None = None
 ) -> Record:
     """The record of a trial that did not finish, with its curves so far."""
     return Record(
@@ -181,7 +181,7 @@ def failed(
         spec=spec,
         status="failed",
         error=reason,
-        steps=tuple(progress.steps) if progress else (),
-        validation=tuple(progress.validation) if progress else (),
+        steps=tuple(state.steps) if state else (),
+        validation=tuple(state.validation) if state else (),
         environment=environment,
     )

@@ -59,15 +59,13 @@ class Prober:
     evaluator: Evaluator
     test: PreparedSplit
 
-    def at_end(
-        self, initial: Prompt, final: Prompt, progress: TrialState, report: Report
-    ) -> tuple[Probed, ...]:
+    def at_end(self, initial: Prompt, final: Prompt, state: TrialState, report: Report) -> tuple[Probed, ...]:
         """All probes of a trial that has just been trained."""
         wanted = probes_of(self.spec)
         if not wanted:
             return ()
-        with progress.meter.phase("probes"):
-            return self.measure_all(wanted, initial, final, progress.step, report)
+        with state.meter.phase("probes"):
+            return self.measure_all(wanted, initial, final, state.step, report)
 
     def measure_all(
         self, probes: Sequence[Probe], initial: Prompt, final: Prompt, step: int, report: Report
