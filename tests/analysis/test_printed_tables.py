@@ -21,9 +21,9 @@ from softprior.library.results import Results
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.results.folder import StudyFolder
+from softprior.studies.failures import failed
 from softprior.studies.plan import plan_study
 from softprior.studies.table import write_study, write_table
-from softprior.studies.worker import failed
 from softprior.tasks import TASKS
 from softprior.tasks.prepare import prepare
 from softprior.tracking.contents import once
