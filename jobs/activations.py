@@ -81,7 +81,7 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
     results = results_folder(options.results)
     server = tracking_uri(spec.tracking, results)
     plan = plan_activations(spec, str(options.file))
-    lines = describe(plan, with_findings=not options.no_findings)
+    lines = [*describe(plan, with_findings=not options.no_findings), *_for_a_vae(plan)]
     console.print("\n".join(lines), soft_wrap=True)
     if options.dry_run:
         if elsewhere():
@@ -104,6 +104,21 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
         console.print(how_far(plan, folder), soft_wrap=True)
         raise
     return FAILED if summary["failed"] else FINISHED
+
+
+def _for_a_vae(plan: RunPlan) -> list[str]:
+    """A line about a sample that is smaller than a prior fitted on it would use, if any is to be fitted."""
+    from softprior.priors.domain import SAMPLE
+    from softprior.priors.vae import few
+
+    sample = plan.spec.sample
+    tokens = [sum(s.tokens for s in plan.shards if s.source == task) for task in plan.tasks]
+    if not few(sample, max(tokens)):
+        return []
+    return [
+        f"  note: a vae is trained on the sample and takes up to {SAMPLE:,} vectors, but sample = {sample:,} "
+        "keeps fewer; raise it if one is to be fitted, and name the sites that it needs"
+    ]
 
 
 def _tell(

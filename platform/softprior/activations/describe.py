@@ -8,8 +8,6 @@ from softprior.activations.folder import RunFolder
 from softprior.activations.plan import RunPlan
 from softprior.activations.run import TaskSummary, kept
 from softprior.inputs.labels import by_number, counted
-from softprior.priors.domain import SAMPLE
-from softprior.priors.vae import few
 from softprior.training.threads import CORE_FLOPS
 
 OVERHEAD = 1.2
@@ -57,7 +55,7 @@ def describe(plan: RunPlan, with_findings: bool) -> list[str]:
         lines.append(
             f"  at most {size / 1e9:.2g} GB on disk, and {sums / 1e9:.2g} GB more until it has finished"
         )
-    return [*lines, *_for_a_vae(plan)]
+    return lines
 
 
 def how_far(plan: RunPlan, folder: RunFolder) -> str:
@@ -85,18 +83,6 @@ def left_out(tasks: dict[str, TaskSummary]) -> list[str]:
             notes.append(f"{name}: {left}, the first {read['malformed'][0]}")
         notes += [f"{name}: {lost}; fetch it again" for lost in read.get("lost", ())]
     return notes
-
-
-def _for_a_vae(plan: RunPlan) -> list[str]:
-    """A line about a sample that is smaller than a prior fitted on it would use, if any is to be fitted."""
-    sample = plan.spec.sample
-    tokens = [sum(s.tokens for s in plan.shards if s.source == task) for task in plan.tasks]
-    if not few(sample, max(tokens)):
-        return []
-    return [
-        f"  note: a vae is trained on the sample and takes up to {SAMPLE:,} vectors, but sample = {sample:,} "
-        "keeps fewer; raise it if one is to be fitted, and name the sites that it needs"
-    ]
 
 
 def _sites(plan: RunPlan) -> str:

@@ -87,7 +87,7 @@ def begun(plan: SearchPlan, folder: StudyFolder) -> Study | None:
     """
     known = read_study(folder.study)["spec"].get("search") if folder.study.exists() else None
     url = plan.search.storage
-    if known is None or known.get("storage") != plan.spec["search"]["storage"]:
+    if known is None or known.get("storage") != plan.search.model_dump(mode="json")["storage"]:
         return None
     if url is None and not folder.journal.exists():
         return None
