@@ -18,7 +18,6 @@ from softprior.studies.watchdog import watched
 from softprior.training.events import Failed, Phase
 
 if TYPE_CHECKING:
-    from softprior.training.setup import Setup
     from softprior.training.trial import Trial
 
 
@@ -53,6 +52,7 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
     from softprior.training.as_planned import require_as_planned
     from softprior.training.environment import environment
     from softprior.training.extension import extend, lasting, not_extended
+    from softprior.training.setup import Setup
     from softprior.training.threads import limit_threads
     from softprior.training.trial import Trial
 
