@@ -15,7 +15,7 @@ import numpy as np
 from analysis.inference.intervals import over_seeds
 from softprior.errors import UserError
 from softprior.exchange.names import is_name
-from softprior.inputs.entries import Entry
+from softprior.inputs.entry_texts import in_full
 from softprior.inputs.labels import counted
 from softprior.inputs.specs import TrialSpec
 from softprior.library.reading import has_posterior
@@ -219,11 +219,11 @@ def _facts(record: Record, base: str | None, revision: str | None) -> dict[str, 
     return {
         "base model": (base or _LOCAL) + (f" at {revision}" if revision else ""),
         "weights": f"SHA-256 fingerprint {spec.model_fingerprint[:16]}, trained in {spec.dtype}",
-        "task": _entry(spec.task, "task", spec.paths),
-        "method": _entry(spec.method, "method", spec.paths),
-        "prior": _entry(spec.prior, "prior", spec.paths) if spec.prior else "none",
+        "task": in_full(spec.task, "task", spec.paths),
+        "method": in_full(spec.method, "method", spec.paths),
+        "prior": in_full(spec.prior, "prior", spec.paths) if spec.prior else "none",
         "regularisers": ", ".join(
-            _entry(one, f"regularisers.{i}", spec.paths) for i, one in enumerate(spec.regularisers)
+            in_full(one, f"regularisers.{i}", spec.paths) for i, one in enumerate(spec.regularisers)
         )
         or "none",
         "rate": f"{spec.rate.value:g}{' times the prior' if spec.rate.relative else ''}"
@@ -262,35 +262,6 @@ def _numbers(score: Score | None) -> dict[str, float]:
         return {}
     found: dict[str, Any] = {"loss": score.loss, "accuracy": score.accuracy, **score.metrics}
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _entry(entry: Entry, at: str, paths: Sequence[str] | None) -> str:
-    """A component with its parameters, but for paths on the author's machine.
-
-    Args:
-        at: the keys that lead to it in the trial.
-        paths: of parameters that say where a file is; None of a trial from before they were known.
-    """
-
-    def says_where(key: str) -> bool:
-        return paths is None or any(path == key or path.startswith(f"{key}.") for path in paths)
-
-    inner = ", ".join(
-        f"{key}: {_public(value) if says_where(f'{at}.params.{key}') else value}"
-        for key, value in entry.params.items()
-    )
-    return f"{entry.name} ({inner})" if inner else entry.name
-
-
-def _public(value: object) -> object:
-    """A value without paths: names of the catalogue and of the hub are no paths."""
-    if isinstance(value, dict):
-        return {key: _public(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_public(inner) for inner in value]
-    if isinstance(value, str) and not value.startswith("hub:") and re.search(r"[/\\.]", value):
-        return "a file"
-    return value
 
 
 def _ends(interval: tuple[float, float] | None) -> str:

@@ -25,7 +25,7 @@ from softprior.statistics.documents import (
     one_of_each,
     resampled,
 )
-from softprior.statistics.kernels import gaussian_kernel
+from softprior.statistics.gaussian_kernel import gaussian_kernel
 from softprior.statistics.points import balanced, position_bins
 from softprior.statistics.swaps import Strata, kernel_swaps
 from softprior.statistics.unimodality import dip_test, unimodality

@@ -12,7 +12,6 @@ from rich.console import Console
 from jobs.support.exits import FAILED, FINISHED, status_of
 from jobs.support.screen import screen
 from jobs.support.stopping import Stop, stoppable
-from softprior.inputs.labels import by_number, counted
 from softprior.inputs.study_files import load_spec
 from softprior.results.provenance import code, named, same_code
 from softprior.results.storage import results_folder
@@ -20,7 +19,7 @@ from softprior.results.storage import results_folder
 if TYPE_CHECKING:
     from softprior.activations.folder import RunFolder
     from softprior.activations.plan import RunPlan
-    from softprior.activations.run import Summary, TaskSummary
+    from softprior.activations.run import Summary
 
 STOPPED = "stopped before anything was read"
 STOPPING = (
@@ -70,7 +69,7 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
 
     spec = load_spec(ActivationsSpec, options.file, tuple(options.override))
     # These bring in torch and Ray; a wrong key should not wait for them.
-    from softprior.activations.describe import describe
+    from softprior.activations.describe import describe, how_far
     from softprior.activations.folder import RunFolder
     from softprior.activations.plan import plan_activations
     from softprior.activations.progress import Watch
@@ -102,7 +101,7 @@ def _run(console: Console, options: argparse.Namespace, stop: Stop) -> int:
             summary = run_activations(plan, folder, cluster, watch)
         _tell(console, options, plan, folder, server, summary)
     except KeyboardInterrupt:
-        console.print(_how_far(plan, folder), soft_wrap=True)
+        console.print(how_far(plan, folder), soft_wrap=True)
         raise
     return FAILED if summary["failed"] else FINISHED
 
@@ -131,9 +130,11 @@ def _tell(
     summary: Summary,
 ) -> None:
     """Says what was left out, computes and draws findings, and says how to use the store."""
+    from softprior.activations.describe import left_out
+
     for name, reason in summary["failed"].items():
         console.print(f"failed  {name}: {reason}", soft_wrap=True)
-    for note in (*_left_out(summary["tasks"]), *plan.notes):
+    for note in (*left_out(summary["tasks"]), *plan.notes):
         console.print(f"note: {note}", soft_wrap=True)
     if not same_code(summary):
         which = f"{named(summary)}; now {named(code())}"
@@ -147,35 +148,6 @@ def _tell(
     if server is not None:
         track(console, plan, folder, server, summary, found)
     _next(console, plan, folder, summary)
-
-
-def _left_out(tasks: dict[str, TaskSummary]) -> list[str]:
-    """Which rows of files were malformed, and which files are damaged, by what the summary says of each."""
-    notes = []
-    for name, read in tasks.items():
-        if read["skipped"]:
-            rows = counted(read["documents"] + read["skipped"], "row")
-            were = by_number(read["skipped"], "was", "were")
-            left = f"{read['skipped']:,} of {rows} {were} left out"
-            notes.append(f"{name}: {left}, the first {read['malformed'][0]}")
-        notes += [f"{name}: {lost}; fetch it again" for lost in read.get("lost", ())]
-    return notes
-
-
-def _how_far(plan: RunPlan, folder: RunFolder) -> str:
-    """What is on disk after it was stopped."""
-    from softprior.activations.run import kept
-
-    if folder.summary.exists() and not folder.parts.exists():
-        return (
-            f"stopped; the store {folder.store} is complete; run the same command again for what follows it"
-        )
-    done = kept(plan, folder)
-    tokens = sum(done.get(shard.name, 0) for shard in plan.shards if shard.source in plan.tasks)
-    return (
-        f"stopped with {len(done)} of {counted(len(plan.shards), 'shard')} on disk ({tokens:,} of about "
-        f"{counted(plan.tokens, 'token')}); run the same command again to continue"
-    )
 
 
 def _next(console: Console, plan: RunPlan, folder: RunFolder, summary: Summary) -> None:

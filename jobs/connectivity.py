@@ -44,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
 def _connect(options: argparse.Namespace) -> int:
     Results(options.folder)  # or refuses it
     # torch and matplotlib; neither --help nor a wrong folder should wait for them.
-    from analysis.connectivity import measure, require_sizes, save_connectivity
+    from analysis.connecting import measure, require_sizes
+    from analysis.connectivity import save_connectivity
     from analysis.figures.connectivity import connected_of, draw_connected
     from analysis.figures.settings import looks_of
     from analysis.figures.style import save

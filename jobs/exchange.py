@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jobs.support import serving
 from jobs.support.exits import status_of
 from jobs.support.screen import printable
 from softprior.errors import UserError
@@ -103,13 +103,17 @@ def _add_hub(command: Command) -> None:
 
 def _add_serving(command: Command) -> None:
     """Adds what servers of models read."""
-    embed = command("embed", _embed, "write a soft prompt in front of texts as embeddings, a file per text")
+    embed = command(
+        "embed", serving.embed, "write a soft prompt in front of texts as embeddings, a file per text"
+    )
     embed.add_argument("posterior", type=Path, help=POSTERIOR)
     embed.add_argument("texts", type=Path, help="a file with one text per line")
     embed.add_argument("folder", type=Path, help="the folder to write; new, or empty")
     embed.add_argument("--model", metavar="ID", help=MODEL)
     embed.add_argument("--scaled", action="store_true", help="accept a model that multiplies its embeddings")
-    complete = command("complete", _complete, "have a server continue the texts of `embed`, as JSON lines")
+    complete = command(
+        "complete", serving.complete, "have a server continue the texts of `embed`, as JSON lines"
+    )
     complete.add_argument("folder", type=Path, help="what `embed` has written")
     complete.add_argument("server", metavar="URL", help="such as http://localhost:8000")
     complete.add_argument("--served", metavar="NAME", help="the model's name at a vLLM server")
@@ -206,48 +210,6 @@ def _push(options: argparse.Namespace) -> int:
     print(f"sent {files}: {made.address}" if made.address else f"would send {files}")
     for name, size in made.sizes.items():
         print(f"  {size:>9,} bytes  {name}")
-    return 0
-
-
-def _embed(options: argparse.Namespace) -> int:
-    from softprior.exchange.embeddings import embed_texts, save_embedded, unknown_task
-
-    try:
-        # Not `splitlines`, for which a line also ends at characters that may be within a text.
-        texts = options.texts.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{options.texts} cannot be read as text in UTF-8 ({error}); correct it") from None
-    if not all(text.strip() for text in texts):
-        raise UserError(f"{options.texts} must have a text on every line; remove empty lines, or add texts")
-    made = embed_texts(options.posterior, texts, options.model, scaled=options.scaled)
-    paths = save_embedded(options.folder, made)
-    print(f"wrote {counted(len(paths), 'file')} to {options.folder}: prompt_embeds, [P + T, H] in float32")
-    if name := unknown_task(options.posterior):
-        print(f"the task {name} is not installed here, so the texts are as they are, not as it writes them")
-    if made[0].placement == "after_bos":
-        print("the vectors are behind the first token of each text, as they were trained")
-    print(f"serve the model in {made[0].dtype}, as the prompt was trained")
-    return 0
-
-
-def _complete(options: argparse.Namespace) -> int:
-    from softprior.exchange.embeddings import load_embedded
-    from softprior.exchange.serving import VLLM, Server, SGLang
-
-    if options.sglang == bool(options.served):
-        raise UserError("give either --served, the model's name at a vLLM server, or --sglang")
-    server: Server = SGLang(address=options.server)
-    if options.served:
-        server = VLLM(address=options.server, model=options.served)
-    paths = sorted(options.folder.glob("*.safetensors"))
-    if not paths:
-        raise UserError(
-            f"{options.folder} has no files of prompt embeddings; write them with the command `embed`"
-        )
-    for path in paths:
-        one = load_embedded(path)
-        answer = server.complete(one.vectors, options.tokens)
-        print(json.dumps({"text": one.text, "answer": answer}, ensure_ascii=False), flush=True)
     return 0
 
 

@@ -133,7 +133,8 @@ def _run(
             stop.orderly = True
             illustrator = Illustrator(to.folder, work.trials)
             preparing.stop()  # the bars take its place
-            return [illustrator, Watch(console, work.trials, len(work.kept), total=work.total)]
+            done = work.number(work.kept)
+            return [illustrator, Watch(console, work.trials, done, total=work.total)]
 
         try:
             results = run(planned, options.results, listen=listen, again=options.again, cluster=cluster)

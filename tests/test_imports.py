@@ -155,7 +155,7 @@ def test_modules_are_found_and_followed():
     assert module_of("softprior.priors.fitted.Fitted") == "softprior.priors.fitted"
     assert module_of("torch.nn") is None
     names = [name for _, name in imports(SOURCES["softprior.studies.plan"])]
-    assert "softprior.priors.PRIORS" in names
+    assert "softprior.priors.assignment" in names
     uses = {
         library
         for library in ONLY_IN

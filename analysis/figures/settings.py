@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.figures.palette import Looks, entry_looks, prior_looks
@@ -11,6 +12,9 @@ from analysis.figures.style import key
 from analysis.findings.reading import Reading
 from softprior.inputs.labels import counted
 from softprior.results.entries import planned_priors
+
+Draw = Callable[[], Figure | None]
+"""Draws a figure; None where the study lacks what it shows."""
 
 CHOSEN = "Each prior at the rate with its lowest mean validation loss."
 

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 
 from analysis.figures.style import NORMAL, PAGE, SMALL, TITLE, page
 from analysis.findings.study import NONE, Run, Study
-from softprior.inputs.labels import names
+from softprior.inputs.entry_texts import names
 from softprior.results.records import Record
 
 

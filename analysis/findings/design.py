@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from softprior.errors import UserError
 from softprior.inputs.base import Spec
-from softprior.inputs.labels import names
+from softprior.inputs.entry_texts import names
 from softprior.inputs.specs import TrialSpec
 
 

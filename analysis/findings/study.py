@@ -13,7 +13,7 @@ from jaxtyping import Float
 from analysis.findings.design import Design
 from analysis.inference.values import PerExample
 from softprior.inputs.entries import Entry
-from softprior.inputs.labels import names
+from softprior.inputs.entry_texts import names
 from softprior.inputs.specs import Repeat
 from softprior.results.records import Record
 

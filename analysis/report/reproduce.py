@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from analysis.findings.reading import Reading
 from analysis.report.values import Block, Cell, Code, Section, Table, Words
-from softprior.inputs.labels import names
+from softprior.inputs.entry_texts import names
 from softprior.results.provenance import named
 
 KEY, TITLE = "reproduce", "How to reproduce"

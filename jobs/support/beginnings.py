@@ -68,7 +68,7 @@ def _evidence(planned: Runnable, work: Work, folder: StudyFolder) -> list[str]:
 
 def _found(name: str, work: Work) -> list[str]:
     """Lines about what is finished already, and what of it will run again."""
-    again, done = len(work.superseded), len(work.reused)
+    again, done = len(work.superseded), work.number(work.reused)
     lines = []
     if again:
         lines.append(f"study {name}: {counted(again, 'earlier trial')} made by other code will run again")

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from analysis.comparison_table import comparison_table
-from analysis.comparisons import compare, differing
-from analysis.findings.study import Study, repeats_of, runs_of
-from analysis.overall import in_words as scores_in_words
-from analysis.overall import overall
 from analysis.search_tables import best_table, importance_table
-from analysis.spread import in_words as spread_in_words
-from analysis.spread import spreads
-from analysis.tables import failures_table, results_table
+from analysis.tables import failures_table
 from jobs.support.exits import FAILED, FINISHED
+from jobs.support.outcomes import print_comparisons, print_results
 from jobs.support.pages import tell_report, tell_tracking
 from softprior.inputs.labels import by_number, counted
-from softprior.inputs.specs import REPEATS
-from softprior.library.repeats import in_words
 from softprior.library.results import Results
 from softprior.library.sanity import verdicts
-from softprior.results.records import Record
 from softprior.studies.again import reused_note
 from softprior.studies.describe import closing_notes
 from softprior.studies.observers import Work
@@ -72,36 +63,6 @@ def _study(console: Console, results: Results) -> int:
         console.print(f"{of} failed; run the same command again to retry {them}")
     done = not any(map(lacking, results.ended.values())) and (trials.status == "finished").all()
     return FINISHED if done and not faults else FAILED
-
-
-def print_results(console: Console, results: Results) -> None:
-    """Prints the table of all trials, and how far twins and reordered trials end from their originals."""
-    console.print(results_table(results.table, results.folder.root.name, console.width))
-    for line in (in_words(results.pairs.apart), in_words(results.reordered_pairs.apart, "reordered")):
-        if line:
-            console.print(line, soft_wrap=True)
-
-
-def print_comparisons(console: Console, records: Iterable[Record]) -> None:
-    """Prints tables for every axis with two values and two seeds, scores of priors, and why seeds differ.
-
-    But for the task: losses on different problems do not compare, unless somebody asks for it.
-
-    Args:
-        records: repeated trials among them, which say how much of a difference is rounding or order.
-    """
-    known = list(records)
-    runs, baselines = runs_of(known)
-    twins, reordered = (repeats_of(known, runs, kind) for kind in REPEATS)
-    study = Study(runs, baselines, twins=twins, reordered=reordered)
-    for axis in differing(study):
-        if axis == "task":
-            continue
-        console.print(comparison_table(compare(study, axis), axis))
-    for line in scores_in_words(overall(study)):
-        console.print(line)
-    for line in spread_in_words(spreads(study)):
-        console.print(line)
 
 
 def _search(console: Console, results: Results, summary: Summary) -> int:

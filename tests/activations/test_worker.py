@@ -17,7 +17,6 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Digits, Sequence, Whitespace
 from transformers import PreTrainedTokenizerFast
 
-from softprior.activations.collector import Medians
 from softprior.activations.folder import RunFolder
 from softprior.activations.plan import RunPlan, plan_activations
 from softprior.activations.run import _finish, _full_disk_told, _missing, kept
@@ -221,7 +220,7 @@ def test_a_disk_that_is_full_from_the_start_is_no_failed_shard(plan, undisturbed
     read(one, plan, 1)
     one._beat = 0.0
     with disk_of(10):  # a beat says how far it is and no more
-        one._observe(plan.shards[1], one._sources["arithmetic"].read(plan.shards[1]).texts[:1], Medians())
+        one._tell(plan.shards[1], 7)
 
 
 def test_a_disk_that_is_full_at_the_end_leaves_the_old_store_and_the_sums(plan, undisturbed, tmp_path):

@@ -10,19 +10,12 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from analysis.connectivity import (
-    OTHERS,
-    Connectivity,
-    load_connectivity,
-    measure,
-    pairs_of,
-    require_sizes,
-    save_connectivity,
-)
+from analysis.connecting import OTHERS, measure, pairs_of, require_sizes
+from analysis.connectivity import Connectivity, load_connectivity, save_connectivity
 from analysis.figures.connectivity import connected_of, draw_connected
 from analysis.figures.left_out import LeftOutWarning
 from analysis.figures.settings import looks_of
-from analysis.figures.study import _of_each
+from analysis.figures.single import of_each
 from analysis.figures.style import caption_of
 from analysis.findings.reading import Reading, read
 from analysis.findings.simulated import Truth, simulated
@@ -168,9 +161,9 @@ def test_the_report_says_which_lines_are_left_out(
 ) -> None:
     ((_, fitted),) = found.lines[0].trials
     some = found.model_copy(update={"left_out": ("of a cell, the reason",)})
-    monkeypatch.setattr("analysis.figures.study.load_connectivity", lambda _: some)
+    monkeypatch.setattr("analysis.figures.single.load_connectivity", lambda _: some)
     lost = with_posterior(reading, fitted, None)
-    figures = _of_each(lost, lost.study.cells("prior"), looks_of(lost))
+    figures = of_each(lost, lost.study.cells("prior"), looks_of(lost))
     with pytest.warns(LeftOutWarning) as told:
         assert all(figures[f"connectivity-{i}"]() for i in (1, 2))
     first_said, then_said = (str(one.message) for one in told)

@@ -14,16 +14,16 @@ from rich.console import Console, RenderableType
 
 from analysis.tables import failures_table, results_table
 from softprior.errors import UserError
-from softprior.inputs.labels import names
+from softprior.inputs.entry_texts import names
 from softprior.inputs.specs import EvaluationSpec, StudySpec, TrialSpec
 from softprior.inputs.study_files import load_grid
 from softprior.library.results import Results
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.results.folder import StudyFolder
+from softprior.studies.failures import failed
 from softprior.studies.plan import plan_study
 from softprior.studies.table import write_study, write_table
-from softprior.studies.worker import failed
 from softprior.tasks import TASKS
 from softprior.tasks.prepare import prepare
 from softprior.tracking.contents import once

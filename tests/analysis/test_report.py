@@ -35,9 +35,9 @@ from softprior.results.files import file_lock
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, save_record
 from softprior.results.sanity import Check
+from softprior.studies.failures import failed
 from softprior.studies.plan import plan_study
 from softprior.studies.table import write_study, write_table
-from softprior.studies.worker import failed
 from tests.analysis.figures.saved import COARSE
 from tests.browser import Browser, browser
 from tests.builders import Finished, run, study_file

@@ -32,7 +32,7 @@ from analysis.spread import (
     in_words,
     spreads,
 )
-from jobs.support.endings import print_comparisons, print_results
+from jobs.support.outcomes import print_comparisons, print_results
 from jobs.support.screen import screen
 from softprior.inputs.entries import Entry
 from softprior.library.results import Results

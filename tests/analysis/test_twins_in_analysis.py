@@ -29,7 +29,8 @@ from analysis.report import checks, costs
 from analysis.report.answer import answer
 from analysis.report.trials import listed
 from analysis.report.values import Items, Table, Words
-from jobs.support.endings import _study, print_comparisons, print_results
+from jobs.support.endings import _study
+from jobs.support.outcomes import print_comparisons, print_results
 from jobs.support.screen import screen
 from softprior.library.results import Results
 from softprior.prompt import Place

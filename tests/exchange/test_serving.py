@@ -19,7 +19,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from jobs import exchange as command
 from softprior.assets.tokens import asked
 from softprior.errors import UserError
-from softprior.exchange.embeddings import embed_texts, load_embedded, save_embedded, unknown_task
+from softprior.exchange.embedded import load_embedded, save_embedded
+from softprior.exchange.embeddings import embed_texts, unknown_task
 from softprior.exchange.serving import KEY, VLLM, SGLang
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local

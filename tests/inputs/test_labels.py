@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softprior.inputs.entries import Entry
-from softprior.inputs.labels import by_number, counted, labels, names, numbered, short_ids
+from softprior.inputs.entry_texts import names
+from softprior.inputs.labels import by_number, counted, labels, numbered, short_ids
 from softprior.inputs.specs import EvaluationSpec, Rate, TrainingSpec, TrialSpec
 
 

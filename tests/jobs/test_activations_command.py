@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.activations import _left_out, main
+from jobs.activations import main
 from jobs.support.exits import FINISHED, WRONG
+from softprior.activations.describe import left_out
 from tests.activations.test_worker import spec
 
 
@@ -67,7 +68,7 @@ def test_what_was_left_out_is_said_as_what_it_is() -> None:
     one = {"documents": 40, "skipped": 1, "malformed": ["a.jsonl, line 3: no 'text'"], "lost": []}
     two = {"documents": 4000, "skipped": 2, "malformed": ["b.jsonl, line 1: no 'text'"]}  # as once written
     cut = {"documents": 9, "skipped": 0, "malformed": [], "lost": ["c.jsonl.gz, line 10: it is damaged"]}
-    assert _left_out({"one": one, "two": two, "cut": cut}) == [
+    assert left_out({"one": one, "two": two, "cut": cut}) == [
         "one: 1 of 41 rows was left out, the first a.jsonl, line 3: no 'text'",
         "two: 2 of 4,002 rows were left out, the first b.jsonl, line 1: no 'text'",
         "cut: c.jsonl.gz, line 10: it is damaged; fetch it again",

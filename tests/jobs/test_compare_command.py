@@ -15,7 +15,7 @@ from analysis.findings.study import Study, runs_of
 from analysis.inference import power
 from jobs import compare as command
 from jobs import report
-from jobs.support.endings import print_comparisons
+from jobs.support.outcomes import print_comparisons
 from jobs.support.screen import screen
 from softprior.inputs.entries import Entry, Shown
 from softprior.results.records import Record

@@ -36,8 +36,8 @@ from softprior.results.storage import (
     replaced_folder,
     results_folder,
 )
+from softprior.studies.failures import failed
 from softprior.studies.search.storage import _storage
-from softprior.studies.worker import failed
 from softprior.tracking.client import tracking_uri
 from softprior.training.checkpoint import TrialState, load_checkpoint, save_checkpoint
 from tests.builders import trial

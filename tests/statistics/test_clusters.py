@@ -10,7 +10,7 @@ import torch
 
 from softprior.seeding import numpy_generator, torch_generator
 from softprior.statistics.clusters import nearest_tasks, separation
-from softprior.statistics.kernels import gaussian_kernel, mmd2
+from softprior.statistics.gaussian_kernel import gaussian_kernel, mmd2
 from softprior.statistics.points import Points, matched
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from softprior.seeding import numpy_generator
-from softprior.statistics.kernels import gaussian_kernel
+from softprior.statistics.gaussian_kernel import gaussian_kernel
 from softprior.statistics.points import position_bins
 from softprior.statistics.swaps import Strata, Swaps, kernel_swaps, mean_swaps, pair_weights, paired
 

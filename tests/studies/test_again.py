@@ -14,9 +14,9 @@ from softprior.results.records import Record, load_records, save_record
 from softprior.studies import grid
 from softprior.studies.again import of_other_code, reused_note, set_aside, settle
 from softprior.studies.cluster import Cluster
+from softprior.studies.failures import failed
 from softprior.studies.grid import Grid
 from softprior.studies.runner import InterruptedStudyError
-from softprior.studies.worker import failed
 from tests.builders import Finished
 
 OTHER = {"commit": "f" * 40, "sources": "0" * 16}

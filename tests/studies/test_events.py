@@ -13,8 +13,8 @@ from softprior.inputs.entries import Entry
 from softprior.inputs.specs import TrialSpec
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, Score, StepPoint, TaskScore, load_record, save_record
+from softprior.studies.reporting import EVENTS
 from softprior.studies.tune_events import Events
-from softprior.studies.worker import EVENTS
 from softprior.tasks import TASKS
 from softprior.training.also import fingerprint
 from softprior.training.events import Event, Failed, Notice, Phase, Step

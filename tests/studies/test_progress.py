@@ -14,7 +14,7 @@ from softprior.inputs.specs import TrialSpec
 from softprior.methods import METHODS
 from softprior.priors import PRIORS
 from softprior.studies.progress import Watch
-from softprior.studies.worker import EVENTS, Reporter
+from softprior.studies.reporting import EVENTS, Reporter
 from softprior.training.events import Event, Notice, Phase, Step
 from tests.builders import run, trial
 

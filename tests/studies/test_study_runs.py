@@ -13,9 +13,9 @@ from filelock import FileLock
 from softprior.inputs.study_files import load_grid
 from softprior.results.folder import StudyFolder
 from softprior.results.records import load_records, save_record
+from softprior.studies.failures import failed
 from softprior.studies.plan import plan_study
 from softprior.studies.table import columns
-from softprior.studies.worker import failed
 from softprior.tasks import TASKS
 from tests.builders import SUMS, study_file
 from tests.studies.runs import (

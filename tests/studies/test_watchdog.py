@@ -15,8 +15,8 @@ from softprior.inputs.study_files import load_grid
 from softprior.inputs.validation import validate
 from softprior.results.records import StepPoint
 from softprior.studies.plan import plan_study
+from softprior.studies.reporting import Reporter
 from softprior.studies.watchdog import stalls
-from softprior.studies.worker import Reporter
 from softprior.training.events import Phase, Step
 from tests.builders import study_file
 

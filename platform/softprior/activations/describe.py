@@ -1,11 +1,13 @@
-"""A plan in words: what will be read, what it costs and how much room it takes."""
+"""A run in words: what will be read, what it costs, how far it is, and what it left out."""
 
 from __future__ import annotations
 
 import math
 
+from softprior.activations.folder import RunFolder
 from softprior.activations.plan import RunPlan
-from softprior.inputs.labels import counted
+from softprior.activations.run import TaskSummary, kept
+from softprior.inputs.labels import by_number, counted
 from softprior.training.threads import CORE_FLOPS
 
 OVERHEAD = 1.2
@@ -54,6 +56,33 @@ def describe(plan: RunPlan, with_findings: bool) -> list[str]:
             f"  at most {size / 1e9:.2g} GB on disk, and {sums / 1e9:.2g} GB more until it has finished"
         )
     return lines
+
+
+def how_far(plan: RunPlan, folder: RunFolder) -> str:
+    """What is on disk after it was stopped."""
+    if folder.summary.exists() and not folder.parts.exists():
+        return (
+            f"stopped; the store {folder.store} is complete; run the same command again for what follows it"
+        )
+    done = kept(plan, folder)
+    tokens = sum(done.get(shard.name, 0) for shard in plan.shards if shard.source in plan.tasks)
+    return (
+        f"stopped with {len(done)} of {counted(len(plan.shards), 'shard')} on disk ({tokens:,} of about "
+        f"{counted(plan.tokens, 'token')}); run the same command again to continue"
+    )
+
+
+def left_out(tasks: dict[str, TaskSummary]) -> list[str]:
+    """Which rows of files were malformed, and which files are damaged, by what the summary says of each."""
+    notes = []
+    for name, read in tasks.items():
+        if read["skipped"]:
+            rows = counted(read["documents"] + read["skipped"], "row")
+            were = by_number(read["skipped"], "was", "were")
+            left = f"{read['skipped']:,} of {rows} {were} left out"
+            notes.append(f"{name}: {left}, the first {read['malformed'][0]}")
+        notes += [f"{name}: {lost}; fetch it again" for lost in read.get("lost", ())]
+    return notes
 
 
 def _sites(plan: RunPlan) -> str:

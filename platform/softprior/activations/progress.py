@@ -16,7 +16,7 @@ from rich.progress import (
 )
 
 from softprior.activations.plan import RunPlan
-from softprior.activations.run import RunProgress as Reached
+from softprior.activations.run import Reached
 
 QUIET = 15.0
 """Seconds between lines where there is no terminal."""

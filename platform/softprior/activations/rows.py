@@ -13,7 +13,7 @@ import pyarrow as pa
 from softprior.errors import UserError
 from softprior.inputs.data_files import (
     Malformed,
-    is_packed,
+    is_compressed,
     kind_of,
     lines,
     parquet_file,
@@ -48,7 +48,7 @@ def parts_of_file(path: Path, column: str, tokens: int) -> list[tuple[int, int, 
         return _row_groups(path, column, tokens)
     require_utf8(path)
     size = path.stat().st_size
-    step = size if is_packed(path) else tokens * BYTES_PER_TOKEN
+    step = size if is_compressed(path) else tokens * BYTES_PER_TOKEN
     return [
         (start, min(start + step, size), min(step, size - start) // BYTES_PER_TOKEN)
         for start in range(0, size, max(step, 1))

@@ -30,7 +30,7 @@ ROUNDS = 3
 """How often shards that were lost with their worker are given out again."""
 
 
-class RunProgress(NamedTuple):
+class Reached(NamedTuple):
     """How far a run is.
 
     Attributes:
@@ -87,7 +87,7 @@ class Summary(TypedDict):
     sources: str | None
 
 
-Report = Callable[[RunProgress], None]
+Report = Callable[[Reached], None]
 
 
 def run_activations(
@@ -289,7 +289,7 @@ def _watching(plan: RunPlan, folder: RunFolder, report: Report) -> Iterator[None
             # A bucket may be away for a moment, and a worker writes its note anew.
             with suppress(UserError, OSError, ValueError, KeyError):
                 tokens = sum(json.loads(path.read_text())["tokens"] for path in folder.beats())
-                report(RunProgress(before + tokens, len(kept(plan, folder))))
+                report(Reached(before + tokens, len(kept(plan, folder))))
 
     thread = threading.Thread(target=watch, name="progress", daemon=True)
     thread.start()

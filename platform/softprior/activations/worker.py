@@ -9,40 +9,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
 
-from softprior.activations.collector import Collector, Medians, Sinks, base_sites, batch_of
 from softprior.activations.folder import RunFolder
-from softprior.activations.passes import Router, followed, passes
-from softprior.activations.prompts import follow, followed_prompts, identities
-from softprior.activations.sequences import Sequences
+from softprior.activations.prompts import identities
+from softprior.activations.reader import Reader
 from softprior.activations.spec import ActivationsSpec
 from softprior.activations.state import Partial, ShardFacts, TaskState
-from softprior.activations.texts import Shard, Source, batches, sources
+from softprior.activations.texts import Shard, Source, sources
 from softprior.assets import fingerprints
 from softprior.assets.named import here
-from softprior.assets.tokens import require_rows, vocabulary_ids
-from softprior.errors import UserError, suggestion
-from softprior.models.anchor import require_begins
-from softprior.models.protocol import SiteStatistic
-from softprior.prompt import Prompt
+from softprior.errors import UserError
 from softprior.results.files import write_json
-from softprior.results.posteriors import load_posterior
 from softprior.results.storage import local_copy, location
-from softprior.statistics.keyed_sample import hash_keys
 from softprior.statistics.units import PROMPTS, VOCABULARY
-from softprior.tasks.parts import PARTS
 from softprior.tasks.prepare import Text
 
 ATTEMPTS = 2
 """How often a worker tries a shard that fails."""
-
-CALIBRATION = 4096
-"""Tokens of a task from which the median norm of each site is taken."""
-
-REASONS = 3
-"""Most malformed rows of a shard that are reported one by one."""
 
 UNUSABLE = (OSError, SafetensorError, UserError)
 """What is raised on reading and writing in the results folder, a bucket's refusals included."""
@@ -58,17 +42,10 @@ class Worker:
         self._spec = ActivationsSpec.model_validate_json(spec)
         limit_threads(self._spec.resources.cpus)
         loaded = load_local(self._spec.model)
-        self._host, self._begins = loaded.host, loaded.tokenizer.bos_token_id
-        self._vocabulary = vocabulary_ids(loaded.tokenizer, loaded.host.info().vocabulary)
         self._sources = sources(self._spec, loaded)
         self._folder = RunFolder(location(folder))
         self._name = uuid.uuid4().hex[:12]
-        self._prompt = _prompt(self._spec)
-        self._sites = _sites(self._spec, self._host.sites())
-        self._bases = base_sites(self._host.sites())
-        self._observed = list(
-            dict.fromkeys(name for site in self._sites for name in (self._bases[site], site))
-        )
+        self._reader = Reader(self._spec, loaded, self._tell)
         found = {"model": loaded.fingerprint}
         if self._spec.prompt is not None:
             found["prompt"] = fingerprints.of_file(here(self._spec.prompt))
@@ -117,73 +94,19 @@ class Worker:
 
     def _read(self, shard: Shard) -> tuple[TaskState, ShardFacts]:
         """Adds the texts of a shard to this worker's state of the task."""
-        started, spec = time.monotonic(), self._spec
+        started = time.monotonic()
         if shard.source == VOCABULARY:
-            return self._read_vocabulary(shard)
+            return self._reader.read_vocabulary(shard)
         if shard.source == PROMPTS:
-            prompts = followed_prompts(spec.prompts)
-            state = follow(self._host, prompts, self._sites, spec.exact, self._begins)
-            return state, state.shards[shard.name]
+            return self._reader.read_prompts(shard)
         source = self._sources[shard.source]
         reading = source.read(shard)
         state = self._load(source)
-        sinks = Sinks(self._medians(source), spec.massive, self._bases)
-        collector = Collector(state, self._sites, sinks, spec.seed)
-        sequences = Sequences(state, self._sites, sinks, spec.seed)
-        sequences.paths = frozenset(text.id for text in followed(reading.texts, shard.paths))
-        observer = Router(collector, sequences)
-        chosen = followed(reading.texts, shard.sequences)
-        encoder = self._host.info().stack == "encoder"
-        for at in passes(reading.texts, chosen, spec.batch_tokens, spec.seed, keep_answer=encoder):
-            observer.begin(at)
-            self._observe(shard, at.texts, observer)
-        facts: ShardFacts = {
-            "texts": len(reading.texts),
-            "tokens": sum(len(text.tokens) for text in reading.texts),
-            "documents": len({text.document for text in reading.texts}),
-            "skipped": len(reading.skipped),
-            "reasons": reading.skipped[:REASONS],
-            "lost": reading.lost,
-            "seconds": round(time.monotonic() - started, 2),
-        }
-        state.end_shard(shard.name, facts)
-        return state, facts
+        return state, self._reader.read(shard, reading, state, self._medians(source), started)
 
-    def _read_vocabulary(self, shard: Shard) -> tuple[TaskState, ShardFacts]:
-        """The embedding of every token that may occur in a text, as if each were a text of its own."""
-        info, spec = self._host.info(), self._spec
-        state = TaskState(VOCABULARY, spec.sample, spec.exact, ())
-        site = state.site("encoder.resid.0" if info.stack == "encoder" else "resid.0", info.hidden)
-        for ids in torch.tensor(self._vocabulary).split(spec.batch_tokens):
-            vectors = self._host.embed(ids)
-            none = torch.full_like(ids, -1)
-            columns = {
-                "document": ids,
-                "group": none,
-                "token": ids,
-                "position": none,
-                "part": torch.zeros_like(ids),
-            }
-            keys = hash_keys(spec.seed, ids.numpy(), none.numpy())
-            site.of(PARTS[0]).add(vectors, vectors.norm(dim=1).cpu(), keys, columns)
-        number = len(self._vocabulary)
-        facts: ShardFacts = {
-            "texts": number,
-            "tokens": number,
-            "documents": number,
-            "skipped": 0,
-            "reasons": [],
-        }
-        state.end_shard(shard.name, facts)
-        return state, facts
-
-    def _observe(self, shard: Shard, texts: list[Text], statistic: SiteStatistic) -> None:
-        ids = (token for text in texts for token in text.tokens)
-        require_rows(ids, self._host.info().vocabulary, f"the texts of {shard.source}")
-        batch = batch_of(texts)
-        require_begins(self._prompt, batch, self._begins)
-        self._host.observe(self._prompt, batch, self._observed, statistic)
-        self._done += sum(len(text.tokens) for text in texts)
+    def _tell(self, shard: Shard, tokens: int) -> None:
+        """Leaves a sign of how far this worker is, now and then."""
+        self._done += tokens
         if time.monotonic() - self._beat > self._folder.pause:
             self._beat = time.monotonic()
             with suppress(*UNUSABLE):  # a display has no part in the result
@@ -208,20 +131,9 @@ class Worker:
         with _of_the_folder():
             measured = path.exists()
         if not measured:
-            texts, count = [], 0
-            for text in self._first_readable(source):
-                texts.append(text)
-                count += len(text.tokens)
-                if count >= CALIBRATION:
-                    break
-            medians = Medians()
-            sites = list(dict.fromkeys(self._bases[site] for site in self._sites))
-            for some in batches(texts, self._spec.batch_tokens):
-                batch = batch_of(some)
-                require_begins(self._prompt, batch, self._begins)
-                self._host.observe(self._prompt, batch, sites, medians)
+            medians = self._reader.medians(self._first_readable(source))
             with _of_the_folder():
-                write_json(path, medians.values())
+                write_json(path, medians)
         with _of_the_folder():
             values: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
         return values
@@ -246,23 +158,3 @@ def _of_the_folder() -> Iterator[None]:
         yield
     except UNUSABLE as error:
         raise _FolderError(str(error)) from error
-
-
-def _prompt(spec: ActivationsSpec) -> Prompt | None:
-    return None if spec.prompt is None else load_posterior(here(spec.prompt)).final
-
-
-def _sites(spec: ActivationsSpec, known: tuple[str, ...]) -> list[str]:
-    """The sites asked for, of those that the model has.
-
-    Raises:
-        UserError: one does not exist.
-    """
-    if spec.sites == "all":
-        return list(known)
-    if spec.sites == "residual":
-        return [site for site in known if not site.startswith(("key.", "value."))]
-    unknown = [site for site in spec.sites if site not in known]
-    if unknown:
-        raise UserError(f"the model has no site {unknown[0]}; {suggestion(unknown[0], list(known))}")
-    return list(spec.sites)

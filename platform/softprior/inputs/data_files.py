@@ -94,10 +94,10 @@ class Line(NamedTuple):
 
 def kind_of(path: Path) -> str:
     """The file's ending, without the `.gz` of a packed one."""
-    return (path.with_suffix("") if is_packed(path) else path).suffix
+    return (path.with_suffix("") if is_compressed(path) else path).suffix
 
 
-def is_packed(path: Path) -> bool:
+def is_compressed(path: Path) -> bool:
     """Whether it is a gzip file by its name."""
     return path.suffix == ".gz"
 
@@ -134,7 +134,7 @@ def lines(path: Path, first: int = 0, last: int = 2**63) -> Iterator[Line]:
     """
     require_utf8(path)
     with _opened(path) as file:
-        if is_packed(path):
+        if is_compressed(path):
             last = 2**63
         elif first:
             file.seek(first - 1)
@@ -235,7 +235,7 @@ def parquet_file(path: Path) -> parquet.ParquetFile:
 
 
 def _opened(path: Path) -> gzip.GzipFile | BufferedReader:
-    return gzip.open(path, "rb") if is_packed(path) else path.open("rb")
+    return gzip.open(path, "rb") if is_compressed(path) else path.open("rb")
 
 
 def _start(path: Path) -> bytes:

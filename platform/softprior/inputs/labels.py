@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import NamedTuple
 
-from softprior.inputs.entries import Entry, Shown
+from softprior.inputs.entries import Entry
+from softprior.inputs.entry_texts import names
 from softprior.inputs.specs import TrialSpec
-
-LONG = 24
-"""Characters above which a text is abbreviated, if it can then still be told from the others."""
 
 NO_TERMS = "none"
 """The regularisers of a trial without any, in tables."""
@@ -119,27 +114,6 @@ def common_in_words(trials: Iterable[Axes], axes: Sequence[str]) -> str:
     return ", ".join(f"{a} {found[a]}" for a in axes if a in found and found[a] != NO_TERMS)
 
 
-def names(entries: Iterable[Entry]) -> dict[str, str]:
-    """A name for every entry, by its canonical text: what is shown of it.
-
-    Entries with the same name are told apart by the parameters in which they differ. Different entries have
-    different names.
-    """
-    kinds: dict[str, dict[str, Entry]] = {}
-    for text, entry in {entry.canonical(): entry for entry in entries}.items():
-        kinds.setdefault(entry.shown.name, {})[text] = entry
-    return {text: name for alike in kinds.values() for text, name in _named_apart(alike).items()}
-
-
-def _named_apart(alike: dict[str, Entry]) -> dict[str, str]:
-    """Names of entries that share one; by all parameters where those that are shown are the same."""
-    found = _apart({text: entry.shown for text, entry in alike.items()})
-    if len(set(found.values())) < len(found):  # a label of two studies, say
-        whole = {text: Shown(entry.shown.name, entry.params) for text, entry in alike.items()}
-        found = _apart(whole)
-    return found
-
-
 def short_ids(ids: Sequence[str]) -> dict[str, str]:
     """The first characters of every id, as many as tell them all apart."""
     length = SHORTEST
@@ -156,72 +130,6 @@ def numbered(words: Sequence[str]) -> list[str]:
         seen[word] += 1
         found.append(word if seen[word] == 1 else f"{word}-{seen[word]}")
     return found
-
-
-def _apart(alike: dict[str, Shown]) -> dict[str, str]:
-    """Names with the parameters in which they differ."""
-    shown: dict[str, list[str]] = {text: [] for text in alike}
-    params = [own.params for own in alike.values()]
-    for parameter in dict.fromkeys(name for own in params for name in own):
-        having = [text for text, own in zip(alike, params, strict=True) if parameter in own]
-        values = [own[parameter] for own in params if parameter in own]
-        if len(having) == len(alike) and all(value == values[0] for value in values):
-            continue
-        for text, value in zip(having, _texts(values), strict=True):
-            shown[text].append(f"{parameter}={value}")
-    return {
-        text: own.name + (f"({', '.join(shown[text])})" if shown[text] else "") for text, own in alike.items()
-    }
-
-
-def _texts(values: list[object]) -> list[str]:
-    """One parameter's values in words; long texts without their common beginning."""
-    inner = names(entry for value in values for entry in _entries(value))
-    full = [_text(value, inner) for value in values]
-    long = [text for text, value in zip(full, values, strict=True) if isinstance(value, str)]
-    if all(len(text) <= LONG for text in long):
-        return full
-    start = end = 0
-    if len(set(long)) > 1:
-        start = _shared(long)
-        end = _shared([text[start:][::-1] for text in long])
-    parts = {text: _cut(text, start, len(text) - end) for text in long}
-    short = {text: part if len(part) <= LONG else f"{part[:LONG]}…" for text, part in parts.items()}
-    chosen = short if len(set(short.values())) == len(short) else parts
-    return [chosen.get(text, text) for text in full]
-
-
-def _shared(texts: list[str]) -> int:
-    """Characters that all texts begin with, up to the last whole word."""
-    return len(re.sub(r"\w*$", "", os.path.commonprefix(texts)))  # noqa: RUF071  not of paths alone
-
-
-def _cut(text: str, start: int, end: int) -> str:
-    return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")
-
-
-def _text(value: object, inner: dict[str, str]) -> str:
-    """A value of JSON in words, with entries in it by `inner`'s names."""
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)[1:-1]  # no line breaks
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_text(item, inner) for item in value)}]"
-    if isinstance(value, dict):
-        if set(value) == {"name", "params"}:
-            return inner[Entry.model_validate(value).canonical()]
-        return f"{{{', '.join(f'{key}: {_text(item, inner)}' for key, item in value.items())}}}"
-    if isinstance(value, float) and float(f"{value:g}") == value:
-        return f"{value:g}"
-    return json.dumps(value)
-
-
-def _entries(value: object) -> Iterator[Entry]:
-    """The entries inside a value: components of a mixture, priors of places."""
-    if isinstance(value, dict) and set(value) == {"name", "params"}:
-        yield Entry.model_validate(value)
-    elif isinstance(value, dict | list | tuple):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _entries(item)
 
 
 def counted(number: float, what: str) -> str:

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from softprior.errors import UserError
-from softprior.inputs.labels import counted, names
+from softprior.inputs.entry_texts import names
+from softprior.inputs.labels import counted
 from softprior.results.folder import StudyFolder
 from softprior.results.records import READERS, Record
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from softprior.errors import UserError
-from softprior.results.entries import as_planned
+from softprior.results.entries import with_planned_entries
 from softprior.results.folder import StudyFolder
 from softprior.results.records import READERS, Record, load_record
 from softprior.results.storage import Location, local_copy
@@ -105,7 +105,7 @@ def labelled(
     Args:
         header: study.json.
     """
-    planned = as_planned(records, header)
+    planned = with_planned_entries(records, header)
     if planned.keys() == records.keys():
         return planned
     # Components of all kinds, and torch: studies that run today need none of them here.

@@ -283,7 +283,6 @@ def attend(
     compute = _Attention(scaling, softcap, s_aux)
     if current.now is not None:
         return _decode(current, block, query, key, value, sliding_window, compute), None
-
     if (
         current.ragged
         and current.cache is None
@@ -292,7 +291,19 @@ def attend(
         and fits(query, value)
     ):
         return _unpadded(current, block, query, key, value, sliding_window, scaling), None
+    return _in_padded_rows(current, block, query, key, value, sliding_window, compute), None
 
+
+def _in_padded_rows(
+    current: RowPass,
+    block: int,
+    query: Float[Tensor, "1 A N D"],
+    key: Float[Tensor, "1 K N D"],
+    value: Float[Tensor, "1 K N D"],
+    window: int | None,
+    compute: _Attention,
+) -> Float[Tensor, "1 N A D"]:
+    """The prompts among themselves, then the rows, padded to one length, over their prompt and themselves."""
     assert current.rows is not None
     rows, front = current.rows, current.front(block)
     outputs = []
@@ -301,7 +312,7 @@ def attend(
     seen_front = front
     if front:
         q, k, v = (current.fronts(part, block) for part in (query, key, value))
-        seen = current.mask(front, 0, sliding_window)
+        seen = current.mask(front, 0, window)
         outputs.append(current.in_sequence(compute(q, k, v, seen).transpose(1, 2), block))
         keys, values = torch.cat([current.seen(k), keys], 2), torch.cat([current.seen(v), values], 2)
     elif block in current.prefix:
@@ -312,16 +323,16 @@ def attend(
     if current.cache is not None:
         _fill(current, block, keys, values, seen_front)
     mask, length = None, seen_front + rows.longest
-    if seen_front or sliding_window is not None:
-        mask = current.mask(length, seen_front, sliding_window)
+    if seen_front or window is not None:
+        mask = current.mask(length, seen_front, window)
     queries = _padded(query, text, rows)
     if current.looks is not None:
         asking = torch.cat([current.seen(q), queries], 2) if front else queries
-        sees = current.mask(length, seen_front - front, sliding_window)
+        sees = current.mask(length, seen_front - front, window)
         current.looks.add(block, compute, asking, keys, sees, seen_front, front)
     out = compute(queries, keys, values, mask)
     outputs.append(out.transpose(1, 2).flatten(0, 1).index_select(0, rows.unpad))
-    return torch.cat(outputs)[None], None
+    return torch.cat(outputs)[None]
 
 
 def _unpadded(

@@ -56,7 +56,7 @@ def planned_priors(header: Mapping[str, Any]) -> list[Entry]:
     return list({prior.canonical(): prior for prior in priors}.values())
 
 
-def as_planned(records: Mapping[str, Record], header: Mapping[str, Any]) -> dict[str, Record]:
+def with_planned_entries(records: Mapping[str, Record], header: Mapping[str, Any]) -> dict[str, Record]:
     """The records that study.json has entries of, each with its entries as the study last planned them.
 
     Ids, and so what trials are, do not depend on them: labels and paths may have changed since. Tasks keep

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from softprior.results.numbers import Number, Numbers
 from softprior.seeding import numpy_generator
 from softprior.statistics.documents import RESAMPLES, bca, bootstrap, resampled
-from softprior.statistics.kernels import by_document, gaussian_kernel, mmd2
+from softprior.statistics.gaussian_kernel import by_document, gaussian_kernel, mmd2
 from softprior.statistics.points import Points, matched
 
 DOCUMENTS = 4
@@ -128,7 +128,7 @@ def separation(a: Points, b: Points, seed: int, halvings: int = 50, resamples: i
     )
 
 
-class Nearest(Numbers):
+class NearestTasks(Numbers):
     """Which two of three or more tasks are nearest, by MMD^2 of one kernel on tokens at like positions.
 
     Attributes:
@@ -156,7 +156,9 @@ class Nearest(Numbers):
     note: str = ""
 
 
-def nearest_tasks(tasks: Mapping[str, Points], seed: int, resamples: int = 2000, most: int = 1000) -> Nearest:
+def nearest_tasks(
+    tasks: Mapping[str, Points], seed: int, resamples: int = 2000, most: int = 1000
+) -> NearestTasks:
     """Compares the distances of all pairs of tasks; matches positions of all tasks at once.
 
     Args:
@@ -174,10 +176,10 @@ def nearest_tasks(tasks: Mapping[str, Points], seed: int, resamples: int = 2000,
     documents = [int(index.max(initial=-1)) + 1 for index in indices]
     if min(documents) < DOCUMENTS:
         note = f"each task needs {DOCUMENTS} documents at the positions of all, but one has {min(documents)}"
-        return Nearest(tokens=tokens, pairs=names, note=note)
+        return NearestTasks(tokens=tokens, pairs=names, note=note)
     kernel, bandwidth = gaussian_kernel(np.concatenate([own.vectors.numpy() for own in points]))
     if math.isnan(bandwidth):
-        return Nearest(tokens=tokens, pairs=names, note="all vectors are equal")
+        return NearestTasks(tokens=tokens, pairs=names, note="all vectors are equal")
     starts = np.concatenate([[0], np.cumsum(documents)])
     index = np.concatenate([own + start for own, start in zip(indices, starts, strict=False)])
     sums, sizes = by_document(kernel, index), np.bincount(index).astype(np.float64)
@@ -194,7 +196,7 @@ def nearest_tasks(tasks: Mapping[str, Points], seed: int, resamples: int = 2000,
     following = farther[farther[:, 0].argmin()]
     low, high = bca(float(following[0]), following[drawn], np.split(following[without], starts[1:-1]))
     reached = (1 + (~(farther[:, drawn] > 0)).sum(1).max()) / (1 + resamples)
-    return Nearest(
+    return NearestTasks(
         tokens=tokens,
         pairs=names,
         between=tuple(between[:, 0].tolist()),

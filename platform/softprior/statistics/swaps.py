@@ -19,7 +19,7 @@ from scipy.optimize import linear_sum_assignment
 
 from softprior.results.numbers import Number, Numbers
 from softprior.seeding import numpy_generator
-from softprior.statistics.kernels import by_document
+from softprior.statistics.gaussian_kernel import by_document
 
 DRAWS = 10
 """Number of draws of half of each document's tokens, which show how much p depends on the tokens kept."""

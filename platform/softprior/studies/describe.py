@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from softprior.inputs.entries import Entry
+from softprior.inputs.entry_texts import names
 from softprior.inputs.labels import (
     Axes,
     axes,
@@ -18,7 +19,6 @@ from softprior.inputs.labels import (
     counted,
     in_line,
     labels,
-    names,
 )
 from softprior.inputs.specs import Pairing, PlacementSpec, ResourcesSpec, TrialSpec
 from softprior.results.records import Record

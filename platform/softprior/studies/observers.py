@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,6 +32,8 @@ class Work:
             again, by trial id.
         remedy: what running again what other code made would do, if that is more than to run its trials.
         designed: whether all trials are known before any runs, unlike those of a search.
+        proposed: of a search, the ids that make up `total` so far; a trial of several proposals is in it
+            several times.
     """
 
     trials: tuple[TrialSpec, ...]
@@ -41,6 +43,7 @@ class Work:
     extended: Mapping[str, Extension] = field(default_factory=dict)
     remedy: str = ""
     designed: bool = True
+    proposed: tuple[str, ...] | None = None
 
     @property
     def reused(self) -> dict[str, Record]:
@@ -50,7 +53,12 @@ class Work:
     @property
     def over(self) -> bool:
         """Whether nothing is left to run."""
-        return len(self.kept) >= self.total
+        return self.number(self.kept) >= self.total
+
+    def number(self, ids: Container[str]) -> int:
+        """How many of the `total` trials have these ids; see `proposed`."""
+        known = [trial.id for trial in self.trials] if self.proposed is None else self.proposed
+        return sum(trial in ids for trial in known)
 
     @property
     def missing(self) -> tuple[TrialSpec, ...]:

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
-from itertools import chain
 from typing import NamedTuple
 
 from softprior.assets.models import KnownModel, known_model, tokenizer_here
 from softprior.errors import UserError
-from softprior.inputs.base import SpecT
-from softprior.inputs.components import Table
-from softprior.inputs.labels import counted
-from softprior.inputs.labels import names as names_of
-from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec, StudySpec, TrialSpec
-from softprior.methods import METHODS, Method
-from softprior.priors import PRIORS, Outline, Prior, assignment
-from softprior.prompt import Shape, Stack
-from softprior.regularisers import REGULARISERS, Regulariser
-from softprior.studies.called import Called
+from softprior.inputs.specs import StudySpec, TrialSpec
+from softprior.priors import assignment
+from softprior.studies.cells import Cell, Start
 from softprior.studies.components import Components
-from softprior.studies.pairing import can_carry, can_start, carry_notes
+from softprior.studies.pairing import can_carry, can_start
 from softprior.studies.parts import Parts, check, located, repeated, resolve
+from softprior.studies.plan_notes import axis_notes, kernel_notes, prior_notes, task_notes
 from softprior.studies.probing import probe_notes
 from softprior.studies.table import columns
-from softprior.tasks import TASKS, Task
-from softprior.tasks.notes import data_notes
-from softprior.tasks.prepare import look
 from softprior.training.corrections import model_facts
 from softprior.training.identity import files_fingerprint
 from softprior.training.opening import check_opening
@@ -59,14 +49,6 @@ class Plan(NamedTuple):
         return self.study.model_dump(mode="json")
 
 
-class Start(NamedTuple):
-    """A prior with what it is trained with, and the fingerprint of the files that both read."""
-
-    prior: Prior
-    regularisers: list[Regulariser]
-    files: str | None
-
-
 def plan_study(study: StudySpec, where: str = "study") -> Plan:
     """Resolves priors, methods and tasks, and lays out the grid.
 
@@ -81,7 +63,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     """
     parts = resolve(study, where)
     located(f"{where}: tasks", partial(columns, parts.tasks, parts.also))
-    notes = _axis_notes(parts) + repeated(parts, study.evaluation.probes, study.rates, study.seeds)
+    notes = axis_notes(parts) + repeated(parts, study.evaluation.probes, study.rates, study.seeds)
     model = located(f"{where}: model", partial(known_model, study.model))
     facts = located(f"{where}: model", partial(model_facts, study.model, model.fingerprint))
     check(parts, model.shape, where)
@@ -93,16 +75,13 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
             for method in parts.methods:
                 asked = partial(check_opening, method, model.shape, task, study.model.id, here)
                 located(f"{where}: {against}", asked)
-    notes += [*model.notes, *_data_notes(parts, model.fingerprint)]
+    notes += [*model.notes, *task_notes(parts, model.fingerprint)]
     starts = [
         Start(prior, several, located(f"{where}: priors[{i}]", partial(files_fingerprint, prior, several)))
         for i, prior in enumerate(parts.priors)
         for several in parts.regularisers
     ]
-    notes += _start_notes(parts, model, where)
-    notes += _fit_notes(parts, model)
-    notes += _carry_notes(parts, model.shape, where)
-    notes += _idle_notes(parts, model.shape)
+    notes += prior_notes(parts, model, where)
     stack = None if model.shape is None else model.shape.stack
     asked_kernels = partial(kernel_notes, study.model, study.placement, study.resources, stack)
     notes += located(f"{where}: model", asked_kernels)
@@ -120,7 +99,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
             ]
             cell = Cell(method, named, task, able, facts.corrections(method, task))
             components |= cell.components(parts.also)
-            for trial in _trials(study, parts, cell, model.fingerprint):
+            for trial in cell.trials(study, parts, model.fingerprint):
                 trials.setdefault(trial.id, trial)
     if any(method.trained for method in parts.methods) and all(t.training is None for t in trials.values()):
         raise UserError(f"{where}: priors: none of them can start any of the methods; {'; '.join(notes)}")
@@ -144,202 +123,3 @@ def reordered_seeds(count: int, every: Sequence[int], where: str) -> tuple[int, 
             f"{len(seeds)}; lower it to {len(seeds)}, or add seeds"
         )
     return seeds[:count]
-
-
-class Cell(NamedTuple):
-    """A method on a task, what can start it, and the corrections that concern its trials.
-
-    Attributes:
-        named: the method as the study names it, without what follows from the task.
-    """
-
-    method: Method
-    named: Method
-    task: Task
-    starts: list[Start]
-    corrections: tuple[str, ...]
-
-    def components(self, also: Sequence[Task]) -> Components:
-        """Those of its trials, which are measured on other tasks too."""
-        return Components(
-            {TASKS.entry(task).canonical(): task for task in (self.task, *also)},
-            {METHODS.entry(self.method).canonical(): self.method},
-            {PRIORS.entry(start.prior).canonical(): assignment(start.prior) for start in self.starts},
-        )
-
-
-def _axis_notes(parts: Parts) -> list[str]:
-    """What the study adds unasked, and which of its settings have no effect."""
-    notes = []
-    if len(parts.methods) > parts.named:
-        notes.append("the no-prompt baseline of every task is added")
-    if not any(method.trained for method in parts.methods):
-        notes.append("no method has a trained prompt, so priors, rates and seeds have no effect")
-    return notes
-
-
-def _data_notes(parts: Parts, fingerprint: str) -> list[str]:
-    """What is known of the tasks' data: malformed rows, and fewer examples than asked for."""
-    named = _named(parts.called, TASKS, parts.read)
-    return [note for name, task in named.items() for note in data_notes(name, task, look(task, fingerprint))]
-
-
-def _start_notes(parts: Parts, model: KnownModel, where: str) -> list[str]:
-    """Which priors cannot start which methods; those that can are checked at every place.
-
-    Raises:
-        UserError: a prior or regulariser is not available at a place.
-    """
-    notes, shape = [], model.shape
-    priors = [assignment(prior) for prior in parts.priors]
-    for method in (m for m in parts.methods if m.trained):
-        for outline in () if shape is None else _outlines(method, shape, model.fingerprint):
-            for i, prior in enumerate(priors):
-                if can_start(prior, method, shape):
-                    there = prior.at(outline.place)
-                    located(f"{where}: priors[{i}]", partial(there.check_outline, outline))
-            for i, several in enumerate(parts.regularisers):
-                for regulariser in several:
-                    located(f"{where}: regularisers[{i}]", partial(regulariser.check_outline, outline))
-        left = [
-            PRIORS.name(named)
-            for named, prior in zip(parts.priors, priors, strict=True)
-            if not can_start(prior, method, shape)
-        ]
-        if left:
-            what = f"the prior {', '.join(dict.fromkeys(left))}"
-            notes.append(f"{what} cannot start the method {METHODS.name(method)}; left out there")
-    return notes
-
-
-def _fit_notes(parts: Parts, model: KnownModel) -> list[str]:
-    """What is known of the fits to come: the first of each prior, and how many others are alike."""
-    shape = model.shape
-    if shape is None:
-        return []
-    notes = []
-    for i, prior in enumerate(map(assignment, parts.priors)):
-        methods = [m for m in parts.methods if m.trained and can_start(prior, m, shape)]
-        outlines = [outline for method in methods for outline in _outlines(method, shape, model.fingerprint)]
-        told = [note for outline in outlines for note in prior.at(outline.place).outline_notes(outline)]
-        others = len(set(told)) - 1
-        alike = f"; {counted(others, 'other fit')} alike" if others > 0 else ""
-        notes += [f"priors[{i}]: {note}{alike}" for note in told[:1]]
-    return notes
-
-
-def _carry_notes(parts: Parts, shape: Shape | None, where: str) -> list[str]:
-    """Which pairs of prior and method do not support which regularisers."""
-    trained = _named(parts.called, METHODS, [method for method in parts.methods if method.trained])
-    priors = {name: assignment(prior) for name, prior in _named(parts.called, PRIORS, parts.priors).items()}
-    notes = []
-    for i, several in enumerate(parts.regularisers):
-        terms = _named(parts.called, REGULARISERS, several)
-        carried = partial(carry_notes, priors, trained, terms, shape)
-        notes += [f"regularisers[{i}]: {note}" for note in located(f"{where}: regularisers[{i}]", carried)]
-    return notes
-
-
-def _idle_notes(parts: Parts, shape: Shape | None) -> list[str]:
-    """Kinds and blocks that priors name but no method has."""
-    notes = []
-    priors = [assignment(prior) for prior in parts.priors]
-    kinds = frozenset(kind for method in parts.methods if method.trained for kind in method.kinds)
-    for i, prior in enumerate(priors):
-        idle_kinds = sorted(prior.kinds.keys() - kinds)
-        if idle_kinds and kinds:
-            notes.append(f"priors[{i}] names {idle_kinds[0]}s, which no method has; it has no effect")
-    if shape is None:
-        return notes
-    places = {place.block for method in parts.methods for place in method.places(shape.blocks, shape.stack)}
-    for i, prior in enumerate(priors):
-        idle = sorted(prior.blocks.keys() - places)
-        if idle:
-            notes.append(f"priors[{i}] names block {idle[0]}, where no method has vectors; it has no effect")
-    return notes
-
-
-def kernel_notes(
-    model: ModelSpec, placement: PlacementSpec, resources: ResourcesSpec, stack: Stack | None
-) -> list[str]:
-    """Kernels for GPUs that the model cannot have where it runs.
-
-    Raises:
-        UserError: its weights are on several ranks and shall be compiled.
-    """
-    if model.kernels == "compiled" and placement.ranks > 1:
-        raise UserError(
-            f"kernels = 'compiled' with placement.ranks = {placement.ranks}: weights gathered from other "
-            "ranks during a pass cannot be compiled; write kernels: auto"
-        )
-    if model.kernels == "auto":
-        return []
-    gpus = placement.gpus if placement.hosts == "shared" else resources.gpus
-    asked = f"model.kernels = '{model.kernels}' has no effect"
-    if model.device == "cpu" or (model.device == "auto" and not gpus):
-        return [f"{asked} on CPUs"]
-    return [f"{asked} on an encoder-decoder"] if stack == "encoder" else []
-
-
-def _named(called: Called, table: Table[SpecT], components: Sequence[SpecT]) -> dict[str, SpecT]:
-    """Components by label, with the parameters that tell those of one name apart."""
-    entries = [called.entry(table, component) for component in components]
-    labels = names_of(entries)
-    return {labels[e.canonical()]: component for e, component in zip(entries, components, strict=True)}
-
-
-def _outlines(method: Method, shape: Shape, fingerprint: str) -> Iterator[Outline]:
-    """Every place of a method, as priors may see it before the model is loaded."""
-    places = method.places(shape.blocks, shape.stack)
-    for place in places:
-        sizes = (method.count(), fingerprint, shape.width(place), shape.vocabulary)
-        yield Outline(place, places, *sizes)
-
-
-def _trials(study: StudySpec, parts: Parts, cell: Cell, fingerprint: str) -> list[TrialSpec]:
-    called = parts.called
-    task, data = called.entry(TASKS, cell.task), cell.task.fingerprint()
-    where = TASKS.paths(cell.task, "task")
-    entries = {entry.canonical(): entry for entry in map(TASKS.entry, parts.also)}
-    evaluation = study.evaluation.model_copy(
-        update={"also": tuple(entries.values()), "twin": False, "reordered": 0}
-    )
-    code = {*TASKS.origins(cell.task), *METHODS.origins(cell.method)}
-
-    common = {
-        "model": study.model.id,
-        "model_fingerprint": fingerprint,
-        "corrections": cell.corrections,
-        "dtype": study.model.dtype,
-        "method": called.entry(METHODS, cell.method, cell.named),
-        "task": task,
-        "data_fingerprint": data,
-        "paths": where,
-        "code": tuple(sorted(code)),
-        "evaluation": evaluation,
-    }
-    if not cell.method.trained:
-        untrained = dict.fromkeys(("prior", "rate", "seed", "training"))
-        return [TrialSpec.model_validate({**common, **untrained})]
-    training = study.training.for_task(TASKS.name(cell.task), task.name)
-    trials = []
-    for start in cell.starts:
-        terms = sorted(start.regularisers, key=lambda term: REGULARISERS.entry(term).canonical())
-        found = [REGULARISERS.paths(term, f"regularisers.{i}") for i, term in enumerate(terms)]
-        others = {*PRIORS.origins(start.prior), *chain(*map(REGULARISERS.origins, terms))}
-        started = {
-            **common,
-            "code": tuple(sorted(code | others)),
-            "prior": called.entry(PRIORS, start.prior),
-            "prior_fingerprint": start.files,
-            "regularisers": tuple(called.entry(REGULARISERS, term) for term in terms),
-            "paths": (*where, *PRIORS.paths(start.prior, "prior"), *chain(*found)),
-            "pairing": study.pairing,
-            "training": training,
-        }
-        trials += [
-            TrialSpec.model_validate({**started, "rate": rate, "seed": seed})
-            for rate in study.rates
-            for seed in study.seeds
-        ]
-    return trials

@@ -15,9 +15,9 @@ from softprior.results.records import Record
 from softprior.results.storage import RemotePath
 from softprior.studies.cluster import Cluster
 from softprior.studies.deaths import every_death_is_one
-from softprior.studies.hosts import replicas
 from softprior.studies.own_code import in_use
 from softprior.studies.placement import concurrent, placed_model, trial_resources, trial_threads
+from softprior.studies.replicas import replicas
 from softprior.studies.worker import run_trial
 from softprior.training.events import Observer
 

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from softprior.errors import UserError
-from softprior.inputs.labels import NO_TERMS, Axes, axes, labels, names
+from softprior.inputs.entry_texts import names
+from softprior.inputs.labels import NO_TERMS, Axes, axes, labels
 from softprior.inputs.specs import REPEATS, Probe, TrialSpec
 from softprior.results.entries import ENTRIES, entries_of
 from softprior.results.examples import NAMES as EXAMPLE_COLUMNS

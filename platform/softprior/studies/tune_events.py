@@ -18,8 +18,9 @@ from softprior.inputs.specs import TrialSpec
 from softprior.results.folder import StudyFolder
 from softprior.results.provenance import code
 from softprior.results.records import Record, load_record, save_record
+from softprior.studies.failures import failed
+from softprior.studies.reporting import EVENTS, at
 from softprior.studies.watchdog import stalls
-from softprior.studies.worker import EVENTS, at, failed
 from softprior.training.events import Event, Failed, Notice, Observer
 from softprior.training.extension import left_out, not_extended
 

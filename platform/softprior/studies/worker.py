@@ -3,76 +3,22 @@
 from __future__ import annotations
 
 import time
-import traceback
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypedDict
 
-from softprior.errors import UserError, hidden
+from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec, TrialSpec
-from softprior.liveness import alive, waiting
-from softprior.results.files import write_atomically
 from softprior.results.folder import StudyFolder
 from softprior.results.provenance import code
-from softprior.results.records import Record, load_record, save_record
-from softprior.results.storage import Location, location
+from softprior.results.records import load_record, save_record
+from softprior.results.storage import location
+from softprior.studies.failures import explain, failed
 from softprior.studies.hosts import SharedModel, host_of
+from softprior.studies.reporting import Reporter
 from softprior.studies.watchdog import watched
-from softprior.training.events import Event, Failed, Notice, Phase, Validation
-from softprior.training.recognised import own_label
+from softprior.training.events import Failed, Phase
 
 if TYPE_CHECKING:
-    from softprior.training.checkpoint import TrialState
-    from softprior.training.setup import Setup
     from softprior.training.trial import Trial
-
-EVENTS = "events"
-"""The key of the events in a report to Tune."""
-
-EVERY = 1.0
-"""Seconds between reports: each one costs the driver some milliseconds."""
-
-
-class Reporter:
-    """Collects a trial's progress and reports it about once a second, without dropping anything.
-
-    A new phase is reported at once, since nothing may follow it for minutes. So is a validation: a search may
-    stop the trial because of it, and training waits for the answer. Each event is a sign of life.
-    """
-
-    def __init__(self, send: Callable[[dict[str, list[Event]]], object]) -> None:
-        self._send = send
-        self._events: list[Event] = []
-        self._last = 0.0
-        self._at: Event = Phase(0, "")
-
-    def __call__(self, event: Event) -> None:
-        alive()
-        before = self._at
-        if not isinstance(event, Notice):
-            self._at = event
-        self._events.append(event)
-        begins = isinstance(event, Phase) and not (isinstance(before, Phase) and before.name == event.name)
-        at_once = begins or isinstance(event, Validation | Failed)
-        if at_once or time.monotonic() - self._last >= EVERY:
-            self.flush()
-
-    def flush(self) -> None:
-        """Sends the collected events."""
-        if self._events:
-            with waiting():  # for the driver, which takes reports one after another
-                self._send({EVENTS: self._events})
-            self._events = []
-            self._last = time.monotonic()
-
-    def where(self) -> str:
-        """What the trial is doing."""
-        return at(self._at)
-
-
-def at(event: Event) -> str:
-    """How far a trial that reports an event is: `step 20`, or `step 0, fitting vae place 2 of 30`."""
-    words = f"{event.name} {event.part}".strip() if isinstance(event, Phase) else ""
-    return f"step {event.step}, {words}" if words else f"step {event.step}"
 
 
 class TrialConfig(TypedDict):
@@ -106,6 +52,7 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
     from softprior.training.as_planned import require_as_planned
     from softprior.training.environment import environment
     from softprior.training.extension import extend, lasting, not_extended
+    from softprior.training.setup import Setup
     from softprior.training.threads import limit_threads
     from softprior.training.trial import Trial
 
@@ -135,13 +82,13 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
             else:
                 extend(trial, before, reporter)
     except Exception as error:
-        reason = _explain(error, reporter.where(), folder.error(spec.id))
+        reason = explain(error, reporter.where(), folder.error(spec.id))
     else:
         reporter.flush()
         return
     if before is None:
         facts = environment(time.monotonic() - started, trial.setup.host.info() if trial else None)
-        record = failed(spec, reason, facts, trial.progress if trial else None)
+        record = failed(spec, reason, facts, trial.state if trial else None)
     else:
         # Read again: scores on some tasks may have been saved before the next one failed.
         record = not_extended(spec, load_record(folder.record(spec.id)), reason)
@@ -150,38 +97,3 @@ def run_trial(config: TrialConfig, shared: SharedModel | None = None) -> None:
     except (OSError, UserError):  # the driver tries again, and says so if it cannot either
         reporter(Failed(0, reason))
     reporter.flush()
-
-
-def _explain(error: Exception, where: str, trace: Location) -> str:
-    """Says in one line why a trial could not go on; writes the traceback of an unforeseen failure to a file.
-
-    Args:
-        where: how far the trial was.
-        trace: the file.
-    """
-    from softprior.training.failure import TrialFailedError, shortage
-
-    if isinstance(error, UserError | TrialFailedError):
-        return str(error)
-    short = shortage(error)
-    if short:
-        return f"{where}: {short}"
-    text = hidden("".join(traceback.format_exception(error)))
-    write_atomically(trace, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    return f"{type(error).__name__}: {hidden(str(error))} (unexpected; please report {trace})"
-
-
-def failed(
-    spec: TrialSpec, reason: str, environment: Mapping[str, object], progress: TrialState | None = None
-) -> Record:
-    """The record of a trial that did not finish, with its curves so far."""
-    return Record(
-        id=spec.id,
-        label=own_label(spec),
-        spec=spec,
-        status="failed",
-        error=reason,
-        steps=tuple(progress.steps) if progress else (),
-        validation=tuple(progress.validation) if progress else (),
-        environment=environment,
-    )

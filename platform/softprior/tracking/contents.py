@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from softprior.errors import hidden
 from softprior.inputs.base import Spec
-from softprior.inputs.labels import names, numbered
+from softprior.inputs.entry_texts import leaves, names
+from softprior.inputs.labels import numbered
 from softprior.inputs.specs import TrialSpec
 from softprior.results.means import over_places
 from softprior.results.provenance import code
@@ -17,9 +18,6 @@ from softprior.training.environment import versions
 
 LENGTH = 6000
 """Characters of a parameter that MLflow takes."""
-
-NAMED = re.compile(r"[\w.-]{1,40}")
-"""A key of a table that can be part of a parameter's name."""
 
 
 def repeat_tag(trial: TrialSpec) -> dict[str, str]:
@@ -99,35 +97,13 @@ def parameters(trial: TrialSpec) -> dict[str, str]:
         flat |= {"rate.relative": True} if trial.rate.relative else {}
     for axis in ("method", "prior", "task"):
         entry = getattr(trial, axis)
-        flat |= {} if entry is None else dict(_leaves(axis, entry.model_dump()))
+        flat |= {} if entry is None else dict(leaves(axis, entry.model_dump()))
     # As their metrics are named: `train_penalty_domain-2` is what `regulariser.domain-2` made.
     terms = numbered([entry.name for entry in trial.regularisers])
     for term, entry in zip(terms, trial.regularisers, strict=True):
         for name, value in entry.params.items():
-            flat |= dict(_leaves(f"regulariser.{term}.{name}", value))
+            flat |= dict(leaves(f"regulariser.{term}.{name}", value))
     for group in ("training", "evaluation"):
         spec: Spec | None = getattr(trial, group)
-        flat |= {} if spec is None else dict(_leaves(group, spec.model_dump()))
+        flat |= {} if spec is None else dict(leaves(group, spec.model_dump()))
     return {name: hidden(str(value))[:LENGTH] for name, value in flat.items() if value is not None}
-
-
-def _leaves(name: str, value: object) -> Iterator[tuple[str, object]]:
-    """A value by its name, and what is in tables, and in lists of tables, by names of their own.
-
-    A component inside of another is named as an axis is: by its name, and its parameters behind a dot.
-    """
-    inside: Mapping[Any, object] = {}
-    if isinstance(value, Mapping) and set(value) == {"name", "params"}:
-        yield name, value["name"]
-        value = value["params"]
-        if not value:
-            return
-    if isinstance(value, Mapping):
-        inside = value
-    elif isinstance(value, list | tuple) and any(isinstance(part, Mapping) for part in value):
-        inside = dict(enumerate(value))
-    if not inside or not all(NAMED.fullmatch(str(key)) for key in inside):
-        yield name, value
-        return
-    for key, part in inside.items():
-        yield from _leaves(f"{name}.{key}", part)

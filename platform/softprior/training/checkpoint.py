@@ -46,21 +46,21 @@ class TrialState:
     continued: Continued | None = None
 
 
-def save_checkpoint(path: Location, trial: str, progress: TrialState, optimizer: dict[str, Tensor]) -> None:
+def save_checkpoint(path: Location, trial: str, state: TrialState, optimizer: dict[str, Tensor]) -> None:
     """Writes a checkpoint atomically: optimizer tensors, snapshots, and the curves as JSON."""
     tensors = {f"optimizer/{name}": value.detach().contiguous() for name, value in optimizer.items()}
-    for step, vectors in progress.snapshots.items():
+    for step, vectors in state.snapshots.items():
         tensors |= {f"snapshot/{step}/{place.name}": value.contiguous() for place, value in vectors.items()}
     header = {
         "trial": trial,
-        "step": progress.step,
-        "seconds": progress.seconds,
-        "phases": progress.meter.seconds,
-        "positions": progress.meter.positions,
-        "sources": progress.sources,
-        "steps": [asdict(point) for point in progress.steps],
-        "continued": None if progress.continued is None else progress.continued.model_dump(),
-        "validation": [score.model_dump() for score in progress.validation],
+        "step": state.step,
+        "seconds": state.seconds,
+        "phases": state.meter.seconds,
+        "positions": state.meter.positions,
+        "sources": state.sources,
+        "steps": [asdict(point) for point in state.steps],
+        "continued": None if state.continued is None else state.continued.model_dump(),
+        "validation": [score.model_dump() for score in state.validation],
     }
     # Safetensors refuses two names for one storage; clones are kilobytes.
     copies = {name: value.clone() for name, value in tensors.items()}
@@ -106,7 +106,7 @@ def _parsed(header: _Header, tensors: dict[str, Tensor]) -> tuple[TrialState, di
         if name.startswith("snapshot/"):
             _, step, place = name.split("/")
             snapshots.setdefault(int(step), {})[Place.parse(place)] = value
-    progress = TrialState(
+    state = TrialState(
         step=header.step,
         steps=list(header.steps),
         validation=list(header.validation),
@@ -117,4 +117,4 @@ def _parsed(header: _Header, tensors: dict[str, Tensor]) -> tuple[TrialState, di
         sources=list(dict.fromkeys([*header.sources, SOURCES])),
     )
     own = {name.removeprefix("optimizer/"): t for name, t in tensors.items() if name.startswith("optimizer/")}
-    return progress, own
+    return state, own

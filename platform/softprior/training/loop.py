@@ -50,34 +50,34 @@ class Loop:
     validate: Callable[[Vectors], None]
     report: Report
 
-    def run(self, progress: TrialState) -> Iterator[None]:
-        """Takes the steps that `progress` lacks; yields after each."""
+    def run(self, state: TrialState) -> Iterator[None]:
+        """Takes the steps that `state` lacks; yields after each."""
         training = self.optimizer.training
         train = self.setup.prepared.train
         order = training_batches(train.lengths, training.batch, order_seed(self.setup.spec))
-        batches = islice(order, progress.step * training.accumulate, None)
+        batches = islice(order, state.step * training.accumulate, None)
         curve = evenly(training.steps, training.curve)
         kept = log_spaced(training.steps, training.snapshots)
-        while progress.step < training.steps:
-            with progress.meter.phase(TRAINING):
-                point = self._step(progress, islice(batches, training.accumulate))
-            progress.steps.append(point)
+        while state.step < training.steps:
+            with state.meter.phase(TRAINING):
+                point = self._step(state, islice(batches, training.accumulate))
+            state.steps.append(point)
             self.report(Step(point, training.steps))
             if point.step == 1 and point.gradient == 0:
-                self.report(Notice(progress.step, STILL))
-            if progress.step in kept:
+                self.report(Notice(state.step, STILL))
+            if state.step in kept:
                 vectors = self.optimizer.vectors
-                progress.snapshots[progress.step] = {p: v.detach().clone() for p, v in vectors.items()}
-            if progress.step in curve:
+                state.snapshots[state.step] = {p: v.detach().clone() for p, v in vectors.items()}
+            if state.step in curve:
                 self.validate(self.optimizer.vectors)
             yield
 
-    def _step(self, progress: TrialState, batches: Iterator[list[int]]) -> StepPoint:
+    def _step(self, state: TrialState, batches: Iterator[list[int]]) -> StepPoint:
         """One update, over accumulated batches."""
-        step, optimizer = progress.step, self.optimizer
+        step, optimizer = state.step, self.optimizer
         vectors, training = optimizer.vectors, optimizer.training
         found = gradient(self.setup.host, self.setup.prepared.train, training, vectors, batches)
-        progress.meter.positions += found.positions
+        state.meter.positions += found.positions
         require_finite(step + 1, "loss", found.loss)
         penalties, slopes = self.penalties.values(vectors)
         for name, value in penalties.items():
@@ -85,12 +85,12 @@ class Loop:
         added = {place: found.at[place] + slope.to(found.at[place]) for place, slope in slopes.items()}
         norm = optimizer.step(step, found.at | added)
         require_finite(step + 1, "gradient's norm", norm)
-        progress.step = step + 1
+        state.step = step + 1
         ways = [geometry.distance_moved(self.initial[p], v).mean() for p, v in optimizer.vectors.items()]
         moved = float(np.mean([float(way) for way in ways]))
         require_finite(step + 1, "distance the vectors moved", moved)
         return StepPoint(
-            step=progress.step,
+            step=state.step,
             loss=found.loss,
             labels=found.labels,
             rate=optimizer.rate.value * schedule(step, training),

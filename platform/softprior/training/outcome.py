@@ -18,7 +18,7 @@ from softprior.training.setup import Setup
 
 def record_of(
     setup: Setup,
-    progress: TrialState,
+    state: TrialState,
     facts: Mapping[str, object],
     geometry: dict[str, PlaceGeometry],
     test: Evaluation,
@@ -37,18 +37,18 @@ def record_of(
         label=own_label(spec),
         spec=spec,
         status="finished",
-        steps=tuple(progress.steps),
-        validation=tuple(progress.validation),
+        steps=tuple(state.steps),
+        validation=tuple(state.validation),
         untrained=test.untrained,
         test=test.score,
         also=tuple(other.found for other in also),
         examples=len(test.rows) + sum(len(other.rows) for other in also),
-        continued=progress.continued,
+        continued=state.continued,
         geometry=geometry,
         prior=facts,
         data=data | prepared.facts(),
         predictions=tuple(test.predictions),
-        environment=environment(progress.seconds, setup.host.info(), progress.sources),
+        environment=environment(state.seconds, setup.host.info(), state.sources),
     )
 
 

@@ -15,7 +15,7 @@ from softprior.tasks.prepare import Prepared, prepare
 from softprior.training.also import Others
 from softprior.training.evaluation import Evaluator
 from softprior.training.opening import require_input, require_opening
-from softprior.training.probes import Prober
+from softprior.training.prober import Prober
 from softprior.training.room import require_room
 
 

@@ -36,13 +36,13 @@ class Trial:
         setup: what decides the result, and the model.
         folder: where record, posterior and checkpoint go.
         report: receives the progress.
-        progress: results so far, also of a trial that failed.
+        state: results so far, also of a trial that failed.
     """
 
     setup: Setup
     folder: StudyFolder
     report: Report
-    progress: TrialState = field(default_factory=TrialState)
+    state: TrialState = field(default_factory=TrialState)
 
     def run(self) -> Record:
         """Trains and evaluates, or continues from the checkpoint; writes the posterior, then the record.
@@ -55,9 +55,9 @@ class Trial:
         forget_peaks()
         setup, spec = self.setup, self.setup.spec
         self.report(Phase(0, f"reading {spec.task.name}"))
-        with self.progress.meter.phase("data"):
+        with self.state.meter.phase("data"):
             setup.check_lengths()
-        with self.progress.meter.phase("prior"):
+        with self.state.meter.phase("prior"):
             starts = self._sample()
         initial = {place: start.vectors for place, start in starts.items()}
         facts = {place.name: start.facts for place, start in starts.items()}
@@ -71,34 +71,34 @@ class Trial:
             penalties = Penalties(spec.regularisers, starts, setup.prepared.train.labels)
             del starts  # the distributions of sixty places may contain a gigabyte of real vectors
             self._resume(optimizer)
-        progress = self.progress
-        before = progress.seconds
-        if not progress.validation:
+        state = self.state
+        before = state.seconds
+        if not state.validation:
             self._validate(initial)
         if optimizer is not None:
-            self.report(Phase(progress.step, "training"))
+            self.report(Phase(state.step, "training"))
             loop = Loop(setup, optimizer, penalties, initial, self._validate, self.report)
-            for _ in loop.run(progress):
-                progress.seconds = before + time.monotonic() - started
+            for _ in loop.run(state):
+                state.seconds = before + time.monotonic() - started
                 self._checkpoint(optimizer)
         final = initial if optimizer is None else optimizer.vectors
 
-        self.report(Phase(progress.step, "test"))
+        self.report(Phase(state.step, "test"))
         untrained = None if optimizer is None else initial
-        with progress.meter.phase("test"):
-            test = setup.evaluator.full(final, setup.prepared.test, progress.step, untrained)
-        with progress.meter.phase("other tasks"):
-            also = setup.others.measure_all(other_tasks(spec), final, progress.step, self.report)
-        probes = setup.prober.at_end(initial, final, progress, self.report)
-        progress.seconds = before + time.monotonic() - started
-        with progress.meter.phase("geometry"):
+        with state.meter.phase("test"):
+            test = setup.evaluator.full(final, setup.prepared.test, state.step, untrained)
+        with state.meter.phase("other tasks"):
+            also = setup.others.measure_all(other_tasks(spec), final, state.step, self.report)
+        probes = setup.prober.at_end(initial, final, state, self.report)
+        state.seconds = before + time.monotonic() - started
+        with state.meter.phase("geometry"):
             places = {} if optimizer is None else geometry_of(setup, initial, final, optimizer)
-        record = outcome.record_of(setup, progress, facts, places, test, also)
+        record = outcome.record_of(setup, state, facts, places, test, also)
         if optimizer is not None:
-            outcome.save_posterior_of(self.folder, setup, record, initial, final, progress.snapshots)
-        with progress.meter.phase("sanity"):
+            outcome.save_posterior_of(self.folder, setup, record, initial, final, state.snapshots)
+        with state.meter.phase("sanity"):
             sanity = self._sanity(final, test)
-        cost = progress.meter.cost(0 if optimizer is None else optimizer.values)
+        cost = state.meter.cost(0 if optimizer is None else optimizer.values)
         record = record.model_copy(update={"cost": cost, "sanity": sanity, "probes": probes})
         outcome.save_record_and_rows(self.folder, record, test, also)
         self.folder.checkpoint(spec.id).unlink(missing_ok=True)
@@ -120,36 +120,36 @@ class Trial:
             self.report(Notice(0, before))
         if before is None or isinstance(before, str) or not optimizer.fits(before[1]):
             return
-        spent = self.progress.meter
-        self.progress, state = before
-        self.progress.meter.add(spent)
-        optimizer.restore(state)
+        spent = self.state.meter
+        self.state, moments = before
+        self.state.meter.add(spent)
+        optimizer.restore(moments)
         # The receiver may have missed what was reported to a process that died; what it already has it
         # skips.
-        for point in self.progress.steps:
+        for point in self.state.steps:
             self.report(Step(point, optimizer.training.steps, resumed=True))
-        for score in self.progress.validation:
+        for score in self.state.validation:
             self.report(Validation(score))
 
     def _validate(self, vectors: Vectors) -> None:
-        progress = self.progress
-        self.report(Phase(progress.step, "validation"))
-        with progress.meter.phase("validation"):
-            score = self.setup.evaluator.loss(vectors, self.setup.prepared.validation, progress.step)
-        progress.validation.append(score)
+        state = self.state
+        self.report(Phase(state.step, "validation"))
+        with state.meter.phase("validation"):
+            score = self.setup.evaluator.loss(vectors, self.setup.prepared.validation, state.step)
+        state.validation.append(score)
         self.report(Validation(score))
 
     def _checkpoint(self, optimizer: PromptOptimizer) -> None:
-        progress, training, spec = self.progress, optimizer.training, self.setup.spec
-        if training.keep_checkpoint and progress.step == training.steps:
-            save_checkpoint(kept(self.folder, spec), spec.id, progress, optimizer.state())
-        if progress.step % training.checkpoint == 0 or progress.step == training.steps:
-            save_checkpoint(self.folder.checkpoint(spec.id), spec.id, progress, optimizer.state())
+        state, training, spec = self.state, optimizer.training, self.setup.spec
+        if training.keep_checkpoint and state.step == training.steps:
+            save_checkpoint(kept(self.folder, spec), spec.id, state, optimizer.state())
+        if state.step % training.checkpoint == 0 or state.step == training.steps:
+            save_checkpoint(self.folder.checkpoint(spec.id), spec.id, state, optimizer.state())
 
     def _sanity(self, final: Vectors, test: Evaluation) -> tuple[Check, ...]:
         setup, spec = self.setup, self.setup.spec
-        self.report(Phase(self.progress.step, "sanity"))
+        self.report(Phase(self.state.step, "sanity"))
         model = (setup.host, setup.tokenizer, setup.task, spec.evaluation)
         sanity = Sanity(*model, setup.evaluator, spec.dtype)
         path = self.folder.posterior(spec.id) if final else None
-        return sanity.checks(final, setup.prepared, test, self.progress.steps, path)
+        return sanity.checks(final, setup.prepared, test, self.state.steps, path)

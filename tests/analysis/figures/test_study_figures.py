@@ -21,9 +21,11 @@ from analysis.figures.posterior_maps import draw_posterior_map, posterior_map_of
 from analysis.figures.radii import Radii, RadiiMap, draw_radii, radii_of
 from analysis.figures.rates import RateMap, draw_rates, rate_map_of
 from analysis.figures.settings import band_text, looks_of, seeds_text
-from analysis.figures.study import _of_all, _of_each, draw_study, figures_of
+from analysis.figures.single import of_each
+from analysis.figures.study import draw_study, figures_of
 from analysis.figures.style import COLUMN, PAGE, caption_of
 from analysis.figures.survival import Survival, Waiting, draw_survival, survival_of
+from analysis.figures.together import of_all
 from analysis.figures.transfer import Transfer
 from analysis.findings import speed
 from analysis.findings.reading import Reading, read
@@ -160,13 +162,13 @@ def test_what_figures_leave_out_of_many_combinations_is_said(
     methods = [Entry(name="soft", params={"tokens": n}) for n in range(1, 6)]
     study = simulated(Truth(rates=(0.01,), seeds=2, methods=methods))
     matrix = Transfer(trained=(), tested=(), change=np.zeros((0, 0)), spread=np.zeros((0, 0)), seeds=2)
-    drawn = "analysis.figures.study"
+    drawn = "analysis.figures.together"
     monkeypatch.setattr(f"{drawn}.transfer_of", lambda _: [matrix] * 7)
     monkeypatch.setattr(f"{drawn}.draw_transfer", lambda known: len(known))
     with pytest.warns(LeftOutWarning, match="transfer shows 6 of 7 combinations of prior and method"):
-        assert _of_all(study, study.cells(), {})["transfer"]() == 6
+        assert of_all(study, study.cells(), {})["transfer"]() == 6
     with pytest.warns(LeftOutWarning, match="single combinations are drawn of the first 4 of 5"):
-        assert "posterior-map-4" in _of_each(replace(reading, study=study), study.cells(), {})
+        assert "posterior-map-4" in of_each(replace(reading, study=study), study.cells(), {})
 
 
 def test_survival_counts_steps_where_some_trials_count_no_tokens() -> None:
@@ -412,10 +414,10 @@ def test_a_figure_that_fails_costs_only_itself(
     def fails(*_: object, **__: object) -> Figure:
         raise ValueError("no points")
 
-    drawn = "analysis.figures.study"
+    drawn = "analysis.figures.together"
     for name in ("draw_losses", "draw_survival", "draw_radii", "draw_forgetting"):
         monkeypatch.setattr(f"{drawn}.{name}", lambda *_, **__: None)
-    monkeypatch.setattr(f"{drawn}._of_each", lambda *_: {})
+    monkeypatch.setattr("analysis.figures.study.of_each", lambda *_: {})
     monkeypatch.setattr(f"{drawn}.draw_curves", fails)
     with pytest.warns(UserWarning, match="the figure learning-curves is left out: ValueError: no points"):
         paths = draw_study(read(finished_study.copy(tmp_path).root))

@@ -28,7 +28,9 @@ from softprior.results.records import Record, Score, TaskScore, load_record, loa
 from softprior.studies.again import of_other_code
 from softprior.studies.cluster import Cluster
 from softprior.studies.describe import extending
+from softprior.studies.failures import failed
 from softprior.studies.observers import Work, no_observers
+from softprior.studies.reporting import EVENTS
 from softprior.studies.runner import InterruptedStudyError
 from softprior.studies.search import run as search_run
 from softprior.studies.search import storage
@@ -38,7 +40,6 @@ from softprior.studies.search.rungs import Rungs
 from softprior.studies.search.spec import load
 from softprior.studies.search.storage import TRIALS, open_search
 from softprior.studies.table import write_study
-from softprior.studies.worker import EVENTS, failed
 from softprior.training.also import fingerprint, other_tasks
 from softprior.training.events import Observer, Validation
 from tests.builders import SUMS, study_file
@@ -112,6 +113,11 @@ def test_a_trial_that_repeats_a_live_one_makes_no_room_for_more(tmp_path: Path) 
     for spec in live:
         leave(asked, folder, spec)
     assert [t.state for t in study.get_trials()] == [TrialState.COMPLETE] * 3
+    assert not searched.look(folder, again=False).number({live[0].id}), "nothing has begun in this folder"
+    write_study(folder, searched.spec, searched.trials)
+    console = Console(width=200, record=True, file=io.StringIO())
+    tell_beginning(console, searched, searched.look(folder, again=False), folder)
+    assert "study small: 3 of 10 trials are finished already" in console.export_text()
 
 
 def validation(step: int, loss: float) -> Validation:

@@ -27,7 +27,7 @@ from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import load_posterior
 from softprior.results.records import Record, load_records
 from softprior.results.storage import location
-from softprior.studies.hosts import replicas
+from softprior.studies.replicas import replicas
 from softprior.studies.search.storage import REASON, TRIALS, read_search
 from tests.builders import SUMS, study_file
 from tests.object_store import bucket

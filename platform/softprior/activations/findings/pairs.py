@@ -15,8 +15,8 @@ from softprior.activations.findings.lexical import Lexical, lexical_findings
 from softprior.errors import UserError
 from softprior.results.numbers import Number, Numbers
 from softprior.seeding import numpy_generator
-from softprior.statistics.clusters import Nearest, Separation, nearest_tasks, separation
-from softprior.statistics.kernels import gaussian_kernel
+from softprior.statistics.clusters import NearestTasks, Separation, nearest_tasks, separation
+from softprior.statistics.gaussian_kernel import gaussian_kernel
 from softprior.statistics.points import Points, matched, position_bins
 from softprior.statistics.probe import Probe, probe
 from softprior.statistics.store import load_statistics
@@ -54,8 +54,8 @@ class PairFindings(Numbers):
     lexical_probe_holm: Number = None
 
 
-class NearestFindings(Nearest):
-    """Which two of three or more tasks are nearest at one site, see `Nearest`.
+class NearestFindings(NearestTasks):
+    """Which two of three or more tasks are nearest at one site, see `NearestTasks`.
 
     Attributes:
         holm: its p-value, corrected over sites.

@@ -19,7 +19,14 @@ from softprior.studies.runner import InterruptedStudyError, Search, run_trials
 from softprior.studies.search.copies import save_copy
 from softprior.studies.search.describe import describe
 from softprior.studies.search.plan import SearchPlan
-from softprior.studies.search.storage import begin_anew, open_search, read_search, require_storage
+from softprior.studies.search.storage import (
+    begin_anew,
+    begun,
+    ids_of,
+    open_search,
+    read_search,
+    require_storage,
+)
 from softprior.studies.search.summary import lowest, save_summary, summarise
 from softprior.studies.table import require_own, write_study, write_table
 from softprior.training.extension import extensions
@@ -42,9 +49,9 @@ class Searching(SearchPlan):
         require_storage(self.search.storage, folder)
         if self.search.warm_start is not None:
             read_search(self.search.warm_start.study)
-        return self._look(folder, again)
+        return self._look(folder, again, begun(self, folder))
 
-    def _look(self, folder: StudyFolder, again: bool) -> Work:
+    def _look(self, folder: StudyFolder, again: bool, study: Study | None) -> Work:
         require_folder(folder.root)
         require_own(folder, self.study.name)
         kept = {i: r for i, r in load_records(folder.records).items() if not _runs_again(r)}
@@ -55,7 +62,8 @@ class Searching(SearchPlan):
         extended = extensions(finished, {i: self.measured(record.spec) for i, record in finished.items()})
         whole = {i: record for i, record in kept.items() if i not in extended}
         total = len(self.baselines) + self.search.trials * self.members
-        return Work(self.trials, whole, superseded, total, extended, STARTS_OVER, designed=False)
+        proposed = (*(trial.id for trial in self.baselines), *([] if study is None else ids_of(study)))
+        return Work(self.trials, whole, superseded, total, extended, STARTS_OVER, False, proposed)
 
     def run(
         self, folder: StudyFolder, listen: Listen, cluster: Cluster, again: bool = False
@@ -74,7 +82,7 @@ class Searching(SearchPlan):
         """
         with locked(folder.lock) as lost:
             study = open_search(self, folder)
-            work = self._look(folder, again)  # the storage has just been opened
+            work = self._look(folder, again, study)
             if work.superseded:
                 study = begin_anew(study, self, folder)
                 set_aside(folder, work.superseded)

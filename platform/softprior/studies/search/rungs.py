@@ -13,9 +13,9 @@ from softprior.inputs.specs import TrialSpec
 from softprior.results.folder import StudyFolder
 from softprior.results.provenance import code
 from softprior.results.records import Record, Score, StepPoint, save_record
+from softprior.studies.reporting import EVENTS
 from softprior.studies.search.plan import SearchPlan
 from softprior.studies.search.proposals import Proposals
-from softprior.studies.worker import EVENTS
 from softprior.training.events import Event, Step, Validation
 from softprior.training.recognised import own_label
 

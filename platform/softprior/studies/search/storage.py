@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -76,6 +77,30 @@ def open_search(plan: SearchPlan, folder: StudyFolder) -> Study:
     if search.warm_start is not None and WARM not in study.user_attrs:
         _warm(study, plan, search.warm_start.study, search.warm_start.points)
     return study
+
+
+def begun(plan: SearchPlan, folder: StudyFolder) -> Study | None:
+    """The Optuna study of a search that has begun in a folder, for reading; None before it begins.
+
+    Raises:
+        UserError: the storage cannot be opened.
+    """
+    known = read_study(folder.study)["spec"].get("search") if folder.study.exists() else None
+    url = plan.search.storage
+    if known is None or known.get("storage") != plan.search.model_dump(mode="json")["storage"]:
+        return None
+    if url is None and not folder.journal.exists():
+        return None
+    storage = _storage(url, folder)
+    if plan.study.name not in optuna.get_all_study_names(storage):
+        return None
+    return optuna.load_study(study_name=plan.study.name, storage=storage)
+
+
+def ids_of(study: Study) -> Iterator[str]:
+    """The ids of the trials of every proposal, one after another; two proposals may have the same trial."""
+    for proposal in study.get_trials(deepcopy=False):
+        yield from proposal.user_attrs.get(TRIALS, ())
 
 
 def begin_anew(study: Study, plan: SearchPlan, folder: StudyFolder) -> Study:

@@ -1,0 +1,171 @@
+"""Reads texts with the model: what it shows at its sites, added to the sums of a task."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import torch
+
+from softprior.activations.collector import Collector, Medians, Sinks, base_sites, batch_of
+from softprior.activations.passes import Router, followed, passes
+from softprior.activations.prompts import follow, followed_prompts
+from softprior.activations.sequences import Sequences
+from softprior.activations.spec import ActivationsSpec
+from softprior.activations.state import ShardFacts, TaskState
+from softprior.activations.texts import Reading, Shard, batches
+from softprior.assets.named import here
+from softprior.assets.tokens import require_rows, vocabulary_ids
+from softprior.errors import UserError, suggestion
+from softprior.models.anchor import require_begins
+from softprior.models.protocol import SiteStatistic
+from softprior.prompt import Prompt
+from softprior.results.posteriors import load_posterior
+from softprior.statistics.keyed_sample import hash_keys
+from softprior.statistics.units import VOCABULARY
+from softprior.tasks.parts import PARTS
+from softprior.tasks.prepare import Text
+
+if TYPE_CHECKING:
+    from softprior.models.load import Loaded
+
+CALIBRATION = 4096
+"""Tokens of a task from which the median norm of each site is taken."""
+
+REASONS = 3
+"""Most malformed rows of a shard that are reported one by one."""
+
+
+class Reader:
+    """A model with the sites that are asked for."""
+
+    def __init__(self, spec: ActivationsSpec, loaded: Loaded, tell: Callable[[Shard, int], None]) -> None:
+        """Finds the sites in the model.
+
+        Args:
+            tell: called with the shard and the number of tokens after each pass.
+
+        Raises:
+            UserError: the model lacks a site, or the prompt cannot be read.
+        """
+        self._spec, self._tell = spec, tell
+        self._host, self._begins = loaded.host, loaded.tokenizer.bos_token_id
+        self._vocabulary = vocabulary_ids(loaded.tokenizer, loaded.host.info().vocabulary)
+        self._prompt = _prompt(spec)
+        self._sites = _sites(spec, self._host.sites())
+        self._bases = base_sites(self._host.sites())
+        self._observed = list(
+            dict.fromkeys(name for site in self._sites for name in (self._bases[site], site))
+        )
+
+    def read(
+        self, shard: Shard, reading: Reading, state: TaskState, medians: dict[str, float], started: float
+    ) -> ShardFacts:
+        """Adds a shard to a task's sums.
+
+        Args:
+            reading: its texts.
+            medians: of norms, by site.
+            started: when its texts began to be read, see `time.monotonic`.
+        """
+        spec = self._spec
+        sinks = Sinks(medians, spec.massive, self._bases)
+        collector = Collector(state, self._sites, sinks, spec.seed)
+        sequences = Sequences(state, self._sites, sinks, spec.seed)
+        sequences.paths = frozenset(text.id for text in followed(reading.texts, shard.paths))
+        observer = Router(collector, sequences)
+        chosen = followed(reading.texts, shard.sequences)
+        encoder = self._host.info().stack == "encoder"
+        for at in passes(reading.texts, chosen, spec.batch_tokens, spec.seed, keep_answer=encoder):
+            observer.begin(at)
+            self._observe(shard, at.texts, observer)
+        facts: ShardFacts = {
+            "texts": len(reading.texts),
+            "tokens": sum(len(text.tokens) for text in reading.texts),
+            "documents": len({text.document for text in reading.texts}),
+            "skipped": len(reading.skipped),
+            "reasons": reading.skipped[:REASONS],
+            "lost": reading.lost,
+            "seconds": round(time.monotonic() - started, 2),
+        }
+        state.end_shard(shard.name, facts)
+        return facts
+
+    def read_prompts(self, shard: Shard) -> tuple[TaskState, ShardFacts]:
+        """The states at the positions of prompts."""
+        prompts = followed_prompts(self._spec.prompts)
+        state = follow(self._host, prompts, self._sites, self._spec.exact, self._begins)
+        return state, state.shards[shard.name]
+
+    def read_vocabulary(self, shard: Shard) -> tuple[TaskState, ShardFacts]:
+        """The embedding of every token that may occur in a text, as if each were a text of its own."""
+        info, spec = self._host.info(), self._spec
+        state = TaskState(VOCABULARY, spec.sample, spec.exact, ())
+        site = state.site("encoder.resid.0" if info.stack == "encoder" else "resid.0", info.hidden)
+        for ids in torch.tensor(self._vocabulary).split(spec.batch_tokens):
+            vectors = self._host.embed(ids)
+            none = torch.full_like(ids, -1)
+            columns = {
+                "document": ids,
+                "group": none,
+                "token": ids,
+                "position": none,
+                "part": torch.zeros_like(ids),
+            }
+            keys = hash_keys(spec.seed, ids.numpy(), none.numpy())
+            site.of(PARTS[0]).add(vectors, vectors.norm(dim=1).cpu(), keys, columns)
+        number = len(self._vocabulary)
+        facts: ShardFacts = {
+            "texts": number,
+            "tokens": number,
+            "documents": number,
+            "skipped": 0,
+            "reasons": [],
+        }
+        state.end_shard(shard.name, facts)
+        return state, facts
+
+    def medians(self, texts: Iterable[Text]) -> dict[str, float]:
+        """The median norm of each site over the first texts."""
+        chosen, count = [], 0
+        for text in texts:
+            chosen.append(text)
+            count += len(text.tokens)
+            if count >= CALIBRATION:
+                break
+        medians = Medians()
+        sites = list(dict.fromkeys(self._bases[site] for site in self._sites))
+        for some in batches(chosen, self._spec.batch_tokens):
+            batch = batch_of(some)
+            require_begins(self._prompt, batch, self._begins)
+            self._host.observe(self._prompt, batch, sites, medians)
+        return medians.values()
+
+    def _observe(self, shard: Shard, texts: list[Text], statistic: SiteStatistic) -> None:
+        ids = (token for text in texts for token in text.tokens)
+        require_rows(ids, self._host.info().vocabulary, f"the texts of {shard.source}")
+        batch = batch_of(texts)
+        require_begins(self._prompt, batch, self._begins)
+        self._host.observe(self._prompt, batch, self._observed, statistic)
+        self._tell(shard, sum(len(text.tokens) for text in texts))
+
+
+def _prompt(spec: ActivationsSpec) -> Prompt | None:
+    return None if spec.prompt is None else load_posterior(here(spec.prompt)).final
+
+
+def _sites(spec: ActivationsSpec, known: tuple[str, ...]) -> list[str]:
+    """The sites asked for, of those that the model has.
+
+    Raises:
+        UserError: one does not exist.
+    """
+    if spec.sites == "all":
+        return list(known)
+    if spec.sites == "residual":
+        return [site for site in known if not site.startswith(("key.", "value."))]
+    unknown = [site for site in spec.sites if site not in known]
+    if unknown:
+        raise UserError(f"the model has no site {unknown[0]}; {suggestion(unknown[0], list(known))}")
+    return list(spec.sites)

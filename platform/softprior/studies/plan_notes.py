@@ -1,0 +1,166 @@
+"""Sentences on a study's settings: what has no effect, what is added unasked, and what cannot go together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from softprior.assets.models import KnownModel
+from softprior.errors import UserError
+from softprior.inputs.base import SpecT
+from softprior.inputs.components import Table
+from softprior.inputs.entry_texts import names as names_of
+from softprior.inputs.labels import counted
+from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec
+from softprior.methods import METHODS, Method
+from softprior.priors import PRIORS, Outline, assignment
+from softprior.prompt import Shape, Stack
+from softprior.regularisers import REGULARISERS
+from softprior.studies.called import Called
+from softprior.studies.pairing import can_start, carry_notes
+from softprior.studies.parts import Parts, located
+from softprior.tasks import TASKS
+from softprior.tasks.notes import data_notes
+from softprior.tasks.prepare import look
+
+
+def axis_notes(parts: Parts) -> list[str]:
+    """What the study adds unasked, and which of its settings have no effect."""
+    notes = []
+    if len(parts.methods) > parts.named:
+        notes.append("the no-prompt baseline of every task is added")
+    if not any(method.trained for method in parts.methods):
+        notes.append("no method has a trained prompt, so priors, rates and seeds have no effect")
+    return notes
+
+
+def task_notes(parts: Parts, fingerprint: str) -> list[str]:
+    """What is known of the tasks' data: malformed rows, and fewer examples than asked for."""
+    named = _named(parts.called, TASKS, parts.read)
+    return [note for name, task in named.items() for note in data_notes(name, task, look(task, fingerprint))]
+
+
+def prior_notes(parts: Parts, model: KnownModel, where: str) -> list[str]:
+    """What priors and regularisers cannot do, what their fits will be like, and which of them are idle.
+
+    Raises:
+        UserError: a prior or regulariser is not available at a place.
+    """
+    return [
+        *_start_notes(parts, model, where),
+        *_fit_notes(parts, model),
+        *_carry_notes(parts, model.shape, where),
+        *_idle_notes(parts, model.shape),
+    ]
+
+
+def kernel_notes(
+    model: ModelSpec, placement: PlacementSpec, resources: ResourcesSpec, stack: Stack | None
+) -> list[str]:
+    """Kernels for GPUs that the model cannot have where it runs.
+
+    Raises:
+        UserError: its weights are on several ranks and shall be compiled.
+    """
+    if model.kernels == "compiled" and placement.ranks > 1:
+        raise UserError(
+            f"kernels = 'compiled' with placement.ranks = {placement.ranks}: weights gathered from other "
+            "ranks during a pass cannot be compiled; write kernels: auto"
+        )
+    if model.kernels == "auto":
+        return []
+    gpus = placement.gpus if placement.hosts == "shared" else resources.gpus
+    asked = f"model.kernels = '{model.kernels}' has no effect"
+    if model.device == "cpu" or (model.device == "auto" and not gpus):
+        return [f"{asked} on CPUs"]
+    return [f"{asked} on an encoder-decoder"] if stack == "encoder" else []
+
+
+def _start_notes(parts: Parts, model: KnownModel, where: str) -> list[str]:
+    """Which priors cannot start which methods; those that can are checked at every place.
+
+    Raises:
+        UserError: a prior or regulariser is not available at a place.
+    """
+    notes, shape = [], model.shape
+    priors = [assignment(prior) for prior in parts.priors]
+    for method in (m for m in parts.methods if m.trained):
+        for outline in () if shape is None else _outlines(method, shape, model.fingerprint):
+            for i, prior in enumerate(priors):
+                if can_start(prior, method, shape):
+                    there = prior.at(outline.place)
+                    located(f"{where}: priors[{i}]", partial(there.check_outline, outline))
+            for i, several in enumerate(parts.regularisers):
+                for regulariser in several:
+                    located(f"{where}: regularisers[{i}]", partial(regulariser.check_outline, outline))
+        left = [
+            PRIORS.name(named)
+            for named, prior in zip(parts.priors, priors, strict=True)
+            if not can_start(prior, method, shape)
+        ]
+        if left:
+            what = f"the prior {', '.join(dict.fromkeys(left))}"
+            notes.append(f"{what} cannot start the method {METHODS.name(method)}; left out there")
+    return notes
+
+
+def _fit_notes(parts: Parts, model: KnownModel) -> list[str]:
+    """What is known of the fits to come: the first of each prior, and how many others are alike."""
+    shape = model.shape
+    if shape is None:
+        return []
+    notes = []
+    for i, prior in enumerate(map(assignment, parts.priors)):
+        methods = [m for m in parts.methods if m.trained and can_start(prior, m, shape)]
+        outlines = [outline for method in methods for outline in _outlines(method, shape, model.fingerprint)]
+        told = [note for outline in outlines for note in prior.at(outline.place).outline_notes(outline)]
+        others = len(set(told)) - 1
+        alike = f"; {counted(others, 'other fit')} alike" if others > 0 else ""
+        notes += [f"priors[{i}]: {note}{alike}" for note in told[:1]]
+    return notes
+
+
+def _carry_notes(parts: Parts, shape: Shape | None, where: str) -> list[str]:
+    """Which pairs of prior and method do not support which regularisers."""
+    trained = _named(parts.called, METHODS, [method for method in parts.methods if method.trained])
+    priors = {name: assignment(prior) for name, prior in _named(parts.called, PRIORS, parts.priors).items()}
+    notes = []
+    for i, several in enumerate(parts.regularisers):
+        terms = _named(parts.called, REGULARISERS, several)
+        carried = partial(carry_notes, priors, trained, terms, shape)
+        notes += [f"regularisers[{i}]: {note}" for note in located(f"{where}: regularisers[{i}]", carried)]
+    return notes
+
+
+def _idle_notes(parts: Parts, shape: Shape | None) -> list[str]:
+    """Kinds and blocks that priors name but no method has."""
+    notes = []
+    priors = [assignment(prior) for prior in parts.priors]
+    kinds = frozenset(kind for method in parts.methods if method.trained for kind in method.kinds)
+    for i, prior in enumerate(priors):
+        idle_kinds = sorted(prior.kinds.keys() - kinds)
+        if idle_kinds and kinds:
+            notes.append(f"priors[{i}] names {idle_kinds[0]}s, which no method has; it has no effect")
+    if shape is None:
+        return notes
+    places = {place.block for method in parts.methods for place in method.places(shape.blocks, shape.stack)}
+    for i, prior in enumerate(priors):
+        idle = sorted(prior.blocks.keys() - places)
+        if idle:
+            notes.append(f"priors[{i}] names block {idle[0]}, where no method has vectors; it has no effect")
+    return notes
+
+
+def _named(called: Called, table: Table[SpecT], components: Sequence[SpecT]) -> dict[str, SpecT]:
+    """Components by label, with the parameters that tell those of one name apart."""
+    entries = [called.entry(table, component) for component in components]
+    labels = names_of(entries)
+    return {labels[e.canonical()]: component for e, component in zip(entries, components, strict=True)}
+
+
+def _outlines(method: Method, shape: Shape, fingerprint: str) -> Iterator[Outline]:
+    """Every place of a method, as priors may see it before the model is loaded."""
+    places = method.places(shape.blocks, shape.stack)
+    for place in places:
+        sizes = (method.count(), fingerprint, shape.width(place), shape.vocabulary)
+        yield Outline(place, places, *sizes)
