@@ -27,7 +27,7 @@ from analysis.inference import intervals, power
 from analysis.inference.energy import energy_distance
 from analysis.inference.multiple import holm
 from analysis.inference.permutation import sign_flip
-from analysis.report.verdicts import row
+from analysis.report.verdicts import COLUMNS, row
 from benchmarks.findings_rules import clustered, crossed
 from softprior.inputs.entries import Entry
 from softprior.prompt import Place
@@ -359,7 +359,7 @@ def test_nothing_is_undecided_without_saying_what_would_settle_it() -> None:
             if found.verdict == "undecided":
                 undecided += 1
                 assert found.settle, found.sentence
-                assert row(found)[-1].text.strip()
+                assert row(found)[COLUMNS.index("settles it")].text.strip()
     assert undecided > 10
     far = np.array([0.01] * 7 + [10.0])  # all signs agree, and Student's interval has zero in it
     one = case(BY_NAME["rate"], Evidence(where="here", numbers={"slope": far}))
