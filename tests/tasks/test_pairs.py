@@ -228,7 +228,7 @@ def test_files_for_splits_keep_their_rows_apart(tmp_path: Path) -> None:
     found = examples(task)
     assert [len(found[split]) for split in SPLITS] == [11, 4, 3]
     assert "3 + 3?\nAnswer:" not in {one.input for one in found["train"]}
-    assert task.look().notes == {"shared_input": 1}
+    assert task.look().notes["shared_input"] == 1
     assert task.told(task.look().notes) == [
         "1 row left out, whose input is also in a split that is evaluated on"
     ]
@@ -288,10 +288,15 @@ def test_what_is_wrong_with_rows_is_counted_with_place_and_reason(tmp_path: Path
     ]
     assert {row.index for row in task.splits().quarantined} == {f"line {i}" for i in range(21, 40)}
     assert sum(map(len, examples(task).values())) == 20
-    (said,) = data_notes("own", task, look(task, "any"))
-    assert said.startswith(
+    said = data_notes("own", task, look(task, "any"))
+    assert said[0].startswith(
         "own: 19 malformed rows left out, the first in a.jsonl, line 21: the answer is empty"
     )
+    assert said[1:] == [
+        "own has 16 of the 2,000 train_examples asked for",
+        "own has 2 of the 256 validation_examples asked for",
+        "own has 2 of the 256 test_examples asked for",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -504,7 +509,8 @@ def test_what_is_left_out_of_tokenised_examples_is_said(tmp_path: Path, tokenize
     rows[3]["question"] = rows[7]["question"] = "a very long question " * 9
     rows[7]["question"] += "?"
     rows[5]["reply"] = "see </s> here"
-    task = pairs(file(tmp_path / "a.jsonl", rows), length=40)
+    few = {"train_examples": 30, "validation_examples": 2, "test_examples": 2}
+    task = pairs(file(tmp_path / "a.jsonl", rows), length=40, **few)
     assert data_notes("own", task, look(task, "t")) == []
     assert prepare(task, tokenizer, "t").dropped == 3
     assert data_notes("own", task, look(task, "t"))[:2] == [

@@ -310,6 +310,11 @@ class Task(Spec, ABC):
             "test": self.test_examples,
         }[split]
 
+    def short(self, sizes: Mapping[Split, int]) -> dict[str, int]:
+        """The notes `<split>_short`: how many examples each split has less than the task asks for, if any."""
+        missing = {split: self.examples_of(split) - size for split, size in sizes.items()}
+        return {f"{split}_short": number for split, number in missing.items() if number > 0}
+
     def row(self, example: Example, tokenizer: Tokenizer) -> Row | None:
         """The example as tokens, or None if it does not fit.
 

@@ -120,7 +120,8 @@ class OwnData(Answered):
         found = self._found()
         rows = [row for row in found.quarantined if not row.rest][:1]
         damaged = [row for row in found.quarantined if row.rest]
-        return Look(len(found.quarantined), (*rows, *damaged), found.notes)
+        notes = {**found.notes, **self.short({split: len(getattr(found, split)) for split in SPLITS})}
+        return Look(len(found.quarantined), (*rows, *damaged), notes)
 
     def told(self, notes: Mapping[str, int]) -> list[str]:
         """How many rows have a group respelled, or were left out for sharing something with a later split."""

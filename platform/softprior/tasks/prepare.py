@@ -254,9 +254,7 @@ def _write(task: Task, tokenizer: Tokenizer, folder: Path) -> None:
         dropped += taken.dropped
         notes += taken.notes
         largest = max(largest, *(max(_ids(record)) for record in taken.records))
-        missing = task.examples_of(split) - len(taken.records)
-        if missing > 0:
-            notes[f"{split}_short"] = missing
+        notes.update(task.short({split: len(taken.records)}))
         with _quiet():
             features = Features(_FEATURES | FEATURES) if taken.records[0]["choices"] else _FEATURES
             records = [{k: v for k, v in record.items() if k in features} for record in taken.records]
