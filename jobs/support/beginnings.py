@@ -14,7 +14,7 @@ from softprior.inputs.specs import PlacementSpec, ResourcesSpec
 from softprior.library.studies import Runnable
 from softprior.results.folder import StudyFolder
 from softprior.studies.again import reused_note
-from softprior.studies.cluster import Cluster, elsewhere
+from softprior.studies.cluster import Cluster, elsewhere, lacks_gpu
 from softprior.studies.components import Components
 from softprior.studies.describe import at_hand, extending
 from softprior.studies.observers import Work
@@ -36,6 +36,8 @@ def tell_dry_run(
     """
     study, components = planned.study, planned.components
     lines = planned.described(most=most)
+    if (reason := lacks_gpu(study.model)) is not None:
+        lines.append(f"  note: {reason}")
     lines += [*_evidence(planned, work, folder), *_at_hand(study.resources, study.placement)]
     tell(console, [*lines, *_found(study.name, work), *_further(study.name, work, components)])
 

@@ -178,7 +178,8 @@ def test_an_incomplete_folder_is_refused(llama: Path, spoil: Callable[[Path], An
     ("id", "sentence"),
     [
         ("smollm2-135m", "did you mean 'smollm2-135m-instruct-q4_1'"),
-        ("owner/name", "write 'hub:owner/name'"),
+        ("owner/name", "a path, or 'hub:owner/name' for a model on the hub"),
+        ("gpt2", "a path, or 'hub:OWNER/NAME' for a model on the hub"),
         ("./nowhere", "there is no model folder or .gguf file at ./nowhere"),
         ("nowhere.gguf", r"there is no model folder or \.gguf file at nowhere\.gguf"),
     ],

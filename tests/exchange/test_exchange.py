@@ -383,6 +383,12 @@ def test_an_export_overwrites_nothing(tiny, tmp_path):
 def test_a_damaged_posterior_is_refused(tmp_path):
     refused("there is no posterior file", export_adapter, tmp_path / "none.safetensors", tmp_path / "out")
     (tmp_path / "bad.safetensors").write_bytes(b"not tensors")
+    refused(
+        f"; did you mean {tmp_path / 'bad.safetensors'}?",
+        export_adapter,
+        tmp_path / "ba.safetensors",
+        tmp_path / "out",
+    )
     refused("damaged", export_adapter, tmp_path / "bad.safetensors", tmp_path / "out")
 
 

@@ -34,8 +34,8 @@ MERGED = "a: &a {k: 1}\n" + "".join(
 )
 
 WHOLE: list[tuple[str, str | bytes, str]] = [
-    ("empty", "", "must be a mapping"),
-    ("a comment alone", "# nothing\n", "must be a mapping"),
+    ("empty", "", "is empty; start from"),
+    ("a comment alone", "# nothing\n", "is empty; start from"),
     ("a list", "- a\n- b\n", "must be a mapping"),
     ("a number", "5\n", "must be a mapping"),
     ("a text", "hello\n", "must be a mapping"),

@@ -311,14 +311,17 @@ def test_overrides_reach_everywhere_and_the_last_wins(load):
         ("=5", "must have the form key.path=value"),
         ("training..steps=5", "must have the form key.path=value"),
         ("training.steps.x=5", "has no place: training.steps is 5; set training.steps whole"),
-        ("model.dtype=float16", "has no place: model is 'tiny'; set model whole"),
+        ("training.rate=1", "did you mean 'rates', which is not within training?"),
         ("seeds.2=5", "has no place: seeds is a list with the entries 0 to 1; set seeds whole"),
         ("seeds.first=5", "has no place: seeds is a list"),
         ("seeds[2]=5", "has no place: seeds is a list with the entries 0 to 1; set seeds whole"),
         ("priors[0].isotropic.scale=1", "has no place: priors[0] is 'isotropic'; set priors[0] whole"),
         ("[0]=5", "must have the form key.path=value"),
         ("seeds[first]=5", "unknown key 'seeds[first]'"),
-        ("seeds=[1", "has a value that is not valid YAML"),
+        (
+            "seeds=[1",
+            "not valid YAML: expected ',' or ']', but got '<stream end>'; put an override with braces",
+        ),
         ("training={steps: 1, steps: 2}", "has a value that is not valid YAML"),
         ("training.steps=", "training.steps = null: must be a whole number"),
     ],
@@ -328,6 +331,11 @@ def test_wrong_overrides(load, override, sentence):
         load(STUDY, override)
     assert "\n" not in str(caught.value)
     assert override in str(caught.value) or "study.yaml: " in str(caught.value)
+
+
+def test_an_override_reaches_into_a_model_that_is_an_id(load):
+    model = load(STUDY, "model.device=cpu", "model.dtype=float16").model
+    assert (model.id, model.device, model.dtype) == ("tiny", "cpu", "float16")
 
 
 def test_an_override_finds_keys_that_are_numbers(load):
@@ -460,7 +468,7 @@ BROKEN = {
     ),
     "a list": ("- name\n", "study.yaml must be a mapping with the keys name, description, model"),
     "a word": ("study\n", "study.yaml must be a mapping with the keys"),
-    "nothing": ("", "study.yaml must be a mapping with the keys"),
+    "nothing": ("", "study.yaml is empty; start from a copy of jobs/studies/demo.yaml"),
 }
 
 

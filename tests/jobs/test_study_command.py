@@ -29,9 +29,10 @@ from softprior.results.files import file_lock
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import Posterior, save_posterior
 from softprior.studies import grid
-from softprior.studies.cluster import Cluster
+from softprior.studies.cluster import Cluster, lacks_gpu
 from softprior.studies.grid import Grid
 from softprior.studies.plan import plan_study
+from softprior.studies.runner import run_trials
 from softprior.studies.search.spec import KEY
 from softprior.studies.table import write_study, write_table
 from softprior.training.events import Phase
@@ -357,3 +358,18 @@ def test_the_pages_need_results(tmp_path: Path, capsys) -> None:
 
     assert ui.main(["--results", str(tmp_path)]) == 2
     assert "run a study first" in capsys.readouterr().err
+
+
+def test_a_gpu_that_this_machine_lacks_is_refused_before_trials_and_noted_in_a_dry_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    file = study_file(tmp_path / "small.yaml", model={"id": "tiny", "device": "cuda"})
+    study = load_grid(file)
+    with pytest.raises(UserError, match=r"model\.device = 'cuda', but torch sees no GPU"):
+        run_trials(study, [], StudyFolder(tmp_path / "none"), [], Cluster(study.resources))
+    assert command.main([str(file), "--dry-run", "--results", str(tmp_path)]) == 0
+    assert "note: model.device = 'cuda', but torch sees no GPU" in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert lacks_gpu(study.model) is None

@@ -180,6 +180,11 @@ def test_what_a_task_lacks_stands_in_its_records(tmp_path):
         f"{name}: 5 examples left out, whose answer cannot follow its input in this tokenizer's tokens",
         f"{name} has 8,100 of the 9,000 train_examples asked for",
     ]
+    few = trial(task=task)
+    few = few.model_copy(update={"training": few.training.model_copy(update={"batch": 8192})})
+    assert data_notes([lacks.model_copy(update={"spec": few})])[-1] == (
+        "arithmetic: batches have 8,100 rows, as the task has no more, in place of batch = 8,192"
+    )
 
 
 def test_malformed_rows_stand_in_the_closing_lines(tmp_path):
@@ -215,16 +220,17 @@ def test_ids_and_titles_that_were_made_are_told_before_and_after(plan, tmp_path)
     data["data"].append({"title": "None"})
     path.write_text(json.dumps(data))
     squad = {"data": str(path), "train_examples": 2, "validation_examples": 1, "test_examples": 1}
+    changes = {"tasks": [{"squad": squad}], "training": {"steps": 5, "batch": 2}}
     said = [
         "squad: 1 malformed row left out, the first in questions.json, data[12]: the article has no list "
         "'paragraphs'; it has title",
         "squad: 1 question without a unique id; the position in the file serves as one",
         "squad: 3 questions without a title; the document or the paragraph serves as one",
     ]
-    assert [note for note in plan(tasks=[{"squad": squad}]).notes if note.startswith("squad")] == said
+    assert [note for note in plan(**changes).notes if note.startswith("squad")] == said
     run(trial(METHODS["none"](), task=TASKS["squad"].model_validate(squad)), tmp_path)
     assert closing_notes(load_records(tmp_path / "records").values()) == said
-    assert [note for note in plan(tasks=[{"squad": squad}]).notes if note.startswith("squad")] == said
+    assert [note for note in plan(**changes).notes if note.startswith("squad")] == said
     tiny = load_tokenizer(ModelSpec(id="tiny"))
     assert TaskTexts.of(Squad(**squad), "squad", "train", None, tiny).notes == tuple(said)
 

@@ -447,6 +447,14 @@ def test_too_few_examples_are_said_once_they_are_known(plan, tmp_path):
     assert after == [f"language has {len(prepared.train):,} of the 2,000 train_examples asked for"]
 
 
+def test_a_batch_larger_than_the_task_is_said(plan):
+    sums = {"arithmetic": {"train_examples": 32}}
+    large = plan(model="tiny", tasks=[sums], training={"steps": 5, "batch": 64})
+    assert "arithmetic: batches have 32 rows, as the task has no more, in place of batch = 64" in large.notes
+    own = {"steps": 5, "batch": 64, "by_task": {"arithmetic": {"steps": 5, "batch": 32}}}
+    assert not any("batches" in note for note in plan(model="tiny", tasks=[sums], training=own).notes)
+
+
 @pytest.mark.parametrize("table", [PRIORS, METHODS, TASKS], ids=["priors", "methods", "tasks"])
 def test_every_component_of_every_table_is_named_by_its_entry(table):
     required = {

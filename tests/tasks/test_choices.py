@@ -285,7 +285,7 @@ def test_what_is_wrong_with_rows_is_counted_with_place_and_reason(tmp_path: Path
         "a choice is empty",
         "it has one choice, 'yes'",
         "'c' is an empty list",
-        "the answer 'maybe' is none of the 2 choices by text",
+        "the answer 'maybe' is none of the 2 choices by text (yes, no)",
         "no 'a'; it has q, c",
     ]
 

@@ -286,9 +286,10 @@ def _local_weights(id: str) -> Path:
     if not path.exists():
         if id.startswith((".", "/", "~")) or id.endswith(".gguf"):
             raise UserError(f"there is no model folder or .gguf file at {id}; check the path")
-        hint = f"write '{_HUB}{id}' for a model on the hub; " if id.count("/") == 1 else ""
+        name = id if id.count("/") == 1 else "OWNER/NAME"
         raise UserError(
-            f"there is no model '{id}'; {hint}{suggestion(id, list(catalogue().models))}, or a path"
+            f"there is no model '{id}'; {suggestion(id, list(catalogue().models))}, a path, or "
+            f"'{_HUB}{name}' for a model on the hub"
         )
     path = path.resolve()
     if path.is_file():

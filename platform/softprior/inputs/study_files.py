@@ -216,6 +216,8 @@ def read_data(kind: type[Spec], path: Path, overrides: tuple[str, ...] = ()) -> 
         raise UserError(f"{path}, {error}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}, {_problem(error, text)}") from None
+    if data is None and kind is StudySpec:
+        raise UserError(f"{path} is empty; start from a copy of jobs/studies/demo.yaml")
     if not isinstance(data, dict):
         raise UserError(f"{path} must be a mapping with the keys {', '.join(kind.model_fields)}")
     _require_kind(kind, path, data)
@@ -285,12 +287,18 @@ def _apply(data: dict[str, object], override: str) -> None:
     except UserError as error:
         why = str(error).partition(": ")[2]
         raise UserError(f"the override '{override}' has a value that is not valid YAML: {why}") from None
-    except yaml.YAMLError:
-        raise UserError(f"the override '{override}' has a value that is not valid YAML") from None
+    except yaml.YAMLError as error:
+        why = getattr(error, "problem", None) or "it cannot be parsed"
+        raise UserError(
+            f"the override '{override}' has a value that is not valid YAML: {why}; put an override with "
+            "braces, brackets or spaces in quotes, and a space behind each colon"
+        ) from None
     node: Any = data
     keys: list[Key] = []
     for part in parts:
         if keys:
+            if keys == ["model"] and isinstance(node.get("model"), str):  # a short form of this
+                node["model"] = {"id": node["model"]}
             node = node.setdefault(keys[-1], {}) if isinstance(node, dict) else node[keys[-1]]
         if isinstance(node, dict):
             # A block of `by_place` is a number in YAML and a text on the command line.

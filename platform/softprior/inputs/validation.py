@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from types import UnionType
@@ -137,7 +138,11 @@ def _sentence(kind: type[Spec], data: object, errors: list[ErrorDetails], at: li
         return _sentence(inner.kind, inner.data, inner.errors, [*at, *keys, inner.key])
     if error["type"] == "extra_forbidden":
         key = str(error["loc"][-1])
-        return f"unknown key '{path_of([*at, *keys, key])}'; {suggestion(key, _keys(found))}"
+        hint = suggestion(key, _keys(found))
+        above = difflib.get_close_matches(key, kind.model_fields, n=1, cutoff=0.8) if keys and not at else []
+        if above and not hint.startswith("did"):
+            hint = f"did you mean '{above[0]}', which is not within {path_of(keys)}? {hint}"
+        return f"unknown key '{path_of([*at, *keys, key])}'; {hint}"
     if error["type"] == "missing":
         if isinstance(keys[-1], int):
             given = error["input"]

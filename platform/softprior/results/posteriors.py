@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
@@ -78,7 +79,7 @@ def load_posterior(path: Location | str) -> Posterior:
             header = json.loads((file.metadata() or {}).get("softprior", "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
     except FileNotFoundError:
-        raise UserError(f"there is no posterior file {path}") from None
+        raise UserError(f"there is no posterior file {path}{_longer(path)}") from None
     except (SafetensorError, ValueError, OSError) as error:
         raise UserError(f"{path} is damaged or not a posterior file: {error}") from None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
@@ -110,3 +111,12 @@ def load_posterior(path: Location | str) -> Posterior:
         raise UserError(f"{path} is not a posterior file: it has vectors named '{unknown[0]}'")
     snapshots = sorted((int(moment.removeprefix("step-")), moments[moment]) for moment in moments)
     return Posterior(header, initial, final, dict(snapshots))
+
+
+def _longer(path: Location) -> str:
+    """A remedy where one file's name begins as a trial's shortened id does; empty elsewhere."""
+    if not isinstance(path, Path) or not path.parent.is_dir():
+        return ""
+    name = path.name.removesuffix(SUFFIX)
+    found = [one for one in path.parent.iterdir() if one.name.startswith(name) and one.suffix == SUFFIX]
+    return f"; did you mean {found[0]}?" if len(found) == 1 else ""

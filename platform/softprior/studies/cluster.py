@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from softprior.errors import UserError, hidden
-from softprior.inputs.specs import PlacementSpec, ResourcesSpec
+from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec
 from softprior.studies import ray_private
 from softprior.studies.placement import logical_cpus, require_room, trial_threads
 from softprior.studies.reach import nobody, other_versions, require_reachable, resolved
@@ -170,6 +170,18 @@ def _address() -> str:
 def elsewhere() -> bool:
     """Whether studies run on an existing cluster."""
     return _address() != LOCAL
+
+
+def lacks_gpu(model: ModelSpec) -> str | None:
+    """Why a study's model cannot run on this machine, if it is to; None if it can, or runs elsewhere."""
+    import torch
+
+    if model.device != "cuda" or elsewhere() or torch.cuda.is_available():
+        return None
+    return (
+        "model.device = 'cuda', but torch sees no GPU on this machine; write 'auto' or 'cpu', or set "
+        "RAY_ADDRESS to a cluster with GPUs"
+    )
 
 
 def _connect(resources: ResourcesSpec, placement: PlacementSpec) -> list[dict[str, float]]:

@@ -276,7 +276,7 @@ def _still(records: Iterable[Record]) -> list[str]:
 
 
 def data_notes(records: Iterable[Record]) -> list[str]:
-    """What trials found of their tasks' data: malformed rows, and fewer examples than asked for.
+    """What trials found of their tasks' data: malformed rows, and fewer examples than asked for or batched.
 
     Their tasks include the other ones that final prompts are measured on, if the study still names them.
     """
@@ -291,12 +291,15 @@ def data_notes(records: Iterable[Record]) -> list[str]:
             if other.data and text in wanted:
                 found.setdefault(text, (wanted[text], other.data))
     named = names(entry for entry, _ in found.values())
+    specs = [record.spec for record in known]
+    batches = {spec.task.canonical(): spec.training.batch for spec in specs if spec.training is not None}
     notes = []
     for text, (entry, data) in found.items():
         task = TASKS.component(entry)
         quarantine = tuple(Quarantined(**row) for row in data.get("quarantine", ()))
         look = Look(data.get("quarantined", 0), quarantine, data, data.get("dropped", 0))
         notes += told.data_notes(named[text], task, look)
+        notes += told.batch_notes(named[text], task, data, batches.get(text, 0))
     return notes
 
 

@@ -11,7 +11,7 @@ from softprior.inputs.base import SpecT
 from softprior.inputs.components import Table
 from softprior.inputs.entry_texts import names as names_of
 from softprior.inputs.labels import counted
-from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec
+from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec, StudySpec
 from softprior.methods import METHODS, Method
 from softprior.priors import PRIORS, Outline, assignment
 from softprior.prompt import Shape, Stack
@@ -20,7 +20,7 @@ from softprior.studies.called import Called
 from softprior.studies.pairing import can_start, carry_notes
 from softprior.studies.parts import Parts, located
 from softprior.tasks import TASKS
-from softprior.tasks.notes import data_notes
+from softprior.tasks.notes import batch_notes, data_notes
 from softprior.tasks.prepare import look
 
 
@@ -34,10 +34,16 @@ def axis_notes(parts: Parts) -> list[str]:
     return notes
 
 
-def task_notes(parts: Parts, fingerprint: str) -> list[str]:
-    """What is known of the tasks' data: malformed rows, and fewer examples than asked for."""
-    named = _named(parts.called, TASKS, parts.read)
-    return [note for name, task in named.items() for note in data_notes(name, task, look(task, fingerprint))]
+def task_notes(study: StudySpec, parts: Parts, fingerprint: str) -> list[str]:
+    """What is known of the tasks' data: malformed rows, and fewer examples than asked for or in a batch."""
+    notes, trained = [], any(method.trained for method in parts.methods)
+    for name, task in _named(parts.called, TASKS, parts.read).items():
+        found = look(task, fingerprint)
+        notes += data_notes(name, task, found)
+        if trained and task in parts.tasks:
+            training = study.training.for_task(TASKS.name(task), parts.called.entry(TASKS, task).name)
+            notes += batch_notes(name, task, found.notes, training.batch)
+    return notes
 
 
 def prior_notes(parts: Parts, model: KnownModel, where: str) -> list[str]:

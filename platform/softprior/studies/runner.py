@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from softprior.errors import UserError
 from softprior.inputs.specs import StudySpec, TrialSpec
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record
 from softprior.results.storage import RemotePath
-from softprior.studies.cluster import Cluster
+from softprior.studies.cluster import Cluster, lacks_gpu
 from softprior.studies.deaths import every_death_is_one
 from softprior.studies.own_code import in_use
 from softprior.studies.placement import concurrent, placed_model, trial_resources, trial_threads
@@ -72,8 +73,11 @@ def run_trials(
         extended: those of the trials that have a record, to which scores on other tasks or probes are added.
 
     Raises:
-        UserError: at the end, that some trial's record could not be written.
+        UserError: the model is to run on a GPU, and this machine has none; at the end, that some trial's
+            record could not be written.
     """
+    if (reason := lacks_gpu(study.model)) is not None:
+        raise UserError(reason)
     resources, placement = study.resources, study.placement
     model = placed_model(study.model, resources, placement)
     held = replicas(model, placement, resources.patience, folder.stalls("replica"))

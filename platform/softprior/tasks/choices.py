@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from softprior.errors import UserError
+from softprior.errors import SHOWN, UserError
 from softprior.inputs.base import Text
 from softprior.inputs.data_files import Malformed
 from softprior.inputs.labels import counted
@@ -157,8 +157,10 @@ class Choices(OwnData):
             said = str(int(value))  # 1.00 and 1e0 are 1
         index = self._index(said.strip(), texts)
         if index is None:
+            listed = ", ".join(text[:40] for text in texts[:SHOWN]) + ", ..." * (len(texts) > SHOWN)
             return Malformed(
-                f"the answer '{said.strip()[:40]}' is none of the {len(texts)} choices by {self.answer_is}"
+                f"the answer '{said.strip()[:40]}' is none of the {len(texts)} choices by {self.answer_is} "
+                f"({listed})"
             )
         return Answers((texts[index],), texts)
 

@@ -22,6 +22,20 @@ def data_notes(name: str, task: Task, found: Look) -> list[str]:
     return [*lost, *told, *_told(name, task, found), *_shortages(name, task, found.notes)]
 
 
+def batch_notes(name: str, task: Task, notes: Mapping[str, int], batch: int) -> list[str]:
+    """A sentence if the task is known to have fewer examples than a batch is to have.
+
+    Args:
+        name: the task's, in the sentence.
+        batch: `training.batch`, or the task's own.
+    """
+    examples = task.train_examples - notes.get("train_short", 0)
+    if examples >= batch:
+        return []
+    rows = counted(examples, "row")
+    return [f"{name}: batches have {rows}, as the task has no more, in place of batch = {batch:,}"]
+
+
 def _told(name: str, task: Task, look: Look) -> list[str]:
     """What `prepare` has found that changes how results should be read."""
     found, notes = [], look.notes
