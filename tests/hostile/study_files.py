@@ -39,7 +39,7 @@ WHOLE: list[tuple[str, str | bytes, str]] = [
     ("a list", "- a\n- b\n", "must be a mapping"),
     ("a number", "5\n", "must be a mapping"),
     ("a text", "hello\n", "must be a mapping"),
-    ("null", "null\n", "must be a mapping"),
+    ("null", "null\n", "is empty"),
     ("truncated in a list", GOOD[:60], "not valid YAML"),
     ("truncated in a mapping", GOOD[: GOOD.index("tokens")], "not valid YAML"),
     ("truncated after a key", GOOD[: GOOD.index("training")], "'training' is required"),

@@ -11,7 +11,7 @@ from softprior.inputs.base import SpecT
 from softprior.inputs.components import Table
 from softprior.inputs.entry_texts import names as names_of
 from softprior.inputs.labels import counted
-from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec, StudySpec
+from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec, TrainingSpec
 from softprior.methods import METHODS, Method
 from softprior.priors import PRIORS, Outline, assignment
 from softprior.prompt import Shape, Stack
@@ -34,15 +34,15 @@ def axis_notes(parts: Parts) -> list[str]:
     return notes
 
 
-def task_notes(study: StudySpec, parts: Parts, fingerprint: str) -> list[str]:
+def task_notes(training: TrainingSpec, parts: Parts, fingerprint: str) -> list[str]:
     """What is known of the tasks' data: malformed rows, and fewer examples than asked for or in a batch."""
     notes, trained = [], any(method.trained for method in parts.methods)
     for name, task in _named(parts.called, TASKS, parts.read).items():
         found = look(task, fingerprint)
         notes += data_notes(name, task, found)
         if trained and task in parts.tasks:
-            training = study.training.for_task(TASKS.name(task), parts.called.entry(TASKS, task).name)
-            notes += batch_notes(name, task, found.notes, training.batch)
+            own = training.for_task(TASKS.name(task), parts.called.entry(TASKS, task).name)
+            notes += batch_notes(name, task, found.notes, own.batch)
     return notes
 
 
