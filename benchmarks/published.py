@@ -41,11 +41,6 @@ FROM_POSTERIORS = (memory.JUDGED, collapse.JUDGED)
 ANEW = "the claim's number has been defined anew since the study was published; publish it again"
 
 
-def has_records(folder: Path) -> bool:
-    """Whether a published study can be judged again."""
-    return (folder / PACKED).exists() or (folder / FOLDERS[0]).exists()
-
-
 def published_findings(folder: Path) -> tuple[Finding, ...]:
     """The verdicts on a published study by the rules of today."""
     with unpacked(folder) as whole:
@@ -130,7 +125,9 @@ def _evidence(plain: dict[str, Any]) -> Evidence:
             "trials": {what: tuple(trials) for what, trials in plain["trials"].items()},
             "margin_trials": tuple(plain["margin_trials"]),
             "primary": tuple(plain["primary"]),
-            "noise": None if noise is None else Noise(noise["value"], tuple(noise["twins"])),
+            "noise": None
+            if noise is None
+            else Noise(noise[0], tuple(noise[1])),  # a list, as JSON has tuples
         }
     )
 

@@ -64,10 +64,7 @@ def split(trials: pd.DataFrame) -> tuple[int, int, int, int]:
 
 
 def rows(folder: Path) -> pd.DataFrame:
-    """A row for each trial and test example; studies that were published without records have one file."""
-    single = folder / "examples.parquet"
-    if single.exists():
-        return pd.read_parquet(single, columns=["trial", "task", "example", "tokens", "nll"])
+    """A row for each trial and test example."""
     with unpacked(folder) as whole:
         return Results(whole).examples
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from analysis.report.verdicts import markdown
-from benchmarks.published import DOCS, STUDIES, VERDICTS, has_records, published_findings
+from benchmarks.published import DOCS, STUDIES, VERDICTS, published_findings
 from benchmarks.study_numbers import FORGOTTEN, by_prior, phrases
 from softprior.library.results import Results
 
@@ -41,7 +41,7 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
-    for folder in judged_again():
+    for folder in studies():
         verdicts = markdown(published_findings(folder))
         (folder / VERDICTS).write_text(verdicts, encoding="utf-8")
     before = PAGE.read_text(encoding="utf-8")
@@ -54,9 +54,9 @@ def main() -> int:
     return 1 if lost else 0
 
 
-def judged_again() -> list[Path]:
-    """The published studies that have their records."""
-    return [folder for folder in sorted(STUDIES.iterdir()) if has_records(folder)]
+def studies() -> list[Path]:
+    """The published studies."""
+    return sorted(path for path in STUDIES.iterdir() if path.is_dir())
 
 
 def absent(page: str, known: Sequence[str]) -> list[str]:
@@ -95,13 +95,13 @@ def _row(method: str, prior: str, own: pd.DataFrame) -> str:
 
 
 class Verdict(NamedTuple):
-    """A row of verdicts.md; without a value where that may not be the number that the verdict rests on."""
+    """A row of verdicts.md that has a number."""
 
     claim: str
     where: str
     verdict: str
     what: str
-    value: float | None
+    value: float
     unit: str
 
     @property
@@ -129,11 +129,7 @@ def verdict_table(folder: Path) -> str:
 
 
 def read_verdicts(folder: Path) -> list[Verdict]:
-    """The rows of verdicts.md that have a number.
-
-    Without records the file is of older code, which in undecided rows showed the number of another metric or
-    pair at times.
-    """
+    """The rows of verdicts.md that have a number."""
     lines = (folder / VERDICTS).read_text(encoding="utf-8").splitlines()
     columns, *rows = [split_row(line) for line in lines if line.startswith("| ")]
     found = []
@@ -142,8 +138,7 @@ def read_verdicts(folder: Path) -> list[Verdict]:
         if row["number"]:
             what, _, told = row["number"].rpartition(": ")
             value, _, unit = told.partition(" ")
-            doubtful = row["verdict"] == "undecided" and not has_records(folder)
-            number = None if doubtful else float(value.replace("\N{MINUS SIGN}", "-").replace(",", ""))
+            number = float(value.replace("\N{MINUS SIGN}", "-").replace(",", ""))
             found.append(Verdict(row["claim"], row["where"], row["verdict"], what, number, unit))
     return found
 
@@ -156,11 +151,9 @@ def split_row(line: str) -> list[str]:
 
 def _range(own: list[Verdict]) -> str:
     """The range of each kind of number, as different metrics have none in common."""
-    known = [one for one in own if one.value is not None]
     kinds: dict[str, list[float]] = {}
     units: dict[str, str] = {}
-    for one in [one for one in known if one.verdict in DECIDED] or known:
-        assert one.value is not None
+    for one in [one for one in own if one.verdict in DECIDED] or own:
         kinds.setdefault(one.what, []).append(one.value)
         units[one.what] = one.unit if one.unit != one.what else ""
     return "; ".join(f"{what}: {_ends(values)} {units[what]}".strip() for what, values in kinds.items())
