@@ -56,10 +56,13 @@ _SLOW = frozenset(
     _ROOT / file
     for file in (
         "activations/test_bucket.py",
+        "activations/test_collector.py",
         "activations/test_findings.py",
         "activations/test_worker.py",
         "analysis/figures/test_activations.py",
+        "analysis/figures/test_study_figures.py",
         "analysis/test_claims_on_trials.py",
+        "analysis/test_inference.py",
         "analysis/test_planned_claims.py",
         "analysis/test_report.py",
         "analysis/test_twins_in_analysis.py",
@@ -78,12 +81,16 @@ _SLOW = frozenset(
         "models/test_sharded.py",
         "priors/test_prior_contract.py",
         "priors/test_vae.py",
+        "statistics/test_fit_quality.py",
         "studies/search/test_proposals.py",
+        "studies/search/test_sampler.py",
         "studies/search/test_space.py",
         "studies/test_again.py",
+        "studies/test_reordered.py",
         "tasks/test_arithmetic.py",
         "tasks/test_task_contract.py",
         "tracking/test_mlflow_tracker.py",
+        "training/test_also.py",
         "training/test_probes.py",
         "training/test_trial.py",
         "test_call_path.py",
@@ -92,7 +99,7 @@ _SLOW = frozenset(
         "test_shapes.py",
     )
 )
-"""Files whose tests take four seconds of processor time or more; `make test-fast` leaves them out."""
+"""Files whose tests take three seconds of processor time or more; `make test-fast` leaves them out."""
 
 
 @lru_cache
