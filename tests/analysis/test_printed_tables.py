@@ -74,7 +74,7 @@ def test_tables_show_finished_trials_and_say_why_others_failed(trials: pd.DataFr
 def test_of_many_trials_there_is_a_line_per_setting_with_means_over_seeds() -> None:
     table = Results(Path(__file__).parents[2] / "docs" / "studies" / "tiny-priors").table
     text = printed(results_table(table, "large", 1000), 1000)
-    assert "means over seeds of 481 trials; trials.parquet has each of them" in text
+    assert "means over seeds of 577 trials; trials.parquet has each of them" in text
     lines = [line.split() for line in text.splitlines() if re.match(r"\d+ ", line)]
     assert len(lines) == 1 + 8 * 2 * 2
     own = table[(table.method == "soft") & (table.prior == "vocabulary") & (table.rate == 0.1)]
