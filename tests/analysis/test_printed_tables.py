@@ -78,8 +78,8 @@ def test_of_many_trials_there_is_a_line_per_setting_with_means_over_seeds() -> N
     lines = [line.split() for line in text.splitlines() if re.match(r"\d+ ", line)]
     assert len(lines) == 1 + 8 * 2 * 2
     own = table[(table.method == "soft") & (table.prior == "vocabulary") & (table.rate == 0.1)]
-    assert len(own) == 15, "with its twin"
-    own = own[own.twin.isna()]
+    assert len(own) == 18, "with its twin and three reordered trials"
+    own = own[own.twin.isna() & own.reordered.isna()]
     (line,) = [line for line in lines if line[1:4] == ["soft", "vocabulary", "0.1"]]
     assert line[4:10] == [
         "relative",
