@@ -34,7 +34,7 @@ LARGEST = 5_000_000
 """Bytes of all published studies together."""
 
 FIGURES = ("test-loss", "forgetting")
-"""Of a study, those that docs/findings.md shows."""
+"""The figures of a study that docs/findings.md shows."""
 
 
 def main(arguments: list[str] | None = None) -> int:

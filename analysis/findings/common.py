@@ -17,7 +17,7 @@ from analysis.findings.values import Claim
 from analysis.inference.values import PerExample
 
 MARGIN = 0.05
-"""Of equality, as a share of what the best prompt gains over no prompt."""
+"""Margin of equality, as a share of what the best prompt gains over no prompt."""
 
 SEEDS = 2
 """Fewest seeds for an interval."""

@@ -167,7 +167,7 @@ class Equal:
 
 
 SOONER = Direction(test=survival.NAME)
-"""Of times: the scores of a log-rank test, with seeds as strata."""
+"""The rule for times: the scores of a log-rank test, with seeds as strata."""
 
 
 def _side(values: Float[np.ndarray, "S"]) -> int:

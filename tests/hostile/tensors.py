@@ -99,7 +99,7 @@ def _weights(folder: Path) -> Path:
 
 
 _UNREAD = ("another text in the header", "no header of ours", "a header that is a list")
-"""Of files whose metadata nothing reads."""
+"""Cases of files whose metadata nothing reads."""
 
 READERS = {
     "posterior": Reader(

@@ -17,7 +17,7 @@ from softprior.prompt import Place
 from softprior.seeding import torch_generator
 
 SHARE = 1e-6
-"""Of each vector's norm, by which a study's twins are moved: some ten times the resolution of float32."""
+"""Share of each vector's norm by which twins are moved: some ten times the resolution of float32."""
 
 
 def twins_of(trials: Iterable[TrialSpec], seed: int) -> list[TrialSpec]:
