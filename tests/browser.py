@@ -17,7 +17,7 @@ PATIENT = 120_000
 
 @dataclass
 class Browser:
-    """An open page, as wide as a small laptop's.
+    """An open page, as wide as a small laptop's; its context opens others, which are watched too.
 
     Attributes:
         page: playwright's.
@@ -41,10 +41,10 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as play:
         # The tests may run as root, in a container, where Chromium's own sandbox does not start.
         opened = play.chromium.launch(executable_path=path, args=["--no-sandbox"], timeout=PATIENT)
-        page = opened.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(PATIENT)
-        found = Browser(page)
-        page.on("pageerror", lambda error: found.errors.append(str(error)))
-        page.on("request", lambda request: found.requests.append(request.url))
+        context = opened.new_context(viewport={"width": 1280, "height": 900})
+        context.set_default_timeout(PATIENT)
+        found = Browser(context.new_page())
+        context.on("weberror", lambda wrong: found.errors.append(str(wrong.error)))
+        context.on("request", lambda request: found.requests.append(request.url))
         yield found
         opened.close()

@@ -106,9 +106,9 @@ def test_the_address_opens_trials_side_by_side(
     page.locator("canvas").first.wait_for(state="attached")  # lines of parallel coordinates
     page.screenshot(path=tmp_path / "charts.png")
 
+    page = page.context.new_page()  # a reloaded page shows what MLflow last kept of it, not the shared view
     page.set_viewport_size({"width": 2400, "height": 900})  # columns out of sight are not made
     page.goto(pages.compare.replace("=CHART", "=TABLE"))
-    page.reload()  # another fragment alone loads nothing
     for name in ("task", "method", "prior", "rate", "seed", "test_loss", "test_exact_match"):
         page.get_by_test_id(f"sort-header-{name}").or_(page.get_by_text(name, exact=True)).first.wait_for()
     page.get_by_text(re.compile(re.escape(f"{trials[0].test.loss:.6f}"[:5]))).first.wait_for()
