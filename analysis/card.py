@@ -17,9 +17,9 @@ from softprior.errors import UserError
 from softprior.exchange.names import is_name
 from softprior.inputs.entry_texts import in_full
 from softprior.inputs.labels import counted
-from softprior.inputs.specs import TrialSpec
 from softprior.library.reading import has_posterior
 from softprior.library.results import Results, full_id
+from softprior.prompt import Place
 from softprior.results.examples import ExampleRow, load_examples, rows_of
 from softprior.results.records import Record, Score
 from softprior.seeding import numpy_generator
@@ -209,7 +209,7 @@ def _body(
         "the seeds of the study, for other seeds on the same examples. This prompt is one of those seeds."
     )
     yield ""
-    yield from _loading(record.spec, base, revision)
+    yield from _loading(record, base, revision)
 
 
 def _facts(record: Record, base: str | None, revision: str | None) -> dict[str, str]:
@@ -235,16 +235,19 @@ def _facts(record: Record, base: str | None, revision: str | None) -> dict[str, 
     }
 
 
-def _loading(spec: TrialSpec, base: str | None, revision: str | None) -> Iterator[str]:
+def _loading(record: Record, base: str | None, revision: str | None) -> Iterator[str]:
+    spec = record.spec
+    encoder = any(Place.parse(name).stack == "encoder" for name in record.geometry)
+    kind = "AutoModelForSeq2SeqLM" if encoder else "AutoModelForCausalLM"
     yield "## How to load it"
     yield ""
     yield "```python"
     yield "from peft import PeftModel"
-    yield "from transformers import AutoModelForCausalLM"
+    yield f"from transformers import {kind}"
     yield ""
     at = f", revision={json.dumps(revision)}" if revision else ""
     model = json.dumps(base or "FOLDER OF THE BASE MODEL")
-    yield f'model = AutoModelForCausalLM.from_pretrained({model}{at}, dtype="{spec.dtype}")'
+    yield f'model = {kind}.from_pretrained({model}{at}, dtype="{spec.dtype}")'
     yield 'model = PeftModel.from_pretrained(model, "THIS FOLDER OR REPOSITORY")'
     yield "```"
     yield ""

@@ -142,7 +142,9 @@ def _tell(made: Exchanged, folder: Path) -> None:
     named = {"revision": made.revision, "dtype": made.dtype}
     of = ", ".join([f'"{made.base}"', *(f'{key}="{value}"' for key, value in named.items() if value)])
     print(f"wrote {folder}: {counted(made.tokens, 'vector')} of the method {made.method}; load it with:")
-    print(f"  model = AutoModelForCausalLM.from_pretrained({of})")
+    print(
+        f"  model = AutoModelFor{'Seq2Seq' if made.stack == 'encoder' else 'Causal'}LM.from_pretrained({of})"
+    )
     print(f'  model = PeftModel.from_pretrained(model, "{folder}")')
     if (read := made.agreement) is not None:
         print(

@@ -24,7 +24,7 @@ from peft import (
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, T5Config
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from jobs import exchange as command
 from softprior.assets.models import resolve_model
@@ -39,7 +39,7 @@ from softprior.models.local import LocalLM
 from softprior.priors import PRIORS
 from softprior.prompt import Place
 from softprior.results.posteriors import Posterior, Vectors, load_posterior, save_posterior
-from softprior.testing.families import random_model
+from softprior.testing.families import random_model, save_model
 from softprior.testing.hosts import example_batch
 from softprior.training.source import PlaceSource
 
@@ -431,6 +431,11 @@ NOT_OURS = {
         config_with(task_type="SEQ_2_SEQ_LM", num_transformer_submodules=2),
         "SEQ_2_SEQ_LM",
     ),
+    "an encoder-decoder with vectors of its decoder by default": (
+        config_with(task_type="SEQ_2_SEQ_LM", num_transformer_submodules=None),
+        "num_transformer_submodules = None",
+    ),
+    "a prompt of an encoder": (config_with(task_type="SEQ_2_SEQ_LM"), "adapters of tiny have CAUSAL_LM"),
     "a classifier": (config_with(task_type="SEQ_CLS"), "SEQ_CLS"),
     "two stacks": (config_with(num_transformer_submodules=2), "num_transformer_submodules = 2"),
     "more modules": (config_with(modules_to_save=["lm_head"]), "lm_head"),
@@ -575,9 +580,28 @@ def test_an_adapter_of_another_base_model_is_refused(tiny, root, tmp_path):
         refused("token_dim = ", import_adapter, tmp_path / kind, tmp_path / "a.safetensors", other)
 
 
-def test_a_model_with_an_encoder_or_without_heads_is_refused(tmp_path):
-    T5Config(d_model=8, num_layers=2, num_heads=2).save_pretrained(tmp_path)
-    refused("has an encoder", sizes_of, tmp_path)
+def test_a_prompt_of_an_encoder_comes_back_bit_for_bit(tmp_path, capsys):
+    """Its logits in PEFT are compared for the table of families."""
+    folder = save_model(random_model("t5"), tmp_path / "t5")
+    model = ModelSpec(id=str(folder), device="cpu")
+    vectors = {Place(0, stack="encoder"): torch.randn(VECTORS, sizes_of(folder).hidden)}
+    file, back = tmp_path / "one.safetensors", tmp_path / "back.safetensors"
+    header = {"spec": {"model": model.id}, "model": load_local(model).host.info()._asdict()}
+    save_posterior(file, Posterior(header, vectors, vectors, {}))
+    assert command.main(["export", str(file), str(tmp_path / "adapter")]) == 0
+    said = capsys.readouterr().out
+    assert "AutoModelForSeq2SeqLM" in said
+    assert "read back: logits of 3 rows differ by at most" in said
+    import_adapter(tmp_path / "adapter", back, model)
+    final = load_posterior(back).final
+    assert list(final) == list(vectors)
+    assert torch.equal(*final.values(), *vectors.values())
+    prefix = {Place(0, kind): torch.ones(2, 8) for kind in ("key", "value")}
+    save_posterior(file, Posterior(header, prefix, prefix, {}))
+    refused("give the model they belong to", export_adapter, file, tmp_path / "no")
+
+
+def test_a_model_without_heads_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
     refused("attention model", sizes_of, tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "none such"}')

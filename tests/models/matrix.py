@@ -182,11 +182,17 @@ def _check_export(host: FrozenLM, folder: Path, prompt: Prompt) -> None:
     vectors = {place: values.cpu() for place, values in prompt.items()}
     save_posterior(posterior, Posterior(header, vectors, vectors, {}))
     export_adapter(posterior, adapter)
-    base: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    adapted: Any = PeftModel.from_pretrained(base, adapter).eval()
-    row = Row("text", [5, 17, 40, 9, 23, 61, 77, 8], [False] + [True] * 7, [False] + [True] * 7)
-    logits = adapted(input_ids=torch.tensor([row.tokens])).logits[0, -8:-1]
     ours: Any = host
+    adapted: Any = PeftModel.from_pretrained(_oracle(folder), adapter).eval()
+    tokens = [5, 17, 40, 9, 23, 61, 77, 8]
+    given = 3 if host.info().stack == "encoder" else 1
+    marks = [i >= given for i in range(len(tokens))]
+    row = Row("text", tokens, marks, marks)
+    if host.info().stack == "encoder":
+        read = torch.tensor([[ours.start, *tokens[given:-1]]])
+        logits = adapted(input_ids=torch.tensor([tokens[:given]]), decoder_input_ids=read).logits[0]
+    else:
+        logits = adapted(input_ids=torch.tensor([tokens])).logits[0, -8:-1]
     assert_close(ours.logits(prompt, collate([row])), logits)
 
 

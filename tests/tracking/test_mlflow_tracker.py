@@ -31,6 +31,7 @@ from softprior.tracking.client import (
     make_database,
     open_experiment,
 )
+from softprior.tracking.contents import parameters
 from softprior.tracking.mlflow_private import KIND, TRAINING, VIEW, page
 from softprior.tracking.mlflow_tracker import MlflowTracker
 from softprior.tracking.runs import KEY, log_run
@@ -86,6 +87,9 @@ def test_points_records_and_repeats_give_one_run_and_each_point_once(ended, uri:
     assert mine.data.params["prior"] == trained.prior.name
     assert mine.data.params["rate"] == "0.05"
     assert mine.data.params["method.tokens"] == "4"
+    assert mine.data.params["method.placement"] == "front"  # the default, which ids leave out
+    behind = Entry(name="soft", params={"placement": "after_bos"})
+    assert parameters(trained.model_copy(update={"method": behind}))["method.placement"] == "after_bos"
     assert mine.data.tags["model_fingerprint"] == trained.model_fingerprint
     assert {f.path for f in client.list_artifacts(mine.info.run_id)} >= {f"{trained.id}.safetensors"}
 

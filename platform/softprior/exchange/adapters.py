@@ -19,12 +19,16 @@ from torch import Tensor
 from softprior.errors import UserError
 from softprior.exchange.layout import PeftType
 from softprior.inputs.labels import counted
+from softprior.prompt import Stack
 from softprior.results.files import write_atomically, write_json
 from softprior.results.records import read_header
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 TENSOR = "prompt_embeddings"
 COLUMNS, ROWS = "prefix_task_cols", "prefix_task_rows"
+
+TASK_TYPES: dict[Stack, str] = {"decoder": "CAUSAL_LM", "encoder": "SEQ_2_SEQ_LM"}
+"""PEFT's name of what a model is for, by the stack that reads its input."""
 
 _MULTITASK = "MULTITASK_PROMPT_TUNING"
 _TYPES: dict[str, PeftType] = {
@@ -179,10 +183,13 @@ def _peft_type(config: dict[str, object], folder: Path) -> PeftType:
             "supported; choose such an adapter"
         )
     task, stacks = config.get("task_type"), config.get("num_transformer_submodules")
-    if task not in (None, "CAUSAL_LM") or stacks not in (None, 1):
+    # PEFT takes a missing number for 2 where there is an encoder: half of the vectors are the decoder's.
+    if task not in (None, *TASK_TYPES.values()) or stacks not in (
+        (1,) if task == TASK_TYPES["encoder"] else (None, 1)
+    ):
         raise UserError(
             f"{folder} has task_type = {task} and num_transformer_submodules = {stacks}, but only adapters "
-            "for CAUSAL_LM with 1 are supported; choose such an adapter"
+            f"for {' and '.join(TASK_TYPES.values())} with 1 are supported; choose such an adapter"
         )
     if config.get("modules_to_save"):
         raise UserError(

@@ -12,6 +12,7 @@ from torch import Tensor
 from softprior.assets.models import ResolvedModel, resolve_model
 from softprior.errors import UserError
 from softprior.exchange.adapters import (
+    TASK_TYPES,
     Adapter,
     check_target,
     new_folder,
@@ -26,6 +27,7 @@ from softprior.inputs.paths import home_path
 from softprior.inputs.specs import ModelSpec
 from softprior.inputs.validation import validate
 from softprior.models.load import load_local
+from softprior.prompt import Stack
 from softprior.results.posteriors import SUFFIX, Posterior, Vectors, load_posterior, save_posterior
 from softprior.results.provenance import code
 from softprior.results.storage import Location
@@ -44,6 +46,7 @@ class Exchanged(NamedTuple):
         revision: its commit on the hub, else None.
         dtype: of the model in which the vectors were trained, as far as it is known.
         agreement: how the adapter compares with the posterior, if it was read back.
+        stack: what reads the model's input: its encoder, or the decoder of a model without one.
     """
 
     method: str
@@ -52,6 +55,7 @@ class Exchanged(NamedTuple):
     revision: str | None
     dtype: str | None = None
     agreement: Agreement | None = None
+    stack: Stack = "decoder"
 
 
 def export_adapter(
@@ -89,7 +93,13 @@ def export_adapter(
         if check:
             agreement = read_back(written, made.final, made.spec)
     return Exchanged(
-        _METHODS[made.peft_type], len(made.embeddings), made.base, made.revision, made.dtype, agreement
+        _METHODS[made.peft_type],
+        len(made.embeddings),
+        made.base,
+        made.revision,
+        made.dtype,
+        agreement,
+        made.stack,
     )
 
 
@@ -100,7 +110,7 @@ class Formed(NamedTuple):
         peft_type, config, embeddings: of the adapter.
         final: the same vectors by place.
         spec: the model, on the CPU.
-        base, revision, dtype: see `Exchanged`.
+        base, revision, dtype, stack: see `Exchanged`.
     """
 
     peft_type: PeftType
@@ -111,6 +121,7 @@ class Formed(NamedTuple):
     base: str
     revision: str | None
     dtype: str | None
+    stack: Stack
 
 
 def adapter_of(posterior: Location, model: str | None = None, base: str | None = None) -> Formed:
@@ -120,10 +131,11 @@ def adapter_of(posterior: Location, model: str | None = None, base: str | None =
     found = load_posterior(posterior)
     spec, resolved = base_model(found.header, posterior, model)
     name, revision = named_base(spec, resolved)
-    peft_type, named, embeddings = peft_form(found.final, sizes_of(resolved.folder), posterior)
+    sizes = sizes_of(resolved.folder)
+    peft_type, named, embeddings = peft_form(found.final, sizes, posterior)
     config: dict[str, object] = {
         "peft_type": peft_type,
-        "task_type": "CAUSAL_LM",
+        "task_type": TASK_TYPES[sizes.stack],
         "base_model_name_or_path": base or name,
         "revision": revision,
         "inference_mode": True,
@@ -134,7 +146,9 @@ def adapter_of(posterior: Location, model: str | None = None, base: str | None =
     if peft_type == "PREFIX_TUNING":
         config |= {"prefix_projection": False, "encoder_hidden_size": named["token_dim"]}
     dtype = _said(found.header, "model", "dtype")
-    return Formed(peft_type, config, embeddings, found.final, spec, base or name, revision, dtype)
+    return Formed(
+        peft_type, config, embeddings, found.final, spec, base or name, revision, dtype, sizes.stack
+    )
 
 
 def import_adapter(folder: Path, posterior: Path, model: ModelSpec, task: int | None = None) -> Exchanged:
@@ -156,6 +170,12 @@ def import_adapter(folder: Path, posterior: Path, model: ModelSpec, task: int | 
         raise UserError(f"{posterior} exists, and nothing is overwritten; choose another file")
     adapter = read_adapter(folder, task)
     sizes = sizes_of(resolve_model(model).folder)
+    own = TASK_TYPES[sizes.stack]
+    if adapter.config.get("task_type") not in (None, own):
+        raise UserError(
+            f"{folder} has task_type = {adapter.config['task_type']}, but adapters of {model.id} have {own}; "
+            f"give its own base model ({adapter.config.get('base_model_name_or_path')}) as --model"
+        )
     _check_sizes(adapter, config_sizes(adapter.peft_type, sizes), sizes.blocks, model.id)
     vectors = places_of(adapter.peft_type, adapter.embeddings, sizes)
     header = {

@@ -1,6 +1,6 @@
 """What PEFT's `prompt_embeddings` contain, place by place: for prompt tuning, and for prefix tuning.
 
-Prompt tuning: the vectors in front of the input embeddings, [P, H].
+Prompt tuning: the vectors in front of the input embeddings, [P, H]; of an encoder's, if the model has one.
 
 Prefix tuning: for each vector the key and the value of block 0, those of block 1 and so on, heads
 flattened as [kv_head, head_dim], so [P, L * 2 * D]. PEFT's `get_prompt` views this as [P, 2 L, heads,
@@ -19,7 +19,7 @@ from torch import Tensor
 from softprior.assets.architecture import Config, architecture
 from softprior.assets.configs import line
 from softprior.errors import UserError
-from softprior.prompt import Place
+from softprior.prompt import Place, Stack
 from softprior.results.posteriors import Vectors
 from softprior.results.storage import Location
 
@@ -33,29 +33,34 @@ class Sizes(NamedTuple):
         blocks: L.
         hidden: H.
         queries: number of query heads.
-        keys: number of key (and value) heads and the dimension of each; one pair per block.
+        keys: number of key (and value) heads and the dimension of each; one pair per block. Empty for an
+            encoder, whose blocks take no prefix.
+        stack: what reads the input.
     """
 
     blocks: int
     hidden: int
     queries: int
     keys: tuple[tuple[int, int], ...]
+    stack: Stack = "decoder"
+
+    @property
+    def front(self) -> Place:
+        """The place in front of the input embeddings."""
+        return Place(0, stack=self.stack)
 
 
 def sizes_of(folder: Path) -> Sizes:
     """The sizes of the model in a folder.
 
     Raises:
-        UserError: its config cannot be read, or is not that of a decoder-only attention model.
+        UserError: its config cannot be read, or is not that of an attention model.
     """
     config = architecture(folder).config
-    if config.is_encoder_decoder:
-        raise UserError(
-            f"the model in {folder} has an encoder, but only prompts of decoder-only models can be "
-            "exchanged; choose such a model"
-        )
     try:
         blocks, queries = int(config.num_hidden_layers), int(config.num_attention_heads)
+        if config.is_encoder_decoder:
+            return Sizes(blocks, int(config.hidden_size), queries, (), "encoder")
         each = getattr(config, "per_layer_config", None)  # where blocks differ, as in Gemma 4
         keys = tuple(_keys(config if each is None else each[block]) for block in range(blocks))
         return Sizes(blocks, int(config.hidden_size), queries, keys)
@@ -83,10 +88,10 @@ def peft_form(
     Raises:
         UserError: PEFT has no such prompt, or it does not fit a model of these sizes.
     """
-    if set(final) == {Place(0)}:
+    if set(final) == {sizes.front}:
         named = config_sizes("PROMPT_TUNING", sizes)
         _check_shapes(final, named["token_dim"], source)
-        return "PROMPT_TUNING", named, final[Place(0)]
+        return "PROMPT_TUNING", named, final[sizes.front]
     _check_places(final, sizes, source)
     named = config_sizes("PREFIX_TUNING", sizes)
     _check_shapes(final, named["token_dim"], source)
@@ -96,7 +101,7 @@ def peft_form(
 def places_of(peft_type: PeftType, embeddings: Float[Tensor, "P _"], sizes: Sizes) -> Vectors:
     """The vectors of each place; the inverse of `peft_form`. The width has been checked before."""
     if peft_type == "PROMPT_TUNING":
-        return {Place(0): embeddings}
+        return {sizes.front: embeddings}
     return dict(zip(_prefix(sizes), embeddings.chunk(2 * sizes.blocks, 1), strict=True))
 
 
@@ -104,10 +109,16 @@ def config_sizes(peft_type: PeftType, sizes: Sizes) -> dict[str, int]:
     """The sizes that PEFT's config names; for a prefix with grouped queries, those of keys and values.
 
     Raises:
-        UserError: blocks differ in these sizes; PEFT then stores the largest and cuts it down.
+        UserError: blocks differ in these sizes; PEFT then stores the largest and cuts it down. Or the model
+            has an encoder, and it is a prefix.
     """
     if peft_type == "PROMPT_TUNING":
         width, heads = sizes.hidden, sizes.queries
+    elif sizes.stack == "encoder":
+        raise UserError(
+            "a prefix can be exchanged only for decoder-only models, and this one has an encoder; use a "
+            "prompt of the method soft"
+        )
     else:
         shapes = sorted(set(sizes.keys))
         if len(shapes) > 1:
@@ -139,8 +150,11 @@ def _check_places(final: Vectors, sizes: Sizes, source: Location) -> None:
                 f"({place.name}); {_EXCHANGED}"
             )
     for place in sorted(final):
-        if place.stack == "encoder":
-            raise UserError(f"{source} has vectors in an encoder ({place.name}); {_EXCHANGED} of a decoder")
+        if place.stack != sizes.stack:
+            raise UserError(
+                f"{source} has vectors of a model whose input is read by its {place.stack} ({place.name}), "
+                f"but this model's is read by its {sizes.stack}; give the model they belong to with --model"
+            )
         if place.placement != "front":
             raise UserError(
                 f"{source} has vectors behind the beginning-of-sequence token (placement: "

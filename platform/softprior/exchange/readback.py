@@ -15,6 +15,7 @@ from softprior.assets.models import resolve_model
 from softprior.errors import UserError
 from softprior.exchange.adapters import Adapter, read_adapter
 from softprior.inputs.specs import ModelSpec
+from softprior.models.encoder_decoder import decoder_start
 from softprior.models.load import load_local
 from softprior.prompt import Row, collate
 from softprior.results.posteriors import Vectors
@@ -73,10 +74,17 @@ def read_back(folder: Path, final: Vectors, model: ModelSpec) -> Agreement:
     table: Tensor = network.get_input_embeddings().weight  # type: ignore[assignment]
     vocabulary = len(table)
     texts = [torch.randint(vocabulary, (length,), generator=generator) for length in _LENGTHS]
-    theirs = torch.cat([adapted_logits(network, adapter, text)[:-1] for text in texts]).float()
-    bare = torch.cat([_logits(network, input_ids=text[None])[:-1] for text in texts]).float()
+    if network.config.is_encoder_decoder:
+        given = [length // 2 for length in _LENGTHS]  # the encoder's part of each row
+        pairs = [(text[:count], text[count:]) for text, count in zip(texts, given, strict=True)]
+        theirs = torch.cat([answered_logits(network, adapter, *pair) for pair in pairs]).float()
+        bare = torch.cat([answered_logits(network, None, *pair) for pair in pairs]).float()
+    else:
+        given = [1] * len(texts)
+        theirs = torch.cat([adapted_logits(network, adapter, text)[:-1] for text in texts]).float()
+        bare = torch.cat([_logits(network, input_ids=text[None])[:-1] for text in texts]).float()
     del network
-    marks = [[False, *[True] * (length - 1)] for length in _LENGTHS]
+    marks = [[i >= count for i in range(length)] for length, count in zip(_LENGTHS, given, strict=True)]
     rows = [Row("", text.tolist(), mark, mark) for text, mark in zip(texts, marks, strict=True)]
     host = load_local(model).host
     ours = host.logits(final, collate(rows)).float().cpu()
@@ -117,6 +125,22 @@ def adapted_logits(network: Any, adapter: Adapter, tokens: Int[Tensor, "T"]) -> 
         cache.update(each[2 * block], each[2 * block + 1], block)
     attended = torch.ones(1, len(vectors) + len(tokens), dtype=torch.long)
     return _logits(network, input_ids=tokens[None], past_key_values=cache, attention_mask=attended)
+
+
+def answered_logits(
+    network: Any, adapter: Adapter | None, given: Int[Tensor, "S"], answer: Int[Tensor, "A"]
+) -> Float[Tensor, "A V"]:
+    """Logits from which an encoder-decoder predicts each token of an answer.
+
+    PEFT prepends the vectors to the encoder's input embeddings; the decoder starts from its own token.
+    """
+    embedded = network.get_input_embeddings()(given)
+    if adapter is not None:
+        embedded = torch.cat([adapter.embeddings.to(network.dtype), embedded])
+    start = torch.tensor([decoder_start(network)])
+    return _logits(
+        network, inputs_embeds=embedded[None], decoder_input_ids=torch.cat([start, answer[:-1]])[None]
+    )
 
 
 @torch.no_grad()

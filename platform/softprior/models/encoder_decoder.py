@@ -34,6 +34,22 @@ PLACE = Place(0, stack="encoder")
 """The only place that exists: vectors in front of the encoder's input embeddings."""
 
 
+def decoder_start(model: Any) -> int:
+    """The token that a model's decoder starts from.
+
+    Raises:
+        UserError: the model names none.
+    """
+    for config in (model.config, getattr(model, "generation_config", None)):
+        token = getattr(config, "decoder_start_token_id", None)
+        if token is not None:
+            return int(token)
+    raise UserError(
+        "this model has no decoder_start_token_id, from which the decoder starts; set it in its "
+        "config.json (T5 uses its pad token, 0)"
+    )
+
+
 class EncoderDecoderLM:
     """A frozen encoder-decoder model in this process; see `FrozenLM` for the contract.
 
@@ -67,17 +83,7 @@ class EncoderDecoderLM:
             "encoder": model.get_encoder(),  # type: ignore[operator]
             "decoder": model.get_decoder(),  # type: ignore[operator]
         }
-        self.start = self._start_token()
-
-    def _start_token(self) -> int:
-        for config in (self._config, getattr(self._model, "generation_config", None)):
-            token = getattr(config, "decoder_start_token_id", None)
-            if token is not None:
-                return int(token)
-        raise UserError(
-            "this model has no decoder_start_token_id, from which the decoder starts; set it in its "
-            "config.json (T5 uses its pad token, 0)"
-        )
+        self.start = decoder_start(self._model)
 
     @property
     def device(self) -> torch.device:

@@ -11,6 +11,8 @@ from softprior.inputs.base import Spec
 from softprior.inputs.entry_texts import leaves, names
 from softprior.inputs.labels import numbered
 from softprior.inputs.specs import TrialSpec
+from softprior.methods import METHODS
+from softprior.methods.base import PlacedMethod
 from softprior.results.means import over_places
 from softprior.results.provenance import code
 from softprior.results.records import Record, Score, StepPoint
@@ -98,6 +100,10 @@ def parameters(trial: TrialSpec) -> dict[str, str]:
     for axis in ("method", "prior", "task"):
         entry = getattr(trial, axis)
         flat |= {} if entry is None else dict(leaves(axis, entry.model_dump()))
+    kind = METHODS.kind(trial.method)
+    if kind is not None and issubclass(kind, PlacedMethod):
+        # Ids leave the default out, and a filter on the parameter would find the other placement alone.
+        flat.setdefault("method.placement", kind.model_fields["placement"].default)
     # As their metrics are named: `train_penalty_domain-2` is what `regulariser.domain-2` made.
     terms = numbered([entry.name for entry in trial.regularisers])
     for term, entry in zip(terms, trial.regularisers, strict=True):
