@@ -41,6 +41,7 @@ CLAIM = Claim(
     "if the 95% interval over seeds lies below 0.5 and the corrected p of the sign-flip test is at most "
     "0.05, contradicted if it lies above 0.5 in the same way. If one metric supports the claim and another "
     "contradicts it, it depends on the metric; if some do not decide, it is undecided.",
+    possible=SHARE,
 )
 
 

@@ -12,13 +12,14 @@ from analysis.findings.changes import Addition, added
 from analysis.findings.claims import JUDGED
 from analysis.findings.common import Judged
 from analysis.findings.evidence import Evidence
-from analysis.findings.rules import EQUAL, Direction, Equal, Rule, Tested
+from analysis.findings.rules import EQUAL, Direction, Equal, Rule, Tested, excludes
 from analysis.findings.sentences import sentence, settled_by
 from analysis.findings.study import Study
 from analysis.findings.values import Claim, Comparison, Finding
 from analysis.inference import power
 from analysis.inference.equality import tost
 from analysis.inference.intervals import over_seeds, over_seeds_and_groups
+from analysis.inference.intervals import spread as spread_of
 from analysis.inference.multiple import holm
 from analysis.inference.values import EQUIVALENCE, LEVEL, Interval, PerExample
 
@@ -159,17 +160,17 @@ def _comparisons(one: Case, adjusted: Mapping[str, float], level: float) -> list
     evidence, rule = one.evidence, one.judged.rule
     found = []
     for what, numbers in evidence.numbers.items():
-        spread, centre, seeds = float(np.std(numbers, ddof=1)), float(numbers.mean()), len(numbers)
+        spread, centre, seeds = spread_of(numbers), float(numbers.mean()), len(numbers)
         # Neither of numbers whose test is of others, nor of pairs that only the test of equality covers.
         untested = what in evidence.tested or what not in tests
         seen = None if untested else power.detectable(spread, seeds, level)
         equal = isinstance(rule, Equal) and not (what in tests and adjusted[what] <= LEVEL)
         test = tests[EQUAL]._replace(p=float(tost(numbers, evidence.margin or 0.0))) if equal else tests[what]
         corrected = adjusted[EQUAL if equal else what]
-        interval, limit = over_seeds(numbers), _limit(rule)
+        interval, limit = over_seeds(numbers, possible=one.judged.claim.possible), _limit(rule)
         # Where all signs agree, one far seed may leave the limit in Student's interval: not decided either.
         clear = isinstance(rule, Equal) or what in evidence.tested
-        clear = clear or interval.above(limit) or interval.below(limit)
+        clear = clear or excludes(numbers, limit)
         if corrected <= LEVEL and clear:
             more: int | None = 0
         elif equal:

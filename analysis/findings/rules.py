@@ -17,7 +17,7 @@ from analysis.findings.evidence import Evidence
 from analysis.findings.values import Verdict
 from analysis.inference import equality, permutation, survival
 from analysis.inference.intervals import over_seeds
-from analysis.inference.values import LEVEL
+from analysis.inference.values import LEVEL, equal
 
 EQUAL = "all pairs"
 """Name of the test of equality of all pairs at once."""
@@ -105,8 +105,7 @@ class Direction:
         numbers = evidence.numbers[what]
         side = _side(evidence.tested.get(what, numbers - self.limit))
         if what not in evidence.tested:
-            interval = over_seeds(numbers)
-            side *= interval.above(self.limit) or interval.below(self.limit)
+            side *= excludes(numbers, self.limit)
         if p > LEVEL or side == 0:
             return "undecided"
         return "supported" if (side > 0) == self.above else "contradicted"
@@ -126,8 +125,7 @@ class Differ:
     def decide(self, evidence: Evidence, adjusted: Mapping[str, float]) -> Decision:
         nearest = min(adjusted, key=adjusted.__getitem__)
         for what in sorted(adjusted, key=adjusted.__getitem__):
-            interval = over_seeds(evidence.numbers[what])
-            if adjusted[what] <= LEVEL and (interval.above(0) or interval.below(0)):
+            if adjusted[what] <= LEVEL and excludes(evidence.numbers[what], 0.0):
                 return Decision("supported", what)
         return Decision("undecided", nearest)
 
@@ -168,6 +166,15 @@ class Equal:
 
 SOONER = Direction(test=survival.NAME)
 """The rule for times: the scores of a log-rank test, with seeds as strata."""
+
+
+def excludes(numbers: Float[np.ndarray, "S"], limit: float) -> bool:
+    """Whether the 95% interval excludes a limit.
+
+    Equal numbers have no interval. The sign-flip test, which estimates no spread, then decides alone.
+    """
+    interval = over_seeds(numbers)
+    return bool(equal(numbers)) or interval.above(limit) or interval.below(limit)
 
 
 def _side(values: Float[np.ndarray, "S"]) -> int:

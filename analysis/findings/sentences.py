@@ -80,7 +80,7 @@ def short(own: Comparison) -> str:
 
 
 def ends(interval: Interval) -> str:
-    return f"[{interval.low:.3g}, {interval.high:.3g}]"
+    return interval.missing or f"[{interval.low:.3g}, {interval.high:.3g}]"
 
 
 def _p(value: float) -> str:

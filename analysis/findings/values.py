@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from analysis.inference.values import Interval
+from analysis.inference.values import ANY, Interval, Range
 
 Verdict = Literal["supported", "contradicted", "undecided", "depends on the metric"]
 
@@ -25,6 +25,7 @@ class Claim:
         rule: when a study supports the claim, contradicts it, or leaves it undecided.
         margin: how large a difference has to be.
         quantity: the unit of the primary number, such as nats.
+        possible: what the primary number can be; intervals do not go beyond it.
         metrics: what its several numbers differ in, where the verdict depends on it.
         formerly: rules in other words, which studies may have planned; they decide as `rule` does.
     """
@@ -37,6 +38,7 @@ class Claim:
     rule: str
     margin: str = "None."
     quantity: str = ""
+    possible: Range = ANY
     metrics: str = "the metric"
     formerly: tuple[str, ...] = ()
 

@@ -29,6 +29,7 @@ CLAIM = Claim(
     rule="Supported if it is above zero (corrected p of the sign-flip test at most 0.05 and a 95% interval "
     "above zero), contradicted if it is below zero in the same way.",
     quantity="correlation",
+    possible=CORRELATION,
 )
 
 

@@ -6,13 +6,16 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
+from analysis.inference.values import equal
+
 NAME = "two one-sided t-tests"
 
 
 def tost(differences: Float[np.ndarray, "... S"], margin: float | np.ndarray) -> Float[np.ndarray, "..."]:
     """p of the claim that the mean lies inside (-margin, margin), of many studies at once; 1 for one seed.
 
-    At most 0.05 exactly where the 90% interval lies inside the margins.
+    At most 0.05 exactly where the 90% interval lies inside the margins. Equal differences have no spread for a
+    t-test: their p is that of one-sided sign flips instead, 1 / 2^n for n seeds inside the margin.
     """
     count = differences.shape[-1]
     centre = differences.mean(-1)
@@ -21,6 +24,6 @@ def tost(differences: Float[np.ndarray, "... S"], margin: float | np.ndarray) ->
     error = differences.std(-1, ddof=1) / np.sqrt(count)
     with np.errstate(divide="ignore", invalid="ignore"):
         nearest = (np.asarray(margin) - np.abs(centre)) / error
-    # Differences without any spread: they lie inside, outside, or (0 / 0) on the margin itself.
-    found: np.ndarray = stats.t.sf(np.nan_to_num(nearest, nan=0.0), count - 1)
+    flipped = np.where(np.abs(centre) < margin, 0.5**count, 1.0)
+    found: np.ndarray = np.where(equal(differences), flipped, stats.t.sf(nearest, count - 1))
     return found

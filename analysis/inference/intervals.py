@@ -13,23 +13,39 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from analysis.inference.values import CONFIDENCE, Interval, PerExample
+from analysis.inference.values import ANY, CONFIDENCE, Interval, PerExample, Range, equal, without_ends
+from softprior.inputs.labels import counted
 from softprior.seeding import numpy_generator
 
 RESAMPLES = 2000
 """Number of bootstrap samples of an interval."""
 
 
-def over_seeds(values: Float[np.ndarray, "S"], level: float = CONFIDENCE) -> Interval:
-    """Student's interval of the mean: for other seeds on the same examples. Ends are nan for one seed."""
+def over_seeds(
+    values: Float[np.ndarray, "S"], level: float = CONFIDENCE, possible: Range = ANY
+) -> Interval:
+    """Student's interval of the mean: for other seeds on the same examples, inside what the mean can be.
+
+    One seed gives none, nor do seeds with equal numbers, whose interval of width zero would claim a certainty
+    that nobody has.
+    """
+    if len(values) < 2:
+        return without_ends("one seed", level)
+    if equal(values):
+        return without_ends(f"equal in all {counted(len(values), 'seed')}", level)
     low, high = ends_over_seeds(values, level)
-    return Interval(low=float(low), high=float(high), level=level)
+    return Interval(low=float(low), high=float(high), level=level).cut(possible)
+
+
+def spread(values: Float[np.ndarray, "S"]) -> float:
+    """Standard deviation of two or more seeds; exactly zero where they are equal up to rounding."""
+    return 0.0 if equal(values) else float(values.std(ddof=1))
 
 
 def ends_over_seeds(
     values: Float[np.ndarray, "... S"], level: float = CONFIDENCE
 ) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
-    """The ends of `over_seeds` for many studies at once."""
+    """The ends of Student's interval for many studies at once: nan for one seed, of width zero for equal ones."""
     count = values.shape[-1]
     centre = values.mean(-1)
     if count < 2:
@@ -59,7 +75,9 @@ def over_seeds_and_groups(values: PerExample, level: float = CONFIDENCE) -> Inte
     seeds, groups = table.shape
     centre = float(table.mean())
     if seeds < 2 or groups < 2:
-        return Interval(low=np.nan, high=np.nan, level=level)
+        return without_ends("one seed" if seeds < 2 else "one group", level)
+    if equal(table.ravel()):
+        return without_ends("equal in all seeds and groups", level)
     of_seeds, of_groups, rest = mean_squares(table)
     freedoms = np.array([seeds - 1, groups - 1, (seeds - 1) * (groups - 1)])
     squares = np.array([of_seeds, of_groups, rest])
@@ -78,7 +96,7 @@ def over_groups(values: PerExample, level: float = CONFIDENCE, resamples: int = 
     sums, sizes = _grouped(values)
     total = sums.sum(0)
     if len(sizes) < 2:
-        return Interval(low=np.nan, high=np.nan, level=level)
+        return without_ends("one group", level)
 
     def ratio(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
         found: np.ndarray = a.sum(axis) / b.sum(axis) / len(sums)

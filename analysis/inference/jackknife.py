@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from analysis.inference.intervals import quantile_of_t
-from analysis.inference.values import CONFIDENCE, Interval
+from analysis.inference.values import CONFIDENCE, ROUNDING, Interval, without_ends
 
 Number = Callable[[Int[np.ndarray, "... R"]], Float[np.ndarray, "..."]]
 """A number of some seeds, which are given by their rows; of several choices of seeds at once."""
@@ -39,7 +39,9 @@ def jackknife(number: Number, seeds: int) -> Estimate:
 
 
 def student(estimate: Estimate, level: float = CONFIDENCE) -> Interval:
-    """Student's interval; of a mean it is `intervals.over_seeds`."""
+    """Student's interval; of a mean it is `intervals.over_seeds`. None where no seed changes the number."""
+    if estimate.error <= ROUNDING * abs(estimate.value):
+        return without_ends("the same whichever seed is left out", level)
     half = _quantile(estimate, level) * estimate.error
     return Interval(low=estimate.value - half, high=estimate.value + half, level=level)
 

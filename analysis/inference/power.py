@@ -72,8 +72,11 @@ def equality_power(
 
 
 def detectable(spread: float, seeds: int, level: float = LEVEL) -> float | None:
-    """The smallest effect that is found with 80% power; None where no p as small as `level` exists."""
-    if seeds < 2 or least_p(seeds) > level:
+    """The smallest effect that is found with 80% power.
+
+    None where no p as small as `level` exists, and where seeds are equal, which says nothing of their spread.
+    """
+    if seeds < 2 or spread == 0 or least_p(seeds) > level:
         return None
     if seeds <= SIMULATED:
         return spread * float(np.quantile(needed(seeds, level), POWER))
@@ -106,8 +109,8 @@ def more_seeds_for_equality(
     """Seeds to add until equality at this difference and spread is shown with 80% power."""
 
     def enough(count: int) -> bool:
-        if spread == 0:
-            return abs(effect) < margin
+        if spread == 0:  # see `equality.tost`
+            return abs(effect) < margin and 0.5**count <= level
         return bool(equality_power(effect, spread, count, margin, level) >= POWER)
 
     return _more(enough, seeds)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 LEVEL = 0.05
 """Corrected p-values up to this one count."""
@@ -21,18 +22,44 @@ POWER = 0.8
 """With which a study should find an effect."""
 
 
+ROUNDING = 1e-12
+"""Relative to the largest of them: equal numbers that were computed in other ways differ by less."""
+
+
+class Range(NamedTuple):
+    """What a number can be, ends included."""
+
+    low: float
+    high: float
+
+
+ANY = Range(-np.inf, np.inf)
+LOSS = Range(0.0, np.inf)
+SHARE = Range(0.0, 1.0)
+"""Of accuracies and of scores of answers, too."""
+
+CORRELATION = Range(-1.0, 1.0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Interval:
     """Where a number lies.
 
     Attributes:
-        low, high: the ends, in the units of the number; nan with fewer than two seeds.
+        low, high: the ends, in the units of the number; nan where there are none.
         level: share of studies whose interval contains the true number.
+        missing: why there are no ends, such as `one seed`; empty where there are some.
     """
 
     low: float
     high: float
     level: float = CONFIDENCE
+    missing: str = ""
+
+    def cut(self, possible: Range) -> Interval:
+        """Its part inside of a range, which contains the true number as often; docs/decisions/0042 says why."""
+        low, high = (float(np.clip(end, *possible)) for end in (self.low, self.high))
+        return replace(self, low=low, high=high)
 
     def within(self, margin: float) -> bool:
         """Whether it lies inside (-margin, margin)."""
@@ -43,6 +70,17 @@ class Interval:
 
     def below(self, value: float) -> bool:
         return self.high < value
+
+
+def without_ends(missing: str, level: float = CONFIDENCE) -> Interval:
+    """An interval that cannot be estimated, and why."""
+    return Interval(low=np.nan, high=np.nan, level=level, missing=missing)
+
+
+def equal(values: Float[np.ndarray, "... S"]) -> Bool[np.ndarray, "..."]:
+    """Whether the seeds of each study have the same number, up to rounding."""
+    found: np.ndarray = np.ptp(values, axis=-1) <= ROUNDING * np.abs(values).max(-1)
+    return found
 
 
 @dataclass(frozen=True)
