@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from analysis.inference.intervals import over_seeds
+from analysis.inference.values import LOSS, SHARE, Range
 from softprior.errors import UserError
 from softprior.exchange.names import is_name
 from softprior.inputs.entry_texts import in_full
@@ -197,7 +198,7 @@ def _body(
         cells = [
             _number(one.own),
             _ends(one.over_examples),
-            _over_seeds(one.seeds),
+            _over_seeds(one.seeds, LOSS if one.name == "loss" else SHARE),
             _number(one.untrained),
             _number(one.without),
         ]
@@ -275,12 +276,12 @@ def _ends(interval: tuple[float, float] | None) -> str:
     return f"{_number(interval[0])} to {_number(interval[1])}"
 
 
-def _over_seeds(values: Sequence[float]) -> str:
+def _over_seeds(values: Sequence[float], possible: Range) -> str:
     if len(values) < 2:
         return "one seed"
-    found = over_seeds(np.array(values))
-    ends = f"{_number(found.low)} to {_number(found.high)}"
-    return f"{_number(math.fsum(values) / len(values))} ({ends}, {counted(len(values), 'seed')})"
+    found = over_seeds(np.array(values), possible=possible)
+    ends = f"{_number(found.low)} to {_number(found.high)}, {counted(len(values), 'seed')}"
+    return f"{_number(math.fsum(values) / len(values))} ({found.missing or ends})"
 
 
 def _number(value: float | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from rich import box
@@ -38,8 +37,9 @@ def _block(rows: Sequence[Row], axis: str) -> Table:
         table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
         interval = ""
-        if row.interval is not None and not math.isnan(row.interval.low):
-            interval = f"{row.interval.low:+.3f} to {row.interval.high:+.3f}"
+        if row.interval is not None and row.seeds > 1:
+            ends = f"{row.interval.low:+.3f} to {row.interval.high:+.3f}"
+            interval = "equal" if row.interval.missing else ends
         cells = [
             row.value + _rate(row, 0),
             _signed(row.difference),

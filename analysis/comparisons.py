@@ -11,10 +11,12 @@ from analysis.findings.common import loss, noise
 from analysis.findings.study import AXES, Cell, Study
 from analysis.inference import power
 from analysis.inference.intervals import over_seeds
+from analysis.inference.intervals import spread as spread_of
 from analysis.inference.multiple import holm
 from analysis.inference.permutation import NAME, least_p, sign_flip
 from analysis.inference.values import LEVEL, POWER, Interval
 from softprior.errors import UserError, suggestion
+from softprior.inputs.labels import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,7 @@ class Row:
         seeds: number of seeds that both have.
         difference: of mean test losses in nats; negative where the value is better. None without a
             common seed.
-        interval: 95%, over seeds; ends are nan for one seed.
+        interval: 95%, over seeds; none of one seed or of equal ones.
         averaged: the same difference averaged over rates; None where a side has one rate or lacks some.
         p, adjusted: of sign flips, raw and by Holm over all rows of the table.
         least_p: the smallest p that exists with these seeds.
@@ -107,7 +109,7 @@ def _row(
     several = axis != "rate" and len(sides[0].rates) > 1 and sides[0].rates.keys() == sides[1].rates.keys()
     more: int | None = None
     rounding = noise(study, sides if axis == "rate" else cell.sides.values(), loss)
-    spread = float(own.std(ddof=1)) if len(own) > 1 else None
+    spread = spread_of(own) if len(own) > 1 else None
     if adjusted <= LEVEL:
         more = 0
     elif spread is not None:
@@ -156,18 +158,26 @@ def caption(rows: Sequence[Row]) -> list[str]:
     tests = sum(row.seeds > 1 for row in rows)
     lines = [
         "difference of test losses in nats (negative: better than the reference), 95% over seeds;",
-        f"p: {TEST} of paired differences, then Holm over {tests} comparisons",
+        f"p: {TEST} of paired differences, then Holm over {counted(tests, 'comparison')}",
     ]
     if any(row.detectable is not None for row in rows):
         lines.append(f"could have seen: with {POWER:.0%} power, at the level of Holm's first test")
-    limits = {row.seeds: row.least_p for row in rows if row.seeds > 1}
-    for seeds, least in sorted(limits.items()):
-        if least * tests > LEVEL:
-            needed = next(n for n in range(2, 64) if least_p(n) * tests <= LEVEL)
+    tested = [row for row in rows if row.seeds > 1]
+    corrected = holm(np.array([row.least_p for row in tested]))
+    # Rows with the fewest seeds come last in Holm's order.
+    best: dict[int, float] = {}
+    for row, p in zip(tested, corrected.tolist(), strict=True):
+        best[row.seeds] = min(p, best.get(row.seeds, 1.0))
+    for seeds, p in sorted(best.items()):
+        if p > LEVEL:
+            needed = next((n for n in range(2, 64) if least_p(n) * tests <= LEVEL), None)
+            fewest = f"{needed} are the fewest" if needed else "no number of seeds is enough"
             lines.append(
-                f"{seeds} seeds give p = {least:.2g} at best, {min(1.0, least * tests):.2g} after Holm: "
-                f"{needed} are the fewest for {LEVEL}"
+                f"{counted(seeds, 'seed')} give p = {least_p(seeds):.2g} at best, {p:.2g} after Holm: "
+                f"{fewest} for {LEVEL}"
             )
     if any(row.seeds < 2 for row in rows):
         lines.append("one seed has no interval and no test; add seeds")
+    if any(row.seeds > 1 and row.interval is not None and row.interval.missing for row in rows):
+        lines.append("equal: seeds with equal differences do not say how far others would be; add seeds")
     return lines

@@ -28,7 +28,8 @@ class Overall:
         score: interquartile mean of the scores at the rate chosen on validation.
         interval: 95%, over seeds.
         averaged: of the scores averaged over rates; None where it has one rate, or seeds are missing at some.
-        better: probability that one of its seeds scores above one of the first prior's; None for the first.
+        better: share of seeds in which it scores above the first prior with the same seed, the mean over
+            cells, ties counting half; None for the first.
         better_interval: 95% of that.
         trials, averaged_trials: ids of its own trials in `score` and `averaged`.
     """
@@ -85,7 +86,7 @@ def overall(study: Study) -> list[Overall]:
     if known is None:
         return []
     losses, nothing, seeds, names = known.losses, known.nothing, known.seeds, known.names
-    cells, pairs = known.cells, len(seeds) ** 2 * len(known.cells)
+    cells, pairs = known.cells, len(seeds) * len(known.cells)
     found = []
     for i, name in enumerate(names):
         budget = max(len(cell.sides[name].rates) for cell in cells)
@@ -136,17 +137,17 @@ def in_words(priors: Sequence[Overall]) -> list[str]:
     if not priors:
         return []
     one = priors[0]
-    over = f"{counted(one.cells, 'combination')} of task, method and regularisers, {one.seeds} seeds each"
+    over = f"{counted(one.cells, 'combination')} of task, method and regularisers, {counted(one.seeds, 'seed')} each"
     lines = [
-        f"over {over}: interquartile mean of scores (0: no prompt, 1: the best prior), and probability that "
-        f"a seed is better than one of {one.prior}, 95% over seeds"
+        f"over {over}: interquartile mean of scores (0: no prompt, 1: the best prior), and share of seeds in "
+        f"which it is better than {one.prior} with the same seed (ties count half), 95% over seeds"
     ]
     for prior in priors:
         text = f"  {prior.prior}: {prior.score:.2f} {_ends(prior.interval)}"
         if prior.averaged is not None:
-            text += f", averaged over {prior.budget} rates {prior.averaged:.2f}"
+            text += f", averaged over {counted(prior.budget, 'rate')} {prior.averaged:.2f}"
         if prior.better is not None and prior.better_interval is not None:
-            text += f"; better with {prior.better:.2f} {_ends(prior.better_interval)}"
+            text += f"; better in {prior.better:.2f} {_ends(prior.better_interval)}"
         lines.append(text)
     return lines
 
@@ -171,7 +172,7 @@ def scored(
 def improved(
     losses: Float[np.ndarray, "N S K"], prior: int, rows: Int[np.ndarray, "... R"]
 ) -> Float[np.ndarray, "..."]:
-    """Probability, over some seeds, that one of a prior is better than one of the first prior."""
+    """Share of some seeds in which a prior is better than the first prior."""
     return improvement(-losses[prior, rows], -losses[0, rows])
 
 
@@ -204,4 +205,4 @@ def _best(cell: Cell) -> float:
 
 
 def _ends(interval: Interval) -> str:
-    return f"[{interval.low:.2f}, {interval.high:.2f}]"
+    return f"({interval.missing})" if interval.missing else f"[{interval.low:.2f}, {interval.high:.2f}]"

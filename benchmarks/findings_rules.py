@@ -43,7 +43,7 @@ def covered(studies: int) -> Iterator[str]:
         count = round(studies * resampled(studies, method))
         yield f"| over 9 seeds by {method} bootstrap, which is not used | {_share(count, studies)} |"
     for seeds in (3, 5, 9, 20):
-        for name, share in zip(("score", "probability of improvement"), overall(seeds, studies), strict=True):
+        for name, share in zip(("score", "share of better seeds"), overall(seeds, studies), strict=True):
             yield f"| {name} over {seeds} seeds of two tasks | {_share(round(studies * share), studies)} |"
     count = round(studies * crossed(studies))
     yield f"| over 9 seeds and 15 groups of two examples | {_share(count, studies)} |"
@@ -99,7 +99,7 @@ def resampled(studies: int, method: str, resamples: int = 1000) -> float:
 
 
 def overall(seeds: int, studies: int) -> tuple[float, float]:
-    """Shares of intervals of a prior's score and of its probability of improvement that contain the number.
+    """Shares of intervals of a prior's score and of its share of better seeds that contain the number.
 
     Three priors on two tasks; half of the variance of a loss is shared by all trials of a seed. The second
     prior is worse than the first by half of the standard deviation of a difference of two seeds.
@@ -112,7 +112,7 @@ def overall(seeds: int, studies: int) -> tuple[float, float]:
     better = float(stats.norm.cdf(-0.5))
     for own in losses:
         score = student(jackknife(partial(scored, own, nothing, 1), seeds))
-        found = of_probability(jackknife(partial(improved, own, 1), seeds), seeds**2 * 2)
+        found = of_probability(jackknife(partial(improved, own, 1), seeds), seeds * 2)
         inside.append((score.low <= 0.95 <= score.high, found.low <= better <= found.high))
     shares = np.mean(inside, axis=0)
     return float(shares[0]), float(shares[1])

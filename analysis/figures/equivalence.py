@@ -107,6 +107,8 @@ def draw_equivalence(found: Equivalence, width: float = PAGE / 2) -> Figure:
         f"Differences over {n} seeds with {found.level:.0%} intervals. Shaded: the margin of equality, "
         f"± {found.margin:.3g} {found.unit}."
     )
+    if any(np.isnan(difference.low) for difference in found.differences):
+        caption += " Differences that are equal in all seeds have no interval."
     if found.left_out:
         caption += f" Against the first prior; {counted(found.left_out, 'other pair')} not shown."
     keys = [

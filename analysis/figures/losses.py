@@ -14,7 +14,7 @@ from analysis.figures.settings import CHOSEN, looks_for, seeds_text, short_rate
 from analysis.figures.style import NORMAL, PAGE, TITLE, page
 from analysis.findings.study import Cell
 from analysis.inference.intervals import over_seeds
-from analysis.inference.values import Interval
+from analysis.inference.values import LOSS, Interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,8 @@ class PriorLoss:
 
     @property
     def interval(self) -> Interval:
-        """95%, over seeds; ends are nan for one."""
-        return over_seeds(np.array([loss for _, loss in self.losses]))
+        """95%, over seeds; none of one seed or of equal ones."""
+        return over_seeds(np.array([loss for _, loss in self.losses]), possible=LOSS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +74,8 @@ def draw_losses(cells: Sequence[Losses], width: float = PAGE, looks: Looks | Non
         f"Test loss: means over {seeds} (large marks) with 95% intervals (Student's), and single seeds "
         f"(small). {CHOSEN} The rate is in brackets."
     )
+    if any(len(prior.losses) > 1 and prior.interval.missing for prior in every):
+        caption += " Seeds with equal losses have no interval."
     far = [cell.nothing for cell in cells if cell.nothing is not None and not _inside(cell)]
     if any(cell.nothing is not None and _inside(cell) for cell in cells):
         caption += " Dotted: no prompt."

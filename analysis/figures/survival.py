@@ -90,7 +90,8 @@ def draw_survival(cells: Sequence[Survival], width: float = PAGE, looks: Looks |
         f"Share of {seeds_text(group.seeds for group in every)} that has not yet reached the validation loss "
         f"in the title (Kaplan-Meier), against {' or '.join(units)} of training. The loss is half way from "
         f"no prompt to the best prior's last one. {CHOSEN} "
-        f"Ticks: training ended before ({censored} of {sum(len(g.times) for g in every)} trials). "
+        f"Ticks: training ended before ({censored} of "
+        f"{counted(sum(len(g.times) for g in every), 'trial')}). "
         f"Marks on the axis: restricted mean times, up to {' and '.join(horizons)}"
     )
     caption += f": {_means(cells[0])}." if len(cells) == 1 else "."

@@ -14,6 +14,7 @@ from analysis.findings.evidence import Evidence, Noise
 from analysis.findings.rules import Direction
 from analysis.findings.study import Cell, Run, Study
 from analysis.findings.values import Claim
+from analysis.inference.values import SHARE
 from softprior.prompt import Place
 from softprior.seeding import numpy_generator
 from softprior.training.probes import NEIGHBOURS

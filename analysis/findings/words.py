@@ -13,6 +13,7 @@ from analysis.findings.near_tokens import ELSEWHERE
 from analysis.findings.rules import Direction
 from analysis.findings.study import Cell, Run, Study
 from analysis.findings.values import Claim
+from analysis.inference.values import CORRELATION
 
 NUMBER = "projection"
 """In `Study.numbers`: Jensen-Shannon divergence of outputs under the prompt and under its nearest tokens."""

@@ -36,8 +36,8 @@ def profile(scores: Scores, thresholds: Float[np.ndarray, "T"]) -> Float[np.ndar
 def improvement(a: Scores, b: Scores) -> Float[np.ndarray, "..."]:
     """Share of seeds in which a scores above b with the same seed: the mean over tasks, ties counting half.
 
-    Agarwal et al. compare each run of a with each of b. Seeds of a study are paired instead, as all priors draw
-    the same random numbers with one seed: what seeds share would hide which prior is better.
+    Agarwal et al. compare each run of a with each of b. Seeds of a study are paired instead, as all priors
+    draw the same random numbers with one seed: what seeds share would hide which prior is better.
     """
     found: np.ndarray = ((a > b) + 0.5 * (a == b)).mean((-2, -1))
     return found

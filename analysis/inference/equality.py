@@ -14,8 +14,8 @@ NAME = "two one-sided t-tests"
 def tost(differences: Float[np.ndarray, "... S"], margin: float | np.ndarray) -> Float[np.ndarray, "..."]:
     """p of the claim that the mean lies inside (-margin, margin), of many studies at once; 1 for one seed.
 
-    At most 0.05 exactly where the 90% interval lies inside the margins. Equal differences have no spread for a
-    t-test: their p is that of one-sided sign flips instead, 1 / 2^n for n seeds inside the margin.
+    At most 0.05 exactly where the 90% interval lies inside the margins. Equal differences have no spread for
+    a t-test: their p is that of one-sided sign flips instead, 1 / 2^n for n seeds inside the margin.
     """
     count = differences.shape[-1]
     centre = differences.mean(-1)

@@ -21,9 +21,7 @@ RESAMPLES = 2000
 """Number of bootstrap samples of an interval."""
 
 
-def over_seeds(
-    values: Float[np.ndarray, "S"], level: float = CONFIDENCE, possible: Range = ANY
-) -> Interval:
+def over_seeds(values: Float[np.ndarray, "S"], level: float = CONFIDENCE, possible: Range = ANY) -> Interval:
     """Student's interval of the mean: for other seeds on the same examples, inside what the mean can be.
 
     One seed gives none, nor do seeds with equal numbers, whose interval of width zero would claim a certainty
@@ -45,7 +43,7 @@ def spread(values: Float[np.ndarray, "S"]) -> float:
 def ends_over_seeds(
     values: Float[np.ndarray, "... S"], level: float = CONFIDENCE
 ) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
-    """The ends of Student's interval for many studies at once: nan for one seed, of width zero for equal ones."""
+    """Student's ends for many studies at once: nan for one seed, of width zero for equal ones."""
     count = values.shape[-1]
     centre = values.mean(-1)
     if count < 2:

@@ -57,7 +57,7 @@ class Interval:
     missing: str = ""
 
     def cut(self, possible: Range) -> Interval:
-        """Its part inside of a range, which contains the true number as often; docs/decisions/0042 says why."""
+        """Its part inside of a range, which contains the true number as often: docs/decisions/0042."""
         low, high = (float(np.clip(end, *possible)) for end in (self.low, self.high))
         return replace(self, low=low, high=high)
 

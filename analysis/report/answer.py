@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -59,8 +58,8 @@ def _of_cell(cell: Cell) -> str:
 
 def _told(found: Mean) -> str:
     seeds = len(found.trials)
-    if math.isnan(found.interval.low):
-        return f"{number(found.value)} nats (one seed)"
+    if found.interval.missing:
+        return f"{number(found.value)} nats ({found.interval.missing})"
     ends = f"{number(found.interval.low)} to {number(found.interval.high)}"
     return f"{number(found.value)} nats (95% interval {ends}, {counted(seeds, 'seed')})"
 
@@ -96,9 +95,10 @@ def _quoted(found: Finding) -> str:
     if found.primary is None:
         return sentence(f"{text}, because {found.reason}")
     own, margin = found.primary, "" if found.margin is None else f", margin {number(found.margin)}"
-    ends = f"{number(own.interval.low)} to {number(own.interval.high)}"
+    interval = f"95% interval {number(own.interval.low)} to {number(own.interval.high)}"
+    interval = own.interval.missing or interval
     seeds = counted(own.seeds, "seed")
-    return f"{text} ({own.what} is {number(own.value)} nats, 95% interval {ends}{margin}, {seeds})."
+    return f"{text} ({own.what} is {number(own.value)} nats, {interval}{margin}, {seeds})."
 
 
 def _soundness(reading: Reading) -> str:

@@ -66,11 +66,8 @@ def _contexts(runs: Iterable[Run]) -> list[Block]:
     for setting, gaps in settings.items():
         values = np.array(list(gaps.values()))
         ends = over_seeds(values)
-        text = (
-            number(values.mean())
-            if len(values) < 2
-            else (f"{number(values.mean())} [{number(ends.low)}, {number(ends.high)}]")
-        )
+        interval = f"[{number(ends.low)}, {number(ends.high)}]"
+        text = f"{number(values.mean())} {f'({ends.missing})' if ends.missing else interval}"
         flag = "good" if values.min() > 0 else "bad"
         what = " · ".join(part for part in setting if part != "none")
         rise = Cell(text, float(values.mean()), tuple(gaps), flag=flag)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,7 @@ from analysis.findings.reading import Reading
 from analysis.findings.study import Cell as Setting
 from analysis.findings.study import Run, Side
 from analysis.inference.intervals import over_seeds
-from analysis.inference.values import POWER, Interval
+from analysis.inference.values import LOSS, POWER, Interval
 from analysis.report.values import Cell, Section, Table, compact, missing, number
 from softprior.errors import UserError
 from softprior.inputs.labels import counted
@@ -25,7 +24,7 @@ class Mean:
     """A mean over seeds.
 
     Attributes:
-        interval: 95%, over seeds; its ends are nan for one seed.
+        interval: 95%, over seeds; which has none of one seed or of equal ones.
         trials: whose mean it is.
     """
 
@@ -35,13 +34,13 @@ class Mean:
 
     @property
     def text(self) -> str:
-        """The number with its interval, or with the number of seeds where there is no interval."""
+        """The number with its interval, or with why there is no interval."""
         return f"{number(self.value)}{self.ends}"
 
     @property
     def ends(self) -> str:
-        if math.isnan(self.interval.low):
-            return " (1 seed)"
+        if self.interval.missing:
+            return f" ({self.interval.missing})"
         return f" [{number(self.interval.low)}, {number(self.interval.high)}]"
 
 
@@ -51,7 +50,7 @@ def mean(runs: list[Run]) -> Mean | None:
     if not values:
         return None
     losses = np.array(list(values.values()))
-    return Mean(value=float(losses.mean()), interval=over_seeds(losses), trials=tuple(values))
+    return Mean(value=float(losses.mean()), interval=over_seeds(losses, possible=LOSS), trials=tuple(values))
 
 
 def section(reading: Reading) -> Section:
@@ -107,14 +106,14 @@ def _differences(reading: Reading) -> list[Table]:
 def _difference(row: Row) -> tuple[Cell, ...]:
     assert row.difference is not None
     assert row.interval is not None
-    ends = ""
-    if not math.isnan(row.interval.low):
-        ends = f" [{number(row.interval.low)}, {number(row.interval.high)}]"
+    ends = f"[{number(row.interval.low)}, {number(row.interval.high)}]"
+    if row.interval.missing:
+        ends = f"({row.interval.missing})"
     tested = row.seeds > 1
     return (
         Cell(f"{row.value} \N{MINUS SIGN} {row.reference}"),
         Cell(row.where),
-        Cell(f"{number(row.difference)}{ends}", row.difference, row.trials),
+        Cell(f"{number(row.difference)} {ends}", row.difference, row.trials),
         Cell(number(row.averaged), row.averaged, row.averaged_trials),
         Cell(number(row.detectable), row.detectable, row.trials),
         Cell(f"{row.p:.3g} ({row.adjusted:.3g})" if tested else "", row.adjusted, row.trials),

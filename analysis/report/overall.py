@@ -21,10 +21,11 @@ def section(reading: Reading) -> Section:
     first = priors[0]
     cells = counted(first.cells, "combination")
     caption = (
-        f"Over {cells} of task, method and regularisers, {first.seeds} seeds each. Score: interquartile mean "
-        "of test losses between no prompt (0) and the best prior (1), at the rate chosen on validation and "
-        "averaged over rates. Better: the probability that one of its seeds has a lower loss than one of "
-        f"{first.prior}. In brackets 95% intervals over seeds. From test_loss in trials.parquet."
+        f"Over {cells} of task, method and regularisers, {counted(first.seeds, 'seed')} each. Score: "
+        "interquartile mean of test losses between no prompt (0) and the best prior (1), at the rate chosen on "
+        "validation and averaged over rates. Better: the share of seeds in which its loss is lower than that "
+        f"of {first.prior} with the same seed, ties counting half. In brackets 95% intervals over seeds. From "
+        "test_loss in trials.parquet."
     )
     return Section(
         key=KEY,
@@ -40,6 +41,8 @@ def _row(own: Overall, first: Overall) -> tuple[Cell, ...]:
         ends = f"[{number(own.better_interval.low)}, {number(own.better_interval.high)}]"
         better = Cell(f"{number(own.better)} {ends}", own.better, both)
     ends = f"[{number(own.interval.low)}, {number(own.interval.high)}]"
+    if own.interval.missing:
+        ends = f"({own.interval.missing})"
     return (
         Cell(own.prior),
         Cell(f"{number(own.score)} {ends}", own.score, own.trials),

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from analysis.findings.reading import Reading
 from analysis.report.values import Block, Cell, Code, Section, Table, Words
 from softprior.inputs.entry_texts import names
+from softprior.inputs.labels import counted
 from softprior.results.provenance import named
 
 KEY, TITLE = "reproduce", "How to reproduce"
@@ -60,7 +61,7 @@ def _hashes(header: Mapping[str, object], reading: Reading) -> Table:
         rows += [(f"data of {tasks.get(task, task)}", str(fingerprint)) for task, fingerprint in data.items()]
     rows += [("code beside softprior", origin) for origin in _origins(reading)]
     made = Counter(named(record.environment) for record in reading.ended.values())
-    rows += [(f"code of {count:,} trials", code) for code, count in made.most_common()]
+    rows += [(f"code of {counted(count, 'trial')}", code) for code, count in made.most_common()]
     return Table(
         caption="What identifies code, model and data. From study.json and records/TRIAL.json.",
         columns=("what", "identified by"),

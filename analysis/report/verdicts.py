@@ -147,7 +147,7 @@ def _planned(found: Finding) -> str:
 
 
 def _ends(found: Interval) -> str:
-    return "" if math.isnan(found.low) else f"{number(found.low)} to {number(found.high)}"
+    return found.missing or f"{number(found.low)} to {number(found.high)}"
 
 
 def _p(found: Comparison) -> str:

@@ -17,7 +17,7 @@ from analysis.inference.multiple import holm
 from analysis.inference.permutation import EXACT, least_p
 from analysis.inference.values import LEVEL
 from jobs.support.expected import expected
-from softprior.inputs.labels import counted
+from softprior.inputs.labels import by_number, counted
 from softprior.inputs.specs import TrialSpec
 from softprior.prompt import Shape
 from softprior.results.folder import StudyFolder
@@ -84,11 +84,17 @@ def evidence(
     if flips > 1:
         corrected = holm(least)[least > 0].min()
         if corrected > LEVEL:
-            several = counted(len({one.claim for one in tests}), "claim")
-            lines.append(
-                f"{counted(len(tests), 'test')} of {several}: p = {corrected:.2g} at best after Holm's "
+            flipped = [one for one in tests if one.test.least > 0]
+            several = counted(len({one.claim for one in flipped}), "claim")
+            line = (
+                f"{counted(flips, 'sign-flip test')} of {several}: p = {corrected:.2g} at best after Holm's "
                 f"correction ({_fewest(flips)})"
             )
+            others = len(tests) - flips
+            if others:
+                have = by_number(others, "has", "have")
+                line += f"; {counted(others, 'test')} of equality {have} no smallest p"
+            lines.append(line)
     return lines
 
 

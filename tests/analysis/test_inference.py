@@ -12,6 +12,8 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import DescrStatsW
 
+from analysis.findings.evidence import Evidence
+from analysis.findings.rules import Differ, Direction, Equal
 from analysis.inference import (
     across,
     components,
@@ -24,7 +26,7 @@ from analysis.inference import (
     power,
     survival,
 )
-from analysis.inference.values import EQUIVALENCE, Interval, PerExample
+from analysis.inference.values import EQUIVALENCE, LOSS, SHARE, Interval, PerExample
 from benchmarks.findings_rules import overall as overall_covered
 
 NINE = np.random.default_rng(1).normal(0.3, 1, 9)
@@ -73,7 +75,36 @@ def test_intervals_over_seeds_are_students():
     found = intervals.over_seeds(NINE)
     expected = stats.ttest_1samp(NINE, 0).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
-    assert math.isnan(intervals.over_seeds(NINE[:1]).low)
+    assert intervals.over_seeds(NINE[:1]).missing == "one seed"
+
+
+def test_intervals_stay_inside_what_a_number_can_be():
+    """Two seeds at 0.375 and 0.625: Student's interval goes from -1.09 to 2.09."""
+    two = np.array([0.375, 0.625])
+    assert intervals.over_seeds(two).low == pytest.approx(0.5 - stats.t.ppf(0.975, 1) * 0.125)
+    assert intervals.over_seeds(two).low == pytest.approx(-1.088, abs=1e-3)
+    found = intervals.over_seeds(two, possible=SHARE)
+    assert (found.low, found.high, found.missing) == (0, 1, "")
+    assert intervals.over_seeds(two, possible=LOSS).low == 0
+    assert intervals.over_seeds(two, possible=LOSS).high == intervals.over_seeds(two).high
+
+
+def test_equal_seeds_have_no_interval():
+    found = intervals.over_seeds(np.array([0.5, 0.5]), possible=SHARE)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    assert found.missing == "equal in all 2 seeds"
+    assert intervals.over_seeds(np.array([0.1 + 0.2, 0.3])).missing, "equal up to rounding"
+    best = jackknife.jackknife(lambda rows: np.ones(rows.shape[:-1]), 2)
+    assert jackknife.student(best).missing == "the same whichever seed is left out"
+
+
+@pytest.mark.parametrize(("seeds", "decided"), [(2, "undecided"), (6, "supported")])
+def test_equal_seeds_are_decided_by_the_exact_test_alone(seeds, decided):
+    evidence = Evidence(where="", numbers={"one": np.full(seeds, 0.3)}, margin=0.4)
+    for rule in (Direction(), Differ(), Equal()):
+        adjusted = {test.what: test.p for test in rule.tests(evidence)}
+        assert rule.decide(evidence, adjusted).verdict == decided
 
 
 @pytest.mark.parametrize("margin", [0.5, 1.0])
@@ -84,9 +115,13 @@ def test_equality_is_statsmodels_test_and_its_interval(margin):
 
 
 def test_equality_of_differences_without_spread():
-    assert equality.tost(np.zeros(5), 0.1) == 0
+    """A t-test would say p = 0 of two equal seeds; one-sided sign flips give 1 / 2^n."""
+    assert equality.tost(np.zeros(2), 0.1) == 1 / 4
+    assert equality.tost(np.array([0.1 + 0.2, 0.3, 0.3, 0.3, 0.3]), 0.4) == 1 / 32, "equal up to rounding"
     assert equality.tost(np.full(5, 0.2), 0.1) == 1
-    assert equality.tost(np.zeros(5), 0.0) == pytest.approx(0.5)
+    assert equality.tost(np.zeros(5), 0.0) == 1
+    assert power.more_seeds_for_equality(0.0, 0.0, 2, 0.1) == 3
+    assert power.detectable(0.0, 9) is None
     assert equality.tost(np.zeros(1), 0.1) == 1
 
 
@@ -265,19 +300,19 @@ def test_components_are_those_of_restricted_maximum_likelihood():
     assert sum(found.shares().values()) == pytest.approx(1)
 
 
-def test_the_probability_of_improvement_is_that_of_mann_and_whitney():
-    """With ties; U / (n m), averaged over tasks."""
-    generator = np.random.default_rng(6)
-    a, b = generator.normal(0.2, 1, (7, 3)).round(1), generator.normal(0, 1, (5, 3)).round(1)
-    tasks = [stats.mannwhitneyu(a[:, k], b[:, k]).statistic / 35 for k in range(3)]
-    assert across.improvement(a, b) == pytest.approx(np.mean(tasks))
+def test_improvement_pairs_seeds():
+    """Always better with the same seed, which comparing every seed with every other would call 6 of 9."""
+    shared = np.array([[0.0], [10.0], [20.0]])
+    assert across.improvement(shared + 1, shared) == 1
+    found = jackknife.jackknife(lambda rows: across.improvement(shared[rows] + 1, shared[rows]), 3)
+    assert jackknife.of_probability(found, 3).low == pytest.approx(3 / (3 + stats.t.ppf(0.975, 2) ** 2))
+    assert across.improvement(np.array([[1.0], [2.0]]), np.array([[1.0], [3.0]])) == 0.25, "a tie and a loss"
 
 
 def test_numbers_across_priors_by_hand():
     scores = across.normalised(np.array([[2.0], [3.0]]), np.array([4.0]), np.array([2.0]))
     assert scores.tolist() == [[1.0], [0.5]]
     assert across.interquartile_mean(np.arange(8.0).reshape(4, 2)) == 3.5  # of 2, 3, 4, 5
-    assert across.improvement(np.array([[1.0], [2.0]]), np.array([[1.0], [0.0]])) == 0.875
     assert across.profile(np.array([[0.0], [1.0]]), np.array([0.5])).tolist() == [0.5]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import numpy as np
 import pytest
 
@@ -28,9 +26,7 @@ def test_priors_are_scored_between_no_prompt_and_the_best() -> None:
     assert first.score == pytest.approx(by_hand["isotropic"])
     assert second.score == pytest.approx(by_hand["fitted"])
     assert second.averaged == pytest.approx(second.score)
-    seeds = {name: np.unique(own.round(12)) for name, own in losses.items()}
-    above = [a < b for a, b in product(seeds["fitted"], seeds["isotropic"])]
-    assert second.better == pytest.approx(np.mean(above))
+    assert second.better == 0, "half a nat worse with every seed"
     assert first.better is None
     assert (second.seeds, second.cells, second.budget) == (3, 2, 2)
     assert second.interval.low <= second.score <= second.interval.high

@@ -131,8 +131,8 @@ def test_the_line_is_holms_best(tmp_path: Path) -> None:
     best = 9 * 2 / 2**7
     assert lines(plan, tmp_path) == [
         "7 seeds: comparing two priors can give p = 0.016 at best",
-        f"10 tests of 4 claims: p = {best:.2g} at best after Holm's correction "
-        "(9 seeds are the fewest for 0.05)",
+        f"9 sign-flip tests of 4 claims: p = {best:.2g} at best after Holm's correction "
+        "(9 seeds are the fewest for 0.05); 1 test of equality has no smallest p",
     ]
     enough = planned(tmp_path, seeds=list(range(9)), training={"steps": 8, "batch": 8, "curve": 4})
     assert len(lines(enough, tmp_path)) == 1

@@ -82,15 +82,34 @@ def test_a_prompt_is_compared_with_none(finished_study: Finished) -> None:
 def test_the_end_of_a_study_counts_trials_and_names_what_failed(quiet: dict[str, Record]) -> None:
     labels = {i: f"trial {n}" for n, i in enumerate(quiet)}
     assert verdicts(quiet, labels) == (["sanity: 3 of 3 trials"], False)
-    one, two, three = quiet
-    bad = {i: quiet[i].model_copy(update={"sanity": (PASSED, ALARM)}) for i in (one, two)}
-    alarmed = "alarm: trial 0 and 1 other: 100% of the answers are the same one"
+    three, one, two = sorted(quiet, key=lambda i: quiet[i].spec.training is not None)
+    first = next(i for i in quiet if i != three)
+    bad = {i: quiet[i].model_copy(update={"sanity": (PASSED, ALARM)}) for i in quiet if i in (one, two)}
+    alarmed = f"alarm: {labels[first]} and 1 other: 100% of the answers are the same one"
     assert verdicts(quiet | bad, labels) == (["sanity: 1 of 3 trials", alarmed], False)
     worse = {three: quiet[three].model_copy(update={"sanity": (FAULT,)})}
     fault = "alone, a row's loss is 0.25 nats per label token from that among others of its batch"
     lines, faults = verdicts(quiet | bad | worse, labels)
-    assert lines == ["sanity: 0 of 3 trials", f"fault: trial 2: {fault}", alarmed]
+    assert lines == ["sanity: 0 of 3 trials", f"fault: {labels[three]}: {fault}", alarmed]
     assert faults
+
+
+def test_alarms_of_the_model_alone_are_notes(quiet: dict[str, Record]) -> None:
+    """There is no prompt to blame, so no trial has failed; a fault counts wherever it is."""
+    (alone,) = (i for i, record in quiet.items() if record.spec.training is None)
+    deaf = Check(name="swapped_context", number=-0.02, verdict="alarm")
+    records = quiet | {alone: quiet[alone].model_copy(update={"sanity": (PASSED, deaf)})}
+    lines, faults = verdicts(records, dict.fromkeys(records, "no prompt"))
+    assert not faults
+    assert lines == [
+        f"sanity: {len(records)} of {len(records)} trials",
+        "note: no prompt: without a trained prompt the model does not use its context on this task: swapped "
+        "contexts change its loss by -0.020 nats",
+    ]
+    records[alone] = quiet[alone].model_copy(update={"sanity": (FAULT,)})
+    found = verdicts(records, dict.fromkeys(records, "no prompt"))
+    assert found.faults
+    assert found.lines[0] == f"sanity: {len(records) - 1} of {len(records)} trials"
 
 
 def test_records_from_before_there_were_checks_are_counted(quiet: dict[str, Record]) -> None:

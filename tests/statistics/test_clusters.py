@@ -101,6 +101,14 @@ def test_copies_of_a_document_are_one_document():
     assert math.isnan(found[2])
 
 
+def test_resamples_without_a_pair_of_documents_are_left_out():
+    """One document, however often: its own sum and the rounding of it are all that is there."""
+    sizes = np.array([3.0, 2.0, 5.0])
+    sums = np.diag([0.1 + 0.2, 1 / 3, 0.7]) + 0.01
+    first, second = np.eye(3)[:, [0, 1, 2]] * 3, np.eye(3)[:, [1, 2, 0]] + np.eye(3)[:, [2, 0, 1]]
+    assert np.isnan(mmd2(sums, sizes, first, second)).all()
+
+
 def test_tasks_apart_and_tasks_alike():
     a, alike = of_documents(40, 6, "a", 1.0), of_documents(30, 8, "alike", 1.0)
     far = of_documents(30, 8, "far", 1.0, offset=1.5)

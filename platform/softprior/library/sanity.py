@@ -44,10 +44,17 @@ def checks(records: Mapping[str, Record]) -> dict[str, list[Check]]:
         if record.spec.method.name == "none" and record.status == "finished"
     }
     return {
-        i: [*record.sanity, *_beside(record, alone.get(record.spec.task.canonical()))]
+        i: [*_own(record), *_beside(record, alone.get(record.spec.task.canonical()))]
         for i, record in records.items()
         if record.sanity
     }
+
+
+def _own(record: Record) -> Iterator[Check]:
+    """A trial's own checks; alarms of one without a trained prompt as notes, as there is none to blame."""
+    for check in record.sanity:
+        note = check.verdict == "alarm" and record.spec.training is None
+        yield check.model_copy(update={"verdict": "note"}) if note else check
 
 
 def sanity_table(records: Mapping[str, Record], labels: Mapping[str, str]) -> pd.DataFrame:
@@ -63,7 +70,10 @@ def sanity_table(records: Mapping[str, Record], labels: Mapping[str, str]) -> pd
 
 
 def verdicts(records: Mapping[str, Record], labels: Mapping[str, str]) -> Verdicts:
-    """How many finished trials passed all checks, and a line for every check that some did not pass."""
+    """How many finished trials passed all checks, and a line for every check that some did not pass.
+
+    Notes are lines too, and count against no trial.
+    """
     finished = {i: record for i, record in records.items() if record.status == "finished"}
     if not finished:
         return Verdicts([], faults=False)
@@ -73,12 +83,12 @@ def verdicts(records: Mapping[str, Record], labels: Mapping[str, str]) -> Verdic
         for check in own:
             if check.verdict != "passed":
                 bad.setdefault((check.verdict, check.name), []).append((i, check))
-    failed = {i for those in bad.values() for i, _ in those}
+    failed = {i for (verdict, _), those in bad.items() if verdict != "note" for i, _ in those}
     line = f"sanity: {len(found) - len(failed)} of {counted(len(found), 'trial')}"
     before = len(finished) - len(found)
     if before:
         line += f"; {before} from before there were checks"
-    order = sorted(bad, key=lambda key: key[0] != "fault")
+    order = sorted(bad, key=lambda key: ("fault", "alarm", "note").index(key[0]))
     lines = [line, *(_named(verdict, bad[verdict, name], labels) for verdict, name in order)]
     return Verdicts(lines, faults=any(verdict == "fault" for verdict, _ in bad))
 

@@ -7,8 +7,9 @@ from typing import Literal
 
 from softprior.inputs.base import Spec
 
-Verdict = Literal["passed", "alarm", "fault"]
-"""`fault`: numbers of the trial are wrong. `alarm`: they are right, but may not mean what one would think."""
+Verdict = Literal["passed", "note", "alarm", "fault"]
+"""`fault`: numbers of the trial are wrong. `alarm`: they are right, but may not mean what one would think.
+`note`: an alarm of a trial without a trained prompt, which says something of the model, not of a prompt."""
 
 
 class Check(Spec):
@@ -29,6 +30,8 @@ class Check(Spec):
         """What is wrong, with the number; None if the check passed."""
         if self.verdict == "passed":
             return None
+        if self.verdict == "note" and self.name in NOTED:
+            return NOTED[self.name].format(self.number)
         return SAID[self.name].format(self.number) if self.name in SAID else f"{self.name}: {self.number:g}"
 
 
@@ -51,3 +54,10 @@ SAID: Mapping[str, str] = {
     "kept_context": "swapped contexts cost only {:.0%} of what they cost the model without a prompt",
 }
 """By check, what is said if it did not pass. Differences of losses in faults are absolute, and of one row."""
+
+NOTED: Mapping[str, str] = {
+    "swapped_context": "without a trained prompt the model does not use its context on this task: swapped "
+    "contexts change its loss by {:+.3f} nats",
+    "one_answer": "without a trained prompt {:.0%} of the model's answers are the same one",
+}
+"""By check, what is said of the model where no prompt is trained."""

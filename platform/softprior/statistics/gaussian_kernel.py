@@ -64,7 +64,8 @@ def mmd2(
     def within(weights: np.ndarray, products: np.ndarray) -> np.ndarray:
         total = (weights * products).sum(0) - (weights**2 * sums.diagonal()[:, None]).sum(0)
         pairs = (weights * sizes[:, None]).sum(0) ** 2 - (weights**2 * sizes[:, None] ** 2).sum(0)
-        mean: np.ndarray = total / pairs
+        # Without a pair of documents the total is rounding, and over zero it would be infinite.
+        mean: np.ndarray = np.where(pairs > 0, total / pairs, np.nan)
         return mean
 
     with np.errstate(invalid="ignore", divide="ignore"):  # groups of one document: nan
