@@ -137,7 +137,8 @@ def in_words(priors: Sequence[Overall]) -> list[str]:
     if not priors:
         return []
     one = priors[0]
-    over = f"{counted(one.cells, 'combination')} of task, method and regularisers, {counted(one.seeds, 'seed')} each"
+    cells, seeds = counted(one.cells, "combination"), counted(one.seeds, "seed")
+    over = f"{cells} of task, method and regularisers, {seeds} each"
     lines = [
         f"over {over}: interquartile mean of scores (0: no prompt, 1: the best prior), and share of seeds in "
         f"which it is better than {one.prior} with the same seed (ties count half), 95% over seeds"

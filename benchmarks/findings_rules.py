@@ -109,7 +109,7 @@ def overall(seeds: int, studies: int) -> tuple[float, float]:
     means = np.array([2.0, 2.1, 2.2])[:, None, None]
     losses = means + shared + generator.normal(0, 0.1, (studies, 3, seeds, 2))
     nothing, inside = np.full(2, 4.0), []
-    better = float(stats.norm.cdf(-0.5))
+    better = float(stats.norm.cdf(-np.sqrt(0.5)))  # of one seed, which both share
     for own in losses:
         score = student(jackknife(partial(scored, own, nothing, 1), seeds))
         found = of_probability(jackknife(partial(improved, own, 1), seeds), seeds * 2)

@@ -22,10 +22,10 @@ def section(reading: Reading) -> Section:
     cells = counted(first.cells, "combination")
     caption = (
         f"Over {cells} of task, method and regularisers, {counted(first.seeds, 'seed')} each. Score: "
-        "interquartile mean of test losses between no prompt (0) and the best prior (1), at the rate chosen on "
-        "validation and averaged over rates. Better: the share of seeds in which its loss is lower than that "
-        f"of {first.prior} with the same seed, ties counting half. In brackets 95% intervals over seeds. From "
-        "test_loss in trials.parquet."
+        "interquartile mean of test losses between no prompt (0) and the best prior (1), at the rate chosen "
+        "on validation and averaged over rates. Better: the share of seeds in which its loss is lower than "
+        f"that of {first.prior} with the same seed, ties counting half. In brackets 95% intervals over seeds. "
+        "From test_loss in trials.parquet."
     )
     return Section(
         key=KEY,
