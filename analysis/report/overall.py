@@ -24,8 +24,8 @@ def section(reading: Reading) -> Section:
         f"Over {cells} of task, method and regularisers, {counted(first.seeds, 'seed')} each. Score: "
         "interquartile mean of test losses between no prompt (0) and the best prior (1), at the rate chosen "
         "on validation and averaged over rates. Better: the share of seeds in which its loss is lower than "
-        f"that of {first.prior} with the same seed, ties counting half. In brackets 95% intervals over seeds. "
-        "From test_loss in trials.parquet."
+        f"that of {first.prior} with the same seed, ties counting half. In brackets 95% intervals over "
+        "seeds. From test_loss in trials.parquet."
     )
     return Section(
         key=KEY,
