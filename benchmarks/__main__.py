@@ -49,14 +49,17 @@ def measured(words: list[str]) -> list[Result]:
     return found
 
 
-def header(names: list[str], rounds: int) -> Header:
+def header(asked: list[str], rounds: int) -> Header:
     """This machine, now."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next(
         (line.partition(": ")[2].strip() for line in lines if line.startswith("model name")), processor()
     )
     commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
+        ["git", "describe", "--always", "--dirty"],  # noqa: S607  the git of the path
+        capture_output=True,
+        text=True,
+        check=True,
     )
     load = os.getloadavg()[0]
     return Header(
@@ -67,7 +70,7 @@ def header(names: list[str], rounds: int) -> Header:
         commit=commit.stdout.strip(),
         versions={"python": python_version()}
         | {name: version(name) for name in ("torch", "transformers", "ray")},
-        command=f"python -m benchmarks --only {','.join(names)} --rounds {rounds}",
+        command=f"python -m benchmarks --only {','.join(asked)} --rounds {rounds}",
     )
 
 

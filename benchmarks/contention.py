@@ -1,6 +1,6 @@
-"""A step of two threads that spin or sleep while they wait, with a busy process beside: python -m benchmarks.contention
+"""Threads that spin or sleep while they wait, beside a busy process: python -m benchmarks.contention
 
-Four rows of 100 tokens, loss and gradient. Each way is a process of its own, taken in turns, without a
+A step of two threads on four rows of 100 tokens, loss and gradient. Each way is a process of its own, taken in turns, without a
 busy process and with one. Ours sleep, the peer is the default of GNU's OpenMP.
 """
 
