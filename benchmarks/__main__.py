@@ -96,7 +96,8 @@ def main() -> None:
         for result in measured([word.format(rounds=options.rounds) for word in ROWS[name]])
     ]
     path = RESULTS / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}.jsonl"
-    path.write_text("".join(json.dumps(asdict(line)) + "\n" for line in (first, *found)))
+    lines = [asdict(first), *map(asdict, found)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     write_page()
     print(table([(first, found)]))
     print(f"kept in {path}; docs/performance.md is renewed")

@@ -1,7 +1,7 @@
 """Threads that spin or sleep while they wait, beside a busy process: python -m benchmarks.contention
 
-A step of two threads on four rows of 100 tokens, loss and gradient. Each way is a process of its own, taken in turns, without a
-busy process and with one. Ours sleep, the peer is the default of GNU's OpenMP.
+A step of two threads on four rows of 100 tokens, loss and gradient. Each way is a process of its own,
+taken in turns, without a busy process and with one. Ours sleep, the peer is the default of GNU's OpenMP.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from statistics import median
 
 from benchmarks.result import Result, tell
 
-WAYS = {"spin": {}, "sleep": {"GOMP_SPINCOUNT": "0"}}
+WAYS: dict[str, dict[str, str]] = {"spin": {}, "sleep": {"GOMP_SPINCOUNT": "0"}}
 
 STEPS = 4
 """Measured steps of a process, after one that warms up."""

@@ -217,14 +217,14 @@ def main() -> None:
                 rounds=found["rounds"],
             )
         )
-    ours, theirs = memory["softprior"], memory["peft"]
+    mine, theirs = memory["softprior"], memory["peft"]
     tell(
         Result(
             name="memory of a step: ours over PEFT's",
-            value=ours / theirs,
-            ours=ours,
+            value=mine / theirs,
+            ours=mine,
             peer=theirs,
-            memory=ours,
+            memory=mine,
             unit="times (MB)",
             goal=0.4,
             most=True,

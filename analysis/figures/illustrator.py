@@ -15,7 +15,7 @@ from softprior.training.events import Observer
 class Illustrator(Observer):
     """An observer of a study that draws every trial as it ends.
 
-    It does so while trials report to the driver, so a trial has no PDF, which would take most of the time.
+    It does so while trials report to the driver, so a trial has no PDF, which would take half of the time.
     """
 
     def __init__(self, folder: StudyFolder, trials: Sequence[TrialSpec]) -> None:
