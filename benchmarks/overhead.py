@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from benchmarks.hosted import family
+from benchmarks.result import Result, tell
 
 if TYPE_CHECKING:
     from softprior.training.events import Event
@@ -58,21 +59,35 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dry-run-trials", type=int, default=10_000, help="0 leaves it out (default: 10000)")
+    parser.add_argument("--json", action="store_true", help="also print results for `python -m benchmarks`")
     parser.add_argument("--work-of", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work_of:
         print(json.dumps(work(options.work_of)))
         return
     if options.trials:
-        scheduling(options.trials, options.rounds)
+        added = scheduling(options.trials, options.rounds)
+        if options.json:
+            name = f"what a study of {options.trials:,} trials adds to each, its start included"
+            tell(_result(name, "s CPU", added, 0.3))
     if options.dry_run_trials:
         times = [dry_run(options.dry_run_trials) for _ in range(options.rounds)]
         each = ", ".join(f"{seconds:.1f}" for seconds in times)
         print(f"dry run of {options.dry_run_trials:,} trials: {median(times):.1f} s ({each})")
+        if options.json:
+            tell(_result(f"dry run of {options.dry_run_trials:,} trials", "s", times, None))
 
 
-def scheduling(trials: int, rounds: int) -> None:
-    """Prints the processor time that a study adds to each of its trials."""
+def _result(name: str, unit: str, found: list[float], goal: float | None) -> Result:
+    low, high = min(found), max(found)
+    middle = median(found)
+    return Result(
+        name=name, value=middle, low=low, high=high, unit=unit, goal=goal, most=True, rounds=len(found)
+    )
+
+
+def scheduling(trials: int, rounds: int) -> list[float]:
+    """Prints the processor time that a study adds to each of its trials, and returns that of each round."""
     with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
         alone(Path(folder), 2)  # fits, examples and model go into the cache
     added = []
@@ -90,6 +105,7 @@ def scheduling(trials: int, rounds: int) -> None:
             flush=True,
         )
     print(f"median: {median(added):.3f} s CPU added to each of {trials} trials, figures included")
+    return added
 
 
 def study(trials: int) -> dict[str, Any]:
@@ -173,7 +189,7 @@ def work(folder: Path) -> dict[str, float]:
     records = [Trial(Setup(trial, *given), results, heard.append).run() for trial in plan.trials]
     middle = time.process_time()
     for record in records:
-        draw_trial(record, results, record.label)
+        draw_trial(record, results, record.label, pdf=False)
     return {"trials": middle - start, "figures": time.process_time() - middle}
 
 

@@ -50,7 +50,7 @@ def main() -> None:
         parser.error("only decoders take the losses of several prompts in one pass")
     for rows in options.rows:
         requests = [
-            Request(_prompt(host.info().hidden, trial), _batch(rows, options.length, trial), True)
+            Request(prompt_of(host.info().hidden, trial), batch_of(rows, options.length, trial), True)
             for trial in range(options.trials)
         ]
 
@@ -72,11 +72,11 @@ def main() -> None:
         )
 
 
-def _prompt(hidden: int, trial: int) -> dict[Place, torch.Tensor]:
+def prompt_of(hidden: int, trial: int) -> dict[Place, torch.Tensor]:
     return {Place(0): 0.02 * torch.randn(TOKENS, hidden, generator=torch_generator(0, "prompt", trial))}
 
 
-def _batch(rows: int, length: int, trial: int) -> Batch:
+def batch_of(rows: int, length: int, trial: int) -> Batch:
     tokens = torch.randint(*IDS, (rows, length), generator=torch_generator(0, "tokens", trial))
     labels = torch.zeros(rows, length, dtype=torch.bool)
     labels[:, -LABELS:] = True

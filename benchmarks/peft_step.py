@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.result import Result, tell
 from softprior.assets.models import resolve_model
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
@@ -110,16 +111,25 @@ def compare(
 ) -> dict[str, float]:
     """Median ratio peft / softprior over interleaved pairs, after one warm-up of each."""
     peft(), ours()
-    ratios = []
+    ratios, seconds = [], []
     for _ in range(pairs):
         a, b = timed(peft), timed(ours)
+        seconds.append((a[0], b[0]))
         ratios.append((a[0] / b[0], a[1] / b[1]))
         print(
             f"  {name}: peft {a[0]:.2f} s CPU, softprior {b[0]:.2f} s CPU, ratio {ratios[-1][0]:.2f}",
             flush=True,
         )
     cpu, wall = ([pair[i] for pair in ratios] for i in (0, 1))
-    return {"cpu_ratio": median(cpu), "cpu_min": min(cpu), "cpu_max": max(cpu), "wall_ratio": median(wall)}
+    return {
+        "cpu_ratio": median(cpu),
+        "cpu_min": min(cpu),
+        "cpu_max": max(cpu),
+        "wall_ratio": median(wall),
+        "peer": median(pair[0] for pair in seconds),
+        "ours": median(pair[1] for pair in seconds),
+        "rounds": pairs,
+    }
 
 
 def resident(name: str) -> float:
@@ -142,6 +152,7 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=300, help="longest example in tokens (default: 300)")
     parser.add_argument("--pairs", type=int, default=5, help="interleaved pairs (default: 5)")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", action="store_true", help="also print results for `python -m benchmarks`")
     parser.add_argument("--memory-of", choices=list(SIDES), help=argparse.SUPPRESS)
     options = parser.parse_args()
     limit_threads(options.threads)
@@ -187,7 +198,39 @@ def main() -> None:
         "same batch": f"{len(same)} rows, {same.positions} real of {same.tokens.numel()} padded positions",
         "mixed lengths": f"{sum(b.positions for b in random)} real of {padded} padded positions",
     }
-    print(json.dumps(results, indent=1))
+    if not options.json:
+        print(json.dumps(results, indent=1))
+        return
+    for name, goal in (("same batch", None), ("mixed lengths", 2.0)):
+        found = results[name]
+        tell(
+            Result(
+                name=f"training step, `soft`, {name}: PEFT's time over ours",
+                value=found["cpu_ratio"],
+                low=found["cpu_min"],
+                high=found["cpu_max"],
+                ours=found["ours"],
+                peer=found["peer"],
+                cpu=found["ours"],
+                unit="times (s CPU)",
+                goal=goal,
+                rounds=found["rounds"],
+            )
+        )
+    mine, theirs = memory["softprior"], memory["peft"]
+    tell(
+        Result(
+            name="memory of a step: ours over PEFT's",
+            value=mine / theirs,
+            ours=mine,
+            peer=theirs,
+            memory=mine,
+            unit="times (MB)",
+            goal=0.4,
+            most=True,
+            rounds=1,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,10 @@ from softprior.training.events import Observer
 
 
 class Illustrator(Observer):
-    """An observer of a study that draws every trial as it ends."""
+    """An observer of a study that draws every trial as it ends.
+
+    It does so while trials report to the driver, so a trial has no PDF, which would take half of the time.
+    """
 
     def __init__(self, folder: StudyFolder, trials: Sequence[TrialSpec]) -> None:
         self._folder = folder
@@ -30,7 +33,8 @@ class Illustrator(Observer):
             draw_trial,  # matplotlib and scikit-learn: no trial should wait for them
         )
 
-        draw_trial(record, self._folder, self._labels[record.id], self._looks.get(record.id))
+        look = self._looks.get(record.id)
+        draw_trial(record, self._folder, self._labels[record.id], look, pdf=False)
 
     def close(self, records: Mapping[str, Record] | None, metrics: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
         """Draws the study or search that has ended, and trials whose end the driver did not live to see."""

@@ -254,17 +254,21 @@ FONTS = 42
 """Type of the fonts in a PDF: letters stay letters, searchable and editable."""
 
 
-def save(figure: Figure, path: LocationT) -> LocationT:
+def save(figure: Figure, path: LocationT, *, pdf: bool = True) -> LocationT:
     """Writes a figure as PNG and, beside it, as PDF; returns the PNG.
 
     The same figure gives the same bytes. The PNG comes last: where it is, the PDF is too.
+
+    Args:
+        pdf: whether there is one; it takes half of the time, most of it for a font's letters.
     """
-    with matplotlib.rc_context({"pdf.fonttype": FONTS}):
-        write_atomically(
-            vector(path),
-            lambda temporary: figure.savefig(
-                temporary, dpi=DPI, format="pdf", metadata={"CreationDate": None}
-            ),
-        )
+    if pdf:
+        with matplotlib.rc_context({"pdf.fonttype": FONTS}):
+            write_atomically(
+                vector(path),
+                lambda temporary: figure.savefig(
+                    temporary, dpi=DPI, format="pdf", metadata={"CreationDate": None}
+                ),
+            )
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=DPI, format="png"))
     return path

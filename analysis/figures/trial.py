@@ -19,7 +19,9 @@ from softprior.results.records import Record
 from softprior.results.storage import Location
 
 
-def draw_trial(record: Record, folder: StudyFolder, label: str, look: Look | None = None) -> Location | None:
+def draw_trial(
+    record: Record, folder: StudyFolder, label: str, look: Look | None = None, *, pdf: bool = True
+) -> Location | None:
     """Draws prior and posterior of a finished trial, one panel per place; returns the file.
 
     The plane is spanned by the first two principal components of the vocabulary (at the model's
@@ -28,6 +30,7 @@ def draw_trial(record: Record, folder: StudyFolder, label: str, look: Look | Non
     Args:
         label: what the trial is called in the title.
         look: of its prior within its study; by default that of the prior alone.
+        pdf: whether there is a PDF beside the PNG, which takes half of the time.
     """
     path = folder.posterior(record.id)
     if record.status != "finished" or record.spec.prior is None or not path.exists():
@@ -48,7 +51,7 @@ def draw_trial(record: Record, folder: StudyFolder, label: str, look: Look | Non
     )
     for panel, place in zip(panels, places, strict=True):
         _draw_place(panel, posterior, place, own, background if _embedded(place) else None)
-    return save(figure, folder.figure(record.id))
+    return save(figure, folder.figure(record.id), pdf=pdf)
 
 
 def _caption(record: Record, posterior: Posterior, places: list[Place], background: np.ndarray | None) -> str:

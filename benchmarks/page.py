@@ -1,0 +1,89 @@
+"""The table of docs/performance.md, from the lines in benchmarks/results: python -m benchmarks --page"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.result import Result
+
+RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+BEGIN, END = "<!-- results -->\n", "<!-- end -->"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """Where, when and beside what the results of a file were measured.
+
+    Attributes:
+        load: the machine's load average of the last minute before; None if it was not kept.
+        quiet: whether nothing to speak of ran beside; None if that was not kept.
+        commit: None if it was not kept.
+    """
+
+    date: str
+    machine: str
+    load: float | None
+    quiet: bool | None
+    commit: str | None
+    versions: dict[str, str]
+    command: str
+
+
+def kept() -> list[tuple[Header, list[Result]]]:
+    """All files of results, the newest first."""
+    files = [path.read_text().splitlines() for path in sorted(RESULTS.glob("*.jsonl"), reverse=True)]
+    return [
+        (Header(**json.loads(first)), [Result(**json.loads(line)) for line in lines])
+        for first, *lines in files
+    ]
+
+
+def table(found: Sequence[tuple[Header, Sequence[Result]]]) -> str:
+    """Markdown, a row for every result."""
+    rows = [
+        "| what | value (spread) | goal | met | ours | peer | limit | rounds | CPU, s | MB | measured |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    return "\n".join(rows + [_row(header, result) for header, results in found for result in results])
+
+
+def _row(header: Header, result: Result) -> str:
+    spread = f" ({_number(result.low)} to {_number(result.high)})" if result.low is not None else ""
+    goal = (
+        "-" if result.goal is None else f"{'at most' if result.most else 'at least'} {_number(result.goal)}"
+    )
+    met = {None: "-", True: "yes", False: "**no**"}[result.met]
+    quiet = {None: "quiet or not is not known", True: "quiet", False: "not quiet"}[header.quiet]
+    load = "" if header.load is None else f", load {header.load:g}"
+    where = f"{header.date}, {header.machine}; {quiet}{load}; {header.commit or 'commit not kept'}"
+    numbers = (result.ours, result.peer, result.limit)
+    cells = [
+        result.name,
+        f"{_number(result.value)}{spread} {result.unit}",
+        goal,
+        met,
+        *map(_number, numbers),
+        str(result.rounds),
+        _number(result.cpu),
+        _number(result.memory),
+        f"{where}; `{header.command}`",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def renewed(page: str) -> str:
+    """The page with the table that the results give."""
+    before, _, rest = page.partition(BEGIN)
+    return f"{before}{BEGIN}\n{table(kept())}\n\n{END}{rest.partition(END)[2]}"
+
+
+def write_page() -> None:
+    PAGE.write_text(renewed(PAGE.read_text()))
