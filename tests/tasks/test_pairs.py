@@ -380,6 +380,16 @@ def test_single_precision_is_read_as_it_is_wherever_it_is(tmp_path: Path, monkey
         assert {one.input for one in found} == {f"{i}? {i}.1" for i in range(9)}
 
 
+def test_an_input_that_ends_in_white_space_is_told(tmp_path: Path) -> None:
+    lines = [f'{{"q": "how many {i}", "reply": "{i}"}}' for i in range(12)]
+    task = pairs(file(tmp_path / "a.jsonl", lines), input="{q}\nAnswer: ", answer="reply")
+    inputs = {one.input for own in examples(task).values() for one in own}
+    assert inputs == {f"how many {i}\nAnswer: " for i in range(12)}
+    (line,) = task.told({})
+    assert "Answer: '), and a space follows" in line
+    assert task.model_copy(update={"input": "{q}\nAnswer:"}).told({}) == []
+
+
 def test_a_number_in_two_forms_is_one_value(tmp_path: Path) -> None:
     """As a group, as a context and as an input; what is shown is as it is written."""
     lines = [

@@ -124,10 +124,18 @@ class OwnData(Answered):
         return Look(len(found.quarantined), (*rows, *damaged), notes)
 
     def told(self, notes: Mapping[str, int]) -> list[str]:
-        """How many rows have a group respelled, or were left out for sharing something with a later split."""
+        """How many rows have a group respelled, or were left out for sharing something with a later split.
+
+        Also whether inputs end in white space, in front of the space that every answer begins with.
+        """
         respelled = notes.get(_RESPELLED, 0)
+        spaced = (
+            f"input ends in white space ({self.input[-12:]!r}), and a space follows between it and the answer"
+        )
         renamed = f"{counted(respelled, 'row')} whose {self.group} is another's but for case, spacing or form"
-        return [f"{renamed}, taken for one"] * bool(respelled) + [
+        told = [f"{renamed}, taken for one"] * bool(respelled)
+        told += [f"{spaced}; remove it unless both are meant"] * (self.input != self.input.rstrip())
+        return told + [
             f"{counted(notes[name], 'row')} left out, whose {name.removeprefix('shared_')} is also in a "
             "split that is evaluated on"
             for name in ("shared_group", "shared_context", "shared_input")
