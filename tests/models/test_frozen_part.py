@@ -1,0 +1,155 @@
+"""Losses that start at the first block with vectors: equal to whole passes, and to themselves however kept."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from softprior.assets.cache import cache_root
+from softprior.errors import UserError
+from softprior.inputs.specs import FrozenCache, ModelSpec, StudySpec
+from softprior.inputs.validation import validate
+from softprior.models.frozen_part import first_block
+from softprior.models.kept_rows import KeptRows
+from softprior.models.load import load_local
+from softprior.models.local import LocalLM
+from softprior.models.packing import ATTENTION
+from softprior.models.passes import some_rows
+from softprior.models.protocol import Request
+from softprior.prompt import Place
+from softprior.studies.plan import plan_study
+from softprior.testing.families import FAMILIES, OTHER_FAMILIES, random_model
+from softprior.testing.hosts import example_batch
+from softprior.testing.hosts.closeness import apart
+
+TOLERANCE = 1e-5
+"""Rows that go through the lower blocks alone are rounded differently from rows in a batch."""
+
+IN_MEMORY = FrozenCache(disk=0)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOFTPRIOR_CACHE", str(tmp_path))
+
+
+def prompts_of(host: LocalLM, count: int = 3) -> dict[str, dict[Place, torch.Tensor]]:
+    """Prompts of the last two blocks."""
+    generator = torch.Generator().manual_seed(0)
+    blocks = range(host.info().blocks)[-2:]
+    places = {
+        "deep": [Place(block, after="cut") for block in blocks],
+        "prefix": [Place(block, kind) for block in blocks for kind in ("key", "value")],
+    }
+    return {
+        name: {place: torch.randn(count, host.width(place), generator=generator) for place in found}
+        for name, found in places.items()
+    }
+
+
+def made(family: str, limits: FrozenCache = IN_MEMORY) -> LocalLM:
+    host = LocalLM(random_model(family, ATTENTION), "weights")
+    host.keep_rows(KeptRows(limits))
+    return host
+
+
+@pytest.mark.parametrize("family", sorted({*FAMILIES, *OTHER_FAMILIES} - {"falcon"}))
+def test_losses_and_gradients_are_those_of_whole_passes(family):
+    host = made(family)
+    frozen = host.frozen
+    batch = example_batch(host.info())
+    for name, prompt in prompts_of(host).items():
+        other = {place: 0.5 + vectors for place, vectors in prompt.items()}
+        requests = [Request(each, batch, grad=True) for each in (prompt, other)]
+        host.frozen = None
+        whole = host.loss_many(requests)
+        host.frozen = frozen
+        for one, right in zip(host.loss_many(requests), whole, strict=True):
+            assert apart(one.nll, right.nll) <= TOLERANCE, name
+            for place, gradient in right.gradient.items():
+                assert apart(one.gradient[place], gradient) <= 1e-4, f"{name}, {place.name}"
+
+
+def test_what_was_kept_changes_no_bit():
+    """However a row came to be kept: in which batch, in which order, forgotten in between, or in a file."""
+    batch = example_batch(made("llama").info())
+    row = batch.lengths.max() * 32 * 4
+    right = {}
+    for limits in (IN_MEMORY, FrozenCache(memory=float(row) * 1.5e-9, disk=0), FrozenCache(memory=0)):
+        host = made("llama", limits)
+        for name, prompt in prompts_of(host).items():
+            host.loss(prompt, some_rows(batch, (1, 2)))  # alone, and before the others
+            for _ in range(2):
+                found = host.loss(prompt, batch, grad=True)
+                expected = right.setdefault(name, found)
+                assert torch.equal(found.nll, expected.nll)
+                assert all(torch.equal(found.gradient[at], expected.gradient[at]) for at in prompt)
+
+
+def test_another_process_starts_with_what_is_in_files(count_rows):
+    limits = FrozenCache(disk=0.001)
+    host, batch = made("llama", limits), example_batch(made("llama").info())
+    prompt = prompts_of(host)["prefix"]
+    first = host.loss(prompt, batch)
+    computed = len(count_rows)
+    assert computed > 0
+    count_rows.clear()
+    assert torch.equal(made("llama", limits).loss(prompt, batch).nll, first.nll)
+    # What the check of the new host reads is in files, too.
+    assert not count_rows
+    longer = prompts_of(host, count=4)["prefix"]
+    host.loss(longer, batch)
+    assert len(count_rows) > 0, "texts behind another number of keys stand at other positions"
+
+
+@pytest.fixture
+def count_rows(monkeypatch):
+    """Keys of the rows that go through the lower blocks."""
+    put, keys = KeptRows.put, []
+    monkeypatch.setattr(KeptRows, "put", lambda self, key, states: (keys.append(key), put(self, key, states)))
+    return keys
+
+
+def test_files_are_taken_as_lost_where_they_are_damaged():
+    kept, states = KeptRows(FrozenCache(memory=0)), torch.randn(3, 4)
+    kept.put("ab", states)
+    kept.put("abc", -states)
+    one, other = sorted((cache_root() / "frozen").glob("*/*"))
+    assert torch.equal(kept.get("ab"), states)
+    one.write_bytes(other.read_bytes())
+    assert kept.get("ab") is None, "a file with another name"
+    one.write_bytes(other.read_bytes()[:-5])
+    assert kept.get("ab") is None
+    kept.put("ab", states)
+    assert torch.equal(kept.get("ab"), states)
+    assert len(list((cache_root() / "frozen").glob("*/*"))) == 2, "no file is left under another name"
+
+
+def test_files_used_the_longest_ago_go_first():
+    states = torch.randn(10, 25)
+    limits = FrozenCache(memory=0, disk=3.5e-6)  # three files of 1,000 bytes and their headers
+    kept = KeptRows(limits)
+    for key in ("aa", "bb", "cc"):
+        kept.put(key, states)
+        assert kept.get("aa") is not None
+    kept.put("dd", states)
+    assert [key for key in ("aa", "bb", "cc", "dd") if kept.get(key) is not None] == ["aa", "dd"]
+
+
+def test_a_full_disk_changes_nothing(tmp_path):
+    kept, states = KeptRows(FrozenCache()), torch.randn(3, 4)
+    (tmp_path / "frozen" / "ab").write_text("in the way of a folder")
+    kept.put("ab", states)
+    assert torch.equal(kept.get("ab"), states)
+    kept.put("cd", states)
+    assert KeptRows(FrozenCache()).get("cd") is None, "it is not asked again"
+
+
+def test_a_family_that_carries_more_from_block_to_block_is_refused():
+    host, carried = made("llama"), []
+    layers = host._blocks.layers
+    layers[0].register_forward_hook(lambda _, __, out: carried.append(out))
+    layers[-1].register_forward_hook(lambda _, __, out: out + carried[-1])
+    batch = example_batch(host.info())
+    with pytest.raises(UserError, match="this model's family gives other results there; leave frozen_cache"):
+        host.loss(prompts_of(host)["prefix"], batch)
