@@ -1,6 +1,9 @@
-"""Losses that start at the first block with vectors: equal to whole passes, and to themselves however kept."""
+"""Losses that start at the first block with vectors: those of whole passes, however rows are kept."""
 
 from __future__ import annotations
+
+import os
+import time
 
 import pytest
 import torch
@@ -9,7 +12,6 @@ from softprior.assets.cache import cache_root
 from softprior.errors import UserError
 from softprior.inputs.specs import FrozenCache, ModelSpec, StudySpec
 from softprior.inputs.validation import validate
-from softprior.models.frozen_part import first_block
 from softprior.models.kept_rows import KeptRows
 from softprior.models.load import load_local
 from softprior.models.local import LocalLM
@@ -21,6 +23,7 @@ from softprior.studies.plan import plan_study
 from softprior.testing.families import FAMILIES, OTHER_FAMILIES, random_model
 from softprior.testing.hosts import example_batch
 from softprior.testing.hosts.closeness import apart
+from softprior.training.environment import environment
 
 TOLERANCE = 1e-5
 """Rows that go through the lower blocks alone are rounded differently from rows in a batch."""
@@ -129,9 +132,11 @@ def test_files_used_the_longest_ago_go_first():
     states = torch.randn(10, 25)
     limits = FrozenCache(memory=0, disk=3.5e-6)  # three files of 1,000 bytes and their headers
     kept = KeptRows(limits)
-    for key in ("aa", "bb", "cc"):
+    for age, key in enumerate(("cc", "bb", "aa")):
         kept.put(key, states)
-        assert kept.get("aa") is not None
+        long_ago = time.time() - 1000 - age
+        os.utime(cache_root() / "frozen" / key / f"{key}.safetensors", (long_ago, long_ago))
+    assert kept.get("aa") is not None, "which is used now"
     kept.put("dd", states)
     assert [key for key in ("aa", "bb", "cc", "dd") if kept.get(key) is not None] == ["aa", "dd"]
 
@@ -153,3 +158,52 @@ def test_a_family_that_carries_more_from_block_to_block_is_refused():
     batch = example_batch(host.info())
     with pytest.raises(UserError, match="this model's family gives other results there; leave frozen_cache"):
         host.loss(prompts_of(host)["prefix"], batch)
+
+
+def test_it_decides_how_a_model_is_loaded_and_no_trials_identity():
+    plans = {kept: planned({"frozen_cache": kept}) for kept in (None, True)}
+    assert [trial.id for trial in plans[None].trials] == [trial.id for trial in plans[True].trials]
+    assert not any("frozen_cache" in note for plan in plans.values() for note in plan.notes)
+    plain, host = (load_local(ModelSpec(id="tiny", device="cpu", **kept)).host for kept in ({}, KEPT))
+    assert not plain.info().frozen_cache
+    assert host.info().frozen_cache
+    assert environment(1.0, host.info())["frozen_cache"] is True
+    assert "frozen_cache" not in environment(1.0, plain.info())
+    batch = example_batch(host.info())
+    for prompt in prompts_of(host).values():
+        assert apart(host.loss(prompt, batch).nll, plain.loss(prompt, batch).nll) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"methods": ["soft", "deep"]}, "the vectors of every method begin at block 0"),
+        ({"placement": {"hosts": "shared", "ranks": 2, "cpus": 2}}, "with placement.ranks = 2"),
+    ],
+)
+def test_a_plan_says_where_it_has_no_effect(changed, why):
+    notes = [note for note in planned(KEPT, **changed).notes if "frozen_cache has no effect" in note]
+    assert len(notes) == 1
+    assert why in notes[0]
+
+
+def test_keeping_nothing_is_refused():
+    with pytest.raises(UserError, match="keeps nothing, as memory and disk are both 0; write frozen_cache"):
+        planned({"frozen_cache": {"memory": 0, "disk": 0}})
+
+
+KEPT = {"frozen_cache": True}
+
+
+def planned(model, **changed):
+    study = {
+        "name": "frozen",
+        "model": {"id": "tiny", **model},
+        "priors": ["isotropic"],
+        "methods": [{"prefix": {"blocks": [2, 3]}}, "soft"],
+        "tasks": ["arithmetic"],
+        "rates": [0.1],
+        "seeds": [0],
+        "training": {"steps": 1, "batch": 2},
+    }
+    return plan_study(validate(StudySpec, {**study, **changed}, "the study"))

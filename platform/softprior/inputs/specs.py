@@ -81,7 +81,7 @@ class ModelSpec(Spec):
         kernels: on GPUs, `auto` uses attention without padded rows if device and dtype allow it, `padded`
             never does, and `compiled` also fuses MLPs and norms with torch.compile. Results are equal up to
             rounding; not part of a trial's identity.
-        frozen_cache: keeps what the blocks below a prompt's first one make of each text, `true` or its limits;
+        frozen_cache: keeps what the blocks below a prompt's first one make of each text; `true`, or limits;
             null computes it in every pass. Results are equal up to rounding; not part of a trial's identity.
     """
 

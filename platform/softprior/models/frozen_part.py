@@ -60,7 +60,8 @@ def identity(info: ModelInfo, device: torch.device) -> list[object]:
     Args:
         device: what it runs on.
     """
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    on_gpu = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability()
     machine = [platform.node(), platform.machine(), name]
     packages = [version(package) for package in ("torch", "transformers")]
     return [info.fingerprint, info.dtype, info.device, info.kernels, *packages, *machine, *edits()]
