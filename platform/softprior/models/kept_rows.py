@@ -21,6 +21,7 @@ FOLDER = "frozen"
 """Under the cache folder."""
 
 GB = 10**9
+"""Bytes."""
 
 LEFT = 0.9
 """Share of the limit on files that is left when the oldest are removed, so that this is done seldom."""
