@@ -12,18 +12,24 @@ from softprior.assets.cache import cache_root
 from softprior.errors import UserError
 from softprior.inputs.specs import FrozenCache, ModelSpec, StudySpec
 from softprior.inputs.validation import validate
+from softprior.methods import METHODS
 from softprior.models.kept_rows import KeptRows
 from softprior.models.load import load_local
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.models.passes import some_rows
 from softprior.models.protocol import Request
+from softprior.priors import PRIORS
 from softprior.prompt import Place
+from softprior.results.folder import StudyFolder
 from softprior.studies.plan import plan_study
 from softprior.testing.families import FAMILIES, OTHER_FAMILIES, random_model
 from softprior.testing.hosts import example_batch
 from softprior.testing.hosts.closeness import apart
 from softprior.training.environment import environment
+from softprior.training.setup import Setup
+from softprior.training.trial import Trial
+from tests.builders import trial
 
 TOLERANCE = 1e-5
 """Rows that go through the lower blocks alone are rounded differently from rows in a batch."""
@@ -31,7 +37,7 @@ TOLERANCE = 1e-5
 IN_MEMORY = FrozenCache(disk=0)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SOFTPRIOR_CACHE", str(tmp_path))
 
@@ -73,7 +79,7 @@ def test_losses_and_gradients_are_those_of_whole_passes(family):
                 assert apart(one.gradient[place], gradient) <= 1e-4, f"{name}, {place.name}"
 
 
-def test_what_was_kept_changes_no_bit():
+def test_what_was_kept_changes_no_bit(own_cache):
     """However a row came to be kept: in which batch, in which order, forgotten in between, or in a file."""
     batch = example_batch(made("llama").info())
     row = batch.lengths.max() * 32 * 4
@@ -89,7 +95,7 @@ def test_what_was_kept_changes_no_bit():
                 assert all(torch.equal(found.gradient[at], expected.gradient[at]) for at in prompt)
 
 
-def test_another_process_starts_with_what_is_in_files(count_rows):
+def test_another_process_starts_with_what_is_in_files(own_cache, count_rows):
     limits = FrozenCache(disk=0.001)
     host, batch = made("llama", limits), example_batch(made("llama").info())
     prompt = prompts_of(host)["prefix"]
@@ -105,6 +111,22 @@ def test_another_process_starts_with_what_is_in_files(count_rows):
     assert len(count_rows) > 0, "texts behind another number of keys stand at other positions"
 
 
+def test_a_trial_that_goes_on_equals_one_that_was_not_stopped(tmp_path):
+    method = METHODS["prefix"](tokens=4, blocks=(2, 3))
+    short, long = (trial(method, PRIORS["zeros"](), steps=n, keep_checkpoint=True) for n in (1, 2))
+    loaded, records = load_local(ModelSpec(id="tiny", device="cpu", **KEPT)), {}
+    for root, specs in ("whole", [long]), ("parts", [short, long]):
+        for spec in specs:
+            loaded.host.keep_rows(KeptRows(IN_MEMORY))  # as in a process of its own
+            setup = Setup(spec, loaded.host, loaded.tokenizer, loaded.fingerprint)
+            records[root] = Trial(setup, StudyFolder(tmp_path / root), lambda _: None).run()
+    parts, whole = records["parts"], records["whole"]
+    assert parts.continued is not None
+    assert (parts.steps, parts.test, parts.untrained) == (whole.steps, whole.test, whole.untrained)
+    assert parts.geometry == whole.geometry
+    assert parts.environment["frozen_cache"] is True
+
+
 @pytest.fixture
 def count_rows(monkeypatch):
     """Keys of the rows that go through the lower blocks."""
@@ -113,7 +135,7 @@ def count_rows(monkeypatch):
     return keys
 
 
-def test_files_are_taken_as_lost_where_they_are_damaged():
+def test_files_are_taken_as_lost_where_they_are_damaged(own_cache):
     kept, states = KeptRows(FrozenCache(memory=0)), torch.randn(3, 4)
     kept.put("ab", states)
     kept.put("abc", -states)
@@ -128,7 +150,7 @@ def test_files_are_taken_as_lost_where_they_are_damaged():
     assert len(list((cache_root() / "frozen").glob("*/*"))) == 2, "no file is left under another name"
 
 
-def test_files_used_the_longest_ago_go_first():
+def test_files_used_the_longest_ago_go_first(own_cache):
     states = torch.randn(10, 25)
     limits = FrozenCache(memory=0, disk=3.5e-6)  # three files of 1,000 bytes and their headers
     kept = KeptRows(limits)
@@ -141,7 +163,7 @@ def test_files_used_the_longest_ago_go_first():
     assert [key for key in ("aa", "bb", "cc", "dd") if kept.get(key) is not None] == ["aa", "dd"]
 
 
-def test_a_full_disk_changes_nothing(tmp_path):
+def test_a_full_disk_changes_nothing(own_cache, tmp_path):
     kept, states = KeptRows(FrozenCache()), torch.randn(3, 4)
     (tmp_path / "frozen" / "ab").write_text("in the way of a folder")
     kept.put("ab", states)
@@ -162,7 +184,7 @@ def test_a_family_that_carries_more_from_block_to_block_is_refused():
 
 def test_it_decides_how_a_model_is_loaded_and_no_trials_identity():
     plans = {kept: planned({"frozen_cache": kept}) for kept in (None, True)}
-    assert [trial.id for trial in plans[None].trials] == [trial.id for trial in plans[True].trials]
+    assert [one.id for one in plans[None].trials] == [one.id for one in plans[True].trials]
     assert not any("frozen_cache" in note for plan in plans.values() for note in plan.notes)
     plain, host = (load_local(ModelSpec(id="tiny", device="cpu", **kept)).host for kept in ({}, KEPT))
     assert not plain.info().frozen_cache

@@ -134,7 +134,7 @@ class FrozenPart:
         out = (handed, *[None] * (self._extras - 1)) if self._extras else handed
         below = self._layers[:block]
         for layer in below:
-            layer.forward = lambda *_, **__: out  # type: ignore[method-assign, assignment]
+            layer.forward = lambda *_, **__: out
         try:
             yield
         finally:
