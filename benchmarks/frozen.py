@@ -44,7 +44,7 @@ def main() -> None:
     blocks = host.info().blocks
     batch = collate(examples(model, options.context, options.rows))
     last = list(range(blocks - blocks // 4, blocks))
-    methods = {
+    methods: dict[str, tuple[str, dict[str, object]]] = {
         "deep on the last 3 blocks alone": ("deep", {"token_level": "none"}),
         f"prefix on the last {len(last)} of {blocks} blocks": ("prefix", {"blocks": last}),
     }
