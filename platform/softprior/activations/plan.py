@@ -53,7 +53,8 @@ class RunPlan:
         """Identifies what decides the result, and not where and with how many workers it runs."""
         where = dict.fromkeys(("resources", "tracking", "description"), True)
         given = dict.fromkeys(("prompt", "prompts"), True)  # `identity` has what they are
-        spec = self.spec.model_dump(mode="json", exclude={**where, **given, "model": {"kernels"}})
+        how = {"model": {"kernels", "frozen_cache"}}
+        spec = self.spec.model_dump(mode="json", exclude={**where, **given, **how})
         value = [spec, self.identity, self.shard_facts()]
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -46,6 +46,29 @@ class Rate(Spec):
         return f"{self.value:g}{' relative' if self.relative else ''}"
 
 
+class FrozenCache(Spec):
+    """How much is kept of what the blocks below a prompt's first one make of each text.
+
+    Attributes:
+        memory: GB of memory, in each process that holds the model.
+        disk: GB of files in the cache folder, which all processes of the machine share; 0 writes none.
+    """
+
+    memory: Annotated[float, Field(ge=0)] = 1.0
+    disk: Annotated[float, Field(ge=0)] = 10.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, value: object) -> object:
+        return {} if value is True else value
+
+    @model_validator(mode="after")
+    def _some(self) -> FrozenCache:
+        if self.memory == self.disk == 0:
+            raise ValueError("keeps nothing, as memory and disk are both 0; write frozen_cache: null")
+        return self
+
+
 class ModelSpec(Spec):
     """The frozen model: an id of the catalogue, a local folder or a hub id.
 
@@ -58,6 +81,8 @@ class ModelSpec(Spec):
         kernels: on GPUs, `auto` uses attention without padded rows if device and dtype allow it, `padded`
             never does, and `compiled` also fuses MLPs and norms with torch.compile. Results are equal up to
             rounding; not part of a trial's identity.
+        frozen_cache: keeps what the blocks below a prompt's first one make of each text; `true`, or limits;
+            null computes it in every pass. Results are equal up to rounding; not part of a trial's identity.
     """
 
     id: str
@@ -65,6 +90,7 @@ class ModelSpec(Spec):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     kernels: Literal["auto", "padded", "compiled"] = "auto"
+    frozen_cache: FrozenCache | None = None
 
     @model_validator(mode="before")
     @classmethod

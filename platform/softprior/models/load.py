@@ -20,6 +20,7 @@ from softprior.assets.transformers_private import attention_of
 from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec
 from softprior.models.encoder_decoder import EncoderDecoderLM
+from softprior.models.kept_rows import KeptRows
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.prompt import Row, collate
@@ -78,6 +79,8 @@ def load_local(model: ModelSpec) -> Loaded:
     verify_packing(network, packed)
     if model.kernels == "compiled" and device.type == "cuda":
         _compile(network, packed)
+    if model.frozen_cache is not None:
+        packed.keep_rows(KeptRows(model.frozen_cache))
     return Loaded(packed, tokenizer, resolved.fingerprint)
 
 

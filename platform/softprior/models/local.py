@@ -22,6 +22,8 @@ from softprior.models.anchor import (
     stands_behind,
 )
 from softprior.models.forward import PackedModel
+from softprior.models.frozen_part import FrozenPart, first_block, identity
+from softprior.models.kept_rows import KeptRows
 from softprior.models.keys import KeyGeometry
 from softprior.models.lengths import Part, apart, steady_length
 from softprior.models.packing import Cache, Looks, RowPass, Rows, running
@@ -54,6 +56,16 @@ class LocalLM(PackedModel):
         self._fingerprint = fingerprint
         self._geometry = KeyGeometry(self._model, self._blocks)
         self._sites = Sites(self._blocks, self._geometry, self._embedding)
+        self.frozen: FrozenPart | None = None
+        """What starts losses at the first block with vectors, see `keep_rows`; None runs whole passes."""
+
+    def keep_rows(self, rows: KeptRows) -> None:
+        """Keeps what the blocks below a prompt's first one make of each row, see `frozen_part`.
+
+        A loss then starts at that block where the prompt is in front of the text and the rotation is the same
+        for all lengths; everything else, generation too, needs all blocks.
+        """
+        self.frozen = FrozenPart(self._forward, self._blocks, rows, identity(self.info(), self.device))
 
     def info(self) -> ModelInfo:
         return ModelInfo(
@@ -71,6 +83,7 @@ class LocalLM(PackedModel):
             steady=steady_length(self._config),
             device=self.device.type,
             kernels=self.kernels,
+            frozen_cache=self.frozen is not None,
         )
 
     @torch.no_grad()
@@ -188,7 +201,10 @@ class LocalLM(PackedModel):
             begins = where == (packed.rows.lengths.cumsum(0) - packed.rows.lengths)[row]
             first = FirstLabels(anchor, begins, kept=len(prompts[0].get(Place(0), ())))
             before = first.before(before, owner.to(self.device)[row] + 1 - len(prompts))
-        logits = self._forward(prompts, packed.tokens, current, keep=before)
+        forward = self._forward
+        if self.frozen is not None and first_block(prompts[0]) and self._regimes.longest is None:
+            forward = self.frozen.forward
+        logits = forward(prompts, packed.tokens, current, keep=before)
         return logits if first is None else first.logits(logits), packed.tokens[where], row
 
     @torch.no_grad()

@@ -29,6 +29,7 @@ class ModelInfo(NamedTuple):
         steady: longest sequence whose rotation is that of a short one; None where length plays no part.
         device: what it runs on, `cpu` or `cuda`.
         kernels: how its attention and blocks are computed: `padded`, `ragged` or `compiled`.
+        frozen_cache: whether losses start at the first block with vectors where they can.
     """
 
     family: str
@@ -45,6 +46,7 @@ class ModelInfo(NamedTuple):
     steady: int | None = None
     device: str = "cpu"
     kernels: Literal["padded", "ragged", "compiled"] = "padded"
+    frozen_cache: bool = False
 
 
 class Losses(NamedTuple):

@@ -14,7 +14,7 @@ from softprior.studies.cells import Cell, Start
 from softprior.studies.components import Components
 from softprior.studies.pairing import can_carry, can_start
 from softprior.studies.parts import Parts, check, located, repeated, resolve
-from softprior.studies.plan_notes import axis_notes, kernel_notes, prior_notes, task_notes
+from softprior.studies.plan_notes import axis_notes, frozen_notes, kernel_notes, prior_notes, task_notes
 from softprior.studies.probing import probe_notes
 from softprior.studies.table import columns
 from softprior.training.corrections import model_facts
@@ -85,6 +85,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     stack = None if model.shape is None else model.shape.stack
     asked_kernels = partial(kernel_notes, study.model, study.placement, study.resources, stack)
     notes += located(f"{where}: model", asked_kernels)
+    notes += frozen_notes(parts, study.model, study.placement, model.shape)
     notes += probe_notes(study.evaluation.probes, parts.methods, model.shape, where)
     trials: dict[str, TrialSpec] = {}
     components = Components({}, {}, {})

@@ -82,6 +82,24 @@ def kernel_notes(
     return [f"{asked} on an encoder-decoder"] if stack == "encoder" else []
 
 
+def frozen_notes(parts: Parts, model: ModelSpec, placement: PlacementSpec, shape: Shape | None) -> list[str]:
+    """Where nothing is gained from what `model.frozen_cache` keeps, as far as the model's sizes are known."""
+    if model.frozen_cache is None:
+        return []
+    idle = "model.frozen_cache has no effect"
+    if placement.ranks > 1:
+        return [f"{idle} with placement.ranks = {placement.ranks}"]
+    if shape is None:
+        return []
+    if shape.stack == "encoder":
+        return [f"{idle} on an encoder-decoder"]
+    starts = [method.places(shape.blocks) for method in parts.methods if method.trained]
+    gains = [places for places in starts if all(at.block > 0 and at.placement == "front" for at in places)]
+    if gains:
+        return []
+    return [f"{idle}: the vectors of every method begin at block 0 or behind the first token"]
+
+
 def _start_notes(parts: Parts, model: KnownModel, where: str) -> list[str]:
     """Which priors cannot start which methods; those that can are checked at every place.
 

@@ -54,6 +54,12 @@ def environment(
         "sources": "+".join(sources),
         "machine": platform.node(),
         "threads": torch.get_num_threads(),
-        **({} if model is None else {"device": model.device, "kernels": model.kernels}),
+        **({} if model is None else _computed(model)),
         "seconds": round(seconds, 2),
     }
+
+
+def _computed(model: ModelInfo) -> dict[str, object]:
+    """How the model was computed; what records once did not have is there only where it plays a part."""
+    found: dict[str, object] = {"device": model.device, "kernels": model.kernels}
+    return found | ({"frozen_cache": True} if model.frozen_cache else {})
