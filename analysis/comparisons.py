@@ -160,6 +160,11 @@ def caption(rows: Sequence[Row]) -> list[str]:
     ]
     if any(row.detectable is not None for row in rows):
         lines.append(f"could have seen: with {POWER:.0%} power, at the level of Holm's first test")
+    if any(row.seeds > 1 and row.more_seeds != 0 for row in rows):
+        lines.append(
+            "add: seeds to add until a difference of this size and spread is found with "
+            f"{POWER:.0%} power; a finding of equality asks for others, to show that there is none"
+        )
     limits = {row.seeds: row.least_p for row in rows if row.seeds > 1}
     for seeds, least in sorted(limits.items()):
         if least * tests > LEVEL:
