@@ -215,7 +215,7 @@ def test_what_would_settle_it_does() -> None:
     assert found.verdict == "undecided"
     assert found.primary is not None
     more = found.primary.more_seeds
-    assert found.settle == f"add {more} seeds at this spread"
+    assert found.settle == f"add {more} seeds at this spread to show that they are equal"
     assert more is not None
     drawn = np.random.default_rng(5).normal(0.02, 0.08, (300, 4 + more))
     verdicts = [verdict("quality", Evidence(where="here", numbers={"b - a": o}, margin=0.1)) for o in drawn]

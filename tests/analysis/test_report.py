@@ -145,7 +145,7 @@ def test_the_answer_is_three_true_sentences(report: Report, seeds: Seeds) -> Non
     assert certainty.endswith(", margin 0.220, 3 seeds).")
     assert soundness == (
         "13 of 13 trials finished; with contexts swapped between examples the test loss is higher in 12 of "
-        "12 trained trials."
+        "12 trained trials; no trained trial raised a sanity alarm."
     )
 
 
@@ -182,7 +182,9 @@ def test_verdicts_are_a_row_each_in_page_and_markdown(report: Report, seeds: See
     assert len(rows) == 2 + len(known)
     assert {line.count("|") - line.count("\\|") for line in rows} == {14}
     assert [table.columns[i] for i in table.below(table.columns.index("verdict"))] == ["planned"]
-    assert "90% interval" in {table.columns[i] for i in table.opened} - {table.columns[i] for i in table.shown}
+    assert "90% interval" in {table.columns[i] for i in table.opened} - {
+        table.columns[i] for i in table.shown
+    }
 
 
 def test_a_verdict_has_its_margin_its_intervals_and_the_noise_of_twins() -> None:
@@ -221,7 +223,7 @@ def test_a_claim_without_numbers_is_one_line_that_names_its_places(seeds: Seeds)
     told = [line for line in markdown(findings).splitlines() if line.startswith("- ")]
     assert len(told) == len({found.claim.number for found in others}) < len(others)
     (line,) = [line for line in told if line.startswith("- 8. Regularisers move posteriors: ")]
-    assert line.endswith("; add a regulariser [arithmetic · soft · isotropic, fitted].")
+    assert line.endswith("; add a regulariser (exploratory) [arithmetic · soft · isotropic, fitted].")
     assert "activations" in markdown(findings).splitlines()[-1], "where numbers 5, 6, 11, 12 and 14 are"
     lost = Evidence(where="here", missing="there is nothing; look again")
     found = finding(case(quality.JUDGED, lost, exploratory=True), [], 1)
