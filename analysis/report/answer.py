@@ -48,8 +48,8 @@ def _of_cell(cell: Cell) -> str:
     name, best = min(means.items(), key=lambda item: item[1].value)
     among = f"the lowest of {len(means)} priors" if len(means) > 1 else "the only prior"
     text = (
-        f"on {cell.where} the prior '{name}' ends at a loss of {_told(best)} on {_split(cell.sides[name])} at "
-        f"rate {cell.sides[name].chosen}, {among}"
+        f"on {cell.where} the prior '{name}' ends at a loss of {_told(best)} on {_split(cell.sides[name])} "
+        f"at rate {cell.sides[name].chosen}, {among}"
     )
     if cell.baseline is None or cell.baseline.test is None:
         return text
@@ -137,8 +137,8 @@ def _alarms(reading: Reading) -> str:
     if not raised:
         return "; no trained trial raised a sanity alarm"
     return (
-        f"; {raised:,} of {counted(len(own), 'trained trial')} raised a sanity alarm, so read this answer with "
-        "what is said under Sanity"
+        f"; {raised:,} of {counted(len(own), 'trained trial')} raised a sanity alarm, so read this answer "
+        "with what is said under Sanity"
     )
 
 

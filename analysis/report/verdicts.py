@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from textwrap import wrap
 
 from analysis.findings.sentences import ABOVE, beside
 from analysis.findings.values import Claim, Comparison, Finding
@@ -42,6 +43,9 @@ UNDER = {"planned": "verdict", "95% interval": "number"}
 
 OPENED = ("could have seen", "90% interval", "margin", "noise of twins")
 """What a row of the page shows once it is opened."""
+
+WIDTH = 120
+"""Letters on a line of Markdown that is prose."""
 
 SEPARATOR = " · "
 """Between the parts of `Finding.where`."""
@@ -91,7 +95,7 @@ def unjudged(findings: Iterable[Finding]) -> list[str]:
     claims: dict[Claim, dict[str, list[str]]] = {}
     for finding in findings:
         if finding.primary is None:
-            why = f"{_with_settle(finding)}{'' if _planned(finding) == 'planned' else f' ({_planned(finding)})'}"
+            why = _with_settle(finding) + (f" ({_planned(finding)})" if finding.exploratory else "")
             claims.setdefault(finding.claim, {}).setdefault(why, []).append(finding.where)
     return [
         sentence(
@@ -138,9 +142,13 @@ def markdown(findings: Sequence[Finding]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     others = unjudged(findings)
     if others:
-        lines += [*([""] if known else []), f"{_heading(findings)}.", ""]
-        lines += [f"- {text}" for text in others]
-    return "\n".join([*lines, "", ELSEWHERE]) + "\n"
+        lines += [*([""] if known else []), *_wrapped(f"{_heading(findings)}."), ""]
+        lines += [line for text in others for line in _wrapped(f"- {text}", "  ")]
+    return "\n".join([*lines, "", *_wrapped(ELSEWHERE)]) + "\n"
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return wrap(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def row(finding: Finding) -> tuple[Cell, ...]:

@@ -220,11 +220,13 @@ def test_a_verdict_has_its_margin_its_intervals_and_the_noise_of_twins() -> None
 def test_a_claim_without_numbers_is_one_line_that_names_its_places(seeds: Seeds) -> None:
     findings, _ = judged(read(seeds.folder.root))
     others = [found for found in findings if found.primary is None]
-    told = [line for line in markdown(findings).splitlines() if line.startswith("- ")]
+    told = verdicts.unjudged(findings)
     assert len(told) == len({found.claim.number for found in others}) < len(others)
-    (line,) = [line for line in told if line.startswith("- 8. Regularisers move posteriors: ")]
+    (line,) = [line for line in told if line.startswith("8. Regularisers move posteriors: ")]
     assert line.endswith("; add a regulariser (exploratory) [arithmetic · soft · isotropic, fitted].")
-    assert "activations" in markdown(findings).splitlines()[-1], "where numbers 5, 6, 11, 12 and 14 are"
+    printed = " ".join(markdown(findings).split())
+    assert all(f" - {text}" in printed for text in told)
+    assert printed.endswith(verdicts.ELSEWHERE), "where numbers 5, 6, 11, 12 and 14 are"
     lost = Evidence(where="here", missing="there is nothing; look again")
     found = finding(case(quality.JUDGED, lost, exploratory=True), [], 1)
     assert verdicts.unjudged([found]) == [
