@@ -162,6 +162,11 @@ def caption(rows: Sequence[Row]) -> list[str]:
     ]
     if any(row.detectable is not None for row in rows):
         lines.append(f"could have seen: with {POWER:.0%} power, at the level of Holm's first test")
+    if any(row.seeds > 1 and row.more_seeds != 0 for row in rows):
+        lines.append(
+            "add: seeds to add until a difference of this size and spread is found with "
+            f"{POWER:.0%} power; a finding of equality asks for others, to show that there is none"
+        )
     tested = [row for row in rows if row.seeds > 1]
     corrected = holm(np.array([row.least_p for row in tested]))
     # Rows with the fewest seeds come last in Holm's order.

@@ -34,7 +34,7 @@ LAYERS: list[set[str]] = [
 for i, layer in enumerate(LAYERS[1:], start=1):
     for part in layer:
         BELOW[part] = set().union(*LAYERS[:i])
-BELOW["tracking"] = BASE | {"tasks", "training"}
+BELOW["tracking"] = BASE | {"methods", "tasks", "training"}
 BELOW["activations"] = BASE | {"tasks", "models", "training"}
 BELOW["exchange"] = BASE | {"models", "tasks", "training"}
 BELOW["studies"] = BASE | {"priors", "methods", "tasks", "models", "regularisers", "training"}

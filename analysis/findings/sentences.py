@@ -62,9 +62,11 @@ def settled_by(found: Finding) -> str:
     if found.verdict != "undecided" or found.primary is None:
         return ""
     more = found.primary.more_seeds
+    # Seeds that find a difference are another number, which stands in the tables of differences.
+    purpose = "" if found.margin is None else " to show that they are equal"
     if more is None:
-        return f"over {MOST:,} seeds are needed at this spread; look for what makes seeds differ"
-    return f"add {counted(more, 'seed')} at this spread" if more else ""
+        return f"over {MOST:,} seeds are needed at this spread{purpose}; look for what makes seeds differ"
+    return f"add {counted(more, 'seed')} at this spread{purpose}" if more else ""
 
 
 def number(own: Comparison, quantity: str) -> str:

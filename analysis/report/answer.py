@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from analysis.findings.reading import Reading
-from analysis.findings.study import Cell, is_faulty
+from analysis.findings.study import Cell, Side, is_faulty
 from analysis.findings.values import Finding
 from analysis.report.grid import Mean, mean
 from analysis.report.values import number, sentence
 from softprior.inputs.labels import by_number, counted
+from softprior.library.sanity import checks
 
 SHOWN = 2
 """Cells (tasks and methods) that the first sentence speaks of; the table has all."""
@@ -46,8 +47,8 @@ def _of_cell(cell: Cell) -> str:
     name, best = min(means.items(), key=lambda item: item[1].value)
     among = f"the lowest of {len(means)} priors" if len(means) > 1 else "the only prior"
     text = (
-        f"on {cell.where} the prior '{name}' ends at a test loss of {_told(best)} at rate "
-        f"{cell.sides[name].chosen}, {among}"
+        f"on {cell.where} the prior '{name}' ends at a loss of {_told(best)} on {_split(cell.sides[name])} "
+        f"at rate {cell.sides[name].chosen}, {among}"
     )
     if cell.baseline is None or cell.baseline.test is None:
         return text
@@ -56,12 +57,19 @@ def _of_cell(cell: Cell) -> str:
     return f"{text} and {number(abs(nothing - best.value))} nats {side} no prompt ({number(nothing)})"
 
 
+def _split(side: Side) -> str:
+    """What the losses were measured on: `64 test examples`, or `60 to 64 test examples`."""
+    sizes = {run.record.test.examples for run in side.runs.values() if run.record.test is not None}
+    least, most = min(sizes), max(sizes)
+    return counted(most, "test example") if least == most else f"{least:,} to {most:,} test examples"
+
+
 def _told(found: Mean) -> str:
     seeds = len(found.trials)
     if found.interval.missing:
-        return f"{number(found.value)} nats ({found.interval.missing})"
+        return f"{number(found.value)} nats per label token ({found.interval.missing})"
     ends = f"{number(found.interval.low)} to {number(found.interval.high)}"
-    return f"{number(found.value)} nats (95% interval {ends}, {counted(seeds, 'seed')})"
+    return f"{number(found.value)} nats per label token (95% interval {ends}, {counted(seeds, 'seed')})"
 
 
 def _certainty(reading: Reading, findings: Sequence[Finding]) -> str:
@@ -102,7 +110,7 @@ def _quoted(found: Finding) -> str:
 
 
 def _soundness(reading: Reading) -> str:
-    """How many trials finished, and whether trained prompts still read their contexts."""
+    """How many trials finished, whether trained prompts still read their contexts, and sanity alarms."""
     if not reading.records:
         return ""
     finished, total = len(reading.finished), len(reading.header["trials"])
@@ -116,7 +124,22 @@ def _soundness(reading: Reading) -> str:
         up = sum(gap > 0 for gap in gaps)
         text += f"; with contexts swapped between examples the test loss is higher in {up:,} of {len(gaps):,}"
         text += " trained trials"
-    return f"{text}."
+    return f"{text}{_alarms(reading)}."
+
+
+def _alarms(reading: Reading) -> str:
+    """How many trials with a trained prompt raised an alarm, and what that does to the answer."""
+    found = checks(reading.ended)
+    own = [run.id for run in reading.study.runs if run.id in found]
+    if not own:
+        return ""
+    raised = sum(any(check.verdict == "alarm" for check in found[trial]) for trial in own)
+    if not raised:
+        return "; no trained trial raised a sanity alarm"
+    return (
+        f"; {raised:,} of {counted(len(own), 'trained trial')} raised a sanity alarm, so read this answer "
+        "with what is said under Sanity"
+    )
 
 
 def context_gap(record: object) -> float | None:

@@ -34,12 +34,29 @@ class Table:
     Attributes:
         columns: names; the first column is the row's own name.
         numbers: indices of columns that are set flush right.
+        under: indices of columns that stand under another one, whose index is the value, to save width.
+        opened: indices of columns that a row shows once it is opened, below its others.
     """
 
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     numbers: frozenset[int] = frozenset()
+    under: Mapping[int, int] = field(default_factory=dict)
+    opened: frozenset[int] = frozenset()
+
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """Indices of the columns that have a width of their own."""
+        return tuple(i for i in range(len(self.columns)) if i not in self.under and i not in self.opened)
+
+    def below(self, column: int) -> tuple[int, ...]:
+        """Indices of the columns that stand under one."""
+        return tuple(i for i, above in self.under.items() if above == column)
+
+    def more(self, row: Sequence[Cell]) -> tuple[int, ...]:
+        """Indices of the columns that a row shows once it is opened."""
+        return tuple(i for i in sorted(self.opened) if row[i].text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,19 +151,34 @@ class Report:
 
 
 def compact(
-    caption: str, columns: tuple[str, ...], rows: Sequence[tuple[Cell, ...]], numbers: Collection[str]
+    caption: str,
+    columns: tuple[str, ...],
+    rows: Sequence[tuple[Cell, ...]],
+    numbers: Collection[str],
+    under: Mapping[str, str] | None = None,
+    opened: Collection[str] = (),
 ) -> Table:
     """A table without the columns that are empty in every row.
 
     Args:
         numbers: names of columns that are set flush right.
+        under: names of columns that stand under another one, whose name is the value.
+        opened: names of columns that a row shows once it is opened.
     """
     used = [i for i in range(len(columns)) if any(row[i].text for row in rows)]
+    names = tuple(columns[i] for i in used)
+    places = {name: at for at, name in enumerate(names)}
     return Table(
         caption=caption,
-        columns=tuple(columns[i] for i in used),
+        columns=names,
         rows=tuple(tuple(row[i] for i in used) for row in rows),
-        numbers=frozenset(at for at, i in enumerate(used) if columns[i] in numbers),
+        numbers=frozenset(places[name] for name in names if name in numbers),
+        under={
+            places[low]: places[high]
+            for low, high in (under or {}).items()
+            if low in places and high in places
+        },
+        opened=frozenset(places[name] for name in names if name in opened),
     )
 
 

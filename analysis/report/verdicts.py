@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from textwrap import wrap
 
 from analysis.findings.sentences import ABOVE, beside
-from analysis.findings.values import Comparison, Finding
+from analysis.findings.values import Claim, Comparison, Finding
 from analysis.inference.values import POWER, Interval
 from analysis.report.values import Block, Cell, Items, Section, Table, compact, missing, number, sentence
 
@@ -35,7 +36,25 @@ COLUMNS = (
     "noise of twins",
 )
 
-NUMBERS = tuple(name for name in COLUMNS[5:] if name != "settles it")
+NUMBERS = ("p (Holm)", "seeds")
+
+UNDER = {"planned": "verdict", "95% interval": "number"}
+"""What stands under what in the page, whose table is then no wider than a small screen."""
+
+OPENED = ("could have seen", "90% interval", "margin", "noise of twins")
+"""What a row of the page shows once it is opened."""
+
+WIDTH = 120
+"""Letters on a line of Markdown that is prose."""
+
+SEPARATOR = " · "
+"""Between the parts of `Finding.where`."""
+
+ELSEWHERE = (
+    "Claims 5, 6, 11, 12 and 14 are about activations, which python -m jobs.activations judges "
+    "(docs/claims.md); 15 is not judged by anything yet."
+)
+"""Where the numbers went that no claim on trials has."""
 
 
 def section(findings: Sequence[Finding], reason: str) -> Section:
@@ -47,9 +66,9 @@ def section(findings: Sequence[Finding], reason: str) -> Section:
     if known:
         blocks.append(_table(known))
         blocks.append(Items(tuple(sentence(found.sentence) for found in known), "In sentences", folded=True))
-    others = dict.fromkeys(_unjudged(finding) for finding in findings if finding.primary is None)
+    others = unjudged(findings)
     if others:
-        blocks.append(Items(tuple(others), "Claims that this study cannot judge", folded=bool(known)))
+        blocks.append(Items(tuple(others), _heading(findings), folded=bool(known)))
     return Section(key=KEY, title=TITLE, blocks=tuple(blocks))
 
 
@@ -62,15 +81,49 @@ def _table(findings: Sequence[Finding]) -> Table:
         f"{POWER:.0%} power at the level of Holm's first test; empty where they could not reach it. Noise of "
         "twins: what rounding alone does to this number in one seed, and whether the number (its distance "
         "from the limit) is above it. p-values are of the comparison that decides: raw, then corrected over "
-        "all tests of the study's list, or of all exploratory claims (Holm). Planned are the claims in the "
+        "all tests of the study's list, or of all exploratory claims (Holm). Settles it: seeds to add for "
+        "the claim as it is worded, at the spread and the effect found here; of equality, until it is shown, "
+        "which is another number than it takes to find a difference. Planned are the claims in the "
         "study's list when it started; all others are exploratory, and so is what rests on seeds or priors "
-        "that were added after the first results."
+        f"that were added after the first results. {ELSEWHERE}"
     )
-    return compact(caption, COLUMNS, [row(finding) for finding in findings], NUMBERS)
+    return compact(caption, COLUMNS, [row(finding) for finding in findings], NUMBERS, UNDER, OPENED)
 
 
-def _unjudged(finding: Finding) -> str:
-    return sentence(f"{finding.claim.number}. {finding.claim.words}: {_with_settle(finding)}")
+def unjudged(findings: Iterable[Finding]) -> list[str]:
+    """One sentence for each claim that lacks a number somewhere: why, what would settle it, and where."""
+    claims: dict[Claim, dict[str, list[str]]] = {}
+    for finding in findings:
+        if finding.primary is None:
+            why = _with_settle(finding) + (f" ({_planned(finding)})" if finding.exploratory else "")
+            claims.setdefault(finding.claim, {}).setdefault(why, []).append(finding.where)
+    return [
+        sentence(
+            f"{claim.number}. {claim.words}: "
+            + "; ".join(f"{why} [{_places(where)}]" for why, where in reasons.items())
+        )
+        for claim, reasons in claims.items()
+    ]
+
+
+def _places(where: Sequence[str]) -> str:
+    """Places with what they share said once: `arithmetic · soft · isotropic, fitted`."""
+    shared: dict[str, list[str]] = {}
+    for place in where:
+        front, _, last = place.rpartition(SEPARATOR)
+        shared.setdefault(front, []).append(last)
+    return "; ".join(f"{front}{SEPARATOR if front else ''}{', '.join(own)}" for front, own in shared.items())
+
+
+def _heading(findings: Sequence[Finding]) -> str:
+    """The numbers of the claims without any number, and of those that lack one in places."""
+    lacking = dict.fromkeys(found.claim.number for found in findings if found.primary is None)
+    judged = {found.claim.number for found in findings if found.primary is not None}
+    whole = [str(claim) for claim in lacking if claim not in judged]
+    parts = [str(claim) for claim in lacking if claim in judged]
+    told = [f"claims {', '.join(whole)}"] if whole else []
+    told += [f"in places {', '.join(parts)}"] if parts else []
+    return f"Not judged in this study: {'; '.join(told)}"
 
 
 def _with_settle(finding: Finding) -> str:
@@ -79,32 +132,38 @@ def _with_settle(finding: Finding) -> str:
 
 
 def markdown(findings: Sequence[Finding]) -> str:
-    """The verdict table for papers, issues and notes."""
-    lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
-    for finding in findings:
+    """The verdict table for papers, issues and notes, and below it the claims without a number."""
+    known = [finding for finding in findings if finding.primary is not None]
+    lines = []
+    if known:
+        lines += [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
+    for finding in known:
         cells = (cell.text.replace("|", "\\|").replace("\n", " ") for cell in row(finding))
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    others = unjudged(findings)
+    if others:
+        lines += [*([""] if known else []), *_wrapped(f"{_heading(findings)}."), ""]
+        lines += [line for text in others for line in _wrapped(f"- {text}", "  ")]
+    return "\n".join([*lines, "", *_wrapped(ELSEWHERE)]) + "\n"
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return wrap(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def row(finding: Finding) -> tuple[Cell, ...]:
+    """A finding with a number, by `COLUMNS`."""
     first = finding.primary
+    assert first is not None
     return (
         Cell(f"{finding.claim.number}. {finding.claim.words}"),
         Cell(_planned(finding)),
         Cell(finding.where),
         Cell(finding.decided, flag=FLAGS[finding.verdict]),
-        *((Cell(""),) * 3 + (Cell("0"),) if first is None else _numbers(finding, first)),
-        Cell(_settled(finding)),
-        *((Cell(""),) * 4 if first is None else _beside(finding, first)),
+        *_numbers(finding, first),
+        Cell(finding.settle or finding.reason),
+        *_beside(finding, first),
     )
-
-
-def _settled(finding: Finding) -> str:
-    """Why a finding is open where it has no number to show that, and what would settle it."""
-    if finding.primary is not None and finding.settle:
-        return finding.settle
-    return _with_settle(finding)
 
 
 def _numbers(finding: Finding, first: Comparison) -> tuple[Cell, ...]:

@@ -133,10 +133,11 @@ def test_cells_of_the_grid_are_means_over_seeds(report: Report, seeds: Seeds) ->
     assert row[4].text == "0.25 (0.25)", "three seeds give no less"
 
 
-def test_the_answer_is_three_true_sentences(report: Report) -> None:
+def test_the_answer_is_three_true_sentences(report: Report, seeds: Seeds) -> None:
     best, certainty, soundness = report.answer
-    assert "the prior 'isotropic' ends at a test loss of 0.600 nats" in best
-    assert "(95% interval 0.352 to 0.848, 3 seeds) at rate 0.01, the lowest of 2 priors" in best
+    assert "the prior 'isotropic' ends at a loss of 0.600 nats per label token" in best
+    examples = next(iter(seeds.records.values())).test.examples
+    assert f"(95% interval 0.352 to 0.848, 3 seeds) on {examples} test examples at rate 0.01, the" in best
     assert "and 4.400 nats below no prompt (5.000)" in best
     assert certainty.startswith(
         "Quality is equal whatever the prior: undecided (fitted - isotropic is 1.000 nats"
@@ -144,7 +145,7 @@ def test_the_answer_is_three_true_sentences(report: Report) -> None:
     assert certainty.endswith(", margin 0.220, 3 seeds).")
     assert soundness == (
         "13 of 13 trials finished; with contexts swapped between examples the test loss is higher in 12 of "
-        "12 trained trials."
+        "12 trained trials; no trained trial raised a sanity alarm."
     )
 
 
@@ -177,8 +178,13 @@ def test_verdicts_are_a_row_each_in_page_and_markdown(report: Report, seeds: See
     assert [row[0].text for row in table.rows] == [f"{f.claim.number}. {f.claim.words}" for f in known]
     assert [row[3].text for row in table.rows] == [found.verdict for found in known]
     lines = markdown(findings).splitlines()
-    assert len(lines) == 2 + len(findings)
-    assert {line.count("|") - line.count("\\|") for line in lines} == {14}
+    rows = [line for line in lines if line.startswith("|")]
+    assert len(rows) == 2 + len(known)
+    assert {line.count("|") - line.count("\\|") for line in rows} == {14}
+    assert [table.columns[i] for i in table.below(table.columns.index("verdict"))] == ["planned"]
+    assert "90% interval" in {table.columns[i] for i in table.opened} - {
+        table.columns[i] for i in table.shown
+    }
 
 
 def test_a_verdict_has_its_margin_its_intervals_and_the_noise_of_twins() -> None:
@@ -202,13 +208,41 @@ def test_a_verdict_has_its_margin_its_intervals_and_the_noise_of_twins() -> None
     twins = cells["noise of twins"]
     assert (twins.text, twins.flag, twins.trials) == ("0.080: less than twice it", "open", ("t5",))
     assert "could have seen" not in cells, "two seeds give no p below 0.5"
-    heading, _, line = markdown([found]).splitlines()
+    heading, _, line, *_ = markdown([found]).splitlines()
     assert dict(zip(heading.split(" | "), line.split(" | "), strict=True)).items() >= {
         ("95% interval", cells["95% interval"].text),
         ("90% interval", cells["90% interval"].text),
         ("margin", "0.250"),
         ("could have seen", ""),
     }
+
+
+def test_a_claim_without_numbers_is_one_line_that_names_its_places(seeds: Seeds) -> None:
+    findings, _ = judged(read(seeds.folder.root))
+    others = [found for found in findings if found.primary is None]
+    told = verdicts.unjudged(findings)
+    assert len(told) == len({found.claim.number for found in others}) < len(others)
+    (line,) = [line for line in told if line.startswith("8. Regularisers move posteriors: ")]
+    assert line.endswith("; add a regulariser (exploratory) [arithmetic · soft · isotropic, fitted].")
+    printed = " ".join(markdown(findings).split())
+    assert all(f" - {text}" in printed for text in told)
+    assert printed.endswith(verdicts.ELSEWHERE), "where numbers 5, 6, 11, 12 and 14 are"
+    lost = Evidence(where="here", missing="there is nothing; look again")
+    found = finding(case(quality.JUDGED, lost, exploratory=True), [], 1)
+    assert verdicts.unjudged([found]) == [
+        "3. Quality is equal whatever the prior: there is nothing; look again (exploratory) [here]."
+    ]
+
+
+def test_an_alarm_of_a_trained_trial_qualifies_the_answer(seeds: Seeds, tmp_path: Path) -> None:
+    folder = StudyFolder(shutil.copytree(seeds.folder.root, tmp_path / "seeds"))
+    alarm, passed = (Check(name="one_answer", number=0.9, verdict=v) for v in ("alarm", "passed"))
+    raised = next(i for i, r in seeds.records.items() if r.spec.seed == 1)
+    for trial, record in seeds.records.items():
+        own = alarm if trial == raised or record.spec.method.name == "none" else passed
+        save_record(folder.record(trial), record.model_copy(update={"sanity": (own,)}))
+    reading = read(folder.root)
+    assert "; 1 of 12 trained trials raised a sanity alarm, so read this" in answer(reading, ())[-1]
 
 
 def test_trials_with_a_fault_are_named_where_they_do_not_count(seeds: Seeds, tmp_path: Path) -> None:
@@ -472,6 +506,10 @@ def test_the_page_works_in_a_browser(
     assert "Answers" in detail.inner_text()
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390, "wide tables scroll in their boxes"
+    fits = "(box => box.scrollWidth <= box.clientWidth)(document.querySelector('#verdicts .box'))"
+    assert page.evaluate(fits)
+    page.set_viewport_size({"width": 1280, "height": 900})
+    assert page.evaluate(fits), "verdicts do not scroll sideways"
     # Another page: a trial with a posterior, beside the instruction; sections are as above and left out.
     reading = with_instruction(finished_study, tmp_path)
     data, problems = trials.details(reading)
