@@ -16,6 +16,7 @@ from analysis.figures.style import NORMAL, PAGE, TITLE, page
 from analysis.findings.speed import counts_tokens, label_tokens, level, steps, times
 from analysis.findings.study import Cell
 from analysis.inference.survival import Times, restricted_mean
+from softprior.inputs.labels import counted
 
 
 @dataclass(frozen=True, kw_only=True)
