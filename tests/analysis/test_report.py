@@ -323,7 +323,7 @@ def test_a_study_of_one_seed_has_a_report_that_says_so(finished_study: Finished,
     assert found.partial == ()
     assert "one seed, so there is no interval and no test" in found.answer[1]
     table, *_ = tables(section(found, "grid"))
-    assert all("(1 seed)" in row[1].text for row in table.rows[:2])
+    assert all("(one seed)" in row[1].text for row in table.rows[:2])
     (detail,) = found.details["tasks"].values()
     assert [other["name"] for other in detail["others"]] == ["no prompt"]
     record = next(r for r in finished_study.records.values() if r.spec.training is not None)
@@ -414,7 +414,7 @@ def test_a_mean_of_nothing_is_none_and_of_one_has_no_interval(seeds: Seeds) -> N
     assert mean([]) is None
     (one,) = [mean(runs[:1])]
     assert math.isnan(one.interval.low)
-    assert one.text.endswith(" (1 seed)")
+    assert one.text.endswith(" (one seed)")
     assert Cell("x").trials == ()
 
 
