@@ -17,12 +17,13 @@ from softprior.inputs.labels import counted
 MOST = 15
 """Most pairs that are shown: those of six priors."""
 
-Verdict = Literal["equal", "different", "undecided"]
+Verdict = Literal["equal", "different", "undecided", "without"]
 
 LOOKS: dict[Verdict, tuple[str, str, str]] = {
     "equal": (BLUE, "o", "equal: the interval lies within the margin"),
     "different": (ORANGE, "s", "different: it lies beyond the margin"),
     "undecided": (AMBER, "D", "undecided: it crosses the margin"),
+    "without": (LINE, "X", "no interval: see the table"),
 }
 
 
@@ -45,6 +46,8 @@ class Difference:
 
     def verdict(self, margin: float) -> Verdict:
         """What the interval says at a margin."""
+        if np.isnan(self.low):
+            return "without"
         if -margin < self.low and self.high < margin:
             return "equal"
         return "different" if self.low > margin or self.high < -margin else "undecided"

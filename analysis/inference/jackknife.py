@@ -40,7 +40,7 @@ def jackknife(number: Number, seeds: int) -> Estimate:
 
 def student(estimate: Estimate, level: float = CONFIDENCE) -> Interval:
     """Student's interval; of a mean it is `intervals.over_seeds`. None where no seed changes the number."""
-    if estimate.error <= ROUNDING * abs(estimate.value):
+    if estimate.error <= ROUNDING * max(abs(estimate.value), 1.0):
         return without_ends("the same whichever seed is left out", level)
     half = _quantile(estimate, level) * estimate.error
     return Interval(low=estimate.value - half, high=estimate.value + half, level=level)

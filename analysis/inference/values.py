@@ -23,7 +23,7 @@ POWER = 0.8
 
 
 ROUNDING = 1e-12
-"""Relative to the largest of them: equal numbers that were computed in other ways differ by less."""
+"""Relative to the largest of them, or to one: equal numbers differ by less, however they were computed."""
 
 
 class Range(NamedTuple):
@@ -78,8 +78,12 @@ def without_ends(missing: str, level: float = CONFIDENCE) -> Interval:
 
 
 def equal(values: Float[np.ndarray, "... S"]) -> Bool[np.ndarray, "..."]:
-    """Whether the seeds of each study have the same number, up to rounding."""
-    found: np.ndarray = np.ptp(values, axis=-1) <= ROUNDING * np.abs(values).max(-1)
+    """Whether the seeds of each study have the same number, up to rounding.
+
+    Differences near zero are rounded as the numbers are that were subtracted: losses, shares and ratios,
+    which are of the order of one.
+    """
+    found: np.ndarray = np.ptp(values, axis=-1) <= ROUNDING * np.maximum(np.abs(values).max(-1), 1.0)
     return found
 
 

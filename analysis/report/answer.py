@@ -135,7 +135,7 @@ def _alarms(reading: Reading) -> str:
         return ""
     raised = sum(any(check.verdict == "alarm" for check in found[trial]) for trial in own)
     if not raised:
-        return "; no trained trial raised a sanity alarm"
+        return f"; no sanity alarm among the {counted(len(own), 'trained trial')} that could be checked"
     return (
         f"; {raised:,} of {counted(len(own), 'trained trial')} raised a sanity alarm, so read this answer "
         "with what is said under Sanity"

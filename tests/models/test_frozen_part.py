@@ -145,6 +145,10 @@ def test_files_are_taken_as_lost_where_they_are_damaged(own_cache):
     assert kept.get("ab") is None, "a file with another name"
     one.write_bytes(other.read_bytes()[:-5])
     assert kept.get("ab") is None
+    torn = bytearray(other.read_bytes())
+    torn[-40:] = bytes(40)
+    other.write_bytes(bytes(torn))
+    assert kept.get("abc") is None, "zeros where a power cut left them"
     kept.put("ab", states)
     assert torch.equal(kept.get("ab"), states)
     assert len(list((cache_root() / "frozen").glob("*/*"))) == 2, "no file is left under another name"

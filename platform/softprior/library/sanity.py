@@ -96,8 +96,13 @@ def verdicts(records: Mapping[str, Record], labels: Mapping[str, str]) -> Verdic
 def _named(verdict: str, those: Sequence[tuple[str, Check]], labels: Mapping[str, str]) -> str:
     """One check that some trials did not pass: the first of them with the reason, and how many more."""
     first, check = those[0]
-    more = f" and {counted(len(those) - 1, 'other')}" if len(those) > 1 else ""
-    return f"{verdict}: {labels[first]}{more}: {check.words}"
+    line = f"{verdict}: {labels[first]}: {check.words}"
+    if len(those) == 1:
+        return line
+    others = counted(len(those) - 1, "other trial")
+    if all(own.words == check.words for _, own in those):
+        return f"{line}; the same of {others}"
+    return f"{line}; {others} with other numbers"
 
 
 def _beside(record: Record, alone: Record | None) -> Iterator[Check]:

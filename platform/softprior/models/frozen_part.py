@@ -28,10 +28,7 @@ from softprior.models.kept_rows import KeptRows
 from softprior.models.packing import Halted, RowPass, Rows
 from softprior.models.protocol import ModelInfo
 from softprior.prompt import Prompt
-from softprior.results.provenance import edits
-
-VERSION = 1
-"""Incremented when the states of the same row would come out differently."""
+from softprior.results.provenance import SOURCES
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 2e-2}
 """Relative tolerance of the logits of passes that start at a block against whole ones: row by row rounds
@@ -64,7 +61,7 @@ def identity(info: ModelInfo, device: torch.device) -> list[object]:
     name = torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability()
     machine = [platform.node(), platform.machine(), name]
     packages = [version(package) for package in ("torch", "transformers")]
-    return [info.fingerprint, info.dtype, info.device, info.kernels, *packages, *machine, *edits()]
+    return [info.fingerprint, info.dtype, info.device, info.kernels, *packages, *machine, SOURCES]
 
 
 class FrozenPart:
@@ -92,8 +89,7 @@ class FrozenPart:
         """
         assert current.rows is not None
         block = first_block(prompts[0])
-        if block not in self._checked:
-            self._check(prompts[0], block, tokens)
+        if block not in self._checked and self._check(prompts[0], block, tokens):
             self._checked.add(block)
         prompt = {place: vectors.detach() for place, vectors in prompts[0].items()}
         texts = tokens.split(current.rows.lengths.tolist())
@@ -105,7 +101,7 @@ class FrozenPart:
         """The states of a row at a block's input, computed if they are not kept."""
         # Positions of texts begin behind prefix keys, which rounds differently with each number of them.
         start = max((len(vectors) for place, vectors in prompt.items() if place.kind == "key"), default=0)
-        facts = [VERSION, *self._identity, torch.get_num_threads(), block, start, tokens.tolist()]
+        facts = [*self._identity, torch.get_num_threads(), block, start, tokens.tolist()]
         key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
         found = self._rows.get(key)
         if found is None:
@@ -142,10 +138,13 @@ class FrozenPart:
                 del layer.forward
 
     @torch.no_grad()
-    def _check(self, prompt: Prompt, block: int, tokens: Tensor) -> None:
+    def _check(self, prompt: Prompt, block: int, tokens: Tensor) -> bool:
         """Compares a pass that starts at a block with a whole one, on two short rows.
 
         A family that carries something else from block to block would fail or be silently wrong.
+
+        Returns:
+            Whether that is known: nothing can be compared with vectors that make all logits infinite or nan.
 
         Raises:
             UserError: the results differ by more than rounding, or the pass fails.
@@ -168,8 +167,13 @@ class FrozenPart:
                 found = self._forward([prompt], joined, RowPass(rows), keep=everywhere)
         except Exception as error:  # a family may fail in any way of its own at what it was not written for
             raise _unsuited(f"fails there ({line(error)})") from error
-        if not bool((found - whole).abs().max() <= TOLERANCE[whole.dtype] * whole.abs().max()):
+        finite = whole[whole.isfinite()].abs()
+        if not len(finite):
+            return False
+        apart = TOLERANCE[whole.dtype] * float(finite.max())
+        if not torch.allclose(found, whole, rtol=0, atol=apart, equal_nan=True):
             raise _unsuited("gives other results there")
+        return True
 
 
 def _unsuited(why: str) -> UserError:

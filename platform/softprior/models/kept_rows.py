@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import time
 import uuid
 from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
 
-from filelock import Timeout
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -25,6 +27,12 @@ GB = 10**9
 
 LEFT = 0.9
 """Share of the limit on files that is left when the oldest are removed, so that this is done seldom."""
+
+DIGEST = "sha256"
+"""The tensor beside the states in a file: 32 bytes that tell whether the states are what was written."""
+
+ABANDONED = 3600
+"""Seconds after which a file that is still being written is taken for that of a process that was killed."""
 
 BETWEEN = 0.05
 """Share of the limit on files that a process writes before it looks at the folder again."""
@@ -83,11 +91,12 @@ class _Files:
     def read(self, key: str) -> Tensor | None:
         path = self._path(key)
         try:
-            states = load(path.read_bytes())[key].clone()
+            found = load(path.read_bytes())
+            states, digest = found[key].clone(), found[DIGEST]
             os.utime(path)  # used just now
         except (OSError, SafetensorError, KeyError):
             return None
-        return states
+        return states if torch.equal(digest, _digest(states)) else None
 
     def write(self, key: str, states: Tensor) -> None:
         path = self._path(key)
@@ -96,7 +105,7 @@ class _Files:
         writing = path.with_name(f".{key}.{uuid.uuid4().hex}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            writing.write_bytes(save({key: states}))
+            writing.write_bytes(save({key: states, DIGEST: _digest(states)}))
             writing.replace(path)
         except OSError:
             self._full = True  # or a folder that was made read-only; what is in memory goes on
@@ -113,12 +122,14 @@ class _Files:
 
     def _trim(self) -> None:
         """Removes the files that were used the longest ago, unless another process is doing so."""
-        with suppress(Timeout), lock(FOLDER).acquire(blocking=False):
+        # Timeout is an OSError: whatever cannot be looked at or removed stays, and costs room alone.
+        with suppress(OSError), lock(FOLDER).acquire(blocking=False):
             files = []
             for path in self._folder.glob("*/*"):
                 with suppress(FileNotFoundError):
                     status = path.stat()
-                    files.append((status.st_mtime_ns, status.st_size, path))
+                    if not path.name.startswith(".") or time.time() - status.st_mtime > ABANDONED:
+                        files.append((status.st_mtime_ns, status.st_size, path))
             total = sum(size for _, size, _ in files)
             if total <= self._limit:
                 return
@@ -127,3 +138,8 @@ class _Files:
                     break
                 path.unlink(missing_ok=True)
                 total -= size
+
+
+def _digest(states: Float[Tensor, "T H"]) -> UInt8[Tensor, "32"]:
+    found = hashlib.sha256(states.contiguous().view(torch.uint8).numpy().tobytes())
+    return torch.frombuffer(bytearray(found.digest()), dtype=torch.uint8)

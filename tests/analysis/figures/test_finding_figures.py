@@ -42,7 +42,7 @@ def test_a_difference_is_equal_different_or_undecided_by_its_interval(width: flo
         for name, (v, low, high) in rows.items()
     ]
     assert [difference.verdict(0.1) for difference in differences] == list(rows)
-    assert Difference(name="one", value=0.0, low=np.nan, high=np.nan, seeds=1).verdict(0.1) == "undecided"
+    assert Difference(name="one", value=0.0, low=np.nan, high=np.nan, seeds=1).verdict(0.1) == "without"
     figure = draw_equivalence(Equivalence(differences=tuple(differences), margin=0.1), width)
     assert "over 9 seeds with 90% intervals. Shaded: the margin of equality, ± 0.1 nats." in caption_of(
         figure
