@@ -16,7 +16,10 @@ from analysis.inference.intervals import ends_over_seeds
 from softprior.seeding import numpy_generator
 
 SEEDS = (2, 3, 5, 9, 14)
+"""Numbers of seeds of a study."""
+
 STUDIES, RESAMPLES, EXAMPLES = 4000, 200, 40
+"""Simulated studies per row, bootstrap samples of each, and test examples per seed."""
 
 Ends = tuple[Float[np.ndarray, "M"], Float[np.ndarray, "M"]]
 

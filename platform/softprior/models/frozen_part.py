@@ -14,7 +14,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -38,6 +38,7 @@ PROBES = (9, 6)
 """Lengths of the rows on which this is checked."""
 
 
+@runtime_checkable
 class Forward(Protocol):
     """A packed pass, see `PackedModel`."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 import uuid
 from collections import OrderedDict
 from contextlib import suppress
@@ -31,8 +30,8 @@ LEFT = 0.9
 DIGEST = "sha256"
 """The tensor beside the states in a file: 32 bytes that tell whether the states are what was written."""
 
-ABANDONED = 3600
-"""Seconds after which a file that is still being written is taken for that of a process that was killed."""
+ABANDONED = 3600 * 10**9
+"""Nanoseconds before the last use of any file: what was being written then is of a killed process."""
 
 BETWEEN = 0.05
 """Share of the limit on files that a process writes before it looks at the folder again."""
@@ -128,12 +127,14 @@ class _Files:
             for path in self._folder.glob("*/*"):
                 with suppress(FileNotFoundError):
                     status = path.stat()
-                    if not path.name.startswith(".") or time.time() - status.st_mtime > ABANDONED:
-                        files.append((status.st_mtime_ns, status.st_size, path))
+                    files.append((status.st_mtime_ns, status.st_size, path))
+            latest = max((used for used, _, _ in files), default=0)
             total = sum(size for _, size, _ in files)
             if total <= self._limit:
                 return
-            for _, size, path in sorted(files):
+            for used, size, path in sorted(files):
+                if path.name.startswith(".") and latest - used < ABANDONED:
+                    continue
                 if total <= LEFT * self._limit:
                     break
                 path.unlink(missing_ok=True)
