@@ -491,15 +491,19 @@ def test_the_page_works_in_a_browser(
     assert column() == ascending[::-1]
     prior = f"select[data-column='{report.trials.columns.index('prior')}']"
     page.select_option(prior, "fitted")
+    page.get_by_text("6 of 13 trials", exact=True).wait_for()
     assert rows.count() == 6
     assert page.locator("#count").inner_text() == "6 of 13 trials"
     page.select_option(prior, "")
+    page.get_by_text("13 of 13 trials", exact=True).wait_for()
     page.fill("#search", "isotropic")
+    page.get_by_text("6 of 13 trials", exact=True).wait_for()
     assert rows.count() == 6
     link = rows.first.locator("a.trial")
     trial = link.get_attribute("href").removeprefix("#trial-")
     link.click()
     detail = page.locator("#detail")
+    detail.locator("svg").first.wait_for(state="attached")
     assert trial in detail.inner_text()
     assert detail.locator("svg").count() == 1, "the curve; these trials have no posteriors"
     assert detail.locator("polyline").count() == 2
@@ -528,6 +532,7 @@ def test_the_page_works_in_a_browser(
     page.goto(other.as_uri())
     trained = next(i for i, record in reading.records.items() if record.spec.training is not None)
     page.locator(f"a[href='#trial-{trained}']").first.click()
+    detail.locator("svg").nth(1).wait_for(state="attached")
     assert detail.locator("svg").count() == 2, "the curve, and the map of its vectors"
     assert detail.locator("svg").nth(1).locator("polyline").count() == 4, "a path for each vector"
     opened = detail.inner_text()
