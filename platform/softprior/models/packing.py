@@ -393,12 +393,18 @@ class _Attention:
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         groups = query.shape[1] // key.shape[1]
-        if groups > 1:
-            key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
         if self.plain:
+            # Grouped keys are not repeated: repeated ones would be saved for the backward pass.
             return functional.scaled_dot_product_attention(
-                query, key, value, attn_mask=mask, is_causal=mask is None, scale=self.scaling
+                query,
+                key,
+                value,
+                attn_mask=mask,
+                is_causal=mask is None,
+                scale=self.scaling,
+                enable_gqa=groups > 1,
             )
+        value = value.repeat_interleave(groups, 1)
         if mask is None:
             at = torch.arange(query.shape[2], device=query.device)
             mask = _visible(at[:, None], at[None, :], None)
