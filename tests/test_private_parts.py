@@ -12,6 +12,7 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 
 from softprior.assets import transformers_private
 from softprior.models import deepspeed_private, torch_private
@@ -152,6 +153,20 @@ def test_torch_has_a_limit_of_kinds_of_passes() -> None:
     from torch._dynamo import config
 
     assert config.recompile_limit < torch_private.KINDS
+
+
+def test_torch_attends_to_sequences_of_different_lengths_by_one_operator() -> None:
+    query, key, value = (
+        torch.empty(count, heads, 8, dtype=torch.bfloat16, device="meta", requires_grad=True)
+        for count, heads in ((5, 4), (7, 2), (7, 2))
+    )
+    ends = torch.empty(3, dtype=torch.int32, device="meta")
+    for window in (None, 4):
+        out = torch_private.flash_attention(query, key, value, ends, ends, (3, 4), None, window)
+        assert out.shape == query.shape
+        assert "FlashAttention" in type(out.grad_fn).__name__
+        out.sum().backward()
+    assert key.grad is not None
 
 
 def test_deepspeed_reads_its_operators_from_a_table_that_can_be_changed() -> None:

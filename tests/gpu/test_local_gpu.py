@@ -47,8 +47,8 @@ def test_rows_of_different_lengths_are_as_close_to_float32_as_padded_ones(family
     exact = LocalLM(random_model(family, ATTENTION).bfloat16().float(), "weights")
     batch = example_batch(exact.info())
     assert host.kernels == "ragged"
-    kernel, calls = ragged.varlen_attn, []
-    monkeypatch.setattr(ragged, "varlen_attn", lambda *args, **kw: calls.append(1) or kernel(*args, **kw))
+    kernel, calls = ragged.flash_attention, []
+    monkeypatch.setattr(ragged, "flash_attention", lambda *args: calls.append(1) or kernel(*args))
     for name, prompt in example_prompts(exact).items():
         others = [prompt, {place: 0.5 * vectors for place, vectors in prompt.items()}]
         requests = [Request(each, batch, grad=bool(prompt)) for each in others]

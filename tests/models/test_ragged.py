@@ -16,23 +16,24 @@ from softprior.models.load import load_local
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.models.protocol import Request
+from softprior.prompt import Place
 from softprior.studies.plan import plan_study
 from softprior.testing.families import random_model
 from softprior.testing.hosts import example_batch, example_prompts
 from softprior.testing.hosts.closeness import apart
 
 
-def literal(query, key, value, queries, keys, longest, most, *, scale, window_size, enable_gqa=False):
+def literal(query, key, value, queries, keys, most, scaling, window):
     """Causal attention of each sequence, the last query at the last key, written out."""
     out = []
     for start, end, first, last in zip(queries, queries[1:], keys, keys[1:], strict=False):
         q, k, v = query[start:end], key[first:last], value[first:last]
-        assert len(q) <= longest
-        assert len(k) <= most
+        assert len(q) <= most[0]
+        assert len(k) <= most[1]
         k, v = (states.repeat_interleave(query.shape[1] // states.shape[1], 1) for states in (k, v))
-        scores = torch.einsum("qad,kad->aqk", q, k) * (scale or q.shape[-1] ** -0.5)
+        scores = torch.einsum("qad,kad->aqk", q, k) * (scaling or q.shape[-1] ** -0.5)
         back = torch.arange(len(q))[:, None] + len(k) - len(q) - torch.arange(len(k))
-        seen = (back >= 0) & ((back <= window_size[0]) | (window_size[0] < 0))
+        seen = (back >= 0) & (back < (window or len(k)))
         out.append(torch.einsum("aqk,kad->qad", scores.masked_fill(~seen, -torch.inf).softmax(-1), v))
     return torch.cat(out)
 
@@ -45,7 +46,7 @@ def without_gpu(monkeypatch):
         calls.append(1)
         return literal(*args, **kwargs)
 
-    monkeypatch.setattr(ragged, "varlen_attn", counted)
+    monkeypatch.setattr(ragged, "flash_attention", counted)
     monkeypatch.setattr(packing, "fits", lambda *_: True)
     return calls
 
@@ -68,6 +69,20 @@ def test_losses_and_gradients_are_those_of_padded_rows(family, without_gpu):
                 for place, gradient in (right.gradient or {}).items():
                     assert apart(one.gradient[place], gradient) <= 1e-4, f"{name}, {place.name}"
             assert not without_gpu
+
+
+def test_a_block_may_see_no_prompt_between_two_that_do(without_gpu):
+    host = LocalLM(random_model("llama", ATTENTION), "weights")
+    prompt = {Place(block, after="cut"): torch.ones(2, 32) for block in (0, 2)}
+    found, right = (_loss(host, prompt, rows) for rows in (True, False))
+    assert apart(found.nll, right.nll) <= 1e-5
+    for place, gradient in right.gradient.items():
+        assert apart(found.gradient[place], gradient) <= 1e-4, place.name
+
+
+def _loss(host, prompt, ragged_rows):
+    host.ragged = ragged_rows
+    return host.loss(prompt, example_batch(host.info()), grad=True)
 
 
 def test_kernels_decide_how_a_model_is_loaded_and_no_trials_identity(monkeypatch):

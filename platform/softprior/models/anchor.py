@@ -167,7 +167,11 @@ class FirstLabels(NamedTuple):
 
     def logits(self, found: Float[Tensor, "N V"]) -> Float[Tensor, "N V"]:
         """The logits of each label, from those found at the positions of `before`."""
-        return found if self.kept else torch.where(self.which[:, None], self.anchor.logits, found)
+        return (
+            found
+            if self.kept
+            else torch.where(self.which.to(found.device)[:, None], self.anchor.logits, found)
+        )
 
 
 class WithFirst:

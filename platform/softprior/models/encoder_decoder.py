@@ -146,12 +146,12 @@ class EncoderDecoderLM:
     def loss(self, prompt: Prompt | None, batch: Batch, *, grad: bool = False) -> Losses:
         parts = _Parts.of(batch, self.device)
         labels, rows = parts.answers[parts.labels], parts.labels.nonzero()[:, 0]
+        scored = parts.scored[parts.labels]
 
-        def losses(given: list[Prompt]) -> list[Losses]:
-            scored = parts.scored[parts.labels]
-            return [summed(self._label_logits(given[0], parts), labels, scored, rows, len(batch))]
+        def losses(given: list[Prompt]) -> Losses:
+            return summed(self._label_logits(given[0], parts), labels, scored, rows, len(batch))
 
-        return differentiated(losses, [Request(prompt, batch, grad)])[0]
+        return differentiated(losses, [Request(prompt, batch, grad)], self.device)[0]
 
     @torch.no_grad()
     def logits(self, prompt: Prompt | None, batch: Batch) -> Float[Tensor, "N V"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import Literal
@@ -21,6 +22,7 @@ from softprior.models.lengths import ALWAYS, Regimes, find_regimes, forget_lengt
 from softprior.models.packing import RowPass, Rows, running
 from softprior.models.places import Places, partner
 from softprior.models.ragged import takes
+from softprior.models.torch_private import allow_kinds_of_passes
 from softprior.prompt import Place, Prompt
 
 
@@ -66,9 +68,6 @@ class PackedModel:
                 f"model.kernels = 'compiled', but the family '{self._family}' has no MLPs or norms under "
                 "names that softprior knows; write kernels: auto"
             )
-        # Imported here, since it takes a second and most processes compile nothing.
-        from softprior.models.torch_private import allow_kinds_of_passes
-
         allow_kinds_of_passes()
         for module in self._blocks.positionwise():
             module.forward = torch.compile(module.forward, dynamic=True)
@@ -148,10 +147,7 @@ class PackedModel:
         assert current.rows is not None
         for prompt in prompts:
             self._places.check(prompt)
-        vectors = {
-            place: torch.stack([prompt[place].to(self.device, self.dtype) for prompt in prompts])
-            for place in prompts[0]
-        }
+        vectors = self._stacked(prompts)
         kept = vectors.get(Place(0))
         cut = {place.block: value for place, value in vectors.items() if place.after == "cut"}
         current.prefix = {
@@ -180,6 +176,16 @@ class PackedModel:
             ).logits
         self.windows |= current.windows
         return logits[0]
+
+    def _stacked(self, prompts: Sequence[Prompt]) -> dict[Place, Float[Tensor, "G P _"]]:
+        """The vectors of prompts of one shape, in the model's type: all of them in one conversion."""
+        shapes = {place: (len(prompts), *vectors.shape) for place, vectors in prompts[0].items()}
+        if not shapes:
+            return {}
+        parts = [prompt[place].to(self.device).flatten() for place in shapes for prompt in prompts]
+        flat = torch.cat(parts).to(self.dtype)
+        split = flat.split([math.prod(shape) for shape in shapes.values()])
+        return {place: part.view(shape) for part, (place, shape) in zip(split, shapes.items(), strict=True)}
 
     def _position_ids(self, current: RowPass, tokens: int) -> Int[Tensor, "N"]:
         """Positions of [cut prompt | kept of each prompt | rows]; each row starts over after its prompt.

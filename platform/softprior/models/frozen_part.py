@@ -93,22 +93,30 @@ class FrozenPart:
         if block not in self._checked and self._check(prompts[0], block, tokens):
             self._checked.add(block)
         prompt = {place: vectors.detach() for place, vectors in prompts[0].items()}
-        texts = tokens.split(current.rows.lengths.tolist())
-        states = torch.cat([self._kept(prompt, block, text) for text in texts])
+        texts = tokens.cpu().split(current.rows.lengths.tolist())
+        kept = [self._kept(prompt, block, text, tokens.device) for text in texts]
+        states = torch.cat(kept).to(tokens.device)
         with self._starting(block, states):
             return self._forward(prompts, tokens, current, keep)
 
-    def _kept(self, prompt: Prompt, block: int, tokens: Int[Tensor, "T"]) -> Float[Tensor, "T H"]:
-        """The states of a row at a block's input, computed if they are not kept."""
+    def _kept(
+        self, prompt: Prompt, block: int, tokens: Int[Tensor, "T"], device: torch.device
+    ) -> Float[Tensor, "T H"]:
+        """The states of a row at a block's input, on the CPU; computed if they are not kept.
+
+        Args:
+            tokens: on the CPU.
+            device: where states are computed.
+        """
         # Positions of texts begin behind prefix keys, which rounds differently with each number of them.
         start = max((len(vectors) for place, vectors in prompt.items() if place.kind == "key"), default=0)
         facts = [*self._identity, torch.get_num_threads(), block, start, tokens.tolist()]
         key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
         found = self._rows.get(key)
         if found is None:
-            found = self._computed(prompt, block, tokens)
+            found = self._computed(prompt, block, tokens.to(device)).cpu()
             self._rows.put(key, found)
-        return found.to(tokens.device)
+        return found
 
     @torch.no_grad()
     def _computed(self, prompt: Prompt, block: int, tokens: Int[Tensor, "T"]) -> Float[Tensor, "T H"]:

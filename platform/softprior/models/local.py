@@ -27,7 +27,7 @@ from softprior.models.kept_rows import KeptRows
 from softprior.models.keys import KeyGeometry
 from softprior.models.lengths import Part, apart, steady_length
 from softprior.models.packing import Cache, Looks, RowPass, Rows, running
-from softprior.models.passes import Packed, chosen_rows, divided, in_passes, one_batch
+from softprior.models.passes import Packed, chosen_rows, in_passes, one_batch
 from softprior.models.protocol import (
     Attention,
     Comparison,
@@ -132,13 +132,13 @@ class LocalLM(PackedModel):
         """Losses of requests of one shape, in one pass."""
         batch = one_batch([request.batch for request in requests])
         counts = [len(request.batch) for request in requests]
+        scored = batch.scored[batch.labels].to(self.device)
 
-        def losses(prompts: list[Prompt]) -> list[Losses]:
+        def losses(prompts: list[Prompt]) -> Losses:
             logits, labels, rows = self._label_logits(prompts, counts, batch)
-            scored = batch.scored.to(self.device)[batch.labels.to(self.device)]
-            return divided(summed(logits, labels, scored, rows, len(batch)), counts)
+            return summed(logits, labels, scored, rows, len(batch))
 
-        return differentiated(losses, requests)
+        return differentiated(losses, requests, self.device)
 
     def _label_logits(
         self, prompts: Sequence[Prompt], counts: Sequence[int], batch: Batch
@@ -188,11 +188,8 @@ class LocalLM(PackedModel):
         self, prompts: Sequence[Prompt], owner: Int[Tensor, "B"], batch: Batch, anchor: Anchor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The same in one pass; `owner` is the index of each row's prompt."""
-        packed = Packed.of(batch, self.device)
-        current = RowPass(packed.rows, prompts=len(prompts))
-        if len(prompts) > 1:
-            current.owner = owner.to(self.device) if len(owner) else torch.zeros_like(packed.rows.lengths)
-        labels = batch.labels[:, : packed.rows.longest].to(self.device)
+        packed = Packed.of(batch)
+        labels = batch.labels[:, : packed.rows.longest]
         marked = labels.flatten().index_select(0, packed.rows.unpad)
         where = marked.nonzero().squeeze(1)
         row = packed.row_of[where]
@@ -200,12 +197,18 @@ class LocalLM(PackedModel):
         if anchor is not None:
             begins = where == (packed.rows.lengths.cumsum(0) - packed.rows.lengths)[row]
             first = FirstLabels(anchor, begins, kept=len(prompts[0].get(Place(0), ())))
-            before = first.before(before, owner.to(self.device)[row] + 1 - len(prompts))
+            before = first.before(before, owner[row] + 1 - len(prompts))
+        # All that a GPU needs goes there before the pass: a copy behind it would wait for its end.
+        labelled, row = packed.tokens[where].to(self.device), row.to(self.device)
+        packed = packed.to(self.device)
+        current = RowPass(packed.rows, prompts=len(prompts))
+        if len(prompts) > 1:
+            current.owner = owner.to(self.device) if len(owner) else torch.zeros_like(packed.rows.lengths)
         forward = self._forward
         if self.frozen is not None and first_block(prompts[0]) and self._regimes.longest is None:
             forward = self.frozen.forward
         logits = forward(prompts, packed.tokens, current, keep=before)
-        return logits if first is None else first.logits(logits), packed.tokens[where], row
+        return logits if first is None else first.logits(logits), labelled, row
 
     @torch.no_grad()
     def generate(
@@ -227,7 +230,7 @@ class LocalLM(PackedModel):
         self, prompt: Prompt, batch: Batch, max_new: int, stop: frozenset[int]
     ) -> list[list[int]]:
         """Continues one row, with a pass over all of it per token, as its keys change on the way."""
-        tokens = Packed.of(batch, self.device).tokens
+        tokens = Packed.of(batch).tokens.to(self.device)
         out: list[int] = []
         over = False
         for step in range(max_new):
@@ -245,7 +248,7 @@ class LocalLM(PackedModel):
 
     def _continued(self, prompt: Prompt, batch: Batch, max_new: int, stop: frozenset[int]) -> list[list[int]]:
         """Continues rows together, with a cache of their keys and values."""
-        packed = Packed.of(batch, self.device)
+        packed = Packed.of(batch).to(self.device)
         cache = Cache()
         lengths = packed.rows.lengths
         prefill = RowPass(packed.rows, cache=cache, room=max_new)
@@ -299,7 +302,7 @@ class LocalLM(PackedModel):
         shares = torch.zeros(len(batch), len(self._blocks.layers), 3)
         for rows, _ in self._apart(prompt, batch.lengths):
             some = batch if len(rows) == len(batch) else chosen_rows(batch, rows)
-            packed = Packed.of(some, self.device)
+            packed = Packed.of(some).to(self.device)
             queries = [row.nonzero().squeeze(1) - 1 for row in some.labels.to(self.device)]
             looks = Looks(queries, lead, kept)
             nothing = torch.zeros(1, dtype=torch.long)
@@ -328,7 +331,8 @@ class LocalLM(PackedModel):
     def _observe(self, prompt: Prompt, batch: Batch, sites: Sequence[str], statistic: SiteStatistic) -> None:
         """`observe` for a prompt in front of the texts."""
         for rows, _ in self._apart(prompt, batch.lengths):
-            packed = Packed.of(batch if len(rows) == len(batch) else chosen_rows(batch, rows), self.device)
+            some = batch if len(rows) == len(batch) else chosen_rows(batch, rows)
+            packed = Packed.of(some).to(self.device)
             within = torch.arange(packed.rows.longest, device=self.device).repeat(packed.rows.count)
             at = Where(packed.row_of, within.index_select(0, packed.rows.unpad), packed.tokens)
             # Of a dummy pass there is nothing to see.

@@ -56,6 +56,10 @@ class Rows:
         pad = torch.where(real, starts[:, None] + slots[None, :], starts[:, None])
         return cls(lengths, pad.flatten(), real.flatten().nonzero().squeeze(1))
 
+    def to(self, device: torch.device) -> Rows:
+        """The same on a device. They are made on the CPU, since a GPU would be waited for at each size."""
+        return Rows(self.lengths.to(device), self.pad.to(device), self.unpad.to(device))
+
     @property
     def count(self) -> int:
         return len(self.lengths)
@@ -156,7 +160,7 @@ class RowPass:
     def in_sequence(self, fronts: Float[Tensor, "G F A D"], block: int) -> Float[Tensor, "GF A D"]:
         """The inverse of `fronts`, for what attention makes of them."""
         if self.prompts == 1:
-            return fronts[0]
+            return fronts.squeeze(0)
         cut = self.cut.get(block, 0)
         return torch.cat([fronts[:, :cut].flatten(0, 1), fronts[:, cut:].flatten(0, 1)])
 
@@ -181,8 +185,16 @@ class RowPass:
         asked = cut, kept, inside
         if asked not in self.layouts:
             assert self.rows is not None
-            rows, total = self.rows.lengths, len(self.rows.unpad)
-            self.layouts[asked] = lay_out(rows, self.owner, self.prompts, (cut, kept), total, inside=inside)
+            rows = self.rows
+            self.layouts[asked] = lay_out(
+                rows.lengths,
+                self.owner,
+                self.prompts,
+                (cut, kept),
+                len(rows.unpad),
+                rows.longest,
+                inside=inside,
+            )
         return self.layouts[asked]
 
 
@@ -345,7 +357,7 @@ def _unpadded(
     scaling: float | None,
 ) -> Float[Tensor, "1 N A D"]:
     """Attention of a packed sequence by the kernel for sequences of different lengths."""
-    queries, keys, values = (states[0].transpose(0, 1) for states in (query, key, value))
+    queries, keys, values = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))
     cut, kept, inside = current.cut.get(block, 0), current.kept, True
     if not current.front(block) and block in current.prefix:
         first, second = (
@@ -369,7 +381,7 @@ def _heads(flat: Float[Tensor, "G P KD"], like: Float[Tensor, "1 K N D"]) -> Flo
 
 def _padded(packed: Float[Tensor, "1 K N D"], front: int, rows: Rows) -> Float[Tensor, "B K T D"]:
     heads, width = packed.shape[1], packed.shape[3]
-    picked = packed[0, :, front:].index_select(1, rows.pad)
+    picked = packed.squeeze(0)[:, front:].index_select(1, rows.pad)
     return picked.view(heads, rows.count, rows.longest, width).transpose(0, 1)
 
 

@@ -37,13 +37,14 @@ class Packed:
     row_of: Int[Tensor, "N"]
 
     @classmethod
-    def of(cls, batch: Batch, device: torch.device) -> Packed:
-        lengths = batch.lengths.to(device)
-        longest = int(lengths.max())
-        rows = Rows.of(lengths)
-        tokens = batch.tokens[:, :longest].to(device).flatten().index_select(0, rows.unpad)
-        row_of = torch.arange(len(batch), device=device).repeat_interleave(lengths)
-        return cls(rows, tokens, row_of)
+    def of(cls, batch: Batch) -> Packed:
+        """A batch that is in CPU memory, laid out there."""
+        rows = Rows.of(batch.lengths)
+        tokens = batch.tokens[:, : rows.longest].flatten().index_select(0, rows.unpad)
+        return cls(rows, tokens, torch.arange(len(batch)).repeat_interleave(batch.lengths))
+
+    def to(self, device: torch.device) -> Packed:
+        return Packed(self.rows.to(device), self.tokens.to(device), self.row_of.to(device))
 
 
 def shape(request: Request) -> Hashable:

@@ -8,34 +8,28 @@ form in `packing` up to rounding; `PackedModel.ragged` turns this form off.
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # an older PyTorch
-    varlen_attn = None  # type: ignore[assignment]
+from softprior.models.torch_private import flash_attention
 
 WIDEST = 256
 """Largest width of a head, in values, that flash attention takes."""
-
-_TAKES = frozenset() if varlen_attn is None else frozenset(inspect.signature(varlen_attn).parameters)
-"""Names of the kernel's arguments, which differ between releases of PyTorch."""
 
 
 @lru_cache
 def takes(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether there is a kernel: in half precision, on NVIDIA's GPUs from Ampere on."""
-    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16) or "window_size" not in _TAKES:
+    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
         return False
-    return torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0)
+    if torch.version.hip is not None or not torch.backends.cuda.is_flash_attention_available():
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def fits(query: Float[Tensor, "1 A N D"], value: Float[Tensor, "1 K N E"]) -> bool:
@@ -53,21 +47,20 @@ class Layout:
     sees its own tokens behind them. The source of keys holds those of all prompts, then those of the rows.
 
     Attributes:
-        picked: for each key that a sequence sees, its index in the source; one sequence after another.
-        shared: where among those the keys of each sequence's prompt stand.
-        own: where among those the rows' own keys stand.
-        sees: 1 where a sequence sees a prompt, in float32.
-        front: for each prompt vector of each prompt its index in the source.
+        picked: for each key that a sequence sees, its index in the source, one sequence after another; None
+            where no prompt is seen, so that they stand so already.
+        back: where among those the prompts' keys of each sequence stand, and behind them the rows' own.
+        width: `F`.
+        sees: 1 where a sequence sees a prompt, in float32; None where there is one prompt.
         queries, keys: cumulative numbers of queries and keys, from 0 on.
         most: queries and keys of the longest sequence.
         order: for each query its index in the packed sequence; None where they are in order.
     """
 
-    picked: Int[Tensor, "K"]
-    shared: Int[Tensor, "S F"]
-    own: Int[Tensor, "N"]
-    sees: Float[Tensor, "G S"]
-    front: Int[Tensor, "G F"]
+    picked: Int[Tensor, "K"] | None
+    back: Int[Tensor, "SFN"]
+    width: int
+    sees: Float[Tensor, "G S"] | None
     queries: Int[Tensor, "ends"]
     keys: Int[Tensor, "ends"]
     most: tuple[int, int]
@@ -80,6 +73,7 @@ def lay_out(
     prompts: int,
     vectors: tuple[int, int],
     total: int,
+    longest: int,
     *,
     inside: bool,
 ) -> Layout:
@@ -90,6 +84,7 @@ def lay_out(
         owner: the prompt that each row sees; None where all see the only one.
         vectors: how many are cut and how many are kept, of each prompt.
         total: tokens of all rows.
+        longest: tokens of the longest row.
         inside: whether prompts are in the packed sequence, or only their keys in front of it.
     """
     device, (cut, kept) = lengths.device, vectors
@@ -114,9 +109,16 @@ def lay_out(
     order = None
     if asking > 1 and cut and kept:
         order = torch.cat([front.flatten(), prompts * width + token])
-    longest = int(lengths.max())
-    most = max(longest, width if asking else 0), longest + width
-    return Layout(picked, shared, own, (sees == each[:, None]).float(), front, queries, keys, most, order)
+    return Layout(
+        picked if width else None,
+        torch.cat([shared.flatten(), own]),
+        width,
+        (sees == each[:, None]).float() if prompts > 1 else None,
+        queries,
+        keys,
+        (max(longest, width if asking else 0), longest + width),
+        order,
+    )
 
 
 def _before(counts: Int[Tensor, "S"]) -> Int[Tensor, "ends"]:
@@ -137,27 +139,15 @@ def attend_ragged(
         key, value: the layout's source.
         window: how many keys back a query sees, itself among them; None for all.
     """
-    keys, values = _Picked.apply(key, value, layout)  # type: ignore[no-untyped-call]
+    if layout.picked is not None:
+        key, value = _Picked.apply(key, value, layout)  # type: ignore[no-untyped-call]
     ordered = query if layout.order is None else query.index_select(0, layout.order)
-    back = -1 if window is None else window - 1
-    options: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in _TAKES else {}
-    out: Any = varlen_attn(
-        ordered,
-        keys,
-        values,
-        layout.queries,
-        layout.keys,
-        *layout.most,
-        scale=scaling,
-        window_size=(back, 0),
-        **options,
-    )
-    found: Tensor = out if layout.order is None else torch.empty_like(out).index_copy(0, layout.order, out)
-    return found
+    out = flash_attention(ordered, key, value, layout.queries, layout.keys, layout.most, scaling, window)
+    return out if layout.order is None else torch.empty_like(out).index_copy(0, layout.order, out)
 
 
 class _Picked(torch.autograd.Function):
-    """Gathers keys and values. Gradients of a prompt's are summed by a product, whose order is fixed.
+    """Gathers keys and values. Gradients of a prompt's are summed in a fixed order.
 
     The kernel sums the gradients of queries with atomic additions, in an order that is not.
     """
@@ -167,19 +157,23 @@ class _Picked(torch.autograd.Function):
         ctx: FunctionCtx, key: Float[Tensor, "M K D"], value: Float[Tensor, "M K D"], layout: Layout
     ) -> tuple[Float[Tensor, "S K D"], Float[Tensor, "S K D"]]:
         ctx.layout = layout  # type: ignore[attr-defined]
-        both = torch.cat([key, value], 1).index_select(0, layout.picked)
-        keys, values = both.chunk(2, 1)
-        return keys, values
+        assert layout.picked is not None
+        return key.index_select(0, layout.picked), value.index_select(0, layout.picked)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         layout: Layout = ctx.layout  # type: ignore[attr-defined]
-        both = torch.cat(gradients, 1)
-        parts = both.index_select(0, layout.shared.flatten()).view(len(layout.shared), -1)
-        summed = (layout.sees @ parts.float()).to(both.dtype)
-        front = torch.empty_like(both[: layout.front.numel()])
-        front[layout.front.flatten()] = summed.view(-1, *both.shape[1:])
-        source = torch.cat([front, both.index_select(0, layout.own)])
+        both = torch.cat(gradients, 1).index_select(0, layout.back)
+        sequences = len(layout.queries) - 1
+        shared = both[: sequences * layout.width].view(sequences, layout.width, *both.shape[1:])
+        if layout.sees is None:
+            front = shared.sum(0)
+        else:
+            summed = layout.sees @ shared.flatten(1).float()
+            front = summed.to(both.dtype).view(-1, *both.shape[1:])
+        source = torch.cat([front, both[sequences * layout.width :]])
+        if layout.order is not None:
+            source = torch.empty_like(source).index_copy(0, layout.order, source)
         key, value = source.chunk(2, 1)
         return key, value, None

@@ -9,47 +9,53 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from softprior.models.passes import divided
 from softprior.models.protocol import Comparison, Losses, Request
 from softprior.prompt import Prompt
 
 
 def differentiated(
-    losses: Callable[[list[Prompt]], list[Losses]], requests: Sequence[Request]
+    losses: Callable[[list[Prompt]], Losses], requests: Sequence[Request], device: torch.device
 ) -> list[Losses]:
     """Losses of requests of one shape, with the gradients at their prompts where these are asked for.
 
     Each row sees one prompt, so the gradient of the sum over all rows is every request's own.
 
     Args:
-        losses: the host's losses of each request's batch under the prompt given for it, differentiable in
-            the prompts' vectors.
+        losses: the host's losses of the rows of all requests, one after another, under the prompts given for
+            them, differentiable in the prompts' vectors.
+        device: the host's. What a GPU needs goes there before the pass and comes back behind it, since each
+            copy waits for all that it was given to do.
     """
     prompts = [request.prompt or {} for request in requests]
-    if not (requests[0].grad and prompts[0]):
+    gradients: list[Prompt | None]
+    if requests[0].grad and prompts[0]:
+        leaves: list[Prompt] = [
+            {
+                place: vectors.detach().to(device, torch.float32).requires_grad_(True)
+                for place, vectors in prompt.items()
+            }
+            for prompt in prompts
+        ]
+        weights = torch.cat([request.batch.weights for request in requests]).to(device)
+        with torch.enable_grad():
+            found = losses(leaves)
+            found.nll.backward(weights.to(found.nll))  # type: ignore[no-untyped-call]
+        gradients = [
+            {place: _gradient(leaf).to(prompt[place].device) for place, leaf in own.items()}
+            for own, prompt in zip(leaves, prompts, strict=True)
+        ]
+    else:
         with torch.no_grad():
             found = losses(prompts)
-        return [one._replace(gradient={} if requests[0].grad else None) for one in found]
-    leaves: list[Prompt] = [
-        {place: vectors.detach().float().requires_grad_(True) for place, vectors in prompt.items()}
-        for prompt in prompts
-    ]
-    with torch.enable_grad():
-        found = losses(leaves)
-        sums = [
-            (one.nll * request.batch.weights.to(one.nll)).sum()
-            for one, request in zip(found, requests, strict=True)
-        ]
-        torch.stack(sums).sum().backward()
-    return [
-        one._replace(
-            nll=one.nll.detach(),
-            gradient={
-                place: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-                for place, leaf in own.items()
-            },
-        )
-        for one, own in zip(found, leaves, strict=True)
-    ]
+        gradients = [{} if requests[0].grad else None for _ in requests]
+    done = Losses(found.nll.detach(), *(column.cpu() for column in found[1:4]), None)
+    parts = divided(done, [len(request.batch) for request in requests])
+    return [part._replace(gradient=gradient) for part, gradient in zip(parts, gradients, strict=True)]
+
+
+def _gradient(leaf: Tensor) -> Tensor:
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
 
 
 def summed(
@@ -65,9 +71,9 @@ def summed(
     right = (logits.argmax(-1) == labels) & scored
     return Losses(
         nll=_per_row(nll, rows, count),
-        tokens=_per_row(torch.ones_like(rows), rows, count).cpu(),
-        correct=_per_row(right.long(), rows, count).cpu(),
-        scored=_per_row(scored.long(), rows, count).cpu(),
+        tokens=_per_row(torch.ones_like(rows), rows, count),
+        correct=_per_row(right.long(), rows, count),
+        scored=_per_row(scored.long(), rows, count),
         gradient=None,
     )
 
