@@ -19,6 +19,7 @@ from softprior.models.entry import embedding_factor
 from softprior.models.hooks import showing, turning
 from softprior.models.insertion import Insertion
 from softprior.models.lengths import ALWAYS, Regimes, find_regimes, forget_lengths
+from softprior.models.norms import fuse
 from softprior.models.packing import RowPass, Rows, running
 from softprior.models.places import Places, partner
 from softprior.models.ragged import takes
@@ -54,7 +55,8 @@ class PackedModel:
         self._anchors: dict[int, Anchor] = {}
         self.windows: set[int] = set()
         self.ragged = True
-        """Whether attention may take the kernel for rows of different lengths, see `models.ragged`."""
+        """Whether attention may take the kernel for rows of different lengths, and norms theirs."""
+        self._norms = fuse(model, self._fuses)
         self._compiled = False
 
     def compile(self) -> None:
@@ -69,6 +71,8 @@ class PackedModel:
                 "names that softprior knows; write kernels: auto"
             )
         allow_kinds_of_passes()
+        for module in self._norms:
+            del module.forward  # torch.compile fuses the family's own
         for module in self._blocks.positionwise():
             module.forward = torch.compile(module.forward, dynamic=True)
         self._compiled = True
@@ -79,6 +83,10 @@ class PackedModel:
         if self._compiled:
             return "compiled"
         return "ragged" if self.ragged and takes(self.device, self.dtype) else "padded"
+
+    def _fuses(self, states: Tensor) -> bool:
+        """Whether norms of such states run as one kernel."""
+        return self.ragged and takes(states.device, states.dtype)
 
     @property
     def device(self) -> torch.device:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from softprior.models.passes import divided
 from softprior.models.protocol import Comparison, Losses, Request
-from softprior.prompt import Prompt
+from softprior.prompt import Place, Prompt
 
 
 def differentiated(
@@ -28,7 +28,7 @@ def differentiated(
             copy waits for all that it was given to do.
     """
     prompts = [request.prompt or {} for request in requests]
-    gradients: list[Prompt | None]
+    gradients: list[dict[Place, Tensor] | None]
     if requests[0].grad and prompts[0]:
         leaves: list[Prompt] = [
             {
@@ -40,7 +40,7 @@ def differentiated(
         weights = torch.cat([request.batch.weights for request in requests]).to(device)
         with torch.enable_grad():
             found = losses(leaves)
-            found.nll.backward(weights.to(found.nll))  # type: ignore[no-untyped-call]
+            found.nll.backward(weights.to(found.nll))
         gradients = [
             {place: _gradient(leaf).to(prompt[place].device) for place, leaf in own.items()}
             for own, prompt in zip(leaves, prompts, strict=True)
@@ -49,7 +49,12 @@ def differentiated(
         with torch.no_grad():
             found = losses(prompts)
         gradients = [{} if requests[0].grad else None for _ in requests]
-    done = Losses(found.nll.detach(), *(column.cpu() for column in found[1:4]), None)
+    done = found._replace(
+        nll=found.nll.detach(),
+        tokens=found.tokens.cpu(),
+        correct=found.correct.cpu(),
+        scored=found.scored.cpu(),
+    )
     parts = divided(done, [len(request.batch) for request in requests])
     return [part._replace(gradient=gradient) for part, gradient in zip(parts, gradients, strict=True)]
 
