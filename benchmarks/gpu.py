@@ -3,9 +3,9 @@
 A random model of Llama-3.2-1B's shape (or --shape small, for a try on a CPU), rows of mixed lengths with
 their last four tokens as labels, 20 vectors at each place. Printed as JSON lines, one per measurement:
 rates of matrix products; a training step of every method with the operations it needs, its share of the
-measured matrix rate, and its memory; the same step with padded rows, compiled, and by PEFT on padded
-shuffled rows; trials packed into one pass; generation by both. Times are medians of interleaved rounds
-after a warm-up, with their range.
+measured matrix rate, the memory that it has to keep and its peak; the same step with padded rows, compiled,
+and by PEFT on padded shuffled rows; kernels that steps start and how often they wait; generation by both;
+trials packed into one pass. Times are medians of interleaved rounds after a warm-up, with their range.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor
+from torch.profiler import ProfilerActivity
+from torch.profiler import profile as profiling
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from softprior.methods import METHODS
@@ -41,6 +43,9 @@ LABELS = 4
 
 LENGTHS = (60, 300)
 """Shortest and longest row in tokens, as SQuAD's with `context_tokens: 256`."""
+
+STEPS = 3
+"""Steps that are profiled together."""
 
 SHAPES: dict[str, dict[str, Any]] = {
     "llama-3.2-1b": {
@@ -66,36 +71,45 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
+def configuration(shape: str) -> LlamaConfig:
+    return LlamaConfig(**SHAPES[shape], max_position_embeddings=4096)
+
+
+def random_model(shape: str, device: torch.device, attention: str) -> Any:
+    """Random weights in bfloat16, the same in each call."""
+    torch.manual_seed(0)
+    with device:
+        return AutoModelForCausalLM.from_config(
+            configuration(shape), dtype=torch.bfloat16, attn_implementation=attention
+        )
+
+
+def random_host(shape: str, device: torch.device) -> LocalLM:
+    """A host of random weights."""
+    return LocalLM(random_model(shape, device, ATTENTION), "random")
+
+
+def random_batch(rows: int, seed: int = 0) -> Batch:
+    """Rows of mixed lengths."""
+    draw = numpy_generator(0, "gpu", seed)
+    made = []
+    for row, length in enumerate(draw.integers(*LENGTHS, rows).tolist()):
+        marks = [False] * (length - LABELS) + [True] * LABELS
+        made.append(Row(str(row), draw.integers(5, 900, length).tolist(), marks, marks))
+    return collate(made)
+
+
 class Bench:
-    """The two models on one device, with the rows they are given."""
+    """The two models on one device."""
 
     def __init__(self, shape: str, device: str, rounds: int) -> None:
         self.device, self.rounds = torch.device(device), rounds
-        self.config = LlamaConfig(**SHAPES[shape], max_position_embeddings=4096)
-        torch.manual_seed(0)
-        with self.device:
-            ours, theirs = (
-                # A copy for each, since from_config writes the attention's name into it.
-                AutoModelForCausalLM.from_config(
-                    copy.deepcopy(self.config), dtype=torch.bfloat16, attn_implementation=attention
-                )
-                for attention in (ATTENTION, "sdpa")
-            )
-        self.theirs: Any = theirs
-        self.theirs.load_state_dict(ours.state_dict())
+        self.config = configuration(shape)
+        ours, self.theirs = (random_model(shape, self.device, name) for name in (ATTENTION, "sdpa"))
         self.body = sum(p.numel() for p in ours.parameters()) - ours.get_input_embeddings().weight.numel()
         copied = copy.deepcopy(ours)  # before a host adds its hooks
         self.host, self.compiled = LocalLM(ours, "random"), LocalLM(copied, "random")
         self.compiled.compile()
-
-    def batch(self, rows: int, seed: int = 0) -> Batch:
-        """Rows of mixed lengths."""
-        draw = numpy_generator(0, "gpu", seed)
-        made = []
-        for row, length in enumerate(draw.integers(*LENGTHS, rows).tolist()):
-            marks = [False] * (length - LABELS) + [True] * LABELS
-            made.append(Row(str(row), draw.integers(5, 900, length).tolist(), marks, marks))
-        return collate(made)
 
     def prompt(self, method: str, seed: int = 0) -> dict[Place, Tensor]:
         """Random vectors at the places of a method, on the device."""
@@ -143,6 +157,23 @@ class Bench:
         before = torch.cuda.memory_allocated()
         work()
         return round((torch.cuda.max_memory_allocated() - before) / 2**20, 1)
+
+    def kept(self, batch: Batch, prompts: int = 1) -> float:
+        """Megabytes that a `soft` step has to keep from its pass forward for its pass backward.
+
+        In bfloat16, for each position and block: what enters the two norms, rotated queries and keys, values
+        and what attention makes of them, and the three states inside the MLP; logits at labels in float32 and
+        bfloat16, with their gradient in both. Softmax's sums, and what is needed for a moment, are left out.
+        """
+        config = self.config
+        assert config.head_dim is not None
+        assert config.num_key_value_heads is not None
+        heads = config.num_attention_heads * int(config.head_dim)
+        groups = config.num_key_value_heads * int(config.head_dim)
+        each = 2 * config.hidden_size + 2 * heads + 2 * groups + 3 * config.intermediate_size
+        positions = float(batch.lengths.sum()) + prompts * TOKENS
+        logits = 12 * float(batch.labels.sum()) * config.vocab_size
+        return round((2 * each * positions * config.num_hidden_layers + logits) / 2**20, 1)
 
     def operations(self, batch: Batch, prompts: int = 1) -> float:
         """Operations that a `soft` step needs: products forward, and backward at what is not frozen.
@@ -198,7 +229,7 @@ def rates(bench: Bench) -> float:
 
 def agreement(bench: Bench) -> None:
     """The same loss and gradient as PEFT, up to the rounding of bfloat16."""
-    batch, prompt = bench.batch(8), bench.prompt("soft")
+    batch, prompt = random_batch(8), bench.prompt("soft")
     peft = _peft(bench, prompt)
     ours = bench.host.loss(prompt, batch.weighted(batch.weights / int(batch.labels.sum())), grad=True)
     assert ours.gradient is not None
@@ -216,7 +247,7 @@ def steps(bench: Bench, rate: float) -> None:
     """A training step of each method and PEFT's, at several batch sizes."""
     peft = _peft(bench, bench.prompt("soft"))
     for rows in (8, 32, 128):
-        batch = bench.batch(rows)
+        batch = random_batch(rows)
         works: dict[str, Callable[[], object]] = {
             method: partial(bench.host.loss, bench.prompt(method), batch, grad=True)
             for method in ("soft", "deep", "prefix")
@@ -232,7 +263,11 @@ def steps(bench: Bench, rate: float) -> None:
             needed = {}
             if name == "soft":
                 achieved = bench.operations(batch) / median(times)
-                needed = {"tflops": round(achieved / 1e12, 1), "of_matrix_rate": round(achieved / rate, 3)}
+                needed = {
+                    "tflops": round(achieved / 1e12, 1),
+                    "of_matrix_rate": round(achieved / rate, 3),
+                    "kept_mb": bench.kept(batch),
+                }
             report(
                 "step",
                 of=name,
@@ -265,7 +300,7 @@ def padded(bench: Bench, work: Callable[[], object]) -> None:
 def packed(bench: Bench, rate: float) -> None:
     """Trials in one pass against one pass each."""
     for trials in (1, 2, 4, 8, 16):
-        requests = [Request(bench.prompt("soft", t), bench.batch(8, t), True) for t in range(trials)]
+        requests = [Request(bench.prompt("soft", t), random_batch(8, t), True) for t in range(trials)]
 
         def alone(asked: list[Request] = requests) -> None:
             for request in asked:
@@ -292,13 +327,14 @@ def packed(bench: Bench, rate: float) -> None:
             padded_rows=round(median(a / b for a, b in zip(third, second, strict=True)), 2),
             compiled=round(median(a / b for a, b in zip(fourth, second, strict=True)), 2),
             compiled_of_matrix_rate=round(needed / median(fourth) / rate, 3),
+            kept_mb=round(sum(bench.kept(request.batch) for request in requests), 1),
             peak_mb=bench.peak(together),
         )
 
 
-def generation(bench: Bench) -> None:
+def generation(bench: Bench, _: float) -> None:
     """Greedy answers of 32 tokens to 32 rows, without an early stop."""
-    batch, prompt = bench.batch(32), bench.prompt("soft")
+    batch, prompt = random_batch(32), bench.prompt("soft")
     nothing = torch.zeros_like(batch.labels)
     asked = replace(batch, labels=nothing, scored=nothing)
     peft = _peft(bench, prompt)
@@ -316,18 +352,44 @@ def generation(bench: Bench) -> None:
     report("generation", rows=32, new=32, **_spread(ours), peft_ms=_spread(theirs)["ms"], ratio=ratio)
 
 
-def profile(bench: Bench) -> None:
-    """Where a step's time on the GPU goes, by kernel."""
-    from torch.profiler import ProfilerActivity
-    from torch.profiler import profile as profiling
+def starts(bench: Bench, _: float) -> None:
+    """How many kernels a step of 8 rows starts, how often it waits for the GPU, and how long that works."""
+    batch = random_batch(8)
+    works: dict[str, Callable[[], object]] = {
+        method: partial(bench.host.loss, bench.prompt(method), batch, grad=True)
+        for method in ("soft", "deep", "prefix")
+    }
+    works["PEFT, soft"] = partial(_peft_step, bench, _peft(bench, bench.prompt("soft")), batch)
+    for name, work in works.items():
+        seen = _profiled(bench, work, STEPS)
+        started = sum(event.count for event in seen if "LaunchKernel" in event.key)
+        waits = sum(event.count for event in seen if "Synchronize" in event.key)
+        busy = sum(event.self_device_time_total for event in seen if event.device_type.name == "CUDA")
+        report(
+            "starts",
+            of=name,
+            rows=8,
+            kernels=round(started / STEPS),
+            waits=round(waits / STEPS, 1),
+            busy_ms=round(busy / STEPS / 1e3, 2),
+        )
 
-    work = partial(bench.host.loss, bench.prompt("soft"), bench.batch(32), grad=True)
+
+def profile(bench: Bench, _: float) -> None:
+    """Where the time of the GPU goes in steps of 32 rows, and that of the processor in steps of 8."""
+    for rows, by in ((32, "self_cuda_time_total"), (8, "self_cpu_time_total")):
+        work = partial(bench.host.loss, bench.prompt("soft"), random_batch(rows), grad=True)
+        seen = _profiled(bench, work, STEPS)
+        print(seen.table(sort_by=by, row_limit=25, max_name_column_width=60), flush=True)
+
+
+def _profiled(bench: Bench, work: Callable[[], object], steps: int) -> Any:
     work()
     with profiling(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
-        for _ in range(5):
+        for _ in range(steps):
             work()
         bench.wait()
-    print(seen.key_averages().table(sort_by="cuda_time_total", row_limit=25, max_name_column_width=60))
+    return seen.key_averages()
 
 
 def _peft(bench: Bench, prompt: Prompt) -> Any:
@@ -355,6 +417,9 @@ def _peft_step(bench: Bench, peft: Any, batch: Batch) -> tuple[float, Tensor]:
     return float(out.loss.detach()), weight.grad.clone()
 
 
+PARTS = {"steps": steps, "starts": starts, "generation": generation, "packed": packed, "profile": profile}
+
+
 def main() -> None:
     """Measures and prints all of it, or a part."""
     parser = argparse.ArgumentParser(
@@ -365,7 +430,9 @@ def main() -> None:
     parser.add_argument("--shape", choices=sorted(SHAPES), default="llama-3.2-1b")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds (default: 7)")
-    parser.add_argument("--profile", action="store_true", help="also print the time of each kernel")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=[*PARTS][:-1], help="in this order; all but the profile"
+    )
     options = parser.parse_args()
     on_gpu = options.device == "cuda"
     report(
@@ -379,11 +446,8 @@ def main() -> None:
     bench = Bench(options.shape, options.device, options.rounds)
     rate = rates(bench)
     agreement(bench)
-    steps(bench, rate)
-    packed(bench, rate)
-    generation(bench)
-    if options.profile:
-        profile(bench)
+    for part in options.parts:
+        PARTS[part](bench, rate)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from softprior.models import ragged
+from softprior.inputs.specs import FrozenCache
+from softprior.models import norms, ragged
+from softprior.models.frozen_part import first_block
+from softprior.models.kept_rows import KeptRows
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.models.protocol import Request
@@ -60,6 +63,64 @@ def test_rows_of_different_lengths_are_as_close_to_float32_as_padded_ones(family
         padded = host.loss_many(requests)
         host.ragged = True
         _as_close(found, padded, truth, name)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["deep", "prefix"])
+def test_what_is_kept_below_the_first_vectors_changes_no_bit_and_only_rounding(
+    name, dtype, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SOFTPRIOR_CACHE", str(tmp_path))
+    here, exact = (LocalLM(random_model("llama", ATTENTION).to(dtype), "weights") for _ in range(2))
+    here._model.cuda()
+    exact._model.float()
+    prompt = _in_the_last_blocks(here)[name]
+    batch, rows = example_batch(here.info()), KeptRows(FrozenCache())
+    whole = here.loss(prompt, batch, grad=True)
+    here.keep_rows(rows)
+    cold = here.logits(prompt, batch)
+    assert rows._rows
+    assert all(states.device.type == "cpu" and states.dtype == dtype for states in rows._rows.values())
+    warm, found = here.logits(prompt, batch), here.loss(prompt, batch, grad=True)
+    here.keep_rows(KeptRows(FrozenCache()))
+    monkeypatch.setattr(here.frozen, "_computed", None)  # what is in files is not computed again
+    here.frozen._checked.add(first_block(prompt))
+    assert torch.equal(cold, warm)
+    assert torch.equal(cold, here.logits(prompt, batch))
+    truth = exact.loss(prompt, batch, grad=True)
+    if dtype == torch.bfloat16:
+        _as_close([found], [whole], [truth], name)
+        return
+    assert apart(found.nll, truth.nll) <= 3e-5
+    for place, gradient in truth.gradient.items():
+        assert apart(found.gradient[place], gradient) <= 1e-4, place.name
+
+
+def _in_the_last_blocks(host):
+    generator = torch.Generator().manual_seed(0)
+    blocks = range(host.info().blocks)[-2:]
+    places = {
+        "deep": [Place(block, after="cut") for block in blocks],
+        "prefix": [Place(block, kind) for block in blocks for kind in ("key", "value")],
+    }
+    return {
+        name: {place: torch.randn(3, host.width(place), generator=generator) for place in found}
+        for name, found in places.items()
+    }
+
+
+@pytest.mark.parametrize(("family", "count"), [("llama", 9), ("qwen3", 17), ("gemma3", 0)])
+def test_norms_run_as_one_kernel_in_half_precision(family, count, monkeypatch):
+    host = LocalLM(random_model(family, ATTENTION).bfloat16().cuda(), "weights")
+    batch = example_batch(host.info())
+    host.logits(None, batch)  # the first pass of all measures rotations, in passes of its own
+    one, calls = norms._fused, []
+    monkeypatch.setattr(norms, "_fused", lambda *args: calls.append(1) or one(*args))
+    for ragged_rows, expected in ((True, count), (False, 0)):
+        calls.clear()
+        host.ragged = ragged_rows
+        host.logits(None, batch)
+        assert len(calls) == expected
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
