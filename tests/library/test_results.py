@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,16 +13,19 @@ from analysis.findings.reading import read
 from softprior.errors import UserError
 from softprior.inputs.entries import Entry
 from softprior.inputs.labels import labels, short_ids
+from softprior.inputs.specs import StudySpec, TrialSpec
 from softprior.inputs.study_files import load_grid
 from softprior.library.results import Results, UnknownTrialError, full_id
 from softprior.prompt import Place
 from softprior.results.entries import planned_priors
 from softprior.results.examples import COLUMNS, load_examples, rows_of, save_examples
-from softprior.results.records import save_record
+from softprior.results.folder import StudyFolder
+from softprior.results.records import load_record, save_record
+from softprior.studies import grid
 from softprior.studies.plan import plan_study
 from softprior.studies.table import write_study, write_table
 from softprior.training.extension import lacking
-from tests.builders import SUMS, Finished, study_file
+from tests.builders import SUMS, Finished, run, study_file
 
 OLD = Path(__file__).parents[1] / "data" / "old_results"
 
@@ -54,6 +58,29 @@ def test_results_of_an_older_release_are_read() -> None:
     assert results.geometry.place.tolist() == list(trained.geometry)
     assert (len(results.predictions), len(results.examples), len(results.sanity)) == (4, 0, 0)
     assert results.study["spec"]["name"] == "old"
+
+
+def test_results_of_an_older_release_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trial without a record runs, with the id and the losses that it had; the other is kept."""
+    folder = StudyFolder(shutil.copytree(OLD, tmp_path / "old"))
+    trained, baseline = "82906e092ebfaaa8", "9a23d9fb7cc09227"
+    before, kept = load_record(folder.record(trained)), folder.record(baseline).read_bytes()
+    folder.record(trained).unlink()
+    folder.posterior(trained).unlink()
+    ran: list[str] = []
+
+    def without_ray(study: object, trials: list[TrialSpec], *_: object, **__: object) -> None:
+        ran.extend(run(trial, folder.root).id for trial in trials)
+
+    monkeypatch.setattr(grid, "run_trials", without_ray)
+    study = StudySpec.model_validate(json.loads(folder.study.read_text(encoding="utf-8"))["spec"])
+    records = grid.Grid(*plan_study(study)).run(folder)
+    assert ran == [trained]
+    assert folder.record(baseline).read_bytes() == kept
+    assert {record.status for record in records.values()} == {"finished"}
+    losses = [point.loss for point in records[trained].steps]
+    assert losses == pytest.approx([point.loss for point in before.steps], rel=1e-5)
+    assert set(Results(folder.root).trials.trial) == {trained, baseline}
 
 
 def test_posteriors_are_those_of_trained_trials(finished_study: Finished) -> None:
