@@ -98,14 +98,18 @@ def unknown_packages() -> Iterator[None]:
 
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-def test_a_package_and_a_file_offer_priors_that_workers_run(
+def test_a_package_and_a_file_offer_components_that_workers_run(
     package, tmp_path, monkeypatch, forgotten, capsys
 ):
-    """Workers are new processes, which find the package as this one does and get the file."""
+    """Workers are new processes, which find the package as this one does and get the file.
+
+    Every trained trial has the package's method, task and regulariser, and each of three has another prior.
+    """
     code = tmp_path / "spiral.py"
     code.write_text(spiral().text)
     mixed = {"mixture": {"priors": ["ring", "isotropic"]}}
-    study = study_file(tmp_path / "study.yaml", priors=["spiral_prior", "ring", mixed])
+    others = {"methods": ["middle"], "tasks": ["vessels"], "regularisers": [["centred"]]}
+    study = study_file(tmp_path / "study.yaml", priors=["spiral_prior", "ring", mixed], **others)
     with monkeypatch.context() as here_alone:
         here_alone.setenv("PYTHONPATH", str(package))
         here_alone.syspath_prepend(str(package))
@@ -117,7 +121,7 @@ def test_a_package_and_a_file_offer_priors_that_workers_run(
     records = load_records(tmp_path / "results" / "small" / "records").values()
     origins = {r.spec.prior.name: r.spec.code for r in records if r.spec.prior is not None}
     assert origins == {
-        "spiral_prior": (spiral().origin,),
+        "spiral_prior": ("softprior-kit 1.2", spiral().origin),
         "ring": ("softprior-kit 1.2",),
         "mixture": ("softprior-kit 1.2",),
     }
