@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from beartype.door import is_bearable
 
 import softprior
 from softprior.inputs import components
@@ -39,16 +40,26 @@ def test_the_page_runs(
     names: dict[str, Any] = {}
     for match in BLOCKS:
         line = PAGE.count("\n", 0, match.start()) + 1
-        exec(compile("\n" * line + match[1], "docs/api.md", "exec"), names)
+        exec(compile("\n" * line + match[1], "docs/api.md", "exec", dont_inherit=True), names)
     said = capsys.readouterr().out
     assert said.startswith("3 trials on tiny")
     assert said.count(" finished\n") == 3
     assert names["results"].trials.status.eq("finished").all()
+    for name, stated in names["__annotations__"].items():
+        assert is_bearable(names[name], stated), f"{name} is no {stated}"
 
 
 def test_every_name_is_used_in_an_example() -> None:
     used = {name for block in BLOCKS for name in re.findall(r"\bsp\.(\w+)", block[1])}
     assert used == set(softprior.__all__)
+
+
+def test_the_table_of_results_names_what_results_have() -> None:
+    rows = re.findall(r"^\| (`.*?) \|", PAGE, re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    offered = {name for name in vars(softprior.Results) if not name.startswith("_")}
+    assert len(named) > 10
+    assert set(named) <= offered
 
 
 def test_names_come_when_they_are_used_and_not_before() -> None:
