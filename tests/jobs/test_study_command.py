@@ -293,13 +293,6 @@ def test_the_modules_in_jobs_are_the_commands() -> None:
     assert not any(map(is_command, (ROOT / "jobs" / "support").glob("*.py")))
 
 
-def test_what_the_commands_share_is_no_command() -> None:
-    given = [sys.executable, "-m", "jobs.support.endings"]
-    done = subprocess.run(given, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: jobs.support has no commands; run one of jobs")
-
-
 def test_start_up_is_never_silent_until_the_first_event(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
