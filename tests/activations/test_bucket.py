@@ -37,7 +37,7 @@ def test_a_worker_that_died_has_its_shards_in_the_bucket(
     read(one, plan, *every[:2])
     assert len(kept(plan, folder)) == 2
     outcomes = read(other, plan, *every)
-    assert not any("failed" in outcome for outcome in outcomes)
+    assert not any(outcome.error for outcome in outcomes)
     # One has the vocabulary and a shard of the task; the other has what was missing.
     assert sorted(len(p.shards) for p in folder.partials("arithmetic")) == [1, len(plan.shards) - 2]
     summary = _finish(plan, folder, {})

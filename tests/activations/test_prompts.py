@@ -61,7 +61,7 @@ def run(folder: Path, **changes: object) -> RunFolder:
     plan = plan_activations(lines(folder, **changes))
     made = RunFolder(folder / "run")
     outcomes = read(worker(plan, made), plan, *range(len(plan.shards)))
-    assert not any("failed" in outcome for outcome in outcomes), outcomes
+    assert not any(outcome.error for outcome in outcomes), outcomes
     _finish(plan, made, {})
     return made
 

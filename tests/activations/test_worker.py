@@ -18,6 +18,7 @@ from tokenizers.pre_tokenizers import Digits, Sequence, Whitespace
 from transformers import PreTrainedTokenizerFast
 
 from softprior.activations.folder import RunFolder
+from softprior.activations.outcome import Outcome
 from softprior.activations.plan import RunPlan, plan_activations
 from softprior.activations.run import _finish, _full_disk_told, _missing, kept
 from softprior.activations.spec import ActivationsSpec
@@ -62,10 +63,10 @@ def worker(plan: RunPlan, folder: RunFolder, **identity: str) -> Worker:
     return Worker(plan.spec.model_dump_json(), {**plan.identity, **identity}, str(folder.root))
 
 
-def read(one: Worker, plan: RunPlan, *numbers: int) -> list[dict]:
+def read(one: Worker, plan: RunPlan, *numbers: int) -> list[Outcome]:
     facts = [plan.shard_facts()[number] for number in numbers]
     batch = {"shard": np.array([json.dumps(fact) for fact in facts])}
-    return [json.loads(text) for text in one(batch)["result"]]
+    return [Outcome.of(text) for text in one(batch)["result"]]
 
 
 def everything(folder: RunFolder) -> tuple[dict[str, torch.Tensor], dict[str, dict]]:
@@ -95,7 +96,7 @@ def assert_same_store(one: RunFolder, other: RunFolder) -> None:
 def undisturbed(plan, tmp_path_factory) -> RunFolder:
     folder = RunFolder(tmp_path_factory.mktemp("undisturbed"))
     outcomes = read(worker(plan, folder), plan, *range(len(plan.shards)))
-    assert not any("failed" in outcome for outcome in outcomes)
+    assert not any(outcome.error for outcome in outcomes)
     _finish(plan, folder, {})
     return folder
 
@@ -150,7 +151,7 @@ def test_documents_in_files_of_any_kind_are_the_same_to_two_workers(tmp_path):
     first, second = worker(plan, folder), worker(plan, folder)
     outcomes = read(first, plan, *range(0, len(plan.shards), 2))
     outcomes += read(second, plan, *range(1, len(plan.shards), 2))
-    assert not any("failed" in outcome for outcome in outcomes)
+    assert not any(outcome.error for outcome in outcomes)
     for name, found in _finish(plan, folder, {})["tasks"].items():
         if name != "vocabulary":
             skipped = 2 * (name == "rows")
@@ -173,7 +174,7 @@ def test_a_shard_on_disk_is_never_counted_again(plan, undisturbed, tmp_path):
     read(worker(plan, folder), plan, 1, 2)
     again = worker(plan, folder)
     outcomes = read(again, plan, *range(len(plan.shards)))
-    assert not any("failed" in outcome for outcome in outcomes)
+    assert not any(outcome.error for outcome in outcomes)
     _finish(plan, folder, {})
     assert_same_store(undisturbed, folder)
 
@@ -201,8 +202,7 @@ def test_a_full_disk_loses_nothing(plan, undisturbed, tmp_path):
     before = {path: path.read_bytes() for path in folder.parts.glob("*.safetensors")}
     with disk_of(20_000):
         (outcome,) = read(one, plan, 2)
-    assert outcome["disk"]
-    assert "failed" in outcome
+    assert outcome.ends == "unwritable"
     assert {path: path.read_bytes() for path in folder.parts.glob("*.safetensors")} == before
     assert not list(folder.parts.glob("*.part"))
     read(one, plan, *range(len(plan.shards)))
@@ -215,8 +215,8 @@ def test_a_disk_that_is_full_from_the_start_is_no_failed_shard(plan, undisturbed
     one = worker(plan, folder)
     with disk_of(10):
         (outcome,) = read(one, plan, 1)
-    assert outcome["disk"]
-    assert "medians.json" in outcome["failed"] or "File too large" in outcome["failed"]
+    assert outcome.ends == "unwritable"
+    assert "medians.json" in outcome.error or "File too large" in outcome.error
     read(one, plan, 1)
     one._beat = 0.0
     with disk_of(10):  # a beat says how far it is and no more
@@ -266,7 +266,7 @@ def test_a_task_of_which_nothing_could_be_read_costs_the_others_nothing(tmp_path
     both = plan_activations(spec(files=[{"name": "rows", "path": str(path)}]))
     folder = RunFolder(tmp_path / "run")
     outcomes = read(worker(both, folder), both, *range(len(both.shards)))
-    failed = {outcome["shard"]: outcome["failed"] for outcome in outcomes if "failed" in outcome}
+    failed = {outcome.shard: outcome.error for outcome in outcomes if outcome.error}
     assert list(failed) == ["rows-00000"]
     summary = _finish(both, folder, failed)
     assert list(summary["tasks"]) == [VOCABULARY, "arithmetic"]
@@ -307,7 +307,7 @@ def test_a_shard_that_fails_leaves_nothing_and_is_told(plan, undisturbed, tmp_pa
 
     monkeypatch.setattr(TaskTexts, "read", once)
     (outcome,) = read(one, plan, 2)
-    assert outcome["failed"].startswith("the texts of arithmetic have token 1000000")
+    assert outcome.error.startswith("the texts of arithmetic have token 1000000")
     assert calls.count(plan.shards[2].name) == 2  # it was tried again
     monkeypatch.undo()
     read(one, plan, *range(len(plan.shards)))
@@ -381,7 +381,7 @@ def test_an_encoder_decoder_has_sites_of_both_stacks(tmp_path):
     plan = plan_activations(spec(model=str(encoder_decoder(tmp_path / "t5")), sites="residual"))
     folder = RunFolder(tmp_path / "run")
     outcomes = read(worker(plan, folder), plan, *range(len(plan.shards)))
-    assert not any("failed" in outcome for outcome in outcomes), outcomes
+    assert not any(outcome.error for outcome in outcomes), outcomes
     _finish(plan, folder, {})
     sites = stored(folder.store)["arithmetic"]
     assert sites[0] == "encoder.resid.0"
@@ -403,6 +403,6 @@ def test_a_damaged_first_shard_costs_the_others_nothing(tmp_path):
     damaged = plan_activations(spec(tasks=[], files=files, sites=["resid.2"], shard_tokens=2000))
     folder = RunFolder(tmp_path / "run")
     outcomes = read(worker(damaged, folder), damaged, *range(len(damaged.shards)))
-    failed = [outcome for outcome in outcomes if "failed" in outcome]
-    assert [outcome["shard"] for outcome in failed] == ["fruit-00000"]
+    failed = [outcome for outcome in outcomes if outcome.error]
+    assert [outcome.shard for outcome in failed] == ["fruit-00000"]
     assert len(outcomes) > 3

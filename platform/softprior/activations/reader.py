@@ -61,7 +61,7 @@ class Reader:
 
     def read(
         self, shard: Shard, reading: Reading, state: TaskState, medians: dict[str, float], started: float
-    ) -> ShardFacts:
+    ) -> None:
         """Adds a shard to a task's sums.
 
         Args:
@@ -90,15 +90,13 @@ class Reader:
             "seconds": round(time.monotonic() - started, 2),
         }
         state.end_shard(shard.name, facts)
-        return facts
 
-    def read_prompts(self, shard: Shard) -> tuple[TaskState, ShardFacts]:
+    def read_prompts(self) -> TaskState:
         """The states at the positions of prompts."""
         prompts = followed_prompts(self._spec.prompts)
-        state = follow(self._host, prompts, self._sites, self._spec.exact, self._begins)
-        return state, state.shards[shard.name]
+        return follow(self._host, prompts, self._sites, self._spec.exact, self._begins)
 
-    def read_vocabulary(self, shard: Shard) -> tuple[TaskState, ShardFacts]:
+    def read_vocabulary(self, shard: Shard) -> TaskState:
         """The embedding of every token that may occur in a text, as if each were a text of its own."""
         info, spec = self._host.info(), self._spec
         state = TaskState(VOCABULARY, spec.sample, spec.exact, ())
@@ -124,7 +122,7 @@ class Reader:
             "reasons": [],
         }
         state.end_shard(shard.name, facts)
-        return state, facts
+        return state
 
     def medians(self, texts: Iterable[Text]) -> dict[str, float]:
         """The median norm of each site over the first texts."""

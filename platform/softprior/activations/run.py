@@ -13,6 +13,7 @@ from typing import NamedTuple, TypedDict
 from safetensors import SafetensorError
 
 from softprior.activations.folder import RunFolder
+from softprior.activations.outcome import Outcome
 from softprior.activations.plan import RunPlan
 from softprior.activations.state import Partial, merged_site
 from softprior.activations.store import write_site
@@ -232,13 +233,14 @@ def _read(
     with _watching(plan, folder, report):
         try:
             for row in results.iter_rows():
-                outcome = json.loads(row["result"])
-                if "failed" in outcome:
-                    failed[outcome["shard"]] = outcome["failed"]
-                if outcome.get("said"):
-                    raise UserError(outcome["failed"])
-                if outcome.get("disk"):
-                    raise _unwritable(plan, folder, outcome["failed"])
+                outcome = Outcome.of(row["result"])
+                if outcome.error is None:
+                    continue
+                if outcome.ends == "refused":
+                    raise UserError(outcome.error)
+                if outcome.ends == "unwritable":
+                    raise _unwritable(plan, folder, outcome.error)
+                failed[outcome.shard] = outcome.error
         except ray.exceptions.RayError as error:
             cause = _user_error(error)
             if cause is not None:

@@ -12,10 +12,11 @@ import numpy as np
 from safetensors import SafetensorError
 
 from softprior.activations.folder import RunFolder
+from softprior.activations.outcome import Outcome
 from softprior.activations.prompts import identities
 from softprior.activations.reader import Reader
 from softprior.activations.spec import ActivationsSpec
-from softprior.activations.state import Partial, ShardFacts, TaskState
+from softprior.activations.state import Partial, TaskState
 from softprior.activations.texts import Shard, Source, sources
 from softprior.assets import fingerprints
 from softprior.assets.named import here
@@ -63,46 +64,46 @@ class Worker:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
         shards = [Shard(**json.loads(text)) for text in batch["shard"]]
-        return {"result": [json.dumps(self._outcome(shard)) for shard in shards]}
+        return {"result": [self._outcome(shard).to_json() for shard in shards]}
 
-    def _outcome(self, shard: Shard) -> dict[str, object]:
-        """Reads a shard and returns its facts, or why reading it failed."""
+    def _outcome(self, shard: Shard) -> Outcome:
+        """Reads a shard, unless that was done before, and writes its sums."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                known = self._covered(shard)
-                if known is None:
-                    state, known = self._read(shard)
+                if not self._covered(shard):
+                    state = self._read(shard)
                     with _of_the_folder():
                         state.save(self._folder.partial(state.name, self._name))
-                return {"shard": shard.name, **known}
+                return Outcome(shard.name)
             except _FolderError as error:
                 self._state = None
-                what = "said" if isinstance(error.__cause__, UserError) else "disk"
-                return {"shard": shard.name, "failed": str(error), what: True}
+                refused = isinstance(error.__cause__, UserError)
+                return Outcome(shard.name, str(error), "refused" if refused else "unwritable")
             except Exception as error:
                 self._state = None  # it may have half of the shard in it; what was written has not
                 if attempt == ATTEMPTS:
                     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-                    return {"shard": shard.name, "failed": f"{kind}{error}"}
+                    return Outcome(shard.name, f"{kind}{error}")
         raise AssertionError("a shard is read or has failed")
 
-    def _covered(self, shard: Shard) -> ShardFacts | None:
-        """What came of a shard that a worker wrote before it died; nothing is counted twice."""
+    def _covered(self, shard: Shard) -> bool:
+        """Whether a worker wrote the shard before it died; nothing is counted twice."""
         with _of_the_folder():
             partials = self._folder.partials(shard.source)
-        return next((p.shards[shard.name] for p in partials if shard.name in p.shards), None)
+        return any(shard.name in partial.shards for partial in partials)
 
-    def _read(self, shard: Shard) -> tuple[TaskState, ShardFacts]:
+    def _read(self, shard: Shard) -> TaskState:
         """Adds the texts of a shard to this worker's state of the task."""
         started = time.monotonic()
         if shard.source == VOCABULARY:
             return self._reader.read_vocabulary(shard)
         if shard.source == PROMPTS:
-            return self._reader.read_prompts(shard)
+            return self._reader.read_prompts()
         source = self._sources[shard.source]
         reading = source.read(shard)
         state = self._load(source)
-        return state, self._reader.read(shard, reading, state, self._medians(source), started)
+        self._reader.read(shard, reading, state, self._medians(source), started)
+        return state
 
     def _tell(self, shard: Shard, tokens: int) -> None:
         """Leaves a sign of how far this worker is, now and then."""

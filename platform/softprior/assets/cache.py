@@ -92,19 +92,19 @@ def ensure(relative: str, build: Callable[[Path], None], shared: bool = True) ->
 def _exchange(remote: RemotePath, target: Path, build: Callable[[Path], None]) -> None:
     """Downloads what another machine has built, or builds and uploads it."""
     with tempfile.TemporaryDirectory(prefix=".exchange-", dir=target.parent) as folder:
-        packed = Path(folder) / "packed.tar"
+        file = Path(folder) / "content.tar"
         try:
-            remote.download(packed)
-            with tarfile.open(packed) as archive:
+            remote.download(file)
+            with tarfile.open(file) as archive:
                 archive.extractall(folder, filter="data")
             (Path(folder) / "content").rename(target)
             return
         except (FileNotFoundError, tarfile.TarError):
             pass
         build(target)
-        with tarfile.open(packed, "w") as archive:
+        with tarfile.open(file, "w") as archive:
             archive.add(target, "content")
-        remote.upload(packed)
+        remote.upload(file)
 
 
 def place(relative: str) -> Path:

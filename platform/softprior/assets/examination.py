@@ -143,12 +143,12 @@ def _require_plain_weights(checkpoint: Checkpoint) -> None:
 
 
 def _require_floats(folder: Path, used: Mapping[str, Tensor]) -> None:
-    packed = [name for name, tensor in used.items() if tensor.dtype not in _FLOATS]
-    packed = [name for name in packed if name.endswith(".weight")]  # masks and indices are no weights
-    if packed:
+    others = [name for name, tensor in used.items() if tensor.dtype not in _FLOATS]
+    quantised = [name for name in others if name.endswith(".weight")]  # masks and indices are no weights
+    if quantised:
         raise UserError(
-            f"the model in {folder} has {packed[0]} stored as {used[packed[0]].dtype}, and quantised weights "
-            "are not supported; give the unquantised model"
+            f"the model in {folder} has {quantised[0]} stored as {used[quantised[0]].dtype}, and quantised "
+            "weights are not supported; give the unquantised model"
         )
 
 

@@ -74,14 +74,14 @@ def load_local(model: ModelSpec) -> Loaded:
         host = EncoderDecoderLM(network, resolved.fingerprint)
         verify_padding(network, host)
         return Loaded(host, tokenizer, resolved.fingerprint)
-    packed = LocalLM(network, resolved.fingerprint)
-    packed.ragged = model.kernels != "padded"
-    verify_packing(network, packed)
+    local = LocalLM(network, resolved.fingerprint)
+    local.ragged = model.kernels != "padded"
+    verify_packing(network, local)
     if model.kernels == "compiled" and device.type == "cuda":
-        _compile(network, packed)
+        _compile(network, local)
     if model.frozen_cache is not None:
-        packed.keep_rows(KeptRows(model.frozen_cache))
-    return Loaded(packed, tokenizer, resolved.fingerprint)
+        local.keep_rows(KeptRows(model.frozen_cache))
+    return Loaded(local, tokenizer, resolved.fingerprint)
 
 
 def _compile(network: PreTrainedModel, host: LocalLM) -> None:
