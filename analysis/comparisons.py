@@ -65,7 +65,7 @@ TEST = NAME
 
 
 def require_axis(axis: str) -> None:
-    """Refuses what is no axis.
+    """Refuses what is not an axis.
 
     Raises:
         UserError: it is none.

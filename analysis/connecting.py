@@ -44,7 +44,7 @@ def pairs_of(cell: Cell, seeds: int = SEEDS) -> list[Pair]:
     """The first prior with each other one, seed by seed, each at its chosen rate; then the first with itself.
 
     The last pair takes two seeds of the first prior, which differ in their draws and in the order of the
-    data. Trials of one seed share both, so its barrier is no null for the other pairs.
+    data. Trials of one seed share both, so its barrier is not a null for the other pairs.
     """
     first, *others = cell.sides.values()
     found = []
@@ -82,7 +82,7 @@ def measure(
     """
     if loaded.fingerprint != reading.header.get("model_fingerprint"):
         raise UserError(
-            "the model on this machine is not the one that the study ran on, so its losses would be others; "
+            "the model on this machine is not the one that the study ran on, so its losses would differ; "
             "run this where the study ran"
         )
     left_out: list[str] = []

@@ -113,10 +113,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache:
         os.environ[VARIABLE] = cache
         for name, params in DRAWN.items():
-            law = PRIORS[name].model_validate(params).fit(source)
+            fitted = PRIORS[name].model_validate(params).fit(source)
             generator = torch_generator(0)
-            law.sample(generator, 20)
-            taken = median(seconds(lambda law=law, g=generator: law.sample(g, 20)) for _ in range(9))  # type: ignore[misc]
+            fitted.sample(generator, 20)
+            taken = median(seconds(lambda f=fitted, g=generator: f.sample(g, 20)) for _ in range(9))  # type: ignore[misc]
             print(f"20 draws at H = {options.hidden}: {name} {1000 * taken:.1f} ms", flush=True)
         small = TableSource(576, 20, 20_000)
         print(f"vae on 20,000 x 576: {seconds(lambda: PRIORS['vae']().fit(small)):.0f} s")

@@ -127,7 +127,7 @@ def draw_components(
         f"On the right, the standard deviation of all together ({unit})."
     )
     if SEEDS in sources:
-        caption += f" Of seeds, {NOT_TOLD_APART}."
+        caption += f" Within seeds, {NOT_TOLD_APART}."
     if ORDER in sources:
         caption += (
             f" {TOGETHER} From the data order, what single examples add to the difference of a pair is taken "

@@ -66,7 +66,7 @@ def samples_of(
 ) -> Samples | None:
     """The untrained samples of all seeds; None without such a place, or without real vectors beside them.
 
-    The real vectors alone span the plane: a sample is no data.
+    The real vectors alone span the plane: a sample is not data.
 
     Args:
         place: by default the prompt's first.

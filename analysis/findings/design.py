@@ -56,7 +56,7 @@ Expected = Mapping[str, Mapping[str, str]]
 
 
 def design_of(trials: Iterable[TrialSpec]) -> Design:
-    """The design of trials with a trained prompt; a repeated trial is no seed, and no prior, of its own."""
+    """The design of trials with a trained prompt; a repeated trial is not a seed, nor a prior, of its own."""
     trained = [t for t in trials if t.prior is not None and t.seed is not None and t.repeat is None]
     called = names(trial.prior for trial in trained if trial.prior is not None)
     cells: dict[str, PlannedCell] = {}

@@ -26,11 +26,18 @@ CLAIM = Claim(
     words="Priors decide where posteriors end",
     primary="Energy distance between the posteriors of two priors over that between their samples (sums over "
     "seeds): 1 if the prior decides, 0 if it is forgotten.",
-    rule="Of each prior against the study's first: supported if the 95% interval lies above 0.5 and the "
-    "corrected p of the sign-flip test (of posteriors' distance - 0.5 samples' distance, by seed) is at "
-    "most 0.05, contradicted if it lies below in the same way. Undecided where the samples are farther "
-    "apart than reach, so that no training could have brought them together, and where the training loss "
-    "still falls.",
+    rule="For each prior against the study's first: supported if the 95% interval lies above 0.5 and the "
+    "corrected p of the sign-flip test (of posteriors' distance - 0.5 samples' distance, by seed) is "
+    "at most 0.05, contradicted if it lies below in the same way. Undecided where the samples are "
+    "farther apart than reach, so that no training could have brought them together, and where the "
+    "training loss still falls.",
+    formerly=(
+        "Of each prior against the study's first: supported if the 95% interval lies above 0.5 and the "
+        "corrected p of the sign-flip test (of posteriors' distance - 0.5 samples' distance, by seed) is "
+        "at most 0.05, contradicted if it lies below in the same way. Undecided where the samples are "
+        "farther apart than reach, so that no training could have brought them together, and where the "
+        "training loss still falls.",
+    ),
 )
 
 

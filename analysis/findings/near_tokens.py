@@ -27,13 +27,17 @@ CLAIM = Claim(
     primary="Test loss after removing a quarter of the vectors, the farthest from the vocabulary or random "
     "ones, less that after removing equally many nearest ones, from the same prompt. Distances are those of "
     "`collapse` in L2: to the tenth nearest token.",
-    rule="Of each prior: supported if both numbers are above zero, so that the near ones are missed less "
-    "(corrected p of the sign-flip test at most 0.05 and a 95% interval above zero), contradicted if both "
-    "are below zero in the same way. If one is above and the other below, it depends on what is removed; if "
-    "one does not decide, it is undecided.",
+    rule="For each prior: supported if both numbers are above zero, so that the near ones are missed less "
+    "(corrected p of the sign-flip test at most 0.05 and a 95% interval above zero), contradicted if "
+    "both are below zero in the same way. If one is above and the other below, it depends on what is "
+    "removed; if one does not decide, it is undecided.",
     quantity="nats",
     metrics="what is removed",
     formerly=(
+        "Of each prior: supported if both numbers are above zero, so that the near ones are missed less "
+        "(corrected p of the sign-flip test at most 0.05 and a 95% interval above zero), contradicted if "
+        "both are below zero in the same way. If one is above and the other below, it depends on what is "
+        "removed; if one does not decide, it is undecided.",
         "Of each prior: supported if both numbers are above zero, so that the near ones are missed less "
         "(corrected p of the sign-flip test at most 0.05 and a 95% interval above zero), contradicted if "
         "both are below zero in the same way. If one is above and the other below, it depends on the metric; "

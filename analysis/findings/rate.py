@@ -31,9 +31,13 @@ CLAIM = Claim(
     words="Posteriors move farther from the prior at higher rates",
     primary="Slope of the distance moved (mean over vectors and places) on the natural logarithm of the "
     "rate, least squares within each seed.",
-    rule="Of each prior: supported if the slope is above zero (corrected p of the sign-flip test at most "
+    rule="For each prior: supported if the slope is above zero (corrected p of the sign-flip test at most "
     "0.05 and a 95% interval above zero), contradicted if it is below zero in the same way.",
     quantity="distance for each e-fold of the rate",
+    formerly=(
+        "Of each prior: supported if the slope is above zero (corrected p of the sign-flip test at most "
+        "0.05 and a 95% interval above zero), contradicted if it is below zero in the same way.",
+    ),
 )
 
 

@@ -140,7 +140,7 @@ def read(*folders: Folder) -> Reading:
     """Reads one study, or several as if they were one; what is damaged is left out and named.
 
     Raises:
-        UserError: a folder is no study's, study.json is damaged, or the models are different.
+        UserError: a folder is not a study's, study.json is damaged, or the models are different.
     """
     found = tuple(folder if isinstance(folder, Results) else Results(folder) for folder in folders)
     _require_one_model(found)
@@ -188,7 +188,7 @@ def read_studies(folders: Sequence[Folder]) -> Reading:
     """Reads one study, or several of one model, to compare their trials.
 
     Raises:
-        UserError: a folder is no study's, none of its trials has finished, or they do not compare.
+        UserError: a folder is not a study's, none of its trials has finished, or they do not compare.
     """
     reading = read(*folders)
     require_comparable(reading)
@@ -218,7 +218,7 @@ def require_comparable(reading: Reading) -> None:
         if other != run.id:
             raise UserError(
                 f"the trials {other[:6]} and {run.id[:6]} have the same {', '.join(run.axes)} and seed, so "
-                "they are not told apart; give studies that differ in what is compared"
+                "they cannot be told apart; give studies that differ in what is compared"
             )
     if not runs:
         for results in reading.results:

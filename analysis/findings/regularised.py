@@ -27,10 +27,15 @@ CLAIM = Claim(
     words="Regularisers move posteriors",
     primary="Slope of the distance moved on the weight of one regulariser (0 without it), least squares "
     "within each seed, averaged over rates.",
-    rule="Of each regulariser: supported if the slope differs from zero (corrected p of the sign-flip test "
-    "at most 0.05 and a 95% interval without zero). Otherwise undecided: a test cannot show that nothing "
-    "moves.",
+    rule="For each regulariser: supported if the slope differs from zero (corrected p of the sign-flip "
+    "test at most 0.05 and a 95% interval without zero). Otherwise undecided: a test cannot show that"
+    " nothing moves.",
     quantity="distance for each unit of weight",
+    formerly=(
+        "Of each regulariser: supported if the slope differs from zero (corrected p of the sign-flip test"
+        " at most 0.05 and a 95% interval without zero). Otherwise undecided: a test cannot show that "
+        "nothing moves.",
+    ),
 )
 
 

@@ -20,9 +20,13 @@ CLAIM = Claim(
     words="In prefix prompts values move farther than keys",
     primary="Natural logarithm of the ratio of distance moved over reach: mean over the values of all "
     "blocks, divided by that over the keys.",
-    rule="Of each prior: supported if it is above zero (corrected p of the sign-flip test at most 0.05 and "
-    "a 95% interval above zero), contradicted if it is below zero in the same way.",
+    rule="For each prior: supported if it is above zero (corrected p of the sign-flip test at most 0.05 "
+    "and a 95% interval above zero), contradicted if it is below zero in the same way.",
     quantity="log ratio",
+    formerly=(
+        "Of each prior: supported if it is above zero (corrected p of the sign-flip test at most 0.05 and"
+        " a 95% interval above zero), contradicted if it is below zero in the same way.",
+    ),
 )
 
 

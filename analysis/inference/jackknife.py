@@ -1,4 +1,4 @@
-"""Intervals over seeds of numbers that are no plain means: the jackknife leaves out each seed in turn.
+"""Intervals over seeds of numbers that are not plain means: the jackknife leaves out each seed in turn.
 
 A seed is left out everywhere at once, in all tasks and priors, as its trials share their random numbers. The
 number is computed anew each time, which prior is best included; what was chosen before stays, as rates are.

@@ -82,9 +82,9 @@ def _main(options: argparse.Namespace, signals: Signals) -> int:
                 "give sbatch a longer --time, or save checkpoints more often (training.checkpoint)"
             )
         if requeue(allocation):
-            _say("the time limit is near: back in the queue, to go on from the last checkpoints")
+            _say("the time limit is near: back in the queue, to continue from the last checkpoints")
         else:
-            _say("Slurm is ending the job, which stays out of the queue; submit it again to go on")
+            _say("Slurm is ending the job, which stays out of the queue; submit it again to continue")
     return status
 
 

@@ -39,11 +39,11 @@ class Allocation:
         """Reads it in the batch script of a job.
 
         Raises:
-            UserError: this is no batch job, or it lacks what Ray must know.
+            UserError: this is not a batch job, or it lacks what Ray must know.
         """
         if "SLURM_JOB_ID" not in variables or "SLURM_JOB_NUM_NODES" not in variables:
             raise UserError(
-                "SLURM_JOB_ID is not set, so this is no job of Slurm; submit one with sbatch "
+                "SLURM_JOB_ID is not set, so this is not a Slurm job; submit one with sbatch "
                 "jobs/slurm/study.sbatch STUDY, or run python -m jobs.study STUDY without Slurm"
             )
         require_memory(variables)
@@ -79,11 +79,11 @@ class Share:
         """Reads it on that node, in the one task that a step has there.
 
         Raises:
-            UserError: this is no step of a job, or the job lacks what Ray must know.
+            UserError: this is not a step of a job, or the job lacks what Ray must know.
         """
         if "SLURM_NODEID" not in variables:
             raise UserError(
-                "SLURM_NODEID is not set, so this is no step of a job; run sbatch jobs/slurm/study.sbatch"
+                "SLURM_NODEID is not set, so this is not a step of a job; run sbatch jobs/slurm/study.sbatch"
             )
         index, cpus = int(variables["SLURM_NODEID"]), cpus_of(variables)
         gpus = int(variables.get("SLURM_GPUS_ON_NODE") or 0)

@@ -1,4 +1,4 @@
-"""What a study has saved so far, by which a run that gets on is told from one that does not."""
+"""What a study has saved so far, which tells a run that makes progress from one that does not."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ def requeue(allocation: Allocation) -> bool:
     """
     if allocation.restarts >= MOST_RESTARTS:
         raise UserError(
-            f"the job has been put back into the queue {allocation.restarts} times and stays out of it now; "
-            "look into its log, and submit it again if it gets on"
+            f"the job has been put back into the queue {allocation.restarts} times and now stays out of it; "
+            "look at its log, and submit it again if it makes progress"
         )
     state = re.search(r"\bJobState=(\w+)", _scontrol("--oneliner", "show", "job", allocation.job))
     if state is None or state[1] != "RUNNING":
@@ -65,4 +65,4 @@ def _scontrol(*arguments: str) -> str:
             said = " ".join((done.stdout + done.stderr).split()) or f"scontrol: status {done.returncode}"
         if left:
             time.sleep(PAUSE)
-    raise UserError(f"the job could not be put back into the queue ({said}); submit it again to go on")
+    raise UserError(f"the job could not be put back into the queue ({said}); submit it again to continue")

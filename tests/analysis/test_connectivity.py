@@ -244,7 +244,7 @@ def test_the_command_says_what_it_cannot_do(
     reading: Reading, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """And it sends barriers to the study's run in MLflow."""
-    with pytest.raises(UserError, match="would be others; run this where the study ran"):
+    with pytest.raises(UserError, match="would differ; run this where the study ran"):
         measure(reading, tiny()._replace(fingerprint="0"), lambda _: None)
     with pytest.raises(UserError, match="--points 2: a line needs both ends and a prompt between"):
         require_sizes(1, 2)

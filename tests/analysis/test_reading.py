@@ -68,7 +68,7 @@ def test_two_trials_that_nothing_tells_apart_are_refused(finished_study: Finishe
         read_studies([str(folder.root)])
     for trial in (first.id, other.id):
         assert trial[:6] in str(error.value)
-    assert "they are not told apart; give studies that differ in what is compared" in str(error.value)
+    assert "they cannot be told apart; give studies that differ in what is compared" in str(error.value)
 
 
 def test_a_trial_with_a_fault_is_left_out_and_counted(finished_study: Finished, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def in_job(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 @pytest.mark.parametrize(
     ("missing", "rule"),
     [
-        ("SLURM_JOB_ID", "this is no job of Slurm"),
+        ("SLURM_JOB_ID", "this is not a Slurm job"),
         ("SLURM_MEM_PER_NODE", "has not asked for memory"),
         ("SLURM_CPUS_PER_TASK", "--cpus-per-task=NUMBER"),
         (None, "there is no study file nothing.yaml"),
@@ -157,7 +157,7 @@ def test_a_job_is_what_the_variables_of_slurm_say() -> None:
     for nothing in ({"SLURM_MEM_PER_GPU": "1000"}, {"SLURM_MEM_PER_CPU": "0"}):
         with pytest.raises(UserError, match="s on a node, which is none; give sbatch --mem=SIZE"):
             memory_of(nothing, cpus=8, gpus=0)
-    with pytest.raises(UserError, match="no step of a job"):
+    with pytest.raises(UserError, match="not a step of a job"):
         Share.of(JOB)
 
 
@@ -410,7 +410,7 @@ def test_a_job_that_cannot_go_back_into_the_queue_says_so(
     monkeypatch.setattr(requeueing, "PAUSE", 0)
     with pytest.raises(UserError, match=r"\(Requested operation is presently disabled\); submit it again"):
         job.requeue(Allocation("4711", nodes=1, cpus=1, restarts=99))
-    with pytest.raises(UserError, match="100 times and stays out of it"):
+    with pytest.raises(UserError, match="100 times and now stays out of it"):
         job.requeue(Allocation("4711", nodes=1, cpus=1, restarts=100))
     asked = tmp_path / "asked"
     scontrol.write_text(

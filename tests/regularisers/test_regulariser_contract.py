@@ -72,8 +72,8 @@ def test_one_call_runs_the_suite():
 
 
 def gaussian():
-    law = PRIORS["fitted"]().fit(SOURCE).fit.gaussian
-    return law.mean.numpy(), (law.factor @ law.factor.T).numpy()
+    distribution = PRIORS["fitted"]().fit(SOURCE).fit.gaussian
+    return distribution.mean.numpy(), (distribution.factor @ distribution.factor.T).numpy()
 
 
 def test_towards_the_prior_is_minus_its_log_density_over_the_answer_tokens():

@@ -35,11 +35,11 @@ def test_every_number_equals_scipys():
     fit = fit_gaussian(Moments.empty(8).update(training))
     found = fit_quality(fit, testing, documents(300), seed=0)
     covariance = (fit.gaussian.factor @ fit.gaussian.factor.T).numpy()
-    law = multivariate_normal(fit.gaussian.mean.numpy(), covariance)
+    distribution = multivariate_normal(fit.gaussian.mean.numpy(), covariance)
     exact = testing.double().numpy()
-    assert found.log_likelihood == pytest.approx(law.logpdf(exact).mean() / 8, rel=1e-10)
-    assert found.own == pytest.approx(-law.entropy() / 8, rel=1e-10)
-    centred = exact - law.mean
+    assert found.log_likelihood == pytest.approx(distribution.logpdf(exact).mean() / 8, rel=1e-10)
+    assert found.own == pytest.approx(-distribution.entropy() / 8, rel=1e-10)
+    centred = exact - distribution.mean
     radii = np.sqrt(np.einsum("nd,nd->n", centred @ np.linalg.inv(covariance), centred))
     assert found.ks == pytest.approx(kstest(radii, chi(8).cdf).statistic, abs=1e-10)
     assert found.radii == pytest.approx(np.quantile(radii, [0.05, 0.5, 0.95]), rel=1e-10)

@@ -108,9 +108,9 @@ def test_the_gaussian_equals_scipys(dimension, offset):
     fit = fit_gaussian(Moments.empty(dimension).update(vectors), shrinkage=0.0)
     exact = vectors.double().numpy()
     plain = EmpiricalCovariance().fit(exact)
-    law = multivariate_normal(plain.location_, plain.covariance_)
+    distribution = multivariate_normal(plain.location_, plain.covariance_)
     # At 1e3 the covariances of both sides differ by 1e-12, and a radius squared by 1e-10 of itself.
-    np.testing.assert_allclose(fit.gaussian.log_prob(vectors), law.logpdf(exact), rtol=1e-9)
+    np.testing.assert_allclose(fit.gaussian.log_prob(vectors), distribution.logpdf(exact), rtol=1e-9)
     np.testing.assert_allclose(
         fit.gaussian.radius(vectors) ** 2, plain.mahalanobis(exact), rtol=1e-9, atol=1e-9
     )

@@ -1,4 +1,4 @@
-"""The dip test against its bootstrap and known laws; Holm against its literal form."""
+"""The dip test against its bootstrap and known distributions; Holm against its literal form."""
 
 import math
 

@@ -260,8 +260,8 @@ def project(tmp_path: Path, monkeypatch) -> Iterator[Path]:
     facts = target / "disc_prior-1.2.dist-info"
     for folder in (source / "disc_prior", facts):
         folder.mkdir(parents=True)
-    (source / "disc_prior" / "__init__.py").write_text("from disc_prior.law import Disc\n")
-    (source / "disc_prior" / "law.py").write_text(PRIOR.format(name="Disc", file="c", sign=""))
+    (source / "disc_prior" / "__init__.py").write_text("from disc_prior.disc import Disc\n")
+    (source / "disc_prior" / "disc.py").write_text(PRIOR.format(name="Disc", file="c", sign=""))
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: disc-prior\nVersion: 1.2\n")
     (facts / "entry_points.txt").write_text("[softprior.priors]\ndisc = disc_prior:Disc\n")
     url = {"url": source.as_uri(), "dir_info": {"editable": True}}
@@ -289,8 +289,8 @@ def test_an_edit_of_an_editable_package_gives_its_trials_new_ids(project: Path, 
     (project / ".venv").mkdir()
     (project / ".venv" / "other.py").touch()
     assert disc_ids(tmp_path, "isotropic", "disc") == first
-    law = project / "disc_prior" / "law.py"
-    law.write_text(PRIOR.format(name="Disc", file="c", sign="-"))
+    module = project / "disc_prior" / "disc.py"
+    module.write_text(PRIOR.format(name="Disc", file="c", sign="-"))
     second = disc_ids(tmp_path, "isotropic", "disc")
     assert second[0] == first[0]
     assert second[1] != first[1]
@@ -306,8 +306,8 @@ def test_a_package_that_is_not_editable_counts_by_its_version(project: Path) -> 
 
 
 def test_a_package_whose_component_lacks_a_method_is_refused(project: Path, tmp_path: Path) -> None:
-    law = project / "disc_prior" / "law.py"
-    law.write_text(law.read_text().replace("def fit(", "def fitted("))
+    module = project / "disc_prior" / "disc.py"
+    module.write_text(module.read_text().replace("def fit(", "def fitted("))
     with pytest.raises(
         UserError, match=r"offers 'disc' among priors, but it has no fit\(\); fix or uninstall"
     ):

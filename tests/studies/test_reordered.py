@@ -66,7 +66,7 @@ def test_ids_of_reordered_trials_are_pinned_and_those_of_others_say_nothing_of_t
     more = original.evaluation.model_copy(update={"reordered": 3})
     assert original.model_copy(update={"evaluation": more}).id == original.id
     assert reordered_of([original], {1}) == []
-    with pytest.raises(ValueError, match="is a twin or reordered, not both"):
+    with pytest.raises(ValueError, match="cannot be both a twin and reordered"):
         TrialSpec.model_validate(again.model_dump() | {"twin": 1e-6})
 
 

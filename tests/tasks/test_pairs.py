@@ -81,7 +81,7 @@ def test_a_template_looks_columns_up_and_evaluates_nothing() -> None:
         ({"metric": "accuracy"}, "is not a choice"),
         ({"metric": "f1", "other_metrics": ["f1"]}, "name a metric twice"),
         ({"metric": "regex"}, "the metric regex and a pattern go together"),
-        ({"metric": "regex", "pattern": "("}, "is no regular expression"),
+        ({"metric": "regex", "pattern": "("}, "is not a valid regular expression"),
         ({"metric": "regex", "pattern": ""}, "must not be empty"),
         ({"data": "rows"}, "is not a source of rows"),
         ({"data": "hub:owner"}, "is not a source of rows"),

@@ -95,7 +95,7 @@ def test_kneser_ney_is_a_distribution_for_every_context() -> None:
 
 
 def test_a_bigram_kneser_ney_equals_the_textbook_formula() -> None:
-    """Chen and Goodman 1999, equation 24, written out for order 2 with the uniform law below."""
+    """Chen and Goodman 1999, equation 24, written out for order 2 with the uniform distribution below."""
     tokens = [0, 1, 2, 0, 1, 1, 2, 2, 0, 1, 3]
     model, d, size = KneserNey(tokens, vocabulary=5, order=2), 0.75, 5
     pairs = Counter(pairwise(tokens))

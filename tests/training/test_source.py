@@ -34,8 +34,8 @@ def reference(prior: Prior, place: Place) -> tuple[SeenSource, Reference | None,
     loaded = tiny()
     source = PlaceSource(loaded.host, loaded.tokenizer, place, 3)
     seen = SeenSource(loaded.host, loaded.tokenizer, place, 3)
-    law = prior.fit(source)
-    return seen, seen.reference_of(assignment(prior).at(place), law), law.sample(torch_generator(1), 50)
+    fitted = prior.fit(source)
+    return seen, seen.reference_of(assignment(prior).at(place), fitted), fitted.sample(torch_generator(1), 50)
 
 
 @pytest.mark.parametrize("name", ["fitted", "exclusion", "low_density", "vae"])

@@ -91,7 +91,7 @@ class Sinks:
 
 
 def _first(site: str, positions: Int[Tensor, "N"]) -> Bool[Tensor, "N"]:
-    """Which tokens are the first that a stack reads; a decoder's first one is no text."""
+    """Which tokens are the first that a stack reads; a decoder's first one is not text."""
     return torch.zeros_like(positions, dtype=torch.bool) if site.startswith("decoder.") else positions == 0
 
 

@@ -153,7 +153,7 @@ def _claim(folder: RunFolder, plan: RunPlan) -> None:
         found = json.loads(folder.plan.read_text(encoding="utf-8"))
         if found["key"] != plan.key:
             raise UserError(
-                f"{folder.root} contains another run (of other settings, data or weights); give this one "
+                f"{folder.root} contains another run (with other settings, data or weights); give this one "
                 "another name, or remove the folder"
             )
         return

@@ -71,7 +71,7 @@ def gguf_sizes(path: Path) -> Sizes:
         each = hidden // heads
     table = shapes.get("token_embd.weight")
     return Sizes(
-        # Tables of rotary frequencies are no weights of the model.
+        # Tables of rotary frequencies are not weights of the model.
         parameters=sum(math.prod(shape) for name, shape in shapes.items() if not name.startswith("rope_")),
         blocks=fact("block_count"),
         hidden=hidden,

@@ -144,7 +144,7 @@ def _require_plain_weights(checkpoint: Checkpoint) -> None:
 
 def _require_floats(folder: Path, used: Mapping[str, Tensor]) -> None:
     others = [name for name, tensor in used.items() if tensor.dtype not in _FLOATS]
-    quantised = [name for name in others if name.endswith(".weight")]  # masks and indices are no weights
+    quantised = [name for name in others if name.endswith(".weight")]  # masks and indices are not weights
     if quantised:
         raise UserError(
             f"the model in {folder} has {quantised[0]} stored as {used[quantised[0]].dtype}, and quantised "

@@ -309,7 +309,7 @@ def _local_weights(id: str) -> Path:
 def _content(folder: Path, ggufs: list[Path]) -> str:
     if ggufs:
         for path in ggufs:
-            check_gguf(path)  # parts of one model are no choice
+            check_gguf(path)  # parts of one model are not a choice
         return f"{len(ggufs)} GGUF files; give the path of one, such as {ggufs[0]}"
     if any(folder.glob("*.bin")):
         return "only .bin files, which can run code when they are read; save the model again as safetensors"

@@ -184,7 +184,7 @@ def sound(text: str) -> str | Malformed:
     if found is None:
         return text
     try:
-        # As `contents` shows bytes; a row of JSON may also spell them out, and then they are no bytes.
+        # As `contents` shows bytes; a row of JSON may also spell them out, and then they are not bytes.
         byte = decoded(text.encode("utf-8", "surrogateescape"))
     except UnicodeEncodeError:
         byte = text

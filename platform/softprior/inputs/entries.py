@@ -100,7 +100,7 @@ def _checked_label(label: str) -> str:
 class LabelledEntry(Entry):
     """An entry of an axis, which may have a label: `{isotropic: {scale: 0.02}, label: narrow}` in YAML.
 
-    A label is only for people and is no part of what trials are.
+    A label is only for people and is not part of what trials are.
     """
 
     label: Annotated[str, AfterValidator(_checked_label)] | None = None

@@ -151,7 +151,7 @@ def _entries(value: object) -> Iterator[Entry]:
 
 
 def _public(value: object) -> object:
-    """A value without paths: names of the catalogue and of the hub are no paths."""
+    """A value without paths: names of the catalogue and of the hub are not paths."""
     if isinstance(value, dict):
         return {key: _public(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

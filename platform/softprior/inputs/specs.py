@@ -150,7 +150,7 @@ class TrainingSpec(Spec):
     def _can_go_on(self) -> TrainingSpec:
         if self.keep_checkpoint and self.schedule != "constant":
             raise ValueError(
-                f"keeps a checkpoint to go on from, but with schedule: {self.schedule} every step's rate "
+                f"keeps a checkpoint to continue from, but with schedule: {self.schedule} every step's rate "
                 "depends on the number of steps; write schedule: constant, or leave keep_checkpoint out"
             )
         return self
@@ -217,7 +217,7 @@ class EvaluationSpec(Spec):
 
 
 LATER = ("also", "probes", "twin", "reordered")
-"""Fields that evaluations once did not have; what they say is no part of a trial's identity."""
+"""Fields that evaluations once did not have; what they say is not part of a trial's identity."""
 
 
 class ResourcesSpec(Spec):
@@ -228,7 +228,7 @@ class ResourcesSpec(Spec):
         gpus: GPUs of one trial; a fraction lets trials share one.
         concurrent: most trials at a time; null leaves it to the resources.
         patience: minutes without a sign of life after which a trial is taken to hang: its process is ended,
-            and started again twice at most. Null is no limit.
+            and started again twice at most. Null sets no limit.
     """
 
     cpus: Annotated[int, Field(ge=1)] = 2
@@ -396,7 +396,7 @@ class TrialSpec(Spec):
     @model_validator(mode="after")
     def _one_repeat(self) -> TrialSpec:
         if self.twin is not None and self.reordered is not None:
-            raise ValueError("is a twin or reordered, not both: nothing would say what makes it differ")
+            raise ValueError("cannot be both a twin and reordered, as nothing would say what makes it differ")
         return self
 
     @model_serializer(mode="wrap")

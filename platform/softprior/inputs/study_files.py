@@ -308,5 +308,7 @@ def _apply(data: dict[str, object], override: str) -> None:
         else:
             holder = path_of(keys)
             what = f"a list with the entries 0 to {len(node) - 1}" if isinstance(node, list) else shown(node)
-            raise UserError(f"the override '{override}' has no place: {holder} is {what}; set {holder} whole")
+            raise UserError(
+                f"the override '{override}' has no place: {holder} is {what}; set {holder} as a whole"
+            )
     node[keys[-1]] = value

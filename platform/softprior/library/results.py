@@ -201,7 +201,7 @@ class Results:
         """Everything that is known about each trial that has ended, by trial id (see `ByTrial`).
 
         Their specs are shown under the labels of the study file as it was last run. Repeated trials are left
-        out: they are no further seeds, and in a mean over seeds they would count as such.
+        out: they are not further seeds, and in a mean over seeds they would count as such.
 
         Raises:
             UserError: a record is damaged; `sound` has the others.
@@ -347,7 +347,7 @@ _COLUMNS = (
 
 
 def _instead(root: Location) -> str:
-    """What to give in place of a path that is no study's folder."""
+    """What to give in place of a path that is not a study's folder."""
     if isinstance(root, Path):
         if root.is_file():
             return "give the folder of the study, not a file"

@@ -37,7 +37,7 @@ class Names:
         if key not in self._known:
             found = table.recognised(entry).shown
             label = self._labels.get(key, found.name)
-            # A name that the table has told apart by parameters is no label, which has no brackets.
+            # A name that the table has told apart by parameters is not a label, which has no brackets.
             self._known[key] = found if label.partition("(")[0] == found.name else Shown(label, found.params)
         return entry.shown_as(self._known[key])
 

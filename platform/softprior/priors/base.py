@@ -190,7 +190,7 @@ class Prior(Spec, ABC):
     def draws(self, place: Place) -> str:
         """Names the random numbers of a place; places with one name draw with the same.
 
-        Placement is no part of it, so that trials that differ in it alone start from the same vectors.
+        Placement is not part of it, so that trials that differ in it alone start from the same vectors.
         """
         return place.in_front.name
 

@@ -23,7 +23,7 @@ NEIGHBOURS_AMONG = 4096
 
 SAME = 1e-3
 """Distance, over the data's root mean square from their mean, up to which two vectors are one: the same
-token in the same context leaves copies that differ by rounding, and a copy is no neighbour."""
+token in the same context leaves copies that differ by rounding, and a copy is not a neighbour."""
 
 NEAR_ZERO = 1e-2
 """Threshold, over the same root mean square, below which the prior is refused: it would accept every draw."""

@@ -74,7 +74,7 @@ def bootstrap(
     """The BCa interval (Efron 1987) of a statistic of documents, widened for few of them.
 
     BCa corrects the percentile interval for bias and skewness, not for its being too narrow where documents
-    are few: a resample's variance is (n - 1) / n of the sample's, and a normal quantile is no t quantile.
+    are few: a resample's variance is (n - 1) / n of the sample's, and a normal quantile is not a t quantile.
     Hesterberg's (2015, "What teachers should know about the bootstrap") expanded level corrects that.
 
     Args:

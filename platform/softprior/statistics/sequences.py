@@ -62,7 +62,7 @@ def row_statistics(
 
     Deviations are from each row's own mean, so an offset costs no precision: the mean's rounding enters the
     trace by its square. A step joins two counted tokens that follow each other. A token that does not count
-    breaks the path: the jump over it is no step. Its values are never used and may be anything.
+    breaks the path: the jump over it is not a step. Its values are never used and may be anything.
 
     Args:
         states: tokens of all rows, one after another.

@@ -86,7 +86,7 @@ class OwnData(Answered):
             lost: what is said of the malformed rows, in brackets; empty if there are none.
 
         Raises:
-            UserError: they are no task together.
+            UserError: they do not make a task together.
         """
         return {}
 

@@ -53,7 +53,7 @@ def contains(prediction: str, answers: Sequence[str]) -> float:
 
 
 def _whole(answer: str) -> str:
-    """A pattern of an answer that is no part of a word, nor of a number: `4` is not in `-4.5`."""
+    """A pattern of an answer that is not part of a word, nor of a number: `4` is not in `-4.5`."""
     before = r"(?<![-+.\N{MINUS SIGN}])(?<!\d,)" if answer[:1].isdecimal() else ""
     after = r"(?![.,]\d)" if answer[-1:].isdecimal() else ""
     return rf"(?<!\w){before}{re.escape(answer)}(?!\w){after}"
@@ -63,7 +63,7 @@ def number(text: str) -> Fraction | None:
     """The value of a text that is a number; None for any other.
 
     `1,000`, `-0.5`, `3/4`, `1e3`, with a full stop behind it or white space around it. A sign of currency or
-    a per cent sign is no part of a number, as it says of what it is one.
+    a per cent sign is not part of a number, as it says of what it is one.
     """
     text = text.strip().replace("\N{MINUS SIGN}", "-").removesuffix(".")
     match = _NUMBER.fullmatch(text)

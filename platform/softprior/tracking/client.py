@@ -216,7 +216,7 @@ def follow_artifacts(results: Path) -> list[str]:
         One sentence for every place that was given up.
 
     Raises:
-        UserError: it is no database of MLflow's, damaged, or in use for too long.
+        UserError: it is not a database of MLflow's, damaged, or in use for too long.
     """
     path = results / DATABASE
     if not path.exists():

@@ -39,7 +39,7 @@ Computed = TypeVar("Computed")
 
 
 def residual_sites(store: Path) -> dict[str, list[str]]:
-    """The sites of every task that findings are about, in the model's order; prompts are no task.
+    """The sites of every task that findings are about, in the model's order; prompts are not a task.
 
     Raises:
         UserError: there is no store.

@@ -56,7 +56,7 @@ def check_behind_the_first_token(host: FrozenLM, oracle: nn.Module) -> None:
 
 
 def check_nothing_behind_the_first_token(host: FrozenLM, oracle: nn.Module) -> None:  # noqa: ARG001
-    """An encoder's first token sees all others, so it is no constant, and nothing can be behind it alone."""
+    """An encoder's first token sees all others, so it is not constant, and nothing can be behind it alone."""
     place = Place(0, stack="encoder", placement="after_bos")
     assert_refused(host.loss, {place: torch.ones(1, host.info().hidden)}, example_batch(host.info()))
 

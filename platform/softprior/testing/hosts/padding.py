@@ -19,7 +19,7 @@ def check_padding_and_order(host: FrozenLM, oracle: nn.Module) -> None:  # noqa:
     order = [3, 1, 4, 0, 2]
     variants = {
         "pads": (padded(batch, 3, fill=5), list(range(len(batch)))),
-        "order, and pads that are no tokens": (padded(picked(batch, order), 2, fill=-1), order),
+        "order, and pads that are not tokens": (padded(picked(batch, order), 2, fill=-1), order),
         **{f"row {row} alone": (picked(batch, [row]), [row]) for row in (2, 3)},
         "short rows in a wide batch": (picked(batch, [1, 3], narrow=False), [1, 3]),
     }
