@@ -181,7 +181,7 @@ def brute_force(rows: list[Understood]) -> set[frozenset[int]]:
     for _ in rows:
         for one in sets:
             for other in sets:
-                if any(set(rows[i].shared()) & set(rows[j].shared()) for i in one for j in other):
+                if any(set(rows[i].all_keys()) & set(rows[j].all_keys()) for i in one for j in other):
                     one |= other
     return {frozenset(one) for one in sets}
 

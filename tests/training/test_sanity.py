@@ -205,12 +205,12 @@ def test_a_generation_that_ends_at_once_is_found(trained: Trained) -> None:
 @pytest.mark.parametrize(("rows", "verdict"), [(1, "passed"), (2, "fault")])
 def test_one_tie_of_the_first_two_logits_is_no_fault(trained: Trained, rows: int, verdict: str) -> None:
     """The fourth token of one answer, or of both, is another than the other path's first choice."""
-    told, lengths = trained.test.written, trained.prepared.test.lengths
+    told, lengths = trained.test.generated, trained.prepared.test.lengths
     longest = max(range(len(told)), key=lambda i: lengths[i])
     changed = {longest} if rows == 1 else set(range(len(told)))
     at = TOKENS - 1
     other = [(*own[:at], own[at] + 1) if i in changed else own for i, own in enumerate(told)]
-    found = trained._replace(test=trained.test._replace(written=other)).checks()["generation"]
+    found = trained._replace(test=trained.test._replace(generated=other)).checks()["generation"]
     assert (found.verdict, found.number) == (verdict, 1 - rows / (2 * TOKENS))
 
 

@@ -49,7 +49,7 @@ class Understood(NamedTuple):
         """What rows must have alike to share it; None if the row has none."""
         return same(self.values.get(kind, getattr(self, kind)))
 
-    def shared(self) -> tuple[Key, ...]:
+    def all_keys(self) -> tuple[Key, ...]:
         """What it may not share with rows of another split, whatever its case and spacing."""
         found = [(kind, self.key(kind)) for kind in KINDS]
         return tuple((kind, text) for kind, text in found if text is not None)
@@ -59,7 +59,7 @@ class Understood(NamedTuple):
         """What splits keep together: the group, or else the context, or else the row alone."""
         if self.group is not None:
             return self.group
-        kind, text = self.shared()[0]
+        kind, text = self.all_keys()[0]
         return f"{kind} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
@@ -95,13 +95,13 @@ def divided(
     for split in reversed(SPLITS):
         kept = []
         for row in found[split]:
-            shared = next((kind for kind, text in row.shared() if (kind, text) in taken), None)
+            shared = next((kind for kind, text in row.all_keys() if (kind, text) in taken), None)
             if shared is None:
                 kept.append(row)
             else:
                 notes[f"shared_{shared}"] += 1
         found[split] = kept
-        taken.update(key for row in kept for key in row.shared())
+        taken.update(key for row in kept for key in row.all_keys())
     return found
 
 
@@ -125,7 +125,7 @@ def connected(rows: Iterable[Understood]) -> list[str]:
 
     firsts = []
     for row in rows:
-        first, *others = row.shared()
+        first, *others = row.all_keys()
         firsts.append(first)
         for other in others:
             one, two = sorted((root(first), root(other)), key=_rank)

@@ -63,13 +63,13 @@ class Evaluation(NamedTuple):
         score: of the prompt.
         untrained: of the untrained sample; None without one.
         rows: of every example, of which the scores are the means.
-        written: tokens of the generated answers to the first examples, without what ended them.
+        generated: tokens of the answers to the first examples, without what ended them.
     """
 
     score: Score
     untrained: Score | None
     rows: list[ExampleRow]
-    written: list[tuple[int, ...]]
+    generated: list[tuple[int, ...]]
 
     @property
     def predictions(self) -> list[Prediction]:
@@ -149,8 +149,8 @@ class Evaluator:
             )
             for i in range(max(score.examples, len(answers)))
         ]
-        written = [answer.tokens for answer in answers]
-        return Evaluation(score, None if start is None else start.score, rows, written)
+        generated = [answer.tokens for answer in answers]
+        return Evaluation(score, None if start is None else start.score, rows, generated)
 
     def _measure(self, prompt: Prompt | None, split: PreparedSplit, step: int) -> _Measured:
         rows = [split.row(i) for i in range(min(len(split), self._evaluation.examples))]

@@ -160,9 +160,9 @@ class Sanity:
 
     def _agreement(self, prompt: Prompt, split: PreparedSplit, test: Evaluation) -> tuple[int, int]:
         """How many of the first generated tokens the pass with labels would choose too, of how many."""
-        pair = self._pair(split, len(test.written) or self.evaluation.examples)
+        pair = self._pair(split, len(test.generated) or self.evaluation.examples)
         inputs = {i: self.evaluator.prefixed(split.input_row(i)) for i in pair}
-        told = {i: list(test.written[i][:TOKENS]) for i in pair if i < len(test.written)}
+        told = {i: list(test.generated[i][:TOKENS]) for i in pair if i < len(test.generated)}
         if sum(map(len, told.values())) < TOKENS:
             new = min(TOKENS, self.task.max_new_tokens)
             batch = collate(list(inputs.values()))
