@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import lru_cache
 from importlib.metadata import version
 
 import torch
@@ -20,5 +21,9 @@ def identity(info: ModelInfo, device: torch.device) -> list[object]:
     on_gpu = device.type == "cuda" and torch.cuda.is_available()  # not where replicas hold the model
     name = torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability()
     machine = [platform.node(), platform.machine(), name]
-    packages = [version(package) for package in ("torch", "transformers")]
-    return [info.fingerprint, info.dtype, info.device, info.kernels, *packages, *machine, SOURCES]
+    return [info.fingerprint, info.dtype, info.device, info.kernels, *_versions(), *machine, SOURCES]
+
+
+@lru_cache(maxsize=1)
+def _versions() -> tuple[str, ...]:
+    return version("torch"), version("transformers")

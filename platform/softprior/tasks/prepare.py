@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -216,6 +216,7 @@ def prepared_here(task: Task, tokenizer_fingerprint: str) -> Prepared | None:
     return _opened(folder) if (folder / FACTS).is_file() else None
 
 
+@lru_cache(maxsize=8)
 def _opened(folder: Path) -> Prepared:
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     quarantine = tuple(Quarantined(*row) for row in facts["quarantine"])
