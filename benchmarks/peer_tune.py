@@ -4,8 +4,9 @@ Both train the same prompts on the same batches (20 vectors, AdamW, clipped grad
 validation and test examples before and after, and save what they trained. The peer's trials load the model
 each, pad their batches and compute all logits, as PEFT does. Throughput is trials over the time of the
 whole command, Ray's start included; softprior's baseline, figures and MLflow run are in its time and count
-for nothing. Above 1 means that softprior does more. With more steps the ratio comes closer to that of a step
-alone (benchmarks.peft_step).
+for nothing. With --rates the trials of each seed differ in the rate, and softprior's take the losses of their
+start from one another. Above 1 means that softprior does more. With more steps the ratio comes closer to that
+of a step alone (benchmarks.peft_step).
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ def main() -> None:
     parser.add_argument("--task", choices=["arithmetic", "squad"], default="squad")
     parser.add_argument("--context", type=int, default=96, help="tokens of a SQuAD example (default: 96)")
     parser.add_argument("--trials", type=int, default=16)
+    parser.add_argument(
+        "--rates", type=int, default=1, help="of each seed, a divisor of --trials (default: 1)"
+    )
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--examples", type=int, default=8, help="of validation and of test (default: 8)")
@@ -54,6 +58,10 @@ def main() -> None:
     if options.peer:
         run_peer(json.loads(options.peer.read_text()))
         return
+    if options.trials % options.rates:
+        parser.error(
+            f"{options.trials} trials cannot have {options.rates} rates of each seed; choose a divisor"
+        )
     data = examples(options)
     ratios = []
     for round_ in range(options.rounds):
@@ -67,8 +75,13 @@ def main() -> None:
     print(f"median: {median(ratios):.2f} times the trials an hour")
 
 
+def rates(options: argparse.Namespace) -> list[float]:
+    """Those of each seed, at most twice as large as the first."""
+    return [RATE * (1 + i / options.rates) for i in range(options.rates)]
+
+
 def study(options: argparse.Namespace) -> dict[str, Any]:
-    """Trials that differ in the seed."""
+    """Trials that differ in the seed and in the rate."""
     tasks: dict[str, Any] = {
         "squad": {"context_tokens": options.context},
         "arithmetic": {"modules": ["two_digit_addition"]},
@@ -81,8 +94,8 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
         "priors": ["isotropic"],
         "methods": [{"soft": {"tokens": TOKENS}}],
         "tasks": [{options.task: tasks[options.task] | sizes}],
-        "rates": [RATE],
-        "seeds": list(range(options.trials)),
+        "rates": rates(options),
+        "seeds": list(range(options.trials // options.rates)),
         "training": {
             "steps": options.steps,
             "batch": options.batch,
@@ -121,7 +134,7 @@ def examples(options: argparse.Namespace) -> dict[str, Any]:
         chosen = evaluation_batches(split.lengths, options.batch)
         return [[example(split, i) for i in batch] for batch in chosen]
 
-    train, seeds = prepared.train, range(options.trials)
+    train, seeds = prepared.train, study(options)["seeds"]
     if options.shuffle:
         count = options.steps * options.batch
         draws = [numpy_generator(seed, "peer").permutation(len(train))[:count] for seed in seeds]
@@ -161,7 +174,8 @@ def peer(options: argparse.Namespace, data: dict[str, Any]) -> float:
         (Path(folder) / "data.json").write_text(json.dumps(data))
         config = {
             "folder": folder,
-            "trials": options.trials,
+            "seeds": study(options)["seeds"],
+            "rates": rates(options),
             "cores": options.cores,
             "cpus": max(1, options.cores // at_once),
             "at_once": at_once,
@@ -192,14 +206,18 @@ def run_peer(config: dict[str, Any]) -> None:
     ray.init(address="local", num_cpus=config["cores"], include_dashboard=False, log_to_driver=False)
     tuner = tune.Tuner(
         tune.with_resources(train_prompt, {"cpu": config["cpus"]}),
-        param_space={"seed": tune.grid_search(list(range(config["trials"]))), **config},
+        param_space={
+            "seed": tune.grid_search(config["seeds"]),
+            "rate": tune.grid_search(config["rates"]),
+            **config,
+        },
         tune_config=tune.TuneConfig(metric="test_loss", mode="min", max_concurrent_trials=config["at_once"]),
         run_config=tune.RunConfig(name="trials", storage_path=config["folder"], verbose=0),
     )
     results = tuner.fit()
     ended = [results[i] for i in range(len(results))]
     losses = [(result.metrics or {})["test_loss"] for result in ended if not result.error]
-    if len(losses) < config["trials"] or not all(map(math.isfinite, losses)):
+    if len(losses) < len(config["seeds"]) * len(config["rates"]) or not all(map(math.isfinite, losses)):
         sys.exit(f"the peer's trials failed: {results.errors[:1]} {losses}")
     ray.shutdown()
 
@@ -220,7 +238,7 @@ def train_prompt(config: dict[str, Any]) -> None:
     prompt = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=TOKENS)
     model = get_peft_model(base, prompt)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(parameters, lr=config["rate"], weight_decay=0.0)
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
     def loss(rows: list[dict[str, list[int]]]) -> torch.Tensor:
@@ -252,7 +270,8 @@ def train_prompt(config: dict[str, Any]) -> None:
         torch.nn.utils.clip_grad_norm_(parameters, CLIP)
         optimizer.step()
     after = {f"{split}_loss": evaluate(split) for split in ("validation", "test")}
-    model.save_pretrained(str(Path(config["folder"]) / "prompts" / str(config["seed"])))
+    name = f"{config['seed']}-{config['rate']:g}"
+    model.save_pretrained(str(Path(config["folder"]) / "prompts" / name))
     tune.report(before | after)
 
 

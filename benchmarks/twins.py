@@ -24,6 +24,7 @@ from softprior.results.posteriors import Vectors
 from softprior.studies.plan import plan_study
 from softprior.training.setup import Setup
 from softprior.training.trial import Trial
+from softprior.training.untrained import Untrained
 
 QUICKSTART = Path(__file__).parents[1] / "jobs" / "studies" / "quickstart.yaml"
 MOVES = (0.0, 1e-6, 1e-5, 1e-4)
@@ -33,7 +34,7 @@ MOVES = (0.0, 1e-6, 1e-5, 1e-4)
 class Unvalidated(Trial):
     """A trial without a validation curve."""
 
-    def _validate(self, vectors: Vectors) -> None:
+    def _validate(self, vectors: Vectors, start: Untrained | None = None) -> None:
         """Leaves validation out."""
 
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -26,9 +24,7 @@ from softprior.models.blocks import Blocks
 from softprior.models.hooks import showing
 from softprior.models.kept_rows import KeptRows
 from softprior.models.packing import Halted, RowPass, Rows
-from softprior.models.protocol import ModelInfo
 from softprior.prompt import Prompt
-from softprior.results.provenance import SOURCES
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 2e-2}
 """Relative tolerance of the logits of passes that start at a block against whole ones: row by row rounds
@@ -50,19 +46,6 @@ class Forward(Protocol):
 def first_block(prompt: Prompt) -> int:
     """The first block in which text sees the prompt; 0 if there is none to begin at."""
     return min((place.block for place in prompt), default=0)
-
-
-def identity(info: ModelInfo, device: torch.device) -> list[object]:
-    """JSON values that decide what a model makes of a row: weights, how they are computed, versions, machine.
-
-    Args:
-        device: what it runs on.
-    """
-    on_gpu = device.type == "cuda"
-    name = torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability()
-    machine = [platform.node(), platform.machine(), name]
-    packages = [version(package) for package in ("torch", "transformers")]
-    return [info.fingerprint, info.dtype, info.device, info.kernels, *packages, *machine, SOURCES]
 
 
 class FrozenPart:

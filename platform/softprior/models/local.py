@@ -22,7 +22,8 @@ from softprior.models.anchor import (
     stands_behind,
 )
 from softprior.models.forward import PackedModel
-from softprior.models.frozen_part import FrozenPart, first_block, identity
+from softprior.models.frozen_part import FrozenPart, first_block
+from softprior.models.identity import identity
 from softprior.models.kept_rows import KeptRows
 from softprior.models.keys import KeyGeometry
 from softprior.models.lengths import Part, apart, steady_length

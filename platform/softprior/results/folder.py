@@ -81,6 +81,10 @@ class StudyFolder:
         """A sample of a model's vocabulary, for figures."""
         return self.root / "vocabulary" / f"{fingerprint[:16]}.safetensors"
 
+    def untrained(self, key: str) -> Location:
+        """Losses of an untrained sample on a split, by all that decides them."""
+        return self.root / "untrained" / f"{key}.json"
+
     def record(self, trial: str) -> Location:
         return self.records / f"{trial}.json"
 

@@ -16,6 +16,7 @@ from softprior.results.records import Record
 from softprior.results.storage import RemotePath
 from softprior.studies.cluster import Cluster, lacks_gpu
 from softprior.studies.deaths import every_death_is_one
+from softprior.studies.order import starts_first
 from softprior.studies.own_code import in_use
 from softprior.studies.placement import concurrent, placed_model, trial_resources, trial_threads
 from softprior.studies.replicas import replicas
@@ -98,7 +99,7 @@ def run_trials(
             "code": [list(code) for code in in_use()],
         }
         if search is None:
-            space["trial"] = tune.grid_search([trial.canonical() for trial in trials])
+            space["trial"] = tune.grid_search([trial.canonical() for trial in starts_first(trials)])
         events = Events(folder, observers, RETRIES, resources.patience)
         tuner = tune.Tuner(
             tune.with_resources(trainable, trial_resources(resources, placement)),

@@ -9,7 +9,6 @@ from typing import NamedTuple, TypeVar
 from softprior.assets.tokens import Tokenizer, stopping
 from softprior.errors import UserError
 from softprior.inputs.specs import EvaluationSpec
-from softprior.liveness import alive
 from softprior.models.protocol import FrozenLM
 from softprior.prompt import Prompt, Row, collate
 from softprior.results.examples import ExampleRow
@@ -19,29 +18,10 @@ from softprior.tasks.batching import evaluation_batches
 from softprior.tasks.choosing import Options
 from softprior.tasks.prepare import PreparedSplit
 from softprior.training.failure import require_finite
+from softprior.training.row_losses import RowLosses, row_losses
+from softprior.training.untrained import Untrained
 
 ValueT = TypeVar("ValueT")
-
-
-class RowLosses(NamedTuple):
-    """Losses of several rows, in the order of the rows.
-
-    Attributes:
-        nll: negative log-likelihood of each row's labels, in nats.
-        tokens, correct, scored: as in `Losses`.
-        total: the sum of `nll`, added up pass by pass.
-    """
-
-    nll: list[float]
-    tokens: list[int]
-    correct: list[int]
-    scored: list[int]
-    total: float
-
-    @property
-    def mean(self) -> float:
-        """Over label tokens."""
-        return self.total / sum(self.tokens)
 
 
 class Answer(NamedTuple):
@@ -106,10 +86,14 @@ class Evaluator:
 
     def loss(self, prompt: Prompt | None, split: PreparedSplit, step: int) -> Score:
         """Loss and teacher-forced accuracy on the first examples of a split."""
-        return self._measure(prompt, split, step)[0]
+        return self._measure(prompt, split, step).score
+
+    def start(self, untrained: Untrained, split: PreparedSplit) -> Score:
+        """`loss` of the sample that a trial starts from."""
+        return self._start(untrained, split).score
 
     def full(
-        self, prompt: Prompt | None, split: PreparedSplit, step: int, untrained: Prompt | None = None
+        self, prompt: Prompt | None, split: PreparedSplit, step: int, untrained: Untrained | None = None
     ) -> Evaluation:
         """`loss`, the context-shuffle control, and the task's metrics over generated answers.
 
@@ -130,7 +114,7 @@ class Evaluator:
                 "generated": len(answers),
             }
         )
-        start = None if untrained is None else self._measure(untrained, split, 0)
+        start = None if untrained is None else self._start(untrained, split)
         shuffled = {} if controls is None else dict(zip(controls.examples, controls.losses.nll, strict=True))
         ids, groups = split.column("id"), split.column("group")
         rows = [
@@ -153,15 +137,23 @@ class Evaluator:
         return Evaluation(score, None if start is None else start.score, rows, generated)
 
     def _measure(self, prompt: Prompt | None, split: PreparedSplit, step: int) -> _Measured:
-        rows = [split.row(i) for i in range(min(len(split), self._evaluation.examples))]
-        losses = self._losses(prompt, rows)
+        return self._measured(self._losses(prompt, self._rows(split)), step)
+
+    def _start(self, untrained: Untrained, split: PreparedSplit) -> _Measured:
+        rows = [*map(self.prefixed, self._rows(split))]
+        return self._measured(untrained.losses(self._host, rows, self._evaluation.batch), 0)
+
+    def _rows(self, split: PreparedSplit) -> list[Row]:
+        return [split.row(i) for i in range(min(len(split), self._evaluation.examples))]
+
+    def _measured(self, losses: RowLosses, step: int) -> _Measured:
         require_finite(step, "evaluation loss", losses.mean)
         scored = sum(losses.scored)
         score = Score(
             step=step,
             loss=losses.mean,
             accuracy=sum(losses.correct) / scored if scored else None,
-            examples=len(rows),
+            examples=len(losses.nll),
             tokens=sum(losses.tokens),
         )
         return _Measured(score, losses)
@@ -177,18 +169,7 @@ class Evaluator:
         return _Controls(list(rows), losses)
 
     def _losses(self, prompt: Prompt | None, rows: Sequence[Row]) -> RowLosses:
-        count, total = len(rows), 0.0
-        found = RowLosses([0.0] * count, [0] * count, [0] * count, [0] * count, 0.0)
-        rows = [self.prefixed(row) for row in rows]
-        for indices in evaluation_batches([len(row.tokens) for row in rows], self._evaluation.batch):
-            losses = self._host.loss(prompt, collate([rows[i] for i in indices]))
-            alive()
-            nll = losses.nll.double()
-            total += float(nll.sum())
-            columns = [column.tolist() for column in (nll, losses.tokens, losses.correct, losses.scored)]
-            for i, *values in zip(indices, *columns, strict=True):
-                found.nll[i], found.tokens[i], found.correct[i], found.scored[i] = values
-        return found._replace(total=total)
+        return row_losses(self._host, prompt, [*map(self.prefixed, rows)], self._evaluation.batch)
 
     def prefixed(self, row: Row) -> Row:
         """The row with the instruction in front of its input, behind what begins every text or chat."""

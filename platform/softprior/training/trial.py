@@ -26,6 +26,7 @@ from softprior.training.setup import Setup
 from softprior.training.source import vocabulary
 from softprior.training.starts import Start, starts_of
 from softprior.training.travel import geometry_of
+from softprior.training.untrained import Untrained
 
 
 @dataclass
@@ -71,10 +72,10 @@ class Trial:
             penalties = Penalties(spec.regularisers, starts, setup.prepared.train.labels)
             del starts  # the distributions of sixty places may contain a gigabyte of real vectors
             self._resume(optimizer)
-        state = self.state
+        state, start = self.state, Untrained(initial, self.folder)
         before = state.seconds
         if not state.validation:
-            self._validate(initial)
+            self._validate(initial, start)
         if optimizer is not None:
             self.report(Phase(state.step, "training"))
             loop = Loop(setup, optimizer, penalties, initial, self._validate, self.report)
@@ -84,7 +85,7 @@ class Trial:
         final = initial if optimizer is None else optimizer.vectors
 
         self.report(Phase(state.step, "test"))
-        untrained = None if optimizer is None else initial
+        untrained = None if optimizer is None else start
         with state.meter.phase("test"):
             test = setup.evaluator.full(final, setup.prepared.test, state.step, untrained)
         with state.meter.phase("other tasks"):
@@ -131,11 +132,14 @@ class Trial:
         for score in self.state.validation:
             self.report(Validation(score))
 
-    def _validate(self, vectors: Vectors) -> None:
-        state = self.state
+    def _validate(self, vectors: Vectors, start: Untrained | None = None) -> None:
+        state, split, evaluator = self.state, self.setup.prepared.validation, self.setup.evaluator
         self.report(Phase(state.step, "validation"))
         with state.meter.phase("validation"):
-            score = self.setup.evaluator.loss(vectors, self.setup.prepared.validation, state.step)
+            if start is None:
+                score = evaluator.loss(vectors, split, state.step)
+            else:
+                score = evaluator.start(start, split)
         state.validation.append(score)
         self.report(Validation(score))
 

@@ -1,0 +1,107 @@
+"""Losses of the sample that a trial starts from, computed once for all trials of a study.
+
+Trials that differ in rate, regularisers or steps start from the same vectors, whose losses are the same bits
+in each of them. They are kept in the study's folder under all that decides them: the model and how it is
+computed, the vectors, the rows, and how rows are batched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import torch
+
+from softprior.assets.cache import lock
+from softprior.errors import UserError
+from softprior.liveness import waiting
+from softprior.models.identity import identity
+from softprior.models.protocol import FrozenLM
+from softprior.prompt import Prompt, Row
+from softprior.results.files import write_atomically
+from softprior.results.folder import StudyFolder
+from softprior.results.storage import Location
+from softprior.training.row_losses import RowLosses, row_losses
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """The sample of one trial.
+
+    Attributes:
+        sample: its vectors; none for a baseline.
+        folder: where losses are that other trials have computed.
+    """
+
+    sample: Prompt
+    folder: StudyFolder
+
+    def losses(self, host: FrozenLM, rows: Sequence[Row], batch: int) -> RowLosses:
+        """`row_losses` of the sample, unless the study has them.
+
+        Of several trials that ask at once on a machine, one computes and the others wait. If it fails or is
+        killed, the next one computes.
+        """
+        key = _key(host, self.sample, rows, batch)
+        path = self.folder.untrained(key)
+        found = _read(path)
+        if found is None:
+            with _turn(key):
+                found = _read(path)
+                if found is None:
+                    found = row_losses(host, self.sample, rows, batch)
+                    _write(path, found)
+        return found
+
+
+def _key(host: FrozenLM, sample: Prompt, rows: Sequence[Row], batch: int) -> str:
+    """Names losses by all that decides them."""
+    info = host.info()
+    how = [type(host).__name__, *identity(info, torch.device(info.device)), info.frozen_cache]
+    vectors = [
+        (place.name, str(value.dtype), value.shape, _sha256(value.detach().cpu().numpy().tobytes()))
+        for place, value in sample.items()
+    ]
+    texts = [(row.tokens, row.labels, row.scored) for row in rows]
+    return _sha256(json.dumps([how, torch.get_num_threads(), vectors, texts, batch]).encode())[:32]
+
+
+def _read(path: Location) -> RowLosses | None:
+    """Kept losses; a file that is not there, cannot be read or is damaged counts as none."""
+    try:
+        found = json.loads(path.read_bytes())
+        losses = RowLosses(**found["losses"])
+        return losses if _digest(losses) == found["sha256"] else None
+    except (OSError, UserError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _write(path: Location, losses: RowLosses) -> None:
+    """Keeps losses; they can be computed again, so that a folder that does not take them is no failure."""
+    content = json.dumps({"losses": losses._asdict(), "sha256": _digest(losses)}).encode()
+    with suppress(OSError, UserError):
+        write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+@contextmanager
+def _turn(key: str) -> Iterator[None]:
+    """Waits until no other process of this machine holds the key, as far as the cache can be written."""
+    held = None
+    with suppress(OSError, UserError), waiting():
+        held = lock(f"untrained/{key[:3]}").acquire()  # a few keys share one, so that files stay few
+    try:
+        yield
+    finally:
+        if held is not None:
+            held.lock.release()
+
+
+def _digest(losses: RowLosses) -> str:
+    return _sha256(json.dumps(losses).encode())
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
