@@ -522,10 +522,14 @@ def test_what_is_left_out_of_tokenised_examples_is_said(tmp_path: Path, tokenize
     few = {"train_examples": 30, "validation_examples": 2, "test_examples": 2}
     task = pairs(file(tmp_path / "a.jsonl", rows), length=40, **few)
     assert data_notes("own", task, look(task, "t")) == []
-    assert prepare(task, tokenizer, "t").dropped == 3
+    prepared = prepare(task, tokenizer, "t")
+    assert prepared.dropped == 3
+    (left,) = {one.id for split in examples(task).values() for one in split if "see" in one.answers[0]}
     assert data_notes("own", task, look(task, "t"))[:2] == [
         "own: 2 examples left out, longer than length = 40",
-        "own: 1 example left out, whose answer cannot follow its input in this tokenizer's tokens",
+        "own: 1 example left out, whose answer cannot follow its input in this tokenizer's tokens, the first "
+        f"{left} ('5 + 5?\\nAnswer:'): the answer 'see </s> here' contains the text of the "
+        "end-of-sequence token, where it would end; remove the row",
     ]
     paged = pairs("rows.jsonl", input="{page}{question}", context="page")
     assert paged.misfit() == "longer than length = 384, or whose control is"
