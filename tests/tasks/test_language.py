@@ -15,6 +15,7 @@ from softprior.tasks import Language
 from softprior.tasks.base import SPLITS, Example
 from softprior.tasks.prepare import prepare
 from softprior.tasks.sources import contents_fingerprint, left_out
+from tests.tasks.hub import use
 
 
 def texts(task):
@@ -204,13 +205,11 @@ def test_a_repeated_document_counts_once(tmp_path):
 
 
 def test_c4_is_streamed_from_the_hub(documents, monkeypatch):
-    def hub(path, config, split, streaming, revision):
-        assert (path, config, split, streaming) == ("allenai/c4", "en", "train", True)
-        assert len(revision) == 40
-        return load_dataset("json", data_files=str(documents), split=split, streaming=streaming)
-
-    monkeypatch.setattr("softprior.tasks.sources.load_dataset", hub)
+    hub = use(monkeypatch, lambda _: load_dataset("json", data_files=str(documents), streaming=True)["train"])
     assert texts(Language(data="c4")) == texts(Language(data=str(documents)))
+    ((name, config, revision, split, streaming),) = hub.asked
+    assert (name, config, split, streaming) == ("allenai/c4", "en", "train", True)
+    assert len(revision) == 40
 
 
 def test_more_training_documents_leave_the_tested_ones_where_they_are(tmp_path):

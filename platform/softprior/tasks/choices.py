@@ -137,6 +137,10 @@ class Choices(OwnData):
         """The template's own text; `Answer:` if it has none."""
         return bare(self.input).strip("\n ") or "Answer:"
 
+    @property
+    def answer_columns(self) -> tuple[str, ...]:
+        return (self.answer, *self.choices)
+
     def answers(self, row: Row) -> Answers | Malformed:
         """The right choice, and all of them."""
         found = self._choices(row)
