@@ -267,8 +267,8 @@ def test_few_chunks_still_come_from_many_documents(documents, tokenizer):
         ("table.csv", "a,b", "cannot be read from .*table.csv"),
         ("missing.txt", None, "does not exist"),
         ("empty", "folder", "contains no .txt files .*; add some, or name one file"),
-        ("nothing.jsonl", "", r"the data file .*nothing\.jsonl is empty \(0 bytes\); fetch it again"),
-        ("nothing.txt", "", r"the data file .*nothing\.txt is empty \(0 bytes\); fetch it again"),
+        ("nothing.jsonl", "", r"the data file .*nothing\.jsonl is empty \(0 bytes\); write data into it"),
+        ("nothing.txt", "", r"the data file .*nothing\.txt is empty \(0 bytes\); write data into it"),
         ("broken.json.gz", "not gzip", r"has 0 \(in .*, line 1: .*damaged here .* lost; fetch it again\)"),
         (
             "stack.jsonl",

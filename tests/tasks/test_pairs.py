@@ -305,8 +305,9 @@ def test_what_is_wrong_with_rows_is_counted_with_place_and_reason(tmp_path: Path
     [
         (
             [{"ask": "a", "reply": "b"}] * 3,
-            r"a.jsonl contains no usable row \(3 .* no 'question'; it has ask, reply",
+            r"a.jsonl contains no usable row \(3 .* no 'question'; it has ask, reply.* names of its columns",
         ),
+        ([""], "contains no usable row; add rows to it"),
         (sums(2), "needs at least 3 that share no input, but .*a.jsonl has 2; add rows"),
         ([{**row, "topic": "one"} for row in sums(9)], "that share no topic, but .* has 1"),
     ],
@@ -429,8 +430,10 @@ def test_one_group_has_one_spelling(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_or_data_set_is_refused_in_one_sentence(tmp_path: Path, monkeypatch) -> None:
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match=f"none.jsonl does not exist in {tmp_path}; that folder is empty"):
         pairs(str(tmp_path / "none.jsonl")).check_data()
+    with pytest.raises(UserError, match=f"does not exist, nor a folder {tmp_path}/none; correct the path"):
+        pairs(str(tmp_path / "none" / "a.jsonl")).check_data()
     with pytest.raises(UserError, match=r"is a folder, but rows are read from files; name one"):
         pairs(str(tmp_path)).fingerprint()
     with pytest.raises(UserError, match=r"mem cannot be read .*; check the file and its disk"):

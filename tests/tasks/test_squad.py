@@ -158,7 +158,7 @@ def test_an_empty_file_is_called_empty(write, name):
     task = Squad(data=write("", name))
     for read in (Squad.check_data, Squad.splits):
         with pytest.raises(
-            UserError, match=r"the data file .*mine\.\w+ is empty \(0 bytes\); fetch it again"
+            UserError, match=r"the data file .*mine\.\w+ is empty \(0 bytes\); write data into it"
         ):
             read(task)
 

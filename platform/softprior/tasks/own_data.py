@@ -320,15 +320,20 @@ class _Reading:
             else:
                 found.append(own)
         if not found:
-            raise UserError(
-                f"{part.source} contains no usable row{self.lost()}; check the names of its columns, which "
-                "are in braces where a text is around them"
-            )
+            raise UserError(f"{part.source} contains no usable row{self.lost()}; {self._remedy()}")
         return found
 
     def lost(self) -> str:
         """How many rows are malformed, and what is wrong with the first; empty if there are none."""
         return in_brackets(self.quarantined)
+
+    def _remedy(self) -> str:
+        """What to do where no row is usable, from what is wrong with the first."""
+        if not self.quarantined:
+            return "add rows to it, or name another"
+        if self.quarantined[0].reason.startswith("no '"):
+            return "check the names of its columns, which are in braces where a text is around them"
+        return "correct the rows, or the parameters that say how to read them"
 
     def _understood(self, row: Row) -> Understood | Malformed:
         task = self.task

@@ -46,10 +46,14 @@ def require(path: Path) -> Path:
         return path
     if path.exists():
         raise UserError(f"{path} is neither a file nor a folder; copy its data into a file, and name that")
-    folder = path.parent
-    beside = sorted(p.name for p in folder.iterdir() if p.name[0] != ".") if folder.is_dir() else []
-    hint = suggestion(path.name, beside[:20]) if beside else f"there is no folder {folder} either"
-    raise UserError(f"the data file or folder {path} does not exist; {hint}")
+    folder = path.parent.resolve()
+    if not folder.is_dir():
+        raise UserError(
+            f"the data file or folder {path} does not exist, nor a folder {folder}; correct the path"
+        )
+    beside = sorted(p.name for p in folder.iterdir() if p.name[0] != ".")
+    hint = suggestion(path.name, beside) if beside else "that folder is empty"
+    raise UserError(f"the data file or folder {path} does not exist in {folder}; {hint}")
 
 
 def require_filled(path: Path) -> Path:
@@ -59,7 +63,7 @@ def require_filled(path: Path) -> Path:
         UserError: it does not exist, or is an empty file.
     """
     if require(path).is_file() and not path.stat().st_size:
-        raise UserError(f"the data file {path} is empty (0 bytes); fetch it again, or name another")
+        raise UserError(f"the data file {path} is empty (0 bytes); write data into it, or name another")
     return path
 
 
