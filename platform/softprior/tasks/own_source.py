@@ -124,7 +124,9 @@ class Part(NamedTuple):
             UserError: it does not have one of them, or is not on the hub.
         """
         found = self.columns()
-        for name in named if found is not None else ():
+        if found is None:
+            return
+        for name in named:
             # What objects have inside of them is known only of rows.
             if not {name, name.partition(".")[0]} & set(found):
                 raise UserError(f"{self.source} has no column '{name}'; {suggestion(name, list(found))}")
