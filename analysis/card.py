@@ -7,7 +7,6 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +14,6 @@ import numpy as np
 from analysis.inference.intervals import over_seeds
 from analysis.inference.values import LOSS, SHARE, Range
 from softprior.errors import UserError
-from softprior.exchange.names import is_name
 from softprior.inputs.entry_texts import in_full
 from softprior.inputs.labels import counted
 from softprior.library.reading import has_posterior
@@ -128,20 +126,19 @@ def _over_examples(name: str, rows: Sequence[ExampleRow]) -> tuple[float, float]
     )
 
 
-def model_card(results: Results, record: Record, base: str, revision: str | None) -> str:
+def model_card(results: Results, record: Record, base: str | None, revision: str | None) -> str:
     """The card as Markdown with the hub's metadata in front.
 
     Args:
-        base: name of the base model on the hub; of one in a folder the card has no path.
+        base: name of the base model on the hub; None for another, of which the card has no path.
         revision: its commit.
     """
     from huggingface_hub import EvalResult, ModelCardData
 
     numbers = measured(results, record)
     task = record.spec.task.name
-    named = is_name(base) and not Path(base).exists()
     data = ModelCardData(
-        base_model=base if named else None,
+        base_model=base,
         library_name=LIBRARY,
         pipeline_tag="text-generation",
         tags=[
@@ -162,9 +159,7 @@ def model_card(results: Results, record: Record, base: str, revision: str | None
             for one in numbers
         ],
     )
-    return "\n".join(
-        ["---", data.to_yaml().strip(), "---", "", *_body(record, numbers, base if named else None, revision)]
-    )
+    return "\n".join(["---", data.to_yaml().strip(), "---", "", *_body(record, numbers, base, revision)])
 
 
 def _body(

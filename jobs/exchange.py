@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 POSTERIOR = "results/STUDY/posteriors/TRIAL.safetensors"
+BASE = "the base model's name on the hub"
 MODEL = "id or path of its model (default: what the file says)"
 
 Command = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
@@ -62,6 +63,7 @@ def _add_folders(command: Command) -> None:
     export.add_argument("posterior", type=Path, help=POSTERIOR)
     export.add_argument("folder", type=Path, help="the adapter folder to write; new, or empty")
     export.add_argument("--model", metavar="ID", help=MODEL)
+    export.add_argument("--base", metavar="OWNER/NAME", help=BASE)
     back = command(
         "import",
         _import,
@@ -80,7 +82,7 @@ def _add_folders(command: Command) -> None:
     card.add_argument("results", help="results/STUDY")
     card.add_argument("trial", help="the trial's id, or its first characters")
     card.add_argument("folder", type=Path, help="the folder to write; new, or empty")
-    card.add_argument("--base", metavar="OWNER/NAME", help="the base model's name on the hub")
+    card.add_argument("--base", metavar="OWNER/NAME", help=BASE)
     for exporting in (export, card):
         exporting.add_argument(
             "--no-check", action="store_true", help="do not load the model to compare logits"
@@ -93,7 +95,7 @@ def _add_hub(command: Command) -> None:
     row.add_argument("results", help="results/STUDY")
     row.add_argument("trial", help="the trial's id, or its first characters")
     row.add_argument("file", type=Path, help="the JSON file to write; new")
-    row.add_argument("--base", metavar="OWNER/NAME", help="the base model's name on the hub")
+    row.add_argument("--base", metavar="OWNER/NAME", help=BASE)
     push = command("push", _push, "send a folder of `card` to the Hugging Face hub, with the hub's own login")
     push.add_argument("folder", type=Path, help="what `card` has written")
     push.add_argument("repo", metavar="OWNER/NAME", help="the model repository; made if it does not exist")
@@ -133,7 +135,8 @@ def _export(options: argparse.Namespace) -> int:
     from softprior.exchange import export_adapter
 
     check = not options.no_check
-    _tell(export_adapter(options.posterior, options.folder, options.model, check=check), options.folder)
+    made = export_adapter(options.posterior, options.folder, options.model, base=options.base, check=check)
+    _tell(made, options.folder)
     return 0
 
 

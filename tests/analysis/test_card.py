@@ -115,13 +115,11 @@ def test_a_card_has_no_paths_and_no_markup_of_what_it_quotes(seeded: Results) ->
     spec = record.spec.model_copy(
         update={"task": Entry(name="pairs", params=params), "paths": ("task.params.data",)}
     )
-    text = cards.model_card(seeded, record.model_copy(update={"spec": spec}), '/x/"); evil("', None)
+    text = cards.model_card(seeded, record.model_copy(update={"spec": spec}), None, None)
     assert "secret" not in text
     assert "{'train': 'a file', 'test': 'hub:owner/set'}" in text
     assert r"and/or &lt;img src=x&gt; \| \[a\](b) \`c\`" in text
     assert r"\_m\_ \~s\~ \$x\$ &#64;me https\://a.b www\.a.b" in text
-    assert "evil" not in text
-    assert "/x/" not in text
     assert "# A prompt for a local model" in text
     assert 'from_pretrained("FOLDER OF THE BASE MODEL", dtype=' in text
     named = cards.model_card(seeded, record, "owner/base", '"); evil("')
@@ -147,8 +145,8 @@ def test_the_command_makes_a_folder_to_push_and_a_dry_push_says_what_it_is(
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
-    config = json.loads((folder / "adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == "owner/tiny"
+    config = folder / "adapter_config.json"
+    assert json.loads(config.read_text())["base_model_name_or_path"] == "owner/tiny"
     card = ModelCard.load(folder / "README.md")
     assert card.data.base_model == "owner/tiny"
     assert "one seed" in card.text
@@ -158,6 +156,9 @@ def test_the_command_makes_a_folder_to_push_and_a_dry_push_says_what_it_is(
     said = capsys.readouterr().out
     assert "would send 3 files" in said
     assert "adapter_model.safetensors" in said
+    config.write_text(config.read_text().replace("owner/tiny", "tiny"))
+    with pytest.raises(UserError, match=r"names a model of this machine as its base model \(tiny\)"):
+        push(folder, "owner/prompt", dry=True)
 
 
 def test_a_push_that_reaches_no_hub_is_one_sentence(

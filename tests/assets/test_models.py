@@ -24,6 +24,7 @@ from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
 from softprior.prompt import Place
+from softprior.training.corrections import TokenizerFacts, model_facts
 from tests.assets.gguf_files import WORDS, write_gguf
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -333,11 +334,15 @@ def test_the_catalogue_has_the_sizes_of_the_default_model(monkeypatch: pytest.Mo
 
 
 @pytest.mark.network("smollm2-135m-instruct-q4_1")
-def test_the_default_model_completes_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_model_completes_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name in ("SOFTPRIOR_CACHE", "PIP_CONFIG_FILE", "PIP_NO_INDEX", "PIP_FIND_LINKS"):
         monkeypatch.delenv(name)
-    folder = resolve_model(ModelSpec(id="smollm2-135m-instruct-q4_1")).folder
+    spec = ModelSpec(id="smollm2-135m-instruct-q4_1")
+    folder = resolve_model(spec).folder
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert TokenizerFacts.of(tokenizer) == model_facts(spec, "any").tokenizer
     model = AutoModelForCausalLM.from_pretrained(folder)
     prompt = tokenizer("The capital of France is", return_tensors="pt")
     answer = model.generate(**prompt, max_new_tokens=1, do_sample=False)

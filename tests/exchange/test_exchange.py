@@ -31,6 +31,7 @@ from softprior.assets.models import resolve_model
 from softprior.errors import UserError
 from softprior.exchange import export_adapter, import_adapter
 from softprior.exchange.adapters import new_folder, read_adapter
+from softprior.exchange.convert import named_base
 from softprior.exchange.layout import sizes_of
 from softprior.exchange.readback import adapted_logits, read_back
 from softprior.inputs.specs import ModelSpec
@@ -236,6 +237,7 @@ def test_the_files_are_those_that_peft_writes(kind, tiny, tmp_path):
         json.loads((tmp_path / n / "adapter_config.json").read_text()) for n in ("ours", "theirs")
     )
     assert set(ours) <= set(theirs)
+    assert ours.pop("base_model_name_or_path") == "tiny"  # theirs is the folder of this machine
     assert ours == {key: theirs[key] for key in ours}
     assert sorted(p.name for p in (tmp_path / "ours").iterdir()) == [
         "adapter_config.json",
@@ -249,9 +251,17 @@ def test_the_files_are_those_that_peft_writes(kind, tiny, tmp_path):
 
 
 def test_an_export_names_its_base_model(tiny, tmp_path):
-    """As PEFT's own loader needs it that finds the base model by itself."""
-    prompt = tiny.prompt("prefix")
-    export_adapter(tiny.posterior(tmp_path / "one.safetensors", prompt), tmp_path / "adapter", check=False)
+    """As the user does, which is what PEFT's own loader needs that finds the base model by itself."""
+    prompt, named = tiny.prompt("prefix"), str(resolve_model(ModelSpec(id="tiny")).folder)
+    file = tiny.posterior(tmp_path / "one.safetensors", prompt)
+    made = export_adapter(file, tmp_path / "adapter", named, check=False)
+    assert made.base == named == read_adapter(tmp_path / "adapter").config["base_model_name_or_path"]
+    assert list(map(named_base, ("mine/model", "./mine", "~/mine", "tiny"))) == [
+        "./mine/model",
+        "./mine",
+        "~/mine",
+        "tiny",
+    ]
     adapted = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter", dtype=torch.float32).eval()
     torch.testing.assert_close(
         peft_nll(adapted, tiny.host), our_nll(tiny.host, prompt), rtol=CLOSE, atol=1e-6

@@ -171,13 +171,16 @@ def test_what_a_task_lacks_stands_in_its_records(tmp_path):
     lacks = whole.model_copy(
         update={
             "spec": trial(METHODS["none"](), task=task),
-            "data": whole.data | {"train_short": 900, "dropped": 7, "not_joint": 5},
+            "data": whole.data
+            | {"train_short": 900, "dropped": 7, "not_joint": 5}
+            | {"firsts": {"not_joint": "q7 ('What'): why; remedy"}},
         }
     )
     name = "arithmetic(train_examples=9000)"
     assert data_notes([lacks, whole]) == [
         f"{name}: 2 examples left out, which do not fit",
-        f"{name}: 5 examples left out, whose answer cannot follow its input in this tokenizer's tokens",
+        f"{name}: 5 examples left out, whose answer cannot follow its input in this tokenizer's tokens, "
+        "the first q7 ('What'): why; remedy",
         f"{name} has 8,100 of the 9,000 train_examples asked for",
     ]
     few = trial(task=task)

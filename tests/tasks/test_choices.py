@@ -219,6 +219,12 @@ def test_what_balancing_leaves_out_is_counted(tmp_path: Path) -> None:
     paths["test"] = written(tmp_path / "one.jsonl", [{"q": "one?", "a": "good"}])
     as_is = choices(data=paths, input="q", labels=["bad", "good"], answer="a")
     assert "all rows for test have one label" in as_is.told(as_is.look().notes)[0]
+    typo = choices(data=paths, input="q", labels=["bad", "good", "fien"], answer="a")
+    assert typo.told(typo.look().notes)[0] == ("no row to train on has the label 'fien'; check its spelling")
+    wrong = choices(data=paths, input="q", labels=["bad", "good"], answer="a", answer_is="index")
+    said = r"none of the 2 choices by index from 0 \(bad, good\)\); correct the rows, or the parameters"
+    with pytest.raises(UserError, match=said):
+        wrong.check_data()
 
 
 def test_every_way_to_say_which_is_right(tmp_path: Path) -> None:

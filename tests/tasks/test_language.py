@@ -15,6 +15,7 @@ from softprior.tasks import Language
 from softprior.tasks.base import SPLITS, Example
 from softprior.tasks.prepare import prepare
 from softprior.tasks.sources import contents_fingerprint, left_out
+from tests.tasks.hub import use
 
 
 def texts(task):
@@ -204,13 +205,11 @@ def test_a_repeated_document_counts_once(tmp_path):
 
 
 def test_c4_is_streamed_from_the_hub(documents, monkeypatch):
-    def hub(path, config, split, streaming, revision):
-        assert (path, config, split, streaming) == ("allenai/c4", "en", "train", True)
-        assert len(revision) == 40
-        return load_dataset("json", data_files=str(documents), split=split, streaming=streaming)
-
-    monkeypatch.setattr("softprior.tasks.sources.load_dataset", hub)
+    hub = use(monkeypatch, lambda _: load_dataset("json", data_files=str(documents), streaming=True)["train"])
     assert texts(Language(data="c4")) == texts(Language(data=str(documents)))
+    ((name, config, revision, split, streaming),) = hub.asked
+    assert (name, config, split, streaming) == ("allenai/c4", "en", "train", True)
+    assert len(revision) == 40
 
 
 def test_more_training_documents_leave_the_tested_ones_where_they_are(tmp_path):
@@ -268,8 +267,8 @@ def test_few_chunks_still_come_from_many_documents(documents, tokenizer):
         ("table.csv", "a,b", "cannot be read from .*table.csv"),
         ("missing.txt", None, "does not exist"),
         ("empty", "folder", "contains no .txt files .*; add some, or name one file"),
-        ("nothing.jsonl", "", r"the data file .*nothing\.jsonl is empty \(0 bytes\); fetch it again"),
-        ("nothing.txt", "", r"the data file .*nothing\.txt is empty \(0 bytes\); fetch it again"),
+        ("nothing.jsonl", "", r"the data file .*nothing\.jsonl is empty \(0 bytes\); write data into it"),
+        ("nothing.txt", "", r"the data file .*nothing\.txt is empty \(0 bytes\); write data into it"),
         ("broken.json.gz", "not gzip", r"has 0 \(in .*, line 1: .*damaged here .* lost; fetch it again\)"),
         (
             "stack.jsonl",

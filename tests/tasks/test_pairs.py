@@ -33,6 +33,7 @@ from softprior.tasks.prepare import look, prepare
 from softprior.tasks.sources import REREAD, contents_fingerprint
 from softprior.tasks.templates import bare, cell, columns, filled, flat, parts, spans
 from tests.builders import trial
+from tests.tasks.hub import use
 
 
 def pairs(data: object, **params: Any) -> Task:
@@ -304,8 +305,9 @@ def test_what_is_wrong_with_rows_is_counted_with_place_and_reason(tmp_path: Path
     [
         (
             [{"ask": "a", "reply": "b"}] * 3,
-            r"a.jsonl contains no usable row \(3 .* no 'question'; it has ask, reply",
+            r"a.jsonl contains no usable row \(3 .* no 'question'; it has ask, reply.* names of its columns",
         ),
+        ([""], "contains no usable row; add rows to it"),
         (sums(2), "needs at least 3 that share no input, but .*a.jsonl has 2; add rows"),
         ([{**row, "topic": "one"} for row in sums(9)], "that share no topic, but .* has 1"),
     ],
@@ -373,7 +375,7 @@ def test_single_precision_is_read_as_it_is_wherever_it_is(tmp_path: Path, monkey
     assert local.fingerprint().endswith(AS_WRITTEN)
     (first, *_), *_ = (item.value["in"]["most"] for item in rows_of(tmp_path / "a.parquet"))
     assert str(first["x"]) == "0.1"
-    monkeypatch.setattr("softprior.tasks.sources.load_dataset", lambda *_, **__: Dataset(table))
+    use(monkeypatch, lambda _: Dataset(table))
     for task in (local, pairs(f"hub:o/n@{'a' * 40}", input="{q} {in.side}")):
         found = [one for own in examples(task).values() for one in own]
         assert {one.answers for one in found} == {(f"{i}.1",) for i in range(9)}
@@ -428,8 +430,10 @@ def test_one_group_has_one_spelling(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_or_data_set_is_refused_in_one_sentence(tmp_path: Path, monkeypatch) -> None:
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match=f"none.jsonl does not exist in {tmp_path}; that folder is empty"):
         pairs(str(tmp_path / "none.jsonl")).check_data()
+    with pytest.raises(UserError, match=f"does not exist, nor a folder {tmp_path}/none; correct the path"):
+        pairs(str(tmp_path / "none" / "a.jsonl")).check_data()
     with pytest.raises(UserError, match=r"is a folder, but rows are read from files; name one"):
         pairs(str(tmp_path)).fingerprint()
     with pytest.raises(UserError, match=r"mem cannot be read .*; check the file and its disk"):
@@ -457,29 +461,53 @@ def test_a_missing_file_or_data_set_is_refused_in_one_sentence(tmp_path: Path, m
     ],
 )
 def test_what_the_hub_answers_instead_is_one_sentence(monkeypatch, error: Exception, said: str) -> None:
-    def loaded(*_: object, **__: object) -> None:
+    def loaded(_: str) -> list[object]:
         raise error
 
-    monkeypatch.setattr("softprior.tasks.sources.load_dataset", loaded)
+    use(monkeypatch, loaded)
     with pytest.raises(UserError, match=rf"could not read the data 'o/n@a+' .*\(.*{said}\); check the name"):
         pairs(f"hub:o/n@{'a' * 40}").splits()
 
 
 def test_rows_of_the_hub_are_read_by_configuration_commit_and_split(monkeypatch) -> None:
     """Where the hub is not reachable, only what is asked of it can be shown."""
-    asked = []
-
-    def loaded(repo, config, *, split, streaming, revision):
-        asked.append((repo, config, split, streaming, revision))
-        return sums(30)
-
-    monkeypatch.setattr("softprior.tasks.sources.load_dataset", loaded)
+    hub = use(monkeypatch, lambda _: sums(30))
+    hub.columns = ("question", "reply")
     task = pairs({"train": f"hub:o/n/sst2@{'a' * 40}", "test": f"hub:o/n@{'b' * 40}#dev"})
     assert task.look().quarantined == 0
     with pytest.raises(UserError, match="nothing is left for train"):
         task.splits()
-    assert asked == [("o/n", "sst2", "train", False, "a" * 40), ("o/n", None, "dev", False, "b" * 40)]
+    assert hub.asked == [("o/n", "sst2", "a" * 40, "train", False), ("o/n", None, "b" * 40, "dev", False)]
     assert sum(map(len, examples(pairs(f"hub:o/n@{'a' * 40}")).values())) == 30
+    hub.commit = "c" * 40  # as `datasets` does where it has that one and no network
+    with pytest.raises(UserError, match=r"o/n@a+' .* its cache here has the commit c+\)"):
+        pairs(f"hub:o/n@{'a' * 40}").splits()
+
+
+def test_columns_of_the_hub_are_checked_before_anything_is_fetched(monkeypatch) -> None:
+    hub = use(monkeypatch, lambda _: [{"question": {"stem": "?"}, "reply": None}])
+    named = f"hub:columns/named@{'a' * 40}"
+    hub.columns, hub.splits = ("question", "reply"), ("train", "dev")
+    pairs(named, input="{question.stem}").check_data()
+    assert hub.asked == []
+    with pytest.raises(UserError, match=r"named@a+ has no column 'topics'; Known: question, reply"):
+        pairs(named, group="topics").check_data()
+    with pytest.raises(UserError, match=r"no split 'test', only train, dev\)"):
+        pairs({"train": named, "test": named}).check_data()
+    hub.columns = hub.splits = ()
+    first = f"hub:columns/of_first_row@{'a' * 40}"
+    with pytest.raises(UserError, match="has no column 'replies'; did you mean 'reply'"):
+        pairs(first, answer="{replies}").check_data()
+    assert hub.asked == [("columns/of_first_row", None, "a" * 40, "train", True)]
+    monkeypatch.setattr("softprior.tasks.hub_data.asked_dataset_commit", lambda *_: None)
+    unreachable = pairs(f"hub:columns/unreachable@{'a' * 40}", group="topics")
+    unreachable.check_data()
+    assert unreachable.told(unreachable.look().notes) == [
+        "columns of 1 data set of the hub are checked only when the first trial starts, as the hub cannot be "
+        "reached now"
+    ]
+    with pytest.raises(UserError, match="bigbench-disambiguation has no column 'reply'"):
+        pairs("bigbench-disambiguation").check_data()
 
 
 def test_the_control_has_another_examples_context(tmp_path: Path) -> None:
@@ -522,10 +550,14 @@ def test_what_is_left_out_of_tokenised_examples_is_said(tmp_path: Path, tokenize
     few = {"train_examples": 30, "validation_examples": 2, "test_examples": 2}
     task = pairs(file(tmp_path / "a.jsonl", rows), length=40, **few)
     assert data_notes("own", task, look(task, "t")) == []
-    assert prepare(task, tokenizer, "t").dropped == 3
+    prepared = prepare(task, tokenizer, "t")
+    assert prepared.dropped == 3
+    (left,) = {one.id for split in examples(task).values() for one in split if "see" in one.answers[0]}
     assert data_notes("own", task, look(task, "t"))[:2] == [
         "own: 2 examples left out, longer than length = 40",
-        "own: 1 example left out, whose answer cannot follow its input in this tokenizer's tokens",
+        "own: 1 example left out, whose answer cannot follow its input in this tokenizer's tokens, the first "
+        f"{left} ('5 + 5?\\nAnswer:'): the answer 'see </s> here' contains the text of the "
+        "end-of-sequence token, where it would end; remove the row",
     ]
     paged = pairs("rows.jsonl", input="{page}{question}", context="page")
     assert paged.misfit() == "longer than length = 384, or whose control is"

@@ -14,6 +14,7 @@ from softprior.tasks import Squad
 from softprior.tasks.base import SPLITS
 from softprior.tasks.prepare import prepare
 from softprior.tasks.sources import contents_fingerprint
+from tests.tasks.hub import use
 
 QUESTIONS = Path(__file__).parents[1] / "data" / "questions.json"
 
@@ -157,7 +158,7 @@ def test_an_empty_file_is_called_empty(write, name):
     task = Squad(data=write("", name))
     for read in (Squad.check_data, Squad.splits):
         with pytest.raises(
-            UserError, match=r"the data file .*mine\.\w+ is empty \(0 bytes\); fetch it again"
+            UserError, match=r"the data file .*mine\.\w+ is empty \(0 bytes\); write data into it"
         ):
             read(task)
 
@@ -471,12 +472,9 @@ def test_rows_of_the_hub_give_the_same_questions(source, monkeypatch):
         "validation": Dataset.from_list(records({"data": source["data"][8:]})),
     }
 
-    def load_dataset(path, config, split, streaming, revision):
-        assert (path, config, streaming, revision) == ("rajpurkar/squad", None, False, None)
-        return parts[split]
-
-    monkeypatch.setattr("softprior.tasks.sources.load_dataset", load_dataset)
+    hub = use(monkeypatch, parts.__getitem__)
     splits = Squad(data="hub:rajpurkar/squad").splits()
+    assert hub.asked == [("rajpurkar/squad", None, None, split, False) for split in parts]
     assert splits.quarantined == []
     assert splits.notes == {}
     assert len(splits.train) == len(parts["train"])
@@ -484,10 +482,10 @@ def test_rows_of_the_hub_give_the_same_questions(source, monkeypatch):
 
 
 def test_a_hub_that_cannot_be_reached(monkeypatch):
-    def load_dataset(*args, **options):
+    def unreachable(split):
         raise ConnectionError("Couldn't reach the Hub")
 
-    monkeypatch.setattr("softprior.tasks.sources.load_dataset", load_dataset)
+    use(monkeypatch, unreachable)
     with pytest.raises(UserError, match="not read the data 'rajpurkar/squad' from the Hugging Face hub"):
         Squad(data="hub:rajpurkar/squad").splits()
 

@@ -246,12 +246,14 @@ def test_an_answer_that_the_tokenizer_joins_with_its_input_is_refused_by_name():
     inner.train_from_iterator(["Answer: 46"] * 40, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>")
     with pytest.raises(
-        NotJointError, match=r"encodes the end of .*Answer:' differently when the answer '46' follows"
+        NotJointError,
+        match=r"encodes the end of .*Answer:' differently when the answer '46' follows, as "
+        r"'.*' becomes '.*46'; end the input with other characters",
     ):
         answer_row("x", INPUT, "46", tokenizer)
     assert answers_changed(tokenizer)
     task = Arithmetic(modules=("two_digit_addition",), train_examples=3)
-    with pytest.raises(UserError, match=r"for train fits .* choose a model whose tokenizer keeps words"):
+    with pytest.raises(UserError, match=r"for train fits .*; the first left out is .* keeps words"):
         prepare(task, tokenizer, "merges")
 
 
@@ -264,7 +266,7 @@ def test_examples_whose_answer_cannot_be_joined_are_left_out_and_counted(tokeniz
     assert sum(map(len, splits)) == 11
     assert prepared.notes["not_joint"] == prepared.dropped == 1
     path = questions(tmp_path, lambda i: f"see </s> here {i}")
-    with pytest.raises(UserError, match=r"for train fits .* contains the text of the end-of-sequence"):
+    with pytest.raises(UserError, match=r"for train fits .*\('.*'\): the answer 'see </s> here \d+'"):
         prepare(Squad(data=str(path)), tokenizer, "t")
 
 

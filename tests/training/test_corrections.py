@@ -222,10 +222,10 @@ def test_models_of_the_catalogue_are_ordinary():
     assert facts.tokenizer == TokenizerFacts(end="<|endoftext|>")
     assert facts.host == HostFacts(blocks=facts.host.blocks)
     assert model_facts(ModelSpec(id="tiny"), "any").tokenizer == facts.tokenizer
-    assert {name: (asset.end, asset.reserved) for name, asset in catalogue().models.items()} == {
-        "smollm2-135m-instruct-q4_1": ("<|im_end|>", 0),
-        "gemma3-270m-q4_k_m": ("<eos>", 6242),
-        "tiny": ("<|endoftext|>", 0),
+    assert {name: (asset.end, asset.reserved, asset.spans) for name, asset in catalogue().models.items()} == {
+        "smollm2-135m-instruct-q4_1": ("<|im_end|>", 0, True),
+        "gemma3-270m-q4_k_m": ("<eos>", 6242, True),
+        "tiny": ("<|endoftext|>", 0, False),
     }
 
 

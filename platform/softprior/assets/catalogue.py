@@ -142,6 +142,7 @@ class Asset(Sizes):
         terms: shown wherever the asset is planned with or fetched; None where the licence says everything.
         end: the text of a model's end-of-sequence token.
         reserved: number of a model's tokens that stand for no text.
+        spans: whether a model has tokens that go over the space in front of a word.
     """
 
     about: str
@@ -153,6 +154,7 @@ class Asset(Sizes):
     terms: Terms | None = None
     end: str | None = None
     reserved: int = 0
+    spans: bool = False
 
     @model_validator(mode="after")
     def _members_of_archives(self) -> Asset:

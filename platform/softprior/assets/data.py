@@ -18,6 +18,9 @@ from softprior.assets.wikipedia import CLEANING_VERSION, Article, plain_text, re
 CHOICE_SETS = ("bigbench-date-understanding", "bigbench-disambiguation")
 """Ids of the catalogue's multiple-choice sets."""
 
+CHOICE_COLUMNS = ("question", "options", "answer")
+"""The columns of their rows."""
+
 _SHORTEST_ARTICLE = 500
 """Characters. What is left of disambiguation pages and lists is shorter."""
 
@@ -56,7 +59,8 @@ def choices_of(task: str) -> list[dict[str, object]]:
         scores = list(example["target_scores"].values())
         if sorted(scores)[-2:-1] == [0] and max(scores) == 1:
             options = list(example["target_scores"])
-            found.append({"question": example["input"], "options": options, "answer": scores.index(1)})
+            values = (example["input"], options, scores.index(1))
+            found.append(dict(zip(CHOICE_COLUMNS, values, strict=True)))
     return found
 
 

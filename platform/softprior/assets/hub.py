@@ -25,6 +25,9 @@ from softprior.assets.cache import cache_root
 from softprior.assets.checkpoint import listed
 from softprior.errors import UserError
 
+COMMIT = r"[0-9a-f]{40}"
+"""What names of commits look like."""
+
 _FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt", "vocab.txt"]
 
 
@@ -44,7 +47,7 @@ class HubModel(NamedTuple):
 
 def hub_commit(repo: str, revision: str) -> str:
     """The commit that a revision refers to now; the hub is not asked if it already is a commit."""
-    if re.fullmatch(r"[0-9a-f]{40}", revision):
+    if re.fullmatch(COMMIT, revision):
         return revision
     with _explained(repo, revision):
         info = _info(repo, revision)
@@ -57,8 +60,23 @@ def hub_dataset_commit(repo: str, revision: str) -> str:
     Raises:
         UserError: the hub cannot be reached, or has no such data set or revision.
     """
-    if re.fullmatch(r"[0-9a-f]{40}", revision):
+    if re.fullmatch(COMMIT, revision):
         return revision
+    found = asked_dataset_commit(repo, revision)
+    if found is None:
+        raise UserError(
+            f"could not reach the hub to resolve '{revision}' of {repo} to a commit; name the commit, as "
+            f"hub:{repo}@COMMIT, or give the path of a local file"
+        )
+    return found
+
+
+def asked_dataset_commit(repo: str, revision: str) -> str | None:
+    """The commit as the hub says it; None if it cannot be reached.
+
+    Raises:
+        UserError: the hub has no such data set or revision.
+    """
     try:
         return str(HfApi(token=_token()).dataset_info(repo, revision=revision, timeout=15).sha)
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
@@ -67,10 +85,7 @@ def hub_dataset_commit(repo: str, revision: str) -> str:
             "if the data set is private"
         ) from None
     except (OSError, httpx2.HTTPError):
-        raise UserError(
-            f"could not reach the hub to resolve '{revision}' of {repo} to a commit; name the commit, as "
-            f"hub:{repo}@COMMIT, or give the path of a local file"
-        ) from None
+        return None
 
 
 def hub_model(repo: str, revision: str) -> HubModel:

@@ -186,10 +186,18 @@ def joined(tokenizer: Tokenizer, text: str, answer: str) -> Joined:
     """
     before, whole = opened(tokenizer, text), opened(tokenizer, f"{text} {answer}")
     after = whole[len(before) :]
-    if whole[: len(before)] != before or not after:
+    if whole[: len(before)] != before:
+        same = next(i for i, token in enumerate(before) if whole[i : i + 1] != [token])
         raise NotJointError(
             f"the tokenizer encodes the end of {text[-20:]!r} differently when the answer {answer[:20]!r} "
-            "follows; choose a model whose tokenizer keeps words apart"
+            f"follows, as {tokenizer.decode(before[same:])!r} becomes "
+            f"{tokenizer.decode(whole[same : same + 1])!r}; end the input with other characters, or choose a "
+            "model whose tokenizer keeps words apart"
+        )
+    if not after:
+        raise NotJointError(
+            f"the tokenizer has no tokens for the answer {answer[:20]!r}; remove the row, or choose another "
+            "model"
         )
     if tokenizer.eos_token_id in after:
         raise NotJointError(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
+from softprior.assets.catalogue import catalogue
 from softprior.assets.models import ResolvedModel, resolve_model
 from softprior.errors import UserError
 from softprior.exchange.adapters import (
@@ -42,7 +43,8 @@ class Exchanged(NamedTuple):
     Attributes:
         method: `soft` or `prefix`.
         tokens: P.
-        base: the adapter's base model as `from_pretrained` takes it: a folder, or a name on the hub.
+        base: the adapter's base model as `from_pretrained` takes it here: a folder, or a name on the hub; of
+            an imported adapter as it names it.
         revision: its commit on the hub, else None.
         dtype: of the model in which the vectors were trained, as far as it is known.
         agreement: how the adapter compares with the posterior, if it was read back.
@@ -65,14 +67,15 @@ def export_adapter(
     *,
     base: str | None = None,
     check: bool = True,
-    card: Callable[[str, str | None], str] | None = None,
+    card: Callable[[str | None, str | None], str] | None = None,
 ) -> Exchanged:
     """Writes the final vectors of a posterior file as an adapter folder, whole or not at all.
 
     Args:
         model: id or path of the model; by default the one that the posterior file names.
-        base: what the adapter calls its base model on other machines, in place of a folder of this one.
-        card: makes the model card, written beside the adapter, from that name and its commit.
+        base: the base model's name on the hub, for a model that is not from there.
+        card: makes the model card, written beside the adapter, from that name (None without one) and its
+            commit.
         check: reads the folder back and compares logits, which loads the model twice, on the CPU and in the
             dtype of the trial.
 
@@ -85,7 +88,8 @@ def export_adapter(
     made = adapter_of(posterior, model, base)
     agreement = None
     with new_folder(folder) as written:
-        text = None if card is None else card(made.base, made.revision)
+        on_hub = made.base if made.on_hub else None
+        text = None if card is None else card(on_hub, made.revision)
         with writing(folder):
             write_adapter(written, made.config, made.embeddings)
             if text is not None:
@@ -95,7 +99,7 @@ def export_adapter(
     return Exchanged(
         _METHODS[made.peft_type],
         len(made.embeddings),
-        made.base,
+        made.here,
         made.revision,
         made.dtype,
         agreement,
@@ -110,7 +114,10 @@ class Formed(NamedTuple):
         peft_type, config, embeddings: of the adapter.
         final: the same vectors by place.
         spec: the model, on the CPU.
-        base, revision, dtype, stack: see `Exchanged`.
+        base: what the adapter calls its base model: its name on the hub, or as the user names it.
+        on_hub: whether that is a name on the hub.
+        here: what `from_pretrained` takes on this machine.
+        revision, dtype, stack: see `Exchanged`.
     """
 
     peft_type: PeftType
@@ -119,6 +126,8 @@ class Formed(NamedTuple):
     final: Vectors
     spec: ModelSpec
     base: str
+    on_hub: bool
+    here: str
     revision: str | None
     dtype: str | None
     stack: Stack
@@ -130,13 +139,14 @@ def adapter_of(posterior: Location, model: str | None = None, base: str | None =
         check_name(base, "a base model on the hub")
     found = load_posterior(posterior)
     spec, resolved = base_model(found.header, posterior, model)
-    name, revision = named_base(spec, resolved)
+    hub = spec.id.removeprefix(_HUB) if spec.id.startswith(_HUB) else None
+    name, revision = base or hub or named_base(spec.id), spec.revision if hub else None
     sizes = sizes_of(resolved.folder)
     peft_type, named, embeddings = peft_form(found.final, sizes, posterior)
     config: dict[str, object] = {
         "peft_type": peft_type,
         "task_type": TASK_TYPES[sizes.stack],
-        "base_model_name_or_path": base or name,
+        "base_model_name_or_path": name,
         "revision": revision,
         "inference_mode": True,
         "num_virtual_tokens": len(embeddings),
@@ -146,8 +156,10 @@ def adapter_of(posterior: Location, model: str | None = None, base: str | None =
     if peft_type == "PREFIX_TUNING":
         config |= {"prefix_projection": False, "encoder_hidden_size": named["token_dim"]}
     dtype = _said(found.header, "model", "dtype")
+    on_hub = (base or hub) is not None
+    here = name if on_hub else str(resolved.folder)
     return Formed(
-        peft_type, config, embeddings, found.final, spec, base or name, revision, dtype, sizes.stack
+        peft_type, config, embeddings, found.final, spec, name, on_hub, here, revision, dtype, sizes.stack
     )
 
 
@@ -238,11 +250,13 @@ def base_model(
     return spec, resolved
 
 
-def named_base(spec: ModelSpec, resolved: ResolvedModel) -> tuple[str, str | None]:
-    """How transformers names a model: by a folder, or by a name on the hub and a commit."""
-    if spec.id.startswith(_HUB):
-        return spec.id.removeprefix(_HUB), spec.revision
-    return str(resolved.folder), None
+def named_base(id: str) -> str:
+    """A model that is not on the hub as the user names it, so that no folder is said that the user does not.
+
+    A relative path begins with a dot: `models/mine` would be a name on the hub.
+    """
+    inside = id in catalogue().models or id.startswith((".", "/", "~"))
+    return id if inside else f"./{id}"
 
 
 def _said(header: Mapping[str, object], part: str, key: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from softprior.assets.catalogue import catalogue
 from softprior.errors import UserError
 from softprior.exchange.adapters import CONFIG, WEIGHTS, read_adapter
 from softprior.exchange.names import CARD, check_name, is_name
@@ -33,16 +34,16 @@ def push(folder: Path, repo: str, *, private: bool = False, dry: bool = False) -
         dry: only checks the folder and the name, without a network.
 
     Raises:
-        UserError: the folder is not complete or names a folder of this machine as its base model, the name
+        UserError: the folder is not complete or names a model of this machine as its base model, the name
             is not one, or the hub cannot be reached or refuses.
     """
     check_name(repo, "a model repository")
     base = str(read_adapter(folder).config.get("base_model_name_or_path"))
     if not (folder / CARD).is_file():
         raise UserError(f"{folder} has no model card ({CARD}); make the folder with the command `card`")
-    if not is_name(base) or Path(base).exists():
+    if not is_name(base) or base in catalogue().models or Path(base).exists():
         raise UserError(
-            f"{folder} names a folder of this machine as its base model ({base}), where nobody else finds "
+            f"{folder} names a model of this machine as its base model ({base}), where nobody else finds "
             "it; make it again with --base OWNER/NAME, the model's name on the hub"
         )
     sizes = {name: (folder / name).stat().st_size for name in (CONFIG, WEIGHTS, CARD)}

@@ -297,7 +297,9 @@ def data_notes(records: Iterable[Record]) -> list[str]:
     for text, (entry, data) in found.items():
         task = TASKS.component(entry)
         quarantine = tuple(Quarantined(**row) for row in data.get("quarantine", ()))
-        look = Look(data.get("quarantined", 0), quarantine, data, data.get("dropped", 0))
+        look = Look(
+            data.get("quarantined", 0), quarantine, data, data.get("dropped", 0), data.get("firsts", {})
+        )
         notes += told.data_notes(named[text], task, look)
         notes += told.batch_notes(named[text], task, data, batches.get(text, 0))
     return notes

@@ -115,12 +115,14 @@ class Look(NamedTuple):
         quarantine: those of them that are reported: the first row, if there is one, and all files.
         notes: as in `Splits`, by name.
         dropped: examples passed over once they were tokenised, for any reason.
+        firsts: by the notes that count such examples, the first of them and why it was passed over.
     """
 
     quarantined: int = 0
     quarantine: tuple[Quarantined, ...] = ()
     notes: Mapping[str, int] = {}
     dropped: int = 0
+    firsts: Mapping[str, str] = {}
 
 
 def table(examples: Iterable[Example]) -> Dataset:

@@ -137,6 +137,10 @@ class Choices(OwnData):
         """The template's own text; `Answer:` if it has none."""
         return bare(self.input).strip("\n ") or "Answer:"
 
+    @property
+    def answer_columns(self) -> tuple[str, ...]:
+        return (self.answer, *self.choices)
+
     def answers(self, row: Row) -> Answers | Malformed:
         """The right choice, and all of them."""
         found = self._choices(row)
@@ -158,9 +162,10 @@ class Choices(OwnData):
         index = self._index(said.strip(), texts)
         if index is None:
             listed = ", ".join(text[:40] for text in texts[:SHOWN]) + ", ..." * (len(texts) > SHOWN)
+            first = {"index": " from 0", "number": " from 1"}.get(self.answer_is, "")
             return Malformed(
-                f"the answer '{said.strip()[:40]}' is none of the {len(texts)} choices by {self.answer_is} "
-                f"({listed})"
+                f"the answer '{said.strip()[:40]}' is none of the {len(texts)} choices by "
+                f"{self.answer_is}{first} ({listed})"
             )
         return Answers((texts[index],), texts)
 
@@ -175,6 +180,10 @@ class Choices(OwnData):
                     f"there is nothing to choose{lost}; add rows with another one"
                 )
             notes[f"{split}_one_label"] = int(len(counts) == 1)
+            if split == "train":
+                notes |= {
+                    f"label_{i}_unused": int(label not in counts) for i, label in enumerate(self.labels)
+                }
             if self.classes == "balanced":
                 least = min(counts[label] for label in self.labels)
                 notes[f"{split}_unbalanced"] = len(rows) - least * len(self.labels)
@@ -183,6 +192,11 @@ class Choices(OwnData):
     def told(self, notes: Mapping[str, int]) -> list[str]:
         """Also what `examined` has found, and how many examples have a choice that cannot lose."""
         lines = super().told(notes)
+        unused = [label for i, label in enumerate(self.labels) if notes.get(f"label_{i}_unused")]
+        if unused:
+            lines.append(
+                f"no row to train on has the label {' or '.join(map(repr, unused))}; check its spelling"
+            )
         for split in SPLITS:
             if notes.get(f"{split}_one_label"):
                 lines.append(f"all rows for {split} have one label, so that accuracy says little; add rows")

@@ -12,7 +12,8 @@ from softprior.assets.data import wikipedia_articles
 from softprior.errors import UserError
 from softprior.inputs.data_files import Malformed, contents, has_mark, lines, parsed, sound, text_at
 from softprior.tasks.base import Quarantined
-from softprior.tasks.sources import REREAD, contents_fingerprint, hub_rows, require, require_filled
+from softprior.tasks.hub_data import hub_rows
+from softprior.tasks.sources import REREAD, contents_fingerprint, require, require_filled
 
 JSON_LINES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 

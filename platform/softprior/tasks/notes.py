@@ -45,7 +45,7 @@ def _told(name: str, task: Task, look: Look) -> list[str]:
     if apart:
         found.append(
             f"{name}: {counted(apart, 'example')} left out, whose answer cannot follow its input in this "
-            "tokenizer's tokens"
+            f"tokenizer's tokens{_first(look, NotJointError.note)}"
         )
     if too_long := notes.get("answers_too_long", 0):
         found.append(
@@ -53,8 +53,16 @@ def _told(name: str, task: Task, look: Look) -> list[str]:
             "that no model can write all of it"
         )
     if alike:
-        found.append(f"{name}: {counted(alike, 'example')} left out, with two choices of the same tokens")
+        found.append(
+            f"{name}: {counted(alike, 'example')} left out, with two choices of the same tokens"
+            f"{_first(look, AlikeError.note)}"
+        )
     return found
+
+
+def _first(look: Look, note: str) -> str:
+    """The first example that a note counts and why; empty for records that do not have it."""
+    return f", the first {look.firsts[note]}" if note in look.firsts else ""
 
 
 def _shortages(name: str, task: Task, notes: Mapping[str, int]) -> list[str]:

@@ -33,6 +33,9 @@ _LETTERS = 3.5
 _RESPELLED = "groups_respelled"
 """The note that counts rows whose group has another spelling than the data have there."""
 
+_UNSEEN = "columns_unseen"
+"""The note that counts data sets of the hub whose columns are not known yet."""
+
 
 class Answers(NamedTuple):
     """The accepted answers of a row, and its choices if it has any."""
@@ -70,6 +73,11 @@ class OwnData(Answered):
                 "where the control would swap it; add it there, or leave it out"
             )
         return self
+
+    @property
+    @abstractmethod
+    def answer_columns(self) -> tuple[str, ...]:
+        """The columns of answers and choices."""
 
     @abstractmethod
     def answers(self, row: Row) -> Answers | Malformed:
@@ -110,13 +118,22 @@ class OwnData(Answered):
         return found + (REREAD if respelled else "")
 
     def check_data(self) -> None:
-        """Reads and divides local files, once for all that planning needs."""
+        """Reads and divides local files, once for all that planning needs; of other data the columns."""
         if self._local:
             self._found()
+            return
+        named = [self.group, self.context, self.id]
+        wanted = [*columns(self.input), *self.answer_columns, *(one for one in named if one is not None)]
+        for part in self._parts:
+            if part.local is None:
+                part.require_columns(wanted)
+            else:
+                _Reading(self).part(part)
 
     def look(self) -> Look:
         if not self._local:
-            return Look()
+            unseen = [part for part in self._parts if part.local is None and part.columns() is None]
+            return Look(notes={_UNSEEN: len(unseen)} if unseen else {})
         found = self._found()
         rows = [row for row in found.quarantined if not row.rest][:1]
         damaged = [row for row in found.quarantined if row.rest]
@@ -135,6 +152,11 @@ class OwnData(Answered):
         renamed = f"{counted(respelled, 'row')} whose {self.group} is another's but for case, spacing or form"
         told = [f"{renamed}, taken for one"] * bool(respelled)
         told += [f"{spaced}; remove it unless both are meant"] * (self.input != self.input.rstrip())
+        if unseen := notes.get(_UNSEEN, 0):
+            told.append(
+                f"columns of {counted(unseen, 'data set')} of the hub are checked only when the first trial "
+                "starts, as the hub cannot be reached now"
+            )
         return told + [
             f"{counted(notes[name], 'row')} left out, whose {name.removeprefix('shared_')} is also in a "
             "split that is evaluated on"
@@ -298,15 +320,20 @@ class _Reading:
             else:
                 found.append(own)
         if not found:
-            raise UserError(
-                f"{part.source} contains no usable row{self.lost()}; check the names of its columns, which "
-                "are in braces where a text is around them"
-            )
+            raise UserError(f"{part.source} contains no usable row{self.lost()}; {self._remedy()}")
         return found
 
     def lost(self) -> str:
         """How many rows are malformed, and what is wrong with the first; empty if there are none."""
         return in_brackets(self.quarantined)
+
+    def _remedy(self) -> str:
+        """What to do where no row is usable, from what is wrong with the first."""
+        if not self.quarantined:
+            return "add rows to it, or name another"
+        if self.quarantined[0].reason.startswith("no '"):
+            return "check the names of its columns, which are in braces where a text is around them"
+        return "correct the rows, or the parameters that say how to read them"
 
     def _understood(self, row: Row) -> Understood | Malformed:
         task = self.task

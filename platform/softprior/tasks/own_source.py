@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, Discriminator, Tag
 
-from softprior.assets.data import CHOICE_SETS, choice_rows, data_fingerprint
+from softprior.assets.data import CHOICE_COLUMNS, CHOICE_SETS, choice_rows, data_fingerprint
 from softprior.assets.fingerprints import combined
 from softprior.assets.hub import hub_dataset_commit
 from softprior.errors import UserError, suggestion
@@ -18,7 +18,8 @@ from softprior.inputs.base import SaysWhere, Spec
 from softprior.inputs.paths import home_path
 from softprior.inputs.row_files import Item, rewritten, rows
 from softprior.tasks.base import SPLITS, Split
-from softprior.tasks.sources import contents_fingerprint, hub_rows, is_path, require_filled
+from softprior.tasks.hub_data import hub_columns, hub_rows
+from softprior.tasks.sources import contents_fingerprint, is_path, require_filled
 
 _HUB = re.compile(
     r"hub:(?P<repo>[^/@#]+/[^/@#]+)(/(?P<config>[^/@#]+))?(@(?P<revision>[^@#]+))?(#(?P<split>[^@#]+))?"
@@ -107,6 +108,28 @@ class Part(NamedTuple):
             return rows(choice_rows(self.source))
         found = hub_rows(*self._on_hub(), streaming=False)
         return (Item(f"row {number}", row) for number, row in enumerate(found))
+
+    def columns(self) -> tuple[str, ...] | None:
+        """The columns of a data set of the catalogue or the hub; None where the hub cannot be asked.
+
+        Raises:
+            UserError: the hub has no such data set, configuration or split.
+        """
+        return CHOICE_COLUMNS if self.source in CHOICE_SETS else hub_columns(*self._on_hub())
+
+    def require_columns(self, named: Iterable[str]) -> None:
+        """Checks that a data set of the catalogue or the hub has these columns, as far as they are known.
+
+        Raises:
+            UserError: it does not have one of them, or is not on the hub.
+        """
+        found = self.columns()
+        if found is None:
+            return
+        for name in named:
+            # What objects have inside of them is known only of rows.
+            if not {name, name.partition(".")[0]} & set(found):
+                raise UserError(f"{self.source} has no column '{name}'; {suggestion(name, list(found))}")
 
     def _on_hub(self) -> tuple[str, str | None, str]:
         """The data set with its commit, its configuration, and its split."""

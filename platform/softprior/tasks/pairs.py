@@ -12,7 +12,7 @@ from softprior.inputs.data_files import Malformed
 from softprior.inputs.labels import counted
 from softprior.tasks.own_data import Answers, OwnData
 from softprior.tasks.pairs_metrics import Judge, Metric, judge
-from softprior.tasks.templates import Row, Template, cells, filled, only_column
+from softprior.tasks.templates import Row, Template, cells, columns, filled, only_column
 
 
 class Pairs(OwnData):
@@ -71,6 +71,10 @@ class Pairs(OwnData):
     def score(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:
         """The metrics that are named, of which `f1` also gives `precision` and `recall`."""
         return {name: value for one in self._judges for name, value in one.score(prediction, answers).items()}
+
+    @property
+    def answer_columns(self) -> tuple[str, ...]:
+        return columns(self.answer)
 
     def answers(self, row: Row) -> Answers | Malformed:
         """The column's texts, or the composed one."""

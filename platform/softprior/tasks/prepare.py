@@ -20,6 +20,7 @@ from datasets import Dataset, Features, List, Value
 from softprior.assets.cache import cache_root, ensure
 from softprior.assets.tokens import NotJointError, Tokenizer
 from softprior.errors import UserError
+from softprior.inputs.data_files import plain
 from softprior.prompt import Row
 from softprior.results.provenance import edits
 from softprior.tasks.base import SPLITS, Example, Look, Quarantined, Split, Task
@@ -163,6 +164,7 @@ class Prepared:
         quarantined: number of malformed rows of the source; `quarantine` names each.
         notes: further counts of the task, and `<split>_short`, the number of examples that a split has
             less than the task asks for.
+        firsts: see `Look`.
         largest: the largest token id of any row.
         path: the folder in the cache.
     """
@@ -174,20 +176,27 @@ class Prepared:
     quarantined: int
     notes: dict[str, int]
     quarantine: tuple[Quarantined, ...]
+    firsts: dict[str, str]
     largest: int
     path: Path
 
     @property
     def look(self) -> Look:
         """What is told of them."""
-        return Look(self.quarantined, self.quarantine, self.notes, self.dropped)
+        return Look(self.quarantined, self.quarantine, self.notes, self.dropped, self.firsts)
 
     def facts(self) -> dict[str, object]:
-        """What a record says of them: `dropped`, `quarantined`, `quarantine` and the notes."""
+        """What a record says of them: `dropped`, `firsts`, `quarantined`, `quarantine` and the notes."""
         # The place where a file is damaged follows its rows, and says most about what is lost.
         first = sorted(self.quarantine, key=lambda row: not row.rest)[:QUARANTINE]
         named = [asdict(row) for row in first]
-        return {"dropped": self.dropped, "quarantined": self.quarantined, "quarantine": named, **self.notes}
+        return {
+            "dropped": self.dropped,
+            "firsts": self.firsts,
+            "quarantined": self.quarantined,
+            "quarantine": named,
+            **self.notes,
+        }
 
 
 def prepare(task: Task, tokenizer: Tokenizer, tokenizer_fingerprint: str) -> Prepared:
@@ -226,6 +235,7 @@ def _opened(folder: Path) -> Prepared:
         quarantined=len(quarantine),
         notes=facts["notes"],
         quarantine=quarantine,
+        firsts=facts.get("firsts", {}),  # tables of before do not have it
         largest=facts["largest"],
         path=folder,
     )
@@ -238,7 +248,7 @@ def look(task: Task, tokenizer_fingerprint: str) -> Look:
         return task.look()
     facts = json.loads(path.read_text(encoding="utf-8"))
     quarantine = tuple(Quarantined(*row) for row in facts["quarantine"])
-    return Look(len(quarantine), quarantine, facts["notes"], facts["dropped"])
+    return Look(len(quarantine), quarantine, facts["notes"], facts["dropped"], facts.get("firsts", {}))
 
 
 def _relative(task: Task, tokenizer_fingerprint: str) -> str:
@@ -252,10 +262,12 @@ def _relative(task: Task, tokenizer_fingerprint: str) -> str:
 def _write(task: Task, tokenizer: Tokenizer, folder: Path) -> None:
     splits = task.splits()
     notes, dropped, largest = Counter(splits.notes), 0, 0
+    firsts: dict[str, str] = {}
     for split in SPLITS:
         taken = _take(task, getattr(splits, split), tokenizer, split)
         dropped += taken.dropped
         notes += taken.notes
+        firsts = taken.firsts | firsts
         largest = max(largest, *(max(_ids(record)) for record in taken.records))
         notes.update(task.short({split: len(taken.records)}))
         with _quiet():
@@ -266,6 +278,7 @@ def _write(task: Task, tokenizer: Tokenizer, folder: Path) -> None:
         "dropped": dropped,
         "notes": dict(notes),
         "quarantine": [astuple(row) for row in splits.quarantined],
+        "firsts": firsts,
         "largest": largest,
     }
     (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
@@ -298,12 +311,13 @@ class _Taken(NamedTuple):
     records: list[_Record]
     dropped: int
     notes: Counter[str]
+    firsts: dict[str, str]
 
 
 def _take(task: Task, pool: Dataset, tokenizer: Tokenizer, split: Split) -> _Taken:
     wanted, dropped = task.examples_of(split), 0
     notes: Counter[str] = Counter()
-    reason = ""
+    reasons: dict[str, str] = {}
     firsts: list[_Record] = []
     others: list[list[_Record]] = []
     for example in map(Example.of, pool):
@@ -313,7 +327,7 @@ def _take(task: Task, pool: Dataset, tokenizer: Tokenizer, split: Split) -> _Tak
             records = _records(task, example, tokenizer)
         except NotJointError as error:
             notes[error.note] += 1
-            reason = reason or f"; {error}"
+            reasons.setdefault(error.note, plain(f"{example.id} ({example.input[:40]!r}): {error}"))
             records = []
         firsts += records[:1]
         others.append(records[1:])
@@ -321,12 +335,13 @@ def _take(task: Task, pool: Dataset, tokenizer: Tokenizer, split: Split) -> _Tak
         if records and example.answers:
             notes += _answer_notes(task, example, records[0], tokenizer)
     if not firsts:
+        reason = "".join(f"; the first left out is {one}" for one in list(reasons.values())[:1])
         raise UserError(
             f"every split needs an example, and none of the {len(pool)} for {split} fits "
             f"({task.canonical()}); allow longer examples or add data{reason}"
         )
     # Second chunks of documents only once every document has given its first, and so on.
-    return _Taken(list(islice([*firsts, *round_robin(others)], wanted)), dropped, notes)
+    return _Taken(list(islice([*firsts, *round_robin(others)], wanted)), dropped, notes, reasons)
 
 
 def _answer_notes(task: Task, example: Example, record: _Record, tokenizer: Tokenizer) -> Counter[str]:
@@ -368,7 +383,10 @@ def _records(task: Task, example: Example, tokenizer: Tokenizer) -> list[_Record
     if choices is None:
         return []
     if control is not None and _labelled(control) != _labelled(rows[0]):
-        raise NotJointError("the tokenizer encodes an answer differently after another context")
+        raise NotJointError(
+            f"the tokenizer encodes the answer {task.trained_answer(example)[:20]!r} differently after "
+            "another context; leave context out, or choose a model whose tokenizer keeps words apart"
+        )
     return [
         {
             "id": row.id,

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from datasets import load_dataset
-from datasets.exceptions import DatasetsError
-
 from softprior.errors import UserError, suggestion
-from softprior.inputs.data_files import plain
 from softprior.inputs.labels import counted
-from softprior.inputs.row_files import as_typed
 from softprior.tasks.base import Quarantined
 
 REREAD = "-2"
@@ -51,10 +46,14 @@ def require(path: Path) -> Path:
         return path
     if path.exists():
         raise UserError(f"{path} is neither a file nor a folder; copy its data into a file, and name that")
-    folder = path.parent
-    beside = sorted(p.name for p in folder.iterdir() if p.name[0] != ".") if folder.is_dir() else []
-    hint = suggestion(path.name, beside[:20]) if beside else f"there is no folder {folder} either"
-    raise UserError(f"the data file or folder {path} does not exist; {hint}")
+    folder = path.parent.resolve()
+    if not folder.is_dir():
+        raise UserError(
+            f"the data file or folder {path} does not exist, nor a folder {folder}; correct the path"
+        )
+    beside = sorted(p.name for p in folder.iterdir() if p.name[0] != ".")
+    hint = suggestion(path.name, beside) if beside else "that folder is empty"
+    raise UserError(f"the data file or folder {path} does not exist in {folder}; {hint}")
 
 
 def require_filled(path: Path) -> Path:
@@ -64,7 +63,7 @@ def require_filled(path: Path) -> Path:
         UserError: it does not exist, or is an empty file.
     """
     if require(path).is_file() and not path.stat().st_size:
-        raise UserError(f"the data file {path} is empty (0 bytes); fetch it again, or name another")
+        raise UserError(f"the data file {path} is empty (0 bytes); write data into it, or name another")
     return path
 
 
@@ -114,28 +113,3 @@ def _lost(number: int, quarantine: Sequence[Quarantined]) -> list[str]:
 def where(row: Quarantined) -> str:
     """A malformed row and what is wrong with it, for a sentence."""
     return f"in {Path(row.file).name}, {row.index}: {row.reason}"
-
-
-def hub_rows(name: str, config: str | None, split: str, streaming: bool) -> Iterator[dict[str, object]]:
-    """Rows of a dataset on the Hugging Face hub.
-
-    Args:
-        name: `owner/name`, optionally followed by `@` and a commit, tag or branch.
-        streaming: read row by row instead of fetching the whole split first.
-
-    Raises:
-        UserError: the hub cannot be reached, or has no such dataset or split.
-    """
-    repository, _, revision = name.partition("@")
-    try:
-        found = load_dataset(repository, config, split=split, streaming=streaming, revision=revision or None)
-        features = getattr(found, "features", None)  # not known of every stream
-        kinds = {field.name: field.type for field in features.arrow_schema} if features else {}
-        for row in found:
-            yield {name: as_typed(row[name], kinds[name]) if name in kinds else row[name] for name in row}
-    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        reason = plain((str(error).splitlines() or [type(error).__name__])[0])
-        raise UserError(
-            f"could not read the data '{name}' from the Hugging Face hub ({reason}); "
-            "check the name and the network, or set `data` to a local file"
-        ) from None

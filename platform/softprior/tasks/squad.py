@@ -19,12 +19,12 @@ from softprior.inputs.paths import home_path
 from softprior.prompt import Row
 from softprior.tasks.answered import Answered
 from softprior.tasks.base import SPLITS, Example, Look, Split, Splits, table
+from softprior.tasks.hub_data import hub_rows
 from softprior.tasks.partition import donors, keyed_order, round_robin, split_in_halves, split_in_order
 from softprior.tasks.sources import (
     REREAD,
     check_source,
     contents_fingerprint,
-    hub_rows,
     is_path,
 )
 from softprior.tasks.squad_files import part_files

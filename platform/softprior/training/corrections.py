@@ -144,7 +144,7 @@ def model_facts(model: ModelSpec, fingerprint: str) -> ModelFacts:
     """
     asset = catalogue().models.get(model.id)
     if asset is not None:  # ordinary apart from this, and tests say so
-        return ModelFacts(TokenizerFacts(end=asset.end, reserved=asset.reserved))
+        return ModelFacts(TokenizerFacts(end=asset.end, reserved=asset.reserved, spans=asset.spans))
     key = fingerprints.combined("facts 4", f"transformers {version('transformers')}", fingerprint)
     relative = f"tokenizers/{key[:16]}.json"
     found: ModelFacts | None = None
