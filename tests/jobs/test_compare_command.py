@@ -110,7 +110,9 @@ def test_one_seed_has_differences_but_no_tests(
     assert command.main([str(finished_study.copy(tmp_path).root), "prior", "--findings"]) == 0
     text = capsys.readouterr().out
     assert "one seed has no interval and no test; add seeds" in text
-    assert "Quality is equal whatever the prior: undecided" in text
+    said, _, rest = text.partition("Not judged in this study: claims 1, 2, 3,")
+    assert "  3. Quality is equal whatever the prior: " in rest, "in the words of the report"
+    assert "undecided" not in said + rest
     assert "nan" not in text
 
 

@@ -124,6 +124,79 @@ def test_claims_on_probes_count_where_prompts_are_probed(tmp_path: Path) -> None
     assert counted(["removal"], deep=kept) == {"near-tokens": 4}
 
 
+DEEP = {"deep": {"tokens": 4, "last": 1}}
+KEPT = {"deep": {"tokens": 4, "last": 1, "token_level": "keep"}}
+"""For the shipped model, which has four blocks."""
+
+HALVES = [{"fitted": {"part": part}} for part in ([0.0, 0.5], [0.5, 1.0])]
+"""The two domains that an interpolation is between."""
+
+ADVISED: dict[str, list[dict[str, Any]]] = {
+    "use the method soft, or deep with token_level: keep": [
+        {"methods": [{"soft": {"tokens": 4}}]},
+        {"methods": [KEPT]},
+    ],
+    "use soft, prefix, or deep with a token level": [
+        {"methods": [{"soft": {"tokens": 4}}]},
+        {"methods": [{"prefix": {"tokens": 4}}]},
+        {"methods": [DEEP]},
+    ],
+    "use more tokens": [{"methods": [{"soft": {"tokens": 4}}]}],
+    "add removal to evaluation.probes": [{"evaluation": {"examples": 10, "probes": ["removal"]}}],
+    "add projection to evaluation.probes": [{"evaluation": {"examples": 10, "probes": ["projection"]}}],
+    "add language to evaluation.also": [{"evaluation": {"examples": 10, "also": ["language"]}}],
+    "add rates": [{"rates": [0.01, 0.02, 0.04, 0.08]}],
+    "add a second rate": [{"rates": [0.01, 0.02]}],
+    "add another": [{"priors": ["isotropic", "fitted"]}],
+    "add one to regularisers, and [] for trials without": [{"regularisers": [[], ["spread"]]}],
+    "add deep with token_level: cut and with keep": [{"methods": [DEEP, KEPT]}],
+    "add the method prefix": [{"methods": [{"prefix": {"tokens": 4}}]}],
+    "add prefix without reparameterisation": [{"methods": [{"prefix": {"tokens": 4}}]}],
+    "set training.steps and training.curve to 4 or more": [
+        {"training": {"steps": 4, "batch": 8, "curve": 4}}
+    ],
+    "add it with fitted on its two domains": [{"priors": ["interpolation", *HALVES]}],
+}
+"""What a study becomes that does as it is told, one for each way."""
+
+
+def advised(advice: str) -> list[dict[str, Any]]:
+    """The same of advice in two parts."""
+    first, _, second = advice.partition(", and ")
+    also = ADVISED.get(second, [{}])
+    return [own | other for own in ADVISED[first if second in ADVISED else advice] for other in also]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"soft": {"tokens": 1}},
+        {"deep": {"tokens": 4, "last": 1, "token_level": "none"}},
+        {"prefix": {"tokens": 4, "reparameterisation": {"width": 4}}},
+    ],
+    ids=["one token", "deeper blocks", "network"],
+)
+def test_advice_leads_to_a_study_that_is_planned_and_judged(method: dict[str, Any], tmp_path: Path) -> None:
+    """What settles a claim that is not judged: no dry run refuses it, and after two steps it has a number."""
+    poor = {
+        "methods": [method],
+        "priors": ["isotropic"],
+        "seeds": [0, 1],
+        "training": {"steps": 2, "batch": 8},
+    }
+    for judged in JUDGED:
+        ways = [poor]
+        for _ in range(3):
+            found = [(way, judged.evidence(results(planned(tmp_path, **way)))) for way in ways]
+            ways = [
+                way | changes
+                for way, own in found
+                if all(known.missing for known in own)
+                for changes in advised(own[0].missing.partition("; ")[2])
+            ]
+        assert not ways, judged.claim.name
+
+
 def test_the_line_is_holms_best(tmp_path: Path) -> None:
     """Nine flips and one test of equality, which may have any p, and then costs the others nothing."""
     plan = planned(tmp_path, seeds=list(range(7)), training={"steps": 8, "batch": 8, "curve": 4})
