@@ -25,8 +25,8 @@ LEVEL = 0.5
 """The fixed loss, as a share of the way from no prompt to the best prior's last validation loss."""
 
 NO_RADII = (
-    "fewer than two priors have samples with a radius among the vocabulary, as vectors of deeper blocks have "
-    "none; use soft, prefix, or deep with a token level"
+    "fewer than two priors have samples with a radius among real vectors, as at deeper blocks only those "
+    "fitted there have one; use soft, prefix, or deep with a token level"
 )
 UNFINISHED = "the no-prompt baseline has not finished; run the study to its end"
 NOTHING_GAINED = f"{NO_GAIN} on validation; train longer or at other rates"

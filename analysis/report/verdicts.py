@@ -116,7 +116,7 @@ def unjudged(findings: Iterable[Finding]) -> list[str]:
     return [
         sentence(
             f"{claim.number}. {claim.words}: "
-            + "; ".join(f"{why} [{_places(where)}]" for why, where in reasons.items())
+            + "; ".join(f"{why} [{places(where)}]" for why, where in reasons.items())
         )
         for claim, reasons in claims.items()
     ]
@@ -129,7 +129,7 @@ def in_lines(findings: Sequence[Finding]) -> list[str]:
     return [*known, *([f"{_heading(findings)}."] if others else []), *(f"  {text}" for text in others)]
 
 
-def _places(where: Sequence[str]) -> str:
+def places(where: Sequence[str]) -> str:
     """Places with what they share said once: `arithmetic · soft · isotropic, fitted`."""
     shared: dict[str, list[str]] = {}
     for place in where:

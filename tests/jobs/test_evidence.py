@@ -19,7 +19,7 @@ from analysis.findings.simulated import KEEP, PREFIX, SOFT, Truth, simulated
 from analysis.findings.study import Study
 from analysis.inference.permutation import least_p
 from jobs.support.beginnings import tell_beginning
-from jobs.support.evidence import claim_tests, evidence
+from jobs.support.evidence import claim_tests, forecast, unjudged
 from jobs.support.expected import expected
 from softprior.assets.models import KnownModel, known_model
 from softprior.errors import UserError
@@ -28,8 +28,11 @@ from softprior.inputs.study_files import load_grid
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record
 from softprior.studies.components import Components
+from softprior.studies.estimate import trial_cost
 from softprior.studies.grid import Grid
 from softprior.studies.plan import Plan, plan_study
+from softprior.training import continuing
+from softprior.training.checkpoint import TrialState, save_checkpoint
 from tests.builders import Finished, study_file
 
 BESIDE = ("words", "near-tokens")
@@ -49,7 +52,7 @@ def lines(plan: Plan, folder: Path) -> list[str]:
 
 
 def said(plan: Plan, folder: StudyFolder) -> list[str]:
-    return evidence(plan.trials, plan.components, plan.model.shape, folder)
+    return forecast(plan.trials, plan.components, plan.model.shape, folder, all_of_it=False)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +180,7 @@ def advised(advice: str) -> list[dict[str, Any]]:
     ids=["one token", "deeper blocks", "network"],
 )
 def test_advice_leads_to_a_study_that_is_planned_and_judged(method: dict[str, Any], tmp_path: Path) -> None:
-    """What settles a claim that is not judged: no dry run refuses it, and after two steps it has a number."""
+    """What settles a claim that is not judged is not refused, and gives a number after three steps."""
     poor = {
         "methods": [method],
         "priors": ["isotropic"],
@@ -186,7 +189,7 @@ def test_advice_leads_to_a_study_that_is_planned_and_judged(method: dict[str, An
     }
     for judged in JUDGED:
         ways = [poor]
-        for _ in range(3):
+        for _ in range(4):
             found = [(way, judged.evidence(results(planned(tmp_path, **way)))) for way in ways]
             ways = [
                 way | changes
@@ -195,6 +198,27 @@ def test_advice_leads_to_a_study_that_is_planned_and_judged(method: dict[str, An
                 for changes in advised(own[0].missing.partition("; ")[2])
             ]
         assert not ways, judged.claim.name
+
+
+def test_a_dry_run_says_what_the_study_cannot_judge(tmp_path: Path) -> None:
+    """Places are named where the reason is not that of all; `deep` without a token level has no radii."""
+    deeper = {"deep": {"tokens": 4, "last": 1, "token_level": "none"}}
+    plan = planned(
+        tmp_path,
+        methods=[deeper, {"soft": {"tokens": 4}}],
+        seeds=[0, 1],
+        training={"steps": 8, "batch": 8, "curve": 4},
+    )
+    heading, *lines = unjudged(results(plan), JUDGED)
+    assert heading.startswith("not judged by this study")
+    said = [line.partition(":")[0] for line in lines]
+    assert "  claim 2 (arithmetic · deep · isotropic, fitted)" in said
+    assert "  claim 4 (arithmetic · deep)" in said
+    assert "  claim 13 (arithmetic · deep · isotropic, fitted)" in said
+    assert "  claim 17" in said
+    assert not any(line.startswith("  claim 3") for line in lines)
+    (radii,) = [line for line in lines if line.startswith("  claim 4")]
+    assert radii.endswith("; use soft, prefix, or deep with a token level")
 
 
 def test_the_line_is_holms_best(tmp_path: Path) -> None:
@@ -238,6 +262,30 @@ def test_only_the_claims_that_a_study_wrote_down_count(finished_study: Finished,
         path.unlink()
     assert said(plan, folder) == lines(plan, tmp_path / "new")
     assert len(said(plan, folder)) == 2
+
+
+def test_trials_that_go_on_from_kept_checkpoints_are_told(
+    finished_study: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The study has 6 steps; a trial of its file with 4 was kept. That spares 4 of its 6 steps."""
+    folder, plan = StudyFolder(tmp_path / "results" / "small"), finished_study.plan
+    last = plan.trials[-1]
+    assert last.training is not None
+    state = TrialState(step=4)
+    shorter = last.model_copy(update={"training": last.training.model_copy(update={"steps": 4})})
+    save_checkpoint(continuing.kept(folder, shorter), shorter.id, state, {})
+
+    def told() -> str:
+        console = Console(width=200, record=True, file=io.StringIO())
+        grid = Grid(*plan)
+        tell_beginning(console, grid, grid.look(folder, again=False), folder)
+        return console.export_text()
+
+    spared = trial_cost(last, plan.components).trained * 4 // 6
+    assert "1 trial goes on from step 4 of an earlier one" in told()
+    assert f"that spares {spared:,} of the positions trained above" in told()
+    monkeypatch.setattr(continuing, "SOURCES", "other")
+    assert "note: 1 trial: starts from its beginning: other code trained the trial of 4 steps" in told()
 
 
 def test_a_study_that_goes_on_counts_all_its_seeds(finished_study: Finished, tmp_path: Path) -> None:

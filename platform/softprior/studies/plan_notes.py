@@ -83,7 +83,7 @@ def kernel_notes(
 
 
 def frozen_notes(parts: Parts, model: ModelSpec, placement: PlacementSpec, shape: Shape | None) -> list[str]:
-    """Where nothing is gained from what `model.frozen_cache` keeps, as far as the model's sizes are known."""
+    """Which methods gain from what `model.frozen_cache` keeps, as far as the model's sizes are known."""
     if model.frozen_cache is None:
         return []
     idle = "model.frozen_cache has no effect"
@@ -93,11 +93,20 @@ def frozen_notes(parts: Parts, model: ModelSpec, placement: PlacementSpec, shape
         return []
     if shape.stack == "encoder":
         return [f"{idle} on an encoder-decoder"]
-    starts = [method.places(shape.blocks) for method in parts.methods if method.trained]
-    gains = [places for places in starts if all(at.block > 0 and at.placement == "front" for at in places)]
-    if gains:
-        return []
-    return [f"{idle}: the vectors of every method begin at block 0 or behind the first token"]
+    gains, others = [], []
+    for name, method in _named(parts.called, METHODS, [m for m in parts.methods if m.trained]).items():
+        places = method.places(shape.blocks)
+        if all(at.block > 0 and at.placement == "front" for at in places):
+            gains.append(
+                f"losses of {name} start at block {min(at.block for at in places)} of {shape.blocks}"
+            )
+        else:
+            others.append(name)
+    why = "whose vectors begin at block 0 or behind the first token"
+    if not gains:
+        return [f"{idle}: the vectors of every method begin at block 0 or behind the first token"]
+    rest = f"; no effect on {', '.join(others)}, {why}" if others else ""
+    return [f"model.frozen_cache: {', '.join(gains)}{rest}"]
 
 
 def _start_notes(parts: Parts, model: KnownModel, where: str) -> list[str]:
