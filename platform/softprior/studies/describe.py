@@ -293,12 +293,17 @@ def data_notes(records: Iterable[Record]) -> list[str]:
     named = names(entry for entry, _ in found.values())
     specs = [record.spec for record in known]
     batches = {spec.task.canonical(): spec.training.batch for spec in specs if spec.training is not None}
+    tested = {other.task.canonical(): other.score for record in known for other in record.also if other.score}
+    tested |= {record.spec.task.canonical(): record.test for record in known if record.test is not None}
     notes = []
     for text, (entry, data) in found.items():
         task = TASKS.component(entry)
         quarantine = tuple(Quarantined(**row) for row in data.get("quarantine", ()))
         look = Look(data.get("quarantined", 0), quarantine, data, data.get("dropped", 0))
         notes += told.data_notes(named[text], task, look)
+        if text in tested:
+            answers = tested[text].generated if task.generates and not task.options() else None
+            notes += told.few_notes(named[text], tested[text].examples, answers)
         notes += told.batch_notes(named[text], task, data, batches.get(text, 0))
     return notes
 

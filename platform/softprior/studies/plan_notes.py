@@ -11,7 +11,7 @@ from softprior.inputs.base import SpecT
 from softprior.inputs.components import Table
 from softprior.inputs.entry_texts import names as names_of
 from softprior.inputs.labels import counted
-from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec, TrainingSpec
+from softprior.inputs.specs import EvaluationSpec, ModelSpec, PlacementSpec, ResourcesSpec, TrainingSpec
 from softprior.methods import METHODS, Method
 from softprior.priors import PRIORS, Outline, assignment
 from softprior.prompt import Shape, Stack
@@ -20,7 +20,7 @@ from softprior.studies.called import Called
 from softprior.studies.pairing import can_start, carry_notes
 from softprior.studies.parts import Parts, located
 from softprior.tasks import TASKS
-from softprior.tasks.notes import batch_notes, data_notes
+from softprior.tasks.notes import batch_notes, data_notes, few_notes
 from softprior.tasks.prepare import look
 
 
@@ -34,12 +34,17 @@ def axis_notes(parts: Parts) -> list[str]:
     return notes
 
 
-def task_notes(training: TrainingSpec, parts: Parts, fingerprint: str) -> list[str]:
+def task_notes(
+    training: TrainingSpec, evaluation: EvaluationSpec, parts: Parts, fingerprint: str
+) -> list[str]:
     """What is known of the tasks' data: malformed rows, and fewer examples than asked for or in a batch."""
     notes, trained = [], any(method.trained for method in parts.methods)
     for name, task in _named(parts.called, TASKS, parts.read).items():
         found = look(task, fingerprint)
         notes += data_notes(name, task, found)
+        tested = task.test_examples - found.notes.get("test_short", 0)
+        answers = min(evaluation.generate, tested) if task.generates and not task.options() else None
+        notes += few_notes(name, min(evaluation.examples, tested), answers)
         if trained and task in parts.tasks:
             own = training.for_task(TASKS.name(task), parts.called.entry(TASKS, task).name)
             notes += batch_notes(name, task, found.notes, own.batch)

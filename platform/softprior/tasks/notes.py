@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import sqrt
 
 from softprior.assets.tokens import AlikeError, NotJointError
 from softprior.inputs.labels import counted
 from softprior.tasks.base import SPLITS, Look, Task
 from softprior.tasks.sources import left_out
+
+FEW = 24
+"""Examples from which a 95% interval of a share of right answers reaches at most 0.2 to either side."""
+
+WIDTH = 0.98
+"""Half the width of that interval of a share of 0.5, where it is widest, times the root of the examples."""
 
 
 def data_notes(name: str, task: Task, found: Look) -> list[str]:
@@ -34,6 +41,26 @@ def batch_notes(name: str, task: Task, notes: Mapping[str, int], batch: int) -> 
         return []
     rows = counted(examples, "row")
     return [f"{name}: batches have {rows}, as the task has no more, in place of batch = {batch:,}"]
+
+
+def few_notes(name: str, examples: int, answers: int | None) -> list[str]:
+    """A sentence if a task is tested on so few examples that results say little.
+
+    Args:
+        name: the task's, in the sentence.
+        examples: those that test losses are of.
+        answers: generated ones; none if no answers are scored.
+    """
+    least = min(examples, answers or examples)
+    if not 0 < least < FEW:
+        return []
+    what = counted(examples, "test example")
+    what += f", {counted(answers, 'generated answer')}" if answers not in (None, 0, examples) else ""
+    known = f"a share of right answers of {least:,} is known to \N{PLUS-MINUS SIGN}{WIDTH / sqrt(least):.2f}"
+    more = f"for \N{PLUS-MINUS SIGN}{WIDTH / sqrt(FEW):.1f} take {FEW} or more"
+    return [
+        f"{name}: {what}: {known} (95%); {more} (test_examples, evaluation.examples, evaluation.generate)"
+    ]
 
 
 def _told(name: str, task: Task, look: Look) -> list[str]:
