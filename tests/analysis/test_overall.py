@@ -18,8 +18,9 @@ def test_priors_are_scored_between_no_prompt_and_the_best() -> None:
     """Two methods and two rates with the same losses, by hand.
 
     A score is (4 - loss) / (4 - 2): 1.1, 1.0, 0.9 of `isotropic` and 0.8, 1.05, 0.4 of `fitted`, each twice,
-    as there are two methods. Of six numbers the interquartile mean leaves out the lowest and the highest: (0.9 +
-    1.0 + 1.0 + 1.1) / 4 = 1 and (0.4 + 0.8 + 0.8 + 1.05) / 4 = 0.7625. `fitted` is better in the second seed.
+    as there are two methods. Of six numbers the interquartile mean leaves out the lowest and the highest:
+    (0.9 + 1.0 + 1.0 + 1.1) / 4 = 1 and (0.4 + 0.8 + 0.8 + 1.05) / 4 = 0.7625. `fitted` is better
+    in one seed of three.
     """
     study = simulated(Truth(methods=(SOFT, PREFIX), rates=(0.01, 0.02), seeds=3))
     assert NO_PROMPT == 4

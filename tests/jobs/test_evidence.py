@@ -18,6 +18,8 @@ from analysis.findings.judging import judge
 from analysis.findings.simulated import KEEP, PREFIX, SOFT, Truth, simulated
 from analysis.findings.study import Study
 from analysis.inference.permutation import least_p
+from analysis.report import grid
+from analysis.report.values import Table
 from jobs.support.beginnings import tell_beginning
 from jobs.support.evidence import claim_tests, forecast, unjudged
 from jobs.support.expected import expected
@@ -98,6 +100,22 @@ def test_the_tests_of_a_small_study_by_hand(tmp_path: Path) -> None:
     )
     found = Counter(test.claim for test in claim_tests(results(plan), JUDGED))
     assert found == {"memory": 1, "collapse": 6, "quality": 2, "speed": 1, "forgetting": 1}
+
+
+def test_other_tasks_have_a_row_each_with_an_interval(tmp_path: Path) -> None:
+    plan = planned(tmp_path, seeds=[0, 1], evaluation={"examples": 10, "also": ["language"]})
+    reading: Any = SimpleNamespace(study=results(plan))
+    table = grid.section(reading).blocks[-1]
+    assert isinstance(table, Table)
+    assert [[cell.text for cell in row[:3]] for row in table.rows] == [
+        [prior, "arithmetic · soft", "language"] for prior in ("isotropic", "fitted")
+    ]
+    changes = [
+        run.record.also[0].score.loss for run in reading.study.runs if run.axes["prior"] == "isotropic"
+    ]
+    without = reading.study.baselines["arithmetic"].also[0].score.loss
+    assert table.rows[0][3].order == pytest.approx(sum(changes) / 2 - without)
+    assert "[" in table.rows[0][3].text
 
 
 def test_claims_on_probes_count_where_prompts_are_probed(tmp_path: Path) -> None:

@@ -245,7 +245,20 @@ def closing_notes(records: Iterable[Record]) -> list[str]:
         records: with the specs that the study has now.
     """
     known = list(records)
-    return [*data_notes(known), *_still(known), *_unmeasured(known)]
+    return [*data_notes(known), *_few(known), *_still(known), *_unmeasured(known)]
+
+
+def _few(records: Sequence[Record]) -> list[str]:
+    """Which tasks were tested on so few examples that results say little."""
+    found = {other.task.canonical(): (other.task, other.score) for record in records for other in record.also}
+    found |= {record.spec.task.canonical(): (record.spec.task, record.test) for record in records}
+    named = names(entry for entry, _ in found.values())
+    return [
+        note
+        for text, (entry, score) in found.items()
+        if score is not None
+        for note in told.few_notes(named[text], TASKS.component(entry), score.examples, score.generated)
+    ]
 
 
 def _unmeasured(records: Iterable[Record]) -> list[str]:
@@ -293,17 +306,12 @@ def data_notes(records: Iterable[Record]) -> list[str]:
     named = names(entry for entry, _ in found.values())
     specs = [record.spec for record in known]
     batches = {spec.task.canonical(): spec.training.batch for spec in specs if spec.training is not None}
-    tested = {other.task.canonical(): other.score for record in known for other in record.also if other.score}
-    tested |= {record.spec.task.canonical(): record.test for record in known if record.test is not None}
     notes = []
     for text, (entry, data) in found.items():
         task = TASKS.component(entry)
         quarantine = tuple(Quarantined(**row) for row in data.get("quarantine", ()))
         look = Look(data.get("quarantined", 0), quarantine, data, data.get("dropped", 0))
         notes += told.data_notes(named[text], task, look)
-        if text in tested:
-            answers = tested[text].generated if task.generates and not task.options() else None
-            notes += told.few_notes(named[text], tested[text].examples, answers)
         notes += told.batch_notes(named[text], task, data, batches.get(text, 0))
     return notes
 

@@ -38,17 +38,16 @@ def task_notes(
     training: TrainingSpec, evaluation: EvaluationSpec, parts: Parts, fingerprint: str
 ) -> list[str]:
     """What is known of the tasks' data: malformed rows, and fewer examples than asked for or in a batch."""
-    notes, trained = [], any(method.trained for method in parts.methods)
+    notes, few, trained = [], [], any(method.trained for method in parts.methods)
     for name, task in _named(parts.called, TASKS, parts.read).items():
         found = look(task, fingerprint)
         notes += data_notes(name, task, found)
-        tested = task.test_examples - found.notes.get("test_short", 0)
-        answers = min(evaluation.generate, tested) if task.generates and not task.options() else None
-        notes += few_notes(name, min(evaluation.examples, tested), answers)
         if trained and task in parts.tasks:
             own = training.for_task(TASKS.name(task), parts.called.entry(TASKS, task).name)
             notes += batch_notes(name, task, found.notes, own.batch)
-    return notes
+        tested = task.test_examples - found.notes.get("test_short", 0)
+        few += few_notes(name, task, min(evaluation.examples, tested), min(evaluation.generate, tested))
+    return [*notes, *few]
 
 
 def prior_notes(parts: Parts, model: KnownModel, where: str) -> list[str]:

@@ -43,23 +43,25 @@ def batch_notes(name: str, task: Task, notes: Mapping[str, int], batch: int) -> 
     return [f"{name}: batches have {rows}, as the task has no more, in place of batch = {batch:,}"]
 
 
-def few_notes(name: str, examples: int, answers: int | None) -> list[str]:
-    """A sentence if a task is tested on so few examples that results say little.
+def few_notes(name: str, task: Task, examples: int, generated: int) -> list[str]:
+    """A sentence if a task with right and wrong answers is tested on so few that a share says little.
 
     Args:
         name: the task's, in the sentence.
-        examples: those that test losses are of.
-        answers: generated ones; none if no answers are scored.
+        examples, generated: number of those that test losses are of, and of those that are answered.
     """
-    least = min(examples, answers or examples)
-    if not 0 < least < FEW:
+    if not task.generates and not task.options():
+        return []
+    answers = examples if task.options() or not generated else generated
+    least = min(examples, answers)
+    if least >= FEW:
         return []
     what = counted(examples, "test example")
-    what += f", {counted(answers, 'generated answer')}" if answers not in (None, 0, examples) else ""
-    known = f"a share of right answers of {least:,} is known to \N{PLUS-MINUS SIGN}{WIDTH / sqrt(least):.2f}"
-    more = f"for \N{PLUS-MINUS SIGN}{WIDTH / sqrt(FEW):.1f} take {FEW} or more"
+    what += f" and {counted(answers, 'generated answer')}" if answers != examples else ""
+    wide, wanted = (f"\N{PLUS-MINUS SIGN}{WIDTH / sqrt(count):.2f}" for count in (least, FEW))
     return [
-        f"{name}: {what}: {known} (95%); {more} (test_examples, evaluation.examples, evaluation.generate)"
+        f"{name}: {what}, and a share of right answers of {least:,} is known to {wide} (95%); for {wanted} "
+        f"take {FEW} or more (test_examples, evaluation.examples, evaluation.generate)"
     ]
 
 
