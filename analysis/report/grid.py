@@ -85,8 +85,8 @@ def _other_tasks(reading: Reading) -> list[Table]:
                 values = np.array(list(changes.values()))
                 told = Mean(value=float(values.mean()), interval=over_seeds(values), trials=tuple(changes))
                 seeds = Cell(str(len(values)), float(len(values)), told.trials)
-                change = Cell(told.text, told.value, told.trials)
-                rows.append((Cell(side.name), Cell(cell.where), Cell(called[task]), change, seeds))
+                difference = Cell(told.text, told.value, told.trials)
+                rows.append((Cell(side.name), Cell(cell.where), Cell(called[task]), difference, seeds))
     if not rows:
         return []
     caption = (
