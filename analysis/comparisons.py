@@ -60,6 +60,9 @@ class Row:
     averaged_trials: tuple[str, ...] = ()
 
 
+MOST = 64
+"""Seeds from which on nothing is said of how many are enough."""
+
 TEST = NAME
 """Name of the test of every row."""
 
@@ -175,7 +178,7 @@ def caption(rows: Sequence[Row]) -> list[str]:
         best[row.seeds] = min(p, best.get(row.seeds, 1.0))
     for seeds, p in sorted(best.items()):
         if p > LEVEL:
-            needed = next((n for n in range(2, 64) if least_p(n) * tests <= LEVEL), None)
+            needed = _needed(tested, seeds)
             fewest = f"{needed} are the fewest" if needed else "no number of seeds is enough"
             lines.append(
                 f"{counted(seeds, 'seed')} give p = {least_p(seeds):.2g} at best, {p:.2g} after Holm: "
@@ -186,3 +189,15 @@ def caption(rows: Sequence[Row]) -> list[str]:
     if any(row.seeds > 1 and row.interval is not None and row.interval.missing for row in rows):
         lines.append("equal: seeds with equal differences do not say how far others would be; add seeds")
     return lines
+
+
+def _needed(rows: Sequence[Row], seeds: int) -> int | None:
+    """Seeds with which one of the rows that have `seeds` could be below 0.05, where the other rows stay.
+
+    Rows with more seeds come before it in Holm's order, and so its p is multiplied by fewer.
+    """
+    for count in range(seeds + 1, MOST):
+        least = np.array([least_p(count) if row.seeds == seeds else row.least_p for row in rows])
+        if min(p for p, row in zip(holm(least), rows, strict=True) if row.seeds == seeds) <= LEVEL:
+            return count
+    return None

@@ -122,7 +122,27 @@ def _measures(rows: Sequence[dict[str, Any]]) -> list[Column]:
         ),
         Column("moved/reach", [_number(row["moved_over_reach"]) for row in rows]),
         Column("radius quantile", [_radius(row) for row in rows]),
+        *_elsewhere(rows),
     ]
+
+
+def _elsewhere(rows: Sequence[dict[str, Any]]) -> list[Column]:
+    """What prompts change in the losses of other tasks: on running text, what they forget."""
+    first, last = "also/", "/baseline_loss"
+    tasks = [
+        key.removeprefix(first).removesuffix(last)
+        for key in rows[0]
+        if key.startswith(first) and key.endswith(last)
+    ]
+    return [
+        Column(f"on {task}", [_change(row, f"{first}{task}") for row in rows])
+        for task in tasks
+        if task != rows[0]["task_label"]
+    ]
+
+
+def _change(row: dict[str, Any], task: str) -> str:
+    return "" if row["method"] == "none" else _gap(row[f"{task}/loss"] - row[f"{task}/baseline_loss"])
 
 
 def _spread(row: dict[str, Any]) -> str:

@@ -45,6 +45,7 @@ def _main(options: argparse.Namespace) -> int:
     from analysis.findings.judging import judge
     from analysis.findings.reading import read_studies
     from analysis.overall import in_words, overall
+    from analysis.report.verdicts import in_lines
     from analysis.spread import in_words as spread_in_words
     from analysis.spread import spreads
 
@@ -63,8 +64,8 @@ def _main(options: argparse.Namespace) -> int:
         for line in (*in_words(overall(read.study)), *spread_in_words(spreads(read.study))):
             console.print(line)
     if options.findings:
-        for found in judge(read.study):
-            console.print(found.sentence, soft_wrap=True)
+        for line in in_lines(judge(read.study)):
+            console.print(line, soft_wrap=True)
     for note in read.lost:
         console.print(f"note: {note}; what needs it is left out", soft_wrap=True)
     return FINISHED

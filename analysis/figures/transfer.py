@@ -54,7 +54,7 @@ def transfer_of(study: Study) -> list[Transfer]:
         for side in cell.sides.values():
             changes: dict[str, list[float]] = {}
             for run in side.runs.values():
-                for task, change in _changes(run, cell.baseline).items():
+                for task, change in changes_of(run, cell.baseline).items():
                     changes.setdefault(known[task], []).append(change)
             first = next(iter(side.runs.values()))
             key = (first.axes["prior"], first.axes["method"], first.axes["regularisers"])
@@ -63,7 +63,7 @@ def transfer_of(study: Study) -> list[Transfer]:
     return [_matrix(key, own) for key, own in groups.items()] if several else []
 
 
-def _changes(run: Run, baseline: Record | None) -> dict[str, float]:
+def changes_of(run: Run, baseline: Record | None) -> dict[str, float]:
     """Loss with the prompt less that without, by the task's canonical text."""
     if baseline is None or baseline.test is None or run.loss is None:
         return {}

@@ -17,7 +17,7 @@ from analysis.findings.values import Claim
 from analysis.inference.values import SHARE
 from softprior.prompt import Place
 from softprior.seeding import numpy_generator
-from softprior.training.probes import NEIGHBOURS
+from softprior.training.probes import ELSEWHERE, NEIGHBOURS
 
 QUANTILE = 0.95
 """Quantile of the distances of held-out tokens up to which a vector is near to tokens."""
@@ -30,6 +30,10 @@ HALF = 0.5
 
 AT = Place(0)
 """Where prompt vectors and tokens are vectors of one kind."""
+
+NO_VOCABULARY = (
+    "the study keeps no sample of the vocabulary; every trial that runs keeps one, so add a seed or a rate"
+)
 
 CLAIM = Claim(
     name="collapse",
@@ -92,9 +96,7 @@ def evidence(study: Study) -> list[Evidence]:
         for name, side in cell.sides.items():
             known = replace(about(cell, name), noise=noise)
             if cluster is None:
-                found.append(
-                    replace(known, missing="the study keeps no sample of the vocabulary; run it again")
-                )
+                found.append(replace(known, missing=NO_VOCABULARY))
                 continue
             tables = [
                 cluster.shares(v) for run in side.runs.values() if (v := _vectors(study, run)) is not None
@@ -104,8 +106,7 @@ def evidence(study: Study) -> list[Evidence]:
             elif any(run.id not in study.posteriors for run in side.runs.values()):
                 found.append(replace(known, missing=NO_POSTERIORS))
             elif len(tables) < len(side.runs):
-                reason = "no vectors stand beside the tokens' embeddings; use the method soft"
-                found.append(replace(known, missing=reason))
+                found.append(replace(known, missing=ELSEWHERE))
             else:
                 numbers = {metric: np.array([table[metric] for table in tables]) for metric in tables[0]}
                 trials = dict.fromkeys(numbers, side.trials(side.runs))

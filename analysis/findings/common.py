@@ -15,6 +15,9 @@ from analysis.findings.rules import Rule
 from analysis.findings.study import Cell, Number, Run, Side, Study, mean_loss
 from analysis.findings.values import Claim
 from analysis.inference.values import PerExample
+from softprior.inputs.specs import Probe
+from softprior.prompt import Place
+from softprior.training.probes import probes_of, why_skipped
 
 MARGIN = 0.05
 """Margin of equality, as a share of what the best prompt gains over no prompt."""
@@ -27,7 +30,12 @@ FALLING = 0.1
 
 ONE_SEED = "has fewer than two seeds; add seeds"
 ONE_SHARED = "has fewer than two seeds with both sides; add seeds"
-NO_POSTERIORS = "posteriors of its trials are not in the folder; copy them there, or run the study again"
+ONE_PRIOR = "the study has one prior here; add another"
+NO_GAIN = "no prompt is better than none"
+NO_POSTERIORS = (
+    "posteriors of its trials are not in the folder; copy them there, or delete the records of these "
+    "trials and run the study again"
+)
 
 
 class Judged(NamedTuple):
@@ -80,7 +88,34 @@ def missing_margin(cell: Cell) -> str:
     """Why there is no margin."""
     if cell.baseline is None or cell.baseline.test is None:
         return "the no-prompt baseline has not finished, so there is no margin; run the study to its end"
-    return "no prompt is better than none, so there is no margin; train longer or at other rates"
+    return f"{NO_GAIN}, so there is no margin; train longer or at other rates"
+
+
+def places_of(run: Run) -> list[Place]:
+    """Where a run's vectors are."""
+    return [Place.parse(name) for name in run.record.geometry]
+
+
+def is_encoder(runs: Iterable[Run]) -> bool:
+    """Whether an encoder reads the input, in which soft prompts alone are possible."""
+    return any(place.stack == "encoder" for run in runs for place in places_of(run))
+
+
+def why_unprobed(runs: Iterable[Run], probe: Probe, what: str) -> str:
+    """Why no result of a probe is known of runs of one method, and what gives one to their method.
+
+    Args:
+        what: was not measured, in a sentence.
+    """
+    run = next(iter(runs))
+    count = run.record.spec.method.params.get("tokens")
+    skipped = why_skipped(probe, places_of(run), count if isinstance(count, int) else 2)
+    asked, add = probe in probes_of(run.record.spec), f"add {probe} to evaluation.probes"
+    if skipped is not None:
+        return skipped if asked else f"{skipped}, and {add}"
+    if asked:
+        return f"{what}, which evaluation.probes asks for; run the study again"
+    return f"{what}; {add}"
 
 
 def equal(study: Study, cell: Cell, names: Iterable[str]) -> Evidence:

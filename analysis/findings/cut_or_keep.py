@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from analysis.findings.common import Judged, equal, pair
+from analysis.findings.common import Judged, equal, is_encoder, pair
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Equal
 from analysis.findings.study import Cell, Side, Study
@@ -30,13 +30,20 @@ def evidence(study: Study) -> list[Evidence]:
     for cell in study.cells("method"):
         pairs = [both for both in combinations(cell.sides, 2) if _apart(cell, *both)]
         if not pairs:
-            reason = "no two methods differ in token_level alone"
-            found.append(Evidence(where=cell.where, missing=f"{reason}; add deep with cut and with keep"))
+            found.append(Evidence(where=cell.where, missing=_missing(cell)))
         for both in pairs:
             where = cell.where if len(pairs) == 1 else f"{cell.where} · {pair(*both)}"
             own = Cell(where, {name: cell.sides[name] for name in both}, cell.baseline)
             found.append(equal(study, own, both))
     return found
+
+
+def _missing(cell: Cell) -> str:
+    """Why no two methods are compared, and what would give some."""
+    reason = "no two methods differ in token_level alone"
+    if is_encoder(cell.runs):
+        return f"{reason}, and an encoder's prompts have no token_level; use a decoder-only model"
+    return f"{reason}; add deep with token_level: cut and with keep"
 
 
 def _apart(cell: Cell, a: str, b: str) -> bool:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from analysis.findings.changes import lost_reference, why_lost
-from analysis.findings.common import ONE_SHARED, SEEDS, Judged, about, by_example, noise, pair
+from analysis.findings.common import ONE_PRIOR, ONE_SHARED, SEEDS, Judged, about, by_example, noise, pair
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Differ
-from analysis.findings.study import Run, Study
+from analysis.findings.study import Cell, Run, Study
 from analysis.findings.values import Claim
+from softprior.training.also import other_tasks
 
 NUMBER = "forgetting"
 """In `Study.numbers`."""
+
+RUNNING_TEXT = "language"
+"""The task whose loss on other texts is forgetting."""
 
 CLAIM = Claim(
     name="forgetting",
@@ -38,10 +42,9 @@ def evidence(study: Study) -> list[Evidence]:
         known = about(cell)
         first, *others = cell.sides
         if not others:
-            found.append(replace(known, missing="the study has one prior here; add another"))
+            found.append(replace(known, missing=ONE_PRIOR))
         elif not any(number(run) is not None for side in cell.sides.values() for run in side.runs.values()):
-            reason = "no running text was read with these prompts; add language to evaluation.also"
-            found.append(replace(known, missing=reason))
+            found.append(replace(known, missing=_missing(cell)))
         else:
             numbers = {pair(name, first): cell.differences(name, first, number) for name in others}
             enough = {what: own for what, own in numbers.items() if len(own) >= SEEDS}
@@ -63,6 +66,16 @@ def evidence(study: Study) -> list[Evidence]:
                 )
             )
     return found
+
+
+def _missing(cell: Cell) -> str:
+    """Why no running text was read with the prompts of a cell, and what would change that."""
+    spec, reason = cell.runs[0].record.spec, "no running text was read with these prompts"
+    if any(entry.name == RUNNING_TEXT for entry in other_tasks(spec)):
+        return f"{reason} and without, although evaluation.also asks for it; run the study again"
+    if any(entry.name == RUNNING_TEXT for entry in spec.evaluation.also):
+        return f"{reason} but that of their own task; add language with other data to evaluation.also"
+    return f"{reason}; add language to evaluation.also"
 
 
 JUDGED = Judged(CLAIM, Differ(), evidence)

@@ -12,12 +12,11 @@ from analysis.findings.changes import Addition, added
 from analysis.findings.claims import JUDGED
 from analysis.findings.common import Judged
 from analysis.findings.evidence import Evidence
-from analysis.findings.rules import EQUAL, Direction, Equal, Rule, Tested, excludes
+from analysis.findings.rules import EQUAL, Direction, Equal, Rule, Tested, excludes, of_equality
 from analysis.findings.sentences import sentence, settled_by
 from analysis.findings.study import Study
 from analysis.findings.values import Claim, Comparison, Finding
 from analysis.inference import power
-from analysis.inference.equality import tost
 from analysis.inference.intervals import over_seeds, over_seeds_and_groups
 from analysis.inference.intervals import spread as spread_of
 from analysis.inference.multiple import holm
@@ -138,6 +137,7 @@ def finding(one: Case, corrected: Sequence[float], number: int) -> Finding:
         noise=None if evidence.noise is None else evidence.noise.value,
         twins=() if evidence.noise is None else evidence.noise.twins,
         limit=_limit(one.judged.rule),
+        claimed=one.judged.rule.claimed(evidence.margin),
         reason=reason,
         settle=remedy,
         exploratory=one.exploratory,
@@ -151,7 +151,11 @@ def finding(one: Case, corrected: Sequence[float], number: int) -> Finding:
     comparisons = tuple(_comparisons(one, adjusted, level))
     primary = next(own for own in comparisons if own.what == decision.what)
     verdict = found.verdict if reason else decision.verdict
-    return _worded(replace(found, verdict=verdict, comparisons=comparisons, primary=primary))
+    # Metrics of one thing have to agree; of pairs and of differences the row shows the one that decides.
+    beside = isinstance(one.judged.rule, Direction)
+    others = tuple(own for own in comparisons if beside and own is not primary)
+    found = replace(found, verdict=verdict, comparisons=comparisons, primary=primary, others=others)
+    return _worded(found)
 
 
 def _comparisons(one: Case, adjusted: Mapping[str, float], level: float) -> list[Comparison]:
@@ -165,7 +169,7 @@ def _comparisons(one: Case, adjusted: Mapping[str, float], level: float) -> list
         untested = what in evidence.tested or what not in tests
         seen = None if untested else power.detectable(spread, seeds, level)
         equal = isinstance(rule, Equal) and not (what in tests and adjusted[what] <= LEVEL)
-        test = tests[EQUAL]._replace(p=float(tost(numbers, evidence.margin or 0.0))) if equal else tests[what]
+        test = of_equality(numbers, evidence.margin or 0.0) if equal else tests[what]
         corrected = adjusted[EQUAL if equal else what]
         interval, limit = over_seeds(numbers, possible=one.judged.claim.possible), _limit(rule)
         # Where all signs agree, one far seed may leave the limit in Student's interval: not decided either.

@@ -9,7 +9,16 @@ import numpy as np
 from jaxtyping import Float
 
 from analysis.findings.changes import lost_reference, why_lost
-from analysis.findings.common import NO_POSTERIORS, ONE_SHARED, SEEDS, Judged, of_twins, pair, still_falls
+from analysis.findings.common import (
+    NO_POSTERIORS,
+    ONE_PRIOR,
+    ONE_SHARED,
+    SEEDS,
+    Judged,
+    of_twins,
+    pair,
+    still_falls,
+)
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Direction
 from analysis.findings.study import Cell, Run, Study
@@ -19,6 +28,13 @@ from softprior.prompt import Place
 
 HALF = 0.5
 """The limit of the ratio: between a prior that decides (1) and one that is forgotten (0)."""
+
+ONE_VECTOR = "a prompt of one vector has no distances among its vectors; use more tokens"
+CUT = (
+    "no place has vectors that can be compared as stored (cut ones enter through a norm, and keys turn with "
+    "their position); use the method soft, or deep with token_level: keep"
+)
+"""Why no place can be compared."""
 
 CLAIM = Claim(
     name="memory",
@@ -47,7 +63,7 @@ def evidence(study: Study) -> list[Evidence]:
     for cell in study.cells("prior"):
         first, *others = cell.sides
         if not others:
-            found.append(Evidence(where=cell.where, missing="the study has one prior here; add another"))
+            found.append(Evidence(where=cell.where, missing=ONE_PRIOR))
         own = [_evidence(study, cell, name, first) for name in others]
         apart = {key: value for _, differences in own for key, value in differences.items()}
         noise = of_twins(apart.values(), dict.fromkeys(twin for twins in apart for twin in twins))
@@ -74,8 +90,7 @@ def _evidence(study: Study, cell: Cell, a: str, b: str) -> tuple[Evidence, dict[
         return replace(known, missing=NO_POSTERIORS), {}
     places = [place for place in _places(study, runs[0][0]) if place in _places(study, runs[0][1])]
     if not places:
-        reason = "no place has two vectors that can be compared as stored (cut ones enter through a norm)"
-        return replace(known, missing=f"{reason}; use the method soft"), {}
+        return replace(known, missing=ONE_VECTOR if _stored(study, runs[0][0]) else CUT), {}
     scales = {place: float(_distances(study, runs, place, "initial").mean()) for place in places}
     if min(scales.values()) <= 0:
         reason = "the samples of the two priors are not apart; compare other priors"
@@ -126,14 +141,18 @@ def _ratios(
 
 def _places(study: Study, run: Run) -> list[Place]:
     """Places whose vectors are compared as they are stored."""
+    return [place for place, count in _stored(study, run).items() if count > 1]
+
+
+def _stored(study: Study, run: Run) -> dict[Place, int]:
+    """Number of vectors at the places where those of two prompts mean the same."""
     posterior = study.posteriors.get(run.id)
-    if posterior is None:
-        return []
-    return [
-        place
-        for place, vectors in posterior.final.items()
-        if place.after == "keep" and place.kind != "key" and len(vectors) > 1
-    ]
+    final = {} if posterior is None else posterior.final
+    return {
+        place: len(vectors)
+        for place, vectors in final.items()
+        if place.after == "keep" and place.kind != "key"
+    }
 
 
 def _distances(

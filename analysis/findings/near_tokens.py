@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, by_seed, noise
+from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, by_seed, noise, why_unprobed
 from analysis.findings.evidence import Evidence, Noise
 from analysis.findings.rules import Direction
 from analysis.findings.study import Cell, Number, Study
@@ -12,10 +12,6 @@ from analysis.findings.values import Claim
 
 NEAR, FAR, RANDOM = "without_near", "without_far", "without_random"
 """In `Study.numbers`: test losses after removing equally many vectors."""
-
-UNPROBED = "add removal to evaluation.probes"
-ELSEWHERE = "use the method soft, or deep with token_level: keep"
-"""What settles it where no prompt of the study was probed, and where some were and these could not be."""
 
 OTHERS = {"far - near": FAR, "random - near": RANDOM}
 """What the nearest vectors are compared with, by the name of the comparison."""
@@ -56,8 +52,8 @@ def evidence(study: Study) -> list[Evidence]:
             values = {what: side.values(_missed(study, other)) for what, other in OTHERS.items()}
             fewest = min(map(len, values.values()))
             if not fewest:
-                reason = ELSEWHERE if study.numbers.get(NEAR) else UNPROBED
-                found.append(replace(known, missing=f"no loss was measured after removing vectors; {reason}"))
+                what = "no loss was measured after removing vectors"
+                found.append(replace(known, missing=why_unprobed(side.runs.values(), "removal", what)))
             elif fewest < SEEDS:
                 found.append(replace(known, missing=f"the prior {ONE_SEED}"))
             else:

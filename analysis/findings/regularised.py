@@ -45,7 +45,7 @@ def evidence(study: Study) -> list[Evidence]:
     for cell in study.cells("regularisers"):
         kinds = _kinds(cell)
         if not kinds:
-            reason = "no regulariser has two weights here (without it counts as 0); add a regulariser"
+            reason = "no regulariser has two weights here; add one to regularisers, and [] for trials without"
             found.append(Evidence(where=cell.where, missing=reason))
         for name, weights in kinds.items():
             where = f"{cell.where} · {name}"

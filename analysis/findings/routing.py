@@ -7,7 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from analysis.findings.common import ONE_SEED, SEEDS, Judged, about, by_seed, noise
+from analysis.findings.common import (
+    ONE_SEED,
+    SEEDS,
+    Judged,
+    about,
+    by_seed,
+    is_encoder,
+    noise,
+)
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import Direction
 from analysis.findings.study import Run, Study
@@ -47,9 +55,26 @@ def evidence(study: Study) -> list[Evidence]:
                 numbers, trials = {what: by_seed(values)}, {what: side.trials(values)}
                 found.append(replace(known, numbers=numbers, trials=trials, noise=rounding))
     if not found and cells:
-        reason = "no prompt of the study has keys and values whose reach is known; add the method prefix"
-        found.append(Evidence(where="all trials", missing=reason))
+        found.append(Evidence(where="all trials", missing=_missing(study)))
     return found
+
+
+def _missing(study: Study) -> str:
+    """Why no trial has the number, and what would give it."""
+    if is_encoder(study.runs):
+        return "an encoder's prompts have no keys and values; use a decoder-only model and the method prefix"
+    of_keys = [
+        found
+        for run in study.runs
+        for name, found in run.record.geometry.items()
+        if Place.parse(name).kind == "key"
+    ]
+    if any(found.reach is None for found in of_keys):
+        reason = "keys and values that train through a network have no known reach"
+        return f"{reason}; add prefix without reparameterisation"
+    if of_keys:
+        return "no trial's keys and values have moved; train longer or at a higher rate"
+    return "no prompt of the study has keys and values; add the method prefix"
 
 
 def ratio(run: Run) -> float | None:

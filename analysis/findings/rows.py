@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.findings.forgetting import NUMBER as FORGETTING
+from analysis.findings.forgetting import RUNNING_TEXT
 from analysis.findings.study import Run
 from analysis.inference.values import PerExample
 from softprior.errors import UserError
@@ -16,9 +17,6 @@ from softprior.inputs.entries import Entry
 from softprior.results.examples import load_examples
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, TaskScore
-
-RUNNING_TEXT = "language"
-"""The task whose loss on other texts is forgetting."""
 
 
 class ExampleFiles(Mapping[str, Mapping[str, PerExample]]):

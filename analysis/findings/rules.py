@@ -40,7 +40,13 @@ class Tested(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """The verdict, and the name of the comparison that decides or comes nearest to it."""
+    """What a rule says.
+
+    Attributes:
+        verdict: supported, contradicted, undecided, or that it depends on the metric.
+        what: the comparison that decides. Where all have to agree, it is the weakest of them; where some
+            leave the verdict open, the one of these that comes nearest to deciding.
+    """
 
     verdict: Verdict
     what: str
@@ -48,6 +54,14 @@ class Decision(NamedTuple):
 
 class Rule(Protocol):
     """How one claim is decided."""
+
+    def claimed(self, margin: float | None) -> str:
+        """Where the claim says that its numbers lie, such as `above 0.5`.
+
+        Args:
+            margin: of equality, if the rule has one.
+        """
+        ...
 
     def tests(self, evidence: Evidence) -> list[Tested]:
         """All tests of the claim; none where nothing was measured in two seeds."""
@@ -66,10 +80,11 @@ class Rule(Protocol):
 class Direction:
     """A number lies on one side of a limit.
 
-    Supported if it lies on that side: corrected p of the sign-flip test at most 0.05, and the 95% interval
-    excludes the limit. Contradicted if it lies on the other side in the same way. Several numbers are metrics
-    of one thing: if one supports the claim and another contradicts it, it depends on the metric; if some do
-    not decide, it is undecided.
+    Supported if it lies on that side: corrected p of the test at most 0.05, and the 95% interval excludes the
+    limit. Contradicted if it lies on the other side in the same way. Equal numbers have no interval, and
+    where something else is tested than the numbers (`Evidence.tested`), their interval plays no part: p then
+    decides alone. Several numbers are metrics of one thing: if one supports the claim and another contradicts
+    it, it depends on the metric; if some do not decide, it is undecided.
 
     Attributes:
         limit: with which numbers are compared.
@@ -80,6 +95,9 @@ class Direction:
     limit: float = 0.0
     above: bool = True
     test: str = permutation.NAME
+
+    def claimed(self, margin: float | None) -> str:  # noqa: ARG002
+        return f"{'above' if self.above else 'below'} {self.limit:g}"
 
     def tests(self, evidence: Evidence) -> list[Tested]:
         found = []
@@ -99,7 +117,11 @@ class Direction:
         still_open = [what for what, verdict in verdicts.items() if verdict == "undecided"]
         if still_open:
             return Decision("undecided", min(still_open, key=adjusted.__getitem__))
-        return Decision(verdicts[nearest], nearest)
+        weakest = max(adjusted, key=lambda what: (adjusted[what], -self._distance(evidence, what)))
+        return Decision(verdicts[weakest], weakest)
+
+    def _distance(self, evidence: Evidence, what: str) -> float:
+        return abs(float(evidence.numbers[what].mean()) - self.limit)
 
     def _one(self, evidence: Evidence, what: str, p: float) -> Verdict:
         numbers = evidence.numbers[what]
@@ -115,9 +137,13 @@ class Direction:
 class Differ:
     """Some number is not zero.
 
-    Supported if one of them has a corrected p of at most 0.05 and a 95% interval without zero. A test cannot
-    show that there is no difference at all, so the claim is otherwise undecided.
+    Supported if one of them has a corrected p of at most 0.05 and a 95% interval without zero; of equal
+    numbers, which have no interval, p decides alone. A test cannot show that there is no difference at all,
+    so the claim is otherwise undecided.
     """
+
+    def claimed(self, margin: float | None) -> str:  # noqa: ARG002
+        return "not 0"
 
     def tests(self, evidence: Evidence) -> list[Tested]:
         return Direction().tests(evidence)
@@ -135,17 +161,21 @@ class Equal:
     """All numbers lie inside a margin around zero.
 
     Supported if two one-sided t-tests show it for every pair: the largest p of all pairs counts once, as all
-    have to be equal. Contradicted if the sign-flip test shows for a comparison with the reference that it
-    lies outside the margin. A difference that is real but smaller than the margin is equality.
+    have to be equal. Pairs whose seeds are equal have one-sided sign flips in their place (`equality.tost`).
+    Contradicted if the sign-flip test shows for a comparison with the reference that it lies outside the
+    margin. A difference that is real but smaller than the margin is equality.
     """
+
+    def claimed(self, margin: float | None) -> str:
+        return "" if margin is None else f"within \N{PLUS-MINUS SIGN}{margin:.3g}"
 
     def tests(self, evidence: Evidence) -> list[Tested]:
         margin = evidence.margin
         assert margin is not None
         if not evidence.numbers:
             return []
-        equal = max(float(equality.tost(own, margin)) for own in evidence.numbers.values())
-        found = [Tested(EQUAL, equal, 0.0, equality.NAME)]
+        least_equal = evidence.numbers[_least_equal(evidence, margin)]
+        found = [of_equality(least_equal, margin)]
         for what in evidence.primary or evidence.numbers:
             own = evidence.numbers[what]
             p, least = float(permutation.beyond(own, margin)), permutation.least_p(len(own))
@@ -159,9 +189,19 @@ class Equal:
         farthest = min(beyond, key=beyond.__getitem__)
         if beyond[farthest] <= LEVEL:
             return Decision("contradicted", farthest)
-        least_equal = max(evidence.numbers, key=lambda w: float(equality.tost(evidence.numbers[w], margin)))
         supported = adjusted[EQUAL] <= LEVEL
-        return Decision("supported" if supported else "undecided", least_equal)
+        return Decision("supported" if supported else "undecided", _least_equal(evidence, margin))
+
+
+def _least_equal(evidence: Evidence, margin: float) -> str:
+    """The pair with the largest p of equality."""
+    return max(evidence.numbers, key=lambda what: float(equality.tost(evidence.numbers[what], margin)))
+
+
+def of_equality(differences: Float[np.ndarray, "S"], margin: float) -> Tested:
+    """The test of equality of one pair."""
+    p, least = float(equality.tost(differences, margin)), equality.least_p(differences)
+    return Tested(EQUAL, p, least, equality.name(differences))
 
 
 SOONER = Direction(test=survival.NAME)

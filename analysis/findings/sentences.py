@@ -22,6 +22,7 @@ def sentence(found: Finding) -> str:
         text += f", because {found.reason}"
     if found.primary is not None:
         text += f"; {number(found.primary, found.claim.quantity)}"
+        text += f", claimed is {found.claimed}" if found.limit else ""
     if found.margin is not None:
         text += f", margin {found.margin:.3g}"
     text += seen(found)
@@ -29,8 +30,8 @@ def sentence(found: Finding) -> str:
         what = f"the distance from {found.limit:g}" if found.limit else "it"
         text += f"; {what} is {beside(found.effect, found.noise)} the difference between twins"
         text += f" ({found.noise:.2g})"
-    if found.verdict == "depends on the metric":
-        text += f"; the numbers: {', '.join(short(own) for own in found.comparisons)}"
+    if found.others:
+        text += f"; beside it {', '.join(short(own) for own in found.others)}"
     if found.settle:
         text += f"; to settle it, {found.settle}"
     if found.exploratory:

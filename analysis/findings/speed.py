@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from analysis.findings.common import ONE_SHARED, SEEDS, Judged, about, noise, pair
+from analysis.findings.common import NO_GAIN, ONE_PRIOR, ONE_SHARED, SEEDS, Judged, about, noise, pair
 from analysis.findings.evidence import Evidence
 from analysis.findings.rules import SOONER
 from analysis.findings.study import Cell, Run, Side, Study, mean_loss
 from analysis.findings.values import Claim
 from analysis.inference import survival
+from softprior.inputs.labels import counted
 
 POINTS = 4
 """Fewest points of a validation curve after the untrained sample."""
@@ -22,6 +23,14 @@ APART = 0.01
 
 LEVEL = 0.5
 """The fixed loss, as a share of the way from no prompt to the best prior's last validation loss."""
+
+NO_RADII = (
+    "fewer than two priors have samples with a radius among real vectors, as at deeper blocks only those "
+    "fitted there have one; use soft, prefix, or deep with a token level"
+)
+UNFINISHED = "the no-prompt baseline has not finished; run the study to its end"
+NOTHING_GAINED = f"{NO_GAIN} on validation; train longer or at other rates"
+"""Why there is nothing to compare."""
 
 CLAIM = Claim(
     name="speed",
@@ -46,14 +55,16 @@ def evidence(study: Study) -> list[Evidence]:
 def _evidence(study: Study, cell: Cell) -> Evidence:
     known = about(cell)
     radii = {name: radius for name, side in cell.sides.items() if (radius := _radius(side)) is not None}
+    if len(cell.sides) < 2:
+        return replace(known, missing=ONE_PRIOR)
     if len(radii) < 2:
-        return replace(known, missing="fewer than two priors have radii here; add a prior")
+        return replace(known, missing=NO_RADII)
     near, far = min(radii, key=radii.__getitem__), max(radii, key=radii.__getitem__)
     if radii[far] - radii[near] < APART:
         return replace(known, missing="no prior is farther out than another; add a distant one")
     aim = level(cell)
     if aim is None:
-        return replace(known, missing="the no-prompt baseline has not finished; run the study to its end")
+        return replace(known, missing=UNFINISHED if cell.baseline is None else NOTHING_GAINED)
     sides = cell.sides[far], cell.sides[near]
     seeds = sorted(sides[0].runs.keys() & sides[1].runs.keys())
     if len(seeds) < SEEDS:
@@ -64,8 +75,14 @@ def _evidence(study: Study, cell: Cell) -> Evidence:
         return replace(known, missing=f"{reason}; delete their records and run the study again")
     points = min(len(run.record.validation) - 1 for own in runs for run in own)
     if points < POINTS:
-        reason = f"the validation curve has {points} points after the start"
-        return replace(known, missing=f"{reason}; set training.curve to {POINTS} or more")
+        steps = min(len(run.record.steps) for own in runs for run in own)
+        reason = f"the validation curve has {counted(points, 'point')} after the start"
+        longer = (
+            f"training.steps and training.curve to {POINTS}"
+            if steps < POINTS
+            else f"training.curve to {POINTS}"
+        )
+        return replace(known, missing=f"{reason}; set {longer} or more")
     distant, close = (times(own, aim) for own in runs)
     horizon = min(_budget(run, label_tokens) for own in runs for run in own)
     rounding = noise(study, sides, lambda run: min(_time(run, aim, label_tokens)[0], horizon))

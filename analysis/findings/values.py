@@ -99,7 +99,9 @@ class Finding:
         where: task, method and regularisers, and the prior where each has a finding of its own.
         verdict: by the claim's rule.
         comparisons: all numbers that the rule looks at; empty where the study lacks an axis.
-        primary: the comparison that decides, or comes nearest to it; None where there is none.
+        primary: the comparison that decides, or comes nearest to it; None where there is none: the claim is
+            not judged.
+        others: the numbers that have to agree with it, where the claim has several metrics.
         margin: of equality, in nats; None for claims without.
         margin_trials: ids of the trials that it comes from, the baseline among them.
         rates: the rate chosen on validation for each prior (or method).
@@ -108,6 +110,7 @@ class Finding:
             differ by rounding alone, for one seed; None where the study has no twins of these trials.
         twins: ids of these twins.
         limit: what the number is compared with.
+        claimed: where the claim says that its numbers lie, such as `below 0.5`.
         reason: why the claim is undecided whatever the numbers say; empty if they decide.
         settle: what would settle it; empty if it is settled.
         exploratory: whether the claim was not in the study's list when it started, or the number rests on
@@ -121,6 +124,7 @@ class Finding:
     verdict: Verdict
     comparisons: tuple[Comparison, ...] = ()
     primary: Comparison | None = None
+    others: tuple[Comparison, ...] = ()
     margin: float | None = None
     margin_trials: tuple[str, ...] = ()
     rates: Mapping[str, str] = field(default_factory=dict)
@@ -128,6 +132,7 @@ class Finding:
     noise: float | None = None
     twins: tuple[str, ...] = ()
     limit: float = 0.0
+    claimed: str = ""
     reason: str = ""
     settle: str = ""
     exploratory: bool = True
@@ -136,7 +141,9 @@ class Finding:
 
     @property
     def decided(self) -> str:
-        """The verdict in words."""
+        """The verdict in words; without a number, there is none."""
+        if self.primary is None:
+            return "not judged"
         if self.verdict == "depends on the metric":
             return f"depends on {self.claim.metrics}"
         return self.verdict

@@ -7,9 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from analysis.findings.common import ONE_SEED, SEEDS, BySeed, Judged, apart, by_seed, of_twins
+from analysis.findings.common import (
+    ONE_SEED,
+    SEEDS,
+    BySeed,
+    Judged,
+    apart,
+    by_seed,
+    of_twins,
+    why_unprobed,
+)
 from analysis.findings.evidence import Evidence
-from analysis.findings.near_tokens import ELSEWHERE
 from analysis.findings.rules import Direction
 from analysis.findings.study import Cell, Run, Study
 from analysis.findings.values import Claim
@@ -41,9 +49,8 @@ def evidence(study: Study) -> list[Evidence]:
     for cell in study.cells("prior"):
         known = Evidence(where=cell.where, budget=cell.budget)
         if not table.keys() & _by_id(cell).keys():
-            remedy = ELSEWHERE if table else "add projection to evaluation.probes"
-            reason = f"no posterior was projected to its nearest tokens; {remedy}"
-            found.append(replace(known, missing=reason))
+            what = "no posterior was projected to its nearest tokens"
+            found.append(replace(known, missing=why_unprobed(cell.runs, "projection", what)))
             continue
         values = _correlations(cell, table)
         if len(values.values) >= SEEDS:
@@ -57,7 +64,7 @@ def evidence(study: Study) -> list[Evidence]:
             rounding = of_twins(apart(own.values, others.values), others.trials)
             numbers, trials = {"correlation": by_seed(values.values)}, {"correlation": values.trials}
             found.append(replace(known, numbers=numbers, trials=trials, noise=rounding))
-        elif sum(map(len, (side.rates for side in cell.sides.values()))) - len(cell.sides) < LEAST - 1:
+        elif sum(len(side.rates) for side in cell.sides.values() if len(side.rates) > 1) < LEAST:
             reason = f"a seed needs {LEAST} trials that differ within priors; add rates"
             found.append(replace(known, missing=reason))
         else:

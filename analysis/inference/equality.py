@@ -9,6 +9,10 @@ from scipy import stats
 from analysis.inference.values import equal
 
 NAME = "two one-sided t-tests"
+"""Of differences that have a spread."""
+
+FLIPPED = "one-sided sign flips"
+"""Of equal differences."""
 
 
 def tost(differences: Float[np.ndarray, "... S"], margin: float | np.ndarray) -> Float[np.ndarray, "..."]:
@@ -27,3 +31,13 @@ def tost(differences: Float[np.ndarray, "... S"], margin: float | np.ndarray) ->
     flipped = np.where(np.abs(centre) < margin, 0.5**count, 1.0)
     found: np.ndarray = np.where(equal(differences), flipped, stats.t.sf(nearest, count - 1))
     return found
+
+
+def name(differences: Float[np.ndarray, "S"]) -> str:
+    """The name of the test that `tost` makes of these differences."""
+    return FLIPPED if len(differences) > 1 and equal(differences) else NAME
+
+
+def least_p(differences: Float[np.ndarray, "S"]) -> float:
+    """The smallest p that this test can give: that of sign flips; 0 for t-tests, which have none."""
+    return 0.5 ** len(differences) if name(differences) == FLIPPED else 0.0

@@ -20,6 +20,17 @@ from softprior.results.provenance import named
 from softprior.results.records import Record
 from softprior.studies.describe import closing_notes
 
+COMPUTED = {
+    "frozen_cache": "with model.frozen_cache",
+    "device": "on device",
+    "kernels": "with kernels",
+    "threads": "with threads:",
+}
+"""What a record says of how its numbers were computed, and is no part of a trial's identity."""
+
+WAYS = {"True": "on", "None": "off"}
+"""How its values are told."""
+
 KEY, TITLE = "checks", "Sanity, failures, exclusions, deviations"
 
 
@@ -159,6 +170,7 @@ def _deviations(reading: Reading) -> list[str]:
         found.append(
             f"the trials ran on {len(machines)} machines, whose rounding differs: {', '.join(machines)}"
         )
+    found += _computed(reading)
     uneven = [
         f"{cell.where} · {side.name}: {_seeds(side)}"
         for cell in reading.study.cells("prior")
@@ -166,6 +178,22 @@ def _deviations(reading: Reading) -> list[str]:
         if len({len(runs) for runs in side.rates.values()}) > 1
     ]
     return [*found, *(f"rates have unlike numbers of seeds: {text}" for text in uneven)]
+
+
+def _computed(reading: Reading) -> list[str]:
+    """In which ways trials were computed that are equal up to rounding only, where a study mixes some."""
+    found = []
+    ended = [record.environment for record in reading.ended.values()]
+    for key, name in COMPUTED.items():
+        ways = Counter(
+            WAYS.get(str(way), str(way)) for one in ended if "device" in one for way in [one.get(key)]
+        )
+        if len(ways) > 1:
+            told = ", ".join(f"{counted(count, 'trial')} {name} {way}" for way, count in ways.most_common())
+            found.append(
+                f"the trials were not computed in one way, so they are equal up to rounding only: {told}"
+            )
+    return found
 
 
 def _seeds(side: Side) -> str:

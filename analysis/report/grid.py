@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.comparisons import TEST, Row, compare
+from analysis.figures.transfer import changes_of
 from analysis.findings.reading import Reading
 from analysis.findings.study import Cell as Setting
 from analysis.findings.study import Run, Side
@@ -14,6 +15,7 @@ from analysis.inference.intervals import over_seeds
 from analysis.inference.values import LOSS, POWER, Interval
 from analysis.report.values import Cell, Section, Table, compact, missing, number
 from softprior.errors import UserError
+from softprior.inputs.entry_texts import names
 from softprior.inputs.labels import counted
 
 KEY, TITLE = "grid", "Prior by rate"
@@ -60,7 +62,41 @@ def section(reading: Reading) -> Section:
         return missing(
             KEY, TITLE, "No trial with a trained prompt has finished, so there is no table of priors."
         )
-    return Section(key=KEY, title=TITLE, blocks=(*(_table(cell) for cell in cells), *_differences(reading)))
+    tables = (*(_table(cell) for cell in cells), *_differences(reading), *_other_tasks(reading))
+    return Section(key=KEY, title=TITLE, blocks=tables)
+
+
+def _other_tasks(reading: Reading) -> list[Table]:
+    """What prompts do to the losses of tasks that they were not trained for, at the chosen rates."""
+    runs = reading.study.runs
+    called = names(
+        entry for run in runs for entry in (run.record.spec.task, *(other.task for other in run.record.also))
+    )
+    rows = []
+    for cell in reading.study.cells("prior"):
+        for side in cell.sides.values():
+            found: dict[str, dict[str, float]] = {}
+            for run in side.runs.values():
+                own = run.record.spec.task.canonical()
+                for task, change in changes_of(run, cell.baseline).items():
+                    if task != own:
+                        found.setdefault(task, {})[run.id] = change
+            for task, changes in found.items():
+                values = np.array(list(changes.values()))
+                told = Mean(value=float(values.mean()), interval=over_seeds(values), trials=tuple(changes))
+                seeds = Cell(str(len(values)), float(len(values)), told.trials)
+                difference = Cell(told.text, told.value, told.trials)
+                rows.append((Cell(side.name), Cell(cell.where), Cell(called[task]), difference, seeds))
+    if not rows:
+        return []
+    caption = (
+        "On other tasks (evaluation.also): loss with the final prompt minus loss without any, in nats per "
+        "label token, each prior at the rate chosen on validation; in brackets the 95% interval over seeds. "
+        "Above 0 the prompt makes the model worse there: on running text it forgets. From also/TASK/loss and "
+        "also/TASK/baseline_loss in trials.parquet."
+    )
+    columns = ("prior", "trained for", "measured on", "change of the loss", "seeds")
+    return [Table(caption=caption, columns=columns, rows=tuple(rows), numbers=frozenset({3, 4}))]
 
 
 DIFFERENCES = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from textwrap import wrap
 
 from analysis.findings.sentences import ABOVE, beside
@@ -27,22 +28,43 @@ COLUMNS = (
     "verdict",
     "number",
     "95% interval",
+    "claimed",
     "p (Holm)",
     "seeds",
     "settles it",
+    "other numbers",
     "could have seen",
     "90% interval",
-    "margin",
     "noise of twins",
 )
 
 NUMBERS = ("p (Holm)", "seeds")
 
-UNDER = {"planned": "verdict", "95% interval": "number"}
+UNDER = {"planned": "verdict", "95% interval": "number", "claimed": "number"}
 """What stands under what in the page, whose table is then no wider than a small screen."""
 
-OPENED = ("could have seen", "90% interval", "margin", "noise of twins")
+OPENED = ("other numbers", "could have seen", "90% interval", "noise of twins")
 """What a row of the page shows once it is opened."""
+
+MEANINGS = {
+    "planned": "Planned are the claims in the study's list when it started; all others are exploratory, and "
+    "so is what rests on seeds or priors that were added after the first results.",
+    "number": "A number is a difference or ratio as the claim defines it (docs/findings.md), the mean over "
+    "seeds: the one that decides, or where several leave the verdict open, the one that comes nearest to it.",
+    "claimed": "Claimed is where the claim says that the number lies; within: the margin of equality.",
+    "p (Holm)": "p-values are of that number: raw, then corrected over all tests of the study's list, or of "
+    "all exploratory claims (Holm).",
+    "settles it": "Settles it: seeds to add for the claim as it is worded, at the spread and effect found "
+    "here; of equality, until it is shown, which is another number than it takes to find a difference.",
+    "other numbers": "Other numbers: those of the claim's other metrics, which have to agree.",
+    "could have seen": "Could have seen: the smallest effect (distance from the limit; of equality the "
+    f"difference beyond the margin) that these seeds would have shown with {POWER:.0%} power at the level of "
+    "Holm's first test; not there where they could not reach it.",
+    "90% interval": "90% interval: where equality is tested, it has to lie inside the margin.",
+    "noise of twins": "Noise of twins: what rounding alone does to this number in one seed, and whether the "
+    "number (its distance from the limit) is above it.",
+}
+"""What a column has, for readers of the page; only what a table has is explained."""
 
 WIDTH = 120
 """Letters on a line of Markdown that is prose."""
@@ -64,7 +86,11 @@ def section(findings: Sequence[Finding], reason: str) -> Section:
     known = [finding for finding in findings if finding.primary is not None]
     blocks: list[Block] = []
     if known:
-        blocks.append(_table(known))
+        table = _table(known)
+        blocks.append(table)
+        meanings = [MEANINGS[table.columns[i]] for i in sorted(table.opened)]
+        if meanings:
+            blocks.append(Items(tuple(meanings), "What a row shows once it is opened", folded=True))
         blocks.append(Items(tuple(sentence(found.sentence) for found in known), "In sentences", folded=True))
     others = unjudged(findings)
     if others:
@@ -73,21 +99,11 @@ def section(findings: Sequence[Finding], reason: str) -> Section:
 
 
 def _table(findings: Sequence[Finding]) -> Table:
-    caption = (
-        "What the study says about each claim. A number is a difference or ratio as the claim defines it "
-        "(docs/findings.md), the mean over seeds. Where equality is tested, the 90% interval has to lie "
-        "inside the margin. Could have seen: the smallest effect (distance from the rule's limit; of "
-        "equality the difference beyond the margin) that these seeds would have shown with "
-        f"{POWER:.0%} power at the level of Holm's first test; empty where they could not reach it. Noise of "
-        "twins: what rounding alone does to this number in one seed, and whether the number (its distance "
-        "from the limit) is above it. p-values are of the comparison that decides: raw, then corrected over "
-        "all tests of the study's list, or of all exploratory claims (Holm). Settles it: seeds to add for "
-        "the claim as it is worded, at the spread and the effect found here; of equality, until it is shown, "
-        "which is another number than it takes to find a difference. Planned are the claims in the "
-        "study's list when it started; all others are exploratory, and so is what rests on seeds or priors "
-        f"that were added after the first results. {ELSEWHERE}"
-    )
-    return compact(caption, COLUMNS, [row(finding) for finding in findings], NUMBERS, UNDER, OPENED)
+    table = compact("", COLUMNS, [row(finding) for finding in findings], NUMBERS, UNDER, OPENED)
+    seen = [
+        MEANINGS[name] for i, name in enumerate(table.columns) if i not in table.opened and name in MEANINGS
+    ]
+    return replace(table, caption=" ".join(["What the study says about each claim.", *seen, ELSEWHERE]))
 
 
 def unjudged(findings: Iterable[Finding]) -> list[str]:
@@ -100,13 +116,20 @@ def unjudged(findings: Iterable[Finding]) -> list[str]:
     return [
         sentence(
             f"{claim.number}. {claim.words}: "
-            + "; ".join(f"{why} [{_places(where)}]" for why, where in reasons.items())
+            + "; ".join(f"{why} [{places(where)}]" for why, where in reasons.items())
         )
         for claim, reasons in claims.items()
     ]
 
 
-def _places(where: Sequence[str]) -> str:
+def in_lines(findings: Sequence[Finding]) -> list[str]:
+    """The findings that have a number, one sentence each, and below them what is not judged."""
+    others = unjudged(findings)
+    known = [sentence(found.sentence) for found in findings if found.primary is not None]
+    return [*known, *([f"{_heading(findings)}."] if others else []), *(f"  {text}" for text in others)]
+
+
+def places(where: Sequence[str]) -> str:
     """Places with what they share said once: `arithmetic · soft · isotropic, fitted`."""
     shared: dict[str, list[str]] = {}
     for place in where:
@@ -173,6 +196,7 @@ def _numbers(finding: Finding, first: Comparison) -> tuple[Cell, ...]:
     return (
         Cell(told, first.value, trials),
         Cell(_ends(first.interval), trials=trials),
+        Cell(finding.claimed, trials=finding.margin_trials),
         Cell(_p(first), first.adjusted, trials),
         Cell(str(first.seeds), float(first.seeds), trials),
     )
@@ -181,10 +205,11 @@ def _numbers(finding: Finding, first: Comparison) -> tuple[Cell, ...]:
 def _beside(finding: Finding, first: Comparison) -> tuple[Cell, ...]:
     """What the number is read against."""
     trials = first.trials
+    others = (f"{own.what}: {number(own.value)} ({_ends(own.interval)})" for own in finding.others)
     return (
+        Cell("; ".join(others), trials=tuple(dict.fromkeys(i for own in finding.others for i in own.trials))),
         Cell(number(first.detectable), first.detectable, trials),
         Cell("" if first.equivalence is None else _ends(first.equivalence), trials=trials),
-        Cell(number(finding.margin), finding.margin, finding.margin_trials),
         _noise(finding),
     )
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Console
 
-from jobs.support.evidence import evidence
+from jobs.support.evidence import forecast
 from jobs.support.screen import tell
 from softprior.errors import UserError
 from softprior.inputs.labels import by_number, counted
@@ -17,7 +18,9 @@ from softprior.studies.again import reused_note
 from softprior.studies.cluster import Cluster, elsewhere, lacks_gpu
 from softprior.studies.components import Components
 from softprior.studies.describe import at_hand, extending
+from softprior.studies.estimate import trial_cost
 from softprior.studies.observers import Work
+from softprior.training.continuing import any_kept, earlier
 
 FEW = 40
 """Most trials that a dry run lists one by one unless all are requested."""
@@ -38,7 +41,8 @@ def tell_dry_run(
     lines = planned.described(most=most)
     if (reason := lacks_gpu(study.model)) is not None:
         lines.append(f"  note: {reason}")
-    lines += [*_evidence(planned, work, folder), *_at_hand(study.resources, study.placement)]
+    lines += [*_forecast(planned, work, folder, all_of_it=True)]
+    lines += [*_continued(planned, work, folder), *_at_hand(study.resources, study.placement)]
     tell(console, [*lines, *_found(study.name, work), *_further(study.name, work, components)])
 
 
@@ -49,22 +53,47 @@ def tell_beginning(console: Console, planned: Runnable, work: Work, folder: Stud
         console.print(line)
     lines = planned.described(work)
     if lines:
-        tell(console, [*lines, *_evidence(planned, work, folder)])
+        tell(console, [*lines, *_forecast(planned, work, folder), *_continued(planned, work, folder)])
     for line in _further(name, work, planned.components):
         console.print(line)
     return planned.notes if lines else ()
 
 
-def _evidence(planned: Runnable, work: Work, folder: StudyFolder) -> list[str]:
+def _forecast(planned: Runnable, work: Work, folder: StudyFolder, all_of_it: bool = False) -> list[str]:
     """What the seeds of a whole study can show, whatever of it is finished; a search tests nothing."""
     if not work.designed:
         return []
     try:
-        lines = evidence(planned.trials, planned.components, planned.model.shape, folder)
+        lines = forecast(planned.trials, planned.components, planned.model.shape, folder, all_of_it)
     except UserError:
         raise
     except Exception as error:  # a forecast; trials run without it
         lines = [f"note: what the seeds can show could not be computed ({type(error).__name__}: {error})"]
+    return [f"  {line}" for line in lines]
+
+
+def _continued(planned: Runnable, work: Work, folder: StudyFolder) -> list[str]:
+    """Lines about trials that start where ones with fewer steps ended, and about those that cannot."""
+    if not any_kept(folder):
+        return []
+    begun: Counter[int] = Counter()
+    unused: Counter[str] = Counter()
+    spared = 0
+    for trial in work.new:
+        found = earlier(folder, trial)
+        if isinstance(found, str):
+            unused[found] += 1
+        elif found is not None and trial.training is not None:
+            step = found[0].step
+            begun[step] += 1
+            spared += trial_cost(trial, planned.components).trained * step // trial.training.steps
+    lines = [
+        f"{counted(count, 'trial')} {by_number(count, 'goes', 'go')} on from step {step:,} of an earlier one"
+        for step, count in sorted(begun.items())
+    ]
+    if spared:
+        lines.append(f"that spares {spared:,} of the positions trained above")
+    lines += [f"note: {counted(count, 'trial')}: {said}" for said, count in unused.items()]
     return [f"  {line}" for line in lines]
 
 

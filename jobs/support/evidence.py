@@ -16,6 +16,7 @@ from analysis.findings.study import Study
 from analysis.inference.multiple import holm
 from analysis.inference.permutation import EXACT, least_p
 from analysis.inference.values import LEVEL
+from analysis.report.verdicts import places
 from jobs.support.expected import expected
 from softprior.inputs.labels import by_number, counted
 from softprior.inputs.specs import TrialSpec
@@ -60,25 +61,40 @@ def planned_claims(folder: StudyFolder) -> tuple[Judged, ...]:
     return tuple(judged for judged in JUDGED if judged.claim.decides_as(rules.get(judged.claim.name)))
 
 
-def evidence(
-    trials: Sequence[TrialSpec], components: Components, shape: Shape | None, folder: StudyFolder
+def forecast(
+    trials: Sequence[TrialSpec],
+    components: Components,
+    shape: Shape | None,
+    folder: StudyFolder,
+    all_of_it: bool,
 ) -> list[str]:
-    """Lines about the smallest p that the seeds of the whole study can give, alone and corrected.
+    """Lines about what the whole study can show.
 
     Args:
         trials: all of the study.
         shape: of the model; None while its sizes are not known here.
+        all_of_it: also the claims that it cannot judge.
     """
-    seeds = len({trial.seed for trial in trials if trial.seed is not None})
-    if not seeds:
+    if all(trial.seed is None for trial in trials):
         return []
+    study, claims = expected(trials, components, shape), planned_claims(folder)
+    lines = evidence(study, claims)
+    return [*lines, *unjudged(study, claims)] if all_of_it else lines
+
+
+def evidence(study: Study, claims: Sequence[Judged]) -> list[str]:
+    """Lines about the smallest p that the seeds of the whole study can give, alone and corrected.
+
+    Args:
+        study: see `expected`.
+    """
+    seeds = len({run.seed for run in study.runs})
     smallest = least_p(seeds)
     lines = [
         f"{counted(seeds, 'seed')}: comparing two priors can give p = {smallest:.2g} at best"
         + ("" if smallest <= LEVEL else " (six seeds are the fewest for 0.05)")
     ]
-    study = expected(trials, components, shape)
-    tests = claim_tests(study, planned_claims(folder))
+    tests = claim_tests(study, claims)
     least = np.array([one.test.least for one in tests])
     flips = int(np.count_nonzero(least))
     if flips > 1:
@@ -96,6 +112,30 @@ def evidence(
                 line += f"; {counted(others, 'test')} of equality {have} no smallest p"
             lines.append(line)
     return lines
+
+
+def unjudged(study: Study, claims: Sequence[Judged]) -> list[str]:
+    """Lines about the claims that the whole study cannot judge: why, what would change that, and where.
+
+    Args:
+        study: see `expected`.
+    """
+    reasons: dict[str, list[str]] = {}
+    for judged in claims:
+        found, lacking = judged.evidence(study), dict[str, list[str]]()
+        for known in found:
+            if known.missing:
+                lacking.setdefault(known.missing, []).append(known.where)
+        for reason, where in lacking.items():
+            in_places = f" ({places(where)})" if len(where) < len(found) else ""
+            reasons.setdefault(reason, []).append(f"{judged.claim.number}{in_places}")
+    if not reasons:
+        return []
+    lines = [
+        f"{by_number(len(numbers), 'claim', 'claims')} {', '.join(numbers)}: {reason}"
+        for reason, numbers in reasons.items()
+    ]
+    return ["not judged by this study (docs/findings.md lists the claims):", *(f"  {line}" for line in lines)]
 
 
 def _fewest(flips: int) -> str:

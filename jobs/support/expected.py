@@ -12,6 +12,8 @@ from analysis.findings.rows import forgetting
 from analysis.findings.study import Study, runs_of
 from softprior.inputs.specs import Probe, TrialSpec
 from softprior.methods import Method
+from softprior.priors import Assignment
+from softprior.priors.domain import Domain
 from softprior.prompt import Place, Shape
 from softprior.results.posteriors import Posterior
 from softprior.results.probed import (
@@ -55,7 +57,8 @@ def expected(trials: Sequence[TrialSpec], components: Components, shape: Shape |
         method = components.method(trial)
         places = [] if trial.prior is None else _places(method, shape)
         direct, count = method.network() is None, method.count()
-        record = _record(trial, at, places, direct, generator)
+        radii = [place for place in places if _has_radius(place, components.prior(trial))]
+        record = _record(trial, at, places, radii, direct, generator)
         records.append(record.model_copy(update={"probes": _probes(trial, places, count, generator)}))
         first, last = (
             {place: torch.tensor(generator.normal(at, 1, (count, WIDTH))) for place in places}
@@ -78,8 +81,20 @@ def _places(method: Method, shape: Shape | None) -> list[Place]:
     return list(kinds.values())
 
 
+def _has_radius(place: Place, priors: Assignment | None) -> bool:
+    """Whether there are real vectors of a place's kind: the vocabulary's, or those of the prior's fit."""
+    if place.block == 0 or place.kind != "residual":
+        return True
+    return priors is not None and isinstance(priors.at(place), Domain)
+
+
 def _record(
-    trial: TrialSpec, prior: int, places: Sequence[Place], direct: bool, generator: np.random.Generator
+    trial: TrialSpec,
+    prior: int,
+    places: Sequence[Place],
+    radii: Sequence[Place],
+    direct: bool,
+    generator: np.random.Generator,
 ) -> Record:
     last = UNTRAINED if trial.training is None else TRAINED + generator.uniform()
     points = 0 if trial.training is None else min(trial.training.curve, POINTS)
@@ -99,7 +114,9 @@ def _record(
             TaskScore(task=task, fingerprint="", score=_score(points, generator.uniform()), sources="")
             for task in other_tasks(trial)
         ),
-        geometry={place.name: _geometry(prior, direct, generator) for place in places},
+        geometry={
+            place.name: _geometry(prior if place in radii else None, direct, generator) for place in places
+        },
     )
 
 
@@ -127,7 +144,7 @@ def _score(step: int, loss: float) -> Score:
     return Score(step=step, loss=loss, accuracy=None, examples=1, tokens=1)
 
 
-def _geometry(prior: int, direct: bool, generator: np.random.Generator) -> PlaceGeometry:
+def _geometry(prior: int | None, direct: bool, generator: np.random.Generator) -> PlaceGeometry:
     moved = 1 + generator.uniform()
     return PlaceGeometry(
         moved=moved,
@@ -137,6 +154,6 @@ def _geometry(prior: int, direct: bool, generator: np.random.Generator) -> Place
         final_norm=1.0,
         cosine=0.0,
         participation=1.0,
-        initial_radius=FARTHER * prior,
-        final_radius=0.5,
+        initial_radius=None if prior is None else FARTHER * prior,
+        final_radius=None if prior is None else 0.5,
     )

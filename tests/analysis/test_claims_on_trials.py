@@ -11,18 +11,16 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from analysis.findings import collapse, common, near_tokens, words
+from analysis.findings import collapse, common
 from analysis.findings.claims import CLAIMS, JUDGED
 from analysis.findings.contract import check_claim
 from analysis.findings.evidence import Evidence
 from analysis.findings.judging import case, finding, judge
-from analysis.findings.near_tokens import ELSEWHERE, NEAR
 from analysis.findings.nulls import NULLS, Null, errors, verdict
 from analysis.findings.rules import Decision, Direction
 from analysis.findings.simulated import CUT, KEEP, PREFIX, SOFT, Truth, simulated
 from analysis.findings.study import Run, Study
 from analysis.findings.values import Finding
-from analysis.findings.words import NUMBER
 from analysis.inference import intervals, power
 from analysis.inference.energy import energy_distance
 from analysis.inference.multiple import holm
@@ -115,7 +113,7 @@ def test_far_and_random_vectors_that_disagree_make_a_claim_depend_on_what_is_rem
     for found in judge(mixed, (BY_NAME["near-tokens"],)):
         assert found.verdict == "depends on the metric"
         assert ": depends on what is removed for " in found.sentence
-        assert "; the numbers: far - near " in found.sentence
+        assert "; beside it random - near -0." in found.sentence
 
 
 def test_trials_that_do_not_count_label_tokens_are_not_timed_with_those_that_do() -> None:
@@ -383,12 +381,3 @@ def test_an_undecided_finding_shows_the_number_that_does_not_decide() -> None:
     adjusted = {test.what: test.p for test in rule.tests(known)}
     assert adjusted["clear"] < 0.05 < adjusted["unclear"]
     assert rule.decide(known, adjusted) == Decision("undecided", "unclear")
-
-
-def test_where_some_prompts_were_probed_the_remedy_is_not_to_probe() -> None:
-    study = simulated(Truth())
-    none = replace(study, numbers={})
-    elsewhere = replace(study, numbers={NEAR: {"another": 0.0}, NUMBER: {"another": 0.0}})
-    for evidence in (near_tokens.evidence, words.evidence):
-        assert {known.missing.partition("; ")[2][:4] for known in evidence(none)} == {"add "}
-        assert {known.missing.partition("; ")[2] for known in evidence(elsewhere)} == {ELSEWHERE}

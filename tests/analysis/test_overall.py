@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
+
 import pytest
 
 from analysis.findings.simulated import NO_PROMPT, PREFIX, SOFT, Truth, simulated
 from analysis.findings.study import Study
 from analysis.overall import in_words, overall
 
+LOSSES = {"isotropic": (1.8, 2.0, 2.2), "fitted": (2.4, 1.9, 3.2)}
+"""By seed. `isotropic` is the best prior, with a mean of 2.0, and no prompt has 4.0."""
+
 
 def test_priors_are_scored_between_no_prompt_and_the_best() -> None:
-    """Two methods, three seeds, two rates of equal losses; `fitted` is half a nat worse."""
-    study = simulated(Truth(methods=(SOFT, PREFIX), rates=(0.01, 0.02), gap=0.5, spread=0.0, seeds=3))
-    first, second = overall(study)
-    losses = {
-        name: np.array([run.loss for run in study.runs if run.axes["prior"] == name])
-        for name in ("isotropic", "fitted")
-    }
-    best = losses["isotropic"].mean()
-    scores = {name: np.sort((NO_PROMPT - own) / (NO_PROMPT - best)) for name, own in losses.items()}
-    # Twelve numbers each, every one twice because of the rates: the middle half of six.
-    by_hand = {name: own[::2][1:-1].mean() for name, own in scores.items()}
+    """Two methods and two rates with the same losses, by hand.
+
+    A score is (4 - loss) / (4 - 2): 1.1, 1.0, 0.9 of `isotropic` and 0.8, 1.05, 0.4 of `fitted`, each twice,
+    as there are two methods. Of six numbers the interquartile mean leaves out the lowest and the highest:
+    (0.9 + 1.0 + 1.0 + 1.1) / 4 = 1 and (0.4 + 0.8 + 0.8 + 1.05) / 4 = 0.7625. `fitted` is better
+    in one seed of three.
+    """
+    study = simulated(Truth(methods=(SOFT, PREFIX), rates=(0.01, 0.02), seeds=3))
+    assert NO_PROMPT == 4
+    runs = []
+    for run in study.runs:
+        assert run.record.test is not None
+        score = run.record.test.model_copy(update={"loss": LOSSES[run.axes["prior"]][run.seed]})
+        runs.append(replace(run, record=run.record.model_copy(update={"test": score})))
+    first, second = overall(replace(study, runs=runs))
     assert (first.prior, second.prior) == ("isotropic", "fitted")
-    assert first.score == pytest.approx(by_hand["isotropic"])
-    assert second.score == pytest.approx(by_hand["fitted"])
-    assert second.averaged == pytest.approx(second.score)
-    assert second.better == 0, "half a nat worse with every seed"
+    assert first.score == pytest.approx(1.0)
+    assert second.score == pytest.approx(0.7625)
+    assert second.averaged == pytest.approx(0.7625)
+    assert second.better == pytest.approx(1 / 3)
     assert first.better is None
     assert (second.seeds, second.cells, second.budget) == (3, 2, 2)
     assert second.interval.low <= second.score <= second.interval.high
     said = in_words([first, second])
     assert said[0].startswith("over 2 combinations of task, method and regularisers, 3 seeds each")
-    assert said[2].startswith(f"  fitted: {second.score:.2f} [")
+    assert said[2].startswith("  fitted: 0.76 [")
 
 
 def test_what_has_no_scores_is_left_out() -> None:

@@ -71,6 +71,17 @@ def test_tables_show_finished_trials_and_say_why_others_failed(trials: pd.DataFr
     assert failures_table(finished) is None
 
 
+def test_other_tasks_have_a_column_each(trials: pd.DataFrame) -> None:
+    """Loss with the prompt less that without; neither of the model alone nor of the task itself."""
+    other = trials.assign(**{"also/language/loss": 3.25, "also/language/baseline_loss": 3.0})
+    own = other.iloc[0]["task_label"]
+    text = printed(results_table(other.assign(**{f"also/{own}/baseline_loss": 1.0}), "small", 80), 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "on language" in " ".join(text.split())
+    assert text.count("+0.250") == (other.prior_label.notna() & (other.status == "finished")).sum()
+    assert f"on {own}" not in " ".join(text.split())
+
+
 def test_of_many_trials_there_is_a_line_per_setting_with_means_over_seeds() -> None:
     table = Results(Path(__file__).parents[2] / "docs" / "studies" / "tiny-priors").table
     text = printed(results_table(table, "large", 1000), 1000)

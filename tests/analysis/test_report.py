@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.findings import quality
+from analysis.findings import collapse, quality
 from analysis.findings.evidence import Evidence, Noise
 from analysis.findings.judging import case, finding
 from analysis.findings.reading import Reading, read
@@ -180,7 +180,7 @@ def test_verdicts_are_a_row_each_in_page_and_markdown(report: Report, seeds: See
     lines = markdown(findings).splitlines()
     rows = [line for line in lines if line.startswith("|")]
     assert len(rows) == 2 + len(known)
-    assert {line.count("|") - line.count("\\|") for line in rows} == {14}
+    assert {line.count("|") - line.count("\\|") for line in rows} == {15}
     assert [table.columns[i] for i in table.below(table.columns.index("verdict"))] == ["planned"]
     assert "90% interval" in {table.columns[i] for i in table.opened} - {
         table.columns[i] for i in table.shown
@@ -204,7 +204,7 @@ def test_a_verdict_has_its_margin_its_intervals_and_the_noise_of_twins() -> None
     assert cells["number"].text == "b - a: 0.100 nats"
     assert cells["95% interval"].text == minus("-2.441 to 2.641")
     assert cells["90% interval"].text == minus("-1.163 to 1.363")
-    assert (cells["margin"].text, cells["margin"].trials) == ("0.250", ("t0", "t1", "t2"))
+    assert (cells["claimed"].text, cells["claimed"].trials) == ("within ±0.25", ("t0", "t1", "t2"))
     twins = cells["noise of twins"]
     assert (twins.text, twins.flag, twins.trials) == ("0.080: less than twice it", "open", ("t5",))
     assert "could have seen" not in cells, "two seeds give no p below 0.5"
@@ -212,9 +212,32 @@ def test_a_verdict_has_its_margin_its_intervals_and_the_noise_of_twins() -> None
     assert dict(zip(heading.split(" | "), line.split(" | "), strict=True)).items() >= {
         ("95% interval", cells["95% interval"].text),
         ("90% interval", cells["90% interval"].text),
-        ("margin", "0.250"),
+        ("claimed", "within ±0.25"),
         ("could have seen", ""),
     }
+
+
+def test_a_row_shows_the_weakest_number_its_limit_and_once_opened_those_beside_it() -> None:
+    """Claim 2 in six seeds: all p are the least that there is, and cosine lies nearest to the limit."""
+    shares = {"L2": 0.1, "cosine": 0.4, "whitened": 0.2}
+    numbers = {what: share + np.linspace(-0.02, 0.02, 6) for what, share in shares.items()}
+    one = case(collapse.JUDGED, Evidence(where="here", numbers=numbers))
+    found = finding(one, [test.p for test in one.tests], 3)
+    table, opened = verdicts.section([found], "").blocks[:2]
+    assert isinstance(table, Table)
+    cells = {name: cell.text for name, cell in zip(table.columns, table.rows[0], strict=True)}
+    assert (cells["verdict"], cells["number"], cells["claimed"]) == (
+        "supported",
+        "cosine: 0.400",
+        "below 0.5",
+    )
+    assert cells["other numbers"].startswith("L2: 0.100 (0.084 to 0.116); whitened: 0.200 (")
+    assert "cosine 0.4, 95% [0.384, 0.416], p 0.031, 0.031 after Holm, 6 seeds, claimed is below 0.5" in (
+        found.sentence
+    )
+    assert isinstance(opened, Items)
+    assert "Other numbers: " in opened.texts[0]
+    assert not any(text in table.caption for text in opened.texts), "what the page hides"
 
 
 def test_a_claim_without_numbers_is_one_line_that_names_its_places(seeds: Seeds) -> None:
@@ -223,7 +246,7 @@ def test_a_claim_without_numbers_is_one_line_that_names_its_places(seeds: Seeds)
     told = verdicts.unjudged(findings)
     assert len(told) == len({found.claim.number for found in others}) < len(others)
     (line,) = [line for line in told if line.startswith("8. Regularisers move posteriors: ")]
-    assert line.endswith("; add a regulariser (exploratory) [arithmetic · soft · isotropic, fitted].")
+    assert line.endswith("and [] for trials without (exploratory) [arithmetic · soft · isotropic, fitted].")
     printed = " ".join(markdown(findings).split())
     assert all(f" - {text}" in printed for text in told)
     assert printed.endswith(verdicts.ELSEWHERE), "where numbers 5, 6, 11, 12 and 14 are"
@@ -378,7 +401,7 @@ def test_damaged_files_beside_the_records_are_sentences(finished_study: Finished
     said = sentences(section(found, "checks"))
     for damaged in (
         r"posteriors/\w+\.safetensors is damaged or not a posterior file: .*; delete the record of",
-        r"vocabulary/\w+\.safetensors is damaged .*; delete it and run the study again",
+        r"vocabulary/\w+\.safetensors is damaged .*; delete it; the next trial",
         r"trials\.parquet is damaged \(.*\); run the study again",
         r"examples/\w+\.parquet is damaged \(.*\); delete the record of",
     ):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from analysis.findings.reading import read
+from analysis.report import checks as sanity
 from analysis.report import reproduce
 from analysis.report.maps import DIGITS, Plane, maps, rounded
 from analysis.report.trials import _checked, _detail, _facts
@@ -122,3 +123,18 @@ def test_checks_beside_no_prompt_are_shown_too(finished_study: Finished) -> None
     beside = {"kept_context", "no_prompt_answers"}
     for name in {check.name for check in record.sanity} | beside:
         assert name.replace("_", " ") in told
+
+
+def test_trials_that_were_computed_in_two_ways_are_told(finished_study: Finished) -> None:
+    """Results with and without `model.frozen_cache` are equal up to rounding only."""
+    reading = read(finished_study.folder.root)
+    assert not any("computed" in text for text in sanity._deviations(reading))
+    first, *_ = reading.ended
+    record = reading.ended[first]
+    kept = record.model_copy(update={"environment": record.environment | {"frozen_cache": True}})
+    (text,) = [
+        text
+        for text in sanity._deviations(replace(reading, ended={**reading.ended, first: kept}))
+        if "computed" in text
+    ]
+    assert text.endswith(": 2 trials with model.frozen_cache off, 1 trial with model.frozen_cache on")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from analysis.comparisons import differing
+from analysis.comparisons import caption, compare, differing
 from analysis.findings.simulated import Truth, simulated
 from analysis.findings.study import Study, runs_of
 from analysis.inference import power
@@ -110,7 +111,9 @@ def test_one_seed_has_differences_but_no_tests(
     assert command.main([str(finished_study.copy(tmp_path).root), "prior", "--findings"]) == 0
     text = capsys.readouterr().out
     assert "one seed has no interval and no test; add seeds" in text
-    assert "Quality is equal whatever the prior: undecided" in text
+    said, _, rest = text.partition("Not judged in this study: claims 1, 2, 3,")
+    assert "  3. Quality is equal whatever the prior: " in rest, "in the words of the report"
+    assert "undecided" not in said + rest
     assert "nan" not in text
 
 
@@ -156,6 +159,27 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(
         assert error.startswith("error: ")
         assert sentence in error
         assert len(error.strip().splitlines()) == 1
+
+
+def test_holm_takes_rows_with_unlike_numbers_of_seeds_together() -> None:
+    """By hand: `fitted` lies above in 9 seeds, p = 2 / 2^9, times 2; `zeros` in 5, p = 2 / 2^5, the last.
+
+    With 6 seeds in place of 5, p would be 2 / 2^6 = 0.031, as nothing multiplies the last one.
+    """
+    study = simulated(Truth(rates=(0.01,), seeds=9, gap=0.5, spread=0.01))
+    third = [
+        replace(run, axes={**run.axes, "prior": "zeros"})
+        for run in study.runs
+        if run.axes["prior"] == "fitted" and run.seed < 5
+    ]
+    rows = compare(Study([*study.runs, *third], study.baselines), "prior")
+    assert [(row.value, row.seeds, row.p) for row in rows] == [
+        ("fitted", 9, 2 / 2**9),
+        ("zeros", 5, 2 / 2**5),
+    ]
+    assert [row.adjusted for row in rows] == [2 * 2 / 2**9, 2 / 2**5]
+    (line,) = [line for line in caption(rows) if "at best" in line]
+    assert line == "5 seeds give p = 0.062 at best, 0.062 after Holm: 6 are the fewest for 0.05"
 
 
 def test_a_study_of_which_only_the_table_is_left_is_said_to_be_that(

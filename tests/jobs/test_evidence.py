@@ -18,8 +18,10 @@ from analysis.findings.judging import judge
 from analysis.findings.simulated import KEEP, PREFIX, SOFT, Truth, simulated
 from analysis.findings.study import Study
 from analysis.inference.permutation import least_p
+from analysis.report import grid
+from analysis.report.values import Table
 from jobs.support.beginnings import tell_beginning
-from jobs.support.evidence import claim_tests, evidence
+from jobs.support.evidence import claim_tests, forecast, unjudged
 from jobs.support.expected import expected
 from softprior.assets.models import KnownModel, known_model
 from softprior.errors import UserError
@@ -28,8 +30,11 @@ from softprior.inputs.study_files import load_grid
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record
 from softprior.studies.components import Components
+from softprior.studies.estimate import trial_cost
 from softprior.studies.grid import Grid
 from softprior.studies.plan import Plan, plan_study
+from softprior.training import continuing
+from softprior.training.checkpoint import TrialState, save_checkpoint
 from tests.builders import Finished, study_file
 
 BESIDE = ("words", "near-tokens")
@@ -49,7 +54,7 @@ def lines(plan: Plan, folder: Path) -> list[str]:
 
 
 def said(plan: Plan, folder: StudyFolder) -> list[str]:
-    return evidence(plan.trials, plan.components, plan.model.shape, folder)
+    return forecast(plan.trials, plan.components, plan.model.shape, folder, all_of_it=False)
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +102,22 @@ def test_the_tests_of_a_small_study_by_hand(tmp_path: Path) -> None:
     assert found == {"memory": 1, "collapse": 6, "quality": 2, "speed": 1, "forgetting": 1}
 
 
+def test_other_tasks_have_a_row_each_with_an_interval(tmp_path: Path) -> None:
+    plan = planned(tmp_path, seeds=[0, 1], evaluation={"examples": 10, "also": ["language"]})
+    reading: Any = SimpleNamespace(study=results(plan))
+    table = grid.section(reading).blocks[-1]
+    assert isinstance(table, Table)
+    assert [[cell.text for cell in row[:3]] for row in table.rows] == [
+        [prior, "arithmetic · soft", "language"] for prior in ("isotropic", "fitted")
+    ]
+    changes = [
+        run.record.also[0].score.loss for run in reading.study.runs if run.axes["prior"] == "isotropic"
+    ]
+    without = reading.study.baselines["arithmetic"].also[0].score.loss
+    assert table.rows[0][3].order == pytest.approx(sum(changes) / 2 - without)
+    assert "[" in table.rows[0][3].text
+
+
 def test_claims_on_probes_count_where_prompts_are_probed(tmp_path: Path) -> None:
     """Two priors, three rates: near-tokens 2 x 2 comparisons, words 1."""
 
@@ -122,6 +143,100 @@ def test_claims_on_probes_count_where_prompts_are_probed(tmp_path: Path) -> None
         counted(["projection", "removal"], tokens=1)
     kept = {"tokens": 4, "last": 1, "token_level": "keep"}
     assert counted(["removal"], deep=kept) == {"near-tokens": 4}
+
+
+DEEP = {"deep": {"tokens": 4, "last": 1}}
+KEPT = {"deep": {"tokens": 4, "last": 1, "token_level": "keep"}}
+"""For the shipped model, which has four blocks."""
+
+HALVES = [{"fitted": {"part": part}} for part in ([0.0, 0.5], [0.5, 1.0])]
+"""The two domains that an interpolation is between."""
+
+ADVISED: dict[str, list[dict[str, Any]]] = {
+    "use the method soft, or deep with token_level: keep": [
+        {"methods": [{"soft": {"tokens": 4}}]},
+        {"methods": [KEPT]},
+    ],
+    "use soft, prefix, or deep with a token level": [
+        {"methods": [{"soft": {"tokens": 4}}]},
+        {"methods": [{"prefix": {"tokens": 4}}]},
+        {"methods": [DEEP]},
+    ],
+    "use more tokens": [{"methods": [{"soft": {"tokens": 4}}]}],
+    "add removal to evaluation.probes": [{"evaluation": {"examples": 10, "probes": ["removal"]}}],
+    "add projection to evaluation.probes": [{"evaluation": {"examples": 10, "probes": ["projection"]}}],
+    "add language to evaluation.also": [{"evaluation": {"examples": 10, "also": ["language"]}}],
+    "add rates": [{"rates": [0.01, 0.02, 0.04, 0.08]}],
+    "add a second rate": [{"rates": [0.01, 0.02]}],
+    "add another": [{"priors": ["isotropic", "fitted"]}],
+    "add one to regularisers, and [] for trials without": [{"regularisers": [[], ["spread"]]}],
+    "add deep with token_level: cut and with keep": [{"methods": [DEEP, KEPT]}],
+    "add the method prefix": [{"methods": [{"prefix": {"tokens": 4}}]}],
+    "add prefix without reparameterisation": [{"methods": [{"prefix": {"tokens": 4}}]}],
+    "set training.steps and training.curve to 4 or more": [
+        {"training": {"steps": 4, "batch": 8, "curve": 4}}
+    ],
+    "add it with fitted on its two domains": [{"priors": ["interpolation", *HALVES]}],
+}
+"""What a study becomes that does as it is told, one for each way."""
+
+
+def advised(advice: str) -> list[dict[str, Any]]:
+    """The same of advice in two parts."""
+    first, _, second = advice.partition(", and ")
+    also = ADVISED.get(second, [{}])
+    return [own | other for own in ADVISED[first if second in ADVISED else advice] for other in also]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"soft": {"tokens": 1}},
+        {"deep": {"tokens": 4, "last": 1, "token_level": "none"}},
+        {"prefix": {"tokens": 4, "reparameterisation": {"width": 4}}},
+    ],
+    ids=["one token", "deeper blocks", "network"],
+)
+def test_advice_leads_to_a_study_that_is_planned_and_judged(method: dict[str, Any], tmp_path: Path) -> None:
+    """What settles a claim that is not judged is not refused, and gives a number after three steps."""
+    poor = {
+        "methods": [method],
+        "priors": ["isotropic"],
+        "seeds": [0, 1],
+        "training": {"steps": 2, "batch": 8},
+    }
+    for judged in JUDGED:
+        ways = [poor]
+        for _ in range(4):
+            found = [(way, judged.evidence(results(planned(tmp_path, **way)))) for way in ways]
+            ways = [
+                way | changes
+                for way, own in found
+                if all(known.missing for known in own)
+                for changes in advised(own[0].missing.partition("; ")[2])
+            ]
+        assert not ways, judged.claim.name
+
+
+def test_a_dry_run_says_what_the_study_cannot_judge(tmp_path: Path) -> None:
+    """Places are named where the reason is not that of all; `deep` without a token level has no radii."""
+    deeper = {"deep": {"tokens": 4, "last": 1, "token_level": "none"}}
+    plan = planned(
+        tmp_path,
+        methods=[deeper, {"soft": {"tokens": 4}}],
+        seeds=[0, 1],
+        training={"steps": 8, "batch": 8, "curve": 4},
+    )
+    heading, *lines = unjudged(results(plan), JUDGED)
+    assert heading.startswith("not judged by this study")
+    said = [line.partition(":")[0] for line in lines]
+    assert "  claim 2 (arithmetic · deep · isotropic, fitted)" in said
+    assert "  claim 4 (arithmetic · deep)" in said
+    assert "  claim 13 (arithmetic · deep · isotropic, fitted)" in said
+    assert "  claim 17" in said
+    assert not any(line.startswith("  claim 3") for line in lines)
+    (radii,) = [line for line in lines if line.startswith("  claim 4")]
+    assert radii.endswith("; use soft, prefix, or deep with a token level")
 
 
 def test_the_line_is_holms_best(tmp_path: Path) -> None:
@@ -165,6 +280,30 @@ def test_only_the_claims_that_a_study_wrote_down_count(finished_study: Finished,
         path.unlink()
     assert said(plan, folder) == lines(plan, tmp_path / "new")
     assert len(said(plan, folder)) == 2
+
+
+def test_trials_that_go_on_from_kept_checkpoints_are_told(
+    finished_study: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The study has 6 steps; a trial of its file with 4 was kept. That spares 4 of its 6 steps."""
+    folder, plan = StudyFolder(tmp_path / "results" / "small"), finished_study.plan
+    last = plan.trials[-1]
+    assert last.training is not None
+    state = TrialState(step=4)
+    shorter = last.model_copy(update={"training": last.training.model_copy(update={"steps": 4})})
+    save_checkpoint(continuing.kept(folder, shorter), shorter.id, state, {})
+
+    def told() -> str:
+        console = Console(width=200, record=True, file=io.StringIO())
+        grid = Grid(*plan)
+        tell_beginning(console, grid, grid.look(folder, again=False), folder)
+        return console.export_text()
+
+    spared = trial_cost(last, plan.components).trained * 4 // 6
+    assert "1 trial goes on from step 4 of an earlier one" in told()
+    assert f"that spares {spared:,} of the positions trained above" in told()
+    monkeypatch.setattr(continuing, "SOURCES", "other")
+    assert "note: 1 trial: starts from its beginning: other code trained the trial of 4 steps" in told()
 
 
 def test_a_study_that_goes_on_counts_all_its_seeds(finished_study: Finished, tmp_path: Path) -> None:

@@ -240,7 +240,8 @@ def test_a_document_ranks_by_the_side_with_more_zeros():
 def test_equal_numbers_say_nothing_against_the_null():
     values = torch.ones(9)
     found = trajectory_summary(values, values, torch.arange(9), seed=0)
-    assert (found.median_ratio, found.mean_log_ratio, found.low, found.high, found.p) == (1, 0, 0, 0, 1)
+    assert (found.median_ratio, found.mean_log_ratio, found.low, found.high, found.p) == (1, 0, None, None, 1)
+    assert found.note == "equal in all 9 documents, which says nothing of their spread"
 
 
 @pytest.mark.parametrize("values", [[], [math.nan], [0.0, 0.0]])

@@ -156,6 +156,10 @@ def test_rows_of_several_tasks_are_told_apart_by_name(tmp_path: Path, finished_s
     }
 
 
+def unmeasured(records: list[Record]) -> list[str]:
+    return [note for note in closing_notes(records) if " not measured on " in note]
+
+
 def test_what_was_not_measured_is_told_once_per_task(finished_study: Finished, tmp_path: Path) -> None:
     plan = planned(tmp_path, also=OTHERS[:1])
     entry = plan.trials[0].evaluation.also[0]
@@ -164,13 +168,14 @@ def test_what_was_not_measured_is_told_once_per_task(finished_study: Finished, t
         record.model_copy(update={"also": (lost,), "spec": spec})
         for record, spec in zip(finished_study.records.values(), plan.trials, strict=True)
     ]
-    (note,) = closing_notes(records)
-    assert note == "3 trials not measured on arithmetic, the first arithmetic · none: there is no file"
-    assert closing_notes([record.model_copy(update={"also": ()}) for record in records]) == [
+    assert unmeasured(records) == [
+        "3 trials not measured on arithmetic, the first arithmetic · none: there is no file"
+    ]
+    assert unmeasured([record.model_copy(update={"also": ()}) for record in records]) == [
         "3 trials not measured on arithmetic, the first arithmetic · none: its record does not say why"
     ]
     without = [
         record.model_copy(update={"spec": spec})
         for record, spec in zip(records, planned(tmp_path).trials, strict=True)
     ]
-    assert closing_notes(without) == [], "the study no longer asks for it"
+    assert unmeasured(without) == [], "the study no longer asks for it"

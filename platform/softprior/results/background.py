@@ -42,4 +42,6 @@ def load_background(folder: StudyFolder, fingerprint: str) -> Float[np.ndarray, 
         with local_copy(path) as here:
             return load_file(here)["vocabulary"]
     except (SafetensorError, KeyError, OSError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete it and run the study again") from None
+        raise UserError(
+            f"{path} is damaged ({error}); delete it; the next trial that runs keeps it again"
+        ) from None

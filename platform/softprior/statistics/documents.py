@@ -25,6 +25,9 @@ tasks of 1,000 documents take one part."""
 LEAST = 4
 """Documents that an interval needs: resamples of fewer have a handful of values, and cover far less."""
 
+ROUNDING = 1e-12
+"""Relative to the largest of them, or to one: equal numbers differ by less."""
+
 Statistic = Callable[[Float[np.ndarray, "G R"]], Float[np.ndarray, "R"]]
 """A number of R weighted sets of documents, by how often each document is in each set."""
 
@@ -157,18 +160,17 @@ def mean_interval(
     too. Resamples of one document's copies have no t value, and are left out.
 
     Returns:
-        Both ends; nan for fewer than `LEAST` documents.
+        Both ends; nan for fewer than `LEAST` documents, and for equal ones, whose spread is not known: an
+        interval of no width would claim a certainty that nobody has.
     """
     count, mean = len(values), values.mean()
-    if count < LEAST:
+    if count < LEAST or np.ptp(values) <= ROUNDING * max(1.0, float(np.abs(values).max())):
         return math.nan, math.nan
     weights = resampled(count, resamples, generator)
     centred = values - mean
     means = centred @ weights / count
     squares = np.maximum(centred**2 @ weights / count - means**2, 0)
     error = centred.std(ddof=1) / math.sqrt(count)
-    if error == 0:
-        return float(mean), float(mean)
     errors = np.sqrt(squares / (count - 1))
     known = errors > 1e-9 * error
     high, low = np.quantile(means[known] / errors[known], [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])

@@ -236,10 +236,17 @@ def trajectory_summary(
     return counted.amended(
         low=low,
         high=high,
-        note=f"an interval needs {LEAST} documents, but there are {len(means)}" if math.isnan(low) else "",
+        note=_without(len(means)) if math.isnan(low) else "",
         # Without a difference anywhere there is nothing to rank, and nothing against the null.
         p=float(wilcoxon(centres).pvalue) if centres.any() else 1.0,
     )
+
+
+def _without(documents: int) -> str:
+    """Why the documents have no interval."""
+    if documents < LEAST:
+        return f"an interval needs {LEAST} documents, but there are {documents}"
+    return f"equal in all {documents:,} documents, which says nothing of their spread"
 
 
 def _by_document(

@@ -245,7 +245,20 @@ def closing_notes(records: Iterable[Record]) -> list[str]:
         records: with the specs that the study has now.
     """
     known = list(records)
-    return [*data_notes(known), *_still(known), *_unmeasured(known)]
+    return [*data_notes(known), *_few(known), *_still(known), *_unmeasured(known)]
+
+
+def _few(records: Sequence[Record]) -> list[str]:
+    """Which tasks were tested on so few examples that results say little."""
+    found = {other.task.canonical(): (other.task, other.score) for record in records for other in record.also}
+    found |= {record.spec.task.canonical(): (record.spec.task, record.test) for record in records}
+    named = names(entry for entry, _ in found.values())
+    return [
+        note
+        for text, (entry, score) in found.items()
+        if score is not None
+        for note in told.few_notes(named[text], TASKS.component(entry), score.examples, score.generated)
+    ]
 
 
 def _unmeasured(records: Iterable[Record]) -> list[str]:

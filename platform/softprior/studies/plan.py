@@ -75,7 +75,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
             for method in parts.methods:
                 asked = partial(check_opening, method, model.shape, task, study.model.id, here)
                 located(f"{where}: {against}", asked)
-    notes += [*model.notes, *task_notes(study.training, parts, model.fingerprint)]
+    notes += [*model.notes, *task_notes(study.training, study.evaluation, parts, model.fingerprint)]
     starts = [
         Start(prior, several, located(f"{where}: priors[{i}]", partial(files_fingerprint, prior, several)))
         for i, prior in enumerate(parts.priors)

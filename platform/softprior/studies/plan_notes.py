@@ -11,7 +11,7 @@ from softprior.inputs.base import SpecT
 from softprior.inputs.components import Table
 from softprior.inputs.entry_texts import names as names_of
 from softprior.inputs.labels import counted
-from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec, TrainingSpec
+from softprior.inputs.specs import EvaluationSpec, ModelSpec, PlacementSpec, ResourcesSpec, TrainingSpec
 from softprior.methods import METHODS, Method
 from softprior.priors import PRIORS, Outline, assignment
 from softprior.prompt import Shape, Stack
@@ -20,7 +20,7 @@ from softprior.studies.called import Called
 from softprior.studies.pairing import can_start, carry_notes
 from softprior.studies.parts import Parts, located
 from softprior.tasks import TASKS
-from softprior.tasks.notes import batch_notes, data_notes
+from softprior.tasks.notes import batch_notes, data_notes, few_notes
 from softprior.tasks.prepare import look
 
 
@@ -34,16 +34,20 @@ def axis_notes(parts: Parts) -> list[str]:
     return notes
 
 
-def task_notes(training: TrainingSpec, parts: Parts, fingerprint: str) -> list[str]:
+def task_notes(
+    training: TrainingSpec, evaluation: EvaluationSpec, parts: Parts, fingerprint: str
+) -> list[str]:
     """What is known of the tasks' data: malformed rows, and fewer examples than asked for or in a batch."""
-    notes, trained = [], any(method.trained for method in parts.methods)
+    notes, few, trained = [], [], any(method.trained for method in parts.methods)
     for name, task in _named(parts.called, TASKS, parts.read).items():
         found = look(task, fingerprint)
         notes += data_notes(name, task, found)
         if trained and task in parts.tasks:
             own = training.for_task(TASKS.name(task), parts.called.entry(TASKS, task).name)
             notes += batch_notes(name, task, found.notes, own.batch)
-    return notes
+        tested = task.test_examples - found.notes.get("test_short", 0)
+        few += few_notes(name, task, min(evaluation.examples, tested), min(evaluation.generate, tested))
+    return [*notes, *few]
 
 
 def prior_notes(parts: Parts, model: KnownModel, where: str) -> list[str]:
@@ -83,7 +87,7 @@ def kernel_notes(
 
 
 def frozen_notes(parts: Parts, model: ModelSpec, placement: PlacementSpec, shape: Shape | None) -> list[str]:
-    """Where nothing is gained from what `model.frozen_cache` keeps, as far as the model's sizes are known."""
+    """Which methods gain from what `model.frozen_cache` keeps, as far as the model's sizes are known."""
     if model.frozen_cache is None:
         return []
     idle = "model.frozen_cache has no effect"
@@ -93,11 +97,20 @@ def frozen_notes(parts: Parts, model: ModelSpec, placement: PlacementSpec, shape
         return []
     if shape.stack == "encoder":
         return [f"{idle} on an encoder-decoder"]
-    starts = [method.places(shape.blocks) for method in parts.methods if method.trained]
-    gains = [places for places in starts if all(at.block > 0 and at.placement == "front" for at in places)]
-    if gains:
-        return []
-    return [f"{idle}: the vectors of every method begin at block 0 or behind the first token"]
+    gains, others = [], []
+    for name, method in _named(parts.called, METHODS, [m for m in parts.methods if m.trained]).items():
+        places = method.places(shape.blocks)
+        if all(at.block > 0 and at.placement == "front" for at in places):
+            gains.append(
+                f"losses of {name} start at block {min(at.block for at in places)} of {shape.blocks}"
+            )
+        else:
+            others.append(name)
+    why = "whose vectors begin at block 0 or behind the first token"
+    if not gains:
+        return [f"{idle}: the vectors of every method begin at block 0 or behind the first token"]
+    rest = f"; no effect on {', '.join(others)}, {why}" if others else ""
+    return [f"model.frozen_cache: {', '.join(gains)}{rest}"]
 
 
 def _start_notes(parts: Parts, model: KnownModel, where: str) -> list[str]:

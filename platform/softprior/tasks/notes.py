@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import sqrt
 
 from softprior.assets.tokens import AlikeError, NotJointError
 from softprior.inputs.labels import counted
 from softprior.tasks.base import SPLITS, Look, Task
 from softprior.tasks.sources import left_out
+
+FEW = 24
+"""Examples from which a 95% interval of a share of right answers reaches at most 0.2 to either side."""
+
+WIDTH = 0.98
+"""Half the width of that interval of a share of 0.5, where it is widest, times the root of the examples."""
 
 
 def data_notes(name: str, task: Task, found: Look) -> list[str]:
@@ -34,6 +41,28 @@ def batch_notes(name: str, task: Task, notes: Mapping[str, int], batch: int) -> 
         return []
     rows = counted(examples, "row")
     return [f"{name}: batches have {rows}, as the task has no more, in place of batch = {batch:,}"]
+
+
+def few_notes(name: str, task: Task, examples: int, generated: int) -> list[str]:
+    """A sentence if a task with right and wrong answers is tested on so few that a share says little.
+
+    Args:
+        name: the task's, in the sentence.
+        examples, generated: number of those that test losses are of, and of those that are answered.
+    """
+    if not task.generates and not task.options():
+        return []
+    answers = examples if task.options() or not generated else generated
+    least = min(examples, answers)
+    if least >= FEW:
+        return []
+    what = counted(examples, "test example")
+    what += f" and {counted(answers, 'generated answer')}" if answers != examples else ""
+    wide, wanted = (f"\N{PLUS-MINUS SIGN}{WIDTH / sqrt(count):.2f}" for count in (least, FEW))
+    return [
+        f"{name}: {what}, and a share of right answers of {least:,} is known to {wide} (95%); for {wanted} "
+        f"take {FEW} or more (test_examples, evaluation.examples, evaluation.generate)"
+    ]
 
 
 def _told(name: str, task: Task, look: Look) -> list[str]:

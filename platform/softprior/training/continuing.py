@@ -46,6 +46,11 @@ def earlier(folder: StudyFolder, spec: TrialSpec) -> tuple[TrialState, dict[str,
     return said
 
 
+def any_kept(folder: StudyFolder) -> bool:
+    """Whether any trial's last checkpoint was kept."""
+    return bool(listed(folder.kept("any", 1).parent, "*"))
+
+
 def _steps(folder: StudyFolder, series: str, below: int) -> list[int]:
     """The numbers of steps of a series' kept checkpoints, the largest first."""
     names = (path.stem.rpartition("-")[2] for path in listed(folder.kept(series, 1).parent, f"{series}-*"))
