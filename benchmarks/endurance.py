@@ -3,7 +3,7 @@
 A study of trials that do next to nothing (`tiny`, three steps on one example, a checkpoint after each) runs
 as a command of its own, with Ray and MLflow. At random moments a process in which a trial runs is killed, or
 the driver alone, or the driver with all that it has started; whoever was killed is not waited for, and the
-same command starts again at once. When it has ended well, this is checked:
+same command starts again at once, until it finds nothing left to do. Then this is checked:
 
 - each trial of the plan has one record, and it is finished;
 - no record was written again once it was there, and no end was told twice;
@@ -11,6 +11,8 @@ same command starts again at once. When it has ended well, this is checked:
 - curves, test results and final vectors of a sample, trials whose process was killed first, equal those of
   the same trials in a process that nobody disturbs, bit for bit;
 - no process, no half-written file and no checkpoint is left.
+
+With --minutes kills end after so long, and the study with the seeds that it has reached by then.
 """
 
 from __future__ import annotations
@@ -28,7 +30,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import psutil
 import torch
@@ -39,6 +40,7 @@ from benchmarks.overhead import study as small
 from softprior.inputs.specs import TrialSpec
 from softprior.inputs.study_files import load_grid
 from softprior.models.load import load_local
+from softprior.results.files import TEMPORARY
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import load_posterior
 from softprior.results.records import Record, load_record, load_records
@@ -52,9 +54,6 @@ MARK = "SOFTPRIOR_ENDURANCE"
 
 PATIENCE = 120.0
 """Seconds that Ray has to end its processes once the last driver has ended."""
-
-TEMPORARY = re.compile(r"^\..*\.part$|\.building$")
-"""Names of files that are being written."""
 
 ENDED = re.compile(r"^ *\d+/\d+  ([0-9a-f]+)  (.*)$", re.MULTILINE)
 """The line that a trial's end leaves."""
@@ -74,13 +73,14 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1000, help="of the study (default: 1000)")
     parser.add_argument("--every", type=float, default=20.0, help="mean seconds between kills (default: 20)")
     parser.add_argument("--drivers", type=float, default=0.15, help="share of kills that are the driver's")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="of kills (default: no limit)")
     parser.add_argument("--sample", type=int, default=20, help="trials that run again alone (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="of the kills (default: 0)")
     options = parser.parse_args()
     options.folder.mkdir(parents=True)
     started = time.monotonic()
     run = Run(options.folder, options.trials, Random(options.seed))
-    run.to_its_end(options.every, options.drivers)
+    run.to_its_end(options.every, options.drivers, started + 60 * options.minutes)
     print(f"{run.told()} in {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
     wrong = [*run.left(), *run.records_wrong(), *run.tracking_wrong(), *run.sample_wrong(options.sample)]
     print("\n".join(wrong) or "nothing is wrong")
@@ -104,34 +104,40 @@ class Run:
         """When the record of each finished trial was written, as it was seen first."""
         self._rewritten: set[str] = set()
 
-    def to_its_end(self, every: float, drivers: float) -> None:
-        """Starts the command, kills, and starts it again, until every trial has finished."""
-        status = None
-        while status != 0:
+    def to_its_end(self, every: float, drivers: float, until: float) -> None:
+        """Starts the command, kills, and starts it again, until it finds nothing left to do."""
+        late = False
+        while True:
             path = self._at / f"output-{len(self.outputs):03d}.txt"
             environment = own_cluster() | {MARK: self._mark}
             with open(path, "w") as output:
                 process = subprocess.Popen(  # noqa: S603  our own
                     self._command, env=environment, stdout=output, stderr=output, start_new_session=True
                 )
-                killed = self._disturb(process, every, drivers)
+                killed = "" if late else self._disturb(process, every, drivers, until)
                 status = process.wait()
             self.outputs.append(path.read_text())
             self._look()
             print(f"{path.name}: {killed or f'status {status}'}, {len(self._written)} finished", flush=True)
             if not killed and status not in (0, 1):
                 sys.exit(self.outputs[-1])
+            if status == 0 and not ENDED.search(self.outputs[-1]):
+                return
+            if not late and time.monotonic() > until:
+                late = True
+                self._keep_what_is_reached()
 
-    def _disturb(self, process: subprocess.Popen[bytes], every: float, drivers: float) -> str:
-        """Kills workers until the command ends or its driver is killed; returns how it was."""
+    def _disturb(self, process: subprocess.Popen[bytes], every: float, drivers: float, until: float) -> str:
+        """Kills trials' processes until the command ends or its driver is killed; returns how it was."""
         while True:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(self._chance.expovariate(1 / every))
                 return ""
-            if self._chance.random() < drivers:
-                how = self._chance.choice(["driver alone killed", "driver killed with all it started"])
+            self._look()
+            if time.monotonic() > until or self._chance.random() < drivers:
+                how = self._chance.choice(["driver killed alone", "driver killed with all it started"])
                 self.kills[how] += 1
-                if how == "driver alone killed":
+                if how == "driver killed alone":
                     process.kill()
                 else:
                     os.killpg(process.pid, signal.SIGKILL)
@@ -140,8 +146,13 @@ class Run:
             if trials:
                 with suppress(psutil.NoSuchProcess):
                     self._chance.choice(trials).kill()
-                    self.kills["trials' processes killed"] += 1
-            self._look()
+                    self.kills["trial's process killed"] += 1
+
+    def _keep_what_is_reached(self) -> None:
+        """Leaves the study with the seeds that it has reached; it takes them in order."""
+        reached = [spec.seed or 0 for trial, spec in self._plan().items() if trial in self._written]
+        self._study["seeds"] = list(range(max(reached, default=0) + 1))
+        self._command = command(self._at, self._study)
 
     def _look(self) -> None:
         """Notes which trials have finished, and whose record was written again."""
@@ -172,7 +183,7 @@ class Run:
             time.sleep(1)
         yield from (f"process {one.pid} is left: {' '.join(one.cmdline())[:100]}" for one in processes)
         for path in sorted(self._at.rglob("*")):
-            if TEMPORARY.search(path.name) or path.parent.name == "checkpoints" or path.name == ".tune":
+            if re.match(TEMPORARY, path.name) or path.parent.name == "checkpoints" or path.name == ".tune":
                 yield f"{path.relative_to(self._at)} is left"
 
     def records_wrong(self) -> Iterator[str]:
@@ -181,11 +192,15 @@ class Run:
         found = set(records)
         yield from (f"{trial} has no record" for trial in set(plan) - found)
         yield from (f"{trial} is not in the plan" for trial in found - set(plan))
-        yield from (f"{i} is {one.status}: {one.error}" for i, one in records.items() if one.status != "finished")
+        yield from (
+            f"{i} is {one.status}: {one.error}" for i, one in records.items() if one.status != "finished"
+        )
         yield from (f"the record of {trial} was written again" for trial in self._rewritten)
         lines = [line for output in self.outputs for line in ENDED.findall(output)]
         ends = Counter(trial for trial, what in lines if "failed" not in what)
-        yield from (f"the end of {trial} was told {number} times" for trial, number in ends.items() if number > 1)
+        yield from (
+            f"the end of {trial} was told {number} times" for trial, number in ends.items() if number > 1
+        )
         trained = [trial for trial, spec in plan.items() if spec.prior is not None]
         for kind, place in ("posterior", self.folder.posterior), ("figure", self.folder.figure):
             yield from (f"{trial} has no {kind}" for trial in trained if not place(trial).exists())
@@ -218,7 +233,10 @@ class Run:
         limit_threads(1)
         alone = StudyFolder(self._at / "alone")
         chosen = [*first, *others][:count]
-        print(f"{len(chosen)} trials run again alone, {len(first[:count])} of them had lost a process", flush=True)
+        print(
+            f"{len(chosen)} trials run again alone, {len(first[:count])} of them had lost a process",
+            flush=True,
+        )
         given = load_local(load_grid(self._at / "study.yaml").model)
         for trial in chosen:
             own = Trial(Setup(plan[trial], *given), alone, lambda _: None).run()
