@@ -78,7 +78,7 @@ class Grid(Plan):
                     try:
                         own = cluster or Cluster(self.study.resources, self.study.placement)
                         trials, heard = list(work.missing), listeners.observers
-                        run_trials(self.study, trials, folder, heard, own, extended=work.extended)
+                        run_trials(self.study, trials, folder, heard, own)
                     except KeyboardInterrupt:
                         interrupted = True
                     finally:
