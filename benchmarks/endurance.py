@@ -58,6 +58,9 @@ PATIENCE = 120.0
 ENDED = re.compile(r"^ *\d+/\d+  ([0-9a-f]+)  (.*)$", re.MULTILINE)
 """The line that a trial's end leaves."""
 
+LATE = "Ray did not start"
+"""What a command says that had to give up because much else runs here; it may be started again."""
+
 RESTARTED = re.compile(r"^ +([0-9a-f]+)  .*its process died \(", re.MULTILINE)
 """The line about a process that was lost."""
 
@@ -119,7 +122,7 @@ class Run:
             self.outputs.append(path.read_text())
             self._look()
             print(f"{path.name}: {killed or f'status {status}'}, {len(self._written)} finished", flush=True)
-            if not killed and status not in (0, 1):
+            if not killed and status not in (0, 1) and LATE not in self.outputs[-1]:
                 sys.exit(self.outputs[-1])
             if status == 0 and not ENDED.search(self.outputs[-1]):
                 return
