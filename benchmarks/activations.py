@@ -7,6 +7,8 @@ their ratios, and the peak memory of each way in a process of its own.
 
 With --growth: peak memory of a worker at 10,000 and at 1,000,000 tokens. With --workers: two runs of the
 command at once, each on one core, against one run of two workers on both files, starting up included.
+With --slope TOKENS: how the memory of the command's processes grows with what they have read, and whether
+the store counts what is in the files.
 """
 
 from __future__ import annotations
@@ -19,10 +21,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 import yaml
 from transformers import AutoModelForCausalLM
@@ -39,6 +44,7 @@ from softprior.activations.worker import Worker
 from softprior.assets.models import resolve_model
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
+from softprior.statistics.store import stored, token_classes
 from softprior.tasks.prepare import Text
 from softprior.training.threads import limit_threads
 
@@ -206,6 +212,75 @@ def timed(folder: Path, runs: list[str]) -> float:
     return time.perf_counter() - started
 
 
+def slope(model: str, tokens: int) -> bool:
+    """Runs the command with two workers on a file of about so many tokens; returns whether all are counted.
+
+    Prints what each of its processes adds to its memory (RSS) per million tokens that both workers read.
+    """
+    with tempfile.TemporaryDirectory(prefix="softprior-benchmark-") as name:
+        folder = Path(name)
+        words(folder / "words.txt", tokens, 0)
+        spec = {"name": "run", "model": model, "files": [{"name": "words", "path": f"{folder}/words.txt"}]}
+        spec |= {"resources": {"cpus": 1, "concurrent": 2}, "tracking": {"enabled": False}}
+        (folder / "run.yaml").write_text(yaml.safe_dump(spec))
+        command = [sys.executable, "-m", "jobs.activations", "--no-findings", "--results", name]
+        run = RunFolder(folder / "run")
+        seen: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        with subprocess.Popen([*command, f"{folder}/run.yaml"], stdout=subprocess.DEVNULL) as process:  # noqa: S603  our own
+            while process.poll() is None:
+                read = millions(run)
+                for who, memory in memories(process.pid).items():
+                    seen[who].append((read, memory))
+                time.sleep(1)
+        if process.returncode:
+            sys.exit("the run failed")
+        for who, points in sorted(seen.items()):
+            x, y = np.array(points).T
+            late = x > 0.2 * x.max()
+            if late.sum() > 2 and np.ptp(x[late]):
+                grown = np.polyfit(x[late], y[late], 1)[0]
+                print(
+                    f"{who}: {y[late][0]:.0f} MB at {x[late][0]:.2f} million tokens, {y[-1]:.0f} at "
+                    f"{x[-1]:.2f}, {y.max():.0f} at most; {grown:+.2f} MB per million"
+                )
+        return counted(run, model, folder / "words.txt")
+
+
+def millions(run: RunFolder) -> float:
+    """Million tokens that the workers have read, shuffled texts included."""
+    total = 0
+    for path in run.beats():
+        with suppress(OSError, ValueError):  # it is written anew just now
+            total += json.loads(path.read_text())["tokens"]
+    return total / 1e6
+
+
+def memories(driver: int) -> dict[str, float]:
+    """RSS in MB of the command's driver and workers, by their name and number."""
+    found = {}
+    for process in [psutil.Process(driver), *psutil.Process(driver).children(recursive=True)]:
+        with suppress(psutil.Error):
+            name = process.name()
+            if process.pid == driver or "MapWorker" in name:
+                who = "driver" if process.pid == driver else f"worker {process.pid}"
+                found[who] = process.memory_info().rss / 1e6
+    return found
+
+
+def counted(run: RunFolder, model: str, file: Path) -> bool:
+    """Prints what is in a file and what the store of a run counts; returns whether they agree."""
+    tokenizer = load_local(ModelSpec(id=model)).tokenizer
+    lines = file.read_text().splitlines()
+    tokens = sum(len(ids) for ids in tokenizer(lines)["input_ids"])
+    summary = json.loads(run.summary.read_text())["tasks"]["words"]
+    right = (summary["texts"], summary["documents"], summary["tokens"]) == (len(lines), len(lines), tokens)
+    for site in stored(run.store)["words"]:
+        classes = token_classes(run.store, "words", site)
+        right = right and classes["input"] + classes["sinks"] == tokens
+    print(f"{len(lines):,} documents, {tokens:,} tokens; counted at all sites: {right}")
+    return right
+
+
 def measured(way: str, model: str, tokens: int, threads: int) -> dict[str, float]:
     """`alone`, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.activations", "--alone", way, "--model", model]
@@ -224,6 +299,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--growth", action="store_true", help="peak memory at 10,000 and 1,000,000 tokens")
     parser.add_argument("--workers", action="store_true", help="two workers against two runs")
+    parser.add_argument("--slope", type=int, metavar="TOKENS", help="memory over so many tokens, and counts")
     parser.add_argument("--alone", choices=(*WAYS, "shards"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.alone:
@@ -236,6 +312,8 @@ def main() -> None:
             f"{peaks[1]:.0f} MB, ratio {peaks[1] / peaks[0]:.3f}"
         )
         return
+    if options.slope:
+        sys.exit(not slope(options.model, options.slope))
     if options.workers:
         for turn in range(options.rounds):
             apart, together = side_by_side(options.model, options.tokens)

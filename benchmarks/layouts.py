@@ -40,12 +40,14 @@ class Layout(NamedTuple):
         threads: of a process without Ray; None runs the command.
         variables: of the environment.
         without_onednn: whether torch does without that library.
+        like: the layout with which it is compared.
     """
 
     values: dict[str, Any] = {}
     threads: int | None = None
     variables: dict[str, str] = {}
     without_onednn: bool = False
+    like: str = "one process"
 
 
 def resources(cpus: int, concurrent: int) -> dict[str, Any]:
@@ -59,7 +61,8 @@ OLDER = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}
 """Has torch and MKL compute as on a processor without vector extensions."""
 
 LAYOUTS = {
-    "one process without Ray, again": Layout(threads=1),
+    "one process": Layout(threads=1),
+    "another process": Layout(threads=1),
     "one worker with one CPU": Layout(resources(1, 1)),
     "two workers at once": Layout(resources(1, 2)),
     "two threads": Layout(threads=2),
@@ -67,7 +70,7 @@ LAYOUTS = {
     "as on an older processor": Layout(threads=1, variables=OLDER),
     "packed: four trials on one copy": Layout(SHARED | resources(1, 4)),
     "bfloat16": Layout(BFLOAT16, threads=1),
-    "bfloat16 without oneDNN": Layout(BFLOAT16, threads=1, without_onednn=True),
+    "bfloat16 without oneDNN": Layout(BFLOAT16, threads=1, without_onednn=True, like="bfloat16"),
 }
 
 STUDY: dict[str, Any] = {
@@ -101,15 +104,19 @@ def main() -> None:
         with torch.backends.mkldnn.flags(enabled=not options.without_onednn):
             work(options.work_of)
         return
-    with tempfile.TemporaryDirectory(prefix="softprior-layouts-") as name:
-        right = run(Path(name) / "alone", Layout(threads=1))
-        for number, (said, layout) in enumerate(LAYOUTS.items()):
-            if options.only in said:
-                print(f"{said}: {compared(right, run(Path(name) / str(number), layout))}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="softprior-layouts-") as temporary:
+        runs = {said: Path(temporary) / said.partition(":")[0] for said in LAYOUTS}
+        for said, layout in LAYOUTS.items():
+            if options.only in said and said != layout.like:
+                right, found = (run(runs[one], LAYOUTS[one]) for one in (layout.like, said))
+                print(f"{said}, with {layout.like}: {compared(right, found)}", flush=True)
 
 
 def run(folder: Path, layout: Layout) -> StudyFolder:
-    """Runs the study in a layout; returns its results."""
+    """Runs the study in a layout, unless it has run; returns its results."""
+    results = StudyFolder(folder / "layouts")
+    if folder.exists():
+        return results
     folder.mkdir()
     study = folder / "study.yaml"
     study.write_text(yaml.safe_dump(STUDY | layout.values))
@@ -122,7 +129,7 @@ def run(folder: Path, layout: Layout) -> StudyFolder:
     done = subprocess.run([sys.executable, *command], check=False, **options)  # noqa: S603  our own
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
-    return StudyFolder(folder / "layouts")
+    return results
 
 
 def work(folder: Path) -> None:
