@@ -74,7 +74,7 @@ def main() -> None:
     )
     parser.add_argument("--folder", type=Path, required=True, help="where results and outputs go; new")
     parser.add_argument("--trials", type=int, default=1000, help="of the study (default: 1000)")
-    parser.add_argument("--every", type=float, default=20.0, help="mean seconds between kills (default: 20)")
+    parser.add_argument("--every", type=float, default=10.0, help="mean trials between kills (default: 10)")
     parser.add_argument("--drivers", type=float, default=0.15, help="share of kills that are the driver's")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="of kills (default: no limit)")
     parser.add_argument("--sample", type=int, default=20, help="trials that run again alone (default: 20)")
@@ -133,8 +133,13 @@ class Run:
     def _disturb(self, process: subprocess.Popen[bytes], every: float, drivers: float, until: float) -> str:
         """Kills trials' processes until the command ends or its driver is killed; returns how it was."""
         while True:
+            count = len(self._records()) + int(self._chance.expovariate(1 / every))
+            while len(self._records()) < count and time.monotonic() < until:
+                if process.poll() is not None:
+                    return ""
+                time.sleep(0.1)
             with suppress(subprocess.TimeoutExpired):
-                process.wait(self._chance.expovariate(1 / every))
+                process.wait(self._chance.random())
                 return ""
             self._look()
             if time.monotonic() > until or self._chance.random() < drivers:
@@ -159,12 +164,15 @@ class Run:
 
     def _look(self) -> None:
         """Notes which trials have finished, and whose record was written again."""
-        for path in Path(self.folder.records).glob("[!.]*.json"):
+        for path in self._records():
             written = path.stat().st_mtime_ns
             if path.stem not in self._written and load_record(path).status == "finished":
                 self._written[path.stem] = written
             if self._written.get(path.stem, written) != written:
                 self._rewritten.add(path.stem)
+
+    def _records(self) -> list[Path]:
+        return list(Path(self.folder.records).glob("[!.]*.json"))
 
     def _processes(self) -> Iterator[psutil.Process]:
         """All processes of this run."""
