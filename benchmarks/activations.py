@@ -7,8 +7,8 @@ their ratios, and the peak memory of each way in a process of its own.
 
 With --growth: peak memory of a worker at 10,000 and at 1,000,000 tokens. With --workers: two runs of the
 command at once, each on one core, against one run of two workers on both files, starting up included.
-With --slope TOKENS: how the memory of the command's processes grows with what they have read, and whether
-the store counts what is in the files.
+With --slope TOKENS: how a worker's memory grows with what it has read, and whether the store counts what is
+in the file.
 """
 
 from __future__ import annotations
@@ -21,13 +21,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 import yaml
 from transformers import AutoModelForCausalLM
@@ -36,6 +34,7 @@ from softprior.activations.collector import Collector, Medians, Sinks, base_site
 from softprior.activations.folder import RunFolder
 from softprior.activations.passes import Router, followed, passes
 from softprior.activations.plan import plan_activations
+from softprior.activations.run import run_activations
 from softprior.activations.sequences import Sequences
 from softprior.activations.spec import ActivationsSpec
 from softprior.activations.state import TaskState
@@ -213,58 +212,33 @@ def timed(folder: Path, runs: list[str]) -> float:
 
 
 def slope(model: str, tokens: int) -> bool:
-    """Runs the command with two workers on a file of about so many tokens; returns whether all are counted.
+    """Reads a file of about so many tokens as one worker of the job does; returns whether all are counted.
 
-    Prints what each of its processes adds to its memory (RSS) per million tokens that both workers read.
+    Prints what the process adds to its memory per million tokens, the first fifth left out.
     """
+    limit_threads(1)
     with tempfile.TemporaryDirectory(prefix="softprior-benchmark-") as name:
         folder = Path(name)
         words(folder / "words.txt", tokens, 0)
-        spec = {"name": "run", "model": model, "files": [{"name": "words", "path": f"{folder}/words.txt"}]}
-        spec |= {"resources": {"cpus": 1, "concurrent": 2}, "tracking": {"enabled": False}}
-        (folder / "run.yaml").write_text(yaml.safe_dump(spec))
-        command = [sys.executable, "-m", "jobs.activations", "--no-findings", "--results", name]
-        run = RunFolder(folder / "run")
-        seen: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        with subprocess.Popen([*command, f"{folder}/run.yaml"], stdout=subprocess.DEVNULL) as process:  # noqa: S603  our own
-            while process.poll() is None:
-                read = millions(run)
-                for who, memory in memories(process.pid).items():
-                    seen[who].append((read, memory))
-                time.sleep(1)
-        if process.returncode:
-            sys.exit("the run failed")
-        for who, points in sorted(seen.items()):
-            x, y = np.array(points).T
-            late = x > 0.2 * x.max()
-            if late.sum() > 2 and np.ptp(x[late]):
-                grown = np.polyfit(x[late], y[late], 1)[0]
-                print(
-                    f"{who}: {y[late][0]:.0f} MB at {x[late][0]:.2f} million tokens, {y[-1]:.0f} at "
-                    f"{x[-1]:.2f}, {y.max():.0f} at most; {grown:+.2f} MB per million"
-                )
+        files = [{"name": "words", "path": str(folder / "words.txt")}]
+        spec = ActivationsSpec.model_validate({"name": "run", "model": model, "files": files})
+        plan, run = plan_activations(spec), RunFolder(folder / "run")
+        Path(str(run.parts)).mkdir(parents=True)
+        worker = Worker(spec.model_dump_json(), plan.identity, str(run.root))
+        read, points = 0, []
+        for facts in plan.shard_facts():
+            (result,) = worker({"shard": np.array([json.dumps(facts)])})["result"]
+            read += json.loads(result)["tokens"]
+            points.append((read / 1e6, status("VmRSS")))
+            if len(points) % 16 == 0:
+                print(f"{read:,} tokens: {points[-1][1]:.0f} MB", flush=True)
+        x, y = np.array(points[len(points) // 5 :]).T
+        print(
+            f"{len(points):,} shards: {y[0]:.0f} MB after {x[0]:.2f} million tokens, {y[-1]:.0f} after "
+            f"{x[-1]:.2f}, {status('VmHWM'):.0f} at most; {np.polyfit(x, y, 1)[0]:+.2f} MB per million tokens"
+        )
+        run_activations(plan, run, nullcontext(), lambda _: None)  # nothing is missing: it merges
         return counted(run, model, folder / "words.txt")
-
-
-def millions(run: RunFolder) -> float:
-    """Million tokens that the workers have read, shuffled texts included."""
-    total = 0
-    for path in run.beats():
-        with suppress(OSError, ValueError):  # it is written anew just now
-            total += json.loads(path.read_text())["tokens"]
-    return total / 1e6
-
-
-def memories(driver: int) -> dict[str, float]:
-    """RSS in MB of the command's driver and workers, by their name and number."""
-    found = {}
-    for process in [psutil.Process(driver), *psutil.Process(driver).children(recursive=True)]:
-        with suppress(psutil.Error):
-            name = process.name()
-            if process.pid == driver or "MapWorker" in name:
-                who = "driver" if process.pid == driver else f"worker {process.pid}"
-                found[who] = process.memory_info().rss / 1e6
-    return found
 
 
 def counted(run: RunFolder, model: str, file: Path) -> bool:
@@ -274,8 +248,9 @@ def counted(run: RunFolder, model: str, file: Path) -> bool:
     tokens = sum(len(ids) for ids in tokenizer(lines)["input_ids"])
     summary = json.loads(run.summary.read_text())["tasks"]["words"]
     right = (summary["texts"], summary["documents"], summary["tokens"]) == (len(lines), len(lines), tokens)
-    for site in stored(run.store)["words"]:
-        classes = token_classes(run.store, "words", site)
+    store = Path(str(run.store))
+    for site in stored(store)["words"]:
+        classes = token_classes(store, "words", site)
         right = right and classes["input"] + classes["sinks"] == tokens
     print(f"{len(lines):,} documents, {tokens:,} tokens; counted at all sites: {right}")
     return right

@@ -64,9 +64,9 @@ def faults(folder: Path) -> Iterator[str]:
     (folder / "sitecustomize.py").write_text(WATCH)
     for name, study in STUDIES.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(study))
-    path = f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    paths = f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     cache, built = folder / "cache", folder / "built.txt"
-    environment = own_cluster() | {"SOFTPRIOR_CACHE": str(cache), "PYTHONPATH": path, "BUILT": str(built)}
+    environment = own_cluster() | {"SOFTPRIOR_CACHE": str(cache), "PYTHONPATH": paths, "BUILT": str(built)}
     options = {"env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     processes = [
         subprocess.Popen(  # noqa: S603  our own
