@@ -172,7 +172,7 @@ class Run:
                 self._rewritten.add(path.stem)
 
     def _records(self) -> list[Path]:
-        return list(Path(self.folder.records).glob("[!.]*.json"))
+        return list(Path(str(self.folder.records)).glob("[!.]*.json"))
 
     def _processes(self) -> Iterator[psutil.Process]:
         """All processes of this run."""
