@@ -7,6 +7,8 @@ their ratios, and the peak memory of each way in a process of its own.
 
 With --growth: peak memory of a worker at 10,000 and at 1,000,000 tokens. With --workers: two runs of the
 command at once, each on one core, against one run of two workers on both files, starting up included.
+With --slope TOKENS: how a worker's memory grows with what it has read, and whether the store counts what is
+in the file.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +34,7 @@ from softprior.activations.collector import Collector, Medians, Sinks, base_site
 from softprior.activations.folder import RunFolder
 from softprior.activations.passes import Router, followed, passes
 from softprior.activations.plan import plan_activations
+from softprior.activations.run import run_activations
 from softprior.activations.sequences import Sequences
 from softprior.activations.spec import ActivationsSpec
 from softprior.activations.state import TaskState
@@ -39,6 +43,7 @@ from softprior.activations.worker import Worker
 from softprior.assets.models import resolve_model
 from softprior.inputs.specs import ModelSpec
 from softprior.models.load import load_local
+from softprior.statistics.store import stored, token_classes
 from softprior.tasks.prepare import Text
 from softprior.training.threads import limit_threads
 
@@ -206,6 +211,51 @@ def timed(folder: Path, runs: list[str]) -> float:
     return time.perf_counter() - started
 
 
+def slope(model: str, tokens: int) -> bool:
+    """Reads a file of about so many tokens as one worker of the job does; returns whether all are counted.
+
+    Prints what the process adds to its memory per million tokens, the first fifth left out.
+    """
+    limit_threads(1)
+    with tempfile.TemporaryDirectory(prefix="softprior-benchmark-") as name:
+        folder = Path(name)
+        words(folder / "words.txt", tokens, 0)
+        files = [{"name": "words", "path": str(folder / "words.txt")}]
+        spec = ActivationsSpec.model_validate({"name": "run", "model": model, "files": files})
+        plan, run = plan_activations(spec), RunFolder(folder / "run")
+        Path(str(run.parts)).mkdir(parents=True)
+        worker = Worker(spec.model_dump_json(), plan.identity, str(run.root))
+        read, points = 0, []
+        for facts in plan.shard_facts():
+            (result,) = worker({"shard": np.array([json.dumps(facts)])})["result"]
+            read += json.loads(result)["tokens"]
+            points.append((read / 1e6, status("VmRSS")))
+            if len(points) % 16 == 0:
+                print(f"{read:,} tokens: {points[-1][1]:.0f} MB", flush=True)
+        x, y = np.array(points[len(points) // 5 :]).T
+        print(
+            f"{len(points):,} shards: {y[0]:.0f} MB after {x[0]:.2f} million tokens, {y[-1]:.0f} after "
+            f"{x[-1]:.2f}, {status('VmHWM'):.0f} at most; {np.polyfit(x, y, 1)[0]:+.2f} MB per million tokens"
+        )
+        run_activations(plan, run, nullcontext(), lambda _: None)  # nothing is missing: it merges
+        return counted(run, model, folder / "words.txt")
+
+
+def counted(run: RunFolder, model: str, file: Path) -> bool:
+    """Prints what is in a file and what the store of a run counts; returns whether they agree."""
+    tokenizer = load_local(ModelSpec(id=model)).tokenizer
+    lines = file.read_text().splitlines()
+    tokens = sum(len(ids) for ids in tokenizer(lines)["input_ids"])
+    summary = json.loads(run.summary.read_text())["tasks"]["words"]
+    right = (summary["texts"], summary["documents"], summary["tokens"]) == (len(lines), len(lines), tokens)
+    store = Path(str(run.store))
+    for site in stored(store)["words"]:
+        classes = token_classes(store, "words", site)
+        right = right and classes["input"] + classes["sinks"] == tokens
+    print(f"{len(lines):,} documents, {tokens:,} tokens; counted at all sites: {right}")
+    return right
+
+
 def measured(way: str, model: str, tokens: int, threads: int) -> dict[str, float]:
     """`alone`, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.activations", "--alone", way, "--model", model]
@@ -224,6 +274,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--growth", action="store_true", help="peak memory at 10,000 and 1,000,000 tokens")
     parser.add_argument("--workers", action="store_true", help="two workers against two runs")
+    parser.add_argument("--slope", type=int, metavar="TOKENS", help="memory over so many tokens, and counts")
     parser.add_argument("--alone", choices=(*WAYS, "shards"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.alone:
@@ -236,6 +287,8 @@ def main() -> None:
             f"{peaks[1]:.0f} MB, ratio {peaks[1] / peaks[0]:.3f}"
         )
         return
+    if options.slope:
+        sys.exit(not slope(options.model, options.slope))
     if options.workers:
         for turn in range(options.rounds):
             apart, together = side_by_side(options.model, options.tokens)

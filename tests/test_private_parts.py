@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -115,6 +116,40 @@ def test_tune_learns_of_failed_tasks_by_a_method() -> None:
     with ray_private.errors_of_actors_as(lambda error: seen.append(error) or error):
         assert parameters(RayActorManager._actor_task_failed) == parameters(own)
     assert RayActorManager._actor_task_failed is own
+
+
+def test_tune_counts_the_loss_of_an_actor_between_two_trials_once() -> None:
+    """Tune's own method, told twice of a trial as it is while an actor gets ready for it."""
+    from ray.exceptions import RayActorError
+    from ray.tune.execution.tune_controller import TuneController
+    from ray.tune.experiment import Trial
+
+    actor = inspect.getsource(TuneController._actor_failed)
+    assert "self._set_trial_status(trial, Trial.RUNNING)" in actor
+    assert "self._trial_task_failure(trial, exception=exception)" in actor
+    assert "on_error=self._trial_task_failure" in inspect.getsource(TuneController._schedule_trial_reset)
+    counted: list[Exception] = []
+
+    def count(one: Trial, exception: Exception) -> None:
+        counted.append(exception)
+        one.set_status(Trial.PENDING)  # it is to start again
+
+    for error, times in ((RayActorError(), 1), (ValueError(), 2)):
+        trial = Trial("run_trial", stub=True)
+        trial.set_status(Trial.RUNNING)
+        controller = SimpleNamespace(
+            RAISE=TuneController.RAISE,
+            _fail_fast=False,
+            _print_trial_errors=False,
+            _process_trial_failure=count,
+            _resetting_trials={trial},
+        )
+        counted.clear()
+        with ray_private.lost_resets_as_losses():
+            TuneController._trial_task_failure(controller, trial, exception=error)
+            TuneController._trial_task_failure(controller, trial, exception=error)
+        assert counted == [error] * times
+        assert not controller._resetting_trials, "it would get no other actor"
 
 
 # Optuna

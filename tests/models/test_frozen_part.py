@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from softprior.errors import UserError
 from softprior.inputs.specs import FrozenCache, ModelSpec, StudySpec
 from softprior.inputs.validation import validate
 from softprior.methods import METHODS
+from softprior.models import frozen_part
+from softprior.models.frozen_part import identity
 from softprior.models.kept_rows import KeptRows
 from softprior.models.load import load_local
 from softprior.models.local import LocalLM
@@ -106,9 +109,6 @@ def test_another_process_starts_with_what_is_in_files(own_cache, count_rows):
     assert torch.equal(made("llama", limits).loss(prompt, batch).nll, first.nll)
     # What the check of the new host reads is in files, too.
     assert not count_rows
-    longer = prompts_of(host, count=4)["prefix"]
-    host.loss(longer, batch)
-    assert len(count_rows) > 0, "texts behind another number of keys stand at other positions"
 
 
 def test_a_trial_that_goes_on_equals_one_that_was_not_stopped(tmp_path):
@@ -165,6 +165,77 @@ def test_files_used_the_longest_ago_go_first(own_cache):
     assert kept.get("aa") is not None, "which is used now"
     kept.put("dd", states)
     assert [key for key in ("aa", "bb", "cc", "dd") if kept.get(key) is not None] == ["aa", "dd"]
+
+
+def test_two_writers_at_once_get_right_states_or_none(own_cache):
+    """Two trials that keep the same rows in a folder that is too small for them, which both trim."""
+    rows = {f"{i:02x}": torch.full((10, 25), float(i)) for i in range(8)}
+    limits = FrozenCache(memory=0, disk=5e-6)  # four files
+
+    def work(keys):
+        kept, found = KeptRows(limits), []
+        for key in keys * 2:
+            found.append((key, kept.get(key)))
+            kept.put(key, rows[key])
+        return found
+
+    with ThreadPoolExecutor(2) as pool:
+        both = [*pool.map(work, (list(rows), list(reversed(rows))))]
+    assert all(states is None or torch.equal(states, rows[key]) for found in both for key, states in found)
+    KeptRows(limits).put("08", torch.ones(10, 25))  # trims once more, with nobody beside it
+    left = list((cache_root() / "frozen").glob("*/*"))
+    assert not [path for path in left if path.name.startswith(".")]
+    assert 0 < sum(path.stat().st_size for path in left) <= limits.disk * 1e9
+
+
+def test_what_a_killed_writer_leaves_goes_when_room_is_needed(own_cache):
+    kept, states = KeptRows(FrozenCache(memory=0, disk=4e-6)), torch.randn(10, 25)
+    kept.put("aa", states)
+    killed, writing = (cache_root() / "frozen" / "aa" / f".aa.{i}" for i in range(2))
+    for path, age in ((killed, 7200), (writing, 60)):
+        path.write_bytes(bytes(1000))
+        os.utime(path, (time.time() - age,) * 2)
+    kept.put("bb", states)
+    assert (killed.exists(), writing.exists()) == (False, True)
+    assert kept.get("aa") is not None
+
+
+def test_a_row_is_kept_under_all_that_decides_its_states(count_rows, monkeypatch):
+    host = made("llama")
+    batch = example_batch(host.info())
+
+    def key(prompt, rows=(0, 1)):
+        count_rows.clear()
+        host.keep_rows(KeptRows(IN_MEMORY))
+        host.loss(prompt, some_rows(batch, rows))
+        return count_rows[0]
+
+    deep, prefix = prompts_of(host).values()
+    own = key(deep)
+    assert key(prompts_of(host, count=5)["deep"]) == own, "cut vectors are at the block's own positions"
+    others = {key(prefix), key(prompts_of(host, count=5)["prefix"]), key(deep, rows=(1, 2))}
+    others.add(key({Place(1, after="cut"): torch.ones(3, 32)}))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    others.add(key(deep))
+    assert len(others - {own}) == 5
+
+
+def test_model_machine_and_versions_are_in_every_key(monkeypatch):
+    info, cpu = made("llama").info(), torch.device("cpu")
+    found = [identity(info, cpu)]
+    for part in ("fingerprint", "dtype", "device", "kernels"):
+        found.append(identity(info._replace(**{part: "other"}), cpu))
+    for of, name, other in (
+        (frozen_part, "version", lambda _: "other"),
+        (frozen_part, "SOURCES", "other"),
+        (frozen_part.platform, "node", lambda: "other"),
+        (frozen_part.platform, "machine", lambda: "other"),
+        (torch.backends.cpu, "get_cpu_capability", lambda: "other"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(of, name, other)
+            found.append(identity(info, cpu))
+    assert len({str(one) for one in found}) == len(found)
 
 
 def test_a_full_disk_changes_nothing(own_cache, tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 
 import psutil
 import pytest
@@ -83,6 +84,28 @@ def test_a_trial_that_is_killed_and_then_hangs_goes_on_from_its_checkpoint(tmp_p
     assert len(records) == len(ends(output)) == len(set(ends(output))) == 3
     assert_as_undisturbed(folder, records, undisturbed)
     assert_tracked(tmp_path / "results", records)
+
+
+def test_a_process_that_is_lost_between_two_trials_costs_neither(tmp_path, undisturbed) -> None:
+    """The driver holds still while a trial's process ends the trial and is killed before it gets another."""
+    study, results = study_file(tmp_path / "small.yaml"), tmp_path / "results"
+    folder = StudyFolder(results / "small")
+    process = start(study, results, "resources.concurrent=1")
+    wait_for(lambda: load_records(folder.records), process)
+    process.send_signal(signal.SIGSTOP)
+    children = psutil.Process(process.pid).children(recursive=True)
+    (worker,) = (child for child in children if child.name().startswith("ray::ImplicitFunc"))
+    wait_for(lambda: worker.cpu_percent(0.5) == 0, process)
+    worker.kill()
+    process.send_signal(signal.SIGCONT)
+
+    code, output = finish(process)
+    assert code == 0, output
+    assert len(re.findall(r"its process died \(.*\); started again .* \(attempt 2 of 3\)", output)) == 1
+    records = load_records(folder.records)
+    assert len(records) == len(ends(output)) == len(set(ends(output))) == 3
+    assert_as_undisturbed(folder, records, undisturbed)
+    assert_tracked(results, records)
 
 
 def test_trials_that_hang_or_lack_memory_or_disk_fail_alone_and_the_next_command_completes_them(

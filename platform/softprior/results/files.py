@@ -19,6 +19,9 @@ from softprior.results.storage import Location, RemotePath
 
 ValueT = TypeVar("ValueT")
 
+TEMPORARY = r"\..+\.[0-9a-f]{32}\.part$"
+"""Names of files that are being written."""
+
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 

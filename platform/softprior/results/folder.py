@@ -33,6 +33,11 @@ class StudyFolder:
         return self.root / "records"
 
     @property
+    def checkpoints(self) -> Location:
+        """From which trials go on that were interrupted."""
+        return self.root / "checkpoints"
+
+    @property
     def earlier(self) -> StudyFolder:
         """What trials had that are run again, until the new record is whole."""
         return StudyFolder(self.root / "earlier")
@@ -116,7 +121,7 @@ class StudyFolder:
         Args:
             series: the id of the same trial with one step, by which all of its lengths are found.
         """
-        return self.root / "checkpoints" / "kept" / f"{series}-{steps}.safetensors"
+        return self.checkpoints / "kept" / f"{series}-{steps}.safetensors"
 
     def checkpoint(self, trial: str) -> Location:
-        return self.root / "checkpoints" / f"{trial}.safetensors"
+        return self.checkpoints / f"{trial}.safetensors"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from softprior.results.files import require_folder
 from softprior.results.folder import StudyFolder
 from softprior.results.lease import locked
+from softprior.results.leftovers import remove_leftovers
 from softprior.results.records import Record, load_records
 from softprior.studies.again import of_other_code, set_aside, settle
 from softprior.studies.cluster import Cluster
@@ -77,13 +78,15 @@ class Grid(Plan):
                     try:
                         own = cluster or Cluster(self.study.resources, self.study.placement)
                         trials, heard = list(work.missing), listeners.observers
-                        run_trials(self.study, trials, folder, heard, own, extended=work.extended)
+                        run_trials(self.study, trials, folder, heard, own)
                     except KeyboardInterrupt:
                         interrupted = True
                     finally:
                         settle(folder)
                 records = listeners.records()
                 write_table(folder, self.trials, self.components, records)
+                if not interrupted:
+                    remove_leftovers(folder, records)
             if interrupted:
                 raise InterruptedStudyError(records)
             return records

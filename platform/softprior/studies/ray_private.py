@@ -95,6 +95,28 @@ def errors_of_actors_as(change: Callable[[Exception], Exception]) -> AbstractCon
     return _replacing(RayActorManager, "_actor_task_failed", changed)
 
 
+def lost_resets_as_losses() -> AbstractContextManager[None]:
+    """Has Tune count the loss of an actor between two trials once, and start the second one again.
+
+    Tune hears of it from the actor and from its task. It starts the trial again after the first, then takes
+    the second for the failure of a trial that does not run, which ends it. It also goes on thinking that the
+    actor gets ready for the trial, which therefore gets no other.
+    """
+    from ray.exceptions import RayActorError
+    from ray.tune.execution.tune_controller import TuneController
+    from ray.tune.experiment import Trial
+
+    def changed(own: Any) -> Any:
+        def failed(self: Any, trial: Trial, exception: Exception) -> None:
+            self._resetting_trials.discard(trial)
+            if trial.status != Trial.PENDING or not isinstance(exception, RayActorError):
+                own(self, trial, exception)
+
+        return failed
+
+    return _replacing(TuneController, "_trial_task_failure", changed)
+
+
 @contextmanager
 def _replacing(owner: Any, name: str, make: Callable[[Any], Any]) -> Iterator[None]:
     """An attribute is what `make` makes of it, for as long as the context is open."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from softprior.errors import UserError
 from softprior.inputs.specs import StudySpec, TrialSpec
 from softprior.results.folder import StudyFolder
-from softprior.results.records import Record
+from softprior.results.records import Record, load_record
 from softprior.results.storage import RemotePath
 from softprior.studies.cluster import Cluster, lacks_gpu
 from softprior.studies.deaths import every_death_is_one
@@ -66,12 +66,10 @@ def run_trials(
     observers: Sequence[Observer],
     cluster: Cluster,
     search: Search | None = None,
-    extended: Collection[str] = (),
 ) -> None:
     """Runs the given trials, or those that a search proposes, and leaves a record of each.
 
-    Args:
-        extended: those of the trials that have a record, to which scores on other tasks or probes are added.
+    Trials with a finished record get what it lacks: scores on other tasks, and probes.
 
     Raises:
         UserError: the model is to run on a GPU, and this machine has none; at the end, that some trial's
@@ -83,9 +81,7 @@ def run_trials(
     model = placed_model(study.model, resources, placement)
     held = replicas(model, placement, resources.patience, folder.stalls("replica"))
     with _scratch(folder) as scratch, cluster, held as shared:
-        for trial in trials:
-            if trial.id not in extended:
-                folder.record(trial.id).unlink(missing_ok=True)
+        forget_failures(trials, folder)
         from ray import tune
 
         from softprior.studies.tune_events import Events
@@ -122,6 +118,17 @@ def run_trials(
             tuner.fit()
         if events.unwritten is not None:
             raise events.unwritten
+
+
+def forget_failures(trials: Iterable[TrialSpec], folder: StudyFolder) -> None:
+    """Removes records of trials that failed, since a trial that finds its record takes itself for ended.
+
+    One may have finished since the study was planned, in a process of a driver that was killed.
+    """
+    for trial in trials:
+        path = folder.record(trial.id)
+        if path.exists() and load_record(path).status != "finished":
+            path.unlink(missing_ok=True)
 
 
 def _order(search: Search | None, most: int | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from softprior.errors import UserError
 from softprior.results.files import require_folder
 from softprior.results.folder import StudyFolder
 from softprior.results.lease import locked
+from softprior.results.leftovers import remove_leftovers
 from softprior.results.records import Record, load_records
 from softprior.studies.again import STARTS_OVER, of_other_code, set_aside
 from softprior.studies.cluster import Cluster
@@ -106,6 +107,7 @@ class Searching(SearchPlan):
                 write_study(folder, self.spec, self.trials)
                 write_table(folder, self.trials, self.components, records)
                 if not interrupted:
+                    remove_leftovers(folder, records)
                     summary = summarise(study, self.space.shown)
                     save_summary(folder, summary)
                     if not folder.dashboard.exists():

@@ -1,0 +1,37 @@
+"""What processes that are killed leave in a study's folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+
+from softprior.results.files import TEMPORARY
+from softprior.results.folder import StudyFolder
+from softprior.results.records import Record
+from softprior.results.storage import RemotePath, listed
+
+QUIET = 60.0
+"""Seconds without a write before the study's table was written: longer than anybody pauses within a file."""
+
+
+def remove_leftovers(folder: StudyFolder, records: Mapping[str, Record]) -> None:
+    """Removes half-written files, and checkpoints of trials that were killed once their record was written.
+
+    Other commands write into the folder too, so that a file written to a moment ago stays until the study's
+    command runs again.
+
+    Args:
+        folder: of a study whose table was written just now.
+        records: of its trials.
+    """
+    for path in listed(folder.checkpoints, "*.safetensors"):
+        if path.stem in records and records[path.stem].status == "finished":
+            path.unlink(missing_ok=True)
+    if isinstance(folder.root, RemotePath):
+        return  # a file of a bucket is there as a whole or not at all
+    before = (folder.root / folder.table.name).stat().st_mtime - QUIET
+    for path in folder.root.rglob(".*"):
+        with suppress(FileNotFoundError):
+            if re.match(TEMPORARY, path.name) and path.stat().st_mtime < before:
+                path.unlink()
