@@ -110,7 +110,7 @@ def test_tune_takes_the_environment_of_trials_from_two_collections() -> None:
 
     own = dict(class_cache.DEFAULT_ENV_VARS)
     with ray_private.trials_without_environment():
-        assert class_cache._ActorClassCache().get(Runs)._default_options["runtime_env"] == {"env_vars": {}}
+        assert class_cache._ActorClassCache().get(Runs)._default_options["runtime_env"] == {}
     assert own == class_cache.DEFAULT_ENV_VARS
 
 

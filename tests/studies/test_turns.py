@@ -12,7 +12,7 @@ def chosen(turns: Turns, statuses: str) -> int | None:
     names = {"P": "PENDING", "R": "RUNNING", "T": "TERMINATED"}
     trials = [SimpleNamespace(status=names[letter]) for letter in statuses]
     found = turns.choose_trial_to_run(SimpleNamespace(get_trials=lambda: trials))
-    return None if found is None else trials.index(found)
+    return next((at for at, trial in enumerate(trials) if trial is found), None)
 
 
 def test_a_free_worker_leaves_the_trial_of_one_that_starts_alone() -> None:

@@ -64,6 +64,8 @@ def test_points_records_and_repeats_give_one_run_and_each_point_once(
     record = records[trained.id]
     points = [Step(point, len(record.steps)) for point in record.steps]
 
+    drawn = folder.figure(trained.id).rename(tmp_path / "drawn later.png")
+
     first = MlflowTracker(uri, study, trials, folder)
     first.progress(trained, [Phase(0, "loading"), *points[:4]])
     first.close({})  # the driver stops here
@@ -71,8 +73,7 @@ def test_points_records_and_repeats_give_one_run_and_each_point_once(
     second = MlflowTracker(uri, study, trials, folder)
     second.progress(trained, points[2:5])  # the resumed trial repeats two steps
     second.ended(record)
-    folder.figure(trained.id).parent.mkdir(exist_ok=True)
-    folder.figure(trained.id).write_bytes(b"drawn after the trial has ended")
+    drawn.rename(folder.figure(trained.id))
     second.close(records)
     assert second.problem is None
     third = MlflowTracker(uri, study, trials, folder)
