@@ -26,9 +26,14 @@ class Turns(FIFOScheduler):
         self._places = places
         self._started = 0
         """The largest number of trials that were seen running at a time: as many workers are there."""
+        self._ended = 0
+        """Number of trials, from the first on, that have ended: thousands need not be looked at each time."""
 
     def choose_trial_to_run(self, tune_controller: Any) -> TuneTrial | None:
-        trials: list[TuneTrial] = tune_controller.get_trials()
+        every: list[TuneTrial] = tune_controller.get_trials()
+        while self._ended < len(every) and every[self._ended].status in ("TERMINATED", "ERROR"):
+            self._ended += 1
+        trials = every[self._ended :]
         self._started = max(self._started, sum(trial.status == "RUNNING" for trial in trials))
         waiting = [trial for trial in trials if trial.status == "PENDING"]
         if not waiting:
