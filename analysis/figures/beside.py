@@ -28,14 +28,14 @@ class Drawing(NamedTuple):
 
 def draw(folder: StudyFolder, drawings: Sequence[Drawing]) -> None:
     """Draws trials one after another, without PDFs."""
-    from analysis.figures.trial import draw_trial  # matplotlib and scikit-learn: no trial should wait for them
+    from analysis.figures.trial import draw_trial  # matplotlib and scikit-learn: no trial waits for them
 
     for drawing in drawings:
         draw_trial(drawing.record, folder, drawing.label, drawing.look, pdf=False)
 
 
 def start(folder: StudyFolder, drawings: Sequence[Drawing]) -> subprocess.Popen[bytes]:
-    """Starts to draw trials in a process of its own, which ends by itself, also if this one is gone by then."""
+    """Starts to draw trials in a process of its own, which ends by itself even if this one is gone."""
     with tempfile.TemporaryFile() as handed:  # a pipe would hold this process up until the other one reads
         pickle.dump((folder, tuple(drawings)), handed)
         handed.seek(0)

@@ -55,7 +55,7 @@ class Illustrator(Observer):
         self._hand_over()
 
     def close(self, records: Mapping[str, Record] | None, metrics: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
-        """Draws what waits, trials whose end no driver lived to see, and the study or search that has ended."""
+        """Draws what waits, trials whose end no driver lived to see, and the study or search."""
         if self._process is not None:
             self._process.wait()
             self._take_back()
