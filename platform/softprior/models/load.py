@@ -77,11 +77,11 @@ def load_local(model: ModelSpec) -> Loaded:
     network: Any = read_network(model, resolved).to(device)
     if network.config.is_encoder_decoder:
         host = EncoderDecoderLM(network, resolved.fingerprint)
-        verify_once(model, network, host)
+        verify_once(model, resolved.fingerprint, network, host)
         return Loaded(host, tokenizer, resolved.fingerprint)
     packed = LocalLM(network, resolved.fingerprint)
     packed.ragged = model.kernels != "padded"
-    verify_once(model, network, packed)
+    verify_once(model, resolved.fingerprint, network, packed)
     if model.kernels == "compiled" and device.type == "cuda":
         _compile(network, packed)
     if model.frozen_cache is not None:
@@ -132,7 +132,9 @@ def read_network(model: ModelSpec, resolved: ResolvedModel) -> nn.Module:
     return network
 
 
-def verify_once(model: ModelSpec, network: PreTrainedModel, host: LocalLM | EncoderDecoderLM) -> None:
+def verify_once(
+    model: ModelSpec, fingerprint: str, network: PreTrainedModel, host: LocalLM | EncoderDecoderLM
+) -> None:
     """Checks that all weights are finite, and `verify_packing` or `verify_padding`, for a model just loaded.
 
     They take about a second, and their outcome depends on the model, the code, its libraries and the kind of
@@ -153,7 +155,7 @@ def verify_once(model: ModelSpec, network: PreTrainedModel, host: LocalLM | Enco
         check()
         return
     libraries = [torch.__version__, version("transformers"), torch.backends.cpu.get_cpu_capability()]
-    key = [host.info().fingerprint, model.dtype, model.kernels, SOURCES, *libraries]
+    key = [fingerprint, model.dtype, model.kernels, SOURCES, *libraries]
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
 
     def build(path: Path) -> None:
