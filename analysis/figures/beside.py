@@ -14,8 +14,9 @@ from analysis.figures.palette import Look
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record
 
-NICE = 19
-"""The process takes only what trials leave of the processor."""
+NICE = 15
+"""As much as Ray's workers: the driver comes first, and a study that waits for the process at its end waits no
+longer than it would for a trial."""
 
 
 class Drawing(NamedTuple):
