@@ -15,8 +15,8 @@ from softprior.results.folder import StudyFolder
 from softprior.results.records import Record
 
 NICE = 15
-"""As much as Ray's workers: the driver comes first, and a study that waits for the process at its end waits no
-longer than it would for a trial."""
+"""As much as Ray's workers: the driver comes first, and a study that waits for the process at its end waits
+no longer than it would for a trial."""
 
 
 class Drawing(NamedTuple):
