@@ -210,7 +210,8 @@ def look(driver: int, seen: dict[tuple[int, str], tuple[str, float]]) -> None:
             continue  # it ended meanwhile
         key = (process, words[19])
         ours = process == driver or b"analysis.figures.beside" in name
-        who = "driver" if ours else "workers" if name.startswith(b"ray::") else "ray"
+        works = name.startswith(b"ray::") and b"Agent" not in name  # Ray's agents are called so too
+        who = "driver" if ours else "workers" if works else "ray"
         if not name and key in seen:  # it has ended and lost its name
             who = seen[key][0]
         seen[key] = (who, TICK * (int(words[11]) + int(words[12])))
