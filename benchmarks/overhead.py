@@ -4,7 +4,8 @@ A study of trials that do next to nothing (`tiny`, one step on one example, cach
 of its own with Ray and MLflow, and all processor time is counted, user's and system's: the driver's, its
 workers', Ray's own processes', and of those that have ended. The same trials run in one process
 without Ray and MLflow; what they take there is subtracted, the rest is divided by the number of trials.
-Starting the study is in it. Each trial's figure, which the driver draws, is timed apart.
+Starting the study is in it. A study of a few such trials beside it says what each further trial adds, start
+apart. The time of each trial's figure, which is drawn beside the study, is in all of this and is also told.
 
 Then the dry run of a grid of 10,000 trials is timed by the clock.
 """
@@ -39,12 +40,45 @@ RATES, PRIORS = 5, ["isotropic", "fitted"]
 """Axes of the dry run beside its seeds."""
 
 
+FEW = 10
+"""Trials of the study that says what starting one takes."""
+
+
 class Cpu(NamedTuple):
-    """Processor seconds of a study, user's and system's, by who spent them."""
+    """Processor seconds of a study, user's and system's, by who spent them.
+
+    Attributes:
+        driver: and the process beside it that draws.
+    """
 
     driver: float
     workers: float
     ray: float
+
+
+class Tracked(NamedTuple):
+    """A study that ran as a command of its own.
+
+    Attributes:
+        memory: of the driver at its peak, in MB.
+    """
+
+    cpu: Cpu
+    memory: float
+
+
+class Growth(NamedTuple):
+    """What a study took in each round.
+
+    Attributes:
+        added: processor seconds that it added to each of its trials.
+        further: those that each trial beyond the first few added.
+        memory: of the driver at its peak, in MB.
+    """
+
+    added: list[float]
+    further: list[float]
+    memory: list[float]
 
 
 def main() -> None:
@@ -66,10 +100,15 @@ def main() -> None:
         print(json.dumps(work(options.work_of)))
         return
     if options.trials:
-        added = scheduling(options.trials, options.rounds)
+        if options.trials <= FEW:
+            parser.error(f"--trials must be more than {FEW}, which say what starting takes, or 0")
+        found = scheduling(options.trials, options.rounds)
         if options.json:
             name = f"what a study of {options.trials:,} trials adds to each, its start included"
-            tell(_result(name, "s CPU", added, 0.3))
+            tell(_result(name, "s CPU", found.added, None))
+            name = f"what each trial of a study adds after the first {FEW}, up to {options.trials:,}"
+            tell(_result(name, "s CPU", found.further, 0.3))
+            tell(_result(f"memory of the driver, {options.trials:,} trials", "MB", found.memory, 1000))
     if options.dry_run_trials:
         times = [dry_run(options.dry_run_trials) for _ in range(options.rounds)]
         each = ", ".join(f"{seconds:.1f}" for seconds in times)
@@ -86,26 +125,34 @@ def _result(name: str, unit: str, found: list[float], goal: float | None) -> Res
     )
 
 
-def scheduling(trials: int, rounds: int) -> list[float]:
+def scheduling(trials: int, rounds: int) -> Growth:
     """Prints the processor time that a study adds to each of its trials, and returns that of each round."""
     with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
         alone(Path(folder), 2)  # fits, examples and model go into the cache
-    added = []
+    found = Growth([], [], [])
     for round_ in range(rounds):
-        with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
-            own = alone(Path(folder), trials)
-        with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
-            cpu = tracked(Path(folder), trials)
-        added.append((sum(cpu) - own["trials"]) / trials)
-        print(
-            f"round {round_ + 1}: study {sum(cpu):.1f} s CPU (driver {cpu.driver:.1f}, workers "
-            f"{cpu.workers:.1f}, Ray {cpu.ray:.1f}); the trials alone {own['trials']:.1f}, their figures "
-            f"{own['figures']:.1f}; {added[-1]:.3f} s CPU added a trial, "
-            f"{added[-1] - own['figures'] / trials:.3f} without its figure",
-            flush=True,
-        )
-    print(f"median: {median(added):.3f} s CPU added to each of {trials} trials, figures included")
-    return added
+        added = {}
+        for count in (FEW, trials):
+            with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
+                own = alone(Path(folder), count)
+            with tempfile.TemporaryDirectory(prefix="softprior-overhead-") as folder:
+                cpu, memory = tracked(Path(folder), count)
+            added[count] = sum(cpu) - own["trials"]
+            print(
+                f"round {round_ + 1}, {count} trials: study {sum(cpu):.1f} s CPU (driver {cpu.driver:.1f}, "
+                f"workers {cpu.workers:.1f}, Ray {cpu.ray:.1f}), driver {memory:.0f} MB; the trials alone "
+                f"{own['trials']:.1f}, their figures {own['figures']:.1f}; "
+                f"{added[count] / count:.3f} s CPU added a trial",
+                flush=True,
+            )
+        found.added.append(added[trials] / trials)
+        found.further.append((added[trials] - added[FEW]) / (trials - FEW))
+        found.memory.append(memory)
+    print(
+        f"median: {median(found.added):.3f} s CPU added to each of {trials} trials, "
+        f"{median(found.further):.3f} to each after the first {FEW}"
+    )
+    return found
 
 
 def study(trials: int) -> dict[str, Any]:
@@ -124,21 +171,30 @@ def study(trials: int) -> dict[str, Any]:
     }
 
 
-def tracked(folder: Path, trials: int) -> Cpu:
+def tracked(folder: Path, trials: int) -> Tracked:
     """Runs the study with all that belongs to it and counts everybody's time."""
+    memory = 0.0
     seen: dict[tuple[int, str], tuple[str, float]] = {}
     with open(folder / "output.txt", "w") as output:
         options: dict[str, Any] = {"env": own_cluster(), "stdout": output, "stderr": output}
         process = subprocess.Popen(command(folder, study(trials)), **options)  # noqa: S603  our own
         while process.poll() is None:
             look(process.pid, seen)
+            memory = max(memory, peak(process.pid))
             time.sleep(EVERY)
     if process.returncode:
         sys.exit((folder / "output.txt").read_text())
     parts = dict.fromkeys(Cpu._fields, 0.0)
     for who, seconds in seen.values():
         parts[who] += seconds
-    return Cpu(**parts)
+    return Tracked(Cpu(**parts), memory)
+
+
+def peak(process: int) -> float:
+    """The peak memory of a process so far, in MB; 0 if it has ended."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    sizes = [line.split() for line in lines if line.startswith("VmHWM:")]
+    return int(sizes[0][1]) / 1000 if sizes else 0.0
 
 
 def look(driver: int, seen: dict[tuple[int, str], tuple[str, float]]) -> None:
@@ -153,7 +209,9 @@ def look(driver: int, seen: dict[tuple[int, str], tuple[str, float]]) -> None:
         except OSError:
             continue  # it ended meanwhile
         key = (process, words[19])
-        who = "driver" if process == driver else "workers" if name.startswith(b"ray::") else "ray"
+        ours = process == driver or b"analysis.figures.beside" in name
+        works = name.startswith(b"ray::") and b"Agent" not in name  # Ray's agents are called so too
+        who = "driver" if ours else "workers" if works else "ray"
         if not name and key in seen:  # it has ended and lost its name
             who = seen[key][0]
         seen[key] = (who, TICK * (int(words[11]) + int(words[12])))

@@ -122,7 +122,6 @@ def _run(
         from analysis.figures.illustrator import Illustrator
         from analysis.findings.planning import plan_claims
         from jobs.support.beginnings import tell_beginning
-        from jobs.support.endings import tell_end
         from softprior.studies.progress import Watch
         from softprior.studies.runner import InterruptedStudyError
 
@@ -142,6 +141,8 @@ def _run(
             ended = f"{len(stopped.records)} of {counted(began[0].total, 'trial')} done"
             console.print(f"stopped with {ended}; {how_to_go_on()}", soft_wrap=True)
             raise KeyboardInterrupt from None
+    from jobs.support.endings import tell_end  # matplotlib and transformers: no trial should wait for them
+
     return tell_end(console, results, began[0], told, to.tracking)
 
 

@@ -91,6 +91,30 @@ def test_ray_starts_what_a_bare_cluster_lacks_by_methods_of_a_node() -> None:
     assert all(getattr(Node, name) is own[name] for name in names)
 
 
+def test_ray_starts_its_processes_by_a_function_that_is_given_the_command() -> None:
+    from ray._private import services
+
+    assert parameters(services.start_ray_process)[0] == "command"
+    assert ray_private.AHEAD in inspect.getsource(services.start_raylet)
+    assert "start_ray_process(\n" in inspect.getsource(services.start_raylet)
+    own = services.start_ray_process
+    with ray_private.one_worker_ahead():
+        assert services.start_ray_process is not own
+    assert services.start_ray_process is own
+
+
+def test_tune_takes_the_environment_of_trials_from_two_collections() -> None:
+    from ray.tune.execution import class_cache
+
+    class Runs:
+        """Stands for what runs a trial."""
+
+    own = dict(class_cache.DEFAULT_ENV_VARS)
+    with ray_private.trials_without_environment():
+        assert class_cache._ActorClassCache().get(Runs)._default_options["runtime_env"] == {}
+    assert own == class_cache.DEFAULT_ENV_VARS
+
+
 def test_ray_makes_its_backend_from_a_class_of_its_compiled_module() -> None:
     from ray import _raylet
     from ray._private import worker

@@ -1,25 +1,42 @@
-"""Draws the trials of a running study as they end, and the study or search at its end."""
+"""Draws the trials of a running study when they have ended, and the study or search at its end."""
 
 from __future__ import annotations
 
+import subprocess
+import time
 from collections.abc import Mapping, Sequence
 
+from analysis.figures.beside import Drawing, draw, start
 from analysis.figures.palette import entry_looks
 from softprior.inputs.labels import labels
 from softprior.inputs.specs import TrialSpec
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record
-from softprior.training.events import Observer
+from softprior.training.events import Event, Observer
+
+PATIENCE = 60.0
+"""Seconds that a trial waits to be drawn, with those that end meanwhile: a process takes seconds to start."""
 
 
 class Illustrator(Observer):
-    """An observer of a study that draws every trial as it ends.
+    """An observer of a study that has its trials drawn in a process beside it, some at a time.
 
-    It does so while trials report to the driver, so a trial has no PDF, which would take half of the time.
+    Drawing takes some tenths of a second, in which the driver could not listen to the trials. For the same
+    reason a trial has no PDF, which would take as long again. What waits at the end is drawn then.
+
+    Args:
+        patience: see `PATIENCE`.
     """
 
-    def __init__(self, folder: StudyFolder, trials: Sequence[TrialSpec]) -> None:
+    def __init__(self, folder: StudyFolder, trials: Sequence[TrialSpec], patience: float = PATIENCE) -> None:
         self._folder = folder
+        self._patience = patience
+        self._waiting: dict[str, Drawing] = {}
+        self._since = 0.0
+        """When the first of them began to wait."""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._handed: dict[str, Drawing] = {}
+        """What the process draws."""
         self.added(trials)
 
     def added(self, trials: Sequence[TrialSpec]) -> None:
@@ -28,21 +45,24 @@ class Illustrator(Observer):
         looks = entry_looks(trial.prior for trial in trials if trial.prior is not None)
         self._looks = {t.id: looks[t.prior.canonical()] for t in trials if t.prior is not None}
 
-    def ended(self, record: Record) -> None:
-        from analysis.figures.trial import (
-            draw_trial,  # matplotlib and scikit-learn: no trial should wait for them
-        )
+    def progress(self, trial: TrialSpec, events: Sequence[Event]) -> None:  # noqa: ARG002
+        self._hand_over()
 
-        look = self._looks.get(record.id)
-        draw_trial(record, self._folder, self._labels[record.id], look, pdf=False)
+    def ended(self, record: Record) -> None:
+        if not self._waiting:
+            self._since = time.monotonic()
+        self._waiting[record.id] = self._drawing(record)
+        self._hand_over()
 
     def close(self, records: Mapping[str, Record] | None, metrics: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
-        """Draws the study or search that has ended, and trials whose end the driver did not live to see."""
+        """Draws what waits, trials whose end no driver lived to see, and the study or search."""
+        if self._process is not None:
+            self._process.wait()
+            self._take_back()
         if records is None:
             return
-        for record in records.values():
-            if not self._folder.figure(record.id).exists():
-                self.ended(record)
+        undrawn = [r for r in records.values() if not self._folder.figure(r.id).exists()]
+        draw(self._folder, [*({r.id: self._drawing(r) for r in undrawn} | self._waiting).values()])
         if self._folder.summary.exists():
             from analysis.figures.search import draw_search
             from softprior.studies.search.summary import load_summary
@@ -54,3 +74,23 @@ class Illustrator(Observer):
             from softprior.library.results import Results
 
             draw_study(read(Results(self._folder.root, records)))
+
+    def _drawing(self, record: Record) -> Drawing:
+        return Drawing(record, self._labels[record.id], self._looks.get(record.id))
+
+    def _hand_over(self) -> None:
+        """Starts a process for what waits, if it has waited long enough and the one before has ended."""
+        if not self._waiting or time.monotonic() - self._since < self._patience:
+            return
+        if self._process is not None:
+            if self._process.poll() is None:
+                return
+            self._take_back()
+        self._handed, self._waiting = self._waiting, {}
+        self._process = start(self._folder, [*self._handed.values()])
+
+    def _take_back(self) -> None:
+        """Lets the trials of a process that has failed wait again."""
+        if self._process is not None and self._process.returncode:
+            self._waiting = self._handed | self._waiting
+        self._process = None

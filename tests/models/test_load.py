@@ -24,6 +24,7 @@ from transformers import (
 
 from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec
+from softprior.models import load
 from softprior.models.load import load_local, verify_packing
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
@@ -111,6 +112,21 @@ def test_a_saved_model_loads_with_its_tokenizer_and_its_weights(folder, device):
 def test_the_same_spec_is_loaded_once(folder):
     spec = ModelSpec(id=str(folder))
     assert load_local(spec) is load_local(ModelSpec(id=str(folder)))
+
+
+def test_a_model_that_has_passed_its_checks_is_checked_again_by_other_code_alone(folder, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise UserError("it is checked")
+
+    spec = ModelSpec(id=str(folder), device="cpu")
+    load_local(spec)
+    load_local.cache_clear()
+    monkeypatch.setattr(load, "verify_packing", refuse)
+    load_local(spec)
+    load_local.cache_clear()
+    monkeypatch.setattr(load, "SOURCES", "other code")
+    with pytest.raises(UserError, match="it is checked"):
+        load_local(spec)
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [("bfloat16", 8), ("float16", 11)])

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
 
 def ours() -> dict[str, str | None]:
     """The variables that a cluster sets; Ray sets some of its own as it is imported."""
-    names = (*thread_environment(1), "RAY_CHDIR_TO_TRIAL_DIR", "RAY_prestart_worker_first_driver")
+    names = (*thread_environment(1), "RAY_CHDIR_TO_TRIAL_DIR", "RAY_preload_python_modules")
     return {name: os.environ.get(name) for name in names}
 
 

@@ -55,11 +55,16 @@ def steps(client: MlflowClient, run_id: str, name: str) -> list[int]:
     return [metric.step for metric in client.get_metric_history(run_id, name)]
 
 
-def test_points_records_and_repeats_give_one_run_and_each_point_once(ended, uri: str) -> None:
-    study, trials, folder, records = ended
+def test_points_records_and_repeats_give_one_run_and_each_point_once(
+    finished_study: Finished, tmp_path: Path, uri: str
+) -> None:
+    study, trials = finished_study.plan.study, finished_study.plan.trials
+    folder, records = finished_study.copy(tmp_path), finished_study.records
     trained = next(t for t in trials if t.prior)
     record = records[trained.id]
     points = [Step(point, len(record.steps)) for point in record.steps]
+
+    drawn = folder.figure(trained.id).rename(tmp_path / "drawn later.png")
 
     first = MlflowTracker(uri, study, trials, folder)
     first.progress(trained, [Phase(0, "loading"), *points[:4]])
@@ -68,6 +73,7 @@ def test_points_records_and_repeats_give_one_run_and_each_point_once(ended, uri:
     second = MlflowTracker(uri, study, trials, folder)
     second.progress(trained, points[2:5])  # the resumed trial repeats two steps
     second.ended(record)
+    drawn.rename(folder.figure(trained.id))
     second.close(records)
     assert second.problem is None
     third = MlflowTracker(uri, study, trials, folder)
@@ -91,7 +97,14 @@ def test_points_records_and_repeats_give_one_run_and_each_point_once(ended, uri:
     behind = Entry(name="soft", params={"placement": "after_bos"})
     assert parameters(trained.model_copy(update={"method": behind}))["method.placement"] == "after_bos"
     assert mine.data.tags["model_fingerprint"] == trained.model_fingerprint
-    assert {f.path for f in client.list_artifacts(mine.info.run_id)} >= {f"{trained.id}.safetensors"}
+    figure = f"{trained.id}.png"
+    sent = {f"{trained.id}.safetensors", figure}
+    assert {f.path for f in client.list_artifacts(mine.info.run_id)} >= sent
+    local = Path(client.download_artifacts(mine.info.run_id, figure))
+    local.unlink()  # a driver that is killed leaves the study's run as it is, without the last figures
+    client.update_run(runs["study"].info.run_id, status="RUNNING")
+    MlflowTracker(uri, study, trials, folder).close(records)
+    assert {f.path for f in client.list_artifacts(mine.info.run_id)} >= sent
 
 
 def test_what_stands_once_is_at_step_0_and_places_are_means(repeated_study: Finished, uri: str) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -11,6 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from softprior.assets.architecture import architecture
+from softprior.assets.cache import ensure
 from softprior.assets.checkpoint import require_complete
 from softprior.assets.configs import line
 from softprior.assets.examination import read_tokenizer
@@ -24,6 +29,7 @@ from softprior.models.kept_rows import KeptRows
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.prompt import Row, collate
+from softprior.results.provenance import SOURCES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -69,14 +75,13 @@ def load_local(model: ModelSpec) -> Loaded:
     device = device_of(model)
     tokenizer = read_tokenizer(resolved.folder)
     network: Any = read_network(model, resolved).to(device)
-    require_finite(network, model)
     if network.config.is_encoder_decoder:
         host = EncoderDecoderLM(network, resolved.fingerprint)
-        verify_padding(network, host)
+        verify_once(model, resolved.fingerprint, network, host)
         return Loaded(host, tokenizer, resolved.fingerprint)
     local = LocalLM(network, resolved.fingerprint)
     local.ragged = model.kernels != "padded"
-    verify_packing(network, local)
+    verify_once(model, resolved.fingerprint, network, local)
     if model.kernels == "compiled" and device.type == "cuda":
         _compile(network, local)
     if model.frozen_cache is not None:
@@ -125,6 +130,39 @@ def read_network(model: ModelSpec, resolved: ResolvedModel) -> nn.Module:
         raise UserError(f"model {model.id} cannot be loaded from {resolved.folder}: {line(error)}") from None
     require_complete(found, f"the model in {resolved.folder}")
     return network
+
+
+def verify_once(
+    model: ModelSpec, fingerprint: str, network: PreTrainedModel, host: LocalLM | EncoderDecoderLM
+) -> None:
+    """Checks that all weights are finite, and `verify_packing` or `verify_padding`, for a model just loaded.
+
+    They take about a second, and their outcome depends on the model, the code, its libraries and the kind of
+    processor alone: a model that has passed here is not checked again. On GPUs every process checks.
+
+    Raises:
+        UserError: as they do.
+    """
+
+    def check() -> None:
+        require_finite(network, model)
+        if isinstance(host, EncoderDecoderLM):
+            verify_padding(network, host)
+        else:
+            verify_packing(network, host)
+
+    if host.device.type != "cpu":
+        check()
+        return
+    libraries = [torch.__version__, version("transformers"), torch.backends.cpu.get_cpu_capability()]
+    key = [fingerprint, model.dtype, model.kernels, SOURCES, *libraries]
+    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
+
+    def build(path: Path) -> None:
+        check()
+        path.touch()
+
+    ensure(f"verified/{name}", build, shared=False)
 
 
 def require_finite(network: nn.Module, model: ModelSpec) -> None:

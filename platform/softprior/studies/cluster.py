@@ -19,7 +19,7 @@ import yaml
 from softprior.errors import UserError, hidden
 from softprior.inputs.specs import ModelSpec, PlacementSpec, ResourcesSpec
 from softprior.studies import ray_private
-from softprior.studies.placement import logical_cpus, require_room, trial_threads
+from softprior.studies.placement import has_shared_hosts, logical_cpus, require_room, trial_threads
 from softprior.studies.reach import nobody, other_versions, require_reachable, resolved
 from softprior.training.threads import thread_environment
 
@@ -33,6 +33,12 @@ TUNE = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # a page each; the study says it in a line
 }
 """What Tune reads from the environment."""
+
+PENDING = "TUNE_MAX_PENDING_TRIALS_PG"
+"""The number of trials that wait at Tune for a worker at a time; the others are not known to it yet."""
+
+PRELOADED = ("ray.tune", "softprior.studies.worker", "softprior.models.load", "softprior.training.trial")
+"""Modules that import all that a trial with a model of its own needs."""
 
 
 class Cluster:
@@ -108,16 +114,24 @@ class Cluster:
         for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
             wanted |= {} if name in os.environ else {name: "0"}
         if not elsewhere():
-            # No worker is started ahead: Tune's trials ask for an environment of their own, so Ray would
-            # start another and leave the first ones idle.
-            wanted |= self._threads() | {"RAY_prestart_worker_first_driver": "0"}
+            wanted |= self._threads() | {"RAY_preload_python_modules": ",".join(self._preloaded())}
+            # Ray would end the worker that is started ahead as soon as the first trials have all CPUs.
+            wanted["RAY_idle_worker_killing_time_threshold_ms"] = "60000"
             # Elsewhere Tune asks for all trials at once: a cluster that grows sees how many nodes it needs.
-            wanted["TUNE_MAX_PENDING_TRIALS_PG"] = "1"
+            wanted[PENDING] = "1"
         self._before = {name: os.environ.get(name) for name in wanted}
         os.environ.update(wanted)
 
     def _threads(self) -> dict[str, str]:
         return thread_environment(trial_threads(self._resources, self._placement))
+
+    def _preloaded(self) -> tuple[str, ...]:
+        """What a worker imports as it starts, while the driver still plans: seconds of a trial's first step.
+
+        Clients of a shared model need little of it. A worker with a GPU learns which one is its own only with
+        its trial, and must not have looked for GPUs before.
+        """
+        return () if has_shared_hosts(self._placement) or self._resources.gpus else PRELOADED
 
     def _hold(self) -> None:
         # The thread lives as long as the cluster: Linux kills Ray's processes with the thread, not the
@@ -198,7 +212,7 @@ def _connect(resources: ResourcesSpec, placement: PlacementSpec) -> list[dict[st
         options = {"runtime_env": {"env_vars": variables}}
     try:
         options["logging_level"] = "ERROR"
-        with _hidden_command(), _bare(address), _level_unsaid():
+        with _hidden_command(), _bare(address), _worker_ahead(address), _level_unsaid():
             ray.init(address=address, log_to_driver=False, **options)
     except (ConnectionError, ValueError) as error:
         if address == LOCAL:
@@ -241,6 +255,11 @@ def _bare(address: str) -> AbstractContextManager[None]:
     traceback on the driver's screen.
     """
     return ray_private.bare_cluster() if address == LOCAL else nullcontext()
+
+
+def _worker_ahead(address: str) -> AbstractContextManager[None]:
+    """Starts a cluster of our own with one worker, for the first trial; more may never be needed."""
+    return ray_private.one_worker_ahead() if address == LOCAL else nullcontext()
 
 
 LEVEL_SAID = b"Set ray log level from environment variable"

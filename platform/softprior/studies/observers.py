@@ -8,13 +8,16 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from softprior.errors import UserError
 from softprior.inputs.specs import TrialSpec
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, load_records
 from softprior.training.events import Observer
-from softprior.training.extension import Extension
+
+if TYPE_CHECKING:
+    from softprior.training.extension import Extension
 
 logger = logging.getLogger(__name__)
 

@@ -68,6 +68,39 @@ def _nothing(node: Any, **options: Any) -> None:
     """In place of a method that starts a process."""
 
 
+AHEAD = "--num_prestart_python_workers="
+"""Option of Ray's process for this node: the number of workers that it starts before anybody asks for one."""
+
+
+def one_worker_ahead() -> AbstractContextManager[None]:
+    """A cluster that is started meanwhile starts one worker ahead, and not one for each of its CPUs."""
+    from ray._private import services
+
+    def one(own: Any) -> Any:
+        def started(command: list[str], *given: Any, **options: Any) -> Any:
+            words = [f"{AHEAD}1" if word.startswith(AHEAD) else word for word in command]
+            return own(words, *given, **options)
+
+        return started
+
+    return _replacing(services, "start_ray_process", one)
+
+
+@contextmanager
+def trials_without_environment() -> Iterator[None]:
+    """Tune asks for no environment of their own for its trials, so that they run in workers started ahead.
+
+    The variables that it sends are those of the driver, which the workers of a local cluster inherit.
+    """
+    from ray.tune.execution import class_cache
+
+    with (
+        _replacing(class_cache, "DEFAULT_ENV_VARS", lambda _: {}),
+        _replacing(class_cache, "ENV_VARS_TO_PROPAGATE", lambda _: set()),
+    ):
+        yield
+
+
 def backend_starts_in(context: Callable[[], AbstractContextManager[None]]) -> AbstractContextManager[None]:
     """Opens a context around the start of this process's C++ backend."""
     from ray import _raylet  # compiled, so without types

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,11 +15,11 @@ from softprior.inputs.specs import StudySpec, TrialSpec
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record, load_record
 from softprior.results.storage import RemotePath
-from softprior.studies.cluster import Cluster, lacks_gpu
+from softprior.studies.cluster import PENDING, Cluster, elsewhere, lacks_gpu
 from softprior.studies.deaths import every_death_is_one
 from softprior.studies.order import starts_first
 from softprior.studies.own_code import in_use
-from softprior.studies.placement import concurrent, placed_model, trial_resources, trial_threads
+from softprior.studies.placement import concurrent, placed_model, room, trial_resources, trial_threads
 from softprior.studies.replicas import replicas
 from softprior.studies.worker import run_trial
 from softprior.training.events import Observer
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TuneTrial
     from ray.tune.schedulers import TrialScheduler
     from ray.tune.search import Searcher
+
+    from softprior.studies.turns import Turns
 
 RETRIES = 2
 """How often a trial whose process died is started again; it continues from its checkpoint."""
@@ -84,7 +87,9 @@ def run_trials(
         forget_failures(trials, folder)
         from ray import tune
 
+        from softprior.studies.ray_private import trials_without_environment
         from softprior.studies.tune_events import Events
+        from softprior.studies.turns import Turns
 
         trainable = run_trial if shared is None else tune.with_parameters(run_trial, shared=shared)
         space = {
@@ -94,8 +99,15 @@ def run_trials(
             "patience": resources.patience,
             "code": [list(code) for code in in_use()],
         }
+        at_a_time = concurrent(resources, placement)
+        turns: Turns | None = None
         if search is None:
             space["trial"] = tune.grid_search([trial.canonical() for trial in starts_first(trials)])
+            if shared is None and not elsewhere():
+                places = room(cluster.nodes, resources, placement)
+                places = min(places, at_a_time or places)
+                os.environ[PENDING] = str(places)
+                turns = Turns(places)
         events = Events(folder, observers, RETRIES, resources.patience)
         tuner = tune.Tuner(
             tune.with_resources(trainable, trial_resources(resources, placement)),
@@ -104,7 +116,7 @@ def run_trials(
                 reuse_actors=True,
                 trial_name_creator=_trial_id,
                 trial_dirname_creator=_trial_id,
-                **_order(search, concurrent(resources, placement)),
+                **_order(search, at_a_time, turns),
             ),
             run_config=tune.RunConfig(
                 name="trials",
@@ -114,7 +126,7 @@ def run_trials(
                 callbacks=[events],
             ),
         )
-        with every_death_is_one():
+        with every_death_is_one(), nullcontext() if elsewhere() else trials_without_environment():
             tuner.fit()
         if events.unwritten is not None:
             raise events.unwritten
@@ -131,14 +143,15 @@ def forget_failures(trials: Iterable[TrialSpec], folder: StudyFolder) -> None:
             path.unlink(missing_ok=True)
 
 
-def _order(search: Search | None, most: int | None) -> dict[str, Any]:
+def _order(search: Search | None, most: int | None, turns: Turns | None) -> dict[str, Any]:
     """Which trials Tune runs next, and the number at a time.
 
     Args:
         most: what the resources allow; None leaves it to Ray.
+        turns: of the trials of a grid on this machine.
     """
     if search is None:
-        return {"max_concurrent_trials": most}
+        return {"max_concurrent_trials": most, "scheduler": turns}
     options: dict[str, Any] = {"search_alg": search.searcher, "num_samples": search.samples}
     options |= {} if search.scheduler is None else {"scheduler": search.scheduler}
     return {**options, "max_concurrent_trials": min(search.concurrent, most or search.concurrent)}

@@ -178,7 +178,10 @@ class _Writer:
         self._existing = self._find_runs()
         self._rename()
         self._runs: dict[str, _Run] = {}
+        self._undrawn: dict[str, str] = {}
+        """Runs without their figure, by trial."""
         known = self._existing.get(STUDY)
+        self._abandoned = known is not None and known.status == "RUNNING"
         self._parent = known.id if known else self._new_parent()
         self._client.update_run(self._parent, status="RUNNING")
         self._tag(self._parent, {**self._facts(), **made_by({}), "mlflow.note.content": about.description})
@@ -219,6 +222,7 @@ class _Writer:
             ):
                 self._record(record)
         pending = {trial.id for trial in self._trials} - set(records)
+        self._figures(records)
         for trial in pending & set(self._existing):
             if self._existing[trial].status != "KILLED":
                 self._end(self._existing[trial], "KILLED")  # going on sets it running again
@@ -338,10 +342,36 @@ class _Writer:
         self._tag(run.id, {"error": hidden(record.error or "")[:5000]})
         folder = self._folder
         examples, posterior = folder.examples(record.id), folder.posterior(record.id)
-        for path in (posterior, examples, folder.figure(record.id), folder.record(record.id)):
+        for path in (posterior, examples, folder.record(record.id)):
             if path.exists():
                 self._artifact(run.id, path)
+        self._drawn()
+        if posterior.exists():
+            self._undrawn[record.id] = run.id
         self._end(run, STATUS[record.status])
+
+    def _drawn(self) -> None:
+        """Sends the figures of trials that ended before: they are drawn in this order, some at a time."""
+        while self._undrawn:
+            trial, run = next(iter(self._undrawn.items()))
+            figure = self._folder.figure(trial)
+            if not figure.exists():
+                return
+            self._artifact(run, figure)
+            del self._undrawn[trial]
+
+    def _figures(self, records: Mapping[str, Record]) -> None:
+        """Sends the figures that have not been sent, when all have been drawn.
+
+        If an earlier driver did not live to do so, MLflow is asked which of its trials have theirs.
+        """
+        if self._abandoned:
+            for trial in records.keys() & self._existing.keys() - self._undrawn.keys() - self._runs.keys():
+                run, name = self._existing[trial].id, self._folder.figure(trial).name
+                if not any(artifact.path == name for artifact in self._client.list_artifacts(run)):
+                    self._undrawn[trial] = run
+        self._undrawn = {t: run for t, run in self._undrawn.items() if self._folder.figure(t).exists()}
+        self._drawn()
 
     def _posterior(self, run: _Run, trial: TrialSpec) -> str | None:
         """The logged model of a trial that has trained one."""

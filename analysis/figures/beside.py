@@ -1,0 +1,54 @@
+"""Draws trials in a process beside a running study, which hands over what to draw on its standard input."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from analysis.figures.palette import Look
+from softprior.results.folder import StudyFolder
+from softprior.results.records import Record
+
+NICE = 15
+"""As much as Ray's workers: the driver comes first, and a study that waits for the process at its end waits
+no longer than it would for a trial."""
+
+
+class Drawing(NamedTuple):
+    """A trial that is to be drawn; see `draw_trial`."""
+
+    record: Record
+    label: str
+    look: Look | None
+
+
+def draw(folder: StudyFolder, drawings: Sequence[Drawing]) -> None:
+    """Draws trials one after another, without PDFs."""
+    from analysis.figures.trial import draw_trial  # matplotlib and scikit-learn: no trial waits for them
+
+    for drawing in drawings:
+        draw_trial(drawing.record, folder, drawing.label, drawing.look, pdf=False)
+
+
+def start(folder: StudyFolder, drawings: Sequence[Drawing]) -> subprocess.Popen[bytes]:
+    """Starts to draw trials in a process of its own, which ends by itself even if this one is gone."""
+    with tempfile.TemporaryFile() as handed:  # a pipe would hold this process up until the other one reads
+        pickle.dump((folder, tuple(drawings)), handed)
+        handed.seek(0)
+        return subprocess.Popen(
+            [sys.executable, "-m", "analysis.figures.beside"],
+            stdin=handed,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # what it cannot draw, the study tries at its end and says why
+            start_new_session=True,  # Ctrl-C is for the study alone
+        )
+
+
+if __name__ == "__main__":
+    os.nice(NICE)
+    draw(*pickle.load(sys.stdin.buffer))  # noqa: S301  written by `start`
