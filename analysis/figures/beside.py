@@ -1,18 +1,19 @@
-"""Draws trials in a process beside a running study, which hands over what to draw on its standard input."""
+"""Draws trials in a process beside a running study, which says on its standard input what to draw."""
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from analysis.figures.palette import Look
 from softprior.results.folder import StudyFolder
 from softprior.results.records import Record
+from softprior.results.storage import location
 
 NICE = 15
 """As much as Ray's workers: the driver comes first, and a study that waits for the process at its end waits
@@ -37,8 +38,9 @@ def draw(folder: StudyFolder, drawings: Sequence[Drawing]) -> None:
 
 def start(folder: StudyFolder, drawings: Sequence[Drawing]) -> subprocess.Popen[bytes]:
     """Starts to draw trials in a process of its own, which ends by itself even if this one is gone."""
-    with tempfile.TemporaryFile() as handed:  # a pipe would hold this process up until the other one reads
-        pickle.dump((folder, tuple(drawings)), handed)
+    told = [str(folder.root), *((one.record.model_dump_json(), one.label, one.look) for one in drawings)]
+    with tempfile.TemporaryFile("w+") as handed:  # a pipe would hold this process up
+        json.dump(told, handed)
         handed.seek(0)
         return subprocess.Popen(
             [sys.executable, "-m", "analysis.figures.beside"],
@@ -49,6 +51,18 @@ def start(folder: StudyFolder, drawings: Sequence[Drawing]) -> subprocess.Popen[
         )
 
 
+def _drawing(record: str, label: str, look: list[Any] | None) -> Drawing:
+    if look is None:
+        return Drawing(Record.model_validate_json(record), label, None)
+    colour, marker, (offset, lengths) = look
+    return Drawing(Record.model_validate_json(record), label, Look(colour, marker, (offset, tuple(lengths))))
+
+
+def _main() -> None:
+    root, *drawings = json.load(sys.stdin)
+    draw(StudyFolder(location(root)), [_drawing(*drawing) for drawing in drawings])
+
+
 if __name__ == "__main__":
     os.nice(NICE)
-    draw(*pickle.load(sys.stdin.buffer))  # noqa: S301  written by `start`
+    _main()

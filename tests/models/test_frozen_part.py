@@ -14,8 +14,8 @@ from softprior.errors import UserError
 from softprior.inputs.specs import FrozenCache, ModelSpec, StudySpec
 from softprior.inputs.validation import validate
 from softprior.methods import METHODS
-from softprior.models import frozen_part
-from softprior.models.frozen_part import identity
+from softprior.models import identity as identities
+from softprior.models.identity import identity
 from softprior.models.kept_rows import KeptRows
 from softprior.models.load import load_local
 from softprior.models.local import LocalLM
@@ -226,10 +226,10 @@ def test_model_machine_and_versions_are_in_every_key(monkeypatch):
     for part in ("fingerprint", "dtype", "device", "kernels"):
         found.append(identity(info._replace(**{part: "other"}), cpu))
     for of, name, other in (
-        (frozen_part, "version", lambda _: "other"),
-        (frozen_part, "SOURCES", "other"),
-        (frozen_part.platform, "node", lambda: "other"),
-        (frozen_part.platform, "machine", lambda: "other"),
+        (identities, "_versions", lambda: ("other",)),
+        (identities, "SOURCES", "other"),
+        (identities.platform, "node", lambda: "other"),
+        (identities.platform, "machine", lambda: "other"),
         (torch.backends.cpu, "get_cpu_capability", lambda: "other"),
     ):
         with monkeypatch.context() as patch:

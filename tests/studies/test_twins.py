@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from jobs.support.evidence import evidence
+from jobs.support.evidence import forecast
 from softprior.errors import UserError
 from softprior.inputs.specs import Rate, TrialSpec
 from softprior.inputs.study_files import load_grid
@@ -85,7 +85,8 @@ def test_a_dry_run_counts_twins_and_does_not_count_them_as_seeds(tmp_path: Path)
     assert any(understated in line for line in describe(half, half.trials))
     single = planned(file)
     seeds, alone = (
-        evidence(p.trials, p.components, p.model.shape, StudyFolder(tmp_path)) for p in (plan, single)
+        forecast(p.trials, p.components, p.model.shape, StudyFolder(tmp_path), all_of_it=False)
+        for p in (plan, single)
     )
     assert seeds == alone
     assert seeds[0].startswith("2 seeds: comparing two priors can give p = 0.5")

@@ -346,7 +346,7 @@ def test_vectors_without_influence_are_told(tmp_path: Path) -> None:
     run(trial(), tmp_path)
     assert [event.text for event in events if isinstance(event, Notice)] == [STILL]
     notes = closing_notes(load_records(tmp_path / "records").values())
-    assert notes == [f"arithmetic · prefix · fitted · 0.05 · seed 0: {STILL}"]
+    assert f"arithmetic · prefix · fitted · 0.05 · seed 0: {STILL}" in notes
 
 
 def test_a_relative_rate_moves_places_in_their_own_units(tmp_path: Path) -> None:

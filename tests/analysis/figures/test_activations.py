@@ -62,7 +62,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         modules = normal(4, DIMENSIONS, seed=site)[groups][:, None]
         texts = normal(DOCUMENTS, TOKENS, DIMENSIONS, seed=site) + modules
         write(folder, "sums", site, texts, groups=groups, sample=150)
-        write(folder, "text", site, normal(DOCUMENTS, TOKENS, DIMENSIONS) + 3, answers=False, sample=150)
+        plain, shuffled = (normal(DOCUMENTS, TOKENS, DIMENSIONS, seed=seed) + 3 for seed in (0, "shuffled"))
+        write(folder, "text", site, plain, answers=False, shuffled=shuffled, sample=150)
     write_vocabulary(folder)
     return folder
 
