@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from analysis.figures.beside import Drawing, draw, start
 from analysis.figures.palette import entry_looks
@@ -75,8 +76,9 @@ class Illustrator(Observer):
         stopped = self._stopped()
         if self._process is not None:
             try:
-                self._process.wait(0 if stopped else self._patience + SLOWEST * self._handed)
-            except subprocess.TimeoutExpired:
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(0 if stopped else self._patience + SLOWEST * self._handed)
+            finally:  # also of Ctrl-C
                 self._process.terminate()
         if records is None or stopped:
             return
