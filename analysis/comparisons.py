@@ -60,8 +60,8 @@ class Row:
     averaged_trials: tuple[str, ...] = ()
 
 
-MOST = 64
-"""Seeds from which on nothing is said of how many are enough."""
+MOST = 63
+"""The largest number of seeds searched for how many are enough."""
 
 TEST = NAME
 """Name of the test of every row."""
@@ -179,7 +179,7 @@ def caption(rows: Sequence[Row]) -> list[str]:
     for seeds, p in sorted(best.items()):
         if p > LEVEL:
             needed = _needed(tested, seeds)
-            fewest = f"{needed} are the fewest" if needed else "no number of seeds is enough"
+            fewest = f"{needed} are the fewest" if needed else f"more than {MOST} seeds are needed"
             lines.append(
                 f"{counted(seeds, 'seed')} give p = {least_p(seeds):.2g} at best, {p:.2g} after Holm: "
                 f"{fewest} for {LEVEL}"
@@ -196,7 +196,7 @@ def _needed(rows: Sequence[Row], seeds: int) -> int | None:
 
     Rows with more seeds come before it in Holm's order, and so its p is multiplied by fewer.
     """
-    for count in range(seeds + 1, MOST):
+    for count in range(seeds + 1, MOST + 1):
         least = np.array([least_p(count) if row.seeds == seeds else row.least_p for row in rows])
         if min(p for p, row in zip(holm(least), rows, strict=True) if row.seeds == seeds) <= LEVEL:
             return count

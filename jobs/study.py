@@ -130,7 +130,7 @@ def _run(
             plan_claims(to.folder, work)
             told.extend(tell_beginning(console, planned, work, to.folder))
             stop.orderly = True
-            illustrator = Illustrator(to.folder, work.trials)
+            illustrator = Illustrator(to.folder, work.trials, stopped=lambda: stop.signal is not None)
             preparing.stop()  # the bars take its place
             done = work.number(work.kept)
             return [illustrator, Watch(console, work.trials, done, total=work.total)]

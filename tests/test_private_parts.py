@@ -18,6 +18,7 @@ import torch
 from softprior.assets import transformers_private
 from softprior.models import deepspeed_private, torch_private
 from softprior.studies import ray_private
+from softprior.studies.deaths import every_death_is_one
 from softprior.studies.search import optuna_private
 from softprior.tracking import mlflow_private
 from tests.test_imports import ROOT, SOURCES, imports
@@ -158,7 +159,8 @@ def test_tune_counts_the_loss_of_an_actor_between_two_trials_once() -> None:
         counted.append(exception)
         one.set_status(Trial.PENDING)  # it is to start again
 
-    for error, times in ((RayActorError(), 1), (ValueError(), 2)):
+    once, other = RayActorError(), RayActorError()
+    for told in ([once, once], [once, other]):  # the second was not told by the actor
         trial = Trial("run_trial", stub=True)
         trial.set_status(Trial.RUNNING)
         controller = SimpleNamespace(
@@ -170,10 +172,26 @@ def test_tune_counts_the_loss_of_an_actor_between_two_trials_once() -> None:
         )
         counted.clear()
         with ray_private.lost_resets_as_losses():
-            TuneController._trial_task_failure(controller, trial, exception=error)
-            TuneController._trial_task_failure(controller, trial, exception=error)
-        assert counted == [error] * times
+            for error in told:
+                TuneController._trial_task_failure(controller, trial, exception=error)
+        assert counted == list(dict.fromkeys(told))
         assert not controller._resetting_trials, "it would get no other actor"
+
+
+def test_tune_tells_a_trial_of_a_lost_answer_as_of_its_actors_loss() -> None:
+    """From the actor and then from its task, by one error: see `lost_resets_as_losses`."""
+    from ray.air.execution._internal import RayActorManager
+    from ray.exceptions import ObjectLostError, RayActorError
+
+    told: list[tuple[str, Exception]] = []
+    actor = SimpleNamespace(actor_id=1, _on_error=lambda _, error: told.append(("actor", error)))
+    task = SimpleNamespace(_tracked_actor=actor, _on_error=lambda _, error: told.append(("task", error)))
+    manager = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda **_: None)
+    with every_death_is_one():
+        RayActorManager._actor_task_failed(manager, task, ObjectLostError("0", None, ""))
+    assert [who for who, _ in told] == ["actor", "task"]
+    assert told[0][1] is told[1][1]
+    assert isinstance(told[0][1], RayActorError)
 
 
 # Optuna

@@ -28,12 +28,17 @@ class Drawing(NamedTuple):
     look: Look | None
 
 
-def draw(folder: StudyFolder, drawings: Sequence[Drawing]) -> None:
-    """Draws trials one after another, without PDFs."""
+def draw(folder: StudyFolder, drawings: Sequence[Drawing]) -> list[Exception]:
+    """Draws trials one after another, without PDFs; returns why some could not be drawn."""
     from analysis.figures.trial import draw_trial  # matplotlib and scikit-learn: no trial waits for them
 
+    failures = []
     for drawing in drawings:
-        draw_trial(drawing.record, folder, drawing.label, drawing.look, pdf=False)
+        try:
+            draw_trial(drawing.record, folder, drawing.label, drawing.look, pdf=False)
+        except Exception as error:  # those behind it are drawn
+            failures.append(error)
+    return failures
 
 
 def start(folder: StudyFolder, drawings: Sequence[Drawing]) -> subprocess.Popen[bytes]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from analysis.figures.beside import Drawing, draw, start
 from analysis.figures.palette import entry_looks
@@ -17,26 +18,37 @@ from softprior.training.events import Event, Observer
 PATIENCE = 60.0
 """Seconds that a trial waits to be drawn, with those that end meanwhile: a process takes seconds to start."""
 
+SLOWEST = 2.0
+"""Seconds per trial after which a process that draws is taken to hang; it needs some tenths of a second."""
+
 
 class Illustrator(Observer):
     """An observer of a study that has its trials drawn in a process beside it, some at a time.
 
     Drawing takes some tenths of a second, in which the driver could not listen to the trials. For the same
-    reason a trial has no PDF, which would take as long again. What waits at the end is drawn then.
+    reason a trial has no PDF, which would take as long again. What is not drawn at the end is drawn then.
 
     Args:
         patience: see `PATIENCE`.
+        stopped: whether the study was asked to stop. What is not drawn then is left to the next run.
     """
 
-    def __init__(self, folder: StudyFolder, trials: Sequence[TrialSpec], patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        folder: StudyFolder,
+        trials: Sequence[TrialSpec],
+        patience: float = PATIENCE,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._folder = folder
         self._patience = patience
-        self._waiting: dict[str, Drawing] = {}
+        self._stopped = stopped
+        self._waiting: list[Drawing] = []
         self._since = 0.0
         """When the first of them began to wait."""
         self._process: subprocess.Popen[bytes] | None = None
-        self._handed: dict[str, Drawing] = {}
-        """What the process draws."""
+        self._handed = 0
+        """Number of trials that the process draws."""
         self.added(trials)
 
     def added(self, trials: Sequence[TrialSpec]) -> None:
@@ -49,20 +61,35 @@ class Illustrator(Observer):
         self._hand_over()
 
     def ended(self, record: Record) -> None:
+        self._folder.figure(record.id).unlink(missing_ok=True)  # of an earlier run: what lacks one is drawn
         if not self._waiting:
             self._since = time.monotonic()
-        self._waiting[record.id] = self._drawing(record)
+        self._waiting.append(self._drawing(record))
         self._hand_over()
 
     def close(self, records: Mapping[str, Record] | None, metrics: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
-        """Draws what waits, trials whose end no driver lived to see, and the study or search."""
+        """Draws every trial without a figure, whoever should have drawn it, and the study or search.
+
+        Raises:
+            Exception: the reason why the first trial that cannot be drawn is not, once all else is drawn.
+        """
+        stopped = self._stopped()
         if self._process is not None:
-            self._process.wait()
-            self._take_back()
-        if records is None:
+            try:
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(0 if stopped else self._patience + SLOWEST * self._handed)
+            finally:  # also of Ctrl-C
+                self._process.terminate()
+        if records is None or stopped:
             return
         undrawn = [r for r in records.values() if not self._folder.figure(r.id).exists()]
-        draw(self._folder, [*({r.id: self._drawing(r) for r in undrawn} | self._waiting).values()])
+        failures = draw(self._folder, [self._drawing(record) for record in undrawn])
+        self._draw_whole(records)
+        if failures:
+            raise failures[0]
+
+    def _draw_whole(self, records: Mapping[str, Record]) -> None:
+        """Draws the study or search."""
         if self._folder.summary.exists():
             from analysis.figures.search import draw_search
             from softprior.studies.search.summary import load_summary
@@ -82,15 +109,7 @@ class Illustrator(Observer):
         """Starts a process for what waits, if it has waited long enough and the one before has ended."""
         if not self._waiting or time.monotonic() - self._since < self._patience:
             return
-        if self._process is not None:
-            if self._process.poll() is None:
-                return
-            self._take_back()
-        self._handed, self._waiting = self._waiting, {}
-        self._process = start(self._folder, [*self._handed.values()])
-
-    def _take_back(self) -> None:
-        """Lets the trials of a process that has failed wait again."""
-        if self._process is not None and self._process.returncode:
-            self._waiting = self._handed | self._waiting
-        self._process = None
+        if self._process is not None and self._process.poll() is None:
+            return
+        self._process = start(self._folder, self._waiting)
+        self._handed, self._waiting = len(self._waiting), []

@@ -6,7 +6,7 @@ claims, and then decides by the corrected ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -109,19 +109,15 @@ class Direction:
 
     def decide(self, evidence: Evidence, adjusted: Mapping[str, float]) -> Decision:
         verdicts = {what: self._one(evidence, what, p) for what, p in adjusted.items()}
-        nearest = min(adjusted, key=adjusted.__getitem__)
         kinds = set(verdicts.values())
         if {"supported", "contradicted"} <= kinds:
-            return Decision("depends on the metric", nearest)
+            return Decision("depends on the metric", _nearest(evidence, adjusted, adjusted, self.limit))
         # The number that leaves it open says why, and what would settle it.
         still_open = [what for what, verdict in verdicts.items() if verdict == "undecided"]
         if still_open:
-            return Decision("undecided", min(still_open, key=adjusted.__getitem__))
-        weakest = max(adjusted, key=lambda what: (adjusted[what], -self._distance(evidence, what)))
+            return Decision("undecided", _nearest(evidence, adjusted, still_open, self.limit))
+        weakest = max(adjusted, key=lambda what: (adjusted[what], -_distance(evidence, what, self.limit)))
         return Decision(verdicts[weakest], weakest)
-
-    def _distance(self, evidence: Evidence, what: str) -> float:
-        return abs(float(evidence.numbers[what].mean()) - self.limit)
 
     def _one(self, evidence: Evidence, what: str, p: float) -> Verdict:
         numbers = evidence.numbers[what]
@@ -149,11 +145,9 @@ class Differ:
         return Direction().tests(evidence)
 
     def decide(self, evidence: Evidence, adjusted: Mapping[str, float]) -> Decision:
-        nearest = min(adjusted, key=adjusted.__getitem__)
-        for what in sorted(adjusted, key=adjusted.__getitem__):
-            if adjusted[what] <= LEVEL and excludes(evidence.numbers[what], 0.0):
-                return Decision("supported", what)
-        return Decision("undecided", nearest)
+        clear = [what for what, p in adjusted.items() if p <= LEVEL and excludes(evidence.numbers[what], 0.0)]
+        nearest = _nearest(evidence, adjusted, clear or adjusted, 0.0)
+        return Decision("supported" if clear else "undecided", nearest)
 
 
 @dataclass(frozen=True)
@@ -191,6 +185,15 @@ class Equal:
             return Decision("contradicted", farthest)
         supported = adjusted[EQUAL] <= LEVEL
         return Decision("supported" if supported else "undecided", _least_equal(evidence, margin))
+
+
+def _nearest(evidence: Evidence, adjusted: Mapping[str, float], among: Iterable[str], limit: float) -> str:
+    """The number with the smallest p; of several, the one farthest from the limit."""
+    return min(among, key=lambda what: (adjusted[what], -_distance(evidence, what, limit)))
+
+
+def _distance(evidence: Evidence, what: str, limit: float) -> float:
+    return abs(float(evidence.numbers[what].mean()) - limit)
 
 
 def _least_equal(evidence: Evidence, margin: float) -> str:

@@ -29,6 +29,7 @@ NO_RADII = (
     "fitted there have one; use soft, prefix, or deep with a token level"
 )
 UNFINISHED = "the no-prompt baseline has not finished; run the study to its end"
+NO_LOSS = "the no-prompt baseline has no validation loss; delete its record and run the study again"
 NOTHING_GAINED = f"{NO_GAIN} on validation; train longer or at other rates"
 """Why there is nothing to compare."""
 
@@ -62,9 +63,13 @@ def _evidence(study: Study, cell: Cell) -> Evidence:
     near, far = min(radii, key=radii.__getitem__), max(radii, key=radii.__getitem__)
     if radii[far] - radii[near] < APART:
         return replace(known, missing="no prior is farther out than another; add a distant one")
+    if cell.baseline is None:
+        return replace(known, missing=UNFINISHED)
+    if not cell.baseline.validation:
+        return replace(known, missing=NO_LOSS)
     aim = level(cell)
     if aim is None:
-        return replace(known, missing=UNFINISHED if cell.baseline is None else NOTHING_GAINED)
+        return replace(known, missing=NOTHING_GAINED)
     sides = cell.sides[far], cell.sides[near]
     seeds = sorted(sides[0].runs.keys() & sides[1].runs.keys())
     if len(seeds) < SEEDS:

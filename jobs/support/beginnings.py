@@ -20,7 +20,7 @@ from softprior.studies.components import Components
 from softprior.studies.describe import at_hand, extending
 from softprior.studies.estimate import trial_cost
 from softprior.studies.observers import Work
-from softprior.training.continuing import any_kept, earlier
+from softprior.training.continuing import any_kept, longest
 
 FEW = 40
 """Most trials that a dry run lists one by one unless all are requested."""
@@ -80,11 +80,11 @@ def _continued(planned: Runnable, work: Work, folder: StudyFolder) -> list[str]:
     unused: Counter[str] = Counter()
     spared = 0
     for trial in work.new:
-        found = earlier(folder, trial)
+        found = longest(folder, trial)
         if isinstance(found, str):
             unused[found] += 1
         elif found is not None and trial.training is not None:
-            step = found[0].step
+            step = found.step
             begun[step] += 1
             spared += trial_cost(trial, planned.components).trained * step // trial.training.steps
     lines = [

@@ -375,6 +375,27 @@ def test_one_cell_without_a_baseline_has_no_margin() -> None:
     assert found.reason == "the no-prompt baseline has not finished, so there is no margin"
 
 
+def test_one_cell_whose_baseline_has_no_validation_loss_is_not_said_to_gain_nothing() -> None:
+    study = simulated(Truth(rates=(0.01,), later=0.5, seeds=2))
+    bare = {task: one.model_copy(update={"validation": ()}) for task, one in study.baselines.items()}
+    (found,) = judge(replace(study, baselines=bare), (BY_NAME["speed"],))
+    assert found.reason == "the no-prompt baseline has no validation loss"
+
+
+@pytest.mark.parametrize(
+    ("near", "verdict"), [(np.resize([0.2, 0.1], 3), "undecided"), (np.resize([0.2, 0.1], 9), "depends")]
+)
+def test_of_numbers_with_equal_p_the_one_farthest_from_the_limit_is_shown(
+    near: np.ndarray, verdict: str
+) -> None:
+    rule, known = Direction(), Evidence(where="here", numbers={"near": near, "far": -10 * near})
+    adjusted = {test.what: test.p for test in rule.tests(known)}
+    assert adjusted["near"] == adjusted["far"]
+    found = rule.decide(known, adjusted)
+    assert found.verdict.startswith(verdict)
+    assert found.what == "far"
+
+
 def test_an_undecided_finding_shows_the_number_that_does_not_decide() -> None:
     clear, unclear = 1.0 + np.arange(14) / 100, np.resize([0.5, -0.4], 14)
     rule, known = Direction(), Evidence(where="here", numbers={"clear": clear, "unclear": unclear})

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.comparisons import caption, compare, differing
+from analysis.comparisons import Row, caption, compare, differing
 from analysis.findings.simulated import Truth, simulated
 from analysis.findings.study import Study, runs_of
 from analysis.inference import power
@@ -180,6 +180,12 @@ def test_holm_takes_rows_with_unlike_numbers_of_seeds_together() -> None:
     assert [row.adjusted for row in rows] == [2 * 2 / 2**9, 2 / 2**5]
     (line,) = [line for line in caption(rows) if "at best" in line]
     assert line == "5 seeds give p = 0.062 at best, 0.062 after Holm: 6 are the fewest for 0.05"
+
+
+def test_seeds_that_are_not_enough_for_very_many_rows() -> None:
+    row = Row(where="", value="b", reference="a", rates=None, budgets=(1, 1), seeds=5, least_p=2 / 2**5)
+    (line,) = [line for line in caption([row] * 600) if "at best" in line]
+    assert line.endswith(": more than 63 seeds are needed for 0.05")
 
 
 def test_a_study_of_which_only_the_table_is_left_is_said_to_be_that(

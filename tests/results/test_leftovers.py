@@ -1,6 +1,9 @@
 """What killed processes leave goes once the study's command has ended, and nothing else does."""
 
 import os
+from pathlib import Path
+
+import pytest
 
 from softprior.results.leftovers import remove_leftovers
 from softprior.results.records import load_records, save_record
@@ -34,6 +37,27 @@ def test_a_study_that_ends_leaves_no_half_written_file_and_no_old_checkpoint(tmp
     assert before - set(folder.root.rglob("*")) == {old, folder.checkpoint(trial)}
     Grid(*finished_study.plan).run(folder)
     assert before - set(folder.root.rglob("*")) == {old, folder.checkpoint(trial), folder.checkpoint(other)}
+
+
+@pytest.mark.parametrize(("method", "error"), [("unlink", PermissionError), ("rglob", FileNotFoundError)])
+def test_a_study_has_ended_whether_or_not_leftovers_can_be_removed(
+    tmp_path, finished_study, monkeypatch, method, error
+):
+    """A folder shared with other users, and one that vanishes while it is looked through."""
+    folder, records = finished_study.copy(tmp_path), finished_study.records
+    (trial, *_) = records
+    folder.checkpoint(trial).parent.mkdir(exist_ok=True)
+    left = folder.posterior(trial).with_name(f".x.{'0' * 32}.part")
+    for path in (folder.checkpoint(trial), left):
+        path.write_text("half")
+        os.utime(path, (1e9, 1e9))
+
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(Path, method, refuse)
+    remove_leftovers(folder, records)
+    assert left.exists()
 
 
 def test_only_records_of_failures_are_removed_before_trials_run(tmp_path, finished_study):

@@ -25,6 +25,12 @@ def test_a_free_worker_leaves_the_trial_of_one_that_starts_alone() -> None:
     assert chosen(turns, "TTTT") is None
 
 
+def test_a_worker_that_does_not_start_is_not_waited_for_for_ever() -> None:
+    turns = Turns(2, longest=0)
+    assert chosen(turns, "RPP") == 1
+    assert chosen(turns, "TPP") == 1
+
+
 def test_trials_run_in_their_order_once_all_workers_are_there() -> None:
     turns = Turns(2)
     assert chosen(turns, "RRPP") == 2

@@ -64,6 +64,15 @@ def test_keeping_a_checkpoint_changes_no_id(finished: Path) -> None:
     assert kept(StudyFolder(finished), trial(steps=3, warmup=2)).exists()
 
 
+def test_what_a_trial_would_go_on_from_is_found_without_its_tensors(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(continuing, "load_checkpoint", None)
+    folder, short = StudyFolder(finished), trial(steps=3, warmup=2)
+    found = continuing.longest(folder, trial(steps=4, warmup=2))
+    assert found == (short.id, 3, kept(folder, short))
+
+
 def test_what_other_code_trained_is_not_continued(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(continuing, "SOURCES", "other")
     events: list[Event] = []

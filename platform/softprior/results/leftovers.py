@@ -19,7 +19,7 @@ def remove_leftovers(folder: StudyFolder, records: Mapping[str, Record]) -> None
     """Removes half-written files, and checkpoints of trials that were killed once their record was written.
 
     Other commands write into the folder too, so that a file written to a moment ago stays until the study's
-    command runs again.
+    command runs again. So does one that cannot be removed, as in a shared folder: the study has its results.
 
     Args:
         folder: of a study whose table was written just now.
@@ -27,11 +27,14 @@ def remove_leftovers(folder: StudyFolder, records: Mapping[str, Record]) -> None
     """
     for path in listed(folder.checkpoints, "*.safetensors"):
         if path.stem in records and records[path.stem].status == "finished":
-            path.unlink(missing_ok=True)
-    if isinstance(folder.root, RemotePath):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+    table = folder.table
+    if isinstance(table, RemotePath):
         return  # a file of a bucket is there as a whole or not at all
-    before = (folder.root / folder.table.name).stat().st_mtime - QUIET
-    for path in folder.root.rglob(".*"):
-        with suppress(FileNotFoundError):
-            if re.match(TEMPORARY, path.name) and path.stat().st_mtime < before:
-                path.unlink()
+    with suppress(OSError):  # a folder may vanish meanwhile
+        before = table.stat().st_mtime - QUIET
+        for path in table.parent.rglob(".*"):
+            with suppress(OSError):
+                if re.match(TEMPORARY, path.name) and path.stat().st_mtime < before:
+                    path.unlink()

@@ -131,18 +131,21 @@ def errors_of_actors_as(change: Callable[[Exception], Exception]) -> AbstractCon
 def lost_resets_as_losses() -> AbstractContextManager[None]:
     """Has Tune count the loss of an actor between two trials once, and start the second one again.
 
-    Tune hears of it from the actor and from its task. It starts the trial again after the first, then takes
-    the second for the failure of a trial that does not run, which ends it. It also goes on thinking that the
-    actor gets ready for the trial, which therefore gets no other.
+    Tune hears of one error from the actor and then from its task. It starts the trial again after the first,
+    then takes the second for the failure of a trial that does not run, which ends it. It also goes on
+    thinking that the actor gets ready for the trial, which therefore gets no other.
     """
-    from ray.exceptions import RayActorError
     from ray.tune.execution.tune_controller import TuneController
     from ray.tune.experiment import Trial
 
     def changed(own: Any) -> Any:
+        counted: Exception | None = None
+
         def failed(self: Any, trial: Trial, exception: Exception) -> None:
+            nonlocal counted
             self._resetting_trials.discard(trial)
-            if trial.status != Trial.PENDING or not isinstance(exception, RayActorError):
+            if trial.status != Trial.PENDING or exception is not counted:
+                counted = exception
                 own(self, trial, exception)
 
         return failed

@@ -69,7 +69,7 @@ def save_checkpoint(path: Location, trial: str, state: TrialState, optimizer: di
     )
 
 
-class _Header(Spec):
+class Header(Spec):
     """The curves and the rest of a checkpoint, beside its tensors."""
 
     trial: str
@@ -83,24 +83,40 @@ class _Header(Spec):
     continued: Continued | None = None
 
 
+def load_header(path: Location, trial: str) -> Header | None:
+    """All but the tensors of what `save_checkpoint` wrote, or None where `load_checkpoint` gives None.
+
+    Raises:
+        UserError: the file cannot be read at all.
+    """
+    found = _load(path, trial, with_tensors=False)
+    return None if found is None else found[0]
+
+
 def load_checkpoint(path: Location, trial: str) -> tuple[TrialState, dict[str, Tensor]] | None:
     """What `save_checkpoint` wrote, or None where there is no usable checkpoint of this trial.
 
     Raises:
         UserError: the file cannot be read at all.
     """
+    found = _load(path, trial, with_tensors=True)
+    return None if found is None else _parsed(*found)
+
+
+def _load(path: Location, trial: str, *, with_tensors: bool) -> tuple[Header, dict[str, Tensor]] | None:
     try:
         with local_copy(path) as here, safe_open(here, framework="pt") as file:
-            header = _Header.model_validate_json((file.metadata() or {})["progress"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
-        return _parsed(header, tensors) if header.trial == trial else None
+            header = Header.model_validate_json((file.metadata() or {})["progress"])
+            names = file.keys() if with_tensors else ()
+            tensors = {name: file.get_tensor(name) for name in names}
+        return (header, tensors) if header.trial == trial else None
     except (FileNotFoundError, SafetensorError, ValueError, KeyError):
         return None  # also one that an older version wrote: the trial then starts again
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error}); remove it, and its trial starts again") from None
 
 
-def _parsed(header: _Header, tensors: dict[str, Tensor]) -> tuple[TrialState, dict[str, Tensor]]:
+def _parsed(header: Header, tensors: dict[str, Tensor]) -> tuple[TrialState, dict[str, Tensor]]:
     snapshots: dict[int, Vectors] = {}
     for name, value in tensors.items():
         if name.startswith("snapshot/"):

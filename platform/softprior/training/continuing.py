@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch import Tensor
 
 from softprior.inputs.specs import TrialSpec
@@ -9,7 +11,7 @@ from softprior.results.folder import StudyFolder
 from softprior.results.provenance import SOURCES
 from softprior.results.records import Continued
 from softprior.results.storage import Location, listed
-from softprior.training.checkpoint import TrialState, load_checkpoint
+from softprior.training.checkpoint import TrialState, load_checkpoint, load_header
 
 OTHER_CODE = (
     "starts from its beginning: other code trained the trial of {step} steps that it could have gone on from"
@@ -23,11 +25,30 @@ def kept(folder: StudyFolder, spec: TrialSpec) -> Location:
     return folder.kept(_of_steps(spec, 1).id, spec.training.steps)
 
 
+class Kept(NamedTuple):
+    """The kept checkpoint of a trial's last step."""
+
+    trial: str
+    step: int
+    path: Location
+
+
 def earlier(folder: StudyFolder, spec: TrialSpec) -> tuple[TrialState, dict[str, Tensor]] | str | None:
-    """The end of the longest trial of fewer steps whose last checkpoint was kept.
+    """The state and the optimizer's tensors of what `longest` finds, or what else it returns."""
+    found = longest(folder, spec)
+    if found is None or isinstance(found, str):
+        return found
+    loaded = load_checkpoint(found.path, found.trial)
+    if loaded is not None:
+        loaded[0].continued = Continued(trial=found.trial, step=found.step)
+    return loaded
+
+
+def longest(folder: StudyFolder, spec: TrialSpec) -> Kept | str | None:
+    """The end of the longest trial of fewer steps whose last checkpoint was kept, found by headers alone.
 
     Returns:
-        Its state, a sentence that says why that is not used, or None where there is none.
+        Where it is, a sentence that says why that is not used, or None where there is none.
     """
     training = spec.training
     if training is None or training.schedule != "constant":
@@ -36,12 +57,12 @@ def earlier(folder: StudyFolder, spec: TrialSpec) -> tuple[TrialState, dict[str,
     said = None
     for step in _steps(folder, series, training.steps):
         trial = _of_steps(spec, step).id
-        found = load_checkpoint(folder.kept(series, step), trial)
-        if found is None or found[0].step != step:
+        path = folder.kept(series, step)
+        header = load_header(path, trial)
+        if header is None or header.step != step:
             continue
-        if found[0].sources == [SOURCES]:
-            found[0].continued = Continued(trial=trial, step=step)
-            return found
+        if set(header.sources) <= {SOURCES}:
+            return Kept(trial, step, path)
         said = said or OTHER_CODE.format(step=step)
     return said
 

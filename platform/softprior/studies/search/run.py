@@ -107,12 +107,12 @@ class Searching(SearchPlan):
                 write_study(folder, self.spec, self.trials)
                 write_table(folder, self.trials, self.components, records)
                 if not interrupted:
-                    remove_leftovers(folder, records)
                     summary = summarise(study, self.space.shown)
                     save_summary(folder, summary)
                     if not folder.dashboard.exists():
                         save_copy(study, folder)
                     listeners.metrics = lowest(summary)
+                    remove_leftovers(folder, records)
             if interrupted:
                 raise InterruptedStudyError(records)
             return records
