@@ -22,7 +22,7 @@ def sentence(found: Finding) -> str:
         text += f", because {found.reason}"
     if found.primary is not None:
         text += f"; {number(found.primary, found.claim.quantity)}"
-        text += f", claimed is {found.claimed}" if found.limit else ""
+        text += f", the claim is: {found.claimed}" if found.limit else ""
     if found.margin is not None:
         text += f", margin {found.margin:.3g}"
     text += seen(found)
@@ -31,7 +31,7 @@ def sentence(found: Finding) -> str:
         text += f"; {what} is {beside(found.effect, found.noise)} the difference between twins"
         text += f" ({found.noise:.2g})"
     if found.others:
-        text += f"; beside it {', '.join(short(own) for own in found.others)}"
+        text += f"; other numbers: {', '.join(short(own) for own in found.others)}"
     if found.settle:
         text += f"; to settle it, {found.settle}"
     if found.exploratory:

@@ -190,9 +190,7 @@ def _computed(reading: Reading) -> list[str]:
         )
         if len(ways) > 1:
             told = ", ".join(f"{counted(count, 'trial')} {name} {way}" for way, count in ways.most_common())
-            found.append(
-                f"the trials were not computed in one way, so they are equal up to rounding only: {told}"
-            )
+            found.append(f"the trials were computed in different ways and agree only up to rounding: {told}")
     return found
 
 

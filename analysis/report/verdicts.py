@@ -51,15 +51,15 @@ MEANINGS = {
     "so is what rests on seeds or priors that were added after the first results.",
     "number": "A number is a difference or ratio as the claim defines it (docs/findings.md), the mean over "
     "seeds: the one that decides, or where several leave the verdict open, the one that comes nearest to it.",
-    "claimed": "Claimed is where the claim says that the number lies; within: the margin of equality.",
+    "claimed": "Claimed: where the claim says the number lies; 'within' gives the margin of equality.",
     "p (Holm)": "p-values are of that number: raw, then corrected over all tests of the study's list, or of "
     "all exploratory claims (Holm).",
     "settles it": "Settles it: seeds to add for the claim as it is worded, at the spread and effect found "
-    "here; of equality, until it is shown, which is another number than it takes to find a difference.",
+    "here; for equality, seeds that show it, which is another number than it takes to find a difference.",
     "other numbers": "Other numbers: those of the claim's other metrics, which have to agree.",
-    "could have seen": "Could have seen: the smallest effect (distance from the limit; of equality the "
+    "could have seen": "Could have seen: the smallest effect (distance from the limit; for equality the "
     f"difference beyond the margin) that these seeds would have shown with {POWER:.0%} power at the level of "
-    "Holm's first test; not there where they could not reach it.",
+    "Holm's first test; empty where they could not reach it.",
     "90% interval": "90% interval: where equality is tested, it has to lie inside the margin.",
     "noise of twins": "Noise of twins: what rounding alone does to this number in one seed, and whether the "
     "number (its distance from the limit) is above it.",

@@ -92,7 +92,7 @@ def _continued(planned: Runnable, work: Work, folder: StudyFolder) -> list[str]:
         for step, count in sorted(begun.items())
     ]
     if spared:
-        lines.append(f"that spares {spared:,} of the positions trained above")
+        lines.append(f"which saves {spared:,} of the trained positions counted above")
     lines += [f"note: {counted(count, 'trial')}: {said}" for said, count in unused.items()]
     return [f"  {line}" for line in lines]
 

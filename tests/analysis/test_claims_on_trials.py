@@ -113,7 +113,7 @@ def test_far_and_random_vectors_that_disagree_make_a_claim_depend_on_what_is_rem
     for found in judge(mixed, (BY_NAME["near-tokens"],)):
         assert found.verdict == "depends on the metric"
         assert ": depends on what is removed for " in found.sentence
-        assert "; beside it random - near -0." in found.sentence
+        assert "; other numbers: random - near -0." in found.sentence
 
 
 def test_trials_that_do_not_count_label_tokens_are_not_timed_with_those_that_do() -> None:

@@ -232,7 +232,7 @@ def test_a_row_shows_the_weakest_number_its_limit_and_once_opened_those_beside_i
         "below 0.5",
     )
     assert cells["other numbers"].startswith("L2: 0.100 (0.084 to 0.116); whitened: 0.200 (")
-    assert "cosine 0.4, 95% [0.384, 0.416], p 0.031, 0.031 after Holm, 6 seeds, claimed is below 0.5" in (
+    assert "cosine 0.4, 95% [0.384, 0.416], p 0.031, 0.031 after Holm, 6 seeds, the claim is: below 0.5" in (
         found.sentence
     )
     assert isinstance(opened, Items)

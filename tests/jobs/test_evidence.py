@@ -285,7 +285,7 @@ def test_only_the_claims_that_a_study_wrote_down_count(finished_study: Finished,
 def test_trials_that_go_on_from_kept_checkpoints_are_told(
     finished_study: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The study has 6 steps; a trial of its file with 4 was kept. That spares 4 of its 6 steps."""
+    """The study has 6 steps; a trial of its file with 4 was kept, which saves 4 of its 6 steps."""
     folder, plan = StudyFolder(tmp_path / "results" / "small"), finished_study.plan
     last = plan.trials[-1]
     assert last.training is not None
@@ -301,9 +301,9 @@ def test_trials_that_go_on_from_kept_checkpoints_are_told(
 
     spared = trial_cost(last, plan.components).trained * 4 // 6
     assert "1 trial goes on from step 4 of an earlier one" in told()
-    assert f"that spares {spared:,} of the positions trained above" in told()
+    assert f"which saves {spared:,} of the trained positions counted above" in told()
     monkeypatch.setattr(continuing, "SOURCES", "other")
-    assert "note: 1 trial: starts from its beginning: other code trained the trial of 4 steps" in told()
+    assert "note: 1 trial: starts from scratch: the 4-step trial it could have continued was" in told()
 
 
 def test_a_study_that_goes_on_counts_all_its_seeds(finished_study: Finished, tmp_path: Path) -> None:

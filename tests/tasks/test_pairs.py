@@ -432,7 +432,7 @@ def test_one_group_has_one_spelling(tmp_path: Path) -> None:
 def test_a_missing_file_or_data_set_is_refused_in_one_sentence(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(UserError, match=f"none.jsonl does not exist in {tmp_path}; that folder is empty"):
         pairs(str(tmp_path / "none.jsonl")).check_data()
-    with pytest.raises(UserError, match=f"does not exist, nor a folder {tmp_path}/none; correct the path"):
+    with pytest.raises(UserError, match=f"does not exist, and neither does its folder {tmp_path}/none"):
         pairs(str(tmp_path / "none" / "a.jsonl")).check_data()
     with pytest.raises(UserError, match=r"is a folder, but rows are read from files; name one"):
         pairs(str(tmp_path)).fingerprint()

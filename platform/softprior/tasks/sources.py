@@ -48,9 +48,7 @@ def require(path: Path) -> Path:
         raise UserError(f"{path} is neither a file nor a folder; copy its data into a file, and name that")
     folder = path.parent.resolve()
     if not folder.is_dir():
-        raise UserError(
-            f"the data file or folder {path} does not exist, nor a folder {folder}; correct the path"
-        )
+        raise UserError(f"{path} does not exist, and neither does its folder {folder}; correct the path")
     beside = sorted(p.name for p in folder.iterdir() if p.name[0] != ".")
     hint = suggestion(path.name, beside) if beside else "that folder is empty"
     raise UserError(f"the data file or folder {path} does not exist in {folder}; {hint}")

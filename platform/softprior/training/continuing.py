@@ -13,9 +13,7 @@ from softprior.results.records import Continued
 from softprior.results.storage import Location, listed
 from softprior.training.checkpoint import TrialState, load_checkpoint, load_header
 
-OTHER_CODE = (
-    "starts from its beginning: other code trained the trial of {step} steps that it could have gone on from"
-)
+OTHER_CODE = "starts from scratch: the {step}-step trial it could have continued was trained by other code"
 """What is said where a checkpoint was kept and is not used."""
 
 
