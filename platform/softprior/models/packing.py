@@ -406,8 +406,8 @@ class _Attention:
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         groups = query.shape[1] // key.shape[1]
         if self.plain:
-            # Repeated keys are saved for the backward pass. On a GPU, though, the fused kernel for float32 and
-            # for masks takes no others, and without it the weights of attention would be saved.
+            # Repeated keys are saved for the backward pass. On a GPU, though, the fused kernel for float32 or
+            # a mask takes no others, and without it the weights of attention would be saved.
             grouped = groups > 1 and query.device.type == "cpu"
             if groups > 1 and not grouped:
                 key, value = (states.repeat_interleave(groups, 1) for states in (key, value))
