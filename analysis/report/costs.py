@@ -9,6 +9,7 @@ from analysis.findings.reading import Reading
 from analysis.report.values import Cell, Section, Words, compact, missing
 from softprior.inputs.labels import counted
 from softprior.results.records import Cost, Record
+from softprior.training.cost import START, WAITING
 
 KEY, TITLE = "cost", "Cost"
 
@@ -17,6 +18,7 @@ COLUMNS = (
     "trials",
     "optimizer steps",
     "seconds",
+    "losses of the start (seconds)",
     "trained values",
     "positions per second",
     "peak memory (GiB)",
@@ -38,7 +40,8 @@ def section(reading: Reading) -> Section:
     total = sum(record.environment["seconds"] for record in timed)
     worked = f"{counted(len(timed), 'trial')} worked for {_hours(total)} together, without loading the model"
     table = compact(
-        caption="Means over the trials of a setting. From seconds, steps, trained_values, "
+        caption="Means over the trials of a setting. The losses of a start are computed by the first trial "
+        "that needs them, so they are in none of the other columns. From seconds, steps, trained_values, "
         "positions_per_second, "
         "peak_memory and peak_gpu_memory in trials.parquet, and cost in records/TRIAL.json.",
         columns=COLUMNS,
@@ -63,7 +66,8 @@ def _row(setting: str, records: list[Record]) -> tuple[Cell, ...]:
         Cell(setting),
         Cell(str(len(records)), float(len(records)), tuple(record.id for record in records)),
         mean(lambda record: len(record.steps) or None, "{:.10g}"),
-        mean(lambda record: record.environment["seconds"], "{:.1f}"),
+        mean(lambda record: record.environment["seconds"] - _start(record), "{:.1f}"),
+        mean(lambda record: _start(record) or None, "{:.1f}"),
         mean(cost(lambda own: own.values or None), "{:,.0f}"),
         mean(cost(lambda own: own.per_second), "{:,.0f}"),
         mean(cost(lambda own: _gib(own.memory)), "{:.2f}"),
@@ -73,13 +77,18 @@ def _row(setting: str, records: list[Record]) -> tuple[Cell, ...]:
     )
 
 
+def _start(record: Record) -> float:
+    """Seconds for the losses of its start; 0 if another trial computed them or no phase has them."""
+    return 0.0 if record.cost is None else record.cost.seconds.get(START, 0.0)
+
+
 def _gib(size: int | None) -> float | None:
     return None if size is None else size / 2**30
 
 
 def _phases(costs: list[Cost]) -> str:
     """Mean seconds of each phase that took a tenth of one at least, the longest first."""
-    names = dict.fromkeys(name for cost in costs for name in cost.seconds)
+    names = dict.fromkeys(name for cost in costs for name in cost.seconds if name not in (START, WAITING))
     means = {name: sum(cost.seconds.get(name, 0.0) for cost in costs) / len(costs) for name in names}
     return ", ".join(
         f"{name} {value:.1f}"

@@ -436,6 +436,20 @@ def test_the_report_lists_twins_and_says_how_far_they_end_apart(twinned_study: F
     assert worked.text.startswith("5 trials worked for ")
 
 
+def test_settings_are_compared_without_what_depends_on_the_order_of_trials(finished_study: Finished) -> None:
+    def timed(record: Record, seconds: float, **phases: float) -> Record:
+        assert record.cost is not None
+        cost = record.cost.model_copy(update={"seconds": {"training": 2.0, **phases}})
+        return record.model_copy(update={"cost": cost, "environment": {"seconds": seconds}})
+
+    record = next(iter(finished_study.records.values()))
+    both = [timed(record, 10.0, start=3.0), timed(record, 7.0, waiting=9.0)]
+    rows = [dict(zip(costs.COLUMNS, costs._row("", [one]), strict=True)) for one in both]
+    assert [row["seconds"].text for row in rows] == ["7.0", "7.0"]
+    assert [row["losses of the start (seconds)"].text for row in rows] == ["3.0", ""]
+    assert [row["seconds by phase"].text for row in rows] == ["training 2.0"] * 2
+
+
 def test_the_end_of_a_study_shows_twins_as_such_and_one_line(
     twinned_study: Finished, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,7 +25,7 @@ from transformers import (
 from softprior.errors import UserError
 from softprior.inputs.specs import ModelSpec
 from softprior.models import load
-from softprior.models.load import load_local, verify_packing
+from softprior.models.load import load_local, verify_once, verify_packing
 from softprior.models.local import LocalLM
 from softprior.models.packing import ATTENTION
 from softprior.prompt import Place
@@ -114,19 +114,54 @@ def test_the_same_spec_is_loaded_once(folder):
     assert load_local(spec) is load_local(ModelSpec(id=str(folder)))
 
 
-def test_a_model_that_has_passed_its_checks_is_checked_again_by_other_code_alone(folder, monkeypatch):
-    def refuse(*_: object) -> None:
-        raise UserError("it is checked")
+class Checks:
+    """Notes what is checked of one small model."""
 
-    spec = ModelSpec(id=str(folder), device="cpu")
-    load_local(spec)
-    load_local.cache_clear()
-    monkeypatch.setattr(load, "verify_packing", refuse)
-    load_local(spec)
-    load_local.cache_clear()
-    monkeypatch.setattr(load, "SOURCES", "other code")
-    with pytest.raises(UserError, match="it is checked"):
-        load_local(spec)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.network = random_model("llama", ATTENTION)
+        self.host = LocalLM(self.network, "weights")
+        self.count = 0
+        monkeypatch.setattr(load, "verify_packing", self._verify)
+
+    def _verify(self, *_: object) -> None:
+        self.count += 1
+
+    def __call__(self, fingerprint: str = "weights", **model: str) -> int:
+        """How many checks there have been once the model has been asked for again."""
+        verify_once(ModelSpec(id="any", **model), fingerprint, self.network, self.host)
+        return self.count
+
+
+def other(_: str = "") -> str:
+    return "other"
+
+
+def test_a_model_that_has_passed_its_checks_is_checked_again_if_anything_else_is_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOFTPRIOR_CACHE", str(tmp_path))
+    checks = Checks(monkeypatch)
+    assert [checks(), checks()] == [1, 1]
+    assert [checks("other"), checks(dtype="bfloat16"), checks(kernels="padded")] == [2, 3, 4]
+    of: Any
+    for at, (of, name, value) in enumerate(
+        (
+            (load, "SOURCES", "other"),
+            (load, "version", other),
+            (torch, "__version__", "other"),
+            (torch.backends.cpu, "get_cpu_capability", other),
+        ),
+        5,
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(of, name, value)
+            assert checks() == at, name
+    assert checks() == 8
+
+
+def test_a_model_is_checked_each_time_where_no_mark_can_be_left(tmp_path, monkeypatch):
+    (tmp_path / "verified").write_text("in the way of a folder")
+    monkeypatch.setenv("SOFTPRIOR_CACHE", str(tmp_path))
+    checks = Checks(monkeypatch)
+    assert [checks(), checks()] == [1, 2]
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [("bfloat16", 8), ("float16", 11)])
@@ -233,8 +268,9 @@ def test_a_weight_that_is_not_finite_is_named(number, dtype, tmp_path):
     model.model.embed_tokens.weight.data[90, 3] = number  # a row that no check reads
     spec = ModelSpec(id=str(save_model(model, tmp_path)), device="cpu", dtype=dtype)
     said = rf"NaN or infinite values in {dtype}, first in model\.embed_tokens\.weight; use another copy"
-    with pytest.raises(UserError, match=said) as refused:
-        load_local(spec)
+    for _ in range(2):  # a check that fails leaves no mark
+        with pytest.raises(UserError, match=said) as refused:
+            load_local(spec)
     assert ("bfloat16" in str(refused.value)) == (dtype == "float16")
 
 

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from softprior.models import packing
 from softprior.models.packing import UNWRITTEN, Cache, RowPass, Rows, attend, running
 
 lengths = st.lists(st.integers(1, 9), min_size=1, max_size=6)
@@ -55,6 +56,20 @@ def naive(query, key, value, window, scaling, softcap):
                 scores = softcap * torch.tanh(scores / softcap)
             out[i, head] = scores.softmax(0) @ value[head // groups, seen].double()
     return out
+
+
+@pytest.mark.parametrize(("device", "heads"), [("cpu", 2), ("meta", 4)])
+def test_grouped_keys_are_repeated_elsewhere_than_on_cpus(device, heads, monkeypatch):
+    seen, kernel = [], packing.functional.scaled_dot_product_attention
+
+    def spied(query, key, value, **how):
+        seen.append((key.shape[1], value.shape[1], how["enable_gqa"]))
+        return kernel(query, key, value, **how)
+
+    monkeypatch.setattr(packing.functional, "scaled_dot_product_attention", spied)
+    q, k = (torch.zeros(1, number, 3, 4, device=device) for number in (4, 2))
+    packing._Attention(None, None, None)(q, k, k, None)
+    assert seen == [(heads, heads, device == "cpu")]
 
 
 def states(heads, count):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from softprior.results.leftovers import remove_leftovers
+from softprior.results.provenance import SOURCES
 from softprior.results.records import load_records, save_record
 from softprior.studies.grid import Grid
 from softprior.studies.runner import forget_failures
@@ -31,12 +32,17 @@ def test_a_study_that_ends_leaves_no_half_written_file_and_no_old_checkpoint(tmp
     kept.parent.mkdir(parents=True)
     for path in (folder.checkpoint(trial), folder.checkpoint(other), kept):
         path.write_text("a checkpoint")
+    losses, foreign = folder.untrained(f"{SOURCES[:8]}-0"), folder.untrained("00000000-0")
+    for path in (losses, foreign):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("losses of a start")
     before = {path for path in folder.root.rglob("*") if path.is_file()}
 
     remove_leftovers(folder, records | {other: records[other].model_copy(update={"status": "failed"})})
-    assert before - set(folder.root.rglob("*")) == {old, folder.checkpoint(trial)}
+    gone = {old, foreign, folder.checkpoint(trial)}
+    assert before - set(folder.root.rglob("*")) == gone
     Grid(*finished_study.plan).run(folder)
-    assert before - set(folder.root.rglob("*")) == {old, folder.checkpoint(trial), folder.checkpoint(other)}
+    assert before - set(folder.root.rglob("*")) == gone | {folder.checkpoint(other)}
 
 
 @pytest.mark.parametrize(("method", "error"), [("unlink", PermissionError), ("rglob", FileNotFoundError)])

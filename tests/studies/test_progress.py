@@ -68,7 +68,8 @@ def test_a_trial_tells_its_stages_in_order(tmp_path: Path) -> None:
     run(trial(method=METHODS["deep"](tokens=2)), tmp_path, events.append)
     began = [event for event in events if isinstance(event, Phase)]
     phases = list(dict.fromkeys(event.name for event in began))
-    assert phases == ["reading arithmetic", "fitting fitted", "validation", "training", "test", "sanity"]
+    prepared = ["reading arithmetic", "fitting fitted", "validation", "losses of the start"]
+    assert phases == [*prepared, "training", "test", "sanity"]
     parts = [event.part for event in began if event.part]
     assert parts == [f"place {i} of {len(parts)}" for i in range(1, len(parts) + 1)]
     assert len(parts) > 1

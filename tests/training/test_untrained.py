@@ -14,21 +14,32 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from softprior.assets.cache import lock
 from softprior.inputs.specs import Rate, TrialSpec
+from softprior.models import identity
+from softprior.models.encoder_decoder import EncoderDecoderLM
 from softprior.models.protocol import Losses, ModelInfo
 from softprior.prompt import Batch, Place, Prompt, Row
 from softprior.regularisers import REGULARISERS
 from softprior.results.folder import StudyFolder
 from softprior.results.posteriors import load_posterior
 from softprior.results.records import Record
+from softprior.testing.families import random_model
+from softprior.training.checkpoint import TrialState
+from softprior.training.cost import Meter
+from softprior.training.events import Event, Phase, Report
 from softprior.training.row_losses import row_losses
-from softprior.training.untrained import Untrained, _key
+from softprior.training.setup import Setup
+from softprior.training.trial import Trial
+from softprior.training.untrained import Untrained, _key, _lock
 from tests.builders import run, tiny, trial
 
 ROWS = [
     Row(name, [5, 6, 7 + i], [False, True, i > 0], [False, True, False]) for i, name in enumerate(("a", "b"))
 ]
+
+
+def start(root: Path, value: float = 1.0, report: Report = lambda _: None) -> Untrained:
+    return Untrained({Place(0): torch.full((2, 128), value)}, StudyFolder(root), TrialState(), report)
 
 
 @pytest.fixture
@@ -96,21 +107,44 @@ def test_other_starts_and_other_rows_have_losses_of_their_own() -> None:
     assert _key(host, {Place(0): torch.zeros(2, 8)}, [*ROWS], 2) == keys[0]
 
 
-@pytest.mark.parametrize("change", [{"fingerprint": "other"}, {"dtype": "bfloat16"}, {"kernels": "ragged"}])
-def test_other_computations_have_losses_of_their_own(change: dict[str, str]) -> None:
-    class Other:
-        def info(self) -> ModelInfo:
-            return tiny().host.info()._replace(**change)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fingerprint": "other"},
+        {"dtype": "bfloat16"},
+        {"device": "cuda"},
+        {"kernels": "ragged"},
+        {"frozen_cache": True},
+        {"computing": "other"},
+    ],
+)
+def test_other_computations_have_losses_of_their_own(change: dict[str, Any]) -> None:
+    class Host:
+        def __init__(self, **change: Any) -> None:
+            self.found = tiny().host.info()._replace(**change)
 
-    class Plain:
         def info(self) -> ModelInfo:
-            return tiny().host.info()
+            return self.found
 
-    assert _key(Other(), {}, ROWS, 2) != _key(Plain(), {}, ROWS, 2)  # type: ignore[arg-type]
+    class Other(Host):
+        pass
+
+    keys = [_key(host, {}, ROWS, 2) for host in (Host(), Host(**change), Other())]  # type: ignore[arg-type]
+    assert len(set(keys)) == 3, "what it computes with, and the kind of host"
+
+
+def test_a_host_says_what_it_computes_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = [tiny().host, EncoderDecoderLM(random_model("t5"), "weights")]
+    said = [host.info() for host in hosts]
+    assert [info.device for info in said] == [host.device.type for host in hosts]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    assert all(host.info().computing != info.computing for host, info in zip(hosts, said, strict=True))
+    monkeypatch.setattr(identity.platform, "node", lambda: "elsewhere")
+    assert hosts[1].info().computing.startswith("elsewhere, ")
 
 
 def test_damaged_files_are_computed_again(tmp_path: Path, passes: list[Batch]) -> None:
-    one = Untrained({Place(0): torch.ones(2, 128)}, StudyFolder(tmp_path))
+    one = start(tmp_path)
     right = one.losses(tiny().host, ROWS, 2)
     assert right == row_losses(tiny().host, one.sample, ROWS, 2)
     (file,) = (tmp_path / "untrained").iterdir()
@@ -126,7 +160,7 @@ def test_damaged_files_are_computed_again(tmp_path: Path, passes: list[Batch]) -
 
 
 def test_a_trial_that_fails_leaves_the_turn_to_the_next(tmp_path: Path, monkeypatch) -> None:
-    one = Untrained({Place(0): torch.ones(2, 128)}, StudyFolder(tmp_path))
+    one = start(tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(tiny().host, "loss", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -136,25 +170,51 @@ def test_a_trial_that_fails_leaves_the_turn_to_the_next(tmp_path: Path, monkeypa
 
 
 def test_a_loss_that_is_not_finite_is_kept_as_it_is(tmp_path: Path) -> None:
-    one = Untrained({Place(0): torch.full((2, 128), math.nan)}, StudyFolder(tmp_path))
+    one = start(tmp_path, math.nan)
     assert all(math.isnan(one.losses(tiny().host, ROWS, 2).total) for _ in range(2))
 
 
 def test_who_asks_second_waits_for_the_first(tmp_path: Path, passes: list[Batch]) -> None:
-    one, host = Untrained({Place(0): torch.ones(2, 128)}, StudyFolder(tmp_path)), tiny().host
+    """Apart from its work, and from trials of other studies."""
+    told: list[Event] = []
+    began = threading.Event()
+
+    def report(event: Event) -> None:
+        told.append(event)
+        began.set()
+
+    one, other, host = start(tmp_path, report=report), start(tmp_path / "elsewhere"), tiny().host
     key, found = _key(host, one.sample, ROWS, 2), []
-    other = Untrained(one.sample, StudyFolder(tmp_path / "elsewhere"))
-    expected = other.losses(host, ROWS, 2)
     second = threading.Thread(target=lambda: found.append(one.losses(host, ROWS, 2)))
-    passes.clear()
-    with lock(f"untrained/{key[:3]}"):
+    with _lock(one.folder, key):
         second.start()
-        second.join(0.1)
+        assert began.wait(10)
+        expected = other.losses(host, ROWS, 2)
         assert not found
         shutil.copytree(other.folder.root, one.folder.root, dirs_exist_ok=True)
+        passes.clear()
     second.join()
     assert found == [expected]
     assert not passes
+    assert told == [Phase(0, "waiting for another trial")]
+    assert list(one.state.meter.seconds) == ["waiting"]
+    assert list(other.state.meter.seconds) == ["start"]
+
+
+def test_waiting_counts_as_no_work_and_an_attempt_before_counts(tmp_path: Path) -> None:
+    state = TrialState(seconds=1e6, meter=Meter({"waiting": 5e5}))
+
+    def wait(event: Event) -> None:
+        if event == Phase(event.step, "losses of the start"):
+            state.meter.seconds["waiting"] += 1e5
+
+    loaded, spec = tiny(), trial(steps=1)
+    setup = Setup(spec, loaded.host, loaded.tokenizer, loaded.fingerprint)
+    record = Trial(setup, StudyFolder(tmp_path), wait, state).run()
+    # Twice in this attempt: no trial takes as long as that.
+    assert 8e5 < record.environment["seconds"] < 9e5
+    assert record.cost is not None
+    assert record.cost.seconds["waiting"] == 7e5
 
 
 def test_nothing_that_cannot_be_kept_stops_a_trial(tmp_path: Path, monkeypatch) -> None:
@@ -162,5 +222,5 @@ def test_nothing_that_cannot_be_kept_stops_a_trial(tmp_path: Path, monkeypatch) 
     (tmp_path / "untrained").write_text("in the way of a folder")
     (tmp_path / "locks").write_text("in the way of a folder")
     monkeypatch.setenv("SOFTPRIOR_CACHE", str(tmp_path))
-    one = Untrained({Place(0): torch.ones(2, 128)}, StudyFolder(tmp_path))
+    one = start(tmp_path)
     assert one.losses(tiny().host, ROWS, 2) == row_losses(tiny().host, one.sample, ROWS, 2)

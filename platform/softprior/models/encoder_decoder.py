@@ -17,6 +17,7 @@ from softprior.assets.architecture import require_family
 from softprior.errors import UserError
 from softprior.liveness import alive
 from softprior.models.hooks import Shown, showing
+from softprior.models.identity import computing
 from softprior.models.protocol import (
     Attention,
     Comparison,
@@ -108,6 +109,8 @@ class EncoderDecoderLM:
             embedding="other",
             fingerprint=self._fingerprint,
             dtype=str(self.dtype).removeprefix("torch."),
+            device=self.device.type,
+            computing=computing(self.device),
         )
 
     @torch.no_grad()

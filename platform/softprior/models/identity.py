@@ -18,10 +18,19 @@ def identity(info: ModelInfo, device: torch.device) -> list[object]:
     Args:
         device: what it runs on.
     """
+    how = [info.fingerprint, info.dtype, info.device, info.kernels]
+    return [*how, *_versions(), *_machine(device), SOURCES]
+
+
+def computing(device: torch.device) -> str:
+    """Machine, processor or GPU, and number of threads with which this process computes."""
+    return ", ".join([*_machine(device), f"{torch.get_num_threads()} threads"])
+
+
+def _machine(device: torch.device) -> list[str]:
     on_gpu = device.type == "cuda" and torch.cuda.is_available()  # not where replicas hold the model
     name = torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability()
-    machine = [platform.node(), platform.machine(), name]
-    return [info.fingerprint, info.dtype, info.device, info.kernels, *_versions(), *machine, SOURCES]
+    return [platform.node(), platform.machine(), name]
 
 
 @lru_cache(maxsize=1)

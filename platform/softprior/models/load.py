@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from softprior.assets.architecture import architecture
-from softprior.assets.cache import ensure
+from softprior.assets.cache import cache_root, place
 from softprior.assets.checkpoint import require_complete
 from softprior.assets.configs import line
 from softprior.assets.examination import read_tokenizer
@@ -138,31 +138,32 @@ def verify_once(
     """Checks that all weights are finite, and `verify_packing` or `verify_padding`, for a model just loaded.
 
     They take about a second, and their outcome depends on the model, the code, its libraries and the kind of
-    processor alone: a model that has passed here is not checked again. On GPUs every process checks.
+    processor alone: a model that has passed here leaves a mark in the cache, as far as that takes one, and is
+    not checked again. On GPUs every process checks.
 
     Raises:
         UserError: as they do.
     """
-
-    def check() -> None:
-        require_finite(network, model)
-        if isinstance(host, EncoderDecoderLM):
-            verify_padding(network, host)
-        else:
-            verify_packing(network, host)
-
     if host.device.type != "cpu":
-        check()
+        _verify(model, network, host)
         return
     libraries = [torch.__version__, version("transformers"), torch.backends.cpu.get_cpu_capability()]
     key = [fingerprint, model.dtype, model.kernels, SOURCES, *libraries]
-    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
+    mark = f"verified/{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}"
+    with suppress(OSError, UserError):
+        if (cache_root() / mark).exists():
+            return
+    _verify(model, network, host)
+    with suppress(OSError, UserError):
+        place(mark).touch()
 
-    def build(path: Path) -> None:
-        check()
-        path.touch()
 
-    ensure(f"verified/{name}", build, shared=False)
+def _verify(model: ModelSpec, network: PreTrainedModel, host: LocalLM | EncoderDecoderLM) -> None:
+    require_finite(network, model)
+    if isinstance(host, EncoderDecoderLM):
+        verify_padding(network, host)
+    else:
+        verify_packing(network, host)
 
 
 def require_finite(network: nn.Module, model: ModelSpec) -> None:

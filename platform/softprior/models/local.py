@@ -23,7 +23,7 @@ from softprior.models.anchor import (
 )
 from softprior.models.forward import PackedModel
 from softprior.models.frozen_part import FrozenPart, first_block
-from softprior.models.identity import identity
+from softprior.models.identity import computing, identity
 from softprior.models.kept_rows import KeptRows
 from softprior.models.keys import KeyGeometry
 from softprior.models.lengths import Part, apart, steady_length
@@ -85,6 +85,7 @@ class LocalLM(PackedModel):
             device=self.device.type,
             kernels=self.kernels,
             frozen_cache=self.frozen is not None,
+            computing=computing(self.device),
         )
 
     @torch.no_grad()

@@ -406,7 +406,11 @@ class _Attention:
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         groups = query.shape[1] // key.shape[1]
         if self.plain:
-            # Grouped keys are not repeated: repeated ones would be saved for the backward pass.
+            # Repeated keys are saved for the backward pass. On a GPU, though, the fused kernel for float32 or
+            # a mask takes no others, and without it the weights of attention would be saved.
+            grouped = groups > 1 and query.device.type == "cpu"
+            if groups > 1 and not grouped:
+                key, value = (states.repeat_interleave(groups, 1) for states in (key, value))
             return functional.scaled_dot_product_attention(
                 query,
                 key,
@@ -414,7 +418,7 @@ class _Attention:
                 attn_mask=mask,
                 is_causal=mask is None,
                 scale=self.scaling,
-                enable_gqa=groups > 1,
+                enable_gqa=grouped,
             )
         value = value.repeat_interleave(groups, 1)
         if mask is None:

@@ -30,6 +30,8 @@ class ModelInfo(NamedTuple):
         device: what it runs on, `cpu` or `cuda`.
         kernels: how its attention and blocks are computed: `padded`, `ragged` or `compiled`.
         frozen_cache: whether losses start at the first block with vectors where they can.
+        computing: with what it is computed in the process that holds it: machine, processor or GPU, number of
+            threads, and of ranks if it is sharded.
     """
 
     family: str
@@ -47,6 +49,7 @@ class ModelInfo(NamedTuple):
     device: str = "cpu"
     kernels: Literal["padded", "ragged", "compiled"] = "padded"
     frozen_cache: bool = False
+    computing: str = ""
 
 
 class Losses(NamedTuple):

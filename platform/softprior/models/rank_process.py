@@ -136,7 +136,9 @@ class ShardedRank(LocalLM):
         # A weight that is not gathered has no size of its own.
         count = sum(map(deepspeed_private.count, self._parameters))
         rows = deepspeed_private.rows(self._embedding.weight)
-        return super().info()._replace(vocabulary=rows, parameters=count)
+        own = super().info()
+        computing = f"{own.computing}, {distributed.get_world_size()} ranks"
+        return own._replace(vocabulary=rows, parameters=count, computing=computing)
 
     def _apart(self, prompt: Prompt, lengths: Int[Tensor, "B"], ahead: int = 0) -> list[Part]:
         """The same number of parts on every rank; if one rank's rows are refused, all ranks refuse."""

@@ -1,4 +1,4 @@
-"""What processes that are killed leave in a study's folder."""
+"""What is of no use in a study's folder once its command has ended."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from softprior.results.files import TEMPORARY
 from softprior.results.folder import StudyFolder
+from softprior.results.provenance import SOURCES
 from softprior.results.records import Record
 from softprior.results.storage import RemotePath, listed
 
@@ -16,7 +17,7 @@ QUIET = 60.0
 
 
 def remove_leftovers(folder: StudyFolder, records: Mapping[str, Record]) -> None:
-    """Removes half-written files, and checkpoints of trials that were killed once their record was written.
+    """Removes half-written files, checkpoints of finished trials, and losses of starts from other sources.
 
     Other commands write into the folder too, so that a file written to a moment ago stays until the study's
     command runs again. So does one that cannot be removed, as in a shared folder: the study has its results.
@@ -27,6 +28,10 @@ def remove_leftovers(folder: StudyFolder, records: Mapping[str, Record]) -> None
     """
     for path in listed(folder.checkpoints, "*.safetensors"):
         if path.stem in records and records[path.stem].status == "finished":
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+    for path in listed(folder.untrained("").parent, "*.json"):
+        if not path.name.startswith(SOURCES[:8]):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
     table = folder.table

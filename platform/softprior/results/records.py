@@ -142,8 +142,10 @@ class Cost(Spec):
         values: number of trained values, those of a reparameterisation's network included; 0 for baselines.
         positions: text positions that went forward and backward.
         per_second: such positions per second of the phase `training`; null without one.
-        seconds: by phase: `data`, `prior`, `training`, `validation`, `test`, `other tasks`, `sanity`, and
-            `probes` if there are any. Loading the model and writing files are in none.
+        seconds: by phase: `data`, `prior`, `training`, `validation`, `test`, `other tasks`, `geometry`,
+            `sanity`, and `probes` if there are any; `start` if the trial computed the losses of its start
+            (before, they were in `validation` and `test`), and `waiting` if it waited for another one that
+            did, which is no work. Loading the model and writing files are in none.
         memory: peak resident memory of the trial's process during the last attempt, in bytes, with the
             model's weights if the trial holds them; null where the system does not say.
         gpu_memory: peak memory of tensors on the trial's own GPU, in bytes; null without one, as for the

@@ -30,7 +30,7 @@ class TrialState:
         step: optimizer steps taken.
         steps, validation: the curves so far.
         snapshots: vectors by the number of steps taken.
-        seconds: working time, over all attempts.
+        seconds: working time, over all attempts, without waiting for other trials.
         meter: what it cost, over all attempts.
         sources: of all code that has trained it (`provenance.SOURCES`).
         continued: which trial it went on from.

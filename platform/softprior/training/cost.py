@@ -15,6 +15,12 @@ from softprior.results.records import Cost
 TRAINING = "training"
 """The phase of the optimizer's steps."""
 
+START = "start"
+"""The phase of the losses of the untrained sample, if this trial has computed them and not another one."""
+
+WAITING = "waiting"
+"""The phase of waiting for another trial that computes them; no work."""
+
 _STATUS = Path("/proc/self/status")
 _PEAKS = Path("/proc/self/clear_refs")
 
@@ -45,6 +51,11 @@ class Meter:
             self.seconds[name] = self.seconds.get(name, 0.0) + own
             if self._inside:
                 self._inside[-1] += whole
+
+    @property
+    def waited(self) -> float:
+        """Seconds without work, for another trial."""
+        return self.seconds.get(WAITING, 0.0)
 
     def add(self, other: Meter) -> None:
         """Adds what another one has measured: an earlier attempt."""

@@ -72,15 +72,16 @@ class Trial:
             penalties = Penalties(spec.regularisers, starts, setup.prepared.train.labels)
             del starts  # the distributions of sixty places may contain a gigabyte of real vectors
             self._resume(optimizer)
-        state, start = self.state, Untrained(initial, self.folder)
-        before = state.seconds
+        state = self.state
+        start = Untrained(initial, self.folder, state, self.report)
+        began = started - state.seconds - state.meter.waited
         if not state.validation:
             self._validate(initial, start)
         if optimizer is not None:
             self.report(Phase(state.step, "training"))
             loop = Loop(setup, optimizer, penalties, initial, self._validate, self.report)
             for _ in loop.run(state):
-                state.seconds = before + time.monotonic() - started
+                state.seconds = time.monotonic() - began - state.meter.waited
                 self._checkpoint(optimizer)
         final = initial if optimizer is None else optimizer.vectors
 
@@ -91,7 +92,7 @@ class Trial:
         with state.meter.phase("other tasks"):
             also = setup.others.measure_all(other_tasks(spec), final, state.step, self.report)
         probes = setup.prober.at_end(initial, final, state, self.report)
-        state.seconds = before + time.monotonic() - started
+        state.seconds = time.monotonic() - began - state.meter.waited
         with state.meter.phase("geometry"):
             places = {} if optimizer is None else geometry_of(setup, initial, final, optimizer)
         record = outcome.record_of(setup, state, facts, places, test, also)
