@@ -473,7 +473,9 @@ def test_rows_of_the_hub_give_the_same_questions(source, monkeypatch):
     }
 
     hub = use(monkeypatch, parts.__getitem__)
-    monkeypatch.setattr("softprior.tasks.squad.hub_dataset_commit", lambda _, revision: f"commit of {revision}")
+    monkeypatch.setattr(
+        "softprior.tasks.squad.hub_dataset_commit", lambda _, revision: f"commit of {revision}"
+    )
     task = Squad(data="hub:rajpurkar/squad")
     assert task.fingerprint() == "rajpurkar/squad@commit of main-respaced"
     splits = task.splits()
@@ -489,7 +491,7 @@ def test_a_hub_that_cannot_be_reached(monkeypatch):
         raise ConnectionError("Couldn't reach the Hub")
 
     use(monkeypatch, unreachable)
-    with pytest.raises(UserError, match="not read the data 'rajpurkar/squad@a+' from the Hugging Face hub"):
+    with pytest.raises(UserError, match=r"not read the data 'rajpurkar/squad@a+' from the Hugging Face hub"):
         Squad(data=f"hub:rajpurkar/squad@{'a' * 40}").splits()
 
 
