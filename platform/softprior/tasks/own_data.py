@@ -133,12 +133,12 @@ class OwnData(Answered):
 
     def look(self) -> Look:
         if not self._local:
-            notes: Counter[str] = Counter()
+            seen: Counter[str] = Counter()
             for part in self._parts:
                 if part.local is None:
-                    notes[_UNSEEN] += part.columns() is None
-                    notes.update(f"{_NOT_FIRST}{column}" for column in part.missing(self._columns))
-            return Look(notes=dict(+notes))
+                    seen[_UNSEEN] += part.columns() is None
+                    seen.update(f"{_NOT_FIRST}{column}" for column in part.missing(self._columns))
+            return Look(notes=dict(+seen))
         found = self._found()
         rows = [row for row in found.quarantined if not row.rest][:1]
         damaged = [row for row in found.quarantined if row.rest]
