@@ -153,4 +153,4 @@ def test_trials_that_were_computed_in_two_ways_are_told(
     else:
         own[key] = value
     found = sanity._computed(replace(reading, ended=ended))
-    assert [text.rpartition("rounding only: ")[2] for text in found] == told
+    assert [text.rpartition("rounding: ")[2] for text in found] == told
