@@ -183,10 +183,13 @@ def _deviations(reading: Reading) -> list[str]:
 def _computed(reading: Reading) -> list[str]:
     """In which ways trials were computed that are equal up to rounding only, where a study mixes some."""
     found = []
-    ended = [record.environment for record in reading.ended.values()]
     for key, name in COMPUTED.items():
         ways = Counter(
-            WAYS.get(str(way), str(way)) for one in ended if "device" in one for way in [one.get(key)]
+            WAYS.get(str(way), str(way))
+            for record in reading.ended.values()
+            # Only `frozen_cache` is left out where it is off; the others are missing from earlier records.
+            if key in record.environment or (key == "frozen_cache" and record.status == "finished")
+            for way in [record.environment.get(key)]
         )
         if len(ways) > 1:
             told = ", ".join(f"{counted(count, 'trial')} {name} {way}" for way, count in ways.most_common())

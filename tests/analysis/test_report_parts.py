@@ -125,16 +125,32 @@ def test_checks_beside_no_prompt_are_shown_too(finished_study: Finished) -> None
         assert name.replace("_", " ") in told
 
 
-def test_trials_that_were_computed_in_two_ways_are_told(finished_study: Finished) -> None:
-    """Results with and without `model.frozen_cache` are equal up to rounding only."""
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("frozen_cache", True, ["2 trials with model.frozen_cache off, 1 trial with model.frozen_cache on"]),
+        ("device", "cuda", ["2 trials on device cpu, 1 trial on device cuda"]),
+        ("kernels", "flash", ["2 trials with kernels off, 1 trial with kernels flash"]),
+        ("threads", 99, ["2 trials with threads: 3, 1 trial with threads: 99"]),
+        ("device", None, []),
+        ("threads", None, []),
+    ],
+)
+def test_trials_that_were_computed_in_two_ways_are_told(
+    finished_study: Finished, key: str, value: object, told: list[str]
+) -> None:
+    """They are equal up to rounding only. Without a value the record is from before its key."""
     reading = read(finished_study.folder.root)
-    assert not any("computed" in text for text in sanity._deviations(reading))
-    first, *_ = reading.ended
-    record = reading.ended[first]
-    kept = record.model_copy(update={"environment": record.environment | {"frozen_cache": True}})
-    (text,) = [
-        text
-        for text in sanity._deviations(replace(reading, ended={**reading.ended, first: kept}))
-        if "computed" in text
-    ]
-    assert text.endswith(": 2 trials with model.frozen_cache off, 1 trial with model.frozen_cache on")
+    common = {"device": "cpu", "kernels": None, "threads": 3}
+    ended = {
+        trial: record.model_copy(update={"environment": record.environment | common})
+        for trial, record in reading.ended.items()
+    }
+    assert not sanity._computed(replace(reading, ended=ended))
+    own = next(iter(ended.values())).environment
+    if value is None:
+        del own[key]
+    else:
+        own[key] = value
+    found = sanity._computed(replace(reading, ended=ended))
+    assert [text.rpartition("rounding: ")[2] for text in found] == told

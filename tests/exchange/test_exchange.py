@@ -31,7 +31,7 @@ from softprior.assets.models import resolve_model
 from softprior.errors import UserError
 from softprior.exchange import export_adapter, import_adapter
 from softprior.exchange.adapters import new_folder, read_adapter
-from softprior.exchange.convert import named_base
+from softprior.exchange.convert import adapter_of, named_base
 from softprior.exchange.layout import sizes_of
 from softprior.exchange.readback import adapted_logits, read_back
 from softprior.inputs.specs import ModelSpec
@@ -266,6 +266,28 @@ def test_an_export_names_its_base_model(tiny, tmp_path):
     torch.testing.assert_close(
         peft_nll(adapted, tiny.host), our_nll(tiny.host, prompt), rtol=CLOSE, atol=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    ("id", "base", "named", "commit"),
+    [
+        ("hub:orig/model", None, "orig/model", "c" * 40),
+        ("hub:orig/model", "orig/model", "orig/model", "c" * 40),
+        ("hub:orig/model", "owner/copy", "owner/copy", None),
+        ("tiny", "owner/copy", "owner/copy", None),
+    ],
+)
+def test_a_copy_on_the_hub_has_no_commit_of_the_model(id, base, named, commit, tiny, tmp_path, monkeypatch):
+    """And what loads the model here is what the trial had, under any name."""
+    resolved = resolve_model(ModelSpec(id="tiny"))
+    spec = ModelSpec(id=id, revision="c" * 40, device="cpu")
+    monkeypatch.setattr("softprior.exchange.convert.base_model", lambda *_: (spec, resolved))
+    file = tiny.posterior(tmp_path / "one.safetensors", tiny.prompt("soft"))
+    config = adapter_of(file, base=base).config
+    assert (config["base_model_name_or_path"], config["revision"]) == (named, commit)
+    here = ("orig/model", "c" * 40) if id.startswith("hub:") else (str(resolved.folder), None)
+    made = export_adapter(file, tmp_path / "adapter", base=base, check=False)
+    assert (made.base, made.revision) == here
 
 
 @pytest.mark.parametrize("kind", KINDS)

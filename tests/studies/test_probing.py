@@ -174,7 +174,7 @@ def test_what_was_not_probed_is_told_once(tmp_path: Path, finished_study: Finish
     asked = [r.model_copy(update={"spec": specs[i]}) for i, r in finished_study.records.items()]
     records = [r.model_copy(update={"probes": (lost, skipped)}) for r in asked]
     few, note = closing_notes(records)
-    assert "test examples" in few
+    assert "accuracy on 4 answers" in few
     assert note == (
         "2 trials not probed (removal), the first arithmetic · soft · isotropic · 0.05 · seed 0: there is no "
         "posterior file p"
@@ -199,7 +199,7 @@ def test_the_status_is_that_of_what_the_study_asks_for_now(tmp_path: Path, finis
         write_study(folder, now.spec, now.trials)
         results = Results(folder.root)
         assert _study(Console(file=io.StringIO()), results) == status
-        told = [note for note in closing_notes(results.ended.values()) if "test examples" not in note]
+        told = [note for note in closing_notes(results.ended.values()) if "accuracy on" not in note]
         assert bool(told) is (status == FAILED)
 
 

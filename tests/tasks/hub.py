@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from datasets import SplitDict, SplitInfo
 
 
 class Hub:
@@ -14,7 +15,7 @@ class Hub:
 
     Attributes:
         rows: gives those of a split.
-        columns, splits: what a data set's card says of them; empty if it says nothing.
+        columns, splits: what a data set's card says of them; nothing if empty.
         commit: at which the data sets are; None for the one that is asked for.
         asked: data set, configuration, revision, split and whether it is streamed, for every reading.
     """
@@ -33,11 +34,15 @@ class Hub:
 
         return SimpleNamespace(
             hash=self.commit or revision,
-            info=SimpleNamespace(features=self.columns, splits=self.splits),
+            config=SimpleNamespace(name=config or "default"),
+            info=SimpleNamespace(features=self.columns, splits=self._splits()),
             download_and_prepare=lambda: None,
             as_dataset=lambda split: read(split, False),
             as_streaming_dataset=lambda split: read(split, True),
         )
+
+    def _splits(self) -> SplitDict | None:
+        return SplitDict({name: SplitInfo(name) for name in self.splits}) if self.splits else None
 
 
 def use(monkeypatch: pytest.MonkeyPatch, rows: Callable[[str], Iterable[Any]]) -> Hub:

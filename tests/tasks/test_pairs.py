@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pyarrow as pa
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetInfo, SplitDict, SplitInfo
 from datasets.exceptions import DatasetGenerationError
 from huggingface_hub.errors import RepositoryNotFoundError
 from hypothesis import given
@@ -23,6 +23,8 @@ from softprior.inputs.data_files import Malformed
 from softprior.inputs.entries import Entry
 from softprior.inputs.row_files import rows as rows_of
 from softprior.inputs.specs import TrialSpec
+from softprior.studies.called import Called
+from softprior.studies.parts import Parts, check
 from softprior.tasks import TASKS
 from softprior.tasks.base import SPLITS, Example, Task
 from softprior.tasks.notes import data_notes
@@ -495,12 +497,22 @@ def test_columns_of_the_hub_are_checked_before_anything_is_fetched(monkeypatch) 
     with pytest.raises(UserError, match=r"no split 'test', only train, dev\)"):
         pairs({"train": named, "test": named}).check_data()
     hub.columns = hub.splits = ()
-    first = f"hub:columns/of_first_row@{'a' * 40}"
-    with pytest.raises(UserError, match="has no column 'replies'; did you mean 'reply'"):
-        pairs(first, answer="{replies}").check_data()
+    first = pairs(f"hub:columns/of_first_row@{'a' * 40}", answer="{replies}")
+    first.check_data()
+    assert first.told(first.look().notes) == [
+        "the first row of 1 data set of the hub has no column 'replies', and rows without it are left out; "
+        "check its name"
+    ], "other rows may have it"
     assert hub.asked == [("columns/of_first_row", None, "a" * 40, "train", True)]
-    monkeypatch.setattr("softprior.tasks.hub_data.asked_dataset_commit", lambda *_: None)
-    unreachable = pairs(f"hub:columns/unreachable@{'a' * 40}", group="topics")
+    hub.rows = lambda _: []
+    with pytest.raises(UserError, match=r"the split 'train' of the data 'columns/of_none@a+' has no rows"):
+        pairs(f"hub:columns/of_none@{'a' * 40}").check_data()
+    asked: list[str] = []
+    monkeypatch.setattr("softprior.tasks.hub_data.asked_dataset_commit", lambda *it: asked.append(it))
+    source = f"hub:columns/unreachable@{'a' * 40}"
+    pairs({"train": source, "validation": source, "test": source}).check_data()
+    assert asked == [("columns/unreachable", "a" * 40)], "each time it takes long"
+    unreachable = pairs(source, group="topics")
     unreachable.check_data()
     assert unreachable.told(unreachable.look().notes) == [
         "columns of 1 data set of the hub are checked only when the first trial starts, as the hub cannot be "
@@ -508,6 +520,65 @@ def test_columns_of_the_hub_are_checked_before_anything_is_fetched(monkeypatch) 
     ]
     with pytest.raises(UserError, match="bigbench-disambiguation has no column 'reply'"):
         pairs("bigbench-disambiguation").check_data()
+
+
+def test_parts_of_splits_of_the_hub_are_checked_by_name(monkeypatch) -> None:
+    hub = use(monkeypatch, lambda _: sums(30))
+    hub.splits = ("train", "validation", "dev-2.1")
+    parts = ("train[:1000]", "train[10%:]+validation", "train + dev-2.1[:50%](pct1_dropremainder)", "all")
+    for part in parts:
+        pairs(f"hub:parts/streamed@{'a' * 40}#{part}").check_data()
+    assert [split for *_, split, _ in hub.asked] == ["train"] * 4
+    hub.columns = ("question", "reply")
+    for part in parts:
+        pairs(f"hub:parts/named@{'a' * 40}#{part}").check_data()
+    with pytest.raises(UserError, match="no split 'test', only train"):
+        pairs(f"hub:parts/named@{'a' * 40}#train[:5]+test[:5]").check_data()
+
+
+def test_without_a_network_by_choice_the_cache_has_the_commit_or_it_is_refused(
+    monkeypatch, tmp_path: Path
+) -> None:
+    """`datasets` opens the commit that its cache got last, whichever is named."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path))
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("softprior.tasks.hub_data.is_offline_mode", lambda: True)
+    rows = Dataset.from_list(sums(30))
+    for commit in ("a", "b"):
+        folder = tmp_path / "o___n" / "default" / "0.0.0" / (commit * 40)
+        rows.save_to_disk(str(folder))
+        (folder / "data-00000-of-00001.arrow").rename(folder / "n-train.arrow")
+        info = DatasetInfo(
+            features=rows.features,
+            config_name="default",
+            dataset_name="n",
+            splits=SplitDict(train=SplitInfo("train", num_examples=30), dataset_name="n"),
+        )
+        info.write_to_directory(str(folder))
+    for commit in ("a", "b"):
+        task = pairs(f"hub:o/n@{commit * 40}")
+        task.check_data()
+        assert task.look().notes == {}
+        assert sum(map(len, examples(task).values())) == 30
+    for source in (f"hub:o/n@{'c' * 40}", f"hub:o/none@{'a' * 40}"):
+        with pytest.raises(UserError, match=r"is not in the cache .* at this commit; unset HF_HUB_OFFLINE"):
+            pairs(source).check_data()
+
+
+def test_what_is_prepared_is_not_asked_again(monkeypatch, tokenizer) -> None:
+    use(monkeypatch, lambda _: sums(30))
+    params = {"data": f"hub:asked/once@{'a' * 40}", "input": "{question}", "answer": "reply"}
+    task = TASKS.component(Entry(name="pairs", params=params))
+    parts = Parts([], [], [task], [], [], 0, Called({}))
+    prepare(task, tokenizer, "t")
+
+    def asked(*_: object) -> None:
+        raise UserError("asked")
+
+    monkeypatch.setattr("softprior.tasks.own_source.hub_columns", asked)
+    check(parts, None, "t", "own.yaml")
+    with pytest.raises(UserError, match=r"own.yaml: tasks\[0\]: asked"):
+        check(parts, None, "other", "own.yaml")
 
 
 def test_the_control_has_another_examples_context(tmp_path: Path) -> None:

@@ -473,8 +473,13 @@ def test_rows_of_the_hub_give_the_same_questions(source, monkeypatch):
     }
 
     hub = use(monkeypatch, parts.__getitem__)
-    splits = Squad(data="hub:rajpurkar/squad").splits()
-    assert hub.asked == [("rajpurkar/squad", None, None, split, False) for split in parts]
+    monkeypatch.setattr(
+        "softprior.tasks.squad.hub_dataset_commit", lambda _, revision: f"commit of {revision}"
+    )
+    task = Squad(data="hub:rajpurkar/squad")
+    assert task.fingerprint() == "rajpurkar/squad@commit of main-respaced"
+    splits = task.splits()
+    assert hub.asked == [("rajpurkar/squad", None, "commit of main", split, False) for split in parts]
     assert splits.quarantined == []
     assert splits.notes == {}
     assert len(splits.train) == len(parts["train"])
@@ -486,8 +491,8 @@ def test_a_hub_that_cannot_be_reached(monkeypatch):
         raise ConnectionError("Couldn't reach the Hub")
 
     use(monkeypatch, unreachable)
-    with pytest.raises(UserError, match="not read the data 'rajpurkar/squad' from the Hugging Face hub"):
-        Squad(data="hub:rajpurkar/squad").splits()
+    with pytest.raises(UserError, match=r"not read the data 'rajpurkar/squad@a+' from the Hugging Face hub"):
+        Squad(data=f"hub:rajpurkar/squad@{'a' * 40}").splits()
 
 
 @pytest.mark.parametrize("broken", [{"data": []}, {"data": [{"title": "T", "paragraphs": []}]}])

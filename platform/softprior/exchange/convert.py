@@ -43,8 +43,8 @@ class Exchanged(NamedTuple):
     Attributes:
         method: `soft` or `prefix`.
         tokens: P.
-        base: the adapter's base model as `from_pretrained` takes it here: a folder, or a name on the hub; of
-            an imported adapter as it names it.
+        base: the adapter's base model as `from_pretrained` takes it here, whatever the adapter calls it: a
+            folder, or a name on the hub; of an imported adapter as it names it.
         revision: its commit on the hub, else None.
         dtype: of the model in which the vectors were trained, as far as it is known.
         agreement: how the adapter compares with the posterior, if it was read back.
@@ -100,7 +100,7 @@ def export_adapter(
         _METHODS[made.peft_type],
         len(made.embeddings),
         made.here,
-        made.revision,
+        made.spec.revision if made.spec.id.startswith(_HUB) else None,
         made.dtype,
         agreement,
         made.stack,
@@ -140,7 +140,9 @@ def adapter_of(posterior: Location, model: str | None = None, base: str | None =
     found = load_posterior(posterior)
     spec, resolved = base_model(found.header, posterior, model)
     hub = spec.id.removeprefix(_HUB) if spec.id.startswith(_HUB) else None
-    name, revision = base or hub or named_base(spec.id), spec.revision if hub else None
+    name = base or hub or named_base(spec.id)
+    # A copy of the model under another name has commits of its own.
+    revision = spec.revision if hub and name == hub else None
     sizes = sizes_of(resolved.folder)
     peft_type, named, embeddings = peft_form(found.final, sizes, posterior)
     config: dict[str, object] = {
@@ -157,7 +159,7 @@ def adapter_of(posterior: Location, model: str | None = None, base: str | None =
         config |= {"prefix_projection": False, "encoder_hidden_size": named["token_dim"]}
     dtype = _said(found.header, "model", "dtype")
     on_hub = (base or hub) is not None
-    here = name if on_hub else str(resolved.folder)
+    here = hub or str(resolved.folder)
     return Formed(
         peft_type, config, embeddings, found.final, spec, name, on_hub, here, revision, dtype, sizes.stack
     )

@@ -250,14 +250,22 @@ def closing_notes(records: Iterable[Record]) -> list[str]:
 
 def _few(records: Sequence[Record]) -> list[str]:
     """Which tasks were tested on so few examples that results say little."""
-    found = {other.task.canonical(): (other.task, other.score) for record in records for other in record.also}
-    found |= {record.spec.task.canonical(): (record.spec.task, record.test) for record in records}
-    named = names(entry for entry, _ in found.values())
+    found = {
+        measured.task.canonical(): (measured.task, record.spec.evaluation, measured.data)
+        for record in records
+        for measured in record.also
+        if measured.score is not None
+    }
+    found |= {
+        record.spec.task.canonical(): (record.spec.task, record.spec.evaluation, record.data)
+        for record in records
+        if record.test is not None
+    }
+    named = names(entry for entry, _, _ in found.values())
     return [
         note
-        for text, (entry, score) in found.items()
-        if score is not None
-        for note in told.few_notes(named[text], TASKS.component(entry), score.examples, score.generated)
+        for text, (entry, evaluation, data) in found.items()
+        for note in told.few_notes(named[text], TASKS.component(entry), evaluation, data)
     ]
 
 

@@ -18,6 +18,7 @@ from softprior.prompt import Shape
 from softprior.regularisers import REGULARISERS, Regulariser
 from softprior.studies.called import Called, called, keyed
 from softprior.tasks import TASKS, Task
+from softprior.tasks.prepare import is_prepared
 
 T = TypeVar("T")
 
@@ -126,8 +127,11 @@ def repeated(
     ]
 
 
-def check(parts: Parts, shape: Shape | None, where: str) -> None:
+def check(parts: Parts, shape: Shape | None, fingerprint: str, where: str) -> None:
     """Each component on its own, against the model's sizes and the files there are.
+
+    Args:
+        fingerprint: the tokenizer's. Data that the cache has in its tokens are not checked again.
 
     Raises:
         UserError: a method does not fit the model, or a file is missing or damaged.
@@ -139,7 +143,8 @@ def check(parts: Parts, shape: Shape | None, where: str) -> None:
     for axis, tasks in (("tasks", parts.tasks), ("evaluation.also", parts.also)):
         for i, task in enumerate(tasks):
             located(f"{where}: {axis}[{i}]", task.fingerprint)
-            located(f"{where}: {axis}[{i}]", task.check_data)
+            if not is_prepared(task, fingerprint):
+                located(f"{where}: {axis}[{i}]", task.check_data)
     for i, several in enumerate(parts.regularisers):
         for regulariser in several:
             located(f"{where}: regularisers[{i}]", regulariser.contents)

@@ -66,7 +66,7 @@ def plan_study(study: StudySpec, where: str = "study") -> Plan:
     notes = axis_notes(parts) + repeated(parts, study.evaluation.probes, study.rates, study.seeds)
     model = located(f"{where}: model", partial(known_model, study.model))
     facts = located(f"{where}: model", partial(model_facts, study.model, model.fingerprint))
-    check(parts, model.shape, where)
+    check(parts, model.shape, model.fingerprint, where)
     here = partial(tokenizer_here, study.model)
     own, also = [("tasks", "methods", task) for task in parts.tasks], "evaluation.also"
     for axis, against, task in (*own, *((also, also, task) for task in parts.also)):

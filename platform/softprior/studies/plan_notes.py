@@ -45,8 +45,7 @@ def task_notes(
         if trained and task in parts.tasks:
             own = training.for_task(TASKS.name(task), parts.called.entry(TASKS, task).name)
             notes += batch_notes(name, task, found.notes, own.batch)
-        tested = task.test_examples - found.notes.get("test_short", 0)
-        few += few_notes(name, task, min(evaluation.examples, tested), min(evaluation.generate, tested))
+        few += few_notes(name, task, evaluation, found.notes)
     return [*notes, *few]
 
 

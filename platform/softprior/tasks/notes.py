@@ -7,14 +7,18 @@ from math import sqrt
 
 from softprior.assets.tokens import AlikeError, NotJointError
 from softprior.inputs.labels import counted
+from softprior.inputs.specs import EvaluationSpec
 from softprior.tasks.base import SPLITS, Look, Task
 from softprior.tasks.sources import left_out
 
-FEW = 24
-"""Examples from which a 95% interval of a share of right answers reaches at most 0.2 to either side."""
+WANTED = 24
+"""Answers from which the 95% interval of an accuracy reaches at most 0.2 to either side."""
+
+FEWEST_WRITTEN = 16
+"""Written answers below which there is a note: they take much longer than choices, and reach 0.25 at most."""
 
 WIDTH = 0.98
-"""Half the width of that interval of a share of 0.5, where it is widest, times the root of the examples."""
+"""Half the width of that interval at 0.5, where it is widest, times the root of the number of answers."""
 
 
 def data_notes(name: str, task: Task, found: Look) -> list[str]:
@@ -43,25 +47,29 @@ def batch_notes(name: str, task: Task, notes: Mapping[str, int], batch: int) -> 
     return [f"{name}: batches have {rows}, as the task has no more, in place of batch = {batch:,}"]
 
 
-def few_notes(name: str, task: Task, examples: int, generated: int) -> list[str]:
-    """A sentence if a task with right and wrong answers is tested on so few that a share says little.
+def few_notes(name: str, task: Task, evaluation: EvaluationSpec, notes: Mapping[str, int]) -> list[str]:
+    """A sentence if a task is tested on so few answers that their accuracy says little.
 
     Args:
         name: the task's, in the sentence.
-        examples, generated: number of those that test losses are of, and of those that are answered.
+        notes: as in `Look`, with the number of test examples that the data lack.
     """
-    if not task.generates and not task.options():
+    settings = {
+        "test_examples": task.test_examples - notes.get("test_short", 0),
+        "evaluation.examples": evaluation.examples,
+    }
+    if task.new_tokens:
+        settings["evaluation.generate"] = evaluation.generate
+    answers = min(settings.values())
+    fewest = FEWEST_WRITTEN if task.new_tokens else WANTED
+    if not task.generates or not 0 < answers < fewest:
         return []
-    answers = examples if task.options() or not generated else generated
-    least = min(examples, answers)
-    if least >= FEW:
-        return []
-    what = counted(examples, "test example")
-    what += f" and {counted(answers, 'generated answer')}" if answers != examples else ""
-    wide, wanted = (f"\N{PLUS-MINUS SIGN}{WIDTH / sqrt(count):.2f}" for count in (least, FEW))
+    # An accuracy is between 0 and 1, and the interval of a few answers would be wider than that.
+    wide, wanted = (f"\N{PLUS-MINUS SIGN}{min(0.5, WIDTH / sqrt(count)):.2f}" for count in (answers, WANTED))
+    small = ", ".join(setting for setting, count in settings.items() if count < WANTED)
     return [
-        f"{name}: {what}, and a share of right answers of {least:,} is known to {wide} (95%); for {wanted} "
-        f"take {FEW} or more (test_examples, evaluation.examples, evaluation.generate)"
+        f"{name}: accuracy on {counted(answers, 'answer')} has a 95% interval of up to {wide}; use {WANTED} "
+        f"or more for {wanted} ({small})"
     ]
 
 

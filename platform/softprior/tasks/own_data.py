@@ -36,6 +36,9 @@ _RESPELLED = "groups_respelled"
 _UNSEEN = "columns_unseen"
 """The note that counts data sets of the hub whose columns are not known yet."""
 
+_NOT_FIRST = "not_in_first_row: "
+"""What the note begins with that counts data sets of the hub whose first row lacks a column."""
+
 
 class Answers(NamedTuple):
     """The accepted answers of a row, and its choices if it has any."""
@@ -122,18 +125,20 @@ class OwnData(Answered):
         if self._local:
             self._found()
             return
-        named = [self.group, self.context, self.id]
-        wanted = [*columns(self.input), *self.answer_columns, *(one for one in named if one is not None)]
         for part in self._parts:
             if part.local is None:
-                part.require_columns(wanted)
+                part.missing(self._columns)
             else:
                 _Reading(self).part(part)
 
     def look(self) -> Look:
         if not self._local:
-            unseen = [part for part in self._parts if part.local is None and part.columns() is None]
-            return Look(notes={_UNSEEN: len(unseen)} if unseen else {})
+            seen: Counter[str] = Counter()
+            for part in self._parts:
+                if part.local is None:
+                    seen[_UNSEEN] += part.columns() is None
+                    seen.update(f"{_NOT_FIRST}{column}" for column in part.missing(self._columns))
+            return Look(notes=dict(+seen))
         found = self._found()
         rows = [row for row in found.quarantined if not row.rest][:1]
         damaged = [row for row in found.quarantined if row.rest]
@@ -157,6 +162,12 @@ class OwnData(Answered):
                 f"columns of {counted(unseen, 'data set')} of the hub are checked only when the first trial "
                 "starts, as the hub cannot be reached now"
             )
+        for name in notes:
+            if name.startswith(_NOT_FIRST):
+                told.append(
+                    f"the first row of {counted(notes[name], 'data set')} of the hub has no column "
+                    f"'{name.removeprefix(_NOT_FIRST)}', and rows without it are left out; check its name"
+                )
         return told + [
             f"{counted(notes[name], 'row')} left out, whose {name.removeprefix('shared_')} is also in a "
             "split that is evaluated on"
@@ -203,6 +214,12 @@ class OwnData(Answered):
         """The example as tokens, or None where it is longer than `length`."""
         row = super().row(example, tokenizer)
         return row if row is not None and len(row.tokens) <= self.length else None
+
+    @property
+    def _columns(self) -> list[str]:
+        """The columns that are read."""
+        named = [self.group, self.context, self.id]
+        return [*columns(self.input), *self.answer_columns, *(one for one in named if one is not None)]
 
     @property
     def _parts(self) -> list[Part]:

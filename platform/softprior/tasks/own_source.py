@@ -18,7 +18,7 @@ from softprior.inputs.base import SaysWhere, Spec
 from softprior.inputs.paths import home_path
 from softprior.inputs.row_files import Item, rewritten, rows
 from softprior.tasks.base import SPLITS, Split
-from softprior.tasks.hub_data import hub_columns, hub_rows
+from softprior.tasks.hub_data import Columns, hub_columns, hub_rows
 from softprior.tasks.sources import contents_fingerprint, is_path, require_filled
 
 _HUB = re.compile(
@@ -109,27 +109,31 @@ class Part(NamedTuple):
         found = hub_rows(*self._on_hub(), streaming=False)
         return (Item(f"row {number}", row) for number, row in enumerate(found))
 
-    def columns(self) -> tuple[str, ...] | None:
+    def columns(self) -> Columns | None:
         """The columns of a data set of the catalogue or the hub; None where the hub cannot be asked.
 
         Raises:
             UserError: the hub has no such data set, configuration or split.
         """
-        return CHOICE_COLUMNS if self.source in CHOICE_SETS else hub_columns(*self._on_hub())
+        if self.source in CHOICE_SETS:
+            return Columns(CHOICE_COLUMNS, of_all_rows=True)
+        return hub_columns(*self._on_hub())
 
-    def require_columns(self, named: Iterable[str]) -> None:
-        """Checks that a data set of the catalogue or the hub has these columns, as far as they are known.
+    def missing(self, named: Iterable[str]) -> list[str]:
+        """Which of these columns the first row of a data set of the hub does not have, though others may.
 
         Raises:
-            UserError: it does not have one of them, or is not on the hub.
+            UserError: no row has one of them, or the data set is not on the hub.
         """
         found = self.columns()
         if found is None:
-            return
-        for name in named:
-            # What objects have inside of them is known only of rows.
-            if not {name, name.partition(".")[0]} & set(found):
-                raise UserError(f"{self.source} has no column '{name}'; {suggestion(name, list(found))}")
+            return []
+        # What objects have inside of them is known only of rows.
+        missing = [name for name in named if not {name, name.partition(".")[0]} & set(found.names)]
+        if missing and found.of_all_rows:
+            closest = suggestion(missing[0], list(found.names))
+            raise UserError(f"{self.source} has no column '{missing[0]}'; {closest}")
+        return missing
 
     def _on_hub(self) -> tuple[str, str | None, str]:
         """The data set with its commit, its configuration, and its split."""

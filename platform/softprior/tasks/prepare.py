@@ -225,6 +225,15 @@ def prepared_here(task: Task, tokenizer_fingerprint: str) -> Prepared | None:
     return _opened(folder) if (folder / FACTS).is_file() else None
 
 
+def is_prepared(task: Task, tokenizer_fingerprint: str) -> bool:
+    """Whether the cache has what `prepare` returns, so that the source data is not asked again.
+
+    Raises:
+        UserError: the source data has no fingerprint, as its file is missing.
+    """
+    return (cache_root() / _relative(task, tokenizer_fingerprint) / FACTS).is_file()
+
+
 @lru_cache(maxsize=8)
 def _opened(folder: Path) -> Prepared:
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))

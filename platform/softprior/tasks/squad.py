@@ -77,8 +77,7 @@ class Squad(Answered):
             found += REREAD if seen.admitted else ""
             return found + (_RESPACED if any("\n" in answer for answer in seen.odd) else "")
         if self.data.startswith("hub:"):
-            repo, _, revision = self.data.removeprefix("hub:").partition("@")
-            return f"{repo}@{hub_dataset_commit(repo, revision or 'main')}{_RESPACED}"
+            return f"{self._on_hub()}{_RESPACED}"
         return data_fingerprint(self.data)
 
     def check_data(self) -> None:
@@ -163,13 +162,18 @@ class Squad(Answered):
             tables[split] = table(_examples(own))
         return Splits(**tables, quarantined=reading.quarantined, notes=dict(+reading.notes))
 
+    def _on_hub(self) -> str:
+        """The data set with its commit."""
+        repo, _, revision = self.data.removeprefix("hub:").partition("@")
+        return f"{repo}@{hub_dataset_commit(repo, revision or 'main')}"
+
     def _files(self) -> list[Path]:
         return part_files(home_path(self.data))
 
     def _read(self, reading: Reading) -> tuple[list[Question], list[Question]]:
         """Questions to train on and to evaluate on; the second is empty where there is only one part."""
         if self.data.startswith("hub:"):
-            name = self.data.removeprefix("hub:")
+            name = self._on_hub()
             parts = [hub_rows(name, None, split, streaming=False) for split in ("train", "validation")]
             training, evaluation = (reading.rows(part, self.data) for part in parts)
             return training, evaluation
