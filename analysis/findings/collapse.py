@@ -115,7 +115,7 @@ def evidence(study: Study) -> list[Evidence]:
 
 
 def _noise(study: Study, cell: Cell, cluster: Cluster) -> Noise | None:
-    """Of the shares of a cell's twins: the metric in which they are farthest from their trials'."""
+    """The noise of shares, in the metric in which a cell's twins are farthest from their trials."""
     apart: dict[str, list[float]] = {}
     twins = []
     for pair in study.pairs(cell.runs, study.twins):

@@ -96,7 +96,7 @@ def read_design(value: object, path: object) -> Design | None:
 
 
 def key_of(trial: TrialSpec) -> Key:
-    """Of a trial with a prior."""
+    """The key of a trial with a prior."""
     value = trial.without_paths()
     cell = [value["task"], value["method"], value["regularisers"]]
     return Key(_text(cell), _text([value["prior"], trial.prior_fingerprint]))

@@ -64,7 +64,7 @@ def evidence(study: Study) -> list[Evidence]:
 
 
 def _noise(study: Study, cell: Cell) -> Noise | None:
-    """Of the comparison in which a cell's twins are farthest from their trials."""
+    """The noise of the comparison in which a cell's twins are farthest from their trials."""
     found = [noise(study, cell.sides.values(), _missed(study, other)) for other in OTHERS.values()]
     return max((value for value in found if value is not None), default=None)
 

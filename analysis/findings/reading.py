@@ -59,7 +59,7 @@ class Reading:
 
     @property
     def folder(self) -> StudyFolder:
-        """Of the first study."""
+        """The folder of the first study."""
         return self.results[0].folder
 
     @property

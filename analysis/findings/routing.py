@@ -78,7 +78,10 @@ def _missing(study: Study) -> str:
 
 
 def ratio(run: Run) -> float | None:
-    """Of one trial; None for prompts without keys, without known reach, or whose keys did not move."""
+    """How far values moved over how far keys did, each relative to reach, in one trial.
+
+    None for prompts without keys, without known reach, or whose keys did not move.
+    """
     moved: dict[str, list[float]] = {"key": [], "value": []}
     for name, place in run.record.geometry.items():
         kind = Place.parse(name).kind

@@ -9,10 +9,10 @@ from scipy import stats
 from analysis.inference.values import equal
 
 NAME = "two one-sided t-tests"
-"""Of differences that have a spread."""
+"""The test where differences have a spread."""
 
 FLIPPED = "one-sided sign flips"
-"""Of equal differences."""
+"""The test where all differences are equal."""
 
 
 def tost(differences: Float[np.ndarray, "... S"], margin: float | np.ndarray) -> Float[np.ndarray, "..."]:

@@ -36,7 +36,7 @@ class Range(NamedTuple):
 ANY = Range(-np.inf, np.inf)
 LOSS = Range(0.0, np.inf)
 SHARE = Range(0.0, 1.0)
-"""Of accuracies and of scores of answers, too."""
+"""The range of accuracies and of scores of answers, too."""
 
 CORRELATION = Range(-1.0, 1.0)
 

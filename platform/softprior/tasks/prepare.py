@@ -151,7 +151,7 @@ class PreparedSplit:
         return Choices.of(self._rows[index], self.input_row(index).tokens)
 
     def _values(self, index: int, *columns: str) -> list[Any]:
-        """Of one example, straight from Arrow: a row of `datasets` takes ten times as long."""
+        """Reads one example straight from Arrow, which takes a tenth of the time of a row of `datasets`."""
         return [self._rows.data[column][index].as_py() for column in columns]
 
 
