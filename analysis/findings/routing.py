@@ -78,7 +78,7 @@ def _missing(study: Study) -> str:
 
 
 def ratio(run: Run) -> float | None:
-    """How far values moved over how far keys did, each relative to reach, in one trial.
+    """The logarithm of how far values moved over how far keys did, each relative to reach, in one trial.
 
     None for prompts without keys, without known reach, or whose keys did not move.
     """
