@@ -212,7 +212,7 @@ def timed(folder: Path, runs: list[str]) -> float:
 
 
 def slope(model: str, tokens: int) -> bool:
-    """Reads a file of about so many tokens as one worker of the job does; returns whether all are counted.
+    """Reads a file of about `tokens` tokens as a worker of the job does; returns whether all are counted.
 
     Prints what the process adds to its memory per million tokens, the first fifth left out.
     """
@@ -274,7 +274,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--growth", action="store_true", help="peak memory at 10,000 and 1,000,000 tokens")
     parser.add_argument("--workers", action="store_true", help="two workers against two runs")
-    parser.add_argument("--slope", type=int, metavar="TOKENS", help="memory over so many tokens, and counts")
+    parser.add_argument("--slope", type=int, metavar="TOKENS", help="memory over this number of tokens")
     parser.add_argument("--alone", choices=(*WAYS, "shards"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.alone:

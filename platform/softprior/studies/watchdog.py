@@ -46,6 +46,7 @@ def watched(minutes: float | None, path: Location, where: Callable[[], str]) -> 
         arguments = (minutes, path, file, where, left)
         thread = threading.Thread(target=_watch, args=arguments, name="watchdog", daemon=True)
         alive()
+        _set_timer(60 * minutes, file)  # the work may take the global lock before the thread has looked once
         thread.start()
         try:
             yield
@@ -84,13 +85,18 @@ def _local(path: Location) -> Iterator[IO[bytes]]:
     remove_if_empty(path)
 
 
+def _set_timer(limit: float, file: IO[bytes]) -> None:
+    """Has Python's own timer end the process if nobody sets it again, which takes no global lock."""
+    faulthandler.dump_traceback_later(limit + GRACE, file=file, exit=True)
+
+
 def _watch(
     minutes: float, path: Location, file: IO[bytes], where: Callable[[], str], left: threading.Event
 ) -> None:
     limit = 60 * minutes
     try:
         while not left.wait(min(LONGEST, limit / LOOKS)):
-            faulthandler.dump_traceback_later(limit + GRACE, file=file, exit=True)
+            _set_timer(limit, file)
             if silence() > limit:
                 faulthandler.dump_traceback_later(GRACE, file=file, exit=True)
                 _leave(path, file, f"{STALL}{counted(minutes, 'minute')}: {where()}\n")
