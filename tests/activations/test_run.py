@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -12,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -24,6 +24,7 @@ from softprior.inputs.specs import ResourcesSpec
 from softprior.studies.cluster import Cluster
 from tests.activations.runs import run
 from tests.activations.test_worker import assert_same_store, spec
+from tests.ray_head import end
 
 pytestmark = pytest.mark.ray
 
@@ -90,10 +91,10 @@ def test_its_worker_killed_and_then_stopped_in_order_it_ends_the_same(undisturbe
     process = started(file, tmp_path)
     wait_for_shards(process, folder, 1)
     (worker,) = workers_of(process)
-    with_signal(worker, signal.SIGKILL)
+    worker.kill()
     before = shards_on_disk(folder)
     wait_for_shards(process, folder, before + 1)
-    children = descendants(process.pid)
+    children = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
     output = process.communicate()[0].decode()
     assert process.returncode == 128 + signal.SIGTERM, output
@@ -102,47 +103,17 @@ def test_its_worker_killed_and_then_stopped_in_order_it_ends_the_same(undisturbe
     said = re.search(pattern, output, re.M)
     assert int(said[1]) == shards_on_disk(folder), output
     assert "Traceback" not in output
-    for child in children:
-        with pytest.raises(ProcessLookupError):
-            os.kill(child, 0)
+    _, left = psutil.wait_procs(children, timeout=20)  # init reaps what the driver has ended
+    assert left == []
     assert not folder.summary.exists()
     assert main([str(file), "--no-findings", "--results", str(tmp_path)]) == FINISHED
     assert_same_store(undisturbed, folder)
     assert json.loads(folder.summary.read_text())["tasks"]["arithmetic"]["texts"] == 45
 
 
-def killed(process: subprocess.Popen) -> None:
-    """Ends a process and all that descend from it; Ray's have sessions of their own."""
-    everyone = descendants(process.pid)
-    for pid in [process.pid, *everyone]:
-        with_signal(pid, signal.SIGKILL)
-    process.wait()
-
-
-def workers_of(process: subprocess.Popen) -> list[int]:
-    return [
-        pid for pid in descendants(process.pid) if b"MapWorker" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
-
-
-def descendants(parent: int) -> list[int]:
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == parent:
-            pid = int(stat.parent.name)
-            found += [pid, *descendants(pid)]
-    return found
-
-
-def with_signal(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
+def workers_of(process: subprocess.Popen) -> list[psutil.Process]:
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if "MapWorker" in " ".join(child.cmdline())]
 
 
 @pytest.mark.faults
@@ -153,7 +124,7 @@ def test_all_of_it_killed_it_ends_the_same(undisturbed, tmp_path):
     folder = RunFolder(tmp_path / "small")
     process = started(file, tmp_path)
     wait_for_shards(process, folder, 2)
-    killed(process)
+    end(process)
     assert not folder.summary.exists()
     assert main([str(file), "--no-findings", "--results", str(tmp_path)]) == FINISHED
     assert_same_store(undisturbed, folder)
